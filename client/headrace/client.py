@@ -1,0 +1,170 @@
+"""Client: the entry point. Checks arguments, makes runs, and hands them to this process's I/O thread."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+import time
+from types import TracebackType
+from typing import Literal, Unpack, cast, overload
+
+from headrace.delivery import Delivery, Interest
+from headrace.embedded import EMBEDDED, directory_of
+from headrace.errors import EngineUnavailableError, InvalidRequestError
+from headrace.requests import RunArguments, build_options, build_request, check_names
+from headrace.runtime import current_process
+from headrace.session import RunPlan, Session
+from headrace.settings import load_settings
+from headrace.streams import AsyncLocalStream, AsyncResultFuture, LocalStream, ResultFuture
+from headrace.types import RunLocalResult
+from headrace.wire.codec import encode_request
+from headrace.wire.messages import MAX_REQUEST_BYTES
+
+_numbers = itertools.count(1)
+
+
+class Client:
+    """Runs models on an engine.
+
+    Without ``address`` (and without ``HEADRACE_ENGINE`` in the environment) the engine is this program's own: it starts on
+    first use and ends with the program. An address such as ``ipc:///run/headrace/engine`` names one that runs already.
+
+    Making a client opens nothing. One client serves any number of threads, event loops and forked children.
+    ``connect_timeout`` is how long a run waits for an engine to answer, in seconds.
+
+    Raises ConfigurationError for an address or a ``headrace.toml`` that cannot be used.
+    """
+
+    def __init__(self, address: str | None = None, *, connect_timeout: float = 10.0) -> None:
+        self._address = address or os.environ.get("HEADRACE_ENGINE") or None
+        if self._address is not None:
+            directory_of(self._address)
+        self._connect_timeout = connect_timeout
+        self._providers = tuple(load_settings(os.environ).providers)
+        self._number = next(_numbers)
+        self._is_closed = False
+
+    @overload
+    def run_local(self, *, stream: Literal[True], **arguments: Unpack[RunArguments]) -> LocalStream: ...
+    @overload
+    def run_local(self, *, stream: Literal[False] = False, **arguments: Unpack[RunArguments]) -> RunLocalResult: ...
+    @overload
+    def run_local(self, *, stream: bool, **arguments: Unpack[RunArguments]) -> LocalStream | RunLocalResult: ...
+    def run_local(self, *, stream: bool = False, **arguments: Unpack[RunArguments]) -> LocalStream | RunLocalResult:
+        """Run a model.
+
+        With ``stream=True`` return at once with a LocalStream, whose iteration and ``result`` raise the run's errors.
+        Otherwise wait for the end, and return the result or raise.
+
+        Arguments (keyword only; ``model`` and ``messages`` must be given):
+
+        * ``model``: ``gpt-4o``; ``provider/model`` for any configured provider; ``provider`` overrides what the name tells
+        * ``messages``: dicts or Messages; roles system, developer, user, assistant, tool; content a str or parts
+        * ``tools``, ``tool_choice`` (``auto``, ``none``, ``required``, ``{"tool": name}``), ``response_format`` (JSON schema)
+        * ``temperature``, ``top_p``, ``max_output_tokens``, ``stop_sequences``, ``reasoning_effort``
+        * ``timeout_ms`` (total), ``first_chunk_timeout_ms``, ``idle_timeout_ms``: milliseconds
+        * ``variables``: fills ``{{name}}`` in the messages
+        * ``provider_api_key``: for this run; else the engine's environment
+        * ``custom_options``: merged into the provider's request body as it is
+        * ``tags``, ``user_id``, ``session_id``, ``send_trace``, ``span_id``, ``trace_id``, ``parent_span_id``
+        * ``priority``: ``interactive`` or ``batch``; ``on_abort``: ``close`` or ``drain``
+
+        Raises InvalidRequestError, naming the argument, before anything is sent; any HeadraceError afterwards.
+        """
+        delivery = self._start(stream, arguments)
+        if stream:
+            return LocalStream(delivery)
+        result: ResultFuture[RunLocalResult] = ResultFuture(delivery, Interest(delivery))
+        try:
+            return result.result()
+        finally:
+            delivery.abandon()  # of no effect, unless an interrupt ended the wait
+
+    @overload
+    async def arun_local(self, *, stream: Literal[True], **arguments: Unpack[RunArguments]) -> AsyncLocalStream: ...
+    @overload
+    async def arun_local(
+        self, *, stream: Literal[False] = False, **arguments: Unpack[RunArguments]
+    ) -> RunLocalResult: ...
+    @overload
+    async def arun_local(
+        self, *, stream: bool, **arguments: Unpack[RunArguments]
+    ) -> AsyncLocalStream | RunLocalResult: ...
+    async def arun_local(
+        self, *, stream: bool = False, **arguments: Unpack[RunArguments]
+    ) -> AsyncLocalStream | RunLocalResult:
+        """Run a model from asyncio: as :meth:`run_local`, with an AsyncLocalStream. Cancelling the task aborts the run."""
+        delivery = self._start(stream, arguments)
+        if stream:
+            return AsyncLocalStream(delivery)
+        future = AsyncResultFuture(delivery, Interest(delivery), asyncio.get_running_loop())
+        return cast("RunLocalResult", await future)
+
+    def close(self) -> None:
+        """Abort this client's runs, and close what only it used; an embedded engine ends with its last client.
+
+        May be called twice.
+        """
+        self._is_closed = True
+        current_process().release(self._address, self._number)
+
+    async def aclose(self) -> None:
+        """As :meth:`close`, without blocking the event loop."""
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Client {self._address or EMBEDDED}>"
+
+    def _start(self, stream: bool, arguments: RunArguments) -> Delivery:
+        """Check everything, then hand the run to the I/O thread."""
+        started_at = time.monotonic()
+        if self._is_closed:
+            raise EngineUnavailableError(self._address or EMBEDDED, "this client is closed; make a new one")
+        check_names(arguments)
+        options = build_options(arguments)
+        request = build_request(
+            arguments,
+            stream=stream,
+            trace_id="tr_" + secrets.token_hex(8),
+            providers=self._providers,
+            takes_any_provider=self._address is not None,
+        )
+        try:
+            encoded = encode_request(request)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise InvalidRequestError(f"holds a value that JSON cannot carry: {error}", "custom_options") from None
+        if len(encoded) > MAX_REQUEST_BYTES:
+            raise InvalidRequestError(f"{len(encoded)} bytes in all; the limit is {MAX_REQUEST_BYTES}", "messages")
+        plan = RunPlan(
+            span_id=options.span_id or "sp_" + secrets.token_hex(8),
+            provider=request.provider,
+            model=request.model,
+            request=encoded,
+            streams=stream,
+            api_key=options.provider_api_key,
+            priority=options.priority,
+            on_abort=options.on_abort,
+            total_timeout=request.total_timeout,
+        )
+        connection = current_process().connection(self._address, self._connect_timeout, self._number)
+        delivery = Delivery(Session(plan), request.trace_id, started_at, connection, self._number)
+        connection.submit(delivery)
+        return delivery

@@ -1,0 +1,51 @@
+"""From a wire message that says "failed" or "refused" to the typed error of the public API. Pure."""
+
+from __future__ import annotations
+
+from headrace.errors import (
+    AuthenticationError,
+    EngineUnavailableError,
+    HeadraceError,
+    InvalidRequestError,
+    ProviderProtocolError,
+    ProviderUnavailableError,
+    QueueFullError,
+    RateLimitError,
+    RunTimeoutError,
+    WorkerLostError,
+)
+from headrace.wire.messages import Failed, Refuse
+
+
+def failure_error(failed: Failed, provider: str, partial_text: str) -> HeadraceError:
+    """Return the error that a worker's ``failed`` stands for."""
+    span_id, reason = failed.span_id, failed.reason
+    facts = (span_id, reason, partial_text, provider, failed.status_code, failed.request_id, failed.code)
+    match failed.kind:
+        case "invalid_request":
+            return InvalidRequestError(reason, None, provider, failed.status_code, failed.request_id, failed.code)
+        case "duplicate_span_id":
+            return InvalidRequestError(reason, "span_id")
+        case "authentication":
+            return AuthenticationError(*facts)
+        case "rate_limit":
+            return RateLimitError(*facts, failed.retry_after)
+        case "provider_unavailable":
+            return ProviderUnavailableError(*facts)
+        case "provider_protocol":
+            return ProviderProtocolError(*facts)
+        case "timeout":
+            return RunTimeoutError(span_id, reason, partial_text, failed.clock, failed.limit)
+        case "worker_stopping":
+            return WorkerLostError(span_id, reason, partial_text)
+
+
+def refusal_error(span_id: str, refusal: Refuse) -> HeadraceError:
+    """Return the error that a broker's ``refusal`` stands for."""
+    match refusal.kind:
+        case "duplicate_span_id":
+            return InvalidRequestError(refusal.reason, "span_id")
+        case "queue_full":
+            return QueueFullError(span_id, refusal.reason, "", refusal.retry_after)
+        case "no_workers" | "stopping":
+            return EngineUnavailableError("the engine", refusal.reason)

@@ -1,0 +1,86 @@
+"""What every engine process does at its start: die with its parent, leave Ctrl-C to the program, log to stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Hashable
+from functools import partial
+
+PARENT_CHECK_INTERVAL = 1.0
+"""Seconds between looks at the parent, where the kernel does not tell."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when ``parent`` ends; exit at once if it has ended already.
+
+    Elsewhere than on Linux a loop must ask :func:`is_orphan` now and then.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if is_orphan(parent):
+        sys.exit(0)
+
+
+def is_orphan(parent: int) -> bool:
+    """Return whether the process that started this one has ended."""
+    return os.getppid() != parent
+
+
+def ignore_interrupt() -> None:
+    """Ctrl-C reaches the whole foreground group; when to end is the program's word, not the terminal's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def log_to_stderr(name: str) -> None:
+    """Log this process's events to stderr; ``HEADRACE_LOG`` sets the level (default WARNING)."""
+    level = os.environ.get("HEADRACE_LOG", "WARNING").upper()
+    if level not in logging.getLevelNamesMapping():
+        level = "WARNING"
+    logging.basicConfig(stream=sys.stderr, level=level, format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s")
+
+
+def open_process(pid: int) -> int | None:
+    """Return a descriptor that becomes readable when process ``pid`` ends, or None where there is no such thing."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+class ProcessWatch:
+    """Tells when the processes of peers end. ``add_reader`` and ``remove_reader`` are the event loop's."""
+
+    def __init__(
+        self, add_reader: Callable[[int, Callable[[], None]], object], remove_reader: Callable[[int], object]
+    ) -> None:
+        self._add_reader = add_reader
+        self._remove_reader = remove_reader
+        self._descriptors: dict[Hashable, int] = {}
+
+    def watch(self, key: Hashable, pid: int, ended: Callable[[], None]) -> None:
+        """Call ``ended`` once when process ``pid`` ends; without process handles, never."""
+        descriptor = open_process(pid)
+        if descriptor is not None:
+            self._descriptors[key] = descriptor
+            self._add_reader(descriptor, partial(self._ended, key, ended))
+
+    def forget(self, key: Hashable) -> None:
+        """Watch no longer; unknown keys are fine."""
+        descriptor = self._descriptors.pop(key, None)
+        if descriptor is not None:
+            self._remove_reader(descriptor)
+            os.close(descriptor)
+
+    def _ended(self, key: Hashable, ended: Callable[[], None]) -> None:
+        self.forget(key)
+        ended()

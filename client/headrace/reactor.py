@@ -1,0 +1,129 @@
+"""A small event loop for one thread that owns sockets: descriptors, calls from other threads, timers.
+
+The client's I/O thread and the broker run on it. It never waits while there is work and never runs user code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import logging
+import os
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+_MAX_WAIT = 3600.0
+
+
+class Reactor:
+    """Runs callbacks when descriptors are readable, when others ask for it, and when time comes."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._clear_wake)
+        self._calls: deque[Callable[[], None]] = deque()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_count = 0
+        self._turn_end: list[Callable[[], None]] = []
+        # True from just before the thread looks for work until it has some: only then is a wake-up written.
+        self._is_idle = False
+        self._is_stopping = False
+
+    def call(self, action: Callable[[], None]) -> None:
+        """Run ``action`` on the loop's thread soon. Safe from any thread, a signal handler or a finalizer."""
+        self._calls.append(action)
+        if self._is_idle:
+            self._is_idle = False
+            self.wake()
+
+    def wake(self) -> None:
+        """End the current wait. A full pipe means that a wake-up is under way already."""
+        with contextlib.suppress(OSError):
+            os.write(self._wake_write, b"\0")
+
+    def call_at(self, when: float, action: Callable[[], None]) -> None:
+        """Run ``action`` once ``time.monotonic()`` reaches ``when``. From the loop's thread only."""
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when, self._timer_count, action))
+
+    def each_turn(self, action: Callable[[], None]) -> None:
+        """Run ``action`` at the end of each turn of the loop."""
+        self._turn_end.append(action)
+
+    def remove_each_turn(self, action: Callable[[], None]) -> None:
+        """Undo :meth:`each_turn`; unknown ones are fine."""
+        self._turn_end = [known for known in self._turn_end if known != action]
+
+    def register(self, fd: int, action: Callable[[], None]) -> None:
+        """Run ``action`` whenever ``fd`` is readable."""
+        self._selector.register(fd, selectors.EVENT_READ, action)
+
+    def unregister(self, fd: int) -> None:
+        """Forget ``fd``; unknown ones are fine."""
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(fd)
+
+    def stop(self) -> None:
+        """Make :meth:`run` return. Safe from any thread."""
+        self._is_stopping = True
+        self.wake()
+
+    def run(self) -> None:
+        """Run until stopped, then close."""
+        try:
+            while not self._is_stopping:
+                self.turn()
+        finally:
+            self.close()
+
+    def turn(self) -> None:
+        """Wait for work and do what there is."""
+        self._is_idle = True
+        wait = 0.0 if self._calls else self._wait()
+        ready = self._selector.select(wait)
+        self._is_idle = False
+        for key, _ in ready:
+            self._guard(key.data)
+        for _ in range(len(self._calls)):
+            self._guard(self._calls.popleft())
+        self._run_timers()
+        for action in self._turn_end:
+            self._guard(action)
+
+    def close(self) -> None:
+        """Release the descriptors."""
+        self._selector.close()
+        for fd in (self._wake_read, self._wake_write):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    def _wait(self) -> float:
+        if not self._timers:
+            return _MAX_WAIT
+        return min(max(self._timers[0][0] - time.monotonic(), 0.0), _MAX_WAIT)
+
+    def _run_timers(self) -> None:
+        if not self._timers:
+            return
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            self._guard(heapq.heappop(self._timers)[2])
+
+    def _clear_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._wake_read, 4096):
+                pass
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        """Run one callback; an error in it must not end the service of all others."""
+        try:
+            action()
+        except Exception:  # noqa: BLE001 - whatever it is, the others go on; it is logged
+            logger.exception("callback failed")

@@ -1,0 +1,305 @@
+"""One run seen from its client: lease, sequence, credit, abort, and the one writer of its outcome. Pure.
+
+Rules of this file:
+
+1. Everything that changes a run's phase lives here.
+2. A run gets exactly one outcome, which never changes.
+3. Events are taken in sequence only, from the attempt and the worker epoch that hold the lease.
+4. A run of which nothing arrived may run again on another worker; any other ends with its worker.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from headrace.assembly import joined_text
+from headrace.errors import (
+    HeadraceError,
+    PoisonRunError,
+    RemoteProtocolError,
+    RunTimeoutError,
+    WorkerLostError,
+)
+from headrace.failures import failure_error, refusal_error
+from headrace.requests import Priority
+from headrace.types import RunEvent, Usage
+from headrace.wire.messages import (
+    WINDOW_CHARACTERS,
+    WINDOW_EVENTS,
+    Abort,
+    Aborted,
+    AbortMode,
+    Acquire,
+    Chunk,
+    Credit,
+    Failed,
+    Finished,
+    Grant,
+    Refuse,
+    Release,
+    Run,
+    Terminal,
+)
+
+ABORT_GRACE = 0.2
+"""Seconds that an aborted run waits for the worker's last word on usage."""
+DRAIN_GRACE = 60.0
+"""The same with ``on_abort="drain"``."""
+DEADLINE_GRACE = 5.0
+"""Seconds that a run waits beyond its total timeout for the worker to say so."""
+MAX_WORKER_DEATHS = 2
+
+
+class Phase(enum.Enum):
+    """Where a run is."""
+
+    NEW = "new"
+    WAITING = "waiting"  # for a lease
+    RUNNING = "running"  # on a worker
+    ABORTING = "aborting"  # on a worker, which has been told
+    ENDED = "ended"
+
+
+class AskBroker(msgspec.Struct, frozen=True, gc=False):
+    """Send to the broker."""
+
+    message: Acquire | Release
+
+
+class TellWorker(msgspec.Struct, frozen=True, gc=False):
+    """Send to the worker of the lease."""
+
+    message: Run | Credit | Abort
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """The outcome is there."""
+
+
+Command = AskBroker | TellWorker | Ended
+Outcome = Finished | Aborted | HeadraceError
+
+_NOTHING: list[Command] = []
+
+
+class RunPlan(msgspec.Struct, frozen=True):
+    """What a session needs to know of its run. ``total_timeout`` in seconds, ``None`` for the worker's default."""
+
+    span_id: str
+    provider: str
+    model: str
+    request: bytes
+    streams: bool
+    api_key: str | None = None
+    priority: Priority = "interactive"
+    on_abort: AbortMode = "close"
+    total_timeout: float | None = None
+
+    def __repr__(self) -> str:
+        return f"RunPlan(span_id={self.span_id!r}, provider={self.provider!r}, model={self.model!r})"
+
+
+class Session:
+    """One run. Methods take what happened and return what to do; nothing else is touched."""
+
+    __slots__ = (
+        "_abort_deadline",
+        "_character_limit",
+        "_deadline",
+        "_sequence_limit",
+        "attempt",
+        "deaths",
+        "events",
+        "lease",
+        "lost_epochs",
+        "outcome",
+        "phase",
+        "plan",
+    )
+
+    def __init__(self, plan: RunPlan) -> None:
+        self.plan = plan
+        self.phase = Phase.NEW
+        self.attempt = 1
+        self.deaths = 0
+        self.lost_epochs: list[int] = []
+        self.lease: Grant | None = None
+        self.events: list[RunEvent] = []
+        self.outcome: Outcome | None = None
+        self._reset_credit()
+        # Not yet running: how long to wait is the connection's matter until the run has a deadline of its own.
+        self._deadline: float | None = None
+        self._abort_deadline: float | None = None
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When :meth:`due` has something to say next, on the caller's clock; ``None`` for never."""
+        return self._abort_deadline if self.phase is Phase.ABORTING else self._deadline
+
+    def start(self, now: float) -> list[Command]:
+        """Ask for a lease."""
+        if self.plan.total_timeout is not None:
+            self._deadline = now + self.plan.total_timeout + DEADLINE_GRACE
+        return self._acquire()
+
+    def asked_again(self) -> list[Command]:
+        """The broker is a new one: repeat a waiting run's question."""
+        return self._acquire() if self.phase is Phase.WAITING else _NOTHING
+
+    def granted(self, grant: Grant) -> list[Command]:
+        """A lease arrived."""
+        if self.phase is not Phase.WAITING or grant.attempt != self.attempt:
+            # Stale: whoever stopped waiting has said so to the broker.
+            return _NOTHING
+        self.phase = Phase.RUNNING
+        self.lease = grant
+        return [
+            TellWorker(
+                Run(
+                    span_id=self.plan.span_id,
+                    attempt=self.attempt,
+                    epoch=grant.epoch,
+                    request=self.plan.request,
+                    sequence_limit=self._sequence_limit,
+                    character_limit=self._character_limit,
+                    api_key=self.plan.api_key,
+                )
+            )
+        ]
+
+    def refused(self, refusal: Refuse) -> list[Command]:
+        """The broker gives no lease."""
+        if self.phase is not Phase.WAITING or refusal.attempt != self.attempt:
+            return _NOTHING
+        return self._end(refusal_error(self.plan.span_id, refusal))
+
+    def chunk(self, epoch: int, chunk: Chunk) -> list[Command]:
+        """Events arrived."""
+        if self.phase is not Phase.RUNNING or not self._is_current(epoch, chunk.attempt):
+            return _NOTHING
+        if chunk.sequence != len(self.events):
+            reason = f"run {self.plan.span_id}: chunk {chunk.sequence} arrived where {len(self.events)} was due"
+            return [self._abort_message("close"), *self._end(RemoteProtocolError(reason))]
+        self.events.extend(chunk.events)
+        return _NOTHING
+
+    def ended(self, epoch: int, terminal: Terminal) -> list[Command]:
+        """The worker's terminal message arrived."""
+        if self.phase not in (Phase.RUNNING, Phase.ABORTING) or not self._is_current(epoch, terminal.attempt):
+            return _NOTHING
+        if self.phase is Phase.ABORTING:
+            return self._end(Aborted(self.plan.span_id, self.attempt, terminal.sequence, terminal.usage))
+        match terminal:
+            case Finished():
+                return self._end(self._checked(terminal))
+            case Failed():
+                text = joined_text(self.events) or terminal.partial_text
+                return self._end(failure_error(terminal, self.plan.provider, text))
+            case Aborted():
+                return self._end(terminal)
+
+    def aborted(self, now: float, mode: AbortMode | None = None) -> list[Command]:
+        """The caller wants no more. Safe in every phase, any number of times."""
+        match self.phase:
+            case Phase.NEW | Phase.WAITING:
+                return self._end(Aborted(self.plan.span_id, self.attempt, 0, Usage()))
+            case Phase.RUNNING:
+                mode = mode or self.plan.on_abort
+                self.phase = Phase.ABORTING
+                self._abort_deadline = now + (ABORT_GRACE if mode == "close" else DRAIN_GRACE)
+                return [self._abort_message(mode)]
+            case _:
+                return _NOTHING
+
+    def taken(self, sequence: int, characters: int) -> list[Command]:
+        """The reader has taken so many events, so many characters: give credit once half the window is used."""
+        if self.phase is not Phase.RUNNING:
+            return _NOTHING
+        sequence_limit = sequence + WINDOW_EVENTS
+        character_limit = characters + WINDOW_CHARACTERS
+        if (
+            sequence_limit - self._sequence_limit < WINDOW_EVENTS // 2
+            and character_limit - self._character_limit < WINDOW_CHARACTERS // 2
+        ):
+            return _NOTHING
+        self._sequence_limit = sequence_limit
+        self._character_limit = character_limit
+        return [TellWorker(Credit(self.plan.span_id, self.attempt, sequence_limit, character_limit))]
+
+    def worker_lost(self, reason: str) -> list[Command]:
+        """The worker of the lease is gone."""
+        if self.phase is Phase.ABORTING:
+            return self._end(Aborted(self.plan.span_id, self.attempt, len(self.events), Usage()))
+        if self.phase is not Phase.RUNNING or self.lease is None:
+            return _NOTHING
+        self.deaths += 1
+        if self.events:
+            return self._end(WorkerLostError(self.plan.span_id, reason, joined_text(self.events)))
+        if self.deaths >= MAX_WORKER_DEATHS:
+            reason = f"the run was present at {self.deaths} worker deaths and is not tried again ({reason})"
+            return self._end(PoisonRunError(self.plan.span_id, reason))
+        release = AskBroker(Release(self.plan.span_id, self.attempt))
+        self.lost_epochs.append(self.lease.epoch)
+        self.lease = None
+        self.attempt += 1
+        self._reset_credit()
+        return [release, *self._acquire()]
+
+    def failed(self, error: HeadraceError) -> list[Command]:
+        """The connection gives the run up (no engine, closed client)."""
+        if self.phase in (Phase.RUNNING, Phase.ABORTING):
+            return [self._abort_message("close"), *self._end(error)]
+        return _NOTHING if self.phase is Phase.ENDED else self._end(error)
+
+    def due(self, now: float) -> list[Command]:
+        """Time has passed."""
+        deadline = self.next_deadline
+        if deadline is None or now < deadline:
+            return _NOTHING
+        match self.phase:
+            case Phase.ABORTING:
+                return self._end(Aborted(self.plan.span_id, self.attempt, len(self.events), Usage()))
+            case Phase.WAITING | Phase.RUNNING:
+                limit = self.plan.total_timeout or 0.0
+                reason = f"not finished within {limit:g} s (total timeout), and the worker did not say so"
+                error = RunTimeoutError(self.plan.span_id, reason, joined_text(self.events), "total", limit)
+                return self.failed(error)
+            case _:
+                return _NOTHING
+
+    def _checked(self, finished: Finished) -> Outcome:
+        if not self.plan.streams:
+            return finished
+        length = len(joined_text(self.events))
+        if finished.sequence == len(self.events) and finished.text_length == length:
+            return finished
+        return RemoteProtocolError(
+            f"run {self.plan.span_id}: {len(self.events)} events with {length} characters arrived, "
+            f"the worker sent {finished.sequence} with {finished.text_length}"
+        )
+
+    def _is_current(self, epoch: int, attempt: int) -> bool:
+        return attempt == self.attempt and self.lease is not None and epoch == self.lease.epoch
+
+    def _acquire(self) -> list[Command]:
+        self.phase = Phase.WAITING
+        plan = self.plan
+        question = Acquire(plan.span_id, self.attempt, plan.provider, plan.model, plan.priority, self.lost_epochs[:])
+        return [AskBroker(question)]
+
+    def _abort_message(self, mode: AbortMode) -> Command:
+        return TellWorker(Abort(self.plan.span_id, self.attempt, mode))
+
+    def _end(self, outcome: Outcome) -> list[Command]:
+        was_leased = self.phase is not Phase.NEW
+        self.phase = Phase.ENDED
+        self.outcome = outcome
+        if was_leased:
+            return [AskBroker(Release(self.plan.span_id, self.attempt)), Ended()]
+        return [Ended()]
+
+    def _reset_credit(self) -> None:
+        self._sequence_limit = WINDOW_EVENTS
+        self._character_limit = WINDOW_CHARACTERS

@@ -1,0 +1,97 @@
+"""Settings: the providers that exist, and the figures of a process, from ``headrace.toml`` and the environment.
+
+Read once at the start of a process. The file is the one named by ``HEADRACE_CONFIG``, else ``headrace.toml`` in the
+current directory, else none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from headrace.errors import ConfigurationError
+
+API_NAMES = ("openai-chat",)
+
+
+class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One ``[providers.NAME]`` table. ``api_key_env`` is the environment variable that holds the key, if one is needed."""
+
+    api: str
+    base_url: str
+    api_key_env: str | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrency: int | None = None
+
+
+class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``[engine]`` table. Durations in seconds."""
+
+    workers: int = 0
+    """Worker processes; 0 means one per core, at most 8."""
+    max_runs_per_worker: int = 4096
+    max_waiting_runs: int = 100_000
+    connect_timeout: float = 10.0
+    first_chunk_timeout: float = 300.0
+    idle_timeout: float = 120.0
+    total_timeout: float = 600.0
+
+    def worker_count(self) -> int:
+        """Return how many workers to start."""
+        return self.workers or min(os.cpu_count() or 1, 8)
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    providers: dict[str, ProviderConfig] = {}
+    engine: EngineConfig = EngineConfig()
+
+
+_BUILT_IN = {
+    "openai": ProviderConfig(api="openai-chat", base_url="https://api.openai.com/v1", api_key_env="OPENAI_API_KEY"),
+}
+
+_BASE_URL_ENV = {"openai": "OPENAI_BASE_URL"}
+
+MODEL_PREFIXES: tuple[tuple[str, str], ...] = (
+    ("gpt-", "openai"),
+    ("chatgpt-", "openai"),
+    ("o1", "openai"),
+    ("o3", "openai"),
+    ("o4", "openai"),
+)
+"""How a model's name tells its provider, first match."""
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Return the settings that ``environ`` and the file say; raises ConfigurationError naming what is wrong."""
+    named = environ.get("HEADRACE_CONFIG")
+    path = Path(named) if named else Path("headrace.toml")
+    if not named and not path.is_file():
+        return with_built_in(Settings(), environ)
+    try:
+        settings = msgspec.toml.decode(path.read_bytes(), type=Settings)
+    except OSError as error:
+        raise ConfigurationError(f"HEADRACE_CONFIG={named}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    for name, provider in settings.providers.items():
+        if provider.api not in API_NAMES:
+            known = ", ".join(API_NAMES)
+            raise ConfigurationError(f"{path}: providers.{name}.api is {provider.api!r}; it takes one of {known}")
+    return with_built_in(settings, environ)
+
+
+def with_built_in(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """Return ``settings`` with the built-in providers beneath its own, their base URLs as ``environ`` says."""
+    providers = dict(_BUILT_IN)
+    for name, variable in _BASE_URL_ENV.items():
+        if base_url := environ.get(variable):
+            providers[name] = msgspec.structs.replace(providers[name], base_url=base_url)
+    providers.update(settings.providers)
+    return msgspec.structs.replace(settings, providers=providers)

@@ -1,0 +1,40 @@
+"""``python -m headrace.testing``: the simulated provider as the child of a ``SimulatedProvider``.
+
+Reads the default script, one line of JSON, from standard input, prints one line with its port, and serves until standard input ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import msgspec
+
+from headrace.testing.script import Script
+from headrace.testing.server import run_server
+
+
+def main() -> None:
+    """Serve until the parent is gone."""
+    parser = argparse.ArgumentParser(prog="python -m headrace.testing", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    arguments = parser.parse_args()
+    line = sys.stdin.buffer.readline().strip()
+    script = msgspec.json.decode(line, type=Script) if line else None
+    run_server(arguments.host, arguments.port, script, _announce, until=_read_to_end)
+
+
+def _announce(port: int) -> None:
+    print(msgspec.json.encode({"port": port}).decode(), flush=True)
+
+
+def _read_to_end() -> None:
+    # Not through sys.stdin: its lock, held by a waiting thread, makes the interpreter's shutdown fail.
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""What the simulated model says: a script or, without one, something that suits the request. No wire format, no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from headrace.testing.script import Script
+
+_SHORT = """\
+The river came down from the hills before dawn, quiet and cold, and the miller opened the sluice by one hand's width. \
+Water found the old channel, turned the wheel, and the stones began to speak. By breakfast there was flour on every sill, \
+and the baker's boy was already waiting at the gate with his cart and his two patient dogs."""
+
+_LONG = (
+    _SHORT
+    + """
+
+Nobody in the village could say who had dug the channel. It was there when the first houses were built, straight as a ruled \
+line through the meadow, and it carried exactly as much water as the wheel could use. When the spring floods came, the \
+surplus ran over a low stone lip and back to the river; when the summer was dry, the miller walked the bank with a spade \
+and a sandwich, clearing weed, and the wheel kept turning.
+
+One year a young engineer came to measure it. She stayed a week, filled a notebook, and on the last evening sat on the \
+lip with her boots in the stream. "It is not the wheel that is clever," she told the miller. "It is the channel. It takes \
+what the river gives, holds back what the wheel cannot use, and never lets the one wait for the other." The miller nodded. \
+He had known that all along, but it was pleasant to hear it said."""
+)
+
+_WORD = re.compile(r"\s*\S+\s*?(?=\s|$)|\s+$")
+
+
+class CallToMake(msgspec.Struct, frozen=True):
+    """A tool call of the answer; ``arguments`` is the text that is streamed."""
+
+    name: str
+    arguments: str
+    id: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer as deltas."""
+
+    text: Sequence[str] = ()
+    reasoning: Sequence[str] = ()
+    refusal: Sequence[str] = ()
+    tool_calls: Sequence[CallToMake] = ()
+    is_shortened: bool = False
+
+
+class Situation(msgspec.Struct, frozen=True):
+    """What an answer depends on, taken from a request of whatever wire format.
+
+    ``tools`` are names with JSON schemas, ``demanded_tool`` is the one that must be called. ``tool_results`` are those since the
+    last message of the user.
+    """
+
+    last_user_text: str = ""
+    tool_results: Sequence[str] = ()
+    tools: dict[str, dict[str, Any]] = {}
+    may_call_tools: bool = True
+    demanded_tool: str | None = None
+    max_tokens: int | None = None
+
+
+def words(text: str) -> list[str]:
+    """Split text into word-sized deltas that join to the same text."""
+    return _WORD.findall(text)
+
+
+@lru_cache(maxsize=8)
+def numbered(count: int) -> tuple[str, ...]:
+    """Return that many distinct deltas: ``"0 "``, ``"1 "``, and so on."""
+    return tuple(f"{number} " for number in range(count))
+
+
+def answer(script: Script, situation: Situation) -> Answer:
+    """Return what the model says."""
+    calls = () if situation.tool_results else _scripted_calls(script)
+    reasoning, refusal = words(script.reasoning), words(script.refusal)
+    text = _scripted_text(script)
+    if text is None and not calls and not refusal:
+        return msgspec.structs.replace(_unscripted(situation), reasoning=reasoning)
+    return Answer(text=text or (), reasoning=reasoning, refusal=refusal, tool_calls=calls)
+
+
+def _scripted_text(script: Script) -> Sequence[str] | None:
+    if script.chunks is not None:
+        return script.chunks
+    if script.repeat is not None:
+        return numbered(script.repeat)
+    return None if script.text is None else words(script.text)
+
+
+def _scripted_calls(script: Script) -> tuple[CallToMake, ...]:
+    return tuple(
+        CallToMake(
+            call.name,
+            call.arguments if isinstance(call.arguments, str) else msgspec.json.encode(call.arguments).decode(),
+            call.id,
+        )
+        for call in script.tool_calls
+    )
+
+
+def _unscripted(situation: Situation) -> Answer:
+    if situation.tool_results:
+        return _shortened(f"The tool answered: {'; '.join(situation.tool_results)}. That is all I know.", situation)
+    if (name := _tool_to_call(situation)) is not None:
+        arguments = '{"location":"Tokyo"}' if _has_location(situation.tools[name]) else "{}"
+        return Answer(tool_calls=(CallToMake(name, arguments),))
+    wants_long = re.search("essay|story", situation.last_user_text, re.IGNORECASE)
+    return _shortened(_LONG if wants_long else _SHORT, situation)
+
+
+def _tool_to_call(situation: Situation) -> str | None:
+    if situation.demanded_tool is not None:
+        return situation.demanded_tool
+    if not situation.may_call_tools or "weather" not in situation.last_user_text.lower():
+        return None
+    return next((name for name, schema in situation.tools.items() if _has_location(schema)), None)
+
+
+def _has_location(schema: dict[str, Any]) -> bool:
+    properties = schema.get("properties")
+    return isinstance(properties, dict) and "location" in properties
+
+
+def _shortened(text: str, situation: Situation) -> Answer:
+    deltas = words(text)
+    limit = situation.max_tokens
+    if limit is None or len(deltas) <= limit:
+        return Answer(text=deltas)
+    return Answer(text=deltas[:limit], is_shortened=True)

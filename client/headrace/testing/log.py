@@ -1,0 +1,103 @@
+"""The simulated provider's log: one entry per request, kept up to date while its answer is sent.
+
+Times are ``time.monotonic()``. On Linux that is ``CLOCK_MONOTONIC``, one clock for all processes of a machine since boot, so a
+record's times can be compared with those that another process took.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Outcome = Literal["open", "complete", "cut", "ended_early", "failed", "closed_by_client"]
+
+
+class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A request and what became of it, as it stood when the record was asked for.
+
+    ``outcome`` is ``open`` until the answer ends; ``cut``, ``ended_early`` and ``failed`` are endings that a script asked for.
+    ``sent_text`` joins the text deltas handed to the transport, ``chunks_sent`` counts these and the other pieces of the answer.
+    ``closed_at`` is when the client's close was seen, if it came before the answer's end. ``headers`` lack the key's value.
+    """
+
+    number: int
+    connection: int
+    method: str
+    path: str
+    arrived_at: float
+    headers: dict[str, str]
+    body: Any
+    model: str | None
+    status: int | None
+    first_byte_at: float | None
+    first_chunk_at: float | None
+    ended_at: float | None
+    closed_at: float | None
+    outcome: Outcome
+    chunks_sent: int
+    sent_text: str
+
+
+class Entry:
+    """A request's line in the log while it is being written. The connection that serves the request owns it."""
+
+    __slots__ = (
+        "arrived_at", "body", "chunks_sent", "closed_at", "connection", "ended_at", "first_byte_at",
+        "first_chunk_at", "headers", "method", "number", "outcome", "path", "status", "texts",
+    )  # fmt: skip
+
+    def __init__(
+        self, *, number: int, connection: int, method: str, path: str, headers: dict[str, str], now: float
+    ) -> None:
+        self.number = number
+        self.connection = connection
+        self.method = method
+        self.path = path
+        self.headers = _without_key(headers)
+        self.arrived_at = now
+        self.body: Any = None
+        self.status: int | None = None
+        self.first_byte_at: float | None = None
+        self.first_chunk_at: float | None = None
+        self.ended_at: float | None = None
+        self.closed_at: float | None = None
+        self.outcome: Outcome = "open"
+        self.chunks_sent = 0
+        self.texts: list[str] = []
+
+    def end(self, outcome: Outcome, now: float) -> None:
+        """Note the answer's end; only the first end counts."""
+        if self.outcome == "open":
+            self.outcome = outcome
+            self.ended_at = now
+            self.closed_at = now if outcome == "closed_by_client" else None
+
+    def record(self) -> RequestRecord:
+        """Return the entry as it stands."""
+        model = self.body.get("model") if isinstance(self.body, dict) else None
+        return RequestRecord(
+            number=self.number,
+            connection=self.connection,
+            method=self.method,
+            path=self.path,
+            arrived_at=self.arrived_at,
+            headers=self.headers,
+            body=self.body,
+            model=model if isinstance(model, str) else None,
+            status=self.status,
+            first_byte_at=self.first_byte_at,
+            first_chunk_at=self.first_chunk_at,
+            ended_at=self.ended_at,
+            closed_at=self.closed_at,
+            outcome=self.outcome,
+            chunks_sent=self.chunks_sent,
+            sent_text="".join(self.texts),
+        )
+
+
+_SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"})
+
+
+def _without_key(headers: dict[str, str]) -> dict[str, str]:
+    return {name: "(not logged)" if name in _SECRET_HEADERS else value for name, value in headers.items()}

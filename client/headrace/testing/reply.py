@@ -1,0 +1,189 @@
+"""From the pieces of a streamed answer to the bytes that a script wants sent. Pure, and the same for all wire formats.
+
+A *frame* is ``(data, text, chunks)``: body bytes to write at once, the answer's text in them, and how many chunks they complete.
+It is a plain tuple because one is made for every chunk of every stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+
+import msgspec
+
+from headrace.testing.log import Outcome
+from headrace.testing.script import Script
+
+Frame = tuple[bytes, str, int]
+
+
+class StreamParts(msgspec.Struct, frozen=True):
+    """A streamed answer in its wire format's words: what comes before, as and after its chunks, and the odd ones out."""
+
+    opening: list[Frame]
+    chunks: Iterator[Frame]
+    closing: list[Frame]
+    error: bytes
+    garbage: bytes = b"data: {not json\n\n"
+    comment: bytes = b": keep-alive\n\n"
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """An HTTP response to send. ``ending`` is how it ends: ``open`` means never, ``cut`` by closing the connection.
+
+    A reply without ``content_length`` travels chunked, each frame an HTTP chunk. With ``is_silent`` not even a status is sent.
+    """
+
+    frames: Iterator[Frame]
+    status: int = 200
+    content_type: str = "application/json"
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    content_length: int | None = None
+    ending: Outcome = "complete"
+    pace: float = 0.0
+    first_token_delay: float = 0.0
+    one_write: bool = False
+    one_frame_per_turn: bool = False
+    close_after: bool = False
+    is_silent: bool = False
+
+
+def json_reply(
+    body: object, status: int = 200, headers: dict[str, str] | None = None, *, close_after: bool = False
+) -> Reply:
+    """Return a reply with a JSON body, sent at once."""
+    data = msgspec.json.encode(body)
+    return Reply(
+        frames=iter([(data, "", 0)]),
+        status=status,
+        headers=headers or {},
+        content_length=len(data),
+        close_after=close_after,
+    )
+
+
+def silence() -> Reply:
+    """Return the reply that never comes."""
+    return Reply(frames=iter(()), ending="open", is_silent=True)
+
+
+def web_page(script: Script) -> Reply:
+    """Return what a proxy's login page looks like to an API client."""
+    data = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>"
+    return Reply(
+        frames=iter([(data, "", 0)]),
+        content_type="text/html; charset=utf-8",
+        headers=script.headers,
+        content_length=len(data),
+        close_after=script.close_after_response,
+    )
+
+
+def streamed(script: Script, parts: StreamParts) -> Reply:
+    """Return the streamed answer, with all that the script does to it."""
+    count, ending = _stop(script)
+    return Reply(
+        frames=_travelling(script, _misbehaving(script, parts, count, ending)),
+        content_type="text/event-stream; charset=utf-8",
+        headers=script.headers,
+        ending=ending,
+        pace=script.pace,
+        first_token_delay=script.first_token_delay,
+        one_write=script.one_write,
+        one_frame_per_turn=script.split_bytes is not None,
+        close_after=script.close_after_response,
+    )
+
+
+def whole(script: Script, body: object, text: str, chunks: int) -> Reply:
+    """Return the answer in one piece, after the time that streaming it would have taken."""
+    data = msgspec.json.encode(body)
+    count, ending = _stop(script)
+    sent = data if count is None else data[: len(data) // 2]
+    return Reply(
+        frames=iter([(sent, text if count is None else "", chunks if count is None else 0)]),
+        headers=script.headers,
+        content_length=len(data),
+        ending="cut" if ending in {"ended_early", "failed"} else ending,
+        first_token_delay=script.first_token_delay + script.pace * max(chunks - 1, 0),
+        close_after=script.close_after_response,
+    )
+
+
+def _stop(script: Script) -> tuple[int | None, Outcome]:
+    stops: list[tuple[int | None, Outcome]] = [
+        (script.stall_after, "open"),
+        (script.cut_after, "cut"),
+        (script.end_after, "ended_early"),
+        (script.error_after, "failed"),
+    ]
+    return min(
+        ((count, ending) for count, ending in stops if count is not None),
+        key=lambda stop: stop[0],
+        default=(None, "complete"),
+    )
+
+
+def _misbehaving(script: Script, parts: StreamParts, count: int | None, ending: Outcome) -> Iterator[Frame]:
+    # itertools all the way: a frame of a well-behaved stream passes through here without a step of Python.
+    chunks = parts.chunks if count is None else islice(parts.chunks, count)
+    if script.comments:
+        chunks = ((parts.comment + data, text, number) for data, text, number in chunks)
+    if script.garbage_after is not None:
+        chunks = chain(islice(chunks, script.garbage_after), [(parts.garbage, "", 0)], chunks)
+    closing = {"complete": parts.closing, "failed": [(parts.error, "", 0)]}.get(ending, [])
+    return chain(parts.opening, chunks, closing)
+
+
+def _travelling(script: Script, frames: Iterator[Frame]) -> Iterator[Frame]:
+    if script.no_final_newline:
+        frames = _without_final_newline(frames)
+    if script.split_bytes is not None:
+        return _split(frames, script.split_bytes)
+    if script.one_write:
+        return _joined(frames)
+    return frames
+
+
+def _without_final_newline(frames: Iterator[Frame]) -> Iterator[Frame]:
+    held = next(frames, None)
+    if held is None:
+        return
+    for frame in frames:
+        yield held
+        held = frame
+    data, text, chunks = held
+    yield data.rstrip(b"\n"), text, chunks
+
+
+def _joined(frames: Iterable[Frame]) -> Iterator[Frame]:
+    all_data, all_text, all_chunks = [], [], 0
+    for data, text, chunks in frames:
+        all_data.append(data)
+        all_text.append(text)
+        all_chunks += chunks
+    yield b"".join(all_data), "".join(all_text), all_chunks
+
+
+def _split(frames: Iterable[Frame], size: int) -> Iterator[Frame]:
+    """Cut the byte stream into pieces of ``size``; a frame's text counts as sent with the piece that holds its last byte."""
+    held = b""
+    text, chunks = "", 0  # of the frames whose last byte is in ``held``
+    for data, frame_text, frame_chunks in frames:
+        held += data
+        if len(held) < size:
+            text, chunks = text + frame_text, chunks + frame_chunks
+            continue
+        pieces = [held[start : start + size] for start in range(0, len(held), size)]
+        held = pieces.pop() if len(held) % size else b""
+        for piece in pieces[:-1]:
+            yield piece, text, chunks
+            text, chunks = "", 0
+        if held:
+            yield pieces[-1], text, chunks
+            text, chunks = frame_text, frame_chunks
+        else:
+            yield pieces[-1], text + frame_text, chunks + frame_chunks
+            text, chunks = "", 0
+    if held:
+        yield held, text, chunks

@@ -1,0 +1,130 @@
+"""Runs the simulated provider: a listening socket, an event loop, and the end of both."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+from headrace.testing.connection import Connection, Connections
+from headrace.testing.script import Script
+from headrace.testing.simulation import Simulation
+from headrace.testing.ticker import Ticker
+
+try:
+    import uvloop
+except ImportError:
+    _new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+else:
+    _new_loop = uvloop.new_event_loop
+
+_BACKLOG = 4096
+_SEND_BUFFER_BYTES = 128 * 1024  # small, so that a client that stops reading stops the sender soon
+
+
+async def serve(
+    host: str,
+    port: int,
+    script: Script | None = None,
+    *,
+    on_ready: Callable[[int], None],
+    stop: asyncio.Event,
+) -> None:
+    """Serve until ``stop`` is set. ``on_ready`` gets the port, which differs from ``port`` if that is 0."""
+    loop = asyncio.get_running_loop()
+    simulation, connections, ticker = Simulation(script), Connections(), Ticker(loop)
+    listener = _listen(host, port)
+    server = await loop.create_server(
+        lambda: Connection(simulation, connections, ticker), sock=listener, backlog=_BACKLOG
+    )
+    try:
+        on_ready(listener.getsockname()[1])
+        await stop.wait()
+    finally:
+        server.close()
+        connections.abort()
+        await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next turn
+        await server.wait_closed()
+
+
+def run_server(
+    host: str = "127.0.0.1",
+    port: int = 0,
+    script: Script | None = None,
+    on_ready: Callable[[int], None] = lambda _port: None,
+    until: Callable[[], object] | None = None,
+) -> None:
+    """Serve in the foreground until SIGINT, SIGTERM or the return of ``until``, a call that blocks. Main thread only."""
+
+    async def main() -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        if until is not None:
+            threading.Thread(target=_set_after, args=(until, loop, stop), daemon=True).start()
+        await serve(host, port, script, on_ready=on_ready, stop=stop)
+
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(main())
+
+
+class ServerThread:
+    """The simulated provider in a daemon thread of this process."""
+
+    def __init__(self, script: Script | None, port: int) -> None:
+        self.port = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._failure: OSError | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(script, port), name="headrace-simulated-provider", daemon=True
+        )
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Stop serving and close all connections. May be called twice."""
+        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self, script: Script | None, port: int) -> None:
+        async def main() -> None:
+            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            await serve("127.0.0.1", port, script, on_ready=self._on_ready, stop=self._stop)
+
+        try:
+            with asyncio.Runner(loop_factory=_new_loop) as runner:
+                runner.run(main())
+        except OSError as error:
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    def _on_ready(self, port: int) -> None:
+        self.port = port
+        self._ready.set()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)  # accepted sockets inherit it
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _set_after(until: Callable[[], object], loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    until()
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(stop.set)

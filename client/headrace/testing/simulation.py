@@ -1,0 +1,141 @@
+"""The simulated provider's state: which script answers which request, and the log. Knows no sockets and reads no clock.
+
+Besides its wire formats it serves ``/_headrace/``, by which ``SimulatedProvider`` scripts it and reads its log.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from typing import Any, Protocol
+
+import msgspec
+
+from headrace.testing import openai_chat
+from headrace.testing.log import Entry
+from headrace.testing.reply import Reply, json_reply
+from headrace.testing.script import Script
+
+
+class WireFormat(Protocol):
+    """What a module that speaks a provider's wire format has."""
+
+    def refused_key(self, headers: dict[str, str]) -> Reply | None:
+        """Return the refusal of a request without a valid API key."""
+
+    def refused_body(self, body: object) -> Reply | None:
+        """Return the refusal of a body that the real API would not accept."""
+
+    def reply(self, body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
+        """Return the answer to a valid request."""
+
+
+WIRE_FORMATS: dict[str, WireFormat] = {openai_chat.PATH: openai_chat}
+"""The wire format spoken at each path."""
+
+CONTROL_PREFIX = "/_headrace/"
+
+_decode_scripts = msgspec.json.Decoder(list[Script]).decode
+
+
+class Request(msgspec.Struct, frozen=True):
+    """An HTTP request, complete. Header names are lower case."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the request is for the simulation itself."""
+        return self.path.startswith(CONTROL_PREFIX)
+
+
+class Simulation:
+    """Answers requests by script and remembers them."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        self._script = script or Script()
+        self._queue: deque[Script] = deque()
+        self._entries: list[Entry] = []
+        self._requests = 0
+
+    def arrived(self, request: Request, connection: int, now: float) -> Entry:
+        """Open the log entry of a request; those for the simulation itself are not kept."""
+        self._requests += not request.is_control
+        entry = Entry(
+            number=self._requests,
+            connection=connection,
+            method=request.method,
+            path=request.path,
+            headers=request.headers,
+            now=now,
+        )
+        if not request.is_control:
+            self._entries.append(entry)
+        return entry
+
+    def reply_to(self, request: Request, entry: Entry, wall_time: int) -> Reply:
+        """Return the answer to a request of a client."""
+        reply = self._reply_to(request, entry, wall_time)
+        headers = openai_chat.HEADERS | {"x-request-id": f"req_{uuid.uuid4().hex}"} | reply.headers
+        return msgspec.structs.replace(reply, headers=headers)
+
+    def _reply_to(self, request: Request, entry: Entry, wall_time: int) -> Reply:
+        wire_format = WIRE_FORMATS.get(request.path)
+        if wire_format is None:
+            return openai_chat.refused(404, f"Invalid URL ({request.method} {request.path})")
+        if request.method != "POST":
+            message = f"Not allowed to {request.method} on {request.path} (HINT: Perhaps you meant to use a different HTTP method?)"
+            return openai_chat.refused(405, message, code="method_not_supported")
+        if (refusal := wire_format.refused_key(request.headers)) is not None:
+            return refusal
+        try:
+            entry.body = msgspec.json.decode(request.body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return openai_chat.refused(400, f"We could not parse the JSON body of your request. ({error})")
+        return self._answer(wire_format, entry.body, wall_time)
+
+    def _answer(self, wire_format: WireFormat, body: Any, wall_time: int) -> Reply:
+        try:
+            simulated, body = _simulated(body)
+        except msgspec.ValidationError as error:
+            return openai_chat.refused(400, f"simulate: {error}", "simulate", "invalid_script")
+        if (refusal := wire_format.refused_body(body)) is not None:
+            return refusal
+        return wire_format.reply(body, simulated or self._next_script(), f"chatcmpl-{uuid.uuid4().hex[:29]}", wall_time)
+
+    def _next_script(self) -> Script:
+        return self._queue.popleft() if self._queue else self._script
+
+    def control(self, request: Request, open_connections: int) -> Reply:
+        """Carry out a request for the simulation itself."""
+        match request.method, request.path.removeprefix(CONTROL_PREFIX):
+            case "GET", "requests":
+                return json_reply([entry.record() for entry in self._entries])
+            case "GET", "connections":
+                return json_reply(open_connections)
+            case "POST", "scripts":
+                return self._enqueue(request.body)
+            case "POST", "clear":
+                self._entries.clear()
+                self._queue.clear()
+                return json_reply(None)
+            case _:
+                return openai_chat.refused(404, f"Invalid URL ({request.method} {request.path})")
+
+    def _enqueue(self, body: bytes) -> Reply:
+        try:
+            self._queue.extend(_decode_scripts(body))
+        except msgspec.DecodeError as error:
+            return openai_chat.refused(400, str(error), code="invalid_script")
+        return json_reply(None)
+
+
+def _simulated(body: Any) -> tuple[Script | None, Any]:
+    """Take the script out of a request's ``simulate`` field: not part of any wire format, so it must not be validated."""
+    if not isinstance(body, dict) or "simulate" not in body:
+        return None, body
+    rest = {name: value for name, value in body.items() if name != "simulate"}
+    return msgspec.convert(body["simulate"], Script), rest

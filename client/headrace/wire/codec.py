@@ -1,0 +1,76 @@
+"""Frames: one version byte, then MessagePack ``[epoch, [message, …]]``. Pure; the only place that knows the encoding.
+
+A frame carries everything that became ready for one peer at one time. A frame that cannot be decoded raises
+:class:`RemoteProtocolError`, whatever its bytes are; what to do with the connection is the receiver's decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from headrace.errors import ProtocolMismatchError, RemoteProtocolError
+from headrace.wire.messages import (
+    PROTOCOL_MAJOR,
+    FromBroker,
+    FromWorker,
+    RunRequest,
+    ToBroker,
+    ToWorker,
+)
+
+M = TypeVar("M")
+
+_VERSION = bytes([PROTOCOL_MAJOR])
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def encode_frame(epoch: int, messages: Sequence[msgspec.Struct]) -> bytes:
+    """Return the frame that carries ``messages`` from the process incarnation ``epoch``."""
+    return _VERSION + _encode((epoch, messages))
+
+
+class FrameDecoder(Generic[M]):
+    """Decodes the frames of one direction, typed."""
+
+    def __init__(self, message_type: Any) -> None:
+        self._decode = msgspec.msgpack.Decoder(tuple[int, list[message_type]]).decode
+
+    def decode(self, frame: bytes) -> tuple[int, list[M]]:
+        """Return the sender's epoch and the messages.
+
+        Raises ProtocolMismatchError when the sender speaks another major version, RemoteProtocolError for anything else
+        that is not a frame of this direction.
+        """
+        if not frame:
+            raise RemoteProtocolError("empty frame")
+        if frame[0] != PROTOCOL_MAJOR:
+            raise ProtocolMismatchError(PROTOCOL_MAJOR, frame[0])
+        try:
+            return self._decode(memoryview(frame)[1:])  # type: ignore[return-value]
+        # RecursionError and UnicodeDecodeError are not DecodeErrors; hostile bytes can cause each of the four.
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RemoteProtocolError(f"not a frame of this direction: {error}") from None
+
+
+to_broker: FrameDecoder[ToBroker] = FrameDecoder(ToBroker)
+from_broker: FrameDecoder[FromBroker] = FrameDecoder(FromBroker)
+to_worker: FrameDecoder[ToWorker] = FrameDecoder(ToWorker)
+from_worker: FrameDecoder[FromWorker] = FrameDecoder(FromWorker)
+
+_request_decoder = msgspec.msgpack.Decoder(RunRequest)
+
+
+def encode_request(request: RunRequest) -> bytes:
+    """Return the bytes that a Run message carries."""
+    return _encode(request)
+
+
+def decode_request(data: bytes) -> RunRequest:
+    """Return the request in a Run message; raises RemoteProtocolError when it is none."""
+    try:
+        return _request_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RemoteProtocolError(f"not a run request: {error}") from None

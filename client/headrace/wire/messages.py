@@ -1,0 +1,309 @@
+"""The messages between client, broker, workers and supervisor: closed unions of frozen Structs, one per direction.
+
+Rules of change (docs/protocol.md): new fields go to the end and have defaults, fields are never reordered or retyped, a new
+message is sent only to a peer whose hello names the capability. Field order is the encoding.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from headrace.types import FinishReason, Message, RunEvent, Tool, Usage
+
+PROTOCOL_MAJOR = 1
+PROTOCOL_MINOR = 0
+CAPABILITIES: list[str] = []
+"""Optional message kinds that this version understands beyond those of minor version 0."""
+
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+"""Upper bound of one frame; the socket drops a peer that sends more."""
+MAX_REQUEST_BYTES = 48 * 1024 * 1024
+"""Upper bound of one encoded run request; checked by the client before it sends."""
+
+WINDOW_EVENTS = 64
+"""Events of one stream that may be on their way to a client that has not taken them."""
+WINDOW_CHARACTERS = 64 * 1024
+"""Characters of the same: at most 256 KiB as UTF-8."""
+
+PeerRole = Literal["client", "worker", "supervisor"]
+AbortMode = Literal["close", "drain"]
+FailureKind = Literal[
+    "invalid_request",
+    "authentication",
+    "rate_limit",
+    "provider_unavailable",
+    "provider_protocol",
+    "timeout",
+    "worker_stopping",
+    "duplicate_span_id",
+]
+RefusalKind = Literal["duplicate_span_id", "queue_full", "no_workers", "stopping"]
+
+
+class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a caller asked for, checked and normalised. Durations in seconds; ``None`` means the worker's default."""
+
+    provider: str
+    model: str
+    messages: list[Message]
+    stream: bool
+    tools: list[Tool] = []
+    tool_choice: str | dict[str, str] | None = None
+    response_format: dict[str, Any] | None = None
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+    top_p: float | None = None
+    stop_sequences: list[str] = []
+    reasoning_effort: str | None = None
+    custom_options: dict[str, Any] = {}
+    total_timeout: float | None = None
+    first_chunk_timeout: float | None = None
+    idle_timeout: float | None = None
+    tags: list[str] = []
+    user_id: str | None = None
+    session_id: str | None = None
+    trace_id: str = ""
+    parent_span_id: str | None = None
+    send_trace: bool = True
+
+
+class _WireMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Base of all messages. Immutable: a message may wait in two places."""
+
+
+# Any peer, first on each connection.
+
+
+class Hello(_WireMessage, frozen=True, tag=1):
+    """Who speaks. A worker also says where clients reach it and which provider names it serves."""
+
+    role: PeerRole
+    minor: int
+    pid: int
+    capabilities: list[str] = []
+    name: str = ""
+    endpoint: str = ""
+    providers: list[str] = []
+
+
+class Welcome(_WireMessage, frozen=True, tag=2):
+    """Answer to a hello. The epoch of the answering process is the frame's."""
+
+    minor: int
+    pid: int
+    capabilities: list[str] = []
+    version: str = ""
+
+
+class Goodbye(_WireMessage, frozen=True, tag=3):
+    """The sender ends the connection and says why; nothing follows."""
+
+    reason: str
+
+
+# Client and broker.
+
+
+class Acquire(_WireMessage, frozen=True, tag=10):
+    """Ask for a lease: permission to run on one worker. ``avoid`` names epochs of workers that were lost with this run."""
+
+    span_id: str
+    attempt: int
+    provider: str
+    model: str
+    priority: Literal["interactive", "batch"] = "interactive"
+    avoid: list[int] = []
+
+
+class Grant(_WireMessage, frozen=True, tag=11):
+    """A lease: which worker, where, and the epoch that must answer there."""
+
+    span_id: str
+    attempt: int
+    worker: str
+    endpoint: str
+    epoch: int
+
+
+class Refuse(_WireMessage, frozen=True, tag=12):
+    """No lease. ``retry_after`` in seconds, where waiting can help."""
+
+    span_id: str
+    attempt: int
+    kind: RefusalKind
+    reason: str
+    retry_after: float | None = None
+
+
+class Release(_WireMessage, frozen=True, tag=13):
+    """The run ended (or will not start): the lease, or the wait for it, is given back."""
+
+    span_id: str
+    attempt: int
+
+
+class StatusRequest(_WireMessage, frozen=True, tag=14):
+    """Ask how the engine is."""
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, gc=False):
+    """One worker as the broker sees it; ``last_seen`` in seconds before now."""
+
+    name: str
+    pid: int
+    state: str
+    runs: int
+    last_seen: float
+
+
+class ProcessStatus(msgspec.Struct, frozen=True, gc=False):
+    """One process as the supervisor sees it."""
+
+    name: str
+    pid: int | None
+    state: str
+    restarts: int
+    reason: str = ""
+
+
+class Status(_WireMessage, frozen=True, tag=15):
+    """How the engine is; ``uptime`` in seconds, counters since the broker's start."""
+
+    pid: int
+    version: str
+    uptime: float
+    clients: int
+    leases: int
+    waiting: int
+    granted_total: int
+    refused_total: int
+    workers: list[WorkerStatus]
+    processes: list[ProcessStatus]
+
+
+# Worker or supervisor, and broker.
+
+
+class Heartbeat(_WireMessage, frozen=True, tag=20):
+    """Sent each second by the loop that serves: a stuck loop falls silent."""
+
+    runs: int
+    clients: int
+
+
+class ProcessReport(_WireMessage, frozen=True, tag=21):
+    """The supervisor's view of its processes, sent at each change."""
+
+    processes: list[ProcessStatus]
+
+
+# Client to worker.
+
+
+class Run(_WireMessage, frozen=True, tag=30):
+    """Start a run. ``request`` is an encoded RunRequest, decoded by the worker alone, so that a bad one ends one run."""
+
+    span_id: str
+    attempt: int
+    epoch: int
+    request: bytes
+    sequence_limit: int
+    character_limit: int
+    api_key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Run(span_id={self.span_id!r}, attempt={self.attempt}, request={len(self.request)} bytes)"
+
+
+class Credit(_WireMessage, frozen=True, tag=31):
+    """How far the worker may send: totals since the run's start, so that a repeated or late credit does no harm."""
+
+    span_id: str
+    attempt: int
+    sequence_limit: int
+    character_limit: int
+
+
+class Abort(_WireMessage, frozen=True, tag=32):
+    """Stop a run: close the provider's response, or read it to its end for exact usage."""
+
+    span_id: str
+    attempt: int
+    mode: AbortMode = "close"
+
+
+# Worker to client.
+
+
+class Chunk(_WireMessage, frozen=True, tag=40):
+    """Events of a run. ``sequence`` is the number of the first; the next chunk's is this plus ``len(events)``."""
+
+    span_id: str
+    attempt: int
+    sequence: int
+    events: list[RunEvent]
+
+
+class ToolCallText(_WireMessage, frozen=True):
+    """A tool call as the provider sent it; ``arguments`` is JSON text, not yet parsed."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Finished(_WireMessage, frozen=True, tag=41):
+    """Terminal: the run is complete. The whole truth again, so that the receiver can check what it assembled.
+
+    ``sequence`` and ``text_length`` are totals over the run's chunks. ``message`` is there when the chunks cannot say it
+    all: in a run without streaming, and where parts carry a provider's opaque data.
+    """
+
+    span_id: str
+    attempt: int
+    sequence: int
+    text_length: int
+    finish_reason: FinishReason | None
+    provider_finish_reason: str | None
+    usage: Usage
+    tool_calls: list[ToolCallText]
+    model: str
+    message: Message | None = None
+    refusal: str | None = None
+
+
+class Failed(_WireMessage, frozen=True, tag=42):
+    """Terminal: the run failed after ``sequence`` events. Which facts are set depends on ``kind``."""
+
+    span_id: str
+    attempt: int
+    sequence: int
+    kind: FailureKind
+    reason: str
+    usage: Usage = Usage()
+    status_code: int | None = None
+    request_id: str | None = None
+    code: str | None = None
+    retry_after: float | None = None
+    clock: str = ""
+    limit: float = 0.0
+    partial_text: str = ""
+
+
+class Aborted(_WireMessage, frozen=True, tag=43):
+    """Terminal: the run was aborted; ``usage`` is the best that is known."""
+
+    span_id: str
+    attempt: int
+    sequence: int
+    usage: Usage
+
+
+Terminal = Finished | Failed | Aborted
+
+ToBroker = Hello | Acquire | Release | StatusRequest | Heartbeat | ProcessReport | Goodbye
+FromBroker = Welcome | Grant | Refuse | Status | Goodbye
+ToWorker = Hello | Run | Credit | Abort | Goodbye
+FromWorker = Welcome | Chunk | Finished | Failed | Aborted | Goodbye

@@ -1,0 +1,53 @@
+"""When a process that ended is started again, and when there is no use in it. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+SHORT_LIFE = 2.0
+"""A process that lived for less, in seconds, counts as failed at its start."""
+FIRST_DELAY = 0.1
+MAX_DELAY = 10.0
+MAX_FAILED_STARTS = 3
+"""Failed starts in a row, without one success ever, after which the engine is taken to be unable to start."""
+
+
+class StartAt(msgspec.Struct, frozen=True):
+    """Start it again at this time."""
+
+    when: float
+
+
+class GiveUp(msgspec.Struct, frozen=True):
+    """It cannot start."""
+
+    reason: str
+
+
+class RestartPolicy:
+    """The fate of one process."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._started_at = 0.0
+        self._short_lives = 0
+        self._has_lived = False
+        self.restarts = 0
+
+    def started(self, now: float) -> None:
+        """It was started."""
+        self._started_at = now
+
+    def exited(self, status: str, now: float) -> StartAt | GiveUp:
+        """It ended without being told to."""
+        if now - self._started_at >= SHORT_LIFE:
+            self._has_lived = True
+            self._short_lives = 0
+        else:
+            self._short_lives += 1
+        if not self._has_lived and self._short_lives >= MAX_FAILED_STARTS:
+            return GiveUp(f"{self._name} failed at its start {self._short_lives} times, last with {status}")
+        self.restarts += 1
+        if self._short_lives == 0:
+            return StartAt(now)
+        return StartAt(now + min(FIRST_DELAY * 2 ** (self._short_lives - 1), MAX_DELAY))

@@ -1,0 +1,127 @@
+"""What the parser of server-sent events promises: the same events for every split, by the specification, in bounded memory."""
+
+from __future__ import annotations
+
+import re
+import time
+from itertools import pairwise
+
+import pytest
+from headrace_workers.sse import EventTooLargeError, SSEParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+Events = list[tuple[str, bytes]]
+
+
+def parse(reads: list[bytes], limit: int = 1 << 20) -> Events:
+    parser = SSEParser(max_event_bytes=limit)
+    events = [event for read in reads for event in parser.feed(read)]
+    return events + parser.finish()
+
+
+def reference(body: bytes) -> Events:
+    """The specification, word by word, on the whole body."""
+    events: Events = []
+    name, data = "", list[bytes]()
+    for line in [*re.split(b"\r\n|\n|\r", body.removeprefix(b"\xef\xbb\xbf")), b""]:
+        if not line:
+            if data:
+                events.append((name, b"\n".join(data)))
+            name, data = "", []
+            continue
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value.decode()
+    return events
+
+
+def split(body: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
+    return [body[start:end] for start, end in pairwise(edges)]
+
+
+LINE_ENDS = [b"\n", b"\r\n", b"\r"]
+FIELDS = [
+    b'data: {"a":1}',
+    b"data:x",
+    b"data:  y",
+    b"data",
+    b"data:",
+    b"event: e",
+    b"event:f",
+    b"event",
+    b"id: 7",
+    b"retry: 1",
+]
+ODD = [
+    b": note",
+    b":",
+    b"database: 1",
+    b" data: no",
+    b"{",
+    "data: \u2028\u2029\u0085é".encode(),
+    b"\xef\xbb\xbfdata: z",
+    b"",
+]
+lines = st.tuples(st.sampled_from(FIELDS + ODD), st.sampled_from(LINE_ENDS), st.sampled_from([b"", *LINE_ENDS]))
+mixed_bodies = st.lists(lines, max_size=12).map(lambda parts: b"".join(b"".join(part) for part in parts))
+usual_bodies = st.lists(
+    st.sampled_from([b"data: {}\n\n", b"data: a b\n\n", b"data: \n\n", b"data: 1\ndata: 2\n\n", b"\n"])
+).map(b"".join)
+bodies = st.tuples(st.sampled_from([b"", b"\xef\xbb\xbf"]), mixed_bodies | usual_bodies).map(b"".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(bodies, st.lists(st.integers(0, 400), max_size=8))
+def test_the_events_are_those_of_the_specification_for_every_split(body: bytes, cuts: list[int]) -> None:
+    expected = reference(body)
+    assert parse([body]) == expected
+    assert parse(split(body, cuts)) == expected
+    assert parse([body[i : i + 1] for i in range(len(body))]) == expected
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+def test_each_line_end_ends_a_line(end: bytes) -> None:
+    body = end.join([b"event: e", b"data: 1", b"data: 2", b"", b"data: 3", b"", b""])
+    assert parse([body]) == [("e", b"1\n2"), ("", b"3")]
+
+
+def test_a_carriage_return_completes_an_event_before_the_next_read() -> None:
+    assert SSEParser().feed(b"data: 1\r\r") == [("", b"1")]
+
+
+def test_the_end_of_the_body_completes_an_event() -> None:
+    assert parse([b"data: 1\n\ndata: 2"]) == [("", b"1"), ("", b"2")]
+    assert parse([b"event: e\ndata: 1\n"]) == [("e", b"1")]
+    assert parse([b"event: e\n"]) == []
+
+
+def test_separators_of_unicode_do_not_end_a_line() -> None:
+    payload = '{"text":"a\u2028b\u2029c\u0085d"}'.encode()
+    assert parse([b"data: " + payload + b"\n\n"]) == [("", payload)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"data: " + b"x" * 100 + b"\n\n", b"data: 0123456789\n" * 10 + b"\n", b": " + b"x" * 100, b"x" * 100],
+)
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_an_event_over_the_limit_is_refused_however_it_is_split(body: bytes, size: int) -> None:
+    reads = [body[i : i + size] for i in range(0, len(body), size)]
+    with pytest.raises(EventTooLargeError, match="larger than 64 bytes"):
+        parse(reads, limit=64)
+
+
+def test_the_limit_is_for_one_event_and_not_for_the_stream() -> None:
+    assert len(parse([b"data: 0123456789\n\n" * 100], limit=32)) == 100
+
+
+def test_a_large_event_in_small_reads_takes_time_in_proportion() -> None:
+    body = b"data: " + b"x" * (1 << 19) + b"\n\n"
+    start = time.perf_counter()
+    assert parse([body[i : i + 1] for i in range(len(body))]) == [("", body[6:-2])]
+    assert time.perf_counter() - start < 20

@@ -1,0 +1,59 @@
+"""``python -m headrace_workers``: one worker. Started by the supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import sys
+from pathlib import Path
+
+from headrace.processes import die_with_parent, ignore_interrupt, log_to_stderr
+from headrace.settings import load_settings
+
+
+def main() -> int:
+    """Run the worker that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m headrace_workers", description="A Headrace worker.")
+    parser.add_argument("--directory", type=Path, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--epoch", type=int, required=True)
+    arguments = parser.parse_args()
+    log_to_stderr(arguments.name)
+    ignore_interrupt()
+    die_with_parent(arguments.parent)
+    _run(arguments)
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from headrace_workers.worker import Worker, WorkerSettings
+
+    settings = WorkerSettings(
+        directory=arguments.directory, name=arguments.name, epoch=arguments.epoch, parent=arguments.parent
+    )
+    engine = load_settings(os.environ)
+
+    async def serve() -> None:
+        worker = Worker(settings, engine, asyncio.get_running_loop())
+        # What the start left behind lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        await worker.run()
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve())
+
+
+def _loop_factory():  # type: ignore[no-untyped-def]
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+if __name__ == "__main__":
+    sys.exit(main())

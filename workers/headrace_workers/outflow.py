@@ -1,0 +1,80 @@
+"""What of one run has left and what waits: sequence numbers and credit. Pure.
+
+Out of credit, waiting deltas are merged; when more waits than a window, the run stops reading from its provider.
+"""
+
+from __future__ import annotations
+
+from headrace.types import RunEvent
+from headrace.wire.flow import characters, event_characters
+from headrace.wire.messages import WINDOW_CHARACTERS
+from headrace_workers.coalesce import merge, split_within
+
+
+class Outflow:
+    """The events of one run on their way to its client."""
+
+    __slots__ = ("_character_limit", "_characters", "_sequence_limit", "pending", "sequence", "text_length")
+
+    def __init__(self, sequence_limit: int, character_limit: int) -> None:
+        self._sequence_limit = sequence_limit
+        self._character_limit = character_limit
+        self._characters = 0
+        self.pending: list[RunEvent] = []
+        self.sequence = 0
+        self.text_length = 0
+
+    @property
+    def has_credit(self) -> bool:
+        """Whether at least one event may leave."""
+        return self.sequence < self._sequence_limit and self._characters < self._character_limit
+
+    def credited(self, sequence_limit: int, character_limit: int) -> None:
+        """The client allows more. Limits never shrink: a late credit changes nothing."""
+        self._sequence_limit = max(self._sequence_limit, sequence_limit)
+        self._character_limit = max(self._character_limit, character_limit)
+
+    def waiting_is_full(self) -> bool:
+        """Whether a window's worth waits without credit. Merges what waits, which keeps its size bounded."""
+        if self.has_credit:
+            return False
+        if len(self.pending) > 1:
+            self.pending = merge(self.pending)
+        return characters(self.pending) >= WINDOW_CHARACTERS
+
+    def waiting_is_low(self) -> bool:
+        """Whether reading may go on."""
+        return self.has_credit and characters(self.pending) < WINDOW_CHARACTERS // 2
+
+    def take(self) -> tuple[int, list[RunEvent]]:
+        """Return the number of the first event that may leave, and the events."""
+        first, pending = self.sequence, self.pending
+        size = characters(pending)
+        if len(pending) <= self._sequence_limit - first and size <= self._character_limit - self._characters:
+            taken, self.pending = pending, []
+        else:
+            taken = self._take_some()
+            size = characters(taken)
+        self.sequence += len(taken)
+        self._characters += size
+        self.text_length += sum([len(event) for event in taken if type(event) is str])
+        return first, taken
+
+    def _take_some(self) -> list[RunEvent]:
+        """Return the events that the credit is enough for; the last may be a part of one."""
+        count = max(self._sequence_limit - self.sequence, 0)
+        room = self._character_limit - self._characters
+        taken: list[RunEvent] = []
+        while self.pending and len(taken) < count and room > 0:
+            event = self.pending[0]
+            size = event_characters(event)
+            if size > room:
+                parts = split_within(event, room)
+                if parts is not None:
+                    event, self.pending[0] = parts
+                    taken.append(event)
+                break
+            taken.append(event)
+            room -= size
+            del self.pending[0]
+        return taken

@@ -1,0 +1,112 @@
+"""Tool calls of a Chat Completions response, put together from fragments.
+
+Vendors differ in what they repeat and leave out: index, id, name. Never parses the arguments into anything; they stay text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from headrace.types import RunEvent, ToolCallDelta
+from headrace.wire.messages import ToolCallText
+
+
+class _Call:
+    __slots__ = ("arguments", "has_own_id", "id", "index", "name", "place")
+
+    def __init__(self, index: int, place: Any) -> None:
+        self.index = index
+        self.place = place
+        self.id = f"call_{index}"
+        self.has_own_id = False
+        self.name = ""
+        self.arguments: list[str] = []
+
+    def identify(self, call_id: str, name: str) -> bool:
+        """Set what a fragment says, and return whether that is new. Some vendors repeat both in each fragment: never join."""
+        is_new = False
+        if call_id and not self.has_own_id:
+            self.id, self.has_own_id, is_new = call_id, True, True
+        if name and name != self.name:
+            self.name, is_new = name, True
+        return is_new
+
+    @property
+    def text(self) -> str:
+        return "".join(self.arguments)
+
+    @property
+    def is_whole(self) -> bool:
+        try:
+            return isinstance(msgspec.json.decode(self.text), dict)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+
+
+class ToolCalls:
+    """The calls so far, in order of appearance; that order is their index."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def take(self, fragment: Any, events: list[RunEvent], place: Any = None) -> None:
+        """Take one element of ``tool_calls``; ``place`` overrides the index that it gives."""
+        if not isinstance(fragment, dict):
+            return
+        function = fragment.get("function")
+        function = function if isinstance(function, dict) else {}
+        call_id, name = _text(fragment.get("id")), _text(function.get("name"))
+        arguments = _arguments(function.get("arguments"))
+        place = fragment.get("index") if place is None else place
+        call = self._find(place, call_id, name, arguments)
+        if call is not None:
+            is_named = call.identify(call_id, name)
+        elif call_id or name or arguments:
+            call = _Call(len(self._calls), place)
+            self._calls.append(call)
+            call.identify(call_id, name)
+            is_named = True
+        else:
+            return
+        if arguments:
+            call.arguments.append(arguments)
+        if is_named:
+            events.append(ToolCallDelta(call.index, call.id, call.name, arguments))
+        elif arguments:
+            events.append(ToolCallDelta(call.index, arguments=arguments))
+
+    def complete(self, *, is_cut: bool) -> list[ToolCallText]:
+        """Return all calls. A call without arguments takes none, unless the output was cut before they came."""
+        empty = "" if is_cut else "{}"
+        return [ToolCallText(call.id, call.name, call.text or empty) for call in self._calls]
+
+    def _find(self, place: Any, call_id: str, name: str, arguments: str) -> _Call | None:
+        """Return the call that a fragment continues, None when it starts one."""
+        there = [call for call in self._calls if place is None or call.place == place]
+        if not there:
+            return None
+        last = there[-1]
+        if not call_id:
+            # Without an id, a name with arguments after arguments that are complete can only be another call.
+            return None if name and arguments.strip() and last.is_whole else last
+        same = next((call for call in reversed(there) if call.has_own_id and call.id == call_id), None)
+        if same is not None or not name:
+            return same or last
+        return None if last.has_own_id or last.is_whole else last
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _arguments(value: Any) -> str:
+    """Return arguments as text; some vendors send the object itself."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else msgspec.json.encode(value).decode()

@@ -1,0 +1,114 @@
+"""What is read of a Chat Completions response: typed chunks, decoded fast where they are regular and leniently where not.
+
+Never judges what a response means; that is the mapper's.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+from headrace.types import Usage
+
+# Vendors send null, or another type, wherever they like: hence Any in the leaves.
+
+
+class Delta(msgspec.Struct, gc=False):
+    """A piece of a message, or the whole message."""
+
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    reasoning_details: Any = None
+    refusal: Any = None
+    tool_calls: Any = None
+
+
+class Choice(msgspec.Struct, gc=False):
+    """One of the answers that were asked for; ``delta`` in a stream, else ``message``."""
+
+    index: Any = 0
+    delta: Delta | None = None
+    message: Delta | None = None
+    finish_reason: Any = None
+    error: Any = None
+
+
+class Chunk(msgspec.Struct, gc=False):
+    """The data of one event, or a whole body."""
+
+    choices: list[Choice | None] | None = None
+    usage: Any = None
+    error: Any = None
+    x_groq: Any = None
+    model: Any = None
+
+
+decode = msgspec.json.Decoder(Chunk).decode
+"""Decodes a chunk; raises msgspec.DecodeError, or RecursionError."""
+
+
+def decode_leniently(data: bytes) -> Chunk:
+    """Decode what is nearly JSON: NaN, halves of surrogate pairs, broken UTF-8. Raises ValueError for what is not."""
+    try:
+        return decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    try:
+        loaded = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
+        if loaded is None:
+            return Chunk(choices=[])
+        if isinstance(loaded, list) and loaded and is_error(loaded[0]):
+            return Chunk(choices=[], error=loaded)
+        text = json.dumps(loaded, ensure_ascii=False).encode("utf-16", "surrogatepass")
+        return decode(text.decode("utf-16", "replace").encode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError from error
+
+
+def is_error(whole: Any) -> bool:
+    """Tell an error without the usual ``error`` around it."""
+    if not isinstance(whole, dict):
+        return False
+    is_bare = "detail" in whole or ("message" in whole and "code" in whole)
+    return bool(whole.get("error")) or whole.get("object") == "error" or is_bare
+
+
+def read_usage(said: dict[str, Any], *, is_final: bool) -> Usage:
+    """Return the usage that a response says."""
+    input_tokens, output_tokens = _count(said, "prompt_tokens"), _count(said, "completion_tokens")
+    reasoning = _count(said.get("completion_tokens_details"), "reasoning_tokens")
+    total = _count(said, "total_tokens") or input_tokens + output_tokens
+    # xAI counts reasoning apart from completion tokens; its total tells.
+    if total == input_tokens + output_tokens + reasoning:
+        output_tokens += reasoning
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        total_tokens=total,
+        cached_input_tokens=_count(said.get("prompt_tokens_details"), "cached_tokens"),
+        cache_write_tokens=_count(said.get("prompt_tokens_details"), "cache_write_tokens"),
+        reasoning_tokens=reasoning,
+        source="provider" if is_final else "partial",
+    )
+
+
+def _count(said: Any, key: str) -> int:
+    value = said.get(key) if isinstance(said, dict) else None
+    return int(value) if isinstance(value, int | float) and value > 0 else 0
+
+
+def joined(content: Any) -> str:
+    """Return the text of content that is a str, or a list of parts."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    texts = (part.get("text") if isinstance(part, dict) else part for part in content)
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def as_text(value: Any) -> str:
+    """Return a field that should be a str as one."""
+    return value if isinstance(value, str) else "" if value is None else str(value)

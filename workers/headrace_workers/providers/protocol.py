@@ -1,0 +1,101 @@
+"""What the worker asks of a provider's wire format: build one request, map one response. Pure: bytes in, run events out.
+
+A wire format is a module with one object that has the methods of :class:`ProviderApi`, registered in ``registry.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from headrace.types import FinishReason, Message, RunEvent, Usage
+from headrace.wire.messages import FailureKind, RunRequest, ToolCallText
+
+
+class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One configured provider. ``api`` names the wire format; ``base_url`` has no slash at its end."""
+
+    name: str
+    api: str
+    base_url: str
+    api_key_env: tuple[str, ...] = ()
+
+
+class HttpRequest(msgspec.Struct, frozen=True):
+    """A POST to make. ``headers`` hold no content-length, host or accept-encoding; those are the HTTP client's."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def __repr__(self) -> str:
+        # The headers carry the key.
+        return f"HttpRequest(url={self.url!r}, body={len(self.body)} bytes)"
+
+
+class ProviderFailure(msgspec.Struct, frozen=True):
+    """Why a response is no success. ``retry_after`` in seconds."""
+
+    kind: FailureKind
+    reason: str
+    status_code: int | None = None
+    request_id: str | None = None
+    code: str | None = None
+    retry_after: float | None = None
+
+
+class ProviderFailedError(Exception):
+    """Raised by mappers; carries the failure to the run."""
+
+    def __init__(self, failure: ProviderFailure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """A complete response.
+
+    ``message`` is set when the run's events cannot say all of it (no streaming, or opaque data to be sent back).
+    """
+
+    finish_reason: FinishReason | None
+    provider_finish_reason: str | None
+    usage: Usage
+    tool_calls: list[ToolCallText]
+    model: str
+    message: Message | None = None
+    refusal: str | None = None
+
+
+class StreamMapper(Protocol):
+    """Maps one streamed response. ``usage`` is the best known so far, ``is_complete`` says that its terminal event was seen."""
+
+    usage: Usage
+    is_complete: bool
+
+    def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
+        """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
+
+    def finish(self) -> Completion:
+        """Return the whole, after the terminal event or at the end of the body.
+
+        Raises ProviderFailedError (``provider_protocol``) when the stream was cut.
+        """
+
+
+class ProviderApi(Protocol):
+    """One wire format."""
+
+    def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the provider cannot do."""
+
+    def open_stream(self, request: RunRequest) -> StreamMapper:
+        """Return a mapper for one streamed response."""
+
+    def read_body(self, request: RunRequest, body: bytes) -> Completion:
+        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
+
+    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
+        """Return the failure that a response with another status says. ``headers`` has lower-case names."""

@@ -1,0 +1,73 @@
+"""What a worker knows of its providers: addresses and keys, from settings and its environment. Keys stay in here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from headrace.settings import EngineConfig, ProviderConfig, Settings
+from headrace.wire.messages import RunRequest
+from headrace_workers.clocks import ClockLimits
+from headrace_workers.providers.protocol import (
+    HttpRequest,
+    ProviderApi,
+    ProviderFailedError,
+    ProviderFailure,
+    ProviderSettings,
+)
+from headrace_workers.providers.registry import API
+
+
+class Providers:
+    """The configured providers."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._configs = settings.providers
+        self._settings = {name: _provider_settings(name, config) for name, config in settings.providers.items()}
+
+    @property
+    def names(self) -> list[str]:
+        """The names that a run may ask for."""
+        return list(self._settings)
+
+    def prepare(self, request: RunRequest, api_key: str | None) -> tuple[ProviderApi, HttpRequest]:
+        """Return the wire format and the HTTP request of a run; raises ProviderFailedError."""
+        settings = self._settings.get(request.provider)
+        if settings is None:
+            known = ", ".join(sorted(self._settings))
+            reason = f"the engine has no such provider; it has: {known}"
+            raise ProviderFailedError(ProviderFailure("invalid_request", reason))
+        api = API[settings.api]
+        return api, api.build_request(request, settings, api_key or self._key(settings))
+
+    def _key(self, settings: ProviderSettings) -> str | None:
+        for variable in settings.api_key_env:
+            if key := self._environ.get(variable):
+                return key
+        if settings.api_key_env:
+            variables = " or ".join(settings.api_key_env)
+            reason = f"no key: set {variables} where the engine starts, or give provider_api_key="
+            raise ProviderFailedError(ProviderFailure("authentication", reason, code="no_api_key"))
+        return None
+
+
+def clock_limits(request: RunRequest, config: EngineConfig) -> ClockLimits:
+    """Return what a run's clocks allow: the caller's word, else the engine's.
+
+    A run without streaming is silent until its whole answer is there, so that its first-chunk and idle clocks run only
+    when the caller asks for them.
+    """
+    first_chunk = config.first_chunk_timeout if request.stream else math.inf
+    idle = config.idle_timeout if request.stream else math.inf
+    return ClockLimits(
+        connect=config.connect_timeout,
+        first_chunk=request.first_chunk_timeout or first_chunk,
+        idle=request.idle_timeout or idle,
+        total=request.total_timeout or config.total_timeout,
+    )
+
+
+def _provider_settings(name: str, config: ProviderConfig) -> ProviderSettings:
+    variables = (config.api_key_env,) if config.api_key_env else ()
+    return ProviderSettings(name=name, api=config.api, base_url=config.base_url.rstrip("/"), api_key_env=variables)

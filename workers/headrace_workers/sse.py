@@ -1,0 +1,145 @@
+"""Server-sent events: from the bytes of a response body to events, the same for every split into reads.
+
+Works on bytes only, since U+2028, U+2029 and U+0085 stand unescaped inside JSON and end no line here. Never does I/O, never
+looks into the data, and never holds more than one event's bytes.
+"""
+
+from __future__ import annotations
+
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+
+_BOM = b"\xef\xbb\xbf"
+_START = b"data: "
+_BETWEEN = b"\n\ndata: "
+_BLANK = b"\n\n"
+_LF = 10  # as numbers: a search for one byte is several times faster than for bytes
+_CR = 13
+
+
+class EventTooLargeError(ValueError):
+    """A line or an event of the stream is longer than the limit. The parser is of no further use."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"a server-sent event is larger than {self.limit} bytes"
+
+
+class SSEParser:
+    """Takes the body read by read and returns the events completed by each as ``(name, data)``.
+
+    The name is empty where the stream gives none. ``id``, ``retry``, comments and unknown lines are ignored.
+    """
+
+    __slots__ = ("_after_cr", "_at_start", "_between_events", "_data", "_limit", "_name", "_pending", "_size")
+
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._limit = max_event_bytes
+        self._pending = bytearray()  # of a line whose end has not come
+        self._name = ""
+        self._data: list[bytes] = []
+        self._size = 0
+        self._at_start = True
+        self._after_cr = False
+        self._between_events = False
+
+    def feed(self, data: bytes) -> list[tuple[str, bytes]]:
+        """Return the events that these bytes complete."""
+        # Nearly all reads hold whole blocks ``data: …`` and a blank line, nothing else: those are split in one go.
+        if self._between_events and data.startswith(_START) and data.endswith(_BLANK) and _CR not in data:
+            return self._split_blocks(data)
+        return self._read(data)
+
+    def finish(self) -> list[tuple[str, bytes]]:
+        """Return the event that the end of the body completes, if any: some providers leave out the last blank line."""
+        line = bytes(self._pending)
+        self._pending.clear()
+        self._between_events = False
+        return self._read_lines(line + _BLANK if line else b"\n")
+
+    def _read(self, data: bytes) -> list[tuple[str, bytes]]:
+        if self._at_start:
+            data = self._without_bom(data)
+        if self._after_cr or _CR in data:
+            data = self._with_lf_only(data)
+        self._between_events = False
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._keep(data)
+            return []
+        # A kept line is joined only when its end has come, so that a long one is not copied with each read.
+        lines = data if end == len(data) else data[:end]
+        if self._pending:
+            lines = bytes(self._pending) + lines
+            self._pending.clear()
+        if end < len(data):
+            self._keep(data[end:])
+        clean = not self._data and not self._name
+        if clean and lines.startswith(_START) and lines.endswith(_BLANK):
+            events = self._split_blocks(lines)
+        else:
+            events = self._read_lines(lines)
+        self._between_events = not (self._pending or self._data or self._name or self._after_cr or self._at_start)
+        return events
+
+    def _without_bom(self, data: bytes) -> bytes:
+        data = bytes(self._pending) + data
+        self._pending.clear()
+        if len(data) < len(_BOM) and _BOM.startswith(data):
+            return data
+        self._at_start = False
+        return data.removeprefix(_BOM)
+
+    def _with_lf_only(self, data: bytes) -> bytes:
+        """Turn CRLF and CR into LF; a CR at the end counts at once, and an LF that follows it in the next read is dropped."""
+        if self._after_cr and data:
+            self._after_cr = False
+            data = data.removeprefix(b"\n")
+        if b"\r" not in data:
+            return data
+        self._after_cr = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _keep(self, data: bytes) -> None:
+        self._pending += data
+        if len(self._pending) > self._limit:
+            raise EventTooLargeError(self._limit)
+
+    def _split_blocks(self, blocks: bytes) -> list[tuple[str, bytes]]:
+        payloads = blocks[len(_START) : -len(_BLANK)]
+        if len(blocks) > self._limit:
+            return self._read_lines(blocks)
+        if _LF not in payloads:
+            return [("", payloads)]
+        split = payloads.split(_BETWEEN)
+        # Exact, not a guess: where no line end is left, the separators were all that there is between the payloads.
+        if _LF in b"".join(split):
+            return self._read_lines(blocks)
+        return [("", data) for data in split]
+
+    def _read_lines(self, lines: bytes) -> list[tuple[str, bytes]]:
+        """Read lines, each with its end, by the letter of the specification."""
+        events: list[tuple[str, bytes]] = []
+        for line in lines[:-1].split(b"\n"):
+            if not line:
+                self._dispatch(events)
+                continue
+            if self._size + len(line) > self._limit:
+                raise EventTooLargeError(self._limit)
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                self._data.append(value[1:] if value.startswith(b" ") else value)
+                self._size += len(line)
+            elif field == b"event":
+                name = value[1:] if value.startswith(b" ") else value
+                self._name = name.decode("utf-8", "replace")
+        return events
+
+    def _dispatch(self, events: list[tuple[str, bytes]]) -> None:
+        if self._data:
+            events.append((self._name, b"\n".join(self._data)))
+            self._data.clear()
+            self._size = 0
+        self._name = ""

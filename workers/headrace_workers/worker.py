@@ -1,0 +1,382 @@
+"""The worker process: one loop, one socket for its clients, one link to the broker, one provider exchange per run.
+
+There is no task, future or timer per chunk: provider bytes are pushed into runs, and what came of them leaves in one frame per
+client at the end of the loop's turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import headrace
+from headrace.embedded import broker_endpoint
+from headrace.errors import ProtocolMismatchError, RemoteProtocolError
+from headrace.processes import ProcessWatch, is_orphan
+from headrace.settings import Settings
+from headrace.sockets import Router, SendResult, new_context
+from headrace.wire.codec import decode_request, encode_frame, to_worker
+from headrace.wire.messages import (
+    CAPABILITIES,
+    PROTOCOL_MINOR,
+    Abort,
+    Credit,
+    Failed,
+    FailureKind,
+    Goodbye,
+    Hello,
+    Run,
+    RunRequest,
+    ToWorker,
+    Welcome,
+)
+from headrace_workers.broker_link import BrokerLink
+from headrace_workers.clocks import Clocks
+from headrace_workers.coalesce import send_at
+from headrace_workers.http import Exchange, HttpClient
+from headrace_workers.providers.protocol import ProviderFailedError
+from headrace_workers.run import Command, Commands, ProviderRun
+from headrace_workers.settings import Providers, clock_limits
+
+logger = logging.getLogger(__name__)
+
+_HEARTBEAT_INTERVAL = 1.0
+_RUNS_PER_FRAME = 64
+"""Bounds a frame: each run adds at most a window's worth."""
+_GOODBYE_DELAY = 0.2
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker is told on its command line."""
+
+    directory: Path
+    name: str
+    epoch: int
+    parent: int
+
+
+class _Client:
+    """One client: its runs, and what is to be sent to it."""
+
+    __slots__ = ("dirty", "identity", "is_scheduled", "last_sent", "messages", "runs")
+
+    def __init__(self, identity: bytes) -> None:
+        self.identity = identity
+        self.runs: dict[str, _LiveRun] = {}
+        self.messages: list[msgspec.Struct] = []
+        self.dirty: dict[str, _LiveRun] = {}
+        self.last_sent = 0.0
+        # "no", "later" (a timer is set), or "soon" (at the end of this turn).
+        self.is_scheduled = "no"
+
+
+class _LiveRun:
+    """One run: carries out what its core decides, and tells it what the exchange does."""
+
+    __slots__ = ("_exchange", "_timer", "client", "core", "worker")
+
+    def __init__(self, worker: Worker, client: _Client, core: ProviderRun) -> None:
+        self.worker = worker
+        self.client = client
+        self.core = core
+        self._exchange: Exchange | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._set_timer()
+
+    # What the exchange says.
+
+    def on_response(self, status: int, headers: dict[str, str]) -> None:
+        now = time.monotonic()
+        self.core.clocks.connected(now)
+        self.carry_out(self.core.responded(status, headers, now))
+
+    def on_bytes(self, data: bytes) -> None:
+        commands = self.core.received(data, time.monotonic())
+        if commands:
+            self.carry_out(commands)
+
+    def on_complete(self) -> None:
+        self.carry_out(self.core.completed(time.monotonic()))
+
+    def on_failure(self, stage: str, reason: str) -> None:
+        self.carry_out(self.core.failed(stage, reason))
+
+    # What is to be done.
+
+    def carry_out(self, commands: Commands) -> None:
+        for command in commands:
+            match command:
+                case Command.SEND:
+                    self.worker.schedule(self, is_urgent=False)
+                case Command.SEND_NOW:
+                    self.worker.schedule(self, is_urgent=True)
+                case _:
+                    self._steer(command)
+
+    def finish(self) -> None:
+        """The terminal message is on its way, or nobody wants it: let go of everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.client.runs.pop(self.core.span_id, None)
+        self.client.dirty.pop(self.core.span_id, None)
+
+    def abandon(self) -> None:
+        """The client is gone: close the provider's connection."""
+        self._steer(Command.CLOSE)
+        self.finish()
+
+    def _steer(self, command: Command) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        match command:
+            case Command.PAUSE:
+                exchange.pause()
+            case Command.RESUME:
+                exchange.resume()
+                self._set_timer()
+            case Command.RELEASE:
+                exchange.release()
+            case _:
+                exchange.close()
+
+    def _set_timer(self) -> None:
+        """Wake at the next deadline. Activity does not move the timer; it is set anew when it finds the deadline moved."""
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(self.core.clocks.next_deadline() - time.monotonic(), 0.0)
+        self._timer = self.worker.loop.call_later(min(delay + 0.001, 3600.0), self._look_at_clocks)
+
+    def _look_at_clocks(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        if self._exchange is not None and self._exchange.is_connected:
+            self.core.clocks.connected(now)
+        self.carry_out(self.core.due(now))
+        if not self.core.has_ended:
+            self._set_timer()
+
+
+class Worker:
+    """The process's shell."""
+
+    def __init__(self, settings: WorkerSettings, engine: Settings, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._settings = settings
+        self._config = engine.engine
+        self._providers = Providers(engine, os.environ)
+        self._endpoint = f"ipc://{settings.directory / f'{settings.name}-{settings.epoch:x}'}"
+        self._context = new_context()
+        self._router = Router(self._context, self._endpoint)
+        self._clients: dict[bytes, _Client] = {}
+        self._watch = ProcessWatch(loop.add_reader, loop.remove_reader)
+        self._http = HttpClient(loop, connect_timeout=self._config.connect_timeout + 1.0)
+        self._link = BrokerLink(self._context, broker_endpoint(settings.directory), self._hello, settings.epoch, loop)
+        self._is_stopping = False
+        self._done: asyncio.Future[None] = loop.create_future()
+
+    async def run(self) -> None:
+        """Serve until told to end."""
+        self.loop.add_reader(self._router.fd, self._read)
+        self.loop.add_reader(self._router.monitor_fd, self._read_departures)
+        self.loop.add_signal_handler(signal.SIGTERM, self._stop)
+        self._link.open()
+        self._tick()
+        await self._done
+
+    def schedule(self, run: _LiveRun, *, is_urgent: bool) -> None:
+        """Have what a run can send leave: in this turn, or within a millisecond of the frame before."""
+        client = run.client
+        client.dirty[run.core.span_id] = run
+        if client.is_scheduled == "soon" or (client.is_scheduled == "later" and not is_urgent):
+            return
+        now = time.monotonic()
+        when = send_at(now, client.last_sent, is_urgent=is_urgent)
+        if when <= now:
+            client.is_scheduled = "soon"
+            self.loop.call_soon(self._flush, client)
+        else:
+            client.is_scheduled = "later"
+            self.loop.call_later(when - now, self._flush, client)
+
+    def _flush(self, client: _Client) -> None:
+        if client.is_scheduled == "no":
+            return  # an urgent message has taken the rest along
+        client.is_scheduled = "no"
+        now = client.last_sent = time.monotonic()
+        messages, client.messages = client.messages, []
+        dirty, client.dirty = list(client.dirty.values()), {}
+        for start in range(0, max(len(dirty), 1), _RUNS_PER_FRAME):
+            for run in dirty[start : start + _RUNS_PER_FRAME]:
+                taken, commands = run.core.take(now)
+                messages.extend(taken)
+                run.carry_out(commands)
+                if run.core.is_over:
+                    run.finish()
+            if messages and not self._send(client, messages):
+                return
+            messages = []
+
+    def _send(self, client: _Client, messages: list[Any]) -> bool:
+        result = self._router.send(client.identity, encode_frame(self._settings.epoch, messages))
+        if result is not SendResult.SENT:
+            # Credit bounds what a client that reads can have waiting: one that is full does not read at all.
+            logger.warning("client dropped", extra={"reason": result.value})
+            self._router.disconnect(client.identity)
+            self._drop_client(client.identity)
+            return False
+        if self._router.has_input():
+            self.loop.call_soon(self._read)
+        return True
+
+    def _tell(self, client: _Client, message: msgspec.Struct) -> None:
+        client.messages.append(message)
+        if client.is_scheduled != "soon":
+            client.is_scheduled = "soon"
+            self.loop.call_soon(self._flush, client)
+
+    # What clients say.
+
+    def _read(self) -> None:
+        for identity, frame in self._router.receive():
+            try:
+                _, messages = to_worker.decode(frame)
+            except (RemoteProtocolError, ProtocolMismatchError) as error:
+                self._refuse_client(identity, str(error))
+                continue
+            for message in messages:
+                self._handle(identity, message)
+        if self._router.has_input():
+            self.loop.call_soon(self._read)
+
+    def _handle(self, identity: bytes, message: ToWorker) -> None:
+        client = self._clients.get(identity)
+        if client is None:
+            if isinstance(message, Hello):
+                self._welcome(identity)
+            else:
+                self._refuse_client(identity, "the first message must be a hello")
+            return
+        match message:
+            case Credit():
+                if (run := _current(client, message)) is not None:
+                    run.carry_out(run.core.credited(message))
+            case Run():
+                self._start(client, message)
+            case Abort():
+                if (run := _current(client, message)) is not None:
+                    run.carry_out(run.core.aborted(message.mode))
+            case Goodbye():
+                self._drop_client(identity)
+            case Hello():
+                pass
+
+    def _welcome(self, identity: bytes) -> None:
+        client = self._clients[identity] = _Client(identity)
+        self._tell(client, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))
+        peer = self._router.peer(identity)
+        if peer is not None and peer.pid:
+            # A connection outlives its process where a forked child holds a copy of it.
+            self._watch.watch(identity, peer.pid, partial(self._drop_client, identity))
+
+    def _refuse_client(self, identity: bytes, reason: str) -> None:
+        """End one connection; whatever its bytes were, nobody else is concerned."""
+        logger.warning("client refused", extra={"reason": reason})
+        self._drop_client(identity)
+        self._router.send(identity, encode_frame(self._settings.epoch, [Goodbye(reason)]))
+        self.loop.call_later(_GOODBYE_DELAY, self._router.disconnect, identity)
+
+    def _read_departures(self) -> None:
+        self._read()  # what they said last comes first
+        for identity in self._router.departed():
+            self._drop_client(identity)
+
+    def _drop_client(self, identity: bytes) -> None:
+        self._watch.forget(identity)
+        client = self._clients.pop(identity, None)
+        if client is not None:
+            for run in list(client.runs.values()):
+                run.abandon()
+        self._end_if_idle()
+
+    # Runs.
+
+    def _start(self, client: _Client, message: Run) -> None:
+        if message.epoch != self._settings.epoch:
+            return  # meant for the process that was here before
+        if self._is_stopping:
+            self._refuse_run(client, message, "worker_stopping", "the worker is stopping")
+        elif message.span_id in client.runs:
+            self._refuse_run(client, message, "duplicate_span_id", f"{message.span_id} is running already")
+        else:
+            try:
+                request = decode_request(message.request)
+            except RemoteProtocolError as error:
+                self._refuse_run(client, message, "invalid_request", str(error))
+                return
+            self._start_run(client, message, request)
+
+    def _start_run(self, client: _Client, message: Run, request: RunRequest) -> None:
+        try:
+            api, http_request = self._providers.prepare(request, message.api_key)
+        except ProviderFailedError as error:
+            failure = error.failure
+            failed = Failed(message.span_id, message.attempt, 0, failure.kind, failure.reason, code=failure.code)
+            self._tell(client, failed)
+            return
+        clocks = Clocks(clock_limits(request, self._config), time.monotonic())
+        run = _LiveRun(self, client, ProviderRun(message, request, api, clocks))
+        client.runs[message.span_id] = run
+        run.start(self._http.send(http_request, run))
+
+    def _refuse_run(self, client: _Client, message: Run, kind: FailureKind, reason: str) -> None:
+        self._tell(client, Failed(message.span_id, message.attempt, 0, kind, reason))
+
+    # The process.
+
+    def _hello(self) -> Hello:
+        name, endpoint = self._settings.name, self._endpoint
+        return Hello("worker", PROTOCOL_MINOR, os.getpid(), CAPABILITIES, name, endpoint, self._providers.names)
+
+    def _tick(self) -> None:
+        if is_orphan(self._settings.parent):
+            self._finish()
+            return
+        self._link.beat(sum(len(client.runs) for client in self._clients.values()), len(self._clients))
+        self.loop.call_later(_HEARTBEAT_INTERVAL, self._tick)
+
+    def _stop(self) -> None:
+        """Let running streams finish, take no new ones; told again: end now."""
+        if self._is_stopping:
+            self._finish()
+            return
+        self._is_stopping = True
+        self._link.leave()
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self._is_stopping and not any(client.runs for client in self._clients.values()):
+            self.loop.call_later(_GOODBYE_DELAY, self._finish)
+
+    def _finish(self) -> None:
+        with contextlib.suppress(asyncio.InvalidStateError):
+            self._done.set_result(None)
+
+
+def _current(client: _Client, message: Credit | Abort) -> _LiveRun | None:
+    """Return the run that a message is about, unless it is about an earlier attempt."""
+    run = client.runs.get(message.span_id)
+    return run if run is not None and run.core.attempt == message.attempt else None
