@@ -21,9 +21,10 @@ import aiohttp
 import h11
 import httpx
 import uvloop
+from httpx_aiohttp import AiohttpTransport
+
 from headrace_workers.http import HttpClient, request_head, split_url
 from headrace_workers.providers.protocol import HttpRequest
-from httpx_aiohttp import AiohttpTransport
 
 ROUNDS = 3
 SLOW = {"httpx"}  # measured once: three times would take a minute

@@ -3,6 +3,8 @@
 Importing this package opens no socket and starts no thread.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from headrace.client import Client
 from headrace.errors import (
     AuthenticationError,
@@ -26,7 +28,7 @@ from headrace.errors import (
     StreamConsumedError,
     WorkerLostError,
 )
-from headrace.streams import AsyncLocalStream, LocalStream
+from headrace.streams import LocalStream
 from headrace.types import (
     ImagePart,
     IncompleteToolCall,
@@ -46,6 +48,9 @@ from headrace.types import (
     Usage,
     UsageUpdate,
 )
+
+if TYPE_CHECKING:
+    from headrace.async_streams import AsyncLocalStream
 
 __all__ = [
     "AsyncLocalStream",
@@ -92,3 +97,12 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs asyncio when it is asked for: a program without asyncio does not pay for it."""
+    if name == "AsyncLocalStream":
+        from headrace.async_streams import AsyncLocalStream
+
+        return AsyncLocalStream
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import secrets
 import time
 from types import TracebackType
-from typing import Literal, Unpack, cast, overload
+from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
 
 from headrace.delivery import Delivery, Interest
-from headrace.embedded import EMBEDDED, directory_of
 from headrace.errors import EngineUnavailableError, InvalidRequestError
 from headrace.requests import RunArguments, build_options, build_request, check_names
-from headrace.runtime import current_process
 from headrace.session import RunPlan, Session
-from headrace.settings import load_settings
-from headrace.streams import AsyncLocalStream, AsyncResultFuture, LocalStream, ResultFuture
+from headrace.settings import EMBEDDED, directory_of, load_settings
+from headrace.streams import LocalStream, ResultFuture
 from headrace.types import RunLocalResult
 from headrace.wire.codec import encode_request
 from headrace.wire.messages import MAX_REQUEST_BYTES
+
+if TYPE_CHECKING:
+    from headrace.async_streams import AsyncLocalStream
+    from headrace.runtime import Process
 
 _numbers = itertools.count(1)
 
@@ -96,6 +97,10 @@ class Client:
         self, *, stream: bool = False, **arguments: Unpack[RunArguments]
     ) -> AsyncLocalStream | RunLocalResult:
         """Run a model from asyncio: as :meth:`run_local`, with an AsyncLocalStream. Cancelling the task aborts the run."""
+        import asyncio
+
+        from headrace.async_streams import AsyncLocalStream, AsyncResultFuture
+
         delivery = self._start(stream, arguments)
         if stream:
             return AsyncLocalStream(delivery)
@@ -108,13 +113,15 @@ class Client:
         May be called twice.
         """
         self._is_closed = True
-        current_process().release(self._address, self._number)
+        _process().release(self._address, self._number)
 
     async def aclose(self) -> None:
         """As :meth:`close`, without blocking the event loop."""
+        import asyncio
+
         await asyncio.get_running_loop().run_in_executor(None, self.close)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -122,7 +129,7 @@ class Client:
     ) -> None:
         self.close()
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -164,7 +171,14 @@ class Client:
             on_abort=options.on_abort,
             total_timeout=request.total_timeout,
         )
-        connection = current_process().connection(self._address, self._connect_timeout, self._number)
+        connection = _process().connection(self._address, self._connect_timeout, self._number)
         delivery = Delivery(Session(plan), request.trace_id, started_at, connection, self._number)
         connection.submit(delivery)
         return delivery
+
+
+def _process() -> Process:
+    """Return what this process holds. Sockets and subprocesses are imported with the first run, not with the package."""
+    from headrace.runtime import current_process
+
+    return current_process()

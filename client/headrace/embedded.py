@@ -16,33 +16,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from headrace.errors import ConfigurationError, EngineUnavailableError
+from headrace.errors import EngineUnavailableError
+from headrace.settings import EMBEDDED, MAX_PATH, directory_of
 
-EMBEDDED = "embedded"
 BROKER_SOCKET = "broker"
 LOCK_FILE = "lock"
 LOG_FILE = "engine.log"
-MAX_PATH = 90
-"""Longest directory that leaves room for a socket's name within the 107 bytes of a Unix socket path."""
 _STOP_TIMEOUT = 1.5
 
 
 def broker_endpoint(directory: Path) -> str:
     """Return the broker's ZeroMQ endpoint in an engine's directory."""
     return f"ipc://{directory / BROKER_SOCKET}"
-
-
-def directory_of(address: str) -> Path:
-    """Return the directory that an ``ipc://`` address names; raises ConfigurationError for any other address."""
-    scheme, separator, path = address.partition("://")
-    if scheme != "ipc" or not separator or not path.startswith("/"):
-        raise ConfigurationError(
-            f"engine address {address!r}: takes ipc:// and the absolute path of the engine's directory, "
-            "such as ipc:///run/headrace/engine"
-        )
-    if len(path.encode()) > MAX_PATH:
-        raise ConfigurationError(f"engine address {address!r}: the path is longer than {MAX_PATH} bytes")
-    return Path(path)
 
 
 def check_directory(directory: Path) -> str | None:
@@ -195,7 +180,9 @@ def _runtime_directory() -> str:
     for candidate in candidates:
         if candidate and len(candidate.encode()) < MAX_PATH - 20 and os.access(candidate, os.W_OK):
             return candidate
-    raise EngineUnavailableError(EMBEDDED, f"no writable directory for sockets among {', '.join(filter(None, candidates))}")
+    raise EngineUnavailableError(
+        EMBEDDED, f"no writable directory for sockets among {', '.join(filter(None, candidates))}"
+    )
 
 
 def _environment() -> dict[str, str]:

@@ -44,7 +44,9 @@ def log_to_stderr(name: str) -> None:
     level = os.environ.get("HEADRACE_LOG", "WARNING").upper()
     if level not in logging.getLevelNamesMapping():
         level = "WARNING"
-    logging.basicConfig(stream=sys.stderr, level=level, format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        stream=sys.stderr, level=level, format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s"
+    )
 
 
 def open_process(pid: int) -> int | None:

@@ -125,5 +125,5 @@ class Reactor:
         """Run one callback; an error in it must not end the service of all others."""
         try:
             action()
-        except Exception:  # noqa: BLE001 - whatever it is, the others go on; it is logged
+        except Exception:
             logger.exception("callback failed")

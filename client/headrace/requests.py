@@ -141,13 +141,14 @@ def build_request(
 
 
 def _provider_of(
-    model: str, provider: str | None, providers: Sequence[str], takes_any_provider: bool
+    model: object, provider: object, providers: Sequence[str], takes_any_provider: bool
 ) -> tuple[str, str]:
     if not isinstance(model, str) or not model:
         raise InvalidRequestError("takes the model's name, a non-empty str such as 'gpt-4o'", "model")
     known = ", ".join(sorted(providers))
     if provider is not None:
-        _instance("provider", provider, str, "a str")
+        if not isinstance(provider, str):
+            raise InvalidRequestError(f"takes a str, not {type(provider).__name__}", "provider")
         if provider not in providers and not takes_any_provider:
             raise InvalidRequestError(f"{provider!r} is not configured; there are: {known}", "provider")
         return provider, model
@@ -168,7 +169,7 @@ def _provider_of(
 # Messages.
 
 
-def _messages(messages: Sequence[Message | Mapping[str, Any]]) -> list[Message]:
+def _messages(messages: object) -> list[Message]:
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence) or not messages:
         raise InvalidRequestError(
             "takes a non-empty list of messages such as {'role': 'user', 'content': 'Hello'}", "messages"
@@ -176,14 +177,14 @@ def _messages(messages: Sequence[Message | Mapping[str, Any]]) -> list[Message]:
     return [_message(f"messages[{index}]", message) for index, message in enumerate(messages)]
 
 
-def _message(argument: str, message: Message | Mapping[str, Any]) -> Message:
+def _message(argument: str, message: object) -> Message:
     if isinstance(message, Message):
         return message
     if not isinstance(message, Mapping):
         raise InvalidRequestError(f"takes a dict or a Message, not {type(message).__name__}", argument)
     if unknown := set(message) - _MESSAGE_KEYS:
-        raise InvalidRequestError(f"unknown key {sorted(unknown, key=str)[0]!r}", argument)
-    role = message.get("role")
+        raise InvalidRequestError(f"unknown key {min(unknown, key=str)!r}", argument)
+    role: Any = message.get("role")
     if role not in _ROLES:
         raise InvalidRequestError(f"takes one of {', '.join(_ROLES)}, not {role!r}", f"{argument}.role")
     content = _content(f"{argument}.content", message.get("content"), message.get("tool_calls"))
@@ -258,7 +259,9 @@ def _fill(messages: list[Message], variables: Mapping[str, str] | None) -> list[
         if isinstance(message.content, str):
             return msgspec.structs.replace(message, content=_VARIABLE.sub(replace, message.content))
         parts = [
-            msgspec.structs.replace(part, text=_VARIABLE.sub(replace, part.text)) if isinstance(part, TextPart) else part
+            msgspec.structs.replace(part, text=_VARIABLE.sub(replace, part.text))
+            if isinstance(part, TextPart)
+            else part
             for part in message.content
         ]
         return msgspec.structs.replace(message, content=parts)
@@ -301,7 +304,9 @@ def _tool_choice(choice: Any, tools: list[Tool]) -> str | dict[str, str] | None:
     if isinstance(choice, Mapping) and set(choice) == {"tool"}:
         names = [tool.name for tool in tools]
         if choice["tool"] not in names:
-            raise InvalidRequestError(f"there is no tool {choice['tool']!r}; there are: {', '.join(names)}", "tool_choice")
+            raise InvalidRequestError(
+                f"there is no tool {choice['tool']!r}; there are: {', '.join(names)}", "tool_choice"
+            )
         return {"tool": choice["tool"]}
     raise InvalidRequestError("takes 'auto', 'none', 'required' or {'tool': name}", "tool_choice")
 

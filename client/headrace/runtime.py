@@ -14,8 +14,9 @@ from collections.abc import Callable
 from functools import partial
 
 from headrace.connection import Connection, EngineSource
-from headrace.embedded import EMBEDDED, EmbeddedEngine, ExternalEngine
+from headrace.embedded import EmbeddedEngine, ExternalEngine
 from headrace.reactor import Reactor
+from headrace.settings import EMBEDDED
 
 _EXIT_TIMEOUT = 2.0
 

@@ -128,7 +128,8 @@ class Session:
         self.lease: Grant | None = None
         self.events: list[RunEvent] = []
         self.outcome: Outcome | None = None
-        self._reset_credit()
+        self._sequence_limit = WINDOW_EVENTS
+        self._character_limit = WINDOW_CHARACTERS
         # Not yet running: how long to wait is the connection's matter until the run has a deadline of its own.
         self._deadline: float | None = None
         self._abort_deadline: float | None = None
@@ -244,7 +245,8 @@ class Session:
         self.lost_epochs.append(self.lease.epoch)
         self.lease = None
         self.attempt += 1
-        self._reset_credit()
+        self._sequence_limit = WINDOW_EVENTS
+        self._character_limit = WINDOW_CHARACTERS
         return [release, *self._acquire()]
 
     def failed(self, error: HeadraceError) -> list[Command]:
@@ -299,7 +301,3 @@ class Session:
         if was_leased:
             return [AskBroker(Release(self.plan.span_id, self.attempt)), Ended()]
         return [Ended()]
-
-    def _reset_credit(self) -> None:
-        self._sequence_limit = WINDOW_EVENTS
-        self._character_limit = WINDOW_CHARACTERS

@@ -16,6 +16,11 @@ from headrace.errors import ConfigurationError
 
 API_NAMES = ("openai-chat",)
 
+EMBEDDED = "embedded"
+"""The name of an engine of the program's own, where an address would be."""
+MAX_PATH = 90
+"""Longest directory that leaves room for a socket's name within the 107 bytes of a Unix socket path."""
+
 
 class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One ``[providers.NAME]`` table. ``api_key_env`` is the environment variable that holds the key, if one is needed."""
@@ -95,3 +100,16 @@ def with_built_in(settings: Settings, environ: Mapping[str, str]) -> Settings:
             providers[name] = msgspec.structs.replace(providers[name], base_url=base_url)
     providers.update(settings.providers)
     return msgspec.structs.replace(settings, providers=providers)
+
+
+def directory_of(address: str) -> Path:
+    """Return the directory that an ``ipc://`` address names; raises ConfigurationError for any other address."""
+    scheme, separator, path = address.partition("://")
+    if scheme != "ipc" or not separator or not path.startswith("/"):
+        raise ConfigurationError(
+            f"engine address {address!r}: takes ipc:// and the absolute path of the engine's directory, "
+            "such as ipc:///run/headrace/engine"
+        )
+    if len(path.encode()) > MAX_PATH:
+        raise ConfigurationError(f"engine address {address!r}: the path is longer than {MAX_PATH} bytes")
+    return Path(path)

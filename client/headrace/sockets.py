@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from typing import cast
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -59,8 +60,8 @@ class Dealer:
         self._socket.setsockopt(zmq.RCVHWM, 0)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._monitor = _monitor(self._socket)
-        self.fd: int = self._socket.getsockopt(zmq.FD)
-        self.monitor_fd: int = self._monitor.getsockopt(zmq.FD)
+        self.fd: int = _number(self._socket, zmq.FD)
+        self.monitor_fd: int = _number(self._monitor, zmq.FD)
         self._socket.connect(endpoint)
 
     def send(self, frame: bytes) -> None:
@@ -69,7 +70,7 @@ class Dealer:
 
     def has_input(self) -> bool:
         """Return whether a frame waits. To be asked after each send: a send may swallow the descriptor's signal."""
-        return bool(self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+        return bool(_number(self._socket, zmq.EVENTS) & zmq.POLLIN)
 
     def receive(self) -> Iterator[bytes]:
         """Yield the frames that wait, until there is none; a message of several frames yields empty bytes."""
@@ -107,8 +108,8 @@ class Router:
         self._socket.setsockopt(zmq.RCVHWM, 10_000)
         self._socket.setsockopt(zmq.BACKLOG, 1024)
         self._monitor = _monitor(self._socket)
-        self.fd: int = self._socket.getsockopt(zmq.FD)
-        self.monitor_fd: int = self._monitor.getsockopt(zmq.FD)
+        self.fd: int = _number(self._socket, zmq.FD)
+        self.monitor_fd: int = _number(self._monitor, zmq.FD)
         self._peers: dict[bytes, Peer] = {}
         self._by_fd: dict[int, bytes] = {}
         self._socket.bind(endpoint)
@@ -131,7 +132,7 @@ class Router:
 
     def has_input(self) -> bool:
         """Return whether a message waits. To be asked after each send: a send may swallow the descriptor's signal."""
-        return bool(self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+        return bool(_number(self._socket, zmq.EVENTS) & zmq.POLLIN)
 
     def receive(self, limit: int = 1000) -> Iterator[tuple[bytes, bytes]]:
         """Yield up to ``limit`` waiting messages as (peer, frame); one of the wrong shape has an empty frame."""
@@ -185,6 +186,10 @@ class Router:
             self._peers.pop(previous, None)
         self._peers[identity] = Peer(fd, pid, uid)
         self._by_fd[fd] = identity
+
+
+def _number(source: zmq.Socket[bytes], option: zmq.SocketOption) -> int:
+    return cast("int", source.getsockopt(option))
 
 
 def _set_common(target: zmq.Socket[bytes]) -> None:

@@ -64,7 +64,11 @@ class _Child:
         is_running = self.process is not None
         pid = self.process.pid if self.process is not None else None
         return ProcessStatus(
-            self.name, pid, "running" if is_running else "waiting", self.policy.restarts, "" if is_running else self.reason
+            self.name,
+            pid,
+            "running" if is_running else "waiting",
+            self.policy.restarts,
+            "" if is_running else self.reason,
         )
 
 
@@ -151,7 +155,7 @@ class Supervisor:
         if self._is_draining:
             self._end_when_drained()
             return
-        logger.warning("process ended: %s", child.name, extra={"process": child.name, "reason": child.reason})
+        logger.warning("process ended: %s (%s)", child.name, child.reason)
         decision = child.policy.exited(child.reason, time.monotonic())
         if isinstance(decision, GiveUp):
             print(f"headrace: the engine cannot start: {decision.reason}", file=sys.stderr, flush=True)  # noqa: T201

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import uvloop
+
 from headrace_workers.http import Exchange, HttpClient
 from headrace_workers.http1 import CUT_REASON, MAX_HEAD_BYTES, Connection, DirectExchange
 from headrace_workers.providers.protocol import HttpRequest

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from headrace.types import Message, ReasoningDelta, RefusalDelta, RunEvent, ToolCallDelta, Usage
 from headrace.wire.messages import RunRequest
 from headrace_workers.providers.openai_chat import API
@@ -158,6 +159,7 @@ def check_error(response: dict[str, Any], body: bytes, expected: dict[str, Any])
     headers = {name.lower(): value for name, value in response["headers"]}
     failure = API.read_error(response["status"], headers, body)
     assert failure.status_code == expected["status"]
+    assert failure.status_code is not None
     kinds = {401: "authentication", 403: "authentication", 429: "rate_limit"}
     usual = "invalid_request" if failure.status_code < 500 else "provider_unavailable"
     assert failure.kind == kinds.get(failure.status_code, usual)

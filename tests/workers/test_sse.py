@@ -7,9 +7,10 @@ import time
 from itertools import pairwise
 
 import pytest
-from headrace_workers.sse import EventTooLargeError, SSEParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from headrace_workers.sse import EventTooLargeError, SSEParser
 
 Events = list[tuple[str, bytes]]
 

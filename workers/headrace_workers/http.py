@@ -335,7 +335,7 @@ def is_proxied(origin: Origin) -> bool:
 
 
 def _create_tls_context() -> ssl.SSLContext:
-    import httpx  # noqa: PLC0415 - costs 100 ms that a worker without TLS or proxy never pays
+    import httpx
 
     context = httpx.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])

@@ -135,7 +135,7 @@ class ProxyTransport:
         except (ImportError, ValueError, OSError) as error:
             exchange.fail("connect", f"the proxy of the environment cannot be used: {error}")
             return None
-        import httpx  # noqa: PLC0415 - loaded with the client
+        import httpx
 
         sent = exchange.request
         request = client.build_request("POST", sent.url, headers=list(sent.headers), content=sent.body)
@@ -155,7 +155,7 @@ class ProxyTransport:
 
     async def _open_client(self) -> httpx.AsyncClient:
         context = await self._tls_context()  # has imported httpx, unless the caller gave a context
-        import httpx  # noqa: PLC0415 - costs 100 ms that a worker without a proxy never pays
+        import httpx
 
         if self._client is None:
             self._client = httpx.AsyncClient(
@@ -169,7 +169,7 @@ class ProxyTransport:
 
 async def _pump(exchange: ProxyExchange, response: httpx.Response) -> str | None:
     """Push the body; return why it was cut, if it was."""
-    import httpx  # noqa: PLC0415 - loaded with the client
+    import httpx
 
     pieces = response.aiter_bytes()
     while True:

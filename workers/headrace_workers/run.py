@@ -13,8 +13,8 @@ import msgspec
 
 from headrace.types import ImagePart, RunEvent, TextPart, Usage
 from headrace.wire.messages import (
-    AbortMode,
     Aborted,
+    AbortMode,
     Chunk,
     Credit,
     Failed,

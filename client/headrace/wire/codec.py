@@ -49,7 +49,7 @@ class FrameDecoder(Generic[M]):
         if frame[0] != PROTOCOL_MAJOR:
             raise ProtocolMismatchError(PROTOCOL_MAJOR, frame[0])
         try:
-            return self._decode(memoryview(frame)[1:])  # type: ignore[return-value]
+            return self._decode(memoryview(frame)[1:])
         # RecursionError and UnicodeDecodeError are not DecodeErrors; hostile bytes can cause each of the four.
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RemoteProtocolError(f"not a frame of this direction: {error}") from None

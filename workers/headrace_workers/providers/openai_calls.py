@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+
 from headrace.types import RunEvent, ToolCallDelta
 from headrace.wire.messages import ToolCallText
+from headrace_workers.providers.openai_chunks import UNREADABLE, as_text
 
 
 class _Call:
@@ -40,7 +42,7 @@ class _Call:
     def is_whole(self) -> bool:
         try:
             return isinstance(msgspec.json.decode(self.text), dict)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             return False
 
 
@@ -61,12 +63,12 @@ class ToolCalls:
             return
         function = fragment.get("function")
         function = function if isinstance(function, dict) else {}
-        call_id, name = _text(fragment.get("id")), _text(function.get("name"))
+        call_id, name = as_text(fragment.get("id")), as_text(function.get("name"))
         arguments = _arguments(function.get("arguments"))
         place = fragment.get("index") if place is None else place
         call = self._find(place, call_id, name, arguments)
         if call is not None:
-            is_named = call.identify(call_id, name)
+            is_named = bool(call_id or name) and call.identify(call_id, name)
         elif call_id or name or arguments:
             call = _Call(len(self._calls), place)
             self._calls.append(call)
@@ -88,9 +90,14 @@ class ToolCalls:
 
     def _find(self, place: Any, call_id: str, name: str, arguments: str) -> _Call | None:
         """Return the call that a fragment continues, None when it starts one."""
+        if not self._calls:
+            return None
+        if not call_id and not name and (place is None or place == self._calls[-1].place):
+            return self._calls[-1]
         there = [call for call in self._calls if place is None or call.place == place]
         if not there:
-            return None
+            # Arguments alone start no call: the vendor's index is not to be trusted.
+            return None if call_id or name else self._calls[-1]
         last = there[-1]
         if not call_id:
             # Without an id, a name with arguments after arguments that are complete can only be another call.
@@ -99,10 +106,6 @@ class ToolCalls:
         if same is not None or not name:
             return same or last
         return None if last.has_own_id or last.is_whole else last
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
 
 
 def _arguments(value: Any) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+
 from headrace.types import (
     FinishReason,
     Message,
@@ -24,10 +25,10 @@ from headrace.types import (
     UsageUpdate,
 )
 from headrace.wire.messages import RunRequest, ToolCallText
-
 from headrace_workers.providers import openai_errors, openai_request
 from headrace_workers.providers.openai_calls import ToolCalls
 from headrace_workers.providers.openai_chunks import (
+    UNREADABLE,
     Choice,
     Chunk,
     Delta,
@@ -65,6 +66,9 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "insufficient_system_resource": "error",
     "abort": "error",
 }
+
+
+_TEXT_OF_DETAIL = {"reasoning.text": "text", "reasoning.summary": "summary"}
 
 
 class OpenAIChat:
@@ -129,7 +133,7 @@ class ChatMapper:
         """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
         try:
             chunk = decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             odd = self._read_odd(data)
             if odd is None:
                 return
@@ -291,13 +295,13 @@ class ChatMapper:
 def _join_detail(details: list[dict[str, Any]], detail: dict[str, Any]) -> None:
     """Add a piece of OpenRouter's ``reasoning_details``; text that came in pieces must go back in one."""
     last = details[-1] if details else {}
-    continues = all(last.get(key) == detail.get(key) for key in ("type", "index", "id"))
-    field = next((key for key in ("text", "summary") if isinstance(detail.get(key), str)), None)
-    if not (last and continues and field):
+    field = _TEXT_OF_DETAIL.get(as_text(detail.get("type")))
+    same = all(last.get(key) == detail.get(key) for key in ("type", "index"))
+    if not (last and field and same) or (last.get("id") and detail.get("id") not in {None, last["id"]}):
         details.append(detail)
         return
-    details[-1] = last | {key: value for key, value in detail.items() if value is not None}
-    details[-1][field] = (last.get(field) or "") + detail[field]
+    text = as_text(last.get(field)) + as_text(detail.get(field))
+    details[-1] = last | {key: value for key, value in detail.items() if value is not None} | {field: text}
 
 
 def _finish_reason(word: str, *, has_calls: bool, is_refused: bool) -> FinishReason:
@@ -313,7 +317,7 @@ def _finish_reason(word: str, *, has_calls: bool, is_refused: bool) -> FinishRea
 def _arguments(call: ToolCallText) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(call.arguments, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 

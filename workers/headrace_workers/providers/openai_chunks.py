@@ -9,7 +9,13 @@ import json
 from typing import Any
 
 import msgspec
+
 from headrace.types import Usage
+
+UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What msgspec raises for bytes that are not the JSON that was asked for."""
+
+_MAX_COUNT = 2**53
 
 # Vendors send null, or another type, wherever they like: hence Any in the leaves.
 
@@ -46,14 +52,14 @@ class Chunk(msgspec.Struct, gc=False):
 
 
 decode = msgspec.json.Decoder(Chunk).decode
-"""Decodes a chunk; raises msgspec.DecodeError, or RecursionError."""
+"""Decodes a chunk; raises one of UNREADABLE."""
 
 
 def decode_leniently(data: bytes) -> Chunk:
     """Decode what is nearly JSON: NaN, halves of surrogate pairs, broken UTF-8. Raises ValueError for what is not."""
     try:
         return decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         pass
     try:
         loaded = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
@@ -63,7 +69,7 @@ def decode_leniently(data: bytes) -> Chunk:
             return Chunk(choices=[], error=loaded)
         text = json.dumps(loaded, ensure_ascii=False).encode("utf-16", "surrogatepass")
         return decode(text.decode("utf-16", "replace").encode())
-    except (ValueError, RecursionError) as error:
+    except (ValueError, *UNREADABLE) as error:
         raise ValueError from error
 
 
@@ -96,7 +102,7 @@ def read_usage(said: dict[str, Any], *, is_final: bool) -> Usage:
 
 def _count(said: Any, key: str) -> int:
     value = said.get(key) if isinstance(said, dict) else None
-    return int(value) if isinstance(value, int | float) and value > 0 else 0
+    return int(value) if isinstance(value, int | float) and 0 < value < _MAX_COUNT else 0
 
 
 def joined(content: Any) -> str:

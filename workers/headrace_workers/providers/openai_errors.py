@@ -12,8 +12,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
-from headrace.wire.messages import FailureKind
 
+from headrace.wire.messages import FailureKind
+from headrace_workers.providers.openai_chunks import UNREADABLE
 from headrace_workers.providers.protocol import ProviderFailedError, ProviderFailure
 
 _MAX_REASON = 500
@@ -116,14 +117,15 @@ def describe(body: bytes) -> str:
         return "an empty body"
     if text.startswith("<"):
         title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
-        return f"an HTML page ({title[1].strip()})" if title and title[1].strip() else "an HTML page"
+        words = " ".join(title[1].split()) if title else ""
+        return f"an HTML page ({words})" if words else "an HTML page"
     return text
 
 
 def _decoded(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return describe(body) if body.strip() else ""
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+
 from headrace.types import ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.messages import RunRequest
-
 from headrace_workers.providers.openai_errors import request_failure
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
 

@@ -1,0 +1,34 @@
+"""Engines of their own for tests that share one between processes, or break it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headrace.testing import SimulatedProvider
+
+
+@contextmanager
+def running_engine(provider: SimulatedProvider, *options: str) -> Iterator[str]:
+    """Run an engine as a service; yield its address."""
+    # Short, because Unix socket paths are.
+    directory = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+    environment = {**os.environ, **provider.environment}
+    command = [sys.executable, "-m", "headrace_engine", "--directory", str(directory), *options]
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+    try:
+        yield f"ipc://{directory}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(directory, ignore_errors=True)
