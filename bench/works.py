@@ -73,11 +73,13 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 
 WORKS = [
-    Work(name="W1", shows="200 streams × 200 chunks, 32 at once, no gap", requests=200, at_once=32, chunks=200),
+    Work(name="W1", shows="200 streams of 200 chunks, 32 at once, no gap", requests=200, at_once=32, chunks=200),
     Work(name="W1b", shows="W1, each answer in one write", requests=200, at_once=32, chunks=200, one_write=True),
-    Work(name="W2", shows="500 streams × 50 chunks, all at once, 20 ms", requests=500, at_once=500, chunks=50, pace=0.02),
-    Work(name="W2M", shows="100 streams × 100 chunks, 20 ms", requests=100, at_once=100, chunks=100, pace=0.02),
-    Work(name="W2L", shows="20 streams × 100 chunks, 20 ms", requests=20, at_once=20, chunks=100, pace=0.02),
+    Work(
+        name="W2", shows="500 streams of 50 chunks, all at once, 20 ms", requests=500, at_once=500, chunks=50, pace=0.02
+    ),
+    Work(name="W2M", shows="100 streams of 100 chunks, 20 ms", requests=100, at_once=100, chunks=100, pace=0.02),
+    Work(name="W2L", shows="20 streams of 100 chunks, 20 ms", requests=20, at_once=20, chunks=100, pace=0.02),
     Work(name="W3", shows="2,000 calls without stream", requests=2000, at_once=64, chunks=1, streams=False),
     Work(name="W4", shows="500 streams left open", requests=500, at_once=500, chunks=1, stays_open=True),
 ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +55,26 @@ def simulate(**script: Any) -> dict[str, Any]:
     return {"simulate": script}
 
 
+def processes() -> Iterator[tuple[int, int, str]]:
+    """Yield each process of the machine: its id, its parent's, its command line."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError):
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            yield int(entry.name), parent, (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
 def engine_processes(parent: int) -> list[str]:
     """Return the command lines of the engine processes below ``parent``."""
-    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listing.splitlines()]
+    known = list(processes())
     below = {parent}
-    for _ in rows:
-        below |= {int(pid) for pid, ppid, *_ in rows if int(ppid) in below}
-    return [row[2] for row in rows if int(row[0]) in below and len(row) > 2 and "-m headrace_" in row[2]]
+    for _ in range(4):  # a program, its supervisor, the supervisor's children
+        below |= {pid for pid, above, _ in known if above in below}
+    return sorted(line for pid, _, line in known if pid in below and "-m headrace_" in line)
 
 
-Eventually = Callable[[Callable[[], object]], None]
+def engine_process(address: str, marker: str) -> int:
+    """Return the process of the engine at ``address`` whose command line has ``marker``."""
+    directory = address.removeprefix("ipc://")
+    return next(pid for pid, _, line in processes() if marker in line and directory in line)

@@ -208,6 +208,9 @@ def _monitor(target: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
     monitor.setsockopt(zmq.RCVHWM, 0)
     monitor.setsockopt(zmq.LINGER, 0)
     monitor.connect(address)
+    # A pipe that was never found empty does not signal its descriptor.
+    for _ in _monitor_events(monitor):
+        pass
     return monitor
 
 

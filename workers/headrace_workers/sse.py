@@ -6,6 +6,8 @@ looks into the data, and never holds more than one event's bytes.
 
 from __future__ import annotations
 
+import re
+
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
@@ -14,6 +16,8 @@ _BETWEEN = b"\n\ndata: "
 _BLANK = b"\n\n"
 _LF = 10  # as numbers: a search for one byte is several times faster than for bytes
 _CR = 13
+_COLON = 58
+_JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 class EventTooLargeError(ValueError):
@@ -30,16 +34,30 @@ class EventTooLargeError(ValueError):
 class SSEParser:
     """Takes the body read by read and returns the events completed by each as ``(name, data)``.
 
-    The name is empty where the stream gives none. ``id``, ``retry``, comments and unknown lines are ignored.
+    The name is empty where the stream gives none. ``id``, ``retry``, comments and unknown lines are ignored, but for one
+    kind: JSON that stands in the body as it is, without ``data:``, is an event without name. So do some providers say errors.
     """
 
-    __slots__ = ("_after_cr", "_at_start", "_between_events", "_data", "_limit", "_name", "_pending", "_size")
+    __slots__ = (
+        "_after_cr",
+        "_at_start",
+        "_between_events",
+        "_data",
+        "_json",
+        "_json_depth",
+        "_limit",
+        "_name",
+        "_pending",
+        "_size",
+    )
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._limit = max_event_bytes
         self._pending = bytearray()  # of a line whose end has not come
         self._name = ""
         self._data: list[bytes] = []
+        self._json: list[bytes] = []  # lines of JSON without field names
+        self._json_depth = 0
         self._size = 0
         self._at_start = True
         self._after_cr = False
@@ -76,12 +94,13 @@ class SSEParser:
             self._pending.clear()
         if end < len(data):
             self._keep(data[end:])
-        clean = not self._data and not self._name
+        clean = not (self._data or self._name or self._json)
         if clean and lines.startswith(_START) and lines.endswith(_BLANK):
             events = self._split_blocks(lines)
         else:
             events = self._read_lines(lines)
-        self._between_events = not (self._pending or self._data or self._name or self._after_cr or self._at_start)
+        is_within = self._pending or self._data or self._name or self._json
+        self._between_events = not (is_within or self._after_cr or self._at_start)
         return events
 
     def _without_bom(self, data: bytes) -> bytes:
@@ -135,11 +154,30 @@ class SSEParser:
             elif field == b"event":
                 name = value[1:] if value.startswith(b" ") else value
                 self._name = name.decode("utf-8", "replace")
+            elif (line.startswith((b"{", b"[")) or self._json) and not line[:1].isalpha() and line[0] != _COLON:
+                self._read_json(line, events)
         return events
+
+    def _read_json(self, line: bytes, events: list[tuple[str, bytes]]) -> None:
+        """Take a line of JSON; it is complete when the brackets balance that stand outside of its strings."""
+        self._json.append(line)
+        self._size += len(line)
+        rest = _JSON_STRING.sub(b"", line)
+        self._json_depth += rest.count(b"{") + rest.count(b"[") - rest.count(b"}") - rest.count(b"]")
+        if self._json_depth <= 0:
+            whole = b"\n".join(self._json)
+            self._forget_json()
+            self._dispatch(events)
+            events.append(("", whole))
+
+    def _forget_json(self) -> None:
+        self._json.clear()
+        self._json_depth = 0
+        self._size = sum(map(len, self._data))
 
     def _dispatch(self, events: list[tuple[str, bytes]]) -> None:
         if self._data:
             events.append((self._name, b"\n".join(self._data)))
             self._data.clear()
-            self._size = 0
+            self._forget_json()
         self._name = ""

@@ -82,6 +82,10 @@ class OpenAIChat:
         """Return a mapper for one streamed response."""
         return ChatMapper(request.model)
 
+    def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:  # noqa: ARG002 - the protocol's form
+        """Return ``sent``: this API never stops in the middle to be asked again."""
+        return sent
+
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
         """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
         try:
@@ -115,6 +119,8 @@ class ChatMapper:
         "is_complete",
         "usage",
     )
+
+    continuation: str | None = None
 
     def __init__(self, requested_model: str) -> None:
         self.usage = Usage()

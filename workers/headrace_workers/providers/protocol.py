@@ -70,10 +70,16 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamMapper(Protocol):
-    """Maps one streamed response. ``usage`` is the best known so far, ``is_complete`` says that its terminal event was seen."""
+    """Maps one streamed response.
+
+    ``usage`` is the best known so far; ``is_complete`` says that its terminal event was seen. ``continuation`` is set
+    where the provider stopped at a limit of its own and goes on when asked again with this token: the run then sends
+    :meth:`ProviderApi.continue_request` and feeds the same mapper with what follows.
+    """
 
     usage: Usage
     is_complete: bool
+    continuation: str | None
 
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
         """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
@@ -93,6 +99,9 @@ class ProviderApi(Protocol):
 
     def open_stream(self, request: RunRequest) -> StreamMapper:
         """Return a mapper for one streamed response."""
+
+    def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:
+        """Return the request that continues a response; only called where a mapper has a ``continuation``."""
 
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
         """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""

@@ -1,0 +1,152 @@
+"""The benchmark: all contestants side by side in one run, each work in a fresh process, medians, and a table of ratios to the floor.
+
+``python -m bench.run`` from the root of the repository; ``scripts/bench`` sees to the rest. ``works.py`` says what is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+import msgspec
+from bench.measure import Mark, mark, used
+from bench.table import Result, Results, print_tables
+from bench.works import WORKS, Reading, Work
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTESTANTS = {
+    "floor": "floor",
+    "headrace": "headrace",
+    "headrace, threads": "headrace_threads",
+    "httpx": "plain_httpx",
+    "openai SDK": "openai_sdk",
+}
+QUICK = ["floor", "headrace"]
+ONLY = {"headrace, threads": {"W1", "W3"}}
+SLOW = {"httpx", "openai SDK"}
+"""Measured in one round: more would take minutes, and the differences here are no matter of noise."""
+_GRACE = 30.0
+"""Seconds beyond a work's limit for starting, warming up and reporting."""
+
+
+class ContestantError(Exception):
+    """A contestant gave no reading."""
+
+
+def main() -> None:
+    """Measure, print, and keep."""
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description="Headrace's benchmark.")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the median counts")
+    parser.add_argument("--quick", action="store_true", help="headrace and the floor only, one round")
+    parser.add_argument("--works", default=",".join(work.name for work in WORKS), help="which works, by commas")
+    parser.add_argument("--contestants", default=";".join(CONTESTANTS), help="which contestants, by semicolons")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there")
+    arguments = parser.parse_args()
+    names = QUICK if arguments.quick else arguments.contestants.split(";")
+    works = [work for work in WORKS if work.name in arguments.works.split(",")]
+    rounds = 1 if arguments.quick else arguments.rounds
+    started = time.monotonic()
+    with _provider() as port:
+        results = list(_measure_all(port, names, works, rounds))
+    merged = _medians(results)
+    print_tables(names, works, merged)
+    print(f"\n{rounds} rounds ({', '.join(sorted(SLOW))}: 1) in {time.monotonic() - started:.0f} s")
+    if arguments.json is not None:
+        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
+
+
+def _measure_all(port: int, names: Sequence[str], works: Sequence[Work], rounds: int) -> Iterator[Result]:
+    for number in range(rounds):
+        for work in works:
+            for name in [*names[number % len(names) :], *names[: number % len(names)]]:
+                if (number and name in SLOW) or work.name not in ONLY.get(name, {work.name}):
+                    continue
+                print(f"\rround {number + 1}: {work.name} {name:30}", end="", file=sys.stderr, flush=True)
+                try:
+                    yield _measure(port, name, work)
+                except ContestantError as error:
+                    yield Result(name, work.name, fault=str(error))
+                _forget_requests(port)
+    print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+
+
+def _measure(port: int, name: str, work: Work) -> Result:
+    command = [sys.executable, "-m", f"bench.contestants.{CONTESTANTS[name]}", msgspec.json.encode(work).decode()]
+    provider = {"OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": "sk-simulated"}
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=os.environ | provider, cwd=ROOT
+        ) as process,
+    ):
+        watchdog = threading.Timer(work.limit + _GRACE, process.kill)
+        watchdog.start()
+        try:
+            before = _mark_at(process, "warm")
+            after = _mark_at(process, "done")
+            reading = msgspec.json.decode(process.communicate()[0], type=Reading)
+        except (ContestantError, msgspec.DecodeError, BrokenPipeError) as error:
+            process.kill()
+            errors.seek(0)
+            last_words = errors.read().decode(errors="replace").strip().splitlines()[-3:]
+            raise ContestantError(f"{error}; {' | '.join(last_words)}") from None
+        finally:
+            watchdog.cancel()
+    return Result(name, work.name, used(before.cpu, after.cpu), used(before.memory, after.memory), reading)
+
+
+def _mark_at(process: subprocess.Popen[bytes], word: str) -> Mark:
+    assert process.stdout is not None
+    assert process.stdin is not None
+    line = process.stdout.readline().decode().strip()
+    if line != word:
+        raise ContestantError(f"it said {line!r} where {word!r} was due")
+    taken = mark(process.pid)
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    return taken
+
+
+def _medians(results: Sequence[Result]) -> Results:
+    """Return for each contestant and work the round with the median figure, so that its parts belong together."""
+    merged: Results = {}
+    for key in {(result.contestant, result.work) for result in results}:
+        rounds = [result for result in results if (result.contestant, result.work) == key]
+        good = sorted((result for result in rounds if result.reading is not None), key=Result.total_cpu)
+        chosen = good[(len(good) - 1) // 2] if good else rounds[0]
+        faults = [result.fault for result in rounds if result.fault]
+        merged[key] = msgspec.structs.replace(
+            chosen,
+            fault=faults[0] if faults else "",
+            p99=median(result.reading.latency[1] for result in good if result.reading) if good else 0.0,
+        )
+    return merged
+
+
+@contextlib.contextmanager
+def _provider() -> Iterator[int]:
+    command = [sys.executable, "-m", "bench.provider"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+
+
+def _forget_requests(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("POST", "/_headrace/clear")
+    connection.getresponse().read()
+    connection.close()
+
+
+if __name__ == "__main__":
+    main()

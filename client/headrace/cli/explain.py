@@ -1,0 +1,78 @@
+"""From an error to the line that a person reads: what happened, and what to do next."""
+
+from __future__ import annotations
+
+import os
+
+from headrace.cli.terminal import one_line
+from headrace.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    HeadraceError,
+    InvalidRequestError,
+    ProviderError,
+    ProviderProtocolError,
+    ProviderUnavailableError,
+    QueueFullError,
+    RateLimitError,
+    RunTimeoutError,
+    WorkerLostError,
+)
+from headrace.settings import ProviderConfig, load_settings
+
+_OPTIONS = {
+    "custom_options": "--option",
+    "max_output_tokens": "--max-output-tokens",
+    "messages": "prompt",
+    "model": "--model",
+    "provider": "--provider",
+    "temperature": "--temperature",
+    "timeout_ms": "--timeout",
+}
+"""What an argument of ``run_local`` is called on the command line."""
+
+
+def explanation(error: HeadraceError) -> str:
+    """Return one line without control characters."""
+    what = _what(error)
+    next_step = _next_step(error)
+    return one_line(f"{what}; {next_step}" if next_step else what)
+
+
+def _what(error: HeadraceError) -> str:
+    if isinstance(error, InvalidRequestError) and error.argument in _OPTIONS:
+        return f"{_OPTIONS[error.argument]}: {error.reason}"
+    if isinstance(error, AuthenticationError) and error.code == "no_api_key":
+        return f"no key for {error.provider}"
+    return str(error)
+
+
+def _next_step(error: HeadraceError) -> str:
+    match error:
+        case AuthenticationError(code="no_api_key"):
+            return f"set {_key_variable(error)} where the engine starts, or try without a key: `headrace simulate`"
+        case AuthenticationError():
+            return f"check {_key_variable(error)} where the engine starts"
+        case RateLimitError() | QueueFullError():
+            return "try again later" if error.retry_after is None else f"try again in {error.retry_after:g} s"
+        case ProviderUnavailableError(status_code=None) if (provider := _provider(error)) is not None:
+            return f"is {provider.base_url} right, and in reach?"
+        case ProviderUnavailableError() | ProviderProtocolError() | WorkerLostError():
+            return "try again"
+        case RunTimeoutError(clock="total"):
+            return "--timeout allows more"
+        case _:
+            return ""
+
+
+def _key_variable(error: ProviderError) -> str:
+    provider = _provider(error)
+    return (provider and provider.api_key_env) or "the provider's key"
+
+
+def _provider(error: ProviderError) -> ProviderConfig | None:
+    """Return the provider as this process's settings have it; the engine's are most likely the same."""
+    try:
+        return load_settings(os.environ).providers.get(error.provider)
+    except ConfigurationError:
+        return None

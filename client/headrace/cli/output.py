@@ -1,0 +1,161 @@
+"""How ``headrace run`` shows a run: as text for people, or as lines of JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol, TextIO
+
+import msgspec
+
+from headrace.cli.terminal import dim, without_controls
+from headrace.errors import HeadraceError, RunError
+from headrace.types import (
+    ReasoningDelta,
+    RefusalDelta,
+    RunLocalResult,
+    StreamEvent,
+    StreamResult,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageUpdate,
+)
+
+_EVENT_NAMES: dict[type, str] = {
+    TextDelta: "text",
+    ReasoningDelta: "reasoning",
+    RefusalDelta: "refusal",
+    ToolCallDelta: "tool_call",
+    UsageUpdate: "usage",
+}
+
+
+class Output(Protocol):
+    """Shows one run; exactly one of ``finished`` and ``failed`` comes last."""
+
+    def event(self, event: StreamEvent) -> None:
+        """Show an event as soon as it is here."""
+
+    def answer(self, result: RunLocalResult) -> None:
+        """Show the whole answer of a run that did not stream."""
+
+    def finished(self, result: RunLocalResult) -> None:
+        """Show what the run came to."""
+
+    def failed(self, error: HeadraceError) -> None:
+        """Show that the run failed; the words for it are not this class's to say."""
+
+
+class TextOutput:
+    """The answer on ``out``; all that is about it on ``notes``, most of it only if that is a terminal."""
+
+    def __init__(self, out: TextIO, notes: TextIO) -> None:
+        self._out = out
+        self._notes = notes
+        self._is_reasoning = False
+        self._is_within_line = False
+        self._length = 0
+
+    def event(self, event: StreamEvent) -> None:
+        """Show text and reasoning."""
+        match event:
+            case TextDelta() | RefusalDelta():
+                self._write(event.text)
+            case ReasoningDelta():
+                self._write_reasoning(event.text)
+            case ToolCallDelta() | UsageUpdate():
+                pass  # shown when they are complete
+
+    def answer(self, result: RunLocalResult) -> None:
+        """Show reasoning and text."""
+        self._write_reasoning(result.reasoning)
+        self._write(result.text or result.refusal or "")
+
+    def finished(self, result: RunLocalResult) -> None:
+        """Show tool calls, and the figures on a terminal."""
+        self._end_line()
+        for call in result.tool_calls:
+            self._write(f"{call.name}({json.dumps(call.arguments, ensure_ascii=False)})\n")
+        if isinstance(result, StreamResult) and result.aborted:
+            facts = [f"aborted after {self._length} characters", _tokens(result.usage), result.span_id]
+            print(dim(" · ".join(facts), self._notes), file=self._notes)
+        elif self._notes.isatty():
+            facts = [result.finish_reason or "done", _tokens(result.usage), f"{result.latency_ms / 1000:.1f} s"]
+            print(dim(" · ".join([*facts, result.span_id]), self._notes), file=self._notes)
+
+    def failed(self, error: HeadraceError) -> None:  # noqa: ARG002 - its text is the error line's
+        """End the line."""
+        self._end_line()
+
+    def _write(self, text: str) -> None:
+        if not text:
+            return
+        self._end_reasoning()
+        self._out.write(without_controls(text) if self._out.isatty() else text)
+        self._out.flush()
+        self._length += len(text)
+        self._is_within_line = not text.endswith("\n")
+
+    def _write_reasoning(self, text: str) -> None:
+        if text and self._notes.isatty():
+            self._is_reasoning = True
+            self._notes.write(dim(without_controls(text), self._notes))
+            self._notes.flush()
+
+    def _end_reasoning(self) -> None:
+        if self._is_reasoning:
+            self._is_reasoning = False
+            self._notes.write("\n\n")
+            self._notes.flush()
+
+    def _end_line(self) -> None:
+        self._end_reasoning()
+        if self._is_within_line:
+            self._out.write("\n")
+            self._out.flush()
+            self._is_within_line = False
+
+
+class JsonOutput:
+    """A line of JSON for each event, and one for the result or the error; ``type`` says which."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def event(self, event: StreamEvent) -> None:
+        """Print the event's fields."""
+        self._print(_EVENT_NAMES[type(event)], _fields(event))
+
+    def answer(self, result: RunLocalResult) -> None:
+        """Print nothing: the result has it all."""
+
+    def finished(self, result: RunLocalResult) -> None:
+        """Print the result's fields."""
+        self._print("result", _fields(result))
+
+    def failed(self, error: HeadraceError) -> None:
+        """Print the error's class, its text, and what text there was."""
+        fields = {"error": type(error).__name__, "message": str(error)}
+        if isinstance(error, RunError):
+            fields |= {"span_id": error.span_id, "partial_text": error.partial_text}
+        self._print("error", fields)
+
+    def _print(self, kind: str, fields: dict[str, Any]) -> None:
+        self._out.write(json.dumps({"type": kind} | fields, ensure_ascii=False) + "\n")
+        self._out.flush()
+
+
+def _fields(value: msgspec.Struct) -> dict[str, Any]:
+    # Some events travel as arrays; for people's programs they have names.
+    fields = {name: getattr(value, name) for name in value.__struct_fields__}
+    if isinstance(usage := fields.get("usage"), Usage):
+        fields["usage"] = _fields(usage)  # with its zeros
+    plain: dict[str, Any] = msgspec.to_builtins(fields)
+    return plain
+
+
+def _tokens(usage: Usage) -> str:
+    if usage.source == "none":
+        return "tokens unknown"
+    about = "" if usage.source == "provider" else "about "
+    return f"{about}{usage.total_tokens} tokens ({usage.input_tokens} in, {usage.output_tokens} out)"

@@ -1,0 +1,137 @@
+"""``headrace run``: one run, streamed to the terminal or as JSON lines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from typing import Any
+
+from headrace.cli.exit_codes import ExitCode
+from headrace.cli.interrupt import on_interrupt
+from headrace.cli.output import JsonOutput, Output, TextOutput
+from headrace.client import Client
+from headrace.errors import HeadraceError, InvalidRequestError
+from headrace.requests import RunArguments
+from headrace.streams import LocalStream
+from headrace.types import RunLocalResult, StreamResult
+
+NAME = "run"
+HELP = "Run a model and stream its answer"
+
+_CONNECT_TIMEOUT = 5.0  # of an engine that is said to run: it answers at once or is not there
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("prompt", nargs="?", help="what to ask; - or nothing reads standard input")
+    parser.add_argument("--model", "-m", required=True, help="such as gpt-4o, or provider/model")
+    parser.add_argument("--provider", metavar="NAME", help="whose model it is, where its name does not tell")
+    parser.add_argument("--system", "-s", metavar="TEXT", help="the system message")
+    parser.add_argument("--temperature", type=float, metavar="NUMBER")
+    parser.add_argument("--max-output-tokens", type=int, metavar="N")
+    parser.add_argument(
+        "--option",
+        "-o",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="KEY=JSON",
+        help="added to the provider's request as it is, such as seed=7; may be repeated",
+    )
+    parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="for the whole run")
+    parser.add_argument("--engine", metavar="ADDRESS", help="default: $HEADRACE_ENGINE, else one for this run alone")
+    parser.add_argument("--no-stream", dest="stream", action="store_false", help="show the answer when it is complete")
+    parser.add_argument("--json", action="store_true", help="print events and the result, each as a line of JSON")
+
+
+def main(arguments: argparse.Namespace) -> ExitCode:
+    """Run the model; raises HeadraceError where that fails."""
+    run_arguments = _run_arguments(arguments)
+    output: Output = JsonOutput(sys.stdout) if arguments.json else TextOutput(sys.stdout, sys.stderr)
+    with _client(arguments) as client:
+        try:
+            result = (_streamed if arguments.stream else _complete)(client, run_arguments, output)
+        except HeadraceError as error:
+            output.failed(error)
+            raise
+        output.finished(result)
+    return ExitCode.INTERRUPTED if isinstance(result, StreamResult) and result.aborted else ExitCode.OK
+
+
+def _client(arguments: argparse.Namespace) -> Client:
+    if arguments.engine is None and not os.environ.get("HEADRACE_ENGINE"):
+        return Client()
+    return Client(arguments.engine, connect_timeout=min(arguments.timeout or math.inf, _CONNECT_TIMEOUT))
+
+
+def _streamed(client: Client, run_arguments: RunArguments, output: Output) -> RunLocalResult:
+    stream: LocalStream = client.run_local(stream=True, **run_arguments)
+    # An abort ends the iteration like any end: an exception raised here and there would not.
+    with stream, on_interrupt(stream.abort):
+        for event in stream.events():
+            output.event(event)
+        return stream.result.result()
+
+
+def _complete(client: Client, run_arguments: RunArguments, output: Output) -> RunLocalResult:
+    result: RunLocalResult = client.run_local(stream=False, **run_arguments)
+    output.answer(result)
+    return result
+
+
+def _run_arguments(arguments: argparse.Namespace) -> RunArguments:
+    messages = [{"role": "user", "content": _prompt(arguments.prompt)}]
+    if arguments.system is not None:
+        messages.insert(0, {"role": "system", "content": arguments.system})
+    return {
+        "model": arguments.model,
+        "provider": arguments.provider,
+        "messages": messages,
+        "temperature": arguments.temperature,
+        "max_output_tokens": arguments.max_output_tokens,
+        "timeout_ms": None if arguments.timeout is None else math.ceil(arguments.timeout * 1000),
+        "custom_options": dict(arguments.option),
+    }
+
+
+def _prompt(given: str | None) -> str:
+    if given is not None and given != "-":
+        prompt = given
+    elif given is None and sys.stdin.isatty():
+        raise InvalidRequestError(
+            'is missing; give one, as in headrace run "Hello" --model gpt-4o, or pipe it in', "messages"
+        )
+    else:
+        prompt = _standard_input()
+    if not prompt.strip():
+        raise InvalidRequestError("is empty", "messages")
+    return prompt
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(f"standard input is not UTF-8 text (byte {error.start})", "messages") from None
+
+
+def _option(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not key or not separator:
+        raise argparse.ArgumentTypeError(f"{text!r}: takes KEY=JSON, such as seed=7")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: the value is not JSON; text takes quotes, as in '{key}=\"{value}\"'"
+        ) from None
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError("takes a number above 0")
+    return seconds

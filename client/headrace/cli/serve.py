@@ -1,0 +1,73 @@
+"""``headrace serve``: an engine in the foreground, for many programs to share. This process becomes the engine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from headrace.cli.engine_directory import address_of, default_directory, make_private
+from headrace.cli.exit_codes import CommandError, ExitCode
+from headrace.cli.terminal import dim
+from headrace.embedded import is_engine_running
+from headrace.settings import directory_of
+
+NAME = "serve"
+HELP = "Serve an engine that many programs share"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "--directory", type=Path, metavar="PATH", help=f"of its sockets; default: {default_directory()}"
+    )
+    parser.add_argument(
+        "--workers", type=_count, metavar="N", help="worker processes; default: one per core, at most 8"
+    )
+    parser.add_argument(
+        "--drain-timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        default=30.0,
+        help="for running streams at the end; default: 30",
+    )
+
+
+def main(arguments: argparse.Namespace) -> NoReturn:
+    """Become the engine; raises CommandError where that cannot be."""
+    directory = _prepared(arguments.directory)
+    if is_engine_running(directory):
+        raise CommandError(ExitCode.UNAVAILABLE, f"an engine runs in {directory} already; `headrace status` shows it")
+    print(f"export HEADRACE_ENGINE={address_of(directory)}", flush=True)
+    hint = "Programs that have this in their environment share the engine. `headrace status` shows it, Ctrl-C ends it."
+    print(dim(hint, sys.stderr), file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "headrace_engine", "--directory", str(directory)]
+    command += ["--drain-timeout", f"{arguments.drain_timeout}"]
+    if arguments.workers is not None:
+        command += ["--workers", f"{arguments.workers}"]
+    os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
+
+
+def _prepared(given: Path | None) -> Path:
+    directory = (given or default_directory()).expanduser().absolute()
+    directory_of(address_of(directory))  # raises where the path is too long for sockets
+    if given is None:
+        make_private(directory.parent)
+    make_private(directory)
+    return directory
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count <= 0:
+        raise argparse.ArgumentTypeError("takes a number above 0")
+    return count
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError("takes a number that is not negative")
+    return seconds

@@ -1,0 +1,82 @@
+"""``headrace simulate``: a model provider on this machine, for trying things without a key."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headrace.cli.exit_codes import CommandError, ExitCode
+from headrace.cli.terminal import bold, dim
+from headrace.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from headrace.testing import Script
+
+NAME = "simulate"
+HELP = "Serve a simulated model provider, for trying things without a key"
+
+_PACE = 0.03  # slow enough to be seen
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
+    parser.add_argument("--text", help="the answer; default: one that suits the request")
+    parser.add_argument("--repeat", type=int, metavar="N", help="answer with N numbered chunks")
+    parser.add_argument("--pace", type=float, metavar="SECONDS", help=f"between two chunks; default: {_PACE}")
+    parser.add_argument("--first-token-delay", type=float, metavar="SECONDS", help="before the first chunk")
+    parser.add_argument(
+        "--script", type=Path, metavar="FILE", help="a headrace.testing.Script as JSON; other options go before it"
+    )
+
+
+def main(arguments: argparse.Namespace) -> ExitCode:
+    """Serve until Ctrl-C or SIGTERM; raises CommandError where it cannot listen."""
+    script = _script(arguments)
+    from headrace.testing import run_server
+
+    try:
+        run_server(arguments.host, arguments.port, script, lambda port: _announce(arguments.host, port))
+    except (OSError, OverflowError) as error:
+        raise CommandError(
+            ExitCode.UNAVAILABLE,
+            f"cannot listen on {arguments.host} port {arguments.port}: {getattr(error, 'strerror', None) or error}; "
+            "choose another with --port (0 takes a free one)",
+        ) from error
+    return ExitCode.OK
+
+
+def _script(arguments: argparse.Namespace) -> Script:
+    from headrace.testing import Script
+
+    fields = {"pace": _PACE} if arguments.script is None else _read(arguments.script)
+    for name in ("text", "repeat", "pace", "first_token_delay"):
+        if (value := getattr(arguments, name)) is not None:
+            fields[name] = value
+    try:
+        return msgspec.convert(fields, Script)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"the script cannot be used: {error}") from None
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, object])
+    except OSError as error:
+        raise ConfigurationError(f"--script {path}: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"--script {path}: {error}") from None
+
+
+def _announce(host: str, port: int) -> None:
+    base_url = f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
+    out = sys.stdout
+    print(bold(f"A simulated provider listens at {base_url}", out), dim("(Ctrl-C ends it)", out))
+    print("\nIn another terminal:\n")
+    print(f"  export OPENAI_BASE_URL={base_url} OPENAI_API_KEY=sk-simulated")
+    print('  headrace run "Tell me a story" --model gpt-4o', flush=True)

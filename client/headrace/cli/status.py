@@ -1,0 +1,123 @@
+"""``headrace status``: how an engine is, its workers and its processes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from headrace.cli.engine_directory import address_of, default_directory
+from headrace.cli.exit_codes import CommandError, ExitCode
+from headrace.cli.terminal import bold, dim, red
+from headrace.embedded import is_engine_running
+from headrace.errors import EngineUnavailableError, HeadraceError
+from headrace.runtime import current_process
+from headrace.settings import directory_of
+from headrace.wire.messages import Status
+
+NAME = "status"
+HELP = "Show how an engine is"
+
+_OWNER = 0  # clients count from 1
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "--engine", metavar="ADDRESS", help="default: $HEADRACE_ENGINE, else where `headrace serve` has it"
+    )
+    parser.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS", help="for its answer; default: 2")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def main(arguments: argparse.Namespace) -> ExitCode:
+    """Show the engine's status; raises EngineUnavailableError where there is none."""
+    address = arguments.engine or os.environ.get("HEADRACE_ENGINE") or _default_address()
+    status = engine_status(address, arguments.timeout)
+    if arguments.json:
+        print(json.dumps({"address": address} | msgspec.to_builtins(_fields(status)), indent=2))
+    else:
+        _show(address, status)
+    return ExitCode.OK
+
+
+def engine_status(address: str, timeout: float) -> Status:
+    """Ask the engine at ``address`` how it is.
+
+    Raises ConfigurationError for an address that is none, EngineUnavailableError when nothing answers in time.
+    """
+    directory_of(address)
+    answers: queue.SimpleQueue[Status | HeadraceError] = queue.SimpleQueue()
+    process = current_process()
+    process.connection(address, timeout, _OWNER).post_status(answers.put)
+    try:
+        answer = answers.get(timeout=timeout + 0.2)  # the connection's own word, which says more, comes first
+    except queue.Empty:
+        raise EngineUnavailableError(address, f"it did not answer within {timeout:g} s") from None
+    finally:
+        process.release(address, _OWNER)
+    if isinstance(answer, HeadraceError):
+        raise answer
+    return answer
+
+
+def _default_address() -> str:
+    directory = default_directory()
+    if not is_engine_running(directory):
+        raise CommandError(
+            ExitCode.UNAVAILABLE,
+            f"no engine runs in {directory}; start one with `headrace serve`, or name another with --engine or HEADRACE_ENGINE",
+        )
+    return address_of(directory)
+
+
+def _fields(status: Status) -> dict[str, object]:
+    return {name: getattr(status, name) for name in status.__struct_fields__}
+
+
+def _show(address: str, status: Status) -> None:
+    out = sys.stdout
+    print(bold(f"engine {address}", out))
+    print(f"  version {status.version}, up {_duration(status.uptime)}, broker pid {status.pid}")
+    print(f"  runs: {status.leases} now, {status.waiting} waiting; {_since_start(status)}")
+    print(f"  clients: {status.clients}, this one included\n")
+    _table(
+        ["WORKER", "PID", "STATE", "RUNS", "LAST SEEN"],
+        [[w.name, w.pid, w.state, w.runs, f"{w.last_seen:.1f} s ago"] for w in status.workers],
+    )
+    print()
+    _table(
+        ["PROCESS", "PID", "STATE", "RESTARTS", "LAST END"],
+        [[p.name, p.pid or "-", p.state, p.restarts, p.reason] for p in status.processes],
+    )
+
+
+def _since_start(status: Status) -> str:
+    return f"since the start {status.granted_total} admitted, {status.refused_total} refused"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    out = sys.stdout
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(head, *texts, strict=True)]
+    for number, row in enumerate([list(head), *texts]):
+        line = "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        is_fine = {"ok", "running"} & set(row)
+        print(dim(line, out) if number == 0 else line if is_fine else red(line, out))
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+    if whole < _DAY:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"

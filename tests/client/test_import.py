@@ -1,0 +1,63 @@
+"""What ``import headrace`` costs: little time, and neither thread, socket nor the libraries of the worker."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_PROGRAM = """
+import json, os, sys, time
+
+def open_files():
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[name] = os.readlink("/proc/self/fd/" + name)
+        except FileNotFoundError:  # that of the listing itself
+            pass
+    return found
+
+modules, files = set(sys.modules), open_files()
+started = time.perf_counter()
+import headrace
+seconds = time.perf_counter() - started
+print(json.dumps({
+    "seconds": seconds,
+    "modules": sorted(set(sys.modules) - modules),
+    "threads": len(os.listdir("/proc/self/task")),
+    "opened": [target for name, target in open_files().items() if name not in files],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def imports(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Return what each of five fresh interpreters saw."""
+    folder: Path = tmp_path_factory.mktemp("import")
+    program = [sys.executable, "-c", _PROGRAM]
+    return [
+        json.loads(subprocess.run(program, cwd=folder, capture_output=True, check=True, timeout=30).stdout)
+        for _ in range(5)
+    ]
+
+
+def test_the_import_takes_less_than_150_ms(imports: list[dict[str, Any]]) -> None:
+    assert min(seen["seconds"] for seen in imports) < 0.150
+
+
+def test_the_import_starts_no_thread(imports: list[dict[str, Any]]) -> None:
+    assert {seen["threads"] for seen in imports} == {1}
+
+
+def test_the_import_opens_no_socket_and_keeps_no_file_open(imports: list[dict[str, Any]]) -> None:
+    assert [seen["opened"] for seen in imports] == [[]] * len(imports)
+
+
+@pytest.mark.parametrize("library", ["httpx", "uvloop", "httptools", "django"])
+def test_the_import_leaves_out_what_the_client_does_not_need(imports: list[dict[str, Any]], library: str) -> None:
+    assert not any(name.partition(".")[0] == library for seen in imports for name in seen["modules"])

@@ -1,0 +1,81 @@
+"""What is public: this list, and nothing else. A change here needs a line in the changelog."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import pytest
+
+import headrace
+from headrace import errors, types
+
+PUBLIC = [
+    "AsyncLocalStream",
+    "AuthenticationError",
+    "Client",
+    "ConfigurationError",
+    "EngineUnavailableError",
+    "ForkedStreamError",
+    "HeadraceError",
+    "ImagePart",
+    "IncompleteToolCall",
+    "InvalidRequestError",
+    "LocalProtocolError",
+    "LocalStream",
+    "Message",
+    "PoisonRunError",
+    "ProtocolError",
+    "ProtocolMismatchError",
+    "ProviderError",
+    "ProviderProtocolError",
+    "ProviderUnavailableError",
+    "QueueFullError",
+    "RateLimitError",
+    "ReasoningDelta",
+    "ReasoningPart",
+    "RefusalDelta",
+    "RemoteProtocolError",
+    "RunError",
+    "RunLocalResult",
+    "RunTimeoutError",
+    "StreamConsumedError",
+    "StreamEvent",
+    "StreamResult",
+    "TextDelta",
+    "TextPart",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolCallPart",
+    "Usage",
+    "UsageUpdate",
+    "WorkerLostError",
+    "__version__",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    assert headrace.__all__ == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_is_there(name: str) -> None:
+    assert getattr(importlib.import_module("headrace"), name) is not None
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = headrace.no_such_name  # type: ignore[attr-defined,unused-ignore]
+
+
+def test_every_error_is_public() -> None:
+    names = {name for name, item in vars(errors).items() if inspect.isclass(item) and issubclass(item, Exception)}
+
+    assert names <= set(headrace.__all__)
+
+
+def test_every_type_of_a_result_is_public() -> None:
+    defined = {name for name, item in vars(types).items() if inspect.isclass(item) and item.__module__ == types.__name__}
+
+    assert defined <= set(headrace.__all__)

@@ -1,0 +1,392 @@
+"""The same client in threads, event loops, forked children and at the interpreter's end; and what an engine leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from headrace import Client, ForkedStreamError, LocalStream, WorkerLostError
+from headrace.testing import SimulatedProvider
+
+from tests.conftest import HELLO, engine_process, engine_processes, processes, simulate
+from tests.e2e.engines import running_engine
+
+MODEL = "gpt-4o"
+
+# Python 3.12 warns of any fork in a process with threads, which is what is tested here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+def text_of(client: Client, number: int = 0, length: int = 50) -> str:
+    chunks = [f"{number}:{piece} " for piece in range(length)]
+    running = client.run_local(
+        model=MODEL, messages=HELLO, stream=True, custom_options=simulate(chunks=chunks, pace=0.001)
+    )
+    text = "".join(running)
+    assert text == "".join(chunks)
+    assert running.result.result().text == text
+    return text
+
+
+async def async_text_of(client: Client, number: int) -> str:
+    chunks = [f"{number}:{piece} " for piece in range(50)]
+    running = await client.arun_local(
+        model=MODEL, messages=HELLO, stream=True, custom_options=simulate(chunks=chunks, pace=0.001)
+    )
+    text = "".join([chunk async for chunk in running])
+    assert text == "".join(chunks)
+    return text
+
+
+def test_a_client_works_in_32_threads_at_once(client: Client) -> None:
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        texts = list(pool.map(lambda number: text_of(client, number), range(320)))
+
+    assert len(set(texts)) == 320
+    assert sum(thread.name == "headrace-io" for thread in threading.enumerate()) == 1
+
+
+def test_a_client_works_in_two_event_loops_at_once(client: Client) -> None:
+    async def main(first: int) -> list[str]:
+        return await asyncio.gather(*(async_text_of(client, first + number) for number in range(50)))
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(lambda first: asyncio.run(main(first)), (0, 1000))
+
+    assert len({*one, *two}) == 100
+
+
+def test_an_async_stream_may_be_aborted_from_another_thread(client: Client, provider: SimulatedProvider) -> None:
+    async def main() -> bool:
+        running = await client.arun_local(
+            model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=100_000, pace=0.01)
+        )
+        timer = threading.Timer(0.1, running.abort)
+        timer.start()
+        async for _ in running:
+            pass
+        return (await running.result).aborted
+
+    assert asyncio.run(main())
+    provider.wait_until(lambda records: records[-1].outcome == "closed_by_client")
+
+
+# Forks.
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Fork, work, and return the child's exit status."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_forked_child_connects_anew_and_the_parent_goes_on(client: Client) -> None:
+    running = client.run_local(
+        model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=200, pace=0.002)
+    )
+    iterator = iter(running)
+    first = next(iterator)
+
+    statuses = [in_child(lambda: text_of(client, 1)) for _ in range(3)]
+
+    assert statuses == [0, 0, 0]
+    assert first + "".join(iterator) == "".join(f"{number} " for number in range(200))
+
+
+def test_a_stream_made_before_the_fork_raises_in_the_child(client: Client) -> None:
+    running = client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=simulate(silent=True))
+    future = running.result
+    uses: list[Callable[[], object]] = [
+        lambda: list(running),
+        running.abort,
+        lambda: running.result,
+        lambda: future.result(5),
+    ]
+
+    def work() -> None:
+        for use in uses:
+            with pytest.raises(ForkedStreamError, match="before the fork"):
+                use()
+
+    assert in_child(work) == 0
+    assert not future.done()
+    running.abort()
+
+
+def test_a_child_that_drops_its_parents_stream_does_not_abort_it(client: Client) -> None:
+    holder = [
+        client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=100, pace=0.005))
+    ]
+
+    assert in_child(holder.clear) == 0
+    assert not holder[0].result.result().aborted
+
+
+def test_a_child_may_be_made_by_multiprocessing(client: Client) -> None:
+    for method in ("fork", "spawn"):
+        context = multiprocessing.get_context(method)
+        with context.Pool(2) as pool:
+            texts = pool.map(work_in_pool, range(4))
+
+        assert len(set(texts)) == 4
+
+
+_pool_client = Client()
+
+
+def work_in_pool(number: int) -> str:
+    return text_of(_pool_client, number, length=5)
+
+
+def test_many_children_of_one_parent_share_its_engine(client: Client) -> None:
+    text_of(client)
+    before = engine_processes(os.getpid())
+    pids = []
+    for number in range(8):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                text_of(client, number)
+                status = 0
+            finally:
+                os._exit(status)
+        pids.append(pid)
+
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0] * 8
+    assert engine_processes(os.getpid()) == before
+
+
+PRELOADED_APP = """
+from headrace import Client
+
+client = Client()
+HELLO = [{"role": "user", "content": "Hello"}]
+# Used before the fork: what --preload does to an application that warms up.
+assert client.run_local(model="gpt-4o", messages=HELLO).text
+
+
+def application(environ, start_response):
+    stream = client.run_local(model="gpt-4o", messages=HELLO, stream=True)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return (chunk.encode() for chunk in stream)
+"""
+
+
+def test_a_client_used_before_the_fork_works_under_gunicorn_preload(
+    provider: SimulatedProvider, tmp_path: Path
+) -> None:
+    pytest.importorskip("gunicorn")
+    import urllib.request
+
+    (tmp_path / "preloaded.py").write_text(PRELOADED_APP)
+    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "3", "--bind", "127.0.0.1:0"]
+    command += ["--chdir", str(tmp_path), "preloaded:application"]
+    log_path = tmp_path / "log"
+    with log_path.open("wb") as log:
+        server = subprocess.Popen(
+            command, stderr=log, stdout=log, env={**os.environ, **provider.environment, "PYTHONUNBUFFERED": "1"}
+        )
+    try:
+        address = wait_for_line(log_path, "Listening at: ").split()[0]
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            texts = list(pool.map(lambda _: urllib.request.urlopen(address, timeout=20).read().decode(), range(30)))
+        pids = {int(line.rsplit(" ", 1)[1]) for line in log_path.read_text().splitlines() if "Booting worker" in line}
+    finally:
+        server.terminate()
+        server.wait(20)
+
+    assert set(texts) == {provider.requests()[-1].sent_text}
+    assert len(pids) == 3
+    assert server.returncode == 0
+    assert "Traceback" not in log_path.read_text()
+
+
+def wait_for_line(path: Path, marker: str) -> str:
+    """Wait until a program has logged ``marker``; return the rest of that line."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for line in path.read_text().splitlines():
+            if marker in line:
+                return line.split(marker, 1)[1]
+        threading.Event().wait(0.02)
+    raise AssertionError(f"no {marker!r} in {path.read_text()}")
+
+
+# The end of a program.
+
+
+END_PROGRAM = """
+import sys, threading, time
+from headrace import Client
+
+client = Client()
+streams = [
+    client.run_local(
+        model="gpt-4o", messages=[{"role": "user", "content": "Hello"}], stream=True,
+        custom_options={"simulate": {"repeat": 100000, "pace": 0.01}},
+    )
+    for _ in range(10)
+]
+for stream in streams:
+    next(iter(stream))
+print(time.monotonic(), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "",
+        "sys.exit(3)",
+        "raise SystemError('as it happens')",
+        "client.close()",
+        "threading.Thread(target=lambda: [next(iter(())) for _ in ()], daemon=True).start()",
+        "threading.Thread(target=lambda: list(streams[0].events()), daemon=True).start()",
+    ],
+)
+def test_the_interpreter_ends_within_two_seconds_with_streams_open(
+    provider: SimulatedProvider, ending: str
+) -> None:
+    environment = {**os.environ, **provider.environment}
+    program = END_PROGRAM.replace("next(iter(stream))", "next(iter(stream.events())) if 0 else None") + ending
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    took = time.monotonic() - float(done.stdout)
+
+    assert took < 2.0
+    assert done.returncode == (3 if "exit" in ending else 1 if "raise" in ending else 0)
+    assert ("Traceback" in done.stderr) == ("raise" in ending)
+    provider.wait_until(lambda records: all(record.closed_at is not None for record in records))
+
+
+def test_ctrl_c_ends_a_program_with_its_engine(provider: SimulatedProvider) -> None:
+    program = END_PROGRAM + "for chunk in streams[0].events(): pass\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", program.replace("next(iter(stream))", "None")],
+        env={**os.environ, **provider.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        provider.wait_until(lambda records: len(records) == 10)
+        engine = engine_processes(process.pid)
+
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(5)
+
+    assert len(engine) >= 3
+    assert process.returncode in (-signal.SIGINT, 1, 130)
+    provider.wait_until(lambda records: all(record.closed_at is not None for record in records))
+
+
+# The engine.
+
+
+def test_an_engine_is_ready_within_a_second(provider: SimulatedProvider) -> None:
+    """From the first run of a new program to its first text; the bound is generous, the figure is printed."""
+    took = []
+    for _ in range(3):
+        started_at = time.monotonic()
+        with running_engine(provider) as address, Client(address) as client:
+            assert client.run_local(model=MODEL, messages=HELLO).text
+            took.append(time.monotonic() - started_at)
+
+    print(f"ready in {min(took):.2f} to {max(took):.2f} s")
+    assert min(took) < 2.0
+
+
+def test_an_engine_of_a_program_leaves_nothing_behind(provider: SimulatedProvider) -> None:
+    program = (
+        "import os, headrace\n"
+        "client = headrace.Client()\n"
+        "client.run_local(model='gpt-4o', messages=[{'role': 'user', 'content': 'Hello'}])\n"
+        "print(os.getpid(), headrace.runtime.current_process().embedded.open(), flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "import headrace.runtime\n" + program],
+        env={**os.environ, **provider.environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    directory = Path(done.stdout.split("ipc://")[1].strip()).parent
+
+    assert not directory.exists()
+    assert not [line for _, _, line in processes() if str(directory) in line]
+
+
+def test_a_worker_that_dies_is_replaced_and_its_streams_say_so(provider: SimulatedProvider) -> None:
+    with running_engine(provider, "--workers", "1") as address, Client(address) as client:
+        running = start_endless(client)
+        silent = client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=simulate(first_token_delay=1))
+        iterator = iter(running)
+        next(iterator)
+        os.kill(engine_process(address, "-m headrace_workers"), signal.SIGKILL)
+        killed_at = time.monotonic()
+
+        with pytest.raises(WorkerLostError) as error:
+            list(iterator)
+        assert time.monotonic() - killed_at < 1.0
+        assert error.value.partial_text.startswith("0 ")
+        # Nothing of it had arrived: it ran again elsewhere, unseen.
+        assert silent.result.result().finish_reason == "stop"
+        assert silent.result.result().attempts == 2
+        assert client.run_local(model=MODEL, messages=HELLO).text
+
+
+def start_endless(client: Client) -> LocalStream:
+    return client.run_local(
+        model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=100_000, pace=0.01)
+    )
+
+
+def test_running_streams_outlive_the_broker_and_new_ones_wait_for_its_successor(provider: SimulatedProvider) -> None:
+    with running_engine(provider) as address, Client(address) as client:
+        running = client.run_local(
+            model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=100, pace=0.01)
+        )
+        iterator = iter(running)
+        first = next(iterator)
+        os.kill(engine_process(address, "headrace_engine broker"), signal.SIGKILL)
+
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        assert first + "".join(iterator) == "".join(f"{number} " for number in range(100))
+
+
+def test_sigterm_lets_running_streams_finish_and_refuses_new_ones(provider: SimulatedProvider) -> None:
+    with running_engine(provider) as address, Client(address) as client:
+        running = client.run_local(
+            model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=50, pace=0.02)
+        )
+        iterator = iter(running)
+        first = next(iterator)
+        os.kill(engine_process(address, "headrace_engine --directory"), signal.SIGTERM)
+
+        assert first + "".join(iterator) == "".join(f"{number} " for number in range(50))
+        assert running.result.result().finish_reason == "stop"

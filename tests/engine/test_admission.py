@@ -1,0 +1,495 @@
+"""What admission promises: a run is in one place, every question has one answer, no worker gets more than it may."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from headrace.wire.messages import Acquire, Grant, Refuse
+from headrace_engine.admission import NO_WORKERS_TIMEOUT, Admission, Send
+
+Priority = Literal["interactive", "batch"]
+
+ANN = b"ann"
+BOB = b"bob"
+
+
+def ask(
+    span_id: str, attempt: int = 1, priority: Priority = "interactive", avoid: tuple[int, ...] = ()
+) -> Acquire:
+    return Acquire(span_id, attempt, "openai", "m", priority, list(avoid))
+
+
+def granted(client: bytes, span_id: str, epoch: int, attempt: int = 1) -> Send:
+    return Send(client, Grant(span_id, attempt, f"w{epoch}", f"ipc://w{epoch}", epoch))
+
+
+def refused(client: bytes, span_id: str, kind: str, answers: list[Send]) -> bool:
+    """Tell whether ``answers`` is one refusal of this kind."""
+    messages = [(answer.client, answer.message) for answer in answers]
+    return [(who, said.span_id, said.kind) for who, said in messages if isinstance(said, Refuse)] == [
+        (client, span_id, kind)
+    ] and len(messages) == 1
+
+
+def engine(workers: int = 1, max_runs: int = 1, max_waiting: int = 10) -> Admission:
+    admission = Admission(max_runs, max_waiting)
+    for epoch in range(1, workers + 1):
+        assert admission.worker_joined(f"w{epoch}", f"ipc://w{epoch}", epoch) == []
+    return admission
+
+
+# Leases.
+
+
+def test_a_run_waits_until_a_lease_is_given_back() -> None:
+    admission = engine()
+    assert admission.acquired(ANN, ask("a"), 0.0) == [granted(ANN, "a", 1)]
+    assert admission.acquired(BOB, ask("b"), 0.0) == []
+    assert (admission.lease_count, admission.waiting_count) == (1, 1)
+
+    assert admission.released(ANN, "a", 1) == [granted(BOB, "b", 1)]
+    assert admission.released(BOB, "b", 1) == []
+    assert (admission.lease_count, admission.waiting_count) == (0, 0)
+
+
+def test_a_run_waits_for_the_first_worker() -> None:
+    admission = engine(workers=0)
+
+    assert admission.acquired(ANN, ask("a"), 0.0) == []
+    assert admission.worker_joined("w1", "ipc://w1", 1) == [granted(ANN, "a", 1)]
+
+
+def test_a_lease_goes_to_the_worker_with_the_fewest() -> None:
+    admission = engine(workers=2, max_runs=10)
+    for span_id, epoch in (("a", 1), ("b", 2), ("c", 1), ("d", 2)):
+        assert admission.acquired(ANN, ask(span_id), 0.0) == [granted(ANN, span_id, epoch)]
+    admission.released(ANN, "b", 1)
+    admission.released(ANN, "d", 1)
+
+    assert admission.acquired(ANN, ask("e"), 0.0) == [granted(ANN, "e", 2)]
+    assert admission.acquired(ANN, ask("f"), 0.0) == [granted(ANN, "f", 2)]
+
+
+def test_a_worker_that_the_run_saw_die_is_taken_only_when_there_is_no_other() -> None:
+    admission = engine(workers=2, max_runs=2)
+    admission.acquired(BOB, ask("b"), 0.0)
+    admission.acquired(BOB, ask("c"), 0.0)
+    assert admission.acquired(ANN, ask("a", avoid=(1,)), 0.0) == [granted(ANN, "a", 2)]
+
+    assert admission.acquired(ANN, ask("d", avoid=(1,)), 0.0) == [granted(ANN, "d", 1)]
+
+
+def test_a_silent_worker_gets_no_leases_until_it_speaks_again() -> None:
+    admission = engine()
+    assert admission.worker_suspected(1, True) == []
+    assert admission.acquired(ANN, ask("a"), 0.0) == []
+
+    assert admission.worker_suspected(1, False) == [granted(ANN, "a", 1)]
+
+
+def test_a_suspicion_of_a_worker_that_is_gone_is_nothing() -> None:
+    admission = engine()
+    admission.worker_left(1, "died")
+
+    assert admission.worker_suspected(1, True) == []
+    assert admission.workers == []
+
+
+def test_interactive_runs_go_before_batch_runs_and_else_first_come_first_served() -> None:
+    admission = engine()
+    admission.acquired(ANN, ask("now"), 0.0)
+    for span_id, priority in (("b1", "batch"), ("i1", "interactive"), ("b2", "batch"), ("i2", "interactive")):
+        assert admission.acquired(ANN, ask(span_id, 1, "batch" if priority == "batch" else "interactive"), 0.0) == []
+
+    order = ["now"]
+    while admission.lease_count:
+        answers = admission.released(ANN, order[-1], 1)
+        order += [answer.message.span_id for answer in answers]
+
+    assert order == ["now", "i1", "i2", "b1", "b2"]
+
+
+# Span ids.
+
+
+def test_a_span_id_that_is_held_is_refused_to_everyone_else() -> None:
+    admission = engine()
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.acquired(ANN, ask("w"), 0.0)
+
+    for client, span_id in ((BOB, "a"), (BOB, "w"), (ANN, "a"), (ANN, "w")):
+        assert refused(client, span_id, "duplicate_span_id", admission.acquired(client, ask(span_id), 0.0))
+    assert refused(BOB, "a", "duplicate_span_id", admission.acquired(BOB, ask("a", 2), 0.0))
+    assert (admission.lease_count, admission.waiting_count) == (1, 1)
+
+
+def test_a_span_id_is_free_again_after_its_run() -> None:
+    admission = engine()
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.released(ANN, "a", 1)
+
+    assert admission.acquired(BOB, ask("a"), 0.0) == [granted(BOB, "a", 1)]
+
+
+def test_a_further_attempt_takes_the_place_of_the_one_before() -> None:
+    admission = engine(workers=2)
+    admission.acquired(ANN, ask("a"), 0.0)
+
+    assert admission.acquired(ANN, ask("a", 2, avoid=(1,)), 0.0) == [granted(ANN, "a", 2, attempt=2)]
+    assert admission.lease_count == 1
+    assert admission.released(ANN, "a", 1) == []
+    assert admission.lease_count == 1
+
+
+def test_only_the_holder_gives_a_lease_back() -> None:
+    admission = engine()
+    admission.acquired(ANN, ask("a"), 0.0)
+
+    assert admission.released(BOB, "a", 1) == []
+    assert admission.released(ANN, "a", 2) == []
+    assert admission.released(ANN, "unknown", 1) == []
+    assert admission.lease_count == 1
+
+
+# Those who leave.
+
+
+def test_a_client_that_leaves_frees_its_leases_and_its_places() -> None:
+    admission = engine()
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.acquired(ANN, ask("a2"), 0.0)
+    admission.acquired(BOB, ask("b"), 0.0)
+
+    assert admission.client_left(ANN) == [granted(BOB, "b", 1)]
+    assert (admission.lease_count, admission.waiting_count) == (1, 0)
+    assert admission.client_left(ANN) == []
+
+
+def test_a_worker_that_leaves_takes_its_leases_with_it() -> None:
+    admission = engine(workers=2)
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.acquired(BOB, ask("b"), 0.0)
+
+    assert admission.worker_left(1, "died") == []
+    assert admission.lease_count == 1
+    assert admission.released(ANN, "a", 1) == []
+    assert admission.worker_left(1, "died") == []
+
+
+def test_a_run_comes_back_after_its_worker_died() -> None:
+    admission = engine(workers=2, max_runs=2)
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.worker_left(1, "died")
+
+    admission.released(ANN, "a", 1)
+    assert admission.acquired(ANN, ask("a", 2, avoid=(1,)), 0.0) == [granted(ANN, "a", 2, attempt=2)]
+
+
+@pytest.mark.xfail(strict=True, reason="Admission.worker_joined forgets the spans of an epoch that is there already")
+def test_a_worker_that_says_hello_again_still_has_its_leases() -> None:
+    admission = engine()
+    admission.acquired(ANN, ask("a"), 0.0)
+
+    assert admission.worker_joined("w1", "ipc://w1", 1) == []
+    assert admission.acquired(ANN, ask("b"), 0.0) == []
+
+
+
+
+# Refusals.
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    admission = engine(max_waiting=1)
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.acquired(ANN, ask("b"), 0.0)
+
+    [answer] = admission.acquired(BOB, ask("c"), 0.0)
+
+    assert isinstance(answer.message, Refuse)
+    assert (answer.client, answer.message.kind) == (BOB, "queue_full")
+    assert answer.message.retry_after == 1.0
+    assert (admission.granted_total, admission.refused_total) == (1, 1)
+
+
+def test_nobody_waits_for_ever_for_a_worker_that_does_not_come() -> None:
+    admission = engine(workers=0)
+    admission.acquired(ANN, ask("a"), 100.0)
+
+    assert admission.due(100.0 + NO_WORKERS_TIMEOUT - 0.1) == []
+    assert refused(ANN, "a", "no_workers", admission.due(100.0 + NO_WORKERS_TIMEOUT))
+    assert admission.waiting_count == 0
+
+
+def test_a_refusal_for_want_of_workers_says_what_became_of_the_last() -> None:
+    admission = engine()
+    admission.worker_left(1, "w1: signal 9")
+    admission.acquired(ANN, ask("a"), 0.0)
+
+    [answer] = admission.due(NO_WORKERS_TIMEOUT)
+
+    assert isinstance(answer.message, Refuse)
+    assert "w1: signal 9" in answer.message.reason
+
+
+def test_a_run_waits_for_busy_workers_as_long_as_it_takes() -> None:
+    admission = engine()
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.acquired(ANN, ask("b"), 0.0)
+
+    assert admission.due(1e6) == []
+
+
+@pytest.mark.xfail(strict=True, reason="Admission.due refuses all that wait once one has waited too long")
+def test_only_those_who_have_waited_too_long_are_refused() -> None:
+    admission = engine(workers=0)
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.acquired(BOB, ask("b"), NO_WORKERS_TIMEOUT - 0.1)
+
+    assert refused(ANN, "a", "no_workers", admission.due(NO_WORKERS_TIMEOUT))
+    assert admission.waiting_count == 1
+
+
+@pytest.mark.xfail(strict=True, reason="Admission.due counts the time behind busy workers as time without workers")
+def test_a_worker_s_restart_does_not_end_those_who_waited_long_for_a_busy_one() -> None:
+    admission = engine()
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.acquired(BOB, ask("b"), 0.0)
+    assert admission.due(59.5) == []
+    admission.worker_left(1, "died")
+
+    assert admission.due(60.0) == []
+    assert admission.worker_joined("w1", "ipc://w1", 2) == [granted(BOB, "b", 2)]
+
+
+def test_an_engine_that_stops_refuses_those_who_wait_and_those_who_come() -> None:
+    admission = engine()
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.acquired(BOB, ask("b"), 0.0)
+
+    assert refused(BOB, "b", "stopping", admission.stopping())
+    assert refused(BOB, "c", "stopping", admission.acquired(BOB, ask("c"), 0.0))
+    assert (admission.lease_count, admission.waiting_count) == (1, 0)
+    assert admission.released(ANN, "a", 1) == []
+
+
+@pytest.mark.xfail(strict=True, reason="Admission.acquired frees the earlier attempt's lease and assigns it to nobody")
+def test_a_lease_freed_by_a_further_attempt_that_is_refused_goes_to_the_next() -> None:
+    admission = engine(max_waiting=1)
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.acquired(BOB, ask("b"), 0.0)
+
+    answers = admission.acquired(ANN, ask("a", 2), 0.0)
+
+    assert granted(BOB, "b", 1) in answers
+
+
+@pytest.mark.xfail(strict=True, reason="Admission.acquired leaves a refused further attempt in _spans_of")
+def test_a_client_that_leaves_takes_no_lease_of_another_with_it() -> None:
+    admission = engine(max_runs=2, max_waiting=1)
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.acquired(BOB, ask("b"), 0.0)
+    admission.acquired(BOB, ask("c"), 0.0)
+    admission.acquired(ANN, ask("a", 2), 0.0)  # refused: the queue is full
+    admission.released(BOB, "b", 1)
+    admission.acquired(BOB, ask("a"), 0.0)
+    before = admission.lease_count
+
+    admission.client_left(ANN)
+
+    assert admission.lease_count == before
+
+
+# Everything at once.
+
+Question = tuple[bytes, str, int]
+SPANS = st.sampled_from([f"sp{number}" for number in range(8)])
+CLIENTS = st.sampled_from([ANN, BOB, b"cyd"])
+MAX_RUNS = 2
+
+
+class AdmissionMachine(RuleBasedStateMachine):
+    """Clients and workers that come and go, against a model that follows the answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.lanes: dict[Priority, list[Question]] = {"interactive": [], "batch": []}
+        self.avoid: dict[Question, list[int]] = {}
+        self.leases: dict[str, tuple[Question, int]] = {}
+        self.workers: dict[int, bool] = {}  # whether it is suspect
+        self.epochs = 0
+        self.is_stopping = False
+        self.asked = self.answered = 0
+
+    @initialize(max_waiting=st.integers(1, 5))
+    def start(self, max_waiting: int) -> None:
+        self.max_waiting = max_waiting
+        self.admission = Admission(MAX_RUNS, max_waiting)
+
+    @property
+    def waiting(self) -> list[Question]:
+        return [question for lane in self.lanes.values() for question in lane]
+
+    def load(self, epoch: int) -> int:
+        return sum(held == epoch for _, held in self.leases.values())
+
+    def eligible(self) -> list[int]:
+        return [epoch for epoch, suspect in self.workers.items() if not suspect and self.load(epoch) < MAX_RUNS]
+
+    def forget(self, span_id: str) -> None:
+        self.leases.pop(span_id, None)
+        for lane in self.lanes.values():
+            lane[:] = [question for question in lane if question[1] != span_id]
+
+    def follow(self, answers: list[Send]) -> None:
+        """Check each answer against the model at its place, and apply it."""
+        for answer in answers:
+            said = answer.message
+            question = (answer.client, said.span_id, said.attempt)
+            lane = next((lane for lane in self.lanes.values() if question in lane), None)
+            assert lane is not None, f"an answer that nobody asked for: {answer}"
+            self.answered += 1
+            if isinstance(said, Grant):
+                assert lane is self.lanes["interactive"] or not self.lanes["interactive"]
+                assert lane[0] == question
+                burdens = {epoch: (epoch in self.avoid[question], self.load(epoch)) for epoch in self.eligible()}
+                assert burdens[said.epoch] == min(burdens.values())
+                self.leases[said.span_id] = (question, said.epoch)
+            lane.remove(question)
+
+    @rule(client=CLIENTS, span_id=SPANS, priority=st.sampled_from(["interactive", "batch"]), data=st.data())
+    def client_asks(self, client: bytes, span_id: str, priority: Priority, data: st.DataObject) -> None:
+        attempt = data.draw(st.integers(1, 3))
+        avoid = data.draw(st.lists(st.integers(1, self.epochs + 1), max_size=2))
+        question = (client, span_id, attempt)
+        holders = [*self.waiting, *(held for held, _ in self.leases.values())]
+        holder = next((held for held in holders if held[1] == span_id), None)
+        is_further = holder is not None and holder[0] == client and holder[2] < attempt
+        if is_further and len(self.waiting) - (holder in self.waiting) >= self.max_waiting:
+            return  # told in a story of its own
+        self.asked += 1
+        answers = self.admission.acquired(client, ask(span_id, attempt, priority, tuple(avoid)), self.now)
+        expected = (
+            "stopping"
+            if self.is_stopping
+            else "duplicate_span_id"
+            if holder is not None and not is_further
+            else "queue_full"
+            if holder is None and len(self.waiting) >= self.max_waiting
+            else None
+        )
+        if expected is not None:
+            assert refused(client, span_id, expected, answers)
+            self.answered += 1
+            return
+        if is_further:
+            self.answered += holder in self.waiting  # its question is taken back
+            self.forget(span_id)
+        self.avoid[question] = avoid
+        self.lanes[priority].append(question)
+        self.follow(answers)
+
+    @precondition(lambda self: self.leases or self.waiting)
+    @rule(data=st.data())
+    def client_gives_back(self, data: st.DataObject) -> None:
+        held = [question for question, _ in self.leases.values()]
+        client, span_id, attempt = data.draw(st.sampled_from([*held, *self.waiting]))
+        assert self.admission.released(client + b"!", span_id, attempt) == []
+        assert self.admission.released(client, span_id, attempt + 1) == []
+        self.answered += (client, span_id, attempt) in self.waiting
+        self.forget(span_id)
+        self.follow(self.admission.released(client, span_id, attempt))
+        assert self.admission.released(client, span_id, attempt) == [] or span_id in self.leases
+
+    @rule(client=CLIENTS)
+    def client_leaves(self, client: bytes) -> None:
+        for question in self.waiting:
+            if question[0] == client:
+                self.answered += 1
+                self.forget(question[1])
+        for question, _ in list(self.leases.values()):
+            if question[0] == client:
+                self.forget(question[1])
+        self.follow(self.admission.client_left(client))
+
+    @precondition(lambda self: len(self.workers) < 3)
+    @rule()
+    def worker_joins(self) -> None:
+        self.epochs += 1
+        self.workers[self.epochs] = False
+        self.follow(self.admission.worker_joined(f"w{self.epochs}", "ipc://w", self.epochs))
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def worker_leaves(self, data: st.DataObject) -> None:
+        epoch = data.draw(st.sampled_from(sorted(self.workers)))
+        del self.workers[epoch]
+        for span_id, (_, held) in list(self.leases.items()):
+            if held == epoch:
+                self.forget(span_id)
+        self.follow(self.admission.worker_left(epoch, "died"))
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data(), is_suspect=st.booleans())
+    def worker_is_suspected(self, data: st.DataObject, is_suspect: bool) -> None:
+        epoch = data.draw(st.sampled_from(sorted(self.workers)))
+        self.workers[epoch] = is_suspect
+        self.follow(self.admission.worker_suspected(epoch, is_suspect))
+
+    @rule(seconds=st.sampled_from([1.0, NO_WORKERS_TIMEOUT]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        answers = self.admission.due(self.now)
+        assert not (answers and self.workers)
+        assert all(isinstance(answer.message, Refuse) and answer.message.kind == "no_workers" for answer in answers)
+        self.follow(answers)
+
+    @precondition(lambda self: self.epochs > 4)
+    @rule()
+    def engine_stops(self) -> None:
+        self.is_stopping = True
+        self.follow(self.admission.stopping())
+        assert self.waiting == []
+
+    @invariant()
+    def a_run_is_in_one_place(self) -> None:
+        if hasattr(self, "admission"):
+            assert self.admission.lease_count == len(self.leases)
+            assert self.admission.waiting_count == len(self.waiting)
+            places = [span_id for _, span_id, _ in self.waiting] + list(self.leases)
+            assert len(places) == len(set(places))
+            spans = {worker.epoch: worker.spans for worker in self.admission.workers}
+            expected: dict[int, set[str]] = {epoch: set() for epoch in self.workers}
+            for span_id, (_, epoch) in self.leases.items():
+                expected[epoch].add(span_id)
+            assert spans == expected
+
+    @invariant()
+    def no_worker_has_more_runs_than_it_may(self) -> None:
+        assert all(self.load(epoch) <= MAX_RUNS for epoch in self.workers)
+
+    @invariant()
+    def nobody_waits_while_there_is_room(self) -> None:
+        assert not (self.waiting and self.eligible())
+
+    @invariant()
+    def every_question_has_one_answer_or_waits_or_was_taken_back(self) -> None:
+        assert self.asked == self.answered + len(self.waiting)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "admission"):
+            return
+        for client in (ANN, BOB, b"cyd"):
+            self.client_leaves(client)
+        assert (self.admission.lease_count, self.admission.waiting_count) == (0, 0)
+        assert not any(worker.spans for worker in self.admission.workers)
+
+
+TestAdmissionMachine = AdmissionMachine.TestCase
+TestAdmissionMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

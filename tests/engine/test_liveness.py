@@ -1,0 +1,70 @@
+"""What liveness promises: silence makes a worker suspect once, a heartbeat clears it, and nothing is kept of the dead."""
+
+from __future__ import annotations
+
+from headrace_engine.liveness import HEARTBEAT_INTERVAL, SUSPECT_AFTER, Liveness
+
+
+def test_two_missed_heartbeats_are_allowed() -> None:
+    assert 2 * HEARTBEAT_INTERVAL < SUSPECT_AFTER < 3 * HEARTBEAT_INTERVAL
+
+
+def test_a_worker_that_beats_is_never_suspect() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+
+    for second in range(1, 60):
+        assert liveness.beat(1, float(second)) is False
+        assert liveness.due(second + HEARTBEAT_INTERVAL) == []
+
+
+def test_a_silent_worker_becomes_suspect_once() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    liveness.joined(2, 1.0)
+
+    assert liveness.due(SUSPECT_AFTER) == []
+    assert liveness.due(SUSPECT_AFTER + 0.1) == [1]
+    assert liveness.due(SUSPECT_AFTER + 0.2) == []
+    assert liveness.due(SUSPECT_AFTER + 1.1) == [2]
+
+
+def test_a_heartbeat_clears_a_suspicion_and_the_next_silence_is_a_new_one() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    assert liveness.due(10.0) == [1]
+
+    assert liveness.beat(1, 10.0) is True
+    assert liveness.beat(1, 10.5) is False
+    assert liveness.due(11.0) == []
+    assert liveness.due(20.0) == [1]
+
+
+def test_a_worker_that_left_is_neither_suspected_nor_heard() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    liveness.left(1)
+    liveness.left(1)
+
+    assert liveness.due(10.0) == []
+    assert liveness.beat(1, 10.0) is False
+    assert liveness.due(20.0) == []
+
+
+def test_a_suspect_that_left_is_no_suspect_when_it_joins_again() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    assert liveness.due(10.0) == [1]
+    liveness.left(1)
+    liveness.joined(1, 10.0)
+
+    assert liveness.beat(1, 10.5) is False
+    assert liveness.due(20.0) == [1]
+
+
+def test_silence_is_told_in_seconds() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 5.0)
+
+    assert liveness.silence(1, 7.5) == 2.5
+    assert liveness.silence(2, 7.5) == 0.0
