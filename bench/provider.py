@@ -22,6 +22,8 @@ PLACE = "0" * 16 + " "
 class StampedChat:
     """OpenAI Chat Completions with a stamp in the place of each chunk's text, where chunks have a pace."""
 
+    headers = staticmethod(openai_chat.headers)
+    refused = staticmethod(openai_chat.refused)
     refused_key = staticmethod(openai_chat.refused_key)
     refused_body = staticmethod(openai_chat.refused_body)
 

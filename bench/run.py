@@ -63,6 +63,8 @@ def main() -> None:
     print(f"\n{rounds} rounds ({', '.join(sorted(SLOW))}: 1) in {time.monotonic() - started:.0f} s")
     if arguments.json is not None:
         arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
+    if any(result.reading is None or result.reading.faults for result in results):
+        sys.exit(1)
 
 
 def _measure_all(port: int, names: Sequence[str], works: Sequence[Work], rounds: int) -> Iterator[Result]:

@@ -7,11 +7,10 @@ leave word for it. What to do is decided by sessions; this module carries it out
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -23,19 +22,16 @@ from headrace.errors import (
     ProtocolMismatchError,
     RemoteProtocolError,
 )
+from headrace.links import Link, Links, WorkerLink
 from headrace.reactor import Reactor
 from headrace.session import AskBroker, Command, Ended, Phase, TellWorker
-from headrace.sockets import Dealer, new_context
-from headrace.wire.codec import encode_frame, from_broker, from_worker
+from headrace.wire.codec import from_broker, from_worker
 from headrace.wire.messages import (
-    CAPABILITIES,
-    PROTOCOL_MINOR,
     Chunk,
     FromBroker,
     FromWorker,
     Goodbye,
     Grant,
-    Hello,
     Refuse,
     Status,
     StatusRequest,
@@ -67,25 +63,6 @@ class EngineSource(Protocol):
         """End what :meth:`open` started."""
 
 
-class _Link:
-    """A connection to one process, with the messages that leave at the end of this turn."""
-
-    def __init__(self, dealer: Dealer, hello: Hello) -> None:
-        self.dealer = dealer
-        self.outbox: list[msgspec.Struct] = [hello]
-        self.is_welcomed = False
-        self.epoch: int | None = None
-
-
-class _WorkerLink(_Link):
-    def __init__(self, dealer: Dealer, hello: Hello, grant: Grant) -> None:
-        super().__init__(dealer, hello)
-        self.name = grant.worker
-        self.endpoint = grant.endpoint
-        self.expected_epoch = grant.epoch
-        self.deliveries: dict[str, Delivery] = {}
-
-
 class Connection:
     """Runs of this process on one engine."""
 
@@ -93,13 +70,11 @@ class Connection:
         self.owners: set[int] = set()
         self._reactor = reactor
         self._source = source
-        self._epoch = epoch
         self._connect_timeout = connect_timeout
-        self._context: Any = None
-        self._broker: _Link | None = None
-        self._workers: dict[str, _WorkerLink] = {}
+        self._links = Links(reactor, epoch)
+        self._broker: Link | None = None
+        self._workers: dict[str, WorkerLink] = {}
         self._deliveries: dict[str, Delivery] = {}
-        self._dirty: list[_Link] = []
         self._wakeups: Wakeups = {}
         self._status_waiters: list[Callable[[Status | HeadraceError], None]] = []
         self._is_checking = False
@@ -194,13 +169,13 @@ class Connection:
         if link is None:
             link = self._open_worker(lease)
         link.deliveries[delivery.span_id] = delivery
-        self._queue(link, command.message)
+        self._links.queue(link, command.message)
 
     def _ask_broker(self, message: msgspec.Struct) -> None:
         if self._broker is None:
             self._open_broker()
         if self._broker is not None:
-            self._queue(self._broker, message)
+            self._links.queue(self._broker, message)
 
     def _finish(self, delivery: Delivery) -> None:
         if self._deliveries.get(delivery.span_id) is delivery:
@@ -210,34 +185,13 @@ class Connection:
             link.deliveries.pop(delivery.span_id, None)
         delivery.ended(time.monotonic(), self._wakeups)
 
-    def _queue(self, link: _Link, message: msgspec.Struct) -> None:
-        if not link.outbox:
-            self._dirty.append(link)
-        link.outbox.append(message)
-
     def _flush(self) -> None:
         """Send what this turn produced: a frame for each link, a wake-up for each loop."""
-        while self._dirty:
-            links, self._dirty = self._dirty, []
-            for link in links:
-                messages, link.outbox = link.outbox, []
-                if self._is_open(link):
-                    link.dealer.send(encode_frame(self._epoch, messages))
-                    if link.dealer.has_input():
-                        self._read(link)
+        self._links.flush()
         if self._wakeups:
             wakeups, self._wakeups = self._wakeups, {}
             for loop, waiting in wakeups.items():
                 wake_loop(loop, waiting)
-
-    def _is_open(self, link: _Link) -> bool:
-        return link is self._broker or (isinstance(link, _WorkerLink) and self._workers.get(link.endpoint) is link)
-
-    def _read(self, link: _Link) -> None:
-        if isinstance(link, _WorkerLink):
-            self._read_worker(link)
-        else:
-            self._read_broker(link)
 
     # The broker's link.
 
@@ -248,15 +202,11 @@ class Connection:
         except HeadraceError as error:
             self._reactor.call(partial(self._fail_waiting, error))
             return
-        if self._context is None:
-            self._context = new_context()
-        link = self._broker = _Link(Dealer(self._context, endpoint), self._hello())
-        self._dirty.append(link)
-        self._listen(link, self._read_broker, self._broker_monitored)
+        link = self._broker = self._links.open_broker(endpoint, self._read_broker, self._broker_ended)
         deadline = time.monotonic() + self._connect_timeout
         self._reactor.call_at(time.monotonic() + _START_CHECK_INTERVAL, partial(self._check_start, link, deadline))
 
-    def _check_start(self, link: _Link, deadline: float) -> None:
+    def _check_start(self, link: Link, deadline: float) -> None:
         if link is not self._broker or link.is_welcomed:
             return
         problem = self._source.problem()
@@ -285,40 +235,39 @@ class Connection:
         if self._broker is not None and not self._broker.is_welcomed:
             self._drop_broker()
 
-    def _broker_monitored(self, link: _Link) -> None:
-        if link.dealer.is_disconnected() and link is self._broker:
-            self._drop_broker()
-            if (problem := self._source.problem()) is not None:
-                self._lose_engine(EngineUnavailableError(self._source.address, problem))
-            elif self._deliveries or self._status_waiters:
-                self._reopen_broker()
+    def _broker_ended(self, link: Link) -> None:
+        self._links.close(link)
+        self._broker = None
+        if (problem := self._source.problem()) is not None:
+            self._lose_engine(EngineUnavailableError(self._source.address, problem))
+        elif self._deliveries or self._status_waiters:
+            self._reopen_broker()
 
     def _reopen_broker(self) -> None:
         self._open_broker()
         for delivery in list(self._deliveries.values()):
             self._carry_out(delivery, delivery.session.asked_again())
         if self._broker is not None and self._status_waiters:
-            self._queue(self._broker, StatusRequest())
+            self._links.queue(self._broker, StatusRequest())
 
     def _drop_broker(self) -> None:
         if self._broker is not None:
-            self._close_link(self._broker)
+            self._links.close(self._broker)
             self._broker = None
 
-    def _read_broker(self, link: _Link) -> None:
+    def _read_broker(self, link: Link) -> None:
         for frame in link.dealer.receive():
-            if link is not self._broker:
+            if not link.is_open:
                 return
             try:
-                epoch, messages = from_broker.decode(frame)
+                _, messages = from_broker.decode(frame)
             except (RemoteProtocolError, ProtocolMismatchError) as error:
                 self._lose_engine(error)
                 return
-            link.epoch = epoch
             for message in messages:
                 self._from_broker(link, message)
 
-    def _from_broker(self, link: _Link, message: FromBroker) -> None:
+    def _from_broker(self, link: Link, message: FromBroker) -> None:
         match message:
             case Grant():
                 if (delivery := self._deliveries.get(message.span_id)) is not None:
@@ -341,33 +290,29 @@ class Connection:
 
     # The workers' links.
 
-    def _open_worker(self, grant: Grant) -> _WorkerLink:
-        link = _WorkerLink(Dealer(self._context, grant.endpoint), self._hello(), grant)
-        self._workers[grant.endpoint] = link
-        self._dirty.append(link)
-        self._listen(link, self._read_worker, self._worker_monitored)
+    def _open_worker(self, grant: Grant) -> WorkerLink:
+        link = self._workers[grant.endpoint] = self._links.open_worker(grant, self._read_worker, self._worker_ended)
         self._reactor.call_at(time.monotonic() + WORKER_WELCOME_TIMEOUT, partial(self._check_welcome, link))
         return link
 
-    def _check_welcome(self, link: _WorkerLink) -> None:
-        if not link.is_welcomed and self._is_open(link):
+    def _check_welcome(self, link: WorkerLink) -> None:
+        if not link.is_welcomed:
             self._lose_worker(link, f"worker {link.name} did not answer within {WORKER_WELCOME_TIMEOUT:g} s")
 
-    def _worker_monitored(self, link: _WorkerLink) -> None:
-        if link.dealer.is_disconnected() and self._is_open(link):
-            self._read_worker(link)  # what it said last
-            self._lose_worker(link, f"worker {link.name} (process epoch {link.expected_epoch:#x}) went away")
+    def _worker_ended(self, link: WorkerLink) -> None:
+        self._read_worker(link)  # what it said last
+        self._lose_worker(link, f"worker {link.name} (process epoch {link.epoch:#x}) went away")
 
-    def _lose_worker(self, link: _WorkerLink, reason: str, error: HeadraceError | None = None) -> None:
-        if not self._is_open(link):
+    def _lose_worker(self, link: WorkerLink, reason: str, error: HeadraceError | None = None) -> None:
+        if not link.is_open:
             return
-        self._close_link(link)
+        self._links.close(link)
         del self._workers[link.endpoint]
         for delivery in list(link.deliveries.values()):
             session = delivery.session
             self._carry_out(delivery, session.worker_lost(reason) if error is None else session.failed(error))
 
-    def _read_worker(self, link: _WorkerLink) -> None:
+    def _read_worker(self, link: WorkerLink) -> None:
         for frame in link.dealer.receive():
             try:
                 epoch, messages = from_worker.decode(frame)
@@ -376,10 +321,10 @@ class Connection:
                 return
             for message in messages:
                 self._from_worker(link, epoch, message)
-            if not self._is_open(link):
+            if not link.is_open:
                 return
 
-    def _from_worker(self, link: _WorkerLink, epoch: int, message: FromWorker) -> None:
+    def _from_worker(self, link: WorkerLink, epoch: int, message: FromWorker) -> None:
         if isinstance(message, Chunk):
             delivery = link.deliveries.get(message.span_id)
             if delivery is not None:
@@ -390,7 +335,7 @@ class Connection:
                 self._carry_out(delivery, delivery.session.ended(epoch, message))
         elif isinstance(message, Welcome):
             link.is_welcomed = True
-            if epoch != link.expected_epoch:
+            if epoch != link.epoch:
                 self._lose_worker(link, f"another process answers where worker {link.name} was")
         else:
             self._lose_worker(link, message.reason, RemoteProtocolError(f"worker {link.name}: {message.reason}"))
@@ -403,19 +348,7 @@ class Connection:
         self._credit(delivery)
         delivery.arrived(self._wakeups)
 
-    # Both kinds of link.
-
-    def _hello(self) -> Hello:
-        return Hello("client", PROTOCOL_MINOR, os.getpid(), CAPABILITIES)
-
-    def _listen(self, link: Any, readable: Callable[[Any], None], monitored: Callable[[Any], None]) -> None:
-        self._reactor.register(link.dealer.fd, partial(readable, link))
-        self._reactor.register(link.dealer.monitor_fd, partial(monitored, link))
-
-    def _close_link(self, link: _Link, linger: float = 0.0) -> None:
-        self._reactor.unregister(link.dealer.fd)
-        self._reactor.unregister(link.dealer.monitor_fd)
-        link.dealer.close(linger)
+    # Deadlines and the end.
 
     def _start_checking(self) -> None:
         if not self._is_checking:
@@ -439,11 +372,10 @@ class Connection:
         self._is_closed = True
         self._flush()
         for link in [*self._workers.values(), *([self._broker] if self._broker else [])]:
-            self._close_link(link, _CLOSE_LINGER)
+            self._links.close(link, _CLOSE_LINGER)
         self._workers.clear()
         self._broker = None
-        if self._context is not None:
-            self._context.term()
+        self._links.end()
         self._source.close()
         self._reactor.remove_each_turn(self._flush)
         done()

@@ -186,5 +186,7 @@ def _runtime_directory() -> str:
 
 
 def _environment() -> dict[str, str]:
-    # The child must find the same packages as this process, however this one was told of them.
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    # The child must find the same packages as this process, however this one was told of them. Without the safe path
+    # `python -m` would look in the current directory first: a msgspec.py that lies there would become part of the engine.
+    search_path = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    return {**os.environ, "PYTHONPATH": search_path, "PYTHONSAFEPATH": "1"}

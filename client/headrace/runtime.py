@@ -89,29 +89,43 @@ class Process:
 
 
 _process: Process | None = None
+_lock = threading.Lock()
 
 
 def current_process() -> Process:
     """Return what this process holds."""
-    global _process, _is_hooked  # noqa: PLW0603 - one per process is the point
+    global _process  # noqa: PLW0603 - one per process is the point
     process = _process
-    if process is None or process.pid != os.getpid():
-        if process is not None:
-            _forget_parent()
-        process = _process = _process if _process is not None and _process.pid == os.getpid() else Process()
+    if process is not None and process.pid == os.getpid():
+        return process
+    with _lock:
+        _hook()
+        if _process is None:
+            _process = Process()
+        elif _process.pid != os.getpid():
+            _leave_to_parent(_process)
+        return _process
+
+
+def _hook() -> None:
+    global _is_hooked  # noqa: PLW0603
     if not _is_hooked:
         _is_hooked = True
-        os.register_at_fork(after_in_child=_forget_parent)
+        os.register_at_fork(after_in_child=_after_fork)
         atexit.register(_shut_down)
-    return process
 
 
-def _forget_parent() -> None:
-    """Start afresh in a forked child; the parent's engine stays in reach."""
+def _after_fork() -> None:
+    """Start afresh in a forked child, whatever the parent's threads were doing."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    if _process is not None:
+        _leave_to_parent(_process)
+
+
+def _leave_to_parent(parent: Process) -> None:
+    """Keep what belongs to the parent untouched; its engine stays in reach."""
     global _process  # noqa: PLW0603
-    parent = _process
-    if parent is None or parent.pid == os.getpid():
-        return
     _kept_after_fork.append(parent)
     _process = Process()
     _process.embedded = parent.embedded.in_child()

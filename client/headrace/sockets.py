@@ -197,7 +197,8 @@ def _set_common(target: zmq.Socket[bytes]) -> None:
     target.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES + 1024)
     target.setsockopt(zmq.HANDSHAKE_IVL, 5000)
     target.setsockopt(zmq.RECONNECT_IVL, 20)
-    target.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+    # An engine that starts is waited for; longer steps would be seen as a slower start.
+    target.setsockopt(zmq.RECONNECT_IVL_MAX, 80)
 
 
 def _monitor(target: zmq.Socket[bytes]) -> zmq.Socket[bytes]:

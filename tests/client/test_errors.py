@@ -61,9 +61,7 @@ EXAMPLES: list[HeadraceError] = [
     ProtocolMismatchError(1, 2),
 ]
 
-CLASSES = [
-    item for item in vars(errors).values() if inspect.isclass(item) and issubclass(item, HeadraceError)
-]
+CLASSES = [item for item in vars(errors).values() if inspect.isclass(item) and issubclass(item, HeadraceError)]
 
 
 def test_every_class_has_an_example_here() -> None:

@@ -76,6 +76,8 @@ def test_every_error_is_public() -> None:
 
 
 def test_every_type_of_a_result_is_public() -> None:
-    defined = {name for name, item in vars(types).items() if inspect.isclass(item) and item.__module__ == types.__name__}
+    defined = {
+        name for name, item in vars(types).items() if inspect.isclass(item) and item.__module__ == types.__name__
+    }
 
     assert defined <= set(headrace.__all__)

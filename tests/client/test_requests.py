@@ -316,7 +316,11 @@ def test_a_message_of_a_result_goes_back_as_it_is() -> None:
 def test_openai_s_own_form_of_tool_calls_is_taken() -> None:
     request = build(messages=[{"role": "assistant", "content": "So:", "tool_calls": [nested('{"a": 1}'), nested("")]}])
 
-    assert request.messages[0].content == [TextPart("So:"), ToolCallPart("c1", "f", {"a": 1}), ToolCallPart("c1", "f", {})]
+    assert request.messages[0].content == [
+        TextPart("So:"),
+        ToolCallPart("c1", "f", {"a": 1}),
+        ToolCallPart("c1", "f", {}),
+    ]
 
 
 @pytest.mark.parametrize("content", [None, ""])
@@ -326,7 +330,9 @@ def test_a_message_may_hold_tool_calls_alone(content: str | None) -> None:
     assert request.messages[0].content == [ToolCallPart("c1", "f", {})]
 
 
-@pytest.mark.parametrize("url", [{"url": "https://x/y.png"}, {"url": "https://x/y.png", "detail": "low"}, "https://x/y.png"])
+@pytest.mark.parametrize(
+    "url", [{"url": "https://x/y.png"}, {"url": "https://x/y.png", "detail": "low"}, "https://x/y.png"]
+)
 def test_openai_s_own_form_of_an_image_is_taken(url: Any) -> None:
     request = build(**user([{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": url}]))
 
@@ -367,7 +373,7 @@ def test_a_value_is_not_filled_in_turn() -> None:
 
 
 def test_a_missing_variable_is_named() -> None:
-    with pytest.raises(InvalidRequestError, match="{{city}}"):
+    with pytest.raises(InvalidRequestError, match=r"\{\{city\}\}"):
         build(**user("Weather in {{city}}?"), variables={"town": "Paris"})
 
 
@@ -414,7 +420,7 @@ def test_an_unknown_model_says_which_prefixes_and_providers_there_are() -> None:
 
 
 def test_an_unknown_provider_says_which_there_are() -> None:
-    with pytest.raises(InvalidRequestError, match="'nobody'.*groq, openai"):
+    with pytest.raises(InvalidRequestError, match=r"'nobody'.*groq, openai"):
         build(provider="nobody")
 
 

@@ -477,16 +477,19 @@ class SessionMachine(RuleBasedStateMachine):
         self.sent_of: dict[int, list[RunEvent]] = {}
         self.taken = 0
         self.ends = 0
+        self.happens: set[str] = set()
         self.first_outcome: Outcome | None = None
         self.events_before: list[RunEvent] = []
         self.worker_deaths = 0
 
     @initialize(
-        streams=st.booleans(),
+        happens=st.sets(st.sampled_from(["refusal", "abort", "time", "end"])),
+        streams=st.sampled_from([True, True, True, False]),
         on_abort=st.sampled_from(["close", "drain"]),
         total_timeout=st.sampled_from([None, 1.0, 30.0]),
     )
-    def start(self, streams: bool, on_abort: AbortMode, total_timeout: float | None) -> None:
+    def start(self, happens: set[str], streams: bool, on_abort: AbortMode, total_timeout: float | None) -> None:
+        self.happens = happens  # what may end this run; the less, the further it goes
         self.session = new_session(streams=streams, on_abort=on_abort, total_timeout=total_timeout)
         self.carry_out(self.session.start(self.now))
 
@@ -533,7 +536,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.granted.add(question.attempt)
         self.answers.append(Grant(SPAN, question.attempt, "w", f"ipc://{number}", self.workers[number].epoch))
 
-    @precondition(lambda self: self.waiting is not None)
+    @precondition(lambda self: self.waiting is not None and "refusal" in self.happens)
     @rule()
     def broker_refuses(self) -> None:
         assert self.waiting is not None
@@ -568,7 +571,7 @@ class SessionMachine(RuleBasedStateMachine):
             worker.send(events)
             self.sent_of[worker.attempt] = worker.sent
 
-    @precondition(lambda self: any(worker.is_running for worker in self.workers))
+    @precondition(lambda self: "end" in self.happens and any(worker.is_running for worker in self.workers))
     @rule(succeeds=st.booleans())
     def worker_ends(self, succeeds: bool) -> None:
         worker = next(worker for worker in self.workers if worker.is_running)
@@ -609,16 +612,31 @@ class SessionMachine(RuleBasedStateMachine):
     def a_message_of_an_old_attempt_comes_late(self, data: st.DataObject) -> None:
         epoch, message = data.draw(st.sampled_from(self.stale))
         lease = self.session.lease
-        if lease is not None and lease.epoch == epoch and message.attempt == self.session.attempt:
-            if self.first_outcome is None:
-                return  # of the current attempt nothing comes twice: a link is in order
+        is_current = lease is not None and lease.epoch == epoch and message.attempt == self.session.attempt
+        if is_current and self.first_outcome is None:
+            return  # of the current attempt nothing comes twice: a link is in order
         self.receive(epoch, message)
+
+    @precondition(lambda self: self.first_outcome is None)
+    @rule(number=st.integers(0, 1))
+    def all_goes_well(self, number: int) -> None:
+        """Deliver what is on its way, up to a run that runs."""
+        while self.asked:
+            self.broker_reads()
+        if self.waiting is not None:
+            self.broker_grants(number)
+        while self.answers:
+            self.answer_arrives()
+        while any(worker.inbox for worker in self.workers):
+            self.worker_reads()
 
     # The caller.
 
+    @precondition(lambda self: "abort" in self.happens)
     @rule()
     def caller_aborts(self) -> None:
         self.carry_out(self.session.aborted(self.now))
+        assert self.session.phase in (Phase.ABORTING, Phase.ENDED)
         assert self.session.aborted(self.now + 1.0) == []
 
     @rule(count=st.integers(1, WINDOW_EVENTS))
@@ -626,6 +644,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.taken = min(self.taken + count, len(self.session.events))
         self.carry_out(self.session.taken(self.taken, characters(self.session.events[: self.taken])))
 
+    @precondition(lambda self: "time" in self.happens)
     @rule(seconds=st.sampled_from([0.01, 0.3, 10.0, 100.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds

@@ -18,9 +18,7 @@ ANN = b"ann"
 BOB = b"bob"
 
 
-def ask(
-    span_id: str, attempt: int = 1, priority: Priority = "interactive", avoid: tuple[int, ...] = ()
-) -> Acquire:
+def ask(span_id: str, attempt: int = 1, priority: Priority = "interactive", avoid: tuple[int, ...] = ()) -> Acquire:
     return Acquire(span_id, attempt, "openai", "m", priority, list(avoid))
 
 
@@ -199,8 +197,6 @@ def test_a_worker_that_says_hello_again_still_has_its_leases() -> None:
     assert admission.acquired(ANN, ask("b"), 0.0) == []
 
 
-
-
 # Refusals.
 
 
@@ -310,6 +306,7 @@ def test_a_client_that_leaves_takes_no_lease_of_another_with_it() -> None:
 Question = tuple[bytes, str, int]
 SPANS = st.sampled_from([f"sp{number}" for number in range(8)])
 CLIENTS = st.sampled_from([ANN, BOB, b"cyd"])
+AVOID = st.lists(st.integers(1, 6), max_size=2)
 MAX_RUNS = 2
 
 
@@ -363,10 +360,14 @@ class AdmissionMachine(RuleBasedStateMachine):
                 self.leases[said.span_id] = (question, said.epoch)
             lane.remove(question)
 
-    @rule(client=CLIENTS, span_id=SPANS, priority=st.sampled_from(["interactive", "batch"]), data=st.data())
-    def client_asks(self, client: bytes, span_id: str, priority: Priority, data: st.DataObject) -> None:
-        attempt = data.draw(st.integers(1, 3))
-        avoid = data.draw(st.lists(st.integers(1, self.epochs + 1), max_size=2))
+    @rule(
+        client=CLIENTS,
+        span_id=SPANS,
+        attempt=st.integers(1, 3),
+        priority=st.sampled_from(["interactive", "batch"]),
+        avoid=AVOID,
+    )
+    def client_asks(self, client: bytes, span_id: str, attempt: int, priority: Priority, avoid: list[int]) -> None:
         question = (client, span_id, attempt)
         holders = [*self.waiting, *(held for held, _ in self.leases.values())]
         holder = next((held for held in holders if held[1] == span_id), None)
@@ -394,6 +395,12 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.avoid[question] = avoid
         self.lanes[priority].append(question)
         self.follow(answers)
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), avoid=AVOID)
+    def client_tries_again(self, data: st.DataObject, avoid: list[int]) -> None:
+        client, span_id, attempt = data.draw(st.sampled_from([question for question, _ in self.leases.values()]))
+        self.client_asks(client, span_id, attempt + 1, "interactive", avoid)
 
     @precondition(lambda self: self.leases or self.waiting)
     @rule(data=st.data())

@@ -126,3 +126,27 @@ def test_a_large_event_in_small_reads_takes_time_in_proportion() -> None:
     start = time.perf_counter()
     assert parse([body[i : i + 1] for i in range(len(body))]) == [("", body[6:-2])]
     assert time.perf_counter() - start < 20
+
+
+BARE = '{\n  "error": {\n    "code": 503,\n\n    "message": "a \\"}{[\u2028 b"\n  }\n}'.encode()
+
+
+@pytest.mark.parametrize("after", [b"", b"\n", b"\n\ndata: 2\n\n"])
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+def test_json_without_a_field_name_is_an_event_when_its_brackets_balance(end: bytes, after: bytes) -> None:
+    body = (b"data: 1\n\n" + BARE + after).replace(b"\n", end)
+    whole = BARE.replace(b"\n\n", b"\n")
+    expected = [("", b"1"), ("", whole)] + [("", b"2")] * bool(after.strip())
+    for size in (1, 7, len(body)):
+        assert parse([body[i : i + size] for i in range(0, len(body), size)]) == expected
+
+
+def test_json_without_a_field_name_comes_at_once_and_after_what_was_before_it() -> None:
+    assert SSEParser().feed(b'data: 1\n{"error": 1}\n') == [("", b"1"), ("", b'{"error": 1}')]
+    assert parse([b'[{"a": 1}\n,\n{"a": 2}\n]']) == [("", b'[{"a": 1}\n,\n{"a": 2}\n]')]
+
+
+def test_json_that_never_ends_is_no_event_and_harms_none() -> None:
+    assert parse([b"{\n: note\nid: 1\n\ndata: 1\n\n}\ndata: 2\n\n{"]) == [("", b"1"), ("", b"2")]
+    with pytest.raises(EventTooLargeError):
+        parse([b"{\n" + b'"0123456789",\n' * 10], limit=64)

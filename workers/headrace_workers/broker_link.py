@@ -41,7 +41,7 @@ class BrokerLink:
 
     def beat(self, runs: int, clients: int) -> None:
         """Tell that the loop serves."""
-        if self._dealer is not None:
+        if self._dealer is not None and not self._is_leaving:
             self._dealer.send(encode_frame(self._epoch, [Heartbeat(runs, clients)]))
             self._drain()
 

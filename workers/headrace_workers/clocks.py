@@ -1,6 +1,6 @@
 """The four clocks of a run: connect, first chunk, idle, total. Pure.
 
-Time that the run spends waiting for its own reader is nobody's fault: the idle clock stands still meanwhile.
+The idle clock starts with the provider's answer. Time that the run spends waiting for its own reader is nobody's fault: the idle clock stands still meanwhile.
 """
 
 from __future__ import annotations
@@ -34,16 +34,14 @@ class Clocks:
     def __init__(self, limits: ClockLimits, now: float) -> None:
         self._limits = limits
         self._started_at = now
-        self._last_life = now
+        self._last_life: float | None = None
         self._is_connected = False
         self._has_content = False
         self._is_paused = False
 
-    def connected(self, now: float) -> None:
+    def connected(self) -> None:
         """The request is on its way."""
-        if not self._is_connected:
-            self._is_connected = True
-            self._last_life = now
+        self._is_connected = True
 
     def alive(self, now: float) -> None:
         """Bytes came, whatever they say."""
@@ -76,7 +74,7 @@ class Clocks:
         deadlines = [(self._started_at + limits.total, Expired("total", limits.total))]
         if not self._is_connected:
             deadlines.append((self._started_at + limits.connect, Expired("connect", limits.connect)))
-        elif not self._is_paused:
+        elif self._last_life is not None and not self._is_paused:
             deadlines.append((self._last_life + limits.idle, Expired("idle", limits.idle)))
         if not self._has_content and not math.isinf(limits.first_chunk):
             deadlines.append((self._started_at + limits.first_chunk, Expired("first_chunk", limits.first_chunk)))

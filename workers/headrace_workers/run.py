@@ -28,6 +28,7 @@ from headrace_workers.clocks import Clocks, Expired
 from headrace_workers.outflow import Outflow
 from headrace_workers.providers.protocol import (
     Completion,
+    HttpRequest,
     ProviderApi,
     ProviderFailedError,
     ProviderFailure,
@@ -49,6 +50,7 @@ class Command(enum.Enum):
     PAUSE = "pause"  # stop reading the response
     RESUME = "resume"
     CLOSE = "close"  # the response is not wanted any more
+    CONTINUE = "continue"  # send the request that continues the response
     RELEASE = "release"  # nothing more is needed of it; the connection may be used again
 
 
@@ -58,6 +60,7 @@ _NOTHING: Commands = ()
 _SEND = (Command.SEND,)
 _SEND_NOW = (Command.SEND_NOW,)
 _PAUSE = (Command.PAUSE,)
+_CONTINUED = (Command.RELEASE, Command.CONTINUE)
 _CLOSED = (Command.CLOSE, Command.SEND_NOW)
 _RELEASED = (Command.RELEASE, Command.SEND_NOW)
 
@@ -92,6 +95,7 @@ class ProviderRun:
         "_request",
         "_run",
         "_status",
+        "_unsent",
     )
 
     def __init__(self, run: Run, request: RunRequest, api: ProviderApi, clocks: Clocks) -> None:
@@ -111,6 +115,7 @@ class ProviderRun:
         self._is_draining = False
         self._ended: Completion | ProviderFailure | Expired | Usage | None = None
         self._has_sent_terminal = False
+        self._unsent: list[str] = []
         self._prompt_characters = _prompt_characters(request)
 
     @property
@@ -148,9 +153,10 @@ class ProviderRun:
         self._content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if status != 200:  # noqa: PLR2004 - the one status that is a success here
             self._body_kind = _Body.ERROR
-        elif self._request.stream and self._content_type not in ("application/json", "text/html"):
+        elif self._is_event_stream():
             self._body_kind = _Body.EVENTS
-            self._mapper = self._api.open_stream(self._request)
+            if self._mapper is None:
+                self._mapper = self._api.open_stream(self._request)
         else:
             self._body_kind = _Body.JSON
         return _NOTHING
@@ -172,9 +178,7 @@ class ProviderRun:
             return self._end(self._failure("provider_protocol", str(error)), Command.CLOSE)
         if self._mapper is not None and self._mapper.is_complete:
             return self._finish(Command.RELEASE)
-        if len(events) == before:
-            return _NOTHING
-        return self._grown()
+        return self._grown() if len(events) > before else _NOTHING
 
     def completed(self, now: float) -> Commands:
         """The body ended as HTTP says."""
@@ -233,6 +237,14 @@ class ProviderRun:
             return _NOTHING
         return self._end(expired, Command.CLOSE)
 
+    def continue_request(self, sent: HttpRequest) -> HttpRequest:
+        """Return the request that continues the response, after a CONTINUE command; its response is read as part of it."""
+        assert self._mapper is not None  # noqa: S101 - it is the mapper that asked
+        token = self._mapper.continuation or ""
+        self._parser = SSEParser()
+        self._body_kind = _Body.NONE
+        return self._api.continue_request(sent, token)
+
     # What is to be sent.
 
     def take(self, now: float) -> tuple[list[Chunk | Terminal], Commands]:
@@ -265,8 +277,8 @@ class ProviderRun:
 
     def _grown(self) -> Commands:
         """Events were added."""
-        if self._is_draining:
-            self._outflow.pending.clear()
+        if self._is_draining or not self._request.stream:
+            self._keep_text()
             return _NOTHING
         if not self._outflow.has_credit:
             if not self._is_paused and self._outflow.waiting_is_full():
@@ -278,6 +290,17 @@ class ProviderRun:
             self._clocks.content()
             return _SEND_NOW
         return _SEND
+
+    def _keep_text(self) -> None:
+        """Nobody is to be sent these events; a failure would tell of their text."""
+        self._unsent += [event for event in self._outflow.pending if type(event) is str]
+        self._outflow.pending.clear()
+
+    def _is_event_stream(self) -> bool:
+        """A provider that streams says so; one that was asked to may leave it out."""
+        if self._content_type == "text/event-stream":
+            return True
+        return self._request.stream and self._content_type not in ("application/json", "text/html")
 
     def _collect(self, data: bytes) -> Commands:
         self._body += data
@@ -293,6 +316,9 @@ class ProviderRun:
             self._map(self._parser.finish(), self._outflow.pending)
         except ProviderFailedError as error:
             return self._end(error.failure, Command.RELEASE)
+        if self._mapper is not None and self._mapper.continuation is not None:
+            grown = self._grown() if self._outflow.pending else _NOTHING
+            return (*grown, *_CONTINUED)
         return self._finish(Command.RELEASE)
 
     def _finish(self, command: Command) -> Commands:
@@ -320,7 +346,8 @@ class ProviderRun:
             return _NOTHING
         if self._is_draining:
             ended = ended.usage if isinstance(ended, Completion) else self._best_usage()
-            self._outflow.pending.clear()
+        if self._is_draining or not self._request.stream:
+            self._keep_text()
         self._ended = ended
         return _RELEASED if command is Command.RELEASE else _CLOSED
 
@@ -368,11 +395,13 @@ class ProviderRun:
                     request_id=ended.request_id,
                     code=ended.code,
                     retry_after=ended.retry_after,
+                    partial_text="".join(self._unsent),
                 )
             case Expired():
                 reason = f"the {ended.clock} clock ran out after {ended.limit:g} s"
                 failed = Failed(span_id, attempt, sequence, "timeout", reason, self._best_usage())
-                return msgspec.structs.replace(failed, clock=ended.clock, limit=ended.limit)
+                text = "".join(self._unsent)
+                return msgspec.structs.replace(failed, clock=ended.clock, limit=ended.limit, partial_text=text)
             case Usage():
                 return Aborted(span_id, attempt, sequence, ended)
 

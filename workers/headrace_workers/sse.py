@@ -14,6 +14,8 @@ _BOM = b"\xef\xbb\xbf"
 _START = b"data: "
 _BETWEEN = b"\n\ndata: "
 _BLANK = b"\n\n"
+_CRLF_BETWEEN = b"\r\n\r\ndata: "
+_CRLF_BLANK = b"\r\n\r\n"
 _LF = 10  # as numbers: a search for one byte is several times faster than for bytes
 _CR = 13
 _COLON = 58
@@ -66,8 +68,11 @@ class SSEParser:
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """Return the events that these bytes complete."""
         # Nearly all reads hold whole blocks ``data: …`` and a blank line, nothing else: those are split in one go.
-        if self._between_events and data.startswith(_START) and data.endswith(_BLANK) and _CR not in data:
-            return self._split_blocks(data)
+        if self._between_events and data.startswith(_START):
+            if data.endswith(_BLANK) and _CR not in data:
+                return self._split_blocks(data)
+            if data.endswith(_CRLF_BLANK):
+                return self._split_crlf_blocks(data)
         return self._read(data)
 
     def finish(self) -> list[tuple[str, bytes]]:
@@ -136,6 +141,13 @@ class SSEParser:
         # Exact, not a guess: where no line end is left, the separators were all that there is between the payloads.
         if _LF in b"".join(split):
             return self._read_lines(blocks)
+        return [("", data) for data in split]
+
+    def _split_crlf_blocks(self, blocks: bytes) -> list[tuple[str, bytes]]:
+        split = blocks[len(_START) : -len(_CRLF_BLANK)].split(_CRLF_BETWEEN)
+        payloads = b"".join(split)
+        if _LF in payloads or _CR in payloads or len(blocks) > self._limit:
+            return self._read(blocks)
         return [("", data) for data in split]
 
     def _read_lines(self, lines: bytes) -> list[tuple[str, bytes]]:

@@ -43,7 +43,7 @@ from headrace_workers.broker_link import BrokerLink
 from headrace_workers.clocks import Clocks
 from headrace_workers.coalesce import send_at
 from headrace_workers.http import Exchange, HttpClient
-from headrace_workers.providers.protocol import ProviderFailedError
+from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError
 from headrace_workers.run import Command, Commands, ProviderRun
 from headrace_workers.settings import Providers, clock_limits
 
@@ -82,25 +82,27 @@ class _Client:
 class _LiveRun:
     """One run: carries out what its core decides, and tells it what the exchange does."""
 
-    __slots__ = ("_exchange", "_timer", "client", "core", "worker")
+    __slots__ = ("_exchange", "_request", "_timer", "client", "core", "worker")
 
-    def __init__(self, worker: Worker, client: _Client, core: ProviderRun) -> None:
+    def __init__(self, worker: Worker, client: _Client, core: ProviderRun, request: HttpRequest) -> None:
         self.worker = worker
         self.client = client
         self.core = core
+        self._request = request
         self._exchange: Exchange | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def start(self) -> None:
+        self._exchange = self.worker.http.send(self._request, self)
         self._set_timer()
 
     # What the exchange says.
 
     def on_response(self, status: int, headers: dict[str, str]) -> None:
         now = time.monotonic()
-        self.core.clocks.connected(now)
+        self.core.clocks.connected()
         self.carry_out(self.core.responded(status, headers, now))
+        self._set_timer()  # the idle clock runs from here on
 
     def on_bytes(self, data: bytes) -> None:
         commands = self.core.received(data, time.monotonic())
@@ -150,6 +152,9 @@ class _LiveRun:
                 self._set_timer()
             case Command.RELEASE:
                 exchange.release()
+            case Command.CONTINUE:
+                self._request = self.core.continue_request(self._request)
+                self._exchange = self.worker.http.send(self._request, self)
             case _:
                 exchange.close()
 
@@ -164,7 +169,7 @@ class _LiveRun:
         self._timer = None
         now = time.monotonic()
         if self._exchange is not None and self._exchange.is_connected:
-            self.core.clocks.connected(now)
+            self.core.clocks.connected()
         self.carry_out(self.core.due(now))
         if not self.core.has_ended:
             self._set_timer()
@@ -183,7 +188,7 @@ class Worker:
         self._router = Router(self._context, self._endpoint)
         self._clients: dict[bytes, _Client] = {}
         self._watch = ProcessWatch(loop.add_reader, loop.remove_reader)
-        self._http = HttpClient(loop, connect_timeout=self._config.connect_timeout + 1.0)
+        self.http = HttpClient(loop, connect_timeout=self._config.connect_timeout + 1.0)
         self._link = BrokerLink(self._context, broker_endpoint(settings.directory), self._hello, settings.epoch, loop)
         self._is_stopping = False
         self._done: asyncio.Future[None] = loop.create_future()
@@ -338,9 +343,9 @@ class Worker:
             self._tell(client, failed)
             return
         clocks = Clocks(clock_limits(request, self._config), time.monotonic())
-        run = _LiveRun(self, client, ProviderRun(message, request, api, clocks))
+        run = _LiveRun(self, client, ProviderRun(message, request, api, clocks), http_request)
         client.runs[message.span_id] = run
-        run.start(self._http.send(http_request, run))
+        run.start()
 
     def _refuse_run(self, client: _Client, message: Run, kind: FailureKind, reason: str) -> None:
         self._tell(client, Failed(message.span_id, message.attempt, 0, kind, reason))

@@ -208,8 +208,10 @@ class _Demo:
             print(f"  {green('✓', sys.stdout) if is_good else red('✗', sys.stdout)} {fact}")
         root = os.path.relpath(sys.prefix)
         print(f"\n{bold('Try next', sys.stdout)}")
-        for command, purpose in _next_steps(os.path.join(root, "bin", "headrace"), self._provider is not None):
-            print(f"  {command:<62} {dim(purpose, sys.stdout)}")
+        steps = _next_steps(os.path.join(root, "bin", "headrace"), self._provider is not None)
+        width = max(len(command) for command, _ in steps)
+        for command, purpose in steps:
+            print(f"  {command:<{width}}  {dim(purpose, sys.stdout)}")
 
 
 class _Counter:

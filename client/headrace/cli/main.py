@@ -27,7 +27,11 @@ exit codes: 0 done, 1 the run failed, 2 wrong usage or request, 3 no engine, 4 n
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. Never shows a traceback for what a user can cause."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if "command" not in arguments:
+        parser.print_help(sys.stderr)
+        return ExitCode.USAGE
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # an answer is worth reading, even if one letter of it cannot be shown
@@ -61,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"headrace {headrace.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for module in (run, serve, status, simulate):
         command = commands.add_parser(module.NAME, help=module.HELP, description=module.HELP + ".", allow_abbrev=False)
         module.add_arguments(command)

@@ -47,6 +47,7 @@ def main(arguments: argparse.Namespace) -> NoReturn:
     command += ["--drain-timeout", f"{arguments.drain_timeout}"]
     if arguments.workers is not None:
         command += ["--workers", f"{arguments.workers}"]
+    os.environ["PYTHONSAFEPATH"] = "1"  # else `python -m` would import what lies in the current directory
     os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
 
 

@@ -91,11 +91,12 @@ def _show(address: str, status: Status) -> None:
         ["WORKER", "PID", "STATE", "RUNS", "LAST SEEN"],
         [[w.name, w.pid, w.state, w.runs, f"{w.last_seen:.1f} s ago"] for w in status.workers],
     )
-    print()
-    _table(
-        ["PROCESS", "PID", "STATE", "RESTARTS", "LAST END"],
-        [[p.name, p.pid or "-", p.state, p.restarts, p.reason] for p in status.processes],
-    )
+    if status.processes:  # the supervisor's first report comes a moment after the engine's start
+        print()
+        _table(
+            ["PROCESS", "PID", "STATE", "RESTARTS", "LAST END"],
+            [[p.name, p.pid or "-", p.state, p.restarts, p.reason] for p in status.processes],
+        )
 
 
 def _since_start(status: Status) -> str:

@@ -20,7 +20,7 @@ PATH = "/v1/chat/completions"
 
 _FINGERPRINT = "fp_simulated"
 _ARGUMENTS_FRAGMENT = 6  # characters of a tool call's arguments in one chunk
-HEADERS = {
+_HEADERS = {
     "openai-organization": "simulated",
     "openai-processing-ms": "12",
     "openai-version": "2020-10-01",
@@ -45,6 +45,11 @@ def error_body(
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+def headers(request_id: str) -> dict[str, str]:
+    """Return the headers of each response."""
+    return _HEADERS | {"x-request-id": request_id}
+
+
 def refused_key(headers: dict[str, str]) -> Reply | None:
     """Return the 401 that a missing or wrong API key earns."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
@@ -62,7 +67,7 @@ def refused(status: int, message: str, param: str | None = None, code: str | Non
     return json_reply(error_body(message, param=param, code=code), status)
 
 
-def refused_body(body: object) -> Reply | None:
+def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - other APIs look at both
     """Return the error that the real API answers to this body, if any."""
     refusal: Refusal | None = refusal_of(body)
     if refusal is None:

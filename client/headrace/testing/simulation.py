@@ -20,11 +20,17 @@ from headrace.testing.script import Script
 class WireFormat(Protocol):
     """What a module that speaks a provider's wire format has."""
 
+    def headers(self, request_id: str) -> dict[str, str]:
+        """Return the headers of each response."""
+
+    def refused(self, status: int, message: str, param: str | None = None, code: str | None = None) -> Reply:
+        """Return a refusal of the request as such: its method, JSON or ``simulate`` field."""
+
     def refused_key(self, headers: dict[str, str]) -> Reply | None:
         """Return the refusal of a request without a valid API key."""
 
-    def refused_body(self, body: object) -> Reply | None:
-        """Return the refusal of a body that the real API would not accept."""
+    def refused_body(self, body: object, headers: dict[str, str]) -> Reply | None:
+        """Return the refusal of a body that the real API would not accept; ``headers`` are the request's."""
 
     def reply(self, body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
         """Return the answer to a valid request."""
@@ -79,7 +85,8 @@ class Simulation:
     def reply_to(self, request: Request, entry: Entry, wall_time: int) -> Reply:
         """Return the answer to a request of a client."""
         reply = self._reply_to(request, entry, wall_time)
-        headers = openai_chat.HEADERS | {"x-request-id": f"req_{uuid.uuid4().hex}"} | reply.headers
+        wire_format = WIRE_FORMATS.get(request.path, openai_chat)
+        headers = wire_format.headers(f"req_{uuid.uuid4().hex}") | reply.headers
         return msgspec.structs.replace(reply, headers=headers)
 
     def _reply_to(self, request: Request, entry: Entry, wall_time: int) -> Reply:
@@ -88,21 +95,21 @@ class Simulation:
             return openai_chat.refused(404, f"Invalid URL ({request.method} {request.path})")
         if request.method != "POST":
             message = f"Not allowed to {request.method} on {request.path} (HINT: Perhaps you meant to use a different HTTP method?)"
-            return openai_chat.refused(405, message, code="method_not_supported")
+            return wire_format.refused(405, message, code="method_not_supported")
         if (refusal := wire_format.refused_key(request.headers)) is not None:
             return refusal
         try:
             entry.body = msgspec.json.decode(request.body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return openai_chat.refused(400, f"We could not parse the JSON body of your request. ({error})")
-        return self._answer(wire_format, entry.body, wall_time)
+            return wire_format.refused(400, f"We could not parse the JSON body of your request. ({error})")
+        return self._answer(wire_format, entry.body, request.headers, wall_time)
 
-    def _answer(self, wire_format: WireFormat, body: Any, wall_time: int) -> Reply:
+    def _answer(self, wire_format: WireFormat, body: Any, headers: dict[str, str], wall_time: int) -> Reply:
         try:
             simulated, body = _simulated(body)
         except msgspec.ValidationError as error:
-            return openai_chat.refused(400, f"simulate: {error}", "simulate", "invalid_script")
-        if (refusal := wire_format.refused_body(body)) is not None:
+            return wire_format.refused(400, f"simulate: {error}", "simulate", "invalid_script")
+        if (refusal := wire_format.refused_body(body, headers)) is not None:
             return refusal
         return wire_format.reply(body, simulated or self._next_script(), f"chatcmpl-{uuid.uuid4().hex[:29]}", wall_time)
 

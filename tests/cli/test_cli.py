@@ -1,0 +1,484 @@
+"""The ``headrace`` command, as a shell starts it. After each test none of its processes may be left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.cli.exit_codes import ExitCode
+from headrace.testing import Script, SimulatedProvider
+
+HEADRACE = str(Path(sys.prefix, "bin", "headrace"))
+RUN = (HEADRACE, "run", "--model", "gpt-4o")
+MARK = "HEADRACE_TEST_MARK"
+WEATHER_TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+
+
+class Commands:
+    """Starts commands in an environment of their own; a mark in it tells their processes from all others."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._mark = uuid.uuid4().hex
+        self._started: list[subprocess.Popen[str]] = []
+        foreign = ("HEADRACE_", "OPENAI_", "NO_COLOR")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        self.environment = inherited | {"XDG_RUNTIME_DIR": str(directory), "TERM": "xterm", MARK: self._mark}
+
+    def start(self, *command: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own, as a shell does."""
+        process = subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.directory,
+            env=self.environment,
+            process_group=0,
+        )
+        self._started.append(process)
+        return process
+
+    def run(self, *command: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return ended(self.start(*command, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE), stdin)
+
+    def left_over(self) -> list[str]:
+        """Return the command lines of the processes that do not end by themselves."""
+        return [line for pid, line in self._processes() if not has_ended(pid, timeout=3.0)]
+
+    def close(self) -> None:
+        """End what a failed test left behind."""
+        for pid, _ in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for process in self._started:
+            if process.stdout is not None and not process.stdout.closed:
+                ended(process)
+        shutil.rmtree(self.directory)
+
+    def _processes(self) -> Iterator[tuple[int, str]]:
+        mark = f"{MARK}={self._mark}".encode()
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
+                    yield int(entry.name), (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+
+
+def ended(process: subprocess.Popen[str], stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    with process:
+        out, err = process.communicate(stdin)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def has_ended(pid: int, timeout: float) -> bool:
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], timeout)[0])
+    finally:
+        os.close(handle)
+
+
+def read_line(process: subprocess.Popen[str], beginning: str) -> str:
+    """Read the output up to the line that begins so."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip().startswith(beginning):
+            return line.strip()
+    raise AssertionError(f"no line began with {beginning!r}")
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[SimulatedProvider]:
+    with SimulatedProvider(Script(chunks=["Hello", " world"])) as provider:
+        yield provider
+
+
+@pytest.fixture
+def commands(provider: SimulatedProvider) -> Iterator[Commands]:
+    """Commands whose runs start an engine of their own. pytest's directories are too long for sockets."""
+    provider.clear()
+    directory = Path(tempfile.mkdtemp(prefix="hr-cli-", dir="/tmp"))
+    commands = Commands(directory)
+    commands.environment |= provider.environment
+    yield commands
+    left_over = commands.left_over()
+    commands.close()
+    assert left_over == []
+
+
+@pytest.fixture(scope="module")
+def address(provider: SimulatedProvider) -> Iterator[str]:
+    """An engine that the module's tests share."""
+    directory = Path(tempfile.mkdtemp(prefix="hr-cli-", dir="/tmp"))
+    commands = Commands(directory)
+    commands.environment |= provider.environment
+    serving = commands.start(HEADRACE, "serve", "--workers", "1", "--drain-timeout", "0")
+    yield read_line(serving, "export HEADRACE_ENGINE=").partition("=")[2]
+    serving.terminate()
+    left_over = commands.left_over()
+    commands.close()
+    assert left_over == []
+
+
+@pytest.fixture
+def shared(commands: Commands, address: str) -> Commands:
+    """Commands whose runs use the shared engine."""
+    commands.environment["HEADRACE_ENGINE"] = address
+    return commands
+
+
+# headrace run
+
+
+def test_the_answer_and_nothing_else_goes_into_a_pipe(shared: Commands) -> None:
+    done = shared.run(*RUN, "hi")
+
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.OK, "Hello world\n", "")
+
+
+@pytest.mark.parametrize("prompt", [(), ("-",)], ids=["absent", "dash"])
+def test_the_prompt_comes_from_standard_input(
+    shared: Commands, provider: SimulatedProvider, prompt: tuple[str, ...]
+) -> None:
+    done = shared.run(*RUN, "--system", "Be brief.", *prompt, stdin="What is zwölf?\n")
+
+    assert done.returncode == ExitCode.OK
+    (request,) = provider.requests()
+    assert request.body["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is zwölf?\n"},
+    ]
+
+
+def test_options_reach_the_provider(shared: Commands, provider: SimulatedProvider) -> None:
+    options = ("--temperature", "0.5", "--max-output-tokens", "9", "--option", "seed=7", "--option", 'user="me"')
+
+    assert shared.run(*RUN, "hi", "--no-stream", *options).stdout == "Hello world\n"
+
+    (request,) = provider.requests()
+    assert request.body["temperature"] == 0.5
+    assert request.body["max_completion_tokens"] == 9
+    assert (request.body["seed"], request.body["user"]) == (7, "me")
+    assert not request.body.get("stream")
+
+
+def test_json_prints_events_and_then_the_result(shared: Commands) -> None:
+    lines = [json.loads(line) for line in shared.run(*RUN, "hi", "--json").stdout.splitlines()]
+
+    assert [line["text"] for line in lines if line["type"] == "text"] == ["Hello", " world"]
+    result = lines[-1]
+    assert (result["type"], result["text"], result["finish_reason"]) == ("result", "Hello world", "stop")
+    assert result["usage"]["reasoning_tokens"] == 0
+    assert result["span_id"].startswith("sp_")
+
+
+def test_json_prints_an_error_as_a_line_too(shared: Commands, provider: SimulatedProvider) -> None:
+    provider.enqueue(Script(chunks=["Once", " upon"], cut_after=2))
+
+    done = shared.run(*RUN, "hi", "--json")
+
+    assert done.returncode == ExitCode.FAILED
+    error = json.loads(done.stdout.splitlines()[-1])
+    assert (error["type"], error["error"], error["partial_text"]) == ("error", "ProviderProtocolError", "Once upon")
+    assert done.stderr.startswith("headrace: ")
+
+
+def test_a_tool_call_is_shown(shared: Commands) -> None:
+    script = json.dumps({"tool_calls": [{"name": "get_weather", "arguments": {"location": "Tokyo"}}]})
+
+    done = shared.run(*RUN, "hi", "--option", f"tools={json.dumps([WEATHER_TOOL])}", "--option", f"simulate={script}")
+
+    assert done.stdout == 'get_weather({"location": "Tokyo"})\n'
+
+
+def test_a_refusal_is_shown(shared: Commands, provider: SimulatedProvider) -> None:
+    provider.enqueue(Script(refusal="I cannot do that."))
+
+    assert shared.run(*RUN, "hi").stdout == "I cannot do that.\n"
+
+
+@pytest.mark.parametrize("is_plain", [False, True], ids=["colour", "NO_COLOR"])
+def test_a_terminal_gets_reasoning_and_figures_but_no_control_characters(
+    shared: Commands, provider: SimulatedProvider, is_plain: bool
+) -> None:
+    provider.enqueue(Script(reasoning="Hmm.", chunks=["bad \x1b]0;title\x07word"]))
+    if is_plain:
+        shared.environment["NO_COLOR"] = "1"
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([*RUN, "hi"], stdin=theirs, stdout=theirs, stderr=theirs, env=shared.environment) as process:
+        os.close(theirs)
+        shown = read_terminal(ours)
+    os.close(ours)
+
+    assert process.returncode == ExitCode.OK
+    assert "bad ]0;titleword\r\n" in shown
+    assert ("\x1b[2mHmm.\x1b[0m" in shown) is not is_plain
+    assert ("\x1b" in shown) is not is_plain
+    assert "stop · " in shown
+    assert " tokens (" in shown
+
+
+def read_terminal(descriptor: int) -> str:
+    pieces: list[bytes] = []
+    while True:
+        try:
+            piece = os.read(descriptor, 4096)
+        except OSError:  # how Linux says that the other side is closed
+            piece = b""
+        if not piece:
+            return b"".join(pieces).decode()
+        pieces.append(piece)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("hi", "--model", "foo-1"), ExitCode.USAGE, "--model: cannot tell the provider of 'foo-1'"),
+        (("hi", "--temperature", "9"), ExitCode.USAGE, "--temperature: takes a number"),
+        (("hi", "--option", "seed=x"), ExitCode.USAGE, "the value is not JSON"),
+        (("hi", "--engine", "foo"), ExitCode.USAGE, "takes ipc://"),
+        ((" ",), ExitCode.USAGE, "prompt: is empty"),
+        (("hi", "--engine", "ipc:///tmp/nowhere", "--timeout", "0.2"), ExitCode.UNAVAILABLE, "`headrace serve`"),
+    ],
+)
+def test_what_cannot_be_sent_is_one_line_and_an_exit_code(
+    commands: Commands, arguments: tuple[str, ...], code: ExitCode, words: str
+) -> None:
+    done = commands.run(*RUN, *arguments)
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "words"),
+    [
+        (Script(status=401), ExitCode.UNAUTHORIZED, "check OPENAI_API_KEY"),
+        (Script(status=404, error_message="no\nsuch \x1b[1mmodel"), ExitCode.USAGE, "no such [1mmodel"),
+        (Script(status=429, headers={"retry-after": "7"}), ExitCode.TRY_LATER, "try again in 7 s"),
+        (Script(status=500), ExitCode.FAILED, "try again"),
+        (Script(silent=True), ExitCode.TIMED_OUT, "--timeout allows more"),
+    ],
+)
+def test_what_the_provider_refuses_is_one_line_and_an_exit_code(
+    shared: Commands, provider: SimulatedProvider, script: Script, code: ExitCode, words: str
+) -> None:
+    provider.enqueue(script)
+
+    done = shared.run(*RUN, "hi", "--timeout", "0.5")
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith("headrace: ")
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+
+
+def test_without_a_key_the_error_names_the_variable(commands: Commands) -> None:
+    del commands.environment["OPENAI_API_KEY"]
+
+    done = commands.run(*RUN, "hi")
+
+    assert done.returncode == ExitCode.UNAUTHORIZED
+    assert done.stderr.startswith("headrace: no key for openai; set OPENAI_API_KEY")
+
+
+def test_what_lies_in_the_current_directory_is_no_part_of_the_engine(commands: Commands) -> None:
+    (commands.directory / "msgspec.py").write_text("raise SystemExit('imported')")
+
+    assert commands.run(*RUN, "hi").stdout == "Hello world\n"
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
+def test_ctrl_c_aborts(commands: Commands, provider: SimulatedProvider, times: int) -> None:
+    provider.enqueue(Script(chunks=["Once", " upon", " a time"], stall_after=2))
+    process = commands.start(*RUN, "hi")
+    assert process.stdout is not None
+    assert process.stdout.read(len("Once upon")) == "Once upon"  # shown while the stream goes on
+
+    for _ in range(times):
+        os.killpg(process.pid, signal.SIGINT)
+    done = ended(process)
+
+    assert "Traceback" not in done.stderr
+    (request,) = provider.wait_until(lambda requests: requests[0].ended_at)
+    assert request.outcome == "closed_by_client"
+    if times == 1:
+        assert (done.returncode, done.stdout) == (ExitCode.INTERRUPTED, "\n")
+        assert done.stderr.startswith("aborted after 9 characters")
+    else:
+        assert done.returncode in {ExitCode.INTERRUPTED, -signal.SIGINT}
+
+
+def test_ctrl_c_aborts_a_run_that_does_not_stream(shared: Commands, provider: SimulatedProvider) -> None:
+    provider.enqueue(Script(silent=True))
+    process = shared.start(*RUN, "hi", "--no-stream")
+    provider.wait_until(len)
+
+    os.killpg(process.pid, signal.SIGINT)
+    done = ended(process)
+
+    assert (done.returncode, done.stderr) == (ExitCode.INTERRUPTED, "headrace: interrupted\n")
+    provider.wait_until(lambda requests: requests[0].outcome == "closed_by_client")
+
+
+def test_a_reader_that_goes_away_ends_the_run_quietly(shared: Commands, provider: SimulatedProvider) -> None:
+    provider.enqueue(Script(repeat=100_000, pace=0.001))
+
+    done = shared.run("bash", "-c", f"set -o pipefail; {' '.join(RUN)} hi | head -c 10")
+
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.OUTPUT_CLOSED, "0 1 2 3 4 ", "")
+    provider.wait_until(lambda requests: requests[0].outcome == "closed_by_client")
+
+
+# headrace serve, status
+
+
+def test_an_engine_serves_shows_its_status_and_ends(commands: Commands) -> None:
+    serving = commands.start(HEADRACE, "serve", "--workers", "2")
+    address = read_line(serving, "export HEADRACE_ENGINE=").partition("=")[2]
+    assert address == f"ipc://{commands.directory}/headrace/engine"
+    assert [(commands.directory / name).stat().st_mode & 0o777 for name in ("headrace", "headrace/engine")] == [
+        0o700
+    ] * 2
+
+    assert commands.run(*RUN, "hi", "--engine", address).stdout == "Hello world\n"
+
+    status = status_when("processes", commands, address)  # the supervisor's report may come after the first run
+    assert (status["granted_total"], status["leases"], status["clients"]) == (1, 0, 1)
+    assert {process["name"] for process in status["processes"]} == {"broker", "w1", "w2"}
+    shown = commands.run(HEADRACE, "status").stdout  # finds the engine by itself
+    assert "since the start 1 admitted, 0 refused" in shown
+    assert "\x1b" not in shown
+
+    second = commands.run(HEADRACE, "serve")
+    assert (second.returncode, second.stdout) == (ExitCode.UNAVAILABLE, "")
+    assert "already" in second.stderr
+
+    serving.terminate()
+    assert ended(serving).returncode == ExitCode.OK
+    assert commands.left_over() == []
+    after = commands.run(HEADRACE, "status")
+    assert after.returncode == ExitCode.UNAVAILABLE
+    assert "`headrace serve`" in after.stderr
+
+
+def status_when(field: str, commands: Commands, address: str) -> dict[str, Any]:
+    """Ask for the status until ``field`` has something in it."""
+    while True:
+        done = commands.run(HEADRACE, "status", "--json", "--engine", address)
+        assert done.returncode == ExitCode.OK, done.stderr
+        status: dict[str, Any] = json.loads(done.stdout)
+        if status[field]:
+            return status
+
+
+def test_serve_refuses_a_directory_that_is_open_to_others(commands: Commands) -> None:
+    directory = commands.directory / "open"
+    directory.mkdir()
+    directory.chmod(0o755)
+
+    done = commands.run(HEADRACE, "serve", "--directory", str(directory))
+
+    assert done.returncode == ExitCode.UNAVAILABLE
+    assert "must be 700" in done.stderr
+
+
+def test_status_of_an_engine_that_is_not_there_is_an_error_in_time(commands: Commands) -> None:
+    done = commands.run(HEADRACE, "status", "--engine", "ipc:///tmp/nowhere", "--timeout", "0.2")
+
+    assert (done.returncode, done.stdout) == (ExitCode.UNAVAILABLE, "")
+    assert "no engine at ipc:///tmp/nowhere: nothing answered within 0.2 s" in done.stderr
+
+
+# headrace simulate
+
+
+def test_simulate_says_how_to_use_it_and_it_works(commands: Commands) -> None:
+    simulating = commands.start(HEADRACE, "simulate", "--port", "0", "--text", "It works.")
+    exports = read_line(simulating, "export OPENAI_BASE_URL=").split()[1:]
+    commands.environment |= dict(export.split("=", 1) for export in exports)
+
+    assert commands.run(*RUN, "hi").stdout == "It works.\n"
+
+    os.killpg(simulating.pid, signal.SIGINT)
+    done = ended(simulating)
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "")
+
+
+def test_simulate_takes_a_script_and_names_what_is_wrong_with_it(commands: Commands) -> None:
+    script = commands.directory / "script.json"
+    script.write_text('{"pase": 1}')
+
+    done = commands.run(HEADRACE, "simulate", "--script", str(script))
+
+    assert done.returncode == ExitCode.USAGE
+    assert "unknown field `pase`" in done.stderr
+
+
+def test_simulate_says_that_a_port_is_taken(commands: Commands, provider: SimulatedProvider) -> None:
+    done = commands.run(HEADRACE, "simulate", "--port", str(provider.port))
+
+    assert done.returncode == ExitCode.UNAVAILABLE
+    assert "--port" in done.stderr
+
+
+# The rest
+
+
+def test_the_version_is_there_by_module_too(commands: Commands) -> None:
+    by_name = commands.run(HEADRACE, "--version").stdout
+
+    assert by_name.startswith("headrace ")
+    assert commands.run(sys.executable, "-m", "headrace", "--version").stdout == by_name
+
+
+def test_without_a_command_it_says_which_there_are(commands: Commands) -> None:
+    done = commands.run(HEADRACE)
+
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    assert "headrace simulate" in done.stderr
+
+
+def test_ctrl_c_ends_the_demo_and_all_its_processes(commands: Commands) -> None:
+    del commands.environment["OPENAI_API_KEY"]
+    demo = commands.start(sys.executable, "-m", "headrace.cli.demo")
+    read_line(demo, "1. A stream")
+
+    os.killpg(demo.pid, signal.SIGINT)
+    done = ended(demo)
+
+    assert (done.returncode, done.stderr.strip()) == (ExitCode.INTERRUPTED, "headrace: interrupted")
+
+
+@pytest.mark.slow
+def test_the_demo_shows_everything(commands: Commands) -> None:
+    del commands.environment["OPENAI_API_KEY"]
+
+    done = commands.run(sys.executable, "-m", "headrace.cli.demo")
+
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "")
+    assert 'get_weather({"location": "Tokyo"})' in done.stdout
+    assert "an abort reached the provider in" in done.stdout
+    assert "200 of 200 whole" in done.stdout

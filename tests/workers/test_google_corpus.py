@@ -1,0 +1,113 @@
+"""Recorded Gemini responses give what the official SDK makes of them, however the network split them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.workers import corpus
+
+from headrace_workers.providers.google import API
+
+_PIECES = "the SDK leaves function calls in pieces: each piece is a call, without name or arguments"
+_NO_STREAM = "the SDK takes no array of responses where it asked for events; it finds nothing in it"
+_EVERYTHING = {"text", "tool_calls", "usage", "finish_reason", "model"}
+
+EXPECTATION_IS_WRONG: dict[str, tuple[set[str], str]] = {
+    "google-generate--google--partools--61dd04": ({"tool_calls"}, _PIECES),
+    "google-generate--google--partools--f1255c": ({"tool_calls"}, _PIECES),
+    "google-generate--google--jsonarray--66c608": (_EVERYTHING, _NO_STREAM),
+    "google-generate--google--jsonarray--a178f6": (_EVERYTHING, _NO_STREAM),
+    "google-generate--vertex--jsonarray--43fd77": (_EVERYTHING, _NO_STREAM),
+}
+
+pytestmark = corpus.needs_recordings
+
+
+def usage(said: dict[str, Any]) -> tuple[int, ...]:
+    count = {name: said[name] or 0 for name in ("input", "output", "total", "cached", "cache_write", "reasoning")}
+    count["output"] += count["reasoning"]  # Google counts thoughts apart
+    count["total"] = count["total"] or count["input"] + count["output"]
+    return tuple(count.values())
+
+
+def is_cut(case: corpus.Case) -> bool:
+    return b"finishReason" not in case.body and b"blockReason" not in case.body
+
+
+READING = corpus.Reading(api=API, usage=usage, is_cut=is_cut, wrong=EXPECTATION_IS_WRONG)
+
+
+@pytest.mark.parametrize("name", corpus.case_names("google.generate"))
+def test_a_recorded_response_gives_what_the_official_sdk_makes_of_it(name: str) -> None:
+    case = corpus.load(name)
+    if case.status == 200:
+        corpus.check(READING, name)
+        return
+    failure = API.read_error(case.status, case.headers, case.body)
+    corpus.check_error(failure, case, {"error"})
+    assert failure.reason == case.expected["error"]["message"].strip()
+    assert failure.code == case.expected["error"]["type"]  # the code is the status again
+
+
+def outcome(name: str) -> corpus.Outcome:
+    case = corpus.load(name)
+    outcomes = [corpus.outcome_of(READING, case, reads) for reads in corpus.chunkings(case)]
+    assert all(other == outcomes[0] for other in outcomes)
+    return outcomes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [
+        (
+            "google-generate--google--partools--61dd04",
+            [("getWeather", {"location": "Boston"}), ("getWeather", {"location": "San Francisco"})],
+        ),
+        (
+            "google-generate--google--partools--f1255c",
+            [
+                (
+                    "writeItems",
+                    {
+                        "operations": [
+                            {
+                                "action": "add",
+                                "description": "Fresh red apple",
+                                "itemid": "apple_001",
+                                "price": 0.5,
+                            },
+                            {
+                                "action": "add",
+                                "description": "Ripe yellow banana",
+                                "itemid": "banana_001",
+                                "price": 0.3,
+                            },
+                        ]
+                    },
+                )
+            ],
+        ),
+    ],
+)
+def test_recorded_calls_in_pieces_are_put_together(name: str, calls: list[Any]) -> None:
+    got = outcome(name)
+    assert [(call[1], json.loads(call[2])) for call in got.calls] == calls
+    assert got.completion is not None
+    assert got.completion.finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "calls", "total"),
+    [
+        ("google-generate--google--jsonarray--66c608", "", [("call_0", "pelican_name_generator", "{}")], 118),
+        ("google-generate--google--jsonarray--a178f6", "How about Charles and Sammy?", [], 143),
+        ("google-generate--vertex--jsonarray--43fd77", "Hello from the silicon dream!", [], 963),
+    ],
+)
+def test_recorded_arrays_are_read_whole(name: str, text: str, calls: list[corpus.Call], total: int) -> None:
+    got = outcome(name)
+    assert (got.text, got.calls, got.usage.total_tokens) == (text, calls, total)
+    # The same without its content type, or in a run that streams.
+    assert corpus.replay(READING, [corpus.load(name).body]).text == text

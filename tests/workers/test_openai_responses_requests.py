@@ -1,0 +1,248 @@
+"""What the wire format openai-responses sends, in the official SDK's own types, and what it refuses to send."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from headrace.types import ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCallPart
+from headrace.wire.messages import RunRequest
+from headrace_workers.providers.protocol import ProviderFailedError, ProviderSettings
+from headrace_workers.providers.registry import API as APIS
+
+API = APIS["openai-responses"]
+OPENAI = ProviderSettings(name="openai-responses", api="openai-responses", base_url="https://api.openai.com/v1")
+XAI = ProviderSettings(name="xai", api="openai-responses", base_url="https://api.x.ai/v1")
+HI = Message("user", "hi")
+
+
+def request(*messages: Message, stream: bool = True, **fields: Any) -> RunRequest:
+    fields = {"model": "gpt-4o"} | fields
+    return RunRequest(provider="openai-responses", messages=list(messages or [HI]), stream=stream, **fields)
+
+
+def body_of(run: RunRequest, settings: ProviderSettings = OPENAI) -> dict[str, Any]:
+    sent = json.loads(API.build_request(run, settings, None).body)
+    assert isinstance(sent, dict)
+    return sent
+
+
+def input_of(*messages: Message, **fields: Any) -> list[dict[str, Any]]:
+    sent = body_of(request(*messages, **fields))["input"]
+    assert isinstance(sent, list)
+    return sent
+
+
+def own(item: dict[str, Any]) -> dict[str, Any]:
+    return {"api": "openai-responses", "item": item}
+
+
+def test_a_streaming_request_carries_the_key_and_has_nothing_stored() -> None:
+    http = API.build_request(request(), OPENAI, "sk-1")
+    assert http.url == "https://api.openai.com/v1/responses"
+    assert dict(http.headers) == {
+        "authorization": "Bearer sk-1",
+        "content-type": "application/json",
+        "accept": "text/event-stream",
+    }
+    assert json.loads(http.body) == {
+        "model": "gpt-4o",
+        "input": [{"role": "user", "content": "hi"}],
+        "store": False,
+        "stream": True,
+        "stream_options": {"include_obfuscation": False},
+    }
+    assert "stream_options" not in body_of(request(), XAI)
+
+
+def test_a_request_without_streaming_has_no_stream_fields() -> None:
+    http = API.build_request(request(stream=False), OPENAI, None)
+    assert dict(http.headers) == {"content-type": "application/json", "accept": "application/json"}
+    assert json.loads(http.body).keys() == {"model", "input", "store"}
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "is_asked"),
+    [
+        ("gpt-4.1", None, False),
+        ("gpt-5-chat-latest", None, False),
+        ("gpt-5.4-mini", None, True),
+        ("o4-mini", None, True),
+        ("openai/gpt-5-nano", None, True),
+        ("openai.gpt-5.6-luna", None, True),
+        ("grok-4.3", None, True),
+        ("grok-4-fast-non-reasoning", None, False),
+        ("deployment-7", None, False),
+        ("deployment-7", "low", True),
+        ("deployment-7", "none", False),
+    ],
+)
+def test_encrypted_reasoning_is_asked_of_models_that_reason(model: str, effort: str | None, is_asked: bool) -> None:
+    body = body_of(request(model=model, reasoning_effort=effort))
+    assert body.get("include") == (["reasoning.encrypted_content"] if is_asked else None)
+    assert body.get("reasoning") == ({"effort": effort, "summary": "auto"} if effort else None)
+
+
+def test_sampling_tools_and_custom_options_are_sent() -> None:
+    body = body_of(
+        request(
+            tools=[Tool("f", "does f", {"type": "object"}, strict=True), Tool("g")],
+            tool_choice={"tool": "f"},
+            temperature=0.0,
+            top_p=0.5,
+            max_output_tokens=9,
+            reasoning_effort="low",
+            custom_options={"store": True, "top_p": 0.6, "reasoning": {"summary": "detailed"}},
+        )
+    )
+    assert body["tools"] == [
+        {"type": "function", "name": "f", "description": "does f", "parameters": {"type": "object"}, "strict": True},
+        {"type": "function", "name": "g", "parameters": {"type": "object", "properties": {}}, "strict": False},
+    ]
+    assert body["tool_choice"] == {"type": "function", "name": "f"}
+    assert (body["temperature"], body["top_p"], body["max_output_tokens"], body["store"]) == (0.0, 0.6, 9, True)
+    assert body["reasoning"] == {"effort": "low", "summary": "detailed"}
+
+
+def test_a_response_format_becomes_a_text_format_in_whichever_form_it_comes() -> None:
+    schema = {"type": "object", "properties": {}}
+    flat = {"type": "json_schema", "name": "n", "schema": schema}
+    nested = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    bare = {"type": "json_schema", "name": "response", "strict": True, "schema": schema}
+    for wanted, sent in ((flat, flat), (nested, flat), (schema, bare), ({"type": "json_object"},) * 2):
+        run = request(response_format=wanted, custom_options={"text": {"verbosity": "low"}})
+        assert body_of(run)["text"] == {"format": sent, "verbosity": "low"}
+
+
+CONVERSATION = [
+    Message("system", "s"),
+    Message("developer", [TextPart("d"), TextPart("e")]),
+    Message(
+        "user", [TextPart("see"), ImagePart(url="https://x/y.png"), ImagePart(data="QQ==", media_type="image/png")]
+    ),
+    Message("assistant", [TextPart("so"), ToolCallPart("c1", "f", {"city": "Zürich"})]),
+    Message("tool", "20°", tool_call_id="c1", tool_name="f"),
+    Message("tool", [TextPart("seen"), ImagePart(url="https://x/z.png")], tool_call_id="c2"),
+    Message("assistant", "a"),
+]
+
+
+def test_each_role_is_mapped() -> None:
+    assert input_of(*CONVERSATION) == [
+        {"role": "system", "content": "s"},
+        {
+            "role": "developer",
+            "content": [{"type": "input_text", "text": "d"}, {"type": "input_text", "text": "e"}],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "see"},
+                {"type": "input_image", "detail": "auto", "image_url": "https://x/y.png"},
+                {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,QQ=="},
+            ],
+        },
+        {"role": "assistant", "content": "so"},
+        {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"city":"Zürich"}'},
+        {"type": "function_call_output", "call_id": "c1", "output": "20°"},
+        {
+            "type": "function_call_output",
+            "call_id": "c2",
+            "output": [
+                {"type": "input_text", "text": "seen"},
+                {"type": "input_image", "detail": "auto", "image_url": "https://x/z.png"},
+            ],
+        },
+        {"role": "assistant", "content": "a"},
+    ]
+
+
+REASONING = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAA="}
+CALL = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "f", "arguments": '{"x": 1}'}
+TEXT = {
+    "type": "message",
+    "id": "msg_1",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "x", "annotations": [], "logprobs": []}],
+}
+SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}}
+
+
+def answer(*, text: str = "x", arguments: dict[str, Any] | None = None) -> list[Any]:
+    return [
+        ReasoningPart("why", own(REASONING)),
+        ReasoningPart("", own(SEARCH)),
+        TextPart(text, own(TEXT)),
+        ToolCallPart("c1", "f", arguments or {"x": 1}, own(CALL)),
+    ]
+
+
+def test_items_go_back_as_they_came() -> None:
+    assert input_of(Message("assistant", answer())) == [REASONING, SEARCH, TEXT, CALL]
+
+
+def test_what_the_caller_changed_goes_in_its_new_form() -> None:
+    changed = input_of(Message("assistant", answer(text="y", arguments={"x": 2})))
+    assert changed[2:] == [
+        {"role": "assistant", "content": "y"},
+        {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"x":2}'},
+    ]
+
+
+def test_reasoning_that_the_api_would_refuse_stays_behind() -> None:
+    other = ReasoningPart("no", {"api": "anthropic", "signature": "abc"})
+    assert input_of(Message("assistant", [other, TextPart("x")])) == [{"role": "assistant", "content": "x"}]
+    # Reasoning that led to nothing, as when a call was cut.
+    assert input_of(HI, Message("assistant", [ReasoningPart("why", own(REASONING))])) == input_of(HI)
+    # An id of what was not stored; and then the other ids are none of ours either.
+    unreadable = ReasoningPart("why", own(REASONING | {"encrypted_content": None}))
+    call = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"x":1}'}
+    assert input_of(Message("assistant", [unreadable, *answer()[3:]])) == [call]
+
+
+def test_a_custom_tools_call_is_answered_in_kind() -> None:
+    item = {"type": "custom_tool_call", "call_id": "c1", "name": "sql", "input": "SELECT 1"}
+    call = ToolCallPart("c1", "sql", {"input": "SELECT 1"}, own(item))
+    assert input_of(Message("assistant", [call]), Message("tool", "1", tool_call_id="c1")) == [
+        item,
+        {"type": "custom_tool_call_output", "call_id": "c1", "output": "1"},
+    ]
+
+
+def test_requests_are_of_the_official_sdks_types() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    params = pytest.importorskip("openai.types.responses.response_create_params")
+    adapter = pydantic.TypeAdapter(params.ResponseCreateParamsStreaming)
+    run = request(
+        *CONVERSATION,
+        Message("assistant", answer()),
+        tools=[Tool("f", "does f", {"type": "object"}, strict=True)],
+        tool_choice={"tool": "f"},
+        response_format={"type": "object"},
+        reasoning_effort="low",
+        temperature=1.0,
+    )
+    body = body_of(run)
+    assert json.loads(adapter.dump_json(adapter.validate_python(body))) == body
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        request(stop_sequences=["1"]),
+        request(tool_choice={"name": "f"}),
+        request(Message("user", [ImagePart(data="QQ==")])),
+        request(Message("user", [ToolCallPart("c", "f", {})])),
+        request(Message("user", [ReasoningPart("x")])),
+        request(Message("system", [ImagePart(url="https://x/y.png")])),
+        request(Message("assistant", [ImagePart(url="https://x/y.png")])),
+        request(Message("tool", "x")),
+    ],
+)
+def test_what_the_api_cannot_take_is_refused(run: RunRequest) -> None:
+    with pytest.raises(ProviderFailedError) as caught:
+        API.build_request(run, OPENAI, None)
+    assert caught.value.failure.kind == "invalid_request"

@@ -1,0 +1,127 @@
+"""What the outflow of a run promises: in sequence, never beyond the credit, nothing lost, a bounded wait."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.assembly import assemble
+from headrace.types import ReasoningDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
+from headrace.wire.flow import characters
+from headrace.wire.messages import WINDOW_CHARACTERS
+from headrace_workers.outflow import Outflow
+
+TEXTS = st.text(min_size=1, max_size=6)
+EVENTS: st.SearchStrategy[RunEvent] = st.one_of(
+    TEXTS,
+    st.builds(ReasoningDelta, TEXTS),
+    st.builds(ToolCallDelta, st.integers(0, 1), st.none(), st.none(), TEXTS),
+    st.builds(UsageUpdate, st.builds(Usage, st.integers(0, 9))),
+)
+
+
+def waiting(outflow: Outflow, *events: RunEvent) -> Outflow:
+    outflow.pending.extend(events)
+    return outflow
+
+
+def test_what_there_is_credit_for_leaves_as_it_is() -> None:
+    outflow = waiting(Outflow(3, 10), "ab", "cd")
+
+    assert outflow.take() == (0, ["ab", "cd"])
+    assert outflow.take() == (2, [])
+    assert (outflow.sequence, outflow.text_length) == (2, 4)
+    assert waiting(outflow, "e").take() == (2, ["e"])
+    assert not outflow.has_credit
+
+
+def test_credit_for_events_bounds_their_number() -> None:
+    outflow = waiting(Outflow(1, 100), "a", "b", "c")
+    assert outflow.take() == (0, ["a"])
+    assert outflow.take() == (1, [])
+
+    outflow.credited(3, 100)
+    assert outflow.take() == (1, ["b", "c"])
+
+
+def test_credit_for_characters_may_split_an_event() -> None:
+    outflow = waiting(Outflow(10, 4), "abc", "def")
+    assert outflow.take() == (0, ["abc", "d"])
+    assert outflow.pending == ["ef"]
+
+    outflow.credited(10, 6)
+    assert outflow.take() == (2, ["ef"])
+    assert outflow.text_length == 6
+
+
+def test_a_late_credit_takes_nothing_back() -> None:
+    outflow = Outflow(5, 5)
+    outflow.credited(1, 9)
+    outflow.credited(9, 1)
+
+    assert waiting(outflow, *"abcdefghi").take() == (0, list("abcdefghi"))
+
+
+def test_only_text_counts_as_text() -> None:
+    outflow = waiting(Outflow(10, 100), "ab", ReasoningDelta("cde"))
+    outflow.take()
+
+    assert outflow.text_length == 2
+
+
+def test_waiting_is_full_at_a_window_without_credit() -> None:
+    outflow = waiting(Outflow(0, 0), "x" * (WINDOW_CHARACTERS - 1))
+    assert not outflow.waiting_is_full()
+
+    assert waiting(outflow, "x").waiting_is_full()
+    assert len(outflow.pending) == 1, "what waits is merged"
+    outflow.credited(1, 2 * WINDOW_CHARACTERS)
+    assert not outflow.waiting_is_full()
+
+
+def test_waiting_is_low_again_below_half_a_window_with_credit() -> None:
+    outflow = waiting(Outflow(0, 0), "x" * (WINDOW_CHARACTERS // 2 - 1))
+    assert not outflow.waiting_is_low()
+
+    outflow.credited(1, 1)
+    assert outflow.waiting_is_low()
+    assert not waiting(outflow, "x").waiting_is_low()
+
+
+@settings(deadline=None)
+@given(
+    steps=st.lists(
+        st.one_of(st.lists(EVENTS, max_size=4), st.tuples(st.integers(0, 3), st.integers(0, 8))), max_size=20
+    )
+)
+def test_whatever_the_credit_everything_leaves_in_sequence(
+    steps: list[list[RunEvent] | tuple[int, int]],
+) -> None:
+    outflow = Outflow(0, 0)
+    limits = [0, 0]
+    put: list[RunEvent] = []
+    left: list[RunEvent] = []
+
+    def take() -> None:
+        first, taken = outflow.take()
+        assert first == len(left)
+        left.extend(taken)
+        assert len(left) == outflow.sequence <= limits[0]
+        assert characters(left) <= limits[1]
+
+    for step in steps:
+        if isinstance(step, tuple):
+            limits = [limits[0] + step[0], limits[1] + step[1]]
+            outflow.credited(*limits)
+        else:
+            put += step
+            outflow.pending.extend(step)
+            outflow.waiting_is_full()
+        take()
+    limits = [10**6, 10**6]
+    outflow.credited(*limits)
+    take()
+
+    assert outflow.pending == []
+    assert assemble(left) == assemble(put)
+    assert outflow.text_length == len(assemble(put).text)

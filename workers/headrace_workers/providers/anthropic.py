@@ -1,0 +1,302 @@
+"""Anthropic Messages: maps its responses to run events.
+
+Never does I/O. Strict about what a stream must bring (an end), lenient about what compatible servers vary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from headrace.types import FinishReason, ReasoningDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
+from headrace.wire.messages import RunRequest
+from headrace_workers.providers import anthropic_errors, anthropic_request, openai_errors
+from headrace_workers.providers.anthropic_blocks import Block, call_id, calls_of, message_of
+from headrace_workers.providers.anthropic_events import Delta, Event, decode, decode_leniently, decode_whole
+from headrace_workers.providers.openai_chunks import UNREADABLE, as_text
+from headrace_workers.providers.protocol import (
+    Completion,
+    HttpRequest,
+    ProviderFailedError,
+    ProviderFailure,
+    ProviderSettings,
+)
+
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "tool_use": "tool_calls",
+    "max_tokens": "max_tokens",
+    "model_context_window_exceeded": "max_tokens",
+    "refusal": "content_filter",
+}
+"""All other words are a stop: end_turn, stop_sequence, and pause_turn, after which the message is sent back to go on."""
+
+_MAX_COUNT = 2**53
+_INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+
+
+class Anthropic:
+    """The wire format ``anthropic``."""
+
+    def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do."""
+        return anthropic_request.build_request(request, settings, api_key)
+
+    def open_stream(self, request: RunRequest) -> MessageMapper:
+        """Return a mapper for one streamed response."""
+        return MessageMapper(request.model)
+
+    def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:  # noqa: ARG002 - the protocol's form
+        """Return ``sent``: what this API pauses is the caller's to go on with."""
+        return sent
+
+    def read_body(self, request: RunRequest, body: bytes) -> Completion:
+        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
+        try:
+            whole = decode_whole(body)
+        except ValueError:
+            reason = f"the response is not a message but {openai_errors.describe(body)}"
+            raise openai_errors.protocol_failure(reason) from None
+        return MessageMapper(request.model).read_whole(whole)
+
+    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
+        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
+        return anthropic_errors.read_error(status, headers, body)
+
+
+class MessageMapper:
+    """Maps one response. ``usage`` is the best known so far, ``is_complete`` says that the message was stopped."""
+
+    __slots__ = (
+        "_at",
+        "_blocks",
+        "_calls",
+        "_counts",
+        "_model",
+        "_refusal",
+        "_requested_model",
+        "_stop_word",
+        "is_complete",
+        "usage",
+    )
+
+    continuation: str | None = None
+
+    def __init__(self, requested_model: str) -> None:
+        self.usage = Usage()
+        self.is_complete = False
+        self._requested_model = requested_model
+        self._model = ""
+        self._blocks: list[Block] = []
+        self._at: dict[int | None, Block] = {}
+        self._calls = 0
+        self._counts: dict[str, int] = {}
+        self._stop_word = ""
+        self._refusal: str | None = None
+
+    def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
+        """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
+        try:
+            event = decode(data)
+        except UNREADABLE:
+            odd = self._read_odd(data)
+            if odd is None:
+                return
+            event = odd
+        delta = event.delta
+        if event.type == "content_block_delta" and delta is not None:
+            # The hot path of the product: a delta with text and nothing else.
+            block, text = self._at.get(event.index), delta.text
+            if delta.type == "text_delta" and text and type(text) is str and block is not None:
+                block.pieces.append(text)
+                events.append(text)
+            else:
+                self._take_delta(event.index, delta, data, events)
+        else:
+            self._take_event(event.type or name, event, data, events)
+
+    def finish(self) -> Completion:
+        """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
+        if not (self.is_complete or self._stop_word):
+            raise openai_errors.protocol_failure("the stream ended before the message was stopped")
+        has_opaque = any(block.opaque() for block in self._blocks)
+        return self._completion(with_message=has_opaque)
+
+    def read_whole(self, whole: Any) -> Completion:
+        """Map a response that came in one piece."""
+        message = whole if isinstance(whole, dict) else {}
+        if message.get("type") == "error" or message.get("error"):
+            raise ProviderFailedError(anthropic_errors.failure_in_stream(message))
+        if not isinstance(message.get("content"), list):
+            raise openai_errors.protocol_failure("the response holds no message")
+        events: list[RunEvent] = []
+        self._take_start(message, events)
+        self._close_all(events)
+        self._stop_word = as_text(message.get("stop_reason"))
+        self._take_stop_details(message.get("stop_details"))
+        return self._completion(with_message=True)
+
+    def _take_delta(self, index: int | None, delta: Delta, data: bytes, events: list[RunEvent]) -> None:
+        kind = delta.type
+        if kind == "text_delta":
+            piece = delta.text
+        elif kind == "thinking_delta":
+            piece = delta.thinking
+        elif kind == "input_json_delta":
+            piece = delta.partial_json
+        else:
+            self._take_odd_delta(index, data)
+            return
+        if not piece or type(piece) is not str:
+            return
+        block = self._at.get(index) or self._missed(index, kind, events)
+        block.pieces.append(piece)
+        if kind == "text_delta":
+            events.append(piece)
+        elif kind == "thinking_delta":
+            events.append(ReasoningDelta(piece))
+        elif block.call is not None:
+            events.append(ToolCallDelta(block.call, arguments=piece))
+
+    def _take_event(self, kind: Any, event: Event, data: bytes, events: list[RunEvent]) -> None:
+        match kind:
+            case "content_block_start":
+                self._open(event.index, event.content_block, events)
+            case "content_block_stop":
+                self._close(self._at.get(event.index), events)
+            case "message_start":
+                self._take_start(event.message if isinstance(event.message, dict) else {}, events)
+            case "message_delta":
+                self._close_all(events)
+                if event.delta is not None:
+                    self._stop_word = as_text(event.delta.stop_reason) or self._stop_word
+                    self._take_stop_details(event.delta.stop_details)
+                self._take_usage(event.usage, events)
+            case "message_stop":
+                self._close_all(events)
+                self.is_complete = True
+            case _ if kind == "error" or event.error:
+                raise ProviderFailedError(anthropic_errors.failure_in_stream(_whole(data)))
+
+    def _take_start(self, message: dict[str, Any], events: list[RunEvent]) -> None:
+        self._model = as_text(message.get("model"))
+        content = message.get("content")
+        for index, block in enumerate(content if isinstance(content, list) else ()):
+            self._open(index, block, events)
+        self._take_usage(message.get("usage"), events)
+
+    def _open(self, index: int | None, said: Any, events: list[RunEvent]) -> None:
+        """Begin a block. What it holds already is said: compatible servers send whole blocks."""
+        said = said if isinstance(said, dict) else {}
+        block = Block(said, self._calls if said.get("type") == "tool_use" else None)
+        self._blocks.append(block)
+        self._at[index] = block
+        if block.call is not None:
+            self._calls += 1
+            events.append(ToolCallDelta(block.call, call_id(block), as_text(said.get("name"))))
+        elif block.kind in {"text", "thinking"} and (piece := as_text(said.get(block.kind))):
+            block.pieces.append(piece)
+            events.append(piece if block.kind == "text" else ReasoningDelta(piece))
+
+    def _missed(self, index: int | None, delta_kind: str, events: list[RunEvent]) -> Block:
+        """Return a block for a delta without one; of an input, nothing says what tool it is for."""
+        kind = {"text_delta": "text", "thinking_delta": "thinking"}.get(delta_kind, "")
+        self._open(index, {"type": kind}, events)
+        return self._blocks[-1]
+
+    def _close(self, block: Block | None, events: list[RunEvent]) -> None:
+        """End a block; an input that came whole, at its start, is said only now, since pieces override it."""
+        if block is None or not block.is_open:
+            return
+        block.is_open = False
+        given = block.said.get("input")
+        if block.call is not None and not block.pieces and given:
+            block.pieces.append(given if isinstance(given, str) else msgspec.json.encode(given).decode())
+            events.append(ToolCallDelta(block.call, arguments=block.pieces[0]))
+
+    def _close_all(self, events: list[RunEvent]) -> None:
+        for block in self._blocks:
+            self._close(block, events)
+
+    def _take_odd_delta(self, index: int | None, data: bytes) -> None:
+        block = self._at.get(index)
+        if block is not None:
+            block.change(_whole(data)["delta"])
+
+    def _take_stop_details(self, details: Any) -> None:
+        if isinstance(details, dict) and details.get("type") == "refusal":
+            self._refusal = as_text(details.get("explanation")) or None
+
+    def _take_usage(self, said: Any, events: list[RunEvent]) -> None:
+        """Take counts; they are totals, so a later one replaces an earlier one, and an absent one leaves it."""
+        if not isinstance(said, dict) or not said:
+            return
+        details = said.get("output_tokens_details")
+        thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
+        for name, value in (*said.items(), ("thinking_tokens", thinking)):
+            if isinstance(value, int | float) and 0 <= value < _MAX_COUNT:
+                self._counts[name] = int(value)
+        usage = self._usage()
+        if usage != self.usage:
+            self.usage = usage
+            events.append(UsageUpdate(usage))
+
+    def _usage(self) -> Usage:
+        count = self._counts.get
+        input_tokens = sum(count(name, 0) for name in _INPUT_COUNTS)
+        output_tokens = count("output_tokens", 0)
+        return Usage(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            total_tokens=input_tokens + output_tokens,
+            cached_input_tokens=count("cache_read_input_tokens", 0),
+            cache_write_tokens=count("cache_creation_input_tokens", 0),
+            reasoning_tokens=count("thinking_tokens", 0),
+            source="provider" if self._stop_word else "partial",
+        )
+
+    def _read_odd(self, data: bytes) -> Event | None:
+        """Read what the fast decoder did not take. None: there is nothing in it."""
+        data = data.strip()
+        if data == b"[DONE]" and self._stop_word:
+            self.is_complete = True
+        if not data or self.is_complete:
+            return None
+        try:
+            return decode_leniently(data)
+        except ValueError:
+            if self._stop_word:
+                return None  # nothing that is still missing could take back the answer
+            raise openai_errors.protocol_failure(f"an event of {len(data)} bytes is not JSON") from None
+
+    def _completion(self, *, with_message: bool) -> Completion:
+        if self.usage.source == "partial":
+            self.usage = msgspec.structs.replace(self.usage, source="provider")
+        reason = _FINISH_REASONS.get(self._stop_word, "stop")
+        if reason == "stop" and self._calls:
+            reason = "tool_calls"
+        calls = calls_of(self._blocks, is_cut=reason == "max_tokens")
+        return Completion(
+            finish_reason=reason,
+            provider_finish_reason=self._stop_word or None,
+            usage=self.usage,
+            tool_calls=calls,
+            model=self._model or self._requested_model,
+            message=message_of(self._blocks, calls) if with_message else None,
+            refusal=self._refusal,
+        )
+
+
+def _whole(data: bytes) -> dict[str, Any]:
+    """Return all of an event that :data:`decode` has taken."""
+    try:
+        whole = decode_whole(data)
+    except ValueError:  # nested without end in a part that the decoder passed over
+        whole = None
+    if not isinstance(whole, dict):
+        raise openai_errors.protocol_failure(f"an event of {len(data)} bytes cannot be read")
+    return whole
+
+
+API = Anthropic()

@@ -1,0 +1,53 @@
+"""What Claude models take, by their names: which parameters, how to ask for thinking, how many tokens of output.
+
+From Anthropic's model pages and migration guides, November 2026. A Claude model that we do not know is taken for a new one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+Thinking = Literal["none", "budget", "adaptive"]
+
+_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
+_NEWEST = (99, 0)
+
+
+class ModelFacts(msgspec.Struct, frozen=True):
+    """What one model takes.
+
+    ``sampling`` says whether it takes temperature, top_p and top_k at all. ``max_tokens`` is the default for a request that sets no
+    limit: all that the model can give, or for models whose limit counts against a context window of 200,000 tokens and that
+    refuse a request which could exceed it, an amount that leaves room for the prompt; never more than 64,000.
+    """
+
+    sampling: bool
+    thinking: Thinking
+    max_tokens: int
+
+
+# From the newest to the oldest: the first whose version is reached counts.
+_CLAUDE: tuple[tuple[tuple[int, int], ModelFacts], ...] = (
+    ((4, 7), ModelFacts(sampling=False, thinking="adaptive", max_tokens=64_000)),
+    ((4, 6), ModelFacts(sampling=True, thinking="adaptive", max_tokens=64_000)),
+    ((4, 5), ModelFacts(sampling=True, thinking="budget", max_tokens=64_000)),
+    ((3, 7), ModelFacts(sampling=True, thinking="budget", max_tokens=32_000)),
+    ((3, 5), ModelFacts(sampling=True, thinking="none", max_tokens=8_192)),
+    ((0, 0), ModelFacts(sampling=True, thinking="none", max_tokens=4_096)),
+)
+
+# Other vendors' models behind the same API.
+_OTHER = ModelFacts(sampling=True, thinking="budget", max_tokens=8_192)
+
+
+def facts_of(model: str) -> ModelFacts:
+    """Return what a model takes; ``model`` may carry a date, or the prefix of a cloud."""
+    name = model.lower()
+    if "claude" not in name:
+        return _OTHER
+    found = _VERSION.search(name)
+    version = (int(found[1]), int(found[2] or 0)) if found else _NEWEST
+    return next(facts for since, facts in _CLAUDE if version >= since)

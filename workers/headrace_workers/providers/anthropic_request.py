@@ -1,0 +1,153 @@
+"""The body of a Messages request from a run request. Never drops silently what the API cannot take: it refuses.
+
+``reasoning_effort`` becomes ``output_config.effort`` with adaptive thinking, its text summarised, on models that have it (4.6 and
+later); a thinking budget on older ones; ``none`` turns thinking off, ``minimal`` is the lowest that the model has. With a forced
+``tool_choice`` thinking is left to the model, since the API does not take both, and the effort alone is sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headrace.types import Tool
+from headrace.wire.messages import RunRequest
+from headrace_workers.providers.anthropic_messages import conversation_of, system_of
+from headrace_workers.providers.anthropic_models import ModelFacts, facts_of
+from headrace_workers.providers.openai_errors import request_failure
+from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
+
+_VERSION = "2026-10-21"
+_VERSION_WITH_SAMPLING = "2023-06-01"
+"""The last version that takes temperature, top_p and top_k."""
+_SAMPLING = ("temperature", "top_p", "top_k")
+
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 24_576, "max": 30_000}
+_LEAST_BUDGET = 1_024
+
+
+def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+    """Return the request to send."""
+    body = _body(request)
+    headers = [
+        ("content-type", "application/json"),
+        ("accept", "text/event-stream" if request.stream else "application/json"),
+        ("anthropic-version", _VERSION_WITH_SAMPLING if any(name in body for name in _SAMPLING) else _VERSION),
+    ]
+    if api_key:
+        headers.append(("x-api-key", api_key))
+    return HttpRequest(f"{settings.base_url}/v1/messages", tuple(headers), msgspec.json.encode(body))
+
+
+def _body(request: RunRequest) -> dict[str, Any]:
+    facts = facts_of(request.model)
+    max_tokens = request.max_output_tokens or facts.max_tokens
+    body: dict[str, Any] = {"model": request.model, "max_tokens": max_tokens}
+    if system := system_of(request.messages):
+        body["system"] = system
+    body["messages"] = conversation_of(request.messages)
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    if request.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(request.tool_choice)
+    body |= _sampling(request, facts)
+    if request.stop_sequences:
+        body["stop_sequences"] = _stop(request.stop_sequences)
+    if request.reasoning_effort is not None:
+        body |= _reasoning(request, facts, max_tokens)
+    if output_format := _output_format(request.response_format):
+        body["output_config"] = body.get("output_config", {}) | {"format": output_format}
+    if request.stream:
+        body["stream"] = True
+    return _merged(body, request.custom_options)
+
+
+def _merged(body: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    merged = body | options
+    mine, theirs = body.get("output_config"), options.get("output_config")
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        merged["output_config"] = mine | theirs
+    return merged
+
+
+def _sampling(request: RunRequest, facts: ModelFacts) -> dict[str, float]:
+    said = {"temperature": request.temperature, "top_p": request.top_p}
+    given = {name: value for name, value in said.items() if value is not None}
+    if given and not facts.sampling:
+        raise request_failure(f"{request.model} does not take {' or '.join(given)}")
+    if given.get("temperature", 0) > 1:
+        raise request_failure(f"temperature takes 0 to 1 here, got {given['temperature']}")
+    return given
+
+
+def _reasoning(request: RunRequest, facts: ModelFacts, max_tokens: int) -> dict[str, Any]:
+    """Return how to ask for an effort. What the caller's own ``thinking`` says comes over it later."""
+    effort = request.reasoning_effort
+    if effort not in _EFFORTS:
+        raise request_failure(f"reasoning_effort takes {', '.join(_EFFORTS)} here, got {effort!r}")
+    if effort == "none":
+        return {} if facts.thinking == "none" else {"thinking": {"type": "disabled"}}
+    if facts.thinking == "none":
+        raise request_failure(f"{request.model} does not think: reasoning_effort takes only none here")
+    is_forced = isinstance(request.tool_choice, dict) or request.tool_choice == "required"
+    if facts.thinking == "adaptive":
+        asked: dict[str, Any] = {"output_config": {"effort": "low" if effort == "minimal" else effort}}
+        if not is_forced:
+            asked["thinking"] = {"type": "adaptive", "display": "summarized"}
+    elif is_forced:
+        raise request_failure(
+            f"{request.model} does not think when tool_choice forces a call: leave out reasoning_effort"
+        )
+    else:
+        asked = {"thinking": {"type": "enabled", "budget_tokens": _budget(effort, max_tokens)}}
+    if "thinking" in asked and request.temperature not in {None, 1}:
+        raise request_failure("temperature takes only 1 with reasoning_effort here")
+    return asked
+
+
+def _budget(effort: str, max_tokens: int) -> int:
+    """Return a thinking budget that leaves at least half of the output to the answer where it can."""
+    if max_tokens <= _LEAST_BUDGET:
+        raise request_failure(f"reasoning_effort needs max_output_tokens above {_LEAST_BUDGET} on this model")
+    return min(_BUDGETS[effort], max(_LEAST_BUDGET, max_tokens // 2))
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    sent: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        sent["description"] = tool.description
+    sent["input_schema"] = tool.parameters or {"type": "object", "properties": {}}
+    if tool.strict is not None:
+        sent["strict"] = tool.strict
+    return sent
+
+
+def _tool_choice(choice: str | dict[str, str]) -> dict[str, Any]:
+    if isinstance(choice, dict) and "tool" in choice:
+        return {"type": "tool", "name": choice["tool"]}
+    if choice in ("auto", "none", "required"):
+        return {"type": "any" if choice == "required" else choice}
+    raise request_failure('tool_choice takes auto, none, required or {"tool": name}')
+
+
+def _output_format(wanted: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the format for a JSON schema, given as OpenAI has it, as Anthropic has it, or bare."""
+    if wanted is None or wanted.get("type") == "text":
+        return None
+    if wanted.get("type") == "json_object":
+        raise request_failure("response_format needs a JSON schema here: json_object alone is not taken")
+    schema: Any = wanted
+    if wanted.get("type") == "json_schema":
+        inner = wanted.get("json_schema")
+        schema = (inner if isinstance(inner, dict) else wanted).get("schema")
+        if not isinstance(schema, dict):
+            raise request_failure("response_format of type json_schema needs a schema")
+    return {"type": "json_schema", "schema": schema}
+
+
+def _stop(sequences: list[str]) -> list[str]:
+    if not all(sequence.strip() for sequence in sequences):
+        raise request_failure("stop_sequences takes none that are empty or white space alone here")
+    return sequences

@@ -1,0 +1,286 @@
+"""Google Gemini, ``generateContent``: maps its responses to run events.
+
+Never does I/O. A stream has no terminal event; it is whole when a finish reason was seen (or the prompt was blocked) and the body
+has ended. A response may stop with CONTINUATION and be carried on by another request: the same mapper takes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from headrace.types import FinishReason, ReasoningDelta, RunEvent, Usage, UsageUpdate
+from headrace.wire.messages import RunRequest
+from headrace_workers.providers import google_errors, google_request, openai_errors
+from headrace_workers.providers.google_answer import Answer
+from headrace_workers.providers.google_chunks import (
+    Candidate,
+    Chunk,
+    Part,
+    UsageMetadata,
+    added,
+    decode,
+    decode_leniently,
+    read_usage,
+)
+from headrace_workers.providers.openai_chunks import UNREADABLE, as_text, is_error
+from headrace_workers.providers.protocol import (
+    Completion,
+    HttpRequest,
+    ProviderFailedError,
+    ProviderFailure,
+    ProviderSettings,
+)
+
+_CONTINUATION = "CONTINUATION"
+_UNSPECIFIED = ("FINISH_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED")
+
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "max_tokens",
+    _CONTINUATION: "max_tokens",  # of a response that cannot be carried on
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "LANGUAGE": "content_filter",
+    "BLOCKLIST": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "SPII": "content_filter",
+    "ESCALATION": "content_filter",
+    "MODEL_ARMOR": "content_filter",
+    "IMAGE_SAFETY": "content_filter",
+    "IMAGE_PROHIBITED_CONTENT": "content_filter",
+    "IMAGE_RECITATION": "content_filter",
+    "OTHER": "error",
+    "IMAGE_OTHER": "error",
+    "NO_IMAGE": "error",
+    "MALFORMED_FUNCTION_CALL": "error",
+    "MALFORMED_RESPONSE": "error",
+    "MISSING_THOUGHT_SIGNATURE": "error",
+    "PUP_LIMITED_DISABLED": "error",
+    "TOO_MANY_TOOL_CALLS": "error",
+    "UNEXPECTED_TOOL_CALL": "error",
+}
+
+
+class Google:
+    """The wire format ``google``."""
+
+    def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do.
+
+        It asks for a stream in any case, since only a stream shows that it is alive.
+        """
+        return google_request.build_request(request, settings, api_key)
+
+    def open_stream(self, request: RunRequest) -> GoogleMapper:
+        """Return a mapper for one streamed response, and for those that carry it on."""
+        return GoogleMapper(request)
+
+    def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:
+        """Return the same request with the token with which the provider goes on."""
+        return google_request.continue_request(sent, token)
+
+    def read_body(self, request: RunRequest, body: bytes) -> Completion:
+        """Map a whole JSON response, or an array of them, with status 200; raise ProviderFailedError where it is none."""
+        try:
+            chunks = decode_leniently(body)
+        except ValueError:
+            reason = f"the response is not a Gemini response but {openai_errors.describe(body)[:400]}"
+            raise openai_errors.protocol_failure(reason) from None
+        mapper = GoogleMapper(request, needs_message=True)
+        for chunk in chunks:
+            mapper.take(chunk, body, [])
+        return mapper.finish()
+
+    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
+        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
+        return google_errors.read_error(status, headers, body)
+
+
+class GoogleMapper:
+    """Maps one response. ``usage`` is the best known so far; ``is_complete`` stays False, the body's end tells.
+
+    ``continuation`` counts when the body has ended, not before: tokens also come as checkpoints within a response.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_block_word",
+        "_earlier",
+        "_finish_word",
+        "_model",
+        "_needs_message",
+        "_requested_model",
+        "_response_id",
+        "_resumed_by",
+        "continuation",
+        "usage",
+    )
+
+    is_complete = False
+
+    def __init__(self, request: RunRequest, *, needs_message: bool = False) -> None:
+        self.usage = Usage()
+        self.continuation: str | None = None
+        self._needs_message = needs_message or not request.stream
+        self._requested_model = request.model
+        self._model = ""
+        self._answer = Answer()
+        self._finish_word = ""
+        self._block_word = ""
+        self._earlier: Usage | None = None  # of the requests that this one continues
+        self._response_id: Any = None  # of the response that the token came in
+        self._resumed_by: str | None = None
+
+    def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
+        """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
+        try:
+            chunk = decode(data)
+        except UNREADABLE:
+            for odd in self._read_odd(data):
+                self.take(odd, data, events)
+            return
+        if name == "error":
+            chunk.error = chunk.error or _loaded(data)
+        self.take(chunk, data, events)
+
+    def take(self, chunk: Chunk, data: bytes, events: list[RunEvent]) -> None:
+        """Map one response; ``data`` is where it was decoded from."""
+        if self.continuation is not None:
+            self._look_for_next_response(chunk)
+        for candidate in chunk.candidates or ():
+            # Of several candidates the first is the run's.
+            if candidate is not None and not candidate.index:
+                self._take_candidate(candidate, chunk, events)
+        if not self._model:
+            self._model = as_text(chunk.model_version)
+        if chunk.usage_metadata is not None:
+            self._take_usage(chunk.usage_metadata, events)
+        if chunk.error or not chunk.candidates:
+            self._take_envelope(chunk, data)
+
+    def finish(self) -> Completion:
+        """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
+        word = self._finish_word or self._block_word
+        if not word:
+            raise openai_errors.protocol_failure("the stream ended without finish reason")
+        if self.usage.source == "partial":
+            self.usage = msgspec.structs.replace(self.usage, source="provider")
+        return Completion(
+            finish_reason=self._finish_reason(),
+            provider_finish_reason=word,
+            usage=self.usage,
+            tool_calls=self._answer.tool_calls(),
+            model=self._model or self._requested_model,
+            message=self._answer.message() if self._needs_message or self._answer.is_opaque else None,
+        )
+
+    def _read_odd(self, data: bytes) -> list[Chunk]:
+        """Read what the fast decoder did not take: nearly right JSON, or an array of responses."""
+        data = data.strip()
+        if not data or data == b"[DONE]":
+            return []
+        try:
+            return decode_leniently(data)
+        except ValueError:
+            if self._finish_word and self._finish_word != _CONTINUATION:
+                return []  # nothing that is still missing could take back the answer
+            reason = f"an event of {len(data)} bytes is not a Gemini response in JSON"
+            raise openai_errors.protocol_failure(reason) from None
+
+    def _take_candidate(self, candidate: Candidate, chunk: Chunk, events: list[RunEvent]) -> None:
+        if candidate.content is not None:
+            for part in candidate.content.parts or ():
+                if part is not None:
+                    self._take_part(part, events)
+        if candidate.finish_reason or candidate.continuation_token:
+            self._take_end(candidate, chunk, events)
+
+    def _take_part(self, part: Part, events: list[RunEvent]) -> None:
+        # The hot path: a part with text and nothing else.
+        text = part.text
+        if type(text) is not str:
+            text = as_text(text)
+        if part.thought_signature or part.function_call is not None:
+            self._take_signed(part, text, events)
+        elif text and part.thought:
+            self._answer.think(text)
+        elif text:
+            self._answer.say(text)
+        if text:
+            events.append(ReasoningDelta(text) if part.thought else text)
+
+    def _take_signed(self, part: Part, text: str, events: list[RunEvent]) -> None:
+        signature = as_text(part.thought_signature)
+        if part.function_call is None:
+            self._answer.sign(text, signature, is_thought=bool(part.thought))
+            return
+        if text:
+            (self._answer.think if part.thought else self._answer.say)(text)
+        self._answer.call(part.function_call, signature, events)
+
+    def _take_end(self, candidate: Candidate, chunk: Chunk, events: list[RunEvent]) -> None:
+        word, token = as_text(candidate.finish_reason), as_text(candidate.continuation_token)
+        if word and word not in _UNSPECIFIED:
+            self._finish_word = word
+            if word != _CONTINUATION:
+                self.continuation = None
+                self._answer.close_call(events, is_cut=word == "MAX_TOKENS")
+                return
+        # The same token again would only give the same response again.
+        if token and token != self._resumed_by:
+            self.continuation = token
+            self._response_id = chunk.response_id
+
+    def _look_for_next_response(self, chunk: Chunk) -> None:
+        """Tell whether this is the response that was asked for by the token, or more of the one that the token came in."""
+        speaks = any(candidate is not None and not candidate.index for candidate in chunk.candidates or ())
+        is_next = chunk.response_id != self._response_id if chunk.response_id else False
+        if is_next or (speaks and self._finish_word == _CONTINUATION):
+            self._resumed_by = self.continuation
+            self._earlier = self.usage
+            self._finish_word = ""
+            self.continuation = None
+        elif speaks:
+            self.continuation = None  # a checkpoint that what follows has left behind
+
+    def _take_usage(self, said: UsageMetadata, events: list[RunEvent]) -> None:
+        usage = read_usage(said, is_final=bool(self._finish_word) and self._finish_word != _CONTINUATION)
+        if usage is None:
+            return
+        if self._earlier is not None:
+            usage = added(self._earlier, usage)
+        if usage != self.usage:
+            self.usage = usage
+            events.append(UsageUpdate(usage))
+
+    def _take_envelope(self, chunk: Chunk, data: bytes) -> None:
+        """Take what a response without an answer says: a blocked prompt, or an error."""
+        if chunk.prompt_feedback is not None:
+            word = as_text(chunk.prompt_feedback.block_reason)
+            self._block_word = "" if word in _UNSPECIFIED else word
+        error = chunk.error
+        if not error and chunk.candidates is None and chunk.usage_metadata is None:
+            whole = _loaded(data)
+            error = whole if is_error(whole) else None
+        if error:
+            raise ProviderFailedError(google_errors.failure_in_stream(error))
+
+    def _finish_reason(self) -> FinishReason:
+        if not self._finish_word:
+            return "content_filter"
+        reason = _FINISH_REASONS.get(self._finish_word.upper(), "stop")
+        # Google has no word of its own for an answer that calls functions.
+        return "tool_calls" if reason == "stop" and self._answer.has_calls else reason
+
+
+def _loaded(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except UNREADABLE:
+        return None
+
+
+API = Google()

@@ -1,0 +1,163 @@
+"""A Gemini answer as it grows: its parts in order, each with the signature that it must be sent back with.
+
+Parts with a signature are never joined with others: Google takes them back only as they came.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headrace.types import Message, Part, ReasoningPart, RunEvent, TextPart, ToolCallDelta, ToolCallPart
+from headrace.wire.messages import ToolCallText
+from headrace_workers.providers.google_arguments import GrowingArguments
+from headrace_workers.providers.google_chunks import FunctionCall
+from headrace_workers.providers.openai_chunks import UNREADABLE, as_text
+
+NAME = "google"
+"""Under which ``api`` opaque data is kept."""
+
+
+class _Call:
+    __slots__ = ("growing", "has_own_id", "id", "index", "name", "signature", "text")
+
+    def __init__(self, index: int, said: FunctionCall, signature: str) -> None:
+        own_id = as_text(said.id)
+        self.index = index
+        self.id = own_id or f"call_{index}"
+        self.has_own_id = bool(own_id)
+        self.name = as_text(said.name)
+        self.signature = signature
+        self.text = ""
+        self.growing: GrowingArguments | None = None
+
+    def goes_on_in(self, said: FunctionCall) -> bool:
+        if said.id and self.has_own_id and said.id != self.id:
+            return False
+        return not said.name or (said.name == self.name and bool(said.partial_args))
+
+    def part(self) -> ToolCallPart | None:
+        """Return the call for the message; None when its arguments are no object, since then it cannot be sent back."""
+        try:
+            arguments = msgspec.json.decode(self.text, type=dict[str, Any])
+        except UNREADABLE:
+            return None
+        return ToolCallPart(self.id, self.name, arguments, opaque(self.signature, self.id if self.has_own_id else ""))
+
+
+def opaque(signature: str, call_id: str = "") -> dict[str, Any] | None:
+    """Return what a part keeps for its way back."""
+    kept = {"thoughtSignature": signature} if signature else {}
+    if call_id:
+        kept["id"] = call_id
+    return {"api": NAME, **kept} if kept else None
+
+
+class Answer:
+    """Collects the parts. ``is_opaque`` says that the message holds what events cannot say."""
+
+    __slots__ = ("_calls", "_is_thought", "_open", "_parts", "_run", "is_opaque")
+
+    def __init__(self) -> None:
+        self.is_opaque = False
+        self._parts: list[Part | _Call] = []
+        self._run: list[str] = []  # text, or thoughts, without signature: of one part
+        self._is_thought = False
+        self._calls: list[_Call] = []
+        self._open: _Call | None = None
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether the model called a function."""
+        return bool(self._calls)
+
+    def say(self, text: str) -> None:
+        """Add text."""
+        if self._is_thought:
+            self._end_run()
+        self._run.append(text)
+
+    def think(self, text: str) -> None:
+        """Add thoughts."""
+        if not self._is_thought:
+            self._end_run()
+            self._is_thought = True
+        self._run.append(text)
+
+    def sign(self, text: str, signature: str, *, is_thought: bool) -> None:
+        """Add text or thoughts that are a part of their own; both may be empty but for the signature."""
+        self._end_run()
+        part = ReasoningPart if is_thought else TextPart
+        self._parts.append(part(text, opaque(signature)))
+        self.is_opaque = True
+
+    def call(self, said: FunctionCall, signature: str, events: list[RunEvent]) -> None:
+        """Add a function call, whole or a piece of one."""
+        if self._open is not None:
+            if self._open.goes_on_in(said):
+                self._grow(self._open, said, events)
+                return
+            self.close_call(events)
+        if not (said.name or said.id or said.partial_args or _text(said.args)):
+            return
+        self._end_run()
+        call = _Call(len(self._calls), said, signature)
+        self._calls.append(call)
+        self._parts.append(call)
+        self.is_opaque = self.is_opaque or bool(signature) or call.has_own_id
+        if said.will_continue or said.partial_args:
+            call.growing = GrowingArguments(_text(said.args))
+            self._open = call
+            events.append(ToolCallDelta(call.index, call.id, call.name))
+            self._grow(call, said, events)
+            return
+        call.text = _text(said.args) or "{}"
+        events.append(ToolCallDelta(call.index, call.id, call.name, call.text))
+
+    def close_call(self, events: list[RunEvent], *, is_cut: bool = False) -> None:
+        """End the call that came in pieces. One that was cut has arguments that cannot be taken for complete."""
+        call, self._open = self._open, None
+        if call is None or call.growing is None:
+            return
+        call.text = call.growing.text(is_cut=is_cut)
+        call.growing = None
+        events.append(ToolCallDelta(call.index, arguments=call.text))
+
+    def tool_calls(self) -> list[ToolCallText]:
+        """Return the calls."""
+        return [ToolCallText(call.id, call.name, call.text) for call in self._calls]
+
+    def message(self) -> Message:
+        """Return the whole as a message."""
+        self._end_run()
+        parts: list[Part] = []
+        for part in self._parts:
+            kept = part.part() if isinstance(part, _Call) else part
+            if kept is not None:
+                parts.append(kept)
+        match parts:
+            case []:
+                return Message("assistant", "")
+            case [TextPart(provider_data=None) as only]:
+                return Message("assistant", only.text)
+            case _:
+                return Message("assistant", parts)
+
+    def _grow(self, call: _Call, said: FunctionCall, events: list[RunEvent]) -> None:
+        if call.growing is not None:
+            call.growing.take(said.partial_args)
+        if not said.will_continue:
+            self.close_call(events)
+
+    def _end_run(self) -> None:
+        if self._run:
+            part = ReasoningPart if self._is_thought else TextPart
+            self._parts.append(part("".join(self._run)))
+            self._run = []
+        self._is_thought = False
+
+
+def _text(args: msgspec.Raw) -> str:
+    text = bytes(args).decode("utf-8", "replace")
+    return "" if text == "null" else text

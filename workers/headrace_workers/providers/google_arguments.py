@@ -1,0 +1,113 @@
+"""Arguments of a function call that come in pieces, each with the JSON path of its place.
+
+Google's Enterprise platform sends them so. The whole is JSON text at the end of the call, not before: pieces need not come in
+the order of the text.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from headrace_workers.providers.openai_chunks import UNREADABLE
+from headrace_workers.providers.openai_errors import protocol_failure
+
+_STEP = re.compile(r"""\.([^.\[\]]+)|\[(\d{1,6})\]|\[(['"])((?:[^'"\\]|\\.|(?!\3)['"])*)\3\]""")
+_ESCAPE = re.compile(r"\\(.)")
+_MAX_DEPTH = 64
+_MAX_GAP = 100  # elements of a list that may be missing before one that comes
+
+_Step = str | int
+
+
+class GrowingArguments:
+    """Collects the pieces of one call."""
+
+    __slots__ = ("_fields", "_path", "_string")
+
+    def __init__(self, start: str = "") -> None:
+        self._fields: dict[str, Any] = {}
+        self._path = ""  # where a string is growing
+        self._string: list[str] = []
+        try:
+            self._fields = msgspec.json.decode(start, type=dict[str, Any]) if start else {}
+        except UNREADABLE:
+            raise protocol_failure("the arguments of a function call are not an object") from None
+
+    def take(self, pieces: Any) -> None:
+        """Take ``partialArgs``."""
+        for piece in pieces if isinstance(pieces, list) else []:
+            if isinstance(piece, dict) and isinstance(piece.get("jsonPath"), str):
+                self._take(piece["jsonPath"], piece)
+
+    def text(self, *, is_cut: bool) -> str:
+        """Return the arguments as JSON; when they were cut, without their end, so that they are no valid JSON."""
+        self._end_string()
+        text = msgspec.json.encode(self._fields).decode()
+        return text.rstrip('"]}') if is_cut else text
+
+    def _take(self, path: str, piece: dict[str, Any]) -> None:
+        if path != self._path:
+            self._end_string()
+        if isinstance(text := piece.get("stringValue"), str):
+            self._path = path
+            self._string.append(text)
+            if not piece.get("willContinue"):
+                self._end_string()
+            return
+        for key in ("numberValue", "boolValue"):
+            if piece.get(key) is not None:
+                self._put(path, piece[key])
+                return
+        if "nullValue" in piece:
+            self._put(path, None)
+
+    def _end_string(self) -> None:
+        if self._path:
+            path, self._path = self._path, ""
+            text, self._string = "".join(self._string), []
+            self._put(path, text)
+
+    def _put(self, path: str, value: Any) -> None:
+        steps = _steps(path)
+        node: Any = self._fields
+        for step, following in pairwise(steps):
+            child = _at(node, step)
+            if not isinstance(child, dict if isinstance(following, str) else list):
+                child = {} if isinstance(following, str) else []
+                _set(node, step, child)
+            node = child
+        _set(node, steps[-1], value)
+
+
+def _steps(path: str) -> list[_Step]:
+    steps: list[_Step] = []
+    at = 1
+    while path.startswith("$") and at < len(path) and len(steps) <= _MAX_DEPTH:
+        match = _STEP.match(path, at)
+        if match is None:
+            break
+        name, index, _, quoted = match.groups()
+        steps.append(name or (int(index) if index else _ESCAPE.sub(r"\1", quoted)))
+        at = match.end()
+    if at < len(path) or not steps or not isinstance(steps[0], str) or len(steps) > _MAX_DEPTH:
+        raise protocol_failure(f"a function call has an argument at {path[:100]!r}")
+    return steps
+
+
+def _at(node: Any, step: _Step) -> Any:
+    if isinstance(node, list):
+        return node[step] if isinstance(step, int) and step < len(node) else None
+    return node.get(step)
+
+
+def _set(node: Any, step: _Step, value: Any) -> None:
+    if isinstance(node, list) and isinstance(step, int):
+        missing = step + 1 - len(node)
+        if missing > _MAX_GAP:
+            raise protocol_failure(f"a function call has element {step} of a list of {len(node)}")
+        node.extend([None] * missing)
+    node[step] = value

@@ -1,0 +1,149 @@
+"""What is read of a GenerateContentResponse: typed, decoded fast where it is regular and leniently where not.
+
+Never judges what a response means; that is the mapper's.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from headrace.types import Usage, UsageSource
+from headrace_workers.providers.openai_chunks import UNREADABLE
+
+_MAX_COUNT = 2**53
+_NO_JSON = msgspec.Raw()
+
+# Any in the leaves: what stands there is taken if it is of the right type, and passed over if not.
+
+
+class FunctionCall(msgspec.Struct, gc=False, rename="camel"):
+    """A function call, or a piece of one. ``args`` stays as it came, so that no number changes its form."""
+
+    id: Any = None
+    name: Any = None
+    args: msgspec.Raw = _NO_JSON
+    partial_args: Any = None
+    will_continue: Any = None
+
+
+class Part(msgspec.Struct, gc=False, rename="camel"):
+    """A part of the answer. Parts of other kinds (code, data, the provider's own tools) have none of these fields."""
+
+    text: Any = None
+    thought: Any = None
+    thought_signature: Any = None
+    function_call: FunctionCall | None = None
+
+
+class Content(msgspec.Struct, gc=False):
+    """What a candidate says."""
+
+    parts: list[Part | None] | None = None
+
+
+class Candidate(msgspec.Struct, gc=False, rename="camel"):
+    """One of the answers that were asked for."""
+
+    content: Content | None = None
+    finish_reason: Any = None
+    index: Any = 0
+    continuation_token: Any = None
+
+
+class PromptFeedback(msgspec.Struct, gc=False, rename="camel"):
+    """Why a prompt was not answered."""
+
+    block_reason: Any = None
+
+
+class UsageMetadata(msgspec.Struct, gc=False, rename="camel"):
+    """The tokens of a request so far."""
+
+    prompt_token_count: Any = None
+    candidates_token_count: Any = None
+    thoughts_token_count: Any = None
+    cached_content_token_count: Any = None
+    tool_use_prompt_token_count: Any = None
+    total_token_count: Any = None
+
+
+class Chunk(msgspec.Struct, gc=False, rename="camel"):
+    """The data of one event, or a whole body."""
+
+    candidates: list[Candidate | None] | None = None
+    prompt_feedback: PromptFeedback | None = None
+    usage_metadata: UsageMetadata | None = None
+    error: Any = None
+    model_version: Any = None
+    response_id: Any = None
+
+
+decode = msgspec.json.Decoder(Chunk).decode
+"""Decodes one response; raises one of UNREADABLE."""
+
+_decode_many = msgspec.json.Decoder(list[Chunk | None]).decode
+
+
+def decode_leniently(data: bytes) -> list[Chunk]:
+    """Decode what is nearly one response, or an array of them. Raises ValueError for what is not.
+
+    Nearly: NaN, halves of surrogate pairs, broken UTF-8.
+    """
+    try:
+        return _decode(data)
+    except UNREADABLE:
+        pass
+    try:
+        loaded = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
+        text = json.dumps(loaded, ensure_ascii=False).encode("utf-16", "surrogatepass")
+        return _decode(text.decode("utf-16", "replace").encode())
+    except (ValueError, *UNREADABLE) as error:
+        raise ValueError from error
+
+
+def _decode(data: bytes) -> list[Chunk]:
+    start = data.lstrip()[:4]
+    if start.startswith(b"["):
+        return [chunk for chunk in _decode_many(data) if chunk is not None]
+    return [] if start == b"null" else [decode(data)]
+
+
+def read_usage(said: UsageMetadata, *, is_final: bool) -> Usage | None:
+    """Return the usage that a response says, None if it holds no figure.
+
+    Input is the prompt with its cached part. What the provider's own tools put before the model is in the total alone, as it is
+    in the provider's figures.
+    """
+    thoughts, cached = said.thoughts_token_count, said.cached_content_token_count
+    reasoning = _count(thoughts) if thoughts else 0
+    input_tokens = _count(said.prompt_token_count)
+    output_tokens = _count(said.candidates_token_count) + reasoning
+    total = _count(said.total_token_count)
+    if not total:
+        total = input_tokens + output_tokens + _count(said.tool_use_prompt_token_count)
+    if not total:
+        return None
+    source: UsageSource = "provider" if is_final else "partial"
+    return Usage(input_tokens, output_tokens, total, _count(cached) if cached else 0, 0, reasoning, source)
+
+
+def added(one: Usage, other: Usage) -> Usage:
+    """Return the sum of two requests' usage, with the source of ``other``."""
+    return Usage(
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        total_tokens=one.total_tokens + other.total_tokens,
+        cached_input_tokens=one.cached_input_tokens + other.cached_input_tokens,
+        cache_write_tokens=one.cache_write_tokens + other.cache_write_tokens,
+        reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
+        source=other.source,
+    )
+
+
+def _count(value: Any) -> int:
+    if type(value) is int:
+        return value if 0 < value < _MAX_COUNT else 0
+    return int(value) if isinstance(value, float) and 0 < value < _MAX_COUNT else 0

@@ -1,0 +1,150 @@
+"""The request of ``streamGenerateContent`` from a run request. Never drops silently what the API cannot take: it refuses."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from headrace.types import Tool
+from headrace.wire.messages import RunRequest
+from headrace_workers.providers.google_contents import contents_of, system_instruction_of
+from headrace_workers.providers.openai_errors import request_failure
+from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
+
+API_VERSION = "v1beta"
+"""A superset of ``v1``: preview models, ``VALIDATED`` function calls and JSON schemas are answered here first."""
+
+_MAX_STOP_SEQUENCES = 5
+_TOOL_CHOICES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
+
+# Gemini 2.5 takes a budget of tokens, later models take a level. The budgets are those of Google's OpenAI-compatible endpoint.
+_HAS_BUDGET = re.compile(r"gemini-2\.5")
+_HAS_NO_THOUGHTS = re.compile(r"gemini-(1|2\.0)|gemma")
+_IS_PRO = re.compile(r"gemini-2\.5-pro")
+_BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
+_LEVELS = ("minimal", "low", "medium", "high", "xhigh")
+
+
+def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+    """Return the request to send."""
+    headers = [("content-type", "application/json")]
+    if api_key:
+        headers.append(("x-goog-api-key", api_key))
+    model = request.model if request.model.startswith(("models/", "tunedModels/")) else f"models/{request.model}"
+    url = f"{settings.base_url}/{API_VERSION}/{quote(model, safe='/')}:streamGenerateContent?alt=sse"
+    return HttpRequest(url, tuple(headers), msgspec.json.encode(_body(request)))
+
+
+def continue_request(sent: HttpRequest, token: str) -> HttpRequest:
+    """Return the same request with the token with which the provider goes on."""
+    body = msgspec.json.decode(sent.body)
+    return msgspec.structs.replace(sent, body=msgspec.json.encode(body | {"continuationToken": token}))
+
+
+def _body(request: RunRequest) -> dict[str, Any]:
+    contents = contents_of(request.messages)
+    if not contents:
+        raise request_failure("Google takes no conversation of system messages alone")
+    body: dict[str, Any] = {"contents": contents}
+    system = system_instruction_of(request.messages)
+    if system:
+        body["systemInstruction"] = system
+    if request.tools:
+        body["tools"] = [{"functionDeclarations": [_function(tool) for tool in request.tools]}]
+    calling = _function_calling(request)
+    if calling:
+        body["toolConfig"] = {"functionCallingConfig": calling}
+    generation = _generation_config(request)
+    if generation:
+        body["generationConfig"] = generation
+    return _merged(body, request.custom_options)
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.parameters:
+        # ``parameters`` would take Google's own subset of OpenAPI alone.
+        function["parametersJsonSchema"] = tool.parameters
+    return function
+
+
+def _function_calling(request: RunRequest) -> dict[str, Any]:
+    choice = request.tool_choice
+    if isinstance(choice, dict):
+        if "tool" not in choice:
+            raise request_failure('tool_choice takes auto, none, required or {"tool": name}')
+        return {"mode": "ANY", "allowedFunctionNames": [choice["tool"]]}
+    if choice is not None and choice not in _TOOL_CHOICES:
+        raise request_failure('tool_choice takes auto, none, required or {"tool": name}')
+    is_strict = any(tool.strict for tool in request.tools)
+    if is_strict and choice in {None, "auto"}:
+        # Strictness is no matter of a single function here.
+        return {"mode": "VALIDATED"}
+    return {} if choice is None else {"mode": _TOOL_CHOICES[choice]}
+
+
+def _generation_config(request: RunRequest) -> dict[str, Any]:
+    if len(request.stop_sequences) > _MAX_STOP_SEQUENCES:
+        sequences = len(request.stop_sequences)
+        raise request_failure(f"stop_sequences takes at most {_MAX_STOP_SEQUENCES} here, got {sequences}")
+    config: dict[str, Any] = {
+        "temperature": request.temperature,
+        "topP": request.top_p,
+        "maxOutputTokens": request.max_output_tokens,
+        "stopSequences": request.stop_sequences or None,
+    }
+    config = {name: value for name, value in config.items() if value is not None}
+    if request.response_format is not None:
+        config |= _response_format(request.response_format)
+    if request.reasoning_effort is not None:
+        config["thinkingConfig"] = _thinking(request.model, request.reasoning_effort)
+    return config
+
+
+def _response_format(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return the form of the answer from a bare JSON schema, or from one wrapped as OpenAI takes it."""
+    match wanted.get("type"):
+        case "text":
+            return {}
+        case "json_object":
+            return {"responseMimeType": "application/json"}
+        case "json_schema":
+            inner = wanted.get("json_schema")
+            schema = inner.get("schema") if isinstance(inner, dict) else wanted.get("schema")
+            if not isinstance(schema, dict):
+                raise request_failure("response_format of type json_schema holds no schema")
+        case _:
+            schema = wanted
+    return {"responseMimeType": "application/json", "responseJsonSchema": schema}
+
+
+def _thinking(model: str, effort: str) -> dict[str, Any]:
+    if _HAS_NO_THOUGHTS.search(model):
+        raise request_failure(f"{model} does not take reasoning_effort")
+    if not _HAS_BUDGET.search(model):
+        if effort not in _LEVELS:
+            raise request_failure(f"reasoning_effort of {model} takes {', '.join(_LEVELS)}, not {effort}")
+        return {"includeThoughts": True, "thinkingLevel": effort.upper()}
+    if effort not in _BUDGETS or (effort == "none" and _IS_PRO.search(model)):
+        known = [name for name in _BUDGETS if name != "none" or not _IS_PRO.search(model)]
+        raise request_failure(f"reasoning_effort of {model} takes {', '.join(known)}, not {effort}")
+    return {"includeThoughts": effort != "none", "thinkingBudget": _BUDGETS[effort]}
+
+
+def _merged(mine: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Merge objects deeply. Tools add up: those of Google's own stand beside the functions."""
+    merged = dict(mine)
+    for name, value in options.items():
+        own = mine.get(name)
+        if isinstance(own, dict) and isinstance(value, dict):
+            merged[name] = _merged(own, value)
+        elif name == "tools" and isinstance(own, list) and isinstance(value, list):
+            merged[name] = own + value
+        else:
+            merged[name] = value
+    return merged

@@ -1,0 +1,314 @@
+"""OpenAI Responses, and the servers that speak it too: maps its responses to run events.
+
+Never does I/O. Strict about what a stream must bring (an end), lenient about everything that vendors vary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from headrace.types import FinishReason, Message, ReasoningDelta, RefusalDelta, RunEvent, Usage, UsageUpdate
+from headrace.wire.messages import RunRequest
+from headrace_workers.providers import openai_errors, openai_responses_request
+from headrace_workers.providers.openai_chunks import UNREADABLE, as_text, is_error
+from headrace_workers.providers.openai_responses_calls import ResponseCalls
+from headrace_workers.providers.openai_responses_events import (
+    Event,
+    Item,
+    decode,
+    items_of,
+    mended,
+    read_object,
+    read_usage,
+    reasoning_of,
+    refusal_of,
+    text_of,
+)
+from headrace_workers.providers.openai_responses_message import custom_calls_of_caller, is_plain, message_of
+from headrace_workers.providers.protocol import (
+    Completion,
+    HttpRequest,
+    ProviderFailedError,
+    ProviderFailure,
+    ProviderSettings,
+)
+
+# Codes of a response's error that blame the request, beyond those that all OpenAI-like servers use.
+_BLAMES_REQUEST = ("image", "policy", "residency", "prompt")
+
+
+class OpenAIResponses:
+    """The wire format ``openai-responses``."""
+
+    def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do."""
+        return openai_responses_request.build_request(request, settings, api_key)
+
+    def open_stream(self, request: RunRequest) -> ResponsesMapper:
+        """Return a mapper for one streamed response."""
+        return ResponsesMapper(request.model)
+
+    def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:  # noqa: ARG002 - the protocol's form
+        """Return ``sent``: this API never stops in the middle to be asked again."""
+        return sent
+
+    def read_body(self, request: RunRequest, body: bytes) -> Completion:
+        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
+        response = read_object(body)
+        if not isinstance(response.get("output"), list):
+            _raise_if_error(response)
+            reason = f"the response is not of the Responses API but {openai_errors.describe(body)}"
+            raise openai_errors.protocol_failure(reason)
+        return ResponsesMapper(request.model).read_whole(response)
+
+    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
+        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
+        return openai_errors.read_error(status, headers, body)
+
+
+class _Words:
+    """Words that arrive in deltas, and again in each whole thing after them."""
+
+    __slots__ = ("_done", "_done_length", "pieces")
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self._done: list[str] = []
+        self._done_length = 0
+
+    def item_done(self, words: str) -> str:
+        """Take the words of an item that is complete; return those that no delta brought."""
+        if not words:
+            return ""
+        self._done.append(words)
+        self._done_length += len(words)
+        if self._done_length <= sum(map(len, self.pieces)):
+            return ""
+        return self.missing("".join(self._done))
+
+    def missing(self, whole: str) -> str:
+        """Return what has not come yet of all words. What has come is never said again, nor taken back."""
+        said = "".join(self.pieces)
+        if len(whole) <= len(said) or not whole.startswith(said):
+            return ""
+        self.pieces[:] = [whole]
+        return whole[len(said) :]
+
+
+class ResponsesMapper:
+    """Maps one response. ``usage`` is the best known so far; ``is_complete`` says that its terminal event was seen."""
+
+    __slots__ = (
+        "_calls",
+        "_items",
+        "_model",
+        "_reason",
+        "_reasoning",
+        "_refusal",
+        "_requested_model",
+        "_status",
+        "_text",
+        "is_complete",
+        "usage",
+    )
+
+    continuation: str | None = None
+
+    def __init__(self, requested_model: str) -> None:
+        self.usage = Usage()
+        self.is_complete = False
+        self._requested_model = requested_model
+        self._model = ""
+        self._status = ""
+        self._reason = ""
+        self._text = _Words()
+        self._reasoning = _Words()
+        self._refusal = _Words()
+        self._calls = ResponseCalls()
+        self._items: list[Item] = []
+
+    def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
+        """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
+        try:
+            event = decode(data)
+        except UNREADABLE:
+            odd = self._read_odd(data, events)
+            if odd is None:
+                return
+            event, data = odd
+        kind = event.kind or name
+        if kind == "response.output_text.delta":
+            # The hot path of the product.
+            delta = event.delta
+            if delta and type(delta) is str:
+                self._text.pieces.append(delta)
+                events.append(delta)
+            return
+        take = self._takers.get(kind) if type(kind) is str else None
+        if take is not None:
+            take(self, event, events)
+        elif kind == "error" or name == "error" or not as_text(kind).startswith("response."):
+            _raise_if_error(read_object(data), is_certain=kind == "error" or name == "error")
+
+    def finish(self) -> Completion:
+        """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
+        if not self.is_complete:
+            raise openai_errors.protocol_failure("the stream ended before the response was complete")
+        return self._completion(None if is_plain(self._items) else message_of(self._items))
+
+    def read_whole(self, response: dict[str, Any]) -> Completion:
+        """Map a response that came in one piece."""
+        self._end(response, as_text(response.get("status")) or "completed", [])
+        if self._status in {"queued", "in_progress"}:
+            raise openai_errors.protocol_failure(f"the response is not complete but {self._status}")
+        return self._completion(message_of(self._items))
+
+    def _read_odd(self, data: bytes, events: list[RunEvent]) -> tuple[Event, bytes] | None:
+        """Read what the fast decoder did not take. None: there is nothing in it."""
+        data = data.strip()
+        if not data or self.is_complete or data == b"null":
+            return None
+        if data == b"[DONE]":
+            self._settle(events)
+            return None
+        try:
+            better = mended(data)
+            if better.startswith(b"["):
+                _raise_if_error((items_of(msgspec.json.decode(better)) or [{}])[0])
+            return decode(better), better
+        except (ValueError, *UNREADABLE):
+            raise openai_errors.protocol_failure(f"an event of {len(data)} bytes is not one in JSON") from None
+
+    def _take_head(self, event: Event, events: list[RunEvent]) -> None:  # noqa: ARG002 - as all takers
+        self._model = as_text(read_object(event.response).get("model")) or self._model
+
+    def _take_reasoning(self, event: Event, events: list[RunEvent]) -> None:
+        if event.delta and isinstance(event.delta, str):
+            self._reasoning.pieces.append(event.delta)
+            events.append(ReasoningDelta(event.delta))
+
+    def _take_refusal(self, event: Event, events: list[RunEvent]) -> None:
+        if event.delta and isinstance(event.delta, str):
+            self._refusal.pieces.append(event.delta)
+            events.append(RefusalDelta(event.delta))
+
+    def _take_arguments(self, event: Event, events: list[RunEvent]) -> None:
+        self._calls.take_delta(event, events)
+
+    def _take_whole_arguments(self, event: Event, events: list[RunEvent]) -> None:
+        self._calls.take_done(event, events)
+
+    def _take_added(self, event: Event, events: list[RunEvent]) -> None:
+        item = read_object(event.item)
+        if item.get("type") == "function_call":
+            self._calls.take_item(item, event.output_index, events, is_whole=False)
+
+    def _take_done(self, event: Event, events: list[RunEvent]) -> None:
+        item = read_object(event.item)
+        if item:
+            self._items.append(item)
+        if item.get("type") == "function_call":
+            self._calls.take_item(item, event.output_index, events, is_whole=True)
+            return
+        if reasoning := self._reasoning.item_done(reasoning_of(item)):
+            events.append(ReasoningDelta(reasoning))
+        if text := self._text.item_done(text_of(item)):
+            events.append(text)
+        if refusal := self._refusal.item_done(refusal_of(item)):
+            events.append(RefusalDelta(refusal))
+
+    def _take_end(self, event: Event, events: list[RunEvent]) -> None:
+        response = read_object(event.response)
+        self._end(response, as_text(response.get("status")) or event.kind.removeprefix("response."), events)
+
+    def _take_failure(self, event: Event, events: list[RunEvent]) -> None:
+        self._end(read_object(event.response), event.kind.removeprefix("response."), events)
+
+    def _end(self, response: dict[str, Any], status: str, events: list[RunEvent]) -> None:
+        """Take a response that is whole, and what of it no earlier event brought."""
+        self._status = status
+        self._model = as_text(response.get("model")) or self._model
+        usage = response.get("usage")
+        if isinstance(usage, dict) and usage:
+            self.usage = read_usage(usage)
+            events.append(UsageUpdate(self.usage))
+        if response.get("error") or status in {"failed", "cancelled"}:
+            error = response.get("error") or {"message": f"the response was {status}"}
+            raise ProviderFailedError(_failure({"error": error}))
+        details = response.get("incomplete_details")
+        self._reason = as_text(details.get("reason")) if isinstance(details, dict) else ""
+        self._items = items_of(response.get("output")) or self._items
+        self._settle(events)
+
+    def _settle(self, events: list[RunEvent]) -> None:
+        """Nothing more will come."""
+        if reasoning := self._reasoning.missing("".join(map(reasoning_of, self._items))):
+            events.append(ReasoningDelta(reasoning))
+        if text := self._text.missing("".join(map(text_of, self._items))):
+            events.append(text)
+        if refusal := self._refusal.missing("".join(map(refusal_of, self._items))):
+            events.append(RefusalDelta(refusal))
+        for place, item in enumerate(self._items):
+            if item.get("type") == "function_call":
+                self._calls.take_item(item, place, events, is_whole=True)
+        for item in custom_calls_of_caller(self._items):
+            self._calls.take_custom(item, events)
+        self.is_complete = True
+
+    def _completion(self, message: Message | None) -> Completion:
+        refusal = "".join(self._refusal.pieces)
+        reason = _finish_reason(self._status, self._reason, has_calls=bool(self._calls), is_refused=bool(refusal))
+        return Completion(
+            finish_reason=reason,
+            # The reason says more than "incomplete".
+            provider_finish_reason=self._reason or self._status or None,
+            usage=self.usage,
+            tool_calls=self._calls.complete(is_cut=reason == "max_tokens"),
+            model=self._model or self._requested_model,
+            message=message,
+            refusal=refusal or None,
+        )
+
+    _takers: ClassVar[dict[str, Callable[[ResponsesMapper, Event, list[RunEvent]], None]]] = {
+        "response.created": _take_head,
+        "response.reasoning_summary_text.delta": _take_reasoning,
+        "response.reasoning_text.delta": _take_reasoning,
+        "response.reasoning.delta": _take_reasoning,
+        "response.refusal.delta": _take_refusal,
+        "response.function_call_arguments.delta": _take_arguments,
+        "response.function_call_arguments.done": _take_whole_arguments,
+        "response.output_item.added": _take_added,
+        "response.output_item.done": _take_done,
+        "response.completed": _take_end,
+        "response.incomplete": _take_end,
+        "response.failed": _take_failure,
+        "response.cancelled": _take_failure,
+    }
+
+
+def _finish_reason(status: str, reason: str, *, has_calls: bool, is_refused: bool) -> FinishReason:
+    if reason == "content_filter" or (is_refused and status != "incomplete"):
+        return "content_filter"
+    if status == "incomplete" and reason != "steered":
+        return "max_tokens"  # or another of the server's limits; its word tells
+    return "tool_calls" if has_calls else "stop"
+
+
+def _raise_if_error(whole: dict[str, Any], *, is_certain: bool = False) -> None:
+    if is_certain or is_error(whole):
+        raise ProviderFailedError(_failure(whole))
+
+
+def _failure(whole: dict[str, Any]) -> ProviderFailure:
+    """Read an error: under ``error``, or in the event itself, whose type says nothing."""
+    error = whole.get("error") or {key: value for key, value in whole.items() if value != "error"}
+    failure = openai_errors.failure_in_stream(error)
+    if failure.kind == "provider_unavailable" and any(word in (failure.code or "") for word in _BLAMES_REQUEST):
+        return msgspec.structs.replace(failure, kind="invalid_request")
+    return failure
+
+
+API = OpenAIResponses()

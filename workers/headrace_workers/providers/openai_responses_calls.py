@@ -1,0 +1,121 @@
+"""Function calls of a Responses stream, put together: begun by an item, continued by deltas, completed by whatever is whole.
+
+Each of these may be missing, and the indexes and ids that tie them together too. Never parses arguments; they stay text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headrace.types import RunEvent, ToolCallDelta
+from headrace.wire.messages import ToolCallText
+from headrace_workers.providers.openai_chunks import as_text
+from headrace_workers.providers.openai_responses_events import Event, Item, arguments_of
+
+
+class _Call:
+    __slots__ = ("arguments", "has_own_id", "id", "index", "item_id", "name", "place")
+
+    def __init__(self, index: int, place: Any, item_id: str) -> None:
+        self.index = index
+        self.place = place
+        self.item_id = item_id
+        self.id = f"call_{index}"
+        self.has_own_id = False
+        self.name = ""
+        self.arguments: list[str] = []
+
+    def identify(self, call_id: str, name: str) -> bool:
+        """Set what an item says, and return whether that is new."""
+        is_new = False
+        if call_id and not self.has_own_id:
+            self.id, self.has_own_id, is_new = call_id, True, True
+        if name and name != self.name:
+            self.name, is_new = name, True
+        return is_new
+
+    def missing(self, whole: str) -> str:
+        """Return what has not come yet of the whole arguments. What has come is never taken back."""
+        said = "".join(self.arguments)
+        return whole[len(said) :] if whole.startswith(said) else ""
+
+
+class ResponseCalls:
+    """The calls so far, in order of appearance; that order is their index."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def take_item(self, item: Item, place: Any, events: list[RunEvent], *, is_whole: bool) -> None:
+        """Take an item of type ``function_call``: as it begins, or whole."""
+        item_id = as_text(item.get("id"))
+        call_id = as_text(item.get("call_id")) or item_id
+        call = self._of_item(call_id, place)
+        is_new = call is None
+        if call is None:
+            call = _Call(len(self._calls), place, item_id)
+            self._calls.append(call)
+        if call.identify(call_id, as_text(item.get("name"))) or is_new:
+            events.append(ToolCallDelta(call.index, call.id, call.name))
+        if is_whole:
+            self._add(call, call.missing(arguments_of(item.get("arguments"))), events)
+
+    def take_delta(self, event: Event, events: list[RunEvent]) -> None:
+        """Take a fragment of arguments."""
+        call = self._of_event(event)
+        if call is not None:
+            self._add(call, as_text(event.delta), events)
+
+    def take_done(self, event: Event, events: list[RunEvent]) -> None:
+        """Take arguments that are whole."""
+        call = self._of_event(event)
+        if call is not None:
+            self._add(call, call.missing(arguments_of(event.arguments)), events)
+
+    def take_custom(self, item: Item, events: list[RunEvent]) -> None:
+        """Take a call of a custom tool, whose input is text: it becomes the argument ``input``."""
+        arguments = msgspec.json.encode({"input": as_text(item.get("input"))}).decode()
+        self.take_item(item | {"arguments": arguments}, None, events, is_whole=True)
+
+    def complete(self, *, is_cut: bool) -> list[ToolCallText]:
+        """Return all calls. A call without arguments takes none, unless the output was cut before they came."""
+        empty = "" if is_cut else "{}"
+        return [ToolCallText(call.id, call.name, "".join(call.arguments) or empty) for call in self._calls]
+
+    @staticmethod
+    def _add(call: _Call, arguments: str, events: list[RunEvent]) -> None:
+        if arguments:
+            call.arguments.append(arguments)
+            events.append(ToolCallDelta(call.index, arguments=arguments))
+
+    def _of_item(self, call_id: str, place: Any) -> _Call | None:
+        for call in self._calls:
+            if call.has_own_id and call_id:
+                if call.id == call_id:
+                    return call
+            elif place is not None and call.place == place:
+                return call
+        return None
+
+    def _of_event(self, event: Event) -> _Call | None:
+        """Return the call that an event is of: by its place, else by its item, else the last one.
+
+        None for an item that is no call, as a server's own tools have.
+        """
+        for call in reversed(self._calls):
+            if event.output_index is not None and call.place is not None:
+                is_same = event.output_index == call.place
+            elif event.item_id and call.item_id:
+                is_same = event.item_id == call.item_id
+            else:
+                is_same = True
+            if is_same:
+                return call
+        return None

@@ -1,0 +1,102 @@
+"""What is read of a Responses stream and of its items: typed events, and the words in an item.
+
+Never judges what a response means; that is the mapper's.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from headrace.types import Usage
+from headrace_workers.providers import openai_chunks
+from headrace_workers.providers.openai_chunks import UNREADABLE, as_text
+
+Item = dict[str, Any]
+"""An item of a response's output, as it came."""
+
+
+class Event(msgspec.Struct, gc=False):
+    """The data of one event. What is large, and not of every kind of event, stays undecoded."""
+
+    kind: Any = msgspec.field(default="", name="type")
+    delta: Any = None
+    output_index: Any = None
+    item_id: Any = None
+    arguments: Any = None
+    item: msgspec.Raw = msgspec.Raw()
+    response: msgspec.Raw = msgspec.Raw()
+
+
+decode = msgspec.json.Decoder(Event).decode
+"""Decodes an event; raises one of UNREADABLE."""
+
+
+def mended(data: bytes) -> bytes:
+    """Return as proper JSON what is nearly JSON: NaN, halves of surrogate pairs, broken UTF-8. Raises ValueError for the rest."""
+    try:
+        loaded = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
+        text = json.dumps(loaded, ensure_ascii=False).encode("utf-16", "surrogatepass")
+        return text.decode("utf-16", "replace").encode()
+    except RecursionError as error:
+        raise ValueError from error
+
+
+def read_object(data: bytes | msgspec.Raw) -> dict[str, Any]:
+    """Return a JSON object, read leniently; an empty one for anything else."""
+    try:
+        value = msgspec.json.decode(data)
+    except UNREADABLE:
+        try:
+            value = msgspec.json.decode(mended(bytes(data)))
+        except (ValueError, *UNREADABLE):
+            return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_usage(said: dict[str, Any]) -> Usage:
+    """Return the usage that a whole response says."""
+    chat = {
+        "prompt_tokens": said.get("input_tokens"),
+        "completion_tokens": said.get("output_tokens"),
+        "total_tokens": said.get("total_tokens"),
+        "prompt_tokens_details": said.get("input_tokens_details"),
+        "completion_tokens_details": said.get("output_tokens_details"),
+    }
+    return openai_chunks.read_usage(chat, is_final=True)
+
+
+def items_of(value: Any) -> list[Item]:
+    """Return the items in a response's ``output``."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def text_of(item: Item) -> str:
+    """Return the text in a message."""
+    return _joined(item.get("content"), "output_text", "text") if item.get("type") == "message" else ""
+
+
+def refusal_of(item: Item) -> str:
+    """Return the refusal in a message."""
+    return _joined(item.get("content"), "refusal", "refusal") if item.get("type") == "message" else ""
+
+
+def reasoning_of(item: Item) -> str:
+    """Return the words of a reasoning item: its summary, and the reasoning itself where the server tells it."""
+    if item.get("type") != "reasoning":
+        return ""
+    return _joined(item.get("summary"), "summary_text", "text") + _joined(item.get("content"), "reasoning_text", "text")
+
+
+def arguments_of(value: Any) -> str:
+    """Return a call's arguments as text; some servers send the object itself."""
+    return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else as_text(value)
+
+
+def _joined(content: Any, kind: str, field: str) -> str:
+    if not isinstance(content, list):
+        return ""
+    parts = (part for part in content if isinstance(part, dict) and part.get("type") == kind)
+    return "".join(text for part in parts if isinstance(text := part.get(field), str))
