@@ -58,8 +58,7 @@ def main() -> None:
     started = time.monotonic()
     with _provider() as port:
         results = list(_measure_all(port, names, works, rounds))
-    merged = _medians(results)
-    print_tables(names, works, merged)
+    print_tables(names, works, _medians(results, {work.name for work in works if work.stays_open}))
     print(f"\n{rounds} rounds ({', '.join(sorted(SLOW))}: 1) in {time.monotonic() - started:.0f} s")
     if arguments.json is not None:
         arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
@@ -119,12 +118,13 @@ def _mark_at(process: subprocess.Popen[bytes], word: str) -> Mark:
     return taken
 
 
-def _medians(results: Sequence[Result]) -> Results:
+def _medians(results: Sequence[Result], memory_works: set[str]) -> Results:
     """Return for each contestant and work the round with the median figure, so that its parts belong together."""
     merged: Results = {}
     for key in {(result.contestant, result.work) for result in results}:
         rounds = [result for result in results if (result.contestant, result.work) == key]
-        good = sorted((result for result in rounds if result.reading is not None), key=Result.total_cpu)
+        figure = Result.total_memory if key[1] in memory_works else Result.total_cpu
+        good = sorted((result for result in rounds if result.reading is not None), key=figure)
         chosen = good[(len(good) - 1) // 2] if good else rounds[0]
         faults = [result.fault for result in rounds if result.fault]
         merged[key] = msgspec.structs.replace(

@@ -23,6 +23,10 @@ class Result(msgspec.Struct, frozen=True):
         """Return the whole tree's CPU per chunk, so that works that were given up compare."""
         return sum(self.cpu.values()) / max(self.reading.chunks if self.reading else 0, 1)
 
+    def total_memory(self) -> float:
+        """Return the whole tree's growth in KB per answer held."""
+        return sum(self.memory.values()) / max(self.reading.held if self.reading else 0, 1)
+
 
 Results = dict[tuple[str, str], Result]
 Cell = Callable[[Result, Result | None], str]
@@ -99,7 +103,7 @@ def _memory(result: Result, _: Result | None) -> str:
     if result.reading is None or not result.reading.held:
         return "none held"
     wrong = f" {result.reading.faults} faults" if result.reading.faults else ""
-    return f"{sum(result.memory.values()) / result.reading.held:.0f} KB{wrong}"
+    return f"{result.total_memory():.0f} KB{wrong}"
 
 
 def _latency(results: Results, name: str, title: str) -> str:

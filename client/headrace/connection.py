@@ -52,6 +52,7 @@ class EngineSource(Protocol):
     """Where the engine is, and what becomes of it. All calls come from the I/O thread."""
 
     address: str
+    hint: str
 
     def open(self) -> str:
         """Return the broker's endpoint, starting an engine where that is this source's way; raises HeadraceError."""
@@ -213,9 +214,7 @@ class Connection:
         if problem is None and time.monotonic() < deadline:
             self._reactor.call_at(time.monotonic() + _START_CHECK_INTERVAL, partial(self._check_start, link, deadline))
             return
-        reason = problem or (
-            f"nothing answered within {self._connect_timeout:g} s; start one with `headrace serve`, or check the address"
-        )
+        reason = problem or f"nothing answered within {self._connect_timeout:g} s; {self._source.hint}"
         self._lose_engine(EngineUnavailableError(self._source.address, reason))
 
     def _lose_engine(self, error: HeadraceError) -> None:

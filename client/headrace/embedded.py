@@ -60,6 +60,8 @@ def is_engine_running(directory: Path) -> bool:
 class ExternalEngine:
     """An engine that somebody else runs."""
 
+    hint = "start one with `headrace serve`, or check the address"
+
     def __init__(self, address: str) -> None:
         self.address = address
         self._directory = directory_of(address)
@@ -82,6 +84,7 @@ class EmbeddedEngine:
     """An engine of this program's own, started on first use."""
 
     address = EMBEDDED
+    hint = "the machine may be busy: give Client a longer connect_timeout; HEADRACE_LOG=INFO makes the engine say more"
 
     def __init__(self) -> None:
         self._directory: Path | None = None

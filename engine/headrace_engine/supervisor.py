@@ -33,6 +33,8 @@ from headrace_engine.restart import GiveUp, RestartPolicy
 logger = logging.getLogger(__name__)
 
 _TICK = 0.5
+_LOCK_TIMEOUT = 0.3
+"""Seconds to try for the directory's lock: a program that looks whether an engine runs holds it for an instant."""
 
 
 class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,10 +120,8 @@ class Supervisor:
         if (problem := check_directory(directory)) is not None:
             raise EngineStartError(f"{problem}; choose another directory, or `chmod 700` it")
         self._lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EngineStartError(f"an engine runs in {directory} already; `headrace status` shows it") from None
+        if not _lock_within(self._lock, _LOCK_TIMEOUT):
+            raise EngineStartError(f"an engine runs in {directory} already; `headrace status` shows it")
 
     def _clean_directory(self) -> None:
         if self._settings.parent is not None:
@@ -221,3 +221,16 @@ class Supervisor:
     def _report(self) -> None:
         if self._link is not None:
             self._link.send(encode_frame(1, [ProcessReport([child.status() for child in self._children])]))
+
+
+def _lock_within(descriptor: int, timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+        else:
+            return True

@@ -607,6 +607,17 @@ class SessionMachine(RuleBasedStateMachine):
             self.worker_deaths += self.session.phase is Phase.RUNNING
             self.carry_out(self.session.worker_lost("gone"))
 
+    @precondition(lambda self: self.session.phase is Phase.RUNNING and not self.session.events)
+    @rule(events=EVENTS)
+    def worker_dies_with_words_unheard(self, events: list[RunEvent]) -> None:
+        worker = self.worker_of_lease()
+        assert worker is not None
+        while worker.inbox:
+            worker.read()
+        if worker.is_running:
+            self.worker_sends(events)
+        self.worker_dies(self.workers.index(worker), reads_on=False)
+
     @precondition(lambda self: self.stale)
     @rule(data=st.data())
     def a_message_of_an_old_attempt_comes_late(self, data: st.DataObject) -> None:

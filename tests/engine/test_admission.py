@@ -304,7 +304,7 @@ def test_a_client_that_leaves_takes_no_lease_of_another_with_it() -> None:
 # Everything at once.
 
 Question = tuple[bytes, str, int]
-SPANS = st.sampled_from([f"sp{number}" for number in range(8)])
+SPANS = st.sampled_from([f"sp{number}" for number in range(12)])
 CLIENTS = st.sampled_from([ANN, BOB, b"cyd"])
 AVOID = st.lists(st.integers(1, 6), max_size=2)
 MAX_RUNS = 2
@@ -425,7 +425,7 @@ class AdmissionMachine(RuleBasedStateMachine):
                 self.forget(question[1])
         self.follow(self.admission.client_left(client))
 
-    @precondition(lambda self: len(self.workers) < 3)
+    @precondition(lambda self: len(self.workers) < 2)
     @rule()
     def worker_joins(self) -> None:
         self.epochs += 1

@@ -1,4 +1,4 @@
-"""What the mapper of anthropic promises beyond the recordings: odd streams, opaque blocks, whole bodies, errors."""
+"""What the mapper of anthropic promises beyond the recordings: odd streams, opaque blocks, tool calls in pieces, errors inside."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from headrace.types import (
     RunEvent,
     TextPart,
     ToolCallDelta,
-    ToolCallPart,
     Usage,
     UsageUpdate,
 )
@@ -26,12 +25,9 @@ from headrace_workers.providers.protocol import Completion, ProviderFailedError,
 from headrace_workers.providers.registry import API as APIS
 
 API = APIS["anthropic"]
+REQUEST = RunRequest(provider="anthropic", model="claude", messages=[], stream=True)
 
 JSON = dict[str, Any]
-
-
-def request(*, stream: bool = True) -> RunRequest:
-    return RunRequest(provider="anthropic", model="claude", messages=[], stream=stream)
 
 
 def start(index: int, kind: str, **fields: Any) -> JSON:
@@ -67,7 +63,7 @@ TEXT = start(0, "text", text="")
 
 
 def play(*data: JSON | bytes, name: str = "") -> tuple[list[RunEvent], Completion]:
-    mapper = API.open_stream(request())
+    mapper = API.open_stream(REQUEST)
     events: list[RunEvent] = []
     for item in data:
         mapper.feed(name, item if isinstance(item, bytes) else json.dumps(item).encode(), events)
@@ -78,10 +74,6 @@ def failure_of(*data: JSON | bytes, name: str = "") -> ProviderFailure:
     with pytest.raises(ProviderFailedError) as caught:
         play(*data, name=name)
     return caught.value.failure
-
-
-def read(body: JSON | bytes) -> Completion:
-    return API.read_body(request(stream=False), body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
 def opaque(**block: Any) -> JSON:
@@ -97,7 +89,7 @@ def test_text_arrives_as_bare_strings_and_needs_no_message() -> None:
 
 
 def test_the_message_stop_completes_a_stream() -> None:
-    mapper = API.open_stream(request())
+    mapper = API.open_stream(REQUEST)
     mapper.feed("", json.dumps(end()).encode(), [])
     assert not mapper.is_complete
     mapper.feed("", json.dumps(STOP).encode(), [])
@@ -291,7 +283,7 @@ def test_text_without_a_block_is_not_lost() -> None:
 
 
 def test_the_name_of_the_event_stands_in_for_a_missing_type() -> None:
-    mapper = API.open_stream(request())
+    mapper = API.open_stream(REQUEST)
     mapper.feed("message_stop", b"{}", [])
     assert mapper.is_complete
 
@@ -353,94 +345,6 @@ def test_an_error_is_found_without_its_frame() -> None:
     assert failure_of({"type": "error", "error": "m"}).reason == "m"
 
 
-def test_a_whole_body_gives_the_same_and_a_message() -> None:
-    content = [
-        {"type": "thinking", "thinking": "why", "signature": "s"},
-        {"type": "text", "text": "t", "citations": None},
-        {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}, "caller": {"type": "direct"}},
-        {"type": "tool_use", "id": "b", "name": "g", "input": {}, "caller": {"type": "code", "tool_id": "c"}},
-    ]
-    usage = {"input_tokens": 3, "output_tokens": 2}
-    whole = read({"model": "claude-x", "content": content, "stop_reason": "tool_use", "usage": usage})
-    assert whole == Completion(
-        finish_reason="tool_calls",
-        provider_finish_reason="tool_use",
-        usage=Usage(3, 2, 5, source="provider"),
-        tool_calls=[ToolCallText("a", "f", '{"x":1}'), ToolCallText("b", "g", "{}")],
-        model="claude-x",
-        message=Message(
-            "assistant",
-            [
-                ReasoningPart("why", opaque(type="thinking", signature="s")),
-                TextPart("t"),
-                ToolCallPart("a", "f", {"x": 1}),
-                ToolCallPart("b", "g", {}, opaque(caller={"type": "code", "tool_id": "c"})),
-            ],
-        ),
-    )
-
-
-def test_a_plain_body_gives_a_plain_message() -> None:
-    content = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    whole = read({"content": content, "stop_reason": "max_tokens"})
-    assert (whole.message, whole.finish_reason) == (Message("assistant", "ab"), "max_tokens")
-    assert read({"content": [], "stop_reason": "refusal"}).message == Message("assistant", "")
-
-
-@pytest.mark.parametrize(
-    ("body", "kind", "reason"),
-    [
-        ({"type": "error", "error": {"type": "overloaded_error", "message": "m"}}, "provider_unavailable", "m"),
-        ({"id": "x"}, "provider_protocol", "the response holds no message"),
-        (b"[]", "provider_protocol", "the response holds no message"),
-        (b"<html><title>Hi", "provider_protocol", "the response is not a message but an HTML page (Hi)"),
-        (b"", "provider_protocol", "the response is not a message but an empty body"),
-    ],
-)
-def test_a_body_that_is_no_answer_fails(body: JSON | bytes, kind: str, reason: str) -> None:
-    with pytest.raises(ProviderFailedError) as caught:
-        read(body)
-    assert (caught.value.failure.kind, caught.value.failure.reason) == (kind, reason)
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (400, "invalid_request"),
-        (401, "authentication"),
-        (402, "invalid_request"),
-        (403, "authentication"),
-        (404, "invalid_request"),
-        (408, "provider_unavailable"),
-        (413, "invalid_request"),
-        (422, "invalid_request"),
-        (429, "rate_limit"),
-        (500, "provider_unavailable"),
-        (502, "provider_unavailable"),
-        (503, "provider_unavailable"),
-        (529, "provider_unavailable"),
-    ],
-)
-def test_a_status_tells_the_kind(status: int, kind: str) -> None:
-    body = b'{"type":"error","error":{"type":"t","message":"m"},"request_id":"r2"}'
-    failure = ProviderFailure(kind, "m", status_code=status, request_id="r1", code="t")  # type: ignore[arg-type]
-    assert API.read_error(status, {"request-id": "r1"}, body) == failure
-    assert API.read_error(status, {}, body).request_id == "r2"
-
-
-def test_a_limit_of_spending_keeps_its_code_and_the_wait_is_read() -> None:
-    error = {"type": "rate_limit_error", "message": "m", "details": {"error_code": "enforced_spend_limit_reached"}}
-    failure = API.read_error(429, {"retry-after": "7"}, json.dumps({"type": "error", "error": error}).encode())
-    assert (failure.kind, failure.code, failure.retry_after) == ("rate_limit", "enforced_spend_limit_reached", 7.0)
-
-
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'"m"', b'{"error":"m"}', b'{"error":{"details":[]}}'])
-def test_an_error_body_of_a_proxy_is_read(body: bytes) -> None:
-    failure = API.read_error(503, {}, body)
-    assert failure.kind == "provider_unavailable"
-    assert failure.reason
-
-
 KEYS = ["type", "index", "delta", "content_block", "message", "content", "usage", "error", "text", "thinking", "input"]
 KEYS += ["partial_json", "signature", "citation", "stop_reason", "stop_details", "details", "id", "name"]
 KINDS = ["content_block_start", "content_block_delta", "content_block_stop", "message_start", "message_delta", "error"]
@@ -474,5 +378,5 @@ def test_no_json_whatever_breaks_the_mapper(events: list[Any], whole: Any) -> No
         play(*(json.dumps(event).encode() for event in events), end())
     for body in (whole, {"content": whole}, {"content": [whole]}):
         with suppress(ProviderFailedError):
-            read(json.dumps(body).encode())
+            API.read_body(REQUEST, json.dumps(body).encode())
         API.read_error(500, {}, json.dumps(body).encode())

@@ -49,8 +49,14 @@ class SimulatedProvider:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables that send OpenAI clients here."""
-        return {"OPENAI_BASE_URL": self.base_url, "OPENAI_API_KEY": self.api_key}
+        """The environment variables that send clients of all wire formats here."""
+        host = f"http://127.0.0.1:{self.port}"
+        return {
+            "OPENAI_BASE_URL": self.base_url,
+            "OPENAI_API_KEY": self.api_key,
+            "ANTHROPIC_BASE_URL": host,
+            "ANTHROPIC_API_KEY": self.api_key,
+        }
 
     @property
     def open_connections(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from headrace.testing import openai_chat
+from headrace.testing import anthropic, openai_chat
 from headrace.testing.log import Entry
 from headrace.testing.reply import Reply, json_reply
 from headrace.testing.script import Script
@@ -36,7 +36,10 @@ class WireFormat(Protocol):
         """Return the answer to a valid request."""
 
 
-WIRE_FORMATS: dict[str, WireFormat] = {openai_chat.PATH: openai_chat}
+WIRE_FORMATS: dict[str, WireFormat] = {
+    openai_chat.PATH: openai_chat,
+    anthropic.PATH: anthropic,
+}
 """The wire format spoken at each path."""
 
 CONTROL_PREFIX = "/_headrace/"
