@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
+import random
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
@@ -150,7 +150,7 @@ class Client:
         request = build_request(
             arguments,
             stream=stream,
-            trace_id="tr_" + secrets.token_hex(8),
+            trace_id=_new_id("tr_"),
             providers=self._providers,
             takes_any_provider=self._address is not None,
         )
@@ -161,7 +161,7 @@ class Client:
         if len(encoded) > MAX_REQUEST_BYTES:
             raise InvalidRequestError(f"{len(encoded)} bytes in all; the limit is {MAX_REQUEST_BYTES}", "messages")
         plan = RunPlan(
-            span_id=options.span_id or "sp_" + secrets.token_hex(8),
+            span_id=options.span_id or _new_id("sp_"),
             provider=request.provider,
             model=request.model,
             request=encoded,
@@ -182,3 +182,8 @@ def _process() -> Process:
     from headrace.runtime import current_process
 
     return current_process()
+
+
+def _new_id(prefix: str) -> str:
+    # Unique, not secret. Seeded by the system at start, and by Python again in each forked child.
+    return f"{prefix}{random.getrandbits(64):016x}"

@@ -12,7 +12,7 @@ from typing import Any, Literal, Required, TypedDict, get_args
 import msgspec
 
 from headrace.errors import InvalidRequestError
-from headrace.settings import MODEL_PREFIXES
+from headrace.provider_table import MODEL_PREFIXES
 from headrace.types import ImagePart, Message, Part, Role, TextPart, Tool, ToolCallPart
 from headrace.wire.messages import AbortMode, RunRequest
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import msgspec
 
 from headrace.errors import ConfigurationError
+from headrace.provider_table import BASE_URL_ENV, BUILT_IN
 
-API_NAMES = ("openai-chat",)
+API_NAMES = ("openai-chat", "openai-responses", "anthropic", "google")
 
 EMBEDDED = "embedded"
 """The name of an engine of the program's own, where an address would be."""
@@ -23,11 +24,16 @@ MAX_PATH = 90
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One ``[providers.NAME]`` table. ``api_key_env`` is the environment variable that holds the key, if one is needed."""
+    """One ``[providers.NAME]`` table.
+
+    ``api`` is the wire format. ``base_url`` means what it means to the format's official SDK: OpenAI's has the version at
+    its end, Anthropic's and Google's are the host. ``api_key_env`` names the environment variables that may hold the key,
+    the first that is set; without any, none is sent.
+    """
 
     api: str
     base_url: str
-    api_key_env: str | None = None
+    api_key_env: str | list[str] | None = None
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     max_concurrency: int | None = None
@@ -37,7 +43,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """The ``[engine]`` table. Durations in seconds."""
 
     workers: int = 0
-    """Worker processes; 0 means one per core, at most 8."""
+    """Worker processes; 0 means one for every two cores, at least one and at most 8."""
     max_runs_per_worker: int = 4096
     max_waiting_runs: int = 100_000
     connect_timeout: float = 10.0
@@ -47,7 +53,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     def worker_count(self) -> int:
         """Return how many workers to start."""
-        return self.workers or min(os.cpu_count() or 1, 8)
+        return self.workers or min(max((os.cpu_count() or 1) // 2, 1), 8)
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -55,22 +61,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     providers: dict[str, ProviderConfig] = {}
     engine: EngineConfig = EngineConfig()
-
-
-_BUILT_IN = {
-    "openai": ProviderConfig(api="openai-chat", base_url="https://api.openai.com/v1", api_key_env="OPENAI_API_KEY"),
-}
-
-_BASE_URL_ENV = {"openai": "OPENAI_BASE_URL"}
-
-MODEL_PREFIXES: tuple[tuple[str, str], ...] = (
-    ("gpt-", "openai"),
-    ("chatgpt-", "openai"),
-    ("o1", "openai"),
-    ("o3", "openai"),
-    ("o4", "openai"),
-)
-"""How a model's name tells its provider, first match."""
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
@@ -94,8 +84,11 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 def with_built_in(settings: Settings, environ: Mapping[str, str]) -> Settings:
     """Return ``settings`` with the built-in providers beneath its own, their base URLs as ``environ`` says."""
-    providers = dict(_BUILT_IN)
-    for name, variable in _BASE_URL_ENV.items():
+    providers = {
+        name: ProviderConfig(api=api, base_url=base_url, api_key_env=list(variables) or None)
+        for name, (api, base_url, variables) in BUILT_IN.items()
+    }
+    for name, variable in BASE_URL_ENV.items():
         if base_url := environ.get(variable):
             providers[name] = msgspec.structs.replace(providers[name], base_url=base_url)
     providers.update(settings.providers)

@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("role", nargs="?", choices=["supervisor", "broker"], default="supervisor")
     parser.add_argument("--directory", type=Path, required=True, help="where its sockets are; for its owner only")
     parser.add_argument("--parent", type=int, help="the process to end with")
-    parser.add_argument("--workers", type=int, help="worker processes (default: one per core, at most 8)")
+    parser.add_argument("--workers", type=int, help="worker processes (default: one for every two cores, at most 8)")
     parser.add_argument("--drain-timeout", type=float, default=30.0, help="seconds for running streams after SIGTERM")
     parser.add_argument("--epoch", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

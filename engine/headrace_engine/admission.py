@@ -3,7 +3,7 @@
 Rules of this file:
 
 1. A span id is held once: by one lease or one place in the queue.
-2. A lease goes to the live worker with the fewest, never to one that the run saw die while there is another.
+2. A lease goes to the live worker with the fewest, never to one that the run saw die: its client may know of a death first.
 3. Interactive runs go before batch runs; within a lane, first come, first served.
 4. Leases end with their release, their client or their worker.
 """
@@ -15,7 +15,7 @@ import msgspec
 from headrace.wire.messages import Acquire, Grant, RefusalKind, Refuse
 
 NO_WORKERS_TIMEOUT = 10.0
-"""Seconds that a run waits while there is no worker at all."""
+"""Seconds that a run waits while there is no worker for it at all."""
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -61,6 +61,8 @@ class Admission:
         self._lanes: dict[str, dict[str, _Waiting]] = {"interactive": {}, "batch": {}}
         self._spans_of: dict[bytes, set[str]] = {}
         self._is_stopping = False
+        # When there was a worker last, as far as :meth:`due` has seen.
+        self._absent_since = float("-inf")
         self._absence = "no worker has started yet"
         self.granted_total = 0
         self.refused_total = 0
@@ -82,7 +84,7 @@ class Admission:
 
     def worker_joined(self, name: str, endpoint: str, epoch: int) -> list[Send]:
         """A worker is ready."""
-        self._workers[epoch] = Worker(name, endpoint, epoch)
+        self._workers.setdefault(epoch, Worker(name, endpoint, epoch))
         return self._assign()
 
     def worker_left(self, epoch: int, reason: str) -> list[Send]:
@@ -109,27 +111,29 @@ class Admission:
 
     def acquired(self, client: bytes, question: Acquire, now: float) -> list[Send]:
         """A client asks for a lease."""
+        holder = self._leases.get(question.span_id) or self._waiting(question.span_id)
+        if holder is not None:
+            if holder.client != client or _attempt(holder) >= question.attempt:
+                return [self._refuse(client, question, "duplicate_span_id", f"{question.span_id} is running already")]
+            # A further attempt of the same run ends the one before.
+            self._free(client, question.span_id)
         if self._is_stopping:
-            return [self._refuse(client, question, "stopping", "the engine is stopping and takes no new runs")]
-        if not self._may_ask(client, question):
-            return [self._refuse(client, question, "duplicate_span_id", f"{question.span_id} is running already")]
-        if self.waiting_count >= self._max_waiting:
+            refusal = self._refuse(client, question, "stopping", "the engine is stopping and takes no new runs")
+        elif self.waiting_count >= self._max_waiting:
             reason = f"{self.waiting_count} runs are waiting already"
-            return [self._refuse(client, question, "queue_full", reason, retry_after=1.0)]
-        self._spans_of.setdefault(client, set()).add(question.span_id)
-        worker = None if self.waiting_count else self._choose(question)
-        if worker is not None:
-            return [self._grant(client, question, worker)]
-        self._lanes[question.priority][question.span_id] = _Waiting(client, question, now)
-        return self._assign()
+            refusal = self._refuse(client, question, "queue_full", reason, retry_after=1.0)
+        else:
+            self._spans_of.setdefault(client, set()).add(question.span_id)
+            self._lanes[question.priority][question.span_id] = _Waiting(client, question, now)
+            return self._assign()
+        return [refusal, *self._assign()]
 
     def released(self, client: bytes, span_id: str, attempt: int) -> list[Send]:
         """A client gives a lease, or its place in the queue, back."""
         holder = self._leases.get(span_id) or self._waiting(span_id)
         if holder is None or holder.client != client or _attempt(holder) != attempt:
             return []
-        self._spans_of.get(client, set()).discard(span_id)
-        self._drop(span_id)
+        self._free(client, span_id)
         return self._assign()
 
     def stopping(self) -> list[Send]:
@@ -140,19 +144,18 @@ class Admission:
     def due(self, now: float) -> list[Send]:
         """Time has passed: nobody waits for ever for a worker that does not come."""
         if self._workers:
-            return []
-        overdue = [w for lane in self._lanes.values() for w in lane.values() if now - w.since >= NO_WORKERS_TIMEOUT]
-        return self._refuse_waiting("no_workers", self._absence) if overdue else []
-
-    def _may_ask(self, client: bytes, question: Acquire) -> bool:
-        holder = self._leases.get(question.span_id) or self._waiting(question.span_id)
-        if holder is None:
-            return True
-        if holder.client != client or _attempt(holder) >= question.attempt:
-            return False
-        # A further attempt of the same run ends the one before.
-        self._drop(question.span_id)
-        return True
+            self._absent_since = now
+        refused: list[Send] = []
+        for lane in self._lanes.values():
+            # The first is the oldest: while it may go on waiting, so may those behind it.
+            for span_id, waiting in list(lane.items()):
+                if now - waiting.since < NO_WORKERS_TIMEOUT:
+                    break
+                is_absent = not self._workers and now - self._absent_since >= NO_WORKERS_TIMEOUT
+                if is_absent or (self._workers and not self._workers.keys() - set(waiting.question.avoid)):
+                    self._free(waiting.client, span_id)
+                    refused.append(self._refuse(waiting.client, waiting.question, "no_workers", self._absence))
+        return refused
 
     def _assign(self) -> list[Send]:
         """Give leases to those that wait, for as long as there is room."""
@@ -161,6 +164,8 @@ class Admission:
             for span_id, waiting in list(lane.items()):
                 worker = self._choose(waiting.question)
                 if worker is None:
+                    if waiting.question.avoid:
+                        continue  # it waits for a worker of its own; those behind it may not have to
                     return answers
                 del lane[span_id]
                 answers.append(self._grant(waiting.client, waiting.question, worker))
@@ -169,9 +174,9 @@ class Admission:
     def _choose(self, question: Acquire) -> Worker | None:
         best: Worker | None = None
         for worker in self._workers.values():
-            if worker.is_suspect or len(worker.spans) >= self._max_runs:
+            if worker.is_suspect or len(worker.spans) >= self._max_runs or worker.epoch in question.avoid:
                 continue
-            if best is None or _burden(worker, question) < _burden(best, question):
+            if best is None or len(worker.spans) < len(best.spans):
                 best = worker
         return best
 
@@ -202,6 +207,11 @@ class Admission:
                 return lane[span_id]
         return None
 
+    def _free(self, client: bytes, span_id: str) -> None:
+        """Take what a client holds, or waits for, from it."""
+        self._spans_of.get(client, set()).discard(span_id)
+        self._drop(span_id)
+
     def _drop(self, span_id: str) -> None:
         """Free a lease or a place in the queue."""
         lease = self._leases.pop(span_id, None)
@@ -218,7 +228,3 @@ class Admission:
 
 def _attempt(holder: _Lease | _Waiting) -> int:
     return holder.attempt if isinstance(holder, _Lease) else holder.question.attempt
-
-
-def _burden(worker: Worker, question: Acquire) -> tuple[bool, int]:
-    return worker.epoch in question.avoid, len(worker.spans)

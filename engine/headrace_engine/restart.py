@@ -50,4 +50,4 @@ class RestartPolicy:
         self.restarts += 1
         if self._short_lives == 0:
             return StartAt(now)
-        return StartAt(now + min(FIRST_DELAY * 2 ** (self._short_lives - 1), MAX_DELAY))
+        return StartAt(now + min(FIRST_DELAY * 2 ** min(self._short_lives - 1, 10), MAX_DELAY))

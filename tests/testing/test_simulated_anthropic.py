@@ -142,7 +142,8 @@ def test_a_whole_answer_is_a_message(provider: SimulatedProvider, client: Any) -
 
     message = client.messages.create(**fields())
 
-    assert message.content == stream(client).content
+    assert [block.type for block in message.content] == ["thinking", "text"]
+    assert message.content[0] == stream(client).content[0]
     assert message.usage.output_tokens == 2
     assert provider.requests()[0].sent_text == "One piece."
 

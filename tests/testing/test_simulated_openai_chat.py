@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
 from headrace.testing.openai_chat_rules import refusal_of
 

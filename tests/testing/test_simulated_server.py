@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+
 from headrace.testing import RequestRecord, Script, SimulatedProvider
 
 END = b"\r\n0\r\n\r\n"  # a header may end in 0

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from headrace.testing.anthropic_rules import refusal_of
+from headrace.testing.anthropic_turns import signature_of
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.messages import RunRequest
 from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError, ProviderSettings
@@ -27,9 +29,12 @@ def send(*messages: Message, stream: bool = True, model: str = MODEL, **fields: 
 
 
 def body_of(*messages: Message, **fields: Any) -> JSON:
-    sent = json.loads(send(*messages, **fields).body)
+    http = send(*messages, **fields)
+    sent = json.loads(http.body)
     assert isinstance(sent, dict)
     check_with_sdk(sent)
+    refusal = refusal_of(sent, dict(http.headers)["anthropic-version"])
+    assert refusal is None, refusal.message
     return sent
 
 
@@ -65,7 +70,7 @@ def version_of(**fields: Any) -> str:
     return dict(send(**fields).headers)["anthropic-version"]
 
 
-def refusal_of(*messages: Message, **fields: Any) -> str:
+def reason_of(*messages: Message, **fields: Any) -> str:
     with pytest.raises(ProviderFailedError) as caught:
         send(*messages, **fields)
     assert caught.value.failure.kind == "invalid_request"
@@ -127,8 +132,8 @@ def test_sampling_is_sent_with_the_version_that_takes_it() -> None:
 
 @pytest.mark.parametrize("model", ["claude-opus-4-7", "claude-sonnet-5", "claude-fable-5-1", "claude-mythos-preview"])
 def test_a_model_without_sampling_refuses_it_by_name(model: str) -> None:
-    assert refusal_of(model=model, temperature=1.0) == f"{model} does not take temperature"
-    assert refusal_of(model=model, temperature=1.0, top_p=1.0) == f"{model} does not take temperature or top_p"
+    assert reason_of(model=model, temperature=1.0) == f"{model} does not take temperature"
+    assert reason_of(model=model, temperature=1.0, top_p=1.0) == f"{model} does not take temperature or top_p"
 
 
 def test_tools_choice_stop_and_custom_options_are_sent() -> None:
@@ -253,12 +258,13 @@ def test_images_are_sent_by_url_and_as_data(image: ImagePart, source: JSON) -> N
 
 
 def test_opaque_data_goes_back_byte_for_byte_and_that_of_others_does_not() -> None:
+    signature = signature_of("wh\u2028y ")
     server: list[JSON] = [
         {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "é\u2028"}},
         {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []},
     ]
     parts: list[Part] = [
-        ReasoningPart("wh\u2028y ", opaque(type="thinking", signature="sig/+==")),
+        ReasoningPart("wh\u2028y ", opaque(type="thinking", signature=signature)),
         ReasoningPart("", opaque(type="redacted_thinking", data="ENC")),
         ReasoningPart("no", {"api": "google", "thought_signature": "x"}),
         ReasoningPart("no"),
@@ -267,7 +273,7 @@ def test_opaque_data_goes_back_byte_for_byte_and_that_of_others_does_not() -> No
         TextPart("x", {"api": "openai-chat", "block": {"no": 1}}),
     ]
     assert body_of(HI, Message("assistant", parts), HI)["messages"][1]["content"] == [
-        {"type": "thinking", "thinking": "wh\u2028y ", "signature": "sig/+=="},
+        {"type": "thinking", "thinking": "wh\u2028y ", "signature": signature},
         {"type": "redacted_thinking", "data": "ENC"},
         *server,
         {"type": "text", "text": "x"},
@@ -307,4 +313,4 @@ def test_an_answer_cut_in_its_thinking_is_left_out() -> None:
     ],
 )
 def test_what_the_api_cannot_take_is_refused(messages: list[Message], fields: JSON) -> None:
-    assert refusal_of(*messages, **fields)
+    assert reason_of(*messages, **fields)

@@ -15,7 +15,8 @@ LIMITS = ClockLimits(connect=1.0, first_chunk=4.0, idle=2.0, total=10.0)
 
 def connected(limits: ClockLimits = LIMITS) -> Clocks:
     clocks = Clocks(limits, 0.0)
-    clocks.connected(0.5)
+    clocks.connected()
+    clocks.alive(0.5)
     return clocks
 
 
@@ -30,12 +31,20 @@ def test_the_connect_clock_runs_from_the_start() -> None:
 def test_the_idle_clock_runs_from_the_last_sign_of_life() -> None:
     clocks = connected()
     assert clocks.next_deadline() == 2.5
-    clocks.connected(2.0)
-    assert clocks.next_deadline() == 2.5, "connected once is connected"
+    clocks.connected()
+    assert clocks.next_deadline() == 2.5, "a connection is no sign of life"
 
     clocks.alive(1.5)
     assert clocks.expired(3.4) is None
     assert clocks.expired(3.5) == Expired("idle", 2.0)
+
+
+def test_before_the_first_byte_only_the_first_chunk_clock_runs() -> None:
+    clocks = Clocks(LIMITS, 0.0)
+    clocks.connected()
+
+    assert clocks.expired(3.9) is None
+    assert clocks.expired(4.0) == Expired("first_chunk", 4.0)
 
 
 def test_the_first_chunk_clock_runs_until_there_is_content() -> None:
@@ -94,7 +103,7 @@ def test_a_clock_has_run_out_exactly_when_its_deadline_has_come(happenings: list
         now += seconds
         match happening:
             case "connected":
-                clocks.connected(now)
+                clocks.connected()
             case "alive":
                 clocks.alive(now)
             case "content":

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
-from headrace.types import ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCallPart
+from headrace.testing import Script, ScriptedToolCall
+from headrace.testing import openai_responses as simulated
+from headrace.testing.openai_responses_rules import refusal_of
+from headrace.types import ImagePart, Message, Part, ReasoningPart, RunEvent, TextPart, Tool, ToolCallPart
 from headrace.wire.messages import RunRequest
 from headrace_workers.providers.protocol import ProviderFailedError, ProviderSettings
 from headrace_workers.providers.registry import API as APIS
+from headrace_workers.sse import SSEParser
 
 API = APIS["openai-responses"]
 OPENAI = ProviderSettings(name="openai-responses", api="openai-responses", base_url="https://api.openai.com/v1")
@@ -227,6 +231,27 @@ def test_requests_are_of_the_official_sdks_types() -> None:
     )
     body = body_of(run)
     assert json.loads(adapter.dump_json(adapter.validate_python(body))) == body
+
+
+def test_a_turn_with_reasoning_and_calls_is_taken_back_by_the_strict_provider() -> None:
+    script = Script(
+        reasoning="They ask for weather.", text="Let me see.", tool_calls=[ScriptedToolCall("f", {"x": 1})] * 2
+    )
+    run = request(reasoning_effort="low")
+    parser, mapper = SSEParser(), API.open_stream(run)
+    events: list[RunEvent] = []
+    for frame, _, _ in simulated.reply(body_of(run, XAI), script, "chatcmpl-1", 0).frames:
+        for name, data in parser.feed(frame):
+            mapper.feed(name, data, events)
+    whole = mapper.finish()
+    assert whole.message is not None
+    assert [call.arguments for call in whole.message.tool_calls] == [{"x": 1}, {"x": 1}]
+    results = [Message("tool", "20°", tool_call_id=call.id) for call in whole.tool_calls]
+    assert refusal_of(body_of(request(HI, whole.message, *results), XAI)) is None
+    parts: list[Part] = [part for part in whole.message.content if not isinstance(part, ReasoningPart | str)]
+    refusal = refusal_of(body_of(request(HI, Message("assistant", parts), *results), XAI))
+    assert refusal is not None
+    assert "without its required 'reasoning' item" in refusal.message
 
 
 @pytest.mark.parametrize(

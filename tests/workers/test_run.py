@@ -6,11 +6,13 @@ import json
 import math
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.types import Message, ReasoningDelta, RunEvent, Usage
+from headrace.wire.codec import decode_request, encode_request
 from headrace.wire.flow import characters
 from headrace.wire.messages import (
     WINDOW_CHARACTERS,
@@ -27,7 +29,7 @@ from headrace.wire.messages import (
     ToolCallText,
 )
 from headrace_workers.clocks import ClockLimits, Clocks
-from headrace_workers.providers.protocol import ProviderFailure
+from headrace_workers.providers.protocol import ProviderFailedError, ProviderFailure, ProviderSettings
 from headrace_workers.providers.registry import API
 from headrace_workers.run import MAX_ERROR_BODY, Command, Commands, ProviderRun
 from headrace_workers.sse import MAX_EVENT_BYTES
@@ -114,7 +116,7 @@ class Driven:
         self.carry_out(commands)
 
     def respond(self, status: int = 200, headers: dict[str, str] | None = None) -> Driven:
-        self.core.clocks.connected(self.now)
+        self.core.clocks.connected()
         self.carry_out(self.core.responded(status, SSE if headers is None else headers, self.now))
         return self
 
@@ -731,3 +733,17 @@ def test_a_run_that_has_ended_is_not_timed() -> None:
     run.receive(stop(), DONE)
 
     assert run.due(5.0) == ()
+
+
+# Requests.
+
+
+@pytest.mark.parametrize("value", [{(1, 2): 3}, msgspec.msgpack.Ext(5, b"")], ids=["a list as key", "an extension"])
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="openai_request.build_request lets msgspec's TypeError escape")
+def test_a_request_that_json_cannot_carry_is_refused_and_no_crash(value: Any) -> None:
+    request = RunRequest(provider="openai", model="m", messages=[], stream=True, custom_options={"a": value})
+    arrived = decode_request(encode_request(request))
+    provider = ProviderSettings(name="openai", api="openai-chat", base_url="https://x")
+
+    with pytest.raises(ProviderFailedError):
+        API["openai-chat"].build_request(arrived, provider, None)

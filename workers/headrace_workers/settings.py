@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from headrace.provider_table import BASE_URL_ENV
 from headrace.settings import EngineConfig, ProviderConfig, Settings
 from headrace.wire.messages import RunRequest
 from headrace_workers.clocks import ClockLimits
@@ -38,6 +39,9 @@ class Providers:
             known = ", ".join(sorted(self._settings))
             reason = f"the engine has no such provider; it has: {known}"
             raise ProviderFailedError(ProviderFailure("invalid_request", reason))
+        if not settings.base_url:
+            reason = f"no address: set {BASE_URL_ENV.get(settings.name)} where the engine starts, or base_url in headrace.toml"
+            raise ProviderFailedError(ProviderFailure("invalid_request", reason))
         api = API[settings.api]
         return api, api.build_request(request, settings, api_key or self._key(settings))
 
@@ -69,5 +73,6 @@ def clock_limits(request: RunRequest, config: EngineConfig) -> ClockLimits:
 
 
 def _provider_settings(name: str, config: ProviderConfig) -> ProviderSettings:
-    variables = (config.api_key_env,) if config.api_key_env else ()
+    named = config.api_key_env
+    variables = (named,) if isinstance(named, str) else tuple(named or ())
     return ProviderSettings(name=name, api=config.api, base_url=config.base_url.rstrip("/"), api_key_env=variables)

@@ -67,7 +67,8 @@ def _next_step(error: HeadraceError) -> str:
 
 def _key_variable(error: ProviderError) -> str:
     provider = _provider(error)
-    return (provider and provider.api_key_env) or "the provider's key"
+    named = provider.api_key_env if provider is not None else None
+    return " or ".join(named) if isinstance(named, list) else named or "the provider's key"
 
 
 def _provider(error: ProviderError) -> ProviderConfig | None:

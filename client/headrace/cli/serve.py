@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--directory", type=Path, metavar="PATH", help=f"of its sockets; default: {default_directory()}"
     )
     parser.add_argument(
-        "--workers", type=_count, metavar="N", help="worker processes; default: one per core, at most 8"
+        "--workers", type=_count, metavar="N", help="worker processes; default: one for every two cores, at most 8"
     )
     parser.add_argument(
         "--drain-timeout",

@@ -106,8 +106,8 @@ class Connection(asyncio.Protocol):
     # httptools
 
     def on_url(self, url: bytes) -> None:
-        """Collect the path; a query string is ignored."""
-        self._path += url.split(b"?")[0]
+        """Collect the path and the query."""
+        self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header."""
@@ -124,8 +124,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Answer the request, or queue it behind the one being answered."""
-        method, path = self._parser.get_method().decode(), self._path.decode("latin-1")
-        request = Request(method, path, self._headers, b"".join(self._body))
+        path, _, query = self._url.decode("latin-1").partition("?")
+        request = Request(self._parser.get_method().decode(), path, self._headers, b"".join(self._body), query)
         self.is_control = self.is_control or request.is_control
         self._waiting.append((request, self._simulation.arrived(request, self._number, time.monotonic())))
         self._start_request()
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _start_request(self) -> None:
-        self._path = b""
+        self._url = b""
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
 

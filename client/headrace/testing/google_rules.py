@@ -95,7 +95,7 @@ def camel(value: Any, field: str = "") -> dict[str, Any]:
     where = f" at '{field}'" if field else ""
     if not isinstance(value, dict):
         raise Refusal(f"Invalid value{where}, {json.dumps(value)[:100]}: an object is needed.")
-    known = _FIELDS[re.sub(r"\[\d+\]", "", field.rpartition(".")[2]) if field in _FIELDS else _kind(field)]
+    known = _FIELDS[_kind(field)]
     renamed = {_camel_name(name): part for name, part in value.items()}
     for name in renamed:
         if name not in known:

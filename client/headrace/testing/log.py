@@ -76,6 +76,8 @@ class Entry:
     def record(self) -> RequestRecord:
         """Return the entry as it stands."""
         model = self.body.get("model") if isinstance(self.body, dict) else None
+        if model is None and "/models/" in self.path:  # Google's form
+            model = self.path.rpartition("/models/")[2].partition(":")[0]
         return RequestRecord(
             number=self.number,
             connection=self.connection,

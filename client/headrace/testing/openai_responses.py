@@ -262,7 +262,7 @@ class _Envelope:
         is_text, is_refusal = part["type"] == "output_text", part["type"] == "refusal"
         word = {"output_text": "output_text", "refusal": "refusal"}.get(part["type"], "reasoning_summary_text")
         field = "refusal" if is_refusal else "text"
-        more = {"logprobs": []} if is_text else {}
+        more: Event = {"logprobs": []} if is_text else {}
         return _Section(
             number=number,
             opening=[*begun, _event(f"{kind}_part.added", **at, part=part | {field: ""})],
@@ -282,7 +282,7 @@ class _Envelope:
         after = after.removesuffix(b"}\n\n")
         for number, delta in enumerate(section.deltas, section.number + len(section.opening)):
             pad = b',"obfuscation":' + _encode(_padding(delta, number)) if self._is_padded else b""
-            data = b"%b%b%b%b,\"sequence_number\":%d}\n\n" % (before, _encode(delta), after, pad, number)
+            data = b'%b%b%b%b,"sequence_number":%d}\n\n' % (before, _encode(delta), after, pad, number)
             yield data, delta if section.is_text else ""
 
     def _usage(self) -> dict[str, Any]:
@@ -307,8 +307,12 @@ def _incomplete_reason(script: Script, said: Answer) -> str | None:
 
 def _begun(item: dict[str, Any]) -> dict[str, Any]:
     """Return an item as it is before its first delta."""
-    empty = {"message": {"content": []}, "function_call": {"arguments": ""}, "reasoning": {"summary": []}}
-    status = {"status": "in_progress"} if "status" in item else {}
+    empty: dict[str, Event] = {
+        "message": {"content": []},
+        "function_call": {"arguments": ""},
+        "reasoning": {"summary": []},
+    }
+    status: Event = {"status": "in_progress"} if "status" in item else {}
     return item | empty[item["type"]] | status
 
 

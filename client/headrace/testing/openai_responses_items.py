@@ -151,7 +151,9 @@ def _check_reasoning(where: str, item: dict[str, Any], following: list[Any]) -> 
     """Check that a reasoning item is as it was given and has its successor; return what marks the ids of those."""
     for name in ("id", "summary"):
         if item.get(name) is None:
-            raise Refusal(f"Missing required parameter: '{where}.{name}'.", f"{where}.{name}", "missing_required_parameter")
+            raise Refusal(
+                f"Missing required parameter: '{where}.{name}'.", f"{where}.{name}", "missing_required_parameter"
+            )
     _check_type(f"{where}.summary", item["summary"], "array of objects", list)
     if item.get("encrypted_content") is None:
         message = f"Item with id '{item['id']}' not found. Items are not persisted when `store` is set to false. Try again with `store` set to true, or remove this item from your input."

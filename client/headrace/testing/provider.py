@@ -56,6 +56,8 @@ class SimulatedProvider:
             "OPENAI_API_KEY": self.api_key,
             "ANTHROPIC_BASE_URL": host,
             "ANTHROPIC_API_KEY": self.api_key,
+            "GOOGLE_GEMINI_BASE_URL": host,
+            "GEMINI_API_KEY": self.api_key,
         }
 
     @property

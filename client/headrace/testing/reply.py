@@ -153,7 +153,7 @@ def _without_final_newline(frames: Iterator[Frame]) -> Iterator[Frame]:
         yield held
         held = frame
     data, text, chunks = held
-    yield data.rstrip(b"\n"), text, chunks
+    yield data.rstrip(b"\r\n"), text, chunks
 
 
 def _joined(frames: Iterable[Frame]) -> Iterator[Frame]:

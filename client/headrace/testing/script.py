@@ -39,6 +39,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     The stream ends early after so many chunks: ``stall_after`` falls silent with the connection open, ``cut_after`` closes the
     connection in mid-body, ``end_after`` ends the body cleanly but without finish reason, ``error_after`` sends an error
     inside the stream. The smallest counts. ``garbage_after`` inserts an event that is not JSON and goes on.
+    ``continue_after`` stops Google's answer with a token after so many chunks; who asks again with the token gets as many more.
 
     How the bytes travel: ``split_bytes`` sends pieces of so many bytes, ``one_write`` everything at once, ``comments`` puts
     a comment line before each chunk, ``obfuscation`` pads chunks as OpenAI does, ``no_final_newline`` leaves out the last blank
@@ -70,6 +71,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     end_after: Count | None = None
     error_after: Count | None = None
     garbage_after: Count | None = None
+    continue_after: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
     split_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
     one_write: bool = False

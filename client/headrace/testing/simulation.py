@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from headrace.testing import anthropic, openai_chat
+from headrace.testing import anthropic, continuation, google, openai_chat, openai_embeddings, openai_responses
 from headrace.testing.log import Entry
 from headrace.testing.reply import Reply, json_reply
 from headrace.testing.script import Script
@@ -38,9 +38,11 @@ class WireFormat(Protocol):
 
 WIRE_FORMATS: dict[str, WireFormat] = {
     openai_chat.PATH: openai_chat,
+    openai_embeddings.PATH: openai_embeddings,
+    openai_responses.PATH: openai_responses,
     anthropic.PATH: anthropic,
 }
-"""The wire format spoken at each path."""
+"""The wire format spoken at each path, but for Google's: its paths hold the model."""
 
 CONTROL_PREFIX = "/_headrace/"
 
@@ -54,6 +56,7 @@ class Request(msgspec.Struct, frozen=True):
     path: str
     headers: dict[str, str]
     body: bytes
+    query: str = ""
 
     @property
     def is_control(self) -> bool:
@@ -88,12 +91,12 @@ class Simulation:
     def reply_to(self, request: Request, entry: Entry, wall_time: int) -> Reply:
         """Return the answer to a request of a client."""
         reply = self._reply_to(request, entry, wall_time)
-        wire_format = WIRE_FORMATS.get(request.path, openai_chat)
+        wire_format = _wire_format_of(request) or openai_chat
         headers = wire_format.headers(f"req_{uuid.uuid4().hex}") | reply.headers
         return msgspec.structs.replace(reply, headers=headers)
 
     def _reply_to(self, request: Request, entry: Entry, wall_time: int) -> Reply:
-        wire_format = WIRE_FORMATS.get(request.path)
+        wire_format = _wire_format_of(request)
         if wire_format is None:
             return openai_chat.refused(404, f"Invalid URL ({request.method} {request.path})")
         if request.method != "POST":
@@ -114,7 +117,8 @@ class Simulation:
             return wire_format.refused(400, f"simulate: {error}", "simulate", "invalid_script")
         if (refusal := wire_format.refused_body(body, headers)) is not None:
             return refusal
-        return wire_format.reply(body, simulated or self._next_script(), f"chatcmpl-{uuid.uuid4().hex[:29]}", wall_time)
+        script = simulated or continuation.script_of(body) or self._next_script()
+        return wire_format.reply(body, script, f"chatcmpl-{uuid.uuid4().hex[:29]}", wall_time)
 
     def _next_script(self) -> Script:
         return self._queue.popleft() if self._queue else self._script
@@ -141,6 +145,10 @@ class Simulation:
         except msgspec.DecodeError as error:
             return openai_chat.refused(400, str(error), code="invalid_script")
         return json_reply(None)
+
+
+def _wire_format_of(request: Request) -> WireFormat | None:
+    return WIRE_FORMATS.get(request.path) or google.endpoint(request.path, request.query)
 
 
 def _simulated(body: Any) -> tuple[Script | None, Any]:
