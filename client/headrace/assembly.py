@@ -14,6 +14,7 @@ from headrace.types import (
     ReasoningDelta,
     ReasoningPart,
     RefusalDelta,
+    RunEmbeddingResult,
     RunEvent,
     RunLocalResult,
     StreamResult,
@@ -117,6 +118,21 @@ def finished_result(
         finish_reason=finished.finish_reason,
         provider_finish_reason=finished.provider_finish_reason,
         message=finished.message or _message(text, reasoning, calls),
+    )
+
+
+def embedding_result(facts: ResultFacts, finished: Finished) -> RunEmbeddingResult:
+    """Return the result of a run that embedded texts."""
+    return RunEmbeddingResult(
+        embeddings=finished.vectors or [],
+        span_id=facts.span_id,
+        trace_id=facts.trace_id,
+        latency_ms=facts.latency_ms,
+        usage=finished.usage,
+        cost=None,
+        provider=facts.provider,
+        model=finished.model or facts.model,
+        attempts=facts.attempts,
     )
 
 

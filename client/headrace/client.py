@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
 
 from headrace.delivery import Delivery, Interest
 from headrace.errors import EngineUnavailableError, InvalidRequestError
-from headrace.requests import RunArguments, build_options, build_request, check_names
+from headrace.requests import (
+    EmbeddingArguments,
+    RequestContext,
+    RunArguments,
+    RunOptions,
+    build_embedding_request,
+    build_options,
+    build_request,
+    check_names,
+)
 from headrace.session import RunPlan, Session
 from headrace.settings import EMBEDDED, directory_of, load_settings
 from headrace.streams import LocalStream, ResultFuture
-from headrace.types import RunLocalResult
+from headrace.types import RunEmbeddingResult, RunLocalResult
 from headrace.wire.codec import encode_request
-from headrace.wire.messages import MAX_REQUEST_BYTES
+from headrace.wire.messages import MAX_REQUEST_BYTES, RunRequest
 
 if TYPE_CHECKING:
     from headrace.async_streams import AsyncLocalStream
@@ -75,13 +84,7 @@ class Client:
         Raises InvalidRequestError, naming the argument, before anything is sent; any HeadraceError afterwards.
         """
         delivery = self._start(stream, arguments)
-        if stream:
-            return LocalStream(delivery)
-        result: ResultFuture[RunLocalResult] = ResultFuture(delivery, Interest(delivery))
-        try:
-            return result.result()
-        finally:
-            delivery.abandon()  # of no effect, unless an interrupt ended the wait
+        return LocalStream(delivery) if stream else cast("RunLocalResult", _wait(delivery))
 
     @overload
     async def arun_local(self, *, stream: Literal[True], **arguments: Unpack[RunArguments]) -> AsyncLocalStream: ...
@@ -106,6 +109,27 @@ class Client:
             return AsyncLocalStream(delivery)
         future = AsyncResultFuture(delivery, Interest(delivery), asyncio.get_running_loop())
         return cast("RunLocalResult", await future)
+
+    def run_embedding(self, **arguments: Unpack[EmbeddingArguments]) -> RunEmbeddingResult:
+        """Embed texts: return a vector for each.
+
+        ``model`` (``text-embedding-3-small``, ``gemini-embedding-001``, ``provider/model``) and ``input`` (a str or a list of
+        them) must be given; ``dimensions`` where the model takes it; the others as in :meth:`run_local`.
+
+        Raises InvalidRequestError, naming the argument, before anything is sent (a provider without embeddings counts);
+        any HeadraceError afterwards.
+        """
+        return cast("RunEmbeddingResult", _wait(self._start_embedding(arguments)))
+
+    async def arun_embedding(self, **arguments: Unpack[EmbeddingArguments]) -> RunEmbeddingResult:
+        """As :meth:`run_embedding`, from asyncio."""
+        import asyncio
+
+        from headrace.async_streams import AsyncResultFuture
+
+        delivery = self._start_embedding(arguments)
+        future = AsyncResultFuture(delivery, Interest(delivery), asyncio.get_running_loop())
+        return cast("RunEmbeddingResult", await future)
 
     def close(self) -> None:
         """Abort this client's runs, and close what only it used; an embedded engine ends with its last client.
@@ -142,30 +166,45 @@ class Client:
 
     def _start(self, stream: bool, arguments: RunArguments) -> Delivery:
         """Check everything, then hand the run to the I/O thread."""
-        started_at = time.monotonic()
+        started_at = self._begin()
+        check_names(arguments, RunArguments)
+        options = build_options(arguments)
+        request = build_request(arguments, stream=stream, **self._context())
+        return self._submit(options, request, started_at)
+
+    def _start_embedding(self, arguments: EmbeddingArguments) -> Delivery:
+        started_at = self._begin()
+        check_names(arguments, EmbeddingArguments)
+        options = build_options(arguments)
+        request = build_embedding_request(arguments, **self._context())
+        return self._submit(options, request, started_at)
+
+    def _begin(self) -> float:
         if self._is_closed:
             raise EngineUnavailableError(self._address or EMBEDDED, "this client is closed; make a new one")
-        check_names(arguments)
-        options = build_options(arguments)
-        request = build_request(
-            arguments,
-            stream=stream,
-            trace_id=_new_id("tr_"),
-            providers=self._providers,
-            takes_any_provider=self._address is not None,
-        )
+        return time.monotonic()
+
+    def _context(self) -> RequestContext:
+        return {
+            "trace_id": _new_id("tr_"),
+            "providers": self._providers,
+            "takes_any_provider": self._address is not None,
+        }
+
+    def _submit(self, options: RunOptions, request: RunRequest, started_at: float) -> Delivery:
         try:
             encoded = encode_request(request)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidRequestError(f"holds a value that JSON cannot carry: {error}", "custom_options") from None
         if len(encoded) > MAX_REQUEST_BYTES:
-            raise InvalidRequestError(f"{len(encoded)} bytes in all; the limit is {MAX_REQUEST_BYTES}", "messages")
+            argument = "input" if request.inputs else "messages"
+            raise InvalidRequestError(f"{len(encoded)} bytes in all; the limit is {MAX_REQUEST_BYTES}", argument)
         plan = RunPlan(
             span_id=options.span_id or _new_id("sp_"),
             provider=request.provider,
             model=request.model,
             request=encoded,
-            streams=stream,
+            streams=request.stream,
             api_key=options.provider_api_key,
             priority=options.priority,
             on_abort=options.on_abort,
@@ -182,6 +221,14 @@ def _process() -> Process:
     from headrace.runtime import current_process
 
     return current_process()
+
+
+def _wait(delivery: Delivery) -> object:
+    result: ResultFuture[object] = ResultFuture(delivery, Interest(delivery))
+    try:
+        return result.result()
+    finally:
+        delivery.abandon()  # of no effect, unless an interrupt ended the wait
 
 
 def _new_id(prefix: str) -> str:

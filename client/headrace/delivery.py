@@ -12,10 +12,17 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
-from headrace.assembly import InvalidArgumentsError, ResultFacts, aborted_result, finished_result, joined_text
+from headrace.assembly import (
+    InvalidArgumentsError,
+    ResultFacts,
+    aborted_result,
+    embedding_result,
+    finished_result,
+    joined_text,
+)
 from headrace.errors import EngineUnavailableError, ForkedStreamError, HeadraceError, ProviderProtocolError
 from headrace.session import Session
-from headrace.types import RunEvent, RunLocalResult
+from headrace.types import RunEmbeddingResult, RunEvent, RunLocalResult
 from headrace.wire.flow import characters
 from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS, Aborted, Finished
 
@@ -30,7 +37,7 @@ _ASK_CHARACTERS = WINDOW_CHARACTERS * 3 // 4
 Wakeups = dict["asyncio.AbstractEventLoop", list["asyncio.Future[None]"]]
 """Readers to wake, by their loop: each loop is woken once for all of them."""
 
-Final = RunLocalResult | HeadraceError
+Final = RunLocalResult | RunEmbeddingResult | HeadraceError
 
 
 class Port(Protocol):
@@ -289,6 +296,8 @@ class Delivery:
                 return EngineUnavailableError("the engine", "the client was closed while the run was under way")
             return self._aborted_result(facts, outcome)
         if isinstance(outcome, Finished):
+            if outcome.vectors is not None:
+                return embedding_result(facts, outcome)
             try:
                 return finished_result(facts, session.events, outcome, aborted=False if plan.streams else None)
             except InvalidArgumentsError as error:

@@ -39,6 +39,7 @@ MODEL_PREFIXES: tuple[tuple[str, str], ...] = (
     ("o1", "openai"),
     ("o3", "openai"),
     ("o4", "openai"),
+    ("text-embedding-", "openai"),
     ("claude-", "anthropic"),
     ("gemini-", "google"),
 )

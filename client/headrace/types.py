@@ -188,6 +188,20 @@ class RunLocalResult(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
 
 
+class RunEmbeddingResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The vectors of some texts, in the order of the texts; the other fields as in :class:`RunLocalResult`."""
+
+    embeddings: list[list[float]]
+    span_id: str
+    trace_id: str
+    latency_ms: float
+    usage: Usage
+    cost: float | None
+    provider: str
+    model: str
+    attempts: int
+
+
 class StreamResult(RunLocalResult, frozen=True, kw_only=True):
     """What a streamed run came to. ``finish_reason`` is ``None`` when it was aborted."""
 

@@ -292,6 +292,15 @@ def test_an_array_of_responses_is_read_as_they_stand() -> None:
         assert API.read_body(request(stream=False), form).message == Message("assistant", "ab")
 
 
+def test_events_in_a_body_that_was_not_announced_as_such_are_read() -> None:
+    body = b": note\r\n\r\n" + b"".join(
+        b"data: %b\r\n\r\n" % json.dumps(item).encode() for item in (chunk(text("a")), chunk(text("b"), finish="STOP"))
+    )
+    assert API.read_body(request(stream=False), body).message == Message("assistant", "ab")
+    with pytest.raises(ProviderFailedError, match="a server-sent event is larger"):
+        API.read_body(request(stream=False), b"data: " + b"x" * (17 << 20))
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "reason"),
     [

@@ -83,6 +83,7 @@ class ProviderRun:
         "_body_kind",
         "_clocks",
         "_content_type",
+        "_continued_with",
         "_ended",
         "_has_sent_terminal",
         "_headers",
@@ -116,6 +117,8 @@ class ProviderRun:
         self._ended: Completion | ProviderFailure | Expired | Usage | None = None
         self._has_sent_terminal = False
         self._unsent: list[str] = []
+        # A response that repeats the token it was asked with would go on for ever.
+        self._continued_with: str | None = None
         self._prompt_characters = _prompt_characters(request)
 
     @property
@@ -240,7 +243,7 @@ class ProviderRun:
     def continue_request(self, sent: HttpRequest) -> HttpRequest:
         """Return the request that continues the response, after a CONTINUE command; its response is read as part of it."""
         assert self._mapper is not None  # noqa: S101 - it is the mapper that asked
-        token = self._mapper.continuation or ""
+        token = self._continued_with = self._mapper.continuation or ""
         self._parser = SSEParser()
         self._body_kind = _Body.NONE
         return self._api.continue_request(sent, token)
@@ -316,7 +319,7 @@ class ProviderRun:
             self._map(self._parser.finish(), self._outflow.pending)
         except ProviderFailedError as error:
             return self._end(error.failure, Command.RELEASE)
-        if self._mapper is not None and self._mapper.continuation is not None:
+        if self._mapper is not None and self._mapper.continuation not in (None, self._continued_with):
             grown = self._grown() if self._outflow.pending else _NOTHING
             return (*grown, *_CONTINUED)
         return self._finish(Command.RELEASE)
@@ -382,6 +385,7 @@ class ProviderRun:
                     model=ended.model,
                     message=ended.message,
                     refusal=ended.refusal,
+                    vectors=ended.vectors,
                 )
             case ProviderFailure():
                 return Failed(

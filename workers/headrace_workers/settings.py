@@ -9,6 +9,7 @@ from headrace.provider_table import BASE_URL_ENV
 from headrace.settings import EngineConfig, ProviderConfig, Settings
 from headrace.wire.messages import RunRequest
 from headrace_workers.clocks import ClockLimits
+from headrace_workers.providers.embedding_api import EMBEDDING_API
 from headrace_workers.providers.protocol import (
     HttpRequest,
     ProviderApi,
@@ -42,7 +43,7 @@ class Providers:
         if not settings.base_url:
             reason = f"no address: set {BASE_URL_ENV.get(settings.name)} where the engine starts, or base_url in headrace.toml"
             raise ProviderFailedError(ProviderFailure("invalid_request", reason))
-        api = API[settings.api]
+        api = embedding_api(settings) if request.inputs else API[settings.api]
         return api, api.build_request(request, settings, api_key or self._key(settings))
 
     def _key(self, settings: ProviderSettings) -> str | None:
@@ -54,6 +55,13 @@ class Providers:
             reason = f"no key: set {variables} where the engine starts, or give provider_api_key="
             raise ProviderFailedError(ProviderFailure("authentication", reason, code="no_api_key"))
         return None
+
+
+def embedding_api(settings: ProviderSettings) -> ProviderApi:
+    """Return the embeddings of a provider; raises ProviderFailedError where it has none."""
+    if settings.api not in EMBEDDING_API:
+        raise ProviderFailedError(ProviderFailure("invalid_request", f"{settings.name} has no embeddings"))
+    return EMBEDDING_API[settings.api]
 
 
 def clock_limits(request: RunRequest, config: EngineConfig) -> ClockLimits:

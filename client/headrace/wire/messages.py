@@ -67,6 +67,9 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     trace_id: str = ""
     parent_span_id: str | None = None
     send_trace: bool = True
+    inputs: list[str] = []
+    """Texts to embed; a request with inputs asks for their vectors and nothing else."""
+    dimensions: int | None = None
 
 
 class _WireMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -272,6 +275,7 @@ class Finished(_WireMessage, frozen=True, tag=41):
     model: str
     message: Message | None = None
     refusal: str | None = None
+    vectors: list[list[float]] | None = None
 
 
 class Failed(_WireMessage, frozen=True, tag=42):

@@ -33,7 +33,9 @@ from headrace_workers.providers.protocol import (
     ProviderFailure,
     ProviderSettings,
 )
+from headrace_workers.sse import EventTooLargeError, SSEParser
 
+_EVENT_STARTS = (b"data:", b"event:", b":")
 _CONTINUATION = "CONTINUATION"
 _UNSPECIFIED = ("FINISH_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED")
 
@@ -83,13 +85,20 @@ class Google:
         return google_request.continue_request(sent, token)
 
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
-        """Map a whole JSON response, or an array of them, with status 200; raise ProviderFailedError where it is none."""
+        """Map a whole body with status 200: a response, an array of them, or events that nobody announced as such.
+
+        Raises ProviderFailedError where it is an error or none of ours.
+        """
+        mapper = GoogleMapper(request, needs_message=True)
+        if body.lstrip().startswith(_EVENT_STARTS):
+            for name, data in _events_of(body):
+                mapper.feed(name, data, [])
+            return mapper.finish()
         try:
             chunks = decode_leniently(body)
         except ValueError:
             reason = f"the response is not a Gemini response but {openai_errors.describe(body)[:400]}"
             raise openai_errors.protocol_failure(reason) from None
-        mapper = GoogleMapper(request, needs_message=True)
         for chunk in chunks:
             mapper.take(chunk, body, [])
         return mapper.finish()
@@ -274,6 +283,14 @@ class GoogleMapper:
         reason = _FINISH_REASONS.get(self._finish_word.upper(), "stop")
         # Google has no word of its own for an answer that calls functions.
         return "tool_calls" if reason == "stop" and self._answer.has_calls else reason
+
+
+def _events_of(body: bytes) -> list[tuple[str, bytes]]:
+    parser = SSEParser()
+    try:
+        return parser.feed(body) + parser.finish()
+    except EventTooLargeError as error:
+        raise openai_errors.protocol_failure(str(error)) from None
 
 
 def _loaded(data: bytes) -> Any:

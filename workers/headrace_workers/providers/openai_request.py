@@ -31,7 +31,10 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
 
 
 def _body(request: RunRequest, *, is_openai: bool) -> dict[str, Any]:
-    body: dict[str, Any] = {"model": request.model, "messages": [_message(message) for message in request.messages]}
+    messages = [_message(message) for message in request.messages]
+    if is_openai:
+        _drop_reasoning(messages)
+    body: dict[str, Any] = {"model": request.model, "messages": messages}
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
     if request.tool_choice is not None:
@@ -43,10 +46,8 @@ def _body(request: RunRequest, *, is_openai: bool) -> dict[str, Any]:
     if request.max_output_tokens is not None:
         # OpenAI's reasoning models refuse the old name, most compatible servers do not know the new one.
         body["max_completion_tokens" if is_openai else "max_tokens"] = request.max_output_tokens
-    for name in ("temperature", "top_p", "reasoning_effort"):
-        value = getattr(request, name)
-        if value is not None:
-            body[name] = value
+    sampling = {name: getattr(request, name) for name in ("temperature", "top_p", "reasoning_effort")}
+    body |= {name: value for name, value in sampling.items() if value is not None}
     if request.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
@@ -54,6 +55,13 @@ def _body(request: RunRequest, *, is_openai: bool) -> dict[str, Any]:
             # Padding against guessing tokens by packet length; it doubles the bytes to read.
             body["stream_options"]["include_obfuscation"] = False
     return _merged(body, request.custom_options)
+
+
+def _drop_reasoning(messages: list[dict[str, Any]]) -> None:
+    """OpenAI itself refuses the fields in which its compatibles give reasoning; a turn may come from one of them."""
+    for message in messages:
+        for field in (*REASONING_FIELDS, "reasoning_details"):
+            message.pop(field, None)
 
 
 def _merged(body: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

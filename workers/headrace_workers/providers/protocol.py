@@ -67,6 +67,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     message: Message | None = None
     refusal: str | None = None
+    vectors: list[list[float]] | None = None
 
 
 class StreamMapper(Protocol):

@@ -1,0 +1,73 @@
+"""Embeddings behind the interface of a wire format, so that a run of them is a run like any other. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from headrace.wire.messages import RunRequest
+from headrace_workers.providers import embeddings, google, openai_chat
+from headrace_workers.providers.protocol import (
+    Completion,
+    HttpRequest,
+    ProviderApi,
+    ProviderFailedError,
+    ProviderFailure,
+    ProviderSettings,
+    StreamMapper,
+)
+
+MAX_NUMBERS = 6_000_000
+"""Numbers in all vectors of one answer: what one frame has room for."""
+
+Build = Callable[[ProviderSettings, str | None, str, list[str], int | None, dict[str, Any]], HttpRequest]
+
+
+class EmbeddingApi:
+    """One provider's embeddings; errors are those of its wire format."""
+
+    def __init__(self, build: Build, read: Callable[[bytes], embeddings.Embeddings], errors: ProviderApi) -> None:
+        self._build = build
+        self._read = read
+        self._errors = errors
+
+    def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+        """Return the request for the vectors of ``request.inputs``."""
+        return self._build(settings, api_key, request.model, request.inputs, request.dimensions, request.custom_options)
+
+    def open_stream(self, request: RunRequest) -> StreamMapper:
+        """Map what nobody asked for: a stream of embeddings does not exist."""
+        return self._errors.open_stream(request)
+
+    def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:  # noqa: ARG002 - the protocol's form
+        """Return ``sent``: vectors come whole."""
+        return sent
+
+    def read_body(self, request: RunRequest, body: bytes) -> Completion:
+        """Return the vectors, one for each input."""
+        found = self._read(body)
+        if len(found.vectors) != len(request.inputs):
+            reason = f"{len(found.vectors)} vectors came for {len(request.inputs)} texts"
+            raise ProviderFailedError(ProviderFailure("provider_protocol", reason, 200))
+        if sum(map(len, found.vectors)) > MAX_NUMBERS:
+            reason = f"the vectors hold more than {MAX_NUMBERS} numbers; give fewer texts at a time"
+            raise ProviderFailedError(ProviderFailure("invalid_request", reason))
+        return Completion(
+            finish_reason=None,
+            provider_finish_reason=None,
+            usage=found.usage,
+            tool_calls=[],
+            model=found.model,
+            vectors=found.vectors,
+        )
+
+    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
+        """Return the failure that a response with another status says."""
+        return self._errors.read_error(status, headers, body)
+
+
+_OPENAI = EmbeddingApi(embeddings.build_openai, embeddings.read_openai, openai_chat.API)
+_GOOGLE = EmbeddingApi(embeddings.build_google, embeddings.read_google, google.API)
+
+EMBEDDING_API: dict[str, EmbeddingApi] = {"openai-chat": _OPENAI, "openai-responses": _OPENAI, "google": _GOOGLE}
+"""The wire formats that have embeddings."""
