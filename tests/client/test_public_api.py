@@ -36,6 +36,7 @@ PUBLIC = [
     "ReasoningPart",
     "RefusalDelta",
     "RemoteProtocolError",
+    "RunEmbeddingResult",
     "RunError",
     "RunLocalResult",
     "RunTimeoutError",

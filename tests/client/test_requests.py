@@ -23,7 +23,7 @@ TOOL = {"name": "f", "description": "does f", "parameters": {"type": "object"}}
 def build(*, stream: Any = False, takes_any_provider: bool = False, **changes: Any) -> RunRequest:
     """Check all arguments as the client does."""
     arguments = cast("RunArguments", {"model": "gpt-4o", "messages": HELLO} | changes)
-    check_names(arguments)
+    check_names(arguments, RunArguments)
     build_options(arguments)
     return build_request(
         arguments,
@@ -87,7 +87,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("messages[0].tool_call_id", {"messages": [{"role": "tool", "content": "x", "tool_call_id": 5}]}),
     ("messages[0].tool_name", {"messages": [{"role": "tool", "content": "x", "tool_call_id": "c", "tool_name": 5}]}),
     ("messages[0].tool_calls[0]", assistant([{}])),
-    ("messages[0].tool_calls[0]", assistant("abc")),
+    ("messages[0].tool_calls", assistant("abc")),
     ("messages[0].tool_calls[0]", assistant([nested({"a": 1})])),
     ("messages[0].tool_calls[0]", assistant([nested("[]")])),
     ("messages[0].tool_calls[1]", assistant([nested("{}"), nested("{")])),
@@ -153,6 +153,17 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("priority", {"priority": None}),
     ("on_abort", {"on_abort": ["close"]}),
     ("temprature", {"temprature": 1}),
+    ("messages[0].tool_calls", assistant(5)),
+    ("messages[0].tool_calls[0]", assistant([nested('"\ud800"')])),
+    ("messages[0].content[0]", user([{"type": "image_url"}])),
+    ("messages[0].content[0]", user([{"type": "image_url", "image_url": {"url": ""}}])),
+    ("messages[0].content[0]", user([ImagePart()])),
+    ("messages[0].role", {"messages": [Message(cast("Any", "robot"), "x")]}),
+    ("messages[0].content", {"messages": [Message("user", cast("Any", 5))]}),
+    ("messages[0].tool_call_id", {"messages": [Message("tool", "x")]}),
+    ("tools[0].name", {"tools": [Tool("")]}),
+    ("timeout_ms", {"timeout_ms": 10**400}),
+    ("trace_id", {"trace_id": ""}),
 ]
 
 
@@ -169,40 +180,13 @@ def test_a_wrong_argument_is_named(argument: str, changes: dict[str, Any]) -> No
     assert str(caught.value).startswith(f"{argument}: ")
 
 
-UNNAMED: list[tuple[str, dict[str, Any], str]] = [
-    ("messages[0].tool_calls", assistant(5), "TypeError: int is not iterable"),
-    ("messages[0].tool_calls[0]", assistant([nested('"\ud800"')]), "UnicodeEncodeError"),
-    ("messages[0].content[0]", user([{"type": "image_url"}]), "an image without a url is taken"),
-    ("messages[0].content[0]", user([{"type": "image_url", "image_url": {"url": ""}}]), "as above"),
-    ("messages[0].content[0]", user([ImagePart()]), "a part that is no dict is not looked at"),
-    ("messages[0].role", {"messages": [Message(cast("Any", "robot"), "x")]}, "a Message is not looked at"),
-    ("messages[0].content", {"messages": [Message("user", cast("Any", 5))]}, "a Message is not looked at"),
-    ("messages[0].tool_call_id", {"messages": [Message("tool", "x")]}, "a Message is not looked at"),
-    ("tools[0].name", {"tools": [Tool("")]}, "a Tool is not looked at"),
-    ("timeout_ms", {"timeout_ms": 10**400}, "OverflowError"),
-    ("trace_id", {"trace_id": ""}, "an empty trace_id is taken for none"),
-]
-
-
-@pytest.mark.parametrize(
-    ("argument", "changes"),
-    [
-        pytest.param(argument, changes, marks=pytest.mark.xfail(strict=True, reason=reason))
-        for argument, changes, reason in UNNAMED
-    ],
-    ids=case_name,
-)
-def test_a_wrong_argument_is_named_here_too(argument: str, changes: dict[str, Any]) -> None:
-    test_a_wrong_argument_is_named(argument, changes)
-
-
 @pytest.mark.parametrize("name", ["model", "messages"])
 def test_an_argument_that_must_be_there_is_named(name: str) -> None:
     arguments = {"model": "gpt-4o", "messages": HELLO}
     del arguments[name]
 
     with pytest.raises(InvalidRequestError) as caught:
-        check_names(arguments)
+        check_names(arguments, RunArguments)
     assert caught.value.argument == name
 
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from headrace import AsyncLocalStream, Client, LocalStream
 from headrace.testing import SimulatedProvider
-
 from tests.conftest import HELLO, simulate
 
 MODEL = "gpt-4o"

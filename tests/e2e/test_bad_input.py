@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from headrace import (
     AuthenticationError,
     Client,
@@ -23,7 +24,6 @@ from headrace import (
     RunTimeoutError,
 )
 from headrace.testing import SimulatedProvider
-
 from tests.conftest import HELLO, simulate
 from tests.e2e.engines import running_engine
 
@@ -78,7 +78,7 @@ def test_a_wrong_argument_is_named_before_anything_is_sent(
 
 
 def test_a_missing_argument_is_named(client: Client) -> None:
-    with pytest.raises(InvalidRequestError, match="^model: is missing"):
+    with pytest.raises(InvalidRequestError, match=r"^model: is missing"):
         client.run_local(messages=HELLO)  # type: ignore[call-overload]
 
 
@@ -252,9 +252,10 @@ class SimpleEnvironment:
 
 def test_a_provider_that_is_not_there_is_unavailable() -> None:
     environment = SimpleEnvironment({"OPENAI_BASE_URL": "http://127.0.0.1:9", "OPENAI_API_KEY": "sk-x"})
-    with running_engine(environment) as address, Client(address) as client:  # type: ignore[arg-type]
-        with pytest.raises(ProviderUnavailableError, match="127.0.0.1:9"):
-            client.run_local(model=MODEL, messages=HELLO)
+    engine = running_engine(environment)  # type: ignore[arg-type]
+    refused = pytest.raises(ProviderUnavailableError, match=r"127\.0\.0\.1:9")
+    with engine as address, Client(address) as client, refused:
+        client.run_local(model=MODEL, messages=HELLO)
 
 
 def test_no_engine_at_the_address_says_so_within_the_connect_timeout(tmp_path: Path) -> None:
@@ -316,15 +317,14 @@ def test_an_embedded_engine_that_cannot_start_says_why(
 
 
 def test_a_second_engine_on_one_directory_is_refused(provider: SimulatedProvider) -> None:
-    with running_engine(provider) as address:
-        with Client(address) as client:
-            assert client.run_local(model=MODEL, messages=HELLO).text
-            command = [sys.executable, "-m", "headrace_engine", "--directory", address.removeprefix("ipc://")]
-            second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    with running_engine(provider) as address, Client(address) as client:
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        command = [sys.executable, "-m", "headrace_engine", "--directory", address.removeprefix("ipc://")]
+        second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
 
-            assert second.returncode == 3
-            assert "already" in second.stderr
-            assert client.run_local(model=MODEL, messages=HELLO).text
+        assert second.returncode == 3
+        assert "already" in second.stderr
+        assert client.run_local(model=MODEL, messages=HELLO).text
 
 
 def test_a_closed_client_says_so(session_provider: SimulatedProvider) -> None:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from headrace import Client, ForkedStreamError, LocalStream, WorkerLostError
 from headrace.testing import SimulatedProvider
-
 from tests.conftest import HELLO, engine_process, engine_processes, processes, simulate
 from tests.e2e.engines import running_engine
 
@@ -92,7 +92,7 @@ def in_child(work: Callable[[], object]) -> int:
         try:
             work()
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - a child must not go on as the test run, whatever it met
             import traceback
 
             traceback.print_exc()
@@ -267,9 +267,7 @@ print(time.monotonic(), flush=True)
         "threading.Thread(target=lambda: list(streams[0].events()), daemon=True).start()",
     ],
 )
-def test_the_interpreter_ends_within_two_seconds_with_streams_open(
-    provider: SimulatedProvider, ending: str
-) -> None:
+def test_the_interpreter_ends_within_two_seconds_with_streams_open(provider: SimulatedProvider, ending: str) -> None:
     environment = {**os.environ, **provider.environment}
     program = END_PROGRAM.replace("next(iter(stream))", "next(iter(stream.events())) if 0 else None") + ending
     done = subprocess.run(
@@ -346,7 +344,9 @@ def test_an_engine_of_a_program_leaves_nothing_behind(provider: SimulatedProvide
 def test_a_worker_that_dies_is_replaced_and_its_streams_say_so(provider: SimulatedProvider) -> None:
     with running_engine(provider, "--workers", "1") as address, Client(address) as client:
         running = start_endless(client)
-        silent = client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=simulate(first_token_delay=1))
+        silent = client.run_local(
+            model=MODEL, messages=HELLO, stream=True, custom_options=simulate(first_token_delay=1)
+        )
         iterator = iter(running)
         next(iterator)
         os.kill(engine_process(address, "-m headrace_workers"), signal.SIGKILL)

@@ -7,7 +7,6 @@ import time
 
 from headrace import Client
 from headrace.testing import SimulatedProvider
-
 from tests.conftest import HELLO, simulate
 
 STREAMS = 500
@@ -30,7 +29,7 @@ def test_500_streams_of_50_chunks_a_second_arrive_whole_and_in_order(
             user_id=str(number),
             custom_options=simulate(repeat=CHUNKS, pace=PACE),
         )
-        texts = []
+        texts: list[str] = []
         async for chunk in stream:
             if not texts:
                 open_now += 1

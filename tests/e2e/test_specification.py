@@ -17,9 +17,9 @@ from types import CodeType
 from typing import Any
 
 import pytest
+
 from headrace import Client, LocalStream, RunLocalResult, StreamResult
 from headrace.testing import SimulatedProvider
-
 from tests.conftest import ROOT
 
 SPECIFICATION = (
@@ -99,11 +99,9 @@ def test_basic_streaming(namespace: dict[str, Any], capsys: pytest.CaptureFixtur
 
 def test_the_interface_is_the_documented_one(client: Client) -> None:
     tree = ast.parse(example_class("LocalStream Interface"))
-    names = {
-        node.target.id if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else node.name
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.AnnAssign, ast.FunctionDef))
-    }
+    methods = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    attributes = {ast.unparse(node.target) for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)}
+    names = methods | attributes
 
     assert names == {"span_id", "trace_id", "__iter__", "result", "abort"}
     assert all(hasattr(LocalStream, name) for name in names)

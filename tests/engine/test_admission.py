@@ -390,7 +390,6 @@ class AdmissionMachine(RuleBasedStateMachine):
         holders = [*self.waiting, *(held for held, _ in self.leases.values())]
         holder = next((held for held in holders if held[1] == span_id), None)
         self.asked += 1
-        self.avoid[question] = avoid
         if holder is not None:
             if holder[0] != client or holder[2] >= attempt:
                 answers = self.admission.acquired(client, ask(span_id, attempt, priority, tuple(avoid)), self.now)
@@ -399,6 +398,7 @@ class AdmissionMachine(RuleBasedStateMachine):
                 return
             self.answered += holder in self.waiting  # its question is taken back
             self.forget(span_id)
+        self.avoid[question] = avoid
         kind = "stopping" if self.is_stopping else "queue_full" if len(self.waiting) >= self.max_waiting else None
         self.lanes[priority].append(question)
         answers = self.admission.acquired(client, ask(span_id, attempt, priority, tuple(avoid)), self.now)

@@ -14,6 +14,13 @@ from headrace.wire.messages import RunRequest
 from headrace_workers.providers.anthropic import API
 from headrace_workers.providers.protocol import ProviderSettings
 
+EXPECTATION_IS_WRONG: dict[str, tuple[set[str], str]] = {
+    "anthropic-messages--anthropic--refusal--ce5bb8": (
+        {"refusal"},
+        "the body says in stop_details why the model refuses; the expectation looks for no words of refusal",
+    ),
+}
+
 pytestmark = corpus.needs_recordings
 
 
@@ -29,7 +36,7 @@ def is_cut(case: corpus.Case) -> bool:
     return b'"message_stop"' not in case.body and not case.expected["finish_reason"]
 
 
-READING = corpus.Reading(api=API, usage=usage, is_cut=is_cut)
+READING = corpus.Reading(api=API, usage=usage, is_cut=is_cut, wrong=EXPECTATION_IS_WRONG)
 
 
 @pytest.mark.parametrize("name", corpus.case_names("anthropic.messages"))

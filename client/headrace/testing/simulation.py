@@ -11,7 +11,15 @@ from typing import Any, Protocol
 
 import msgspec
 
-from headrace.testing import anthropic, continuation, google, openai_chat, openai_embeddings, openai_responses
+from headrace.testing import (
+    anthropic,
+    continuation,
+    google,
+    google_embeddings,
+    openai_chat,
+    openai_embeddings,
+    openai_responses,
+)
 from headrace.testing.log import Entry
 from headrace.testing.reply import Reply, json_reply
 from headrace.testing.script import Script
@@ -148,7 +156,8 @@ class Simulation:
 
 
 def _wire_format_of(request: Request) -> WireFormat | None:
-    return WIRE_FORMATS.get(request.path) or google.endpoint(request.path, request.query)
+    known = WIRE_FORMATS.get(request.path)
+    return known or google.endpoint(request.path, request.query) or google_embeddings.endpoint(request.path)
 
 
 def _simulated(body: Any) -> tuple[Script | None, Any]:

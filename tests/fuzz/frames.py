@@ -1,0 +1,127 @@
+"""Spoiled frames: whatever the bytes are, a decoder gives messages that can be sent on, or one of its two errors."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import msgspec
+from tests.fuzz.mutation import mutated
+
+from headrace.errors import ProtocolMismatchError, RemoteProtocolError
+from headrace.types import Message, ReasoningDelta, TextPart, Tool, ToolCallDelta, ToolCallPart, Usage, UsageUpdate
+from headrace.wire import codec
+from headrace.wire.messages import (
+    Abort,
+    Aborted,
+    Acquire,
+    Chunk,
+    Credit,
+    Failed,
+    Finished,
+    Goodbye,
+    Grant,
+    Heartbeat,
+    Hello,
+    ProcessReport,
+    ProcessStatus,
+    Refuse,
+    Release,
+    Run,
+    RunRequest,
+    Status,
+    StatusRequest,
+    ToolCallText,
+    Welcome,
+    WorkerStatus,
+)
+
+_SPAN = "sp_0123456789abcdef"
+_CALL = ToolCallPart("c1", "f", {"a": [1, 2.5, None, {"b": "x"}]}, {"api": "google", "id": "c1"})
+_REQUEST = RunRequest(
+    provider="p",
+    model="m",
+    messages=[Message("user", "hi"), Message("assistant", [TextPart("x"), _CALL]), Message("tool", "r", tool_call_id="c1")],
+    stream=True,
+    tools=[Tool("f", "does", {"type": "object"})],
+    custom_options={"seed": 7},
+)
+_PROCESS = ProcessStatus("worker-1", 12, "up", 0)
+_DECODERS: dict[str, codec.FrameDecoder[Any]] = {
+    "to_broker": codec.to_broker,
+    "from_broker": codec.from_broker,
+    "to_worker": codec.to_worker,
+    "from_worker": codec.from_worker,
+}
+_MESSAGES: dict[str, list[Any]] = {
+    "to_broker": [
+        Hello("worker", 0, 12, ["a"], "worker-1", "ipc:///x", ["openai"]),
+        Acquire(_SPAN, 1, "openai", "m", "batch", [3]),
+        Release(_SPAN, 1),
+        StatusRequest(),
+        Heartbeat(3, 1),
+        ProcessReport([_PROCESS]),
+        Goodbye("bye"),
+    ],
+    "from_broker": [
+        Welcome(0, 12, [], "0.1.0"),
+        Grant(_SPAN, 1, "worker-1", "ipc:///x", 7),
+        Refuse(_SPAN, 1, "queue_full", "full", 0.5),
+        Status(1, "0.1.0", 3.0, 1, 1, 0, 9, 0, [WorkerStatus("worker-1", 12, "up", 1, 0.1)], [_PROCESS]),
+    ],
+    "to_worker": [
+        Run(_SPAN, 1, 7, codec.encode_request(_REQUEST), 64, 65_536, "key"),
+        Credit(_SPAN, 1, 128, 99_999),
+        Abort(_SPAN, 1, "drain"),
+    ],
+    "from_worker": [
+        Chunk(_SPAN, 1, 0, ["Hel", ReasoningDelta("hm"), ToolCallDelta(0, "c1", "f", "{}"), UsageUpdate(Usage(1, 2, 3))]),
+        Finished(
+            span_id=_SPAN,
+            attempt=1,
+            sequence=4,
+            text_length=3,
+            finish_reason="tool_calls",
+            provider_finish_reason="tool_calls",
+            usage=Usage(1, 2, 3),
+            tool_calls=[ToolCallText("c1", "f", "{}")],
+            model="m",
+            message=Message("assistant", [_CALL]),
+        ),
+        Failed(_SPAN, 1, 4, "rate_limit", "too many", status_code=429, retry_after=3.0),
+        Aborted(_SPAN, 1, 4, Usage()),
+    ],
+}
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """A frame for one decoder, or (as ``request``) the bytes of a run request."""
+
+    direction: str
+    data: bytes
+
+
+def make_frame(rng: random.Random) -> Frame:
+    if rng.random() < 0.25:
+        return Frame("request", mutated(rng, codec.encode_request(_REQUEST), _encoded(rng, "to_worker")))
+    direction = rng.choice(list(_DECODERS))
+    other = _encoded(rng, rng.choice(list(_DECODERS)))
+    return Frame(direction, mutated(rng, _encoded(rng, direction), other))
+
+
+def check_frame(frame: Frame) -> str:
+    try:
+        if frame.direction == "request":
+            request = codec.decode_request(frame.data)
+            assert codec.decode_request(codec.encode_request(request)) is not None
+            return "request"
+        epoch, messages = _DECODERS[frame.direction].decode(frame.data)
+    except (RemoteProtocolError, ProtocolMismatchError) as error:
+        return type(error).__name__
+    codec.encode_frame(epoch, messages)
+    return "messages"
+
+
+def _encoded(rng: random.Random, direction: str) -> bytes:
+    messages = _MESSAGES[direction]
+    return codec.encode_frame(rng.getrandbits(40), rng.sample(messages, rng.randrange(1, len(messages) + 1)))
