@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from headrace import Client
 from headrace.testing import SimulatedProvider
 

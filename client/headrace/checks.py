@@ -6,8 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from headrace.errors import InvalidRequestError
 
+_encode_json = msgspec.json.Encoder().encode
 _MAX_MILLISECONDS = 366 * 24 * 3600 * 1000
 
 
@@ -72,3 +75,14 @@ def mapping(argument: str, value: Any) -> dict[str, Any] | None:
     for key in value:
         instance(argument, key, str, "a dict with str keys")
     return dict(value)
+
+
+def json_mapping(argument: str, value: Any) -> dict[str, Any] | None:
+    """Return the mapping as a dict; what JSON cannot carry is refused here and not by the provider's worker."""
+    checked = mapping(argument, value)
+    if checked:
+        try:
+            _encode_json(checked)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise InvalidRequestError(f"holds a value that JSON cannot carry: {error}", argument) from None
+    return checked

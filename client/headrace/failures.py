@@ -36,7 +36,7 @@ def failure_error(failed: Failed, provider: str, partial_text: str) -> HeadraceE
             return ProviderProtocolError(*facts)
         case "timeout":
             return RunTimeoutError(span_id, reason, partial_text, failed.clock, failed.limit)
-        case "worker_stopping":
+        case "worker_stopping" | "worker_failed":
             return WorkerLostError(span_id, reason, partial_text)
 
 

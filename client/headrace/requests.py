@@ -97,6 +97,10 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"RunOptions(span_id={self.span_id!r}, priority={self.priority!r}, on_abort={self.on_abort!r})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what may be shown: no key."""
+        return [("span_id", self.span_id)]
+
 
 def check_names(arguments: Mapping[str, Any], kind: type[RunArguments | EmbeddingArguments]) -> None:
     """Raise InvalidRequestError for an argument that does not exist, or one that must be there and is not."""
@@ -140,13 +144,13 @@ def build_request(
         stream=stream,
         tools=tools,
         tool_choice=conversation.read_tool_choice(arguments.get("tool_choice"), tools),
-        response_format=checks.mapping("response_format", arguments.get("response_format")),
+        response_format=checks.json_mapping("response_format", arguments.get("response_format")),
         temperature=checks.number("temperature", arguments.get("temperature"), 0, 2),
         max_output_tokens=checks.positive("max_output_tokens", arguments.get("max_output_tokens")),
         top_p=checks.number("top_p", arguments.get("top_p"), 0, 1),
         stop_sequences=checks.strings("stop_sequences", arguments.get("stop_sequences")),
         reasoning_effort=checks.text("reasoning_effort", arguments.get("reasoning_effort")),
-        custom_options=checks.mapping("custom_options", arguments.get("custom_options")) or {},
+        custom_options=checks.json_mapping("custom_options", arguments.get("custom_options")) or {},
         total_timeout=checks.seconds("timeout_ms", arguments.get("timeout_ms")),
         first_chunk_timeout=checks.seconds("first_chunk_timeout_ms", arguments.get("first_chunk_timeout_ms")),
         idle_timeout=checks.seconds("idle_timeout_ms", arguments.get("idle_timeout_ms")),
@@ -170,7 +174,7 @@ def build_embedding_request(
         stream=False,
         inputs=inputs,
         dimensions=checks.positive("dimensions", arguments.get("dimensions")),
-        custom_options=checks.mapping("custom_options", arguments.get("custom_options")) or {},
+        custom_options=checks.json_mapping("custom_options", arguments.get("custom_options")) or {},
         total_timeout=checks.seconds("timeout_ms", arguments.get("timeout_ms")),
         **_span_fields(arguments, trace_id),
     )

@@ -11,6 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import msgspec
 
@@ -99,6 +100,10 @@ class RunPlan(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"RunPlan(span_id={self.span_id!r}, provider={self.provider!r}, model={self.model!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what may be shown: no key."""
+        return [("span_id", self.span_id)]
 
 
 class Session:
@@ -195,6 +200,8 @@ class Session:
         match terminal:
             case Finished():
                 return self._end(self._checked(terminal))
+            case Failed(kind="worker_stopping") if not self.events:
+                return self._elsewhere()  # it met a worker on its way out
             case Failed():
                 text = joined_text(self.events) or terminal.partial_text
                 return self._end(failure_error(terminal, self.plan.provider, text))
@@ -241,13 +248,7 @@ class Session:
         if self.deaths >= MAX_WORKER_DEATHS:
             reason = f"the run was present at {self.deaths} worker deaths and is not tried again ({reason})"
             return self._end(PoisonRunError(self.plan.span_id, reason))
-        release = AskBroker(Release(self.plan.span_id, self.attempt))
-        self.lost_epochs.append(self.lease.epoch)
-        self.lease = None
-        self.attempt += 1
-        self._sequence_limit = WINDOW_EVENTS
-        self._character_limit = WINDOW_CHARACTERS
-        return [release, *self._acquire()]
+        return self._elsewhere()
 
     def failed(self, error: HeadraceError) -> list[Command]:
         """The connection gives the run up (no engine, closed client)."""
@@ -290,6 +291,17 @@ class Session:
         plan = self.plan
         question = Acquire(plan.span_id, self.attempt, plan.provider, plan.model, plan.priority, self.lost_epochs[:])
         return [AskBroker(question)]
+
+    def _elsewhere(self) -> list[Command]:
+        """Ask for another worker; nothing of the run has arrived."""
+        release = AskBroker(Release(self.plan.span_id, self.attempt))
+        if self.lease is not None:
+            self.lost_epochs.append(self.lease.epoch)
+        self.lease = None
+        self.attempt += 1
+        self._sequence_limit = WINDOW_EVENTS
+        self._character_limit = WINDOW_CHARACTERS
+        return [release, *self._acquire()]
 
     def _abort_message(self, mode: AbortMode) -> Command:
         return TellWorker(Abort(self.plan.span_id, self.attempt, mode))

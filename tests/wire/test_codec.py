@@ -363,8 +363,5 @@ def test_nothing_that_holds_a_key_shows_it(struct: msgspec.Struct) -> None:
 @pytest.mark.parametrize(
     "struct", [each for each in SECRETIVE if not isinstance(each, TellWorker)], ids=lambda struct: type(struct).__name__
 )
-@pytest.mark.xfail(
-    strict=True, reason="msgspec gives each Struct a __rich_repr__ of all fields, which rich tracebacks use"
-)
 def test_nothing_that_holds_a_key_shows_it_to_rich(struct: Any) -> None:
     assert "secret" not in repr(list(struct.__rich_repr__()))

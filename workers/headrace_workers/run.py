@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from headrace.types import ImagePart, RunEvent, TextPart, Usage
+from headrace.types import ImagePart, RunEvent, TextPart, Usage, UsageUpdate
 from headrace.wire.messages import (
     Aborted,
     AbortMode,
@@ -79,6 +79,7 @@ class ProviderRun:
 
     __slots__ = (
         "_api",
+        "_api_key",
         "_body",
         "_body_kind",
         "_clocks",
@@ -99,11 +100,14 @@ class ProviderRun:
         "_unsent",
     )
 
-    def __init__(self, run: Run, request: RunRequest, api: ProviderApi, clocks: Clocks) -> None:
+    def __init__(
+        self, run: Run, request: RunRequest, api: ProviderApi, clocks: Clocks, api_key: str | None = None
+    ) -> None:
         self._run = run
         self._request = request
         self._api = api
         self._clocks = clocks
+        self._api_key = api_key
         self._outflow = Outflow(run.sequence_limit, run.character_limit)
         self._parser = SSEParser()
         self._mapper: StreamMapper | None = None
@@ -217,19 +221,21 @@ class ProviderRun:
     def credited(self, credit: Credit) -> Commands:
         """The client allows more."""
         self._outflow.credited(credit.sequence_limit, credit.character_limit)
-        if self._outflow.pending or self._ended is not None:
+        # A paused run may have nothing waiting: what it waits for is this credit.
+        if self._outflow.pending or self._is_paused or self._ended is not None:
             return _SEND_NOW
         return _NOTHING
 
-    def aborted(self, mode: AbortMode) -> Commands:
-        """The client wants no more."""
+    def aborted(self, mode: AbortMode, now: float) -> Commands:
+        """The client wants no more. Told again, nothing changes."""
         self._outflow.pending.clear()
         if self._ended is not None:
-            self._ended = self._best_usage() if not isinstance(self._ended, Completion) else self._ended.usage
+            if not isinstance(self._ended, Usage):
+                self._ended = self._ended.usage if isinstance(self._ended, Completion) else self._best_usage()
             return _SEND_NOW
         if mode == "drain" and self._body_kind in (_Body.NONE, _Body.EVENTS):
             self._is_draining = True
-            return (Command.RESUME,) if self._is_paused else _NOTHING
+            return self._resume(now) if self._is_paused else _NOTHING
         return self._end(self._best_usage(), Command.CLOSE)
 
     # What time does.
@@ -261,14 +267,17 @@ class ProviderRun:
             self._has_sent_terminal = True
             messages.append(self._terminal(self._ended))
         if self._is_paused and self._ended is None and self._outflow.waiting_is_low():
-            self._is_paused = False
-            self._clocks.resumed(now)
-            return messages, (Command.RESUME,)
+            return messages, self._resume(now)
         return messages, _NOTHING
 
     def refused(self, failure: ProviderFailure) -> Commands:
         """The request could not be made."""
         return self._end(failure, Command.CLOSE)
+
+    def _resume(self, now: float) -> Commands:
+        self._is_paused = False
+        self._clocks.resumed(now)
+        return (Command.RESUME,)
 
     def _map(self, server_events: list[tuple[str, bytes]], events: list[RunEvent]) -> None:
         mapper = self._mapper
@@ -280,6 +289,8 @@ class ProviderRun:
 
     def _grown(self) -> Commands:
         """Events were added."""
+        if self._outflow.sequence == 0 and any(not isinstance(event, UsageUpdate) for event in self._outflow.pending):
+            self._clocks.content()
         if self._is_draining or not self._request.stream:
             self._keep_text()
             return _NOTHING
@@ -290,7 +301,6 @@ class ProviderRun:
                 return _PAUSE
             return _NOTHING
         if self._outflow.sequence == 0:
-            self._clocks.content()
             return _SEND_NOW
         return _SEND
 
@@ -319,6 +329,8 @@ class ProviderRun:
             self._map(self._parser.finish(), self._outflow.pending)
         except ProviderFailedError as error:
             return self._end(error.failure, Command.RELEASE)
+        except EventTooLargeError as error:
+            return self._end(self._failure("provider_protocol", str(error)), Command.RELEASE)
         if self._mapper is not None and self._mapper.continuation not in (None, self._continued_with):
             grown = self._grown() if self._outflow.pending else _NOTHING
             return (*grown, *_CONTINUED)
@@ -355,8 +367,14 @@ class ProviderRun:
         return _RELEASED if command is Command.RELEASE else _CLOSED
 
     def _failure(self, kind: FailureKind, reason: str) -> ProviderFailure:
-        request_id = self._headers.get("x-request-id") or self._headers.get("request-id")
-        return ProviderFailure(kind, reason, self._status or None, request_id)
+        return ProviderFailure(kind, reason, self._status or None)
+
+    def _request_id(self) -> str | None:
+        return self._headers.get("x-request-id") or self._headers.get("request-id")
+
+    def _without_key(self, text: str) -> str:
+        """Some providers quote the key that they refuse; it must not reach an error's text."""
+        return text.replace(self._api_key, "[key]") if self._api_key else text
 
     def _best_usage(self) -> Usage:
         """Return what is known of the tokens of a run that did not end."""
@@ -393,10 +411,10 @@ class ProviderRun:
                     attempt=attempt,
                     sequence=sequence,
                     kind=ended.kind,
-                    reason=ended.reason,
+                    reason=self._without_key(ended.reason),
                     usage=self._best_usage(),
                     status_code=ended.status_code,
-                    request_id=ended.request_id,
+                    request_id=ended.request_id or self._request_id(),
                     code=ended.code,
                     retry_after=ended.retry_after,
                     partial_text="".join(self._unsent),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
+
+import msgspec
 
 from headrace.provider_table import BASE_URL_ENV
 from headrace.settings import EngineConfig, ProviderConfig, Settings
@@ -20,6 +23,20 @@ from headrace_workers.providers.protocol import (
 from headrace_workers.providers.registry import API
 
 
+class Prepared(msgspec.Struct, frozen=True):
+    """What a run is sent with: the wire format, the HTTP request, and the key in it."""
+
+    api: ProviderApi
+    request: HttpRequest
+    api_key: str | None
+
+    def __repr__(self) -> str:
+        return f"Prepared({self.request!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("request", self.request)]
+
+
 class Providers:
     """The configured providers."""
 
@@ -33,8 +50,8 @@ class Providers:
         """The names that a run may ask for."""
         return list(self._settings)
 
-    def prepare(self, request: RunRequest, api_key: str | None) -> tuple[ProviderApi, HttpRequest]:
-        """Return the wire format and the HTTP request of a run; raises ProviderFailedError."""
+    def prepare(self, request: RunRequest, api_key: str | None) -> Prepared:
+        """Return what sends a run; raises ProviderFailedError."""
         settings = self._settings.get(request.provider)
         if settings is None:
             known = ", ".join(sorted(self._settings))
@@ -44,7 +61,12 @@ class Providers:
             reason = f"no address: set {BASE_URL_ENV.get(settings.name)} where the engine starts, or base_url in headrace.toml"
             raise ProviderFailedError(ProviderFailure("invalid_request", reason))
         api = embedding_api(settings) if request.inputs else API[settings.api]
-        return api, api.build_request(request, settings, api_key or self._key(settings))
+        key = api_key or self._key(settings)
+        try:
+            return Prepared(api, api.build_request(request, settings, key), key)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            reason = f"the request holds a value that JSON cannot carry: {error}"
+            raise ProviderFailedError(ProviderFailure("invalid_request", reason)) from None
 
     def _key(self, settings: ProviderSettings) -> str | None:
         for variable in settings.api_key_env:

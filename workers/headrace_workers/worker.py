@@ -263,9 +263,20 @@ class Worker:
                 self._refuse_client(identity, str(error))
                 continue
             for message in messages:
-                self._handle(identity, message)
+                self._handle_safely(identity, message)
         if self._router.has_input():
             self.loop.call_soon(self._read)
+
+    def _handle_safely(self, identity: bytes, message: ToWorker) -> None:
+        """Whatever goes wrong with one message, the others are served."""
+        try:
+            self._handle(identity, message)
+        except Exception as error:
+            logger.exception("message failed")
+            client = self._clients.get(identity)
+            if client is not None and isinstance(message, Run):
+                reason = f"the worker could not start the run: {type(error).__name__}"
+                self._refuse_run(client, message, "worker_failed", reason)
 
     def _handle(self, identity: bytes, message: ToWorker) -> None:
         client = self._clients.get(identity)
@@ -283,7 +294,7 @@ class Worker:
                 self._start(client, message)
             case Abort():
                 if (run := _current(client, message)) is not None:
-                    run.carry_out(run.core.aborted(message.mode))
+                    run.carry_out(run.core.aborted(message.mode, time.monotonic()))
             case Goodbye():
                 self._drop_client(identity)
             case Hello():
@@ -336,14 +347,15 @@ class Worker:
 
     def _start_run(self, client: _Client, message: Run, request: RunRequest) -> None:
         try:
-            api, http_request = self._providers.prepare(request, message.api_key)
+            prepared = self._providers.prepare(request, message.api_key)
         except ProviderFailedError as error:
             failure = error.failure
             failed = Failed(message.span_id, message.attempt, 0, failure.kind, failure.reason, code=failure.code)
             self._tell(client, failed)
             return
         clocks = Clocks(clock_limits(request, self._config), time.monotonic())
-        run = _LiveRun(self, client, ProviderRun(message, request, api, clocks), http_request)
+        core = ProviderRun(message, request, prepared.api, clocks, prepared.api_key)
+        run = _LiveRun(self, client, core, prepared.request)
         client.runs[message.span_id] = run
         run.start()
 

@@ -37,6 +37,7 @@ FailureKind = Literal[
     "provider_protocol",
     "timeout",
     "worker_stopping",
+    "worker_failed",
     "duplicate_span_id",
 ]
 RefusalKind = Literal["duplicate_span_id", "queue_full", "no_workers", "stopping"]
@@ -218,6 +219,10 @@ class Run(_WireMessage, frozen=True, tag=30):
 
     def __repr__(self) -> str:
         return f"Run(span_id={self.span_id!r}, attempt={self.attempt}, request={len(self.request)} bytes)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what may be shown: no key, no prompt."""
+        return [("span_id", self.span_id)]
 
 
 class Credit(_WireMessage, frozen=True, tag=31):

@@ -12,10 +12,10 @@ import msgspec
 
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
 from headrace.wire.messages import RunRequest
-from headrace_workers.providers import anthropic_errors, anthropic_request, openai_errors
+from headrace_workers.providers import anthropic_errors, anthropic_request, failures
 from headrace_workers.providers.anthropic_blocks import Block, call_id, calls_of, message_of
-from headrace_workers.providers.anthropic_events import Delta, Event, decode, decode_leniently, decode_whole
-from headrace_workers.providers.openai_chunks import UNREADABLE, as_text
+from headrace_workers.providers.anthropic_events import Delta, Event, decode, decode_leniently
+from headrace_workers.providers.lenient import MAX_COUNT, UNREADABLE, as_text, loads
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
@@ -32,7 +32,6 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 }
 """All other words are a stop: end_turn, stop_sequence, and pause_turn, after which the message is sent back to go on."""
 
-_MAX_COUNT = 2**53
 _INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
@@ -54,10 +53,10 @@ class Anthropic:
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
         """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
         try:
-            whole = decode_whole(body)
+            whole = loads(body)
         except ValueError:
-            reason = f"the response is not a message but {openai_errors.describe(body)}"
-            raise openai_errors.protocol_failure(reason) from None
+            reason = f"the response is not a message but {failures.describe(body)}"
+            raise failures.protocol_failure(reason) from None
         return MessageMapper(request.model).read_whole(whole)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
@@ -119,7 +118,7 @@ class MessageMapper:
     def finish(self) -> Completion:
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
         if not (self.is_complete or self._stop_word):
-            raise openai_errors.protocol_failure("the stream ended before the message was stopped")
+            raise failures.protocol_failure("the stream ended before the message was stopped")
         has_opaque = any(block.opaque() for block in self._blocks)
         return self._completion(with_message=has_opaque)
 
@@ -129,7 +128,7 @@ class MessageMapper:
         if message.get("type") == "error" or message.get("error"):
             raise ProviderFailedError(anthropic_errors.failure_in_stream(message))
         if not isinstance(message.get("content"), list):
-            raise openai_errors.protocol_failure("the response holds no message")
+            raise failures.protocol_failure("the response holds no message")
         events: list[RunEvent] = []
         self._take_start(message, events)
         self._close_all(events)
@@ -235,7 +234,7 @@ class MessageMapper:
         details = said.get("output_tokens_details")
         thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
         for name, value in (*said.items(), ("thinking_tokens", thinking)):
-            if isinstance(value, int | float) and 0 <= value < _MAX_COUNT:
+            if isinstance(value, int | float) and 0 <= value < MAX_COUNT:
                 self._counts[name] = int(value)
         usage = self._usage()
         if usage != self.usage:
@@ -268,7 +267,7 @@ class MessageMapper:
         except ValueError:
             if self._stop_word:
                 return None  # nothing that is still missing could take back the answer
-            raise openai_errors.protocol_failure(f"an event of {len(data)} bytes is not JSON") from None
+            raise failures.protocol_failure(f"an event of {len(data)} bytes is not JSON") from None
 
     def _completion(self, *, with_message: bool) -> Completion:
         if self.usage.source == "partial":
@@ -291,11 +290,11 @@ class MessageMapper:
 def _whole(data: bytes) -> dict[str, Any]:
     """Return all of an event that :data:`decode` has taken."""
     try:
-        whole = decode_whole(data)
+        whole = loads(data)
     except ValueError:  # nested without end in a part that the decoder passed over
         whole = None
     if not isinstance(whole, dict):
-        raise openai_errors.protocol_failure(f"an event of {len(data)} bytes cannot be read")
+        raise failures.protocol_failure(f"an event of {len(data)} bytes cannot be read")
     return whole
 
 

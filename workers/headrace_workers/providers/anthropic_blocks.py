@@ -12,7 +12,7 @@ import msgspec
 
 from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace.wire.messages import ToolCallText
-from headrace_workers.providers.openai_chunks import UNREADABLE, as_text
+from headrace_workers.providers.lenient import UNREADABLE, as_text
 
 API_NAME = "anthropic"
 """Marks ``provider_data`` as ours."""

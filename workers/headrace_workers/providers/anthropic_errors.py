@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from headrace.wire.messages import FailureKind
-from headrace_workers.providers import openai_errors
-from headrace_workers.providers.anthropic_events import decode_whole
+from headrace_workers.providers import failures
+from headrace_workers.providers.lenient import loads
 from headrace_workers.providers.protocol import ProviderFailure
 
 # By the statuses that these errors have outside of a stream.
@@ -29,16 +29,16 @@ _KINDS: dict[str, FailureKind] = {
 
 def failure_in_stream(whole: Any) -> ProviderFailure:
     """Read an error that came with status 200: its type alone tells its kind."""
-    failure = _refined(openai_errors.failure_in_stream(whole), whole, status=None)
+    failure = _refined(failures.failure_in_stream(whole), whole, status=None)
     kind = _KINDS.get(str(_error_of(whole).get("type")), failure.kind)
     return msgspec.structs.replace(failure, kind=kind)
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
     """Read a response whose status is not 200. ``headers`` has lower-case names."""
-    failure = openai_errors.read_error(status, headers, body)
+    failure = failures.read_error(status, headers, body)
     try:
-        return _refined(failure, decode_whole(body), status)
+        return _refined(failure, loads(body), status)
     except ValueError:
         return failure
 

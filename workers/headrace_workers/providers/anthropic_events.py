@@ -5,12 +5,11 @@ Never judges what an event means; that is the mapper's.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
 
-from headrace_workers.providers.openai_chunks import UNREADABLE
+from headrace_workers.providers.lenient import loads
 
 # Compatible servers send null, or another type, wherever they like: hence Any in the leaves.
 
@@ -39,29 +38,12 @@ class Event(msgspec.Struct, gc=False):
 
 
 decode = msgspec.json.Decoder(Event).decode
-"""Decodes an event; raises one of UNREADABLE."""
-
-
-def decode_whole(data: bytes) -> Any:
-    """Return JSON as it is, even what is only nearly JSON: NaN, halves of surrogate pairs, broken UTF-8.
-
-    Raises ValueError for what is not.
-    """
-    try:
-        return msgspec.json.decode(data)
-    except UNREADABLE:
-        pass
-    try:
-        loaded = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
-        text = json.dumps(loaded, ensure_ascii=False).encode("utf-16", "surrogatepass")
-        return msgspec.json.decode(text.decode("utf-16", "replace"))
-    except (ValueError, *UNREADABLE) as error:
-        raise ValueError from error
+"""Decodes an event; raises one of ``lenient.UNREADABLE``."""
 
 
 def decode_leniently(data: bytes) -> Event | None:
     """Decode what :data:`decode` did not take; None when it says nothing. Raises ValueError for what is no event."""
-    whole = decode_whole(data)
+    whole = loads(data)
     if whole is None:
         return None
     if not isinstance(whole, dict):

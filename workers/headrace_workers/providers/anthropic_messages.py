@@ -11,7 +11,8 @@ from typing import Any
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace_workers.providers.anthropic_blocks import API_NAME
-from headrace_workers.providers.openai_errors import request_failure
+from headrace_workers.providers.failures import request_failure
+from headrace_workers.providers.request_parts import parts_of, word_for
 
 _NOT_IN_IDS = re.compile(r"[^a-zA-Z0-9_-]")
 _DATA_URL = re.compile(r"data:(?P<media_type>[^;,]+);base64,(?P<data>.*)", re.DOTALL)
@@ -25,7 +26,7 @@ def system_of(messages: Sequence[Message]) -> list[Block]:
     blocks: list[Block] = []
     for message in messages:
         if message.role in {"system", "developer"}:
-            for part in _parts(message):
+            for part in parts_of(message):
                 if not isinstance(part, TextPart):
                     raise request_failure(f"a message with role {message.role} can hold nothing but text")
                 if _has_words(part):
@@ -55,14 +56,10 @@ def _blocks(message: Message) -> list[Block]:
         case "tool":
             return [_tool_result(message)]
         case _:
-            blocks = [_user_block(part, message.role) for part in _parts(message) if _has_words(part)]
+            blocks = [_user_block(part, message.role) for part in parts_of(message) if _has_words(part)]
             if not blocks:
                 raise request_failure("a message with role user is empty")
             return blocks
-
-
-def _parts(message: Message) -> list[Part]:
-    return [TextPart(message.content)] if isinstance(message.content, str) else message.content
 
 
 def _has_words(part: Part) -> bool:
@@ -84,7 +81,7 @@ def _content(blocks: list[Block]) -> str | list[Block]:
 
 
 def _assistant_blocks(message: Message) -> list[Block]:
-    blocks = [_assistant_block(part) for part in _parts(message) if _has_words(part)]
+    blocks = [_assistant_block(part) for part in parts_of(message) if _has_words(part)]
     sent = [block for block in blocks if block is not None]
     # Thinking that led to nothing was cut off, and a turn must not end in it.
     while sent and sent[-1].get("type") in _THINKING:
@@ -117,7 +114,7 @@ def _opaque(part: TextPart | ToolCallPart | ReasoningPart) -> Block:
 def _tool_result(message: Message) -> Block:
     if not message.tool_call_id:
         raise request_failure("a message with role tool needs tool_call_id: the call that it answers")
-    blocks = [_user_block(part, "tool") for part in _parts(message) if _has_words(part)]
+    blocks = [_user_block(part, "tool") for part in parts_of(message) if _has_words(part)]
     return {"type": "tool_result", "tool_use_id": _id(message.tool_call_id), "content": _content(blocks) or ""}
 
 
@@ -127,10 +124,8 @@ def _user_block(part: Part, role: str) -> Block:
             return {"type": "text", "text": part.text}
         case ImagePart():
             return {"type": "image", "source": _image_source(part)}
-        case ToolCallPart():
-            raise request_failure(f"a message with role {role} cannot hold a tool call")
-        case ReasoningPart():
-            raise request_failure(f"a message with role {role} cannot hold reasoning")
+        case ToolCallPart() | ReasoningPart():
+            raise request_failure(f"a message with role {role} cannot hold {word_for(part)}")
 
 
 def _image_source(part: ImagePart) -> Block:

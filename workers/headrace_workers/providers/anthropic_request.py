@@ -15,8 +15,9 @@ from headrace.types import Tool
 from headrace.wire.messages import RunRequest
 from headrace_workers.providers.anthropic_messages import conversation_of, system_of
 from headrace_workers.providers.anthropic_models import ModelFacts, facts_of
-from headrace_workers.providers.openai_errors import request_failure
+from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
+from headrace_workers.providers.request_parts import accept_headers, merged
 
 _VERSION = "2026-10-21"
 _VERSION_WITH_SAMPLING = "2023-06-01"
@@ -32,8 +33,7 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
     """Return the request to send."""
     body = _body(request)
     headers = [
-        ("content-type", "application/json"),
-        ("accept", "text/event-stream" if request.stream else "application/json"),
+        *accept_headers(stream=request.stream),
         ("anthropic-version", _VERSION_WITH_SAMPLING if any(name in body for name in _SAMPLING) else _VERSION),
     ]
     if api_key:
@@ -61,15 +61,7 @@ def _body(request: RunRequest) -> dict[str, Any]:
         body["output_config"] = body.get("output_config", {}) | {"format": output_format}
     if request.stream:
         body["stream"] = True
-    return _merged(body, request.custom_options)
-
-
-def _merged(body: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    merged = body | options
-    mine, theirs = body.get("output_config"), options.get("output_config")
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        merged["output_config"] = mine | theirs
-    return merged
+    return merged(body, request.custom_options, ("output_config",))
 
 
 def _sampling(request: RunRequest, facts: ModelFacts) -> dict[str, float]:

@@ -14,10 +14,11 @@ from urllib.parse import quote
 import msgspec
 
 from headrace.types import Usage
-from headrace_workers.providers import google_errors, openai_errors
+from headrace_workers.providers import failures, google_errors
+from headrace_workers.providers.failures import is_error, protocol_failure, request_failure
 from headrace_workers.providers.google_request import API_VERSION
-from headrace_workers.providers.openai_chunks import UNREADABLE, as_text, is_error, read_usage
-from headrace_workers.providers.openai_errors import protocol_failure, request_failure
+from headrace_workers.providers.lenient import UNREADABLE, as_text
+from headrace_workers.providers.openai_chunks import read_usage
 from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError, ProviderSettings
 
 _FLOAT_BYTES = 4
@@ -81,7 +82,7 @@ def read_openai(body: bytes) -> Embeddings:
     except UNREADABLE:
         whole = _object(body)
         if is_error(whole):
-            raise ProviderFailedError(openai_errors.failure_in_stream(whole)) from None
+            raise ProviderFailedError(failures.failure_in_stream(whole)) from None
         raise _is_none(body) from None
     rows = said.data
     if sorted(row.index for row in rows if type(row.index) is int) == list(range(len(rows))):
@@ -161,4 +162,4 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _is_none(body: bytes) -> ProviderFailedError:
-    return protocol_failure(f"the response holds no embeddings but {openai_errors.describe(body)[:500]}")
+    return protocol_failure(f"the response holds no embeddings but {failures.describe(body)[:500]}")

@@ -11,39 +11,8 @@ import msgspec
 
 from headrace.types import RunEvent, ToolCallDelta
 from headrace.wire.messages import ToolCallText
-from headrace_workers.providers.openai_chunks import UNREADABLE, as_text
-
-
-class _Call:
-    __slots__ = ("arguments", "has_own_id", "id", "index", "name", "place")
-
-    def __init__(self, index: int, place: Any) -> None:
-        self.index = index
-        self.place = place
-        self.id = f"call_{index}"
-        self.has_own_id = False
-        self.name = ""
-        self.arguments: list[str] = []
-
-    def identify(self, call_id: str, name: str) -> bool:
-        """Set what a fragment says, and return whether that is new. Some vendors repeat both in each fragment: never join."""
-        is_new = False
-        if call_id and not self.has_own_id:
-            self.id, self.has_own_id, is_new = call_id, True, True
-        if name and name != self.name:
-            self.name, is_new = name, True
-        return is_new
-
-    @property
-    def text(self) -> str:
-        return "".join(self.arguments)
-
-    @property
-    def is_whole(self) -> bool:
-        try:
-            return isinstance(msgspec.json.decode(self.text), dict)
-        except UNREADABLE:
-            return False
+from headrace_workers.providers.growing_call import GrowingCall
+from headrace_workers.providers.lenient import as_text
 
 
 class ToolCalls:
@@ -52,7 +21,7 @@ class ToolCalls:
     __slots__ = ("_calls",)
 
     def __init__(self) -> None:
-        self._calls: list[_Call] = []
+        self._calls: list[GrowingCall] = []
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -70,7 +39,7 @@ class ToolCalls:
         if call is not None:
             is_named = bool(call_id or name) and call.identify(call_id, name)
         elif call_id or name or arguments:
-            call = _Call(len(self._calls), place)
+            call = GrowingCall(len(self._calls), place)
             self._calls.append(call)
             call.identify(call_id, name)
             is_named = True
@@ -88,7 +57,7 @@ class ToolCalls:
         empty = "" if is_cut else "{}"
         return [ToolCallText(call.id, call.name, call.text or empty) for call in self._calls]
 
-    def _find(self, place: Any, call_id: str, name: str, arguments: str) -> _Call | None:
+    def _find(self, place: Any, call_id: str, name: str, arguments: str) -> GrowingCall | None:
         """Return the call that a fragment continues, None when it starts one."""
         if not self._calls:
             return None

@@ -5,7 +5,6 @@ Never does I/O. Strict about what a stream must bring (an end), lenient about ev
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,17 +24,16 @@ from headrace.types import (
     UsageUpdate,
 )
 from headrace.wire.messages import RunRequest, ToolCallText
-from headrace_workers.providers import openai_errors, openai_request
+from headrace_workers.providers import failures, openai_request
+from headrace_workers.providers.failures import is_error
+from headrace_workers.providers.lenient import UNREADABLE, as_text, read_object
 from headrace_workers.providers.openai_calls import ToolCalls
 from headrace_workers.providers.openai_chunks import (
-    UNREADABLE,
     Choice,
     Chunk,
     Delta,
-    as_text,
     decode,
     decode_leniently,
-    is_error,
     joined,
     read_usage,
 )
@@ -91,13 +89,13 @@ class OpenAIChat:
         try:
             chunk = decode_leniently(body)
         except ValueError:
-            reason = f"the response is not a chat completion but {openai_errors.describe(body)}"
-            raise openai_errors.protocol_failure(reason) from None
+            reason = f"the response is not a chat completion but {failures.describe(body)}"
+            raise failures.protocol_failure(reason) from None
         return ChatMapper(request.model).read_whole(chunk, body)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """Return the failure that a response with another status says. ``headers`` has lower-case names."""
-        return openai_errors.read_error(status, headers, body)
+        return failures.read_error(status, headers, body)
 
 
 class ChatMapper:
@@ -156,7 +154,7 @@ class ChatMapper:
     def finish(self) -> Completion:
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
         if not (self.is_complete or self._finish_word):
-            raise openai_errors.protocol_failure("the stream ended without finish reason")
+            raise failures.protocol_failure("the stream ended without finish reason")
         return self._completion(self._message() if self._opaque() else None)
 
     def read_whole(self, chunk: Chunk, body: bytes) -> Completion:
@@ -169,7 +167,7 @@ class ChatMapper:
             chunk.error = chunk.error or choice.error
         self._take_envelope("", chunk, body, events)
         if choice is None or choice.message is None:
-            raise openai_errors.protocol_failure("the response holds no message")
+            raise failures.protocol_failure("the response holds no message")
         self._take_reasoning(choice.message, events)
         self._take_content(choice.message.content, events)
         self._take_rest(choice.message, events, is_whole=True)
@@ -205,7 +203,7 @@ class ChatMapper:
         except ValueError:
             if self._finish_word:
                 return None  # nothing that is still missing could take back the answer
-            raise openai_errors.protocol_failure(f"an event of {len(data)} bytes is not a chunk in JSON") from None
+            raise failures.protocol_failure(f"an event of {len(data)} bytes is not a chunk in JSON") from None
 
     def _take_content(self, content: Any, events: list[RunEvent]) -> None:
         """Take content that need not be a str: Mistral sends parts, and thinking among them."""
@@ -245,11 +243,11 @@ class ChatMapper:
         self._take_usage(chunk.usage or groq.get("usage"), events)
         error = chunk.error or groq.get("error")
         if not error and (name == "error" or not chunk.choices):
-            whole = json.loads(data.decode("utf-8", "replace"))
+            whole = read_object(data)
             if name == "error" or is_error(whole):
                 error = whole
         if error:
-            raise ProviderFailedError(openai_errors.failure_in_stream(error))
+            raise ProviderFailedError(failures.failure_in_stream(error))
 
     def _take_usage(self, said: Any, events: list[RunEvent]) -> None:
         if not isinstance(said, dict) or not said:

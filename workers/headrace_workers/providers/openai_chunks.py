@@ -5,17 +5,14 @@ Never judges what a response means; that is the mapper's.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
 
 from headrace.types import Usage
-
-UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""What msgspec raises for bytes that are not the JSON that was asked for."""
-
-_MAX_COUNT = 2**53
+from headrace_workers.providers.failures import is_error
+from headrace_workers.providers.lenient import UNREADABLE, as_count, mended
+from headrace_workers.providers.lenient import as_text as as_text  # temporary
 
 # Vendors send null, or another type, wherever they like: hence Any in the leaves.
 
@@ -62,23 +59,14 @@ def decode_leniently(data: bytes) -> Chunk:
     except UNREADABLE:
         pass
     try:
-        loaded = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
-        if loaded is None:
+        better = mended(data)
+        if better == b"null":
             return Chunk(choices=[])
-        if isinstance(loaded, list) and loaded and is_error(loaded[0]):
+        if better.startswith(b"[") and is_error(next(iter(loaded := msgspec.json.decode(better)), None)):
             return Chunk(choices=[], error=loaded)
-        text = json.dumps(loaded, ensure_ascii=False).encode("utf-16", "surrogatepass")
-        return decode(text.decode("utf-16", "replace").encode())
+        return decode(better)
     except (ValueError, *UNREADABLE) as error:
         raise ValueError from error
-
-
-def is_error(whole: Any) -> bool:
-    """Tell an error without the usual ``error`` around it."""
-    if not isinstance(whole, dict):
-        return False
-    is_bare = "detail" in whole or ("message" in whole and "code" in whole)
-    return bool(whole.get("error")) or whole.get("object") == "error" or is_bare
 
 
 def read_usage(said: dict[str, Any], *, is_final: bool) -> Usage:
@@ -101,8 +89,7 @@ def read_usage(said: dict[str, Any], *, is_final: bool) -> Usage:
 
 
 def _count(said: Any, key: str) -> int:
-    value = said.get(key) if isinstance(said, dict) else None
-    return int(value) if isinstance(value, int | float) and 0 < value < _MAX_COUNT else 0
+    return as_count(said.get(key)) if isinstance(said, dict) else 0
 
 
 def joined(content: Any) -> str:
@@ -113,8 +100,3 @@ def joined(content: Any) -> str:
         return ""
     texts = (part.get("text") if isinstance(part, dict) else part for part in content)
     return "".join(text for text in texts if isinstance(text, str))
-
-
-def as_text(value: Any) -> str:
-    """Return a field that should be a str as one."""
-    return value if isinstance(value, str) else "" if value is None else str(value)

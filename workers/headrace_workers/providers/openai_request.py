@@ -8,8 +8,9 @@ import msgspec
 
 from headrace.types import ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.messages import RunRequest
-from headrace_workers.providers.openai_errors import request_failure
+from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
+from headrace_workers.providers.request_parts import bearer_headers, image_url, merged, word_for
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Under which names compatible servers send reasoning, and take it back."""
@@ -20,14 +21,9 @@ _RESPONSE_FORMATS = ("json_schema", "json_object", "text")
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
     """Return the request to send."""
-    headers = [
-        ("content-type", "application/json"),
-        ("accept", "text/event-stream" if request.stream else "application/json"),
-    ]
-    if api_key:
-        headers.append(("authorization", f"Bearer {api_key}"))
+    headers = bearer_headers(api_key, stream=request.stream)
     body = msgspec.json.encode(_body(request, is_openai=settings.name == "openai"))
-    return HttpRequest(f"{settings.base_url}/chat/completions", tuple(headers), body)
+    return HttpRequest(f"{settings.base_url}/chat/completions", headers, body)
 
 
 def _body(request: RunRequest, *, is_openai: bool) -> dict[str, Any]:
@@ -54,7 +50,7 @@ def _body(request: RunRequest, *, is_openai: bool) -> dict[str, Any]:
         if is_openai:
             # Padding against guessing tokens by packet length; it doubles the bytes to read.
             body["stream_options"]["include_obfuscation"] = False
-    return _merged(body, request.custom_options)
+    return merged(body, request.custom_options, ("stream_options",))
 
 
 def _drop_reasoning(messages: list[dict[str, Any]]) -> None:
@@ -62,14 +58,6 @@ def _drop_reasoning(messages: list[dict[str, Any]]) -> None:
     for message in messages:
         for field in (*REASONING_FIELDS, "reasoning_details"):
             message.pop(field, None)
-
-
-def _merged(body: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    merged = body | options
-    mine, theirs = body.get("stream_options"), options.get("stream_options")
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        merged["stream_options"] = mine | theirs
-    return merged
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -116,7 +104,7 @@ def _text(message: Message) -> str:
         return message.content
     for part in message.content:
         if not isinstance(part, TextPart):
-            raise request_failure(f"a message with role {message.role} cannot hold {_kind(part)}")
+            raise request_failure(f"a message with role {message.role} cannot hold {word_for(part)}")
     return message.text
 
 
@@ -133,29 +121,9 @@ def _user_part(part: TextPart | ImagePart | ToolCallPart | ReasoningPart) -> dic
         case TextPart():
             return {"type": "text", "text": part.text}
         case ImagePart():
-            return {"type": "image_url", "image_url": {"url": _image_url(part)}}
+            return {"type": "image_url", "image_url": {"url": image_url(part)}}
         case _:
-            raise request_failure(f"a message with role user cannot hold {_kind(part)}")
-
-
-def _image_url(part: ImagePart) -> str:
-    if part.url:
-        return part.url
-    if not part.data or not part.media_type:
-        raise request_failure("an image needs url, or data and media_type")
-    return f"data:{part.media_type};base64,{part.data}"
-
-
-def _kind(part: TextPart | ImagePart | ToolCallPart | ReasoningPart) -> str:
-    match part:
-        case TextPart():
-            return "text"
-        case ImagePart():
-            return "an image"
-        case ToolCallPart():
-            return "a tool call"
-        case ReasoningPart():
-            return "reasoning"
+            raise request_failure(f"a message with role user cannot hold {word_for(part)}")
 
 
 def _tool_call(part: ToolCallPart) -> dict[str, Any]:

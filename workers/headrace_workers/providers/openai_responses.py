@@ -12,16 +12,15 @@ import msgspec
 
 from headrace.types import FinishReason, Message, ReasoningDelta, RefusalDelta, RunEvent, Usage, UsageUpdate
 from headrace.wire.messages import RunRequest
-from headrace_workers.providers import openai_errors, openai_responses_request
-from headrace_workers.providers.openai_chunks import UNREADABLE, as_text, is_error
+from headrace_workers.providers import failures, openai_responses_request
+from headrace_workers.providers.failures import is_error
+from headrace_workers.providers.lenient import UNREADABLE, as_text, mended, read_object
 from headrace_workers.providers.openai_responses_calls import ResponseCalls
 from headrace_workers.providers.openai_responses_events import (
     Event,
     Item,
     decode,
     items_of,
-    mended,
-    read_object,
     read_usage,
     reasoning_of,
     refusal_of,
@@ -60,13 +59,13 @@ class OpenAIResponses:
         response = read_object(body)
         if not isinstance(response.get("output"), list):
             _raise_if_error(response)
-            reason = f"the response is not of the Responses API but {openai_errors.describe(body)}"
-            raise openai_errors.protocol_failure(reason)
+            reason = f"the response is not of the Responses API but {failures.describe(body)}"
+            raise failures.protocol_failure(reason)
         return ResponsesMapper(request.model).read_whole(response)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """Return the failure that a response with another status says. ``headers`` has lower-case names."""
-        return openai_errors.read_error(status, headers, body)
+        return failures.read_error(status, headers, body)
 
 
 class _Words:
@@ -156,14 +155,14 @@ class ResponsesMapper:
     def finish(self) -> Completion:
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
         if not self.is_complete:
-            raise openai_errors.protocol_failure("the stream ended before the response was complete")
+            raise failures.protocol_failure("the stream ended before the response was complete")
         return self._completion(None if is_plain(self._items) else message_of(self._items))
 
     def read_whole(self, response: dict[str, Any]) -> Completion:
         """Map a response that came in one piece."""
         self._end(response, as_text(response.get("status")) or "completed", [])
         if self._status in {"queued", "in_progress"}:
-            raise openai_errors.protocol_failure(f"the response is not complete but {self._status}")
+            raise failures.protocol_failure(f"the response is not complete but {self._status}")
         return self._completion(message_of(self._items))
 
     def _read_odd(self, data: bytes, events: list[RunEvent]) -> tuple[Event, bytes] | None:
@@ -180,7 +179,7 @@ class ResponsesMapper:
                 _raise_if_error((items_of(msgspec.json.decode(better)) or [{}])[0])
             return decode(better), better
         except (ValueError, *UNREADABLE):
-            raise openai_errors.protocol_failure(f"an event of {len(data)} bytes is not one in JSON") from None
+            raise failures.protocol_failure(f"an event of {len(data)} bytes is not one in JSON") from None
 
     def _take_head(self, event: Event, events: list[RunEvent]) -> None:  # noqa: ARG002 - as all takers
         self._model = as_text(read_object(event.response).get("model")) or self._model
@@ -305,7 +304,7 @@ def _raise_if_error(whole: dict[str, Any], *, is_certain: bool = False) -> None:
 def _failure(whole: dict[str, Any]) -> ProviderFailure:
     """Read an error: under ``error``, or in the event itself, whose type says nothing."""
     error = whole.get("error") or {key: value for key, value in whole.items() if value != "error"}
-    failure = openai_errors.failure_in_stream(error)
+    failure = failures.failure_in_stream(error)
     if failure.kind == "provider_unavailable" and any(word in (failure.code or "") for word in _BLAMES_REQUEST):
         return msgspec.structs.replace(failure, kind="invalid_request")
     return failure

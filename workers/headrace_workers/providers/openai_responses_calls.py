@@ -11,35 +11,9 @@ import msgspec
 
 from headrace.types import RunEvent, ToolCallDelta
 from headrace.wire.messages import ToolCallText
-from headrace_workers.providers.openai_chunks import as_text
+from headrace_workers.providers.growing_call import GrowingCall
+from headrace_workers.providers.lenient import as_text
 from headrace_workers.providers.openai_responses_events import Event, Item, arguments_of
-
-
-class _Call:
-    __slots__ = ("arguments", "has_own_id", "id", "index", "item_id", "name", "place")
-
-    def __init__(self, index: int, place: Any, item_id: str) -> None:
-        self.index = index
-        self.place = place
-        self.item_id = item_id
-        self.id = f"call_{index}"
-        self.has_own_id = False
-        self.name = ""
-        self.arguments: list[str] = []
-
-    def identify(self, call_id: str, name: str) -> bool:
-        """Set what an item says, and return whether that is new."""
-        is_new = False
-        if call_id and not self.has_own_id:
-            self.id, self.has_own_id, is_new = call_id, True, True
-        if name and name != self.name:
-            self.name, is_new = name, True
-        return is_new
-
-    def missing(self, whole: str) -> str:
-        """Return what has not come yet of the whole arguments. What has come is never taken back."""
-        said = "".join(self.arguments)
-        return whole[len(said) :] if whole.startswith(said) else ""
 
 
 class ResponseCalls:
@@ -48,7 +22,7 @@ class ResponseCalls:
     __slots__ = ("_calls",)
 
     def __init__(self) -> None:
-        self._calls: list[_Call] = []
+        self._calls: list[GrowingCall] = []
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -60,7 +34,7 @@ class ResponseCalls:
         call = self._of_item(call_id, place)
         is_new = call is None
         if call is None:
-            call = _Call(len(self._calls), place, item_id)
+            call = GrowingCall(len(self._calls), place, item_id)
             self._calls.append(call)
         if call.identify(call_id, as_text(item.get("name"))) or is_new:
             events.append(ToolCallDelta(call.index, call.id, call.name))
@@ -87,15 +61,15 @@ class ResponseCalls:
     def complete(self, *, is_cut: bool) -> list[ToolCallText]:
         """Return all calls. A call without arguments takes none, unless the output was cut before they came."""
         empty = "" if is_cut else "{}"
-        return [ToolCallText(call.id, call.name, "".join(call.arguments) or empty) for call in self._calls]
+        return [ToolCallText(call.id, call.name, call.text or empty) for call in self._calls]
 
     @staticmethod
-    def _add(call: _Call, arguments: str, events: list[RunEvent]) -> None:
+    def _add(call: GrowingCall, arguments: str, events: list[RunEvent]) -> None:
         if arguments:
             call.arguments.append(arguments)
             events.append(ToolCallDelta(call.index, arguments=arguments))
 
-    def _of_item(self, call_id: str, place: Any) -> _Call | None:
+    def _of_item(self, call_id: str, place: Any) -> GrowingCall | None:
         for call in self._calls:
             if call.has_own_id and call_id:
                 if call.id == call_id:
@@ -104,7 +78,7 @@ class ResponseCalls:
                 return call
         return None
 
-    def _of_event(self, event: Event) -> _Call | None:
+    def _of_event(self, event: Event) -> GrowingCall | None:
         """Return the call that an event is of: by its place, else by its item, else the last one.
 
         None for an item that is no call, as a server's own tools have.

@@ -5,14 +5,13 @@ Never judges what a response means; that is the mapper's.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
 
 from headrace.types import Usage
 from headrace_workers.providers import openai_chunks
-from headrace_workers.providers.openai_chunks import UNREADABLE, as_text
+from headrace_workers.providers.lenient import as_text
 
 Item = dict[str, Any]
 """An item of a response's output, as it came."""
@@ -32,28 +31,6 @@ class Event(msgspec.Struct, gc=False):
 
 decode = msgspec.json.Decoder(Event).decode
 """Decodes an event; raises one of UNREADABLE."""
-
-
-def mended(data: bytes) -> bytes:
-    """Return as proper JSON what is nearly JSON: NaN, halves of surrogate pairs, broken UTF-8. Raises ValueError for the rest."""
-    try:
-        loaded = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
-        text = json.dumps(loaded, ensure_ascii=False).encode("utf-16", "surrogatepass")
-        return text.decode("utf-16", "replace").encode()
-    except RecursionError as error:
-        raise ValueError from error
-
-
-def read_object(data: bytes | msgspec.Raw) -> dict[str, Any]:
-    """Return a JSON object, read leniently; an empty one for anything else."""
-    try:
-        value = msgspec.json.decode(data)
-    except UNREADABLE:
-        try:
-            value = msgspec.json.decode(mended(bytes(data)))
-        except (ValueError, *UNREADABLE):
-            return {}
-    return value if isinstance(value, dict) else {}
 
 
 def read_usage(said: dict[str, Any]) -> Usage:

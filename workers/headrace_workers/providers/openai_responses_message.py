@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
-from headrace_workers.providers.openai_chunks import UNREADABLE, as_text
+from headrace_workers.providers.lenient import UNREADABLE, as_text
 from headrace_workers.providers.openai_responses_events import (
     Item,
     arguments_of,

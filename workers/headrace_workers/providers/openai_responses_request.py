@@ -14,10 +14,11 @@ import msgspec
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.messages import RunRequest
-from headrace_workers.providers.openai_errors import request_failure
+from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.openai_responses_events import Item, text_of
 from headrace_workers.providers.openai_responses_message import API_NAME, arguments_in
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
+from headrace_workers.providers.request_parts import bearer_headers, image_url, merged, word_for
 
 _REASONS = re.compile(
     r"(^|[/.])(o\d|gpt-([5-9]|\d\d)(?!.*chat)|codex|computer-use|grok-([4-9]|\d\d)(?!.*non-reasoning))"
@@ -27,14 +28,9 @@ _MERGED = ("reasoning", "stream_options", "text")
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
     """Return the request to send."""
-    headers = [
-        ("content-type", "application/json"),
-        ("accept", "text/event-stream" if request.stream else "application/json"),
-    ]
-    if api_key:
-        headers.append(("authorization", f"Bearer {api_key}"))
+    headers = bearer_headers(api_key, stream=request.stream)
     body = _body(request, is_openai=_is_openai(settings.base_url))
-    return HttpRequest(f"{settings.base_url}/responses", tuple(headers), msgspec.json.encode(body))
+    return HttpRequest(f"{settings.base_url}/responses", headers, msgspec.json.encode(body))
 
 
 def _is_openai(base_url: str) -> bool:
@@ -62,7 +58,7 @@ def _body(request: RunRequest, *, is_openai: bool) -> dict[str, Any]:
         if is_openai:
             # Padding against guessing tokens by packet length; it doubles the bytes to read.
             body["stream_options"] = {"include_obfuscation": False}
-    return _merged(body, request.custom_options)
+    return merged(body, request.custom_options, _MERGED)
 
 
 def _reasoning(model: str, effort: str | None) -> dict[str, Any]:
@@ -72,15 +68,6 @@ def _reasoning(model: str, effort: str | None) -> dict[str, Any]:
     if effort not in {None, "none"} or _REASONS.search(model):
         fields["include"] = ["reasoning.encrypted_content"]
     return fields
-
-
-def _merged(body: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    merged = body | options
-    for name in _MERGED:
-        mine, theirs = body.get(name), options.get(name)
-        if isinstance(mine, dict) and isinstance(theirs, dict):
-            merged[name] = mine | theirs
-    return merged
 
 
 def _input(messages: list[Message]) -> list[Item]:
@@ -120,20 +107,9 @@ def _input_part(part: Part, role: str) -> dict[str, Any]:
         case TextPart():
             return {"type": "input_text", "text": part.text}
         case ImagePart() if role in {"user", "tool"}:
-            return {"type": "input_image", "detail": "auto", "image_url": _image_url(part)}
+            return {"type": "input_image", "detail": "auto", "image_url": image_url(part)}
         case _:
-            raise request_failure(f"a message with role {role} cannot hold {_KINDS[type(part)]}")
-
-
-_KINDS: dict[type, str] = {ImagePart: "an image", ToolCallPart: "a tool call", ReasoningPart: "reasoning"}
-
-
-def _image_url(part: ImagePart) -> str:
-    if part.url:
-        return part.url
-    if not part.data or not part.media_type:
-        raise request_failure("an image needs url, or data and media_type")
-    return f"data:{part.media_type};base64,{part.data}"
+            raise request_failure(f"a message with role {role} cannot hold {word_for(part)}")
 
 
 def _assistant_items(message: Message) -> list[Item]:

@@ -6,7 +6,7 @@ A wire format is a module with one object that has the methods of :class:`Provid
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -33,6 +33,10 @@ class HttpRequest(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         # The headers carry the key.
         return f"HttpRequest(url={self.url!r}, body={len(self.body)} bytes)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what may be shown: no key, no prompt."""
+        return [("url", self.url)]
 
 
 class ProviderFailure(msgspec.Struct, frozen=True):

@@ -1,0 +1,51 @@
+"""A tool call that arrives in pieces: what OpenAI's two wire formats know of one. Never parses its arguments; they stay text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headrace_workers.providers.lenient import UNREADABLE
+
+
+class GrowingCall:
+    """One call so far. ``place`` and ``item_id`` are what the server tells it from others by, where it says either."""
+
+    __slots__ = ("arguments", "has_own_id", "id", "index", "item_id", "name", "place")
+
+    def __init__(self, index: int, place: Any, item_id: str = "") -> None:
+        self.index = index
+        self.place = place
+        self.item_id = item_id
+        self.id = f"call_{index}"
+        self.has_own_id = False
+        self.name = ""
+        self.arguments: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """The arguments so far."""
+        return "".join(self.arguments)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the arguments are a complete object."""
+        try:
+            return isinstance(msgspec.json.decode(self.text), dict)
+        except UNREADABLE:
+            return False
+
+    def identify(self, call_id: str, name: str) -> bool:
+        """Set what a piece says, and return whether that is new. Some vendors repeat both in each piece: never join."""
+        is_new = False
+        if call_id and not self.has_own_id:
+            self.id, self.has_own_id, is_new = call_id, True, True
+        if name and name != self.name:
+            self.name, is_new = name, True
+        return is_new
+
+    def missing(self, whole: str) -> str:
+        """Return what has not come yet of the whole arguments. What has come is never taken back."""
+        said = self.text
+        return whole[len(said) :] if whole.startswith(said) else ""
