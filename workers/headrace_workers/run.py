@@ -9,17 +9,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-import msgspec
-
-from headrace.types import ImagePart, RunEvent, TextPart, Usage, UsageUpdate
+from headrace.types import RunEvent, Usage, UsageUpdate
 from headrace.wire.messages import (
-    Aborted,
     AbortMode,
     Chunk,
     Credit,
-    Failed,
     FailureKind,
-    Finished,
     Run,
     RunRequest,
     Terminal,
@@ -35,11 +30,10 @@ from headrace_workers.providers.protocol import (
     StreamMapper,
 )
 from headrace_workers.sse import EventTooLargeError, SSEParser
+from headrace_workers.terminal import Ending, Told, prompt_characters, terminal_message, unfinished_usage, without_key
 
 MAX_ERROR_BODY = 64 * 1024
 MAX_JSON_BODY = 48 * 1024 * 1024
-CHARACTERS_PER_TOKEN = 4
-"""For estimates only: what a token of English text comes to."""
 
 
 class Command(enum.Enum):
@@ -93,7 +87,6 @@ class ProviderRun:
         "_mapper",
         "_outflow",
         "_parser",
-        "_prompt_characters",
         "_request",
         "_run",
         "_status",
@@ -118,12 +111,11 @@ class ProviderRun:
         self._content_type = ""
         self._is_paused = False
         self._is_draining = False
-        self._ended: Completion | ProviderFailure | Expired | Usage | None = None
+        self._ended: Ending | None = None
         self._has_sent_terminal = False
         self._unsent: list[str] = []
         # A response that repeats the token it was asked with would go on for ever.
         self._continued_with: str | None = None
-        self._prompt_characters = _prompt_characters(request)
 
     @property
     def span_id(self) -> str:
@@ -356,7 +348,7 @@ class ProviderRun:
             self._outflow.pending.append(completion.message.text)
         return self._end(completion, Command.RELEASE)
 
-    def _end(self, ended: Completion | ProviderFailure | Expired | Usage, command: Command) -> Commands:
+    def _end(self, ended: Ending, command: Command) -> Commands:
         if self._ended is not None:
             return _NOTHING
         if self._is_draining:
@@ -369,72 +361,21 @@ class ProviderRun:
     def _failure(self, kind: FailureKind, reason: str) -> ProviderFailure:
         return ProviderFailure(kind, reason, self._status or None)
 
-    def _request_id(self) -> str | None:
-        return self._headers.get("x-request-id") or self._headers.get("request-id")
-
-    def _without_key(self, text: str) -> str:
-        """Some providers quote the key that they refuse; it must not reach an error's text."""
-        return text.replace(self._api_key, "[key]") if self._api_key else text
-
     def _best_usage(self) -> Usage:
-        """Return what is known of the tokens of a run that did not end."""
         if self._mapper is None:
             return Usage()
-        usage = self._mapper.usage
-        if usage.source != "none":
-            return msgspec.structs.replace(usage, source="partial")
-        tokens_in = self._prompt_characters // CHARACTERS_PER_TOKEN
-        tokens_out = self._outflow.text_length // CHARACTERS_PER_TOKEN
-        return Usage(tokens_in, tokens_out, tokens_in + tokens_out, source="estimated")
+        return unfinished_usage(self._mapper.usage, prompt_characters(self._request), self._outflow.text_length)
 
-    def _terminal(self, ended: Completion | ProviderFailure | Expired | Usage) -> Terminal:
-        span_id, attempt, sequence = self.span_id, self.attempt, self._outflow.sequence
-        match ended:
-            case Completion():
-                return Finished(
-                    span_id=span_id,
-                    attempt=attempt,
-                    sequence=sequence,
-                    text_length=self._outflow.text_length,
-                    finish_reason=ended.finish_reason,
-                    provider_finish_reason=ended.provider_finish_reason,
-                    usage=ended.usage,
-                    tool_calls=ended.tool_calls,
-                    model=ended.model,
-                    message=ended.message,
-                    refusal=ended.refusal,
-                    vectors=ended.vectors,
-                )
-            case ProviderFailure():
-                return Failed(
-                    span_id=span_id,
-                    attempt=attempt,
-                    sequence=sequence,
-                    kind=ended.kind,
-                    reason=self._without_key(ended.reason),
-                    usage=self._best_usage(),
-                    status_code=ended.status_code,
-                    request_id=ended.request_id or self._request_id(),
-                    code=ended.code,
-                    retry_after=ended.retry_after,
-                    partial_text="".join(self._unsent),
-                )
-            case Expired():
-                reason = f"the {ended.clock} clock ran out after {ended.limit:g} s"
-                failed = Failed(span_id, attempt, sequence, "timeout", reason, self._best_usage())
-                text = "".join(self._unsent)
-                return msgspec.structs.replace(failed, clock=ended.clock, limit=ended.limit, partial_text=text)
-            case Usage():
-                return Aborted(span_id, attempt, sequence, ended)
-
-
-def _prompt_characters(request: RunRequest) -> int:
-    """Return the length of a request's text."""
-    total = 0
-    for message in request.messages:
-        if isinstance(message.content, str):
-            total += len(message.content)
-        else:
-            total += sum(len(part.text) for part in message.content if isinstance(part, TextPart))
-            total += sum(len(part.url or "") for part in message.content if isinstance(part, ImagePart))
-    return total
+    def _terminal(self, ending: Ending) -> Terminal:
+        told = Told(
+            span_id=self.span_id,
+            attempt=self.attempt,
+            sequence=self._outflow.sequence,
+            text_length=self._outflow.text_length,
+            usage=self._best_usage() if isinstance(ending, (ProviderFailure, Expired)) else Usage(),
+            request_id=self._headers.get("x-request-id") or self._headers.get("request-id"),
+            unsent_text="".join(self._unsent),
+        )
+        if isinstance(ending, ProviderFailure):
+            ending = without_key(ending, self._api_key)
+        return terminal_message(ending, told)

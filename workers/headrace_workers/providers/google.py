@@ -13,7 +13,8 @@ import msgspec
 
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, Usage, UsageUpdate
 from headrace.wire.messages import RunRequest
-from headrace_workers.providers import google_errors, google_request, openai_errors
+from headrace_workers.providers import failures, google_errors, google_request
+from headrace_workers.providers.failures import is_error
 from headrace_workers.providers.google_answer import Answer
 from headrace_workers.providers.google_chunks import (
     Candidate,
@@ -25,7 +26,7 @@ from headrace_workers.providers.google_chunks import (
     decode_leniently,
     read_usage,
 )
-from headrace_workers.providers.openai_chunks import UNREADABLE, as_text, is_error
+from headrace_workers.providers.lenient import UNREADABLE, as_text
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
@@ -97,8 +98,8 @@ class Google:
         try:
             chunks = decode_leniently(body)
         except ValueError:
-            reason = f"the response is not a Gemini response but {openai_errors.describe(body)[:400]}"
-            raise openai_errors.protocol_failure(reason) from None
+            reason = f"the response is not a Gemini response but {failures.describe(body)[:400]}"
+            raise failures.protocol_failure(reason) from None
         for chunk in chunks:
             mapper.take(chunk, body, [])
         return mapper.finish()
@@ -174,7 +175,7 @@ class GoogleMapper:
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
         word = self._finish_word or self._block_word
         if not word:
-            raise openai_errors.protocol_failure("the stream ended without finish reason")
+            raise failures.protocol_failure("the stream ended without finish reason")
         if self.usage.source == "partial":
             self.usage = msgspec.structs.replace(self.usage, source="provider")
         return Completion(
@@ -197,7 +198,7 @@ class GoogleMapper:
             if self._finish_word and self._finish_word != _CONTINUATION:
                 return []  # nothing that is still missing could take back the answer
             reason = f"an event of {len(data)} bytes is not a Gemini response in JSON"
-            raise openai_errors.protocol_failure(reason) from None
+            raise failures.protocol_failure(reason) from None
 
     def _take_candidate(self, candidate: Candidate, chunk: Chunk, events: list[RunEvent]) -> None:
         if candidate.content is not None:
@@ -290,7 +291,7 @@ def _events_of(body: bytes) -> list[tuple[str, bytes]]:
     try:
         return parser.feed(body) + parser.finish()
     except EventTooLargeError as error:
-        raise openai_errors.protocol_failure(str(error)) from None
+        raise failures.protocol_failure(str(error)) from None
 
 
 def _loaded(data: bytes) -> Any:

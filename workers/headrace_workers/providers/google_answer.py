@@ -13,7 +13,7 @@ from headrace.types import Message, Part, ReasoningPart, RunEvent, TextPart, Too
 from headrace.wire.messages import ToolCallText
 from headrace_workers.providers.google_arguments import GrowingArguments
 from headrace_workers.providers.google_chunks import FunctionCall
-from headrace_workers.providers.openai_chunks import UNREADABLE, as_text
+from headrace_workers.providers.lenient import UNREADABLE, as_text
 
 NAME = "google"
 """Under which ``api`` opaque data is kept."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from headrace_workers.providers.openai_chunks import UNREADABLE
-from headrace_workers.providers.openai_errors import protocol_failure
+from headrace_workers.providers.failures import protocol_failure
+from headrace_workers.providers.lenient import UNREADABLE
 
 _STEP = re.compile(r"""\.([^.\[\]]+)|\[(\d{1,6})\]|\[(['"])((?:[^'"\\]|\\.|(?!\3)['"])*)\3\]""")
 _ESCAPE = re.compile(r"\\(.)")

@@ -5,15 +5,13 @@ Never judges what a response means; that is the mapper's.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
 
 from headrace.types import Usage, UsageSource
-from headrace_workers.providers.openai_chunks import UNREADABLE
+from headrace_workers.providers.lenient import UNREADABLE, as_count, mended
 
-_MAX_COUNT = 2**53
 _NO_JSON = msgspec.Raw()
 
 # Any in the leaves: what stands there is taken if it is of the right type, and passed over if not.
@@ -97,9 +95,7 @@ def decode_leniently(data: bytes) -> list[Chunk]:
     except UNREADABLE:
         pass
     try:
-        loaded = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
-        text = json.dumps(loaded, ensure_ascii=False).encode("utf-16", "surrogatepass")
-        return _decode(text.decode("utf-16", "replace").encode())
+        return _decode(mended(data))
     except (ValueError, *UNREADABLE) as error:
         raise ValueError from error
 
@@ -118,16 +114,16 @@ def read_usage(said: UsageMetadata, *, is_final: bool) -> Usage | None:
     in the provider's figures.
     """
     thoughts, cached = said.thoughts_token_count, said.cached_content_token_count
-    reasoning = _count(thoughts) if thoughts else 0
-    input_tokens = _count(said.prompt_token_count)
-    output_tokens = _count(said.candidates_token_count) + reasoning
-    total = _count(said.total_token_count)
+    reasoning = as_count(thoughts) if thoughts else 0
+    input_tokens = as_count(said.prompt_token_count)
+    output_tokens = as_count(said.candidates_token_count) + reasoning
+    total = as_count(said.total_token_count)
     if not total:
-        total = input_tokens + output_tokens + _count(said.tool_use_prompt_token_count)
+        total = input_tokens + output_tokens + as_count(said.tool_use_prompt_token_count)
     if not total:
         return None
     source: UsageSource = "provider" if is_final else "partial"
-    return Usage(input_tokens, output_tokens, total, _count(cached) if cached else 0, 0, reasoning, source)
+    return Usage(input_tokens, output_tokens, total, as_count(cached) if cached else 0, 0, reasoning, source)
 
 
 def added(one: Usage, other: Usage) -> Usage:
@@ -141,9 +137,3 @@ def added(one: Usage, other: Usage) -> Usage:
         reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
         source=other.source,
     )
-
-
-def _count(value: Any) -> int:
-    if type(value) is int:
-        return value if 0 < value < _MAX_COUNT else 0
-    return int(value) if isinstance(value, float) and 0 < value < _MAX_COUNT else 0

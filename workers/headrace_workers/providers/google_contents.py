@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.google_answer import NAME
-from headrace_workers.providers.openai_chunks import UNREADABLE
-from headrace_workers.providers.openai_errors import request_failure
+from headrace_workers.providers.lenient import UNREADABLE
+from headrace_workers.providers.request_parts import parts_of
 
 _SYSTEM = ("system", "developer")
 _MEDIA_TYPES = {
@@ -64,13 +65,13 @@ class _Contents:
 
     def model_said(self, message: Message) -> None:
         self._flush_results()
-        self._add("model", [sent for part in _parts(message) if (sent := _model_part(part)) is not None])
+        self._add("model", [sent for part in parts_of(message) if (sent := _model_part(part)) is not None])
         self._asked = [call.id for call in message.tool_calls]
         self._calls |= {call.id: call for call in message.tool_calls}
 
     def user_said(self, message: Message) -> None:
         self._flush_results()
-        parts = [_user_part(part) for part in _parts(message)]
+        parts = [_user_part(part) for part in parts_of(message)]
         self._add("user", [part for part in parts if part != {"text": ""}] or [{"text": ""}])
 
     def tool_said(self, message: Message) -> None:
@@ -105,15 +106,11 @@ class _Contents:
             self._turns.append({"role": role, "parts": parts})
 
 
-def _parts(message: Message) -> Sequence[Part]:
-    return [TextPart(message.content)] if isinstance(message.content, str) else message.content
-
-
 def _texts(message: Message) -> list[str]:
-    for part in _parts(message):
+    for part in parts_of(message):
         if not isinstance(part, TextPart):
             raise request_failure(f"a message with role {message.role} holds text alone")
-    return [part.text for part in _parts(message) if isinstance(part, TextPart)]
+    return [part.text for part in parts_of(message) if isinstance(part, TextPart)]
 
 
 def _model_part(part: Part) -> dict[str, Any] | None:

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from headrace.wire.messages import FailureKind
-from headrace_workers.providers import openai_errors
-from headrace_workers.providers.openai_chunks import UNREADABLE
+from headrace_workers.providers import failures
+from headrace_workers.providers.lenient import UNREADABLE
 from headrace_workers.providers.protocol import ProviderFailure
 
 _KINDS: dict[str, FailureKind] = {
@@ -45,12 +45,12 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Provider
         error = _error_of(msgspec.json.decode(body))
     except UNREADABLE:
         error = {}
-    return _refined(openai_errors.read_error(status, headers, body), error)
+    return _refined(failures.read_error(status, headers, body), error)
 
 
 def failure_in_stream(said: Any) -> ProviderFailure:
     """Read an error that came with status 200: only its own words tell its kind."""
-    return _refined(openai_errors.failure_in_stream(said), _error_of(said))
+    return _refined(failures.failure_in_stream(said), _error_of(said))
 
 
 def _refined(failure: ProviderFailure, error: dict[str, Any]) -> ProviderFailure:

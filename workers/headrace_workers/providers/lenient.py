@@ -55,4 +55,5 @@ def as_text(value: Any) -> str:
 
 def as_count(value: Any) -> int:
     """Return a field that should be a count as one; 0 where it is none."""
-    return int(value) if isinstance(value, int | float) and 0 < value < MAX_COUNT else 0
+    is_number = type(value) is int or type(value) is float
+    return int(value) if is_number and 0 < value < MAX_COUNT else 0

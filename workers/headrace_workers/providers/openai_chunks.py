@@ -12,7 +12,6 @@ import msgspec
 from headrace.types import Usage
 from headrace_workers.providers.failures import is_error
 from headrace_workers.providers.lenient import UNREADABLE, as_count, mended
-from headrace_workers.providers.lenient import as_text as as_text  # temporary
 
 # Vendors send null, or another type, wherever they like: hence Any in the leaves.
 

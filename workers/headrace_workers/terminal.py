@@ -1,0 +1,106 @@
+"""The last message of a run: how it ended, what was sent of it, and the best usage known. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headrace.types import ImagePart, TextPart, Usage
+from headrace.wire.messages import Aborted, Failed, Finished, RunRequest, Terminal
+from headrace_workers.clocks import Expired
+from headrace_workers.providers.protocol import Completion, ProviderFailure
+
+CHARACTERS_PER_TOKEN = 4
+"""For estimates only: what a token of English text comes to."""
+
+Ending = Completion | ProviderFailure | Expired | Usage
+"""How a run ended; a usage is that of an aborted one."""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a terminal message says of its run, however it ended. ``unsent_text`` is text that nobody was to be sent."""
+
+    span_id: str
+    attempt: int
+    sequence: int
+    text_length: int
+    usage: Usage
+    request_id: str | None
+    unsent_text: str
+
+
+def terminal_message(ending: Ending, told: Told) -> Terminal:
+    """Return the message that says how a run ended."""
+    span_id, attempt, sequence = told.span_id, told.attempt, told.sequence
+    match ending:
+        case Completion():
+            return Finished(
+                span_id=span_id,
+                attempt=attempt,
+                sequence=sequence,
+                text_length=told.text_length,
+                finish_reason=ending.finish_reason,
+                provider_finish_reason=ending.provider_finish_reason,
+                usage=ending.usage,
+                tool_calls=ending.tool_calls,
+                model=ending.model,
+                message=ending.message,
+                refusal=ending.refusal,
+                vectors=ending.vectors,
+            )
+        case ProviderFailure():
+            return Failed(
+                span_id=span_id,
+                attempt=attempt,
+                sequence=sequence,
+                kind=ending.kind,
+                reason=ending.reason,
+                usage=told.usage,
+                status_code=ending.status_code,
+                request_id=ending.request_id or told.request_id,
+                code=ending.code,
+                retry_after=ending.retry_after,
+                partial_text=told.unsent_text,
+            )
+        case Expired():
+            return Failed(
+                span_id=span_id,
+                attempt=attempt,
+                sequence=sequence,
+                kind="timeout",
+                reason=f"the {ending.clock} clock ran out after {ending.limit:g} s",
+                usage=told.usage,
+                clock=ending.clock,
+                limit=ending.limit,
+                partial_text=told.unsent_text,
+            )
+        case Usage():
+            return Aborted(span_id, attempt, sequence, ending)
+
+
+def without_key(failure: ProviderFailure, api_key: str | None) -> ProviderFailure:
+    """Return the failure without the key: some providers quote the one that they refuse."""
+    if not api_key or api_key not in f"{failure.reason} {failure.code}":
+        return failure
+    code = failure.code.replace(api_key, "[key]") if failure.code else failure.code
+    return msgspec.structs.replace(failure, reason=failure.reason.replace(api_key, "[key]"), code=code)
+
+
+def unfinished_usage(known: Usage, prompt_characters: int, text_characters: int) -> Usage:
+    """Return what is known of the tokens of a run that the provider began and did not end."""
+    if known.source != "none":
+        return msgspec.structs.replace(known, source="partial")
+    tokens_in = prompt_characters // CHARACTERS_PER_TOKEN
+    tokens_out = text_characters // CHARACTERS_PER_TOKEN
+    return Usage(tokens_in, tokens_out, tokens_in + tokens_out, source="estimated")
+
+
+def prompt_characters(request: RunRequest) -> int:
+    """Return the length of a request's text."""
+    total = 0
+    for message in request.messages:
+        if isinstance(message.content, str):
+            total += len(message.content)
+        else:
+            total += sum(len(part.text) for part in message.content if isinstance(part, TextPart))
+            total += sum(len(part.url or "") for part in message.content if isinstance(part, ImagePart))
+    return total
