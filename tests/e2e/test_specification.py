@@ -204,3 +204,41 @@ def test_a_browser_that_leaves_aborts_the_run(django_view: Any, provider: Simula
     del response
 
     provider.wait_until(lambda records: records[-1].outcome == "closed_by_client")
+
+
+# The same examples in their asyncio form, which the specification leaves to the reader.
+
+
+def test_aborting_an_async_stream(client: Client, provider: SimulatedProvider) -> None:
+    async def main() -> StreamResult:
+        stream = await client.arun_local(
+            model="gpt-4o", messages=[{"role": "user", "content": "Write a very long essay..."}], stream=True
+        )
+        count = 0
+        async for chunk in stream:
+            count += len(chunk)
+            if count > 500:
+                stream.abort()
+                break
+        return await stream.result
+
+    assert asyncio.run(main()).aborted
+
+
+def test_an_async_conversation_with_a_tool(client: Client, provider: SimulatedProvider) -> None:
+    question = {"role": "user", "content": "What is the weather in Tokyo?"}
+    schema = {"type": "object", "properties": {"location": {"type": "string"}}, "required": ["location"]}
+    tools = [{"name": "get_weather", "description": "Get current weather for a location", "parameters": schema}]
+
+    async def main() -> str:
+        stream = await client.arun_local(model="gpt-4o", messages=[question], stream=True, tools=tools)
+        result = await stream.result
+        call = result.tool_calls[0]
+        answer = {"role": "tool", "tool_call_id": call.id, "tool_name": call.name, "content": json.dumps("clear")}
+        follow_up = await client.arun_local(
+            model="gpt-4o", messages=[question, result.message, answer], stream=True, tools=tools
+        )
+        return "".join([chunk async for chunk in follow_up])
+
+    assert "clear" in asyncio.run(main())
+    assert [record.status for record in provider.requests()] == [200, 200]

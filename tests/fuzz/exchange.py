@@ -46,6 +46,8 @@ class _Shell:
         self._exchange = exchange
         self._rng = random.Random(exchange.choices)
         self._now = 0.0
+        self._restlessness = self._rng.choice((0.0, 0.02, 0.3))
+        self._may_end_it = self._rng.random() < 0.2
         self._sequence_limit = self._rng.choice((0, 1, 5, 64, 10_000))
         self._character_limit = self._rng.choice((0, 1, 7, 500, 65_536, 10**9))
         run = Run(_SPAN, 1, 7, b"", self._sequence_limit, self._character_limit)
@@ -84,16 +86,16 @@ class _Shell:
             self._do(self._core.received(piece, self._now))
             if self._is_closed:
                 return
-            if self._rng.random() < 0.02:
+            if self._rng.random() < self._restlessness:
                 self._interfere()
         self._do(self._core.failed("read", "cut") if self._rng.random() < 0.05 else self._core.completed(self._now))
 
     def _interfere(self) -> None:
-        match self._rng.randrange(12):
+        match self._rng.randrange(12) if self._may_end_it else -1:
             case 0:
-                self._do(self._core.aborted("close"))
+                self._do(self._core.aborted("close", self._now))
             case 1:
-                self._do(self._core.aborted("drain"))
+                self._do(self._core.aborted("drain", self._now))
             case 2:
                 self._now += 2 * _IDLE
                 self._do(self._core.due(self._now))
@@ -123,7 +125,7 @@ class _Shell:
             self._core.due(self._now + 1e9),
         ):
             assert commands == ()
-        self._core.aborted("close")
+        self._core.aborted("close", self._now)
         self._credit(1, 1)
 
     def _credit(self, events: int, letters: int) -> None:

@@ -121,7 +121,9 @@ def _configured(port: int) -> Iterator[None]:
 
 
 def _report(index: Sequence[dict[str, Any]], replays: Sequence[Replayed], cuts: Sequence[str]) -> None:
-    print(f"Recordings replayed through client, engine and worker: passed/replayed, by cut\n\n{by_provider(replays, cuts)}")
+    print(
+        f"Recordings replayed through client, engine and worker: passed/replayed, by cut\n\n{by_provider(replays, cuts)}"
+    )
     print(f"\nFeatures of the recordings: passed/replayed, all cuts together\n\n{by_feature(replays)}")
     print("\nExpectations that are wrong; the fields named are not compared:")
     for _, _, reading in READINGS.values():
