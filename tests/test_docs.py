@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from headrace.provider_table import BUILT_IN
 
+from headrace.provider_table import BUILT_IN
 from tests.conftest import ROOT
 from tests.workers import corpus
 

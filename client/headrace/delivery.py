@@ -301,7 +301,7 @@ class Delivery:
             try:
                 return finished_result(facts, session.events, outcome, aborted=False if plan.streams else None)
             except InvalidArgumentsError as error:
-                text = joined_text(session.events)
+                text = joined_text(session.events) or (outcome.message.text if outcome.message else "")
                 return ProviderProtocolError(plan.span_id, str(error), text, plan.provider, 200)
         return outcome if outcome is not None else EngineUnavailableError("the engine", "the run has no outcome")
 

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from headrace import Client, RunLocalResult
+from headrace import AsyncLocalStream, Client, LocalStream, RunLocalResult
 from headrace.testing import SimulatedProvider
-
 from tests.conftest import simulate
 
 MODELS = {
@@ -30,8 +29,10 @@ def run(
         return asyncio.run(_run_async(client, provider, messages, way, script, **arguments))
     said = {"provider": provider, "model": MODELS[provider], "messages": messages, **arguments}
     if way == "sync":
-        return client.run_local(**said, custom_options=simulate(**script))
-    return client.run_local(**said, stream=True, custom_options=simulate(**script)).result.result()
+        result: RunLocalResult = client.run_local(**said, custom_options=simulate(**script))
+        return result
+    stream: LocalStream = client.run_local(**said, stream=True, custom_options=simulate(**script))
+    return stream.result.result()
 
 
 async def _run_async(
@@ -39,8 +40,9 @@ async def _run_async(
 ) -> RunLocalResult:
     said = {"provider": provider, "model": MODELS[provider], "messages": messages, **arguments}
     if way == "async":
-        return await client.arun_local(**said, custom_options=simulate(**script))
-    stream = await client.arun_local(**said, stream=True, custom_options=simulate(**script))
+        result: RunLocalResult = await client.arun_local(**said, custom_options=simulate(**script))
+        return result
+    stream: AsyncLocalStream = await client.arun_local(**said, stream=True, custom_options=simulate(**script))
     return await stream.result
 
 

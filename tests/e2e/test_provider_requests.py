@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from headrace import (
     AuthenticationError,
     Client,
@@ -20,7 +21,6 @@ from headrace import (
     Usage,
 )
 from headrace.testing import SimulatedProvider
-
 from tests.conftest import HELLO, simulate
 from tests.e2e.runs import MODELS, PROVIDERS, last_body, run
 

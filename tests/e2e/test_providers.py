@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import permutations
 from typing import Any
 
 import msgspec
 import pytest
+
 from headrace import (
     Client,
     InvalidRequestError,
@@ -18,10 +20,11 @@ from headrace import (
     ToolCallPart,
 )
 from headrace.testing import SimulatedProvider
-
 from tests.conftest import HELLO
 from tests.e2e.runs import PROVIDERS, WAYS, last_body, run
 
+FOREIGN_CALL_SIGNATURE = "skip_thought_signature_validator"
+"""What Google is told of another provider's calls: no secret."""
 THOUGHTFUL = "I do not know the weather, so I ask."
 TOKYO: dict[str, Any] = {"name": "get_weather", "arguments": {"location": "Tokyo"}}
 PARIS: dict[str, Any] = {"name": "get_weather", "arguments": {"location": "Paris"}}
@@ -169,7 +172,7 @@ def _without_reasoning(message: Message) -> Message:
 
 def _without_signatures(message: Message) -> Message:
     parts = [
-        msgspec.structs.replace(part, provider_data=None) if isinstance(part, ToolCallPart) else part
+        msgspec.structs.replace(part, provider_data={"api": "google"}) if isinstance(part, ToolCallPart) else part
         for part in message.content
     ]
     return msgspec.structs.replace(message, content=parts)
@@ -195,18 +198,7 @@ def test_a_turn_without_its_reasoning_is_refused(
     assert caught.value.status_code == 400
 
 
-@pytest.mark.parametrize(
-    ("first_name", "second_name"),
-    [
-        ("anthropic", "openai"),
-        ("anthropic", "openai-responses"),
-        ("google", "anthropic"),
-        ("google", "openai-responses"),
-        ("openai", "anthropic"),
-        ("openai-responses", "anthropic"),
-        ("openai-responses", "openai"),
-    ],
-)
+@pytest.mark.parametrize(("first_name", "second_name"), list(permutations(PROVIDERS, 2)))
 def test_what_one_provider_signed_stays_behind_when_another_goes_on(
     client: Client, provider: SimulatedProvider, first_name: str, second_name: str
 ) -> None:
@@ -215,7 +207,7 @@ def test_what_one_provider_signed_stays_behind_when_another_goes_on(
     second = run(client, second_name, conversation, "sync streamed", {"text": "It is sunny."}, tools=[TOOL])
 
     assert second.text == "It is sunny."
-    assert secrets(last_body(provider)) == []
+    assert set(secrets(last_body(provider))) <= {FOREIGN_CALL_SIGNATURE}
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -6,6 +6,7 @@ import argparse
 import random
 import signal
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from types import FrameType
@@ -15,6 +16,7 @@ from tests.fuzz.targets import TARGETS
 from tests.workers.corpus import WIRE
 
 _FAILED = 1
+_FOLDER = Path(tempfile.gettempdir()) / "headrace-fuzz"
 
 
 def main() -> int:
@@ -22,7 +24,7 @@ def main() -> int:
     parser.add_argument("seconds", nargs="?", type=float, default=60.0, help="for each target (60)")
     parser.add_argument("--target", action="append", choices=list(TARGETS), help="only this one; may be given again")
     parser.add_argument("--seed", type=int, default=None, help="repeats a run; else it is random, and printed")
-    parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"), help="folder for inputs that fail")
+    parser.add_argument("--keep", type=Path, default=_FOLDER, help=f"folder for inputs that fail ({_FOLDER})")
     parser.add_argument("--replay", type=Path, help="puts one kept input in again, and nothing else")
     arguments = parser.parse_args()
     signal.signal(signal.SIGALRM, _hang)

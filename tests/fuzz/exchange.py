@@ -6,7 +6,6 @@ import math
 import random
 
 import msgspec
-from tests.fuzz.mutation import split
 
 from headrace.types import Message, RunEvent
 from headrace.wire.codec import encode_frame, from_worker
@@ -16,6 +15,7 @@ from headrace_workers.clocks import ClockLimits, Clocks
 from headrace_workers.providers.protocol import HttpRequest
 from headrace_workers.providers.registry import API
 from headrace_workers.run import Command, Commands, ProviderRun
+from tests.fuzz.mutation import split
 
 _SPAN = "sp_0123456789abcdef"
 _SENT = HttpRequest("http://x/y", (), b'{"contents": []}')

@@ -6,7 +6,6 @@ import random
 from typing import Any
 
 import msgspec
-from tests.fuzz.mutation import mutated
 
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.types import Message, ReasoningDelta, TextPart, Tool, ToolCallDelta, ToolCallPart, Usage, UsageUpdate
@@ -35,13 +34,18 @@ from headrace.wire.messages import (
     Welcome,
     WorkerStatus,
 )
+from tests.fuzz.mutation import mutated
 
 _SPAN = "sp_0123456789abcdef"
 _CALL = ToolCallPart("c1", "f", {"a": [1, 2.5, None, {"b": "x"}]}, {"api": "google", "id": "c1"})
 _REQUEST = RunRequest(
     provider="p",
     model="m",
-    messages=[Message("user", "hi"), Message("assistant", [TextPart("x"), _CALL]), Message("tool", "r", tool_call_id="c1")],
+    messages=[
+        Message("user", "hi"),
+        Message("assistant", [TextPart("x"), _CALL]),
+        Message("tool", "r", tool_call_id="c1"),
+    ],
     stream=True,
     tools=[Tool("f", "does", {"type": "object"})],
     custom_options={"seed": 7},
@@ -75,7 +79,9 @@ _MESSAGES: dict[str, list[Any]] = {
         Abort(_SPAN, 1, "drain"),
     ],
     "from_worker": [
-        Chunk(_SPAN, 1, 0, ["Hel", ReasoningDelta("hm"), ToolCallDelta(0, "c1", "f", "{}"), UsageUpdate(Usage(1, 2, 3))]),
+        Chunk(
+            _SPAN, 1, 0, ["Hel", ReasoningDelta("hm"), ToolCallDelta(0, "c1", "f", "{}"), UsageUpdate(Usage(1, 2, 3))]
+        ),
         Finished(
             span_id=_SPAN,
             attempt=1,

@@ -14,7 +14,18 @@ MAX_BYTES = 512 * 1024
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")
 _STRING = re.compile(rb'"[^"\\]{0,40}"')
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
-_NUMBERS = (b"1e999", b"-1", b"0", b"9" * 25, b"9" * 5000, b"1e308", b"-9223372036854775809", b"NaN", b"-Infinity", b"0.5")
+_NUMBERS = (
+    b"1e999",
+    b"-1",
+    b"0",
+    b"9" * 25,
+    b"9" * 5000,
+    b"1e308",
+    b"-9223372036854775809",
+    b"NaN",
+    b"-Infinity",
+    b"0.5",
+)
 _BYTES = (
     b"\xff",
     b"\xc3",
@@ -193,7 +204,9 @@ def _json_node(rng: random.Random, data: bytes, other: bytes) -> bytes:
             return data
     changed = _changed(rng, whole)
     try:
-        lines[at] = lines[at][:start] + json.dumps(changed, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
+        lines[at] = lines[at][:start] + json.dumps(changed, ensure_ascii=rng.random() < 0.5).encode(
+            "utf-8", "surrogatepass"
+        )
     except (RecursionError, ValueError):
         return data
     return b"\n".join(lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import random
 import time
 import tracemalloc
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from tests.fuzz.targets import TARGETS, Target
 
 MAX_SECONDS = 2.0
@@ -128,12 +128,6 @@ def _keep(folder: Path, target: Target[Any], entry: msgspec.Struct, report: Repo
     path = folder / f"{target.name}-{report.seed}-{report.inputs}.json"
     path.write_bytes(msgspec.json.encode({"target": target.name, "input": entry}))
     return path
-
-
-def body_of(path: Path) -> bytes:
-    """Return the bytes of a kept input, to look at."""
-    entry = msgspec.json.decode(path.read_bytes())["input"]
-    return base64.b64decode(entry.get("body") or entry["data"])
 
 
 def _resident() -> int:

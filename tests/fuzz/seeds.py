@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
+
 from tests.workers import corpus
 
 WIRES = {
@@ -61,12 +62,23 @@ def _candidate(*parts: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"candidates": [candidate], "modelVersion": "m-1", "responseId": "r1"}
 
 
-_ITEM = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "f", "arguments": '{"a": 1}'}
+_ITEM: dict[str, Any] = {
+    "type": "function_call",
+    "id": "fc_1",
+    "call_id": "call_1",
+    "name": "f",
+    "arguments": '{"a": 1}',
+}
 _RESPONSE = {
     "model": "m-1",
     "status": "completed",
     "output": [
-        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "hm"}], "encrypted_content": "e"},
+        {
+            "type": "reasoning",
+            "id": "rs_1",
+            "summary": [{"type": "summary_text", "text": "hm"}],
+            "encrypted_content": "e",
+        },
         {"type": "message", "content": [{"type": "output_text", "text": "Hello"}]},
         _ITEM,
     ],
@@ -74,7 +86,7 @@ _RESPONSE = {
 }
 _CHAT_CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":'}}
 _CHAT_USAGE = {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11}
-_BLOCKS = [
+_BLOCKS: list[dict[str, Any]] = [
     {"type": "thinking", "thinking": "hm", "signature": "s"},
     {"type": "text", "text": "Hello"},
     {"type": "tool_use", "id": "tu_1", "name": "f", "input": {"a": 1}},
@@ -121,7 +133,15 @@ _STREAMS: dict[str, list[dict[str, Any]]] = {
         _candidate({"text": "hm", "thought": True}),
         _candidate({"text": "Hel"}),
         _candidate({"text": "lo", "thoughtSignature": "c2ln"}),
-        _candidate({"functionCall": {"name": "g", "partialArgs": [{"jsonPath": "$.a", "numberValue": 1}], "willContinue": True}}),
+        _candidate(
+            {
+                "functionCall": {
+                    "name": "g",
+                    "partialArgs": [{"jsonPath": "$.a", "numberValue": 1}],
+                    "willContinue": True,
+                }
+            }
+        ),
         _candidate({"functionCall": {"partialArgs": [{"jsonPath": "$.b[0]", "stringValue": "x"}]}}),
         _candidate(_GOOGLE_CALL, continuationToken="dG9r"),
         _candidate({"text": "!"}, finishReason="CONTINUATION", continuationToken="dG9rZW4="),

@@ -9,13 +9,13 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 import msgspec
+
+from headrace_workers.providers.registry import API
+from headrace_workers.sse import MAX_EVENT_BYTES, EventTooLargeError, SSEParser
 from tests.fuzz.exchange import Exchange, carry_out
 from tests.fuzz.frames import Frame, check_frame, make_frame
 from tests.fuzz.mutation import mutated, split
 from tests.fuzz.seeds import WIRES, Seed, seeds_of
-
-from headrace_workers.providers.registry import API
-from headrace_workers.sse import MAX_EVENT_BYTES, EventTooLargeError, SSEParser
 
 I = TypeVar("I", bound=msgspec.Struct)  # noqa: E741 - an input
 
@@ -23,7 +23,18 @@ _STATUSES = (200, 200, 201, 204, 302, 400, 401, 403, 404, 408, 413, 422, 429, 50
 _CONTENT_TYPES = ("text/event-stream", "application/json", "text/html", "text/plain; charset=utf-8", "", "\xff;")
 _HEADERS = ("retry-after", "retry-after-ms", "date", "x-request-id", "request-id", "content-type")
 _DATE = b"Mon, 23 Nov 2026 05:36:27 GMT"
-_WAITS = (b"3", b"0.5", b"-1", b"inf", b"nan", b"1e400", b"9" * 400, _DATE, b"Mon, 23 Nov 2026 05:36:27 +9999999999", b"")
+_WAITS = (
+    b"3",
+    b"0.5",
+    b"-1",
+    b"inf",
+    b"nan",
+    b"1e400",
+    b"9" * 400,
+    _DATE,
+    b"Mon, 23 Nov 2026 05:36:27 +9999999999",
+    b"",
+)
 
 
 class Target(msgspec.Struct, Generic[I], frozen=True):

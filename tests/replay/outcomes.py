@@ -24,7 +24,6 @@ from headrace import (
 )
 from headrace.wire.messages import FailureKind, ToolCallText
 from headrace_workers.providers.protocol import Completion, ProviderFailure
-
 from tests.workers import corpus
 
 _TIMEOUT_MS = 300_000

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from headrace import Client, HeadraceError
-
 from tests.replay.outcomes import outcome_of
 from tests.replay.server import CUTS
 from tests.replay.tables import Replayed, by_feature, by_provider

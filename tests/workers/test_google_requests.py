@@ -314,3 +314,12 @@ def test_recorded_signatures_and_ids_go_back_byte_for_byte() -> None:
         assert [part["thoughtSignature"] for part in sent if "thoughtSignature" in part] == signatures, name
         assert [part["functionCall"]["id"] for part in sent if part.get("functionCall", {}).get("id")] == ids, name
     assert found > 20
+
+
+def test_calls_of_another_provider_get_the_word_that_stands_for_their_signature() -> None:
+    foreign = Message("assistant", [ToolCallPart("c1", "f", {}), ToolCallPart("c2", "g", {}, {"api": "anthropic"})])
+    answers = [Message("tool", "1", "c1"), Message("tool", "2", "c2")]
+
+    parts = contents_of(HI, foreign, *answers)[1]["parts"]
+
+    assert [part.get("thoughtSignature") for part in parts] == ["skip_thought_signature_validator", None]

@@ -21,6 +21,7 @@ from headrace_workers.providers.registry import API as APIS
 
 API = APIS["openai-chat"]
 OPENAI = ProviderSettings(name="openai", api="openai-chat", base_url="https://api.openai.com/v1")
+AZURE = ProviderSettings(name="azure", api="openai-chat", base_url="https://mine.openai.azure.com/openai/v1")
 GROQ = ProviderSettings(name="groq", api="openai-chat", base_url="https://api.groq.com/openai/v1")
 
 
@@ -68,6 +69,7 @@ def test_a_request_without_streaming_has_no_stream_fields() -> None:
 def test_the_name_of_the_token_limit_is_the_servers() -> None:
     run = request(max_output_tokens=9)
     assert body_of(run, OPENAI)["max_completion_tokens"] == 9
+    assert body_of(run, AZURE)["max_completion_tokens"] == 9
     groq = body_of(run, GROQ)
     assert groq["max_tokens"] == 9
     assert groq["stream_options"] == {"include_usage": True}

@@ -125,3 +125,19 @@ def test_whatever_the_credit_everything_leaves_in_sequence(
     assert outflow.pending == []
     assert assemble(left) == assemble(put)
     assert outflow.text_length == len(assemble(put).text)
+
+
+def test_events_that_cannot_be_merged_and_have_no_characters_stop_the_reading_too() -> None:
+    outflow = Outflow(0, 0)
+    for index in range(1000):
+        outflow.pending.append(ToolCallDelta(index, f"c{index}", "f"))
+        if outflow.waiting_is_full():
+            break
+    else:
+        raise AssertionError("reads on for ever")
+
+    assert outflow.pending[0] == ToolCallDelta(0, "c0", "f")
+    assert not outflow.waiting_is_low()
+    outflow.credited(10_000, 10_000)
+    outflow.take()
+    assert outflow.waiting_is_low()

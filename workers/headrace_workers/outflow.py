@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from headrace.types import RunEvent
 from headrace.wire.flow import characters, event_characters
-from headrace.wire.messages import WINDOW_CHARACTERS
+from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS
 from headrace_workers.coalesce import merge, split_within
+
+_MAX_WAITING = 4 * WINDOW_EVENTS
+"""Events that may wait: some cannot be merged, and have no characters by which they would count."""
 
 
 class Outflow:
@@ -40,11 +43,13 @@ class Outflow:
             return False
         if len(self.pending) > 1:
             self.pending = merge(self.pending)
-        return characters(self.pending) >= WINDOW_CHARACTERS
+        return len(self.pending) >= _MAX_WAITING or characters(self.pending) >= WINDOW_CHARACTERS
 
     def waiting_is_low(self) -> bool:
         """Whether reading may go on."""
-        return self.has_credit and characters(self.pending) < WINDOW_CHARACTERS // 2
+        if not self.has_credit or len(self.pending) >= _MAX_WAITING // 2:
+            return False
+        return characters(self.pending) < WINDOW_CHARACTERS // 2
 
     def take(self) -> tuple[int, list[RunEvent]]:
         """Return the number of the first event that may leave, and the events."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
+import msgspec
+
 from headrace.types import RunEvent, Usage, UsageUpdate
 from headrace.wire.messages import (
     AbortMode,
@@ -21,6 +23,7 @@ from headrace.wire.messages import (
 )
 from headrace_workers.clocks import Clocks, Expired
 from headrace_workers.outflow import Outflow
+from headrace_workers.portable import TooDeepError, portable
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
@@ -49,6 +52,9 @@ class Command(enum.Enum):
 
 
 Commands = tuple[Command, ...]
+
+_BROKEN = (ProviderFailedError, EventTooLargeError, RecursionError)
+"""What reading a response raises when it cannot be read; nesting without end is found wherever a value is gone through."""
 
 _NOTHING: Commands = ()
 _SEND = (Command.SEND,)
@@ -171,10 +177,8 @@ class ProviderRun:
         before = len(events)
         try:
             self._map(self._parser.feed(data), events)
-        except ProviderFailedError as error:
-            return self._end(error.failure, Command.CLOSE)
-        except EventTooLargeError as error:
-            return self._end(self._failure("provider_protocol", str(error)), Command.CLOSE)
+        except _BROKEN as error:
+            return self._end(self._failure_of(error), Command.CLOSE)
         if self._mapper is not None and self._mapper.is_complete:
             return self._finish(Command.RELEASE)
         return self._grown() if len(events) > before else _NOTHING
@@ -204,7 +208,7 @@ class ProviderRun:
         if self._body_kind is _Body.EVENTS and self._mapper is not None:
             try:
                 return self._end(self._mapper.finish(), Command.CLOSE)
-            except ProviderFailedError:
+            except _BROKEN:
                 pass
         return self._end(self._failure("provider_protocol", f"the response was cut: {reason}"), Command.CLOSE)
 
@@ -319,10 +323,8 @@ class ProviderRun:
     def _body_ended(self) -> Commands:
         try:
             self._map(self._parser.finish(), self._outflow.pending)
-        except ProviderFailedError as error:
-            return self._end(error.failure, Command.RELEASE)
-        except EventTooLargeError as error:
-            return self._end(self._failure("provider_protocol", str(error)), Command.RELEASE)
+        except _BROKEN as error:
+            return self._end(self._failure_of(error), Command.RELEASE)
         if self._mapper is not None and self._mapper.continuation not in (None, self._continued_with):
             grown = self._grown() if self._outflow.pending else _NOTHING
             return (*grown, *_CONTINUED)
@@ -332,8 +334,8 @@ class ProviderRun:
         assert self._mapper is not None  # noqa: S101 - only a stream is finished so
         try:
             return self._end(self._mapper.finish(), command)
-        except ProviderFailedError as error:
-            return self._end(error.failure, Command.CLOSE)
+        except _BROKEN as error:
+            return self._end(self._failure_of(error), Command.CLOSE)
 
     def _read_json(self) -> Commands:
         """A whole response: asked for, or sent by a server that does not stream."""
@@ -342,8 +344,8 @@ class ProviderRun:
             return self._end(self._failure("provider_protocol", reason), Command.RELEASE)
         try:
             completion = self._api.read_body(self._request, bytes(self._body))
-        except ProviderFailedError as error:
-            return self._end(error.failure, Command.RELEASE)
+        except _BROKEN as error:
+            return self._end(self._failure_of(error), Command.RELEASE)
         if self._request.stream and completion.message is not None and completion.message.text:
             self._outflow.pending.append(completion.message.text)
         return self._end(completion, Command.RELEASE)
@@ -355,8 +357,23 @@ class ProviderRun:
             ended = ended.usage if isinstance(ended, Completion) else self._best_usage()
         if self._is_draining or not self._request.stream:
             self._keep_text()
-        self._ended = ended
+        self._ended = self._portable(ended) if isinstance(ended, Completion) else ended
         return _RELEASED if command is Command.RELEASE else _CLOSED
+
+    def _portable(self, completion: Completion) -> Ending:
+        if completion.message is None:
+            return completion
+        try:
+            return msgspec.structs.replace(completion, message=portable(completion.message))
+        except TooDeepError as error:
+            return self._failure("provider_protocol", str(error))
+
+    def _failure_of(self, error: Exception) -> ProviderFailure:
+        """Return why a response could not be read."""
+        if isinstance(error, ProviderFailedError):
+            return error.failure
+        reason = "the response is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        return self._failure("provider_protocol", reason)
 
     def _failure(self, kind: FailureKind, reason: str) -> ProviderFailure:
         return ProviderFailure(kind, reason, self._status or None)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from headrace.testing.anthropic_turns import Refusal, check_messages
+from headrace.testing.rules import is_of_type
 
 VERSIONS = ("2023-06-01", "2026-10-21")
 
@@ -111,7 +112,7 @@ def _check_fields(body: dict[str, Any], known: frozenset[str] | set[str]) -> Non
         if value is None or name not in _TYPES:
             continue
         word, kind = _TYPES[name]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        if not is_of_type(value, kind):
             raise Refusal(f"{name}: Input should be a valid {word}")
 
 

@@ -13,6 +13,11 @@ import re
 from collections import Counter
 from typing import Any
 
+from headrace.testing.rules import is_of_type
+
+_URL_SAFE = str.maketrans("-_", "+/")
+FOREIGN_CALL_SIGNATURE = "skip_thought_signature_validator"
+"""What Google takes for the signature of a call that another provider's model made."""
 MISSING_SIGNATURE = (
     "Function call is missing a thought_signature in functionCall parts. This is required for tools to work correctly, and "
     "missing thought_signature may lead to degraded model performance. Additional data, function call `default_api:{name}` , "
@@ -182,7 +187,7 @@ def _check_function_part(part: dict[str, Any], where: str) -> None:
 
 
 def _check_type(value: object, kind: type | tuple[type, ...], where: str) -> None:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    if not is_of_type(value, kind):
         raise Refusal(f"Invalid value at '{where}', {json.dumps(value)[:100]}")
 
 
@@ -304,6 +309,8 @@ def _check_signatures(turns: _Turns) -> None:
         if calls and role == "model" and "thoughtSignature" not in calls[0]:
             raise Refusal(MISSING_SIGNATURE.format(name=calls[0]["functionCall"]["name"], position=position))
         for part in parts:
+            if calls and part is calls[0] and part["thoughtSignature"] == FOREIGN_CALL_SIGNATURE:
+                continue
             if "thoughtSignature" in part and part["thoughtSignature"] != _own_signature(part):
                 raise Refusal("Corrupted thought signature.")
 
@@ -316,6 +323,7 @@ def _own_signature(part: dict[str, Any]) -> str:
 
 def _is_base64(value: object) -> bool:
     try:
-        return isinstance(value, str) and bool(base64.b64decode(value, validate=True))
+        # Both alphabets are taken, as JSON for protobuf has it.
+        return isinstance(value, str) and bool(base64.b64decode(value.translate(_URL_SAFE), validate=True))
     except (binascii.Error, ValueError):
         return False

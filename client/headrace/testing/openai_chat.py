@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from headrace.testing.answers import Answer, CallToMake, Situation, answer
-from headrace.testing.openai_chat_rules import Refusal, refusal_of
+from headrace.testing.openai_chat_rules import refusal_of
 from headrace.testing.reply import Frame, Reply, StreamParts, json_reply, silence, streamed, web_page, whole
 from headrace.testing.script import Script
 
@@ -69,7 +69,7 @@ def refused(status: int, message: str, param: str | None = None, code: str | Non
 
 def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - other APIs look at both
     """Return the error that the real API answers to this body, if any."""
-    refusal: Refusal | None = refusal_of(body)
+    refusal = refusal_of(body)
     if refusal is None:
         return None
     return refused(refusal.status, refusal.message, refusal.param, refusal.code)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from headrace.testing.rules import Refusal, check_choice, check_function_name, check_object, check_ranges, check_type
+
 _FIELDS = """
     messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens
     metadata modalities moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key prompt_cache_options
@@ -58,21 +60,9 @@ _CHOICES = {
     "service_tier": ("auto", "default", "flex", "scale", "priority", "fast"),
     "verbosity": ("low", "medium", "high"),
 }
-_FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _REASONING_MODEL = re.compile(r"o\d|gpt-5")
 _O_SERIES = re.compile(r"o\d")
 _MAX_STOPS = 4
-
-
-class Refusal(Exception):  # noqa: N818 - it is an answer of the API, not a fault of this program
-    """The request is refused: the facts of the error that says so."""
-
-    def __init__(self, message: str, param: str | None = None, code: str | None = None, status: int = 400) -> None:
-        super().__init__(message, param, code, status)
-        self.message = message
-        self.param = param
-        self.code = code
-        self.status = status
 
 
 def refusal_of(body: object) -> Refusal | None:
@@ -107,20 +97,7 @@ def _check_fields(body: dict[str, Any]) -> None:
             raise Refusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
     for name, value in body.items():
         if value is not None and name in _TYPES:
-            _check_type(name, value, *_TYPES[name])
-
-
-def _check_type(where: str, value: object, word: str, kind: type | tuple[type, ...]) -> None:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        got = _word_for(value)
-        raise Refusal(f"Invalid type for '{where}': expected {word}, but got {got} instead.", where, "invalid_type")
-
-
-def _word_for(value: object) -> str:
-    if value is None:
-        return "null"
-    words = {bool: "a boolean", int: "an integer", float: "a decimal", str: "a string", list: "an array"}
-    return words.get(type(value), "an object")
+            check_type(name, value, *_TYPES[name])
 
 
 def _check_model(body: dict[str, Any]) -> None:
@@ -139,23 +116,9 @@ def _check_model(body: dict[str, Any]) -> None:
 
 
 def _check_figures(body: dict[str, Any]) -> None:
-    for name, (low, high) in _RANGES.items():
-        value = body.get(name)
-        if value is not None and not low <= value <= high:
-            side, bound, code = ("<=", high, "above_max_value") if value > high else (">=", low, "below_min_value")
-            code = f"{'integer' if isinstance(value, int) else 'decimal'}_{code}"
-            message = (
-                f"Invalid '{name}': {code.replace('_', ' ')}. Expected a value {side} {bound}, but got {value} instead."
-            )
-            raise Refusal(message, name, code)
+    check_ranges(body, _RANGES)
     for name, known in _CHOICES.items():
-        _check_choice(name, body.get(name), known)
-
-
-def _check_choice(where: str, value: object, known: tuple[str, ...]) -> None:
-    if value is not None and value not in known:
-        supported = ", ".join(f"'{word}'" for word in known)
-        raise Refusal(f"Invalid value: '{value}'. Supported values are: {supported}.", where, "invalid_value")
+        check_choice(name, body.get(name), known)
 
 
 def _check_stop(stop: object) -> None:
@@ -165,7 +128,7 @@ def _check_stop(stop: object) -> None:
         message = f"Invalid 'stop': array too long. Expected an array with maximum length {_MAX_STOPS}, but got an array with length {len(stop)} instead."
         raise Refusal(message, "stop", "array_above_max_length")
     for index, text in enumerate(stop):
-        _check_type(f"stop[{index}]", text, "string", str)
+        check_type(f"stop[{index}]", text, "string", str)
 
 
 def _check_stream_options(options: dict[str, Any], *, streams: bool) -> None:
@@ -176,7 +139,7 @@ def _check_stream_options(options: dict[str, Any], *, streams: bool) -> None:
         where = f"stream_options.{name}"
         if name not in {"include_usage", "include_obfuscation"}:
             raise Refusal(f"Unknown parameter: '{where}'.", where, "unknown_parameter")
-        _check_type(where, value, "boolean", bool)
+        check_type(where, value, "boolean", bool)
 
 
 def _check_tools(tools: list[Any] | None) -> set[str] | None:
@@ -191,45 +154,25 @@ def _check_tools(tools: list[Any] | None) -> set[str] | None:
 
 
 def _check_tool(where: str, tool: object) -> str:
-    tool = _object(where, tool, known={"type", "function"}, required="type")
-    _check_choice(f"{where}.type", tool["type"], ("function",))
+    tool = check_object(where, tool, known={"type", "function"}, required="type")
+    check_choice(f"{where}.type", tool["type"], ("function",))
     inner = f"{where}.function"
-    function = _object(
+    function = check_object(
         inner, tool.get("function"), known={"name", "description", "parameters", "strict"}, required="name"
     )
-    _check_name(f"{inner}.name", function["name"])
+    check_function_name(f"{inner}.name", function["name"])
     for name, word, kind in (
         ("description", "string", str),
         ("parameters", "object", dict),
         ("strict", "boolean", bool),
     ):
         if function.get(name) is not None:
-            _check_type(f"{inner}.{name}", function[name], word, kind)
+            check_type(f"{inner}.{name}", function[name], word, kind)
     schema_type = (function.get("parameters") or {"type": "object"}).get("type")
     if schema_type != "object":
         message = f"Invalid schema for function '{function['name']}': schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{schema_type}\"'."
         raise Refusal(message, f"{inner}.parameters", "invalid_function_parameters")
     return str(function["name"])
-
-
-def _object(where: str, value: object, *, known: set[str], required: str | None) -> dict[str, Any]:
-    if value is None:
-        raise Refusal(f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
-    _check_type(where, value, "object", dict)
-    if not isinstance(value, dict) or (required is not None and required not in value):
-        param = f"{where}.{required}"
-        raise Refusal(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
-    for name in value:
-        if name not in known:
-            raise Refusal(f"Unknown parameter: '{where}.{name}'.", f"{where}.{name}", "unknown_parameter")
-    return value
-
-
-def _check_name(where: str, name: object) -> None:
-    _check_type(where, name, "string", str)
-    if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
-        message = f"Invalid '{where}': string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'."
-        raise Refusal(message, where, "invalid_value")
 
 
 def _check_tool_choice(choice: object, names: set[str] | None) -> None:
@@ -240,11 +183,11 @@ def _check_tool_choice(choice: object, names: set[str] | None) -> None:
             "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified.", "tool_choice"
         )
     if isinstance(choice, str):
-        _check_choice("tool_choice", choice, ("none", "auto", "required"))
+        check_choice("tool_choice", choice, ("none", "auto", "required"))
         return
-    choice = _object("tool_choice", choice, known={"type", "function"}, required="type")
-    _check_choice("tool_choice.type", choice["type"], ("function",))
-    function = _object("tool_choice.function", choice.get("function"), known={"name"}, required="name")
+    choice = check_object("tool_choice", choice, known={"type", "function"}, required="type")
+    check_choice("tool_choice.type", choice["type"], ("function",))
+    function = check_object("tool_choice.function", choice.get("function"), known={"name"}, required="name")
     if function["name"] not in names:
         message = f"Invalid value for 'tool_choice': tool '{function['name']}' not found in 'tools'."
         raise Refusal(message, "tool_choice")
@@ -284,13 +227,13 @@ _MESSAGE_FIELDS = set(_MESSAGE_FIELD_NAMES.split())
 
 
 def _check_message(where: str, value: object) -> None:
-    message = _object(where, value, known=_MESSAGE_FIELDS, required="role")
+    message = check_object(where, value, known=_MESSAGE_FIELDS, required="role")
     role = message["role"]
-    _check_choice(f"{where}.role", role if isinstance(role, str) else repr(role), _ROLES)
+    check_choice(f"{where}.role", role if isinstance(role, str) else repr(role), _ROLES)
     if message.get("tool_calls") is not None:
         _check_tool_calls(where, role, message["tool_calls"])
     if role == "tool":
-        _check_type(f"{where}.tool_call_id", message.get("tool_call_id"), "string", str)
+        check_type(f"{where}.tool_call_id", message.get("tool_call_id"), "string", str)
     elif "tool_call_id" in message:
         raise Refusal(f"Unknown parameter: '{where}.tool_call_id'.", f"{where}.tool_call_id", "unknown_parameter")
     _check_content(where, message)
@@ -300,17 +243,17 @@ def _check_tool_calls(where: str, role: str, calls: object) -> None:
     where = f"{where}.tool_calls"
     if role != "assistant":
         raise Refusal(f"Unknown parameter: '{where}'.", where, "unknown_parameter")
-    _check_type(where, calls, "array of objects", list)
+    check_type(where, calls, "array of objects", list)
     if not isinstance(calls, list) or not calls:
         raise Refusal(f"Invalid '{where}': empty array.", where, "empty_array")
     for index, value in enumerate(calls):
         at = f"{where}[{index}]"
-        call = _object(at, value, known={"id", "type", "function"}, required="id")
-        _check_type(f"{at}.id", call["id"], "string", str)
-        _check_choice(f"{at}.type", call.get("type", ""), ("function",))
-        function = _object(f"{at}.function", call.get("function"), known={"name", "arguments"}, required="name")
-        _check_name(f"{at}.function.name", function["name"])
-        _check_type(f"{at}.function.arguments", function.get("arguments"), "string", str)
+        call = check_object(at, value, known={"id", "type", "function"}, required="id")
+        check_type(f"{at}.id", call["id"], "string", str)
+        check_choice(f"{at}.type", call.get("type", ""), ("function",))
+        function = check_object(f"{at}.function", call.get("function"), known={"name", "arguments"}, required="name")
+        check_function_name(f"{at}.function.name", function["name"])
+        check_type(f"{at}.function.arguments", function.get("arguments"), "string", str)
 
 
 def _check_content(where: str, message: dict[str, Any]) -> None:
@@ -322,7 +265,7 @@ def _check_content(where: str, message: dict[str, Any]) -> None:
                 f"Invalid value for 'content': expected a string, got null. ({where})", where, "invalid_value"
             )
         return
-    _check_type(where, content, "one of a string or array of objects", (str, list))
+    check_type(where, content, "one of a string or array of objects", (str, list))
     if isinstance(content, str):
         return
     if not content:
@@ -340,14 +283,14 @@ _PARTS: dict[str, tuple[set[str], str | None]] = {
 
 def _check_part(where: str, value: object, role: str) -> None:
     known = {"type", "text", "image_url", "input_audio", "file", "refusal"}
-    part = _object(where, value, known=known, required="type")
+    part = check_object(where, value, known=known, required="type")
     own = {"user": ("text", "image_url", "input_audio", "file"), "assistant": ("text", "refusal")}.get(role, ("text",))
-    _check_choice(f"{where}.type", part["type"], own)
+    check_choice(f"{where}.type", part["type"], own)
     kind = part["type"]
     if kind in {"text", "refusal"}:
-        _check_type(f"{where}.{kind}", part.get(kind), "string", str)
+        check_type(f"{where}.{kind}", part.get(kind), "string", str)
         return
     fields, required = _PARTS[kind]
-    inner = _object(f"{where}.{kind}", part.get(kind), known=fields, required=required)
+    inner = check_object(f"{where}.{kind}", part.get(kind), known=fields, required=required)
     if required is not None:
-        _check_type(f"{where}.{kind}.{required}", inner[required], "string", str)
+        check_type(f"{where}.{kind}.{required}", inner[required], "string", str)

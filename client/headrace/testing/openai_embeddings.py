@@ -12,8 +12,8 @@ import struct
 from typing import Any
 
 from headrace.testing import openai_chat
-from headrace.testing.openai_chat_rules import Refusal, _check_choice, _check_type
 from headrace.testing.reply import Reply, whole
+from headrace.testing.rules import Refusal, check_choice, check_type
 from headrace.testing.script import Script
 
 PATH = "/v1/embeddings"
@@ -74,15 +74,15 @@ def _check(body: object) -> None:
     for name in ("model", "input"):
         if body.get(name) in (None, "", []):
             raise Refusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
-    _check_type("input", body["input"], "string or array of strings", (str, list))
+    check_type("input", body["input"], "string or array of strings", (str, list))
     for index, text in enumerate(body["input"] if isinstance(body["input"], list) else []):
-        _check_type(f"input[{index}]", text, "string", str)
+        check_type(f"input[{index}]", text, "string", str)
         if not text or index >= _MAX_INPUTS:
             raise Refusal(
                 f"Invalid 'input[{index}]': input cannot be empty, nor have more than {_MAX_INPUTS} elements.", "input"
             )
     if body.get("dimensions") is not None:
-        _check_type("dimensions", body["dimensions"], "integer", int)
+        check_type("dimensions", body["dimensions"], "integer", int)
         if body["dimensions"] < 1:
             raise Refusal("Invalid 'dimensions': integer below minimum value.", "dimensions", "integer_below_min_value")
-    _check_choice("encoding_format", body.get("encoding_format"), ("float", "base64"))
+    check_choice("encoding_format", body.get("encoding_format"), ("float", "base64"))

@@ -12,11 +12,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.testing.openai_chat_rules import Refusal, _check_choice, _check_name, _check_type, _object
+from headrace.testing.rules import Refusal, check_choice, check_function_name, check_object, check_type
 
 _NO_REASONING = "0" * 24
 _MARKED_ID = re.compile(r"(?:msg|fc)_([0-9a-f]{24})[0-9a-f]{24}")
-_MARKED_CALL_ID = re.compile(r"call_([0-9a-f]{12})[0-9a-f]{12}")
+_MARKED_CALL_ID = re.compile(r"call_([0-9a-f]{12})r[0-9a-f]{11}")
 
 _FIELDS: dict[str, set[str]] = {
     "message": {"type", "id", "role", "content", "status", "phase"},
@@ -57,7 +57,7 @@ def item_id(prefix: str, reasoning: str, seed: str) -> str:
 
 def call_id(reasoning: str, seed: str) -> str:
     """Return the id by which a call is answered."""
-    return f"call_{reasoning_mark(reasoning)[:12]}{_digest(seed)[:12]}"
+    return f"call_{reasoning_mark(reasoning)[:12]}r{_digest(seed)[:11]}"  # the "r" tells it from other formats' ids
 
 
 def kind_of(item: Mapping[str, Any]) -> object:
@@ -104,11 +104,11 @@ class _Calls:
 
 
 def _check_item(where: str, item: object) -> object:
-    _check_type(where, item, "object", dict)
+    check_type(where, item, "object", dict)
     assert isinstance(item, dict)  # noqa: S101 - just checked
     kind = kind_of(item)
-    _check_choice(f"{where}.type", kind if isinstance(kind, str) else repr(kind), tuple(_FIELDS))
-    _object(where, item, known=_FIELDS[str(kind)], required=None)
+    check_choice(f"{where}.type", kind if isinstance(kind, str) else repr(kind), tuple(_FIELDS))
+    check_object(where, item, known=_FIELDS[str(kind)], required=None)
     prefix = _PREFIXES.get(str(kind))
     if item.get("id") is not None and prefix is not None and not str(item["id"]).startswith(prefix):
         message = f"Invalid '{where}.id': '{item['id']}'. Expected an ID that begins with '{prefix}'."
@@ -117,11 +117,11 @@ def _check_item(where: str, item: object) -> object:
         case "message":
             _check_message(where, item)
         case "function_call":
-            _check_name(f"{where}.name", item.get("name"))
-            _check_type(f"{where}.call_id", item.get("call_id"), "string", str)
-            _check_type(f"{where}.arguments", item.get("arguments"), "string", str)
+            check_function_name(f"{where}.name", item.get("name"))
+            check_type(f"{where}.call_id", item.get("call_id"), "string", str)
+            check_type(f"{where}.arguments", item.get("arguments"), "string", str)
         case "function_call_output":
-            _check_type(f"{where}.call_id", item.get("call_id"), "string", str)
+            check_type(f"{where}.call_id", item.get("call_id"), "string", str)
             _check_content(f"{where}.output", item.get("output"), "user")
     return kind
 
@@ -129,22 +129,22 @@ def _check_item(where: str, item: object) -> object:
 def _check_message(where: str, message: dict[str, Any]) -> None:
     role = message.get("role")
     roles = ("assistant", "system", "developer", "user")
-    _check_choice(f"{where}.role", role if isinstance(role, str) else repr(role), roles)
+    check_choice(f"{where}.role", role if isinstance(role, str) else repr(role), roles)
     _check_content(f"{where}.content", message.get("content"), "assistant" if role == "assistant" else "user")
 
 
 def _check_content(where: str, content: object, role: str) -> None:
-    _check_type(where, content, "one of a string or array of objects", (str, list))
+    check_type(where, content, "one of a string or array of objects", (str, list))
     for index, part in enumerate(content if isinstance(content, list) else []):
         at = f"{where}[{index}]"
         own = _PARTS[role]
-        _check_type(at, part, "object", dict)
+        check_type(at, part, "object", dict)
         kind = part.get("type")
-        _check_choice(f"{at}.type", kind if isinstance(kind, str) else repr(kind), tuple(own))
-        _object(at, part, known={"type", *own[kind]}, required=None)
+        check_choice(f"{at}.type", kind if isinstance(kind, str) else repr(kind), tuple(own))
+        check_object(at, part, known={"type", *own[kind]}, required=None)
         for name in ("text", "refusal"):
             if name in own[kind]:
-                _check_type(f"{at}.{name}", part.get(name), "string", str)
+                check_type(f"{at}.{name}", part.get(name), "string", str)
 
 
 def _check_reasoning(where: str, item: dict[str, Any], following: list[Any]) -> str:
@@ -154,7 +154,7 @@ def _check_reasoning(where: str, item: dict[str, Any], following: list[Any]) -> 
             raise Refusal(
                 f"Missing required parameter: '{where}.{name}'.", f"{where}.{name}", "missing_required_parameter"
             )
-    _check_type(f"{where}.summary", item["summary"], "array of objects", list)
+    check_type(f"{where}.summary", item["summary"], "array of objects", list)
     if item.get("encrypted_content") is None:
         message = f"Item with id '{item['id']}' not found. Items are not persisted when `store` is set to false. Try again with `store` set to true, or remove this item from your input."
         raise Refusal(message, "input", status=404)

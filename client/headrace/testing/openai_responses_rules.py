@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.testing.openai_chat_rules import Refusal, _check_choice, _check_name, _check_type, _object
 from headrace.testing.openai_responses_items import check_input
+from headrace.testing.rules import Refusal, check_choice, check_function_name, check_object, check_ranges, check_type
 
 _FIELDS = """
     access_programs background background_options context_management conversation image include input instructions
@@ -70,7 +70,7 @@ def _check_body(body: object) -> None:
     if body["model"] == "no-such-model":
         message = "The requested model 'no-such-model' does not exist."
         raise Refusal(message, "model", "model_not_found")
-    _check_figures(body)
+    check_ranges(body, _RANGES)
     _check_options(body)
     _check_text(body.get("text") or {})
     names = {_check_tool(f"tools[{index}]", tool) for index, tool in enumerate(body.get("tools") or [])}
@@ -90,50 +90,38 @@ def _check_fields(body: dict[str, Any]) -> None:
             raise Refusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
     for name, value in body.items():
         if value is not None and name in _TYPES:
-            _check_type(name, value, *_TYPES[name])
-
-
-def _check_figures(body: dict[str, Any]) -> None:
-    for name, (low, high) in _RANGES.items():
-        value = body.get(name)
-        if value is not None and not low <= value <= high:
-            side, bound, code = ("<=", high, "above_max_value") if value > high else (">=", low, "below_min_value")
-            code = f"{'integer' if isinstance(value, int) else 'decimal'}_{code}"
-            message = (
-                f"Invalid '{name}': {code.replace('_', ' ')}. Expected a value {side} {bound}, but got {value} instead."
-            )
-            raise Refusal(message, name, code)
+            check_type(name, value, *_TYPES[name])
 
 
 def _check_options(body: dict[str, Any]) -> None:
     for index, name in enumerate(body.get("include") or []):
-        _check_choice(f"include[{index}]", name, _INCLUDES)
+        check_choice(f"include[{index}]", name, _INCLUDES)
     reasoning = body.get("reasoning") or {}
-    _object("reasoning", reasoning, known={"effort", "summary", "generate_summary", "context"}, required=None)
-    _check_choice("reasoning.effort", reasoning.get("effort"), _EFFORTS)
-    _check_choice("reasoning.summary", reasoning.get("summary"), ("auto", "concise", "detailed"))
+    check_object("reasoning", reasoning, known={"effort", "summary", "generate_summary", "context"}, required=None)
+    check_choice("reasoning.effort", reasoning.get("effort"), _EFFORTS)
+    check_choice("reasoning.summary", reasoning.get("summary"), ("auto", "concise", "detailed"))
     options = body.get("stream_options")
     if options is None:
         return
     if not body.get("stream"):
         message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
         raise Refusal(message, "stream_options")
-    _object("stream_options", options, known={"include_obfuscation"}, required=None)
+    check_object("stream_options", options, known={"include_obfuscation"}, required=None)
 
 
 def _check_text(text: dict[str, Any]) -> None:
-    _object("text", text, known={"format", "verbosity"}, required=None)
+    check_object("text", text, known={"format", "verbosity"}, required=None)
     if text.get("format") is None:
         return
     known = {"type", "name", "schema", "strict", "description"}
-    format_ = _object("text.format", text["format"], known=known, required="type")
-    _check_choice("text.format.type", format_["type"], ("text", "json_object", "json_schema"))
+    format_ = check_object("text.format", text["format"], known=known, required="type")
+    check_choice("text.format.type", format_["type"], ("text", "json_object", "json_schema"))
     if format_["type"] == "json_schema":
         for name in ("name", "schema"):
             if format_.get(name) is None:
                 where = f"text.format.{name}"
                 raise Refusal(f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
-        _check_name("text.format.name", format_["name"])
+        check_function_name("text.format.name", format_["name"])
 
 
 def _check_tool(where: str, tool: object) -> str:
@@ -142,8 +130,8 @@ def _check_tool(where: str, tool: object) -> str:
         return str(tool["type"])  # the server's own tools are taken, and never used
     if isinstance(tool, dict) and "name" not in tool:
         raise Refusal(f"Missing required parameter: '{where}.name'.", f"{where}.name", "missing_required_parameter")
-    tool = _object(where, tool, known=known, required="type")
-    _check_name(f"{where}.name", tool["name"])
+    tool = check_object(where, tool, known=known, required="type")
+    check_function_name(f"{where}.name", tool["name"])
     schema_type = (tool.get("parameters") or {"type": "object"}).get("type")
     if schema_type != "object":
         message = f"Invalid schema for function '{tool['name']}': schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{schema_type}\"'."
@@ -155,11 +143,11 @@ def _check_tool_choice(choice: object, names: set[str]) -> None:
     if choice is None or choice == "auto":
         return
     if isinstance(choice, str):
-        _check_choice("tool_choice", choice, ("none", "auto", "required"))
+        check_choice("tool_choice", choice, ("none", "auto", "required"))
         if choice == "required" and not names:
             raise Refusal("Tool choice 'required' must be specified with 'tools' parameter.", "tool_choice")
         return
-    choice = _object("tool_choice", choice, known={"type", "name"}, required="type")
+    choice = check_object("tool_choice", choice, known={"type", "name"}, required="type")
     if choice["type"] == "function" and choice.get("name") not in names:
         message = f"Tool choice 'function' with name '{choice.get('name')}' not found in 'tools' parameter."
         raise Refusal(message, "tool_choice")

@@ -105,16 +105,16 @@ def kind_of_status(status: int) -> FailureKind:
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the wait in seconds that the response asks for."""
-    milliseconds = _number(headers.get("retry-after-ms"))
+    milliseconds = figure_of(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after")
-    seconds = _number(value)
+    seconds = figure_of(value)
     if seconds is not None or value is None:
         return seconds
     try:
         wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
-    except (ValueError, TypeError):  # no date, or only one of the two with a time zone
+    except (ValueError, TypeError, OverflowError):  # no date, or only one of the two with a time zone
         return None
     return max(0.0, wait.total_seconds())
 
@@ -163,7 +163,14 @@ def _message_of(error: Any) -> str:
             break
     if isinstance(value, str):
         return value
-    return msgspec.json.encode(error).decode() if error else ""
+    return _as_json(error) if error else ""
+
+
+def _as_json(error: Any) -> str:
+    try:
+        return msgspec.json.encode(error).decode()
+    except RecursionError:  # writing takes more depth than reading did
+        return "an error nested without end"
 
 
 def _code_of(error: Any) -> str | None:
@@ -179,7 +186,7 @@ def _code_of(error: Any) -> str | None:
 def _kind_of_words(error: Any) -> FailureKind:
     facts = [error.get(key) for key in ("status_code", "code", "status", "type")] if isinstance(error, dict) else []
     for fact in facts:
-        status = _number(str(fact))
+        status = figure_of(str(fact)) if isinstance(fact, str | int | float) else None
         if status is not None and 400 <= status <= 599:  # noqa: PLR2004
             return kind_of_status(int(status))
     words = " ".join(fact.lower() for fact in facts if isinstance(fact, str))
@@ -191,7 +198,8 @@ def _bounded(reason: str) -> str:
     return reason if len(reason) <= _MAX_REASON else reason[:_MAX_REASON] + "…"
 
 
-def _number(value: str | None) -> float | None:
+def figure_of(value: str | None) -> float | None:
+    """Return a figure that is finite and not negative; None for anything else."""
     try:
         number = float(value or "")
     except ValueError:

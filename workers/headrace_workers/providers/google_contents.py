@@ -1,6 +1,7 @@
 """A conversation as Google takes it: turns of the user and the model by turns, and the system's words apart.
 
-What came from Google goes back byte for byte: signatures, and the ids of calls that had one.
+What came from Google goes back byte for byte: signatures, and the ids of calls that had one. Calls that another provider's
+model made have no signature; Gemini 3 and later take the word that Google documents for them instead.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from headrace_workers.providers.google_answer import NAME
 from headrace_workers.providers.lenient import UNREADABLE
 from headrace_workers.providers.request_parts import parts_of
 
+FOREIGN_CALL_SIGNATURE = "skip_thought_signature_validator"
+_WITHOUT_SIGNATURES = ("gemini-1", "gemini-2", "gemma")
 _SYSTEM = ("system", "developer")
 _MEDIA_TYPES = {
     "avif": "image/avif",
@@ -38,9 +41,9 @@ def system_instruction_of(messages: Sequence[Message]) -> dict[str, Any] | None:
     return {"parts": parts} if parts else None
 
 
-def contents_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
+def contents_of(messages: Sequence[Message], model: str) -> list[dict[str, Any]]:
     """Return the turns."""
-    contents = _Contents()
+    contents = _Contents(needs_signatures=not model.removeprefix("models/").startswith(_WITHOUT_SIGNATURES))
     for message in messages:
         match message.role:
             case "assistant":
@@ -57,7 +60,8 @@ def contents_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
 class _Contents:
     """Builds the turns; messages of one side in a row are one turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, needs_signatures: bool) -> None:
+        self._needs_signatures = needs_signatures
         self._turns: list[dict[str, Any]] = []
         self._calls: dict[str, ToolCallPart] = {}  # by id, the latest
         self._asked: list[str] = []  # ids of the last turn's calls, in order
@@ -65,7 +69,11 @@ class _Contents:
 
     def model_said(self, message: Message) -> None:
         self._flush_results()
-        self._add("model", [sent for part in parts_of(message) if (sent := _model_part(part)) is not None])
+        parts = [sent for part in parts_of(message) if (sent := _model_part(part)) is not None]
+        calls = [part for part in parts if "functionCall" in part]
+        if calls and self._needs_signatures and not any(_is_google_s(call) for call in message.tool_calls):
+            calls[0]["thoughtSignature"] = FOREIGN_CALL_SIGNATURE
+        self._add("model", parts)
         self._asked = [call.id for call in message.tool_calls]
         self._calls |= {call.id: call for call in message.tool_calls}
 
@@ -132,6 +140,10 @@ def _model_part(part: Part) -> dict[str, Any] | None:
             return _signed({"functionCall": call}, part.provider_data)
         case ImagePart():
             return _image(part)
+
+
+def _is_google_s(call: ToolCallPart) -> bool:
+    return (call.provider_data or {}).get("api") == NAME
 
 
 def _user_part(part: Part) -> dict[str, Any]:

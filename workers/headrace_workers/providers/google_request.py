@@ -45,7 +45,7 @@ def continue_request(sent: HttpRequest, token: str) -> HttpRequest:
 
 
 def _body(request: RunRequest) -> dict[str, Any]:
-    contents = contents_of(request.messages)
+    contents = contents_of(request.messages, request.model)
     if not contents:
         raise request_failure("Google takes no conversation of system messages alone")
     body: dict[str, Any] = {"contents": contents}

@@ -15,6 +15,9 @@ from headrace_workers.providers.request_parts import bearer_headers, image_url, 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Under which names compatible servers send reasoning, and take it back."""
 
+_LIMIT_COMPLETIONS = ("openai", "azure")
+"""Their reasoning models refuse the old name of the limit; most compatible servers do not know the new one."""
+
 _MAX_STOP_SEQUENCES = 4
 _RESPONSE_FORMATS = ("json_schema", "json_object", "text")
 
@@ -22,11 +25,12 @@ _RESPONSE_FORMATS = ("json_schema", "json_object", "text")
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
     """Return the request to send."""
     headers = bearer_headers(api_key, stream=request.stream)
-    body = msgspec.json.encode(_body(request, is_openai=settings.name == "openai"))
+    body = msgspec.json.encode(_body(request, settings.name))
     return HttpRequest(f"{settings.base_url}/chat/completions", headers, body)
 
 
-def _body(request: RunRequest, *, is_openai: bool) -> dict[str, Any]:
+def _body(request: RunRequest, server: str) -> dict[str, Any]:
+    is_openai = server == "openai"
     messages = [_message(message) for message in request.messages]
     if is_openai:
         _drop_reasoning(messages)
@@ -40,8 +44,7 @@ def _body(request: RunRequest, *, is_openai: bool) -> dict[str, Any]:
     if request.stop_sequences:
         body["stop"] = _stop(request.stop_sequences)
     if request.max_output_tokens is not None:
-        # OpenAI's reasoning models refuse the old name, most compatible servers do not know the new one.
-        body["max_completion_tokens" if is_openai else "max_tokens"] = request.max_output_tokens
+        body["max_completion_tokens" if server in _LIMIT_COMPLETIONS else "max_tokens"] = request.max_output_tokens
     sampling = {name: getattr(request, name) for name in ("temperature", "top_p", "reasoning_effort")}
     body |= {name: value for name, value in sampling.items() if value is not None}
     if request.stream:

@@ -1,0 +1,18 @@
+"""Spoiled input ends in a typed error, never in another exception, a hang or a swollen process. ``scripts/fuzz`` takes longer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.runner import fuzz
+from tests.fuzz.targets import TARGETS
+
+
+@pytest.mark.parametrize("name", list(TARGETS))
+def test_spoiled_input_breaks_no_promise(name: str, tmp_path: Path) -> None:
+    report = fuzz(TARGETS[name], seconds=2.0, seed=1, folder=tmp_path)
+
+    assert report.inputs > 20
+    assert len(report.outcomes) > 1

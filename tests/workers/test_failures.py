@@ -1,0 +1,47 @@
+"""What is promised of reading failures: whatever a server says, a bounded reason, and a wait that can be waited."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from headrace_workers.providers import google_errors
+from headrace_workers.providers.failures import failure_in_stream, retry_after
+
+DATE = "Mon, 23 Nov 2026 05:36:27 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after-ms": "250", "retry-after": "3"}, 0.25),
+        ({"retry-after": "Mon, 23 Nov 2026 05:36:57 GMT", "date": DATE}, 30.0),
+        ({"retry-after": DATE, "date": "Mon, 23 Nov 2026 05:36:57 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "9" * 400}, None),
+        ({"retry-after": DATE}, None),
+        ({"retry-after": "Mon, 23 Nov 2026 05:36:57", "date": DATE}, None),
+        ({"retry-after": "Mon, 23 Nov 99999999999999999999 05:36:27 GMT", "date": DATE}, None),
+        ({"retry-after": "Mon, 23 Nov 2026 05:36:27 +9999999999999999999999", "date": DATE}, None),
+        ({}, None),
+    ],
+)
+def test_a_wait_is_finite_or_none(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds
+
+
+def test_a_delay_that_no_float_has_room_for_is_none() -> None:
+    error = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{"retryDelay": "9" * 400 + "s"}]}}
+
+    assert google_errors.read_error(429, {}, json.dumps(error).encode()).retry_after is None
+
+
+def test_an_error_that_is_nested_without_end_has_a_reason() -> None:
+    error: object = 1
+    for _ in range(900):
+        error = {"x": error}
+
+    assert failure_in_stream({"type": "t", "x": error}).reason
