@@ -33,6 +33,7 @@ from headrace.wire.messages import (
     Goodbye,
     Grant,
     Refuse,
+    Silent,
     Status,
     StatusRequest,
     Terminal,
@@ -280,6 +281,8 @@ class Connection:
                 waiters, self._status_waiters = self._status_waiters, []
                 for answer in waiters:
                     answer(message)
+            case Silent():
+                pass  # the supervisor's matter
             case Goodbye():
                 self._lose_engine(EngineUnavailableError(self._source.address, message.reason))
 

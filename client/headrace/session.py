@@ -38,6 +38,7 @@ from headrace.wire.messages import (
     Failed,
     Finished,
     Grant,
+    Hold,
     Refuse,
     Release,
     Run,
@@ -66,7 +67,7 @@ class Phase(enum.Enum):
 class AskBroker(msgspec.Struct, frozen=True, gc=False):
     """Send to the broker."""
 
-    message: Acquire | Release
+    message: Acquire | Hold | Release
 
 
 class TellWorker(msgspec.Struct, frozen=True, gc=False):
@@ -151,8 +152,12 @@ class Session:
         return self._acquire()
 
     def asked_again(self) -> list[Command]:
-        """The broker is a new one: repeat a waiting run's question."""
-        return self._acquire() if self.phase is Phase.WAITING else _NOTHING
+        """The broker is a new one: repeat a waiting run's question, tell of a running one's lease."""
+        if self.phase is Phase.WAITING:
+            return self._acquire()
+        if self.lease is not None and self.phase in (Phase.RUNNING, Phase.ABORTING):
+            return [AskBroker(Hold(self.plan.span_id, self.attempt, self.lease.epoch))]
+        return _NOTHING
 
     def granted(self, grant: Grant) -> list[Command]:
         """A lease arrived."""

@@ -84,7 +84,8 @@ class Admission:
 
     def worker_joined(self, name: str, endpoint: str, epoch: int) -> list[Send]:
         """A worker is ready."""
-        self._workers.setdefault(epoch, Worker(name, endpoint, epoch))
+        worker = self._workers.setdefault(epoch, Worker(name, endpoint, epoch))
+        worker.spans |= {span_id for span_id, lease in self._leases.items() if lease.epoch == epoch}
         return self._assign()
 
     def worker_left(self, epoch: int, reason: str) -> list[Send]:
@@ -127,6 +128,18 @@ class Admission:
             self._lanes[question.priority][question.span_id] = _Waiting(client, question, now)
             return self._assign()
         return [refusal, *self._assign()]
+
+    def held(self, client: bytes, span_id: str, attempt: int, epoch: int) -> list[Send]:
+        """A client tells of a lease that a broker before this one gave; its worker may not have said hello yet."""
+        holder = self._leases.get(span_id) or self._waiting(span_id)
+        if holder is not None and (holder.client != client or _attempt(holder) > attempt):
+            return []
+        self._drop(span_id)
+        self._spans_of.setdefault(client, set()).add(span_id)
+        self._leases[span_id] = _Lease(client, attempt, epoch)
+        if (worker := self._workers.get(epoch)) is not None:
+            worker.spans.add(span_id)
+        return self._assign()
 
     def released(self, client: bytes, span_id: str, attempt: int) -> list[Send]:
         """A client gives a lease, or its place in the queue, back."""

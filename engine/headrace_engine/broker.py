@@ -28,9 +28,11 @@ from headrace.wire.messages import (
     Goodbye,
     Heartbeat,
     Hello,
+    Hold,
     ProcessReport,
     ProcessStatus,
     Release,
+    Silent,
     Status,
     StatusRequest,
     ToBroker,
@@ -79,8 +81,17 @@ class Broker:
         for epoch in self._liveness.due(now):
             logger.warning("worker is silent", extra={"epoch": epoch})
             self._send_all(self._admission.worker_suspected(epoch, True))
+        for epoch in self._liveness.hung(now):
+            self._report_silent(epoch, now)
         self._send_all(self._admission.due(now))
         self._reactor.call_at(now + _TICK, self._tick)
+
+    def _report_silent(self, epoch: int, now: float) -> None:
+        """Have the supervisor end a worker that is there and serves nobody."""
+        names = [self._hellos[peer].name for peer, worker in self._worker_epochs.items() if worker == epoch]
+        for peer, hello in self._hellos.items():
+            if hello.role == "supervisor" and names:
+                self._send(peer, Silent(names[0], epoch, self._liveness.silence(epoch, now)))
 
     def _stop_admitting(self) -> None:
         self._send_all(self._admission.stopping())
@@ -105,6 +116,8 @@ class Broker:
         match message:
             case Acquire():
                 self._send_all(self._admission.acquired(peer, message, now))
+            case Hold():
+                self._send_all(self._admission.held(peer, message.span_id, message.attempt, message.epoch))
             case Release():
                 self._send_all(self._admission.released(peer, message.span_id, message.attempt))
             case Heartbeat():

@@ -22,11 +22,12 @@ from pathlib import Path
 import msgspec
 
 from headrace.embedded import LOCK_FILE, LOG_FILE, broker_endpoint, check_directory
+from headrace.errors import ProtocolError
 from headrace.processes import is_orphan, open_process
 from headrace.reactor import Reactor
 from headrace.sockets import Dealer, new_context
-from headrace.wire.codec import encode_frame
-from headrace.wire.messages import CAPABILITIES, PROTOCOL_MINOR, Hello, ProcessReport, ProcessStatus
+from headrace.wire.codec import encode_frame, from_broker
+from headrace.wire.messages import CAPABILITIES, PROTOCOL_MINOR, Hello, ProcessReport, ProcessStatus, Silent
 from headrace_engine.exit_codes import ExitCode
 from headrace_engine.restart import GiveUp, RestartPolicy
 
@@ -84,6 +85,7 @@ class Supervisor:
         self._is_draining = False
         self._exit_code = ExitCode.OK
         self._lock: int | None = None
+        self._context = new_context()
         self._link: Dealer | None = None
 
     def run(self) -> int:
@@ -100,13 +102,10 @@ class Supervisor:
             for child in self._children:
                 self._start(child)
             self._watch_parent()
-            self._link = Dealer(new_context(), broker_endpoint(self._settings.directory))
-            self._link.send(encode_frame(1, [Hello("supervisor", PROTOCOL_MINOR, os.getpid(), CAPABILITIES)]))
             for number in (signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, lambda *_: self._reactor.call(self._end))
             if self._settings.parent is None:
                 signal.signal(signal.SIGINT, lambda *_: self._reactor.call(self._end))
-            self._report()
             self._tick()
             self._reactor.run()
         finally:
@@ -138,6 +137,8 @@ class Supervisor:
         child.epoch = secrets.randbits(31) + 1
         child.policy.started(time.monotonic())
         child.process = subprocess.Popen([*child.command, "--epoch", str(child.epoch)], stdin=subprocess.DEVNULL)
+        if child.name == "broker":
+            self._open_link()
         child.pidfd = open_process(child.process.pid)
         if child.pidfd is not None:
             self._reactor.register(child.pidfd, partial(self._look_at, child))
@@ -218,9 +219,39 @@ class Supervisor:
         for process in running:
             process.wait()
 
+    def _open_link(self) -> None:
+        """Say hello to a new broker; it knows nothing of what the one before was told."""
+        if self._link is not None:
+            self._reactor.unregister(self._link.fd)
+            self._link.close()
+        self._link = Dealer(self._context, broker_endpoint(self._settings.directory))
+        self._reactor.register(self._link.fd, self._read_broker)
+        self._link.send(encode_frame(1, [Hello("supervisor", PROTOCOL_MINOR, os.getpid(), CAPABILITIES)]))
+        self._report()
+
+    def _read_broker(self) -> None:
+        """End the workers of which the broker says that they are hung; their streams then know that they are lost."""
+        for frame in self._link.receive() if self._link is not None else ():
+            try:
+                _, messages = from_broker.decode(frame)
+            except ProtocolError:
+                logger.exception("the broker's message cannot be read")
+                continue
+            for message in messages:
+                if isinstance(message, Silent):
+                    self._end_hung(message)
+
+    def _end_hung(self, silent: Silent) -> None:
+        for child in self._children:
+            if child.name == silent.worker and child.epoch == silent.epoch and child.process is not None:
+                logger.warning("worker is hung: %s (silent for %.1f s)", child.name, silent.silence)
+                child.process.kill()
+
     def _report(self) -> None:
         if self._link is not None:
             self._link.send(encode_frame(1, [ProcessReport([child.status() for child in self._children])]))
+            if self._link.has_input():
+                self._reactor.call(self._read_broker)
 
 
 def _lock_within(descriptor: int, timeout: float) -> bool:

@@ -46,6 +46,7 @@ from headrace.wire.messages import (
     Failed,
     Finished,
     Grant,
+    Hold,
     Refuse,
     Release,
     Run,
@@ -161,7 +162,7 @@ def test_a_failed_run_keeps_the_text_that_arrived() -> None:
 
 def test_a_waiting_run_asks_a_new_broker_again_and_a_running_one_does_not() -> None:
     assert waiting().asked_again() == [acquire()]
-    assert running().asked_again() == []
+    assert running().asked_again() == [AskBroker(Hold(SPAN, 1, EPOCH))]
     assert new_session().asked_again() == []
 
 
@@ -466,7 +467,7 @@ class SessionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.asked: list[Acquire | Release] = []  # on its way to the broker
+        self.asked: list[Acquire | Hold | Release] = []  # on its way to the broker
         self.answers: list[Grant | Refuse] = []  # on its way from it
         self.waiting: Acquire | None = None
         self.released: list[int] = []

@@ -392,3 +392,35 @@ def test_sigterm_lets_running_streams_finish_and_refuses_new_ones(provider: Simu
 
         assert first + "".join(iterator) == "".join(f"{number} " for number in range(50))
         assert running.result.result().finish_reason == "stop"
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_found_and_replaced(provider: SimulatedProvider) -> None:
+    with running_engine(provider, "--workers", "1") as address, Client(address) as client:
+        iterator = iter(start_endless(client))
+        next(iterator)
+        os.kill(engine_process(address, "-m headrace_workers"), signal.SIGSTOP)
+        stopped_at = time.monotonic()
+
+        with pytest.raises(WorkerLostError):
+            list(iterator)
+        took = time.monotonic() - stopped_at
+
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        print(f"from SIGSTOP to the error: {took:.1f} s")
+        assert took < 15.0
+
+
+def test_a_new_broker_learns_of_the_leases_of_the_one_before(provider: SimulatedProvider) -> None:
+    from headrace.cli.status import engine_status
+
+    with running_engine(provider, "--workers", "1") as address, Client(address) as client:
+        running = start_endless(client)
+        next(iter(running))
+
+        os.kill(engine_process(address, "headrace_engine broker"), signal.SIGKILL)
+
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        status = engine_status(address, 5.0)
+        assert (status.leases, [worker.runs for worker in status.workers]) == (1, [1])
+        running.abort()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from headrace import Client
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, simulate
@@ -14,6 +16,7 @@ CHUNKS = 200
 PACE = 0.02
 
 
+@pytest.mark.slow
 def test_500_streams_of_50_chunks_a_second_arrive_whole_and_in_order(
     client: Client, provider: SimulatedProvider
 ) -> None:

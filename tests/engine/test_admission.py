@@ -212,6 +212,38 @@ def test_a_worker_that_says_hello_again_still_has_its_leases() -> None:
     assert admission.acquired(ANN, ask("b"), 0.0) == []
 
 
+# After another broker.
+
+
+def test_a_lease_of_the_broker_before_counts_on_its_worker() -> None:
+    admission = engine(workers=1, max_runs=1)
+
+    assert admission.held(ANN, "a", 1, 1) == []
+
+    assert admission.lease_count == 1
+    assert admission.acquired(BOB, ask("b"), 0.0) == []
+    assert admission.released(ANN, "a", 1) == [granted(BOB, "b", 1)]
+
+
+def test_a_lease_of_the_broker_before_counts_on_a_worker_that_comes_later() -> None:
+    admission = engine(workers=0, max_runs=1)
+    admission.held(ANN, "a", 1, 7)
+    admission.acquired(BOB, ask("b"), 0.0)
+
+    assert admission.worker_joined("w7", "ipc://w7", 7) == []
+    assert admission.client_left(ANN) == [granted(BOB, "b", 7)]
+
+
+def test_nobody_takes_anothers_run_by_saying_that_it_held_it() -> None:
+    admission = engine(workers=2)
+    admission.acquired(ANN, ask("a"), 0.0)
+
+    admission.held(BOB, "a", 5, 2)
+    admission.client_left(BOB)
+
+    assert admission.lease_count == 1
+
+
 # Refusals.
 
 

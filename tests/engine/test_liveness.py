@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace_engine.liveness import HEARTBEAT_INTERVAL, SUSPECT_AFTER, Liveness
+from headrace_engine.liveness import HEARTBEAT_INTERVAL, HUNG_AFTER, SUSPECT_AFTER, Liveness
 
 
 def test_two_missed_heartbeats_are_allowed() -> None:
@@ -68,3 +68,22 @@ def test_silence_is_told_in_seconds() -> None:
 
     assert liveness.silence(1, 7.5) == 2.5
     assert liveness.silence(2, 7.5) == 0.0
+
+
+def test_a_worker_that_stays_silent_is_hung_and_told_of_once() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+
+    assert liveness.hung(HUNG_AFTER) == []
+    assert liveness.hung(HUNG_AFTER + 0.1) == [1]
+    assert liveness.hung(HUNG_AFTER + 1.0) == []
+
+
+def test_a_worker_that_speaks_again_is_no_longer_hung() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    liveness.hung(HUNG_AFTER + 0.1)
+    liveness.beat(1, 6.0)
+
+    assert liveness.hung(7.0) == []
+    assert liveness.hung(6.1 + HUNG_AFTER) == [1]

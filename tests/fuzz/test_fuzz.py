@@ -10,6 +10,7 @@ from tests.fuzz.runner import fuzz
 from tests.fuzz.targets import TARGETS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(TARGETS))
 def test_spoiled_input_breaks_no_promise(name: str, tmp_path: Path) -> None:
     report = fuzz(TARGETS[name], seconds=2.0, seed=1, folder=tmp_path)

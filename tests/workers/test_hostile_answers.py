@@ -61,3 +61,19 @@ def test_thousands_of_calls_without_arguments_arrive() -> None:
     end = {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}
 
     assert outcome("openai-chat", data(*chunks, end) + b"data: [DONE]\n\n") == "finished tool_calls"
+
+
+@pytest.mark.parametrize("citations", [0.5, 7, "x", {"a": 1}, [None], None])
+def test_citations_of_another_type_are_passed_over(citations: Any) -> None:
+    start = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "citations": citations}}
+    cited = {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": {"url": "u"}}}
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+
+    assert outcome("anthropic", data(start, cited, end, {"type": "message_stop"})) == "finished stop"
+
+
+@pytest.mark.parametrize("kind", [[], {}, None, 0, ""])
+def test_an_event_whose_type_stands_in_its_name_alone_counts(kind: Any) -> None:
+    end = {"type": kind, "response": {"model": "m", "output": []}}
+
+    assert outcome("openai-responses", b"event: response.completed\n" + data(end)) == "finished stop"

@@ -42,9 +42,10 @@ from headrace.wire.messages import (
 from headrace_workers.broker_link import BrokerLink
 from headrace_workers.clocks import Clocks
 from headrace_workers.coalesce import send_at
-from headrace_workers.http import Exchange, HttpClient
-from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError
-from headrace_workers.run import Command, Commands, ProviderRun
+from headrace_workers.http import HttpClient
+from headrace_workers.live_run import Client, LiveRun
+from headrace_workers.providers.protocol import ProviderFailedError
+from headrace_workers.run import ProviderRun
 from headrace_workers.settings import Providers, clock_limits
 
 logger = logging.getLogger(__name__)
@@ -64,117 +65,6 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     parent: int
 
 
-class _Client:
-    """One client: its runs, and what is to be sent to it."""
-
-    __slots__ = ("dirty", "identity", "is_scheduled", "last_sent", "messages", "runs")
-
-    def __init__(self, identity: bytes) -> None:
-        self.identity = identity
-        self.runs: dict[str, _LiveRun] = {}
-        self.messages: list[msgspec.Struct] = []
-        self.dirty: dict[str, _LiveRun] = {}
-        self.last_sent = 0.0
-        # "no", "later" (a timer is set), or "soon" (at the end of this turn).
-        self.is_scheduled = "no"
-
-
-class _LiveRun:
-    """One run: carries out what its core decides, and tells it what the exchange does."""
-
-    __slots__ = ("_exchange", "_request", "_timer", "client", "core", "worker")
-
-    def __init__(self, worker: Worker, client: _Client, core: ProviderRun, request: HttpRequest) -> None:
-        self.worker = worker
-        self.client = client
-        self.core = core
-        self._request = request
-        self._exchange: Exchange | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def start(self) -> None:
-        self._exchange = self.worker.http.send(self._request, self)
-        self._set_timer()
-
-    # What the exchange says.
-
-    def on_response(self, status: int, headers: dict[str, str]) -> None:
-        now = time.monotonic()
-        self.core.clocks.connected()
-        self.carry_out(self.core.responded(status, headers, now))
-        self._set_timer()  # the idle clock runs from here on
-
-    def on_bytes(self, data: bytes) -> None:
-        commands = self.core.received(data, time.monotonic())
-        if commands:
-            self.carry_out(commands)
-
-    def on_complete(self) -> None:
-        self.carry_out(self.core.completed(time.monotonic()))
-
-    def on_failure(self, stage: str, reason: str) -> None:
-        self.carry_out(self.core.failed(stage, reason))
-
-    # What is to be done.
-
-    def carry_out(self, commands: Commands) -> None:
-        for command in commands:
-            match command:
-                case Command.SEND:
-                    self.worker.schedule(self, is_urgent=False)
-                case Command.SEND_NOW:
-                    self.worker.schedule(self, is_urgent=True)
-                case _:
-                    self._steer(command)
-
-    def finish(self) -> None:
-        """The terminal message is on its way, or nobody wants it: let go of everything."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self.client.runs.pop(self.core.span_id, None)
-        self.client.dirty.pop(self.core.span_id, None)
-
-    def abandon(self) -> None:
-        """The client is gone: close the provider's connection."""
-        self._steer(Command.CLOSE)
-        self.finish()
-
-    def _steer(self, command: Command) -> None:
-        exchange = self._exchange
-        if exchange is None:
-            return
-        match command:
-            case Command.PAUSE:
-                exchange.pause()
-            case Command.RESUME:
-                exchange.resume()
-                self._set_timer()
-            case Command.RELEASE:
-                exchange.release()
-            case Command.CONTINUE:
-                self._request = self.core.continue_request(self._request)
-                self._exchange = self.worker.http.send(self._request, self)
-            case _:
-                exchange.close()
-
-    def _set_timer(self) -> None:
-        """Wake at the next deadline. Activity does not move the timer; it is set anew when it finds the deadline moved."""
-        if self._timer is not None:
-            self._timer.cancel()
-        delay = max(self.core.clocks.next_deadline() - time.monotonic(), 0.0)
-        self._timer = self.worker.loop.call_later(min(delay + 0.001, 3600.0), self._look_at_clocks)
-
-    def _look_at_clocks(self) -> None:
-        self._timer = None
-        now = time.monotonic()
-        if self._exchange is not None and self._exchange.is_connected:
-            self.core.clocks.connected()
-        self.carry_out(self.core.due(now))
-        if not self.core.has_ended:
-            self._set_timer()
-
-
 class Worker:
     """The process's shell."""
 
@@ -186,7 +76,7 @@ class Worker:
         self._endpoint = f"ipc://{settings.directory / f'{settings.name}-{settings.epoch:x}'}"
         self._context = new_context()
         self._router = Router(self._context, self._endpoint)
-        self._clients: dict[bytes, _Client] = {}
+        self._clients: dict[bytes, Client] = {}
         self._watch = ProcessWatch(loop.add_reader, loop.remove_reader)
         self.http = HttpClient(loop, connect_timeout=self._config.connect_timeout + 1.0)
         self._link = BrokerLink(self._context, broker_endpoint(settings.directory), self._hello, settings.epoch, loop)
@@ -202,7 +92,7 @@ class Worker:
         self._tick()
         await self._done
 
-    def schedule(self, run: _LiveRun, *, is_urgent: bool) -> None:
+    def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
         """Have what a run can send leave: in this turn, or within a millisecond of the frame before."""
         client = run.client
         client.dirty[run.core.span_id] = run
@@ -217,7 +107,7 @@ class Worker:
             client.is_scheduled = "later"
             self.loop.call_later(when - now, self._flush, client)
 
-    def _flush(self, client: _Client) -> None:
+    def _flush(self, client: Client) -> None:
         if client.is_scheduled == "no":
             return  # an urgent message has taken the rest along
         client.is_scheduled = "no"
@@ -235,8 +125,8 @@ class Worker:
                 return
             messages = []
 
-    def _send(self, client: _Client, messages: list[Any]) -> bool:
-        result = self._router.send(client.identity, encode_frame(self._settings.epoch, messages))
+    def _send(self, client: Client, messages: list[Any]) -> bool:
+        result = self._router.send(client.identity, self._frame(messages))
         if result is not SendResult.SENT:
             # Credit bounds what a client that reads can have waiting: one that is full does not read at all.
             logger.warning("client dropped", extra={"reason": result.value})
@@ -247,7 +137,15 @@ class Worker:
             self.loop.call_soon(self._read)
         return True
 
-    def _tell(self, client: _Client, message: msgspec.Struct) -> None:
+    def _frame(self, messages: list[Any]) -> bytes:
+        """Encode messages; one that cannot be encoded ends its own run and no other."""
+        try:
+            return encode_frame(self._settings.epoch, messages)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            logger.exception("message cannot be encoded")
+            return encode_frame(self._settings.epoch, [encodable(message) for message in messages])
+
+    def _tell(self, client: Client, message: msgspec.Struct) -> None:
         client.messages.append(message)
         if client.is_scheduled != "soon":
             client.is_scheduled = "soon"
@@ -301,7 +199,7 @@ class Worker:
                 pass
 
     def _welcome(self, identity: bytes) -> None:
-        client = self._clients[identity] = _Client(identity)
+        client = self._clients[identity] = Client(identity)
         self._tell(client, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))
         peer = self._router.peer(identity)
         if peer is not None and peer.pid:
@@ -330,7 +228,7 @@ class Worker:
 
     # Runs.
 
-    def _start(self, client: _Client, message: Run) -> None:
+    def _start(self, client: Client, message: Run) -> None:
         if message.epoch != self._settings.epoch:
             return  # meant for the process that was here before
         if self._is_stopping:
@@ -345,7 +243,7 @@ class Worker:
                 return
             self._start_run(client, message, request)
 
-    def _start_run(self, client: _Client, message: Run, request: RunRequest) -> None:
+    def _start_run(self, client: Client, message: Run, request: RunRequest) -> None:
         try:
             prepared = self._providers.prepare(request, message.api_key)
         except ProviderFailedError as error:
@@ -355,11 +253,11 @@ class Worker:
             return
         clocks = Clocks(clock_limits(request, self._config), time.monotonic())
         core = ProviderRun(message, request, prepared.api, clocks, prepared.api_key)
-        run = _LiveRun(self, client, core, prepared.request)
+        run = LiveRun(self, client, core, prepared.request)
         client.runs[message.span_id] = run
         run.start()
 
-    def _refuse_run(self, client: _Client, message: Run, kind: FailureKind, reason: str) -> None:
+    def _refuse_run(self, client: Client, message: Run, kind: FailureKind, reason: str) -> None:
         self._tell(client, Failed(message.span_id, message.attempt, 0, kind, reason))
 
     # The process.
@@ -393,7 +291,17 @@ class Worker:
             self._done.set_result(None)
 
 
-def _current(client: _Client, message: Credit | Abort) -> _LiveRun | None:
+def encodable(message: Any) -> Any:
+    """Return ``message``, or what its run's client is told instead."""
+    try:
+        encode_frame(0, [message])
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        reason = f"the provider's answer cannot be passed on: {error}"
+        return Failed(message.span_id, message.attempt, message.sequence, "provider_protocol", reason)
+    return message
+
+
+def _current(client: Client, message: Credit | Abort) -> LiveRun | None:
     """Return the run that a message is about, unless it is about an earlier attempt."""
     run = client.runs.get(message.span_id)
     return run if run is not None and run.core.attempt == message.attempt else None

@@ -148,6 +148,14 @@ class Release(_WireMessage, frozen=True, tag=13):
     attempt: int
 
 
+class Hold(_WireMessage, frozen=True, tag=16):
+    """To a new broker: the run has a lease on the worker with this epoch already, from the broker before."""
+
+    span_id: str
+    attempt: int
+    epoch: int
+
+
 class StatusRequest(_WireMessage, frozen=True, tag=14):
     """Ask how the engine is."""
 
@@ -195,6 +203,14 @@ class Heartbeat(_WireMessage, frozen=True, tag=20):
 
     runs: int
     clients: int
+
+
+class Silent(_WireMessage, frozen=True, tag=22):
+    """To the supervisor: a worker has sent no heartbeat for ``silence`` seconds, and is to be taken as hung."""
+
+    worker: str
+    epoch: int
+    silence: float
 
 
 class ProcessReport(_WireMessage, frozen=True, tag=21):
@@ -312,7 +328,7 @@ class Aborted(_WireMessage, frozen=True, tag=43):
 
 Terminal = Finished | Failed | Aborted
 
-ToBroker = Hello | Acquire | Release | StatusRequest | Heartbeat | ProcessReport | Goodbye
-FromBroker = Welcome | Grant | Refuse | Status | Goodbye
+ToBroker = Hello | Acquire | Hold | Release | StatusRequest | Heartbeat | ProcessReport | Goodbye
+FromBroker = Welcome | Grant | Refuse | Status | Silent | Goodbye
 ToWorker = Hello | Run | Credit | Abort | Goodbye
 FromWorker = Welcome | Chunk | Finished | Failed | Aborted | Goodbye

@@ -43,7 +43,8 @@ class Block:
         """Take a delta that is no piece of text: a signature, a citation, or one of a kind that we do not know."""
         if delta.get("type") == "citations_delta":
             if self.kind == "text" and "citation" in delta:
-                self.said["citations"] = [*(self.said.get("citations") or ()), delta["citation"]]
+                said = self.said.get("citations")
+                self.said["citations"] = [*(said if isinstance(said, list) else ()), delta["citation"]]
         elif delta.get("type") == "signature_delta":
             self.said["signature"] = as_text(delta.get("signature"))
         elif self.kind not in _SAID_BY_PARTS:

@@ -148,6 +148,7 @@ class ResponsesMapper:
             return
         take = self._takers.get(kind) if type(kind) is str else None
         if take is not None:
+            event.kind = kind  # where the data does not say it, or in another type
             take(self, event, events)
         elif kind == "error" or name == "error" or not as_text(kind).startswith("response."):
             _raise_if_error(read_object(data), is_certain=kind == "error" or name == "error")

@@ -1,0 +1,134 @@
+"""One run's shell, and the client that it belongs to: carries out what the run's core decides, tells it what the exchange does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+import msgspec
+
+from headrace_workers.http import Exchange, HttpClient
+from headrace_workers.providers.protocol import HttpRequest
+from headrace_workers.run import Command, Commands, ProviderRun
+
+
+class Host(Protocol):
+    """What a run needs of its worker."""
+
+    loop: asyncio.AbstractEventLoop
+    http: HttpClient
+
+    def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
+        """Have what the run can send leave."""
+
+
+class Client:
+    """One client: its runs, and what is to be sent to it."""
+
+    __slots__ = ("dirty", "identity", "is_scheduled", "last_sent", "messages", "runs")
+
+    def __init__(self, identity: bytes) -> None:
+        self.identity = identity
+        self.runs: dict[str, LiveRun] = {}
+        self.messages: list[msgspec.Struct] = []
+        self.dirty: dict[str, LiveRun] = {}
+        self.last_sent = 0.0
+        # "no", "later" (a timer is set), or "soon" (at the end of this turn).
+        self.is_scheduled = "no"
+
+
+class LiveRun:
+    """One run: carries out what its core decides, and tells it what the exchange does."""
+
+    __slots__ = ("_exchange", "_request", "_timer", "client", "core", "worker")
+
+    def __init__(self, worker: Host, client: Client, core: ProviderRun, request: HttpRequest) -> None:
+        self.worker = worker
+        self.client = client
+        self.core = core
+        self._request = request
+        self._exchange: Exchange | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._exchange = self.worker.http.send(self._request, self)
+        self._set_timer()
+
+    # What the exchange says.
+
+    def on_response(self, status: int, headers: dict[str, str]) -> None:
+        now = time.monotonic()
+        self.core.clocks.connected()
+        self.carry_out(self.core.responded(status, headers, now))
+        self._set_timer()  # the idle clock runs from here on
+
+    def on_bytes(self, data: bytes) -> None:
+        commands = self.core.received(data, time.monotonic())
+        if commands:
+            self.carry_out(commands)
+
+    def on_complete(self) -> None:
+        self.carry_out(self.core.completed(time.monotonic()))
+
+    def on_failure(self, stage: str, reason: str) -> None:
+        self.carry_out(self.core.failed(stage, reason))
+
+    # What is to be done.
+
+    def carry_out(self, commands: Commands) -> None:
+        for command in commands:
+            match command:
+                case Command.SEND:
+                    self.worker.schedule(self, is_urgent=False)
+                case Command.SEND_NOW:
+                    self.worker.schedule(self, is_urgent=True)
+                case _:
+                    self._steer(command)
+
+    def finish(self) -> None:
+        """The terminal message is on its way, or nobody wants it: let go of everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.client.runs.pop(self.core.span_id, None)
+        self.client.dirty.pop(self.core.span_id, None)
+
+    def abandon(self) -> None:
+        """The client is gone: close the provider's connection."""
+        self._steer(Command.CLOSE)
+        self.finish()
+
+    def _steer(self, command: Command) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        match command:
+            case Command.PAUSE:
+                exchange.pause()
+            case Command.RESUME:
+                exchange.resume()
+                self._set_timer()
+            case Command.RELEASE:
+                exchange.release()
+            case Command.CONTINUE:
+                self._request = self.core.continue_request(self._request)
+                self._exchange = self.worker.http.send(self._request, self)
+            case _:
+                exchange.close()
+
+    def _set_timer(self) -> None:
+        """Wake at the next deadline. Activity does not move the timer; it is set anew when it finds the deadline moved."""
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(self.core.clocks.next_deadline() - time.monotonic(), 0.0)
+        self._timer = self.worker.loop.call_later(min(delay + 0.001, 3600.0), self._look_at_clocks)
+
+    def _look_at_clocks(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        if self._exchange is not None and self._exchange.is_connected:
+            self.core.clocks.connected()
+        self.carry_out(self.core.due(now))
+        if not self.core.has_ended:
+            self._set_timer()
