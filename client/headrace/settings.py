@@ -6,6 +6,7 @@ current directory, else none.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ import msgspec
 
 from headrace.errors import ConfigurationError
 from headrace.provider_table import BASE_URL_ENV, BUILT_IN
+
+logger = logging.getLogger(__name__)
 
 API_NAMES = ("openai-chat", "openai-responses", "anthropic", "google")
 
@@ -28,7 +31,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     ``api`` is the wire format. ``base_url`` means what it means to the format's official SDK: OpenAI's has the version at
     its end, Anthropic's and Google's are the host. ``api_key_env`` names the environment variables that may hold the key,
-    the first that is set; without any, none is sent.
+    the first that is set; without any, none is sent. The limits are read, and not enforced yet: a warning says so.
     """
 
     api: str
@@ -76,6 +79,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     except msgspec.DecodeError as error:
         raise ConfigurationError(f"{path}: {error}") from error
     for name, provider in settings.providers.items():
+        if provider.requests_per_minute or provider.tokens_per_minute or provider.max_concurrency:
+            logger.warning("limits of providers.%s are not enforced by this version", name)
         if provider.api not in API_NAMES:
             known = ", ".join(API_NAMES)
             raise ConfigurationError(f"{path}: providers.{name}.api is {provider.api!r}; it takes one of {known}")

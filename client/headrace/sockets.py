@@ -25,6 +25,9 @@ _NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE_NOBLOCK = int(zmq.SNDMORE) | _NOBLOCK
 _POLLIN = int(zmq.POLLIN)
 
+FOREIGN_PEER = "this engine is another user's"
+"""Why a peer is refused that the kernel says is another user's process."""
+
 _UCRED = struct.Struct("3i")
 
 
@@ -121,6 +124,11 @@ class Router:
     def peer(self, identity: bytes) -> Peer | None:
         """Return what is known of a peer that has spoken."""
         return self._peers.get(identity)
+
+    def is_foreign(self, identity: bytes) -> bool:
+        """Return whether a peer is known to be another user's process."""
+        peer = self._peers.get(identity)
+        return peer is not None and peer.uid is not None and peer.uid != os.getuid()
 
     def send(self, identity: bytes, frame: bytes) -> SendResult:
         """Queue a frame for one peer; never blocks."""

@@ -19,7 +19,7 @@ from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.processes import ProcessWatch, is_orphan
 from headrace.reactor import Reactor
 from headrace.settings import EngineConfig
-from headrace.sockets import Router, SendResult, new_context
+from headrace.sockets import FOREIGN_PEER, Router, SendResult, new_context
 from headrace.wire.codec import encode_frame, to_broker
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -134,6 +134,9 @@ class Broker:
 
     def _welcome(self, peer: bytes, epoch: int, hello: Hello, now: float) -> None:
         if peer in self._hellos:
+            return
+        if self._router.is_foreign(peer):
+            self._refuse_peer(peer, FOREIGN_PEER)
             return
         self._hellos[peer] = hello
         self._send(peer, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))

@@ -59,11 +59,11 @@ _DECODERS: dict[str, codec.FrameDecoder[Any]] = {
 }
 _MESSAGES: dict[str, list[Any]] = {
     "to_broker": [
-        Hello("worker", 0, 12, ["a"], "worker-1", "ipc:///x", ["openai"]),
+        Hello("worker", 0, 12, ["a"], "worker-1", "ipc:///x"),
         Acquire(_SPAN, 1, "openai", "m", "batch", [3]),
         Release(_SPAN, 1),
         StatusRequest(),
-        Heartbeat(3, 1),
+        Heartbeat(),
         ProcessReport([_PROCESS]),
         Goodbye("bye"),
     ],

@@ -175,7 +175,7 @@ USAGE = Usage(1, 2, 3, source="provider")
 FRAMES = [
     encode_frame(7, messages)
     for messages in (
-        [Hello("worker", 0, 7, ["x"], "w1", "ipc://w", ["openai"]), Heartbeat(3, 2)],
+        [Hello("worker", 0, 7, ["x"], "w1", "ipc://w"), Heartbeat()],
         [Acquire("s", 1, "openai", "m", "batch", [1, 2]), Release("s", 1), StatusRequest(), Goodbye("bye")],
         [ProcessReport([ProcessStatus("w1", 7, "running", 0), ProcessStatus("w2", None, "waiting", 3, "died")])],
         [Welcome(0, 7, [], "0.1"), Grant("s", 1, "w1", "ipc://w", 9), Refuse("s", 1, "queue_full", "full", 1.5)],
@@ -333,7 +333,7 @@ def test_fields_with_defaults_may_be_left_out_by_an_older_minor_version() -> Non
 @pytest.mark.parametrize(
     ("message", "encoded"),
     [
-        (Heartbeat(3, 2), [20, 3, 2]),
+        (Heartbeat(), [20]),
         (Credit("s", 1, 64, 65536), [31, "s", 1, 64, 65536]),
         (Chunk("s", 1, 0, ["Hel"]), [40, "s", 1, 0, ["Hel"]]),
         (Run("s", 1, 7, b"r", 64, 9, "k"), [30, "s", 1, 7, b"r", 64, 9, "k"]),

@@ -39,10 +39,10 @@ class BrokerLink:
         self._loop.add_reader(dealer.monitor_fd, self._monitored)
         dealer.send(encode_frame(self._epoch, [self._hello()]))
 
-    def beat(self, runs: int, clients: int) -> None:
+    def beat(self) -> None:
         """Tell that the loop serves."""
         if self._dealer is not None and not self._is_leaving:
-            self._dealer.send(encode_frame(self._epoch, [Heartbeat(runs, clients)]))
+            self._dealer.send(encode_frame(self._epoch, [Heartbeat()]))
             self._drain()
 
     def leave(self) -> None:

@@ -45,11 +45,6 @@ class Providers:
         self._configs = settings.providers
         self._settings = {name: _provider_settings(name, config) for name, config in settings.providers.items()}
 
-    @property
-    def names(self) -> list[str]:
-        """The names that a run may ask for."""
-        return list(self._settings)
-
     def prepare(self, request: RunRequest, api_key: str | None) -> Prepared:
         """Return what sends a run; raises ProviderFailedError."""
         settings = self._settings.get(request.provider)

@@ -23,7 +23,7 @@ from headrace.embedded import broker_endpoint
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.processes import ProcessWatch, is_orphan
 from headrace.settings import Settings
-from headrace.sockets import Router, SendResult, new_context
+from headrace.sockets import FOREIGN_PEER, Router, SendResult, new_context
 from headrace.wire.codec import decode_request, encode_frame, to_worker
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -199,6 +199,9 @@ class Worker:
                 pass
 
     def _welcome(self, identity: bytes) -> None:
+        if self._router.is_foreign(identity):
+            self._refuse_client(identity, FOREIGN_PEER)
+            return
         client = self._clients[identity] = Client(identity)
         self._tell(client, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))
         peer = self._router.peer(identity)
@@ -264,13 +267,13 @@ class Worker:
 
     def _hello(self) -> Hello:
         name, endpoint = self._settings.name, self._endpoint
-        return Hello("worker", PROTOCOL_MINOR, os.getpid(), CAPABILITIES, name, endpoint, self._providers.names)
+        return Hello("worker", PROTOCOL_MINOR, os.getpid(), CAPABILITIES, name, endpoint)
 
     def _tick(self) -> None:
         if is_orphan(self._settings.parent):
             self._finish()
             return
-        self._link.beat(sum(len(client.runs) for client in self._clients.values()), len(self._clients))
+        self._link.beat()
         self.loop.call_later(_HEARTBEAT_INTERVAL, self._tick)
 
     def _stop(self) -> None:

@@ -81,7 +81,7 @@ class _WireMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Hello(_WireMessage, frozen=True, tag=1):
-    """Who speaks. A worker also says where clients reach it and which provider names it serves."""
+    """Who speaks. A worker also says where clients reach it."""
 
     role: PeerRole
     minor: int
@@ -89,7 +89,6 @@ class Hello(_WireMessage, frozen=True, tag=1):
     capabilities: list[str] = []
     name: str = ""
     endpoint: str = ""
-    providers: list[str] = []
 
 
 class Welcome(_WireMessage, frozen=True, tag=2):
@@ -200,9 +199,6 @@ class Status(_WireMessage, frozen=True, tag=15):
 
 class Heartbeat(_WireMessage, frozen=True, tag=20):
     """Sent each second by the loop that serves: a stuck loop falls silent."""
-
-    runs: int
-    clients: int
 
 
 class Silent(_WireMessage, frozen=True, tag=22):

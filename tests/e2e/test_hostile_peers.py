@@ -1,0 +1,163 @@
+"""Bad bytes end the connection that they came on, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from headrace import Client, ProtocolMismatchError, RemoteProtocolError
+from headrace.sockets import FOREIGN_PEER, Dealer, Router, new_context
+from headrace.testing import SimulatedProvider
+from headrace.wire.codec import encode_frame, from_broker
+from headrace.wire.messages import Acquire, Goodbye, Hello
+from tests.conftest import HELLO, simulate
+from tests.e2e.engines import running_engine
+
+MODEL = "gpt-4o"
+BAD_FRAMES = [
+    b"",
+    b"\x01",
+    b"\x01not msgpack",
+    b"\x02" + bytes(20),
+    b"GET / HTTP/1.1\r\n\r\n",
+    os.urandom(100_000),
+    b"\x01" + b"\x91" * 100_000,
+    b"\x01\xdd\xff\xff\xff\xff",
+    encode_frame(1, [Acquire("sp_1", 1, "openai", "m")]),  # no hello before it
+    encode_frame(1, [Hello("client", 0, 1), Goodbye("and then"), Hello("client", 0, 1)])[:-3],
+]
+
+
+@contextmanager
+def dealer(endpoint: str) -> Iterator[Dealer]:
+    context = new_context()
+    connected = Dealer(context, endpoint)
+    try:
+        yield connected
+    finally:
+        connected.close()
+        context.term()
+
+
+def until_disconnected(peer: Dealer) -> list[bytes]:
+    """Return what a peer says until it ends the connection."""
+    said: list[bytes] = []
+    for _ in range(500):
+        said.extend(peer.receive())
+        if peer.is_disconnected():
+            return said
+        threading.Event().wait(0.01)
+    raise AssertionError("the connection was not ended")
+
+
+@pytest.mark.parametrize("frame", BAD_FRAMES, ids=range(len(BAD_FRAMES)))
+@pytest.mark.parametrize("where", ["broker", "worker"])
+def test_a_bad_frame_ends_its_connection_and_no_other(
+    shared_engine: str, frame: bytes, where: str, provider: SimulatedProvider
+) -> None:
+    directory = Path(shared_engine.removeprefix("ipc://"))
+    socket = directory / "broker" if where == "broker" else next(directory.glob("w1-*"))
+    with Client(shared_engine) as client:
+        running = client.run_local(
+            model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=60, pace=0.005)
+        )
+        iterator = iter(running)
+        first = next(iterator)
+
+        with dealer(f"ipc://{socket}") as attacker:
+            attacker.send(frame)
+            said = until_disconnected(attacker)
+
+        assert said, "it is told why"
+        assert first + "".join(iterator) == "".join(f"{number} " for number in range(60))
+        assert client.run_local(model=MODEL, messages=HELLO).text
+
+
+@pytest.fixture(scope="module")
+def shared_engine(session_provider: SimulatedProvider) -> Iterator[str]:
+    with running_engine(session_provider, "--workers", "1") as address:
+        yield address
+
+
+def test_a_peer_is_told_what_was_wrong(shared_engine: str) -> None:
+    with dealer(f"{shared_engine}/broker") as attacker:
+        attacker.send(encode_frame(1, [Acquire("sp_1", 1, "openai", "m")]))
+        said = until_disconnected(attacker)
+
+    messages = [message for frame in said for message in from_broker.decode(frame)[1]]
+    assert messages == [Goodbye("the first message must be a hello")]
+
+
+class _StrangeBroker(threading.Thread):
+    """Answers every frame with one of its own."""
+
+    def __init__(self, directory: Path, answer: bytes) -> None:
+        super().__init__(daemon=True)
+        self._directory = directory
+        self._answer = answer
+        self.is_done = threading.Event()
+
+    def run(self) -> None:
+        context = new_context()
+        router = Router(context, f"ipc://{self._directory / 'broker'}")
+        while not self.is_done.wait(0.005):
+            for peer, _ in router.receive():
+                router.send(peer, self._answer)
+        router.close()
+        context.term()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [(b"\x02\x00", ProtocolMismatchError), (b"\x01garbage", RemoteProtocolError)],
+    ids=["another major version", "garbage"],
+)
+def test_a_client_says_what_is_wrong_with_an_engine_that_it_cannot_understand(
+    answer: bytes, error: type[Exception]
+) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+    broker = _StrangeBroker(directory, answer)
+    broker.start()
+    try:
+        with Client(f"ipc://{directory}") as client, pytest.raises(error) as caught:
+            client.run_local(model=MODEL, messages=HELLO)
+    finally:
+        broker.is_done.set()
+        broker.join()
+        shutil.rmtree(directory)
+
+    if error is ProtocolMismatchError:
+        assert "same headrace version" in str(caught.value)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("where", ["broker", "w1-*"])
+def test_another_users_process_is_refused_even_where_the_directory_lets_it_in(
+    provider: SimulatedProvider, where: str
+) -> None:
+    with running_engine(provider, "--workers", "1") as address:
+        with Client(address) as client:
+            assert client.run_local(model=MODEL, messages=HELLO).text
+        directory = Path(address.removeprefix("ipc://"))
+        socket = next(directory.glob(where))
+        directory.chmod(0o755)
+        socket.chmod(0o777)
+        pid = os.fork()
+        if pid == 0:
+            os.setuid(65534)
+            with dealer(f"ipc://{socket}") as foreigner:
+                foreigner.send(encode_frame(1, [Hello("client", 0, 1)]))
+                is_refused = FOREIGN_PEER.encode() in b"".join(until_disconnected(foreigner))
+            os._exit(0 if is_refused else 1)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        directory.chmod(0o700)
+
+    assert status == 0
