@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -150,3 +151,15 @@ def test_json_that_never_ends_is_no_event_and_harms_none() -> None:
     assert parse([b"{\n: note\nid: 1\n\ndata: 1\n\n}\ndata: 2\n\n{"]) == [("", b"1"), ("", b"2")]
     with pytest.raises(EventTooLargeError):
         parse([b"{\n" + b'"0123456789",\n' * 10], limit=64)
+
+
+def test_a_long_string_outside_of_events_costs_no_more_memory_than_its_length() -> None:
+    body = b'{"error": "' + b"[" * 200_000 + b'"}\n\n'
+    tracemalloc.start(1)
+    try:
+        assert SSEParser().feed(body) == [("", body[:-2])]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 10 * len(body)

@@ -19,7 +19,8 @@ _CRLF_BLANK = b"\r\n\r\n"
 _LF = 10  # as numbers: a search for one byte is several times faster than for bytes
 _CR = 13
 _COLON = 58
-_JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# Possessive: it never goes back, so that a long string costs no memory for the places to go back to.
+_JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
 
 
 class EventTooLargeError(ValueError):
