@@ -27,6 +27,8 @@ RUN = (HEADRACE, "run", "--model", "gpt-4o")
 MARK = "HEADRACE_TEST_MARK"
 WEATHER_TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
 
+pytestmark = pytest.mark.slow  # every test starts processes of its own
+
 
 class Commands:
     """Starts commands in an environment of their own; a mark in it tells their processes from all others."""
@@ -472,7 +474,6 @@ def test_ctrl_c_ends_the_demo_and_all_its_processes(commands: Commands) -> None:
     assert (done.returncode, done.stderr.strip()) == (ExitCode.INTERRUPTED, "headrace: interrupted")
 
 
-@pytest.mark.slow
 def test_the_demo_shows_everything(commands: Commands) -> None:
     del commands.environment["OPENAI_API_KEY"]
 

@@ -20,6 +20,8 @@ from headrace.wire.messages import Acquire, Goodbye, Hello
 from tests.conftest import HELLO, simulate
 from tests.e2e.engines import running_engine
 
+pytestmark = pytest.mark.slow
+
 MODEL = "gpt-4o"
 BAD_FRAMES = [
     b"",

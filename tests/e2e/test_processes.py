@@ -306,6 +306,7 @@ def test_ctrl_c_ends_a_program_with_its_engine(provider: SimulatedProvider) -> N
 # The engine.
 
 
+@pytest.mark.slow
 def test_an_engine_is_ready_within_a_second(provider: SimulatedProvider) -> None:
     """From the first run of a new program to its first text; the bound is generous, the figure is printed."""
     took = []

@@ -371,6 +371,7 @@ server_events = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(st.lists(server_events | json_values, max_size=6), json_values)
 def test_no_json_whatever_breaks_the_mapper(events: list[Any], whole: Any) -> None:

@@ -311,6 +311,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(st.lists(json_values, max_size=3), json_values, json_values)
 def test_no_json_whatever_breaks_the_mapper(fields: list[Any], delta: Any, whole: Any) -> None:
