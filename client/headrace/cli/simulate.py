@@ -78,5 +78,8 @@ def _announce(host: str, port: int) -> None:
     out = sys.stdout
     print(bold(f"A simulated provider listens at {base_url}", out), dim("(Ctrl-C ends it)", out))
     print("\nIn another terminal:\n")
+    host = base_url.removesuffix("/v1")
     print(f"  export OPENAI_BASE_URL={base_url} OPENAI_API_KEY=sk-simulated")
+    print(f"  export ANTHROPIC_BASE_URL={host} ANTHROPIC_API_KEY=sk-simulated")
+    print(f"  export GOOGLE_GEMINI_BASE_URL={host} GEMINI_API_KEY=sk-simulated")
     print('  headrace run "Tell me a story" --model gpt-4o', flush=True)
