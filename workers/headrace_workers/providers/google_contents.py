@@ -1,7 +1,7 @@
 """A conversation as Google takes it: turns of the user and the model by turns, and the system's words apart.
 
 What came from Google goes back byte for byte: signatures, and the ids of calls that had one. Calls that another provider's
-model made have no signature; Gemini 3 and later take the word that Google documents for them instead.
+model made have no signature; Gemini 3 and later take a word that stands for one instead.
 """
 
 from __future__ import annotations
