@@ -33,6 +33,7 @@ from headrace.wire.messages import (
     Goodbye,
     Grant,
     Refuse,
+    Release,
     Silent,
     Status,
     StatusRequest,
@@ -175,6 +176,8 @@ class Connection:
 
     def _ask_broker(self, message: msgspec.Struct) -> None:
         if self._broker is None:
+            if isinstance(message, Release):
+                return  # with its broker the lease is gone; the next one knows of those alone that are told to it
             self._open_broker()
         if self._broker is not None:
             self._links.queue(self._broker, message)
@@ -231,9 +234,6 @@ class Connection:
         waiters, self._status_waiters = self._status_waiters, []
         for answer in waiters:
             answer(error)
-        # Whoever failed has nothing to give back to a broker that is not there.
-        if self._broker is not None and not self._broker.is_welcomed:
-            self._drop_broker()
 
     def _broker_ended(self, link: Link) -> None:
         self._links.close(link)

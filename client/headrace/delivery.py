@@ -60,8 +60,6 @@ class Settled(Protocol):
 class _ThreadWaiter:
     __slots__ = ("_lock",)
 
-    loop = None
-
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()

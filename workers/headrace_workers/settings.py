@@ -42,7 +42,6 @@ class Providers:
 
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self._configs = settings.providers
         self._settings = {name: _provider_settings(name, config) for name, config in settings.providers.items()}
 
     def prepare(self, request: RunRequest, api_key: str | None) -> Prepared:
