@@ -42,10 +42,11 @@ class SendResult(enum.Enum):
 class Peer:
     """Who is at the other end of a connection, as the kernel tells it; ``None`` where it cannot (tcp, not Linux)."""
 
-    __slots__ = ("fd", "pid", "uid")
+    __slots__ = ("fd", "inode", "pid", "uid")
 
-    def __init__(self, fd: int, pid: int | None, uid: int | None) -> None:
+    def __init__(self, fd: int, inode: int | None, pid: int | None, uid: int | None) -> None:
         self.fd = fd
+        self.inode = inode
         self.pid = pid
         self.uid = uid
 
@@ -119,6 +120,8 @@ class Router:
         self.monitor_fd: int = _number(self._monitor, zmq.FD)
         self._peers: dict[bytes, Peer] = {}
         self._by_fd: dict[int, bytes] = {}
+        # Peers whose descriptors others have now; :meth:`departed` tells of them with the event that is still to come.
+        self._replaced: list[bytes] = []
         self._socket.bind(endpoint)
 
     def peer(self, identity: bytes) -> Peer | None:
@@ -171,10 +174,13 @@ class Router:
 
     def departed(self) -> Iterator[bytes]:
         """Yield the peers whose connections have ended since the last call."""
+        replaced, self._replaced = self._replaced, []
+        yield from replaced
         for fd in _monitor_events(self._monitor):
-            identity = self._by_fd.pop(fd, None)
-            if identity is not None:
-                self._peers.pop(identity, None)
+            # The event may be older than the connection that has the descriptor now.
+            identity = self._by_fd.get(fd)
+            if identity is not None and not _is_connected(self._peers[identity]):
+                del self._by_fd[fd], self._peers[identity]
                 yield identity
 
     def disconnect(self, identity: bytes) -> None:
@@ -196,9 +202,9 @@ class Router:
         pid, uid = _credentials(fd)
         # A descriptor is used again after a disconnect, perhaps before the monitor told of it.
         previous = self._by_fd.get(fd)
-        if previous is not None:
-            self._peers.pop(previous, None)
-        self._peers[identity] = Peer(fd, pid, uid)
+        if previous is not None and self._peers.pop(previous, None) is not None:
+            self._replaced.append(previous)
+        self._peers[identity] = Peer(fd, _inode(fd), pid, uid)
         self._by_fd[fd] = identity
 
 
@@ -248,6 +254,27 @@ def _skip_rest(source: zmq.Socket[bytes]) -> None:
 
 def _duplicate(fd: int) -> socket.socket:
     return socket.socket(fileno=os.dup(fd))
+
+
+def _inode(fd: int) -> int | None:
+    """Return what tells a connection from all others that have had its descriptor."""
+    try:
+        return os.fstat(fd).st_ino
+    except OSError:
+        return None
+
+
+def _is_connected(peer: Peer) -> bool:
+    """Return whether a peer's connection still has its descriptor, and the other end is there."""
+    if _inode(peer.fd) != peer.inode:
+        return False
+    try:
+        with _duplicate(peer.fd) as connection:
+            return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 def _credentials(fd: int) -> tuple[int | None, int | None]:

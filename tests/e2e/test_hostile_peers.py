@@ -65,13 +65,13 @@ def test_a_bad_frame_ends_its_connection_and_no_other(
     shared_engine: str, frame: bytes, where: str, provider: SimulatedProvider
 ) -> None:
     directory = Path(shared_engine.removeprefix("ipc://"))
-    socket = directory / "broker" if where == "broker" else next(directory.glob("w1-*"))
     with Client(shared_engine) as client:
         running = client.run_local(
             model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=60, pace=0.005)
         )
         iterator = iter(running)
         first = next(iterator)
+        socket = directory / "broker" if where == "broker" else next(directory.glob("w1-*"))
 
         with dealer(f"ipc://{socket}") as attacker:
             attacker.send(frame)
