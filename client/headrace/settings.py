@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -59,11 +60,64 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return self.workers or min(max((os.cpu_count() or 1) // 2, 1), 8)
 
 
+class SpansConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``[spans]`` table: what is kept of each run, where, and for how long."""
+
+    enabled: bool = True
+    directory: str = ""
+    """Default: ``HEADRACE_DATA``, else ``$XDG_STATE_HOME/headrace``, else ``~/.local/state/headrace``."""
+    durability: Literal["normal", "full"] = "normal"
+    """``normal`` outlives the death of any process, ``full`` also a power failure."""
+    content: Literal["full", "none"] = "full"
+    """Whether prompts and answers are stored. What remote sinks are sent is each sink's own ``content``."""
+    redact: str = ""
+    """``module:function``, called with each span's content before it is written anywhere."""
+    retention_days: float = 30.0
+    max_file_bytes: int = 1024 * 1024 * 1024
+    memory_bytes: int = 64 * 1024 * 1024
+    """What a worker keeps in memory of spans that the collector has not taken."""
+    spool_bytes: int = 256 * 1024 * 1024
+    """What a worker keeps on disk of them; beyond it the oldest are dropped, and counted."""
+
+
+class SinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One ``[sinks.NAME]`` table: where spans are sent on to. Durations in seconds."""
+
+    type: Literal["otlp", "http", "jsonl"]
+    url: str = ""
+    """For ``otlp`` the collector's base URL (``/v1/traces`` is added) or the whole one; for ``http`` the base of ``/api/v1/spans``."""
+    path: str = ""
+    """For ``jsonl``: the file to append to."""
+    headers: dict[str, str] = {}
+    api_key_env: str = ""
+    """The variable that holds a bearer token."""
+    content: bool = False
+    """Whether prompts and answers are sent along. They are sensitive: off unless asked for."""
+    batch_size: int = 256
+    timeout: float = 10.0
+    service_name: str = "headrace"
+    semconv: Literal["current", "1.41"] = "current"
+    """``otlp``: which names of the GenAI semantic conventions."""
+
+
+class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a model costs, in US dollars per million tokens; ``None`` means the price of plain input."""
+
+    input: float
+    output: float = 0.0
+    cached_input: float | None = None
+    cache_write: float | None = None
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
     providers: dict[str, ProviderConfig] = {}
     engine: EngineConfig = EngineConfig()
+    spans: SpansConfig = SpansConfig()
+    sinks: dict[str, SinkConfig] = {}
+    prices: dict[str, Price] = {}
+    """By model (``gpt-4o``) or provider and model (``groq/llama-3.3-70b``); beyond and before those that ship with Headrace."""
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:

@@ -15,9 +15,11 @@ from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.wire.messages import (
     PROTOCOL_MAJOR,
     FromBroker,
+    FromCollector,
     FromWorker,
     RunRequest,
     ToBroker,
+    ToCollector,
     ToWorker,
 )
 
@@ -59,6 +61,8 @@ to_broker: FrameDecoder[ToBroker] = FrameDecoder(ToBroker)
 from_broker: FrameDecoder[FromBroker] = FrameDecoder(FromBroker)
 to_worker: FrameDecoder[ToWorker] = FrameDecoder(ToWorker)
 from_worker: FrameDecoder[FromWorker] = FrameDecoder(FromWorker)
+to_collector: FrameDecoder[ToCollector] = FrameDecoder(ToCollector)
+from_collector: FrameDecoder[FromCollector] = FrameDecoder(FromCollector)
 
 _request_decoder = msgspec.msgpack.Decoder(RunRequest)
 

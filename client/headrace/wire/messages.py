@@ -13,7 +13,7 @@ import msgspec
 from headrace.types import FinishReason, Message, RunEvent, Tool, Usage
 
 PROTOCOL_MAJOR = 1
-PROTOCOL_MINOR = 0
+PROTOCOL_MINOR = 1
 CAPABILITIES: list[str] = []
 """Optional message kinds that this version understands beyond those of minor version 0."""
 
@@ -27,7 +27,7 @@ WINDOW_EVENTS = 64
 WINDOW_CHARACTERS = 64 * 1024
 """Characters of the same: at most 256 KiB as UTF-8."""
 
-PeerRole = Literal["client", "worker", "supervisor"]
+PeerRole = Literal["client", "worker", "supervisor", "broker", "collector"]
 AbortMode = Literal["close", "drain"]
 FailureKind = Literal[
     "invalid_request",
@@ -71,6 +71,8 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     inputs: list[str] = []
     """Texts to embed; a request with inputs asks for their vectors and nothing else."""
     dimensions: int | None = None
+    traceparent: str | None = None
+    """W3C trace context of the caller's active OpenTelemetry span."""
 
 
 class _WireMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -118,6 +120,7 @@ class Acquire(_WireMessage, frozen=True, tag=10):
     model: str
     priority: Literal["interactive", "batch"] = "interactive"
     avoid: list[int] = []
+    is_traced: bool = True
 
 
 class Grant(_WireMessage, frozen=True, tag=11):
@@ -179,6 +182,33 @@ class ProcessStatus(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
 
 
+class SinkStatus(msgspec.Struct, frozen=True, gc=False):
+    """One sink: spans it has taken, spans that wait for it, spans given up; ``state`` is ok, retrying, open or failed."""
+
+    name: str
+    state: str
+    delivered: int = 0
+    pending: int = 0
+    failed: int = 0
+    error: str = ""
+
+
+class SpanStatus(msgspec.Struct, frozen=True, gc=False):
+    """What became of spans since the collector's start. ``dropped`` counts by reason; ``untraced`` runs wanted no span."""
+
+    directory: str
+    state: str = "ok"
+    stored: int = 0
+    recovered: int = 0
+    waiting: int = 0
+    untraced: int = 0
+    dropped: dict[str, int] = {}
+    error: str = ""
+    sinks: list[SinkStatus] = []
+    age: float = 0.0
+    """Seconds since the collector said so."""
+
+
 class Status(_WireMessage, frozen=True, tag=15):
     """How the engine is; ``uptime`` in seconds, counters since the broker's start."""
 
@@ -192,6 +222,7 @@ class Status(_WireMessage, frozen=True, tag=15):
     refused_total: int
     workers: list[WorkerStatus]
     processes: list[ProcessStatus]
+    spans: SpanStatus | None = None
 
 
 # Worker or supervisor, and broker.
@@ -228,6 +259,8 @@ class Run(_WireMessage, frozen=True, tag=30):
     sequence_limit: int
     character_limit: int
     api_key: str | None = None
+    queued: float = 0.0
+    """Seconds that the run has waited for its lease."""
 
     def __repr__(self) -> str:
         return f"Run(span_id={self.span_id!r}, attempt={self.attempt}, request={len(self.request)} bytes)"
@@ -322,9 +355,64 @@ class Aborted(_WireMessage, frozen=True, tag=43):
     usage: Usage
 
 
+# Spans: worker, broker or client, and collector.
+
+
+class SpanBatch(_WireMessage, frozen=True, tag=50):
+    """Encoded spans, to be acknowledged once they are committed. The counts are totals since the sender's start."""
+
+    sequence: int
+    spans: list[bytes]
+    dropped: dict[str, int] = {}
+    untraced: int = 0
+
+
+class SpanAck(_WireMessage, frozen=True, tag=51):
+    """All batches of this sender up to ``sequence`` are committed."""
+
+    sequence: int
+
+
+class Flush(_WireMessage, frozen=True, tag=52):
+    """From a client: commit and deliver what has ended so far, and answer within ``timeout`` seconds."""
+
+    token: int
+    timeout: float
+
+
+class FlushRequest(_WireMessage, frozen=True, tag=53):
+    """To a worker: send all spans that there are, then say so."""
+
+    token: int
+
+
+class Flushed(_WireMessage, frozen=True, tag=54):
+    """From a worker: all spans of runs that had ended when it was asked are in batches up to ``sequence``."""
+
+    token: int
+    sequence: int
+
+
+class FlushResult(_WireMessage, frozen=True, tag=55):
+    """To a client: spans since the collector's start that are stored and with every sink, that are not yet, that never will be."""
+
+    token: int
+    delivered: int
+    pending: int
+    failed: int
+
+
+class CollectorReport(_WireMessage, frozen=True, tag=23):
+    """To the broker, each second and at each change of state: the collector's view."""
+
+    spans: SpanStatus
+
+
 Terminal = Finished | Failed | Aborted
 
-ToBroker = Hello | Acquire | Hold | Release | StatusRequest | Heartbeat | ProcessReport | Goodbye
+ToBroker = Hello | Acquire | Hold | Release | StatusRequest | Heartbeat | ProcessReport | CollectorReport | Goodbye
 FromBroker = Welcome | Grant | Refuse | Status | Silent | Goodbye
 ToWorker = Hello | Run | Credit | Abort | Goodbye
 FromWorker = Welcome | Chunk | Finished | Failed | Aborted | Goodbye
+ToCollector = Hello | SpanBatch | Flush | Flushed | Goodbye
+FromCollector = Welcome | SpanAck | FlushRequest | FlushResult | Goodbye

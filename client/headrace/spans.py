@@ -1,0 +1,144 @@
+"""Spans: what is kept of a run. Pure data, made by workers (or, in their place, by a client or the broker), kept by the store.
+
+A span is known by its ``span_id``; of several for one run the store keeps the one of the highest rank, and the attempts of all.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Literal
+
+import msgspec
+
+from headrace.errors import RemoteProtocolError
+from headrace.types import FinishReason, Message, Tool, Usage
+
+SpanStatus = Literal["ok", "aborted", "error"]
+SpanKind = Literal["llm", "embedding"]
+
+LOST = "lost"
+"""The ``error_type`` of a run of which nobody could say how it ended."""
+CLIENT_LOST = "client_lost"
+"""The ``error_type`` of a run whose client went away."""
+
+
+class Rank(enum.IntEnum):
+    """Whose word a span is. The higher one stays."""
+
+    STUB = 0  # the run began; nobody has said yet, or can say, how it ended
+    CLIENT = 1  # what the client received, when its worker could not say
+    WORKER = 2  # the whole truth
+
+
+class SpanAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One try of a run on one worker. Times are wall-clock seconds since 1970.
+
+    ``maybe_billed``: the request was sent and its answer did not come to its end.
+    """
+
+    number: int
+    worker: str = ""
+    started_at: float = 0.0
+    ended_at: float | None = None
+    headers_at: float | None = None
+    first_chunk_at: float | None = None
+    status_code: int | None = None
+    request_id: str | None = None
+    outcome: str = LOST
+    reason: str = ""
+    maybe_billed: bool = False
+
+
+class ContentToolCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A tool call that the model made, or began; ``arguments`` is JSON text, which an abort may have cut."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class SpanContent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What was asked and answered: the sensitive part of a span."""
+
+    messages: list[Message] = []
+    inputs: list[str] = []
+    tools: list[Tool] = []
+    text: str = ""
+    reasoning: str = ""
+    refusal: str | None = None
+    tool_calls: list[ContentToolCall] = []
+
+
+class Span(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A run's record. Times are wall-clock seconds since 1970; durations are seconds, taken from a monotonic clock.
+
+    ``started_at`` is when the caller asked; ``queue_seconds`` of the time since were spent waiting for a lease, and
+    ``first_chunk_seconds`` until the first content came. ``error_type`` is the error class's name (``RateLimitError``), ``lost``
+    or ``client_lost``. ``traceparent`` is the W3C trace context of the caller's active OpenTelemetry span, if any.
+    ``content`` is an encoded :class:`SpanContent` (JSON), empty where policy or redaction keeps it out.
+    """
+
+    span_id: str
+    rank: Rank
+    provider: str
+    model: str
+    trace_id: str = ""
+    parent_span_id: str | None = None
+    traceparent: str | None = None
+    kind: SpanKind = "llm"
+    streamed: bool = False
+    status: SpanStatus = "error"
+    error_type: str | None = None
+    error: str | None = None
+    response_model: str = ""
+    response_id: str | None = None
+    finish_reason: FinishReason | None = None
+    provider_finish_reason: str | None = None
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    duration_seconds: float = 0.0
+    queue_seconds: float = 0.0
+    first_chunk_seconds: float | None = None
+    usage: Usage = Usage()
+    tags: list[str] = []
+    user_id: str | None = None
+    session_id: str | None = None
+    parameters: dict[str, Any] = {}
+    attempts: list[SpanAttempt] = []
+    content: bytes = b""
+    content_note: str = ""
+    """Why there is no content, if there is none: ``policy``, ``redaction failed``."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(Span)
+_encode_content = msgspec.json.Encoder().encode
+_content_decoder = msgspec.json.Decoder(SpanContent)
+
+
+def encode_span(span: Span) -> bytes:
+    """Return the bytes that cross to the collector and lie in a spool."""
+    return _encode(span)
+
+
+def decode_span(data: bytes | memoryview) -> Span:
+    """Return the span in ``data``; raises RemoteProtocolError when it is none."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RemoteProtocolError(f"not a span: {error}") from None
+
+
+def encode_content(content: SpanContent) -> bytes:
+    """Return a span's ``content``."""
+    return _encode_content(content)
+
+
+def decode_content(data: bytes | str) -> SpanContent:
+    """Return what ``content`` holds, nothing for an empty one; raises RemoteProtocolError when it is none."""
+    if not data:
+        return SpanContent()
+    try:
+        return _content_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RemoteProtocolError(f"not a span's content: {error}") from None
