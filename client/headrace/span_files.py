@@ -1,0 +1,151 @@
+"""Where spans are kept and in what form: the data directory, its slots, the database files and their one table.
+
+Written by the collector alone; read by whoever shows spans. Each engine that runs has a slot of its own, so that no two ever
+write one file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headrace.settings import SpansConfig
+from headrace.spans import Rank, Span, SpanAttempt
+from headrace.types import Usage
+
+SLOT_LOCK = "lock"
+SPOOL = "spool"
+DATABASES = "spans-*.db"
+SCHEMA_VERSION = 1
+
+COLUMNS = (
+    "span_id", "rank", "trace_id", "parent_span_id", "traceparent", "kind", "provider", "model", "response_model",
+    "response_id", "streamed", "status", "error_type", "error", "finish_reason", "provider_finish_reason", "started_at",
+    "ended_at", "duration_seconds", "queue_seconds", "first_chunk_seconds", "input_tokens", "output_tokens",
+    "total_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens", "usage_source", "cost", "user_id",
+    "session_id", "tags", "parameters", "attempts", "content", "content_note",
+)  # fmt: skip
+"""All but ``seq``. Times as in :class:`headrace.spans.Span`; ``tags``, ``parameters``, ``attempts`` and ``content`` are JSON."""
+
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS spans (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- grows with each write: a row that is replaced gets a new one
+    span_id TEXT NOT NULL UNIQUE,
+    rank INTEGER NOT NULL,
+    trace_id TEXT NOT NULL, parent_span_id TEXT, traceparent TEXT,
+    kind TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL, response_model TEXT NOT NULL, response_id TEXT,
+    streamed INTEGER NOT NULL, status TEXT NOT NULL, error_type TEXT, error TEXT,
+    finish_reason TEXT, provider_finish_reason TEXT,
+    started_at REAL NOT NULL, ended_at REAL NOT NULL,
+    duration_seconds REAL NOT NULL, queue_seconds REAL NOT NULL, first_chunk_seconds REAL,
+    input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, total_tokens INTEGER NOT NULL,
+    cached_input_tokens INTEGER NOT NULL, cache_write_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL,
+    usage_source TEXT NOT NULL, cost REAL,
+    user_id TEXT, session_id TEXT,
+    tags TEXT NOT NULL, parameters TEXT NOT NULL, attempts TEXT NOT NULL,
+    content TEXT NOT NULL, content_note TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS spans_started_at ON spans (started_at);
+CREATE INDEX IF NOT EXISTS spans_trace_id ON spans (trace_id);
+CREATE TABLE IF NOT EXISTS cursors (  -- how far each sink has come in this file
+    sink TEXT PRIMARY KEY,
+    seq INTEGER NOT NULL
+);
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+_USAGE = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "total_tokens": "total_tokens",
+    "cached_input_tokens": "cached_input_tokens",
+    "cache_write_tokens": "cache_write_tokens",
+    "reasoning_tokens": "reasoning_tokens",
+    "source": "usage_source",
+}
+_JSON = frozenset({"tags", "parameters", "attempts"})
+_LISTS_OF_ATTEMPTS = msgspec.json.Decoder(list[SpanAttempt])
+_json = msgspec.json.Encoder().encode
+
+
+class StoredSpan(msgspec.Struct, frozen=True):
+    """A row: the span, and what only the store knows of it. ``cost`` in US dollars."""
+
+    seq: int
+    span: Span
+    cost: float | None
+
+
+def data_directory(config: SpansConfig, environ: Mapping[str, str]) -> Path:
+    """Return the directory that holds the slots. Creates nothing."""
+    if named := config.directory or environ.get("HEADRACE_DATA", ""):
+        return Path(named).expanduser().absolute()
+    state = environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "headrace"
+
+
+def slots(directory: Path) -> list[Path]:
+    """Return the slots that exist, by number."""
+    if not directory.is_dir():
+        return []
+    return sorted((path for path in directory.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def database_files(slot: Path) -> list[Path]:
+    """Return a slot's databases, the oldest first."""
+    return sorted(slot.glob(DATABASES), key=_age_key)
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Return a connection that can only read; raises sqlite3.Error where there is no such file."""
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5.0)
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def to_row(span: Span, cost: float | None) -> tuple[Any, ...]:
+    """Return a span's values in the order of :data:`COLUMNS`."""
+    usage = span.usage
+    return (
+        span.span_id, int(span.rank), span.trace_id, span.parent_span_id, span.traceparent, span.kind, span.provider,
+        span.model, span.response_model, span.response_id, span.streamed, span.status, span.error_type, span.error,
+        span.finish_reason, span.provider_finish_reason, span.started_at, span.ended_at, span.duration_seconds,
+        span.queue_seconds, span.first_chunk_seconds, usage.input_tokens, usage.output_tokens, usage.total_tokens,
+        usage.cached_input_tokens, usage.cache_write_tokens, usage.reasoning_tokens, usage.source, cost, span.user_id,
+        span.session_id, _json(span.tags).decode(), _json(span.parameters).decode(), _json(span.attempts).decode(),
+        span.content.decode("utf-8", "replace"), span.content_note,
+    )  # fmt: skip
+
+
+def from_row(row: sqlite3.Row) -> StoredSpan:
+    """Return what a row of all columns says."""
+    values: dict[str, Any] = {name: row[name] for name in COLUMNS if name not in ("cost", *_USAGE.values(), *_JSON)}
+    values["rank"] = Rank(row["rank"])
+    values["streamed"] = bool(row["streamed"])
+    values["content"] = row["content"].encode()
+    values["usage"] = Usage(**{field: row[column] for field, column in _USAGE.items()})
+    values["tags"] = msgspec.json.decode(row["tags"], type=list[str])
+    values["parameters"] = msgspec.json.decode(row["parameters"], type=dict[str, Any])
+    values["attempts"] = _LISTS_OF_ATTEMPTS.decode(row["attempts"])
+    return StoredSpan(row["seq"], Span(**values), row["cost"])
+
+
+def read_after(connection: sqlite3.Connection, seq: int, limit: int) -> Iterator[StoredSpan]:
+    """Yield the rows written after ``seq``, in the order of their writing."""
+    query = "SELECT * FROM spans WHERE seq > ? ORDER BY seq LIMIT ?"
+    for row in connection.execute(query, (seq, limit)):
+        yield from_row(row)
+
+
+def file_name(day: str, number: int) -> str:
+    """Return the name of a day's (``2026-11-23``) database number ``number``, from 0."""
+    return f"spans-{day}.db" if number == 0 else f"spans-{day}.{number}.db"
+
+
+def _age_key(path: Path) -> tuple[str, int]:
+    day, _, number = path.name.removeprefix("spans-").removesuffix(".db").partition(".")
+    return day, int(number) if number.isdigit() else 0
