@@ -1,0 +1,98 @@
+"""What a run costs: from its usage and a dated table of prices, which ships with Headrace. Never a guess: unknown models have no cost.
+
+Reads its own file once, when the first price is asked for; otherwise pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from headrace.settings import Price
+from headrace.types import Usage
+
+_FILE = Path(__file__).with_name("prices.toml")
+_PER = 1_000_000
+_DIGITS = 12  # of a dollar: a single token of the cheapest model is seen, the noise of binary fractions is not
+
+_DATE = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|20\d{6}|00\d)$")
+"""How OpenAI, Anthropic and Google name the dated releases of a model: ``-2024-08-06``, ``-20250929``, ``-001``."""
+
+
+class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A price in the file: a :class:`Price`, and the one that holds for a whole run with more than ``long_above`` input tokens."""
+
+    input: float
+    output: float = 0.0
+    cached_input: float | None = None
+    cache_write: float | None = None
+    long_above: int | None = None
+    long: Price | None = None
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    as_of: str
+    models: dict[str, _Listed]
+
+
+class PriceTable:
+    """Prices by model (``gpt-4o``) or provider and model (``groq/openai/gpt-oss-20b``): ``overrides``, and those of the file."""
+
+    def __init__(self, overrides: Mapping[str, Price] = {}) -> None:
+        self._overrides = overrides
+
+    @property
+    def as_of(self) -> str:
+        """The day (``2026-11-23``) of the prices that ship with Headrace."""
+        return _shipped().as_of
+
+    def load(self) -> None:
+        """Read the file now, if it has not been read yet."""
+        _shipped()
+
+    def cost(self, provider: str, model: str, usage: Usage) -> float | None:
+        """Return what a run cost in US dollars; ``None`` where its price, or all of its usage, is unknown."""
+        if usage.source == "none":
+            return None
+        price = self._price(provider, model, usage.input_tokens)
+        return None if price is None else _cost(price, usage)
+
+    def _price(self, provider: str, model: str, input_tokens: int) -> Price | _Listed | None:
+        listed = _shipped().models
+        for name in _names(provider, model):
+            if (override := self._overrides.get(name)) is not None:
+                return override
+            if (price := listed.get(name)) is not None:
+                is_long = price.long_above is not None and input_tokens > price.long_above
+                return price.long if is_long else price
+        return None
+
+
+def _names(provider: str, model: str) -> Iterator[str]:
+    """Yield what a model may be listed as, the most exact first."""
+    yield f"{provider}/{model}"
+    yield model
+    if (undated := _DATE.sub("", model)) != model:
+        yield f"{provider}/{undated}"
+        yield undated
+
+
+def _cost(price: Price | _Listed, usage: Usage) -> float:
+    cached, written = usage.cached_input_tokens, usage.cache_write_tokens
+    plain = max(usage.input_tokens - cached - written, 0)
+    dollars = (
+        plain * price.input
+        + cached * (price.input if price.cached_input is None else price.cached_input)
+        + written * (price.input if price.cache_write is None else price.cache_write)
+        + usage.output_tokens * price.output
+    )
+    return round(dollars / _PER, _DIGITS)
+
+
+@cache
+def _shipped() -> _File:
+    return msgspec.toml.decode(_FILE.read_bytes(), type=_File)
