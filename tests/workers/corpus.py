@@ -26,7 +26,7 @@ from headrace.types import (
     ToolCallDelta,
     Usage,
 )
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.protocol import Completion, ProviderApi, ProviderFailedError, ProviderFailure
 from headrace_workers.sse import SSEParser
 

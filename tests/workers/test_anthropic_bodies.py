@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from headrace.types import Message, ReasoningPart, TextPart, ToolCallPart, Usage
-from headrace.wire.messages import RunRequest, ToolCallText
+from headrace.wire.messages import ToolCallText
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.protocol import Completion, ProviderFailedError, ProviderFailure
 from headrace_workers.providers.registry import API as APIS
 

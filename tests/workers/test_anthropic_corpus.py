@@ -10,7 +10,7 @@ import pytest
 from tests.workers import corpus
 
 from headrace.types import Message
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.anthropic import API
 from headrace_workers.providers.protocol import ProviderSettings
 

@@ -11,7 +11,7 @@ import pytest
 from headrace.testing import Script, ScriptedToolCall
 from headrace.testing import anthropic as simulated
 from headrace.types import Message, ReasoningPart, RunEvent, TextPart, Tool, ToolCallPart
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.protocol import Completion, HttpRequest, ProviderSettings
 from headrace_workers.providers.registry import API as APIS
 from headrace_workers.sse import SSEParser

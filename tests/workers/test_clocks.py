@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from headrace_workers.clocks import ClockLimits, Clocks, Expired
 
 LIMITS = ClockLimits(connect=1.0, first_chunk=4.0, idle=2.0, total=10.0)
+WITH_READER = ClockLimits(connect=1.0, first_chunk=4.0, idle=2.0, total=10.0, reader=3.0)
 
 
 def connected(limits: ClockLimits = LIMITS) -> Clocks:
@@ -75,6 +76,56 @@ def test_the_total_clock_never_stands_still() -> None:
     assert clocks.expired(10.0) == Expired("total", 10.0)
 
 
+def test_the_first_chunk_clock_stands_still_while_paused() -> None:
+    clocks = connected()
+    clocks.paused()
+
+    assert clocks.expired(9.9) is None
+
+
+def test_the_reader_s_clock_runs_while_paused_and_from_what_it_last_took() -> None:
+    clocks = connected(WITH_READER)
+    clocks.content()
+    clocks.paused()
+    assert clocks.next_deadline() == 3.5
+
+    clocks.taken(2.0)
+    assert clocks.expired(4.9) is None
+    assert clocks.expired(5.0) == Expired("reader", 3.0)
+
+    clocks.resumed(4.0)
+    assert clocks.expired(5.9) is None
+    assert clocks.expired(6.0) == Expired("idle", 2.0)
+
+
+def test_after_the_end_the_reader_s_clock_alone_runs() -> None:
+    clocks = connected(WITH_READER)
+    clocks.alive(9.0)
+    clocks.ended()
+
+    assert clocks.expired(11.9) is None
+    assert clocks.expired(12.0) == Expired("reader", 3.0)
+    clocks.taken(12.0)
+    assert clocks.next_deadline() == 15.0
+
+
+def test_an_end_gives_a_reader_that_is_waited_for_no_further_time() -> None:
+    clocks = connected(WITH_READER)
+    clocks.paused()
+    clocks.taken(1.0)
+    clocks.alive(3.0)
+    clocks.ended()
+
+    assert clocks.expired(4.0) == Expired("reader", 3.0)
+
+
+def test_a_reader_is_held_for_ever_where_the_engine_says_so() -> None:
+    clocks = connected()
+    clocks.ended()
+
+    assert clocks.next_deadline() == math.inf
+
+
 @pytest.mark.parametrize(("now", "clock"), [(1.0, "connect"), (4.0, "connect"), (10.0, "connect")])
 def test_of_several_the_first_to_run_out_is_named(now: float, clock: str) -> None:
     expired = Clocks(LIMITS, 0.0).expired(now)
@@ -93,11 +144,14 @@ def test_a_clock_without_a_limit_never_runs_out() -> None:
 @settings(deadline=None)
 @given(
     happenings=st.lists(
-        st.tuples(st.floats(0, 3), st.sampled_from(["connected", "alive", "content", "paused", "resumed"])), max_size=15
+        st.tuples(
+            st.floats(0, 3), st.sampled_from(["connected", "alive", "content", "paused", "resumed", "taken", "ended"])
+        ),
+        max_size=15,
     )
 )
 def test_a_clock_has_run_out_exactly_when_its_deadline_has_come(happenings: list[tuple[float, str]]) -> None:
-    clocks = Clocks(LIMITS, 0.0)
+    clocks = Clocks(WITH_READER, 0.0)
     now = 0.0
     for seconds, happening in happenings:
         now += seconds
@@ -110,6 +164,10 @@ def test_a_clock_has_run_out_exactly_when_its_deadline_has_come(happenings: list
                 clocks.content()
             case "paused":
                 clocks.paused()
+            case "taken":
+                clocks.taken(now)
+            case "ended":
+                clocks.ended()
             case _:
                 clocks.resumed(now)
         deadline = clocks.next_deadline()

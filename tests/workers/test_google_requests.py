@@ -16,7 +16,7 @@ from headrace.types import (
     Tool,
     ToolCallPart,
 )
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.protocol import ProviderFailedError, ProviderSettings
 from headrace_workers.providers.registry import API as APIS
 from headrace_workers.sse import SSEParser

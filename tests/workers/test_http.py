@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import shutil
 import socket
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from headrace_workers.http import Exchange, HttpClient
+from headrace_workers.http import Exchange, HttpClient, Origin, connect_reason
 from headrace_workers.http1 import CUT_REASON, MAX_HEAD_BYTES, Connection, DirectExchange
 from headrace_workers.providers.protocol import HttpRequest
 
@@ -674,6 +675,31 @@ def test_a_reused_connection_that_dies_after_a_byte_of_the_response_is_not_repla
             assert len(server.peers) == 1
 
     run(story())
+
+
+def test_a_lack_of_descriptors_is_named_as_such() -> None:
+    reason = connect_reason(Origin("https", "api.example.com", 443), OSError(errno.EMFILE, "Too many open files"))
+
+    assert "no descriptor is left for a connection to api.example.com:443" in reason
+
+
+def test_a_tls_context_that_could_not_be_made_is_made_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def no_descriptor() -> ssl.SSLContext:
+        calls.append(1)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def main() -> None:
+        client = HttpClient(asyncio.get_running_loop(), connect_timeout=1.0)
+        for _ in range(2):
+            with pytest.raises(OSError, match="Too many"):
+                await client._tls_context()
+        await client.aclose()
+
+    monkeypatch.setattr("headrace_workers.http._create_tls_context", no_descriptor)
+    asyncio.run(main())
+    assert len(calls) == 2
 
 
 def test_a_refused_connection_is_named(run: Run) -> None:

@@ -21,7 +21,8 @@ from headrace.types import (
     Usage,
     UsageUpdate,
 )
-from headrace.wire.messages import RunRequest, ToolCallText
+from headrace.wire.messages import ToolCallText
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.protocol import Completion, ProviderFailedError, ProviderFailure
 from headrace_workers.providers.registry import API as APIS
 

@@ -11,7 +11,7 @@ from headrace.testing import Script, ScriptedToolCall
 from headrace.testing import openai_responses as simulated
 from headrace.testing.openai_responses_rules import refusal_of
 from headrace.types import ImagePart, Message, Part, ReasoningPart, RunEvent, TextPart, Tool, ToolCallPart
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.protocol import ProviderFailedError, ProviderSettings
 from headrace_workers.providers.registry import API as APIS
 from headrace_workers.sse import SSEParser

@@ -141,3 +141,14 @@ def test_events_that_cannot_be_merged_and_have_no_characters_stop_the_reading_to
     outflow.credited(10_000, 10_000)
     outflow.take()
     assert outflow.waiting_is_low()
+
+
+def test_more_than_a_window_is_not_read_before_something_leaves() -> None:
+    outflow = Outflow(100, 10 * WINDOW_CHARACTERS)
+    outflow.has_read(WINDOW_CHARACTERS - 1)
+    assert not outflow.is_flooded
+    outflow.has_read(1)
+    assert outflow.is_flooded
+
+    waiting(outflow, "a").take()
+    assert not outflow.is_flooded

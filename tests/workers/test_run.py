@@ -25,14 +25,15 @@ from headrace.wire.messages import (
     Failed,
     Finished,
     Run,
-    RunRequest,
     Terminal,
     ToolCallText,
 )
+from headrace.wire.request import RunRequest
 from headrace_workers.clocks import ClockLimits, Clocks
+from headrace_workers.commands import Command, Commands
 from headrace_workers.providers.protocol import ProviderFailedError, ProviderFailure
 from headrace_workers.providers.registry import API
-from headrace_workers.run import MAX_ERROR_BODY, Command, Commands, ProviderRun
+from headrace_workers.run import MAX_ERROR_BODY, ProviderRun
 from headrace_workers.settings import Providers
 from headrace_workers.sse import MAX_EVENT_BYTES
 
@@ -243,6 +244,15 @@ def test_a_terminal_message_waits_for_what_comes_before_it() -> None:
     assert run.finished.sequence == len(run.sent)
 
 
+def test_what_comes_at_once_after_a_stall_is_not_read_beyond_a_window() -> None:
+    """Credit or not: in one turn the loop would read all that the kernel holds, and nothing leaves before the turn's end."""
+    run = Driven(sequence_limit=1000, character_limit=10 * WINDOW_CHARACTERS).respond()
+    received = run.core.received(text("a" * WINDOW_CHARACTERS), 0.0)
+    assert received == (Command.PAUSE, Command.SEND_NOW)
+
+    assert run.core.take(0.0)[1] == (Command.RESUME,)
+
+
 def test_a_window_that_waits_stops_the_reading_until_it_has_left() -> None:
     run = Driven(sequence_limit=1).respond()
     run.receive(text("a"))
@@ -276,6 +286,96 @@ def test_reading_goes_on_when_what_waited_has_used_its_credit_up_exactly() -> No
 
     assert len(run.text) == 2 * WINDOW_CHARACTERS
     assert not run.is_paused
+
+
+# Readers that stall, workers that stop.
+
+
+def stalled(reader: float = math.inf, idle: float = math.inf, total: float = math.inf) -> Driven:
+    """Return a run of which "a" was sent, and a window waits."""
+    run = Driven(sequence_limit=1, reader=reader, idle=idle, total=total).respond()
+    run.receive(text("a"))
+    run.receive(text("b" * WINDOW_CHARACTERS))
+    assert run.is_paused
+    return run
+
+
+def test_a_reader_that_takes_nothing_for_too_long_ends_its_run() -> None:
+    run = stalled(reader=300.0, idle=2.0)
+    assert run.due(299.0) == ()
+
+    assert run.due(300.0) == CLOSE_ONE
+    assert (run.failure.kind, run.failure.clock, run.failure.limit) == ("timeout", "reader", 300.0)
+    assert (run.failure.sequence, run.failure.partial_text) == (1, "b" * WINDOW_CHARACTERS)
+
+
+def test_a_reader_that_takes_something_is_waited_for_anew() -> None:
+    run = stalled(reader=300.0)
+    run.now = 200.0
+    run.credit(1, 0)
+    assert run.due(499.0) == ()
+
+    run.due(500.0)
+    assert run.failure.clock == "reader"
+
+
+def test_what_is_complete_waits_for_its_reader_no_longer() -> None:
+    run = Driven(sequence_limit=1, reader=300.0).respond()
+    run.receive(text("a"))
+    run.receive(text("b"), stop(), usage(3), DONE)
+    assert run.due(299.0) == ()
+
+    assert run.due(300.0) == (Command.SEND_NOW,)
+    assert (run.failure.clock, run.failure.partial_text) == ("reader", "b")
+
+
+def test_a_total_timeout_is_told_to_a_reader_that_stalls() -> None:
+    run = stalled(reader=300.0, total=10.0)
+    run.due(10.0)
+    assert run.is_closed
+    assert run.terminal is None
+
+    run.due(300.0)
+    assert (run.failure.clock, run.failure.sequence) == ("total", 1)
+
+
+def test_a_worker_that_stops_ends_a_run_with_what_there_is_of_it() -> None:
+    run = Driven().respond()
+    run.receive(text("a"))
+
+    assert run.carry_out(run.core.stopped("it stops")) == CLOSE_ONE
+    assert (run.failure.kind, run.failure.reason, run.failure.sequence) == ("worker_stopping", "it stops", 1)
+    assert run.carry_out(run.core.stopped("it stops")) == (Command.SEND_NOW,)
+
+
+def test_a_worker_that_stops_does_not_wait_for_a_reader() -> None:
+    run = stalled()
+    run.carry_out(run.core.stopped("it stops"))
+    assert run.failure.partial_text == "b" * WINDOW_CHARACTERS
+
+    run = Driven(sequence_limit=1).respond()
+    run.receive(text("a"))
+    run.receive(text("b"), stop(), DONE)
+    run.carry_out(run.core.stopped("it stops"))
+    assert (run.failure.kind, run.failure.partial_text) == ("worker_stopping", "b")
+
+
+def test_a_run_that_is_complete_stays_so_when_its_worker_stops() -> None:
+    run = Driven().respond()
+    run.receive(text("a"))
+    run.core.received(stop() + DONE, 0.0)
+
+    run.carry_out(run.core.stopped("it stops"))
+    assert run.finished.sequence == 1
+
+
+def test_an_aborted_run_stays_aborted_when_its_worker_stops() -> None:
+    run = Driven().respond()
+    run.receive(text("a"))
+    run.abort("drain")
+
+    run.carry_out(run.core.stopped("it stops"))
+    assert run.aborted.sequence == 1
 
 
 PIECES = st.lists(

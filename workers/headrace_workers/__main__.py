@@ -9,8 +9,11 @@ import os
 import sys
 from pathlib import Path
 
+from headrace.errors import ConfigurationError
 from headrace.processes import die_with_parent, ignore_interrupt, log_to_stderr
 from headrace.settings import load_settings
+
+_BAD_SETTINGS = 2
 
 
 def main() -> int:
@@ -20,11 +23,18 @@ def main() -> int:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--epoch", type=int, required=True)
+    parser.add_argument(
+        "--data", type=Path, help="the slot of the data directory that spans go to; without it none are made"
+    )
     arguments = parser.parse_args()
     log_to_stderr(arguments.name)
     ignore_interrupt()
     die_with_parent(arguments.parent)
-    _run(arguments)
+    try:
+        _run(arguments)
+    except ConfigurationError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        return _BAD_SETTINGS
     return 0
 
 
@@ -32,7 +42,11 @@ def _run(arguments: argparse.Namespace) -> None:
     from headrace_workers.worker import Worker, WorkerSettings
 
     settings = WorkerSettings(
-        directory=arguments.directory, name=arguments.name, epoch=arguments.epoch, parent=arguments.parent
+        directory=arguments.directory,
+        name=arguments.name,
+        epoch=arguments.epoch,
+        parent=arguments.parent,
+        slot=arguments.data,
     )
     engine = load_settings(os.environ)
 

@@ -1,6 +1,7 @@
-"""The four clocks of a run: connect, first chunk, idle, total. Pure.
+"""The clocks of a run: connect, first chunk, idle, total, and its reader's. Pure.
 
-The idle clock starts with the provider's answer. Time that the run spends waiting for its own reader is nobody's fault: the idle clock stands still meanwhile.
+The idle clock starts with the provider's answer. While the run waits for its own reader the provider's clocks stand still and the
+reader's runs: until the reader takes something, or the reader is taken to be gone for good.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ class ClockLimits(msgspec.Struct, frozen=True, kw_only=True):
     first_chunk: float
     idle: float
     total: float
+    reader: float = math.inf
 
 
 class Expired(msgspec.Struct, frozen=True):
@@ -29,36 +31,51 @@ class Expired(msgspec.Struct, frozen=True):
 class Clocks:
     """The clocks of one run."""
 
-    __slots__ = ("_has_content", "_is_connected", "_is_paused", "_last_life", "_limits", "_started_at")
+    __slots__ = (
+        "_has_ended", "_is_paused", "_last_life", "_limits", "_started_at", "_waits_since", "content_at", "is_connected",
+    )  # fmt: skip
 
     def __init__(self, limits: ClockLimits, now: float) -> None:
         self._limits = limits
         self._started_at = now
         self._last_life: float | None = None
-        self._is_connected = False
-        self._has_content = False
         self._is_paused = False
+        self._has_ended = False
+        self._waits_since = now
+        self.is_connected = False
+        self.content_at: float | None = None
 
     def connected(self) -> None:
         """The request is on its way."""
-        self._is_connected = True
+        self.is_connected = True
 
     def alive(self, now: float) -> None:
         """Bytes came, whatever they say."""
         self._last_life = now
 
     def content(self) -> None:
-        """The first content came."""
-        self._has_content = True
+        """The first content came, with the last bytes."""
+        self.content_at = self._started_at if self._last_life is None else self._last_life
 
     def paused(self) -> None:
-        """The run reads nothing until its reader has caught up."""
+        """The run reads nothing until its reader has caught up: it has all of the window before it, as of the last bytes."""
         self._is_paused = True
+        self._wait()
+
+    def taken(self, now: float) -> None:
+        """The reader took something."""
+        self._waits_since = now
 
     def resumed(self, now: float) -> None:
         """The run reads again."""
         self._is_paused = False
         self._last_life = now
+
+    def ended(self) -> None:
+        """Nothing more is wanted of the provider; what has come of it may still wait for the reader."""
+        self._has_ended = True
+        if not self._is_paused:
+            self._wait()
 
     def next_deadline(self) -> float:
         """Return when the next clock runs out, if nothing happens until then; may be infinite."""
@@ -71,11 +88,19 @@ class Clocks:
 
     def _deadlines(self) -> list[tuple[float, Expired]]:
         limits = self._limits
+        reader = (self._waits_since + limits.reader, Expired("reader", limits.reader))
+        if self._has_ended:
+            return [reader]
         deadlines = [(self._started_at + limits.total, Expired("total", limits.total))]
-        if not self._is_connected:
+        if self._is_paused:
+            return [*deadlines, reader]
+        if not self.is_connected:
             deadlines.append((self._started_at + limits.connect, Expired("connect", limits.connect)))
-        elif self._last_life is not None and not self._is_paused:
+        elif self._last_life is not None:
             deadlines.append((self._last_life + limits.idle, Expired("idle", limits.idle)))
-        if not self._has_content and not math.isinf(limits.first_chunk):
+        if self.content_at is None and not math.isinf(limits.first_chunk):
             deadlines.append((self._started_at + limits.first_chunk, Expired("first_chunk", limits.first_chunk)))
         return deadlines
+
+    def _wait(self) -> None:
+        self._waits_since = self._started_at if self._last_life is None else self._last_life

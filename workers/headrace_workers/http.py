@@ -266,7 +266,14 @@ class HttpClient:
         # Importing httpx and reading the certificates takes over 100 ms: once, and not on the loop's thread.
         if self._tls is None:
             self._tls = self._loop.run_in_executor(None, _create_tls_context)
-        return await asyncio.shield(self._tls)
+        made = self._tls
+        try:
+            return await asyncio.shield(made)
+        except Exception:
+            # What was missing, such as a descriptor, may be there the next time.
+            if self._tls is made:
+                self._tls = None
+            raise
 
 
 def split_url(url: str) -> tuple[Origin, str]:
@@ -314,6 +321,8 @@ def connect_reason(origin: Origin, error: Exception) -> str:
             return f"TLS with {origin} failed: {_tls_fault(error)}"
         case OSError() if error.errno == errno.ECONNREFUSED or f"[Errno {errno.ECONNREFUSED}]" in str(error):
             return f"{origin} refused the connection"
+        case OSError() if error.errno in (errno.EMFILE, errno.ENFILE):
+            return f"no descriptor is left for a connection to {origin}: raise the limit on open files where the engine starts"
         case ConnectionError() if origin.scheme == "https":
             return f"TLS with {origin} failed: the connection was closed during the handshake"
         case _:

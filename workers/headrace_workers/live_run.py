@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Protocol
 
 import msgspec
 
+from headrace.history import History
+from headrace_workers.commands import Command, Commands
 from headrace_workers.http import Exchange, HttpClient
 from headrace_workers.providers.protocol import HttpRequest
-from headrace_workers.run import Command, Commands, ProviderRun
+from headrace_workers.run import ProviderRun
+from headrace_workers.tracer import OpenSpan, Tracer
+
+logger = logging.getLogger(__name__)
 
 
 class Host(Protocol):
@@ -18,6 +24,8 @@ class Host(Protocol):
 
     loop: asyncio.AbstractEventLoop
     http: HttpClient
+    history: History | None
+    tracer: Tracer | None
 
     def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
         """Have what the run can send leave."""
@@ -41,17 +49,38 @@ class Client:
 class LiveRun:
     """One run: carries out what its core decides, and tells it what the exchange does."""
 
-    __slots__ = ("_exchange", "_request", "_timer", "client", "core", "worker")
+    __slots__ = ("_exchange", "_request", "_span", "_timer", "client", "core", "worker")
 
-    def __init__(self, worker: Host, client: Client, core: ProviderRun, request: HttpRequest) -> None:
+    def __init__(
+        self, worker: Host, client: Client, core: ProviderRun, request: HttpRequest, span: OpenSpan | None
+    ) -> None:
         self.worker = worker
         self.client = client
         self.core = core
         self._request = request
+        self._span = span
         self._exchange: Exchange | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
+        """Send the request; that of a run with a span once the span's stub is written."""
+        if self._span is None or self.worker.tracer is None:
+            self._send()
+        else:
+            self.worker.tracer.start(self)
+
+    def start_now(self) -> None:
+        # In the meantime the run may have been aborted, or its client gone.
+        if self.core.has_ended or self.client.runs.get(self.core.span_id) is not self:
+            return
+        try:
+            self._send()
+        except Exception as error:
+            logger.exception("request cannot be sent")
+            reason = f"the worker could not send the request: {type(error).__name__}"
+            self.carry_out(self.core.failed("connect", reason))
+
+    def _send(self) -> None:
         self._exchange = self.worker.http.send(self._request, self)
         self._set_timer()
 
@@ -91,6 +120,12 @@ class LiveRun:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._span is not None and self.worker.tracer is not None:
+            if self._exchange is not None and self._exchange.is_connected:
+                self.core.clocks.connected()
+            self.worker.tracer.end(self._span, self.core)
+        if self.worker.history is not None:
+            self.worker.history.note("let go", span_id=self.core.span_id, attempt=self.core.attempt)
         self.client.runs.pop(self.core.span_id, None)
         self.client.dirty.pop(self.core.span_id, None)
 
@@ -98,6 +133,8 @@ class LiveRun:
         """The client is gone: close the provider's connection."""
         self._steer(Command.CLOSE)
         self.finish()
+        if self.worker.tracer is not None:
+            self.worker.tracer.commit_soon()
 
     def _steer(self, command: Command) -> None:
         exchange = self._exchange
@@ -106,6 +143,7 @@ class LiveRun:
         match command:
             case Command.PAUSE:
                 exchange.pause()
+                self._set_timer()
             case Command.RESUME:
                 exchange.resume()
                 self._set_timer()
@@ -130,5 +168,5 @@ class LiveRun:
         if self._exchange is not None and self._exchange.is_connected:
             self.core.clocks.connected()
         self.carry_out(self.core.due(now))
-        if not self.core.has_ended:
+        if not self.core.is_over:
             self._set_timer()

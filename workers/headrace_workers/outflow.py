@@ -12,17 +12,21 @@ from headrace_workers.coalesce import merge, split_within
 
 _MAX_WAITING = 4 * WINDOW_EVENTS
 """Events that may wait: some cannot be merged, and have no characters by which they would count."""
+_MAX_READ = WINDOW_CHARACTERS
+"""Bytes of the response that may come before anything of it leaves: one turn of the loop can read megabytes of what a
+stall has left in the kernel."""
 
 
 class Outflow:
     """The events of one run on their way to its client."""
 
-    __slots__ = ("_character_limit", "_characters", "_sequence_limit", "pending", "sequence", "text_length")
+    __slots__ = ("_character_limit", "_characters", "_read", "_sequence_limit", "pending", "sequence", "text_length")
 
     def __init__(self, sequence_limit: int, character_limit: int) -> None:
         self._sequence_limit = sequence_limit
         self._character_limit = character_limit
         self._characters = 0
+        self._read = 0
         self.pending: list[RunEvent] = []
         self.sequence = 0
         self.text_length = 0
@@ -36,6 +40,15 @@ class Outflow:
         """The client allows more. Limits never shrink: a late credit changes nothing."""
         self._sequence_limit = max(self._sequence_limit, sequence_limit)
         self._character_limit = max(self._character_limit, character_limit)
+
+    def has_read(self, size: int) -> None:
+        """So many bytes came, of which events may be waiting."""
+        self._read += size
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether more was read than should be before the next :meth:`take`, credit or not."""
+        return self._read >= _MAX_READ
 
     def waiting_is_full(self) -> bool:
         """Whether a window's worth waits without credit. Merges what waits, which keeps its size bounded."""
@@ -54,6 +67,7 @@ class Outflow:
     def take(self) -> tuple[int, list[RunEvent]]:
         """Return the number of the first event that may leave, and the events."""
         first, pending = self.sequence, self.pending
+        self._read = 0
         size = characters(pending)
         if len(pending) <= self._sequence_limit - first and size <= self._character_limit - self._characters:
             taken, self.pending = pending, []

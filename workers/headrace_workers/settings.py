@@ -10,7 +10,7 @@ import msgspec
 
 from headrace.provider_table import BASE_URL_ENV
 from headrace.settings import EngineConfig, ProviderConfig, Settings
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.clocks import ClockLimits
 from headrace_workers.providers.embedding_api import EMBEDDING_API
 from headrace_workers.providers.protocol import (
@@ -93,6 +93,7 @@ def clock_limits(request: RunRequest, config: EngineConfig) -> ClockLimits:
         first_chunk=request.first_chunk_timeout or first_chunk,
         idle=request.idle_timeout or idle,
         total=request.total_timeout or config.total_timeout,
+        reader=config.stalled_reader_timeout or math.inf,
     )
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import msgspec
 
 from headrace.types import ImagePart, TextPart, Usage
-from headrace.wire.messages import Aborted, Failed, Finished, RunRequest, Terminal
+from headrace.wire.messages import (
+    Aborted,
+    Failed,
+    Finished,
+    Terminal,
+)
+from headrace.wire.request import RunRequest
 from headrace_workers.clocks import Expired
-from headrace_workers.providers.protocol import Completion, ProviderFailure
+from headrace_workers.portable import TooDeepError, portable
+from headrace_workers.providers.protocol import Completion, ProviderFailedError, ProviderFailure
 
 CHARACTERS_PER_TOKEN = 4
 """For estimates only: what a token of English text comes to."""
@@ -75,6 +82,24 @@ def terminal_message(ending: Ending, told: Told) -> Terminal:
             )
         case Usage():
             return Aborted(span_id, attempt, sequence, ending)
+
+
+def portable_ending(completion: Completion, status: int) -> Completion | ProviderFailure:
+    """Return the completion such that it can be passed on, or why that cannot be."""
+    if completion.message is None:
+        return completion
+    try:
+        return msgspec.structs.replace(completion, message=portable(completion.message))
+    except TooDeepError as error:
+        return ProviderFailure("provider_protocol", str(error), status or None)
+
+
+def unreadable(error: Exception, status: int) -> ProviderFailure:
+    """Return why a response could not be read."""
+    if isinstance(error, ProviderFailedError):
+        return error.failure
+    reason = "the response is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return ProviderFailure("provider_protocol", reason, status or None)
 
 
 def without_key(failure: ProviderFailure, api_key: str | None) -> ProviderFailure:

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from typing import Any
 import msgspec
 
 import headrace
-from headrace.embedded import broker_endpoint
+from headrace.descriptors import raise_limit, worker_shares
+from headrace.embedded import broker_endpoint, collector_endpoint
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
+from headrace.history import open_history
 from headrace.processes import ProcessWatch, is_orphan
-from headrace.settings import Settings
+from headrace.settings import Settings, SpansConfig
 from headrace.sockets import FOREIGN_PEER, Router, SendResult, new_context
 from headrace.wire.codec import decode_request, encode_frame, to_worker
 from headrace.wire.messages import (
@@ -33,20 +36,26 @@ from headrace.wire.messages import (
     Failed,
     FailureKind,
     Goodbye,
+    Heartbeat,
     Hello,
+    Query,
     Run,
-    RunRequest,
+    RunState,
     ToWorker,
     Welcome,
 )
+from headrace.wire.request import RunRequest
 from headrace_workers.broker_link import BrokerLink
 from headrace_workers.clocks import Clocks
 from headrace_workers.coalesce import send_at
+from headrace_workers.departure import Departure
 from headrace_workers.http import HttpClient
 from headrace_workers.live_run import Client, LiveRun
 from headrace_workers.providers.protocol import ProviderFailedError
 from headrace_workers.run import ProviderRun
 from headrace_workers.settings import Providers, clock_limits
+from headrace_workers.terminal import without_key
+from headrace_workers.tracer import Tracer, TracerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +63,8 @@ _HEARTBEAT_INTERVAL = 1.0
 _RUNS_PER_FRAME = 64
 """Bounds a frame: each run adds at most a window's worth."""
 _GOODBYE_DELAY = 0.2
+_LINGER = 1.0
+"""Seconds at most for what was said last to leave."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +74,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     epoch: int
     parent: int
+    slot: Path | None = None
+    """The engine's part of the data directory; without one no spans are made."""
 
 
 class Worker:
@@ -71,26 +84,39 @@ class Worker:
     def __init__(self, settings: WorkerSettings, engine: Settings, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._settings = settings
+        self.history = open_history("worker", settings.epoch)
         self._config = engine.engine
         self._providers = Providers(engine, os.environ)
         self._endpoint = f"ipc://{settings.directory / f'{settings.name}-{settings.epoch:x}'}"
         self._context = new_context()
-        self._router = Router(self._context, self._endpoint)
+        self._shares = worker_shares(raise_limit())
+        self._router = Router(self._context, self._endpoint, self._shares.peers)
         self._clients: dict[bytes, Client] = {}
         self._watch = ProcessWatch(loop.add_reader, loop.remove_reader)
-        self.http = HttpClient(loop, connect_timeout=self._config.connect_timeout + 1.0)
-        self._link = BrokerLink(self._context, broker_endpoint(settings.directory), self._hello, settings.epoch, loop)
-        self._is_stopping = False
+        self.http = HttpClient(
+            loop,
+            connect_timeout=self._config.connect_timeout + 1.0,
+            max_idle_per_origin=min(512, self._shares.exchanges // 2),
+        )
+        self.tracer = self._new_tracer(engine.spans)
+        place = broker_endpoint(settings.directory)
+        self._link = BrokerLink(self._context, place, self._hello, self._heartbeat, settings.epoch, loop)
+        self._departure = Departure(loop, self._link, self._runs, self._finish)
         self._done: asyncio.Future[None] = loop.create_future()
 
     async def run(self) -> None:
         """Serve until told to end."""
         self.loop.add_reader(self._router.fd, self._read)
         self.loop.add_reader(self._router.monitor_fd, self._read_departures)
-        self.loop.add_signal_handler(signal.SIGTERM, self._stop)
+        self.loop.add_signal_handler(signal.SIGTERM, self._departure.told)
         self._link.open()
+        if self.tracer is not None:
+            self.tracer.open()
         self._tick()
         await self._done
+        if self.tracer is not None:
+            await self.tracer.close()
+        self._close()
 
     def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
         """Have what a run can send leave: in this turn, or within a millisecond of the frame before."""
@@ -126,6 +152,10 @@ class Worker:
             messages = []
 
     def _send(self, client: Client, messages: list[Any]) -> bool:
+        if self.tracer is not None:
+            self.tracer.commit()  # how a run ended is written before its client hears of it
+        if self.history is not None:
+            self.history.frame("sent", messages, self._settings.epoch, client.identity)
         result = self._router.send(client.identity, self._frame(messages))
         if result is not SendResult.SENT:
             # Credit bounds what a client that reads can have waiting: one that is full does not read at all.
@@ -160,6 +190,8 @@ class Worker:
             except (RemoteProtocolError, ProtocolMismatchError) as error:
                 self._refuse_client(identity, str(error))
                 continue
+            if self.history is not None:
+                self.history.frame("received", messages, peer=identity)
             for message in messages:
                 self._handle_safely(identity, message)
         if self._router.has_input():
@@ -193,10 +225,16 @@ class Worker:
             case Abort():
                 if (run := _current(client, message)) is not None:
                     run.carry_out(run.core.aborted(message.mode, time.monotonic()))
+            case Query():
+                self._answer(client, message)
             case Goodbye():
                 self._drop_client(identity)
-            case Hello():
+            case _:
                 pass
+
+    def _answer(self, client: Client, query: Query) -> None:
+        is_running = _current(client, query) is not None
+        self._tell(client, RunState(query.span_id, query.attempt, is_running))
 
     def _welcome(self, identity: bytes) -> None:
         if self._router.is_foreign(identity):
@@ -227,15 +265,19 @@ class Worker:
         if client is not None:
             for run in list(client.runs.values()):
                 run.abandon()
-        self._end_if_idle()
 
     # Runs.
 
     def _start(self, client: Client, message: Run) -> None:
         if message.epoch != self._settings.epoch:
             return  # meant for the process that was here before
-        if self._is_stopping:
+        if not self._router.is_connected(client.identity):
+            return  # its client gave this worker up while the loop stood still, and may have asked another
+        if self._departure.has_begun:
             self._refuse_run(client, message, "worker_stopping", "the worker is stopping")
+        elif self._run_count() >= self._shares.exchanges:
+            # More than a broker gives leases for. Told as by one that stops, the client looks for another.
+            self._refuse_run(client, message, "worker_stopping", "the worker has as many runs as it can")
         elif message.span_id in client.runs:
             self._refuse_run(client, message, "duplicate_span_id", f"{message.span_id} is running already")
         else:
@@ -250,48 +292,80 @@ class Worker:
         try:
             prepared = self._providers.prepare(request, message.api_key)
         except ProviderFailedError as error:
-            failure = error.failure
-            failed = Failed(message.span_id, message.attempt, 0, failure.kind, failure.reason, code=failure.code)
-            self._tell(client, failed)
+            failure = without_key(error.failure, message.api_key)
+            self._refuse_run(client, message, failure.kind, failure.reason, failure.code)
             return
         clocks = Clocks(clock_limits(request, self._config), time.monotonic())
-        core = ProviderRun(message, request, prepared.api, clocks, prepared.api_key)
-        run = LiveRun(self, client, core, prepared.request)
+        span = self.tracer.begin(message, request) if self.tracer is not None else None
+        transcript = span.transcript if span is not None else None
+        core = ProviderRun(message, request, prepared.api, clocks, prepared.api_key, transcript)
+        run = LiveRun(self, client, core, prepared.request, span)
         client.runs[message.span_id] = run
+        if self.history is not None:
+            self.history.note("start", span_id=message.span_id, attempt=message.attempt, epoch=message.epoch)
         run.start()
 
-    def _refuse_run(self, client: Client, message: Run, kind: FailureKind, reason: str) -> None:
-        self._tell(client, Failed(message.span_id, message.attempt, 0, kind, reason))
+    def _refuse_run(
+        self, client: Client, message: Run, kind: FailureKind, reason: str, code: str | None = None
+    ) -> None:
+        failed = Failed(message.span_id, message.attempt, 0, kind, reason, code=code)
+        if self.tracer is not None:
+            self.tracer.refuse(message, failed)
+        self._tell(client, failed)
 
     # The process.
 
     def _hello(self) -> Hello:
         name, endpoint = self._settings.name, self._endpoint
-        return Hello("worker", PROTOCOL_MINOR, os.getpid(), CAPABILITIES, name, endpoint)
+        return Hello("worker", PROTOCOL_MINOR, os.getpid(), CAPABILITIES, name, endpoint, self._capacity())
+
+    def _new_tracer(self, config: SpansConfig) -> Tracer | None:
+        settings = self._settings
+        if settings.slot is None:
+            return None
+        endpoint = collector_endpoint(settings.directory)
+        place = TracerSettings(slot=settings.slot, endpoint=endpoint, worker=settings.name, epoch=settings.epoch)
+        return Tracer(place, config, self._context, self._hello, self.loop)
 
     def _tick(self) -> None:
+        if self._done.done():
+            return  # the sockets are being closed
         if is_orphan(self._settings.parent):
             self._finish()
             return
         self._link.beat()
+        if self.tracer is not None:
+            self.tracer.beat()
+        self._router.end_silent()
+        self._read_departures()
         self.loop.call_later(_HEARTBEAT_INTERVAL, self._tick)
 
-    def _stop(self) -> None:
-        """Let running streams finish, take no new ones; told again: end now."""
-        if self._is_stopping:
-            self._finish()
-            return
-        self._is_stopping = True
-        self._link.leave()
-        self._end_if_idle()
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(self._capacity(), self._departure.has_begun)
 
-    def _end_if_idle(self) -> None:
-        if self._is_stopping and not any(client.runs for client in self._clients.values()):
-            self.loop.call_later(_GOODBYE_DELAY, self._finish)
+    def _capacity(self) -> int:
+        capacity = min(self._config.max_runs_per_worker, self._shares.exchanges)
+        # Where there is no room for further clients, a new run may be that of one which could not connect.
+        return min(capacity, self._run_count()) if self._router.is_full else capacity
+
+    def _runs(self) -> Iterator[LiveRun]:
+        for client in self._clients.values():
+            yield from client.runs.values()
+
+    def _run_count(self) -> int:
+        return sum(len(client.runs) for client in self._clients.values())
 
     def _finish(self) -> None:
         with contextlib.suppress(asyncio.InvalidStateError):
             self._done.set_result(None)
+
+    def _close(self) -> None:
+        """Wait until what was said last has left."""
+        for fd in (self._router.fd, self._router.monitor_fd):
+            self.loop.remove_reader(fd)
+        self._router.close(_LINGER)
+        self._link.close()
+        self._context.term()
 
 
 def encodable(message: Any) -> Any:
@@ -304,7 +378,7 @@ def encodable(message: Any) -> Any:
     return message
 
 
-def _current(client: Client, message: Credit | Abort) -> LiveRun | None:
+def _current(client: Client, message: Credit | Abort | Query) -> LiveRun | None:
     """Return the run that a message is about, unless it is about an earlier attempt."""
     run = client.runs.get(message.span_id)
     return run if run is not None and run.core.attempt == message.attempt else None

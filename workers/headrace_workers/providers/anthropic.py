@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.providers import anthropic_errors, anthropic_request, failures
 from headrace_workers.providers.anthropic_blocks import Block, call_id, calls_of, message_of
 from headrace_workers.providers.anthropic_events import Delta, Event, decode, decode_leniently
@@ -77,6 +77,7 @@ class MessageMapper:
         "_requested_model",
         "_stop_word",
         "is_complete",
+        "response_id",
         "usage",
     )
 
@@ -85,6 +86,7 @@ class MessageMapper:
     def __init__(self, requested_model: str) -> None:
         self.usage = Usage()
         self.is_complete = False
+        self.response_id: str | None = None
         self._requested_model = requested_model
         self._model = ""
         self._blocks: list[Block] = []
@@ -180,6 +182,7 @@ class MessageMapper:
 
     def _take_start(self, message: dict[str, Any], events: list[RunEvent]) -> None:
         self._model = as_text(message.get("model"))
+        self.response_id = as_text(message.get("id")) or None
         content = message.get("content")
         for index, block in enumerate(content if isinstance(content, list) else ()):
             self._open(index, block, events)
@@ -284,6 +287,7 @@ class MessageMapper:
             model=self._model or self._requested_model,
             message=message_of(self._blocks, calls) if with_message else None,
             refusal=self._refusal,
+            response_id=self.response_id,
         )
 
 

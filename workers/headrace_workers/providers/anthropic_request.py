@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from headrace.types import Tool
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.anthropic_messages import conversation_of, system_of
 from headrace_workers.providers.anthropic_models import ModelFacts, facts_of
 from headrace_workers.providers.failures import request_failure

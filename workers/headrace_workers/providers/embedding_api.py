@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.providers import embeddings, google, openai_chat
 from headrace_workers.providers.protocol import (
     Completion,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, Usage, UsageUpdate
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.providers import failures, google_errors, google_request
 from headrace_workers.providers.failures import is_error
 from headrace_workers.providers.google_answer import Answer
@@ -126,6 +126,7 @@ class GoogleMapper:
         "_response_id",
         "_resumed_by",
         "continuation",
+        "response_id",
         "usage",
     )
 
@@ -134,6 +135,7 @@ class GoogleMapper:
     def __init__(self, request: RunRequest, *, needs_message: bool = False) -> None:
         self.usage = Usage()
         self.continuation: str | None = None
+        self.response_id: str | None = None
         self._needs_message = needs_message or not request.stream
         self._requested_model = request.model
         self._model = ""
@@ -166,6 +168,7 @@ class GoogleMapper:
                 self._take_candidate(candidate, chunk, events)
         if not self._model:
             self._model = as_text(chunk.model_version)
+            self.response_id = as_text(chunk.response_id) or self.response_id
         if chunk.usage_metadata is not None:
             self._take_usage(chunk.usage_metadata, events)
         if chunk.error or not chunk.candidates:
@@ -185,6 +188,7 @@ class GoogleMapper:
             tool_calls=self._answer.tool_calls(),
             model=self._model or self._requested_model,
             message=self._answer.message() if self._needs_message or self._answer.is_opaque else None,
+            response_id=self.response_id,
         )
 
     def _read_odd(self, data: bytes) -> list[Chunk]:

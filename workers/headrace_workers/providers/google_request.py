@@ -9,7 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from headrace.types import Tool
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.google_contents import contents_of, system_instruction_of
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings

@@ -23,7 +23,8 @@ from headrace.types import (
     Usage,
     UsageUpdate,
 )
-from headrace.wire.messages import RunRequest, ToolCallText
+from headrace.wire.messages import ToolCallText
+from headrace.wire.request import RunRequest
 from headrace_workers.providers import failures, openai_request
 from headrace_workers.providers.failures import is_error
 from headrace_workers.providers.lenient import UNREADABLE, as_text, read_object
@@ -115,6 +116,7 @@ class ChatMapper:
         "_requested_model",
         "_text",
         "is_complete",
+        "response_id",
         "usage",
     )
 
@@ -123,6 +125,7 @@ class ChatMapper:
     def __init__(self, requested_model: str) -> None:
         self.usage = Usage()
         self.is_complete = False
+        self.response_id: str | None = None
         self._requested_model = requested_model
         self._model = ""
         self._text: list[str] = []
@@ -147,7 +150,7 @@ class ChatMapper:
             if choice is not None and not choice.index:
                 self._take_choice(choice, chunk, events)
         if not self._model:
-            self._model = as_text(chunk.model)
+            self._take_names(chunk)
         if chunk.usage or chunk.x_groq or chunk.error or name or chunk.choices is None:
             self._take_envelope(name, chunk, data, events)
 
@@ -161,7 +164,7 @@ class ChatMapper:
         """Map a response that came in one piece; ``body`` is where ``chunk`` was decoded from."""
         events: list[RunEvent] = []
         choice = next((choice for choice in chunk.choices or [] if choice is not None), None)
-        self._model = as_text(chunk.model)
+        self._take_names(chunk)
         if choice is not None:
             self._finish_word = as_text(choice.finish_reason)
             chunk.error = chunk.error or choice.error
@@ -172,6 +175,10 @@ class ChatMapper:
         self._take_content(choice.message.content, events)
         self._take_rest(choice.message, events, is_whole=True)
         return self._completion(self._message())
+
+    def _take_names(self, chunk: Chunk) -> None:
+        self._model = as_text(chunk.model)
+        self.response_id = as_text(chunk.id) or self.response_id
 
     def _take_choice(self, choice: Choice, chunk: Chunk, events: list[RunEvent]) -> None:
         # The hot path of the product: a delta with text and nothing else.
@@ -269,6 +276,7 @@ class ChatMapper:
             model=self._model or self._requested_model,
             message=message,
             refusal="".join(self._refusal) or None,
+            response_id=self.response_id,
         )
 
     def _opaque(self) -> dict[str, Any] | None:

@@ -45,6 +45,7 @@ class Chunk(msgspec.Struct, gc=False):
     error: Any = None
     x_groq: Any = None
     model: Any = None
+    id: Any = None
 
 
 decode = msgspec.json.Decoder(Chunk).decode

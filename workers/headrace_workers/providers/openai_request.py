@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from headrace.types import ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCallPart
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
 from headrace_workers.providers.request_parts import bearer_headers, image_url, merged, word_for

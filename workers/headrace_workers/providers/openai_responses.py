@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from headrace.types import FinishReason, Message, ReasoningDelta, RefusalDelta, RunEvent, Usage, UsageUpdate
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.providers import failures, openai_responses_request
 from headrace_workers.providers.failures import is_error
 from headrace_workers.providers.lenient import UNREADABLE, as_text, mended, read_object
@@ -111,6 +111,7 @@ class ResponsesMapper:
         "_status",
         "_text",
         "is_complete",
+        "response_id",
         "usage",
     )
 
@@ -119,6 +120,7 @@ class ResponsesMapper:
     def __init__(self, requested_model: str) -> None:
         self.usage = Usage()
         self.is_complete = False
+        self.response_id: str | None = None
         self._requested_model = requested_model
         self._model = ""
         self._status = ""
@@ -183,7 +185,11 @@ class ResponsesMapper:
             raise failures.protocol_failure(f"an event of {len(data)} bytes is not one in JSON") from None
 
     def _take_head(self, event: Event, events: list[RunEvent]) -> None:  # noqa: ARG002 - as all takers
-        self._model = as_text(read_object(event.response).get("model")) or self._model
+        self._take_names(read_object(event.response))
+
+    def _take_names(self, response: dict[str, Any]) -> None:
+        self._model = as_text(response.get("model")) or self._model
+        self.response_id = as_text(response.get("id")) or self.response_id
 
     def _take_reasoning(self, event: Event, events: list[RunEvent]) -> None:
         if event.delta and isinstance(event.delta, str):
@@ -230,7 +236,7 @@ class ResponsesMapper:
     def _end(self, response: dict[str, Any], status: str, events: list[RunEvent]) -> None:
         """Take a response that is whole, and what of it no earlier event brought."""
         self._status = status
-        self._model = as_text(response.get("model")) or self._model
+        self._take_names(response)
         usage = response.get("usage")
         if isinstance(usage, dict) and usage:
             self.usage = read_usage(usage)
@@ -270,6 +276,7 @@ class ResponsesMapper:
             model=self._model or self._requested_model,
             message=message,
             refusal=refusal or None,
+            response_id=self.response_id,
         )
 
     _takers: ClassVar[dict[str, Callable[[ResponsesMapper, Event, list[RunEvent]], None]]] = {

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.openai_responses_events import Item, text_of
 from headrace_workers.providers.openai_responses_message import API_NAME, arguments_in

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import msgspec
 
 from headrace.types import FinishReason, Message, RunEvent, Usage
-from headrace.wire.messages import FailureKind, RunRequest, ToolCallText
+from headrace.wire.messages import FailureKind, ToolCallText
+from headrace.wire.request import RunRequest
 
 
 class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,13 +72,15 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     message: Message | None = None
     refusal: str | None = None
+    response_id: str | None = None
     vectors: list[list[float]] | None = None
 
 
 class StreamMapper(Protocol):
     """Maps one streamed response.
 
-    ``usage`` is the best known so far; ``is_complete`` says that its terminal event was seen. ``continuation`` is set
+    ``usage`` is the best known so far; ``is_complete`` says that its terminal event was seen; ``response_id`` is the provider's
+    id of the response, once it is known. ``continuation`` is set
     where the provider stopped at a limit of its own and goes on when asked again with this token: the run then sends
     :meth:`ProviderApi.continue_request` and feeds the same mapper with what follows.
     """
@@ -85,6 +88,7 @@ class StreamMapper(Protocol):
     usage: Usage
     is_complete: bool
     continuation: str | None
+    response_id: str | None
 
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
         """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""

@@ -1,0 +1,167 @@
+"""From a run to its span: the stub that says it began, and the record of how it ended. Pure; both clocks are arguments.
+
+A span holds no key: the texts of errors have lost theirs before they get here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from headrace.failures import failure_error
+from headrace.span_request import asked_content, asked_span
+from headrace.spans import (
+    CLIENT_LOST,
+    ContentToolCall,
+    Rank,
+    Span,
+    SpanAttempt,
+    SpanContent,
+    SpanStatus,
+)
+from headrace.types import ReasoningPart
+from headrace.wire.messages import (
+    Aborted,
+    Failed,
+    Finished,
+    Run,
+    Terminal,
+)
+from headrace.wire.request import RunRequest
+from headrace_workers.run import ProviderRun
+
+_MAX_QUEUED = 7 * 24 * 3600.0
+_NO_CALLS: list[ContentToolCall] = []
+
+
+class Moment(msgspec.Struct, frozen=True, gc=False):
+    """One moment on both clocks: seconds since 1970, and monotonic seconds."""
+
+    wall: float
+    monotonic: float
+
+    def wall_at(self, monotonic: float) -> float:
+        """Return another moment's wall time, as if the wall clock had not been set since."""
+        return self.wall + monotonic - self.monotonic
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """How a run ended, in a span's words."""
+
+    status: SpanStatus
+    error_type: str | None = None
+    error: str | None = None
+    rank: Rank = Rank.WORKER
+
+
+def begun_span(run: Run, request: RunRequest, worker: str, arrived: Moment) -> Span:
+    """Return the stub of a run that reached its worker: what the span will be if nobody can say more."""
+    queued = queue_seconds(run)
+    return msgspec.structs.replace(
+        asked_span(run.span_id, request),
+        started_at=arrived.wall - queued,
+        ended_at=arrived.wall,
+        queue_seconds=queued,
+        attempts=[SpanAttempt(run.attempt, worker, arrived.wall)],
+    )
+
+
+def ended_span(stub: Span, core: ProviderRun, arrived: Moment, now: float) -> Span:
+    """Return the span, without content, of a run that has ended; one that has no terminal message was left by its client."""
+    terminal, response = core.terminal, core.response
+    outcome = outcome_of(terminal, core.request.provider)
+    asked_at = arrived.monotonic - stub.queue_seconds
+    ended_at, content_at = arrived.wall_at(now), core.clocks.content_at
+    attempt = msgspec.structs.replace(
+        stub.attempts[0],
+        ended_at=ended_at,
+        headers_at=None if response.began_at is None else arrived.wall_at(response.began_at),
+        first_chunk_at=None if content_at is None else arrived.wall_at(content_at),
+        status_code=response.status or None,
+        request_id=response.request_id,
+        outcome=outcome.error_type or outcome.status,
+        reason=outcome.error or "",
+        maybe_billed=not core.is_answered and response.is_maybe_billed(was_sent=core.clocks.is_connected),
+    )
+    finished = terminal if isinstance(terminal, Finished) else None
+    return msgspec.structs.replace(
+        stub,
+        rank=outcome.rank,
+        status=outcome.status,
+        error_type=outcome.error_type,
+        error=outcome.error,
+        ended_at=ended_at,
+        duration_seconds=now - asked_at,
+        first_chunk_seconds=None if content_at is None else content_at - asked_at,
+        usage=core.best_usage() if terminal is None else terminal.usage,
+        response_model=finished.model if finished else "",
+        response_id=core.response_id,
+        finish_reason=finished.finish_reason if finished else None,
+        provider_finish_reason=finished.provider_finish_reason if finished else None,
+        attempts=[attempt],
+    )
+
+
+def refused_span(stub: Span, failed: Failed, arrived: Moment, now: float) -> Span:
+    """Return the span of a run that its worker did not start."""
+    outcome = outcome_of(failed, stub.provider)
+    ended_at = arrived.wall_at(now)
+    ended = msgspec.structs.replace(
+        stub.attempts[0], ended_at=ended_at, outcome=outcome.error_type or "", reason=outcome.error or ""
+    )
+    return msgspec.structs.replace(
+        stub,
+        rank=outcome.rank,
+        status=outcome.status,
+        error_type=outcome.error_type,
+        error=outcome.error,
+        ended_at=ended_at,
+        duration_seconds=now - arrived.monotonic + stub.queue_seconds,
+        attempts=[ended],
+    )
+
+
+def received_content(core: ProviderRun) -> SpanContent:
+    """Return what was asked and all that was answered, also what was never sent on."""
+    request, terminal = core.request, core.terminal
+    asked = asked_content(request)
+    received = core.answer()
+    if received is None:
+        return asked
+    finished = terminal if isinstance(terminal, Finished) else None
+    message = finished.message if finished else None
+    reasoning = received.reasoning
+    if message is not None and not reasoning and not isinstance(message.content, str):
+        reasoning = "".join([part.text for part in message.content if isinstance(part, ReasoningPart)])
+    calls = finished.tool_calls if finished else received.tool_calls
+    return msgspec.structs.replace(
+        asked,
+        text=received.text or (message.text if message is not None else ""),
+        reasoning=reasoning,
+        refusal=(finished.refusal if finished else None) or received.refusal or None,
+        tool_calls=[ContentToolCall(call.id, call.name, call.arguments) for call in calls] if calls else _NO_CALLS,
+    )
+
+
+def outcome_of(terminal: Terminal | None, provider: str) -> Outcome:
+    """Return what a terminal message, or the lack of one, says of a run."""
+    match terminal:
+        case Finished():
+            return Outcome("ok")
+        case Aborted():
+            return Outcome("aborted")
+        case Failed():
+            error = failure_error(terminal, provider, "")
+            # A run that its worker gave back untouched is the next worker's, who has more to say.
+            is_given_back = terminal.kind == "worker_stopping" and not terminal.sequence
+            rank = Rank.STUB if is_given_back else Rank.WORKER
+            return Outcome("error", type(error).__name__, terminal.reason, rank)
+        case None:
+            return Outcome("aborted", CLIENT_LOST, "the client went away")
+
+
+def queue_seconds(run: Run) -> float:
+    """Return how long a run waited for its lease, as far as what its client says can be so."""
+    queued = run.queued
+    return queued if math.isfinite(queued) and 0.0 <= queued <= _MAX_QUEUED else 0.0
