@@ -1,0 +1,137 @@
+"""What follows from the answer to a batch of spans. Pure.
+
+Only what is certain to be about these very spans is given up: whatever the operator can mend (a key, an address) keeps them pending.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+import msgspec
+
+MAX_RETRY_AFTER = 300.0
+"""The longest wait, in seconds, that a server can ask for."""
+MAX_TRIES_OF_ONE = 20
+"""How often one span alone may be answered with a plain 500, so that one that breaks the server does not hold up all others."""
+MAX_EXCERPT = 200
+
+_MALFORMED = frozenset({400, 422})
+_PASSING = frozenset({408, 425, 429})
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """The first ``taken`` spans are dealt with: of them ``rejected`` were refused for good, ``skipped`` not for this sink."""
+
+    taken: int
+    rejected: int = 0
+    skipped: int = 0
+    reason: str = ""
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """It may work later: not before ``after`` seconds, where the server says so."""
+
+    reason: str
+    after: float | None = None
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """It will not work until somebody mends the configuration, here or there."""
+
+    reason: str
+
+
+class Split(msgspec.Struct, frozen=True):
+    """It was too much at once."""
+
+    reason: str
+
+
+class GiveUp(msgspec.Struct, frozen=True):
+    """These spans will never be taken."""
+
+    reason: str
+
+
+Verdict = Delivered | Retry | Hold | Split | GiveUp
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a server said. ``body`` may have been cut."""
+
+    status: int
+    retry_after: str = ""
+    body: bytes = b""
+
+
+def follows(answer: Answer, spans: int, tries: int, wall_time: float, secrets: Sequence[str] = ()) -> Verdict:
+    """Return what an HTTP answer to ``spans`` spans means; ``tries`` is how often they were sent, ``secrets`` are never quoted."""
+    status = answer.status
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        return Delivered(spans)
+    reason = _words(answer, secrets)
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return Split(reason) if spans > 1 else GiveUp(reason)
+    if status in _MALFORMED:
+        return GiveUp(reason)
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR and spans == 1 and tries >= MAX_TRIES_OF_ONE:
+        return GiveUp(f"{reason}, {tries} times")
+    is_broken = status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
+    if is_broken or status in _PASSING:
+        return Retry(reason, seconds_to_wait(answer.retry_after, wall_time))
+    return Hold(reason)
+
+
+def seconds_to_wait(retry_after: str, wall_time: float) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for, as a number or as a date; None for no or nonsense."""
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), MAX_RETRY_AFTER)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return min(max(moment.timestamp() - wall_time, 0.0), MAX_RETRY_AFTER)
+
+
+def joined(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return what follows for a batch whose spans were sent one by one: the spans up to the first that must be sent again.
+
+    Those behind it may have arrived too; they are sent again with it, under the same ids.
+    """
+    taken = rejected = 0
+    reason = ""
+    for verdict in verdicts:
+        match verdict:
+            case Delivered():
+                taken += 1
+            case GiveUp():
+                taken, rejected, reason = taken + 1, rejected + 1, verdict.reason
+            case _:
+                return Delivered(taken, rejected, reason=reason) if taken else verdict
+    return Delivered(taken, rejected, reason=reason)
+
+
+def excerpt(text: str, secrets: Sequence[str]) -> str:
+    """Return the beginning of what a server says, on one line and without secrets; nothing if it is markup or no text."""
+    said = " ".join(text.split())
+    if not said.isprintable() or said.startswith("<"):
+        return ""
+    for secret in secrets:
+        said = said.replace(secret, "…")
+    return said[:MAX_EXCERPT]
+
+
+def _words(answer: Answer, secrets: Sequence[str]) -> str:
+    """Return the status, and what the server says to it if that is a line of text."""
+    try:
+        words = f"HTTP {answer.status} {HTTPStatus(answer.status).phrase}"
+    except ValueError:
+        words = f"HTTP {answer.status}"
+    said = excerpt(answer.body[: 4 * MAX_EXCERPT].decode("utf-8", "ignore"), secrets)
+    return f"{words}: {said}" if said else words

@@ -1,0 +1,104 @@
+"""The sink for span APIs that take JSON: ``POST /api/v1/spans``, one span in each request, a few of them at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from headrace.errors import RemoteProtocolError
+from headrace.settings import SinkConfig
+from headrace.span_files import StoredSpan
+from headrace.spans import Span, SpanContent, decode_content
+from headrace_engine.spans.sinks.delivery import Answer, Verdict, follows, joined
+from headrace_engine.spans.sinks.messages import parsed
+from headrace_engine.spans.sinks.post import Post
+
+CONCURRENCY = 4
+_PATH = "/api/v1/spans"
+_encode = msgspec.json.Encoder().encode
+
+
+class HttpJsonSink:
+    """Sends spans one by one, with their ids as the other side's own."""
+
+    def __init__(self, config: SinkConfig, environ: Mapping[str, str]) -> None:
+        """Raises SinkUnusableError."""
+        self.batch_size = min(config.batch_size, CONCURRENCY)
+        base = config.url.rstrip("/")
+        url = base if base.endswith(_PATH) else base + _PATH
+        self._post = Post(url, config, environ, "application/json")
+        self._executor = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="sink-post")
+
+    def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:
+        """Send spans; return what follows for the first that must be sent again, and those before it."""
+        return joined(list(self._executor.map(partial(self._send, tries=tries), spans)))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._post.close()
+
+    def _send(self, stored: StoredSpan, tries: int) -> Verdict:
+        answer = self._post.send(_encode(payload(stored)))
+        return follows(answer, 1, tries, time.time(), self._post.secrets) if isinstance(answer, Answer) else answer
+
+
+def payload(stored: StoredSpan) -> dict[str, Any]:
+    """Return a span as the API wants it; what it has no field for stays here, but what ``tags`` can say."""
+    span, usage = stored.span, stored.span.usage
+    content = _content(span)
+    fields = {
+        "spanId": span.span_id,
+        "traceId": span.trace_id or None,
+        "parentSpanId": span.parent_span_id,
+        "spanKind": "EMBEDDING" if span.kind == "embedding" else "LLM",
+        "model": span.model,
+        "provider": span.provider,
+        "input": _input(content),
+        "output": content.text or content.refusal,
+        # There is no word for an aborted run there; a lost one is an error.
+        "status": "ERROR" if span.status == "error" else "SUCCESS",
+        "error": (span.error or span.error_type) if span.status == "error" else None,
+        "latencyMs": round(span.duration_seconds * 1000),
+        "inputTokens": usage.input_tokens,
+        "outputTokens": usage.output_tokens,
+        "totalTokens": usage.total_tokens,
+        "tags": _tags(span) or None,
+        "userId": span.user_id,
+        "sessionId": span.session_id,
+        "temperature": span.parameters.get("temperature"),
+        "maxOutputTokens": span.parameters.get("max_output_tokens"),
+        "topP": span.parameters.get("top_p"),
+        "tools": msgspec.to_builtins(content.tools) or None,
+        "toolCalls": [
+            {"id": call.id, "name": call.name, "arguments": parsed(call.arguments)} for call in content.tool_calls
+        ]
+        or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _input(content: SpanContent) -> dict[str, Any]:
+    messages: dict[str, Any] = {"messages": msgspec.to_builtins(content.messages)}
+    return messages | {"inputs": content.inputs} if content.inputs else messages
+
+
+def _tags(span: Span) -> list[str]:
+    tags = list(span.tags)
+    if span.status == "aborted":
+        tags.append("aborted")
+    if span.usage.source in ("estimated", "partial"):
+        tags.append(f"usage_{span.usage.source}")
+    return tags
+
+
+def _content(span: Span) -> SpanContent:
+    try:
+        return decode_content(span.content)
+    except RemoteProtocolError:
+        return SpanContent()

@@ -1,0 +1,80 @@
+"""The sink for a file: one span as JSON on each line, as ``headrace spans export`` writes it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from headrace.settings import SinkConfig
+from headrace.span_files import StoredSpan
+from headrace_engine.spans.sinks.delivery import Delivered, Retry, Verdict
+from headrace_engine.spans.sinks.sink import SinkUnusableError
+
+_encode = msgspec.json.Encoder().encode
+
+
+class JsonLinesSink:
+    """Appends to a file, which other engines may append to as well, and which may be moved away at any time."""
+
+    def __init__(self, config: SinkConfig) -> None:
+        """Raises SinkUnusableError."""
+        if not config.path:
+            raise SinkUnusableError("path must name the file to append to")
+        self.batch_size = config.batch_size
+        self._path = Path(config.path).expanduser()
+
+    def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:  # noqa: ARG002 - a file does not get tired
+        """Append all lines, or none."""
+        lines = b"".join(map(line, spans))
+        try:
+            with _opened(self._path) as descriptor:
+                _append(descriptor, lines)
+        except OSError as error:
+            return Retry(error.strerror or type(error).__name__)
+        return Delivered(len(spans))
+
+    def close(self) -> None:
+        """Nothing is held between batches."""
+
+
+def line(stored: StoredSpan) -> bytes:
+    """Return a span as ``headrace spans export`` writes it: all fields, zeros included, its cost, and its content as an object."""
+    span = stored.span
+    fields = msgspec.structs.asdict(span)
+    fields["rank"] = span.rank.name.lower()
+    fields["usage"] = msgspec.structs.asdict(span.usage)
+    fields["attempts"] = [msgspec.structs.asdict(attempt) for attempt in span.attempts]
+    fields["content"] = msgspec.Raw(span.content) if span.content else None  # JSON already
+    return _encode(fields | {"cost": stored.cost}) + b"\n"
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open the file for one batch, for ourselves alone."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _append(descriptor: int, lines: bytes) -> None:
+    size = os.fstat(descriptor).st_size
+    # A writer that was killed in the middle of a line must not spoil the next one.
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        lines = b"\n" + lines
+    written = 0
+    try:
+        while written < len(lines):
+            written += os.write(descriptor, lines[written:])
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, size)
+        raise

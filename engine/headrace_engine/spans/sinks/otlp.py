@@ -1,0 +1,147 @@
+"""The sink for OpenTelemetry: OTLP over HTTP, as protobuf."""
+
+from __future__ import annotations
+
+import gzip
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from headrace import __version__
+from headrace.settings import SinkConfig
+from headrace.span_files import StoredSpan
+from headrace_engine.spans.sinks.delivery import Answer, Delivered, Verdict, excerpt, follows
+from headrace_engine.spans.sinks.ids import Ids, ids_of
+from headrace_engine.spans.sinks.post import Post
+from headrace_engine.spans.sinks.semconv import SCHEMA_URL, Attributes, Described, Value, describe
+from headrace_engine.spans.sinks.sink import SinkUnusableError
+
+try:
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+        ExportTraceServiceRequest,
+        ExportTraceServiceResponse,
+    )
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
+    from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+    from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+except ImportError:
+    HAS_PROTOBUF = False
+else:
+    HAS_PROTOBUF = True
+
+if TYPE_CHECKING:
+    from headrace_engine.spans.sinks.semconv import Version
+
+_TRACES_PATH = "/v1/traces"
+
+
+class OtlpSink:
+    """Sends batches to an OpenTelemetry collector, or to whatever takes what one takes."""
+
+    def __init__(self, config: SinkConfig, environ: Mapping[str, str]) -> None:
+        """Raises SinkUnusableError."""
+        if not HAS_PROTOBUF:
+            raise SinkUnusableError("needs a package that is not installed: pip install 'headrace[otlp]'")
+        self.batch_size = config.batch_size
+        self._config = config
+        self._post = Post(traces_url(config.url), config, environ, "application/x-protobuf")
+
+    def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:
+        """Send what the caller's own sampling wants kept."""
+        sampled = [(ids, stored) for stored in spans if (ids := ids_of(stored.span)).is_sampled]
+        skipped = len(spans) - len(sampled)
+        if not sampled:
+            return Delivered(skipped, skipped=skipped)
+        body = export_request(sampled, self._config.service_name, self._config.semconv).SerializeToString()
+        if self._config.compression == "gzip":
+            answer = self._post.send(gzip.compress(body, compresslevel=5), {"Content-Encoding": "gzip"})
+        else:
+            answer = self._post.send(body)
+        if not isinstance(answer, Answer):
+            return answer
+        verdict = follows(answer, len(sampled), tries, time.time(), self._post.secrets)
+        if not isinstance(verdict, Delivered):
+            return verdict
+        rejected, words = rejected_spans(answer.body)
+        return Delivered(len(spans), min(rejected, len(sampled)), skipped, excerpt(words, self._post.secrets))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._post.close()
+
+
+def traces_url(url: str) -> str:
+    """Return where traces go: below a collector's base address, or to an address that is that of its traces already."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    return urlunsplit(parts._replace(path=path if path.endswith("/traces") else path + _TRACES_PATH))
+
+
+def export_request(
+    spans: Sequence[tuple[Ids, StoredSpan]], service_name: str, version: Version
+) -> ExportTraceServiceRequest:
+    """Return spans as one message."""
+    scope_spans = ScopeSpans(
+        scope=InstrumentationScope(name="headrace", version=__version__),
+        schema_url=SCHEMA_URL[version],
+        spans=[_span(ids, describe(stored, version)) for ids, stored in spans],
+    )
+    resource = Resource(attributes=_key_values({"service.name": service_name}))
+    return ExportTraceServiceRequest(resource_spans=[ResourceSpans(resource=resource, scope_spans=[scope_spans])])
+
+
+def _span(ids: Ids, described: Described) -> Span:
+    status = Status(code=Status.STATUS_CODE_ERROR, message=described.message) if described.is_error else Status()
+    return Span(
+        trace_id=ids.trace,
+        span_id=ids.span,
+        parent_span_id=ids.parent,
+        name=described.name,
+        kind=Span.SPAN_KIND_CLIENT,
+        start_time_unix_nano=_nanoseconds(described.start),
+        end_time_unix_nano=_nanoseconds(described.end),
+        attributes=_key_values(described.attributes),
+        events=[
+            Span.Event(
+                name=event.name, time_unix_nano=_nanoseconds(event.time), attributes=_key_values(event.attributes)
+            )
+            for event in described.events
+        ],
+        status=status,
+    )
+
+
+def _nanoseconds(seconds: float) -> int:
+    """Return nanoseconds to the microsecond; a float knows no more of a time of today."""
+    return max(round(seconds * 1e6), 0) * 1000
+
+
+def _key_values(attributes: Mapping[str, Value] | Attributes) -> list[KeyValue]:
+    return [KeyValue(key=name, value=_any_value(value)) for name, value in attributes.items()]
+
+
+def _any_value(value: Value) -> AnyValue:
+    match value:
+        case bool():  # before int, which it is too
+            return AnyValue(bool_value=value)
+        case str():
+            return AnyValue(string_value=value)
+        case int():
+            return AnyValue(int_value=value)
+        case float():
+            return AnyValue(double_value=value)
+        case list():
+            return AnyValue(array_value=ArrayValue(values=[_any_value(one) for one in value]))
+
+
+def rejected_spans(body: bytes) -> tuple[int, str]:
+    """Return how many spans a successful answer refuses, and its words for it."""
+    response = ExportTraceServiceResponse()
+    try:
+        response.ParseFromString(body)
+    except DecodeError:
+        return 0, ""  # many receivers answer something else; the status says that it was taken
+    partial = response.partial_success
+    return max(partial.rejected_spans, 0), partial.error_message

@@ -1,0 +1,92 @@
+"""One sink's HTTP connection: posts a body, reads as much of the answer as is of use, and never hangs on it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from headrace.settings import SinkConfig
+from headrace_engine.spans.sinks.delivery import Answer, Hold, Retry
+from headrace_engine.spans.sinks.sink import SinkUnusableError
+
+MAX_BODY_BYTES = 64 * 1024
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\x20-\x7e\t]*")
+_SHORTEST_SECRET = 6  # a shorter header value is none, and would blot out words
+
+
+class Post:
+    """Posts to one address. May be used by several threads."""
+
+    def __init__(self, url: str, config: SinkConfig, environ: Mapping[str, str], content_type: str) -> None:
+        """Raises SinkUnusableError."""
+        import httpx  # here: it takes a tenth of a second, and most engines have no sink
+
+        for chatty in ("httpx", "httpcore"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)  # they write addresses and headers, which may be secret
+        self._httpx = httpx
+        self._timeout = config.timeout
+        self._url = _checked(url)
+        headers = {**config.headers, **_bearer(config, environ)}
+        _check_headers(headers)
+        self.secrets = [secret for value in headers.values() for secret in (value, value.rpartition(" ")[2])]
+        self.secrets = [secret for secret in self.secrets if len(secret) >= _SHORTEST_SECRET]
+        # The answer as it is: one that unpacks to gigabytes is not unpacked.
+        headers |= {"Content-Type": content_type, "Accept-Encoding": "identity", "User-Agent": "headrace"}
+        self._client = httpx.Client(headers=headers, timeout=config.timeout)
+
+    def send(self, body: bytes, headers: Mapping[str, str] = {}) -> Answer | Retry | Hold:
+        """Post ``body``; return the answer, or what follows from there being none."""
+        httpx = self._httpx
+        deadline = time.monotonic() + self._timeout
+        try:
+            with self._client.stream("POST", self._url, content=body, headers=headers) as response:
+                said = bytearray()
+                for piece in response.iter_raw():
+                    said += piece
+                    if len(said) >= MAX_BODY_BYTES or time.monotonic() >= deadline:
+                        break  # the status is known; leaving closes the connection
+                return Answer(
+                    response.status_code, response.headers.get("retry-after", ""), bytes(said[:MAX_BODY_BYTES])
+                )
+        except httpx.TimeoutException:
+            return Retry(f"no answer within {self._timeout:g} s")
+        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL):
+            # Not the error's own words: they quote what is wrong, be it a secret.
+            return Hold("the address or a header is not valid HTTP")
+        except httpx.TransportError as error:
+            return Retry(str(error) or type(error).__name__)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise SinkUnusableError("url must be an http:// or https:// address")
+    return url
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name):
+            raise SinkUnusableError("a header's name has characters that HTTP does not allow")
+        if not _VALUE.fullmatch(value):
+            raise SinkUnusableError(f"header {name} has characters that HTTP does not allow")
+
+
+def _bearer(config: SinkConfig, environ: Mapping[str, str]) -> dict[str, str]:
+    if not config.api_key_env:
+        return {}
+    if not (key := environ.get(config.api_key_env)):
+        raise SinkUnusableError(f"no key: set {config.api_key_env} where the engine starts")
+    return {"Authorization": f"Bearer {key}"}

@@ -1,0 +1,196 @@
+"""What one sink has yet to send: its place in each of a slot's database files. Used by the sink's thread alone.
+
+The place is written down in the file itself, after the spans were taken. That can fail, on a full disk for one; it is then known to
+this process only, and after it ends spans are sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from headrace.span_files import StoredSpan, database_files, open_for_reading, read_after
+from headrace_engine.spans.sinks.settling import Settling
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+"""Of content in one batch; receivers refuse requests of some size, 4 MiB at the least."""
+MAX_COUNTED = 10_000
+"""Spans up to which those that wait are counted; beyond, a difference of row numbers does."""
+_BUSY_TIMEOUT = 5.0
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Spans of one file, in the order of their writing."""
+
+    path: Path
+    spans: list[StoredSpan]
+
+
+class Unsent:
+    """A slot's files, and how far one sink has come in each."""
+
+    def __init__(self, slot: Path, sink: str) -> None:
+        self._slot = slot
+        self._sink = sink
+        self._files: dict[Path, _File] = {}
+
+    def next(self, limit: int, now: float, *, is_last: bool) -> Batch | None:
+        """Return up to ``limit`` spans of the oldest file that has any. ``is_last``: there is no time to wait for better ones."""
+        self._look()
+        for path, file in self._files.items():
+            try:
+                spans = file.read(limit, now, is_last=is_last)
+            except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
+                file.failed("spans cannot be read", error)
+                continue
+            if spans:
+                return Batch(path, spans)
+        return None
+
+    def taken(self, batch: Batch, count: int) -> None:
+        """The first ``count`` spans of a batch are dealt with."""
+        if count and (file := self._files.get(batch.path)) is not None:
+            file.move(batch.spans[count - 1].seq)
+
+    def count(self) -> int:
+        """Return how many spans wait."""
+        self._look()
+        return sum(file.count() for file in self._files.values())
+
+    def due(self) -> float | None:
+        """Return when spans that are held back can be sent, if there are any."""
+        return min((file.settling.due for file in self._files.values() if file.settling.due is not None), default=None)
+
+    def places(self) -> dict[Path, int]:
+        """Return the last row that is dealt with, by file."""
+        return {path: file.place for path, file in self._files.items()}
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    def _look(self) -> None:
+        """Find new files, and let go of those that are gone."""
+        known, self._files = self._files, {}
+        for path in database_files(self._slot):
+            # One that was damaged is moved aside, and another made under its name.
+            if path in known and known[path].is_still_there():
+                self._files[path] = known.pop(path)
+            elif (file := _open(path, self._sink)) is not None:
+                self._files[path] = file
+        for file in known.values():
+            file.close()
+
+
+class _File:
+    """One database file. ``place`` is the last row that is dealt with."""
+
+    def __init__(self, path: Path, sink: str, reader: sqlite3.Connection) -> None:
+        self._path = path
+        self._sink = sink
+        self._reader = reader
+        self._inode = path.stat().st_ino
+        self._writer: sqlite3.Connection | None = None
+        self._has_failed = False
+        self._is_unwritten = False
+        self.settling = Settling()
+        row = reader.execute("SELECT seq FROM cursors WHERE sink = ?", (sink,)).fetchone()
+        self.place: int = 0 if row is None else row[0]
+
+    def is_still_there(self) -> bool:
+        """Return whether the file at the path is the one that was opened."""
+        try:
+            return self._path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    def read(self, limit: int, now: float, *, is_last: bool) -> list[StoredSpan]:
+        last = self._last()
+        if last <= self.place:
+            if self._is_unwritten:
+                self.move(self.place)
+            return []
+        rows = read_after(self._reader, self.place, limit)
+        spans = list(_within(rows if is_last else self.settling.ready(rows, last, now), MAX_BATCH_BYTES))
+        if not spans and self.settling.due is None:
+            # The rows up to here were replaced since, by others that lie elsewhere.
+            self.move(last)
+        return spans
+
+    def move(self, place: int) -> None:
+        """Write the place down, where that is possible."""
+        self.place = place
+        self._is_unwritten = True
+        try:
+            self._write(place)
+        except sqlite3.Error as error:
+            self.failed("place cannot be written", error)
+        else:
+            self._is_unwritten = self._has_failed = False
+
+    def count(self) -> int:
+        try:
+            query = "SELECT COUNT(*) FROM (SELECT 1 FROM spans WHERE seq > ? LIMIT ?)"
+            counted: int = self._reader.execute(query, (self.place, MAX_COUNTED)).fetchone()[0]
+            return counted if counted < MAX_COUNTED else max(self._last() - self.place, counted)
+        except sqlite3.Error:
+            return 0
+
+    def failed(self, what: str, error: Exception) -> None:
+        """Say it once, not for each batch."""
+        if not self._has_failed:
+            logger.warning("sink %s: %s in %s: %s", self._sink, what, self._path.name, error)
+        self._has_failed = True
+
+    def close(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                connection.close()
+
+    def _last(self) -> int:
+        """Return the number of the last row that was ever written."""
+        row = self._reader.execute("SELECT seq FROM sqlite_sequence WHERE name = 'spans'").fetchone()
+        return 0 if row is None else row[0]
+
+    def _write(self, place: int) -> None:
+        if self._writer is None:
+            # Not created when it is gone: retention may have removed it under us.
+            self._writer = sqlite3.connect(
+                f"{self._path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None
+            )
+            self._writer.execute("PRAGMA synchronous = NORMAL")
+        self._writer.execute(
+            "INSERT INTO cursors (sink, seq) VALUES (?, ?) ON CONFLICT (sink) DO UPDATE SET seq = excluded.seq",
+            (self._sink, place),
+        )
+
+
+def _open(path: Path, sink: str) -> _File | None:
+    """Return a file, or None while it cannot be read: it may be about to be made, or removed."""
+    try:
+        reader = open_for_reading(path)
+    except sqlite3.Error:
+        return None
+    try:
+        return _File(path, sink, reader)
+    except (sqlite3.Error, OSError):
+        reader.close()
+        return None
+
+
+def _within(rows: Iterable[StoredSpan], most: int) -> Iterator[StoredSpan]:
+    """Yield rows until their contents exceed ``most`` bytes together, at least one."""
+    size = 0
+    for row in rows:
+        size += len(row.span.content)
+        if size > most and size > len(row.span.content):
+            return
+        yield row

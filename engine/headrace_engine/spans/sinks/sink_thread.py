@@ -1,0 +1,203 @@
+"""The thread of one sink: reads what is unsent, sends it, and does what the answer asks for. It waits for nobody, and nobody for it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from headrace.settings import SinkConfig
+from headrace.wire.status import SinkStatus
+from headrace_engine.spans.sinks.circuit import BatchLimit, Circuit
+from headrace_engine.spans.sinks.delivery import Delivered, GiveUp, Hold, Retry, Split, Verdict
+from headrace_engine.spans.sinks.kinds import build
+from headrace_engine.spans.sinks.policy import without_content
+from headrace_engine.spans.sinks.reading import Batch, Unsent
+from headrace_engine.spans.sinks.sink import Sink, SinkUnusableError
+
+logger = logging.getLogger(__name__)
+
+_COUNT_INTERVAL = 0.5
+"""Seconds between counts of what waits; a count reads some thousand rows."""
+_IDLE = 60.0
+"""Seconds until an idle sink looks whether it was forgotten."""
+
+
+class SinkThread:
+    """One sink at work. All but ``_run`` and what it calls may be called from any thread."""
+
+    def __init__(self, name: str, config: SinkConfig, slot: Path, environ: Mapping[str, str]) -> None:
+        self.name = name
+        self._config = config
+        self._environ = environ
+        self._unsent = Unsent(slot, name)
+        self._circuit = Circuit()
+        self._limit = BatchLimit(config.batch_size)
+        self._tries = 0
+        self._counted_at = 0.0
+        self._delivered = self._pending = self._failed = 0
+        self._error = ""
+        self._refusal = ""
+        self._is_unusable = False
+        self._is_lame = False
+        self._is_done = False
+        self._deadline: float | None = None
+        # Replaced as a whole, so that they can be read without a lock.
+        self.status = SinkStatus(name, "ok")
+        self.places: Mapping[Path, int] = {}
+        self._news = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Spans were stored."""
+        self._news.set()
+
+    def is_caught_up(self, marks: Mapping[Path, int]) -> bool:
+        """Return whether all up to ``marks`` is dealt with. A sink that cannot work at all holds nobody up."""
+        places = self.places
+        return self.status.state == "failed" or all(
+            places[path] >= mark if path in places else not path.exists() for path, mark in marks.items()
+        )
+
+    def end(self, deadline: float) -> None:
+        """Send what there is until ``deadline`` (monotonic), but try nothing twice."""
+        self._deadline = deadline
+        self._news.set()
+
+    def join(self) -> None:
+        """Wait for the end, not beyond the deadline. A thread that is stuck in a request ends with the process."""
+        if self._thread.is_alive():
+            self._thread.join(max((self._deadline or 0.0) - time.monotonic(), 0.0))
+
+    def _run(self) -> None:
+        sink = self._build()
+        try:
+            while not self._is_over():
+                try:
+                    self._turn(sink)
+                except Exception as error:
+                    logger.exception("sink failed: %s", self.name)
+                    self._not_taken(Retry(type(error).__name__))
+        finally:
+            self._publish()
+            self._unsent.close()
+            if sink is not None:
+                sink.close()
+
+    def _build(self) -> Sink | None:
+        try:
+            sink = build(self._config, self._environ)
+        except SinkUnusableError as error:
+            self._error, self._is_unusable = str(error), True
+            logger.warning("sink cannot be used: %s (%s)", self.name, error)
+        except Exception as error:
+            self._error, self._is_unusable = f"{type(error).__name__}, see the log", True
+            logger.exception("sink cannot be used: %s", self.name)
+        else:
+            self._limit = BatchLimit(sink.batch_size)
+            return sink
+        return None
+
+    def _turn(self, sink: Sink | None) -> None:
+        self._news.clear()
+        now = time.monotonic()
+        if sink is None or now < self._circuit.due:
+            until_count = self._count(now)
+            until_due = _IDLE if sink is None else self._circuit.due - now
+            self._wait(min(until_due, until_count or until_due))
+            return
+        batch = self._unsent.next(self._next_size(), now, is_last=self._deadline is not None)
+        if batch is None:
+            self._rest()
+            return
+        self._follow(batch, self._send(sink, batch))
+        self._count(time.monotonic())
+
+    def _send(self, sink: Sink, batch: Batch) -> Verdict:
+        self._tries += 1
+        spans = batch.spans if self._config.content else [without_content(stored) for stored in batch.spans]
+        return sink.send(spans, self._tries)
+
+    def _next_size(self) -> int:
+        """A probe is one span: the other side is to be asked, not flooded."""
+        return 1 if self._circuit.state == "open" else self._limit.limit
+
+    def _follow(self, batch: Batch, verdict: Verdict) -> None:
+        match verdict:
+            case Delivered():
+                self._answered(batch, verdict)
+            case GiveUp():
+                self._answered(batch, Delivered(len(batch.spans), len(batch.spans), reason=verdict.reason))
+            case Split():
+                self._limit.was_too_much(len(batch.spans))
+            case Retry() | Hold():
+                self._not_taken(verdict)
+
+    def _answered(self, batch: Batch, outcome: Delivered) -> None:
+        if outcome.rejected:
+            logger.warning("sink refuses spans for good: %s (%d of %d)", self.name, outcome.rejected, outcome.taken)
+        if self._is_lame:
+            logger.warning("sink works again: %s", self.name)
+        self._is_lame = False
+        self._circuit.answered()
+        self._limit.was_taken()
+        self._tries = 0
+        self._error = ""
+        self._refusal = outcome.reason or self._refusal
+        self._unsent.taken(batch, outcome.taken)
+        self._delivered += outcome.taken - outcome.rejected - outcome.skipped
+        self._failed += outcome.rejected
+        self._pending = max(self._pending - outcome.taken, 0)
+
+    def _not_taken(self, verdict: Retry | Hold) -> None:
+        """Say it in the log once, when the circuit opens; the status says it always."""
+        now, dice = time.monotonic(), random.random()  # noqa: S311
+        if isinstance(verdict, Retry):
+            self._circuit.failed(verdict.after, now, dice)
+        else:
+            self._circuit.held(now, dice)
+        self._error = verdict.reason
+        if self._circuit.state == "open" and not self._is_lame:
+            self._is_lame = True
+            logger.warning("sink does not take spans: %s; they wait", self.name)
+
+    def _rest(self) -> None:
+        """Nothing to send now."""
+        self._pending = self._unsent.count()
+        self._publish()
+        if self._deadline is not None:
+            self._is_done = True
+            return
+        due = self._unsent.due()
+        self._wait(_IDLE if due is None else due - time.monotonic())
+
+    def _wait(self, seconds: float) -> None:
+        self._news.wait(max(seconds, 0.0))
+
+    def _is_over(self) -> bool:
+        if self._deadline is None:
+            return False
+        is_working = self._circuit.state == "ok" and not self._is_unusable
+        return self._is_done or not is_working or time.monotonic() >= self._deadline
+
+    def _count(self, now: float) -> float:
+        """Count what waits, unless that was done a moment ago; return how long until it may be done, 0 if it was done now."""
+        until_count = max(self._counted_at + _COUNT_INTERVAL - now, 0.0)
+        if not until_count:
+            self._counted_at = now
+            self._pending = self._unsent.count()
+        self._publish()
+        return until_count
+
+    def _publish(self) -> None:
+        state = "failed" if self._is_unusable else self._circuit.state
+        self.places = self._unsent.places()
+        error = self._error or self._refusal
+        self.status = SinkStatus(self.name, state, self._delivered, self._pending, self._failed, error)
