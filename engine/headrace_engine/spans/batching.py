@@ -1,0 +1,110 @@
+"""What waits to be committed, when that is done, and who is told. Pure.
+
+Spans are committed in the order in which they came, whole batches at a time, once there are enough of them or the first has
+waited long enough. A commit that fails is tried again with growing pauses; nothing is acknowledged before it succeeds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+
+MAX_SPANS = 256
+"""Spans of one commit, unless a single batch has more."""
+MAX_DELAY = 0.1
+"""Seconds that a span waits for others to be committed with it."""
+FULL_BYTES = 32 * 1024 * 1024
+"""What may wait; beyond it nothing more is to be read."""
+FIRST_PAUSE = 0.1
+MAX_PAUSE = 5.0
+
+Sender = TypeVar("Sender", bound=Hashable)
+
+
+class Batch(msgspec.Struct, Generic[Sender], frozen=True, gc=False):
+    """Spans of one sender, encoded."""
+
+    sender: Sender
+    sequence: int
+    spans: Sequence[bytes]
+    since: float
+    size: int
+
+
+class Batching(Generic[Sender]):
+    """The spans that wait. ``now`` is monotonic."""
+
+    def __init__(self) -> None:
+        self.arrived_total = 0
+        """Batches that have come."""
+        self.committed_total = 0
+        """Batches that are committed: the first so many of those that came."""
+        self.span_count = 0
+        """Spans that wait."""
+        self._waiting: deque[Batch[Sender]] = deque()
+        self._taken: list[Batch[Sender]] = []
+        self._bytes = 0
+        self._failures = 0
+        self._not_before = 0.0
+        self._hurry_until = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is to be read."""
+        return self._bytes >= FULL_BYTES
+
+    @property
+    def next_at(self) -> float | None:
+        """When :meth:`take` has something to commit; ``None`` for not before more has come."""
+        if not self._waiting:
+            return None
+        first = self._waiting[0]
+        is_due = self.span_count >= MAX_SPANS or self.committed_total < self._hurry_until
+        return max(self._not_before, first.since if is_due else first.since + MAX_DELAY)
+
+    def arrived(self, sender: Sender, sequence: int, spans: Sequence[bytes], now: float) -> None:
+        """A batch came."""
+        batch = Batch(sender, sequence, spans, now, sum(map(len, spans)))
+        self._waiting.append(batch)
+        self.arrived_total += 1
+        self.span_count += len(spans)
+        self._bytes += batch.size
+
+    def hurry(self) -> None:
+        """Commit all that waits without waiting for more."""
+        self._hurry_until = self.arrived_total
+
+    def take(self, now: float) -> list[Batch[Sender]]:
+        """Return what is to be committed now; :meth:`committed` or :meth:`failed` must follow where it is something."""
+        when = self.next_at
+        if when is None or when > now:
+            return []
+        count = 0
+        while self._waiting and (not self._taken or count + len(self._waiting[0].spans) <= MAX_SPANS):
+            batch = self._waiting.popleft()
+            count += len(batch.spans)
+            self._taken.append(batch)
+        return list(self._taken)
+
+    def committed(self) -> dict[Sender, int]:
+        """What was taken is committed; return up to which sequence each of its senders is to be acknowledged."""
+        acknowledged = {batch.sender: batch.sequence for batch in self._taken}
+        self.committed_total += len(self._taken)
+        self.span_count -= sum(len(batch.spans) for batch in self._taken)
+        self._bytes -= sum(batch.size for batch in self._taken)
+        self._taken.clear()
+        self._failures = 0
+        self._not_before = 0.0
+        return acknowledged
+
+    def failed(self, now: float) -> float:
+        """What was taken could not be committed: it waits again, in its place. Return the pause in seconds."""
+        self._waiting.extendleft(reversed(self._taken))
+        self._taken.clear()
+        pause: float = min(FIRST_PAUSE * 2 ** min(self._failures, 10), MAX_PAUSE)
+        self._failures += 1
+        self._not_before = now + pause
+        return pause

@@ -1,0 +1,362 @@
+"""The collector process: a shell around batching, flushing and the keeper. It takes spans from workers, clients and the broker.
+
+Nothing is acknowledged before it is committed. Whoever sends waits for nothing but the acknowledgement, so that a collector that
+is slow, or cannot write, slows nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+import headrace
+from headrace.descriptors import broker_shares, raise_limit
+from headrace.embedded import broker_endpoint, collector_endpoint
+from headrace.errors import ProtocolMismatchError, RemoteProtocolError
+from headrace.processes import ProcessWatch, is_orphan
+from headrace.reactor import Reactor
+from headrace.settings import Settings
+from headrace.sockets import FOREIGN_PEER, Router, new_context
+from headrace.wire.codec import encode_frame, to_collector
+from headrace.wire.messages import (
+    CAPABILITIES,
+    MAX_FRAME_MESSAGES,
+    PROTOCOL_MINOR,
+    Flush,
+    Flushed,
+    FlushRequest,
+    FlushResult,
+    Goodbye,
+    Hello,
+    SpanAck,
+    SpanBatch,
+    ToCollector,
+    Welcome,
+)
+from headrace_engine.exit_codes import ExitCode
+from headrace_engine.spans.batching import Batching
+from headrace_engine.spans.flushing import Flushes, OpenFlush
+from headrace_engine.spans.keeper import Keeper
+from headrace_engine.spans.report_link import ReportLink
+
+logger = logging.getLogger(__name__)
+
+_TICK = 1.0
+_RECOVERY_INTERVAL = 60.0
+_RETIRE_EVERY = 60
+"""Recoveries from one removal of old files to the next."""
+_LEFT_DELAY = 0.3
+"""Seconds from the end of a worker's connection, where its process cannot be watched, to the look at its spool."""
+_FLUSH_POLL = 0.02
+_STOP_BUDGET = 1.0
+_GOODBYE_DELAY = 0.5
+
+
+class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a collector is told on its command line."""
+
+    directory: Path
+    slot: Path
+    parent: int
+    epoch: int
+
+
+class _Peer:
+    """A connection that has said hello, and whose it is."""
+
+    def __init__(self, identity: bytes, epoch: int, hello: Hello) -> None:
+        self.identity = identity
+        self.role = hello.role
+        self.incarnation = (hello.role, hello.pid, epoch)
+
+
+class Collector:
+    """Sockets, timers and signals."""
+
+    def __init__(self, settings: CollectorSettings, config: Settings) -> None:
+        self._settings = settings
+        self._reactor = Reactor()
+        self._is_stopping = False
+        # Before the socket is there, by which the supervisor sees that this process can be told to end.
+        signal.signal(signal.SIGTERM, self._terminated)
+        self._keeper = Keeper(settings.slot, config)
+        self._batching: Batching[_Peer] = Batching()
+        self._flushes: Flushes[_Peer] = Flushes()
+        context = new_context()
+        peers = broker_shares(raise_limit()).peers
+        self._router = Router(context, collector_endpoint(settings.directory), peers)
+        self._link = ReportLink(self._reactor, context, broker_endpoint(settings.directory), settings.epoch)
+        self._watch = ProcessWatch(self._reactor.register, self._reactor.unregister)
+        self._peers: dict[bytes, _Peer] = {}
+        self._recovery: Iterator[None] | None = None
+        self._recoveries = 0
+        self._is_recovery_wanted = False
+        self._is_reading = False
+        self._wakes_at = float("inf")
+        self._reported: tuple[str, str] = ("", "")
+
+    def run(self) -> None:
+        """Serve until the process ends."""
+        self._link.open()
+        self._keeper.start()
+        self._reactor.register(self._router.monitor_fd, self._read_departures)
+        self._reactor.each_turn(self._work)
+        self._go_on_reading()
+        self._tick()
+        self._recover_all()
+        self._reactor.run()
+
+    # Peers.
+
+    def _go_on_reading(self) -> None:
+        self._is_reading = True
+        self._reactor.register(self._router.fd, self._read)
+        self._read()
+
+    def _read(self) -> None:
+        if not self._is_reading:
+            return
+        for identity, frame in self._router.receive():
+            self._take_frame(identity, frame)
+            if self._batching.is_full:
+                # What is not read stays with its senders, and in their spools.
+                self._is_reading = False
+                self._reactor.unregister(self._router.fd)
+                return
+        if self._router.has_input():
+            self._reactor.call(self._read)
+
+    def _take_frame(self, identity: bytes, frame: bytes) -> None:
+        try:
+            epoch, messages = to_collector.decode(frame)
+        except (RemoteProtocolError, ProtocolMismatchError) as error:
+            self._refuse_peer(identity, str(error))
+            return
+        if len(messages) > MAX_FRAME_MESSAGES:
+            self._refuse_peer(identity, f"a frame has at most {MAX_FRAME_MESSAGES} messages")
+            return
+        for message in messages:
+            if isinstance(message, Hello):
+                self._welcome(identity, epoch, message)
+            elif (peer := self._peers.get(identity)) is not None:
+                self._handle(peer, message)
+            else:
+                self._refuse_peer(identity, "the first message must be a hello")
+                return
+
+    def _welcome(self, identity: bytes, epoch: int, hello: Hello) -> None:
+        if identity in self._peers:
+            return
+        if self._router.is_foreign(identity):
+            self._refuse_peer(identity, FOREIGN_PEER)
+            return
+        self._peers[identity] = _Peer(identity, epoch, hello)
+        self._send(identity, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))
+        known = self._router.peer(identity)
+        if known is not None and known.pid:
+            # Once the process has ended its spool is nobody's; its connection may end a moment before.
+            self._watch.watch(identity, known.pid, partial(self._forget, identity))
+
+    def _handle(self, peer: _Peer, message: ToCollector) -> None:
+        now = time.monotonic()
+        match message:
+            case SpanBatch():
+                self._keeper.totals.said(peer.incarnation, message.dropped, message.untraced)
+                self._batching.arrived(peer, message.sequence, message.spans, now)
+                if peer.role == "client":
+                    self._batching.hurry()  # few, and it may wait for them before it ends
+            case Flush():
+                self._flush(peer, message, now)
+            case Flushed():
+                self._flushes.flushed(peer, message.token, self._batching.arrived_total)
+                self._batching.hurry()
+            case Goodbye():
+                self._forget(peer.identity)
+            case Hello():
+                pass
+
+    def _read_departures(self) -> None:
+        self._read()  # what they said last comes first
+        for identity in self._router.departed():
+            self._forget(identity)
+
+    def _forget(self, identity: bytes) -> None:
+        self._watch.forget(identity)
+        peer = self._peers.pop(identity, None)
+        if peer is not None:
+            self._flushes.left(peer)
+            if peer.role == "worker":
+                self._recover()
+                self._reactor.call_at(time.monotonic() + _LEFT_DELAY, self._recover)
+
+    def _refuse_peer(self, identity: bytes, reason: str) -> None:
+        """End one connection; whatever its bytes were, nobody else is concerned."""
+        logger.warning("peer refused", extra={"reason": reason})
+        self._forget(identity)
+        self._send(identity, Goodbye(reason))
+        self._reactor.call_at(time.monotonic() + _GOODBYE_DELAY, partial(self._router.disconnect, identity))
+
+    def _send(self, identity: bytes, message: msgspec.Struct) -> None:
+        # A peer that is gone sends its spans again when it is back; one that reads nothing has its own loss.
+        self._router.send(identity, encode_frame(self._settings.epoch, [message]))
+        if self._router.has_input():
+            self._reactor.call(self._read)
+
+    # Spans.
+
+    def _work(self) -> None:
+        """Commit what is due, at the end of each turn; and see to be woken for the rest."""
+        if self._is_stopping:
+            return
+        self._commit(time.monotonic())
+        if not self._is_reading and not self._batching.is_full:
+            self._go_on_reading()
+        if self._flushes:
+            self._look_at_flushes()
+        self._report_change()
+        if (when := self._batching.next_at) is not None:
+            self._wake_at(when)
+
+    def _commit(self, now: float) -> bool:
+        batches = self._batching.take(now)
+        if not batches:
+            return False
+        spans = [(span, batch.sender.role == "worker") for batch in batches for span in batch.spans]
+        if not self._keeper.keep(spans):
+            self._batching.failed(time.monotonic())
+            return False
+        for peer, sequence in self._batching.committed().items():
+            self._send(peer.identity, SpanAck(sequence))
+        return True
+
+    def _wake_at(self, when: float) -> None:
+        """Have a turn at ``when``; one that comes earlier looks again."""
+        if when <= time.monotonic():
+            self._reactor.call(_nothing)
+        elif when < self._wakes_at:
+            self._wakes_at = when
+            self._reactor.call_at(when, self._woken)
+
+    def _woken(self) -> None:
+        self._wakes_at = float("inf")
+
+    # Flushes.
+
+    def _flush(self, peer: _Peer, question: Flush, now: float) -> None:
+        workers = [other for other in self._peers.values() if other.role == "worker"]
+        deadline = now + min(max(question.timeout, 0.0), 3600.0)
+        number = self._flushes.asked(peer, question.token, workers, deadline, self._batching.arrived_total)
+        for worker in workers:
+            self._send(worker.identity, FlushRequest(number))
+        self._batching.hurry()
+
+    def _look_at_flushes(self) -> None:
+        now = time.monotonic()
+        # What lies in the spool of a worker that has just died is meant too.
+        is_recovering = self._recovery is not None
+        for flush in [] if is_recovering else self._flushes.committed(self._batching.committed_total):
+            if flush.marks is None:
+                flush.marks = self._keeper.marks()
+            if flush.marks is not None and self._keeper.is_delivered(flush.marks):
+                self._answer(flush)
+        for flush in self._flushes.expired(now):
+            self._answer(flush)
+        if self._flushes:
+            self._wake_at(now + _FLUSH_POLL)
+
+    def _answer(self, flush: OpenFlush[_Peer]) -> None:
+        self._flushes.answered(flush)
+        counts = self._keeper.counts(self._batching.span_count)
+        self._link.report(self._keeper.status(self._batching.span_count))
+        self._send(flush.client.identity, FlushResult(flush.token, *counts))
+
+    # Spools.
+
+    def _recover_all(self) -> None:
+        """Look at every slot that is nobody's, and at all spools of this one."""
+        if self._recovery is None:
+            retires = self._recoveries % _RETIRE_EVERY == 0
+            self._recoveries += 1
+            self._begin(self._keeper.recover(others=True, retires=retires))
+        self._reactor.call_at(time.monotonic() + _RECOVERY_INTERVAL, self._recover_all)
+
+    def _recover(self) -> None:
+        if self._recovery is None:
+            self._begin(self._keeper.recover())
+        else:
+            self._is_recovery_wanted = True
+
+    def _begin(self, recovery: Iterator[None]) -> None:
+        self._recovery = recovery
+        self._reactor.call(self._recover_step)
+
+    def _recover_step(self) -> None:
+        """Do one batch, and let others have a turn."""
+        if self._recovery is None:
+            return
+        try:
+            next(self._recovery)
+        except StopIteration:
+            self._recovery = None
+            if self._is_recovery_wanted:
+                self._is_recovery_wanted = False
+                self._recover()
+        except Exception:
+            logger.exception("recovery failed")
+            self._recovery = None
+        else:
+            self._reactor.call(self._recover_step)
+
+    # The process.
+
+    def _tick(self) -> None:
+        if is_orphan(self._settings.parent):
+            self._stop()
+            return
+        self._router.end_silent()
+        self._read_departures()
+        self._keeper.check()
+        self._link.report(self._keeper.status(self._batching.span_count))
+        self._reactor.call_at(time.monotonic() + _TICK, self._tick)
+
+    def _report_change(self) -> None:
+        said = (self._keeper.state, self._keeper.error)
+        if said != self._reported:
+            self._reported = said
+            self._link.report(self._keeper.status(self._batching.span_count))
+
+    def _terminated(self, *_: object) -> None:
+        if self._is_stopping:
+            os._exit(ExitCode.OK)
+        self._reactor.call(self._stop)
+
+    def _stop(self) -> None:
+        """Take what there is, what dead workers left included, and end. What time does not allow is left for the next one."""
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        deadline = time.monotonic() + _STOP_BUDGET
+        self._read()
+        self._batching.hurry()
+        while self._commit(time.monotonic()):
+            self._read()
+        self._recovery = None
+        for _ in self._keeper.recover():
+            if time.monotonic() > deadline:
+                break
+        self._link.report(self._keeper.status(self._batching.span_count))
+        self._keeper.close(max(deadline - time.monotonic(), 0.05))
+        self._link.close()
+        self._router.close(0.05)
+        self._reactor.stop()
+
+
+def _nothing() -> None:
+    """End the wait; the turn's end does the rest."""

@@ -1,0 +1,115 @@
+"""What writers that died left in their spools, moved into the store. A file that nobody holds is nobody's any more.
+
+Both functions are generators that commit one batch for each step, so that their caller can serve others in between. A step may
+raise StoreError; begun anew later, they find what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+import msgspec
+
+from headrace.errors import RemoteProtocolError
+from headrace.settings import SpansConfig
+from headrace.span_files import SPOOL, database_files, slots
+from headrace.spans import Span, decode_span
+from headrace.spool import intact_bytes, read_records
+from headrace_engine.spans.database import Cost
+from headrace_engine.spans.slots import try_slot
+from headrace_engine.spans.store import Store
+
+logger = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+
+_SUFFIX = ".spool"
+_BATCH = 256
+_NEW = 5.0
+"""Seconds for which an empty file is left alone: its writer may be about to lock it."""
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """What one step found: spans that are stored now, those of runs that had no row, files with a torn end, what is of no use."""
+
+    spans: int = 0
+    new: int = 0
+    torn: int = 0
+    unreadable: int = 0
+    unstorable: int = 0
+
+
+def has_spools(slot: Path) -> bool:
+    """Return whether a slot has spool files, whoever holds them."""
+    return any((slot / SPOOL).glob(f"*{_SUFFIX}"))
+
+
+def recover(slot: Path, store: Store, clock: Clock) -> Iterator[Recovered]:
+    """Store what is in the spools of dead writers, and remove them. ``clock`` is the wall clock."""
+    for path in sorted((slot / SPOOL).glob(f"*{_SUFFIX}")):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                if _is_left(path, descriptor, clock()):
+                    yield from _recover_file(path, descriptor, store, clock)
+            finally:
+                os.close(descriptor)
+
+
+def recover_others(
+    own: Path, config: SpansConfig, cost: Cost, clock: Clock, retire_for: Collection[str] | None = None
+) -> Iterator[Recovered]:
+    """Do the same in the slots that no engine has, each into its own store.
+
+    With ``retire_for``, the names of the sinks, files that are too old are removed there as well.
+    """
+    for path in slots(own.parent):
+        is_old = retire_for is not None and database_files(path)
+        if path == own or not (has_spools(path) or is_old):
+            continue
+        try:
+            slot = try_slot(path)
+        except OSError:
+            continue
+        if slot is None:
+            continue
+        with slot, contextlib.closing(Store(path, config, cost)) as store:
+            yield from recover(path, store, clock)
+            if retire_for is not None:
+                store.retire(clock(), retire_for)
+
+
+def _is_left(path: Path, descriptor: int, now: float) -> bool:
+    """Return whether a file's writer is gone; the file is then locked, until its descriptor is closed."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    status = os.fstat(descriptor)
+    is_named_so = path.stat().st_ino == status.st_ino
+    return is_named_so and (status.st_size > 0 or now - status.st_mtime > _NEW)
+
+
+def _recover_file(path: Path, descriptor: int, store: Store, clock: Clock) -> Iterator[Recovered]:
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        data = file.read()
+    spans: list[Span] = []
+    unreadable = 0
+    for record in read_records(data):
+        try:
+            spans.append(decode_span(record))
+        except RemoteProtocolError:
+            unreadable += 1
+    is_torn = intact_bytes(data) < len(data)
+    for start in range(0, len(spans), _BATCH):
+        batch = spans[start : start + _BATCH]
+        written = store.write(batch, clock())
+        yield Recovered(len(batch), written.new, unstorable=written.unstorable)
+    path.unlink(missing_ok=True)
+    logger.info("spool recovered", extra={"file": path.name, "spans": len(spans), "torn": is_torn})
+    yield Recovered(torn=int(is_torn), unreadable=unreadable)
