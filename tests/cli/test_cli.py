@@ -39,7 +39,8 @@ class Commands:
         self._started: list[subprocess.Popen[str]] = []
         foreign = ("HEADRACE_", "OPENAI_", "NO_COLOR")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        self.environment = inherited | {"XDG_RUNTIME_DIR": str(directory), "TERM": "xterm", MARK: self._mark}
+        places = {"XDG_RUNTIME_DIR": str(directory), "XDG_STATE_HOME": str(directory / "state")}
+        self.environment = inherited | places | {"TERM": "xterm", MARK: self._mark}
 
     def start(self, *command: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, as a shell does."""
@@ -369,9 +370,10 @@ def test_an_engine_serves_shows_its_status_and_ends(commands: Commands) -> None:
 
     status = status_when("processes", commands, address)  # the supervisor's report may come after the first run
     assert (status["granted_total"], status["leases"], status["clients"]) == (1, 0, 1)
-    assert {process["name"] for process in status["processes"]} == {"broker", "w1", "w2"}
+    assert {process["name"] for process in status["processes"]} == {"broker", "collector", "w1", "w2"}
     shown = commands.run(HEADRACE, "status").stdout  # finds the engine by itself
     assert "since the start 1 admitted, 0 refused" in shown
+    assert f"in {commands.directory}/state/headrace/0" in shown
     assert "\x1b" not in shown
 
     second = commands.run(HEADRACE, "serve")
@@ -412,6 +414,22 @@ def test_status_of_an_engine_that_is_not_there_is_an_error_in_time(commands: Com
 
     assert (done.returncode, done.stdout) == (ExitCode.UNAVAILABLE, "")
     assert "no engine at ipc:///tmp/nowhere: nothing answered within 0.2 s" in done.stderr
+
+
+# headrace spans
+
+
+def test_what_runs_leave_is_there_when_their_engines_have_gone(commands: Commands, provider: SimulatedProvider) -> None:
+    assert commands.run(*RUN, "Who is there?").stdout == "Hello world\n"
+    provider.enqueue(Script(status=429))
+    assert commands.run(*RUN, "And now?").returncode == ExitCode.TRY_LATER
+
+    refused, answered = map(json.loads, commands.run(HEADRACE, "spans", "list").stdout.splitlines())
+    assert (refused["status"], refused["error_type"], refused["cost"]) == ("error", "RateLimitError", None)
+    assert (answered["status"], answered["usage"]["source"]) == ("ok", "provider")
+    assert answered["cost"] > 0
+    shown = commands.run(HEADRACE, "spans", "show", answered["span_id"][:11]).stdout
+    assert "\nuser\n  Who is there?\n\nanswer\n  Hello world\n" in shown
 
 
 # headrace simulate

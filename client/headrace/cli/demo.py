@@ -254,6 +254,7 @@ class _Counter:
 
 def _next_steps(headrace: str, is_simulated: bool) -> list[tuple[str, str]]:
     steps = [
+        (f"{headrace} spans list", "what was kept of these runs"),
         (f'{headrace} run "Tell me a story" --model gpt-4o', "one run; Ctrl-C aborts it"),
         (f"{headrace} serve", "an engine that many programs share"),
         (f"{headrace} status", "how it is"),

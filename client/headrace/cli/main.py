@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import headrace
-from headrace.cli import run, serve, simulate, status
+from headrace.cli import restart, run, serve, simulate, spans, status
 from headrace.cli.exit_codes import CommandError, ExitCode, exit_code
 from headrace.cli.explain import explanation
 from headrace.cli.interrupt import end_on_interrupt, on_interrupt, raise_interrupt
@@ -19,6 +19,7 @@ _EPILOG = """\
 try it without a key:
   headrace simulate                            a model provider on this machine; says what to export
   headrace run "Tell me a story" --model gpt-4o
+  headrace spans list                          what was kept of it
 
 exit codes: 0 done, 1 the run failed, 2 wrong usage or request, 3 no engine, 4 no key or not accepted,
 5 try later, 6 timed out, 130 interrupted, 141 output closed
@@ -66,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"headrace {headrace.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module in (run, serve, status, simulate):
+    for module in (run, spans, serve, restart, status, simulate):
         command = commands.add_parser(module.NAME, help=module.HELP, description=module.HELP + ".", allow_abbrev=False)
         module.add_arguments(command)
         command.set_defaults(command=module.main)

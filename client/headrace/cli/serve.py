@@ -41,7 +41,8 @@ def main(arguments: argparse.Namespace) -> NoReturn:
     if is_engine_running(directory):
         raise CommandError(ExitCode.UNAVAILABLE, f"an engine runs in {directory} already; `headrace status` shows it")
     print(f"export HEADRACE_ENGINE={address_of(directory)}", flush=True)
-    hint = "Programs that have this in their environment share the engine. `headrace status` shows it, Ctrl-C ends it."
+    hint = "Programs that have this in their environment share the engine. `headrace status` shows it, Ctrl-C ends it"
+    hint += " (again: now), `headrace restart` replaces its workers."
     print(dim(hint, sys.stderr), file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "headrace_engine", "--directory", str(directory)]
     command += ["--drain-timeout", f"{arguments.drain_timeout}"]

@@ -1,4 +1,4 @@
-"""``headrace status``: how an engine is, its workers and its processes."""
+"""``headrace status``: how an engine is, its workers, its processes and its spans."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ import msgspec
 
 from headrace.cli.engine_directory import address_of, default_directory
 from headrace.cli.exit_codes import CommandError, ExitCode
-from headrace.cli.terminal import bold, dim, red
+from headrace.cli.terminal import bold, dim, one_line, red
 from headrace.embedded import is_engine_running
 from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.runtime import current_process
 from headrace.settings import directory_of
 from headrace.wire.messages import Status
+from headrace.wire.status import SpanStatus
 
 NAME = "status"
 HELP = "Show how an engine is"
 
 _OWNER = 0  # clients count from 1
+_STALE = 5.0  # seconds without a word of the collector, which speaks each second
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -97,6 +99,32 @@ def _show(address: str, status: Status) -> None:
             ["PROCESS", "PID", "STATE", "RESTARTS", "LAST END"],
             [[p.name, p.pid or "-", p.state, p.restarts, p.reason] for p in status.processes],
         )
+    print()
+    _show_spans(status.spans)
+
+
+def _show_spans(spans: SpanStatus | None) -> None:
+    out = sys.stdout
+    if spans is None:
+        print("  spans: off")
+        return
+    counts = [f"{spans.stored} stored", f"{spans.waiting} waiting"]
+    counts += [f"{spans.recovered} recovered from processes that died"] if spans.recovered else []
+    counts += [f"{spans.untraced} untraced"] if spans.untraced else []
+    print(f"  spans: {', '.join(counts)}; in {spans.directory}")
+    if spans.state != "ok" or spans.error:
+        print(red(f"  {': '.join(one_line(text) for text in (spans.state, spans.error) if text)}", out))
+    if spans.dropped:
+        reasons = ", ".join(f"{count} {one_line(reason)}" for reason, count in sorted(spans.dropped.items()))
+        print(red(f"  dropped: {reasons}", out))
+    if spans.age > _STALE:
+        print(red(f"  the collector said so {spans.age:.0f} s ago, and nothing since", out))
+    if spans.sinks:
+        print()
+        _table(
+            ["SINK", "STATE", "DELIVERED", "PENDING", "FAILED", "ERROR"],
+            [[s.name, s.state, s.delivered, s.pending, s.failed, one_line(s.error)] for s in spans.sinks],
+        )
 
 
 def _since_start(status: Status) -> str:
@@ -109,7 +137,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     widths = [max(map(len, column)) for column in zip(head, *texts, strict=True)]
     for number, row in enumerate([list(head), *texts]):
         line = "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        is_fine = {"ok", "running"} & set(row)
+        is_fine = {"ok", "running", "draining"} & set(row)
         print(dim(line, out) if number == 0 else line if is_fine else red(line, out))
 
 

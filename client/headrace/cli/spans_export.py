@@ -1,0 +1,120 @@
+"""``headrace spans export``: spans as JSON lines, CSV or Parquet, as they are read: never all of them in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib.util
+import io
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import msgspec
+
+from headrace.cli.exit_codes import CommandError, ExitCode
+from headrace.cli.spans_record import FLAT, flat, line
+from headrace.span_files import StoredSpan
+
+Format = Literal["jsonl", "csv", "parquet"]
+Writer = Callable[[Iterable[StoredSpan], IO[bytes]], int]
+
+_BATCH = 1000
+_INTEGERS = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+)
+_FLOATS = ("duration_seconds", "queue_seconds", "first_chunk_seconds", "cost")
+_TIMES = ("started_at", "ended_at")
+
+
+def export(spans: Iterable[StoredSpan], form: Format, path: Path | None) -> int:
+    """Write spans to ``path``, else to standard output; return how many. Raises CommandError where that cannot be."""
+    writers: dict[Format, Writer] = {"jsonl": _write_lines, "csv": _write_csv, "parquet": _write_parquet}
+    if form == "parquet":
+        _require_pyarrow()
+    with _output(path) as out:
+        return writers[form](spans, out)
+
+
+@contextlib.contextmanager
+def _output(path: Path | None) -> Iterator[IO[bytes]]:
+    """Open what is written to. A file is there when it is whole, and is its owner's alone: it holds what was asked and answered."""
+    if path is None:
+        yield sys.stdout.buffer
+        return
+    # A device or a pipe is written to as it is; only a file can be put in the place of one.
+    is_replaced = path.is_file() or not path.exists()
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}") if is_replaced else path
+    try:
+        with open(unfinished, "xb" if is_replaced else "wb", opener=_private) as out:
+            yield out
+        if is_replaced:
+            unfinished.replace(path)
+    except OSError as error:
+        raise CommandError(ExitCode.FAILED, f"cannot write {path}: {error.strerror}") from error
+    finally:
+        if is_replaced:
+            unfinished.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _write_lines(spans: Iterable[StoredSpan], out: IO[bytes]) -> int:
+    count = 0
+    for count, stored in enumerate(spans, 1):  # noqa: B007 - the last is the number of all
+        out.write(line(stored).encode())
+    return count
+
+
+def _write_csv(spans: Iterable[StoredSpan], out: IO[bytes]) -> int:
+    count = 0
+    text = io.TextIOWrapper(out, "utf-8", newline="", write_through=True)
+    try:
+        writer = csv.DictWriter(text, FLAT)
+        writer.writeheader()
+        for count, stored in enumerate(spans, 1):  # noqa: B007 - the last is the number of all
+            writer.writerow(_for_csv(flat(stored)))
+    finally:
+        text.detach()  # else it closes what it writes to
+    return count
+
+
+def _for_csv(row: dict[str, Any]) -> dict[str, Any]:
+    row["tags"] = msgspec.json.encode(row["tags"]).decode() if row["tags"] else ""
+    for name in _TIMES:
+        row[name] = row[name].isoformat(timespec="microseconds")
+    row["streamed"] = "true" if row["streamed"] else "false"
+    return row
+
+
+def _write_parquet(spans: Iterable[StoredSpan], out: IO[bytes]) -> int:
+    import pyarrow
+    import pyarrow.parquet
+
+    types = dict.fromkeys(FLAT, pyarrow.string())
+    types |= dict.fromkeys(_INTEGERS, pyarrow.int64()) | dict.fromkeys(_FLOATS, pyarrow.float64())
+    types |= dict.fromkeys(_TIMES, pyarrow.timestamp("us", tz="UTC"))
+    types |= {"tags": pyarrow.list_(pyarrow.string()), "streamed": pyarrow.bool_()}
+    schema = pyarrow.schema(list(types.items()))
+    count = 0
+    rows = map(flat, spans)
+    with pyarrow.parquet.ParquetWriter(out, schema, compression="zstd") as writer:
+        while batch := list(islice(rows, _BATCH)):
+            writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
+            count += len(batch)
+    return count
+
+
+def _require_pyarrow() -> None:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise CommandError(ExitCode.USAGE, "Parquet needs pyarrow: pip install 'headrace[parquet]'")

@@ -1,0 +1,153 @@
+"""``headrace spans show``: one run for a person to read: the conversation, then the facts. Pure: returns lines."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator
+from typing import TextIO
+
+from headrace.cli.spans_record import content_of
+from headrace.cli.spans_table import dollars, milliseconds
+from headrace.cli.terminal import bold, dim, one_line, red, without_controls
+from headrace.span_files import StoredSpan
+from headrace.spans import Span, SpanAttempt, SpanContent
+from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
+
+_INDENT = "  "
+_KIB = 1024
+_USAGE_NOTES = {
+    "provider": "as the provider said",
+    "partial": "as the provider last said before the end",
+    "estimated": "estimated from the length of the text",
+}
+
+
+def shown(stored: StoredSpan, out: TextIO) -> Iterator[str]:
+    """Yield the lines that show a span on ``out``."""
+    span, content = stored.span, content_of(stored)
+    status = red(span.status, out) if span.status == "error" else span.status
+    yield f"{bold(span.span_id, out)}  {status}  {one_line(f'{span.provider}/{span.model}')}"
+    yield from _conversation(content, out)
+    if span.content_note or not span.content:
+        yield from ("", dim(f"no content: {span.content_note or 'none was kept'}", out))
+    yield from ("", bold("facts", out))
+    facts = [(name, value) for name, value in _facts(stored, content) if value]
+    width = max(len(name) for name, _ in facts)
+    yield from (f"{_INDENT}{dim(name.ljust(width), out)}  {one_line(value)}" for name, value in facts)
+    if span.attempts:
+        yield from ("", bold("attempts", out))
+        yield from (f"{_INDENT}{one_line(_attempt(attempt))}" for attempt in span.attempts)
+
+
+def _conversation(content: SpanContent, out: TextIO) -> Iterator[str]:
+    for message in content.messages:
+        yield from _block(_heading(message), _message_text(message), out)
+    for number, text in enumerate(content.inputs, 1):
+        yield from _block(f"input {number}", text, out)
+    yield from _block("reasoning", content.reasoning, out)
+    answer = [content.text, content.refusal or "", *(f"→ {c.name}({c.arguments})  {c.id}" for c in content.tool_calls)]
+    heading = "refusal" if content.refusal and not content.text else "answer"
+    yield from _block(heading, "\n".join(text for text in answer if text), out)
+
+
+def _block(heading: str, text: str, out: TextIO) -> Iterator[str]:
+    if text:
+        yield from ("", bold(one_line(heading), out))
+        yield from (_INDENT + line if line else "" for line in without_controls(text).splitlines())
+
+
+def _heading(message: Message) -> str:
+    if message.role != "tool":
+        return message.role
+    return f"tool {message.tool_name or ''} {message.tool_call_id or ''}"
+
+
+def _message_text(message: Message) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return "\n".join(text for part in message.content if (text := _part(part)))
+
+
+def _part(part: Part) -> str:
+    match part:
+        case TextPart():
+            return part.text
+        case ReasoningPart():
+            return f"(reasoning) {part.text}" if part.text else ""
+        case ToolCallPart():
+            return f"→ {part.name}({json.dumps(part.arguments, ensure_ascii=False)})  {part.id}"
+        case ImagePart():
+            size = len(part.data or "") * 3 // 4 // _KIB
+            return f"(image {part.url})" if part.url else f"(image {part.media_type or ''}, {size} KiB)"
+
+
+def _facts(stored: StoredSpan, content: SpanContent) -> Iterator[tuple[str, str]]:
+    span = stored.span
+    reason = ": ".join(text for text in (span.error_type, span.error) if text)
+    yield "error" if span.status == "error" else "why", reason
+    yield "finish reason", _finish_reason(span)
+    yield "model", _model(span)
+    yield "usage", _usage(span)
+    yield "cost", "" if stored.cost is None else f"${dollars(stored.cost)}"
+    yield "started", _time(span.started_at)
+    yield "time", _timings(span)
+    yield "trace", " ".join(filter(None, [span.trace_id, span.parent_span_id and f"below {span.parent_span_id}"]))
+    yield "traceparent", span.traceparent or ""
+    yield "user", span.user_id or ""
+    yield "session", span.session_id or ""
+    yield "tags", ", ".join(span.tags)
+    yield "parameters", ", ".join(f"{key}={json.dumps(value)}" for key, value in span.parameters.items())
+    yield "tools", ", ".join(tool.name for tool in content.tools)
+    yield "response id", span.response_id or ""
+
+
+def _finish_reason(span: Span) -> str:
+    said, own = span.finish_reason or "", span.provider_finish_reason
+    return f"{said} (the provider's word: {own})" if own and own != said else said
+
+
+def _model(span: Span) -> str:
+    if span.response_model and span.response_model != span.model:
+        return f"{span.response_model}, asked for as {span.model}"
+    return span.model
+
+
+def _usage(span: Span) -> str:
+    usage = span.usage
+    if usage.source == "none":
+        return "unknown"
+    into = [f"{usage.cached_input_tokens} cached"] if usage.cached_input_tokens else []
+    into += [f"{usage.cache_write_tokens} written to the cache"] if usage.cache_write_tokens else []
+    reasoning = f" ({usage.reasoning_tokens} reasoning)" if usage.reasoning_tokens else ""
+    detail = f" ({', '.join(into)})" if into else ""
+    tokens = f"{usage.input_tokens} tokens in{detail}, {usage.output_tokens} out{reasoning}"
+    return f"{tokens}; {_USAGE_NOTES[usage.source]}"
+
+
+def _timings(span: Span) -> str:
+    facts = [f"{milliseconds(span.duration_seconds)} ms"]
+    if span.first_chunk_seconds is not None:
+        facts.append(f"first chunk after {milliseconds(span.first_chunk_seconds)} ms")
+    if span.queue_seconds:
+        facts.append(f"{milliseconds(span.queue_seconds)} ms waiting for a worker")
+    return ", ".join([*facts, "streamed" if span.streamed else "not streamed"])
+
+
+def _attempt(attempt: SpanAttempt) -> str:
+    facts = [attempt.outcome]
+    facts += [f"HTTP {attempt.status_code}"] if attempt.status_code is not None else []
+    for name, moment in [("headers", attempt.headers_at), ("first chunk", attempt.first_chunk_at)]:
+        if moment is not None:
+            facts.append(f"{name} after {milliseconds(moment - attempt.started_at)} ms")
+    if attempt.ended_at is not None:
+        facts.append(f"ended after {milliseconds(attempt.ended_at - attempt.started_at)} ms")
+    facts += [f"request {attempt.request_id}"] if attempt.request_id else []
+    facts += [attempt.reason] if attempt.reason else []
+    facts += ["may have been billed"] if attempt.maybe_billed else []
+    worker = f" {attempt.worker}:" if attempt.worker else ""
+    return f"{attempt.number}.{worker} {', '.join(facts)}"
+
+
+def _time(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="milliseconds")

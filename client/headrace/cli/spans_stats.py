@@ -1,0 +1,149 @@
+"""``headrace spans stats``: runs, errors, latency, tokens and cost by group, added up over files. Pure: given rows, returns lines."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TextIO
+
+import msgspec
+
+from headrace.cli.spans_table import dollars, fitted, milliseconds
+from headrace.cli.terminal import bold, dim, one_line, red
+
+TOTAL = "total"
+_PERCENTILES = (50, 95, 99)
+_HEADS = ("RUNS", "ERRORS", "ABORTED", "P50 MS", "P95", "P99", "FIRST P50", "P95", "P99", "IN", "OUT", "COST $")
+_WIDEST_KEY = 40
+
+
+class Group:
+    """Sums of some runs; seconds are those of runs that ended well."""
+
+    def __init__(self) -> None:
+        self.sums = [0.0] * 7  # runs, errors, aborted, input tokens, output tokens, cost, runs with usage but no price
+        self.durations = array("d")
+        self.first_chunks = array("d")
+
+    def add(self, sums: Iterable[float]) -> None:
+        """Add what a file says of the group."""
+        self.sums = [one + other for one, other in zip(self.sums, sums, strict=True)]
+
+    def add_seconds(self, duration: float, first_chunk: float | None) -> None:
+        """Add one run's times."""
+        self.durations.append(duration)
+        if first_chunk is not None:
+            self.first_chunks.append(first_chunk)
+
+    @property
+    def runs(self) -> int:
+        """How many runs there were."""
+        return int(self.sums[0])
+
+    def fields(self) -> dict[str, Any]:
+        """Return the group for programs. Its cost is that of the runs whose price is known."""
+        runs, failed, aborted, tokens_in, tokens_out, cost, unpriced = self.sums
+        return {
+            "runs": int(runs),
+            "errors": int(failed),
+            "aborted": int(aborted),
+            "input_tokens": int(tokens_in),
+            "output_tokens": int(tokens_out),
+            "cost": round(cost, 12),
+            "runs_without_price": int(unpriced),
+            "duration_seconds": _percentiles(self.durations),
+            "first_chunk_seconds": _percentiles(self.first_chunks),
+        }
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """Everything that is shown. The total counts a run once, whatever its number of tags."""
+
+    by: str
+    groups: dict[str, Group]
+    total: Group
+    errors: dict[str, int]
+    unpriced: dict[str, int]
+
+    def fields(self) -> dict[str, Any]:
+        """Return all of it for programs."""
+        return {
+            "by": self.by,
+            "groups": [{self.by: key, **group.fields()} for key, group in self.groups.items()],
+            "total": self.total.fields(),
+            "errors": self.errors,
+            "models_without_price": self.unpriced,
+        }
+
+    def lines(self, out: TextIO) -> Iterator[str]:
+        """Yield it for people."""
+        yield from self._table(out)
+        if self.errors:
+            yield from ("", bold("errors", out))
+            for name, count in self.errors.items():
+                yield f"  {count:>7}  {red(one_line(name) or 'unknown', out)}"
+        if self.unpriced:
+            models = ", ".join(f"{one_line(model)} ({count})" for model, count in self.unpriced.items())
+            yield from ("", f"Cost unknown, and not in the sums: {models}.")
+            yield dim("[prices] in headrace.toml says what a model costs.", out)
+
+    def _table(self, out: TextIO) -> Iterator[str]:
+        rows = [(one_line(key) or "-", group) for key, group in self.groups.items()]
+        cells = [(key, _cells(group)) for key, group in [*rows, (TOTAL, self.total)]]
+        key_width = min(max(len(self.by), *(len(key) for key, _ in cells)), _WIDEST_KEY)
+        widths = [max(map(len, column)) for column in zip(_HEADS, *(row for _, row in cells), strict=True)]
+        for number, (key, row) in enumerate([(self.by.upper(), _HEADS), *cells]):
+            figures = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+            text = "  ".join([fitted(key, key_width), *figures])
+            is_aside = number == 0 or (number == len(cells) and len(cells) > 1)
+            yield dim(text, out) if is_aside else text
+
+
+def collected(by: str, sums: Iterable[Sequence[Any]], seconds: Iterable[Sequence[Any]]) -> dict[str, Group]:
+    """Return the groups of the rows of all files, the most runs first; days in their order."""
+    groups: dict[str, Group] = {}
+    for key, *figures in sums:
+        groups.setdefault(key or "", Group()).add(figures)
+    for key, duration, first_chunk in seconds:
+        groups.setdefault(key or "", Group()).add_seconds(duration, first_chunk)
+    if by == "day":
+        return dict(sorted(groups.items()))
+    return dict(sorted(groups.items(), key=lambda item: (-item[1].runs, item[0])))
+
+
+def total(groups: Iterable[Group]) -> Group:
+    """Return the sum of groups of which no two have a run in common."""
+    whole = Group()
+    for group in groups:
+        whole.add(group.sums)
+        whole.durations.extend(group.durations)
+        whole.first_chunks.extend(group.first_chunks)
+    return whole
+
+
+def counted(rows: Iterable[Sequence[Any]]) -> dict[str, int]:
+    """Return the counts of the rows of all files, the highest first."""
+    counts: dict[str, int] = {}
+    for key, count in rows:
+        counts[key] = counts.get(key, 0) + count
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _cells(group: Group) -> Sequence[str]:
+    runs, failed, aborted, tokens_in, tokens_out, cost, unpriced = group.sums
+    is_known = runs > unpriced
+    return [
+        *(f"{count:.0f}" for count in (runs, failed, aborted)),
+        *(milliseconds(seconds) for seconds in _percentiles(group.durations).values()),
+        *(milliseconds(seconds) for seconds in _percentiles(group.first_chunks).values()),
+        *(f"{count:.0f}" for count in (tokens_in, tokens_out)),
+        dollars(cost) if is_known else "-",
+    ]
+
+
+def _percentiles(seconds: array[float]) -> dict[str, float | None]:
+    """Return the smallest figures that so many in a hundred do not exceed."""
+    ordered = sorted(seconds)
+    return {
+        f"p{percent}": ordered[-(-len(ordered) * percent // 100) - 1] if ordered else None for percent in _PERCENTILES
+    }

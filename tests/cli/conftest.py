@@ -1,0 +1,72 @@
+"""What the tests of ``headrace spans`` share: a data directory of their own, and the command on it, in this process."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from headrace.cli.main import main
+from tests.cli.span_rows import close_all
+
+
+class Done(NamedTuple):
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines]
+
+    @property
+    def ids(self) -> list[str]:
+        return [each["span_id"] for each in self.objects]
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A data directory; this machine's spans, settings and clock are kept out. Ctrl-C, which a command leaves deadly, comes back."""
+    for name in ("HEADRACE_DATA", "HEADRACE_CONFIG", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.chdir(tmp_path)
+    time.tzset()
+    handler = signal.getsignal(signal.SIGINT)
+    directory = tmp_path / "data"
+    directory.mkdir()
+    yield directory
+    close_all()
+    signal.signal(signal.SIGINT, handler)
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def spans(data: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run ``headrace spans`` on the test's data."""
+
+    def run(command: str, *arguments: str) -> Done:
+        capfd.readouterr()
+        try:
+            code = main(["spans", command, *arguments, "--data", str(data)])
+        except SystemExit as error:  # argparse's way
+            code = int(error.code or 0)
+        return Done(code, *capfd.readouterr())
+
+    return run

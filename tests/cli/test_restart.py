@@ -1,0 +1,37 @@
+"""``headrace restart``: replaces the workers of an engine that runs, and says where there is none."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from headrace import Client
+from headrace.cli.exit_codes import ExitCode
+from headrace.cli.main import main
+from headrace.testing import SimulatedProvider
+from tests.conftest import HELLO, engine_process
+from tests.e2e.engines import running_engine
+
+
+@pytest.mark.slow
+def test_restart_replaces_the_workers(provider: SimulatedProvider, capsys: pytest.CaptureFixture[str]) -> None:
+    with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=60.0) as client:
+        assert client.run_local(model="gpt-4o", messages=HELLO).text
+        before = engine_process(address, "-m headrace_workers")
+
+        assert main(["restart", "--engine", address]) == ExitCode.OK
+        for _ in range(400):
+            if not Path(f"/proc/{before}").exists():
+                break
+            threading.Event().wait(0.05)
+
+        assert engine_process(address, "-m headrace_workers") != before
+        assert client.run_local(model="gpt-4o", messages=HELLO).text
+    assert "one after another" in capsys.readouterr().out
+
+
+def test_restart_without_an_engine_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["restart", "--engine", f"ipc://{tmp_path}"]) == ExitCode.UNAVAILABLE
+    assert "no engine runs" in capsys.readouterr().err
