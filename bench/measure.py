@@ -72,5 +72,5 @@ def _role(pid: int) -> str:
     if "headrace_workers" in words:
         return "workers"
     if "headrace_engine" in words:
-        return "broker" if "broker" in words else "supervisor"
+        return next((role for role in ("broker", "collector") if role in words), "supervisor")
     return "client"

@@ -19,14 +19,15 @@ HELLO = [{"role": "user", "content": "Hello"}]
 
 @pytest.fixture(scope="session", autouse=True)
 def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep settings of the machine out of the tests."""
+    """Keep settings of the machine out of the tests, and their spans out of the user's."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_")) or name in (
+            if name.startswith(("OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "OTEL_")) or name in (
                 "HEADRACE_ENGINE",
                 "HEADRACE_CONFIG",
             ):
                 patch.delenv(name)
+        patch.setenv("HEADRACE_DATA", str(tmp_path_factory.mktemp("data")))
         yield
 
 

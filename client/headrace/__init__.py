@@ -30,6 +30,7 @@ from headrace.errors import (
 )
 from headrace.streams import LocalStream
 from headrace.types import (
+    FlushCounts,
     ImagePart,
     IncompleteToolCall,
     Message,
@@ -59,6 +60,7 @@ __all__ = [
     "Client",
     "ConfigurationError",
     "EngineUnavailableError",
+    "FlushCounts",
     "ForkedStreamError",
     "HeadraceError",
     "ImagePart",

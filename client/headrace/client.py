@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import os
 import random
 import time
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
 
 from headrace.delivery import Delivery, Interest
-from headrace.errors import EngineUnavailableError, InvalidRequestError
+from headrace.errors import EngineUnavailableError, HeadraceError, InvalidRequestError
+from headrace.prices import PriceTable
 from headrace.requests import (
     EmbeddingArguments,
     RequestContext,
@@ -24,15 +27,19 @@ from headrace.requests import (
 from headrace.session import RunPlan, Session
 from headrace.settings import EMBEDDED, directory_of, load_settings
 from headrace.streams import LocalStream, ResultFuture
-from headrace.types import RunEmbeddingResult, RunLocalResult
+from headrace.trace_context import current_traceparent
+from headrace.types import FlushCounts, RunEmbeddingResult, RunLocalResult
 from headrace.wire.codec import encode_request
-from headrace.wire.messages import MAX_REQUEST_BYTES, RunRequest
+from headrace.wire.messages import MAX_REQUEST_BYTES, FlushResult
+from headrace.wire.request import RunRequest
 
 if TYPE_CHECKING:
     from headrace.async_streams import AsyncLocalStream
     from headrace.runtime import Process
 
 _numbers = itertools.count(1)
+_FLUSH_MARGIN = 2.0
+"""Seconds beyond which a flush is not waited for, should the I/O thread end meanwhile."""
 
 
 class Client:
@@ -52,7 +59,9 @@ class Client:
         if self._address is not None:
             directory_of(self._address)
         self._connect_timeout = connect_timeout
-        self._providers = tuple(load_settings(os.environ).providers)
+        settings = load_settings(os.environ)
+        self._providers = tuple(settings.providers)
+        self._prices = PriceTable(settings.prices)
         self._number = next(_numbers)
         self._is_closed = False
 
@@ -131,6 +140,30 @@ class Client:
         future = AsyncResultFuture(delivery, Interest(delivery), asyncio.get_running_loop())
         return cast("RunEmbeddingResult", await future)
 
+    def flush(self, timeout: float = 5.0) -> FlushCounts:
+        """Have the spans of all runs that have ended stored, and delivered to every sink, within ``timeout`` seconds.
+
+        Returns how many are and how many are not. Nothing is lost without a flush; it is for those who want to look at once.
+        Raises EngineUnavailableError when the engine does not answer.
+        """
+        self._begin()
+        process = _process()
+        if self._address is None and not process.is_connected(self._address):
+            return FlushCounts(0, 0, 0)
+        connection = process.connection(self._address, self._connect_timeout, self._number)
+        answer: concurrent.futures.Future[FlushCounts] = concurrent.futures.Future()
+        connection.post_flush(timeout, partial(_settle_flush, answer))
+        try:
+            return answer.result(timeout + _FLUSH_MARGIN)
+        except TimeoutError:
+            raise EngineUnavailableError(self._address or EMBEDDED, "the client was closed") from None
+
+    async def aflush(self, timeout: float = 5.0) -> FlushCounts:  # noqa: ASYNC109 - it is the engine's to keep
+        """As :meth:`flush`, without blocking the event loop."""
+        import asyncio
+
+        return await asyncio.get_running_loop().run_in_executor(None, partial(self.flush, timeout))
+
     def close(self) -> None:
         """Abort this client's runs, and close what only it used; an embedded engine ends with its last client.
 
@@ -189,6 +222,7 @@ class Client:
             "trace_id": _new_id("tr_"),
             "providers": self._providers,
             "takes_any_provider": self._address is not None,
+            "traceparent": current_traceparent(),
         }
 
     def _submit(self, options: RunOptions, request: RunRequest, started_at: float) -> Delivery:
@@ -209,10 +243,12 @@ class Client:
             priority=options.priority,
             on_abort=options.on_abort,
             total_timeout=request.total_timeout,
+            is_traced=request.send_trace,
         )
         connection = _process().connection(self._address, self._connect_timeout, self._number)
-        delivery = Delivery(Session(plan), request.trace_id, started_at, connection, self._number)
+        delivery = Delivery(Session(plan), request.trace_id, started_at, connection, self._number, self._prices)
         connection.submit(delivery)
+        self._prices.load()  # while the run is on its way: reading them takes a while, the first time
         return delivery
 
 
@@ -221,6 +257,13 @@ def _process() -> Process:
     from headrace.runtime import current_process
 
     return current_process()
+
+
+def _settle_flush(answer: concurrent.futures.Future[FlushCounts], said: FlushResult | HeadraceError) -> None:
+    if isinstance(said, HeadraceError):
+        answer.set_exception(said)
+    else:
+        answer.set_result(FlushCounts(said.delivered, said.pending, said.failed))
 
 
 def _wait(delivery: Delivery) -> object:

@@ -10,11 +10,11 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import msgspec
 
-from headrace.delivery import Delivery, Wakeups, wake_loop
+from headrace.delivery import Delivery, Wakeups, wake_all
+from headrace.embedded import EngineSource
 from headrace.errors import (
     EngineUnavailableError,
     HeadraceError,
@@ -22,22 +22,29 @@ from headrace.errors import (
     ProtocolMismatchError,
     RemoteProtocolError,
 )
-from headrace.links import Link, Links, WorkerLink
+from headrace.history import open_history
+from headrace.links import Link, Links, WorkerLink, watch_start
 from headrace.reactor import Reactor
+from headrace.run_spans import RunSpans
 from headrace.session import AskBroker, Command, Ended, Phase, TellWorker
 from headrace.wire.codec import from_broker, from_worker
 from headrace.wire.messages import (
     Chunk,
+    FlushResult,
     FromBroker,
     FromWorker,
     Goodbye,
     Grant,
+    Heartbeat,
+    Joined,
     Refuse,
     Release,
+    RunState,
     Silent,
     Status,
     StatusRequest,
     Terminal,
+    Vacated,
     Welcome,
 )
 
@@ -46,24 +53,7 @@ logger = logging.getLogger(__name__)
 WORKER_WELCOME_TIMEOUT = 3.0
 """Seconds within which a worker that was granted must answer."""
 _CHECK_INTERVAL = 1.0
-_START_CHECK_INTERVAL = 0.05
 _CLOSE_LINGER = 0.2
-
-
-class EngineSource(Protocol):
-    """Where the engine is, and what becomes of it. All calls come from the I/O thread."""
-
-    address: str
-    hint: str
-
-    def open(self) -> str:
-        """Return the broker's endpoint, starting an engine where that is this source's way; raises HeadraceError."""
-
-    def problem(self) -> str | None:
-        """Return why the engine cannot be there any more, or None."""
-
-    def close(self) -> None:
-        """End what :meth:`open` started."""
 
 
 class Connection:
@@ -74,7 +64,9 @@ class Connection:
         self._reactor = reactor
         self._source = source
         self._connect_timeout = connect_timeout
-        self._links = Links(reactor, epoch)
+        self._history = open_history("client", epoch)
+        self._links = Links(reactor, epoch, self._history)
+        self._spans = RunSpans(reactor, self._links.dealer, epoch, source.address)
         self._broker: Link | None = None
         self._workers: dict[str, WorkerLink] = {}
         self._deliveries: dict[str, Delivery] = {}
@@ -102,6 +94,10 @@ class Connection:
         """Ask the engine how it is; ``answer`` is called on the I/O thread."""
         self._reactor.call(partial(self._ask_status, answer))
 
+    def post_flush(self, timeout: float, answer: Callable[[FlushResult | HeadraceError], None]) -> None:
+        """Have the engine store and deliver its spans; ``answer`` is called on the I/O thread."""
+        self._reactor.call(lambda: self._ask_status(self._spans.flush(timeout, answer)))
+
     def post_abort_all(self, owner: int, done: Callable[[], None]) -> None:
         """Abort one owner's runs."""
         self._reactor.call(partial(self._abort_all, owner, done))
@@ -114,6 +110,8 @@ class Connection:
 
     def _submit(self, delivery: Delivery) -> None:
         span_id = delivery.span_id
+        if self._history is not None:
+            self._history.note("submit", span_id=span_id)
         if self._is_closed:
             self._fail(delivery, EngineUnavailableError(self._source.address, "the client is closed"))
         elif span_id in self._deliveries:
@@ -168,9 +166,11 @@ class Connection:
         lease = delivery.session.lease
         if lease is None:
             return
-        link = self._workers.get(lease.endpoint)
-        if link is None:
-            link = self._open_worker(lease)
+        try:
+            link = self._workers.get(lease.endpoint) or self._open_worker(lease)
+        except HeadraceError as error:
+            self._reactor.call(partial(self._fail, delivery, error))
+            return
         link.deliveries[delivery.span_id] = delivery
         self._links.queue(link, command.message)
 
@@ -188,15 +188,18 @@ class Connection:
         lease = delivery.session.lease
         if lease is not None and (link := self._workers.get(lease.endpoint)) is not None:
             link.deliveries.pop(delivery.span_id, None)
-        delivery.ended(time.monotonic(), self._wakeups)
+        if self._history is not None:
+            self._history.ended(delivery.session)
+        now = time.monotonic()
+        self._spans.ended(delivery, now)
+        delivery.ended(now, self._wakeups)
 
     def _flush(self) -> None:
         """Send what this turn produced: a frame for each link, a wake-up for each loop."""
         self._links.flush()
         if self._wakeups:
             wakeups, self._wakeups = self._wakeups, {}
-            for loop, waiting in wakeups.items():
-                wake_loop(loop, waiting)
+            wake_all(wakeups)
 
     # The broker's link.
 
@@ -204,22 +207,13 @@ class Connection:
         """Open a link and say hello; what waits for a lease asks again. A failure ends those that wait."""
         try:
             endpoint = self._source.open()
+            link = self._links.open_broker(endpoint, self._read_broker, self._broker_ended)
         except HeadraceError as error:
             self._reactor.call(partial(self._fail_waiting, error))
             return
-        link = self._broker = self._links.open_broker(endpoint, self._read_broker, self._broker_ended)
-        deadline = time.monotonic() + self._connect_timeout
-        self._reactor.call_at(time.monotonic() + _START_CHECK_INTERVAL, partial(self._check_start, link, deadline))
-
-    def _check_start(self, link: Link, deadline: float) -> None:
-        if link is not self._broker or link.is_welcomed:
-            return
-        problem = self._source.problem()
-        if problem is None and time.monotonic() < deadline:
-            self._reactor.call_at(time.monotonic() + _START_CHECK_INTERVAL, partial(self._check_start, link, deadline))
-            return
-        reason = problem or f"nothing answered within {self._connect_timeout:g} s; {self._source.hint}"
-        self._lose_engine(EngineUnavailableError(self._source.address, reason))
+        self._broker = link
+        self._spans.engine_is_at(endpoint)
+        watch_start(self._reactor, self._source, link, self._connect_timeout, self._lose_engine)
 
     def _lose_engine(self, error: HeadraceError) -> None:
         self._drop_broker()
@@ -235,9 +229,8 @@ class Connection:
         for answer in waiters:
             answer(error)
 
-    def _broker_ended(self, link: Link) -> None:
-        self._links.close(link)
-        self._broker = None
+    def _broker_ended(self, _: Link) -> None:
+        self._drop_broker()
         if (problem := self._source.problem()) is not None:
             self._lose_engine(EngineUnavailableError(self._source.address, problem))
         elif self._deliveries or self._status_waiters:
@@ -264,6 +257,8 @@ class Connection:
             except (RemoteProtocolError, ProtocolMismatchError) as error:
                 self._lose_engine(error)
                 return
+            if self._history is not None:
+                self._history.frame("received", messages)
             for message in messages:
                 self._from_broker(link, message)
 
@@ -271,7 +266,7 @@ class Connection:
         match message:
             case Grant():
                 if (delivery := self._deliveries.get(message.span_id)) is not None:
-                    self._carry_out(delivery, delivery.session.granted(message))
+                    self._carry_out(delivery, delivery.session.granted(message, time.monotonic()))
             case Refuse():
                 if (delivery := self._deliveries.get(message.span_id)) is not None:
                     self._carry_out(delivery, delivery.session.refused(message))
@@ -281,8 +276,8 @@ class Connection:
                 waiters, self._status_waiters = self._status_waiters, []
                 for answer in waiters:
                     answer(message)
-            case Silent():
-                pass  # the supervisor's matter
+            case Heartbeat() | Silent() | Joined() | Vacated():
+                pass  # the supervisor's matter, and the workers'
             case Goodbye():
                 self._lose_engine(EngineUnavailableError(self._source.address, message.reason))
 
@@ -321,6 +316,8 @@ class Connection:
             except (RemoteProtocolError, ProtocolMismatchError) as error:
                 self._lose_worker(link, str(error), error)
                 return
+            if self._history is not None:
+                self._history.frame("received", messages, epoch)
             for message in messages:
                 self._from_worker(link, epoch, message)
             if not link.is_open:
@@ -328,15 +325,20 @@ class Connection:
 
     def _from_worker(self, link: WorkerLink, epoch: int, message: FromWorker) -> None:
         if isinstance(message, Chunk):
-            delivery = link.deliveries.get(message.span_id)
-            if delivery is not None:
+            if (delivery := link.deliveries.get(message.span_id)) is not None:
                 self._chunk(delivery, epoch, message)
-        elif isinstance(message, Terminal):
-            delivery = link.deliveries.get(message.span_id)
-            if delivery is not None:
-                self._carry_out(delivery, delivery.session.ended(epoch, message))
+        elif isinstance(message, Terminal | RunState):
+            if (delivery := link.deliveries.get(message.span_id)) is not None:
+                session = delivery.session
+                if isinstance(message, RunState):
+                    self._carry_out(delivery, session.run_state(epoch, message))
+                else:
+                    self._carry_out(delivery, session.ended(epoch, message))
+                if session.lease is None:
+                    link.deliveries.pop(message.span_id, None)  # it goes elsewhere, and does not end with this link
         elif isinstance(message, Welcome):
             link.is_welcomed = True
+            link.answers_queries = "query" in message.capabilities
             if epoch != link.epoch:
                 self._lose_worker(link, f"another process answers where worker {link.name} was")
         else:
@@ -358,10 +360,14 @@ class Connection:
             self._reactor.call_at(time.monotonic() + _CHECK_INTERVAL, self._check_all)
 
     def _check_all(self) -> None:
-        """Look at every run's deadline. Coarse on purpose: the worker keeps the exact clocks."""
+        """Look at every run's deadline, and for silence. Coarse on purpose: the worker keeps the exact clocks."""
         self._is_checking = bool(self._deliveries)
         for delivery in list(self._deliveries.values()):
             self._check(delivery)
+        now = time.monotonic()
+        for link in list(self._workers.values()):
+            for delivery in list(link.deliveries.values()) if link.answers_queries else ():
+                self._carry_out(delivery, delivery.session.listen(now))
         if self._is_checking:
             self._reactor.call_at(time.monotonic() + _CHECK_INTERVAL, self._check_all)
 
@@ -373,7 +379,10 @@ class Connection:
             self._fail(delivery, EngineUnavailableError(self._source.address, "the client was closed"))
         self._is_closed = True
         self._flush()
-        for link in [*self._workers.values(), *([self._broker] if self._broker else [])]:
+        self._spans.close(partial(self._close_links, done))
+
+    def _close_links(self, done: Callable[[], None]) -> None:
+        for link in filter(None, [*self._workers.values(), self._broker]):
             self._links.close(link, _CLOSE_LINGER)
         self._workers.clear()
         self._broker = None

@@ -12,6 +12,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from headrace.assembly import (
     InvalidArgumentsError,
     ResultFacts,
@@ -20,6 +22,7 @@ from headrace.assembly import (
     finished_result,
     joined_text,
 )
+from headrace.costing import run_cost
 from headrace.errors import EngineUnavailableError, ForkedStreamError, HeadraceError, ProviderProtocolError
 from headrace.session import Session
 from headrace.types import RunEmbeddingResult, RunEvent, RunLocalResult
@@ -28,6 +31,8 @@ from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS, Aborted, Fi
 
 if TYPE_CHECKING:
     import asyncio
+
+    from headrace.prices import PriceTable
 
 # The I/O thread gives credit by itself, at half the window, whenever events arrive. The reader asks for it only where
 # no further event may come before it does.
@@ -110,6 +115,7 @@ class Delivery:
         "_pid",
         "_pinned",
         "_port",
+        "_prices",
         "_waiter",
         "drained_characters",
         "ended_at",
@@ -124,7 +130,15 @@ class Delivery:
         "trace_id",
     )
 
-    def __init__(self, session: Session, trace_id: str, started_at: float, port: Port, owner: int) -> None:
+    def __init__(
+        self,
+        session: Session,
+        trace_id: str,
+        started_at: float,
+        port: Port,
+        owner: int,
+        prices: PriceTable | None = None,
+    ) -> None:
         self.session = session
         self.trace_id = trace_id
         self.owner = owner
@@ -137,6 +151,7 @@ class Delivery:
         # Somebody asked for the result: events are read to their end whether or not anyone iterates.
         self.is_draining = not session.plan.streams
         self._port = port
+        self._prices = prices
         self._pid = os.getpid()
         self.drained_characters = 0
         self._drained = 0
@@ -249,7 +264,7 @@ class Delivery:
         """Return the outcome, as the caller sees it; from the first call on it never changes."""
         with self._lock:
             if self._final is None:
-                self._final = self._conclude()
+                self._final = self._priced(self._conclude())
             return self._final
 
     def attach(self, future: Settled) -> None:
@@ -303,6 +318,13 @@ class Delivery:
                 return ProviderProtocolError(plan.span_id, str(error), text, plan.provider, 200)
         return outcome if outcome is not None else EngineUnavailableError("the engine", "the run has no outcome")
 
+    def _priced(self, final: Final) -> Final:
+        if self._prices is None or isinstance(final, HeadraceError):
+            return final
+        plan = self.session.plan
+        cost = run_cost(self._prices, plan.provider, plan.model, final.model, final.usage)
+        return final if cost is None else msgspec.structs.replace(final, cost=cost)
+
     def _aborted_result(self, facts: ResultFacts, outcome: object) -> RunLocalResult:
         """Return the result of an aborted stream, whatever its worker said in the meantime."""
         if isinstance(outcome, Finished):
@@ -313,10 +335,16 @@ class Delivery:
 def wake_loop(loop: asyncio.AbstractEventLoop, waiting: list[asyncio.Future[None]]) -> None:
     """Wake tasks of another thread's loop; a loop that is closed has nobody left to wake."""
     with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(_wake_all, waiting)
+        loop.call_soon_threadsafe(_wake, waiting)
 
 
-def _wake_all(waiting: list[asyncio.Future[None]]) -> None:
+def wake_all(wakeups: Wakeups) -> None:
+    """Wake the tasks of some loops, each loop once."""
+    for loop, waiting in wakeups.items():
+        wake_loop(loop, waiting)
+
+
+def _wake(waiting: list[asyncio.Future[None]]) -> None:
     for future in waiting:
         if not future.done():
             future.set_result(None)

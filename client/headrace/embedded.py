@@ -15,11 +15,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Protocol
 
 from headrace.errors import EngineUnavailableError
 from headrace.settings import EMBEDDED, MAX_PATH, directory_of
 
 BROKER_SOCKET = "broker"
+COLLECTOR_SOCKET = "collector"
 LOCK_FILE = "lock"
 LOG_FILE = "engine.log"
 _STOP_TIMEOUT = 1.5
@@ -28,6 +30,11 @@ _STOP_TIMEOUT = 1.5
 def broker_endpoint(directory: Path) -> str:
     """Return the broker's ZeroMQ endpoint in an engine's directory."""
     return f"ipc://{directory / BROKER_SOCKET}"
+
+
+def collector_endpoint(directory: Path) -> str:
+    """Return the collector's ZeroMQ endpoint in an engine's directory."""
+    return f"ipc://{directory / COLLECTOR_SOCKET}"
 
 
 def check_directory(directory: Path) -> str | None:
@@ -55,6 +62,22 @@ def is_engine_running(directory: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+class EngineSource(Protocol):
+    """Where the engine is, and what becomes of it. All calls come from the I/O thread."""
+
+    address: str
+    hint: str
+
+    def open(self) -> str:
+        """Return the broker's endpoint, starting an engine where that is this source's way; raises HeadraceError."""
+
+    def problem(self) -> str | None:
+        """Return why the engine cannot be there any more, or None."""
+
+    def close(self) -> None:
+        """End what :meth:`open` started."""
 
 
 class ExternalEngine:
@@ -95,7 +118,10 @@ class EmbeddedEngine:
         """Return the broker's endpoint, starting the engine where there is none."""
         if self._directory is None or not self._is_alive():
             self._forget()
-            self._start()
+            try:
+                self._start()
+            except OSError as error:
+                raise EngineUnavailableError(EMBEDDED, f"it cannot be started: {error.strerror}") from error
         assert self._directory is not None  # noqa: S101 - _start has set it
         return broker_endpoint(self._directory)
 

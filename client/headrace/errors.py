@@ -168,7 +168,8 @@ class WorkerLostError(RunError):
 class RunTimeoutError(RunError):
     """One of the run's clocks ran out.
 
-    ``clock`` is ``connect``, ``first_chunk``, ``idle`` or ``total``; ``limit`` is what it allowed, in seconds.
+    ``clock`` is ``connect``, ``first_chunk``, ``idle``, ``total`` or ``reader`` (nobody read the stream for so long); ``limit`` is
+    what it allowed, in seconds.
     """
 
     def __init__(self, span_id: str, reason: str, partial_text: str = "", clock: str = "", limit: float = 0.0) -> None:

@@ -6,6 +6,7 @@ Knows frames and descriptors, not what the messages mean.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,10 +14,15 @@ from typing import Any
 import msgspec
 
 from headrace.delivery import Delivery
+from headrace.embedded import EngineSource
+from headrace.errors import EngineUnavailableError
+from headrace.history import History
 from headrace.reactor import Reactor
 from headrace.sockets import Dealer, new_context
 from headrace.wire.codec import encode_frame
-from headrace.wire.messages import CAPABILITIES, PROTOCOL_MINOR, Grant, Hello
+from headrace.wire.messages import CAPABILITIES, MAX_FRAME_MESSAGES, PROTOCOL_MINOR, Grant, Hello
+
+_START_CHECK_INTERVAL = 0.05
 
 Read = Callable[[Any], None]
 
@@ -40,25 +46,50 @@ class WorkerLink(Link):
         self.name = grant.worker
         self.endpoint = grant.endpoint
         self.epoch = grant.epoch
+        self.answers_queries = False
         self.deliveries: dict[str, Delivery] = {}
+
+
+def watch_start(
+    reactor: Reactor,
+    source: EngineSource,
+    link: Link,
+    timeout: float,
+    failed: Callable[[EngineUnavailableError], None],
+) -> None:
+    """Wait for a new link's broker to answer; call ``failed`` once when it cannot, or has not within ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+
+    def look() -> None:
+        if link.is_welcomed or not link.is_open:
+            return
+        problem = source.problem()
+        if problem is None and time.monotonic() < deadline:
+            reactor.call_at(time.monotonic() + _START_CHECK_INTERVAL, look)
+            return
+        reason = problem or f"nothing answered within {timeout:g} s; {source.hint}"
+        failed(EngineUnavailableError(source.address, reason))
+
+    reactor.call_at(time.monotonic() + _START_CHECK_INTERVAL, look)
 
 
 class Links:
     """Opens, reads, flushes and closes links. Used on the I/O thread only."""
 
-    def __init__(self, reactor: Reactor, epoch: int) -> None:
+    def __init__(self, reactor: Reactor, epoch: int, history: History | None = None) -> None:
         self._reactor = reactor
+        self._history = history
         self._epoch = epoch
         self._context: Any = None
         self._dirty: list[Link] = []
 
     def open_broker(self, endpoint: str, read: Read, ended: Read) -> Link:
         """Return a new link to the broker, which has been said hello to."""
-        return self._open(Link(self._dealer(endpoint), read), ended)
+        return self._open(Link(self.dealer(endpoint), read), ended)
 
     def open_worker(self, grant: Grant, read: Read, ended: Read) -> WorkerLink:
         """Return a new link to the worker of a lease."""
-        link = WorkerLink(self._dealer(grant.endpoint), read, grant)
+        link = WorkerLink(self.dealer(grant.endpoint), read, grant)
         self._open(link, ended)
         return link
 
@@ -74,10 +105,16 @@ class Links:
             links, self._dirty = self._dirty, []
             for link in links:
                 messages, link.outbox = link.outbox, []
-                if link.is_open:
-                    link.dealer.send(encode_frame(self._epoch, messages))
-                    if link.dealer.has_input():
-                        link.read(link)
+                for start in range(0, len(messages), MAX_FRAME_MESSAGES):
+                    if link.is_open:
+                        self._send(link, messages[start : start + MAX_FRAME_MESSAGES])
+
+    def _send(self, link: Link, messages: list[msgspec.Struct]) -> None:
+        if self._history is not None:
+            self._history.frame("sent", messages)
+        link.dealer.send(encode_frame(self._epoch, messages))
+        if link.dealer.has_input():
+            link.read(link)
 
     def close(self, link: Link, linger: float = 0.0) -> None:
         """Close a link; may be called twice."""
@@ -92,10 +129,16 @@ class Links:
         if self._context is not None:
             self._context.term()
 
-    def _dealer(self, endpoint: str) -> Dealer:
-        if self._context is None:
-            self._context = new_context()
-        return Dealer(self._context, endpoint)
+    def dealer(self, endpoint: str) -> Dealer:
+        """Return a new socket; raises EngineUnavailableError where there is no descriptor for it."""
+        try:
+            if self._context is None:
+                self._context = new_context()
+            return Dealer(self._context, endpoint)
+        except OSError as error:
+            raise EngineUnavailableError(
+                endpoint, f"this process cannot open a connection: {error.strerror}"
+            ) from error
 
     def _open(self, link: Link, ended: Read) -> Link:
         def monitored() -> None:

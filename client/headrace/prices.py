@@ -39,6 +39,10 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, _Listed]
 
 
+# msgspec crashes where a type is first used in several threads at once: so it is used here, at the import.
+msgspec.json.Decoder(_File)
+
+
 class PriceTable:
     """Prices by model (``gpt-4o``) or provider and model (``groq/openai/gpt-oss-20b``): ``overrides``, and those of the file."""
 

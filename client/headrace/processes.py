@@ -35,8 +35,9 @@ def is_orphan(parent: int) -> bool:
 
 
 def ignore_interrupt() -> None:
-    """Ctrl-C reaches the whole foreground group; when to end is the program's word, not the terminal's."""
+    """Ctrl-C and a hang-up reach the whole foreground group; when to end is the program's word, not the terminal's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def log_to_stderr(name: str) -> None:

@@ -15,7 +15,8 @@ from headrace import checks, conversation
 from headrace.errors import InvalidRequestError
 from headrace.provider_table import MODEL_PREFIXES
 from headrace.types import Message, Tool
-from headrace.wire.messages import AbortMode, RunRequest
+from headrace.wire.messages import AbortMode
+from headrace.wire.request import RunRequest
 
 Priority = Literal["interactive", "batch"]
 
@@ -78,10 +79,11 @@ class RequestContext(TypedDict):
     """What the client knows of every request.
 
     ``providers`` are the names known here; with ``takes_any_provider`` an explicit ``provider`` may be another, which the
-    engine knows. ``trace_id`` is used where the arguments name none.
+    engine knows. ``trace_id`` is used where the arguments name none. ``traceparent`` is that of the caller's own trace.
     """
 
     trace_id: str
+    traceparent: str | None
     providers: Sequence[str]
     takes_any_provider: bool
 
@@ -129,7 +131,13 @@ def build_options(arguments: RunArguments | EmbeddingArguments) -> RunOptions:
 
 
 def build_request(
-    arguments: RunArguments, *, stream: bool, trace_id: str, providers: Sequence[str], takes_any_provider: bool = False
+    arguments: RunArguments,
+    *,
+    stream: bool,
+    trace_id: str,
+    providers: Sequence[str],
+    takes_any_provider: bool = False,
+    traceparent: str | None = None,
 ) -> RunRequest:
     """Return the checked request; the other arguments are those of :class:`RequestContext`."""
     provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
@@ -154,12 +162,18 @@ def build_request(
         total_timeout=checks.seconds("timeout_ms", arguments.get("timeout_ms")),
         first_chunk_timeout=checks.seconds("first_chunk_timeout_ms", arguments.get("first_chunk_timeout_ms")),
         idle_timeout=checks.seconds("idle_timeout_ms", arguments.get("idle_timeout_ms")),
+        traceparent=traceparent,
         **_span_fields(arguments, trace_id),
     )
 
 
 def build_embedding_request(
-    arguments: EmbeddingArguments, *, trace_id: str, providers: Sequence[str], takes_any_provider: bool = False
+    arguments: EmbeddingArguments,
+    *,
+    trace_id: str,
+    providers: Sequence[str],
+    takes_any_provider: bool = False,
+    traceparent: str | None = None,
 ) -> RunRequest:
     """Return the checked request for vectors; see :func:`build_request`."""
     provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
@@ -176,6 +190,7 @@ def build_embedding_request(
         dimensions=checks.positive("dimensions", arguments.get("dimensions")),
         custom_options=checks.json_mapping("custom_options", arguments.get("custom_options")) or {},
         total_timeout=checks.seconds("timeout_ms", arguments.get("timeout_ms")),
+        traceparent=traceparent,
         **_span_fields(arguments, trace_id),
     )
 

@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from headrace.connection import Connection, EngineSource
-from headrace.embedded import EmbeddedEngine, ExternalEngine
+from headrace.connection import Connection
+from headrace.embedded import EmbeddedEngine, EngineSource, ExternalEngine
+from headrace.errors import EngineUnavailableError
 from headrace.reactor import Reactor
 from headrace.settings import EMBEDDED
 
@@ -44,10 +45,20 @@ class Process:
             connection = self._connections.get(key)
             if connection is None:
                 source: EngineSource = self.embedded if address is None else ExternalEngine(address)
-                connection = Connection(self._running_reactor(), source, self.epoch, connect_timeout)
+                try:
+                    connection = Connection(self._running_reactor(), source, self.epoch, connect_timeout)
+                except OSError as error:
+                    raise EngineUnavailableError(
+                        key, f"this process cannot open a connection: {error.strerror}"
+                    ) from error
                 self._connections[key] = connection
             connection.owners.add(owner)
             return connection
+
+    def is_connected(self, address: str | None) -> bool:
+        """Return whether there is a connection to the engine at ``address``."""
+        with self.lock:
+            return (address or EMBEDDED) in self._connections
 
     def release(self, address: str | None, owner: int) -> None:
         """Abort the owner's runs; close the connection when it was the last one's, and wait until that is done."""

@@ -39,9 +39,11 @@ from headrace.wire.messages import (
     Finished,
     Grant,
     Hold,
+    Query,
     Refuse,
     Release,
     Run,
+    RunState,
     Terminal,
 )
 
@@ -51,6 +53,10 @@ DRAIN_GRACE = 60.0
 """The same with ``on_abort="drain"``."""
 DEADLINE_GRACE = 5.0
 """Seconds that a run waits beyond its total timeout for the worker to say so."""
+QUERY_AFTER = 15.0
+"""Seconds without any event of a run, after which its worker is asked whether it has it; asked again as often."""
+QUERY_TIMEOUT = 10.0
+"""Seconds for the answer. A worker whose loop is stuck is found sooner, by its missing heartbeats."""
 MAX_WORKER_DEATHS = 2
 
 
@@ -73,7 +79,7 @@ class AskBroker(msgspec.Struct, frozen=True, gc=False):
 class TellWorker(msgspec.Struct, frozen=True, gc=False):
     """Send to the worker of the lease."""
 
-    message: Run | Credit | Abort
+    message: Run | Credit | Abort | Query
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
@@ -98,6 +104,7 @@ class RunPlan(msgspec.Struct, frozen=True):
     priority: Priority = "interactive"
     on_abort: AbortMode = "close"
     total_timeout: float | None = None
+    is_traced: bool = True
 
     def __repr__(self) -> str:
         return f"RunPlan(span_id={self.span_id!r}, provider={self.provider!r}, model={self.model!r})"
@@ -112,9 +119,15 @@ class Session:
 
     __slots__ = (
         "_abort_deadline",
+        "_asked_at",
         "_character_limit",
         "_deadline",
+        "_has_workers_word",
+        "_heard",
+        "_heard_at",
         "_sequence_limit",
+        "_started_at",
+        "_was_granted",
         "attempt",
         "deaths",
         "events",
@@ -123,6 +136,7 @@ class Session:
         "outcome",
         "phase",
         "plan",
+        "queue_seconds",
     )
 
     def __init__(self, plan: RunPlan) -> None:
@@ -134,19 +148,35 @@ class Session:
         self.lease: Grant | None = None
         self.events: list[RunEvent] = []
         self.outcome: Outcome | None = None
+        # From the start to the lease that the run has, or had last.
+        self.queue_seconds = 0.0
         self._sequence_limit = WINDOW_EVENTS
         self._character_limit = WINDOW_CHARACTERS
         # Not yet running: how long to wait is the connection's matter until the run has a deadline of its own.
         self._deadline: float | None = None
         self._abort_deadline: float | None = None
+        self._started_at = 0.0
+        # A worker may know of the run; a worker has said how it ended.
+        self._was_granted = False
+        self._has_workers_word = False
+        # How many events there were when silence was last looked for, since when, and whether the worker was asked.
+        self._heard = 0
+        self._heard_at: float | None = None
+        self._asked_at: float | None = None
 
     @property
     def next_deadline(self) -> float | None:
         """When :meth:`due` has something to say next, on the caller's clock; ``None`` for never."""
         return self._abort_deadline if self.phase is Phase.ABORTING else self._deadline
 
+    @property
+    def wants_span(self) -> bool:
+        """Whether this side is to say what became of the run, which has ended: a worker had it, and has not said."""
+        return self.plan.is_traced and self._was_granted and not self._has_workers_word
+
     def start(self, now: float) -> list[Command]:
         """Ask for a lease."""
+        self._started_at = now
         if self.plan.total_timeout is not None:
             self._deadline = now + self.plan.total_timeout + DEADLINE_GRACE
         return self._acquire()
@@ -159,13 +189,16 @@ class Session:
             return [AskBroker(Hold(self.plan.span_id, self.attempt, self.lease.epoch))]
         return _NOTHING
 
-    def granted(self, grant: Grant) -> list[Command]:
+    def granted(self, grant: Grant, now: float) -> list[Command]:
         """A lease arrived."""
         if self.phase is not Phase.WAITING or grant.attempt != self.attempt:
             # Stale: whoever stopped waiting has said so to the broker.
             return _NOTHING
         self.phase = Phase.RUNNING
         self.lease = grant
+        self._was_granted = True
+        self.queue_seconds = now - self._started_at
+        self._heard_at = self._asked_at = None
         return [
             TellWorker(
                 Run(
@@ -176,6 +209,7 @@ class Session:
                     sequence_limit=self._sequence_limit,
                     character_limit=self._character_limit,
                     api_key=self.plan.api_key,
+                    queued=self.queue_seconds,
                 )
             )
         ]
@@ -200,6 +234,10 @@ class Session:
         """The worker's terminal message arrived."""
         if self.phase not in (Phase.RUNNING, Phase.ABORTING) or not self._is_current(epoch, terminal.attempt):
             return _NOTHING
+        # A worker on its way out says nothing of a run that it did not begin.
+        self._has_workers_word = (
+            not isinstance(terminal, Failed) or terminal.kind != "worker_stopping" or terminal.sequence > 0
+        )
         if self.phase is Phase.ABORTING:
             return self._end(Aborted(self.plan.span_id, self.attempt, terminal.sequence, terminal.usage))
         match terminal:
@@ -208,7 +246,7 @@ class Session:
             case Failed(kind="worker_stopping") if not self.events:
                 return self._elsewhere()  # it met a worker on its way out
             case Failed():
-                text = joined_text(self.events) or terminal.partial_text
+                text = joined_text(self.events) + terminal.partial_text
                 return self._end(failure_error(terminal, self.plan.provider, text))
             case Aborted():
                 return self._end(terminal)
@@ -255,6 +293,30 @@ class Session:
             return self._end(PoisonRunError(self.plan.span_id, reason))
         return self._elsewhere()
 
+    def listen(self, now: float) -> list[Command]:
+        """Time has passed on a worker that answers queries: after silence ask it, after none of an answer give it up."""
+        if self.phase is not Phase.RUNNING:
+            return _NOTHING
+        if self._heard_at is None or len(self.events) != self._heard:
+            self._heard, self._heard_at, self._asked_at = len(self.events), now, None
+        elif self._asked_at is not None:
+            if now >= self._asked_at + QUERY_TIMEOUT:
+                reason = f"the worker did not say within {QUERY_TIMEOUT:g} s whether it has the run"
+                return self.failed(WorkerLostError(self.plan.span_id, reason, joined_text(self.events)))
+        elif now >= self._heard_at + QUERY_AFTER:
+            self._asked_at = now
+            return [TellWorker(Query(self.plan.span_id, self.attempt))]
+        return _NOTHING
+
+    def run_state(self, epoch: int, state: RunState) -> list[Command]:
+        """The worker answered a query."""
+        if self.phase is not Phase.RUNNING or not self._is_current(epoch, state.attempt):
+            return _NOTHING
+        if not state.is_running:
+            return self.worker_lost("the worker does not have the run")
+        self._heard_at, self._asked_at = self._asked_at, None
+        return _NOTHING
+
     def failed(self, error: HeadraceError) -> list[Command]:
         """The connection gives the run up (no engine, closed client)."""
         if self.phase in (Phase.RUNNING, Phase.ABORTING):
@@ -294,7 +356,8 @@ class Session:
     def _acquire(self) -> list[Command]:
         self.phase = Phase.WAITING
         plan = self.plan
-        question = Acquire(plan.span_id, self.attempt, plan.provider, plan.model, plan.priority, self.lost_epochs[:])
+        avoid = self.lost_epochs[:]
+        question = Acquire(plan.span_id, self.attempt, plan.provider, plan.model, plan.priority, avoid, plan.is_traced)
         return [AskBroker(question)]
 
     def _elsewhere(self) -> list[Command]:

@@ -10,11 +10,13 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
 from headrace.errors import ConfigurationError
+from headrace.otel_environment import OtelExport, UnsupportedExport, read_otel_environment
 from headrace.provider_table import BASE_URL_ENV, BUILT_IN
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,8 @@ API_NAMES = ("openai-chat", "openai-responses", "anthropic", "google")
 
 EMBEDDED = "embedded"
 """The name of an engine of the program's own, where an address would be."""
+OTLP = "otlp"
+"""The name of the sink that OpenTelemetry's variables make."""
 MAX_PATH = 90
 """Longest directory that leaves room for a socket's name within the 107 bytes of a Unix socket path."""
 
@@ -54,6 +58,14 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     first_chunk_timeout: float = 300.0
     idle_timeout: float = 120.0
     total_timeout: float = 600.0
+    stalled_reader_timeout: float = 300.0
+    """How long a stream waits for a reader that takes nothing, before it is ended; 0 means for ever."""
+    max_worker_age: float = 0.0
+    """After about so long a worker is replaced by a new process; 0 means never."""
+    max_worker_memory: int = 0
+    """A worker that takes more bytes of memory is replaced; 0 means never."""
+    worker_drain_timeout: float = 600.0
+    """What the runs of a worker that is replaced have to finish. At the engine's end it is ``--drain-timeout``."""
 
     def worker_count(self) -> int:
         """Return how many workers to start."""
@@ -98,6 +110,16 @@ class SinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     service_name: str = "headrace"
     semconv: Literal["current", "1.41"] = "current"
     """``otlp``: which names of the GenAI semantic conventions."""
+    compression: Literal["none", "gzip"] = "none"
+    """``otlp``: how requests are packed."""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"SinkConfig({shown})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what may be shown: no header, and of the address neither a password nor a query, which may be keys."""
+        return [("type", self.type), ("url", _bare(self.url)), ("path", self.path), ("content", self.content)]
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -120,12 +142,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """By model (``gpt-4o``) or provider and model (``groq/llama-3.3-70b``); beyond and before those that ship with Headrace."""
 
 
+# msgspec crashes where a type is first used in several threads at once: so it is used here, at the import.
+msgspec.json.Decoder(Settings)
+
+
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Return the settings that ``environ`` and the file say; raises ConfigurationError naming what is wrong."""
     named = environ.get("HEADRACE_CONFIG")
     path = Path(named) if named else Path("headrace.toml")
     if not named and not path.is_file():
-        return with_built_in(Settings(), environ)
+        return with_otel_sink(with_built_in(Settings(), environ), environ)
     try:
         settings = msgspec.toml.decode(path.read_bytes(), type=Settings)
     except OSError as error:
@@ -138,7 +164,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         if provider.api not in API_NAMES:
             known = ", ".join(API_NAMES)
             raise ConfigurationError(f"{path}: providers.{name}.api is {provider.api!r}; it takes one of {known}")
-    return with_built_in(settings, environ)
+    _check_sinks(path, settings.sinks)
+    return with_otel_sink(with_built_in(settings, environ), environ)
 
 
 def with_built_in(settings: Settings, environ: Mapping[str, str]) -> Settings:
@@ -154,6 +181,19 @@ def with_built_in(settings: Settings, environ: Mapping[str, str]) -> Settings:
     return msgspec.structs.replace(settings, providers=providers)
 
 
+def with_otel_sink(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """Return ``settings`` with the sink that OpenTelemetry's own variables ask for, unless they have ``[sinks.otlp]``."""
+    if OTLP in settings.sinks:
+        return settings
+    match read_otel_environment(environ):
+        case OtelExport() as export:
+            sink = SinkConfig(type="otlp", **msgspec.structs.asdict(export))
+            return msgspec.structs.replace(settings, sinks={**settings.sinks, OTLP: sink})
+        case UnsupportedExport(reason):
+            logger.warning("spans are not exported: %s", reason)
+    return settings
+
+
 def directory_of(address: str) -> Path:
     """Return the directory that an ``ipc://`` address names; raises ConfigurationError for any other address."""
     scheme, separator, path = address.partition("://")
@@ -165,3 +205,20 @@ def directory_of(address: str) -> Path:
     if len(path.encode()) > MAX_PATH:
         raise ConfigurationError(f"engine address {address!r}: the path is longer than {MAX_PATH} bytes")
     return Path(path)
+
+
+def _check_sinks(path: Path, sinks: Mapping[str, SinkConfig]) -> None:
+    for name, sink in sinks.items():
+        needed = "path" if sink.type == "jsonl" else "url"
+        if not getattr(sink, needed):
+            raise ConfigurationError(f"{path}: sinks.{name}.{needed} is missing")
+        if sink.batch_size < 1 or not sink.timeout > 0:
+            raise ConfigurationError(f"{path}: sinks.{name}: batch_size and timeout must be above 0")
+
+
+def _bare(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "…"
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import itertools
+import logging
 import os
-import socket
-import struct
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from headrace.peers import Peer, credentials, inode, is_connected, shut
 from headrace.wire.messages import MAX_FRAME_BYTES
+
+logger = logging.getLogger(__name__)
 
 # Plain ints: an enum costs a microsecond where it is turned into one.
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -28,7 +33,18 @@ _POLLIN = int(zmq.POLLIN)
 FOREIGN_PEER = "this engine is another user's"
 """Why a peer is refused that the kernel says is another user's process."""
 
-_UCRED = struct.Struct("3i")
+CLOSED = ".full"
+"""What is added to the name of a socket that takes no further connections."""
+_REOPENS_AT = 0.9
+"""The share of the connections that there may be, below which further ones are let in again."""
+
+_CONTEXT_DESCRIPTORS = 16
+"""More than a context's threads and first sockets need."""
+
+_SILENCE = 10.0
+"""Seconds within which whoever connects must have said something that is a message."""
+
+_monitor_numbers = itertools.count()
 
 
 class SendResult(enum.Enum):
@@ -39,35 +55,30 @@ class SendResult(enum.Enum):
     GONE = "gone"  # no such peer any more
 
 
-class Peer:
-    """Who is at the other end of a connection, as the kernel tells it; ``None`` where it cannot (tcp, not Linux)."""
-
-    __slots__ = ("fd", "inode", "pid", "uid")
-
-    def __init__(self, fd: int, inode: int | None, pid: int | None, uid: int | None) -> None:
-        self.fd = fd
-        self.inode = inode
-        self.pid = pid
-        self.uid = uid
-
-
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:
-    """Return a context for one thread's sockets."""
+    """Return a context for one thread's sockets. Raises OSError where there are no descriptors for it."""
+    # ZeroMQ ends the process when it has none for its threads, so that they are looked for here.
+    with contextlib.ExitStack() as stack:
+        for _ in range(_CONTEXT_DESCRIPTORS):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
     context.set(zmq.MAX_SOCKETS, 1023)
     return context
 
 
 class Dealer:
-    """A connection to one peer. Reconnects by itself; :meth:`is_disconnected` tells when the first one ended."""
+    """A connection to one peer. Reconnects by itself; :meth:`is_disconnected` tells when the first one ended.
+
+    Raises OSError where there is no descriptor for it.
+    """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
-        self._socket = context.socket(zmq.DEALER)
+        self._socket = _new_socket(context, zmq.DEALER)
         _set_common(self._socket)
         # What a worker may send is bounded by credit; a bound here would only make ZeroMQ stop reading.
         self._socket.setsockopt(zmq.RCVHWM, 0)
         self._socket.setsockopt(zmq.SNDHWM, 0)
-        self._monitor = _monitor(self._socket)
+        self._monitor = _monitor(self._socket, int(zmq.EVENT_DISCONNECTED))
         self.fd: int = _number(self._socket, zmq.FD)
         self.monitor_fd: int = _number(self._monitor, zmq.FD)
         self._socket.connect(endpoint)
@@ -89,7 +100,8 @@ class Dealer:
             except zmq.Again:
                 return
             if self._socket.getsockopt(zmq.RCVMORE):
-                _skip_rest(self._socket)
+                while self._socket.getsockopt(zmq.RCVMORE):
+                    read(_NOBLOCK)
                 frame = b""
             yield frame
 
@@ -105,28 +117,50 @@ class Dealer:
 
 
 class Router:
-    """A bound socket with many peers, each known by the bytes that ZeroMQ gave it."""
+    """A bound socket with many peers, each known by the bytes that ZeroMQ gave it.
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
-        self._socket = context.socket(zmq.ROUTER)
+    With ``max_peers`` connections it takes no further ones, until some have ended: ZeroMQ ends the process that accepts one for
+    which it has no descriptor. Whoever waits to connect finds no socket meanwhile, and tries again.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        max_peers: int = 1_000_000,
+        max_unread: int = 100_000,
+    ) -> None:
+        self._path = Path(endpoint.removeprefix("ipc://"))
+        self._max_peers = max_peers
+        # When each was accepted.
+        self._connections: dict[int, float] = {}
+        self.is_full = False
+        self._socket = _new_socket(context, zmq.ROUTER)
         _set_common(self._socket)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # Streams are bounded by credit. A peer that reads nothing at all is cut off here, long after that.
-        self._socket.setsockopt(zmq.SNDHWM, 100_000)
+        self._socket.setsockopt(zmq.SNDHWM, max_unread)
         self._socket.setsockopt(zmq.RCVHWM, 10_000)
-        self._socket.setsockopt(zmq.BACKLOG, 1024)
-        self._monitor = _monitor(self._socket)
+        self._socket.setsockopt(zmq.BACKLOG, min(1024, max_peers))
+        self._monitor = _monitor(self._socket, int(zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED))
         self.fd: int = _number(self._socket, zmq.FD)
         self.monitor_fd: int = _number(self._monitor, zmq.FD)
         self._peers: dict[bytes, Peer] = {}
         self._by_fd: dict[int, bytes] = {}
         # Peers whose descriptors others have now; :meth:`departed` tells of them with the event that is still to come.
         self._replaced: list[bytes] = []
+        # A message of many parts is left behind a piece at a time, so that nobody waits for it.
+        self._is_skipping = False
         self._socket.bind(endpoint)
 
     def peer(self, identity: bytes) -> Peer | None:
         """Return what is known of a peer that has spoken."""
         return self._peers.get(identity)
+
+    def is_connected(self, identity: bytes) -> bool:
+        """Return whether a peer is still there. What it said last may be read long after it has gone."""
+        peer = self._peers.get(identity)
+        return peer is not None and is_connected(peer)
 
     def is_foreign(self, identity: bytes) -> bool:
         """Return whether a peer is known to be another user's process."""
@@ -159,37 +193,71 @@ class Router:
                 identity = source.recv(_NOBLOCK)
             except zmq.Again:
                 return
-            if not source.getsockopt(zmq.RCVMORE):
+            has_more = bool(source.getsockopt(zmq.RCVMORE))
+            if self._is_skipping or not has_more:
+                self._is_skipping = has_more
                 continue
-            if identity in self._peers:
+            is_known = identity in self._peers
+            if is_known:
                 frame = source.recv(_NOBLOCK)
             else:
                 whole = source.recv(_NOBLOCK, copy=False)
-                self._learn(identity, whole)
+                is_known = self._learn(identity, whole)
                 frame = whole.bytes
             if source.getsockopt(zmq.RCVMORE):
-                _skip_rest(source)
+                self._is_skipping = True
                 frame = b""
-            yield identity, frame
+            if is_known:
+                yield identity, frame
 
     def departed(self) -> Iterator[bytes]:
         """Yield the peers whose connections have ended since the last call."""
         replaced, self._replaced = self._replaced, []
-        yield from replaced
-        for fd in _monitor_events(self._monitor):
+        for left in replaced:
+            self._peers.pop(left, None)
+            yield left
+        for event, fd in _monitor_events(self._monitor):
+            if event == zmq.EVENT_ACCEPTED:
+                self._connections[fd] = time.monotonic()
+                self._mind_the_door()
+                continue
+            self._connections.pop(fd, None)
             # The event may be older than the connection that has the descriptor now.
             identity = self._by_fd.get(fd)
-            if identity is not None and not _is_connected(self._peers[identity]):
+            if identity is not None and not is_connected(self._peers[identity]):
                 del self._by_fd[fd], self._peers[identity]
                 yield identity
+        self._mind_the_door()
+
+    def end_silent(self) -> None:
+        """End connections whose peers have long said nothing that is a message. To be called now and then."""
+        latest = time.monotonic() - _SILENCE
+        for fd, accepted_at in self._connections.items():
+            if accepted_at > latest:
+                break
+            if fd not in self._by_fd:
+                shut(fd)
+
+    def _mind_the_door(self) -> None:
+        """Let nobody in while there is no room. The path alone is moved: connections, and the socket, stay as they are."""
+        count = len(self._connections)
+        closed = self._path.with_name(self._path.name + CLOSED)
+        if not self.is_full and count >= self._max_peers:
+            self.is_full = True
+            logger.warning("no room for further connections", extra={"connections": count})
+            with contextlib.suppress(OSError):
+                self._path.rename(closed)
+        elif self.is_full and count < self._max_peers * _REOPENS_AT:
+            self.is_full = False
+            with contextlib.suppress(OSError):
+                closed.rename(self._path)
 
     def disconnect(self, identity: bytes) -> None:
         """End one peer's connection. ZeroMQ has no call for it; shutting its descriptor down has the same effect."""
         peer = self._peers.get(identity)
         if peer is None:
             return
-        with contextlib.suppress(OSError), _duplicate(peer.fd) as connection:
-            connection.shutdown(socket.SHUT_RDWR)
+        shut(peer.fd)
 
     def close(self, linger: float = 0.0) -> None:
         """Close; may be called twice. ``linger`` is how long queued frames may take to leave, in seconds."""
@@ -197,15 +265,24 @@ class Router:
         self._monitor.close(0)
         self._socket.close(int(linger * 1000))
 
-    def _learn(self, identity: bytes, frame: zmq.Frame) -> None:
-        fd = int(frame.get(zmq.SRCFD))
-        pid, uid = _credentials(fd)
+    def _learn(self, identity: bytes, frame: zmq.Frame) -> bool:
+        """Find out who a new peer is; return False for one that cannot be known, and is not to be heard."""
+        try:
+            fd = int(frame.get(zmq.SRCFD))
+        except zmq.ZMQError:
+            return False  # it greeted as ZeroMQ did long ago
+        pid, uid = credentials(fd)
         # A descriptor is used again after a disconnect, perhaps before the monitor told of it.
         previous = self._by_fd.get(fd)
         if previous is not None and self._peers.pop(previous, None) is not None:
             self._replaced.append(previous)
-        self._peers[identity] = Peer(fd, _inode(fd), pid, uid)
+        peer = self._peers[identity] = Peer(fd, inode(fd), pid, uid)
         self._by_fd[fd] = identity
+        if not is_connected(peer):
+            # It has left already, and the event that told so, which named nobody known, may be behind us.
+            self._replaced.append(identity)
+            del self._by_fd[fd]
+        return True
 
 
 def _number(source: zmq.Socket[bytes], option: zmq.SocketOption) -> int:
@@ -221,11 +298,27 @@ def _set_common(target: zmq.Socket[bytes]) -> None:
     target.setsockopt(zmq.RECONNECT_IVL_MAX, 80)
 
 
-def _monitor(target: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
-    # An undrained monitor blocks ZeroMQ's I/O thread at its high-water mark: it hears disconnects only, without a mark.
-    address = f"inproc://monitor-{os.getpid()}-{id(target)}"
-    target.monitor(address, zmq.EVENT_DISCONNECTED)
-    monitor: zmq.Socket[bytes] = target.context.socket(zmq.PAIR)
+def _new_socket(context: zmq.Context[zmq.Socket[bytes]], kind: zmq.SocketType) -> zmq.Socket[bytes]:
+    try:
+        made: zmq.Socket[bytes] = context.socket(kind)
+    except zmq.ZMQError as error:
+        raise OSError(error.errno, error.strerror) from None
+    return made
+
+
+def _monitor(target: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
+    # An undrained monitor blocks ZeroMQ's I/O thread at its high-water mark: it hears of what is needed, without a mark.
+    # Its address is never used again: that of a socket which was closed is taken for a moment longer.
+    address = f"inproc://monitor-{next(_monitor_numbers)}"
+    try:
+        target.monitor(address, events)
+        monitor = _new_socket(target.context, zmq.PAIR)
+    except OSError:
+        target.close(0)
+        raise
+    except zmq.ZMQError as error:
+        target.close(0)
+        raise OSError(error.errno, error.strerror) from None
     monitor.setsockopt(zmq.RCVHWM, 0)
     monitor.setsockopt(zmq.LINGER, 0)
     monitor.connect(address)
@@ -235,56 +328,13 @@ def _monitor(target: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
     return monitor
 
 
-def _monitor_events(monitor: zmq.Socket[bytes]) -> Iterator[int]:
-    """Yield the descriptor of each connection that ended."""
+def _monitor_events(monitor: zmq.Socket[bytes]) -> Iterator[tuple[int, int]]:
+    """Yield what happened to which descriptor."""
     while True:
         try:
             message = monitor.recv_multipart(_NOBLOCK)
         except zmq.Again:
             return
         event = parse_monitor_message(message)
-        if event["event"] == zmq.EVENT_DISCONNECTED:
-            yield int(event["value"])
-
-
-def _skip_rest(source: zmq.Socket[bytes]) -> None:
-    while source.getsockopt(zmq.RCVMORE):
-        source.recv(_NOBLOCK)
-
-
-def _duplicate(fd: int) -> socket.socket:
-    return socket.socket(fileno=os.dup(fd))
-
-
-def _inode(fd: int) -> int | None:
-    """Return what tells a connection from all others that have had its descriptor."""
-    try:
-        return os.fstat(fd).st_ino
-    except OSError:
-        return None
-
-
-def _is_connected(peer: Peer) -> bool:
-    """Return whether a peer's connection still has its descriptor, and the other end is there."""
-    if _inode(peer.fd) != peer.inode:
-        return False
-    try:
-        with _duplicate(peer.fd) as connection:
-            return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-
-
-def _credentials(fd: int) -> tuple[int | None, int | None]:
-    if not hasattr(socket, "SO_PEERCRED"):
-        return None, None
-    try:
-        with _duplicate(fd) as connection:
-            if connection.family != socket.AF_UNIX:
-                return None, None
-            pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    except OSError:
-        return None, None
-    return pid, uid
+        if event["event"] in (zmq.EVENT_DISCONNECTED, zmq.EVENT_ACCEPTED):
+            yield int(event["event"]), int(event["value"])

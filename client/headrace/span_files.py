@@ -67,7 +67,7 @@ _USAGE = {
     "reasoning_tokens": "reasoning_tokens",
     "source": "usage_source",
 }
-_JSON = frozenset({"tags", "parameters", "attempts"})
+_AS_THEY_ARE = frozenset(COLUMNS) - {"cost", "tags", "parameters", "attempts", *_USAGE.values()}
 _LISTS_OF_ATTEMPTS = msgspec.json.Decoder(list[SpanAttempt])
 _json = msgspec.json.Encoder().encode
 
@@ -123,7 +123,7 @@ def to_row(span: Span, cost: float | None) -> tuple[Any, ...]:
 
 def from_row(row: sqlite3.Row) -> StoredSpan:
     """Return what a row of all columns says."""
-    values: dict[str, Any] = {name: row[name] for name in COLUMNS if name not in ("cost", *_USAGE.values(), *_JSON)}
+    values: dict[str, Any] = {name: row[name] for name in _AS_THEY_ARE}
     values["rank"] = Rank(row["rank"])
     values["streamed"] = bool(row["streamed"])
     values["content"] = row["content"].encode()

@@ -107,7 +107,8 @@ class Span(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     attempts: list[SpanAttempt] = []
     content: bytes = b""
     content_note: str = ""
-    """Why there is no content, if there is none: ``policy``, ``redaction failed``."""
+    """Why there is no content, if there is none: ``policy``, ``redacted`` (the hook kept nothing), ``redaction failed``,
+    ``too large`` (for a frame) or ``cannot be encoded``."""
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -202,6 +202,17 @@ class RunEmbeddingResult(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
 
 
+class FlushCounts(msgspec.Struct, frozen=True):
+    """What became of an engine's spans since its start.
+
+    ``delivered`` are stored, and with every sink; ``pending`` are not yet; ``failed`` never will be.
+    """
+
+    delivered: int
+    pending: int
+    failed: int
+
+
 class StreamResult(RunLocalResult, frozen=True, kw_only=True):
     """What a streamed run came to. ``finish_reason`` is ``None`` when it was aborted."""
 

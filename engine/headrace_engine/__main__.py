@@ -1,4 +1,4 @@
-"""``python -m headrace_engine``: the supervisor; ``python -m headrace_engine broker``: the broker. Started by programs."""
+"""``python -m headrace_engine``: the supervisor, with ``broker`` or ``collector`` behind it one of these. Started by programs."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from pathlib import Path
 
 from headrace.errors import ConfigurationError
 from headrace.processes import die_with_parent, ignore_interrupt, log_to_stderr
-from headrace.settings import load_settings
+from headrace.settings import Settings, load_settings
 from headrace_engine.exit_codes import ExitCode
 
 
 def main() -> int:
     """Run the process that the command line names; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m headrace_engine", description="A Headrace engine.")
-    parser.add_argument("role", nargs="?", choices=["supervisor", "broker"], default="supervisor")
+    parser.add_argument("role", nargs="?", choices=["supervisor", "broker", "collector"], default="supervisor")
     parser.add_argument("--directory", type=Path, required=True, help="where its sockets are; for its owner only")
     parser.add_argument("--parent", type=int, help="the process to end with")
     parser.add_argument("--workers", type=int, help="worker processes (default: one for every two cores, at most 8)")
     parser.add_argument("--drain-timeout", type=float, default=30.0, help="seconds for running streams after SIGTERM")
     parser.add_argument("--epoch", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     log_to_stderr(arguments.role)
     try:
-        config = load_settings(os.environ).engine
+        settings = load_settings(os.environ)
+        if arguments.role == "collector":
+            return _collect(arguments, settings)
     except ConfigurationError as error:
         print(f"headrace: {error}", file=sys.stderr)
         return ExitCode.USAGE
@@ -34,21 +37,45 @@ def main() -> int:
 
         ignore_interrupt()
         die_with_parent(arguments.parent)
-        Broker(arguments.directory, config, arguments.parent).run()
+        Broker(arguments.directory, settings.engine, arguments.parent).run()
         return ExitCode.OK
+    return _supervise(arguments, settings)
 
+
+def _collect(arguments: argparse.Namespace, settings: Settings) -> int:
+    from headrace_engine.spans.collector import Collector, CollectorSettings
+
+    os.umask(0o077)
+    ignore_interrupt()
+    die_with_parent(arguments.parent)
+    own = CollectorSettings(
+        directory=arguments.directory, slot=arguments.data, parent=arguments.parent, epoch=arguments.epoch
+    )
+    Collector(own, settings).run()
+    return ExitCode.OK
+
+
+def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
+    from headrace_engine.recycling import RecyclingLimits
     from headrace_engine.supervisor import EngineStartError, Supervisor, SupervisorSettings
 
     if arguments.parent is not None:
         ignore_interrupt()
-    settings = SupervisorSettings(
+    config = settings.engine
+    own = SupervisorSettings(
         directory=arguments.directory,
         workers=arguments.workers or config.worker_count(),
         parent=arguments.parent,
         drain_timeout=arguments.drain_timeout,
+        recycling=RecyclingLimits(
+            max_age=config.max_worker_age,
+            max_memory=config.max_worker_memory,
+            drain_timeout=config.worker_drain_timeout,
+        ),
+        spans=settings.spans,
     )
     try:
-        return Supervisor(settings).run()
+        return Supervisor(own).run()
     except (EngineStartError, OSError) as error:
         print(f"headrace: the engine cannot start: {error}", file=sys.stderr)
         return ExitCode.CANNOT_START

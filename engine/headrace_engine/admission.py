@@ -4,18 +4,24 @@ Rules of this file:
 
 1. A span id is held once: by one lease or one place in the queue.
 2. A lease goes to the live worker with the fewest, never to one that the run saw die: its client may know of a death first.
-3. Interactive runs go before batch runs; within a lane, first come, first served.
+3. Interactive runs go before batch runs; within a lane clients take turns, and a client's own are served as they came.
 4. Leases end with their release, their client or their worker.
+5. No client takes the last places in the queue for itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from headrace.wire.messages import Acquire, Grant, RefusalKind, Refuse
+from headrace_engine.line import Line, Waiting
 
 NO_WORKERS_TIMEOUT = 10.0
 """Seconds that a run waits while there is no worker for it at all."""
+_FREE_SHARE = 9
+"""A client may have so many times as many runs waiting as there are free places in the queue."""
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -28,26 +34,40 @@ class Send(msgspec.Struct, frozen=True):
 class Worker:
     """A worker that can be given runs."""
 
-    __slots__ = ("endpoint", "epoch", "is_suspect", "name", "spans")
+    __slots__ = ("endpoint", "epoch", "is_leaving", "is_suspect", "max_runs", "name", "spans")
 
-    def __init__(self, name: str, endpoint: str, epoch: int) -> None:
+    def __init__(self, name: str, endpoint: str, epoch: int, max_runs: int) -> None:
         self.name = name
         self.endpoint = endpoint
         self.epoch = epoch
+        self.max_runs = max_runs
         self.is_suspect = False
+        self.is_leaving = False
         self.spans: set[str] = set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it can be given another run."""
+        return not self.is_suspect and not self.is_leaving and len(self.spans) < self.max_runs
 
 
 class _Lease(msgspec.Struct, frozen=True, gc=False):
     client: bytes
     attempt: int
     epoch: int
+    # What it answered; not known of a lease that the broker before gave.
+    waiting: Waiting | None = None
 
 
-class _Waiting(msgspec.Struct, frozen=True, gc=False):
-    client: bytes
-    question: Acquire
-    since: float
+class Unfinished(msgspec.Struct, frozen=True):
+    """A run that had a lease, and of which perhaps nobody will say how it ends. ``asked_at`` is when its lease was asked for."""
+
+    span_id: str
+    attempt: int
+    provider: str
+    model: str
+    worker: str
+    asked_at: float
 
 
 class Admission:
@@ -58,7 +78,7 @@ class Admission:
         self._max_waiting = max_waiting_runs
         self._workers: dict[int, Worker] = {}
         self._leases: dict[str, _Lease] = {}
-        self._lanes: dict[str, dict[str, _Waiting]] = {"interactive": {}, "batch": {}}
+        self._lanes = {"interactive": Line(), "batch": Line()}
         self._spans_of: dict[bytes, set[str]] = {}
         self._is_stopping = False
         # When there was a worker last, as far as :meth:`due` has seen.
@@ -82,9 +102,9 @@ class Admission:
         """The workers that are there."""
         return list(self._workers.values())
 
-    def worker_joined(self, name: str, endpoint: str, epoch: int) -> list[Send]:
-        """A worker is ready."""
-        worker = self._workers.setdefault(epoch, Worker(name, endpoint, epoch))
+    def worker_joined(self, name: str, endpoint: str, epoch: int, capacity: int = -1) -> list[Send]:
+        """A worker is ready; for ``capacity`` see :meth:`worker_told`."""
+        worker = self._workers.setdefault(epoch, Worker(name, endpoint, epoch, self._bounded(capacity)))
         worker.spans |= {span_id for span_id, lease in self._leases.items() if lease.epoch == epoch}
         return self._assign()
 
@@ -98,11 +118,41 @@ class Admission:
             self._forget(span_id)
         return []
 
+    def unfinished_on(self, epoch: int) -> list[Unfinished]:
+        """Return the runs with a lease on a worker, those that want a span."""
+        worker = self._workers.get(epoch)
+        return self._unfinished(worker.spans) if worker is not None else []
+
+    def unfinished_of(self, client: bytes) -> list[Unfinished]:
+        """Return a client's runs with a lease, those that want a span."""
+        return self._unfinished(self._spans_of.get(client, set()))
+
     def worker_suspected(self, epoch: int, is_suspect: bool) -> list[Send]:
         """A worker has fallen silent (it gets no leases) or speaks again."""
         if (worker := self._workers.get(epoch)) is not None:
             worker.is_suspect = is_suspect
         return [] if is_suspect else self._assign()
+
+    def worker_told(self, epoch: int, capacity: int, is_leaving: bool) -> list[Send]:
+        """A worker tells how many runs it can have, -1 for as many as the settings say, and whether it takes new ones."""
+        worker = self._workers.get(epoch)
+        if worker is None:
+            return []
+        max_runs = self._bounded(capacity)
+        has_grown = max_runs > worker.max_runs
+        worker.max_runs = max_runs
+        if is_leaving and not worker.is_leaving:
+            worker.is_leaving = True
+            self._absence = f"the last worker is leaving: {worker.name}"
+        return self._assign() if has_grown else []
+
+    def _bounded(self, capacity: int) -> int:
+        return self._max_runs if capacity < 0 else min(capacity, self._max_runs)
+
+    def is_vacated(self, epoch: int) -> bool:
+        """Return whether nobody holds a lease on a worker."""
+        worker = self._workers.get(epoch)
+        return worker is None or not worker.spans
 
     def client_left(self, client: bytes) -> list[Send]:
         """A client is gone: what it held is free."""
@@ -123,9 +173,12 @@ class Admission:
         elif self.waiting_count >= self._max_waiting:
             reason = f"{self.waiting_count} runs are waiting already"
             refusal = self._refuse(client, question, "queue_full", reason, retry_after=1.0)
+        elif (own := self._waiting_of(client)) >= _FREE_SHARE * (self._max_waiting - self.waiting_count):
+            reason = f"{own} runs of this client are waiting already, of {self.waiting_count} in all"
+            refusal = self._refuse(client, question, "queue_full", reason, retry_after=1.0)
         else:
             self._spans_of.setdefault(client, set()).add(question.span_id)
-            self._lanes[question.priority][question.span_id] = _Waiting(client, question, now)
+            self._lanes[question.priority].add(Waiting(client, question, now))
             return self._assign()
         return [refusal, *self._assign()]
 
@@ -156,48 +209,61 @@ class Admission:
 
     def due(self, now: float) -> list[Send]:
         """Time has passed: nobody waits for ever for a worker that does not come."""
-        if self._workers:
+        staying = {epoch for epoch, worker in self._workers.items() if not worker.is_leaving}
+        if staying:
             self._absent_since = now
+        is_absent = now - self._absent_since >= NO_WORKERS_TIMEOUT
         refused: list[Send] = []
         for lane in self._lanes.values():
-            # The first is the oldest: while it may go on waiting, so may those behind it.
-            for span_id, waiting in list(lane.items()):
-                if now - waiting.since < NO_WORKERS_TIMEOUT:
-                    break
-                is_absent = not self._workers and now - self._absent_since >= NO_WORKERS_TIMEOUT
-                if is_absent or (self._workers and not self._workers.keys() - set(waiting.question.avoid)):
-                    self._free(waiting.client, span_id)
-                    refused.append(self._refuse(waiting.client, waiting.question, "no_workers", self._absence))
+            for waiting in lane.overdue(now - NO_WORKERS_TIMEOUT) if is_absent or staying else ():
+                if is_absent or not staying - set(waiting.question.avoid):
+                    self._free(waiting.client, waiting.span_id)
+                    reason = "the run has met every worker that there is" if staying else self._absence
+                    refused.append(self._refuse(waiting.client, waiting.question, "no_workers", reason))
         return refused
 
     def _assign(self) -> list[Send]:
         """Give leases to those that wait, for as long as there is room."""
         answers: list[Send] = []
         for lane in self._lanes.values():
-            for span_id, waiting in list(lane.items()):
-                worker = self._choose(waiting.question)
-                if worker is None:
-                    if waiting.question.avoid:
-                        continue  # it waits for a worker of its own; those behind it may not have to
-                    return answers
-                del lane[span_id]
-                answers.append(self._grant(waiting.client, waiting.question, worker))
+            while lane and any(worker.has_room for worker in self._workers.values()):
+                served = lane.serve(self._choose)
+                if served is None:
+                    break  # those that are left wait for workers of their own; others may not have to
+                waiting, worker = served
+                answers.append(self._grant(waiting, worker))
         return answers
 
     def _choose(self, question: Acquire) -> Worker | None:
         best: Worker | None = None
         for worker in self._workers.values():
-            if worker.is_suspect or len(worker.spans) >= self._max_runs or worker.epoch in question.avoid:
+            if not worker.has_room or worker.epoch in question.avoid:
                 continue
             if best is None or len(worker.spans) < len(best.spans):
                 best = worker
         return best
 
-    def _grant(self, client: bytes, question: Acquire, worker: Worker) -> Send:
+    def _grant(self, waiting: Waiting, worker: Worker) -> Send:
+        question = waiting.question
         self.granted_total += 1
         worker.spans.add(question.span_id)
-        self._leases[question.span_id] = _Lease(client, question.attempt, worker.epoch)
-        return Send(client, Grant(question.span_id, question.attempt, worker.name, worker.endpoint, worker.epoch))
+        self._leases[question.span_id] = _Lease(waiting.client, question.attempt, worker.epoch, waiting)
+        return Send(
+            waiting.client, Grant(question.span_id, question.attempt, worker.name, worker.endpoint, worker.epoch)
+        )
+
+    def _unfinished(self, span_ids: Iterable[str]) -> list[Unfinished]:
+        found: list[Unfinished] = []
+        for span_id in sorted(span_id for span_id in span_ids if span_id in self._leases):
+            lease = self._leases[span_id]
+            if lease.waiting is None or not lease.waiting.question.is_traced:
+                continue
+            question = lease.waiting.question
+            worker = self._workers.get(lease.epoch)
+            name = worker.name if worker is not None else ""
+            since = lease.waiting.since
+            found.append(Unfinished(span_id, lease.attempt, question.provider, question.model, name, since))
+        return found
 
     def _refuse(
         self, client: bytes, question: Acquire, kind: RefusalKind, reason: str, retry_after: float | None = None
@@ -208,17 +274,19 @@ class Admission:
     def _refuse_waiting(self, kind: RefusalKind, reason: str) -> list[Send]:
         refused: list[Send] = []
         for lane in self._lanes.values():
-            for span_id, waiting in lane.items():
-                self._spans_of.get(waiting.client, set()).discard(span_id)
+            for waiting in lane.clear():
+                self._spans_of.get(waiting.client, set()).discard(waiting.span_id)
                 refused.append(self._refuse(waiting.client, waiting.question, kind, reason))
-            lane.clear()
         return refused
 
-    def _waiting(self, span_id: str) -> _Waiting | None:
+    def _waiting(self, span_id: str) -> Waiting | None:
         for lane in self._lanes.values():
-            if span_id in lane:
-                return lane[span_id]
+            if (waiting := lane.find(span_id)) is not None:
+                return waiting
         return None
+
+    def _waiting_of(self, client: bytes) -> int:
+        return sum(lane.count(client) for lane in self._lanes.values())
 
     def _free(self, client: bytes, span_id: str) -> None:
         """Take what a client holds, or waits for, from it."""
@@ -231,7 +299,7 @@ class Admission:
         if lease is not None and (worker := self._workers.get(lease.epoch)) is not None:
             worker.spans.discard(span_id)
         for lane in self._lanes.values():
-            lane.pop(span_id, None)
+            lane.remove(span_id)
 
     def _forget(self, span_id: str) -> None:
         lease = self._leases.pop(span_id, None)
@@ -239,5 +307,5 @@ class Admission:
             spans.discard(span_id)
 
 
-def _attempt(holder: _Lease | _Waiting) -> int:
+def _attempt(holder: _Lease | Waiting) -> int:
     return holder.attempt if isinstance(holder, _Lease) else holder.question.attempt

@@ -14,37 +14,54 @@ from pathlib import Path
 import msgspec
 
 import headrace
-from headrace.embedded import broker_endpoint
+from headrace.collector_link import CollectorLink
+from headrace.descriptors import broker_shares, raise_limit
+from headrace.embedded import broker_endpoint, collector_endpoint
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
+from headrace.history import open_history
 from headrace.processes import ProcessWatch, is_orphan
 from headrace.reactor import Reactor
 from headrace.settings import EngineConfig
-from headrace.sockets import FOREIGN_PEER, Router, SendResult, new_context
+from headrace.sockets import FOREIGN_PEER, Dealer, Router, SendResult, new_context
+from headrace.span_outbox import SpanOutbox
+from headrace.spans import CLIENT_LOST, LOST
 from headrace.wire.codec import encode_frame, to_broker
 from headrace.wire.messages import (
     CAPABILITIES,
     PROTOCOL_MINOR,
     Acquire,
+    CollectorReport,
     Goodbye,
     Heartbeat,
     Hello,
     Hold,
+    Joined,
     ProcessReport,
-    ProcessStatus,
     Release,
     Silent,
     Status,
     StatusRequest,
     ToBroker,
+    Vacated,
     Welcome,
-    WorkerStatus,
 )
-from headrace_engine.admission import Admission, Send
+from headrace.wire.status import ProcessStatus, SpanStatus, WorkerStatus
+from headrace_engine.admission import Admission, Send, Unfinished
+from headrace_engine.inbox import Inbox
 from headrace_engine.liveness import Liveness
+from headrace_engine.stubs import stubs
 
 logger = logging.getLogger(__name__)
 
 _TICK = 0.5
+_FRAMES_PER_TURN = 64
+_MESSAGES_PER_TURN = 500
+_MAX_UNHANDLED = 200_000
+"""Messages of one peer that may wait: more than it can have runs waiting."""
+_MAX_UNREAD = 10_000
+"""Frames for one peer that may wait. A client that reads has far fewer."""
+_MAX_STUBS = 10_000
+_MAX_STUB_BYTES = 16 * 1024 * 1024
 
 
 class Broker:
@@ -54,8 +71,11 @@ class Broker:
         self._parent = parent
         self._epoch = secrets.randbits(31) + 1
         self._started_at = time.monotonic()
+        self._history = open_history("broker", self._epoch)
         self._reactor = Reactor()
-        self._router = Router(new_context(), broker_endpoint(directory))
+        context = new_context()
+        self._router = Router(context, broker_endpoint(directory), broker_shares(raise_limit()).peers, _MAX_UNREAD)
+        self._inbox: Inbox[ToBroker] = Inbox()
         self._admission = Admission(config.max_runs_per_worker, config.max_waiting_runs)
         self._liveness = Liveness()
         self._hellos: dict[bytes, Hello] = {}
@@ -63,6 +83,16 @@ class Broker:
         self._watch = ProcessWatch(self._reactor.register, self._reactor.unregister)
         self._outboxes: dict[bytes, list[msgspec.Struct]] = {}
         self._processes: list[ProcessStatus] = []
+        self._spans: SpanStatus | None = None
+        self._spans_at = 0.0
+        self._collector = CollectorLink(
+            self._reactor,
+            partial(Dealer, context),
+            lambda: collector_endpoint(directory),
+            "broker",
+            self._epoch,
+            SpanOutbox(_MAX_STUBS, _MAX_STUB_BYTES),
+        )
 
     def run(self) -> None:
         """Serve until the process ends."""
@@ -78,17 +108,25 @@ class Broker:
         if is_orphan(self._parent):
             self._reactor.stop()
             return
+        self._liveness.expected(
+            {process.epoch: process.has_served for process in self._processes if process.epoch}, now
+        )
         for epoch in self._liveness.due(now):
             logger.warning("worker is silent", extra={"epoch": epoch})
+            if self._history is not None:
+                self._history.note("suspect", epoch=epoch)
             self._send_all(self._admission.worker_suspected(epoch, True))
         for epoch in self._liveness.hung(now):
             self._report_silent(epoch, now)
         self._send_all(self._admission.due(now))
+        self._router.end_silent()
+        self._read_departures()
         self._reactor.call_at(now + _TICK, self._tick)
 
     def _report_silent(self, epoch: int, now: float) -> None:
         """Have the supervisor end a worker that is there and serves nobody."""
         names = [self._hellos[peer].name for peer, worker in self._worker_epochs.items() if worker == epoch]
+        names += [process.name for process in self._processes if process.epoch == epoch]
         for peer, hello in self._hellos.items():
             if hello.role == "supervisor" and names:
                 self._send(peer, Silent(names[0], epoch, self._liveness.silence(epoch, now)))
@@ -97,18 +135,24 @@ class Broker:
         self._send_all(self._admission.stopping())
 
     def _read(self) -> None:
-        for peer, frame in self._router.receive():
+        """Read what there is, and handle some of it: what is sent in answer must not wait for a flood to end."""
+        for peer, frame in self._router.receive(_FRAMES_PER_TURN):
             try:
                 epoch, messages = to_broker.decode(frame)
             except (RemoteProtocolError, ProtocolMismatchError) as error:
                 self._refuse_peer(peer, str(error))
                 continue
-            for message in messages:
-                if peer not in self._hellos and not isinstance(message, Hello):
-                    self._refuse_peer(peer, "the first message must be a hello")
-                    break
+            if self._history is not None:
+                self._history.frame("received", messages, epoch, peer)
+            self._inbox.put(peer, epoch, messages)
+            if self._inbox.count(peer) > _MAX_UNHANDLED:
+                self._refuse_peer(peer, f"more than {_MAX_UNHANDLED} messages wait")
+        for peer, epoch, message in self._inbox.take(_MESSAGES_PER_TURN):
+            if peer not in self._hellos and not isinstance(message, Hello):
+                self._refuse_peer(peer, "the first message must be a hello")
+            else:
                 self._handle(peer, epoch, message)
-        if self._router.has_input():
+        if self._inbox or self._router.has_input():
             self._reactor.call(self._read)
 
     def _handle(self, peer: bytes, epoch: int, message: ToBroker) -> None:
@@ -121,16 +165,22 @@ class Broker:
             case Release():
                 self._send_all(self._admission.released(peer, message.span_id, message.attempt))
             case Heartbeat():
-                if self._liveness.beat(epoch, now):
-                    self._send_all(self._admission.worker_suspected(epoch, False))
+                self._beat(peer, message, now)
             case Hello():
                 self._welcome(peer, epoch, message, now)
             case StatusRequest():
-                self._send(peer, self._status(now))
+                self._answer(peer, now)
             case ProcessReport():
                 self._processes = message.processes
+            case CollectorReport():
+                self._spans, self._spans_at = message.spans, now
             case Goodbye():
                 self._forget(peer, message.reason)
+
+    def _answer(self, peer: bytes, now: float) -> None:
+        """Say how the engine is, once in a turn."""
+        if not any(isinstance(waiting, Status) for waiting in self._outboxes.get(peer, ())):
+            self._send(peer, self._status(now))
 
     def _welcome(self, peer: bytes, epoch: int, hello: Hello, now: float) -> None:
         if peer in self._hellos:
@@ -144,7 +194,30 @@ class Broker:
         if hello.role == "worker":
             self._worker_epochs[peer] = epoch
             self._liveness.joined(epoch, now)
-            self._send_all(self._admission.worker_joined(hello.name, hello.endpoint, epoch))
+            self._send_all(self._admission.worker_joined(hello.name, hello.endpoint, epoch, hello.capacity))
+        if hello.role in ("worker", "supervisor"):
+            self._tell_who_joined(peer)
+
+    def _tell_who_joined(self, peer: bytes) -> None:
+        """Tell supervisors of a worker that serves, or a supervisor of all."""
+        is_worker = peer in self._worker_epochs
+        workers = [peer] if is_worker else list(self._worker_epochs)
+        supervisors = [other for other, hello in self._hellos.items() if hello.role == "supervisor"]
+        for supervisor in supervisors if is_worker else [peer]:
+            if "joined" in self._hellos[supervisor].capabilities:
+                for worker in workers:
+                    self._send(supervisor, Joined(self._hellos[worker].name, self._worker_epochs[worker]))
+
+    def _beat(self, peer: bytes, heartbeat: Heartbeat, now: float) -> None:
+        epoch = self._worker_epochs.get(peer)
+        if epoch is None:
+            self._send(peer, Heartbeat())  # the supervisor's: it asks whether this loop serves
+            return
+        if self._liveness.beat(epoch, now):
+            self._send_all(self._admission.worker_suspected(epoch, False))
+        self._send_all(self._admission.worker_told(epoch, heartbeat.capacity, heartbeat.is_leaving))
+        if heartbeat.is_leaving and self._admission.is_vacated(epoch) and "vacated" in self._hellos[peer].capabilities:
+            self._send(peer, Vacated())
 
     def _watch_process(self, peer: bytes) -> None:
         """A connection outlives its process where a forked child holds a copy; the process handle does not."""
@@ -158,18 +231,29 @@ class Broker:
             self._forget(peer, "its connection ended")
 
     def _forget(self, peer: bytes, reason: str) -> None:
+        self._inbox.drop(peer)
         self._outboxes.pop(peer, None)
         self._watch.forget(peer)
         hello = self._hellos.pop(peer, None)
         if hello is None:
             return
         epoch = self._worker_epochs.pop(peer, None)
+        if self._history is not None:
+            self._history.note("left", peer=peer.hex(), kind=hello.role, epoch=epoch or 0, reason=reason)
         if epoch is not None:
             logger.info("worker left", extra={"worker": hello.name, "reason": reason})
             self._liveness.left(epoch)
+            self._send_stubs(self._admission.unfinished_on(epoch), LOST, f"worker {hello.name} is gone: {reason}")
             self._send_all(self._admission.worker_left(epoch, f"{hello.name}: {reason}"))
         else:
+            self._send_stubs(self._admission.unfinished_of(peer), CLIENT_LOST, f"the client is gone: {reason}")
             self._send_all(self._admission.client_left(peer))
+
+    def _send_stubs(self, runs: list[Unfinished], error_type: str, reason: str) -> None:
+        """Have it on record that these runs were, in case that nobody else is left to say so."""
+        if not self._processes or any(known.name == "collector" and known.state != "off" for known in self._processes):
+            for stub in stubs(runs, error_type, reason, time.monotonic(), time.time()):
+                self._collector.send(stub)
 
     def _refuse_peer(self, peer: bytes, reason: str) -> None:
         """End one connection; whatever its bytes were, nobody else is concerned."""
@@ -184,7 +268,7 @@ class Broker:
             hello = self._hellos[peer]
             for worker in self._admission.workers:
                 if worker.epoch == epoch:
-                    state = "suspect" if worker.is_suspect else "ok"
+                    state = "suspect" if worker.is_suspect else "draining" if worker.is_leaving else "ok"
                     silence = self._liveness.silence(epoch, now)
                     workers.append(WorkerStatus(worker.name, hello.pid, state, len(worker.spans), silence))
         return Status(
@@ -198,6 +282,7 @@ class Broker:
             refused_total=self._admission.refused_total,
             workers=sorted(workers, key=lambda worker: worker.name),
             processes=self._processes,
+            spans=None if self._spans is None else msgspec.structs.replace(self._spans, age=now - self._spans_at),
         )
 
     def _send_all(self, answers: Iterable[Send]) -> None:
@@ -211,6 +296,8 @@ class Broker:
         while self._outboxes:
             outboxes, self._outboxes = self._outboxes, {}
             for peer, messages in outboxes.items():
+                if self._history is not None:
+                    self._history.frame("sent", messages, peer=peer)
                 if self._router.send(peer, encode_frame(self._epoch, messages)) is not SendResult.SENT:
                     self._forget(peer, "it cannot be reached")
         if self._router.has_input():

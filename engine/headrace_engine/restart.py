@@ -7,7 +7,8 @@ import msgspec
 SHORT_LIFE = 2.0
 """A process that lived for less, in seconds, counts as failed at its start."""
 FIRST_DELAY = 0.1
-MAX_DELAY = 10.0
+MAX_DELAY = 5.0
+"""Half of what a client waits for an engine, unless told otherwise."""
 MAX_FAILED_STARTS = 3
 """Failed starts in a row, without one success ever, after which the engine is taken to be unable to start."""
 
@@ -25,10 +26,11 @@ class GiveUp(msgspec.Struct, frozen=True):
 
 
 class RestartPolicy:
-    """The fate of one process."""
+    """The fate of one process. Without one that never gives up the engine runs well enough."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, gives_up: bool = True) -> None:
         self._name = name
+        self._gives_up = gives_up
         self._started_at = 0.0
         self._short_lives = 0
         self._has_lived = False
@@ -45,7 +47,7 @@ class RestartPolicy:
             self._short_lives = 0
         else:
             self._short_lives += 1
-        if not self._has_lived and self._short_lives >= MAX_FAILED_STARTS:
+        if self._gives_up and not self._has_lived and self._short_lives >= MAX_FAILED_STARTS:
             return GiveUp(f"{self._name} failed at its start {self._short_lives} times, last with {status}")
         self.restarts += 1
         if self._short_lives == 0:

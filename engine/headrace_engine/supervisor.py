@@ -1,7 +1,7 @@
-"""The supervisor process: starts, watches and restarts the broker and the workers, and ends them. It does nothing else.
+"""The supervisor process: starts, watches and restarts the other processes, and ends them. It does nothing else.
 
 It ends when its parent does (embedded), when it is told to (SIGTERM: running streams may finish; a second one: now), or when
-the engine cannot start at all.
+the engine cannot start at all. SIGHUP has it replace its workers, one after another.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import contextlib
 import fcntl
 import logging
 import os
-import secrets
+import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from functools import partial
@@ -23,17 +22,38 @@ import msgspec
 
 from headrace.embedded import LOCK_FILE, LOG_FILE, broker_endpoint, check_directory
 from headrace.errors import ProtocolError
+from headrace.history import open_history
 from headrace.processes import is_orphan, open_process
 from headrace.reactor import Reactor
+from headrace.settings import SpansConfig
 from headrace.sockets import Dealer, new_context
 from headrace.wire.codec import encode_frame, from_broker
-from headrace.wire.messages import CAPABILITIES, PROTOCOL_MINOR, Hello, ProcessReport, ProcessStatus, Silent
+from headrace.wire.messages import (
+    CAPABILITIES,
+    PROTOCOL_MINOR,
+    Heartbeat,
+    Hello,
+    Joined,
+    ProcessReport,
+    Silent,
+)
+from headrace.wire.status import ProcessStatus
+from headrace_engine.children import Child
 from headrace_engine.exit_codes import ExitCode
-from headrace_engine.restart import GiveUp, RestartPolicy
+from headrace_engine.hangup import Hangup
+from headrace_engine.keeping import COLLECTOR, SpanKeeping
+from headrace_engine.liveness import Liveness
+from headrace_engine.recycling import Action, EndRuns, Kill, Recycler, RecyclingLimits, Replace, Retire
+from headrace_engine.restart import GiveUp
 
 logger = logging.getLogger(__name__)
 
 _TICK = 0.5
+_RETRY_DELAY = 1.0
+_END_GRACE = 1.5
+"""Seconds for workers to tell their clients of the runs that they end."""
+_FAREWELL = 0.2
+"""Seconds that the broker outlives the last worker, for what clients still ask it."""
 _LOCK_TIMEOUT = 0.3
 """Seconds to try for the directory's lock: a program that looks whether an engine runs holds it for an instant."""
 
@@ -45,34 +65,12 @@ class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     parent: int | None = None
     drain_timeout: float = 30.0
+    recycling: RecyclingLimits = RecyclingLimits()
+    spans: SpansConfig = SpansConfig()
 
 
 class EngineStartError(Exception):
     """The engine cannot start; the text says why and what to do."""
-
-
-class _Child:
-    """One process that is to be running."""
-
-    def __init__(self, name: str, command: list[str]) -> None:
-        self.name = name
-        self.command = command
-        self.policy = RestartPolicy(name)
-        self.process: subprocess.Popen[bytes] | None = None
-        self.pidfd: int | None = None
-        self.epoch = 0
-        self.reason = ""
-
-    def status(self) -> ProcessStatus:
-        is_running = self.process is not None
-        pid = self.process.pid if self.process is not None else None
-        return ProcessStatus(
-            self.name,
-            pid,
-            "running" if is_running else "waiting",
-            self.policy.restarts,
-            "" if is_running else self.reason,
-        )
 
 
 class Supervisor:
@@ -80,30 +78,43 @@ class Supervisor:
 
     def __init__(self, settings: SupervisorSettings) -> None:
         self._settings = settings
+        self._history = open_history("supervisor", 0)
         self._reactor = Reactor()
-        self._children: list[_Child] = []
+        self._children: list[Child] = []
+        self._recycler = Recycler(settings.recycling)
+        self._hangup = Hangup()
         self._is_draining = False
+        self._is_ending = False
         self._exit_code = ExitCode.OK
         self._lock: int | None = None
+        self._keeping: SpanKeeping | None = None
         self._context = new_context()
         self._link: Dealer | None = None
+        self._broker = Child("broker", [sys.executable, "-m", "headrace_engine", "broker"])
+        # Of the broker, which looks after the workers in the same way.
+        self._liveness = Liveness()
 
     def run(self) -> int:
         """Run the engine until it ends; return the exit code. Raises EngineStartError."""
         self._prepare_directory()
         directory = str(self._settings.directory)
         common = ["--directory", directory, "--parent", str(os.getpid())]
-        self._children.append(_Child("broker", [sys.executable, "-m", "headrace_engine", "broker", *common]))
+        keeping = self._keeping = SpanKeeping(self._settings.spans, os.environ, self._settings.directory, common)
+        if keeping.child is not None:
+            self._children.append(keeping.child)
+        self._broker.command += common
+        self._children.append(self._broker)
         for number in range(1, self._settings.workers + 1):
             name = f"w{number}"
-            command = [sys.executable, "-m", "headrace_workers", *common, "--name", name]
-            self._children.append(_Child(name, command))
+            command = [sys.executable, "-m", "headrace_workers", *common, *keeping.options, "--name", name]
+            self._children.append(Child(name, command))
         try:
             for child in self._children:
                 self._start(child)
+            self._report()  # the broker's first one was made before the workers were
             self._watch_parent()
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, lambda *_: self._reactor.call(self._end))
+            signal.signal(signal.SIGTERM, lambda *_: self._reactor.call(self._end))
+            signal.signal(signal.SIGHUP, lambda *_: self._reactor.call(self._hung_up))
             if self._settings.parent is None:
                 signal.signal(signal.SIGINT, lambda *_: self._reactor.call(self._end))
             self._tick()
@@ -121,6 +132,8 @@ class Supervisor:
         self._lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if not _lock_within(self._lock, _LOCK_TIMEOUT):
             raise EngineStartError(f"an engine runs in {directory} already; `headrace status` shows it")
+        os.ftruncate(self._lock, 0)
+        os.write(self._lock, f"{os.getpid()}\n".encode())  # whom to send signals to
 
     def _clean_directory(self) -> None:
         if self._settings.parent is not None:
@@ -131,33 +144,43 @@ class Supervisor:
                 with contextlib.suppress(OSError):
                     path.unlink()
 
-    def _start(self, child: _Child) -> None:
-        if self._is_draining:
+    def _start(self, child: Child, replaces: int | None = None) -> None:
+        if self._is_draining and child.name != COLLECTOR:
             return
-        child.epoch = secrets.randbits(31) + 1
-        child.policy.started(time.monotonic())
-        child.process = subprocess.Popen([*child.command, "--epoch", str(child.epoch)], stdin=subprocess.DEVNULL)
+        now = time.monotonic()
+        child.start(now)
+        if self._history is not None:
+            self._history.note(
+                "start", name=child.name, pid=child.process.pid if child.process else 0, epoch=child.epoch
+            )
         if child.name == "broker":
             self._open_link()
-        child.pidfd = open_process(child.process.pid)
+        elif child.is_worker:
+            self._recycler.started(child.epoch, now, random.random(), replaces)  # noqa: S311 - to spread, not to hide
         if child.pidfd is not None:
             self._reactor.register(child.pidfd, partial(self._look_at, child))
 
-    def _look_at(self, child: _Child) -> None:
+    def _look_at(self, child: Child) -> None:
         """Find out whether a child has ended, and what follows."""
-        if child.process is None or (code := child.process.poll()) is None:
+        pidfd = child.pidfd
+        if not child.has_ended():
             return
-        if child.pidfd is not None:
-            self._reactor.unregister(child.pidfd)
-            os.close(child.pidfd)
-        child.process = child.pidfd = None
-        child.reason = f"signal {-code}" if code < 0 else f"exit status {code}"
+        if pidfd is not None:
+            self._reactor.unregister(pidfd)
+        if self._history is not None:
+            self._history.note("ended", name=child.name, epoch=child.epoch, reason=child.reason)
         self._remove_socket(child)
-        if self._is_draining:
+        if self._is_draining and child.name != COLLECTOR:
             self._end_when_drained()
             return
+        now = time.monotonic()
+        if child.is_worker and not self._recycler.exited(child.epoch, now):
+            logger.warning("process ended, and none comes after it: %s (%s)", child.name, child.reason)
+            self._children.remove(child)
+            self._report()
+            return
         logger.warning("process ended: %s (%s)", child.name, child.reason)
-        decision = child.policy.exited(child.reason, time.monotonic())
+        decision = child.policy.exited(child.reason, now)
         if isinstance(decision, GiveUp):
             print(f"headrace: the engine cannot start: {decision.reason}", file=sys.stderr, flush=True)  # noqa: T201
             self._exit_code = ExitCode.CANNOT_START
@@ -166,24 +189,48 @@ class Supervisor:
         self._reactor.call_at(decision.when, partial(self._restart, child))
         self._report()
 
-    def _restart(self, child: _Child) -> None:
-        self._start(child)
+    def _restart(self, child: Child) -> None:
+        try:
+            self._start(child)
+        except OSError:  # no memory, no processes, no descriptors: there may be some later
+            logger.exception("process cannot be started: %s", child.name)
+            self._reactor.call_at(time.monotonic() + _RETRY_DELAY, partial(self._restart, child))
         self._report()
 
-    def _remove_socket(self, child: _Child) -> None:
+    def _remove_socket(self, child: Child) -> None:
         """The next one has an endpoint of its own; nobody must wait at the old one."""
-        if child.name != "broker":
-            with contextlib.suppress(OSError):
-                (self._settings.directory / f"{child.name}-{child.epoch:x}").unlink()
+        if child.is_worker:
+            for path in self._settings.directory.glob(f"{child.name}-{child.epoch:x}*"):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        elif child.name == COLLECTOR and self._keeping is not None:
+            self._keeping.exited()
 
     def _tick(self) -> None:
         """Look at everything now and then: the way where there are no process handles."""
-        for child in self._children:
+        for child in list(self._children):
             self._look_at(child)
+            if child.is_worker and self._settings.recycling.max_memory:
+                self._recycler.measured(child.epoch, child.memory())
+        self._recycle()
+        self._look_at_broker(time.monotonic())
         parent = self._settings.parent
         if parent is not None and is_orphan(parent):
             self._reactor.stop()
         self._reactor.call_at(time.monotonic() + _TICK, self._tick)
+
+    def _look_at_broker(self, now: float) -> None:
+        """Ask whether its loop serves, and end one that does not: streams go on, and its successor learns of the leases."""
+        broker = self._broker
+        if broker.process is None or self._link is None:
+            return
+        self._liveness.expected({broker.epoch: False}, now)
+        self._liveness.due(now)
+        if broker.epoch in self._liveness.hung(now):
+            self._end_hung(Silent(broker.name, broker.epoch, self._liveness.silence(broker.epoch, now)))
+        self._link.send(encode_frame(1, [Heartbeat()]))
+        if self._link.has_input():
+            self._reactor.call(self._read_broker)
 
     def _watch_parent(self) -> None:
         """An embedded engine ends with its program: by the pipe that is our standard input, and by its process handle."""
@@ -196,62 +243,136 @@ class Supervisor:
         if is_orphan(parent):
             self._reactor.stop()
 
-    def _end(self) -> None:
-        """End: at first by letting running streams finish, when told again at once."""
+    # Workers that are replaced.
+
+    def _hung_up(self) -> None:
+        """SIGHUP came: the terminal is gone, or somebody wants new workers."""
         if self._is_draining:
-            self._reactor.stop()
             return
-        self._is_draining = True
+        if self._hangup.is_terminals_end():
+            self._end()
+            return
+        logger.warning("the workers are to be replaced, one after another")
+        self._recycler.asked()
+        self._recycle()
+
+    def _recycle(self) -> None:
+        if self._is_draining:
+            return
+        for action in self._recycler.due(time.monotonic()):
+            child = next((child for child in self._children if child.is_worker and child.epoch == action.epoch), None)
+            if child is not None:
+                self._carry_out(action, child)
+
+    def _carry_out(self, action: Action, child: Child) -> None:
+        match action:
+            case Replace():
+                logger.warning("worker is being replaced: %s (%s)", child.name, action.reason)
+                replacement = Child(child.name, child.command, child.policy)
+                self._children.append(replacement)
+                try:
+                    self._start(replacement, replaces=child.epoch)
+                except OSError:
+                    logger.exception("process cannot be started: %s", child.name)
+                    self._children.remove(replacement)
+            case Retire() | EndRuns():
+                child.leave()
+            case Kill():
+                logger.warning("worker does not end: %s", child.name)
+                child.kill()
+        self._report()
+
+    def _joined(self, joined: Joined) -> None:
         for child in self._children:
-            if child.process is not None:
-                child.process.terminate()
-        self._reactor.call_at(time.monotonic() + self._settings.drain_timeout, self._reactor.stop)
-        self._end_when_drained()
+            if child.epoch == joined.epoch:
+                child.has_served = True
+        self._report()
+        self._recycler.joined(joined.epoch)
+        self._recycle()
+
+    # The end.
+
+    def _end(self) -> None:
+        """End: at first by letting running streams finish; told again, now; told a third time, at once."""
+        if self._is_ending:
+            self._reactor.stop()
+        elif self._is_draining:
+            self._end_runs()
+        else:
+            self._is_draining = True
+            for child in self._children:
+                if not child.is_leaving and child.name != COLLECTOR:
+                    child.leave()
+            self._reactor.call_at(time.monotonic() + self._settings.drain_timeout, self._end_runs)
+            self._end_when_drained()
+
+    def _end_runs(self) -> None:
+        """Have workers tell their clients of the runs that end here; those that cannot are killed."""
+        if self._is_ending:
+            return
+        self._is_ending = True
+        for child in self._children:
+            if child.is_worker:
+                child.leave()
+        self._reactor.call_at(time.monotonic() + _END_GRACE, self._reactor.stop)
 
     def _end_when_drained(self) -> None:
-        if all(child.process is None for child in self._children if child.name != "broker"):
-            self._reactor.stop()
+        if all(child.process is None for child in self._children if child.is_worker):
+            self._reactor.call_at(time.monotonic() + _FAREWELL, self._reactor.stop)
 
     def _kill_all(self) -> None:
-        running = [child.process for child in self._children if child.process is not None]
+        """End all that is left; the collector last, which then has all that there will be."""
+        running = [child.process for child in self._children if child.process is not None and child.name != COLLECTOR]
         for process in running:
             process.kill()
         for process in running:
             process.wait()
+        if self._keeping is not None:
+            self._keeping.end()
 
     def _open_link(self) -> None:
         """Say hello to a new broker; it knows nothing of what the one before was told."""
         if self._link is not None:
             self._reactor.unregister(self._link.fd)
             self._link.close()
+        self._liveness = Liveness()
         self._link = Dealer(self._context, broker_endpoint(self._settings.directory))
         self._reactor.register(self._link.fd, self._read_broker)
         self._link.send(encode_frame(1, [Hello("supervisor", PROTOCOL_MINOR, os.getpid(), CAPABILITIES)]))
         self._report()
 
     def _read_broker(self) -> None:
-        """End the workers of which the broker says that they are hung; their streams then know that they are lost."""
+        """Hear of workers that serve, and end those that are hung; their streams then know that they are lost."""
         for frame in self._link.receive() if self._link is not None else ():
             try:
                 _, messages = from_broker.decode(frame)
             except ProtocolError:
                 logger.exception("the broker's message cannot be read")
                 continue
+            self._liveness.joined(self._broker.epoch, time.monotonic())  # it speaks from the loop that serves
             for message in messages:
                 if isinstance(message, Silent):
                     self._end_hung(message)
+                elif isinstance(message, Joined):
+                    self._joined(message)
 
     def _end_hung(self, silent: Silent) -> None:
         for child in self._children:
             if child.name == silent.worker and child.epoch == silent.epoch and child.process is not None:
-                logger.warning("worker is hung: %s (silent for %.1f s)", child.name, silent.silence)
+                logger.warning("process is hung: %s (silent for %.1f s)", child.name, silent.silence)
+                if self._history is not None:
+                    self._history.note("kill", name=child.name, pid=child.process.pid, epoch=child.epoch)
                 child.process.kill()
 
     def _report(self) -> None:
         if self._link is not None:
-            self._link.send(encode_frame(1, [ProcessReport([child.status() for child in self._children])]))
+            self._link.send(encode_frame(1, [ProcessReport(self._statuses())]))
             if self._link.has_input():
                 self._reactor.call(self._read_broker)
+
+    def _statuses(self) -> list[ProcessStatus]:
+        off = self._keeping.statuses() if self._keeping is not None else []
+        return [*off, *(child.status() for child in self._children)]
 
 
 def _lock_within(descriptor: int, timeout: float) -> bool:

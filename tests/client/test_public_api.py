@@ -16,6 +16,7 @@ PUBLIC = [
     "Client",
     "ConfigurationError",
     "EngineUnavailableError",
+    "FlushCounts",
     "ForkedStreamError",
     "HeadraceError",
     "ImagePart",

@@ -13,7 +13,7 @@ from headrace.errors import InvalidRequestError
 from headrace.requests import RunArguments, build_options, build_request, check_names
 from headrace.types import ImagePart, Message, TextPart, Tool, ToolCallPart
 from headrace.wire.codec import decode_request, encode_request
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 
 TRACE = "tr_0123456789abcdef"
 HELLO = [{"role": "user", "content": "Hello"}]

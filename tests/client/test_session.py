@@ -23,6 +23,8 @@ from headrace.session import (
     ABORT_GRACE,
     DEADLINE_GRACE,
     DRAIN_GRACE,
+    QUERY_AFTER,
+    QUERY_TIMEOUT,
     AskBroker,
     Command,
     Ended,
@@ -47,9 +49,11 @@ from headrace.wire.messages import (
     Finished,
     Grant,
     Hold,
+    Query,
     Refuse,
     Release,
     Run,
+    RunState,
     Terminal,
 )
 
@@ -95,7 +99,7 @@ def waiting(**changes: Any) -> Session:
 
 def running(**changes: Any) -> Session:
     session = waiting(**changes)
-    session.granted(grant())
+    session.granted(grant(), 0.0)
     return session
 
 
@@ -113,7 +117,7 @@ def test_a_run_asks_for_a_lease_runs_and_gives_the_lease_back() -> None:
     assert session.start(0.0) == [acquire()]
 
     run = Run(SPAN, 1, EPOCH, b"r", WINDOW_EVENTS, WINDOW_CHARACTERS, "k")
-    assert session.granted(grant()) == [TellWorker(run)]
+    assert session.granted(grant(), 0.0) == [TellWorker(run)]
 
     assert session.chunk(EPOCH, chunk(0, "Hel", ReasoningDelta("hm"))) == []
     assert session.chunk(EPOCH, chunk(2, "lo")) == []
@@ -180,7 +184,7 @@ def test_abort_of_a_waiting_run_gives_its_place_back_and_a_late_grant_starts_not
     session = waiting()
 
     assert session.aborted(0.0) == [release(), Ended()]
-    assert session.granted(grant()) == []
+    assert session.granted(grant(), 0.0) == []
     assert session.outcome == Aborted(SPAN, 1, 0, Usage())
 
 
@@ -248,7 +252,7 @@ def test_a_run_of_which_nothing_arrived_runs_again_on_another_worker() -> None:
     assert session.worker_lost("gone") == [release(), acquire(2, [EPOCH])]
     assert session.phase is Phase.WAITING
 
-    session.granted(grant(2, 8))
+    session.granted(grant(2, 8), 0.0)
     session.chunk(8, chunk(0, "text", attempt=2))
     session.ended(8, finished(1, 4, attempt=2))
     assert session.events == ["text"]
@@ -268,7 +272,7 @@ def test_a_run_of_which_something_arrived_ends_with_its_worker() -> None:
 def test_a_run_that_saw_two_workers_die_is_not_tried_again() -> None:
     session = running()
     session.worker_lost("gone")
-    session.granted(grant(2, 8))
+    session.granted(grant(2, 8), 0.0)
 
     assert session.worker_lost("gone too") == [release(2), Ended()]
     assert isinstance(session.outcome, PoisonRunError)
@@ -279,15 +283,15 @@ def test_a_second_attempt_starts_with_a_whole_window() -> None:
     session.worker_lost("gone")
 
     run = Run(SPAN, 2, 8, b"r", WINDOW_EVENTS, WINDOW_CHARACTERS)
-    assert session.granted(grant(2, 8)) == [TellWorker(run)]
+    assert session.granted(grant(2, 8), 0.0) == [TellWorker(run)]
 
 
 def test_messages_of_an_earlier_attempt_or_another_incarnation_change_nothing() -> None:
     session = running()
     session.worker_lost("gone")
-    assert session.granted(grant(1, EPOCH)) == []
+    assert session.granted(grant(1, EPOCH), 0.0) == []
     assert session.refused(Refuse(SPAN, 1, "no_workers", "late")) == []
-    session.granted(grant(2, 8))
+    session.granted(grant(2, 8), 0.0)
 
     assert session.chunk(EPOCH, chunk(0, "old")) == []
     assert session.chunk(8, chunk(0, "old")) == []
@@ -357,6 +361,70 @@ def test_the_total_timeout_counts_from_the_start_also_for_a_second_attempt() -> 
     assert isinstance(session.outcome, RunTimeoutError)
 
 
+# Silence.
+
+ASK = TellWorker(Query(SPAN, 1))
+
+
+def test_a_worker_is_asked_for_a_run_of_which_nothing_is_heard() -> None:
+    session = running()
+    assert session.listen(100.0) == []
+    assert session.listen(100.0 + QUERY_AFTER - 0.1) == []
+
+    assert session.listen(100.0 + QUERY_AFTER) == [ASK]
+    assert session.listen(100.0 + QUERY_AFTER + 1.0) == [], "asked once"
+
+
+def test_a_worker_that_has_the_run_is_asked_again_later() -> None:
+    session = running()
+    session.listen(0.0)
+    session.listen(QUERY_AFTER)
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=True)) == []
+
+    assert session.listen(2 * QUERY_AFTER - 0.1) == []
+    assert session.listen(2 * QUERY_AFTER) == [ASK]
+
+
+def test_events_are_as_good_as_an_answer() -> None:
+    session = running()
+    session.listen(0.0)
+    assert session.listen(QUERY_AFTER) == [ASK]
+    session.chunk(EPOCH, chunk(0, "a"))
+
+    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == []
+    assert session.listen(2 * QUERY_AFTER + QUERY_TIMEOUT) == [ASK]
+
+
+def test_a_run_that_its_worker_does_not_have_ends_as_with_a_lost_worker() -> None:
+    session = running()
+    session.chunk(EPOCH, chunk(0, "half"))
+
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [release(), Ended()]
+    assert isinstance(session.outcome, WorkerLostError)
+    assert session.outcome.partial_text == "half"
+    assert running().run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [release(), acquire(2, [EPOCH])]
+
+
+def test_a_worker_that_does_not_answer_is_not_waited_for() -> None:
+    session = running()
+    session.listen(0.0)
+    session.listen(QUERY_AFTER)
+
+    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT - 0.1) == []
+    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == [abort(), release(), Ended()]
+    assert isinstance(session.outcome, WorkerLostError)
+
+
+def test_an_answer_about_another_attempt_changes_nothing() -> None:
+    session = running()
+    for epoch, attempt in ((EPOCH, 2), (EPOCH + 1, 1)):
+        assert session.run_state(epoch, RunState(SPAN, attempt, is_running=False)) == []
+
+    assert session.phase is Phase.RUNNING
+    assert waiting().listen(1e9) == []
+    assert waiting().run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == []
+
+
 # Credit.
 
 
@@ -414,9 +482,9 @@ class WorkerModel:
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self.attempt = 0
-        self.inbox: list[Run | Credit | Abort] = []
+        self.inbox: list[Run | Credit | Abort | Query] = []
         self.sent: list[RunEvent] = []
-        self.outbox: list[Chunk | Terminal] = []
+        self.outbox: list[Chunk | Terminal | RunState] = []
         self.is_running = False
         self.sequence_limit = 0
         self.character_limit = 0
@@ -435,6 +503,9 @@ class WorkerModel:
             case Abort():
                 if self.is_running:
                     self.end(Aborted(SPAN, self.attempt, len(self.sent), USAGE))
+            case Query():
+                is_running = self.is_running and self.attempt == message.attempt
+                self.outbox.append(RunState(SPAN, message.attempt, is_running))
 
     def send(self, events: list[RunEvent]) -> None:
         room = self.character_limit - characters(self.sent)
@@ -474,7 +545,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.granted: set[int] = set()
         self.epochs = 2
         self.workers = [WorkerModel(1), WorkerModel(2)]
-        self.stale: list[tuple[int, Chunk | Terminal]] = []
+        self.stale: list[tuple[int, Chunk | Terminal | RunState]] = []
         self.sent_of: dict[int, list[RunEvent]] = {}
         self.taken = 0
         self.ends = 0
@@ -484,7 +555,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.worker_deaths = 0
 
     @initialize(
-        happens=st.sets(st.sampled_from(["refusal", "abort", "time", "end"])),
+        happens=st.sets(st.sampled_from(["refusal", "abort", "time", "end", "forgotten"])),
         streams=st.sampled_from([True, True, True, False]),
         on_abort=st.sampled_from(["close", "drain"]),
         total_timeout=st.sampled_from([None, 1.0, 30.0]),
@@ -551,7 +622,7 @@ class SessionMachine(RuleBasedStateMachine):
         if isinstance(answer, Refuse):
             self.carry_out(self.session.refused(answer))
             return
-        self.carry_out(self.session.granted(answer))
+        self.carry_out(self.session.granted(answer, self.now))
         if self.session.phase is Phase.RUNNING and self.worker_of_lease() is None:
             # Granted on a worker that has died since: the connection to it fails.
             self.worker_deaths += 1
@@ -588,12 +659,23 @@ class SessionMachine(RuleBasedStateMachine):
         worker = next(worker for worker in self.workers if worker.outbox)
         self.receive(worker.epoch, worker.outbox.pop(0))
 
-    def receive(self, epoch: int, message: Chunk | Terminal) -> None:
+    def receive(self, epoch: int, message: Chunk | Terminal | RunState) -> None:
         self.stale.append((epoch, message))
-        if isinstance(message, Chunk):
-            self.carry_out(self.session.chunk(epoch, message))
-        else:
-            self.carry_out(self.session.ended(epoch, message))
+        match message:
+            case Chunk():
+                self.carry_out(self.session.chunk(epoch, message))
+            case RunState():
+                was_running = self.session.phase is Phase.RUNNING
+                self.carry_out(self.session.run_state(epoch, message))
+                self.worker_deaths += was_running and self.session.phase is not Phase.RUNNING
+                assert self.session.phase is Phase.RUNNING or not was_running or "forgotten" in self.happens
+            case _:
+                self.carry_out(self.session.ended(epoch, message))
+
+    @precondition(lambda self: "forgotten" in self.happens and any(worker.is_running for worker in self.workers))
+    @rule()
+    def worker_forgets_the_run(self) -> None:
+        next(worker for worker in self.workers if worker.is_running).is_running = False
 
     @rule(number=st.integers(0, 1), reads_on=st.booleans())
     def worker_dies(self, number: int, reads_on: bool) -> None:
@@ -663,6 +745,16 @@ class SessionMachine(RuleBasedStateMachine):
         self.carry_out(self.session.due(self.now))
         deadline = self.session.next_deadline
         assert self.first_outcome is not None or deadline is None or deadline > self.now
+
+    @rule(seconds=st.sampled_from([1.0, QUERY_AFTER]))
+    def silence_is_listened_to(self, seconds: float) -> None:
+        lease = self.session.lease
+        worker = next((worker for worker in self.workers if lease and worker.epoch == lease.epoch), None)
+        is_answered = worker is None or not any(isinstance(message, Query) for message in worker.inbox)
+        answers = [message for message in worker.outbox if isinstance(message, RunState)] if worker else []
+        if is_answered and not answers:  # a worker that answers does so in time
+            self.now += seconds
+            self.carry_out(self.session.listen(self.now))
 
     @rule()
     def engine_changes(self) -> None:

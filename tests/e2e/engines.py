@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from headrace.testing import SimulatedProvider
 
 
 @contextmanager
-def running_engine(provider: SimulatedProvider, *options: str) -> Iterator[str]:
-    """Run an engine as a service; yield its address."""
+def running_engine(provider: SimulatedProvider, *options: str, wrapper: Sequence[str] = ()) -> Iterator[str]:
+    """Run an engine as a service, by the program ``wrapper`` where there is one; yield its address."""
     # Short, because Unix socket paths are.
     directory = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
     environment = {**os.environ, **provider.environment}
-    command = [sys.executable, "-m", "headrace_engine", "--directory", str(directory), *options]
+    command = [*wrapper, sys.executable, "-m", "headrace_engine", "--directory", str(directory), *options]
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
     try:
         yield f"ipc://{directory}"

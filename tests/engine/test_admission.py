@@ -128,6 +128,78 @@ def test_interactive_runs_go_before_batch_runs_and_else_first_come_first_served(
     assert order == ["now", "i1", "i2", "b1", "b2"]
 
 
+def order_of_leases(admission: Admission, first: bytes) -> list[str]:
+    """Return the runs in the order in which they are served, when each lease is given back at once."""
+    served = [Send(first, Grant("now", 1, "w1", "ipc://w1", 1))]
+    order = []
+    for answer in served:
+        order.append(answer.message.span_id)
+        served += admission.released(answer.client, answer.message.span_id, 1)
+    return order
+
+
+def test_clients_take_turns_and_one_s_own_runs_are_served_as_they_came() -> None:
+    admission = engine()
+    for span_id in ("now", "a1", "a2", "a3"):
+        admission.acquired(ANN, ask(span_id), 0.0)
+    for span_id in ("b1", "b2"):
+        admission.acquired(BOB, ask(span_id), 0.0)
+
+    assert order_of_leases(admission, ANN) == ["now", "a1", "b1", "a2", "b2", "a3"]
+
+
+def test_a_run_that_lost_its_worker_goes_before_the_others_of_its_client() -> None:
+    admission = engine()
+    for question in (ask("now"), ask("a1"), ask("a2", avoid=(7,))):
+        admission.acquired(ANN, question, 0.0)
+
+    assert order_of_leases(admission, ANN) == ["now", "a2", "a1"]
+
+
+# What workers tell.
+
+
+def test_a_worker_gets_no_more_runs_than_it_says_that_it_can_have() -> None:
+    admission = engine(max_runs=4)
+    assert admission.worker_told(1, 1, False) == []
+    assert admission.acquired(ANN, ask("a"), 0.0) == [granted(ANN, "a", 1)]
+    assert admission.acquired(ANN, ask("b"), 0.0) == []
+    assert admission.acquired(ANN, ask("c"), 0.0) == []
+
+    assert admission.worker_told(1, 2, False) == [granted(ANN, "b", 1)]
+    assert admission.worker_told(1, -1, False) == [granted(ANN, "c", 1)]
+
+
+def test_a_worker_gets_no_more_runs_than_the_settings_say_whatever_it_says() -> None:
+    admission = engine(max_runs=1)
+    admission.worker_told(1, 1000, False)
+    admission.acquired(ANN, ask("a"), 0.0)
+
+    assert admission.acquired(ANN, ask("b"), 0.0) == []
+
+
+def test_a_worker_that_is_leaving_keeps_its_leases_and_gets_no_new_ones() -> None:
+    admission = engine(workers=2, max_runs=5)
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.worker_told(1, -1, True)
+
+    for span_id in ("b", "c", "d"):
+        assert admission.acquired(ANN, ask(span_id), 0.0) == [granted(ANN, span_id, 2)]
+    assert not admission.is_vacated(1)
+    assert admission.lease_count == 4
+
+    admission.released(ANN, "a", 1)
+    assert admission.is_vacated(1)
+
+
+def test_nobody_waits_for_ever_for_a_worker_that_is_leaving() -> None:
+    admission = engine()
+    admission.worker_told(1, -1, True)
+    admission.acquired(ANN, ask("a"), 0.0)
+
+    assert refused(ANN, "a", "no_workers", admission.due(NO_WORKERS_TIMEOUT))
+
+
 # Span ids.
 
 
@@ -260,6 +332,19 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     assert (admission.granted_total, admission.refused_total) == (1, 1)
 
 
+def test_no_client_takes_the_last_places_in_the_queue_for_itself() -> None:
+    admission = engine(max_waiting=100)
+    answers = [answer for number in range(200) for answer in admission.acquired(ANN, ask(f"a{number}"), 0.0)]
+
+    refusals = [answer.message for answer in answers if isinstance(answer.message, Refuse)]
+    assert admission.waiting_count == 90
+    assert {refusal.kind for refusal in refusals} == {"queue_full"}
+    assert "90 runs of this client" in refusals[0].reason
+    assert admission.acquired(BOB, ask("b"), 0.0) == []
+    assert admission.released(ANN, "a0", 1) == [granted(ANN, "a1", 1)]
+    assert admission.released(ANN, "a1", 1) == [granted(BOB, "b", 1)]
+
+
 def test_nobody_waits_for_ever_for_a_worker_that_does_not_come() -> None:
     admission = engine(workers=0)
     admission.acquired(ANN, ask("a"), 100.0)
@@ -362,7 +447,9 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.lanes: dict[Priority, list[Question]] = {"interactive": [], "batch": []}
         self.avoid: dict[Question, list[int]] = {}
         self.leases: dict[str, tuple[Question, int]] = {}
-        self.workers: dict[int, bool] = {}  # whether it is suspect
+        self.turns: dict[Priority, list[bytes]] = {"interactive": [], "batch": []}
+        self.workers: dict[int, bool] = {}  # whether it gets no leases
+        self.leaving: set[int] = set()
         self.epochs = 0
         self.is_stopping = False
         self.asked = self.answered = 0
@@ -388,27 +475,46 @@ class AdmissionMachine(RuleBasedStateMachine):
         }
 
     def next_in_line(self) -> Question | None:
-        return next((question for question in self.waiting if self.burdens(question)), None)
+        for priority, lane in self.lanes.items():
+            for client in self.turns[priority]:
+                own = [question for question in lane if question[0] == client]
+                own.sort(key=lambda question: not self.avoid[question])
+                if (found := next((question for question in own if self.burdens(question)), None)) is not None:
+                    return found
+        return None
+
+    def note_turns(self, served: bytes | None = None, where: Priority = "interactive") -> None:
+        """Keep the clients that wait in each lane in the order of their turns."""
+        for priority, lane in self.lanes.items():
+            waiting = list(dict.fromkeys(question[0] for question in lane))
+            turns = [client for client in self.turns[priority] if client in waiting]
+            turns += [client for client in waiting if client not in turns]
+            if priority == where and served in turns:
+                turns.remove(served)
+                turns.append(served)
+            self.turns[priority] = turns
 
     def forget(self, span_id: str) -> None:
         self.leases.pop(span_id, None)
         for lane in self.lanes.values():
             lane[:] = [question for question in lane if question[1] != span_id]
+        self.note_turns()
 
     def follow(self, answers: list[Send]) -> None:
         """Check each answer against the model at its place, and apply it."""
         for answer in answers:
             said = answer.message
             question = (answer.client, said.span_id, said.attempt)
-            lane = next((lane for lane in self.lanes.values() if question in lane), None)
-            assert lane is not None, f"an answer that nobody asked for: {answer}"
+            priority = next((priority for priority, lane in self.lanes.items() if question in lane), None)
+            assert priority is not None, f"an answer that nobody asked for: {answer}"
             self.answered += 1
             if isinstance(said, Grant):
                 assert question == self.next_in_line()
                 burdens = self.burdens(question)
                 assert burdens[said.epoch] == min(burdens.values())
                 self.leases[said.span_id] = (question, said.epoch)
-            lane.remove(question)
+            self.lanes[priority].remove(question)
+            self.note_turns(answer.client if isinstance(said, Grant) else None, priority)
 
     @rule(
         client=CLIENTS,
@@ -433,6 +539,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.avoid[question] = avoid
         kind = "stopping" if self.is_stopping else "queue_full" if len(self.waiting) >= self.max_waiting else None
         self.lanes[priority].append(question)
+        self.note_turns()
         answers = self.admission.acquired(client, ask(span_id, attempt, priority, tuple(avoid)), self.now)
         if kind is not None:
             assert refused(client, span_id, kind, answers[:1])
@@ -479,6 +586,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     def worker_leaves(self, data: st.DataObject) -> None:
         epoch = data.draw(st.sampled_from(sorted(self.workers)))
         del self.workers[epoch]
+        self.leaving.discard(epoch)
         for span_id, (_, held) in list(self.leases.items()):
             if held == epoch:
                 self.forget(span_id)
@@ -488,8 +596,16 @@ class AdmissionMachine(RuleBasedStateMachine):
     @rule(data=st.data(), is_suspect=st.booleans())
     def worker_is_suspected(self, data: st.DataObject, is_suspect: bool) -> None:
         epoch = data.draw(st.sampled_from(sorted(self.workers)))
-        self.workers[epoch] = is_suspect
+        self.workers[epoch] = is_suspect or epoch in self.leaving
         self.follow(self.admission.worker_suspected(epoch, is_suspect))
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def worker_is_leaving(self, data: st.DataObject) -> None:
+        epoch = data.draw(st.sampled_from(sorted(self.workers)))
+        self.workers[epoch] = True
+        self.leaving.add(epoch)
+        self.follow(self.admission.worker_told(epoch, -1, True))
 
     @rule(seconds=st.sampled_from([1.0, NO_WORKERS_TIMEOUT]))
     def time_passes(self, seconds: float) -> None:
@@ -499,7 +615,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             assert isinstance(answer.message, Refuse)
             assert answer.message.kind == "no_workers"
             question = (answer.client, answer.message.span_id, answer.message.attempt)
-            assert not self.workers.keys() - set(self.avoid[question])
+            assert not self.workers.keys() - self.leaving - set(self.avoid[question])
         self.follow(answers)
 
     @precondition(lambda self: self.epochs > 4)

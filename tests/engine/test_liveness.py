@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from headrace_engine.liveness import HEARTBEAT_INTERVAL, HUNG_AFTER, SUSPECT_AFTER, Liveness
+from headrace_engine.liveness import HEARTBEAT_INTERVAL, HUNG_AFTER, START_WITHIN, SUSPECT_AFTER, Liveness
+
+
+def looked_at(liveness: Liveness, start: float, end: float) -> list[int]:
+    """Look each half second, as the broker does; return the suspects."""
+    times = [start + step / 2 for step in range(int((end - start) * 2) + 1)]
+    return [epoch for now in times for epoch in liveness.due(now)]
 
 
 def test_two_missed_heartbeats_are_allowed() -> None:
@@ -23,7 +29,7 @@ def test_a_silent_worker_becomes_suspect_once() -> None:
     liveness.joined(1, 0.0)
     liveness.joined(2, 1.0)
 
-    assert liveness.due(SUSPECT_AFTER) == []
+    assert looked_at(liveness, 0.0, SUSPECT_AFTER) == []
     assert liveness.due(SUSPECT_AFTER + 0.1) == [1]
     assert liveness.due(SUSPECT_AFTER + 0.2) == []
     assert liveness.due(SUSPECT_AFTER + 1.1) == [2]
@@ -32,12 +38,11 @@ def test_a_silent_worker_becomes_suspect_once() -> None:
 def test_a_heartbeat_clears_a_suspicion_and_the_next_silence_is_a_new_one() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
-    assert liveness.due(10.0) == [1]
+    assert looked_at(liveness, 0.0, 10.0) == [1]
 
     assert liveness.beat(1, 10.0) is True
     assert liveness.beat(1, 10.5) is False
-    assert liveness.due(11.0) == []
-    assert liveness.due(20.0) == [1]
+    assert looked_at(liveness, 11.0, 20.0) == [1]
 
 
 def test_a_worker_that_left_is_neither_suspected_nor_heard() -> None:
@@ -54,12 +59,12 @@ def test_a_worker_that_left_is_neither_suspected_nor_heard() -> None:
 def test_a_suspect_that_left_is_no_suspect_when_it_joins_again() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
-    assert liveness.due(10.0) == [1]
+    assert looked_at(liveness, 0.0, 10.0) == [1]
     liveness.left(1)
     liveness.joined(1, 10.0)
 
     assert liveness.beat(1, 10.5) is False
-    assert liveness.due(20.0) == [1]
+    assert looked_at(liveness, 11.0, 20.0) == [1]
 
 
 def test_silence_is_told_in_seconds() -> None:
@@ -87,3 +92,74 @@ def test_a_worker_that_speaks_again_is_no_longer_hung() -> None:
 
     assert liveness.hung(7.0) == []
     assert liveness.hung(6.1 + HUNG_AFTER) == [1]
+
+
+def test_after_all_processes_were_frozen_nobody_is_to_blame() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    assert looked_at(liveness, 0.0, 1.0) == []
+    liveness.joined(2, 1.0)
+
+    assert liveness.due(1000.0) == []
+    assert liveness.hung(1000.0) == []
+    assert liveness.silence(1, 1000.0) == 1.0
+
+
+def test_a_freeze_before_the_first_look_is_excused_too() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    liveness.expected({2: True}, 0.0)
+
+    assert liveness.due(1000.0) == []
+    assert liveness.hung(1000.0) == []
+
+
+def test_who_was_silent_before_the_freeze_is_still_found() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    assert looked_at(liveness, 0.0, 4.0) == [1]
+
+    assert liveness.due(1000.0) == []
+    assert liveness.hung(1000.0) == []
+    looked_at(liveness, 1000.5, 1001.5)
+    assert liveness.hung(1001.5) == [1]
+
+
+def test_a_heartbeat_that_waited_while_the_broker_was_away_counts_from_when_it_was_read() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    liveness.due(1.0)
+    liveness.beat(1, 1000.0)
+
+    assert liveness.due(1000.0) == []
+    assert liveness.silence(1, 1000.0) == 0.0
+
+
+def test_a_worker_that_hangs_at_its_start_is_found() -> None:
+    liveness = Liveness()
+    for second in range(int(START_WITHIN) + 1):
+        liveness.expected({1: False}, float(second))
+        assert looked_at(liveness, float(second), second + 0.5) == []
+        assert liveness.hung(float(second)) == []
+
+    assert liveness.hung(START_WITHIN + 0.1) == [1]
+    assert liveness.hung(START_WITHIN + 0.2) == []
+    assert liveness.silence(1, START_WITHIN + 0.2) == START_WITHIN + 0.2
+
+
+def test_a_worker_that_hangs_while_its_broker_is_replaced_is_found_by_the_next() -> None:
+    liveness = Liveness()
+    liveness.expected({1: True, 2: True}, 0.0)
+    liveness.joined(2, 0.1)
+    liveness.expected({1: True, 2: True}, 0.5)
+
+    assert liveness.hung(HUNG_AFTER) == []
+    assert liveness.hung(HUNG_AFTER + 0.05) == [1]
+
+
+def test_a_process_that_has_ended_is_expected_no_more() -> None:
+    liveness = Liveness()
+    liveness.expected({1: True}, 0.0)
+    liveness.expected({}, 1.0)
+
+    assert liveness.hung(100.0) == []

@@ -89,3 +89,14 @@ def test_no_start_is_further_away_than_the_longest_delay(lives: list[float]) -> 
         now = decision.when
 
     assert policy.restarts == len(lives)
+
+
+def test_a_process_without_which_the_engine_runs_is_started_again_and_again() -> None:
+    policy = RestartPolicy("collector", gives_up=False)
+    now = 100.0
+    for _ in range(20):
+        policy.started(now)
+        decision = policy.exited("exit status 2", now + 0.1)
+        assert isinstance(decision, StartAt)
+        assert 0 < decision.when - now <= MAX_DELAY + 0.1
+        now = decision.when

@@ -10,11 +10,21 @@ import msgspec
 from headrace.types import Message, RunEvent
 from headrace.wire.codec import encode_frame, from_worker
 from headrace.wire.flow import characters
-from headrace.wire.messages import MAX_FRAME_BYTES, Chunk, Credit, Failed, Finished, Run, RunRequest, Terminal
+from headrace.wire.messages import (
+    MAX_FRAME_BYTES,
+    Chunk,
+    Credit,
+    Failed,
+    Finished,
+    Run,
+    Terminal,
+)
+from headrace.wire.request import RunRequest
 from headrace_workers.clocks import ClockLimits, Clocks
+from headrace_workers.commands import Command, Commands
 from headrace_workers.providers.protocol import HttpRequest
 from headrace_workers.providers.registry import API
-from headrace_workers.run import Command, Commands, ProviderRun
+from headrace_workers.run import ProviderRun
 from tests.fuzz.mutation import split
 
 _SPAN = "sp_0123456789abcdef"

@@ -22,18 +22,21 @@ from headrace.wire.messages import (
     Grant,
     Heartbeat,
     Hello,
+    Joined,
     ProcessReport,
-    ProcessStatus,
+    Query,
     Refuse,
     Release,
     Run,
-    RunRequest,
+    RunState,
     Status,
     StatusRequest,
     ToolCallText,
+    Vacated,
     Welcome,
-    WorkerStatus,
 )
+from headrace.wire.request import RunRequest
+from headrace.wire.status import ProcessStatus, WorkerStatus
 from tests.fuzz.mutation import mutated
 
 _SPAN = "sp_0123456789abcdef"
@@ -63,7 +66,7 @@ _MESSAGES: dict[str, list[Any]] = {
         Acquire(_SPAN, 1, "openai", "m", "batch", [3]),
         Release(_SPAN, 1),
         StatusRequest(),
-        Heartbeat(),
+        Heartbeat(9, is_leaving=True),
         ProcessReport([_PROCESS]),
         Goodbye("bye"),
     ],
@@ -71,9 +74,12 @@ _MESSAGES: dict[str, list[Any]] = {
         Welcome(0, 12, [], "0.1.0"),
         Grant(_SPAN, 1, "worker-1", "ipc:///x", 7),
         Refuse(_SPAN, 1, "queue_full", "full", 0.5),
+        Joined("worker-1", 7),
+        Vacated(),
         Status(1, "0.1.0", 3.0, 1, 1, 0, 9, 0, [WorkerStatus("worker-1", 12, "up", 1, 0.1)], [_PROCESS]),
     ],
     "to_worker": [
+        Query(_SPAN, 1),
         Run(_SPAN, 1, 7, codec.encode_request(_REQUEST), 64, 65_536, "key"),
         Credit(_SPAN, 1, 128, 99_999),
         Abort(_SPAN, 1, "drain"),
@@ -96,6 +102,7 @@ _MESSAGES: dict[str, list[Any]] = {
         ),
         Failed(_SPAN, 1, 4, "rate_limit", "too many", status_code=429, retry_after=3.0),
         Aborted(_SPAN, 1, 4, Usage()),
+        RunState(_SPAN, 1, is_running=True),
     ],
 }
 

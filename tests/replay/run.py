@@ -115,6 +115,7 @@ def _configured(port: int) -> Iterator[None]:
             )
         )
         os.environ["HEADRACE_CONFIG"] = str(path)
+        os.environ["HEADRACE_DATA"] = str(Path(folder) / "data")
         os.environ.pop("HEADRACE_ENGINE", None)
         yield
 

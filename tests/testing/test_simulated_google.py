@@ -13,7 +13,7 @@ import pytest
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
 from headrace.testing.google_rules import refusal_of, signature_of
 from headrace.types import Message, ReasoningPart, RunEvent, TextPart, Tool, ToolCallPart
-from headrace.wire.messages import RunRequest
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.google import API
 from headrace_workers.providers.protocol import Completion, HttpRequest, ProviderFailedError, ProviderSettings
 from headrace_workers.sse import SSEParser

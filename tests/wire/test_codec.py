@@ -42,19 +42,18 @@ from headrace.wire.messages import (
     Heartbeat,
     Hello,
     ProcessReport,
-    ProcessStatus,
     Refuse,
     Release,
     Run,
-    RunRequest,
     Status,
     StatusRequest,
     ToBroker,
     ToolCallText,
     ToWorker,
     Welcome,
-    WorkerStatus,
 )
+from headrace.wire.request import RunRequest
+from headrace.wire.status import ProcessStatus, WorkerStatus
 from headrace_workers.providers.protocol import HttpRequest
 
 DIRECTIONS: dict[str, tuple[FrameDecoder[Any], Any]] = {
@@ -333,10 +332,10 @@ def test_fields_with_defaults_may_be_left_out_by_an_older_minor_version() -> Non
 @pytest.mark.parametrize(
     ("message", "encoded"),
     [
-        (Heartbeat(), [20]),
+        (Heartbeat(), [20, -1, False]),
         (Credit("s", 1, 64, 65536), [31, "s", 1, 64, 65536]),
         (Chunk("s", 1, 0, ["Hel"]), [40, "s", 1, 0, ["Hel"]]),
-        (Run("s", 1, 7, b"r", 64, 9, "k"), [30, "s", 1, 7, b"r", 64, 9, "k"]),
+        (Run("s", 1, 7, b"r", 64, 9, "k"), [30, "s", 1, 7, b"r", 64, 9, "k", 0.0]),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -7,21 +7,22 @@ A frame carries everything that became ready for one peer at one time. A frame t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.wire.messages import (
+    MAX_FRAME_MESSAGES,
     PROTOCOL_MAJOR,
     FromBroker,
     FromCollector,
     FromWorker,
-    RunRequest,
     ToBroker,
     ToCollector,
     ToWorker,
 )
+from headrace.wire.request import RunRequest
 
 M = TypeVar("M")
 
@@ -37,8 +38,9 @@ def encode_frame(epoch: int, messages: Sequence[msgspec.Struct]) -> bytes:
 class FrameDecoder(Generic[M]):
     """Decodes the frames of one direction, typed."""
 
-    def __init__(self, message_type: Any) -> None:
-        self._decode = msgspec.msgpack.Decoder(tuple[int, list[message_type]]).decode
+    def __init__(self, message_type: Any, max_messages: int | None = None) -> None:
+        messages = Annotated[list[message_type], msgspec.Meta(max_length=max_messages)]
+        self._decode = msgspec.msgpack.Decoder(tuple[int, messages]).decode
 
     def decode(self, frame: bytes) -> tuple[int, list[M]]:
         """Return the sender's epoch and the messages.
@@ -57,9 +59,9 @@ class FrameDecoder(Generic[M]):
             raise RemoteProtocolError(f"not a frame of this direction: {error}") from None
 
 
-to_broker: FrameDecoder[ToBroker] = FrameDecoder(ToBroker)
+to_broker: FrameDecoder[ToBroker] = FrameDecoder(ToBroker, MAX_FRAME_MESSAGES)
 from_broker: FrameDecoder[FromBroker] = FrameDecoder(FromBroker)
-to_worker: FrameDecoder[ToWorker] = FrameDecoder(ToWorker)
+to_worker: FrameDecoder[ToWorker] = FrameDecoder(ToWorker, MAX_FRAME_MESSAGES)
 from_worker: FrameDecoder[FromWorker] = FrameDecoder(FromWorker)
 to_collector: FrameDecoder[ToCollector] = FrameDecoder(ToCollector)
 from_collector: FrameDecoder[FromCollector] = FrameDecoder(FromCollector)

@@ -10,17 +10,21 @@ from typing import Any, Literal
 
 import msgspec
 
-from headrace.types import FinishReason, Message, RunEvent, Tool, Usage
+from headrace.types import FinishReason, Message, RunEvent, Usage
+from headrace.wire.status import ProcessStatus, SpanStatus, WorkerStatus
 
 PROTOCOL_MAJOR = 1
 PROTOCOL_MINOR = 1
-CAPABILITIES: list[str] = []
+CAPABILITIES = ["joined", "vacated", "query"]
 """Optional message kinds that this version understands beyond those of minor version 0."""
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """Upper bound of one frame; the socket drops a peer that sends more."""
 MAX_REQUEST_BYTES = 48 * 1024 * 1024
 """Upper bound of one encoded run request; checked by the client before it sends."""
+
+MAX_FRAME_MESSAGES = 10_000
+"""Messages of a frame to the broker or a worker; who has more sends more frames."""
 
 WINDOW_EVENTS = 64
 """Events of one stream that may be on their way to a client that has not taken them."""
@@ -43,38 +47,6 @@ FailureKind = Literal[
 RefusalKind = Literal["duplicate_span_id", "queue_full", "no_workers", "stopping"]
 
 
-class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What a caller asked for, checked and normalised. Durations in seconds; ``None`` means the worker's default."""
-
-    provider: str
-    model: str
-    messages: list[Message]
-    stream: bool
-    tools: list[Tool] = []
-    tool_choice: str | dict[str, str] | None = None
-    response_format: dict[str, Any] | None = None
-    temperature: float | None = None
-    max_output_tokens: int | None = None
-    top_p: float | None = None
-    stop_sequences: list[str] = []
-    reasoning_effort: str | None = None
-    custom_options: dict[str, Any] = {}
-    total_timeout: float | None = None
-    first_chunk_timeout: float | None = None
-    idle_timeout: float | None = None
-    tags: list[str] = []
-    user_id: str | None = None
-    session_id: str | None = None
-    trace_id: str = ""
-    parent_span_id: str | None = None
-    send_trace: bool = True
-    inputs: list[str] = []
-    """Texts to embed; a request with inputs asks for their vectors and nothing else."""
-    dimensions: int | None = None
-    traceparent: str | None = None
-    """W3C trace context of the caller's active OpenTelemetry span."""
-
-
 class _WireMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of all messages. Immutable: a message may wait in two places."""
 
@@ -83,7 +55,7 @@ class _WireMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Hello(_WireMessage, frozen=True, tag=1):
-    """Who speaks. A worker also says where clients reach it."""
+    """Who speaks. A worker also says where clients reach it, and how many runs it can have (see :class:`Heartbeat`)."""
 
     role: PeerRole
     minor: int
@@ -91,6 +63,7 @@ class Hello(_WireMessage, frozen=True, tag=1):
     capabilities: list[str] = []
     name: str = ""
     endpoint: str = ""
+    capacity: int = -1
 
 
 class Welcome(_WireMessage, frozen=True, tag=2):
@@ -162,53 +135,6 @@ class StatusRequest(_WireMessage, frozen=True, tag=14):
     """Ask how the engine is."""
 
 
-class WorkerStatus(msgspec.Struct, frozen=True, gc=False):
-    """One worker as the broker sees it; ``last_seen`` in seconds before now."""
-
-    name: str
-    pid: int
-    state: str
-    runs: int
-    last_seen: float
-
-
-class ProcessStatus(msgspec.Struct, frozen=True, gc=False):
-    """One process as the supervisor sees it."""
-
-    name: str
-    pid: int | None
-    state: str
-    restarts: int
-    reason: str = ""
-
-
-class SinkStatus(msgspec.Struct, frozen=True, gc=False):
-    """One sink: spans it has taken, spans that wait for it, spans given up; ``state`` is ok, retrying, open or failed."""
-
-    name: str
-    state: str
-    delivered: int = 0
-    pending: int = 0
-    failed: int = 0
-    error: str = ""
-
-
-class SpanStatus(msgspec.Struct, frozen=True, gc=False):
-    """What became of spans since the collector's start. ``dropped`` counts by reason; ``untraced`` runs wanted no span."""
-
-    directory: str
-    state: str = "ok"
-    stored: int = 0
-    recovered: int = 0
-    waiting: int = 0
-    untraced: int = 0
-    dropped: dict[str, int] = {}
-    error: str = ""
-    sinks: list[SinkStatus] = []
-    age: float = 0.0
-    """Seconds since the collector said so."""
-
-
 class Status(_WireMessage, frozen=True, tag=15):
     """How the engine is; ``uptime`` in seconds, counters since the broker's start."""
 
@@ -229,7 +155,14 @@ class Status(_WireMessage, frozen=True, tag=15):
 
 
 class Heartbeat(_WireMessage, frozen=True, tag=20):
-    """Sent each second by the loop that serves: a stuck loop falls silent."""
+    """Sent each second by the loop that serves: a stuck loop falls silent.
+
+    ``capacity`` is how many runs the worker can have at once, -1 for as many as the settings say. One that is leaving takes no new
+    ones, whatever its capacity, and ends with the last that it has.
+    """
+
+    capacity: int = -1
+    is_leaving: bool = False
 
 
 class Silent(_WireMessage, frozen=True, tag=22):
@@ -238,6 +171,17 @@ class Silent(_WireMessage, frozen=True, tag=22):
     worker: str
     epoch: int
     silence: float
+
+
+class Joined(_WireMessage, frozen=True, tag=24):
+    """To the supervisor: a worker serves."""
+
+    worker: str
+    epoch: int
+
+
+class Vacated(_WireMessage, frozen=True, tag=25):
+    """To a worker that is leaving: nobody holds a lease on it any more."""
 
 
 class ProcessReport(_WireMessage, frozen=True, tag=21):
@@ -285,6 +229,13 @@ class Abort(_WireMessage, frozen=True, tag=32):
     span_id: str
     attempt: int
     mode: AbortMode = "close"
+
+
+class Query(_WireMessage, frozen=True, tag=33):
+    """Ask whether the worker has a run of which nothing has been heard for long."""
+
+    span_id: str
+    attempt: int
 
 
 # Worker to client.
@@ -355,6 +306,14 @@ class Aborted(_WireMessage, frozen=True, tag=43):
     usage: Usage
 
 
+class RunState(_WireMessage, frozen=True, tag=44):
+    """Answer to a query: whether the worker has the run. One that it does not have will never be heard of again."""
+
+    span_id: str
+    attempt: int
+    is_running: bool
+
+
 # Spans: worker, broker or client, and collector.
 
 
@@ -411,8 +370,8 @@ class CollectorReport(_WireMessage, frozen=True, tag=23):
 Terminal = Finished | Failed | Aborted
 
 ToBroker = Hello | Acquire | Hold | Release | StatusRequest | Heartbeat | ProcessReport | CollectorReport | Goodbye
-FromBroker = Welcome | Grant | Refuse | Status | Silent | Goodbye
-ToWorker = Hello | Run | Credit | Abort | Goodbye
-FromWorker = Welcome | Chunk | Finished | Failed | Aborted | Goodbye
+FromBroker = Welcome | Heartbeat | Grant | Refuse | Status | Silent | Joined | Vacated | Goodbye
+ToWorker = Hello | Run | Credit | Abort | Query | Goodbye
+FromWorker = Welcome | Chunk | Finished | Failed | Aborted | RunState | Goodbye
 ToCollector = Hello | SpanBatch | Flush | Flushed | Goodbye
 FromCollector = Welcome | SpanAck | FlushRequest | FlushResult | Goodbye

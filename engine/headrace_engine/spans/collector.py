@@ -317,6 +317,8 @@ class Collector:
     # The process.
 
     def _tick(self) -> None:
+        if self._is_stopping:
+            return
         if is_orphan(self._settings.parent):
             self._stop()
             return

@@ -33,9 +33,12 @@ class ReportLink:
         self._epoch = epoch
         self._dealer: Dealer | None = None
         self._last: SpanStatus | None = None
+        self._is_closed = False
 
     def open(self) -> None:
         """Say hello to whichever broker is, or comes, at the endpoint, and say again what was said last."""
+        if self._is_closed:
+            return
         try:
             dealer = self._dealer = Dealer(self._context, self._endpoint)
         except OSError:  # no descriptors: there may be some later
@@ -56,7 +59,11 @@ class ReportLink:
             self._read()
 
     def close(self) -> None:
-        """Close; may be called twice."""
+        """Close for good; may be called twice."""
+        self._is_closed = True
+        self._drop()
+
+    def _drop(self) -> None:
         dealer, self._dealer = self._dealer, None
         if dealer is not None:
             self._reactor.unregister(dealer.fd)
@@ -70,5 +77,5 @@ class ReportLink:
     def _monitored(self) -> None:
         """A broker that went away comes back as another, which does not know us."""
         if self._dealer is not None and self._dealer.is_disconnected():
-            self.close()
+            self._drop()
             self._reactor.call_at(time.monotonic() + _REOPEN_DELAY, self.open)

@@ -1,0 +1,189 @@
+"""The link of a client or the broker to the collector, opened when there is something to say. Nobody waits for it.
+
+Used on its reactor's thread only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from headrace.errors import HeadraceError, ProtocolError
+from headrace.reactor import Reactor
+from headrace.sockets import Dealer
+from headrace.span_outbox import SpanOutbox
+from headrace.span_request import encode_bounded
+from headrace.spans import Span
+from headrace.wire.codec import encode_frame, from_collector
+from headrace.wire.messages import (
+    CAPABILITIES,
+    PROTOCOL_MINOR,
+    Flush,
+    FlushResult,
+    FromCollector,
+    Goodbye,
+    Hello,
+    SpanAck,
+)
+
+logger = logging.getLogger(__name__)
+
+_RETRY_DELAY = 0.2
+
+Answer = Callable[[FlushResult], None]
+
+
+class CollectorLink:
+    """The link. ``endpoint`` tells where the collector is, or None while that is unknown; it may change."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        dealer: Callable[[str], Dealer],
+        endpoint: Callable[[], str | None],
+        role: Literal["client", "broker"],
+        epoch: int,
+        outbox: SpanOutbox,
+    ) -> None:
+        self._reactor = reactor
+        self._new_dealer = dealer
+        self._endpoint = endpoint
+        self._role = role
+        self._epoch = epoch
+        self._outbox = outbox
+        self._dealer: Dealer | None = None
+        self._flushes: dict[int, tuple[Flush, Answer]] = {}
+        # Those that this connection's collector has been asked.
+        self._asked: set[int] = set()
+        self._flush_count = 0
+        self._is_scheduled = False
+        self._is_closed = False
+        self._when_empty: Callable[[], None] | None = None
+
+    def send(self, span: Span) -> None:
+        """Have a span stored, sooner or later."""
+        self._outbox.add(encode_bounded(span))
+        self._schedule()
+
+    def flush(self, timeout: float, answer: Answer) -> int:
+        """Ask for a flush, behind all spans sent before; return its number, with which it can be given up."""
+        self._flush_count += 1
+        self._flushes[self._flush_count] = (Flush(self._flush_count, timeout), answer)
+        self._schedule()
+        return self._flush_count
+
+    def give_up(self, number: int) -> None:
+        """Nobody waits for a flush any more; unknown ones are fine."""
+        self._flushes.pop(number, None)
+
+    def when_empty(self, action: Callable[[], None]) -> bool:
+        """Have ``action`` called once all spans are stored; return False when there is nothing to wait for."""
+        if not self._outbox or not self._is_there():
+            return False
+        self._when_empty = action
+        return True
+
+    def close(self) -> None:
+        """Close for good; may be called twice."""
+        self._is_closed = True
+        self._drop()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._reactor.call(self._pump)
+
+    def _pump(self) -> None:
+        """Send what waits, to a collector that is there; to one that is not there yet a moment later."""
+        self._is_scheduled = False
+        if self._is_closed or not (self._outbox or self._flushes):
+            return
+        dealer = self._dealer or self._open()
+        if dealer is None:
+            self._pump_later()
+            return
+        for batch in self._outbox.batches():
+            dealer.send(encode_frame(self._epoch, [batch]))
+        for number in self._flushes.keys() - self._asked:
+            self._asked.add(number)
+            dealer.send(encode_frame(self._epoch, [self._flushes[number][0]]))
+        if dealer.has_input():
+            self._read()
+
+    def _is_there(self) -> bool:
+        endpoint = self._endpoint()
+        return endpoint is not None and Path(endpoint.removeprefix("ipc://")).exists()
+
+    def _open(self) -> Dealer | None:
+        endpoint = self._endpoint()
+        if endpoint is None or not self._is_there():
+            return None  # an engine that keeps no spans has no collector; ZeroMQ would look for one all the time
+        try:
+            dealer = self._dealer = self._new_dealer(endpoint)
+        except (OSError, HeadraceError):
+            logger.exception("no link to the collector")
+            return None
+        self._reactor.register(dealer.fd, self._read)
+        self._reactor.register(dealer.monitor_fd, self._monitored)
+        dealer.send(encode_frame(self._epoch, [Hello(self._role, PROTOCOL_MINOR, os.getpid(), CAPABILITIES)]))
+        return dealer
+
+    def _read(self) -> None:
+        dealer = self._dealer
+        for frame in dealer.receive() if dealer is not None else ():
+            try:
+                _, messages = from_collector.decode(frame)
+            except ProtocolError:
+                logger.exception("the collector's message cannot be read")
+                self._lose()
+                return
+            for message in messages:
+                self._handle(message)
+            if self._dealer is not dealer:
+                return
+
+    def _handle(self, message: FromCollector) -> None:
+        match message:
+            case SpanAck():
+                self._acknowledged(message.sequence)
+            case FlushResult():
+                if (known := self._flushes.pop(message.token, None)) is not None:
+                    known[1](message)
+            case Goodbye():
+                logger.warning("the collector takes nothing: %s", message.reason)
+            case _:
+                pass
+
+    def _acknowledged(self, sequence: int) -> None:
+        self._outbox.acknowledged(sequence)
+        if not self._outbox and self._when_empty is not None:
+            action, self._when_empty = self._when_empty, None
+            action()
+
+    def _monitored(self) -> None:
+        """A collector that went away comes back as another, which has not heard what was not stored."""
+        if self._dealer is not None and self._dealer.is_disconnected():
+            self._read()  # what it said last
+            self._lose()
+
+    def _lose(self) -> None:
+        self._drop()
+        if not self._is_scheduled:
+            self._pump_later()
+
+    def _pump_later(self) -> None:
+        self._is_scheduled = True
+        self._reactor.call_at(time.monotonic() + _RETRY_DELAY, self._pump)
+
+    def _drop(self) -> None:
+        dealer, self._dealer = self._dealer, None
+        if dealer is not None:
+            self._reactor.unregister(dealer.fd)
+            self._reactor.unregister(dealer.monitor_fd)
+            dealer.close()
+            self._outbox.disconnected()
+            self._asked.clear()

@@ -1,0 +1,95 @@
+"""What a client does for the spans of its runs: it says what nobody else can, and asks for a flush.
+
+Used on the connection's I/O thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from headrace.collector_link import CollectorLink
+from headrace.delivery import Delivery
+from headrace.embedded import collector_endpoint
+from headrace.errors import EngineUnavailableError, HeadraceError
+from headrace.reactor import Reactor
+from headrace.sockets import Dealer
+from headrace.span_fallback import fallback_span
+from headrace.span_outbox import SpanOutbox
+from headrace.wire.messages import FlushResult, Status
+
+_MAX_SPANS = 10_000
+_MAX_BYTES = 64 * 1024 * 1024
+_CLOSE_TIMEOUT = 0.3
+"""Seconds that a connection waits at its end for its own spans to be stored."""
+_FLUSH_GRACE = 0.5
+"""Seconds for the collector's word that it could not do it in time."""
+
+Answer = Callable[[FlushResult | HeadraceError], None]
+
+
+class RunSpans:
+    """The spans of one connection's runs. ``dealer`` opens a socket, ``address`` is the engine's as errors name it."""
+
+    def __init__(self, reactor: Reactor, dealer: Callable[[str], Dealer], epoch: int, address: str) -> None:
+        self._reactor = reactor
+        self._address = address
+        self._endpoint: str | None = None
+        outbox = SpanOutbox(_MAX_SPANS, _MAX_BYTES)
+        self._link = CollectorLink(reactor, dealer, lambda: self._endpoint, "client", epoch, outbox)
+
+    def engine_is_at(self, broker_endpoint: str) -> None:
+        """Learn where the engine is."""
+        self._endpoint = collector_endpoint(Path(broker_endpoint.removeprefix("ipc://")).parent)
+
+    def ended(self, delivery: Delivery, now: float) -> None:
+        """A run has ended: where no worker has said how, say what this side knows."""
+        if delivery.session.wants_span:
+            duration = now - delivery.started_at
+            span = fallback_span(
+                delivery.session, is_aborted=delivery.is_aborted, duration=duration, wall_time=time.time()
+            )
+            self._link.send(span)
+
+    def flush(self, timeout: float, answer: Answer) -> Callable[[Status | HeadraceError], None]:
+        """Ask for a flush; ``answer`` is called once. Return what is to be told how the engine is: it may keep no spans."""
+        number = 0
+        is_answered = False
+
+        def settle(result: FlushResult | HeadraceError) -> None:
+            nonlocal is_answered
+            if not is_answered:
+                is_answered = True
+                self._link.give_up(number)
+                answer(result)
+
+        def told(status: Status | HeadraceError) -> None:
+            if isinstance(status, HeadraceError):
+                settle(status)
+            elif status.processes and not any(
+                process.name == "collector" and process.state != "off" for process in status.processes
+            ):
+                settle(FlushResult(0, 0, 0, 0))
+
+        number = self._link.flush(timeout, settle)
+        late = EngineUnavailableError(self._address, f"its collector did not answer within {timeout:g} s")
+        self._reactor.call_at(time.monotonic() + timeout + _FLUSH_GRACE, partial(settle, late))
+        return told
+
+    def close(self, done: Callable[[], None]) -> None:
+        """Wait a moment until all is stored, close, and call ``done``."""
+        is_done = False
+
+        def finish() -> None:
+            nonlocal is_done
+            if not is_done:
+                is_done = True
+                self._link.close()
+                done()
+
+        if self._link.when_empty(finish):
+            self._reactor.call_at(time.monotonic() + _CLOSE_TIMEOUT, finish)
+        else:
+            finish()

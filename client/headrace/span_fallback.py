@@ -1,0 +1,75 @@
+"""A client's own record of a run whose worker could not say how it ended: what was asked, and what had arrived. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headrace.assembly import assemble
+from headrace.errors import HeadraceError, RunError
+from headrace.session import Session
+from headrace.span_request import asked_content, asked_span
+from headrace.spans import ContentToolCall, Rank, Span, SpanAttempt, SpanStatus, encode_content
+from headrace.types import Usage
+from headrace.wire.codec import decode_request
+from headrace.wire.messages import Aborted
+
+_UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
+
+
+def fallback_span(session: Session, *, is_aborted: bool, duration: float, wall_time: float) -> Span:
+    """Return the span of a run that has ended. ``is_aborted``: its caller wanted no more, whatever it ended with.
+
+    ``duration`` is in seconds since the caller asked, ``wall_time`` the time of the end.
+    """
+    plan, outcome = session.plan, session.outcome
+    request = decode_request(plan.request)
+    received = assemble(session.events)
+    began = wall_time - duration
+    reason = _reason(outcome)
+    span = msgspec.structs.replace(
+        asked_span(plan.span_id, request),
+        rank=Rank.CLIENT,
+        started_at=began,
+        ended_at=wall_time,
+        duration_seconds=duration,
+        queue_seconds=session.queue_seconds,
+        usage=_usage(received.usage, outcome),
+        attempts=_attempts(session, began, wall_time, reason),
+    )
+    content = msgspec.structs.replace(
+        asked_content(request),
+        text=received.text,
+        reasoning=received.reasoning,
+        refusal=received.refusal or None,
+        tool_calls=[ContentToolCall(call.id, call.name, call.arguments) for call in received.tool_calls],
+    )
+    status: SpanStatus = "aborted" if is_aborted or isinstance(outcome, Aborted) else "error"
+    is_error = status == "error" and isinstance(outcome, HeadraceError)
+    span = msgspec.structs.replace(
+        span, status=status, error_type=type(outcome).__name__ if is_error else None, error=reason if is_error else None
+    )
+    try:
+        return msgspec.structs.replace(span, content=encode_content(content))
+    except _UNENCODABLE:
+        return msgspec.structs.replace(span, content_note="cannot be encoded")
+
+
+def _reason(outcome: object) -> str:
+    return (
+        outcome.reason if isinstance(outcome, RunError) else str(outcome) if isinstance(outcome, HeadraceError) else ""
+    )
+
+
+def _usage(received: Usage, outcome: object) -> Usage:
+    """Return what is known: figures that came with the events are those of a run that did not end."""
+    if isinstance(outcome, Aborted) and outcome.usage.source != "none":
+        return outcome.usage
+    return msgspec.structs.replace(received, source="partial") if received.source == "provider" else received
+
+
+def _attempts(session: Session, began: float, ended: float, reason: str) -> list[SpanAttempt]:
+    """Return the last attempt; those before it are in the spools of the workers that it was lost with."""
+    if session.lease is None:
+        return []
+    started_at = began + session.queue_seconds
+    return [SpanAttempt(session.attempt, session.lease.worker, started_at, ended, reason=reason, maybe_billed=True)]

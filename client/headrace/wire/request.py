@@ -1,0 +1,41 @@
+"""What a worker is asked: a run's request, encoded once by its client and decoded by its worker alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headrace.types import Message, Tool
+
+
+class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a caller asked for, checked and normalised. Durations in seconds; ``None`` means the worker's default."""
+
+    provider: str
+    model: str
+    messages: list[Message]
+    stream: bool
+    tools: list[Tool] = []
+    tool_choice: str | dict[str, str] | None = None
+    response_format: dict[str, Any] | None = None
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+    top_p: float | None = None
+    stop_sequences: list[str] = []
+    reasoning_effort: str | None = None
+    custom_options: dict[str, Any] = {}
+    total_timeout: float | None = None
+    first_chunk_timeout: float | None = None
+    idle_timeout: float | None = None
+    tags: list[str] = []
+    user_id: str | None = None
+    session_id: str | None = None
+    trace_id: str = ""
+    parent_span_id: str | None = None
+    send_trace: bool = True
+    inputs: list[str] = []
+    """Texts to embed; a request with inputs asks for their vectors and nothing else."""
+    dimensions: int | None = None
+    traceparent: str | None = None
+    """W3C trace context of the caller's active OpenTelemetry span."""

@@ -1,0 +1,76 @@
+"""The supervisor's part in keeping spans: the slot, and the collector that is started first and ends last.
+
+An engine whose spans cannot be kept runs without: its runs matter more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from headrace.embedded import COLLECTOR_SOCKET
+from headrace.settings import SpansConfig
+from headrace.span_files import data_directory
+from headrace.wire.status import ProcessStatus
+from headrace_engine.children import Child
+from headrace_engine.restart import RestartPolicy
+from headrace_engine.spans.slots import Slot, SlotError, take_slot
+
+logger = logging.getLogger(__name__)
+
+COLLECTOR = "collector"
+_POLL = 0.01
+_END_TIMEOUT = 1.2
+"""Seconds that the collector has to store what there is, and its sinks to send some of it."""
+
+
+class SpanKeeping:
+    """The slot that this engine has, if it keeps spans. ``common`` is what each process is told on its command line."""
+
+    def __init__(self, config: SpansConfig, environ: Mapping[str, str], directory: Path, common: Sequence[str]) -> None:
+        self.options: list[str] = []
+        """What workers are told of it."""
+        self.child: Child | None = None
+        self._socket = directory / COLLECTOR_SOCKET
+        self._slot: Slot | None = None
+        self._problem = ""
+        if not config.enabled:
+            return
+        try:
+            self._slot = take_slot(data_directory(config, environ))
+        except SlotError as error:
+            self._problem = str(error)
+            logger.warning("spans are not kept: %s", error)
+            return
+        self.options = ["--data", str(self._slot.path)]
+        command = [sys.executable, "-m", "headrace_engine", COLLECTOR, *common, *self.options]
+        self.child = Child(COLLECTOR, command, RestartPolicy(COLLECTOR, gives_up=False))
+
+    def statuses(self) -> list[ProcessStatus]:
+        """Return what the engine's status says of a collector that is not there, though it is wanted."""
+        return [ProcessStatus(COLLECTOR, None, "off", 0, self._problem)] if self._problem else []
+
+    def exited(self) -> None:
+        """The collector has ended: what it left is taken for nobody's."""
+        with contextlib.suppress(OSError):
+            self._socket.unlink()
+
+    def end(self) -> None:
+        """End the collector, once all who send to it have ended; and let go of the slot."""
+        if self.child is not None and (process := self.child.process) is not None:
+            deadline = time.monotonic() + _END_TIMEOUT
+            while not self._socket.exists() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(_POLL)  # one that is starting yet knows no signal, and would leave all to the next one
+            process.terminate()
+            try:
+                process.wait(max(deadline - time.monotonic(), _POLL))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if self._slot is not None:
+            self._slot.close()

@@ -1,0 +1,113 @@
+"""Those who wait for a lease, in the order in which they are served: clients take turns. Pure.
+
+One client's own runs are served as they came, those that lost a worker before the others. However many one client has
+waiting, another's first run waits for one turn of each client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain, islice
+from typing import TypeVar
+
+import msgspec
+
+from headrace.wire.messages import Acquire
+
+W = TypeVar("W")
+
+_LOOKED_AT = 16
+"""Of one client's runs that can go to some workers only, how many are looked at in its turn."""
+
+
+class Waiting(msgspec.Struct, frozen=True, gc=False):
+    """A run that waits."""
+
+    client: bytes
+    question: Acquire
+    since: float
+
+    @property
+    def span_id(self) -> str:
+        """The run's id."""
+        return self.question.span_id
+
+
+class _Own:
+    """One client's runs."""
+
+    __slots__ = ("again", "first")
+
+    def __init__(self) -> None:
+        self.first: dict[str, Waiting] = {}
+        self.again: dict[str, Waiting] = {}
+
+    def of(self, question: Acquire) -> dict[str, Waiting]:
+        return self.again if question.avoid else self.first
+
+
+class Line:
+    """A lane's waiting runs."""
+
+    def __init__(self) -> None:
+        # In the order of their turns.
+        self._clients: dict[bytes, _Own] = {}
+        self._by_span: dict[str, Waiting] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_span)
+
+    def find(self, span_id: str) -> Waiting | None:
+        """Return the run with this id."""
+        return self._by_span.get(span_id)
+
+    def count(self, client: bytes) -> int:
+        """Return how many runs of one client wait."""
+        own = self._clients.get(client)
+        return len(own.first) + len(own.again) if own is not None else 0
+
+    def add(self, waiting: Waiting) -> None:
+        """Put a run at the end of its client's."""
+        own = self._clients.setdefault(waiting.client, _Own())
+        own.of(waiting.question)[waiting.span_id] = waiting
+        self._by_span[waiting.span_id] = waiting
+
+    def remove(self, span_id: str) -> None:
+        """Take a run out; unknown ones are fine."""
+        waiting = self._by_span.pop(span_id, None)
+        if waiting is None:
+            return
+        own = self._clients[waiting.client]
+        del own.of(waiting.question)[span_id]
+        if not own.first and not own.again:
+            del self._clients[waiting.client]
+
+    def serve(self, choose: Callable[[Acquire], W | None]) -> tuple[Waiting, W] | None:
+        """Take the next run out for which ``choose`` has something, and return both."""
+        for client, own in self._clients.items():
+            for waiting in chain(islice(own.again.values(), _LOOKED_AT), islice(own.first.values(), 1)):
+                chosen = choose(waiting.question)
+                if chosen is not None:
+                    self._clients[client] = self._clients.pop(client)  # to the end
+                    self.remove(waiting.span_id)
+                    return waiting, chosen
+        return None
+
+    def overdue(self, before: float) -> list[Waiting]:
+        """Return the runs that have waited since then or longer."""
+        found: list[Waiting] = []
+        for own in self._clients.values():
+            for runs in (own.again, own.first):
+                # The first is the oldest: while it may go on waiting, so may those behind it.
+                for waiting in runs.values():
+                    if waiting.since > before:
+                        break
+                    found.append(waiting)
+        return found
+
+    def clear(self) -> list[Waiting]:
+        """Take all runs out, and return them."""
+        waiting = list(self._by_span.values())
+        self._clients.clear()
+        self._by_span.clear()
+        return waiting

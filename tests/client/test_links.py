@@ -1,0 +1,38 @@
+"""What links promise of frames: no frame has more messages than its receiver takes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from headrace.links import Links
+from headrace.reactor import Reactor
+from headrace.sockets import Router, new_context
+from headrace.wire.codec import to_broker
+from headrace.wire.messages import MAX_FRAME_MESSAGES, Hello, Release
+
+
+def test_very_many_messages_of_one_turn_leave_in_frames_that_the_receiver_takes(tmp_path: Path) -> None:
+    context = new_context()
+    router = Router(context, f"ipc://{tmp_path / 'broker'}")
+    links = Links(Reactor(), 7)
+    link = links.open_broker(f"ipc://{tmp_path / 'broker'}", lambda _: None, lambda _: None)
+    count = 2 * MAX_FRAME_MESSAGES + 500
+    for number in range(count):
+        links.queue(link, Release(f"sp_{number}", 1))
+    links.flush()
+
+    heard: list[object] = []
+    for _ in range(1000):
+        for _, frame in router.receive():
+            heard += to_broker.decode(frame)[1]
+        if len(heard) > count:
+            break
+        threading.Event().wait(0.01)
+
+    assert isinstance(heard[0], Hello)
+    assert heard[1:] == [Release(f"sp_{number}", 1) for number in range(count)]
+    links.close(link)
+    links.end()
+    router.close()
+    context.term()

@@ -1,0 +1,200 @@
+"""Processes that run out of descriptors: they take no more than they can have, say so, and go on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from headrace import Client, Message
+from headrace.descriptors import broker_shares, worker_shares
+from headrace.sockets import CLOSED, Dealer, new_context
+from headrace.testing import SimulatedProvider
+from headrace.wire.codec import encode_frame, encode_request, from_worker
+from headrace.wire.messages import (
+    Failed,
+    Hello,
+    Run,
+)
+from headrace.wire.request import RunRequest
+from tests.conftest import HELLO, engine_process, simulate
+from tests.e2e.engines import running_engine
+
+pytestmark = pytest.mark.slow
+
+MODEL = "gpt-4o"
+LIMIT = 200
+WITH_FEW = ("sh", "-c", f'ulimit -n {LIMIT}; exec "$@"', "sh")
+
+
+@contextmanager
+def small_engine(provider: SimulatedProvider) -> Iterator[str]:
+    with running_engine(provider, "--workers", "1", wrapper=WITH_FEW) as address:
+        yield address
+
+
+def engine_pids(address: str) -> list[int]:
+    return [engine_process(address, marker) for marker in ("headrace_engine broker", "-m headrace_workers")]
+
+
+def processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def connect_as_often_as_possible(path: str, stack: ExitStack, attempts: int = 400) -> int:
+    count = 0
+    for _ in range(attempts):
+        peer = stack.enter_context(socket.socket(socket.AF_UNIX))
+        try:
+            peer.connect(path)
+        except OSError:
+            continue
+        count += 1
+    return count
+
+
+def test_an_engine_with_few_descriptors_takes_no_more_connections_than_it_can_have(
+    provider: SimulatedProvider,
+) -> None:
+    with small_engine(provider) as address, Client(address, connect_timeout=60.0) as client:
+        iterator = iter(
+            client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=400, pace=0.01))
+        )
+        first = next(iterator)
+        before = engine_pids(address)
+        directory = Path(address.removeprefix("ipc://"))
+        paths = [str(directory / "broker"), str(next(directory.glob("w1-*")))]
+        with ExitStack() as stack:
+            for path, shares in zip(paths, (broker_shares(LIMIT), worker_shares(LIMIT)), strict=True):
+                count = connect_as_often_as_possible(path, stack)
+                assert shares.peers // 2 <= count < 400
+                assert not Path(path).exists()
+                assert Path(path + CLOSED).exists()
+            used = sum(map(processor_seconds, before))
+            threading.Event().wait(2.0)
+            assert sum(map(processor_seconds, before)) - used < 1.0, "nobody spins"
+            assert first + "".join(iterator) == "".join(f"{number} " for number in range(400))
+        wait_until_open(paths)
+
+        with Client(address, connect_timeout=60.0) as another:
+            assert another.run_local(model=MODEL, messages=HELLO).text
+        assert engine_pids(address) == before
+
+
+def wait_until_open(paths: list[str]) -> None:
+    for _ in range(400):
+        if all(Path(path).exists() for path in paths):
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError("no room again")
+
+
+def test_more_runs_than_a_worker_has_descriptors_for_wait_for_their_turn(provider: SimulatedProvider) -> None:
+    script = simulate(repeat=20, pace=0.02)
+    with small_engine(provider) as address, Client(address, connect_timeout=60.0) as client:
+        streams = [
+            client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=script) for _ in range(150)
+        ]
+        results = [stream.result.result(60) for stream in streams]
+
+    assert [result.attempts for result in results] == [1] * 150
+    marks = [(record.arrived_at, 1) for record in provider.requests()]
+    marks += [(record.ended_at or 0.0, -1) for record in provider.requests()]
+    most = now = 0
+    for _, change in sorted(marks):
+        now += change
+        most = max(most, now)
+    assert worker_shares(LIMIT).exchanges // 2 < most <= worker_shares(LIMIT).exchanges
+
+
+def test_a_worker_takes_no_more_runs_than_it_can_have_whoever_sends_them(provider: SimulatedProvider) -> None:
+    with small_engine(provider) as address, Client(address, connect_timeout=60.0) as client:
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        before = engine_pids(address)
+        endpoint = next(Path(address.removeprefix("ipc://")).glob("w1-*"))
+        request = RunRequest(
+            provider="openai",
+            model=MODEL,
+            messages=[Message("user", "Hello")],
+            stream=True,
+            custom_options=simulate(silent=True),
+        )
+        epoch = int(endpoint.name.partition("-")[2], 16)
+        context = new_context()
+        peer = Dealer(context, f"ipc://{endpoint}")
+        runs = [Run(f"sp_{number}", 1, epoch, encode_request(request), 64, 65536) for number in range(300)]
+        peer.send(encode_frame(1, [Hello("client", 0, 1), *runs]))
+        refused: list[Failed] = []
+        for _ in range(400):
+            for frame in peer.receive():
+                refused += [message for message in from_worker.decode(frame)[1] if isinstance(message, Failed)]
+            if len(refused) >= 300 - worker_shares(LIMIT).exchanges:
+                break
+            threading.Event().wait(0.05)
+
+        assert {(failed.kind, failed.reason) for failed in refused} == {
+            ("worker_stopping", "the worker has as many runs as it can")
+        }
+        assert len(refused) == 300 - worker_shares(LIMIT).exchanges
+        peer.close()
+        context.term()
+        provider.wait_until(lambda records: all(record.ended_at is not None for record in records), 30)
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        assert engine_pids(address) == before
+
+
+PROGRAM = """
+import os, resource, sys
+import headrace.runtime, headrace.connection
+from headrace import Client, EngineUnavailableError
+
+client = Client(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+taken = []
+try:
+    while True:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+for _ in range(int(sys.argv[2])):
+    os.close(taken.pop())
+
+
+def run():
+    return client.run_local(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}], timeout_ms=20000).text
+
+
+try:
+    run()
+except EngineUnavailableError as error:
+    print(error)
+for descriptor in taken:
+    os.close(descriptor)
+print(len(run()) > 0)
+"""
+
+
+@pytest.mark.parametrize("spare", [2, 4, 6, 8, 12, 20])
+def test_a_program_without_descriptors_is_told_so_and_goes_on_when_it_has_some(
+    spare: int, provider: SimulatedProvider
+) -> None:
+    with running_engine(provider, "--workers", "1") as address:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, address, str(spare)],
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+
+    *told, works = done.stdout.splitlines()
+    assert (done.returncode, works) == (0, "True"), done.stderr
+    assert all("cannot open a connection: Too many open files" in line for line in told)

@@ -1,0 +1,268 @@
+"""Floods and storms of connections and messages: whoever sends them, all others are served, by the same processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from headrace import Client
+from headrace.sockets import Dealer, new_context
+from headrace.testing import SimulatedProvider
+from headrace.wire.codec import encode_frame, from_broker, from_worker
+from headrace.wire.messages import (
+    MAX_FRAME_MESSAGES,
+    Acquire,
+    Credit,
+    Goodbye,
+    Grant,
+    Hello,
+    Query,
+    Refuse,
+    Release,
+    Run,
+    RunState,
+    Status,
+    StatusRequest,
+)
+from tests.conftest import HELLO, engine_process
+from tests.e2e.engines import running_engine
+from tests.e2e.test_hostile_peers import until_disconnected
+
+pytestmark = pytest.mark.slow
+
+MODEL = "gpt-4o"
+MIB = 1024 * 1024
+HELLO_CLIENT = Hello("client", 0, 1)
+STORM = 1200
+
+
+class Engine:
+    """An engine, and a client of it that works all the time."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.directory = Path(address.removeprefix("ipc://"))
+        with Client(address, connect_timeout=60.0) as client:
+            assert client.run_local(model=MODEL, messages=HELLO).text
+        self.endpoints = [f"{self.directory / 'broker'}", str(next(self.directory.glob("w1-*")))]
+        self.processes = self.pids()
+        self.latencies: list[float] = []
+        self._errors: list[BaseException] = []
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+
+    def pids(self) -> list[int]:
+        return [engine_process(self.address, marker) for marker in ("headrace_engine broker", "-m headrace_workers")]
+
+    def descriptors(self) -> int:
+        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.processes)
+
+    def memory(self) -> int:
+        """Return the bytes of the larger of the two processes."""
+        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.processes]
+        return max(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def _work(self) -> None:
+        with Client(self.address, connect_timeout=60.0) as client:
+            while not self._is_over.wait(0.02):
+                started_at = time.monotonic()
+                try:
+                    assert client.run_local(model=MODEL, messages=HELLO).text
+                except BaseException as error:  # noqa: BLE001 - told of by the test
+                    self._errors.append(error)
+                self.latencies.append(time.monotonic() - started_at)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        """Check that work went on."""
+        worked = len(self.latencies)
+        wait_for(lambda: len(self.latencies) > worked + 3)
+        self._is_over.set()
+        self._thread.join(20)
+        print(f"{len(self.latencies)} runs, the slowest in {max(self.latencies):.2f} s; {self.memory() // MIB} MiB")
+        assert self._errors == []
+        assert max(self.latencies) < 10.0
+        assert self.pids() == self.processes
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        threading.Event().wait(0.02)
+
+
+@pytest.fixture
+def engine(provider: SimulatedProvider) -> Iterator[Engine]:
+    with running_engine(provider, "--workers", "1") as address:
+        made = Engine(address)
+        made.start()
+        yield made
+        made.end()
+
+
+@contextmanager
+def peer(endpoint: str) -> Iterator[Dealer]:
+    """Connect as ZeroMQ does, and say hello."""
+    context = new_context()
+    dealer = Dealer(context, f"ipc://{endpoint}")
+    dealer.send(encode_frame(1, [HELLO_CLIENT]))
+    try:
+        yield dealer
+    finally:
+        dealer.close(1.0)
+        context.term()
+
+
+# Connections.
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [b"", b"\xff\0\0\0\0\0\0\0\1\x7f", b"\xff\0\0\0\0\0\0\0\1\x7f\3", b"GET / HTTP/1.1\r\n\r\n", bytes(range(1, 65))],
+    ids=["nothing", "half a greeting", "a little more", "http", "garbage"],
+)
+def test_a_storm_of_connections_is_borne_and_ends(engine: Engine, greeting: bytes) -> None:
+    before, memory = engine.descriptors(), engine.memory()
+    with ExitStack() as stack:
+        for endpoint in engine.endpoints:
+            for _ in range(STORM):
+                one = stack.enter_context(socket.socket(socket.AF_UNIX))
+                one.connect(endpoint)
+                if greeting:
+                    one.sendall(greeting)
+        assert engine.memory() - memory < 64 * MIB
+        # Whoever says nothing that is a message is not kept.
+        wait_for(lambda: engine.descriptors() < before + 40)
+
+
+def test_connections_that_come_and_go_leave_nothing(engine: Engine) -> None:
+    before, memory = engine.descriptors(), engine.memory()
+    for number in range(3 * STORM):
+        with socket.socket(socket.AF_UNIX) as one:
+            one.connect(engine.endpoints[number % 2])
+            if number % 3:
+                one.sendall(os.urandom(number % 100))
+
+    wait_for(lambda: engine.descriptors() < before + 40)
+    assert engine.memory() - memory < 32 * MIB
+
+
+def test_peers_with_one_routing_id_take_nothing_from_each_other(engine: Engine) -> None:
+    context = zmq.Context()
+    sockets = []
+    for number in range(200):
+        one = context.socket(zmq.DEALER)
+        one.setsockopt(zmq.ROUTING_ID, b"the same")
+        one.connect(f"ipc://{engine.endpoints[number % 2]}")
+        one.send(encode_frame(1, [HELLO_CLIENT]))
+        sockets.append(one)
+    assert sockets[0].poll(5000), "the first is served"
+    for one in sockets:
+        one.close(0)
+    context.term()
+
+
+# Messages.
+
+
+def test_a_message_of_very_many_parts_ends_its_connection(engine: Engine) -> None:
+    """Its parts are with us before anything can be said of it: 90 MB here, as much as its sender likes elsewhere."""
+    context = zmq.Context()
+    for endpoint in engine.endpoints:
+        one = context.socket(zmq.DEALER)
+        one.setsockopt(zmq.SNDHWM, 0)
+        one.connect(f"ipc://{endpoint}")
+        one.send(encode_frame(1, [HELLO_CLIENT]))
+        for _ in range(100_000):
+            one.send(b"x" * 900, zmq.SNDMORE)
+        one.send(b"")
+        said = []
+        while one.poll(20_000):
+            said.append(one.recv())
+            if Goodbye.__struct_config__.tag in [message[0] for message in decoded(said[-1])]:
+                break
+        assert said, "it is told why"
+        one.close(0)
+    context.term()
+
+
+def decoded(frame: bytes) -> list[Any]:
+    import msgspec
+
+    messages: list[Any] = msgspec.msgpack.decode(frame[1:])[1]
+    return messages
+
+
+@pytest.mark.parametrize("where", [0, 1], ids=["broker", "worker"])
+def test_a_frame_of_too_many_messages_ends_its_connection(engine: Engine, where: int) -> None:
+    memory = engine.memory()
+    count = 2_000_000
+    message = [b"\x91\x14", b"\x93\x21\xa0\x01"][where]
+    with peer(engine.endpoints[where]) as dealer:
+        dealer.send(b"\x01\x92\x01\xdd" + count.to_bytes(4, "big") + message * count)
+        said = until_disconnected(dealer)
+
+    assert f"length <= {MAX_FRAME_MESSAGES}".encode() in b"".join(said)
+    assert engine.memory() - memory < 64 * MIB
+
+
+DECODERS: list[Callable[[bytes], Any]] = [from_broker.decode, from_worker.decode]
+FLOODS: list[tuple[int, Callable[[int], Any]]] = [
+    (0, lambda _: HELLO_CLIENT),
+    (0, lambda _: StatusRequest()),
+    (0, lambda number: Release(f"sp_{number}", 1)),
+    (1, lambda _: HELLO_CLIENT),
+    (1, lambda number: Credit(f"sp_{number}", 1, 9, 9)),
+    (1, lambda number: Run(f"sp_{number}", 1, 1, b"", 64, 65536)),  # of another epoch
+]
+
+
+@pytest.mark.parametrize(("where", "make"), FLOODS, ids=["hello", "status", "release", "hello again", "credit", "run"])
+def test_a_flood_of_messages_is_borne(engine: Engine, where: int, make: Callable[[int], Any]) -> None:
+    memory = engine.memory()
+    with peer(engine.endpoints[where]) as dealer:
+        for start in range(0, 100_000, 1000):
+            dealer.send(encode_frame(1, [make(start + number) for number in range(1000)]))
+        dealer.send(encode_frame(1, [StatusRequest() if where == 0 else Query("the last", 1)]))
+        # Its answer comes when all before it has been handled.
+        answer = Status if where == 0 else RunState
+        wait_for(
+            lambda: any(isinstance(said, answer) for frame in dealer.receive() for said in DECODERS[where](frame)[1])
+        )
+
+    assert engine.memory() - memory < 64 * MIB
+
+
+def test_a_flood_of_runs_takes_turns_with_those_of_others(engine: Engine) -> None:
+    """100,000 at once, each given back as soon as it has its lease."""
+    granted = refused = 0
+    with peer(engine.endpoints[0]) as dealer:
+        for start in range(0, 100_000, 1000):
+            questions = [Acquire(f"sp_{start + number}", 1, "openai", MODEL) for number in range(1000)]
+            dealer.send(encode_frame(1, questions))
+        deadline = time.monotonic() + 50.0
+        while granted + refused < 100_000:
+            assert time.monotonic() < deadline
+            for frame in dealer.receive():
+                answers = from_broker.decode(frame)[1]
+                grants = [answer for answer in answers if isinstance(answer, Grant)]
+                granted += len(grants)
+                refused += sum(isinstance(answer, Refuse) and answer.kind == "queue_full" for answer in answers)
+                dealer.send(encode_frame(1, [Release(grant.span_id, 1) for grant in grants]))
+            threading.Event().wait(0.001)
+
+    print(f"{granted} granted, {refused} refused")
+    # No client may have more than nine tenths of the queue of 100,000 for itself.
+    assert granted >= 90_000

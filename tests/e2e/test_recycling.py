@@ -1,0 +1,312 @@
+"""Workers that are replaced while they work, and engines that end: no stream is lost, and what is ended is told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from headrace import Client, EngineUnavailableError, LocalStream, WorkerLostError
+from headrace.cli.status import engine_status
+from headrace.testing import SimulatedProvider
+from tests.conftest import HELLO, engine_process, processes, simulate
+from tests.e2e.engines import running_engine
+
+pytestmark = pytest.mark.slow
+
+MODEL = "gpt-4o"
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        threading.Event().wait(0.05)
+
+
+def worker_pids(address: str) -> set[int]:
+    directory = address.removeprefix("ipc://")
+    return {pid for pid, _, line in processes() if "-m headrace_workers" in line and directory in line}
+
+
+def tell_engine(address: str, number: signal.Signals) -> None:
+    os.kill(engine_process(address, "headrace_engine --directory"), number)
+
+
+def settings(path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Path:
+    """Have the engines that start from here on read these settings."""
+    file = path / "headrace.toml"
+    file.write_text(text)
+    monkeypatch.setenv("HEADRACE_CONFIG", str(file))
+    return file
+
+
+def restart(address: str) -> None:
+    """Replace the workers, and wait until those before have gone."""
+    before = worker_pids(address)
+    tell_engine(address, signal.SIGHUP)
+    wait_for(lambda: not before & worker_pids(address), 40.0)
+
+
+def started(client: Client, repeat: int, pace: float = 0.01) -> LocalStream:
+    script = simulate(repeat=repeat, pace=pace)
+    return client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=script)
+
+
+class Load:
+    """Streams without a pause in several threads, each checked as it ends."""
+
+    def __init__(self, address: str, threads: int = 8) -> None:
+        self.address = address
+        self.finished = 0
+        self.errors: list[BaseException] = []
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self) -> None:
+        with Client(self.address, connect_timeout=60.0) as client:
+            while not self._is_over.is_set():
+                try:
+                    text = "".join(started(client, 60))
+                    assert text == "".join(f"{number} " for number in range(60))
+                except BaseException as error:  # noqa: BLE001 - told of by the test
+                    self.errors.append(error)
+                else:
+                    self.finished += 1
+
+    def end(self) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join(30)
+
+
+@pytest.mark.timeout(180)
+def test_three_rolling_restarts_under_load_lose_no_stream(provider: SimulatedProvider) -> None:
+    with running_engine(provider, "--workers", "2") as address:
+        load = Load(address)
+        try:
+            wait_for(lambda: load.finished > 0)
+            for _ in range(3):
+                restart(address)
+            counted = load.finished
+            wait_for(lambda: load.finished > counted)
+        finally:
+            load.end()
+        states = {worker.state for worker in engine_status(address, 5.0).workers}
+
+    assert load.errors == []
+    assert states == {"ok"}
+    records = provider.requests()
+    assert [record.outcome for record in records if record.outcome != "complete"] == []
+    assert len(records) == load.finished, "no run was sent twice"
+
+
+def test_a_stream_outlives_the_restart_on_its_old_worker(provider: SimulatedProvider) -> None:
+    with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=60.0) as client:
+        iterator = iter(started(client, 300))
+        first = next(iterator)
+        [before] = worker_pids(address)
+        tell_engine(address, signal.SIGHUP)
+        wait_for(lambda: {worker.state for worker in engine_status(address, 5.0).workers} == {"ok", "draining"})
+
+        assert client.run_local(model=MODEL, messages=HELLO).text, "on the new one"
+        assert before in worker_pids(address)
+        assert first + "".join(iterator) == "".join(f"{number} " for number in range(300))
+        wait_for(lambda: before not in worker_pids(address))
+
+
+def test_a_restart_with_settings_that_cannot_be_used_leaves_the_workers_as_they_are(
+    provider: SimulatedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = settings(tmp_path, monkeypatch, "")
+    with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=60.0) as client:
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        before = worker_pids(address)
+        file.write_text("[engine]\nno_such_setting = 1\n")
+        tell_engine(address, signal.SIGHUP)
+        seen: set[int] = set()
+
+        def came_and_went() -> bool:
+            seen.update(worker_pids(address))
+            return len(seen) > 1 and worker_pids(address) == before
+
+        wait_for(came_and_went)
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        assert worker_pids(address) == before
+
+
+@pytest.mark.parametrize("limit", ["max_worker_age = 2", "max_worker_memory = 1"])
+def test_a_worker_that_is_old_or_has_grown_is_replaced(
+    limit: str, provider: SimulatedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings(tmp_path, monkeypatch, f"[engine]\n{limit}\n")
+    with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=60.0) as client:
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        before = worker_pids(address)
+
+        wait_for(lambda: not before & worker_pids(address), 40.0)
+        assert client.run_local(model=MODEL, messages=HELLO).text
+
+
+def test_a_stream_that_does_not_end_is_ended_at_the_drain_timeout_of_its_worker(
+    provider: SimulatedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings(tmp_path, monkeypatch, "[engine]\nworker_drain_timeout = 1\n")
+    with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=60.0) as client:
+        iterator = iter(started(client, 100_000))
+        silent = client.run_local(
+            model=MODEL, messages=HELLO, stream=True, custom_options=simulate(first_token_delay=3)
+        )
+        first = next(iterator)
+        provider.wait_until(lambda records: len(records) == 2, 30)
+        tell_engine(address, signal.SIGHUP)
+
+        with pytest.raises(WorkerLostError, match="stopped before the run had finished") as error:
+            list(iterator)
+        assert error.value.partial_text.startswith(first)
+        # Nothing of it had arrived: it runs again, on the new worker.
+        assert silent.result.result(20).attempts == 2
+        provider.wait_until(lambda records: records[0].outcome == "closed_by_client", 30)
+        assert provider.requests()[0].sent_text.startswith(error.value.partial_text)
+
+
+# The engine's end.
+
+
+def test_at_the_drain_timeout_runs_are_ended_with_a_word_and_new_ones_are_refused(provider: SimulatedProvider) -> None:
+    with (
+        running_engine(provider, "--workers", "1", "--drain-timeout", "1") as address,
+        Client(address, connect_timeout=60.0) as client,
+    ):
+        iterator = iter(started(client, 100_000))
+        first = next(iterator)
+        supervisor = engine_process(address, "headrace_engine --directory")
+        told_at = time.monotonic()
+        tell_engine(address, signal.SIGTERM)
+        wait_for(lambda: refuses(client))
+
+        with pytest.raises(WorkerLostError, match="stopped before the run had finished") as error:
+            list(iterator)
+        assert time.monotonic() - told_at >= 1.0
+        assert error.value.partial_text.startswith(first)
+        wait_for(lambda: supervisor not in {pid for pid, _, _ in processes()} or is_zombie(supervisor))
+        provider.wait_until(lambda records: records[0].outcome == "closed_by_client", 30)
+
+
+def refuses(client: Client) -> bool:
+    try:
+        client.run_local(model=MODEL, messages=HELLO)
+    except EngineUnavailableError as error:
+        return "stopping and takes no new runs" in str(error)
+    return False
+
+
+def is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+
+
+def test_a_second_sigterm_ends_runs_now_and_with_a_word(provider: SimulatedProvider) -> None:
+    with running_engine(provider, "--workers", "2") as address, Client(address, connect_timeout=60.0) as client:
+        iterators = [iter(started(client, 100_000)) for _ in range(20)]
+        firsts = [next(iterator) for iterator in iterators]
+        tell_engine(address, signal.SIGTERM)
+        wait_for(lambda: refuses(client))
+        told_at = time.monotonic()
+        tell_engine(address, signal.SIGTERM)
+
+        for iterator, first in zip(iterators, firsts, strict=True):
+            with pytest.raises(WorkerLostError, match="stopped before the run had finished") as error:
+                list(iterator)
+            assert error.value.partial_text.startswith(first)
+        assert time.monotonic() - told_at < 10.0
+        wait_for(lambda: not worker_pids(address))
+
+
+def test_an_engine_ends_as_soon_as_its_last_run_has(provider: SimulatedProvider) -> None:
+    with running_engine(provider, "--workers", "2") as address, Client(address, connect_timeout=60.0) as client:
+        iterator = iter(started(client, 100))
+        next(iterator)
+        tell_engine(address, signal.SIGTERM)
+
+        assert list(iterator)
+        # The client is still connected, and the drain timeout far away.
+        wait_for(lambda: not worker_pids(address), 15.0)
+
+
+# Hang-ups.
+
+AT_A_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+NOHUP = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh")
+
+
+@contextmanager
+def engine_at_a_terminal(provider: SimulatedProvider, *wrapper: str) -> Iterator[tuple[str, int, int]]:
+    """Run an engine in the foreground of a terminal; yield its address, its process, and the terminal's other end."""
+    directory = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+    master, slave = os.openpty()
+    command = ["-m", "headrace_engine", "--directory", str(directory), "--workers", "1"]
+    with subprocess.Popen(
+        [*wrapper, sys.executable, "-c", AT_A_TERMINAL, *command],
+        stdin=slave,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **provider.environment},
+    ) as process:
+        os.close(slave)
+        try:
+            yield f"ipc://{directory}", process.pid, master
+        finally:
+            process.kill()
+            with suppress(OSError):
+                os.close(master)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_an_engine_ends_with_its_terminal_and_lets_streams_finish(provider: SimulatedProvider) -> None:
+    with engine_at_a_terminal(provider) as (address, pid, terminal), Client(address, connect_timeout=60.0) as client:
+        iterator = iter(started(client, 100))
+        first = next(iterator)
+        os.close(terminal)
+
+        assert first + "".join(iterator) == "".join(f"{number} " for number in range(100))
+        wait_for(lambda: is_zombie(pid))
+
+
+def test_sighup_from_somebody_else_replaces_the_workers_of_an_engine_at_a_terminal(provider: SimulatedProvider) -> None:
+    with engine_at_a_terminal(provider) as (address, pid, _), Client(address, connect_timeout=60.0) as client:
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        restart(address)
+
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        assert not is_zombie(pid)
+
+
+def test_an_engine_started_with_nohup_outlives_its_terminal(provider: SimulatedProvider) -> None:
+    with (
+        engine_at_a_terminal(provider, *NOHUP) as (address, pid, terminal),
+        Client(address, connect_timeout=60.0) as client,
+    ):
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        os.close(terminal)
+        wait_for(lambda: not Path(f"/proc/{pid}/fd/0").exists() or "deleted" in os.readlink(f"/proc/{pid}/fd/0"))
+
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        assert not is_zombie(pid)

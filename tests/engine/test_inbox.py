@@ -1,0 +1,60 @@
+"""What the inbox promises: each peer's messages in order, and no peer behind all of another's."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace_engine.inbox import SLICE, Inbox
+
+ANN, BOB = b"ann", b"bob"
+
+
+def test_a_message_waits_for_one_turn_of_another_peer_at_most() -> None:
+    inbox: Inbox[int] = Inbox()
+    inbox.put(ANN, 1, list(range(100_000)))
+    assert len(list(inbox.take(500))) >= 500
+    inbox.put(BOB, 2, [7])
+
+    handled = list(inbox.take(2 * SLICE))
+    assert (BOB, 2, 7) in handled
+    assert handled.index((BOB, 2, 7)) <= SLICE
+
+
+def test_what_a_peer_said_that_is_gone_is_not_handled() -> None:
+    inbox: Inbox[int] = Inbox()
+    inbox.put(ANN, 1, [1, 2, 3])
+    inbox.put(BOB, 1, [4])
+
+    handled = []
+    for peer, _, message in inbox.take(10):
+        handled.append(message)
+        if peer == ANN:
+            inbox.drop(ANN)
+
+    assert handled == [1, 4]
+    assert not inbox
+    assert inbox.count(ANN) == 0
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([ANN, BOB, b"cyd"]), st.integers(0, 100)), max_size=20),
+    st.integers(1, 200),
+)
+def test_everything_is_handled_once_and_in_order(frames: list[tuple[bytes, int]], limit: int) -> None:
+    inbox: Inbox[int] = Inbox()
+    expected: dict[bytes, list[int]] = {}
+    handled: dict[bytes, list[int]] = {}
+    number = 0
+    for peer, size in frames:
+        messages = list(range(number, number + size))
+        number += size
+        inbox.put(peer, 1, messages)
+        expected.setdefault(peer, []).extend(messages)
+        for who, _, message in inbox.take(limit // 10):
+            handled.setdefault(who, []).append(message)
+    while inbox:
+        for who, _, message in inbox.take(limit):
+            handled.setdefault(who, []).append(message)
+
+    assert handled == {peer: messages for peer, messages in expected.items() if messages}

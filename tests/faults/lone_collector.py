@@ -1,0 +1,164 @@
+"""A collector without an engine: it is killed and started again, and one sender has spans for it, as a worker has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Self
+
+from headrace.sockets import Dealer, new_context
+from headrace.span_outbox import SpanOutbox
+from headrace.spans import Rank, Span, SpanContent, encode_content, encode_span
+from headrace.spool import encode_record
+from headrace.wire.codec import encode_frame, from_collector
+from headrace.wire.messages import Hello, SpanAck
+
+_EPOCH = 1
+_JOURNAL_HEAD = 32
+_PAGE_HEAD = 24
+
+
+class LoneCollector:
+    """The process, and the directories that it is told of."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+        self.data = self.directory / "data"
+        self.slot = self.data / "0"
+        (self.slot / "spool").mkdir(parents=True, mode=0o700)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        shutil.rmtree(self.directory)
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens."""
+        return f"ipc://{self.directory / 'collector'}"
+
+    def start(self) -> None:
+        """Start one."""
+        command = [sys.executable, "-m", "headrace_engine", "collector", "--directory", str(self.directory)]
+        command += ["--data", str(self.slot), "--parent", str(os.getpid()), "--epoch", "1"]
+        self._process = subprocess.Popen(command)
+
+    def kill(self) -> None:
+        """Kill it; none is fine."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+    def journals(self) -> list[Path]:
+        """Return the files that a commit is written to first."""
+        return list(self.slot.glob("*.db-wal"))
+
+    def leave_spool(self, name: str, spans: list[Span]) -> None:
+        """Leave a file of a worker that is dead."""
+        path = self.slot / "spool" / f"{name}.spool"
+        path.write_bytes(b"".join(encode_record(encode_span(span)) for span in spans))
+
+
+class Sender:
+    """Sends spans to whichever collector there is, until they are acknowledged."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.acknowledged: set[str] = set()
+        self._endpoint = endpoint
+        self._context = new_context()
+        self._dealer: Dealer | None = None
+        self._outbox = SpanOutbox(1_000_000, 1024 * 1024 * 1024)
+        self._sent: dict[int, set[str]] = {}
+        self._names: dict[bytes, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drop()
+        self._context.term()
+
+    def connect(self) -> None:
+        """Begin anew, with all that is not acknowledged."""
+        self._drop()
+        self._outbox.disconnected()
+        self._sent.clear()
+        self._dealer = Dealer(self._context, self._endpoint)
+        self._dealer.send(encode_frame(_EPOCH, [Hello("worker", 1, os.getpid())]))
+        self._pump()
+
+    def send(self, spans: list[Span]) -> None:
+        """Send spans, as one batch where they are not too many."""
+        for span in spans:
+            encoded = encode_span(span)
+            self._names[encoded] = span.span_id
+            self._outbox.add(encoded)
+        self._pump()
+
+    def _pump(self) -> None:
+        for batch in self._outbox.batches() if self._dealer is not None else ():
+            self._sent[batch.sequence] = {self._names[span] for span in batch.spans}
+            self._dealer.send(encode_frame(_EPOCH, [batch]))
+
+    def look(self) -> bool:
+        """Take the acknowledgements that have come; return whether there are any."""
+        has_any = False
+        for frame in self._dealer.receive() if self._dealer is not None else ():
+            for message in from_collector.decode(frame)[1]:
+                if isinstance(message, SpanAck):
+                    has_any = True
+                    self._outbox.acknowledged(message.sequence)
+                    for sequence in [known for known in self._sent if known <= message.sequence]:
+                        self.acknowledged |= self._sent.pop(sequence)
+        return has_any
+
+    @property
+    def has_all(self) -> bool:
+        """Whether nothing is to be acknowledged any more."""
+        return not self._outbox
+
+    def _drop(self) -> None:
+        if self._dealer is not None:
+            self._dealer.close()
+            self._dealer = None
+
+
+def has_unfinished_commit(journal: Path) -> bool:
+    """Return whether a commit's pages are in a database's journal, and not the last one, which makes them count."""
+    data = journal.read_bytes()
+    if len(data) < _JOURNAL_HEAD:
+        return False
+    page_size, salts = int.from_bytes(data[8:12], "big"), data[16:24]
+    is_open = False
+    for start in range(_JOURNAL_HEAD, len(data) - page_size - _PAGE_HEAD + 1, _PAGE_HEAD + page_size):
+        if data[start + 8 : start + 16] != salts:
+            break  # of before the last checkpoint
+        is_open = not int.from_bytes(data[start + 4 : start + 8], "big")
+    return is_open
+
+
+def made_up_spans(prefix: str, count: int, now: float) -> list[Span]:
+    """Return spans of about 4 kB."""
+    content = encode_content(SpanContent(text="word " * 800))
+    return [
+        Span(
+            span_id=f"sp_{prefix}-{number}",
+            rank=Rank.WORKER,
+            provider="openai",
+            model="gpt-4o",
+            status="ok",
+            started_at=now,
+            ended_at=now,
+            content=content,
+        )
+        for number in range(count)
+    ]

@@ -1,0 +1,121 @@
+"""Whatever becomes of the broker, running streams do not notice; new ones wait, and then start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from headrace import EngineUnavailableError
+from headrace.testing import SimulatedProvider
+from headrace_engine.restart import SHORT_LIFE
+from tests.faults.harness import FaultyEngine, faulty_engine, wait_until
+
+pytestmark = pytest.mark.timeout(300)
+
+FEW_AND_MANY = pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
+
+
+def all_are_well(engine: FaultyEngine) -> bool:
+    """Return whether every run came to the end that its caller wanted."""
+    return {outcome.kind for outcome in engine.outcomes()} <= {"done", "aborted"}
+
+
+@FEW_AND_MANY
+def test_a_killed_broker_disturbs_no_stream_and_loses_no_question(provider: SimulatedProvider, times: int) -> None:
+    with faulty_engine(provider, workers=2) as engine:
+        loads = [engine.load(streams=10, chunks=(5, 100)), engine.load(streams=10, chunks=(5, 100), abort_share=0.3)]
+        for load in loads:
+            load.wait_for(5)
+
+        for number in engine.moments(times, 0.1, 0.8):
+            if number % 3 == 0:  # not always one that has only just begun, or the next is started later each time
+                threading.Event().wait(SHORT_LIFE)
+            engine.signal("broker", signal.SIGKILL)
+
+    assert all_are_well(engine)
+
+
+@FEW_AND_MANY
+def test_a_broker_killed_between_question_and_run_leaves_no_run_behind(provider: SimulatedProvider, times: int) -> None:
+    with faulty_engine(provider, workers=2) as engine:
+        client = engine.client()
+        for number in range(times):
+            if number % 3 == 0:
+                threading.Event().wait(SHORT_LIFE)
+            streams = [engine.stream(client, repeat=3) for _ in range(30)]
+            threading.Event().wait(engine.random.uniform(0.0, 0.02))
+            engine.signal("broker", signal.SIGKILL)
+
+            texts = {stream.result.result(30).text for stream in streams}
+
+            assert texts == {"0 1 2 "}, number
+
+
+@pytest.mark.slow
+def test_without_a_broker_streams_go_on_and_new_ones_wait_for_so_long_as_they_are_told_to(
+    provider: SimulatedProvider,
+) -> None:
+    with faulty_engine(provider, workers=2) as engine:
+        load = engine.load(streams=10, runs=10, chunks=(400, 800), pace=0.01)
+        load.wait_for(10)
+        engine.signal("supervisor", signal.SIGSTOP)  # nobody starts another
+        engine.signal("broker", signal.SIGKILL)
+        hasty, patient = engine.client(connect_timeout=1.0), engine.client(connect_timeout=60.0)
+
+        began = time.monotonic()
+        with pytest.raises(EngineUnavailableError, match="nothing answered within 1 s"):
+            list(engine.stream(hasty, repeat=3))
+        waited = time.monotonic() - began
+        stream = engine.stream(patient, repeat=3)
+        wait_until(lambda: len(load.outcomes()) == 10, 30.0, "the end of all streams")
+
+        assert all_are_well(engine)
+        assert 0.9 < waited < 5
+        engine.signal("supervisor", signal.SIGCONT)
+        assert "".join(stream) == "0 1 2 "
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seconds", "times"), [(3.0, 4), (0.2, 16), (30.0, 1)])
+def test_a_broker_that_stands_still_gives_no_lease_twice(
+    provider: SimulatedProvider, seconds: float, times: int
+) -> None:
+    with faulty_engine(provider, workers=2) as engine:
+        load = engine.load(streams=20, chunks=(5, 300), abort_share=0.2)
+        load.wait_for(10)
+        for _ in engine.moments(times, 0.1, 0.6):
+            broker = engine.pid("broker")
+            engine.signal(broker, signal.SIGSTOP)
+            threading.Event().wait(seconds)
+            engine.signal(broker, signal.SIGCONT)
+            # Whichever broker it is by now, it serves.
+            engine.wait_ready(2)
+
+    assert all_are_well(engine)
+
+
+@FEW_AND_MANY
+def test_a_second_engine_on_a_directory_ends_with_a_clear_message(provider: SimulatedProvider, times: int) -> None:
+    with faulty_engine(provider, workers=1) as engine:
+        load = engine.load(streams=5)
+        load.wait_for(5)
+        command = [sys.executable, "-m", "headrace_engine", "--directory", str(engine.directory), "--workers", "1"]
+        environment = {**os.environ, **provider.environment}
+
+        for _ in range(0, times, 2):  # two at a time, which meet each other too
+            others = [
+                subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                for _ in range(2)
+            ]
+            for other in others:
+                _, said = other.communicate(timeout=20)
+                assert other.returncode != 0
+                assert f"an engine runs in {engine.directory} already" in said
+
+    assert all_are_well(engine)

@@ -1,0 +1,129 @@
+"""What admission may do, kept apart from how it does it: who holds which lease by what was asked, told and answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headrace.wire.messages import Acquire, Grant, Refuse
+from headrace_engine.admission import Admission, Send
+from tests.simulation.world import Violation
+
+
+class _Lease(msgspec.Struct, frozen=True):
+    client: bytes
+    attempt: int
+    epoch: int
+
+
+class CheckedAdmission(Admission):
+    """Admission beside a plain account of its leases, which its answers must agree with."""
+
+    def __init__(self, max_runs_per_worker: int, max_waiting_runs: int) -> None:
+        super().__init__(max_runs_per_worker, max_waiting_runs)
+        self.held_leases: dict[str, _Lease] = {}
+        self._limit = max_runs_per_worker
+        self._questions: dict[str, tuple[bytes, Acquire]] = {}
+        self.joined: set[int] = set()
+        self._barred: dict[int, str] = {}
+        self._takes_runs = True
+
+    def worker_joined(self, name: str, endpoint: str, epoch: int, *more: Any) -> list[Send]:
+        self.joined.add(epoch)
+        return self._check(super().worker_joined(name, endpoint, epoch, *more))
+
+    def worker_left(self, epoch: int, reason: str) -> list[Send]:
+        if epoch in self.joined:
+            self.joined.discard(epoch)
+            self._forget_all(lambda lease: lease.epoch == epoch)
+        self._barred.pop(epoch, None)
+        return self._check(super().worker_left(epoch, reason))
+
+    def worker_suspected(self, epoch: int, is_suspect: bool) -> list[Send]:
+        if is_suspect:
+            self._barred.setdefault(epoch, "suspect")
+        elif self._barred.get(epoch) == "suspect":
+            del self._barred[epoch]
+        return self._check(super().worker_suspected(epoch, is_suspect))
+
+    def worker_told(self, epoch: int, capacity: int, is_leaving: bool) -> list[Send]:
+        if is_leaving and epoch in self.joined:
+            self._barred[epoch] = "leaving"
+        return self._check(super().worker_told(epoch, capacity, is_leaving))
+
+    def client_left(self, client: bytes) -> list[Send]:
+        self._forget_all(lambda lease: lease.client == client)
+        for span_id in [known for known, (asker, _) in self._questions.items() if asker == client]:
+            del self._questions[span_id]
+        return self._check(super().client_left(client))
+
+    def acquired(self, client: bytes, question: Acquire, now: float) -> list[Send]:
+        lease = self.held_leases.get(question.span_id)
+        asker, asked = self._questions.get(question.span_id, (client, question))
+        if lease is not None and lease.client == client and lease.attempt < question.attempt:
+            del self.held_leases[question.span_id]
+            lease = None
+        if lease is None and asker == client and asked.attempt <= question.attempt:
+            self._questions[question.span_id] = (client, question)
+        return self._check(super().acquired(client, question, now))
+
+    def held(self, client: bytes, span_id: str, attempt: int, epoch: int, *more: Any) -> list[Send]:
+        lease = self.held_leases.get(span_id)
+        if lease is None or (lease.client == client and lease.attempt <= attempt):
+            self.held_leases[span_id] = _Lease(client, attempt, epoch)
+        return self._check(super().held(client, span_id, attempt, epoch, *more))
+
+    def released(self, client: bytes, span_id: str, attempt: int) -> list[Send]:
+        lease = self.held_leases.get(span_id)
+        if lease is not None and lease.client == client and lease.attempt == attempt:
+            del self.held_leases[span_id]
+        asked = self._questions.get(span_id)
+        if asked is not None and asked[0] == client and asked[1].attempt == attempt:
+            del self._questions[span_id]
+        return self._check(super().released(client, span_id, attempt))
+
+    def stopping(self) -> list[Send]:
+        self._takes_runs = False
+        return self._check(super().stopping())
+
+    def due(self, now: float) -> list[Send]:
+        return self._check(super().due(now))
+
+    def _check(self, answers: list[Send]) -> list[Send]:
+        for answer in answers:
+            match answer.message:
+                case Grant():
+                    self._granted(answer.client, answer.message)
+                case Refuse():
+                    asked = self._questions.get(answer.message.span_id)
+                    if asked is not None and asked[0] == answer.client:
+                        del self._questions[answer.message.span_id]
+        if self.lease_count != len(self.held_leases):
+            raise Violation(f"admission counts {self.lease_count} leases where {len(self.held_leases)} are held")
+        if self.waiting_count > len(self._questions):
+            raise Violation(f"admission has {self.waiting_count} waiting where {len(self._questions)} have asked")
+        return answers
+
+    def _granted(self, client: bytes, grant: Grant) -> None:
+        span_id, epoch = grant.span_id, grant.epoch
+        asker, question = self._questions.pop(span_id, (b"", None))
+        if question is None or asker != client or question.attempt != grant.attempt:
+            raise Violation(f"{span_id}: a lease that nobody asked for")
+        if not self._takes_runs:
+            raise Violation(f"{span_id}: a lease from an engine that is stopping")
+        if span_id in self.held_leases:
+            raise Violation(f"{span_id}: a second lease while one is held")
+        if epoch not in self.joined:
+            raise Violation(f"{span_id}: a lease on a worker that is not there")
+        if epoch in self._barred:
+            raise Violation(f"{span_id}: a lease on a worker that is {self._barred[epoch]}")
+        if epoch in question.avoid:
+            raise Violation(f"{span_id}: a lease on a worker that was lost with this run")
+        if sum(lease.epoch == epoch for lease in self.held_leases.values()) >= self._limit:
+            raise Violation(f"{span_id}: a lease on a worker that has its {self._limit} runs")
+        self.held_leases[span_id] = _Lease(client, grant.attempt, epoch)
+
+    def _forget_all(self, is_gone: Any) -> None:
+        for span_id in [known for known, lease in self.held_leases.items() if is_gone(lease)]:
+            del self.held_leases[span_id]

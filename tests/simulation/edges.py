@@ -1,0 +1,254 @@
+"""Where the product's shells meet the world: what is put there in place of clocks, sockets, loops, processes and HTTP.
+
+The shells themselves are the real ones, so that what is simulated cannot drift from what runs. A name that is here and not in
+the product any more makes every schedule fail at once, and says which.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import random
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
+
+from tests.simulation.loops import SimLoop, SimReactor, SimWatch, new_descriptor, signal_end
+from tests.simulation.provider import Provider, SimHttp
+from tests.simulation.sockets import Network, SimDealer, SimRouter
+from tests.simulation.world import Host, Violation, World
+
+DIRECTORY = Path("/simulated")
+_PACKAGES = ("headrace", "headrace_engine", "headrace_workers")
+
+
+class Stage:
+    """What a schedule consists of; the edges reach it here."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.network = Network(world)
+        self.provider = Provider(world)
+        self.start: Callable[[list[str]], Host]
+        """Starts the process of a command line."""
+
+
+_stage: Stage
+
+
+def enter(stage: Stage) -> None:
+    """Make a stage the one that the edges reach."""
+    global _stage  # noqa: PLW0603 - one schedule runs at a time
+    _stage = stage
+
+
+def stage() -> Stage:
+    """Return the stage of the schedule that runs."""
+    return _stage
+
+
+@contextlib.contextmanager
+def installed(checked: dict[str, Any]) -> Iterator[None]:
+    """Put everything in place, and ``checked`` (dotted names and what they are to be) with it."""
+    changes = {**_modules(), **_edges(), **checked}
+    before: list[tuple[Any, str, Any]] = []
+    logger = logging.getLogger("headrace")
+    loggers = [logger, logging.getLogger("headrace_engine"), logging.getLogger("headrace_workers")]
+    handler = _LogHandler()
+    try:
+        for name, replacement in changes.items():
+            module_name, _, attribute = name.rpartition(".")
+            module = importlib.import_module(module_name)
+            before.append((module, attribute, getattr(module, attribute)))
+            setattr(module, attribute, replacement)
+        for known in loggers:
+            known.addHandler(handler)
+            known.setLevel(logging.ERROR)
+            known.propagate = False
+        yield
+    finally:
+        for module, attribute, value in reversed(before):
+            setattr(module, attribute, value)
+        for known in loggers:
+            known.removeHandler(handler)
+            known.setLevel(logging.NOTSET)
+            known.propagate = True
+
+
+class _LogHandler(logging.Handler):
+    """What a shell logs as an error is a find: something was raised that nobody expected."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        raise Violation(f"logged as an error: {record.getMessage()}: {error!r}") from error
+
+
+def _modules() -> dict[str, Any]:
+    """Return what is to be used for time and chance, wherever a module of the product has imported them."""
+    ours: dict[object, object] = {time: _Clock(), random: _Chance(), secrets: _Secrets()}
+    return {
+        f"{name}.{attribute}": ours[value]
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] in _PACKAGES and not name.startswith("headrace.testing")
+        for attribute, value in vars(module).items()
+        if isinstance(value, ModuleType) and value in ours
+    }
+
+
+class _Clock:
+    """In place of the module ``time``. What is not here no shell may use."""
+
+    def monotonic(self) -> float:
+        return _stage.world.now
+
+    def time(self) -> float:
+        return _stage.world.now + _stage.world.wall
+
+    def time_ns(self) -> int:
+        return int(self.time() * 1e9)
+
+
+class _Chance:
+    """In place of the module ``random``."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(_stage.world.random, name)
+
+
+class _Secrets:
+    """In place of the module ``secrets``."""
+
+    def randbits(self, bits: int) -> int:
+        return _stage.world.random.getrandbits(bits)
+
+
+def _edges() -> dict[str, Any]:
+    signals = _Signals()
+    engine, workers = "headrace_engine", "headrace_workers"
+    return {
+        "headrace.links.Dealer": _dealer,
+        "headrace.links.new_context": _Context,
+        f"{engine}.broker.signal": signals,
+        f"{engine}.broker.Reactor": _reactor,
+        f"{engine}.broker.Router": _router,
+        f"{engine}.broker.new_context": _Context,
+        f"{engine}.broker.ProcessWatch": _watch,
+        f"{engine}.broker.is_orphan": _is_orphan,
+        f"{engine}.broker.raise_limit": _descriptor_limit,
+        f"{engine}.supervisor.os": SimpleNamespace(getpid=lambda: _stage.world.current.pid, environ={}),
+        f"{engine}.supervisor.sys": SimpleNamespace(executable="python", stdin=_Stdin(), stderr=io.StringIO()),
+        f"{engine}.supervisor.signal": signals,
+        f"{engine}.supervisor.Hangup": _Hangup,
+        f"{engine}.supervisor.Reactor": _reactor,
+        f"{engine}.supervisor.Dealer": _dealer,
+        f"{engine}.supervisor.new_context": _Context,
+        f"{engine}.supervisor.is_orphan": _is_orphan,
+        f"{engine}.supervisor.open_process": _open_process,
+        f"{engine}.children.os": SimpleNamespace(close=lambda _: None),
+        f"{engine}.children.subprocess": SimpleNamespace(Popen=_Popen, DEVNULL=None),
+        f"{engine}.children.open_process": _open_process,
+        f"{workers}.worker.Router": _router,
+        f"{workers}.worker.new_context": _Context,
+        f"{workers}.worker.ProcessWatch": _watch,
+        f"{workers}.worker.is_orphan": _is_orphan,
+        f"{workers}.worker.HttpClient": _http,
+        f"{workers}.worker.raise_limit": _descriptor_limit,
+        f"{workers}.broker_link.Dealer": _dealer,
+    }
+
+
+class _Context:
+    """In place of a ZeroMQ context."""
+
+    def term(self) -> None:
+        """Nothing lingers."""
+
+
+class _Stdin:
+    def fileno(self) -> int:
+        return 0
+
+
+class _Hangup:
+    def is_terminals_end(self) -> bool:
+        return False
+
+
+class _Signals:
+    """In place of the module ``signal``."""
+
+    def signal(self, number: int, handler: Callable[[int, object], object]) -> None:
+        _stage.world.current.signals[number] = partial(_handle, handler, number)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(signal, name)
+
+
+def _handle(handler: Callable[[int, object], object], number: int) -> None:
+    handler(number, None)
+
+
+class _Popen:
+    """In place of ``subprocess.Popen``."""
+
+    def __init__(self, command: list[str], stdin: object = None) -> None:  # noqa: ARG002 - Popen's form
+        self._host = _stage.start(command)
+        self.pid = self._host.pid
+
+    def poll(self) -> int | None:
+        if self._host.is_alive:
+            return None
+        kind, _, number = self._host.status.partition(", ")[0].rpartition(" ")
+        return -int(number) if kind == "signal" else int(number)
+
+    def wait(self) -> int | None:
+        return self.poll()
+
+    def terminate(self) -> None:
+        self._host.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._host.kill()
+
+
+def _dealer(context: object, endpoint: str) -> SimDealer:
+    return SimDealer(_stage.network, endpoint)
+
+
+def _router(context: object, endpoint: str, *limits: object) -> SimRouter:
+    return SimRouter(_stage.network, endpoint)
+
+
+def _reactor() -> SimReactor:
+    return SimReactor(_stage.world.current)
+
+
+def _watch(add_reader: object, remove_reader: object) -> SimWatch:
+    return SimWatch(_stage.world, cast("SimReactor | SimLoop", _stage.world.current.loop))
+
+
+def _http(loop: object, **settings: object) -> SimHttp:
+    return SimHttp(_stage.provider)
+
+
+def _descriptor_limit() -> int:
+    return 100_000
+
+
+def _is_orphan(parent: int) -> bool:
+    return not _stage.world.hosts[parent].is_alive
+
+
+def _open_process(pid: int) -> int:
+    descriptor = new_descriptor(_stage.world)
+    loop = cast("SimReactor", _stage.world.current.loop)
+    signal_end(_stage.world.hosts[pid], loop.descriptors, descriptor)
+    return descriptor

@@ -1,0 +1,170 @@
+"""Guards of the product, each of which can be switched off: whoever looks for broken promises must find what follows.
+
+A guard is replaced on its own class, for as long as the context lasts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from headrace.session import Command, Ended, Phase, Session
+from headrace.types import Usage
+from headrace.wire.messages import Aborted, AbortMode, Acquire, Chunk, Terminal
+from headrace_engine.admission import Admission, Send
+from headrace_engine.liveness import Liveness
+from headrace_engine.restart import RestartPolicy, StartAt
+from headrace_workers.clocks import Clocks
+from headrace_workers.commands import Commands
+from headrace_workers.outflow import Outflow
+from headrace_workers.run import ProviderRun
+
+_UNLIMITED = 1 << 40
+
+Replacement = tuple[type, str, Callable[..., Any]]
+
+
+@contextlib.contextmanager
+def without(guard: str | None) -> Iterator[None]:
+    """Switch a guard off; ``None`` for none of them."""
+    if guard is None:
+        yield
+        return
+    owner, name, replacement = GUARDS[guard]
+    original = owner.__dict__[name]
+    setattr(owner, name, replacement)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+_outflow_init = Outflow.__init__
+_session_aborted = Session.aborted
+_session_chunk = Session.chunk
+_session_ended = Session.ended
+_session_end = Session._end
+_session_worker_lost = Session.worker_lost
+_admission_choose = Admission._choose
+_run_take = ProviderRun.take
+
+
+def _unlimited_outflow(self: Outflow, *limits: int) -> None:
+    _outflow_init(self, *(_UNLIMITED for _ in limits))
+
+
+def _from_any_attempt(self: Session, epoch: int, attempt: int) -> bool:
+    return self.lease is not None and epoch == self.lease.epoch
+
+
+def _from_any_epoch(self: Session, epoch: int, attempt: int) -> bool:
+    return attempt == self.attempt and self.lease is not None
+
+
+def _not_while_waiting(self: Session, now: float, mode: AbortMode | None = None) -> list[Command]:
+    return [] if self.phase is Phase.WAITING else _session_aborted(self, now, mode)
+
+
+def _aborted_without_a_word(self: Session, now: float, mode: AbortMode | None = None) -> list[Command]:
+    commands = _session_aborted(self, now, mode)
+    if self.phase is Phase.ABORTING:
+        return self._end(Aborted(self.plan.span_id, self.attempt, len(self.events), Usage()))
+    return commands
+
+
+def _ended_again(self: Session, epoch: int, terminal: Terminal) -> list[Command]:
+    if self.phase is Phase.ENDED and self.lease is not None:
+        self.phase = Phase.RUNNING
+    return _session_ended(self, epoch, terminal)
+
+
+def _ended_without_release(self: Session, outcome: Any) -> list[Command]:
+    return [command for command in _session_end(self, outcome) if isinstance(command, Ended)]
+
+
+def _lost_whatever_was_delivered(self: Session, *arguments: Any) -> list[Command]:
+    if self.phase is Phase.RUNNING:
+        self.deaths += 1
+        return self._elsewhere()
+    return _session_worker_lost(self, *arguments)
+
+
+def _lost_without_counting(self: Session, *arguments: Any) -> list[Command]:
+    self.deaths = 0
+    return _session_worker_lost(self, *arguments)
+
+
+def _chunk_in_any_order(self: Session, epoch: int, chunk: Chunk) -> list[Command]:
+    return _session_chunk(self, epoch, msgspec.structs.replace(chunk, sequence=len(self.events)))
+
+
+def _nothing_held(self: Session) -> list[Command]:
+    return self._acquire() if self.phase is Phase.WAITING else []
+
+
+def _client_left(self: Admission, client: bytes) -> list[Send]:
+    return []
+
+
+def _choose_any(self: Admission, question: Acquire) -> Any:
+    return _admission_choose(self, msgspec.structs.replace(question, avoid=[]))
+
+
+def _not_suspected(self: Admission, epoch: int, is_suspect: bool) -> list[Send]:
+    return []
+
+
+def _never_hung(self: Liveness, now: float) -> list[int]:
+    return []
+
+
+def _no_excuse(self: Liveness, now: float) -> None:
+    return
+
+
+def _never_again(self: RestartPolicy, status: str, now: float) -> StartAt:
+    return StartAt(now + 1e9)
+
+
+def _not_alive(self: Clocks, now: float) -> None:
+    return
+
+
+def _not_paused(self: Clocks) -> None:
+    return
+
+
+def _terminal_first(self: ProviderRun, now: float) -> tuple[list[Any], Commands]:
+    messages, commands = _run_take(self, now)
+    if self._ended is not None and self.terminal is None:
+        self.terminal = self._terminal(self._ended)
+        messages.append(self.terminal)
+    return messages, commands
+
+
+GUARDS: dict[str, Replacement] = {
+    "credit": (Outflow, "__init__", _unlimited_outflow),
+    "attempt-fence": (Session, "_is_current", _from_any_attempt),
+    "epoch-fence": (Session, "_is_current", _from_any_epoch),
+    "abort-while-waiting": (Session, "aborted", _not_while_waiting),
+    "abort-before-dropping": (Session, "aborted", _aborted_without_a_word),
+    "one-terminal": (Session, "ended", _ended_again),
+    "release": (Session, "_end", _ended_without_release),
+    "no-rerun-after-content": (Session, "worker_lost", _lost_whatever_was_delivered),
+    "poison": (Session, "worker_lost", _lost_without_counting),
+    "sequence": (Session, "chunk", _chunk_in_any_order),
+    "hold": (Session, "asked_again", _nothing_held),
+    "client-left": (Admission, "client_left", _client_left),
+    "avoid": (Admission, "_choose", _choose_any),
+    "suspect": (Admission, "worker_suspected", _not_suspected),
+    "hung": (Liveness, "hung", _never_hung),
+    "frozen": (Liveness, "_excuse", _no_excuse),
+    "restart": (RestartPolicy, "exited", _never_again),
+    "idle-clock": (Clocks, "alive", _not_alive),
+    "reader-pause": (Clocks, "paused", _not_paused),
+    "terminal-last": (ProviderRun, "take", _terminal_first),
+}
+"""By name: the class, its method, and what takes the method's place."""

@@ -1,0 +1,131 @@
+"""Runs schedules by their seeds, finds the first that breaks a promise, and says how to see it again."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import msgspec
+
+from tests.simulation.admission_model import CheckedAdmission
+from tests.simulation.edges import installed
+from tests.simulation.guards import without
+from tests.simulation.plans import draw_plan
+from tests.simulation.simulation import Simulation
+from tests.simulation.world import Violation
+
+_COLLECT_EVERY = 100
+_TRACE_LINES = 120
+_BATCH = 250
+"""Schedules that a process takes at a time."""
+
+
+class Finding(msgspec.Struct):
+    """A schedule that breaks a promise."""
+
+    seed: int
+    what: str
+
+
+class Report(msgspec.Struct):
+    """What many schedules came to."""
+
+    seed: int
+    schedules: int
+    seconds: float
+    finding: Finding | None = None
+
+    def line(self) -> str:
+        if self.finding is not None:
+            return f"seed {self.finding.seed}, schedule {self.finding.seed - self.seed + 1}: {self.finding.what}"
+        rate = self.schedules / max(self.seconds, 0.001) * 60
+        return f"{self.schedules} schedules in {self.seconds:.0f} s ({rate:.0f} a minute), no promise broken"
+
+
+@contextmanager
+def simulating() -> Iterator[None]:
+    """Put the simulated edges in place. Garbage is collected between schedules, when it costs least."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with installed({"headrace_engine.broker.Admission": CheckedAdmission}):
+            yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def search(seeds: Iterable[int]) -> Finding | None:
+    """Run the schedules of these seeds; return the first that breaks a promise."""
+    for count, seed in enumerate(seeds, 1):
+        finding = run_one(seed)
+        if finding is not None:
+            return finding
+        if count % _COLLECT_EVERY == 0:
+            gc.collect()
+    return None
+
+
+def search_in_parallel(
+    seed: int,
+    schedules: int,
+    processes: int = 0,
+    guard: str | None = None,
+    told: Callable[[int], object] = lambda _: None,
+) -> Report:
+    """Run schedules in several processes, until the first in the order of seeds that breaks a promise.
+
+    ``told`` is called now and then with how many are done.
+    """
+    starts = range(seed, seed + schedules, _BATCH)
+    batches = [(start, min(start + _BATCH, seed + schedules)) for start in starts]
+    started = time.monotonic()
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(min(processes or os.cpu_count() or 1, len(batches))) as pool:
+        for finding, (_, end) in zip(pool.imap(partial(_search_batch, guard=guard), batches), batches, strict=True):
+            told(end - seed)
+            if finding is not None:
+                return Report(seed, schedules, time.monotonic() - started, finding)
+    return Report(seed, schedules, time.monotonic() - started)
+
+
+def _search_batch(batch: tuple[int, int], guard: str | None) -> Finding | None:
+    with without(guard), simulating():
+        return search(range(*batch))
+
+
+def run_one(seed: int) -> Finding | None:
+    """Run one schedule."""
+    try:
+        Simulation(draw_plan(seed)).run()
+    except (Violation, Exception) as error:  # noqa: BLE001 - whatever is raised, nobody expected it
+        return Finding(seed, _describe(error))
+    return None
+
+
+def explain(seed: int, guard: str | None = None) -> list[str]:
+    """Run one schedule again, and tell what happened in it."""
+    simulation = Simulation(draw_plan(seed), is_traced=True)
+    what = "no promise is broken"
+    try:
+        simulation.run()
+    except (Violation, Exception) as error:  # noqa: BLE001
+        what = _describe(error)
+    trace = simulation.world.trace or []
+    command = f"scripts/simulate --trace --seed {seed}" + (f" --guard {guard}" if guard else "")
+    return [
+        f"seed {seed}: {what}",
+        *simulation.plan.lines(),
+        f"trace (the last {min(len(trace), _TRACE_LINES)} of {len(trace)} lines):",
+        *trace[-_TRACE_LINES:],
+        f"again: {command}",
+    ]
+
+
+def _describe(error: BaseException) -> str:
+    return str(error) if isinstance(error, Violation) else f"{type(error).__name__}: {error}"

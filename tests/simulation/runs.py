@@ -1,0 +1,290 @@
+"""One run as its caller sees it: the reader, the session and its delivery, and what must hold of them at each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from headrace.assembly import joined_text
+from headrace.connection import Connection
+from headrace.delivery import Delivery, Wakeups
+from headrace.errors import HeadraceError
+from headrace.session import Command, Outcome, Phase, RunPlan, Session
+from headrace.streams import EndedError, LocalStream, Reader
+from headrace.types import Message
+from headrace.wire.codec import encode_request
+from headrace.wire.flow import characters
+from headrace.wire.messages import (
+    WINDOW_CHARACTERS,
+    WINDOW_EVENTS,
+    Chunk,
+    Terminal,
+)
+from headrace.wire.request import RunRequest
+from tests.simulation.plans import Order
+from tests.simulation.provider import Call, Provider
+from tests.simulation.world import Host, Violation
+
+_POKED = 0.15
+"""The share of runs that are told again, after their end, of all that can happen to a run."""
+MAX_STARTS = 2
+"""How often a run may be started on workers that are then lost."""
+
+
+class Caller:
+    """One run: what its caller does, and what was seen of it."""
+
+    def __init__(
+        self, order: Order, host: Host, connection: Connection, provider: Provider, told: Callable[[Caller], None]
+    ) -> None:
+        self.order = order
+        self.host = host
+        self.submitted_at = host.world.now
+        self.aborted_at: float | None = None
+        self.ended_at: float | None = None
+        self.outcome: Outcome | None = None
+        self.event_count = 0
+        self.text_length = 0
+        self.starts = 0
+        self.delivered: set[int] = set()
+        """The attempts of which something arrived."""
+        self.has_lost: Callable[[Host, int], bool]
+        """Whether a process has lost the worker with an epoch."""
+        self._provider = provider
+        self._told = told
+        self._last: tuple[int, Terminal] | None = None
+        self.session = CheckedSession(_session_plan(order))
+        self.session.caller = self
+        self.delivery = CheckedDelivery(self.session, "tr", host.world.now, connection, 0)
+        self.delivery.caller = self
+        self._stream: LocalStream | None = LocalStream(self.delivery)
+        self._reader: Reader | None = None
+        self._has_stalled = False
+        connection.submit(self.delivery)
+        if not order.streams or order.reading == "result":
+            _ = self._stream.result
+        if order.streams and order.reading == "iterate":
+            self._reader = Reader(self._stream)
+            self._read_soon(0.0)
+        if order.abort_at is not None:
+            host.act(max(host.world.now, 1000.0 + order.abort_at), self._abort)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing to wait for: the outcome is there, or nobody who could see it."""
+        return self.ended_at is not None or not self.host.is_alive
+
+    def calls(self) -> list[Call]:
+        """Return this run's calls of the provider."""
+        return [call for call in self._provider.calls.values() if call.span_id == self.order.span_id]
+
+    # What the caller does.
+
+    def _abort(self) -> None:
+        if self._stream is None or self.delivery.has_ended:
+            return
+        self.host.world.note(self.host, f"{self.order.span_id}: {self.order.abort_by}")
+        self.aborted_at = self.host.world.now
+        self._told(self)
+        if self.order.abort_by == "drop":
+            self._reader = self._stream = None  # its finalizer does the rest
+        else:
+            self._stream.abort()
+
+    def _read_soon(self, delay: float) -> None:
+        self.host.act(self.host.world.now + delay, self._read)
+
+    def _read(self) -> None:
+        reader = self._reader
+        if reader is None:
+            return
+        try:
+            has_events = reader.take()
+        except (EndedError, HeadraceError):
+            self._reader = None
+            return
+        if has_events:
+            self._pause()
+            return
+        waiter = _Waiter(partial(self._read_soon, 0.0001))
+        if not self.delivery._may_wait(cast("Any", waiter)):
+            self._read_soon(0.0)
+
+    def _pause(self) -> None:
+        order = self.order
+        if order.stall_after is not None and not self._has_stalled and self.delivery.taken >= order.stall_after:
+            self._has_stalled = True
+            self.host.world.note(self.host, f"{order.span_id}: its reader pauses")
+            self._read_soon(order.stall_seconds)
+        else:
+            self._read_soon(order.pace)
+
+    # What is seen.
+
+    def arrived(self, before: int) -> None:
+        """Events were accepted: they are the next that the provider said, and within the window."""
+        session = self.session
+        if self.ended_at is not None:
+            raise Violation(f"{self.order.span_id}: events after the outcome")
+        events = session.events[before:]
+        call = self._provider.calls.get((self.order.span_id, session.attempt))
+        self.delivered.add(session.attempt)
+        text = joined_text(events)
+        if call is None or not call.answer.text.startswith(text, self.text_length):
+            raise Violation(f"{self.order.span_id}: text arrived that the provider did not send: {text[:60]!r}")
+        self.text_length += len(text)
+        if self.text_length > call.sent_length:
+            raise Violation(f"{self.order.span_id}: text arrived before the provider sent it")
+        if not self.delivery.is_draining:
+            self._check_window()
+
+    def _check_window(self) -> None:
+        delivery, session = self.delivery, self.session
+        waiting = len(session.events) - delivery.taken
+        if waiting > WINDOW_EVENTS:
+            raise Violation(f"{self.order.span_id}: {waiting} events wait for a reader, beyond the window")
+        if waiting and (size := characters(session.events[delivery.taken :])) > WINDOW_CHARACTERS:
+            raise Violation(f"{self.order.span_id}: {size} characters wait for a reader, beyond the window")
+
+    def started(self) -> None:
+        """It was given to a worker."""
+        self.starts += 1
+        if self.delivered:
+            raise Violation(f"{self.order.span_id}: started again after some of it was delivered")
+        if self.starts > MAX_STARTS:
+            raise Violation(f"{self.order.span_id}: started again after {MAX_STARTS} workers were lost with it")
+
+    def lost(self, epoch: int, reason: str) -> None:
+        """Its worker is said to be lost."""
+        if "did not answer" not in reason and not self.has_lost(self.host, epoch):
+            raise Violation(f"{self.order.span_id}: counts its worker as lost, which is there ({reason})")
+
+    def moved_on(self) -> None:
+        """Its worker took no new runs, so that this start was none."""
+        self.starts -= 1
+
+    def told(self, epoch: int, terminal: Terminal) -> None:
+        """A terminal message came."""
+        self._last = (epoch, terminal)
+
+    def ended(self) -> None:
+        """The outcome is there."""
+        world = self.host.world
+        if self.ended_at is not None:
+            raise Violation(f"{self.order.span_id}: a second outcome")
+        self.ended_at = world.now
+        self.outcome = self.session.outcome
+        self.event_count = len(self.session.events)
+        world.note(self.host, f"{self.order.span_id}: {type(self.outcome).__name__}")
+        self._told(self)
+        if world.random.random() < _POKED:
+            self.host.act(world.now + world.random.random(), self._poke)
+
+    def check_unchanged(self) -> None:
+        """The outcome is what it was, and so is what was delivered."""
+        session = self.session
+        if session.outcome is not self.outcome or session.phase is not Phase.ENDED:
+            raise Violation(f"{self.order.span_id}: the outcome changed from {self.outcome!r} to {session.outcome!r}")
+        if len(session.events) != self.event_count:
+            raise Violation(f"{self.order.span_id}: events were added after the outcome")
+
+    def _poke(self) -> None:
+        """Tell the session again what can happen to a run: late messages, a lost worker, time, its caller, its connection."""
+        session, now = self.session, self.host.world.now
+        commands: list[Command] = []
+        if self._last is not None:
+            commands += session.ended(*self._last)
+        if session.lease is not None:
+            epoch = session.lease.epoch
+            commands += session.chunk(epoch, Chunk(self.order.span_id, session.attempt, len(session.events), ["late"]))
+        commands += session.worker_lost("late")
+        commands += session.aborted(now)
+        commands += session.due(now + 1000.0)
+        commands += session.asked_again()
+        commands += session.taken(1000, 1000)
+        if commands:
+            raise Violation(f"{self.order.span_id}: has ended, and still wants {commands}")
+        self.check_unchanged()
+
+
+class _Waiter:
+    """In place of a lock that a thread waits for."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake: Callable[[], None] | None = wake
+
+    def wake(self) -> None:
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
+
+class CheckedSession(Session):
+    """The real session, watched."""
+
+    __slots__ = ("caller",)
+
+    caller: Caller
+
+    def granted(self, *arguments: Any) -> list[Command]:
+        was_waiting = self.phase is Phase.WAITING
+        commands = super().granted(*arguments)
+        if was_waiting and self.phase is Phase.RUNNING:
+            self.caller.started()
+        return commands
+
+    def chunk(self, epoch: int, chunk: Chunk) -> list[Command]:
+        before = len(self.events)
+        commands = super().chunk(epoch, chunk)
+        if len(self.events) != before:
+            self.caller.arrived(before)
+        return commands
+
+    def ended(self, epoch: int, terminal: Terminal) -> list[Command]:
+        self.caller.told(epoch, terminal)
+        attempt = self.attempt
+        commands = super().ended(epoch, terminal)
+        if self.attempt != attempt:
+            self.caller.moved_on()
+        return commands
+
+    def worker_lost(self, reason: str) -> list[Command]:
+        if self.phase is Phase.RUNNING and self.lease is not None:
+            self.caller.lost(self.lease.epoch, reason)
+        return super().worker_lost(reason)
+
+
+class CheckedDelivery(Delivery):
+    """The real delivery, watched."""
+
+    __slots__ = ("caller",)
+
+    caller: Caller
+
+    def ended(self, now: float, wakeups: Wakeups) -> None:
+        super().ended(now, wakeups)
+        self.caller.ended()
+
+
+_HELLO = [Message("user", "Hello")]
+
+
+def _session_plan(order: Order) -> RunPlan:
+    request = RunRequest(
+        provider="simulated",
+        model="m",
+        messages=_HELLO,
+        stream=order.streams,
+        total_timeout=order.total_timeout,
+    )
+    return RunPlan(
+        span_id=order.span_id,
+        provider="simulated",
+        model="m",
+        request=encode_request(request),
+        streams=order.streams,
+        priority=order.priority,
+        on_abort=order.on_abort,
+        total_timeout=order.total_timeout,
+    )

@@ -1,0 +1,70 @@
+"""The engine's promises in virtual time, under seeded faults; and that whoever breaks one is found out.
+
+``scripts/simulate`` runs more of the same. A failure prints its seed, its faults, and the command that shows it again.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.simulation.guards import GUARDS, without
+from tests.simulation.runner import Finding, explain, run_one, search, simulating
+
+FIRST_SEED = 1
+GUARD_SEED = 100_000
+
+
+def check(seeds: range) -> None:
+    with simulating():
+        finding = search(seeds)
+        assert finding is None, "\n".join(explain(finding.seed))
+
+
+@pytest.mark.timeout(300)
+def test_no_schedule_breaks_a_promise() -> None:
+    check(range(FIRST_SEED, FIRST_SEED + 1500))
+
+
+@pytest.mark.timeout(300)
+def test_no_schedule_of_other_seeds_breaks_a_promise() -> None:
+    seed = random.SystemRandom().getrandbits(31)
+    print(f"seed {seed}")
+
+    check(range(seed, seed + 500))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_no_schedule_of_many_breaks_a_promise() -> None:
+    seed = random.SystemRandom().getrandbits(31)
+    print(f"seed {seed}")
+
+    check(range(seed, seed + 10_000))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("guard", list(GUARDS))
+def test_a_guard_that_is_switched_off_is_missed_within_a_thousand_schedules(guard: str) -> None:
+    with without(guard), simulating():
+        finding = search(range(GUARD_SEED, GUARD_SEED + 1000))
+
+    assert finding is not None
+    print(f"{guard}: schedule {finding.seed - GUARD_SEED + 1}: {finding.what}")
+
+
+def test_a_seed_stands_for_one_schedule() -> None:
+    with simulating():
+        first = explain(FIRST_SEED)
+        assert explain(FIRST_SEED) == first
+
+
+@pytest.mark.timeout(300)
+def test_what_is_found_is_found_again() -> None:
+    with without("credit"), simulating():
+        finding = search(range(GUARD_SEED, GUARD_SEED + 1000))
+        assert finding is not None
+        assert run_one(finding.seed) == Finding(finding.seed, finding.what)
+        assert f"--seed {finding.seed} --guard credit" in explain(finding.seed, "credit")[-1]
