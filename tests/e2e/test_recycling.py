@@ -167,7 +167,7 @@ def test_a_stream_that_does_not_end_is_ended_at_the_drain_timeout_of_its_worker(
     with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=60.0) as client:
         iterator = iter(started(client, 100_000))
         silent = client.run_local(
-            model=MODEL, messages=HELLO, stream=True, custom_options=simulate(first_token_delay=3)
+            model=MODEL, messages=HELLO, stream=True, custom_options=simulate(first_token_delay=10)
         )
         first = next(iterator)
         provider.wait_until(lambda records: len(records) == 2, 30)
@@ -177,7 +177,7 @@ def test_a_stream_that_does_not_end_is_ended_at_the_drain_timeout_of_its_worker(
             list(iterator)
         assert error.value.partial_text.startswith(first)
         # Nothing of it had arrived: it runs again, on the new worker.
-        assert silent.result.result(20).attempts == 2
+        assert silent.result.result(50).attempts == 2
         provider.wait_until(lambda records: records[0].outcome == "closed_by_client", 30)
         assert provider.requests()[0].sent_text.startswith(error.value.partial_text)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from headrace.span_outbox import FULL, SpanOutbox
-from headrace_engine.spans.batching import FIRST_PAUSE, FULL_BYTES, MAX_DELAY, MAX_PAUSE, MAX_SPANS, Batching
+from headrace_engine.spans.batching import FIRST_PAUSE, FULL_BYTES, MAX_BYTES, MAX_DELAY, MAX_PAUSE, MAX_SPANS, Batching
 from headrace_engine.spans.flushing import Flushes
 from headrace_engine.spans.totals import Totals
 
@@ -38,6 +38,15 @@ def test_enough_spans_are_committed_at_once_and_so_many_at_a_time() -> None:
     assert sequences(batching, 10.0) == [1, 2]
     assert batching.committed() == {"w1": 2}
     assert sequences(batching, 10.0) == [3, 4]
+
+
+def test_large_spans_do_not_wait_for_the_clock() -> None:
+    batching: Batching[str] = Batching()
+    batching.arrived("w1", 1, [b"x" * (MAX_BYTES // 2)], 10.0)
+    assert sequences(batching, 10.0) == []
+
+    batching.arrived("w1", 2, [b"x" * (MAX_BYTES // 2)], 10.0)
+    assert sequences(batching, 10.0) == [1, 2]
 
 
 def test_a_batch_larger_than_a_commit_is_committed_whole() -> None:

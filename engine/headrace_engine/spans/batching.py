@@ -14,6 +14,8 @@ import msgspec
 
 MAX_SPANS = 256
 """Spans of one commit, unless a single batch has more."""
+MAX_BYTES = 512 * 1024
+"""So much does not wait for more: a worker has only so many batches on their way, and large spans would be sent by the clock."""
 MAX_DELAY = 0.1
 """Seconds that a span waits for others to be committed with it."""
 FULL_BYTES = 32 * 1024 * 1024
@@ -62,7 +64,8 @@ class Batching(Generic[Sender]):
         if not self._waiting:
             return None
         first = self._waiting[0]
-        is_due = self.span_count >= MAX_SPANS or self.committed_total < self._hurry_until
+        is_enough = self.span_count >= MAX_SPANS or self._bytes >= MAX_BYTES
+        is_due = is_enough or self.committed_total < self._hurry_until
         return max(self._not_before, first.since if is_due else first.since + MAX_DELAY)
 
     def arrived(self, sender: Sender, sequence: int, spans: Sequence[bytes], now: float) -> None:

@@ -356,6 +356,7 @@ class Collector:
         self._link.report(self._keeper.status(self._batching.span_count))
         self._keeper.close(max(deadline - time.monotonic(), 0.05))
         self._link.close()
+        self._is_reading = False  # what is left of this turn finds no sockets
         self._router.close(0.05)
         self._reactor.stop()
 
