@@ -37,7 +37,7 @@ def main() -> int:
 
         ignore_interrupt()
         die_with_parent(arguments.parent)
-        Broker(arguments.directory, settings.engine, arguments.parent).run()
+        Broker(arguments.directory, settings.engine, arguments.parent, arguments.epoch).run()
         return ExitCode.OK
     return _supervise(arguments, settings)
 

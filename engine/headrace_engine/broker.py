@@ -67,9 +67,9 @@ _MAX_STUB_BYTES = 16 * 1024 * 1024
 class Broker:
     """Sockets, timers and process handles; decisions are admission's and liveness's."""
 
-    def __init__(self, directory: Path, config: EngineConfig, parent: int) -> None:
+    def __init__(self, directory: Path, config: EngineConfig, parent: int, epoch: int | None = None) -> None:
         self._parent = parent
-        self._epoch = secrets.randbits(31) + 1
+        self._epoch = epoch or secrets.randbits(31) + 1
         self._started_at = time.monotonic()
         self._history = open_history("broker", self._epoch)
         self._reactor = Reactor()

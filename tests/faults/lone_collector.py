@@ -105,9 +105,12 @@ class Sender:
         self._pump()
 
     def _pump(self) -> None:
-        for batch in self._outbox.batches() if self._dealer is not None else ():
+        dealer = self._dealer
+        if dealer is None:
+            return
+        for batch in self._outbox.batches():
             self._sent[batch.sequence] = {self._names[span] for span in batch.spans}
-            self._dealer.send(encode_frame(_EPOCH, [batch]))
+            dealer.send(encode_frame(_EPOCH, [batch]))
 
     def look(self) -> bool:
         """Take the acknowledgements that have come; return whether there are any."""

@@ -20,12 +20,14 @@ import pytest
 from headrace import Client, HeadraceError
 from headrace.cli.status import engine_status
 from headrace.testing import SimulatedProvider
-from headrace.wire.messages import SpanStatus
+from headrace.wire.status import SpanStatus
 from tests.conftest import engine_process, simulate
 from tests.e2e.engines import running_engine
 from tests.faults.harness import wait_until
 
 MIB = 1024 * 1024
+_PACE = 0.01
+"""Seconds between chunks: runs are to take time, and the store is to keep up with their spans."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -87,7 +89,7 @@ class Flow:
                     model="gpt-4o",
                     messages=[{"role": "user", "content": "Hello"}],
                     stream=True,
-                    custom_options=simulate(chunks=self._chunks),
+                    custom_options=simulate(chunks=self._chunks, pace=_PACE),
                 )
                 text = "".join([chunk async for chunk in stream])
             except HeadraceError as error:

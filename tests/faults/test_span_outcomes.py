@@ -62,7 +62,7 @@ CASES = {
 
 def begin(engine: FaultyEngine, client: Client, case: Case) -> LocalStream:
     span_id = f"sp_{engine.random.getrandbits(64):016x}"
-    return client.run_local(
+    stream: LocalStream = client.run_local(
         model=case.model,
         messages=[{"role": "user", "content": span_id}],
         stream=True,
@@ -70,6 +70,7 @@ def begin(engine: FaultyEngine, client: Client, case: Case) -> LocalStream:
         custom_options=simulate(**case.script),
         **case.options,
     )
+    return stream
 
 
 def read(stream: LocalStream, count: int | None = None) -> str:
@@ -137,7 +138,7 @@ def test_runs_whose_worker_or_client_died_are_on_record_with_their_text(
             lambda: {row.span.rank for row in stored(data).values()} == {Rank.WORKER, Rank.CLIENT}, 10.0, "ranks"
         )
 
-        rows = stored(data)
+        rows = dict(stored(data))
         check_set(rows, admitted(engine))
         for model, source in ((OPENAI, "none"), (ANTHROPIC, "partial")):
             row = rows.pop(lost[model].span_id)
