@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from tests.simulation.guards import GUARDS, without
 from tests.simulation.runner import Finding, explain, run_one, search, simulating
 
+MANY_SEED = 5_000_000
 FIRST_SEED = 1
 GUARD_SEED = 100_000
 
@@ -27,21 +26,11 @@ def test_no_schedule_breaks_a_promise() -> None:
     check(range(FIRST_SEED, FIRST_SEED + 1500))
 
 
-@pytest.mark.timeout(300)
-def test_no_schedule_of_other_seeds_breaks_a_promise() -> None:
-    seed = random.SystemRandom().getrandbits(31)
-    print(f"seed {seed}")
-
-    check(range(seed, seed + 500))
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_no_schedule_of_many_breaks_a_promise() -> None:
-    seed = random.SystemRandom().getrandbits(31)
-    print(f"seed {seed}")
-
-    check(range(seed, seed + 10_000))
+    # The same ones each time: `scripts/simulate` looks for new ones, and what it finds has a test of its own afterwards.
+    check(range(MANY_SEED, MANY_SEED + 10_000))
 
 
 @pytest.mark.slow
