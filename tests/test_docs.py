@@ -65,3 +65,14 @@ def test_recordings_that_the_documentation_names_exist() -> None:
     known = set(corpus.case_names("openai.chat"))
 
     assert set(RECORDING.findall(PROVIDERS)) - known == set()
+
+
+def test_each_promise_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "guarantees.md").read_text()
+    named = re.findall(r"`(\w+/\w+\.py)(?:::(test_\w+))?`", text)
+
+    assert len(named) > 40
+    for file, name in named:
+        path = ROOT / "tests" / file
+        assert path.exists(), file
+        assert not name or name in names_in(path), f"{file}::{name}"
