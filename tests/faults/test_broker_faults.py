@@ -18,7 +18,7 @@ from tests.faults.harness import FaultyEngine, faulty_engine, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
-FEW_AND_MANY = pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
+FEW_AND_MANY = pytest.mark.parametrize("times", [pytest.param(20, marks=pytest.mark.slow)])
 
 
 def all_are_well(engine: FaultyEngine) -> bool:

@@ -29,7 +29,7 @@ from tests.faults.load import MODEL
 
 pytestmark = pytest.mark.timeout(180)
 
-TIMES = pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.slow)])
+TIMES = pytest.mark.parametrize("times", [pytest.param(20, marks=pytest.mark.slow)])
 HOUR = 3600
 
 

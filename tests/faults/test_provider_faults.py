@@ -22,7 +22,7 @@ from tests.faults.load import MODEL
 
 pytestmark = pytest.mark.timeout(180)
 
-TIMES = pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
+TIMES = pytest.mark.parametrize("times", [pytest.param(20, marks=pytest.mark.slow)])
 SHORT_CLOCKS = "[engine]\nfirst_chunk_timeout = 2.0\nidle_timeout = 2.0\ntotal_timeout = 6.0\n"
 
 REFUSALS: dict[int, type[HeadraceError]] = {
