@@ -548,6 +548,20 @@ def test_a_body_that_unpacks_to_very_much_comes_in_pieces_and_can_be_refused(run
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n", "response head over"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 40_000, "response head over"),
     ],
+    ids=[
+        "chunked body cut",
+        "counted body cut",
+        "head cut",
+        "nothing",
+        "not HTTP",
+        "not chunked",
+        "another protocol",
+        "unknown coding",
+        "damaged gzip",
+        "gzip cut",  # its bytes hold the time: as an id they would differ from one test process to the next
+        "long header",
+        "many headers",
+    ],
 )
 def test_a_response_that_is_cut_or_broken_fails_once_and_says_why(run: Run, response: bytes, reason: str) -> None:
     async def story() -> None:
