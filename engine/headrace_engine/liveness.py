@@ -100,4 +100,4 @@ class Liveness:
             for epoch, seen in self._last_seen.items():
                 self._last_seen[epoch] = min(seen + away, now)
             for epoch, (since, allowed) in self._absent.items():
-                self._absent[epoch] = (since + away, allowed)
+                self._absent[epoch] = (min(since + away, now), allowed)

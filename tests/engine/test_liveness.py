@@ -147,6 +147,17 @@ def test_a_worker_that_hangs_at_its_start_is_found() -> None:
     assert liveness.silence(1, START_WITHIN + 0.2) == START_WITHIN + 0.2
 
 
+def test_word_of_a_process_that_waited_while_the_broker_was_away_counts_from_when_it_was_read() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    assert looked_at(liveness, 0.0, 0.5) == []
+    liveness.left(1)
+    liveness.expected({2: False}, 10.5)
+
+    assert liveness.due(10.6) == []
+    assert liveness.hung(10.7 + START_WITHIN) == [2]
+
+
 def test_a_worker_that_hangs_while_its_broker_is_replaced_is_found_by_the_next() -> None:
     liveness = Liveness()
     liveness.expected({1: True, 2: True}, 0.0)
