@@ -22,8 +22,8 @@ from headrace.wire.messages import FlushResult, Status
 
 _MAX_SPANS = 10_000
 _MAX_BYTES = 64 * 1024 * 1024
-_CLOSE_TIMEOUT = 0.3
-"""Seconds that a connection waits at its end for its own spans to be stored."""
+_CLOSE_TIMEOUT = 1.0
+"""Seconds that a connection waits at its end for its own spans to be stored: a collector that died may be on its way back."""
 _FLUSH_GRACE = 0.5
 """Seconds for the collector's word that it could not do it in time."""
 

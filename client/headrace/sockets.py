@@ -44,6 +44,9 @@ _CONTEXT_DESCRIPTORS = 16
 _SILENCE = 10.0
 """Seconds within which whoever connects must have said something that is a message."""
 
+_GONE_KEPT = 10_000
+"""Departed peers whose unread messages are known to be such."""
+
 _monitor_numbers = itertools.count()
 
 
@@ -147,8 +150,10 @@ class Router:
         self.monitor_fd: int = _number(self._monitor, zmq.FD)
         self._peers: dict[bytes, Peer] = {}
         self._by_fd: dict[int, bytes] = {}
-        # Peers whose descriptors others have now; :meth:`departed` tells of them with the event that is still to come.
+        # Peers whose descriptors others have now; they are heard until :meth:`departed` has told of them.
         self._replaced: list[bytes] = []
+        # Those it has told of, of whom something may be unread: a peer would be made of it that has another's descriptor.
+        self._gone: dict[bytes, None] = {}
         # A message of many parts is left behind a piece at a time, so that nobody waits for it.
         self._is_skipping = False
         self._socket.bind(endpoint)
@@ -214,7 +219,7 @@ class Router:
         """Yield the peers whose connections have ended since the last call."""
         replaced, self._replaced = self._replaced, []
         for left in replaced:
-            self._peers.pop(left, None)
+            self._forget(left)
             yield left
         for event, fd in _monitor_events(self._monitor):
             if event == zmq.EVENT_ACCEPTED:
@@ -225,7 +230,8 @@ class Router:
             # The event may be older than the connection that has the descriptor now.
             identity = self._by_fd.get(fd)
             if identity is not None and not is_connected(self._peers[identity]):
-                del self._by_fd[fd], self._peers[identity]
+                del self._by_fd[fd]
+                self._forget(identity)
                 yield identity
         self._mind_the_door()
 
@@ -255,9 +261,8 @@ class Router:
     def disconnect(self, identity: bytes) -> None:
         """End one peer's connection. ZeroMQ has no call for it; shutting its descriptor down has the same effect."""
         peer = self._peers.get(identity)
-        if peer is None:
-            return
-        shut(peer.fd)
+        if peer is not None and self._by_fd.get(peer.fd) == identity:
+            shut(peer.fd)
 
     def close(self, linger: float = 0.0) -> None:
         """Close; may be called twice. ``linger`` is how long queued frames may take to leave, in seconds."""
@@ -267,6 +272,8 @@ class Router:
 
     def _learn(self, identity: bytes, frame: zmq.Frame) -> bool:
         """Find out who a new peer is; return False for one that cannot be known, and is not to be heard."""
+        if identity in self._gone:
+            return False
         try:
             fd = int(frame.get(zmq.SRCFD))
         except zmq.ZMQError:
@@ -274,7 +281,9 @@ class Router:
         pid, uid = credentials(fd)
         # A descriptor is used again after a disconnect, perhaps before the monitor told of it.
         previous = self._by_fd.get(fd)
-        if previous is not None and self._peers.pop(previous, None) is not None:
+        if previous is not None:
+            if not _is_generated(identity) and is_connected(self._peers[previous]):
+                return False
             self._replaced.append(previous)
         peer = self._peers[identity] = Peer(fd, inode(fd), pid, uid)
         self._by_fd[fd] = identity
@@ -283,6 +292,18 @@ class Router:
             self._replaced.append(identity)
             del self._by_fd[fd]
         return True
+
+    def _forget(self, identity: bytes) -> None:
+        del self._peers[identity]
+        if _is_generated(identity):  # and so never that of another
+            self._gone[identity] = None
+            if len(self._gone) > _GONE_KEPT:
+                del self._gone[next(iter(self._gone))]
+
+
+def _is_generated(identity: bytes) -> bool:
+    """Return whether ZeroMQ made a routing id: those that peers choose do not begin so."""
+    return identity.startswith(b"\0")
 
 
 def _number(source: zmq.Socket[bytes], option: zmq.SocketOption) -> int:

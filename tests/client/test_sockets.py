@@ -82,6 +82,50 @@ def test_a_peer_whose_last_words_are_read_late_is_known_to_be_gone(tmp_path: Pat
     context.term()
 
 
+def until_connections(router: Router, count: int) -> list[int]:
+    """Wait until there are so many, nothing of which has been read; return their descriptors."""
+    for _ in range(1000):
+        assert list(router.departed()) == []
+        if len(router._connections) == count:
+            return list(router._connections)
+        threading.Event().wait(0.005)
+    raise AssertionError(f"never {count} connections")
+
+
+def test_what_a_departed_peer_said_harms_nobody_who_has_its_descriptor_now(tmp_path: Path) -> None:
+    """Messages of peers are read in turns, those of one that has left among those of the one that came after it."""
+    context = new_context()
+    endpoint = f"ipc://{tmp_path / 's'}"
+    router = Router(context, endpoint)
+    before = Dealer(context, endpoint)
+    for _ in range(500):
+        before.send(b"before")
+    connections = until_connections(router, 1)
+    before.close(1.0)
+    until_connections(router, 0)
+    now = Dealer(context, endpoint)
+    for _ in range(20):
+        now.send(b"now")
+    heard: dict[bytes, bytes] = {}
+    departed: list[bytes] = []
+    for _ in range(1000):
+        for peer, frame in router.receive(limit=4):
+            heard[frame] = peer
+        departed.extend(router.departed())
+        if b"now" in heard and not router.has_input():
+            break
+        threading.Event().wait(0.001)
+
+    known = router.peer(heard[b"now"])
+    assert known is not None
+    assert [known.fd] == connections, "the descriptor is used again"
+    assert departed == [heard[b"before"]]
+    assert router.is_connected(heard[b"now"])
+    now.close()
+    router.close()
+    context.term()
+
+
 def test_a_router_without_room_takes_nobody_in_until_somebody_leaves(tmp_path: Path) -> None:
     path = tmp_path / "s"
     context = new_context()
