@@ -109,8 +109,7 @@ def test_what_a_departed_peer_said_harms_nobody_who_has_its_descriptor_now(tmp_p
     heard: dict[bytes, bytes] = {}
     departed: list[bytes] = []
     for _ in range(1000):
-        for peer, frame in router.receive(limit=4):
-            heard[frame] = peer
+        heard |= {frame: peer for peer, frame in router.receive(limit=4)}
         departed.extend(router.departed())
         if b"now" in heard and not router.has_input():
             break
