@@ -163,6 +163,11 @@ class Connection:
                     self._finish(delivery)
 
     def _tell_worker(self, delivery: Delivery, command: TellWorker) -> None:
+        if command.former is not None:
+            if (former := self._workers.get(command.former.endpoint)) is not None:
+                former.deliveries.pop(delivery.span_id, None)
+                self._links.queue(former, command.message)
+            return
         lease = delivery.session.lease
         if lease is None:
             return

@@ -77,9 +77,10 @@ class AskBroker(msgspec.Struct, frozen=True, gc=False):
 
 
 class TellWorker(msgspec.Struct, frozen=True, gc=False):
-    """Send to the worker of the lease."""
+    """Send to the worker of the lease; of that one, which is the run's no more, where it is named."""
 
     message: Run | Credit | Abort | Query
+    former: Grant | None = None
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
@@ -302,7 +303,9 @@ class Session:
         elif self._asked_at is not None:
             if now >= self._asked_at + QUERY_TIMEOUT:
                 reason = f"the worker did not say within {QUERY_TIMEOUT:g} s whether it has the run"
-                return self.failed(WorkerLostError(self.plan.span_id, reason, joined_text(self.events)))
+                # It may have it still, and be heard again.
+                abort = TellWorker(Abort(self.plan.span_id, self.attempt, "close"), self.lease)
+                return [abort, *self.worker_lost(reason)]
         elif now >= self._heard_at + QUERY_AFTER:
             self._asked_at = now
             return [TellWorker(Query(self.plan.span_id, self.attempt))]

@@ -27,7 +27,9 @@ class Liveness:
         self._last_seen: dict[int, float] = {}
         self._suspects: set[int] = set()
         self._hung: set[int] = set()
-        # Those that run and have not said hello: since when that is known, and for how long they may.
+        # Those that have said hello, and run or are connected.
+        self._served: set[int] = set()
+        # Those that run and are not here: since when that is known, and for how long they may.
         self._absent: dict[int, tuple[float, float]] = {}
         self._looked_at: float | None = None
 
@@ -35,17 +37,19 @@ class Liveness:
         """A worker said hello."""
         self._begin(now)
         self._last_seen[epoch] = now
+        self._served.add(epoch)
         self._absent.pop(epoch, None)
 
     def expected(self, running: Mapping[int, bool], now: float) -> None:
         """These workers run, by their supervisor's word; the value tells whether a broker has heard of one before."""
         self._begin(now)
         self._absent = {
-            epoch: self._absent.get(epoch) or (now, HUNG_AFTER if has_served else START_WITHIN)
+            epoch: self._absent.get(epoch) or (now, HUNG_AFTER if has_served or epoch in self._served else START_WITHIN)
             for epoch, has_served in running.items()
             if epoch not in self._last_seen
         }
         self._hung &= running.keys() | self._last_seen.keys()
+        self._served &= running.keys() | self._last_seen.keys()
 
     def left(self, epoch: int) -> None:
         """A worker is gone."""

@@ -411,8 +411,20 @@ def test_a_worker_that_does_not_answer_is_not_waited_for() -> None:
     session.listen(QUERY_AFTER)
 
     assert session.listen(QUERY_AFTER + QUERY_TIMEOUT - 0.1) == []
-    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == [abort(), release(), Ended()]
+    abort_there = TellWorker(Abort(SPAN, 1, "close"), grant())
+    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == [abort_there, release(), acquire(2, [EPOCH])]
+
+
+def test_nor_is_one_of_which_something_arrived_and_its_run_ends() -> None:
+    session = running()
+    session.chunk(EPOCH, chunk(0, "half"))
+    session.listen(0.0)
+    session.listen(QUERY_AFTER)
+
+    abort_there = TellWorker(Abort(SPAN, 1, "close"), grant())
+    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == [abort_there, release(), Ended()]
     assert isinstance(session.outcome, WorkerLostError)
+    assert session.outcome.partial_text == "half"
 
 
 def test_an_answer_about_another_attempt_changes_nothing() -> None:

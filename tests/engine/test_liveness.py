@@ -168,6 +168,17 @@ def test_a_worker_that_hangs_while_its_broker_is_replaced_is_found_by_the_next()
     assert liveness.hung(HUNG_AFTER + 0.05) == [1]
 
 
+def test_a_worker_that_hangs_just_after_its_connection_was_cut_is_found_as_soon() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    liveness.left(1)
+    liveness.expected({1: False}, 0.5)
+
+    assert looked_at(liveness, 0.5, 0.5 + HUNG_AFTER) == []
+    assert liveness.hung(0.5 + HUNG_AFTER) == []
+    assert liveness.hung(0.6 + HUNG_AFTER) == [1]
+
+
 def test_a_process_that_has_ended_is_expected_no_more() -> None:
     liveness = Liveness()
     liveness.expected({1: True}, 0.0)

@@ -75,6 +75,7 @@ class _Peer:
         self.identity = identity
         self.role = hello.role
         self.incarnation = (hello.role, hello.pid, epoch)
+        self.sequence = 0
 
 
 class Collector:
@@ -169,6 +170,9 @@ class Collector:
         match message:
             case SpanBatch():
                 self._keeper.totals.said(peer.incarnation, message.dropped, message.untraced)
+                if not message.spans and message.sequence == peer.sequence:
+                    return  # it says its counts, and waits for what it has sent before
+                peer.sequence = message.sequence
                 self._batching.arrived(peer, message.sequence, message.spans, now)
                 if peer.role == "client":
                     self._batching.hurry()  # few, and it may wait for them before it ends
