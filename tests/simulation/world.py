@@ -119,6 +119,7 @@ class Host:
         self.at_end: list[Callable[[], None]] = []
         """What the kernel does when the process ends, in this order."""
         self._deferred: list[Callable[[], None]] = []
+        self._is_turning = False
         self._wake_at = float("inf")
         world.hosts[self.pid] = self
         if parent is not None:
@@ -141,15 +142,20 @@ class Host:
             self.wake(self.world.now + chance * 0.001)
 
     def turn(self) -> None:
-        """Take one turn."""
+        """Take one turn; another one after it, where this one made others act who made it ready again."""
         loop = self.loop
         if loop is None or self.is_stopped or not self.is_alive:
             return
         world = self.world
+        if self._is_turning:
+            self.wake(world.now)
+            return
         before, world._current = world._current, self
+        self._is_turning = True
         try:
             loop.turn()
         finally:
+            self._is_turning = False
             world._current = before
         timer = loop.next_timer()
         if timer is not None:
