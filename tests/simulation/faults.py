@@ -113,7 +113,7 @@ class Faults:
         if host is None:
             return
         aftermath = RECOVERY if fault.role == "broker" else 0.5
-        self.world.disturbed(self.world.now, self.world.now + fault.seconds + aftermath, host)
+        self.world.disturbed(self.world.now, self.world.now + fault.seconds + aftermath, host, is_stop=True)
         host.stop()
         self.world.at(self.world.now + fault.seconds, _resume, host)
         if fault.role in ("worker", "broker") and fault.seconds > HUNG_AFTER:

@@ -44,7 +44,7 @@ class World:
         self._current: Host | None = None
         self._queue: list[tuple[float, int, Callable[[Any], None], Any]] = []
         self._count = 0
-        self._disturbances: list[tuple[float, float, Host | None]] = []
+        self._disturbances: list[tuple[float, float, Host | None, bool]] = []
 
     @property
     def current(self) -> Host:
@@ -76,25 +76,28 @@ class World:
         finally:
             self._current = before
 
-    def disturbed(self, start: float, end: float, host: Host | None = None) -> None:
+    def disturbed(self, start: float, end: float, host: Host | None = None, *, is_stop: bool = False) -> None:
         """Note that somebody is stopped or slow, so that nobody can be held to a bound meanwhile."""
-        self._disturbances.append((start, end, host))
+        self._disturbances.append((start, end, host, is_stop))
 
     def disturbance(self, start: float, end: float, apart_from: Host | None = None) -> float:
-        """Return how many seconds of disturbances touch a stretch of time: by so much may what happens in it be late."""
+        """Return how many seconds of disturbances touch a stretch of time: by so much may what happens in it be late.
+
+        Stops of ``apart_from`` are not counted.
+        """
         return sum(
             last - first
-            for first, last, host in self._disturbances
-            if first <= end and last >= start and (host is None or host is not apart_from)
+            for first, last, host, is_stop in self._disturbances
+            if first <= end and last >= start and not (is_stop and host is apart_from)
         )
 
     def is_calm(self, since: float) -> bool:
         """Return whether nothing has been disturbed since then."""
-        return not any(first <= self.now and last >= since for first, last, _ in self._disturbances)
+        return not any(first <= self.now and last >= since for first, last, _, _ in self._disturbances)
 
     def was_stopped(self, host: Host, since: float) -> bool:
         """Return whether a process was stopped, it alone, at some time since then."""
-        return any(host is stopped and last >= since for _, last, stopped in self._disturbances)
+        return any(host is stopped and last >= since for _, last, stopped, _ in self._disturbances)
 
     def note(self, host: Host | None, text: str) -> None:
         """Add a line to the trace, where one is kept."""
