@@ -27,8 +27,8 @@ class Liveness:
         self._last_seen: dict[int, float] = {}
         self._suspects: set[int] = set()
         self._hung: set[int] = set()
-        # Those that have said hello, and run or are connected.
-        self._served: set[int] = set()
+        # When those were last heard whose connections have ended. Their processes may run, and come back.
+        self._left: dict[int, float] = {}
         # Those that run and are not here: since when that is known, and for how long they may.
         self._absent: dict[int, tuple[float, float]] = {}
         self._looked_at: float | None = None
@@ -37,23 +37,25 @@ class Liveness:
         """A worker said hello."""
         self._begin(now)
         self._last_seen[epoch] = now
-        self._served.add(epoch)
+        self._left.pop(epoch, None)
         self._absent.pop(epoch, None)
 
     def expected(self, running: Mapping[int, bool], now: float) -> None:
         """These workers run, by their supervisor's word; the value tells whether a broker has heard of one before."""
         self._begin(now)
         self._absent = {
-            epoch: self._absent.get(epoch) or (now, HUNG_AFTER if has_served or epoch in self._served else START_WITHIN)
+            epoch: self._absent.get(epoch)
+            or (self._left.get(epoch, now), HUNG_AFTER if has_served or epoch in self._left else START_WITHIN)
             for epoch, has_served in running.items()
             if epoch not in self._last_seen
         }
         self._hung &= running.keys() | self._last_seen.keys()
-        self._served &= running.keys() | self._last_seen.keys()
+        self._left = {epoch: seen for epoch, seen in self._left.items() if epoch in running}
 
     def left(self, epoch: int) -> None:
-        """A worker is gone."""
-        self._last_seen.pop(epoch, None)
+        """A worker's connection has ended, and its process perhaps."""
+        if epoch in self._last_seen:
+            self._left[epoch] = self._last_seen.pop(epoch)
         self._suspects.discard(epoch)
         self._hung.discard(epoch)
 

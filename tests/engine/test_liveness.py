@@ -171,12 +171,23 @@ def test_a_worker_that_hangs_while_its_broker_is_replaced_is_found_by_the_next()
 def test_a_worker_that_hangs_just_after_its_connection_was_cut_is_found_as_soon() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
+    assert looked_at(liveness, 0.0, 2.0) == []
+    liveness.left(1)
+    liveness.expected({1: False}, 2.5)
+
+    assert liveness.hung(HUNG_AFTER) == []
+    assert liveness.hung(HUNG_AFTER + 0.1) == [1]
+
+
+def test_a_worker_whose_connection_was_cut_and_is_back_is_as_before() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
     liveness.left(1)
     liveness.expected({1: False}, 0.5)
+    liveness.joined(1, 0.6)
 
-    assert looked_at(liveness, 0.5, 0.5 + HUNG_AFTER) == []
-    assert liveness.hung(0.5 + HUNG_AFTER) == []
-    assert liveness.hung(0.6 + HUNG_AFTER) == [1]
+    assert liveness.hung(HUNG_AFTER + 0.5) == []
+    assert liveness.hung(HUNG_AFTER + 0.7) == [1]
 
 
 def test_a_process_that_has_ended_is_expected_no_more() -> None:
