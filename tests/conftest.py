@@ -14,7 +14,13 @@ from headrace import Client
 from headrace.testing import SimulatedProvider
 
 ROOT = Path(__file__).resolve().parent.parent
+FAULTS = ROOT / "tests" / "faults"
 HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have those begin first that take minutes: begun last, they would leave other test processes without work."""
+    items.sort(key=lambda item: not item.path.is_relative_to(FAULTS))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,6 +61,11 @@ def client(session_provider: SimulatedProvider) -> Iterator[Client]:
 def simulate(**script: Any) -> dict[str, Any]:
     """Return ``custom_options`` that tell the simulated provider how to answer this run."""
     return {"simulate": script}
+
+
+def busyness() -> float:
+    """Return how much more this machine has to do than it has processors for, at least 1: what bounds of a fraction of a second need."""
+    return max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0)
 
 
 def processes() -> Iterator[tuple[int, int, str]]:

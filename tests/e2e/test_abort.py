@@ -18,7 +18,7 @@ import pytest
 
 from headrace import AsyncLocalStream, Client, LocalStream
 from headrace.testing import SimulatedProvider
-from tests.conftest import HELLO, simulate
+from tests.conftest import HELLO, busyness, simulate
 
 MODEL = "gpt-4o"
 ENDLESS = simulate(repeat=1_000_000, pace=0.01)
@@ -342,7 +342,7 @@ def test_the_connection_is_closed_within_50_ms(
     delays = [closed - said for closed, said in zip(sorted(wait_closed(provider, TRIES)), aborted_at, strict=True)]
 
     print(f"{abort.__name__}: p50 {statistics.median(delays) * 1000:.1f} ms, p99 {percentile_99(delays) * 1000:.1f} ms")
-    assert percentile_99(delays) < 0.05
+    assert percentile_99(delays) < 0.05 * busyness()
 
 
 CLIENT_PROGRAM = """
@@ -377,7 +377,7 @@ def test_the_death_of_the_client_closes_its_connections_within_500_ms(provider: 
             program.send_signal(signal.SIGKILL)
         delays += [closed - killed_at for closed in wait_closed(provider, 20)]
 
-    assert percentile_99(delays) < 0.5
+    assert percentile_99(delays) < 0.5 * busyness()
 
 
 def test_the_death_of_a_client_of_a_shared_engine_closes_its_connections(
@@ -398,6 +398,6 @@ def test_the_death_of_a_client_of_a_shared_engine_closes_its_connections(
             program.send_signal(signal.SIGKILL)
         delays = [closed - killed_at for closed in wait_closed(provider, 20)]
 
-        assert percentile_99(delays) < 0.5
+        assert percentile_99(delays) < 0.5 * busyness()
         with Client(address) as survivor:
             assert survivor.run_local(model=MODEL, messages=HELLO).text

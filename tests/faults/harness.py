@@ -369,10 +369,5 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
-def busyness() -> float:
-    """Return how much more this machine has to do than it has processors for, at least 1: what bounds of a fraction of a second need."""
-    return max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0)
-
-
 def _is_idle(status: Status) -> bool:
     return status.leases == 0 and status.waiting == 0

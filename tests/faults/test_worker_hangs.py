@@ -1,0 +1,102 @@
+"""A worker that hangs is found and replaced; one that pauses goes on, and nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from headrace.testing import SimulatedProvider
+from tests.conftest import busyness
+from tests.faults.harness import FaultyEngine, faulty_engine, wait_until
+from tests.faults.worker_losses import LOST_WITHIN, check_others, report
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+HUNG_WITHIN = 6.0
+"""Seconds from when a worker stops to its callers' errors."""
+
+
+def hurt(engine: FaultyEngine, fault: str, worker: int) -> float:
+    """Have a worker serve nobody, though it is there; return when."""
+    return engine.signal(worker, signal.SIGSTOP) if fault == "SIGSTOP" else engine.order(worker, fault)
+
+
+@pytest.mark.parametrize("fault", ["SIGSTOP", "hold 30", "stall 30"])
+def test_a_worker_that_hangs_is_found_and_replaced(provider: SimulatedProvider, fault: str) -> None:
+    """20 workers, ten at a time: stopped, with the interpreter's lock held, with the loop stuck."""
+    with faulty_engine(provider, workers=12, has_orders=fault != "SIGSTOP") as engine:
+        load = engine.load(streams=48, chunks=(200, 300), pace=0.05)
+        hurt_at: dict[int, float] = {}
+        for _ in range(2):
+            load.wait_for(len(load.outcomes()) + 40)
+            workers = [engine.pid(f"w{number}") for number in engine.random.sample(range(1, 13), 10)]
+            for worker, _ in zip(workers, engine.moments(10, 0.0, 0.1), strict=True):
+                hurt_at[worker] = hurt(engine, fault, worker)
+            wait_until(lambda: not alive(workers), 15.0, "the end of those that hang")  # noqa: B023
+            engine.wait_ready(12)
+        load.stop()
+        load.join(30)
+        workers_of = engine.workers_of_runs()
+
+    lost = engine.outcomes("WorkerLostError")
+    delays = [outcome.ended_at - hurt_at[workers_of[outcome.span_id]] for outcome in lost]
+    report(f"{fault} of a worker to its callers' errors", delays, engine)
+    assert len(lost) >= 20
+    assert max(delays) < HUNG_WITHIN + LOST_WITHIN * (busyness() - 1.0)
+    check_others(engine)
+
+
+def alive(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.parametrize("fault", ["SIGSTOP", "hold", "stall"])
+def test_a_worker_that_pauses_goes_on_and_nothing_is_lost(provider: SimulatedProvider, fault: str) -> None:
+    """21 pauses, too short to be a hang. Runs that came in the meantime may go elsewhere: what is said of them late is void."""
+    with faulty_engine(provider, workers=6, has_orders=fault != "SIGSTOP") as engine:
+        engine.load(streams=24, chunks=(50, 200), pace=0.02).wait_for(20)
+        before = [engine.pid(f"w{number}") for number in range(1, 7)]
+        for _ in engine.moments(7, 0.5, 1.5):
+            workers = engine.random.sample(before, 3)
+            # Until 5 s after its last heartbeat, which may be a second old.
+            pause = engine.random.uniform(3.2, 3.7)
+            for worker in workers:
+                hurt(engine, fault if fault == "SIGSTOP" else f"{fault} {pause}", worker)
+            newcomer = engine.load(streams=6, runs=6, chunks=(5, 20))
+            threading.Event().wait(pause)
+            for worker in workers if fault == "SIGSTOP" else []:
+                engine.signal(worker, signal.SIGCONT)
+            newcomer.join(30)
+
+        assert [engine.pid(f"w{number}") for number in range(1, 7)] == before
+
+    assert {outcome.kind for outcome in engine.outcomes()} == {"done"}
+    assert {outcome.attempts for outcome in engine.outcomes()} <= {1, 2}
+
+
+def test_runs_sent_to_a_worker_that_has_stopped_go_elsewhere_whatever_fills_its_socket(
+    provider: SimulatedProvider,
+) -> None:
+    """More than a socket takes, to 20 workers that have just stopped: their clients wait in no send, and all runs end well."""
+    with faulty_engine(provider, workers=6) as engine:
+        client = engine.client()
+        prompt = "x" * 500_000
+        for _ in range(5):
+            engine.wait_ready(6)
+            stopped = [engine.pid(f"w{number}") for number in engine.random.sample(range(1, 7), 4)]
+            for worker in stopped:
+                engine.signal(worker, signal.SIGSTOP)
+            started_at = time.monotonic()
+            streams = [engine.ask(client, prompt, {"repeat": 5}) for _ in range(24)]
+            took = time.monotonic() - started_at
+
+            results = [stream.result.result(30) for stream in streams]
+
+            assert took < 2.0
+            assert {result.text for result in results} == {"0 1 2 3 4 "}
+            assert max(result.attempts for result in results) == 2
+            wait_until(lambda: not alive(stopped), 15.0, "the end of those that hang")  # noqa: B023
