@@ -305,6 +305,9 @@ def test_the_store_says_that_it_cannot_be_written_and_recovers_by_itself(engine:
     worker.send(batch(2, made(2)))
     status = engine.report(lambda status: status.state != "ok")
     assert (status.state, status.waiting, bool(status.error)) == ("failing", 1, True)
+    worker.send(batch(2, dropped={"memory_full": 3}))
+    status = engine.report(lambda status: bool(status.dropped))
+    assert (status.state, status.waiting, status.dropped) == ("failing", 1, {"memory_full": 3})
 
     resource.prlimit(engine.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
     worker.wait_for(2)

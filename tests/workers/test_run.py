@@ -666,6 +666,16 @@ def test_a_key_that_the_provider_repeats_is_not_passed_on(status: int) -> None:
     assert "sk-secret-123" not in f"{run.failure}"
 
 
+@pytest.mark.parametrize("words", [480, 487, 493])
+def test_nor_is_a_part_of_it_where_what_the_provider_says_is_cut_short(words: int) -> None:
+    run = Driven(api_key="sk-secret-123456789").respond(401)
+    run.receive(b'{"error": {"message": "' + b"x" * words + b'sk-secret-123456789, which is no key"}}')
+    run.complete()
+
+    assert "sk-secret" not in f"{run.failure}"
+    assert "[key]" in run.failure.reason
+
+
 # Streams that go wrong.
 
 

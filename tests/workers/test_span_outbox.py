@@ -179,6 +179,22 @@ def test_counts_are_told_when_there_is_no_span_to_tell_them_with() -> None:
     assert outbox.empty_batch() is None
 
 
+def test_counts_are_told_to_a_collector_that_cannot_commit_with_the_number_of_what_it_has() -> None:
+    outbox = SpanOutbox(MIB)
+    for number in range(WINDOW + 1):
+        outbox.add(span(number, MAX_BATCH_BYTES // 4), None)
+        outbox.take(no_spool)
+    assert outbox.empty_batch() == Batch(WINDOW, [])
+    assert (outbox.sequence, outbox.in_flight, outbox.waiting) == (WINDOW, WINDOW, 1)
+
+    outbox.reconnected()
+    assert outbox.empty_batch() is None
+    while outbox.take(no_spool) is not None:
+        pass
+    outbox.committed(WINDOW)
+    assert numbers(outbox.take(no_spool)) == [WINDOW]
+
+
 def test_it_can_tell_when_all_that_there_was_has_been_sent() -> None:
     outbox = SpanOutbox(MIB)
     assert outbox.has_sent_up_to(outbox.added)

@@ -141,12 +141,14 @@ class SpanOutbox:
 
     def empty_batch(self) -> Batch | None:
         """Return a batch that carries nothing but counts, None where another will carry them soon."""
-        if not self.is_empty:
-            return None
-        self._sequence += 1
-        self._in_flight.append(_Sent(self._sequence, []))
-        self._sent += 1
-        return Batch(self._sequence, [])
+        if self.is_empty:
+            self._sequence += 1
+            self._in_flight.append(_Sent(self._sequence, []))
+            self._sent += 1
+            return Batch(self._sequence, [])
+        # To a collector that cannot commit nothing else may be sent: its last batch comes again, without the spans.
+        is_stuck = self._sent == len(self._in_flight) and (self._sent >= WINDOW or not self.waiting)
+        return Batch(self._in_flight[-1].sequence, []) if is_stuck else None
 
     def committed(self, sequence: int) -> None:
         """The collector has the batches up to ``sequence``. Of those that it was not sent it cannot say so."""

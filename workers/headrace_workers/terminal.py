@@ -19,6 +19,11 @@ from headrace_workers.providers.protocol import Completion, ProviderFailedError,
 CHARACTERS_PER_TOKEN = 4
 """For estimates only: what a token of English text comes to."""
 
+_KEY = "[key]"
+"""What stands where a key was."""
+_LEAST_OF_KEY = 6
+"""A key's beginning that is shorter says nothing of it."""
+
 Ending = Completion | ProviderFailure | Expired | Usage
 """How a run ended; a usage is that of an aborted one."""
 
@@ -104,10 +109,20 @@ def unreadable(error: Exception, status: int) -> ProviderFailure:
 
 def without_key(failure: ProviderFailure, api_key: str | None) -> ProviderFailure:
     """Return the failure without the key: some providers quote the one that they refuse."""
-    if not api_key or api_key not in f"{failure.reason} {failure.code}":
+    if not api_key:
         return failure
-    code = failure.code.replace(api_key, "[key]") if failure.code else failure.code
-    return msgspec.structs.replace(failure, reason=failure.reason.replace(api_key, "[key]"), code=code)
+    code = failure.code.replace(api_key, _KEY) if failure.code else failure.code
+    reason = _without_cut_key(failure.reason.replace(api_key, _KEY), api_key)
+    return msgspec.structs.replace(failure, reason=reason, code=code)
+
+
+def _without_cut_key(reason: str, api_key: str) -> str:
+    """Return a reason that does not end in the beginning of the key: long ones are cut short, be it in the middle of one."""
+    said = reason.removesuffix("…")
+    for length in range(len(api_key) - 1, _LEAST_OF_KEY - 1, -1):
+        if said.endswith(api_key[:length]):
+            return said[:-length] + _KEY + reason[len(said) :]
+    return reason
 
 
 def unfinished_usage(known: Usage, prompt_characters: int, text_characters: int) -> Usage:
