@@ -24,6 +24,7 @@ from headrace.wire.status import SpanStatus
 from tests.conftest import engine_process, simulate
 from tests.e2e.engines import running_engine
 from tests.faults.harness import wait_until
+from tests.faults.span_sets import ids
 
 MIB = 1024 * 1024
 _PACE = 0.01
@@ -161,6 +162,12 @@ def spool_bytes(data: Path) -> int:
         with contextlib.suppress(FileNotFoundError):
             total += path.stat().st_size
     return total
+
+
+def is_accounted_for(address: str, data: Path, count: int) -> bool:
+    """Return whether each of so many runs has a row, or is counted as dropped."""
+    status = span_status(address)
+    return status is not None and len(ids(data)) + sum(status.dropped.values()) == count
 
 
 def is_long() -> bool:

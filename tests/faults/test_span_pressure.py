@@ -18,6 +18,7 @@ from tests.faults.process_figures import resident_bytes
 from tests.faults.span_flow import (
     MIB,
     Flow,
+    is_accounted_for,
     is_long,
     process,
     shown_status,
@@ -119,9 +120,3 @@ def test_what_has_no_room_is_dropped_the_oldest_first_and_counted(
     assert gap.count(True) <= 2 * flow.streams
     assert len(gap) < len(is_stored) - 50 - gap.count(True)
     assert stored(data).keys() <= set(flow.ids())
-
-
-def is_accounted_for(address: str, data: Path, count: int) -> bool:
-    """Return whether each of so many runs has a row, or is counted as dropped."""
-    status = span_status(address)
-    return status is not None and len(ids(data)) + sum(status.dropped.values()) == count
