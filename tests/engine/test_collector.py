@@ -38,7 +38,7 @@ from headrace.wire.messages import (
 )
 from headrace.wire.status import SpanStatus
 from headrace_engine.spans.slots import take_slot, try_slot
-from tests.engine.test_span_recovery import spool
+from tests.engine.test_span_recovery import locked, spool
 from tests.engine.test_span_store import kept, span
 
 NOW = time.time()
@@ -244,6 +244,21 @@ def test_a_flush_waits_for_what_workers_still_have(engine: Engine) -> None:
 
     assert client.hear(FlushResult) == FlushResult(5, delivered=2, pending=0, failed=0)
     assert set(kept(engine.slot)) == {"sp_1", "sp_2"}
+
+
+def test_a_flush_waits_for_workers_that_a_new_collector_has_not_heard_of(engine: Engine) -> None:
+    with locked(spool(engine.slot, "w1-b-1", made(1, rank=Rank.STUB))):
+        engine.start()
+        client = engine.peer("client")
+        client.hear(Welcome)
+        client.send(Flush(5, 10.0))
+        engine.report()
+        worker = engine.peer(epoch=0xB)
+        request = worker.hear(FlushRequest)
+        assert isinstance(request, FlushRequest)
+        worker.send(batch(1, made(1)), Flushed(request.token, 1))
+
+        assert client.hear(FlushResult) == FlushResult(5, delivered=1, pending=0, failed=0)
 
 
 def test_a_flush_ends_with_its_timeout_when_a_worker_says_nothing(engine: Engine) -> None:

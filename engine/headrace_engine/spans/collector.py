@@ -74,6 +74,7 @@ class _Peer:
     def __init__(self, identity: bytes, epoch: int, hello: Hello) -> None:
         self.identity = identity
         self.role = hello.role
+        self.epoch = epoch
         self.incarnation = (hello.role, hello.pid, epoch)
         self.sequence = 0
 
@@ -177,7 +178,7 @@ class Collector:
                 if peer.role == "client":
                     self._batching.hurry()  # few, and it may wait for them before it ends
             case Flush():
-                self._flush(peer, message, now)
+                self._flush(peer, message.token, now + min(max(message.timeout, 0.0), 3600.0))
             case Flushed():
                 self._flushes.flushed(peer, message.token, self._batching.arrived_total)
                 self._batching.hurry()
@@ -253,10 +254,16 @@ class Collector:
 
     # Flushes.
 
-    def _flush(self, peer: _Peer, question: Flush, now: float) -> None:
+    def _flush(self, peer: _Peer, token: int, deadline: float) -> None:
+        now = time.monotonic()
+        if self._peers.get(peer.identity) is not peer:
+            return
         workers = [other for other in self._peers.values() if other.role == "worker"]
-        deadline = now + min(max(question.timeout, 0.0), 3600.0)
-        number = self._flushes.asked(peer, question.token, workers, deadline, self._batching.arrived_total)
+        if now < deadline and self._keeper.has_writers_beside({worker.epoch for worker in workers}):
+            # A new collector has not heard of those yet, whose spans are meant too.
+            self._reactor.call_at(now + _FLUSH_POLL, partial(self._flush, peer, token, deadline))
+            return
+        number = self._flushes.asked(peer, token, workers, deadline, self._batching.arrived_total)
         for worker in workers:
             self._send(worker.identity, FlushRequest(number))
         self._batching.hurry()

@@ -18,7 +18,7 @@ from headrace.redaction import Redactor
 from headrace.settings import Settings
 from headrace.spans import Span, decode_span
 from headrace.wire.status import SinkStatus, SpanStatus
-from headrace_engine.spans.recovery import Recovered, recover, recover_others
+from headrace_engine.spans.recovery import Recovered, recover, recover_others, spool_epochs
 from headrace_engine.spans.store import Store, StoreError
 from headrace_engine.spans.totals import Totals
 
@@ -111,6 +111,10 @@ class Keeper:
                     self._adoption.look()
         except StoreError as error:
             self._failed(error)
+
+    def has_writers_beside(self, epochs: Collection[int]) -> bool:
+        """Return whether there is a spool of a worker that is none of these processes."""
+        return not spool_epochs(self._slot) <= set(epochs)
 
     def check(self) -> None:
         """Notice what happened to the files."""

@@ -49,6 +49,15 @@ def has_spools(slot: Path) -> bool:
     return any((slot / SPOOL).glob(f"*{_SUFFIX}"))
 
 
+def spool_epochs(slot: Path) -> set[int]:
+    """Return the epochs of the processes that have left, or are writing, spool files in a slot: their names tell."""
+    epochs = set()
+    for path in (slot / SPOOL).glob(f"*{_SUFFIX}"):
+        with contextlib.suppress(ValueError, IndexError):
+            epochs.add(int(path.stem.split("-")[-2], 16))
+    return epochs
+
+
 def recover(slot: Path, store: Store, clock: Clock) -> Iterator[Recovered]:
     """Store what is in the spools of dead writers, and remove them. ``clock`` is the wall clock."""
     for path in sorted((slot / SPOOL).glob(f"*{_SUFFIX}")):
