@@ -73,6 +73,7 @@ def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
             drain_timeout=config.worker_drain_timeout,
         ),
         spans=settings.spans,
+        key_variables=settings.key_variables(),
     )
     try:
         return Supervisor(own).run()

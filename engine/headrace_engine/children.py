@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
 from headrace.processes import open_process
@@ -15,11 +16,17 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Child:
-    """One process that is to be running. ``policy`` is that of its name: a replacement has the one of whom it replaces."""
+    """One process that is to be running. ``policy`` is that of its name: a replacement has the one of whom it replaces.
 
-    def __init__(self, name: str, command: list[str], policy: RestartPolicy | None = None) -> None:
+    ``hidden`` are the variables of the environment that it is not to have.
+    """
+
+    def __init__(
+        self, name: str, command: list[str], policy: RestartPolicy | None = None, hidden: Collection[str] = ()
+    ) -> None:
         self.name = name
         self.command = command
+        self.hidden = hidden
         self.policy = policy or RestartPolicy(name)
         self.process: subprocess.Popen[bytes] | None = None
         self.pidfd: int | None = None
@@ -40,7 +47,9 @@ class Child:
         self.epoch = secrets.randbits(31) + 1
         self.has_served = False
         self.policy.started(now)
-        self.process = subprocess.Popen([*self.command, "--epoch", str(self.epoch)], stdin=subprocess.DEVNULL)
+        environ = {name: value for name, value in os.environ.items() if name not in self.hidden}
+        command = [*self.command, "--epoch", str(self.epoch)]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environ)
         self.pidfd = open_process(self.process.pid)
 
     def has_ended(self) -> bool:

@@ -67,6 +67,8 @@ class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout: float = 30.0
     recycling: RecyclingLimits = RecyclingLimits()
     spans: SpansConfig = SpansConfig()
+    key_variables: frozenset[str] = frozenset()
+    """Variables of the environment that are the workers' alone."""
 
 
 class EngineStartError(Exception):
@@ -90,7 +92,8 @@ class Supervisor:
         self._keeping: SpanKeeping | None = None
         self._context = new_context()
         self._link: Dealer | None = None
-        self._broker = Child("broker", [sys.executable, "-m", "headrace_engine", "broker"])
+        command = [sys.executable, "-m", "headrace_engine", "broker"]
+        self._broker = Child("broker", command, hidden=settings.key_variables)
         # Of the broker, which looks after the workers in the same way.
         self._liveness = Liveness()
 
@@ -101,6 +104,7 @@ class Supervisor:
         common = ["--directory", directory, "--parent", str(os.getpid())]
         keeping = self._keeping = SpanKeeping(self._settings.spans, os.environ, self._settings.directory, common)
         if keeping.child is not None:
+            keeping.child.hidden = self._settings.key_variables
             self._children.append(keeping.child)
         self._broker.command += common
         self._children.append(self._broker)

@@ -279,12 +279,13 @@ def found_sink(place: Place) -> bytes:
 
 
 def check_memory(place: Place, markers: Markers) -> None:
-    """Check that processes that need no key of a run have none."""
+    """Check that processes that need no provider's key have none: neither the engine's nor a run's."""
     pids = {process.name: process.pid for process in engine_status(place.address, 10.0).processes}
     for name in ("broker", "collector"):
         pid = pids[name]
         assert pid is not None
         assert not is_in_memory(pid, markers.run_key), name
+        assert not is_in_memory(pid, markers.engine_key), name
     assert pids["broker"] is not None
     assert not is_in_memory(pids["broker"], markers.prompt)
 

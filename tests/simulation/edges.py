@@ -152,7 +152,7 @@ def _edges() -> dict[str, Any]:
         f"{engine}.supervisor.new_context": _Context,
         f"{engine}.supervisor.is_orphan": _is_orphan,
         f"{engine}.supervisor.open_process": _open_process,
-        f"{engine}.children.os": SimpleNamespace(close=lambda _: None),
+        f"{engine}.children.os": SimpleNamespace(close=lambda _: None, environ={}),
         f"{engine}.children.subprocess": SimpleNamespace(Popen=_Popen, DEVNULL=None),
         f"{engine}.children.open_process": _open_process,
         f"{workers}.worker.Router": _router,
@@ -199,7 +199,7 @@ def _handle(handler: Callable[[int, object], object], number: int) -> None:
 class _Popen:
     """In place of ``subprocess.Popen``."""
 
-    def __init__(self, command: list[str], stdin: object = None) -> None:  # noqa: ARG002 - Popen's form
+    def __init__(self, command: list[str], stdin: object = None, env: object = None) -> None:  # noqa: ARG002 - Popen's
         self._host = _stage.start(command)
         self.pid = self._host.pid
 
