@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import time
+import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -71,10 +72,11 @@ class HistoryEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class History:
-    """This process's file."""
+    """This process's file, closed with the object."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        weakref.finalize(self, os.close, self._descriptor).atexit = False  # at the end others still write
 
     def note(self, event: str, **facts: Any) -> None:
         """Write one line."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import shutil
 import signal
 import sqlite3
@@ -379,11 +380,11 @@ def test_it_ends_with_its_parent(engine: Engine) -> None:
 @contextmanager
 def watched(pid: int) -> Iterator[Callable[[float], bool]]:
     """Watch a process that is not ours; what is yielded tells whether it ends within so many seconds."""
-    import select
-
     handle = open_process(pid)
     assert handle is not None
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
     try:
-        yield lambda seconds: bool(select.select([handle], [], [], seconds)[0])
+        yield lambda seconds: bool(poll.poll(seconds * 1000))
     finally:
         os.close(handle)
