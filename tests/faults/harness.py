@@ -97,6 +97,7 @@ class Load:
 
     def outcomes(self) -> list[Outcome]:
         """Return what it has seen the end of."""
+        ends = self.events("saw")  # read first: it writes on, and each end has its beginning before it
         began = {event.span_id: event.at for event in self.events("begin")}
         first = {event.span_id: event.at for event in self.events("first")}
         return [
@@ -110,7 +111,7 @@ class Load:
                 first_at=first.get(saw.span_id),
                 ended_at=saw.at,
             )
-            for saw in self.events("saw")
+            for saw in ends
         ]
 
     def wait_for(self, count: int, name: str = "first", timeout: float = 20.0) -> None:
