@@ -134,6 +134,16 @@ def from_row(row: sqlite3.Row) -> StoredSpan:
     return StoredSpan(row["seq"], Span(**values), row["cost"])
 
 
+def fields_of(stored: StoredSpan) -> dict[str, Any]:
+    """Return a span as one object for programs: its fields, zeros included, and its cost; ``content`` as it is stored."""
+    span = stored.span
+    fields: dict[str, Any] = msgspec.structs.asdict(span)
+    fields["rank"] = span.rank.name.lower()
+    fields["usage"] = msgspec.structs.asdict(span.usage)
+    fields["attempts"] = [msgspec.structs.asdict(attempt) for attempt in span.attempts]
+    return fields | {"cost": stored.cost}
+
+
 def read_after(connection: sqlite3.Connection, seq: int, limit: int) -> Iterator[StoredSpan]:
     """Yield the rows written after ``seq``, in the order of their writing."""
     query = "SELECT * FROM spans WHERE seq > ? ORDER BY seq LIMIT ?"

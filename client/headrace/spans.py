@@ -143,3 +143,11 @@ def decode_content(data: bytes | str) -> SpanContent:
         return _content_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not a span's content: {error}") from None
+
+
+def content_of(span: Span) -> SpanContent:
+    """Return what was asked and answered, nothing where it is not kept or cannot be read."""
+    try:
+        return decode_content(span.content)
+    except RemoteProtocolError:
+        return SpanContent()

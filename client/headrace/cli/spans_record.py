@@ -8,9 +8,8 @@ from typing import Any
 
 import msgspec
 
-from headrace.errors import RemoteProtocolError
-from headrace.span_files import StoredSpan
-from headrace.spans import SpanAttempt, SpanContent, decode_content
+from headrace.span_files import StoredSpan, fields_of
+from headrace.spans import SpanAttempt, content_of
 
 FLAT = (
     "span_id", "rank", "trace_id", "parent_span_id", "traceparent", "kind", "provider", "model", "response_model",
@@ -25,23 +24,11 @@ FLAT = (
 _json = msgspec.json.Encoder().encode
 
 
-def content_of(stored: StoredSpan) -> SpanContent:
-    """Return what was asked and answered, nothing where it is not kept or cannot be read."""
-    try:
-        return decode_content(stored.span.content)
-    except RemoteProtocolError:
-        return SpanContent()
-
-
 def record(stored: StoredSpan) -> dict[str, Any]:
     """Return a span as one object: its fields, zeros included, its cost, and its content as an object or null."""
-    span = stored.span
-    fields: dict[str, Any] = {name: getattr(span, name) for name in span.__struct_fields__}
-    fields["rank"] = span.rank.name.lower()
-    fields["usage"] = msgspec.structs.asdict(span.usage)
-    fields["attempts"] = [msgspec.structs.asdict(attempt) for attempt in span.attempts]
-    fields["content"] = msgspec.to_builtins(content_of(stored)) if span.content else None
-    return fields | {"cost": stored.cost}
+    fields = fields_of(stored)
+    fields["content"] = msgspec.to_builtins(content_of(stored.span)) if stored.span.content else None
+    return fields
 
 
 def line(stored: StoredSpan) -> str:
@@ -51,7 +38,7 @@ def line(stored: StoredSpan) -> str:
 
 def flat(stored: StoredSpan) -> dict[str, Any]:
     """Return a span as one row, by the names of :data:`FLAT`. Lists and objects are JSON text, but ``tags``; times are aware."""
-    span, content = stored.span, content_of(stored)
+    span, content = stored.span, content_of(stored.span)
     usage = msgspec.structs.asdict(span.usage)
     values: dict[str, Any] = {name: getattr(span, name) for name in FLAT if hasattr(span, name)}
     values |= {f"usage_{name}" if name == "source" else name: value for name, value in usage.items()}

@@ -7,11 +7,10 @@ import json
 from collections.abc import Iterator
 from typing import TextIO
 
-from headrace.cli.spans_record import content_of
 from headrace.cli.spans_table import dollars, milliseconds
 from headrace.cli.terminal import bold, dim, one_line, red, without_controls
 from headrace.span_files import StoredSpan
-from headrace.spans import Span, SpanAttempt, SpanContent
+from headrace.spans import Span, SpanAttempt, SpanContent, content_of
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
 
 _INDENT = "  "
@@ -25,7 +24,7 @@ _USAGE_NOTES = {
 
 def shown(stored: StoredSpan, out: TextIO) -> Iterator[str]:
     """Yield the lines that show a span on ``out``."""
-    span, content = stored.span, content_of(stored)
+    span, content = stored.span, content_of(stored.span)
     status = red(span.status, out) if span.status == "error" else span.status
     yield f"{bold(span.span_id, out)}  {status}  {one_line(f'{span.provider}/{span.model}')}"
     yield from _conversation(content, out)

@@ -6,9 +6,9 @@ import datetime
 import unicodedata
 from typing import NamedTuple, TextIO
 
-from headrace.cli.spans_record import content_of
 from headrace.cli.terminal import dim, one_line, red
 from headrace.span_files import StoredSpan
+from headrace.spans import content_of
 
 _GAP = "  "
 _LEAST_TEXT = 18
@@ -84,7 +84,7 @@ def _cells(stored: StoredSpan, now: float) -> dict[str, str]:
 
 def gist(stored: StoredSpan) -> str:
     """Return one line that says what came of a run: its error, else the beginning of its answer."""
-    span, content = stored.span, content_of(stored)
+    span, content = stored.span, content_of(stored.span)
     if span.status == "error":
         return one_line(f"{span.error_type or 'error'}: {span.error or ''}"[:_FROM_TEXT]).removesuffix(":")
     if answer := content.text or content.refusal:

@@ -10,10 +10,9 @@ from typing import Any
 
 import msgspec
 
-from headrace.errors import RemoteProtocolError
 from headrace.settings import SinkConfig
 from headrace.span_files import StoredSpan
-from headrace.spans import Span, SpanContent, decode_content
+from headrace.spans import Span, SpanContent, content_of
 from headrace_engine.spans.sinks.delivery import Answer, Verdict, follows, joined
 from headrace_engine.spans.sinks.messages import parsed
 from headrace_engine.spans.sinks.post import Post
@@ -51,7 +50,7 @@ class HttpJsonSink:
 def payload(stored: StoredSpan) -> dict[str, Any]:
     """Return a span as the API wants it; what it has no field for stays here, but what ``tags`` can say."""
     span, usage = stored.span, stored.span.usage
-    content = _content(span)
+    content = content_of(span)
     fields = {
         "spanId": span.span_id,
         "traceId": span.trace_id or None,
@@ -95,10 +94,3 @@ def _tags(span: Span) -> list[str]:
     if span.usage.source in ("estimated", "partial"):
         tags.append(f"usage_{span.usage.source}")
     return tags
-
-
-def _content(span: Span) -> SpanContent:
-    try:
-        return decode_content(span.content)
-    except RemoteProtocolError:
-        return SpanContent()

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from headrace.settings import SinkConfig
-from headrace.span_files import StoredSpan
+from headrace.span_files import StoredSpan, fields_of
 from headrace_engine.spans.sinks.delivery import Delivered, Retry, Verdict
 from headrace_engine.spans.sinks.sink import SinkUnusableError
 
@@ -44,13 +44,9 @@ class JsonLinesSink:
 
 def line(stored: StoredSpan) -> bytes:
     """Return a span as ``headrace spans export`` writes it: all fields, zeros included, its cost, and its content as an object."""
-    span = stored.span
-    fields = msgspec.structs.asdict(span)
-    fields["rank"] = span.rank.name.lower()
-    fields["usage"] = msgspec.structs.asdict(span.usage)
-    fields["attempts"] = [msgspec.structs.asdict(attempt) for attempt in span.attempts]
-    fields["content"] = msgspec.Raw(span.content) if span.content else None  # JSON already
-    return _encode(fields | {"cost": stored.cost}) + b"\n"
+    fields = fields_of(stored)
+    fields["content"] = msgspec.Raw(stored.span.content) if stored.span.content else None  # JSON already
+    return _encode(fields) + b"\n"
 
 
 @contextlib.contextmanager

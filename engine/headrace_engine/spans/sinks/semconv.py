@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from headrace.errors import RemoteProtocolError
 from headrace.span_files import StoredSpan
-from headrace.spans import Span, SpanAttempt, SpanContent, decode_content
+from headrace.spans import Span, SpanAttempt, content_of
 from headrace.types import Message
 from headrace_engine.spans.sinks import messages
 
@@ -91,7 +90,7 @@ class _Facts:
         self.version = version
         self.usage = stored.span.usage
         self.is_embedding = self.span.kind == "embedding"
-        self.content = _content(self.span)
+        self.content = content_of(self.span)
         self.instructions, self.conversation = self._messages()
 
     @property
@@ -231,13 +230,6 @@ _TABLE = (
     _row("headrace.tags", lambda facts: list(facts.span.tags) or None),
     _row("headrace.user_id", lambda facts: facts.span.user_id),
 )
-
-
-def _content(span: Span) -> SpanContent:
-    try:
-        return decode_content(span.content)
-    except RemoteProtocolError:
-        return SpanContent()
 
 
 def _attempt(attempt: SpanAttempt) -> Event:
