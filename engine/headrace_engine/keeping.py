@@ -10,7 +10,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from headrace.embedded import COLLECTOR_SOCKET
@@ -30,9 +30,19 @@ _END_TIMEOUT = 1.2
 
 
 class SpanKeeping:
-    """The slot that this engine has, if it keeps spans. ``common`` is what each process is told on its command line."""
+    """The slot that this engine has, if it keeps spans. ``common`` is what each process is told on its command line.
 
-    def __init__(self, config: SpansConfig, environ: Mapping[str, str], directory: Path, common: Sequence[str]) -> None:
+    ``hidden`` are the variables of the environment that the collector is not to have.
+    """
+
+    def __init__(
+        self,
+        config: SpansConfig,
+        environ: Mapping[str, str],
+        directory: Path,
+        common: Sequence[str],
+        hidden: Collection[str],
+    ) -> None:
         self.options: list[str] = []
         """What workers are told of it."""
         self.child: Child | None = None
@@ -49,7 +59,7 @@ class SpanKeeping:
             return
         self.options = ["--data", str(self._slot.path)]
         command = [sys.executable, "-m", "headrace_engine", COLLECTOR, *common, *self.options]
-        self.child = Child(COLLECTOR, command, RestartPolicy(COLLECTOR, gives_up=False))
+        self.child = Child(COLLECTOR, command, RestartPolicy(COLLECTOR, gives_up=False), hidden)
 
     def statuses(self) -> list[ProcessStatus]:
         """Return what the engine's status says of a collector that is not there, though it is wanted."""

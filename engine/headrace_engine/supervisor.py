@@ -102,9 +102,10 @@ class Supervisor:
         self._prepare_directory()
         directory = str(self._settings.directory)
         common = ["--directory", directory, "--parent", str(os.getpid())]
-        keeping = self._keeping = SpanKeeping(self._settings.spans, os.environ, self._settings.directory, common)
+        hidden = self._settings.key_variables
+        keeping = SpanKeeping(self._settings.spans, os.environ, self._settings.directory, common, hidden)
+        self._keeping = keeping
         if keeping.child is not None:
-            keeping.child.hidden = self._settings.key_variables
             self._children.append(keeping.child)
         self._broker.command += common
         self._children.append(self._broker)
