@@ -10,7 +10,7 @@ import pytest
 
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, faulty_engine, wait_until
-from tests.faults.proxy import proxied
+from tests.faults.proxy import SocketProxy, proxied
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
@@ -38,20 +38,25 @@ def test_a_byte_at_a_time_loses_nothing(provider: SimulatedProvider) -> None:
     assert kinds(engine) == {"done"}
 
 
+def cut_under_load(engine: FaultyEngine, proxy: SocketProxy, longest: float) -> None:
+    """Cut all connections again and again, at most so many seconds apart; who had one must come back."""
+    loads = [engine.load(streams=10), engine.load(streams=10, abort_share=0.2)]
+    for load in loads:
+        load.wait_for(5)
+    for _ in engine.moments(TIMES, 0.1, longest):
+        proxy.cut()
+
+    for load in loads:
+        load.stop()
+    for load in loads:
+        load.join(30)
+
+    assert proxy.connections > TIMES / 2, "they came back"
+
+
 def test_a_connection_to_a_worker_cut_in_mid_frame_is_a_lost_worker_or_nothing(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=2) as engine, proxied(worker_socket(engine), engine.random) as proxy:
-        loads = [engine.load(streams=10), engine.load(streams=10, abort_share=0.2)]
-        for load in loads:
-            load.wait_for(5)
-        for _ in engine.moments(TIMES, 0.1, 0.5):
-            proxy.cut()
-
-        for load in loads:
-            load.stop()
-        for load in loads:
-            load.join(30)
-
-        assert proxy.connections > TIMES / 2, "they came back"
+        cut_under_load(engine, proxy, 0.5)
 
     assert kinds(engine) <= {"done", "aborted", "WorkerLostError", "PoisonRunError"}
     assert engine.outcomes("done")
@@ -59,18 +64,7 @@ def test_a_connection_to_a_worker_cut_in_mid_frame_is_a_lost_worker_or_nothing(p
 
 def test_a_connection_to_the_broker_cut_in_mid_frame_disturbs_no_stream(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=2) as engine, proxied(engine.directory / "broker", engine.random) as proxy:
-        loads = [engine.load(streams=10), engine.load(streams=10, abort_share=0.2)]
-        for load in loads:
-            load.wait_for(5)
-        for _ in engine.moments(TIMES, 0.1, 0.4):
-            proxy.cut()
-
-        for load in loads:
-            load.stop()
-        for load in loads:
-            load.join(30)
-
-        assert proxy.connections > TIMES / 2, "they came back"
+        cut_under_load(engine, proxy, 0.4)
 
     assert kinds(engine) <= {"done", "aborted"}
 
