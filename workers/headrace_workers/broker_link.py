@@ -72,6 +72,9 @@ class BrokerLink:
     def close(self) -> None:
         """Close; no link is opened after it."""
         self._is_closed = True
+        self._drop()
+
+    def _drop(self) -> None:
         dealer, self._dealer = self._dealer, None
         if dealer is not None:
             self._loop.remove_reader(dealer.fd)
@@ -89,12 +92,6 @@ class BrokerLink:
 
     def _monitored(self) -> None:
         """A broker that went away comes back as another, which does not know us."""
-        dealer = self._dealer
-        if dealer is None or not dealer.is_disconnected():
-            return
-        self._loop.remove_reader(dealer.fd)
-        self._loop.remove_reader(dealer.monitor_fd)
-        dealer.close()
-        self._dealer = None
-        if not self._is_closed:
+        if self._dealer is not None and self._dealer.is_disconnected():
+            self._drop()
             self._loop.call_later(_REOPEN_DELAY, self.open)
