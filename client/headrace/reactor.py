@@ -24,10 +24,11 @@ class Reactor:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        self._readers: dict[int, Callable[[], None]] = {}
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, self._clear_wake)
+        self.register(self._wake_read, self._clear_wake)
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
@@ -62,13 +63,15 @@ class Reactor:
         self._turn_end = [known for known in self._turn_end if known != action]
 
     def register(self, fd: int, action: Callable[[], None]) -> None:
-        """Run ``action`` whenever ``fd`` is readable."""
+        """Run ``action`` whenever ``fd`` is readable, and never once it is unregistered."""
         self._selector.register(fd, selectors.EVENT_READ, action)
+        self._readers[fd] = action
 
     def unregister(self, fd: int) -> None:
         """Forget ``fd``; unknown ones are fine."""
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(fd)
+        self._readers.pop(fd, None)
 
     def stop(self) -> None:
         """Make :meth:`run` return. Safe from any thread."""
@@ -90,7 +93,10 @@ class Reactor:
         ready = self._selector.select(wait)
         self._is_idle = False
         for key, _ in ready:
-            self._guard(key.data)
+            # Who ran before it in this turn may have closed what it would read, and even have opened another with its number.
+            action = self._readers.get(key.fd)
+            if action is not None and action is key.data:
+                self._guard(action)
         for _ in range(len(self._calls)):
             self._guard(self._calls.popleft())
         self._run_timers()
