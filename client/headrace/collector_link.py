@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from headrace.errors import HeadraceError, ProtocolError
+from headrace.channel import Channel
+from headrace.errors import HeadraceError
 from headrace.reactor import Reactor
 from headrace.sockets import Dealer
 from headrace.span_outbox import SpanOutbox
 from headrace.span_request import encode_bounded
 from headrace.spans import Span
-from headrace.wire.codec import encode_frame, from_collector
+from headrace.wire.codec import from_collector
 from headrace.wire.messages import (
     CAPABILITIES,
     PROTOCOL_MINOR,
@@ -55,7 +55,7 @@ class CollectorLink:
         self._role = role
         self._epoch = epoch
         self._outbox = outbox
-        self._dealer: Dealer | None = None
+        self._channel: Channel[FromCollector] | None = None
         self._flushes: dict[int, tuple[Flush, Answer]] = {}
         # Those that this connection's collector has been asked.
         self._asked: set[int] = set()
@@ -102,49 +102,33 @@ class CollectorLink:
         self._is_scheduled = False
         if self._is_closed or not (self._outbox or self._flushes):
             return
-        dealer = self._dealer or self._open()
-        if dealer is None:
+        channel = self._channel or self._open()
+        if channel is None:
             self._pump_later()
             return
         for batch in self._outbox.batches():
-            dealer.send(encode_frame(self._epoch, [batch]))
+            channel.send([batch])
         for number in self._flushes.keys() - self._asked:
             self._asked.add(number)
-            dealer.send(encode_frame(self._epoch, [self._flushes[number][0]]))
-        if dealer.has_input():
-            self._read()
+            channel.send([self._flushes[number][0]])
 
     def _is_there(self) -> bool:
         endpoint = self._endpoint()
         return endpoint is not None and Path(endpoint.removeprefix("ipc://")).exists()
 
-    def _open(self) -> Dealer | None:
+    def _open(self) -> Channel[FromCollector] | None:
         endpoint = self._endpoint()
         if endpoint is None or not self._is_there():
             return None  # an engine that keeps no spans has no collector; ZeroMQ would look for one all the time
         try:
-            dealer = self._dealer = self._new_dealer(endpoint)
+            dealer = self._new_dealer(endpoint)
         except (OSError, HeadraceError):
             logger.exception("no link to the collector")
             return None
-        self._reactor.register(dealer.fd, self._read)
-        self._reactor.register(dealer.monitor_fd, self._monitored)
-        dealer.send(encode_frame(self._epoch, [Hello(self._role, PROTOCOL_MINOR, os.getpid(), CAPABILITIES)]))
-        return dealer
-
-    def _read(self) -> None:
-        dealer = self._dealer
-        for frame in dealer.receive() if dealer is not None else ():
-            try:
-                _, messages = from_collector.decode(frame)
-            except ProtocolError:
-                logger.exception("the collector's message cannot be read")
-                self._lose()
-                return
-            for message in messages:
-                self._handle(message)
-            if self._dealer is not dealer:
-                return
+        channel = Channel(dealer, self._reactor, self._epoch, from_collector, self._handle, self._lost)
+        channel.send([Hello(self._role, PROTOCOL_MINOR, os.getpid(), CAPABILITIES)])
+        self._channel = channel
+        return channel
 
     def _handle(self, message: FromCollector) -> None:
         match message:
@@ -164,26 +148,19 @@ class CollectorLink:
             action, self._when_empty = self._when_empty, None
             action()
 
-    def _monitored(self) -> None:
+    def _lost(self) -> None:
         """A collector that went away comes back as another, which has not heard what was not stored."""
-        if self._dealer is not None and self._dealer.is_disconnected():
-            self._read()  # what it said last
-            self._lose()
-
-    def _lose(self) -> None:
         self._drop()
         if not self._is_scheduled:
             self._pump_later()
 
     def _pump_later(self) -> None:
         self._is_scheduled = True
-        self._reactor.call_at(time.monotonic() + _RETRY_DELAY, self._pump)
+        self._reactor.call_later(_RETRY_DELAY, self._pump)
 
     def _drop(self) -> None:
-        dealer, self._dealer = self._dealer, None
-        if dealer is not None:
-            self._reactor.unregister(dealer.fd)
-            self._reactor.unregister(dealer.monitor_fd)
-            dealer.close()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
             self._outbox.disconnected()
             self._asked.clear()

@@ -120,8 +120,8 @@ class Links:
         """Close a link; may be called twice."""
         if link.is_open:
             link.is_open = False
-            self._reactor.unregister(link.dealer.fd)
-            self._reactor.unregister(link.dealer.monitor_fd)
+            self._reactor.remove_reader(link.dealer.fd)
+            self._reactor.remove_reader(link.dealer.monitor_fd)
             link.dealer.close(linger)
 
     def end(self) -> None:
@@ -145,7 +145,7 @@ class Links:
             if link.dealer.is_disconnected() and link.is_open:
                 ended(link)
 
-        self._reactor.register(link.dealer.fd, partial(link.read, link))
-        self._reactor.register(link.dealer.monitor_fd, monitored)
+        self._reactor.add_reader(link.dealer.fd, partial(link.read, link))
+        self._reactor.add_reader(link.dealer.monitor_fd, monitored)
         self.queue(link, Hello("client", PROTOCOL_MINOR, os.getpid(), CAPABILITIES))
         return link

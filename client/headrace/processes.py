@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Hashable
 from functools import partial
 
+from headrace.event_loop import EventLoop
+
 PARENT_CHECK_INTERVAL = 1.0
 """Seconds between looks at the parent, where the kernel does not tell."""
 
@@ -61,13 +63,10 @@ def open_process(pid: int) -> int | None:
 
 
 class ProcessWatch:
-    """Tells when the processes of peers end. ``add_reader`` and ``remove_reader`` are the event loop's."""
+    """Tells when the processes of peers end."""
 
-    def __init__(
-        self, add_reader: Callable[[int, Callable[[], None]], object], remove_reader: Callable[[int], object]
-    ) -> None:
-        self._add_reader = add_reader
-        self._remove_reader = remove_reader
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
         self._descriptors: dict[Hashable, int] = {}
 
     def watch(self, key: Hashable, pid: int, ended: Callable[[], None]) -> None:
@@ -75,13 +74,13 @@ class ProcessWatch:
         descriptor = open_process(pid)
         if descriptor is not None:
             self._descriptors[key] = descriptor
-            self._add_reader(descriptor, partial(self._ended, key, ended))
+            self._loop.add_reader(descriptor, partial(self._ended, key, ended))
 
     def forget(self, key: Hashable) -> None:
         """Watch no longer; unknown keys are fine."""
         descriptor = self._descriptors.pop(key, None)
         if descriptor is not None:
-            self._remove_reader(descriptor)
+            self._loop.remove_reader(descriptor)
             os.close(descriptor)
 
     def _ended(self, key: Hashable, ended: Callable[[], None]) -> None:

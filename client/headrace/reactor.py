@@ -28,7 +28,7 @@ class Reactor:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        self.register(self._wake_read, self._clear_wake)
+        self.add_reader(self._wake_read, self._clear_wake)
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
@@ -54,6 +54,10 @@ class Reactor:
         self._timer_count += 1
         heapq.heappush(self._timers, (when, self._timer_count, action))
 
+    def call_later(self, delay: float, action: Callable[[], None]) -> None:
+        """Run ``action`` in ``delay`` seconds. From the loop's thread only."""
+        self.call_at(time.monotonic() + delay, action)
+
     def each_turn(self, action: Callable[[], None]) -> None:
         """Run ``action`` at the end of each turn of the loop."""
         self._turn_end.append(action)
@@ -62,12 +66,12 @@ class Reactor:
         """Undo :meth:`each_turn`; unknown ones are fine."""
         self._turn_end = [known for known in self._turn_end if known != action]
 
-    def register(self, fd: int, action: Callable[[], None]) -> None:
-        """Run ``action`` whenever ``fd`` is readable, and never once it is unregistered."""
+    def add_reader(self, fd: int, action: Callable[[], None]) -> None:
+        """Run ``action`` whenever ``fd`` is readable, and never once it is removed."""
         self._selector.register(fd, selectors.EVENT_READ, action)
         self._readers[fd] = action
 
-    def unregister(self, fd: int) -> None:
+    def remove_reader(self, fd: int) -> None:
         """Forget ``fd``; unknown ones are fine."""
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(fd)

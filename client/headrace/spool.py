@@ -1,7 +1,7 @@
 """The format of a spool file: spans one after another, each with its length and checksum. Pure.
 
 A worker appends to its spool before a run's client hears of the end, so that a span outlives its worker. What a crash or a disk
-did to a file is found by the checksums: reading goes on to the first record that is not whole, and no further.
+did to a file is found by the checksums: it costs the records that it touched, and no other.
 """
 
 from __future__ import annotations
@@ -15,35 +15,58 @@ _MARK = b"HRS1"
 HEAD_BYTES = _HEAD.size
 MAX_RECORD_BYTES = 128 * 1024 * 1024
 
+_SEARCH_FACTOR = 4
+"""How many times a file's size may be summed up in search of whole records: a text full of marks must not take for ever."""
+
 
 def encode_record(payload: bytes) -> bytes:
     """Return the record that holds ``payload``."""
     return _HEAD.pack(_MARK, len(payload), zlib.crc32(payload)) + payload
 
 
-def read_records(data: bytes | memoryview) -> Iterator[memoryview]:
-    """Yield the payloads of the whole records at the start of ``data``; see :func:`intact_bytes` for where they end."""
-    view = memoryview(data)
-    offset = 0
-    while (end := _record_end(view, offset)) is not None:
-        yield view[offset + HEAD_BYTES : end]
-        offset = end
+def read_records(data: bytes) -> Iterator[memoryview]:
+    """Yield the payloads of the whole records in ``data``, those behind damage too."""
+    return (part for part in read_spool(data) if part is not None)
 
 
-def intact_bytes(data: bytes | memoryview) -> int:
-    """Return how many bytes of ``data`` are whole records, from its start."""
+def read_spool(data: bytes) -> Iterator[memoryview | None]:
+    """Yield the payloads of the whole records in ``data``, and None for each stretch between them that is no record."""
     view = memoryview(data)
-    offset = 0
-    while (end := _record_end(view, offset)) is not None:
-        offset = end
-    return offset
+    offset, budget = 0, _SEARCH_FACTOR * len(data)
+    while offset < len(data):
+        end = _record_end(view, offset)
+        if end is None:
+            yield None
+            offset, budget = _next_record(data, offset + 1, budget)
+        else:
+            yield view[offset + HEAD_BYTES : end]
+            offset = end
+
+
+def _next_record(data: bytes, start: int, budget: int) -> tuple[int, int]:
+    """Return where the next whole record from ``start`` on begins, at worst at the end of all, and what is left of ``budget``."""
+    view = memoryview(data)
+    while budget > 0 and (offset := data.find(_MARK, start)) >= 0:
+        if _record_end(view, offset) is not None:
+            return offset, budget
+        budget -= _claimed_bytes(view, offset)
+        start = offset + 1
+    return len(data), budget
 
 
 def _record_end(view: memoryview, offset: int) -> int | None:
-    if len(view) - offset < HEAD_BYTES:
+    length = _claimed_bytes(view, offset)
+    if not length:
         return None
-    mark, length, checksum = _HEAD.unpack_from(view, offset)
-    end = offset + HEAD_BYTES + length
-    if mark != _MARK or length > MAX_RECORD_BYTES or end > len(view):
-        return None
+    checksum = _HEAD.unpack_from(view, offset)[2]
+    end = offset + length
     return end if zlib.crc32(view[offset + HEAD_BYTES : end]) == checksum else None
+
+
+def _claimed_bytes(view: memoryview, offset: int) -> int:
+    """Return the size of the record that seems to begin at ``offset``, 0 where none can."""
+    if len(view) - offset < HEAD_BYTES:
+        return 0
+    mark, length, _ = _HEAD.unpack_from(view, offset)
+    size: int = HEAD_BYTES + length
+    return size if mark == _MARK and length <= MAX_RECORD_BYTES and offset + size <= len(view) else 0

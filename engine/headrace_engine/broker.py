@@ -80,7 +80,7 @@ class Broker:
         self._liveness = Liveness()
         self._hellos: dict[bytes, Hello] = {}
         self._worker_epochs: dict[bytes, int] = {}
-        self._watch = ProcessWatch(self._reactor.register, self._reactor.unregister)
+        self._watch = ProcessWatch(self._reactor)
         self._outboxes: dict[bytes, list[msgspec.Struct]] = {}
         self._processes: list[ProcessStatus] = []
         self._spans: SpanStatus | None = None
@@ -96,8 +96,8 @@ class Broker:
 
     def run(self) -> None:
         """Serve until the process ends."""
-        self._reactor.register(self._router.fd, self._read)
-        self._reactor.register(self._router.monitor_fd, self._read_departures)
+        self._reactor.add_reader(self._router.fd, self._read)
+        self._reactor.add_reader(self._router.monitor_fd, self._read_departures)
         self._reactor.each_turn(self._flush)
         self._tick()
         signal.signal(signal.SIGTERM, lambda *_: self._reactor.call(self._stop_admitting))

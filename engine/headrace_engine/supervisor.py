@@ -163,7 +163,7 @@ class Supervisor:
         elif child.is_worker:
             self._recycler.started(child.epoch, now, random.random(), replaces)  # noqa: S311 - to spread, not to hide
         if child.pidfd is not None:
-            self._reactor.register(child.pidfd, partial(self._look_at, child))
+            self._reactor.add_reader(child.pidfd, partial(self._look_at, child))
 
     def _look_at(self, child: Child) -> None:
         """Find out whether a child has ended, and what follows."""
@@ -171,7 +171,7 @@ class Supervisor:
         if not child.has_ended():
             return
         if pidfd is not None:
-            self._reactor.unregister(pidfd)
+            self._reactor.remove_reader(pidfd)
         if self._history is not None:
             self._history.note("ended", name=child.name, epoch=child.epoch, reason=child.reason)
         self._remove_socket(child)
@@ -242,9 +242,9 @@ class Supervisor:
         parent = self._settings.parent
         if parent is None:
             return
-        self._reactor.register(sys.stdin.fileno(), self._reactor.stop)
+        self._reactor.add_reader(sys.stdin.fileno(), self._reactor.stop)
         if (handle := open_process(parent)) is not None:
-            self._reactor.register(handle, self._reactor.stop)
+            self._reactor.add_reader(handle, self._reactor.stop)
         if is_orphan(parent):
             self._reactor.stop()
 
@@ -338,11 +338,11 @@ class Supervisor:
     def _open_link(self) -> None:
         """Say hello to a new broker; it knows nothing of what the one before was told."""
         if self._link is not None:
-            self._reactor.unregister(self._link.fd)
+            self._reactor.remove_reader(self._link.fd)
             self._link.close()
         self._liveness = Liveness()
         self._link = Dealer(self._context, broker_endpoint(self._settings.directory))
-        self._reactor.register(self._link.fd, self._read_broker)
+        self._reactor.add_reader(self._link.fd, self._read_broker)
         self._link.send(encode_frame(1, [Hello("supervisor", PROTOCOL_MINOR, os.getpid(), CAPABILITIES)]))
         self._report()
 

@@ -1,4 +1,4 @@
-"""What the event loop promises of descriptors: one that is unregistered is heard of no more, not even in the turn under way."""
+"""What the event loop promises of descriptors: one that is removed is heard of no more, not even in the turn under way."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def readable() -> Iterator[list[int]]:
             os.close(fd)
 
 
-def test_who_is_unregistered_by_another_of_the_same_turn_is_not_called(reactor: Reactor, readable: list[int]) -> None:
+def test_who_is_removed_by_another_of_the_same_turn_is_not_called(reactor: Reactor, readable: list[int]) -> None:
     called: list[int] = []
 
     def read(fd: int) -> None:
         called.append(fd)
         for each in readable:
-            reactor.unregister(each)
+            reactor.remove_reader(each)
 
     for fd in readable:
-        reactor.register(fd, lambda fd=fd: read(fd))  # type: ignore[misc]
+        reactor.add_reader(fd, lambda fd=fd: read(fd))  # type: ignore[misc]
     reactor.turn()
 
     assert len(called) == 1  # whichever came first
 
 
-def test_who_is_registered_under_a_number_that_another_had_in_this_turn_waits_for_its_own_event(
+def test_who_is_added_under_a_number_that_another_had_in_this_turn_waits_for_its_own_event(
     reactor: Reactor, readable: list[int]
 ) -> None:
     called: list[str] = []
@@ -52,11 +52,11 @@ def test_who_is_registered_under_a_number_that_another_had_in_this_turn_waits_fo
     def replace(name: str) -> None:
         called.append(name)
         for each in readable:
-            reactor.unregister(each)
-            reactor.register(each, lambda: called.append("new"))
+            reactor.remove_reader(each)
+            reactor.add_reader(each, lambda: called.append("new"))
 
     for fd in readable:
-        reactor.register(fd, lambda: replace("old"))
+        reactor.add_reader(fd, lambda: replace("old"))
     reactor.turn()
     assert called == ["old"]
 
@@ -72,8 +72,8 @@ def test_an_error_in_one_call_keeps_no_other_from_its_turn(
     def fail() -> None:
         raise ValueError("no")
 
-    reactor.register(readable[0], fail)
-    reactor.register(readable[1], lambda: called.append("read"))
+    reactor.add_reader(readable[0], fail)
+    reactor.add_reader(readable[1], lambda: called.append("read"))
     reactor.call(fail)
     reactor.call(lambda: called.append("call"))
     reactor.turn()

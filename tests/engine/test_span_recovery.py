@@ -89,15 +89,15 @@ def test_a_torn_end_is_counted_and_costs_nothing_before_it(tmp_path: Path, tail:
     assert set(kept(tmp_path)) == {"a", "b"}
 
 
-def test_a_flipped_byte_costs_what_comes_after_it_in_its_file_only(tmp_path: Path) -> None:
+def test_a_flipped_byte_costs_the_span_that_it_is_in_and_no_other(tmp_path: Path) -> None:
     path = spool(tmp_path, "w1-a-1", span("a"), span("b"), span("c"))
     spool(tmp_path, "w1-a-2", span("d"))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
 
-    assert recovered(tmp_path) == Recovered(spans=2, new=2, torn=1)
-    assert set(kept(tmp_path)) == {"a", "d"}
+    assert recovered(tmp_path) == Recovered(spans=3, new=3, torn=1)
+    assert set(kept(tmp_path)) == {"a", "c", "d"}
 
 
 def test_a_record_that_is_no_span_is_counted(tmp_path: Path) -> None:

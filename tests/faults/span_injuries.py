@@ -28,7 +28,7 @@ Ranks = Mapping[str, Rank]
 
 
 class Left(msgspec.Struct, frozen=True):
-    """What is left of one file, and whether something that is not whole is left too. ``lost`` counts what was behind the place."""
+    """What is left of one file, and whether something that is not whole is left too. ``lost`` counts what is not."""
 
     ranks: Ranks
     is_torn: bool = False
@@ -84,8 +84,12 @@ def spoil_spool(path: Path, random: Random) -> Left:
         os.truncate(path, place)
     else:
         path.write_bytes(data[:place] + bytes([data[place] ^ random.randrange(1, 256)]) + data[place + 1 :])
-    kept = sum(end <= place for end in ends[1:])
-    return Left(best(*ranks[:kept]), is_torn=not is_cut or place not in ends, lost=len(ranks) - kept)
+    kept = [
+        ran
+        for ran, begin, end in zip(ranks, ends, ends[1:], strict=True)
+        if end <= place or (begin > place and not is_cut)
+    ]
+    return Left(best(*kept), is_torn=not is_cut or place not in ends, lost=len(ranks) - len(kept))
 
 
 def cut_journal(path: Path, random: Random) -> Left:

@@ -231,8 +231,8 @@ def _reactor() -> SimReactor:
     return SimReactor(_stage.world.current)
 
 
-def _watch(add_reader: object, remove_reader: object) -> SimWatch:
-    return SimWatch(_stage.world, cast("SimReactor | SimLoop", _stage.world.current.loop))
+def _watch(loop: SimReactor | SimLoop) -> SimWatch:
+    return SimWatch(_stage.world, loop)
 
 
 def _http(loop: object, **settings: object) -> SimHttp:

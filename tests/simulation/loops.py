@@ -38,10 +38,10 @@ class Descriptors:
         self._watched: dict[int, Action] = {}
         self._ready: dict[int, None] = {}
 
-    def register(self, fd: int, action: Action) -> None:
+    def add_reader(self, fd: int, action: Action) -> None:
         self._watched[fd] = action
 
-    def unregister(self, fd: int) -> None:
+    def remove_reader(self, fd: int) -> None:
         self._watched.pop(fd, None)
 
     def signal(self, fd: int) -> None:
@@ -54,9 +54,15 @@ class Descriptors:
         return bool(self._ready)
 
     def take(self) -> list[Action]:
-        """Return what is to be run for what is readable."""
-        ready, self._ready = self._ready, {}
-        return [action for fd in ready if (action := self._watched.get(fd)) is not None]
+        """Return what is to be run for what is readable, in any order, as epoll has it."""
+        ready, self._ready = list(self._ready), {}
+        if len(ready) > 1:
+            self._host.world.random.shuffle(ready)
+        return [partial(self._read, fd, action) for fd in ready if (action := self._watched.get(fd)) is not None]
+
+    def _read(self, fd: int, action: Action) -> None:
+        if self._watched.get(fd) is action:
+            action()
 
 
 class SimReactor:
@@ -67,8 +73,8 @@ class SimReactor:
         self.is_stopping = False
         self.at_stop: Callable[[], None] | None = None
         self.descriptors = Descriptors(host)
-        self.register = self.descriptors.register
-        self.unregister = self.descriptors.unregister
+        self.add_reader = self.descriptors.add_reader
+        self.remove_reader = self.descriptors.remove_reader
         self._calls: deque[Action] = deque()
         self._timers: list[tuple[float, int, Action]] = []
         self._count = 0
@@ -86,6 +92,9 @@ class SimReactor:
         heapq.heappush(self._timers, (when, self._count, action))
         if not self._in_turn:
             self.host.wake(when)
+
+    def call_later(self, delay: float, action: Action) -> None:
+        self.call_at(self.host.world.now + delay, action)
 
     def each_turn(self, action: Action) -> None:
         self._turn_end.append(action)
@@ -132,8 +141,8 @@ class SimLoop:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.descriptors = Descriptors(host)
-        self.add_reader = self.descriptors.register
-        self.remove_reader = self.descriptors.unregister
+        self.add_reader = self.descriptors.add_reader
+        self.remove_reader = self.descriptors.remove_reader
         self._ready: deque[Action] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._count = 0
@@ -236,13 +245,13 @@ class SimWatch:
         host = self._world.hosts[pid]
         if host.is_alive:
             fd = self._watched[key] = new_descriptor(self._world)
-            self._loop.descriptors.register(fd, partial(self._ended, key, ended))
+            self._loop.descriptors.add_reader(fd, partial(self._ended, key, ended))
             signal_end(host, self._loop.descriptors, fd)
 
     def forget(self, key: Hashable) -> None:
         fd = self._watched.pop(key, None)
         if fd is not None:
-            self._loop.descriptors.unregister(fd)
+            self._loop.descriptors.remove_reader(fd)
 
     def _ended(self, key: Hashable, ended: Callable[[], None]) -> None:
         self.forget(key)

@@ -134,7 +134,7 @@ class SimExchange:
         self._is_paused = False
         self._descriptors = descriptors_of(self._host)
         self._fd = new_descriptor(world)
-        self._descriptors.register(self._fd, self._read)
+        self._descriptors.add_reader(self._fd, self._read)
         self._host.at_end.append(self._died)
         world.at(world.now + call.answer.connect, self._connected)
 
@@ -153,7 +153,7 @@ class SimExchange:
     def close(self) -> None:
         self._receiver = None
         self._inbox.clear()
-        self._descriptors.unregister(self._fd)
+        self._descriptors.remove_reader(self._fd)
         self._provider.close(self._call)
 
     release = close

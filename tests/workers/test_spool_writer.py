@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.spool import encode_record, intact_bytes, read_records
+from headrace.spool import encode_record, read_spool
 from headrace_workers.span_outbox import Place
 from headrace_workers.spool_writer import RETRY_AFTER, SEGMENT_BYTES, SpoolWriter
 
@@ -36,9 +36,9 @@ def files(directory: Path) -> list[Path]:
 
 def spans(path: Path) -> list[bytes]:
     """Return what lies in a file, which must be whole."""
-    data = path.read_bytes()
-    assert intact_bytes(data) == len(data)
-    return [bytes(record) for record in read_records(data)]
+    records = list(read_spool(path.read_bytes()))
+    assert None not in records
+    return [bytes(record) for record in records if record is not None]
 
 
 def place(spool: SpoolWriter, number: int, span: bytes, now: float = 0.0) -> Place:

@@ -92,7 +92,7 @@ class Worker:
         self._shares = worker_shares(raise_limit())
         self._router = Router(self._context, self._endpoint, self._shares.peers)
         self._clients: dict[bytes, Client] = {}
-        self._watch = ProcessWatch(loop.add_reader, loop.remove_reader)
+        self._watch = ProcessWatch(loop)
         self.http = HttpClient(
             loop,
             connect_timeout=self._config.connect_timeout + 1.0,

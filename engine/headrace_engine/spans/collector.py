@@ -95,7 +95,7 @@ class Collector:
         peers = broker_shares(raise_limit()).peers
         self._router = Router(context, collector_endpoint(settings.directory), peers)
         self._link = ReportLink(self._reactor, context, broker_endpoint(settings.directory), settings.epoch)
-        self._watch = ProcessWatch(self._reactor.register, self._reactor.unregister)
+        self._watch = ProcessWatch(self._reactor)
         self._peers: dict[bytes, _Peer] = {}
         self._recovery: Iterator[None] | None = None
         self._recoveries = 0
@@ -108,7 +108,7 @@ class Collector:
         """Serve until the process ends."""
         self._link.open()
         self._keeper.start()
-        self._reactor.register(self._router.monitor_fd, self._read_departures)
+        self._reactor.add_reader(self._router.monitor_fd, self._read_departures)
         self._reactor.each_turn(self._work)
         self._go_on_reading()
         self._tick()
@@ -119,7 +119,7 @@ class Collector:
 
     def _go_on_reading(self) -> None:
         self._is_reading = True
-        self._reactor.register(self._router.fd, self._read)
+        self._reactor.add_reader(self._router.fd, self._read)
         self._read()
 
     def _read(self) -> None:
@@ -130,7 +130,7 @@ class Collector:
             if self._batching.is_full:
                 # What is not read stays with its senders, and in their spools.
                 self._is_reading = False
-                self._reactor.unregister(self._router.fd)
+                self._reactor.remove_reader(self._router.fd)
                 return
         if self._router.has_input():
             self._reactor.call(self._read)

@@ -19,7 +19,7 @@ from headrace.errors import RemoteProtocolError
 from headrace.settings import SpansConfig
 from headrace.span_files import SPOOL, database_files, slots
 from headrace.spans import Span, decode_span
-from headrace.spool import intact_bytes, read_records
+from headrace.spool import read_spool
 from headrace_engine.spans.database import Cost
 from headrace_engine.spans.slots import try_slot
 from headrace_engine.spans.store import Store
@@ -35,7 +35,7 @@ _NEW = 5.0
 
 
 class Recovered(msgspec.Struct, frozen=True):
-    """What one step found: spans that are stored now, those of runs that had no row, files with a torn end, what is of no use."""
+    """What one step found: spans that are stored now, those of runs that had no row, torn stretches, what is of no use."""
 
     spans: int = 0
     new: int = 0
@@ -108,17 +108,19 @@ def _recover_file(path: Path, descriptor: int, store: Store, clock: Clock) -> It
     with os.fdopen(os.dup(descriptor), "rb") as file:
         data = file.read()
     spans: list[Span] = []
-    unreadable = 0
-    for record in read_records(data):
+    torn = unreadable = 0
+    for record in read_spool(data):
+        if record is None:
+            torn += 1
+            continue
         try:
             spans.append(decode_span(record))
         except RemoteProtocolError:
             unreadable += 1
-    is_torn = intact_bytes(data) < len(data)
     for start in range(0, len(spans), _BATCH):
         batch = spans[start : start + _BATCH]
         written = store.write(batch, clock())
         yield Recovered(len(batch), written.new, unstorable=written.unstorable)
     path.unlink(missing_ok=True)
-    logger.info("spool recovered", extra={"file": path.name, "spans": len(spans), "torn": is_torn})
-    yield Recovered(torn=int(is_torn), unreadable=unreadable)
+    logger.info("spool recovered", extra={"file": path.name, "spans": len(spans), "torn": torn})
+    yield Recovered(torn=torn, unreadable=unreadable)
