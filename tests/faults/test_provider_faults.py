@@ -23,7 +23,7 @@ from tests.faults.load import MODEL
 pytestmark = pytest.mark.timeout(180)
 
 TIMES = pytest.mark.parametrize("times", [pytest.param(20, marks=pytest.mark.slow)])
-SHORT_CLOCKS = "[engine]\nfirst_chunk_timeout = 4.0\nidle_timeout = 3.0\ntotal_timeout = 7.0\n"
+SHORT_CLOCKS = "[engine]\nfirst_chunk_timeout = 4.0\nidle_timeout = 4.0\ntotal_timeout = 8.0\n"
 
 REFUSALS: dict[int, type[HeadraceError]] = {
     400: InvalidRequestError,
