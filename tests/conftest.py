@@ -14,13 +14,7 @@ from headrace import Client
 from headrace.testing import SimulatedProvider
 
 ROOT = Path(__file__).resolve().parent.parent
-FAULTS = ROOT / "tests" / "faults"
 HELLO = [{"role": "user", "content": "Hello"}]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have those begin first that take minutes: begun last, they would leave other test processes without work."""
-    items.sort(key=lambda item: not item.path.is_relative_to(FAULTS))
 
 
 @pytest.fixture(scope="session", autouse=True)

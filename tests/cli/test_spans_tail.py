@@ -23,7 +23,7 @@ from headrace.cli.exit_codes import ExitCode
 from headrace.spans import Rank
 from tests.cli.conftest import Run
 from tests.cli.span_rows import Database, content, span
-from tests.conftest import ROOT
+from tests.conftest import ROOT, busyness
 
 HEADRACE = str(Path(sys.prefix, "bin", "headrace"))
 
@@ -200,4 +200,4 @@ def test_a_hundred_thousand_spans_are_no_matter(spans: Run, data: Path) -> None:
     assert json.loads(spans("stats", "--json").out)["total"]["runs"] == 102_000
     assert seconds.pop("stats") < 30
     assert max(seconds.values()) < 15
-    assert seconds["list"] < 2
+    assert seconds["list"] < 2 * busyness()

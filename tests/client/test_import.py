@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import busyness
 
 _PROGRAM = """
 import json, os, sys, time
@@ -47,7 +48,7 @@ def imports(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def test_the_import_takes_less_than_150_ms(imports: list[dict[str, Any]]) -> None:
-    assert min(seen["seconds"] for seen in imports) < 0.150
+    assert min(seen["seconds"] for seen in imports) < 0.150 * busyness()
 
 
 def test_the_import_starts_no_thread(imports: list[dict[str, Any]]) -> None:

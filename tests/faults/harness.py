@@ -45,7 +45,7 @@ from headrace.history import VARIABLE, History, HistoryEvent
 from headrace.testing import SimulatedProvider
 from headrace.wire.messages import Status
 from headrace_engine.restart import SHORT_LIFE
-from tests.conftest import ROOT, engine_process, processes
+from tests.conftest import ROOT, busyness, engine_process, processes
 from tests.e2e.engines import running_engine
 from tests.faults.load import MODEL, Plan
 from tests.history.checker import check
@@ -225,6 +225,10 @@ class FaultyEngine:
             target.was_killed = True
         return sent_at
 
+    def cut(self) -> None:
+        """Note the fault that connections are cut."""
+        self._notes.note("fault", kind="cut")
+
     def order(self, target: str | int, order: str) -> float:
         """Have a process hurt itself: ``hold 10`` or ``stall 10`` (seconds), ``abort``, ``segfault``, ``memory``; return when."""
         pid = self._pid_of(target)
@@ -356,12 +360,14 @@ def faulty_engine(
 
 
 def wait_until(is_true: Callable[[], object], timeout: float, what: str) -> None:
-    """Wait until something is true, looking again and again."""
-    deadline = time.monotonic() + timeout
+    """Wait until something is true, looking ever more rarely; for ``timeout`` seconds, and for longer on a busy machine."""
+    deadline = time.monotonic() + timeout * busyness()
+    pause = 0.01
     while not is_true():
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {timeout:g} s")
-        threading.Event().wait(0.01)
+        threading.Event().wait(pause)
+        pause = min(1.5 * pause, 0.1)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -31,8 +31,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Runs at a time; each is followed by another."""
     runs: int = 0
     """Runs in all; 0 for as many as there is time for."""
-    chunks: tuple[int, int] = (20, 200)
-    pace: float = 0.005
+    chunks: tuple[int, int] = (10, 100)
+    pace: float = 0.01
     first_delay: tuple[float, float] = (0.0, 0.05)
     abort_share: float = 0.0
     """The share of runs that are aborted, at a random moment."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -14,13 +14,14 @@ from random import Random
 class SocketProxy:
     """The proxy's own thread. A socket's path is given to the proxy; the socket itself is reached under another name."""
 
-    def __init__(self, path: Path, random: Random) -> None:
+    def __init__(self, path: Path, random: Random, noticed: Callable[[], object]) -> None:
         self.piece: int | None = None
         """Pass on so many bytes at a time, or whatever there is."""
         self.connections = 0
         self._path = path
         self._real = path.with_name(f"{path.name}.r")
         self._random = random
+        self._noticed = noticed
         self._writers: set[asyncio.StreamWriter] = set()
         self._cut_after: int | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -82,15 +83,16 @@ class SocketProxy:
         self._cut_after = self._random.randint(1, 2000)
 
     def _close_all(self) -> None:
+        self._noticed()
         writers, self._writers = self._writers, set()
         for writer in writers:
             writer.transport.abort()
 
 
 @contextmanager
-def proxied(path: Path, random: Random) -> Iterator[SocketProxy]:
-    """Put a proxy before the socket at ``path``."""
-    proxy = SocketProxy(path, random)
+def proxied(path: Path, random: Random, noticed: Callable[[], object]) -> Iterator[SocketProxy]:
+    """Put a proxy before the socket at ``path``; ``noticed`` is called, on its thread, just before connections end."""
+    proxy = SocketProxy(path, random, noticed)
     proxy.start()
     try:
         yield proxy

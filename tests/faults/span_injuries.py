@@ -86,7 +86,7 @@ def spoil_spool(path: Path, random: Random) -> Left:
         path.write_bytes(data[:place] + bytes([data[place] ^ random.randrange(1, 256)]) + data[place + 1 :])
     kept = [
         ran
-        for ran, begin, end in zip(ranks, ends, ends[1:], strict=True)
+        for ran, begin, end in zip(ranks, ends[:-1], ends[1:], strict=True)
         if end <= place or (begin > place and not is_cut)
     ]
     return Left(best(*kept), is_torn=not is_cut or place not in ends, lost=len(ranks) - len(kept))

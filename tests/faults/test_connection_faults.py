@@ -28,7 +28,7 @@ def kinds(engine: FaultyEngine) -> set[str]:
 def test_a_byte_at_a_time_loses_nothing(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=1) as engine:
         broker, worker = engine.directory / "broker", worker_socket(engine)
-        with proxied(broker, engine.random) as slow, proxied(worker, engine.random) as slow_too:
+        with proxied(broker, engine.random, engine.cut) as slow, proxied(worker, engine.random, engine.cut) as slow_too:
             slow.piece = slow_too.piece = 1
             loads = [engine.load(streams=5, runs=5, chunks=(5, 40), pace=0.02) for _ in range(TIMES // 5)]
             wait_until(lambda: len(engine.outcomes()) == TIMES, 60.0, "the end of all")
@@ -55,7 +55,10 @@ def cut_under_load(engine: FaultyEngine, proxy: SocketProxy, longest: float) -> 
 
 
 def test_a_connection_to_a_worker_cut_in_mid_frame_is_a_lost_worker_or_nothing(provider: SimulatedProvider) -> None:
-    with faulty_engine(provider, workers=2) as engine, proxied(worker_socket(engine), engine.random) as proxy:
+    with (
+        faulty_engine(provider, workers=2) as engine,
+        proxied(worker_socket(engine), engine.random, engine.cut) as proxy,
+    ):
         cut_under_load(engine, proxy, 0.5)
 
     assert kinds(engine) <= {"done", "aborted", "WorkerLostError", "PoisonRunError"}
@@ -63,7 +66,10 @@ def test_a_connection_to_a_worker_cut_in_mid_frame_is_a_lost_worker_or_nothing(p
 
 
 def test_a_connection_to_the_broker_cut_in_mid_frame_disturbs_no_stream(provider: SimulatedProvider) -> None:
-    with faulty_engine(provider, workers=2) as engine, proxied(engine.directory / "broker", engine.random) as proxy:
+    with (
+        faulty_engine(provider, workers=2) as engine,
+        proxied(engine.directory / "broker", engine.random, engine.cut) as proxy,
+    ):
         cut_under_load(engine, proxy, 0.4)
 
     assert kinds(engine) <= {"done", "aborted"}

@@ -27,10 +27,10 @@ WARM_UP = 6.0
 SETTLING = 0.7
 """Seconds in which the stalled stream's windows fill."""
 PHASE = 1.5
-ROUNDS = 5
+ROUNDS = 3
 MORE_ROUNDS = 15
 """When the machine is busy with other things."""
-STALLS = 6
+STALLS = 4
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ async def stall_one_by_one(client: Client, address: str, reader: Reader) -> list
     async with AsyncExitStack() as stack:
         readers = [await stack.enter_async_context(reader(client, address)) for _ in range(STALLS)]
         await warm_up(client)
-        await stack.enter_async_context(Neighbours(client, pace=0.02).reading())
+        await stack.enter_async_context(Neighbours(client, pace=0.05).reading())
         worker = engine_process(address, "-m headrace_workers")
         memory.append(await highest_memory(worker))
         for stalled in readers:

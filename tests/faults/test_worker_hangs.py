@@ -29,7 +29,7 @@ def hurt(engine: FaultyEngine, fault: str, worker: int) -> float:
 def test_a_worker_that_hangs_is_found_and_replaced(provider: SimulatedProvider, fault: str) -> None:
     """20 workers, ten at a time: stopped, with the interpreter's lock held, with the loop stuck."""
     with faulty_engine(provider, workers=12, has_orders=fault != "SIGSTOP") as engine:
-        load = engine.load(streams=48, chunks=(200, 300), pace=0.05)
+        load = engine.load(streams=48, chunks=(100, 150), pace=0.1)
         hurt_at: dict[int, float] = {}
         for _ in range(2):
             load.wait_for(len(load.outcomes()) + 40)
@@ -58,7 +58,7 @@ def alive(pids: list[int]) -> list[int]:
 def test_a_worker_that_pauses_goes_on_and_nothing_is_lost(provider: SimulatedProvider, fault: str) -> None:
     """21 pauses, too short to be a hang. Runs that came in the meantime may go elsewhere: what is said of them late is void."""
     with faulty_engine(provider, workers=6, has_orders=fault != "SIGSTOP") as engine:
-        engine.load(streams=24, chunks=(50, 200), pace=0.02).wait_for(20)
+        engine.load(streams=24, chunks=(20, 80), pace=0.05).wait_for(20)
         before = [engine.pid(f"w{number}") for number in range(1, 7)]
         for _ in engine.moments(7, 0.5, 1.5):
             workers = engine.random.sample(before, 3)
@@ -96,7 +96,7 @@ def test_runs_sent_to_a_worker_that_has_stopped_go_elsewhere_whatever_fills_its_
 
             results = [stream.result.result(30) for stream in streams]
 
-            assert took < 2.0
+            assert took < 2.0 * busyness()
             assert {result.text for result in results} == {"0 1 2 3 4 "}
             assert max(result.attempts for result in results) == 2
             wait_until(lambda: not alive(stopped), 15.0, "the end of those that hang")  # noqa: B023

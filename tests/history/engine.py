@@ -145,7 +145,7 @@ def broker_violations(history: ProcessHistory, facts: Facts) -> Iterator[Violati
 
 
 def overlap_violations(facts: Facts) -> Iterator[Violation]:
-    """Check that no run was ever on two workers that both served."""
+    """Check that no run was ever on two workers that both served and could know of it."""
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for history in facts.histories:
         if history.role != "worker" or facts.was_stopped(history.pid):
@@ -162,5 +162,5 @@ def overlap_violations(facts: Facts) -> Iterator[Violation]:
     for span_id, times in spans.items():
         times.sort()
         for (_, first_end), (second_start, _) in pairwise(times):
-            if second_start < first_end:
+            if second_start < first_end and not facts.was_cut(second_start, first_end):
                 yield Violation("on two workers at once", span_id, f"for {first_end - second_start:.3f} s")

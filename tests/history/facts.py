@@ -13,6 +13,8 @@ from tests.history.model import ProcessHistory, ProviderCall
 
 STOPS = ("SIGSTOP", "stall")
 """Faults after which a process is late with everything."""
+CUT = "cut"
+"""The fault of a connection that ends though the processes at its ends do not: one of them knows first."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +42,7 @@ class Facts:
         self._faults: dict[int, list[HistoryEvent]] = defaultdict(list)
         for event in self._all("harness", "fault"):
             self._faults[event.pid].append(event)
+        self._cuts = [fault.at for fault in self._faults[0] if fault.kind == CUT]
         ended = self._all("supervisor", "ended")
         self._killed = {event.epoch for event in ended if event.reason.startswith("signal")}
         supervisors = [history.pid for history in histories if history.role == "supervisor"]
@@ -64,6 +67,10 @@ class Facts:
     def was_stopped(self, pid: int) -> bool:
         """Return whether a process was ever stopped or made to stall."""
         return any(fault.kind in STOPS for fault in self._faults[pid])
+
+    def was_cut(self, before: float, until: float) -> bool:
+        """Return whether connections were cut before the one moment, and so shortly before the other that it explains it."""
+        return any(until - self.limits.close_within <= cut <= before for cut in self._cuts)
 
     def was_worker_stopped(self, epoch: int) -> bool:
         """The same of the worker with this epoch."""

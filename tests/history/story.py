@@ -89,5 +89,9 @@ def call(**facts: Any) -> ProviderCall:
     return ProviderCall(**(whole | facts))
 
 
+def cut(at: float) -> HistoryEvent:
+    return HistoryEvent(at=at, event="fault", kind="cut")
+
+
 def kill(pid: int, at: float, kind: str = "SIGKILL") -> HistoryEvent:
     return HistoryEvent(at=at, event="fault", kind=kind, pid=pid)

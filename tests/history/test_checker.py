@@ -8,7 +8,7 @@ import pytest
 
 from headrace.history import HistoryEvent
 from tests.history.model import ProcessHistory
-from tests.history.story import CLIENT, EPOCH, OTHER_EPOCH, OTHER_WORKER, WORKER, Story, call, chunk, kill, note
+from tests.history.story import CLIENT, EPOCH, OTHER_EPOCH, OTHER_WORKER, WORKER, Story, call, chunk, cut, kill, note
 
 
 @pytest.fixture
@@ -280,6 +280,23 @@ def test_a_run_may_go_on_elsewhere_once_its_worker_is_dead(story: Story) -> None
     on_another_worker(story, 2.3)
 
     assert story.violations() == []
+
+
+def test_a_run_may_go_on_elsewhere_once_its_connection_is_cut_and_its_worker_has_a_moment_to_notice(
+    story: Story,
+) -> None:
+    story.faults = [cut(2.25)]
+    on_another_worker(story, 2.3)
+
+    assert story.violations() == []
+    assert story.violations(close_within=0.1) == ["on two workers at once"]
+
+
+def test_a_cut_that_came_later_is_no_reason_to_be_on_two_workers(story: Story) -> None:
+    story.faults = [cut(2.35)]
+    on_another_worker(story, 2.3)
+
+    assert story.violations() == ["on two workers at once"]
 
 
 # The broker.

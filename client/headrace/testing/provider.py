@@ -78,7 +78,7 @@ class SimulatedProvider:
         self._call("POST", "clear")
 
     def wait_until(
-        self, predicate: Callable[[list[RequestRecord]], object], timeout: float = 5.0
+        self, predicate: Callable[[list[RequestRecord]], object], timeout: float = 10.0
     ) -> list[RequestRecord]:
         """Return the requests as soon as ``predicate`` is true of them; raise ``TimeoutError`` if that takes too long."""
         deadline = time.monotonic() + timeout
