@@ -9,7 +9,12 @@ from xdist.scheduler import LoadFileScheduling
 
 HEAVY = frozenset(
     f"tests/{name}.py"
-    for name in ("faults/test_soak", "faults/test_span_faults", "faults/test_stalled_reader", "simulation/test_simulation")
+    for name in (
+        "faults/test_soak",
+        "faults/test_span_faults",
+        "faults/test_stalled_reader",
+        "simulation/test_simulation",
+    )
 )
 """Those that keep a processor busy: two at once would slow what the others measure."""
 

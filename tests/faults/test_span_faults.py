@@ -22,7 +22,7 @@ STREAMS = 8
 
 
 def start_load(engine: FaultyEngine) -> Load:
-    return engine.load(streams=STREAMS, chunks=(1, 60), abort_share=0.2)
+    return engine.load(streams=STREAMS, chunks=(1, 40), pace=0.02, abort_share=0.2)
 
 
 def test_whoever_dies_every_admitted_run_has_one_span(provider: SimulatedProvider, tmp_path: Path) -> None:

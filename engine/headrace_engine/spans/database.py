@@ -32,7 +32,7 @@ _CLOSE_TIMEOUT_MS = 100
 _JOURNAL_BYTES = 64 * 1024 * 1024
 _CHECKPOINT_PAGES = 4000
 """The journal grows to 16 MiB: pages of the indexes, which each commit touches, are moved to the file less often so."""
-_CACHE_KIB = 8 * 1024
+_CACHE_KIB = 4 * 1024
 _IDS_PER_QUERY = 500
 
 _UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError, sqlite3.IntegrityError, sqlite3.DataError)
