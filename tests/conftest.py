@@ -57,11 +57,6 @@ def simulate(**script: Any) -> dict[str, Any]:
     return {"simulate": script}
 
 
-def busyness() -> float:
-    """Return how much more this machine has to do than it has processors for, at least 1: what bounds of a fraction of a second need."""
-    return max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0)
-
-
 def processes() -> Iterator[tuple[int, int, str]]:
     """Yield each process of the machine: its id, its parent's, its command line."""
     for entry in Path("/proc").iterdir():

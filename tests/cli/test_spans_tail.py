@@ -23,7 +23,8 @@ from headrace.cli.exit_codes import ExitCode
 from headrace.spans import Rank
 from tests.cli.conftest import Run
 from tests.cli.span_rows import Database, content, span
-from tests.conftest import ROOT, busyness
+from tests.conftest import ROOT
+from tests.waiting import busyness
 
 HEADRACE = str(Path(sys.prefix, "bin", "headrace"))
 

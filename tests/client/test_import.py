@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import busyness
+from tests.waiting import busyness
 
 _PROGRAM = """
 import json, os, sys, time

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,13 +61,3 @@ class SlotWriter:
             connection.executescript(SCHEMA)
             self._connections[path] = connection
         return self._connections[path]
-
-
-def until(condition: Callable[[], object], timeout: float = 20.0) -> None:
-    """Wait for a condition."""
-    pause = threading.Event()
-    for _ in range(int(timeout / 0.01)):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it did not come to pass")

@@ -18,7 +18,8 @@ import pytest
 
 from headrace import AsyncLocalStream, Client, LocalStream
 from headrace.testing import SimulatedProvider
-from tests.conftest import HELLO, busyness, simulate
+from tests.conftest import HELLO, simulate
+from tests.waiting import busyness
 
 MODEL = "gpt-4o"
 ENDLESS = simulate(repeat=1_000_000, pace=0.01)

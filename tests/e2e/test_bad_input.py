@@ -24,8 +24,9 @@ from headrace import (
     RunTimeoutError,
 )
 from headrace.testing import SimulatedProvider
-from tests.conftest import HELLO, busyness, simulate
+from tests.conftest import HELLO, simulate
 from tests.e2e.engines import running_engine
+from tests.waiting import busyness
 
 MODEL = "gpt-4o"
 

@@ -36,6 +36,7 @@ from headrace.wire.messages import (
 from tests.conftest import HELLO, engine_process
 from tests.e2e.engines import running_engine
 from tests.e2e.test_hostile_peers import until_disconnected
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -87,20 +88,13 @@ class Engine:
     def end(self) -> None:
         """Check that work went on."""
         worked = len(self.latencies)
-        wait_for(lambda: len(self.latencies) > worked + 3)
+        wait_until(lambda: len(self.latencies) > worked + 3)
         self._is_over.set()
         self._thread.join(20)
         print(f"{len(self.latencies)} runs, the slowest in {max(self.latencies):.2f} s; {self.memory() // MIB} MiB")
         assert self._errors == []
         assert max(self.latencies) < 10.0
         assert self.pids() == self.processes
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        threading.Event().wait(0.02)
 
 
 @pytest.fixture
@@ -144,7 +138,7 @@ def test_a_storm_of_connections_is_borne_and_ends(engine: Engine, greeting: byte
                     one.sendall(greeting)
         assert engine.memory() - memory < 64 * MIB
         # Whoever says nothing that is a message is not kept.
-        wait_for(lambda: engine.descriptors() < before + 40)
+        wait_until(lambda: engine.descriptors() < before + 40)
 
 
 def test_connections_that_come_and_go_leave_nothing(engine: Engine) -> None:
@@ -155,7 +149,7 @@ def test_connections_that_come_and_go_leave_nothing(engine: Engine) -> None:
             if number % 3:
                 one.sendall(os.urandom(number % 100))
 
-    wait_for(lambda: engine.descriptors() < before + 40)
+    wait_until(lambda: engine.descriptors() < before + 40)
     assert engine.memory() - memory < 32 * MIB
 
 
@@ -238,7 +232,7 @@ def test_a_flood_of_messages_is_borne(engine: Engine, where: int, make: Callable
         dealer.send(encode_frame(1, [StatusRequest() if where == 0 else Query("the last", 1)]))
         # Its answer comes when all before it has been handled.
         answer = Status if where == 0 else RunState
-        wait_for(
+        wait_until(
             lambda: any(isinstance(said, answer) for frame in dealer.receive() for said in DECODERS[where](frame)[1])
         )
 

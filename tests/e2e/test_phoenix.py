@@ -18,8 +18,9 @@ from headrace.settings import SinkConfig
 from headrace.spans import Rank
 from headrace_engine.spans.sinks.runner import Sinks
 from tests.conftest import ROOT
-from tests.e2e.span_slots import SlotWriter, until
+from tests.e2e.span_slots import SlotWriter
 from tests.engine.span_examples import EXAMPLES, PARENT, TRACE, TRACEPARENT, span, unsampled
+from tests.waiting import wait_until
 
 # Installing takes minutes, the first time; starting takes half a minute, and more on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -93,9 +94,9 @@ def received(phoenix: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     sinks = Sinks(slot.slot, {"phoenix": SinkConfig(type="otlp", url=phoenix, content=True, timeout=60.0)})
     sinks.start()
     try:
-        until(lambda: sinks.is_caught_up(marks), timeout=120)
+        wait_until(lambda: sinks.is_caught_up(marks), timeout=120)
         assert [(status.delivered, status.failed) for status in sinks.statuses()] == [(len(EXAMPLES), 0)]
-        until(lambda: len(spans_in(phoenix)) >= len(EXAMPLES), timeout=60)  # it stores them after it has answered
+        wait_until(lambda: len(spans_in(phoenix)) >= len(EXAMPLES), timeout=60)  # it stores them after it has answered
         return spans_in(phoenix)
     finally:
         sinks.close(5.0)
@@ -169,10 +170,10 @@ def test_what_is_sent_twice_is_there_once(phoenix: str, tmp_path: Path) -> None:
         for name in ("first", "second"):
             sinks = Sinks(slot.slot, {name: config})
             sinks.start()
-            until(partial(sinks.is_caught_up, marks), timeout=120)
+            wait_until(partial(sinks.is_caught_up, marks), timeout=120)
             sinks.close(5.0)
         trace = "b2".rjust(32, "0")
-        until(lambda: len(spans_in(phoenix, trace_id=trace)) == 10, timeout=60)
+        wait_until(lambda: len(spans_in(phoenix, trace_id=trace)) == 10, timeout=60)
 
         answer = httpx.get(f"{phoenix}/v1/projects/default/spans", params={"trace_id": trace}, timeout=60)
         assert len(answer.json()["data"]) == 10

@@ -18,8 +18,9 @@ import pytest
 
 from headrace import Client, ForkedStreamError, LocalStream, WorkerLostError
 from headrace.testing import SimulatedProvider
-from tests.conftest import HELLO, busyness, engine_process, engine_processes, processes, simulate
+from tests.conftest import HELLO, engine_process, engine_processes, processes, simulate
 from tests.e2e.engines import running_engine
+from tests.waiting import busyness
 
 MODEL = "gpt-4o"
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,17 +21,11 @@ from headrace.cli.status import engine_status
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, engine_process, processes, simulate
 from tests.e2e.engines import running_engine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
 MODEL = "gpt-4o"
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        threading.Event().wait(0.05)
 
 
 def worker_pids(address: str) -> set[int]:
@@ -55,7 +49,7 @@ def restart(address: str) -> None:
     """Replace the workers, and wait until those before have gone."""
     before = worker_pids(address)
     tell_engine(address, signal.SIGHUP)
-    wait_for(lambda: not before & worker_pids(address), 40.0)
+    wait_until(lambda: not before & worker_pids(address), 40.0)
 
 
 def started(client: Client, repeat: int, pace: float = 0.01) -> LocalStream:
@@ -97,11 +91,11 @@ def test_three_rolling_restarts_under_load_lose_no_stream(provider: SimulatedPro
     with running_engine(provider, "--workers", "2") as address:
         load = Load(address)
         try:
-            wait_for(lambda: load.finished > 0)
+            wait_until(lambda: load.finished > 0)
             for _ in range(3):
                 restart(address)
             counted = load.finished
-            wait_for(lambda: load.finished > counted)
+            wait_until(lambda: load.finished > counted)
         finally:
             load.end()
         states = {worker.state for worker in engine_status(address, 5.0).workers}
@@ -119,12 +113,12 @@ def test_a_stream_outlives_the_restart_on_its_old_worker(provider: SimulatedProv
         first = next(iterator)
         [before] = worker_pids(address)
         tell_engine(address, signal.SIGHUP)
-        wait_for(lambda: {worker.state for worker in engine_status(address, 5.0).workers} == {"ok", "draining"})
+        wait_until(lambda: {worker.state for worker in engine_status(address, 5.0).workers} == {"ok", "draining"})
 
         assert client.run_local(model=MODEL, messages=HELLO).text, "on the new one"
         assert before in worker_pids(address)
         assert first + "".join(iterator) == "".join(f"{number} " for number in range(300))
-        wait_for(lambda: before not in worker_pids(address))
+        wait_until(lambda: before not in worker_pids(address))
 
 
 def test_a_restart_with_settings_that_cannot_be_used_leaves_the_workers_as_they_are(
@@ -142,7 +136,7 @@ def test_a_restart_with_settings_that_cannot_be_used_leaves_the_workers_as_they_
             seen.update(worker_pids(address))
             return len(seen) > 1 and worker_pids(address) == before
 
-        wait_for(came_and_went)
+        wait_until(came_and_went)
         assert client.run_local(model=MODEL, messages=HELLO).text
         assert worker_pids(address) == before
 
@@ -156,7 +150,7 @@ def test_a_worker_that_is_old_or_has_grown_is_replaced(
         assert client.run_local(model=MODEL, messages=HELLO).text
         before = worker_pids(address)
 
-        wait_for(lambda: not before & worker_pids(address), 40.0)
+        wait_until(lambda: not before & worker_pids(address), 40.0)
         assert client.run_local(model=MODEL, messages=HELLO).text
 
 
@@ -195,13 +189,13 @@ def test_at_the_drain_timeout_runs_are_ended_with_a_word_and_new_ones_are_refuse
         supervisor = engine_process(address, "headrace_engine --directory")
         told_at = time.monotonic()
         tell_engine(address, signal.SIGTERM)
-        wait_for(lambda: refuses(client))
+        wait_until(lambda: refuses(client))
 
         with pytest.raises(WorkerLostError, match="stopped before the run had finished") as error:
             list(iterator)
         assert time.monotonic() - told_at >= 1.0
         assert error.value.partial_text.startswith(first)
-        wait_for(lambda: supervisor not in {pid for pid, _, _ in processes()} or is_zombie(supervisor))
+        wait_until(lambda: supervisor not in {pid for pid, _, _ in processes()} or is_zombie(supervisor))
         provider.wait_until(lambda records: records[0].outcome == "closed_by_client", 30)
 
 
@@ -222,7 +216,7 @@ def test_a_second_sigterm_ends_runs_now_and_with_a_word(provider: SimulatedProvi
         iterators = [iter(started(client, 100_000)) for _ in range(20)]
         firsts = [next(iterator) for iterator in iterators]
         tell_engine(address, signal.SIGTERM)
-        wait_for(lambda: refuses(client))
+        wait_until(lambda: refuses(client))
         told_at = time.monotonic()
         tell_engine(address, signal.SIGTERM)
 
@@ -231,7 +225,7 @@ def test_a_second_sigterm_ends_runs_now_and_with_a_word(provider: SimulatedProvi
                 list(iterator)
             assert error.value.partial_text.startswith(first)
         assert time.monotonic() - told_at < 10.0
-        wait_for(lambda: not worker_pids(address))
+        wait_until(lambda: not worker_pids(address))
 
 
 def test_an_engine_ends_as_soon_as_its_last_run_has(provider: SimulatedProvider) -> None:
@@ -242,7 +236,7 @@ def test_an_engine_ends_as_soon_as_its_last_run_has(provider: SimulatedProvider)
 
         assert list(iterator)
         # The client is still connected, and the drain timeout far away.
-        wait_for(lambda: not worker_pids(address), 15.0)
+        wait_until(lambda: not worker_pids(address), 15.0)
 
 
 # Hang-ups.
@@ -287,7 +281,7 @@ def test_an_engine_ends_with_its_terminal_and_lets_streams_finish(provider: Simu
         os.close(terminal)
 
         assert first + "".join(iterator) == "".join(f"{number} " for number in range(100))
-        wait_for(lambda: is_zombie(pid))
+        wait_until(lambda: is_zombie(pid))
 
 
 def test_sighup_from_somebody_else_replaces_the_workers_of_an_engine_at_a_terminal(provider: SimulatedProvider) -> None:
@@ -306,7 +300,7 @@ def test_an_engine_started_with_nohup_outlives_its_terminal(provider: SimulatedP
     ):
         assert client.run_local(model=MODEL, messages=HELLO).text
         os.close(terminal)
-        wait_for(lambda: not Path(f"/proc/{pid}/fd/0").exists() or "deleted" in os.readlink(f"/proc/{pid}/fd/0"))
+        wait_until(lambda: not Path(f"/proc/{pid}/fd/0").exists() or "deleted" in os.readlink(f"/proc/{pid}/fd/0"))
 
         assert client.run_local(model=MODEL, messages=HELLO).text
         assert not is_zombie(pid)

@@ -13,8 +13,9 @@ from headrace.wire.status import SinkStatus
 from headrace_engine.spans.sinks import otlp
 from tests.e2e.fake_sinks import FakeSink, Say, partial_success
 from tests.e2e.sink_runs import BUSY, Start, ids, only, runs, to_http, to_otlp
-from tests.e2e.span_slots import SlotWriter, until
+from tests.e2e.span_slots import SlotWriter
 from tests.engine.span_examples import span
+from tests.waiting import wait_until
 
 
 @pytest.mark.slow
@@ -23,11 +24,11 @@ def test_a_server_that_is_busy_gets_everything_in_the_end(slot: SlotWriter, star
     marks = slot.write(spans)
     with FakeSink([BUSY, Say(500), Say(408)]) as fake:
         sinks = start(otlp=to_otlp(fake))
-        until(lambda: sinks.is_caught_up(marks))
+        wait_until(lambda: sinks.is_caught_up(marks))
 
         assert fake.taken() == ids(spans)
         assert [request.status for request in fake.received] == [503, 500, 408, 200]
-        until(lambda: only(sinks) == SinkStatus("otlp", "ok", 100))
+        wait_until(lambda: only(sinks) == SinkStatus("otlp", "ok", 100))
 
 
 @pytest.mark.slow
@@ -39,9 +40,9 @@ def test_a_server_that_limits_the_rate_is_not_asked_earlier_than_it_says(
     wait = formatdate(time.time() + 3, usegmt=True) if as_date else "2"
     with FakeSink([Say(429, {"Retry-After": wait})]) as fake:
         sinks = start(otlp=to_otlp(fake))
-        until(lambda: only(sinks).state == "retrying")
+        wait_until(lambda: only(sinks).state == "retrying")
         sinks.wake()
-        until(lambda: len(fake.taken()) == 5)
+        wait_until(lambda: len(fake.taken()) == 5)
 
         first, second = fake.received
         assert second.time - first.time >= 1.8  # a date has whole seconds
@@ -51,10 +52,10 @@ def test_what_a_partial_success_refuses_is_counted_and_not_sent_again(slot: Slot
     marks = slot.write(runs(10))
     with FakeSink([partial_success(3, "too old")]) as fake:
         sinks = start(otlp=to_otlp(fake))
-        until(lambda: sinks.is_caught_up(marks))
+        wait_until(lambda: sinks.is_caught_up(marks))
 
         assert len(fake.received) == 1
-        until(lambda: only(sinks) == SinkStatus("otlp", "ok", 7, 0, 3, "too old"))
+        wait_until(lambda: only(sinks) == SinkStatus("otlp", "ok", 7, 0, 3, "too old"))
 
 
 def test_what_is_refused_as_malformed_is_counted_and_the_rest_goes_on(slot: SlotWriter, start: Start) -> None:
@@ -62,10 +63,10 @@ def test_what_is_refused_as_malformed_is_counted_and_the_rest_goes_on(slot: Slot
     marks = slot.write(spans)
     with FakeSink([Say(400, body=b"what is this?")]) as fake:
         sinks = start(otlp=to_otlp(fake, batch_size=10))
-        until(lambda: sinks.is_caught_up(marks))
+        wait_until(lambda: sinks.is_caught_up(marks))
 
         assert fake.taken() == ids(spans)[10:]
-        until(lambda: only(sinks) == SinkStatus("otlp", "ok", 20, 0, 10, "HTTP 400 Bad Request: what is this?"))
+        wait_until(lambda: only(sinks) == SinkStatus("otlp", "ok", 20, 0, 10, "HTTP 400 Bad Request: what is this?"))
 
 
 def test_too_large_requests_are_halved_until_only_what_is_too_large_alone_is_given_up(
@@ -80,10 +81,10 @@ def test_too_large_requests_are_halved_until_only_what_is_too_large_alone_is_giv
 
     with FakeSink(after=answer) as fake:
         sinks = start(otlp=to_otlp(fake))
-        until(lambda: sinks.is_caught_up(marks))
+        wait_until(lambda: sinks.is_caught_up(marks))
 
         assert fake.taken() == [one for one in ids(spans) if one != huge]
-        until(lambda: only(sinks).failed == 1)
+        wait_until(lambda: only(sinks).failed == 1)
 
 
 def test_a_server_that_hangs_is_left_and_asked_again(slot: SlotWriter, start: Start) -> None:
@@ -91,8 +92,8 @@ def test_a_server_that_hangs_is_left_and_asked_again(slot: SlotWriter, start: St
     slot.write(spans)
     with FakeSink([Say(hangs=True)]) as fake:
         sinks = start(otlp=to_otlp(fake, timeout=0.2))
-        until(lambda: only(sinks).error == "no answer within 0.2 s")
-        until(lambda: len(fake.taken()) == 5)
+        wait_until(lambda: only(sinks).error == "no answer within 0.2 s")
+        wait_until(lambda: len(fake.taken()) == 5)
 
         assert fake.received[0].spans == fake.received[1].spans == ids(spans)
 
@@ -101,7 +102,7 @@ def test_an_answer_without_end_is_a_success_all_the_same(slot: SlotWriter, start
     marks = slot.write(runs(20))
     with FakeSink([Say(endless=True)]) as fake:
         sinks = start(otlp=to_otlp(fake, batch_size=10))
-        until(lambda: sinks.is_caught_up(marks))
+        wait_until(lambda: sinks.is_caught_up(marks))
 
         assert fake.taken() == ids(runs(20))
 
@@ -112,12 +113,12 @@ def test_a_server_that_is_down_gets_everything_when_it_is_up(slot: SlotWriter, s
         config = to_otlp(gone)
     slot.write(runs(5))
     sinks = start(otlp=config)
-    until(lambda: only(sinks).state == "retrying")
+    wait_until(lambda: only(sinks).state == "retrying")
     assert "refused" in only(sinks).error
     assert only(sinks).pending == 5
 
     with FakeSink(port=port) as fake:
-        until(lambda: fake.taken() == ids(runs(5)))
+        wait_until(lambda: fake.taken() == ids(runs(5)))
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
@@ -127,11 +128,11 @@ def test_what_an_operator_can_mend_keeps_the_spans_and_is_asked_seldom(
     slot.write(runs(5))
     with FakeSink(after=Say(status)) as fake:
         sinks = start(otlp=to_otlp(fake))
-        until(lambda: only(sinks).state == "open" and only(sinks).pending == 5)
+        wait_until(lambda: only(sinks).state == "open" and only(sinks).pending == 5)
         for number in range(6, 26):
             slot.write([span(number)])
             sinks.wake()
-        until(lambda: only(sinks).pending == 25)
+        wait_until(lambda: only(sinks).pending == 25)
 
         assert len(fake.received) == 1
         assert f"HTTP {status}" in only(sinks).error
@@ -151,7 +152,7 @@ def test_no_secret_is_in_the_status_or_the_log(
             illegal=to_otlp(fake, headers={"x-other": "s3cret-value\n"}),
             foreign=to_otlp(fake, headers={"x-other": "s3cret-valüe→"}),
         )
-        until(lambda: all(status.error for status in sinks.statuses()))
+        wait_until(lambda: all(status.error for status in sinks.statuses()))
 
         shown = repr(sinks.statuses()) + caplog.text
         assert fake.received
@@ -166,12 +167,12 @@ def test_a_sink_that_cannot_work_says_what_to_do_and_disturbs_no_other(
     marks = slot.write(runs(3))
     with FakeSink() as fake:
         sinks = start(otlp=to_otlp(fake), keyless=to_http(fake, api_key_env="NO_SUCH_KEY"), api=to_http(fake))
-        until(lambda: sinks.is_caught_up(marks) and all(status.state for status in sinks.statuses()))
+        wait_until(lambda: sinks.is_caught_up(marks) and all(status.state for status in sinks.statuses()))
 
         def waits() -> list[tuple[str, int]]:
             return [(status.state, status.pending) for status in sinks.statuses()]
 
-        until(lambda: waits() == [("failed", 3), ("failed", 3), ("ok", 0)])
+        wait_until(lambda: waits() == [("failed", 3), ("failed", 3), ("ok", 0)])
         assert "pip install 'headrace[otlp]'" in sinks.statuses()[0].error
         assert "NO_SUCH_KEY" in sinks.statuses()[1].error
         assert sorted(fake.taken()) == ids(runs(3))
@@ -185,4 +186,4 @@ def test_a_sink_that_cannot_even_be_made_says_so(
     with FakeSink() as fake:
         sinks = start(otlp=to_otlp(fake))
 
-        until(lambda: (only(sinks).state, only(sinks).pending) == ("failed", 3))
+        wait_until(lambda: (only(sinks).state, only(sinks).pending) == ("failed", 3))

@@ -16,8 +16,9 @@ from headrace.settings import SinkConfig
 from headrace_engine.spans.sinks.delivery import Delivered, Retry
 from headrace_engine.spans.sinks.jsonl import JsonLinesSink
 from tests.e2e.sink_runs import Start, ids, only, runs
-from tests.e2e.span_slots import SlotWriter, until
+from tests.e2e.span_slots import SlotWriter
 from tests.engine.span_examples import EXAMPLES, span, stored
+from tests.waiting import wait_until
 
 
 def test_a_file_gets_a_line_for_each_span_as_an_export_writes_it(
@@ -26,7 +27,7 @@ def test_a_file_gets_a_line_for_each_span_as_an_export_writes_it(
     path = tmp_path / "below" / "spans.jsonl"
     slot.write(EXAMPLES.values())
     sinks = start(file=SinkConfig(type="jsonl", path=str(path), content=True))
-    until(lambda: only(sinks).delivered == len(EXAMPLES))
+    wait_until(lambda: only(sinks).delivered == len(EXAMPLES))
 
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     expected = [spans_record.record(msgspec.structs.replace(stored(one), cost=None)) for one in EXAMPLES.values()]
@@ -38,7 +39,7 @@ def test_a_full_disk_is_waited_out(slot: SlotWriter, start: Start) -> None:
     slot.write(runs(5))
     sinks = start(file=SinkConfig(type="jsonl", path="/dev/full"))
 
-    until(lambda: only(sinks).error == "No space left on device")
+    wait_until(lambda: only(sinks).error == "No space left on device")
     assert only(sinks).state in ("retrying", "open")
     assert only(sinks).failed == 0
 

@@ -19,8 +19,9 @@ from tests.conftest import HELLO
 from tests.e2e.engines import running_engine
 from tests.e2e.fake_sinks import FakeSink, Say, json_request, otlp_request
 from tests.e2e.sink_runs import BUSY, Start, ids, only, runs, to_http, to_otlp
-from tests.e2e.span_slots import SlotWriter, until
+from tests.e2e.span_slots import SlotWriter
 from tests.engine.span_examples import EXAMPLES, span, unsampled
+from tests.waiting import wait_until
 
 
 def test_spans_reach_an_opentelemetry_collector_once_and_in_order(slot: SlotWriter, start: Start) -> None:
@@ -28,7 +29,7 @@ def test_spans_reach_an_opentelemetry_collector_once_and_in_order(slot: SlotWrit
     marks = slot.write(spans)
     with FakeSink() as fake:
         sinks = start(otlp=to_otlp(fake, headers={"x-team": "blue"}, service_name="shop"))
-        until(lambda: sinks.is_caught_up(marks))
+        wait_until(lambda: sinks.is_caught_up(marks))
 
         assert fake.taken() == ids(spans)
         assert [len(request.spans) for request in fake.received] == [256, 256, 88]
@@ -37,14 +38,14 @@ def test_spans_reach_an_opentelemetry_collector_once_and_in_order(slot: SlotWrit
         assert fake.received[0].headers["x-team"] == "blue"
         resource_spans = otlp_request(fake.received[0]).resource_spans[0]
         assert resource_spans.resource.attributes[0].value.string_value == "shop"
-        until(lambda: only(sinks) == SinkStatus("otlp", "ok", 600))
+        wait_until(lambda: only(sinks) == SinkStatus("otlp", "ok", 600))
 
 
 def test_requests_are_packed_if_asked_for(slot: SlotWriter, start: Start) -> None:
     slot.write(runs(10))
     with FakeSink() as fake:
         start(otlp=to_otlp(fake, compression="gzip"))
-        until(lambda: len(fake.taken()) == 10)
+        wait_until(lambda: len(fake.taken()) == 10)
 
         assert fake.received[0].headers["content-encoding"] == "gzip"
 
@@ -55,7 +56,7 @@ def test_spans_that_come_later_are_sent_when_they_come(slot: SlotWriter, start: 
         for number in range(1, 4):
             marks = slot.write([span(number)])
             sinks.wake()
-            until(partial(sinks.is_caught_up, marks))
+            wait_until(partial(sinks.is_caught_up, marks))
 
         assert fake.taken() == ids(runs(3))
 
@@ -64,7 +65,7 @@ def test_what_the_callers_sampling_leaves_out_is_not_exported(slot: SlotWriter, 
     marks = slot.write([unsampled(), span(1)])
     with FakeSink() as fake:
         sinks = start(otlp=to_otlp(fake))
-        until(lambda: sinks.is_caught_up(marks))
+        wait_until(lambda: sinks.is_caught_up(marks))
 
         assert fake.taken() == [span(1).span_id]
         assert only(sinks).delivered == 1
@@ -77,7 +78,7 @@ def test_a_span_api_gets_one_span_in_each_request(
     slot.write([EXAMPLES["chat_with_tools"], EXAMPLES["aborted"], EXAMPLES["failed"], EXAMPLES["embedding"]])
     with FakeSink() as fake:
         start(api=to_http(fake, api_key_env="SINK_KEY", content=True))
-        until(lambda: len(fake.taken()) == 4)
+        wait_until(lambda: len(fake.taken()) == 4)
 
         sent = {json_request(request)["spanId"]: json_request(request) for request in fake.received}
         assert {request.path for request in fake.received} == {"/api/v1/spans"}
@@ -112,7 +113,7 @@ def test_prompts_and_answers_are_sent_only_by_leave(slot: SlotWriter, start: Sta
             path = tmp_path / name
             config = {"type": kind, "url": fake.url, "path": str(path), "content": content}
             sinks = start(**{name: msgspec.convert(config, SinkConfig)})
-            until(lambda: only(sinks).delivered == 1)
+            wait_until(lambda: only(sinks).delivered == 1)
             return path.read_bytes() if kind == "jsonl" else fake.received[0].body
 
     assert b"Let me see." in sent("with", content=True)
@@ -128,7 +129,7 @@ def test_slow_failing_and_limiting_sinks_do_not_delay_a_fast_one(slot: SlotWrite
     with FakeSink(after=near) as alone:
         before = time.monotonic()
         by_itself = start(alone=to_otlp(alone, batch_size=10))
-        until(lambda: by_itself.is_caught_up(marks))
+        wait_until(lambda: by_itself.is_caught_up(marks))
         time_alone = time.monotonic() - before
 
     slow = FakeSink(after=Say(delay=0.5))
@@ -142,9 +143,9 @@ def test_slow_failing_and_limiting_sinks_do_not_delay_a_fast_one(slot: SlotWrite
             limiting=to_otlp(limiting, batch_size=100),
             fast=to_otlp(fast, batch_size=10),
         )
-        until(lambda: len(fast.taken()) == 400)
+        wait_until(lambda: len(fast.taken()) == 400)
         time_beside = time.monotonic() - before
-        until(lambda: sinks.is_caught_up(marks), timeout=40)
+        wait_until(lambda: sinks.is_caught_up(marks), timeout=40)
 
         assert time_beside < 3 * time_alone
         for fake in (slow, failing, limiting, fast):
@@ -167,7 +168,7 @@ def test_a_span_api_that_fails_now_and_then_gets_every_span_at_least_once(slot: 
 
     with FakeSink(after=answer) as fake:
         sinks = start(api=to_http(fake))
-        until(lambda: sinks.is_caught_up(marks), timeout=40)
+        wait_until(lambda: sinks.is_caught_up(marks), timeout=40)
 
         assert set(fake.taken()) == set(ids(spans))
         assert len(fake.taken()) < 200
@@ -187,7 +188,7 @@ def test_closing_waits_no_longer_than_told_for_a_sink_that_hangs(slot: SlotWrite
     slot.write(runs(5))
     with FakeSink(after=Say(hangs=True)) as fake:
         sinks = start(otlp=to_otlp(fake))
-        until(lambda: fake.received)
+        wait_until(lambda: fake.received)
         before = time.monotonic()
         sinks.close(0.2)
 
@@ -198,7 +199,7 @@ def test_closing_does_not_wait_for_a_sink_that_is_down(slot: SlotWriter, start: 
     slot.write(runs(5))
     with FakeSink(after=Say(401)) as fake:
         sinks = start(otlp=to_otlp(fake))
-        until(lambda: only(sinks).state == "open")
+        wait_until(lambda: only(sinks).state == "open")
         before = time.monotonic()
         sinks.close(30.0)
 

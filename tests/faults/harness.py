@@ -29,7 +29,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -45,12 +45,13 @@ from headrace.history import VARIABLE, History, HistoryEvent
 from headrace.testing import SimulatedProvider
 from headrace.wire.messages import Status
 from headrace_engine.restart import SHORT_LIFE
-from tests.conftest import ROOT, busyness, engine_process, processes
+from tests.conftest import ROOT, engine_process, processes
 from tests.e2e.engines import running_engine
 from tests.faults.load import MODEL, Plan
 from tests.history.checker import check
 from tests.history.facts import Limits
 from tests.history.model import ProviderCall, provider_calls, read_histories
+from tests.waiting import wait_until
 
 _INSIDE = ROOT / "tests" / "faults" / "inside"
 _MARKERS = {
@@ -357,17 +358,6 @@ def faulty_engine(
         error.add_note(f"HEADRACE_FAULT_SEED={seed}; histories in {history}")
         raise
     shutil.rmtree(history)
-
-
-def wait_until(is_true: Callable[[], object], timeout: float, what: str) -> None:
-    """Wait until something is true, looking ever more rarely; for ``timeout`` seconds, and for longer on a busy machine."""
-    deadline = time.monotonic() + timeout * busyness()
-    pause = 0.01
-    while not is_true():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {timeout:g} s")
-        threading.Event().wait(pause)
-        pause = min(1.5 * pause, 0.1)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

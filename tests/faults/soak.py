@@ -20,8 +20,9 @@ from functools import partial
 import msgspec
 
 from headrace.testing import SimulatedProvider
-from tests.faults.harness import FaultyEngine, Load, faulty_engine, wait_until
+from tests.faults.harness import FaultyEngine, Load, faulty_engine
 from tests.faults.process_watch import HEAD, Series, Watch, table
+from tests.waiting import wait_until
 
 GUESTS = 3
 RARELY = 0.3

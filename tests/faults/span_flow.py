@@ -23,8 +23,8 @@ from headrace.testing import SimulatedProvider
 from headrace.wire.status import SpanStatus
 from tests.conftest import engine_process, simulate
 from tests.e2e.engines import running_engine
-from tests.faults.harness import wait_until
 from tests.faults.span_sets import ids
+from tests.waiting import wait_until
 
 MIB = 1024 * 1024
 _PACE = 0.01

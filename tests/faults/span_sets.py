@@ -16,8 +16,9 @@ from headrace.history import HistoryEvent
 from headrace.span_files import StoredSpan, database_files, from_row, open_for_reading, slots
 from headrace.spans import Rank, SpanContent, decode_content
 from headrace.wire.status import SpanStatus
-from tests.faults.harness import FaultyEngine, wait_until
+from tests.faults.harness import FaultyEngine
 from tests.history.model import ProcessHistory, read_histories
+from tests.waiting import wait_until
 
 Rows = Mapping[str, StoredSpan]
 

@@ -14,7 +14,8 @@ import pytest
 from headrace import EngineUnavailableError
 from headrace.testing import SimulatedProvider
 from headrace_engine.restart import SHORT_LIFE
-from tests.faults.harness import FaultyEngine, faulty_engine, wait_until
+from tests.faults.harness import FaultyEngine, faulty_engine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -15,9 +15,10 @@ import pytest
 from headrace.history import VARIABLE, HistoryEvent
 from headrace.testing import SimulatedProvider
 from tests.conftest import engine_processes, processes
-from tests.faults.harness import FaultyEngine, Load, faulty_engine, percentile, wait_until
+from tests.faults.harness import FaultyEngine, Load, faulty_engine, percentile
 from tests.history.facts import Limits
 from tests.history.model import read_histories
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 
-from tests.faults.harness import wait_until
 from tests.faults.lone_collector import LoneCollector, Sender, has_unfinished_commit, made_up_spans
 from tests.faults.span_sets import whole_ids
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from headrace.testing import SimulatedProvider
-from tests.faults.harness import FaultyEngine, faulty_engine, wait_until
+from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.faults.proxy import SocketProxy, proxied
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from headrace.testing import SimulatedProvider
-from tests.faults.harness import FaultyEngine, faulty_engine, wait_until
+from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.faults.process_figures import figures
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

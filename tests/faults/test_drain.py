@@ -11,7 +11,8 @@ import pytest
 from headrace import EngineUnavailableError
 from headrace.testing import SimulatedProvider
 from tests.conftest import processes
-from tests.faults.harness import FaultyEngine, faulty_engine, wait_until
+from tests.faults.harness import FaultyEngine, faulty_engine
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 

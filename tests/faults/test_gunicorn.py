@@ -10,9 +10,10 @@ import pytest
 from headrace.history import VARIABLE
 from headrace.testing import SimulatedProvider
 from tests.conftest import processes
-from tests.faults.harness import FaultyEngine, faulty_engine, percentile, wait_until
+from tests.faults.harness import FaultyEngine, faulty_engine, percentile
 from tests.faults.web import APPLICATION, WARM_APPLICATION, Aftermath, Visitors, aftermath, kill_at_random, web_server
 from tests.history.facts import Limits
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

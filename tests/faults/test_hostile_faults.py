@@ -18,9 +18,10 @@ from headrace.wire.codec import encode_frame
 from headrace.wire.messages import Hello
 from tests.conftest import engine_process
 from tests.e2e.engines import running_engine
-from tests.faults.harness import FaultyEngine, faulty_engine, wait_until
+from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.fuzz.frames import make_frame
 from tests.fuzz.mutation import mutated
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.timeout(180),

@@ -14,8 +14,9 @@ import pytest
 
 from headrace import ForkedStreamError, LocalStream
 from headrace.testing import SimulatedProvider
-from tests.conftest import ROOT, busyness
-from tests.faults.harness import faulty_engine, wait_until
+from tests.conftest import ROOT
+from tests.faults.harness import faulty_engine
+from tests.waiting import busyness, wait_until
 
 pytestmark = [
     pytest.mark.timeout(180),

@@ -24,8 +24,8 @@ from tests.conftest import engine_process, simulate
 from tests.e2e.engines import running_engine
 from tests.faults.artefacts import Artefacts, command_lines, files, found_in, is_in_memory
 from tests.faults.commands import headrace
-from tests.faults.harness import wait_until
 from tests.faults.span_sets import stored, wait_for_all
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

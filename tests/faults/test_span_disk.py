@@ -17,7 +17,6 @@ from headrace import Client
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO
 from tests.e2e.engines import running_engine
-from tests.faults.harness import wait_until
 from tests.faults.span_flow import (
     MIB,
     Flow,
@@ -29,6 +28,7 @@ from tests.faults.span_flow import (
     wait_for_state,
 )
 from tests.faults.span_sets import stored, wait_for_all
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

@@ -11,8 +11,9 @@ import pytest
 
 from headrace.errors import HeadraceError
 from headrace.testing import SimulatedProvider
-from tests.faults.harness import FaultyEngine, Load, faulty_engine, wait_until
+from tests.faults.harness import FaultyEngine, Load, faulty_engine
 from tests.faults.span_sets import Admitted, admitted, check_set, check_texts, kinds, stored, wait_for_all
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

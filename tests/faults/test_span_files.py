@@ -15,7 +15,7 @@ from headrace.cli.status import engine_status
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO
 from tests.faults.commands import headrace
-from tests.faults.harness import FaultyEngine, Load, faulty_engine, wait_until
+from tests.faults.harness import FaultyEngine, Load, faulty_engine
 from tests.faults.span_flow import Flow, shown_status, span_engine
 from tests.faults.span_injuries import (
     Left,
@@ -30,6 +30,7 @@ from tests.faults.span_injuries import (
     spools,
 )
 from tests.faults.span_sets import Admitted, admitted, check_texts, span_status, stored, wait_for_all
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

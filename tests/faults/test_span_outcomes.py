@@ -14,9 +14,10 @@ from headrace.span_files import StoredSpan
 from headrace.spans import Rank
 from headrace.testing import SimulatedProvider
 from tests.conftest import simulate
-from tests.faults.harness import FaultyEngine, faulty_engine, wait_until
+from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.faults.span_sets import admitted, check_set, content, stored, wait_for_all
 from tests.history.model import read_histories
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

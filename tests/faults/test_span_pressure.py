@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from headrace.testing import SimulatedProvider
-from tests.faults.harness import wait_until
 from tests.faults.process_figures import resident_bytes
 from tests.faults.span_flow import (
     MIB,
@@ -27,6 +26,7 @@ from tests.faults.span_flow import (
     spool_bytes,
 )
 from tests.faults.span_sets import content, ids, stored, wait_for_all
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -14,9 +14,9 @@ import pytest
 
 from headrace import EngineUnavailableError, LocalStream, PoisonRunError
 from headrace.testing import SimulatedProvider
-from tests.conftest import busyness
-from tests.faults.harness import FaultyEngine, Outcome, faulty_engine, percentile, wait_until
+from tests.faults.harness import FaultyEngine, Outcome, faulty_engine, percentile
 from tests.faults.worker_losses import LOST_WITHIN, check_others, report
+from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 

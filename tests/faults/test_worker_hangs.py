@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from headrace.testing import SimulatedProvider
-from tests.conftest import busyness
-from tests.faults.harness import FaultyEngine, faulty_engine, wait_until
+from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.faults.worker_losses import LOST_WITHIN, check_others, report
+from tests.waiting import busyness, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

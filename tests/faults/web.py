@@ -20,8 +20,9 @@ from typing import Self
 
 import msgspec
 
-from tests.faults.harness import FaultyEngine, wait_until
+from tests.faults.harness import FaultyEngine
 from tests.history.model import read_histories
+from tests.waiting import wait_until
 
 APPLICATION = """
 import os

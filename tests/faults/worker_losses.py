@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.conftest import busyness
 from tests.faults.harness import FaultyEngine, percentile
+from tests.waiting import busyness
 
 LOST_WITHIN = 0.25
 """Seconds from a worker's death to its callers' errors, p99."""

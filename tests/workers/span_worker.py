@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from tests.waiting import wait_until
 
 from headrace.embedded import collector_endpoint
 from headrace.sockets import Dealer, Router, new_context
@@ -39,18 +40,6 @@ from headrace.wire.messages import (
 from headrace.wire.request import RunRequest
 
 EPOCH = 7
-PATIENCE = 20.0
-
-
-def wait_for(is_so: Callable[[], Any], what: str = "it") -> Any:
-    """Return what ``is_so`` returns once that is true; fail when it never is."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        found = is_so()
-        if found:
-            return found
-        assert time.monotonic() < end, f"{what} did not happen"
-        time.sleep(0.005)
 
 
 class FakeCollector:
@@ -173,7 +162,8 @@ class SpanWorker:
             self.poll()
             return self.terminals.get(span_id)
 
-        found: Finished | Failed | Aborted = wait_for(ended, "the end of the run")
+        found = wait_until(ended, what="the end of the run")
+        assert found is not None
         return found
 
     def text(self, span_id: str) -> str:
@@ -183,7 +173,8 @@ class SpanWorker:
             self.poll()
             return self.texts.get(span_id)
 
-        found: str = wait_for(begun, "the run's first text")
+        found = wait_until(begun, what="the run's first text")
+        assert found is not None
         return found
 
     def leave(self) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.workers.span_worker import EPOCH, FakeCollector, SpanWorker, collector_for, span_worker, wait_for
+from tests.waiting import wait_until
+from tests.workers.span_worker import EPOCH, FakeCollector, SpanWorker, collector_for, span_worker
 
 from headrace.spans import CLIENT_LOST, LOST, Rank, decode_content
 from headrace.testing import SimulatedProvider
@@ -41,7 +42,7 @@ def test_a_stub_is_in_the_spool_when_the_provider_sees_the_request(
     worker: SpanWorker, provider: SimulatedProvider
 ) -> None:
     span_id = worker.run(simulate={"silent": True})
-    wait_for(provider.requests, "the request")
+    wait_until(provider.requests, what="the request")
 
     (stub,) = worker.spooled
     assert (stub.span_id, stub.rank, stub.error_type) == (span_id, Rank.STUB, LOST)
@@ -65,30 +66,30 @@ def test_a_span_comes_to_the_collector_and_leaves_the_spool_once_it_is_acknowled
 ) -> None:
     span_id = worker.run()
     worker.terminal(span_id)
-    (span,) = wait_for(lambda: collector.spans, "the span")
+    (span,) = wait_until(lambda: collector.spans, what="the span")
     assert (span.span_id, span.status) == (span_id, "ok")
     assert [(hello.role, hello.name) for hello in collector.hellos] == [("worker", "w1")]
     assert worker.spooled, "not acknowledged yet"
 
     collector.acknowledge()
-    wait_for(lambda: not worker.spooled, "the spool's end")
+    wait_until(lambda: not worker.spooled, what="the spool's end")
 
 
 def test_a_new_collector_is_sent_what_the_last_did_not_acknowledge(worker: SpanWorker) -> None:
     with collector_for(worker) as first:
         acknowledged = worker.run()
         worker.terminal(acknowledged)
-        wait_for(lambda: first.spans, "the first span")
+        wait_until(lambda: first.spans, what="the first span")
         first.acknowledge()
-        wait_for(lambda: not worker.spooled, "the spool's end")
+        wait_until(lambda: not worker.spooled, what="the spool's end")
         lost = worker.run()
         worker.terminal(lost)
-        wait_for(lambda: len(first.spans) == 2, "the second span")
+        wait_until(lambda: len(first.spans) == 2, what="the second span")
 
     with collector_for(worker) as second:
         after = worker.run()
         worker.terminal(after)
-        wait_for(lambda: {span.span_id for span in second.spans} == {lost, after}, "both spans")
+        wait_until(lambda: {span.span_id for span in second.spans} == {lost, after}, what="both spans")
         assert len(second.hellos) == 1
 
 
@@ -103,14 +104,14 @@ def test_what_ended_before_there_was_a_collector_is_sent_to_the_first(worker: Sp
             collector.acknowledge()
             return {span.span_id for span in collector.spans} == ended
 
-        wait_for(have_come, "all spans")
+        wait_until(have_come, what="all spans")
         assert all(len(batch.spans) <= 256 for batch in collector.batches)
 
 
 def test_a_flush_is_answered_after_all_that_had_ended(worker: SpanWorker, collector: FakeCollector) -> None:
     for _ in range(3):
         worker.terminal(worker.run())
-    wait_for(lambda: collector.spans, "a first span")
+    wait_until(lambda: collector.spans, what="a first span")
     worker.terminal(worker.run())
     collector.ask_flush(9)
 
@@ -118,7 +119,7 @@ def test_a_flush_is_answered_after_all_that_had_ended(worker: SpanWorker, collec
         collector.poll()
         return bool(collector.flushed)
 
-    wait_for(is_answered, "the answer")
+    wait_until(is_answered, what="the answer")
     assert collector.flushed[0].token == 9
     assert collector.flushed[0].sequence == collector.batches[-1].sequence
     assert len(collector.spans) == 4
@@ -130,7 +131,7 @@ def test_an_aborted_run_has_what_was_received(worker: SpanWorker, collector: Fak
     worker.tell(Abort(span_id, 1))
     assert isinstance(worker.terminal(span_id), Aborted)
 
-    (span,) = wait_for(lambda: collector.spans, "the span")
+    (span,) = wait_until(lambda: collector.spans, what="the span")
     assert (span.status, span.usage.source) == ("aborted", "estimated")
     assert decode_content(span.content).text.startswith(seen)
     assert span.attempts[0].maybe_billed
@@ -142,7 +143,7 @@ def test_a_run_that_is_aborted_before_its_stub_is_written_is_never_sent(
     span_id = worker.run(is_aborted=True)
     assert isinstance(worker.terminal(span_id), Aborted)
 
-    (span,) = wait_for(lambda: collector.spans, "the span")
+    (span,) = wait_until(lambda: collector.spans, what="the span")
     assert (span.status, span.attempts[0].maybe_billed) == ("aborted", False)
     assert provider.requests() == []
 
@@ -152,7 +153,7 @@ def test_a_run_whose_client_went_away_has_what_was_received(worker: SpanWorker, 
     seen = worker.text(span_id)
     worker.leave()
 
-    (span,) = wait_for(lambda: collector.spans, "the span")
+    (span,) = wait_until(lambda: collector.spans, what="the span")
     assert (span.status, span.error_type) == ("aborted", CLIENT_LOST)
     assert decode_content(span.content).text.startswith(seen)
 
@@ -161,7 +162,7 @@ def test_a_run_that_could_not_be_begun_has_its_span(worker: SpanWorker, collecto
     span_id = worker.run(provider="nobody")
     assert isinstance(worker.terminal(span_id), Failed)
 
-    (span,) = wait_for(lambda: collector.spans, "the span")
+    (span,) = wait_until(lambda: collector.spans, what="the span")
     assert (span.span_id, span.error_type) == (span_id, "InvalidRequestError")
     assert decode_content(span.content).messages[0].text == "Hello"
 
@@ -174,7 +175,7 @@ def test_a_run_that_wants_no_span_is_only_counted(worker: SpanWorker, collector:
         collector.poll()
         return bool(collector.batches) and collector.batches[-1].untraced == 2
 
-    wait_for(is_told, "the count")
+    wait_until(is_told, what="the count")
     assert collector.spans == []
     assert worker.spooled == []
 
@@ -183,7 +184,7 @@ def test_no_key_is_written(worker: SpanWorker, collector: FakeCollector) -> None
     span_id = worker.run(simulate={"status": 401, "error_message": "no such key: sk-of-the-caller"})
     worker.terminal(span_id)
 
-    wait_for(lambda: collector.spans, "the span")
+    wait_until(lambda: collector.spans, what="the span")
     written = b"".join(path.read_bytes() for path in (worker.slot / "spool").iterdir())
     assert b"sk-of-the-caller" not in written
     assert b"no such key" in written
@@ -200,7 +201,7 @@ def test_a_worker_that_ends_waits_until_the_collector_has_its_spans(
         collector.acknowledge()
         return worker.process.poll() is not None
 
-    wait_for(is_gone, "the worker's end")
+    wait_until(is_gone, what="the worker's end")
     assert len(collector.spans) == 1
     assert list((worker.slot / "spool").iterdir()) == []
 
@@ -220,7 +221,7 @@ def test_a_disk_that_cannot_be_written_changes_nothing_for_the_client(provider: 
         (worker.slot / "spool").write_text("no directory")
         span_id = worker.run(simulate={"text": "Hello"})
         assert isinstance(worker.terminal(span_id), Finished)
-        assert [span.span_id for span in wait_for(lambda: collector.spans, "the span")] == [span_id]
+        assert [span.span_id for span in wait_until(lambda: collector.spans, what="the span")] == [span_id]
 
         (worker.slot / "spool").unlink()
 
@@ -228,7 +229,7 @@ def test_a_disk_that_cannot_be_written_changes_nothing_for_the_client(provider: 
             worker.terminal(worker.run())
             return bool(worker.spooled)
 
-        wait_for(is_spooled, "a span in the spool")
+        wait_until(is_spooled, what="a span in the spool")
 
 
 @pytest.mark.slow
@@ -248,7 +249,7 @@ def test_what_neither_memory_nor_spool_has_room_for_is_counted(provider: Simulat
                 dropped = sum(collector.batches[-1].dropped.values()) if collector.batches else 0
                 return dropped > 0 and len({span.span_id for span in collector.spans}) + dropped == len(ended)
 
-            wait_for(have_come, "each span or its count")
+            wait_until(have_come, what="each span or its count")
 
 
 def test_a_redaction_hook_decides_before_anything_is_written(provider: SimulatedProvider, tmp_path: Path) -> None:
@@ -276,7 +277,7 @@ def test_a_hook_that_cannot_be_loaded_is_told_at_the_start(provider: SimulatedPr
 
 def test_a_collector_that_stands_still_holds_no_stream_up(worker: SpanWorker, collector: FakeCollector) -> None:
     worker.terminal(worker.run())
-    wait_for(lambda: collector.spans, "the first span")
+    wait_until(lambda: collector.spans, what="the first span")
 
     began = time.monotonic()
     for _ in range(40):
