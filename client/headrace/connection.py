@@ -294,7 +294,7 @@ class Connection:
 
     def _open_worker(self, grant: Grant) -> WorkerLink:
         link = self._workers[grant.endpoint] = self._links.open_worker(grant, self._read_worker, self._worker_ended)
-        self._reactor.call_at(time.monotonic() + WORKER_WELCOME_TIMEOUT, partial(self._check_welcome, link))
+        self._reactor.call_later(WORKER_WELCOME_TIMEOUT, partial(self._check_welcome, link))
         return link
 
     def _check_welcome(self, link: WorkerLink) -> None:
@@ -362,7 +362,7 @@ class Connection:
     def _start_checking(self) -> None:
         if not self._is_checking:
             self._is_checking = True
-            self._reactor.call_at(time.monotonic() + _CHECK_INTERVAL, self._check_all)
+            self._reactor.call_later(_CHECK_INTERVAL, self._check_all)
 
     def _check_all(self) -> None:
         """Look at every run's deadline, and for silence. Coarse on purpose: the worker keeps the exact clocks."""
@@ -374,7 +374,7 @@ class Connection:
             for delivery in list(link.deliveries.values()) if link.answers_queries else ():
                 self._carry_out(delivery, delivery.session.listen(now))
         if self._is_checking:
-            self._reactor.call_at(time.monotonic() + _CHECK_INTERVAL, self._check_all)
+            self._reactor.call_later(_CHECK_INTERVAL, self._check_all)
 
     def _close(self, done: Callable[[], None]) -> None:
         """End every run as aborted, tell their workers, and close."""

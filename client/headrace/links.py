@@ -65,12 +65,12 @@ def watch_start(
             return
         problem = source.problem()
         if problem is None and time.monotonic() < deadline:
-            reactor.call_at(time.monotonic() + _START_CHECK_INTERVAL, look)
+            reactor.call_later(_START_CHECK_INTERVAL, look)
             return
         reason = problem or f"nothing answered within {timeout:g} s; {source.hint}"
         failed(EngineUnavailableError(source.address, reason))
 
-    reactor.call_at(time.monotonic() + _START_CHECK_INTERVAL, look)
+    reactor.call_later(_START_CHECK_INTERVAL, look)
 
 
 class Links:

@@ -75,7 +75,7 @@ class RunSpans:
 
         number = self._link.flush(timeout, settle)
         late = EngineUnavailableError(self._address, f"its collector did not answer within {timeout:g} s")
-        self._reactor.call_at(time.monotonic() + timeout + _FLUSH_GRACE, partial(settle, late))
+        self._reactor.call_later(timeout + _FLUSH_GRACE, partial(settle, late))
         return told
 
     def close(self, done: Callable[[], None]) -> None:
@@ -90,6 +90,6 @@ class RunSpans:
                 done()
 
         if self._link.when_empty(finish):
-            self._reactor.call_at(time.monotonic() + _CLOSE_TIMEOUT, finish)
+            self._reactor.call_later(_CLOSE_TIMEOUT, finish)
         else:
             finish()

@@ -260,7 +260,7 @@ class Broker:
         logger.warning("peer refused", extra={"reason": reason})
         self._forget(peer, reason)
         self._router.send(peer, encode_frame(self._epoch, [Goodbye(reason)]))
-        self._reactor.call_at(time.monotonic() + _TICK, partial(self._router.disconnect, peer))
+        self._reactor.call_later(_TICK, partial(self._router.disconnect, peer))
 
     def _status(self, now: float) -> Status:
         workers = []

@@ -199,7 +199,7 @@ class Supervisor:
             self._start(child)
         except OSError:  # no memory, no processes, no descriptors: there may be some later
             logger.exception("process cannot be started: %s", child.name)
-            self._reactor.call_at(time.monotonic() + _RETRY_DELAY, partial(self._restart, child))
+            self._reactor.call_later(_RETRY_DELAY, partial(self._restart, child))
         self._report()
 
     def _remove_socket(self, child: Child) -> None:
@@ -222,7 +222,7 @@ class Supervisor:
         parent = self._settings.parent
         if parent is not None and is_orphan(parent):
             self._reactor.stop()
-        self._reactor.call_at(time.monotonic() + _TICK, self._tick)
+        self._reactor.call_later(_TICK, self._tick)
 
     def _look_at_broker(self, now: float) -> None:
         """Ask whether its loop serves, and end one that does not: streams go on, and its successor learns of the leases."""
@@ -308,7 +308,7 @@ class Supervisor:
             for child in self._children:
                 if not child.is_leaving and child.name != COLLECTOR:
                     child.leave()
-            self._reactor.call_at(time.monotonic() + self._settings.drain_timeout, self._end_runs)
+            self._reactor.call_later(self._settings.drain_timeout, self._end_runs)
             self._end_when_drained()
 
     def _end_runs(self) -> None:
@@ -319,11 +319,11 @@ class Supervisor:
         for child in self._children:
             if child.is_worker:
                 child.leave()
-        self._reactor.call_at(time.monotonic() + _END_GRACE, self._reactor.stop)
+        self._reactor.call_later(_END_GRACE, self._reactor.stop)
 
     def _end_when_drained(self) -> None:
         if all(child.process is None for child in self._children if child.is_worker):
-            self._reactor.call_at(time.monotonic() + _FAREWELL, self._reactor.stop)
+            self._reactor.call_later(_FAREWELL, self._reactor.stop)
 
     def _kill_all(self) -> None:
         """End all that is left; the collector last, which then has all that there will be."""

@@ -199,14 +199,14 @@ class Collector:
             self._flushes.left(peer)
             if peer.role == "worker":
                 self._recover()
-                self._reactor.call_at(time.monotonic() + _LEFT_DELAY, self._recover)
+                self._reactor.call_later(_LEFT_DELAY, self._recover)
 
     def _refuse_peer(self, identity: bytes, reason: str) -> None:
         """End one connection; whatever its bytes were, nobody else is concerned."""
         logger.warning("peer refused", extra={"reason": reason})
         self._forget(identity)
         self._send(identity, Goodbye(reason))
-        self._reactor.call_at(time.monotonic() + _GOODBYE_DELAY, partial(self._router.disconnect, identity))
+        self._reactor.call_later(_GOODBYE_DELAY, partial(self._router.disconnect, identity))
 
     def _send(self, identity: bytes, message: msgspec.Struct) -> None:
         # A peer that is gone sends its spans again when it is back; one that reads nothing has its own loss.
@@ -296,7 +296,7 @@ class Collector:
             retires = self._recoveries % _RETIRE_EVERY == 0
             self._recoveries += 1
             self._begin(self._keeper.recover(others=True, retires=retires))
-        self._reactor.call_at(time.monotonic() + _RECOVERY_INTERVAL, self._recover_all)
+        self._reactor.call_later(_RECOVERY_INTERVAL, self._recover_all)
 
     def _recover(self) -> None:
         if self._recovery is None:
@@ -337,7 +337,7 @@ class Collector:
         self._read_departures()
         self._keeper.check()
         self._link.report(self._keeper.status(self._batching.span_count))
-        self._reactor.call_at(time.monotonic() + _TICK, self._tick)
+        self._reactor.call_later(_TICK, self._tick)
 
     def _report_change(self) -> None:
         said = (self._keeper.state, self._keeper.error)
