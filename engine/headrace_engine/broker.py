@@ -48,6 +48,7 @@ from headrace.wire.messages import (
 from headrace.wire.status import ProcessStatus, SpanStatus, WorkerStatus
 from headrace_engine.admission import Admission, Send, Unfinished
 from headrace_engine.inbox import Inbox
+from headrace_engine.incarnations import Incarnation, Incarnations
 from headrace_engine.liveness import Liveness
 from headrace_engine.stubs import stubs
 
@@ -80,6 +81,7 @@ class Broker:
         self._liveness = Liveness()
         self._hellos: dict[bytes, Hello] = {}
         self._worker_epochs: dict[bytes, int] = {}
+        self._incarnations = Incarnations()
         self._watch = ProcessWatch(self._reactor)
         self._outboxes: dict[bytes, list[msgspec.Struct]] = {}
         self._processes: list[ProcessStatus] = []
@@ -188,6 +190,10 @@ class Broker:
         if self._router.is_foreign(peer):
             self._refuse_peer(peer, FOREIGN_PEER)
             return
+        known = self._router.peer(peer)
+        process = Incarnation(hello.role, epoch, (known.pid if known is not None else None) or 0)
+        if (earlier := self._incarnations.joined(peer, process)) is not None:
+            self._forget(earlier, "its process has a newer one")
         self._hellos[peer] = hello
         self._send(peer, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))
         self._watch_process(peer)
@@ -234,6 +240,7 @@ class Broker:
         self._inbox.drop(peer)
         self._outboxes.pop(peer, None)
         self._watch.forget(peer)
+        self._incarnations.left(peer)
         hello = self._hellos.pop(peer, None)
         if hello is None:
             return

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,10 @@ from headrace import Client, ProtocolMismatchError, RemoteProtocolError
 from headrace.sockets import FOREIGN_PEER, Dealer, Router, new_context
 from headrace.testing import SimulatedProvider
 from headrace.wire.codec import encode_frame, from_broker
-from headrace.wire.messages import Acquire, Goodbye, Hello
+from headrace.wire.messages import Acquire, Goodbye, Grant, Hello, Refuse, Status, StatusRequest
 from tests.conftest import HELLO, simulate
 from tests.e2e.engines import running_engine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -95,6 +97,36 @@ def test_a_peer_is_told_what_was_wrong(shared_engine: str) -> None:
 
     messages = [message for frame in said for message in from_broker.decode(frame)[1]]
     assert messages == [Goodbye("the first message must be a hello")]
+
+
+def said_by(peer: Dealer, wanted: type[Grant | Status]) -> Any:
+    """Return the first message of a kind that a peer says; fails when it refuses."""
+
+    def look() -> Any:
+        messages = [message for frame in peer.receive() for message in from_broker.decode(frame)[1]]
+        assert not [message for message in messages if isinstance(message, Refuse | Goodbye)]
+        return next((message for message in messages if isinstance(message, wanted)), None)
+
+    return wait_until(look, what=wanted.__name__)
+
+
+def test_a_client_that_is_back_before_its_end_is_heard_of_is_not_refused_what_it_has_itself(shared_engine: str) -> None:
+    """As when its connection is cut, and it knows of that first."""
+    hello, question = Hello("client", 0, os.getpid()), Acquire("sp_back", 1, "openai", "m")
+    with dealer(f"{shared_engine}/broker") as newer:
+        with dealer(f"{shared_engine}/broker") as earlier:
+            earlier.send(encode_frame(77, [hello, question]))
+            first = said_by(earlier, Grant)
+            newer.send(encode_frame(77, [hello, question]))
+            second = said_by(newer, Grant)
+        assert (second.span_id, second.epoch) == (first.span_id, first.epoch)
+
+        # Nor does it lose that when the end of the earlier one is heard of.
+        with dealer(f"{shared_engine}/broker") as last:
+            last.send(encode_frame(78, [hello, Acquire("sp_other", 1, "openai", "m")]))
+            said_by(last, Grant)
+            newer.send(encode_frame(77, [StatusRequest()]))
+            assert said_by(newer, Status).leases == 2
 
 
 class _StrangeBroker(threading.Thread):

@@ -15,6 +15,7 @@ from headrace.session import Command, Ended, Phase, Session
 from headrace.types import Usage
 from headrace.wire.messages import Aborted, AbortMode, Acquire, Chunk, Terminal
 from headrace_engine.admission import Admission, Send
+from headrace_engine.incarnations import Incarnation, Incarnations
 from headrace_engine.liveness import Liveness
 from headrace_engine.restart import RestartPolicy, StartAt
 from headrace_workers.clocks import Clocks
@@ -109,6 +110,10 @@ def _client_left(self: Admission, client: bytes) -> list[Send]:
     return []
 
 
+def _all_of_them(self: Incarnations, peer: bytes, process: Incarnation) -> None:
+    return
+
+
 def _choose_any(self: Admission, question: Acquire) -> Any:
     return _admission_choose(self, msgspec.structs.replace(question, avoid=[]))
 
@@ -158,6 +163,7 @@ GUARDS: dict[str, Replacement] = {
     "sequence": (Session, "chunk", _chunk_in_any_order),
     "hold": (Session, "asked_again", _nothing_held),
     "client-left": (Admission, "client_left", _client_left),
+    "newer-connection": (Incarnations, "joined", _all_of_them),
     "avoid": (Admission, "_choose", _choose_any),
     "suspect": (Admission, "worker_suspected", _not_suspected),
     "hung": (Liveness, "hung", _never_hung),

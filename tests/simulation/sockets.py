@@ -17,8 +17,8 @@ from tests.simulation.world import Host, World
 
 _RECONNECT = 0.08
 _NEVER = 1 << 60
-_TOLD_LATER = 0.005
-"""Seconds by which the other side knows later of a connection that is shut down."""
+_TOLD_LATER = 0.1
+"""Seconds by which the other side knows later, at most, of a connection that is shut down."""
 
 
 class ClosedSocketError(RuntimeError):
@@ -89,12 +89,19 @@ class Pipe:
         self._world.at(self.to_dealer.end(loses=loses), self._dealer_told)
 
     def cut(self) -> None:
-        """Shut it down at the router's side, which therefore knows first: nothing else cuts a local connection."""
-        if self.is_open:
-            self.is_open = False
-            self._world.at(self.to_dealer.end(loses=True) + _TOLD_LATER, self._dealer_told)
+        """Shut it down, which either side may hear of first."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        later = _TOLD_LATER * self._world.random.random()
+        if self._world.random.random() < 0.5:
+            self._world.at(self.to_dealer.end(loses=True) + later, self._dealer_told)
             self.to_router.shut()
             self._router_told(None)
+        else:
+            self._world.at(self.to_router.end(loses=True) + later, self._router_told)
+            self.to_dealer.shut()
+            self._dealer_told(None)
 
     def slow(self, extra: float, until: float) -> None:
         """Have frames take longer for a while."""
