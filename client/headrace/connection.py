@@ -6,7 +6,6 @@ leave word for it. What to do is decided by sessions; this module carries it out
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +22,7 @@ from headrace.errors import (
     RemoteProtocolError,
 )
 from headrace.history import open_history
-from headrace.links import Link, Links, WorkerLink, watch_start
+from headrace.links import Link, Links, WorkerLink, watch_start, watch_welcome
 from headrace.reactor import Reactor
 from headrace.run_spans import RunSpans
 from headrace.session import AskBroker, Command, Ended, Phase, TellWorker
@@ -36,6 +35,7 @@ from headrace.wire.messages import (
     Goodbye,
     Grant,
     Heartbeat,
+    Hold,
     Joined,
     Refuse,
     Release,
@@ -48,10 +48,6 @@ from headrace.wire.messages import (
     Welcome,
 )
 
-logger = logging.getLogger(__name__)
-
-WORKER_WELCOME_TIMEOUT = 3.0
-"""Seconds within which a worker that was granted must answer."""
 _CHECK_INTERVAL = 1.0
 _CLOSE_LINGER = 0.2
 
@@ -184,6 +180,8 @@ class Connection:
             if isinstance(message, Release):
                 return  # with its broker the lease is gone; the next one knows of those alone that are told to it
             self._open_broker()
+        elif not (self._broker.is_awaited or isinstance(message, Hold | Release)):
+            self._await_broker(self._broker)
         if self._broker is not None:
             self._links.queue(self._broker, message)
 
@@ -208,8 +206,8 @@ class Connection:
 
     # The broker's link.
 
-    def _open_broker(self) -> None:
-        """Open a link and say hello; what waits for a lease asks again. A failure ends those that wait."""
+    def _open_broker(self, *, is_awaited: bool = True) -> None:
+        """Open a link and say hello. A failure ends those that wait."""
         try:
             endpoint = self._source.open()
             link = self._links.open_broker(endpoint, self._read_broker, self._broker_ended)
@@ -218,6 +216,11 @@ class Connection:
             return
         self._broker = link
         self._spans.engine_is_at(endpoint)
+        if is_awaited:
+            self._await_broker(link)
+
+    def _await_broker(self, link: Link) -> None:
+        link.is_awaited = True
         watch_start(self._reactor, self._source, link, self._connect_timeout, self._lose_engine)
 
     def _lose_engine(self, error: HeadraceError) -> None:
@@ -241,8 +244,9 @@ class Connection:
         elif self._deliveries or self._status_waiters:
             self._reopen_broker()
 
-    def _reopen_broker(self) -> None:
-        self._open_broker()
+    def _reopen_broker(self, *, is_awaited: bool = True) -> None:
+        """Open a link to a new broker, which is told of leases, and asked again by those that wait for one."""
+        self._open_broker(is_awaited=is_awaited)
         for delivery in list(self._deliveries.values()):
             self._carry_out(delivery, delivery.session.asked_again())
         if self._broker is not None and self._status_waiters:
@@ -294,12 +298,8 @@ class Connection:
 
     def _open_worker(self, grant: Grant) -> WorkerLink:
         link = self._workers[grant.endpoint] = self._links.open_worker(grant, self._read_worker, self._worker_ended)
-        self._reactor.call_later(WORKER_WELCOME_TIMEOUT, partial(self._check_welcome, link))
+        watch_welcome(self._reactor, link, partial(self._lose_worker, link))
         return link
-
-    def _check_welcome(self, link: WorkerLink) -> None:
-        if not link.is_welcomed:
-            self._lose_worker(link, f"worker {link.name} did not answer within {WORKER_WELCOME_TIMEOUT:g} s")
 
     def _worker_ended(self, link: WorkerLink) -> None:
         self._read_worker(link)  # what it said last
@@ -367,6 +367,8 @@ class Connection:
     def _check_all(self) -> None:
         """Look at every run's deadline, and for silence. Coarse on purpose: the worker keeps the exact clocks."""
         self._is_checking = bool(self._deliveries)
+        if self._broker is None and self._deliveries and self._source.problem() is None:
+            self._reopen_broker(is_awaited=False)  # one that comes later than anybody waited for is told of the leases
         for delivery in list(self._deliveries.values()):
             self._check(delivery)
         now = time.monotonic()

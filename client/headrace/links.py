@@ -23,6 +23,8 @@ from headrace.wire.codec import encode_frame
 from headrace.wire.messages import CAPABILITIES, MAX_FRAME_MESSAGES, PROTOCOL_MINOR, Grant, Hello
 
 _START_CHECK_INTERVAL = 0.05
+_WELCOME_TIMEOUT = 3.0
+"""Seconds within which a worker that was granted must answer."""
 
 Read = Callable[[Any], None]
 
@@ -36,6 +38,8 @@ class Link:
         self.outbox: list[msgspec.Struct] = []
         self.is_welcomed = False
         self.is_open = True
+        # Whether somebody gives up when there is no answer for too long.
+        self.is_awaited = False
 
 
 class WorkerLink(Link):
@@ -71,6 +75,16 @@ def watch_start(
         failed(EngineUnavailableError(source.address, reason))
 
     reactor.call_later(_START_CHECK_INTERVAL, look)
+
+
+def watch_welcome(reactor: Reactor, link: WorkerLink, failed: Callable[[str], None]) -> None:
+    """Wait for a worker that was granted to answer; call ``failed`` once, with the reason, when it does not."""
+
+    def look() -> None:
+        if not link.is_welcomed:
+            failed(f"worker {link.name} did not answer within {_WELCOME_TIMEOUT:g} s")
+
+    reactor.call_later(_WELCOME_TIMEOUT, look)
 
 
 class Links:
