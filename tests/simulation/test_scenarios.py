@@ -67,6 +67,6 @@ def test_a_worker_that_leaves_finishes_its_stream_though_the_broker_is_replaced(
 
 
 def test_a_broker_that_comes_later_than_anybody_waits_for_it_is_told_of_the_leases() -> None:
-    simulation = simulate(stream(40), Fault(1.0, "kill", "broker"), Fault(1.02, "freeze", seconds=10.0))
+    simulation = simulate(stream(11), Fault(1.0, "kill", "broker"), Fault(1.02, "freeze", seconds=7.0))
 
     assert isinstance(simulation.clients[0].callers[0].outcome, Finished)
