@@ -19,7 +19,7 @@ LEAST_LIFE = 30.0
 """Seconds after that from which on something is said of a process."""
 LONG_LIFE = 180.0
 """Seconds from which on the promise is held against it; before, what a minute adds is mostly chance."""
-CACHES = {"collector": 5.0}
+CACHES = {"collector": 12.0}
 """MiB that a process takes for a cache of a bounded size: until that is full, it is not warm. The collector's is its database's."""
 PROMISED_SLOPE = 1.0
 SHORT_SLOPE = 5.0
