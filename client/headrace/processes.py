@@ -70,8 +70,8 @@ class ProcessWatch:
         self._descriptors: dict[Hashable, int] = {}
 
     def watch(self, key: Hashable, pid: int, ended: Callable[[], None]) -> None:
-        """Call ``ended`` once when process ``pid`` ends; without process handles, never."""
-        descriptor = open_process(pid)
+        """Call ``ended`` once when process ``pid`` ends; without process handles, and for the unknown process 0, never."""
+        descriptor = open_process(pid) if pid else None
         if descriptor is not None:
             self._descriptors[key] = descriptor
             self._loop.add_reader(descriptor, partial(self._ended, key, ended))

@@ -162,6 +162,11 @@ class Router:
         """Return what is known of a peer that has spoken."""
         return self._peers.get(identity)
 
+    def pid(self, identity: bytes) -> int:
+        """Return the process of a peer that has spoken, 0 where the kernel does not tell it."""
+        peer = self._peers.get(identity)
+        return (peer.pid or 0) if peer is not None else 0
+
     def is_connected(self, identity: bytes) -> bool:
         """Return whether a peer is still there. What it said last may be read long after it has gone."""
         peer = self._peers.get(identity)

@@ -190,13 +190,13 @@ class Broker:
         if self._router.is_foreign(peer):
             self._refuse_peer(peer, FOREIGN_PEER)
             return
-        known = self._router.peer(peer)
-        process = Incarnation(hello.role, epoch, (known.pid if known is not None else None) or 0)
-        if (earlier := self._incarnations.joined(peer, process)) is not None:
+        pid = self._router.pid(peer)
+        if (earlier := self._incarnations.joined(peer, Incarnation(hello.role, epoch, pid))) is not None:
             self._forget(earlier, "its process has a newer one")
         self._hellos[peer] = hello
         self._send(peer, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))
-        self._watch_process(peer)
+        # A connection outlives its process where a forked child holds a copy; the process handle does not.
+        self._watch.watch(peer, pid, partial(self._forget, peer, "its process ended"))
         if hello.role == "worker":
             self._worker_epochs[peer] = epoch
             self._liveness.joined(epoch, now)
@@ -224,12 +224,6 @@ class Broker:
         self._send_all(self._admission.worker_told(epoch, heartbeat.capacity, heartbeat.is_leaving))
         if heartbeat.is_leaving and self._admission.is_vacated(epoch) and "vacated" in self._hellos[peer].capabilities:
             self._send(peer, Vacated())
-
-    def _watch_process(self, peer: bytes) -> None:
-        """A connection outlives its process where a forked child holds a copy; the process handle does not."""
-        known = self._router.peer(peer)
-        if known is not None and known.pid:
-            self._watch.watch(peer, known.pid, partial(self._forget, peer, "its process ended"))
 
     def _read_departures(self) -> None:
         self._read()  # what they said last comes first

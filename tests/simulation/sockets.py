@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from headrace.peers import Peer
 from headrace.sockets import SendResult
 from tests.simulation.loops import Descriptors, SimLoop, SimReactor, new_descriptor
 from tests.simulation.world import Host, World
@@ -240,14 +239,14 @@ class SimRouter:
         self._descriptors = descriptors_of(self.host)
         self._pipes: dict[bytes, Pipe] = {}
         self._pids: dict[bytes, int] = {}
-        self._peers: dict[bytes, Peer] = {}
+        self._heard: set[bytes] = set()
         self._inbox: deque[tuple[bytes, bytes]] = deque()
         self._departed: list[bytes] = []
         self.host.at_end.append(self.close)
         network.bind(self)
 
-    def peer(self, identity: bytes) -> Peer | None:
-        return self._peers.get(identity)
+    def pid(self, identity: bytes) -> int:
+        return self._pids[identity]
 
     def is_connected(self, identity: bytes) -> bool:
         pipe = self._pipes.get(identity)
@@ -281,14 +280,14 @@ class SimRouter:
             if not self._inbox:
                 return
             identity, frame = self._inbox.popleft()
-            if identity not in self._peers:
-                self._peers[identity] = Peer(0, 0, self._pids[identity], 0)
+            self._heard.add(identity)
             yield identity, frame
 
     def departed(self) -> Iterator[bytes]:
         departed, self._departed = self._departed, []
         for identity in departed:
-            if self._peers.pop(identity, None) is not None:
+            if identity in self._heard:
+                self._heard.remove(identity)
                 yield identity
 
     def disconnect(self, identity: bytes) -> None:

@@ -242,10 +242,8 @@ class Worker:
             return
         client = self._clients[identity] = Client(identity)
         self._tell(client, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))
-        peer = self._router.peer(identity)
-        if peer is not None and peer.pid:
-            # A connection outlives its process where a forked child holds a copy of it.
-            self._watch.watch(identity, peer.pid, partial(self._drop_client, identity))
+        # A connection outlives its process where a forked child holds a copy of it.
+        self._watch.watch(identity, self._router.pid(identity), partial(self._drop_client, identity))
 
     def _refuse_client(self, identity: bytes, reason: str) -> None:
         """End one connection; whatever its bytes were, nobody else is concerned."""

@@ -161,10 +161,8 @@ class Collector:
             return
         self._peers[identity] = _Peer(identity, epoch, hello)
         self._send(identity, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))
-        known = self._router.peer(identity)
-        if known is not None and known.pid:
-            # Once the process has ended its spool is nobody's; its connection may end a moment before.
-            self._watch.watch(identity, known.pid, partial(self._forget, identity))
+        # Once the process has ended its spool is nobody's; its connection may end a moment before.
+        self._watch.watch(identity, self._router.pid(identity), partial(self._forget, identity))
 
     def _handle(self, peer: _Peer, message: ToCollector) -> None:
         now = time.monotonic()
