@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 
 import msgspec
+
 from bench.measure import Mark, mark, used
 from bench.table import Result, Results, print_tables
 from bench.works import WORKS, Reading, Work

@@ -21,8 +21,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
-from bench.measure import mark
 
+from bench.measure import mark
 from headrace.embedded import collector_endpoint
 from headrace.sockets import Dealer, new_context
 from headrace.span_files import database_files

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import msgspec
 import uvloop
+
 from bench.works import STAMP_LENGTH, Reading, Work
 
 BASE_URL = os.environ.get("OPENAI_BASE_URL", "")

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httptools
 import msgspec
+
 from bench.contestants.common import API_KEY, BASE_URL, Received, run_async
 from bench.works import Work
 

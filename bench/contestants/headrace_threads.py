@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import headrace
 from bench.contestants.common import Received, run_threads
 from bench.works import MESSAGES, MODEL, Work
-
-import headrace
 
 
 def main() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from openai import AsyncOpenAI
+
 from bench.contestants.common import Received, run_async
 from bench.works import MESSAGES, MODEL, Work
-from openai import AsyncOpenAI
 
 
 class OpenAISdk:

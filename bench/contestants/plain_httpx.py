@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import httpx
+
 from bench.contestants.common import API_KEY, BASE_URL, Received, run_async
 from bench.works import Work
 

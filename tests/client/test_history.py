@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.history.model import read_histories
 
 from headrace.history import VARIABLE, History, open_history
 from headrace.wire.messages import Abort, Acquire, Chunk, Finished, Grant, Heartbeat, Hello, Run, SpanBatch
+from tests.history.model import read_histories
 
 KEY = "sk-not-to-be-seen"
 PROMPT = b"not to be seen either"

@@ -11,8 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.waiting import wait_until
-
 from headrace.embedded import collector_endpoint
 from headrace.sockets import Dealer, Router, new_context
 from headrace.spans import Span, decode_span
@@ -38,6 +36,7 @@ from headrace.wire.messages import (
     Welcome,
 )
 from headrace.wire.request import RunRequest
+from tests.waiting import wait_until
 
 EPOCH = 7
 

@@ -7,12 +7,12 @@ import re
 from typing import Any
 
 import pytest
-from tests.workers import corpus
 
 from headrace.types import Message
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.anthropic import API
 from headrace_workers.providers.protocol import ProviderSettings
+from tests.workers import corpus
 
 EXPECTATION_IS_WRONG: dict[str, tuple[set[str], str]] = {
     "anthropic-messages--anthropic--refusal--ce5bb8": (

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from tests.workers import corpus
 
 from headrace_workers.providers.google import API
+from tests.workers import corpus
 
 _PIECES = "the SDK leaves function calls in pieces: each piece is a call, without name or arguments"
 _NO_STREAM = "the SDK takes no array of responses where it asked for events; it finds nothing in it"

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from tests.workers import corpus
 
 from headrace.types import (
     ImagePart,
@@ -20,6 +19,7 @@ from headrace.wire.request import RunRequest
 from headrace_workers.providers.protocol import ProviderFailedError, ProviderSettings
 from headrace_workers.providers.registry import API as APIS
 from headrace_workers.sse import SSEParser
+from tests.workers import corpus
 
 API = APIS["google"]
 GOOGLE = ProviderSettings(name="google", api="google", base_url="https://generativelanguage.googleapis.com")

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from tests.fuzz.exchange import Exchange, carry_out
 
 DEEP = b"[" * 5000 + b"]" * 5000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.workers import corpus
 
 from headrace_workers.providers.openai_responses import API
+from tests.workers import corpus
 
 EXPECTATION_IS_WRONG: dict[str, tuple[set[str], str]] = {
     "openai-responses--bedrock--text--ed5e04": (

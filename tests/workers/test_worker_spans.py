@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.waiting import wait_until
-from tests.workers.span_worker import EPOCH, FakeCollector, SpanWorker, collector_for, span_worker
 
 from headrace.spans import CLIENT_LOST, LOST, Rank, decode_content
 from headrace.testing import SimulatedProvider
 from headrace.wire.messages import Abort, Aborted, Failed, Finished
+from tests.waiting import wait_until
+from tests.workers.span_worker import EPOCH, FakeCollector, SpanWorker, collector_for, span_worker
 
 
 @pytest.fixture
