@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +28,7 @@ from headrace.wire.messages import (
     Goodbye,
     Hello,
     SpanAck,
+    SpanBatch,
 )
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,12 @@ class CollectorLink:
 
     def send(self, span: Span) -> None:
         """Have a span stored, sooner or later."""
-        self._outbox.add(encode_bounded(span))
+        self.pass_on([encode_bounded(span)])
+
+    def pass_on(self, spans: Iterable[bytes]) -> None:
+        """Have encoded spans stored, whosever they are."""
+        for span in spans:
+            self._outbox.add(span)
         self._schedule()
 
     def flush(self, timeout: float, answer: Answer) -> int:
@@ -91,6 +97,10 @@ class CollectorLink:
         """Close for good; may be called twice."""
         self._is_closed = True
         self._drop()
+
+    def left(self) -> Iterable[SpanBatch]:
+        """Return what nobody has acknowledged, once the link is closed."""
+        return self._outbox.batches()
 
     def _schedule(self) -> None:
         if not self._is_scheduled:

@@ -7,7 +7,7 @@ leave word for it. What to do is decided by sessions; this module carries it out
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import msgspec
@@ -41,6 +41,7 @@ from headrace.wire.messages import (
     Release,
     RunState,
     Silent,
+    SpanBatch,
     Status,
     StatusRequest,
     Terminal,
@@ -280,7 +281,7 @@ class Connection:
                 if (delivery := self._deliveries.get(message.span_id)) is not None:
                     self._carry_out(delivery, delivery.session.refused(message))
             case Welcome():
-                link.is_welcomed = True
+                link.welcomed(message)
             case Status():
                 waiters, self._status_waiters = self._status_waiters, []
                 for answer in waiters:
@@ -342,8 +343,7 @@ class Connection:
                 if session.lease is None:
                     link.deliveries.pop(message.span_id, None)  # it goes elsewhere, and does not end with this link
         elif isinstance(message, Welcome):
-            link.is_welcomed = True
-            link.answers_queries = "query" in message.capabilities
+            link.welcomed(message)
             if epoch != link.epoch:
                 self._lose_worker(link, f"another process answers where worker {link.name} was")
         else:
@@ -373,7 +373,7 @@ class Connection:
             self._check(delivery)
         now = time.monotonic()
         for link in list(self._workers.values()):
-            for delivery in list(link.deliveries.values()) if link.answers_queries else ():
+            for delivery in list(link.deliveries.values()) if "query" in link.capabilities else ():
                 self._carry_out(delivery, delivery.session.listen(now))
         if self._is_checking:
             self._reactor.call_later(_CHECK_INTERVAL, self._check_all)
@@ -388,7 +388,8 @@ class Connection:
         self._flush()
         self._spans.close(partial(self._close_links, done))
 
-    def _close_links(self, done: Callable[[], None]) -> None:
+    def _close_links(self, done: Callable[[], None], left: Iterable[SpanBatch]) -> None:
+        self._links.leave(self._broker, left)
         for link in filter(None, [*self._workers.values(), self._broker]):
             self._links.close(link, _CLOSE_LINGER)
         self._workers.clear()

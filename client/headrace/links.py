@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from headrace.history import History
 from headrace.reactor import Reactor
 from headrace.sockets import Dealer, new_context
 from headrace.wire.codec import encode_frame
-from headrace.wire.messages import CAPABILITIES, MAX_FRAME_MESSAGES, PROTOCOL_MINOR, Grant, Hello
+from headrace.wire.messages import CAPABILITIES, MAX_FRAME_MESSAGES, PROTOCOL_MINOR, Grant, Hello, SpanBatch, Welcome
 
 _START_CHECK_INTERVAL = 0.05
 _WELCOME_TIMEOUT = 3.0
@@ -37,9 +37,16 @@ class Link:
         self.read = read
         self.outbox: list[msgspec.Struct] = []
         self.is_welcomed = False
+        # What its process understands beyond the first version; nothing before it has answered.
+        self.capabilities: Collection[str] = ()
         self.is_open = True
         # Whether somebody gives up when there is no answer for too long.
         self.is_awaited = False
+
+    def welcomed(self, welcome: Welcome) -> None:
+        """Its process has answered."""
+        self.is_welcomed = True
+        self.capabilities = welcome.capabilities
 
 
 class WorkerLink(Link):
@@ -50,7 +57,6 @@ class WorkerLink(Link):
         self.name = grant.worker
         self.endpoint = grant.endpoint
         self.epoch = grant.epoch
-        self.answers_queries = False
         self.deliveries: dict[str, Delivery] = {}
 
 
@@ -123,7 +129,13 @@ class Links:
                     if link.is_open:
                         self._send(link, messages[start : start + MAX_FRAME_MESSAGES])
 
-    def _send(self, link: Link, messages: list[msgspec.Struct]) -> None:
+    def leave(self, broker: Link | None, spans: Iterable[SpanBatch]) -> None:
+        """Leave spans with a broker that takes them, each batch in a frame of its own."""
+        if broker is not None and "spans" in broker.capabilities:
+            for batch in spans:
+                self._send(broker, [batch])
+
+    def _send(self, link: Link, messages: Sequence[msgspec.Struct]) -> None:
         if self._history is not None:
             self._history.frame("sent", messages)
         link.dealer.send(encode_frame(self._epoch, messages))

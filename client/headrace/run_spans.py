@@ -6,7 +6,7 @@ Used on the connection's I/O thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from headrace.reactor import Reactor
 from headrace.sockets import Dealer
 from headrace.span_fallback import fallback_span
 from headrace.span_outbox import SpanOutbox
-from headrace.wire.messages import FlushResult, Status
+from headrace.wire.messages import FlushResult, SpanBatch, Status
 
 _MAX_SPANS = 10_000
 _MAX_BYTES = 64 * 1024 * 1024
@@ -78,8 +78,8 @@ class RunSpans:
         self._reactor.call_later(timeout + _FLUSH_GRACE, partial(settle, late))
         return told
 
-    def close(self, done: Callable[[], None]) -> None:
-        """Wait a moment until all is stored, close, and call ``done``."""
+    def close(self, done: Callable[[Iterable[SpanBatch]], None]) -> None:
+        """Wait a moment until all is stored, close, and call ``done`` with what is not."""
         is_done = False
 
         def finish() -> None:
@@ -87,7 +87,7 @@ class RunSpans:
             if not is_done:
                 is_done = True
                 self._link.close()
-                done()
+                done(self._link.left())
 
         if self._link.when_empty(finish):
             self._reactor.call_later(_CLOSE_TIMEOUT, finish)

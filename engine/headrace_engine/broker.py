@@ -39,6 +39,7 @@ from headrace.wire.messages import (
     ProcessReport,
     Release,
     Silent,
+    SpanBatch,
     Status,
     StatusRequest,
     ToBroker,
@@ -61,8 +62,9 @@ _MAX_UNHANDLED = 200_000
 """Messages of one peer that may wait: more than it can have runs waiting."""
 _MAX_UNREAD = 10_000
 """Frames for one peer that may wait. A client that reads has far fewer."""
-_MAX_STUBS = 10_000
-_MAX_STUB_BYTES = 16 * 1024 * 1024
+_MAX_SPANS = 10_000
+_MAX_SPAN_BYTES = 16 * 1024 * 1024
+"""Stubs, and spans that clients have left here, until there is a collector. The oldest are dropped, and counted."""
 
 
 class Broker:
@@ -93,7 +95,7 @@ class Broker:
             lambda: collector_endpoint(directory),
             "broker",
             self._epoch,
-            SpanOutbox(_MAX_STUBS, _MAX_STUB_BYTES),
+            SpanOutbox(_MAX_SPANS, _MAX_SPAN_BYTES),
         )
 
     def run(self) -> None:
@@ -172,12 +174,21 @@ class Broker:
                 self._welcome(peer, epoch, message, now)
             case StatusRequest():
                 self._answer(peer, now)
+            case Goodbye():
+                self._forget(peer, message.reason)
+            case ProcessReport() | CollectorReport() | SpanBatch():
+                self._take_report(message, now)
+
+    def _take_report(self, message: ProcessReport | CollectorReport | SpanBatch, now: float) -> None:
+        """Keep what others say of the engine; pass on what a client leaves here at its end."""
+        match message:
             case ProcessReport():
                 self._processes = message.processes
             case CollectorReport():
                 self._spans, self._spans_at = message.spans, now
-            case Goodbye():
-                self._forget(peer, message.reason)
+            case SpanBatch():
+                if self._keeps_spans():
+                    self._collector.pass_on(message.spans)
 
     def _answer(self, peer: bytes, now: float) -> None:
         """Say how the engine is, once in a turn."""
@@ -252,9 +263,15 @@ class Broker:
 
     def _send_stubs(self, runs: list[Unfinished], error_type: str, reason: str) -> None:
         """Have it on record that these runs were, in case that nobody else is left to say so."""
-        if not self._processes or any(known.name == "collector" and known.state != "off" for known in self._processes):
+        if self._keeps_spans():
             for stub in stubs(runs, error_type, reason, time.monotonic(), time.time()):
                 self._collector.send(stub)
+
+    def _keeps_spans(self) -> bool:
+        """Return whether there is a collector, or may be: the supervisor has not spoken yet."""
+        return not self._processes or any(
+            known.name == "collector" and known.state != "off" for known in self._processes
+        )
 
     def _refuse_peer(self, peer: bytes, reason: str) -> None:
         """End one connection; whatever its bytes were, nobody else is concerned."""

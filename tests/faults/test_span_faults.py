@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,9 @@ def test_whoever_dies_every_admitted_run_has_one_span(provider: SimulatedProvide
         engine.random.shuffle(targets)
         for number in engine.moments(len(targets), 0.1, 0.4):
             kill(engine, targets[number], loads)
-        # A client that ends while there is no collector leaves nothing but what its runs' workers wrote.
-        wait_until(
-            lambda: {process.state for process in engine.status().processes} == {"running"}, 30.0, "all processes"
-        )
+        # What clients alone know is with the collector before the engine ends.
+        wait_until(partial(all_run, engine), 30.0, "all processes")
+        engine.client().flush(30.0)
         for load in loads:
             load.wait_for(len(load.events("saw")) + 2 * STREAMS, "saw")
         engine.settle()

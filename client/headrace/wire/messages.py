@@ -15,7 +15,7 @@ from headrace.wire.status import ProcessStatus, SpanStatus, WorkerStatus
 
 PROTOCOL_MAJOR = 1
 PROTOCOL_MINOR = 1
-CAPABILITIES = ["joined", "vacated", "query"]
+CAPABILITIES = ["joined", "vacated", "query", "spans"]
 """Optional message kinds that this version understands beyond those of minor version 0."""
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -318,7 +318,10 @@ class RunState(_WireMessage, frozen=True, tag=44):
 
 
 class SpanBatch(_WireMessage, frozen=True, tag=50):
-    """Encoded spans, to be acknowledged once they are committed. The counts are totals since the sender's start."""
+    """Encoded spans, to be acknowledged once they are committed. The counts are totals since the sender's start.
+
+    A client that ends while there is no collector leaves them with the broker instead, which acknowledges nothing.
+    """
 
     sequence: int
     spans: list[bytes]
@@ -369,7 +372,9 @@ class CollectorReport(_WireMessage, frozen=True, tag=23):
 
 Terminal = Finished | Failed | Aborted
 
-ToBroker = Hello | Acquire | Hold | Release | StatusRequest | Heartbeat | ProcessReport | CollectorReport | Goodbye
+ToBroker = (
+    Hello | Acquire | Hold | Release | StatusRequest | Heartbeat | ProcessReport | CollectorReport | SpanBatch | Goodbye
+)
 FromBroker = Welcome | Heartbeat | Grant | Refuse | Status | Silent | Joined | Vacated | Goodbye
 ToWorker = Hello | Run | Credit | Abort | Query | Goodbye
 FromWorker = Welcome | Chunk | Finished | Failed | Aborted | RunState | Goodbye
