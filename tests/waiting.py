@@ -19,13 +19,18 @@ def busyness() -> float:
     return max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0)
 
 
-def wait_until(is_so: Callable[[], T], timeout: float = 30.0, what: str = "it") -> T:
-    """Look ever more rarely until something is so, and return what ``is_so`` did; for ``timeout`` seconds, longer on a busy machine."""
+def wait_until(
+    is_so: Callable[[], T | None], timeout: float = 30.0, what: str = "it", instead: Callable[[], object] = lambda: ""
+) -> T:
+    """Look ever more rarely until something is so, and return what ``is_so`` did; for ``timeout`` seconds, longer on a busy machine.
+
+    The error says what ``instead`` returns.
+    """
     deadline = time.monotonic() + timeout * busyness()
     pause = _FIRST_PAUSE
     while not (found := is_so()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {timeout:g} s")
+            raise AssertionError(f"{what}: not within {timeout:g} s; {instead()}")
         threading.Event().wait(pause)
         pause = min(1.5 * pause, _LONGEST_PAUSE)
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from headrace.cli.main import main
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, engine_process
 from tests.e2e.engines import running_engine
+from tests.waiting import wait_until
 
 
 @pytest.mark.slow
@@ -22,11 +22,7 @@ def test_restart_replaces_the_workers(provider: SimulatedProvider, capsys: pytes
         before = engine_process(address, "-m headrace_workers")
 
         assert main(["restart", "--engine", address]) == ExitCode.OK
-        for _ in range(400):
-            if not Path(f"/proc/{before}").exists():
-                break
-            threading.Event().wait(0.05)
-
+        wait_until(lambda: not Path(f"/proc/{before}").exists(), 20.0, "the end of the worker")
         assert engine_process(address, "-m headrace_workers") != before
         assert client.run_local(model="gpt-4o", messages=HELLO).text
     assert "one after another" in capsys.readouterr().out

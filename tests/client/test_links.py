@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 from headrace.links import Links
@@ -10,6 +9,7 @@ from headrace.reactor import Reactor
 from headrace.sockets import Router, new_context
 from headrace.wire.codec import to_broker
 from headrace.wire.messages import MAX_FRAME_MESSAGES, Hello, Release
+from tests.waiting import wait_until
 
 
 def test_very_many_messages_of_one_turn_leave_in_frames_that_the_receiver_takes(tmp_path: Path) -> None:
@@ -23,13 +23,13 @@ def test_very_many_messages_of_one_turn_leave_in_frames_that_the_receiver_takes(
     links.flush()
 
     heard: list[object] = []
-    for _ in range(1000):
-        for _, frame in router.receive():
-            heard += to_broker.decode(frame)[1]
-        if len(heard) > count:
-            break
-        threading.Event().wait(0.01)
 
+    def is_all_heard() -> bool:
+        for _, frame in router.receive():
+            heard.extend(to_broker.decode(frame)[1])
+        return len(heard) > count
+
+    wait_until(is_all_heard, 10.0, "all messages")
     assert isinstance(heard[0], Hello)
     assert heard[1:] == [Release(f"sp_{number}", 1) for number in range(count)]
     links.close(link)

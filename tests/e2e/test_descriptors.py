@@ -26,6 +26,7 @@ from headrace.wire.messages import (
 from headrace.wire.request import RunRequest
 from tests.conftest import HELLO, engine_process, simulate
 from tests.e2e.engines import running_engine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -90,11 +91,7 @@ def test_an_engine_with_few_descriptors_takes_no_more_connections_than_it_can_ha
 
 
 def wait_until_open(paths: list[str]) -> None:
-    for _ in range(400):
-        if all(Path(path).exists() for path in paths):
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError("no room again")
+    wait_until(lambda: all(Path(path).exists() for path in paths), 20.0, "room")
 
 
 def test_more_runs_than_a_worker_has_descriptors_for_wait_for_their_turn(provider: SimulatedProvider) -> None:
@@ -133,13 +130,13 @@ def test_a_worker_takes_no_more_runs_than_it_can_have_whoever_sends_them(provide
         runs = [Run(f"sp_{number}", 1, epoch, encode_request(request), 64, 65536) for number in range(300)]
         peer.send(encode_frame(1, [Hello("client", 0, 1), *runs]))
         refused: list[Failed] = []
-        for _ in range(400):
-            for frame in peer.receive():
-                refused += [message for message in from_worker.decode(frame)[1] if isinstance(message, Failed)]
-            if len(refused) >= 300 - worker_shares(LIMIT).exchanges:
-                break
-            threading.Event().wait(0.05)
 
+        def are_refused() -> bool:
+            for frame in peer.receive():
+                refused.extend(message for message in from_worker.decode(frame)[1] if isinstance(message, Failed))
+            return len(refused) >= 300 - worker_shares(LIMIT).exchanges
+
+        wait_until(are_refused, 20.0, "refusals")
         assert {(failed.kind, failed.reason) for failed in refused} == {
             ("worker_stopping", "the worker has as many runs as it can")
         }

@@ -53,12 +53,13 @@ def dealer(endpoint: str) -> Iterator[Dealer]:
 def until_disconnected(peer: Dealer) -> list[bytes]:
     """Return what a peer says until it ends the connection."""
     said: list[bytes] = []
-    for _ in range(500):
+
+    def is_over() -> bool:
         said.extend(peer.receive())
-        if peer.is_disconnected():
-            return said
-        threading.Event().wait(0.01)
-    raise AssertionError("the connection was not ended")
+        return peer.is_disconnected()
+
+    wait_until(is_over, 5.0, "the connection's end")
+    return said
 
 
 @pytest.mark.parametrize("frame", BAD_FRAMES, ids=range(len(BAD_FRAMES)))

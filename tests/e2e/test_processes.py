@@ -20,7 +20,7 @@ from headrace import Client, ForkedStreamError, LocalStream, WorkerLostError
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, engine_process, engine_processes, processes, simulate
 from tests.e2e.engines import running_engine
-from tests.waiting import busyness
+from tests.waiting import busyness, wait_until
 
 MODEL = "gpt-4o"
 
@@ -227,13 +227,13 @@ def test_a_client_used_before_the_fork_works_under_gunicorn_preload(
 
 def wait_for_line(path: Path, marker: str, times: int = 1) -> str:
     """Wait until a program has logged ``marker`` so many times; return the rest of the last of these lines."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        found = [line for line in path.read_text().splitlines() if marker in line]
-        if len(found) >= times:
-            return found[times - 1].split(marker, 1)[1]
-        threading.Event().wait(0.02)
-    raise AssertionError(f"no {marker!r} in {path.read_text()}")
+
+    def found() -> list[str]:
+        lines = [line for line in path.read_text().splitlines() if marker in line]
+        return lines[times - 1 : times]
+
+    (line,) = wait_until(found, 20.0, repr(marker), path.read_text)
+    return line.split(marker, 1)[1]
 
 
 # The end of a program.

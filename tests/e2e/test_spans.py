@@ -9,7 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -32,6 +31,7 @@ from headrace.testing import SimulatedProvider
 from headrace.wire.messages import Status
 from tests.conftest import HELLO, engine_process, processes, simulate
 from tests.e2e.engines import running_engine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -70,11 +70,12 @@ def stored(data: Path) -> Rows:
 
 def until(data: Path, is_so: Callable[[Rows], bool], seconds: float = PATIENCE) -> Rows:
     """Wait until what is stored is as asked for; return it."""
-    deadline = time.monotonic() + seconds
-    while not is_so(rows := stored(data)):
-        assert time.monotonic() < deadline, {name: (row.span.rank.name, row.span.status) for name, row in rows.items()}
-        threading.Event().wait(0.02)
-    return rows
+
+    def ranks() -> dict[str, tuple[str, str]]:
+        return {name: (row.span.rank.name, row.span.status) for name, row in stored(data).items()}
+
+    wait_until(lambda: is_so(stored(data)), seconds, "what is to be stored", ranks)
+    return stored(data)
 
 
 @contextmanager
@@ -190,11 +191,11 @@ def test_a_run_that_wants_no_span_has_none_and_is_counted(data: Path, engine: st
 
 def status_when(engine: str, is_so: Callable[[Status], bool]) -> Status:
     """Return the engine's status, once it is as asked for."""
-    deadline = time.monotonic() + PATIENCE
-    while not is_so(status := engine_status(engine, PATIENCE)):
-        assert time.monotonic() < deadline, status
-        threading.Event().wait(0.05)
-    return status
+
+    def status() -> Status:
+        return engine_status(engine, PATIENCE)
+
+    return wait_until(lambda: found if is_so(found := status()) else None, PATIENCE, "the status", status)
 
 
 # Processes that die.
@@ -202,13 +203,14 @@ def status_when(engine: str, is_so: Callable[[Status], bool]) -> Status:
 
 def kill(engine: str, marker: str) -> None:
     """Kill a process of an engine, which may have to come back first."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
+
+    def is_killed() -> bool:
         with suppress(StopIteration):
             os.kill(engine_process(engine, marker), signal.SIGKILL)
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError(f"no process {marker}")
+            return True
+        return False
+
+    wait_until(is_killed, PATIENCE, f"a process {marker}")
 
 
 def test_a_lost_worker_leaves_the_text_that_its_caller_saw(data: Path, engine: str) -> None:

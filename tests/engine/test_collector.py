@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -41,6 +40,7 @@ from headrace.wire.status import SpanStatus
 from headrace_engine.spans.slots import take_slot, try_slot
 from tests.engine.test_span_recovery import locked, spool
 from tests.engine.test_span_store import kept, span
+from tests.waiting import wait_until
 
 NOW = time.time()
 PATIENCE = 45.0
@@ -67,16 +67,17 @@ class Peer:
 
     def hear(self, kind: type[msgspec.Struct], where: Callable[..., bool] = lambda _: True) -> msgspec.Struct:
         """Return the next message of a kind; others before it are left out."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
+
+        def found() -> msgspec.Struct | None:
             for frame in self._dealer.receive():
                 self._heard.extend(from_collector.decode(frame)[1])
             while self._heard:
                 message = self._heard.pop(0)
                 if isinstance(message, kind) and where(message):
                     return message
-            threading.Event().wait(0.005)
-        raise AssertionError(f"no {kind.__name__}")
+            return None
+
+        return wait_until(found, PATIENCE, kind.__name__)
 
     def wait_for(self, sequence: int) -> None:
         """Wait until all up to a batch is acknowledged."""
@@ -119,17 +120,18 @@ class Engine:
 
     def report(self, where: Callable[[SpanStatus], bool] = lambda _: True) -> SpanStatus:
         """Return the next report that is as asked for."""
-        deadline = time.monotonic() + PATIENCE
-        last = None
-        while time.monotonic() < deadline:
+        seen: list[SpanStatus] = []
+
+        def found() -> SpanStatus | None:
             for _, frame in self._broker.receive():
                 for message in to_broker.decode(frame)[1]:
                     if isinstance(message, CollectorReport):
-                        last = message.spans
-                        if where(last):
-                            return last
-            threading.Event().wait(0.005)
-        raise AssertionError(f"no such report; the last is {last}")
+                        seen.append(message.spans)
+                        if where(message.spans):
+                            return message.spans
+            return None
+
+        return wait_until(found, PATIENCE, "such a report", lambda: seen[-1:])
 
     def close(self) -> None:
         if self.process is not None:
@@ -343,11 +345,7 @@ def test_what_an_engine_that_is_gone_has_not_sent_on_is_sent_by_another(engine: 
     with taken:
         engine.start()
         engine.report(lambda status: status.recovered == 1)
-        deadline = time.monotonic() + PATIENCE
-        while not (lines.exists() and "sp_1" in lines.read_text()):
-            assert time.monotonic() < deadline
-            threading.Event().wait(0.02)
-
+        wait_until(lambda: lines.exists() and "sp_1" in lines.read_text(), PATIENCE, "the span's line")
         assert "sp_2" not in lines.read_text()
 
 

@@ -90,8 +90,9 @@ def test_what_everything_left_when_it_died_the_next_engine_finds(provider: Simul
             engine.settle()
             runs = runs.and_those(admitted(engine))
 
-    with faulty_engine(provider, workers=1, data=data, is_young=True):
+    with faulty_engine(provider, workers=1, data=data, is_young=True) as engine:
         wait_for_all(data, runs.must)
+        engine.client().flush(30.0)
 
     rows = stored(data)
     report(f"{DEATHS_OF_ALL} deaths of everything", rows, runs)

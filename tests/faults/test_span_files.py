@@ -98,7 +98,7 @@ def check_is_well(engine: FaultyEngine, data: Path, left: list[Left]) -> None:
     streams = [engine.stream(client, repeat=3) for _ in range(WORKERS)]
     assert [stream.result.result(10).text for stream in streams] == ["0 1 2 "] * WORKERS
     new = [stream.span_id for stream in streams]
-    wait_for_all(data, new)
+    client.flush(30.0)  # which waits for the spools too
 
     rows = stored(data)
     assert {name for name, rank in ranks.items() if rows[name].span.rank < rank} == set()

@@ -157,13 +157,12 @@ class SpanWorker:
     def terminal(self, span_id: str) -> Finished | Failed | Aborted:
         """Wait for the run to end."""
 
-        def ended() -> Finished | Failed | Aborted | None:
+        def has_ended() -> bool:
             self.poll()
-            return self.terminals.get(span_id)
+            return span_id in self.terminals
 
-        found = wait_until(ended, what="the end of the run")
-        assert found is not None
-        return found
+        wait_until(has_ended, what="the end of the run")
+        return self.terminals[span_id]
 
     def text(self, span_id: str) -> str:
         """Wait for the run's first text."""
@@ -172,9 +171,7 @@ class SpanWorker:
             self.poll()
             return self.texts.get(span_id)
 
-        found = wait_until(begun, what="the run's first text")
-        assert found is not None
-        return found
+        return wait_until(begun, what="the run's first text")
 
     def leave(self) -> None:
         """Go away without a word."""
