@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests.waiting import busyness
-
 _PROGRAM = """
 import json, os, sys, time
 
@@ -25,9 +23,9 @@ def open_files():
     return found
 
 modules, files = set(sys.modules), open_files()
-started = time.perf_counter()
+started = time.process_time()
 import headrace
-seconds = time.perf_counter() - started
+seconds = time.process_time() - started
 print(json.dumps({
     "seconds": seconds,
     "modules": sorted(set(sys.modules) - modules),
@@ -48,8 +46,10 @@ def imports(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     ]
 
 
-def test_the_import_takes_less_than_150_ms(imports: list[dict[str, Any]]) -> None:
-    assert min(seen["seconds"] for seen in imports) < 0.150 * busyness()
+def test_the_import_takes_less_than_150_ms_of_a_processor(imports: list[dict[str, Any]]) -> None:
+    least = min(seen["seconds"] for seen in imports)
+    print(f"{least * 1000:.0f} ms")
+    assert least < 0.150
 
 
 def test_the_import_starts_no_thread(imports: list[dict[str, Any]]) -> None:

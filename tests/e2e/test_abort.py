@@ -365,6 +365,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_the_death_of_the_client_closes_its_connections_within_500_ms(provider: SimulatedProvider) -> None:
     delays = []
     for _ in range(3):

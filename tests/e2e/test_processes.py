@@ -49,6 +49,7 @@ async def async_text_of(client: Client, number: int) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_a_client_works_in_32_threads_at_once(client: Client) -> None:
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
         texts = list(pool.map(lambda number: text_of(client, number), range(320)))
@@ -343,6 +344,7 @@ def test_an_engine_of_a_program_leaves_nothing_behind(provider: SimulatedProvide
     assert not [line for _, _, line in processes() if str(directory) in line]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_its_streams_say_so(provider: SimulatedProvider) -> None:
     with running_engine(provider, "--workers", "1") as address, Client(address) as client:
         running = start_endless(client)

@@ -233,6 +233,7 @@ def test_a_lost_worker_leaves_the_text_that_its_caller_saw(data: Path, engine: s
     assert (row.span.trace_id, rows[again.span_id].span.status) == (stream.trace_id, "ok")
 
 
+@pytest.mark.slow
 def test_a_run_that_moved_on_has_both_attempts_in_one_row(data: Path, engine: str, provider: SimulatedProvider) -> None:
     with Client(engine, connect_timeout=PATIENCE) as client:
         stream = start(client, repeat=3, first_token_delay=1.0)
@@ -424,6 +425,7 @@ def test_an_engine_keeps_no_spans_where_the_settings_say_so(
     assert not data.exists()
 
 
+@pytest.mark.slow
 def test_a_collector_that_cannot_start_does_not_end_the_engine(data: Path, engine: str) -> None:
     with Client(engine, connect_timeout=PATIENCE) as client:
         for _ in range(5):

@@ -99,6 +99,7 @@ def test_text_can_still_be_iterated_after_the_result(client: Client) -> None:
     assert "".join(running) == result.text
 
 
+@pytest.mark.slow
 def test_a_thousand_streams_that_nobody_iterates_all_resolve(client: Client) -> None:
     streams = [stream(client, repeat=100) for _ in range(1000)]
     expected = "".join(f"{number} " for number in range(100))
