@@ -131,8 +131,8 @@ class Links:
 
     def leave(self, broker: Link | None, spans: Iterable[SpanBatch]) -> None:
         """Leave spans with a broker that takes them, each batch in a frame of its own."""
-        if broker is not None and "spans" in broker.capabilities:
-            for batch in spans:
+        for batch in spans:
+            if broker is not None and broker.is_open and "spans" in broker.capabilities:
                 self._send(broker, [batch])
 
     def _send(self, link: Link, messages: Sequence[msgspec.Struct]) -> None:
