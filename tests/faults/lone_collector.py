@@ -112,21 +112,18 @@ class Sender:
             self._sent[batch.sequence] = {self._names[span] for span in batch.spans}
             dealer.send(encode_frame(_EPOCH, [batch]))
 
-    def look(self) -> bool:
-        """Take the acknowledgements that have come; return whether there are any."""
-        has_any = False
+    def look(self) -> None:
+        """Take the acknowledgements that have come."""
         for frame in self._dealer.receive() if self._dealer is not None else ():
             for message in from_collector.decode(frame)[1]:
                 if isinstance(message, SpanAck):
-                    has_any = True
                     self._outbox.acknowledged(message.sequence)
                     for sequence in [known for known in self._sent if known <= message.sequence]:
                         self.acknowledged |= self._sent.pop(sequence)
-        return has_any
 
-    @property
     def has_all(self) -> bool:
-        """Whether nothing is to be acknowledged any more."""
+        """Look; return whether nothing is to be acknowledged any more. That may be so from the start."""
+        self.look()
         return not self._outbox
 
     def _drop(self) -> None:
