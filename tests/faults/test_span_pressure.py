@@ -26,7 +26,7 @@ from tests.faults.span_flow import (
     spool_bytes,
 )
 from tests.faults.span_sets import content, ids, stored, wait_for_all
-from tests.waiting import busyness, wait_until
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -84,7 +84,7 @@ def test_a_collector_that_stands_still_slows_no_stream_and_costs_no_span(
     rows = stored(data)
     assert rows.keys() == set(flow.ids())
     assert {(row.span.status, len(content(row).text)) for row in rows.values()} == {("ok", flow.run_bytes)}
-    assert ratio > NOT_SLOWER / busyness()
+    assert ratio > NOT_SLOWER
     assert growth < MEMORY + MEMORY_SLACK
     assert spilled > 4 * MEMORY
 

@@ -113,7 +113,7 @@ def test_one_stalled_reader_among_200_slows_nobody(reader: Reader, provider: Sim
         f"{median_ratio(rates):.3f} of it ({min(ratios):.3f} to {max(ratios):.3f}, {len(rates)} rounds)"
     )
     # The promise is 0.9; on an idle machine it is 0.97 to 1.03. This bound is for a busy one.
-    assert median_ratio(rates) > 0.7
+    assert median_ratio(rates) > 0.8
 
 
 async def stall_one_by_one(client: Client, address: str, reader: Reader) -> list[int]:
