@@ -30,7 +30,7 @@ def wait_until(
     pause = _FIRST_PAUSE
     while not (found := is_so()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {timeout:g} s; {instead()}")
+            raise AssertionError(f"{what}: not within {timeout:g} s {instead()}".rstrip())
         threading.Event().wait(pause)
         pause = min(1.5 * pause, _LONGEST_PAUSE)
     return found

@@ -28,7 +28,6 @@ from headrace.wire.messages import (
     Goodbye,
     Hello,
     SpanAck,
-    SpanBatch,
 )
 
 logger = logging.getLogger(__name__)
@@ -97,10 +96,6 @@ class CollectorLink:
         """Close for good; may be called twice."""
         self._is_closed = True
         self._drop()
-
-    def left(self) -> Iterable[SpanBatch]:
-        """Return what nobody has acknowledged, once the link is closed."""
-        return self._outbox.batches()
 
     def _schedule(self) -> None:
         if not self._is_scheduled:

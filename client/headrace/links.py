@@ -126,16 +126,18 @@ class Links:
             for link in links:
                 messages, link.outbox = link.outbox, []
                 for start in range(0, len(messages), MAX_FRAME_MESSAGES):
-                    if link.is_open:
-                        self._send(link, messages[start : start + MAX_FRAME_MESSAGES])
+                    self._send(link, messages[start : start + MAX_FRAME_MESSAGES])
 
     def leave(self, broker: Link | None, spans: Iterable[SpanBatch]) -> None:
         """Leave spans with a broker that takes them, each batch in a frame of its own."""
-        for batch in spans:
-            if broker is not None and broker.is_open and "spans" in broker.capabilities:
+        if broker is not None and "spans" in broker.capabilities:
+            for batch in spans:
                 self._send(broker, [batch])
 
     def _send(self, link: Link, messages: Sequence[msgspec.Struct]) -> None:
+        """Send one frame, unless what was read after one before it has closed the link."""
+        if not link.is_open:
+            return
         if self._history is not None:
             self._history.frame("sent", messages)
         link.dealer.send(encode_frame(self._epoch, messages))

@@ -37,8 +37,8 @@ class RunSpans:
         self._reactor = reactor
         self._address = address
         self._endpoint: str | None = None
-        outbox = SpanOutbox(_MAX_SPANS, _MAX_BYTES)
-        self._link = CollectorLink(reactor, dealer, lambda: self._endpoint, "client", epoch, outbox)
+        self._outbox = SpanOutbox(_MAX_SPANS, _MAX_BYTES)
+        self._link = CollectorLink(reactor, dealer, lambda: self._endpoint, "client", epoch, self._outbox)
 
     def engine_is_at(self, broker_endpoint: str) -> None:
         """Learn where the engine is."""
@@ -87,7 +87,7 @@ class RunSpans:
             if not is_done:
                 is_done = True
                 self._link.close()
-                done(self._link.left())
+                done(self._outbox.batches())
 
         if self._link.when_empty(finish):
             self._reactor.call_later(_CLOSE_TIMEOUT, finish)

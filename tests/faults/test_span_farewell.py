@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,14 +35,13 @@ def kill_collector(engine: FaultyEngine) -> None:
     ("silence", "resumed"), [(stop_collector, "collector"), (kill_collector, "supervisor")], ids=["stopped", "gone"]
 )
 def test_what_a_client_saw_is_stored_though_it_ended_before_there_was_a_collector(
-    provider: SimulatedProvider, tmp_path: Path, silence: object, resumed: str
+    provider: SimulatedProvider, tmp_path: Path, silence: Callable[[FaultyEngine], None], resumed: str
 ) -> None:
     data = tmp_path / "data"
     with faulty_engine(provider, workers=2, data=data, is_young=True) as engine:
         client = engine.client()
         streams = [engine.stream(client, repeat=2000, pace=0.005) for _ in range(4)]
         begun = [next(iter(stream)) for stream in streams]
-        assert callable(silence)
         silence(engine)
         for name in ("w1", "w2"):
             engine.signal(name, signal.SIGKILL)
