@@ -19,27 +19,35 @@ class TextPart(msgspec.Struct, frozen=True, tag="text", omit_defaults=True):
     """Text in a message.
 
     ``provider_data`` (here and on the other parts) is what a provider needs back byte for byte to accept the part again.
+    ``extra`` (here, on the other parts, on messages and tools) holds further keys that the caller gave, in the provider's
+    own words, such as ``cache_control``. They are sent where the provider's format has them, and refused by name elsewhere.
     """
 
     text: str
     provider_data: dict[str, Any] | None = None
+    extra: dict[str, Any] | None = None
 
 
 class ImagePart(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
-    """An image, by ``url`` or as base64 ``data`` with its ``media_type`` (``image/png``)."""
+    """An image, by ``url`` or as base64 ``data`` with its ``media_type`` (``image/png``); ``extra`` may hold ``detail``."""
 
     url: str | None = None
     data: str | None = None
     media_type: str | None = None
+    extra: dict[str, Any] | None = None
 
 
 class ToolCallPart(msgspec.Struct, frozen=True, tag="tool_call", omit_defaults=True):
-    """A call of a tool, in a message of the assistant."""
+    """A call of a tool, in a message of the assistant.
+
+    In ``extra``, the key ``function`` holds further keys that stood inside ``function`` of OpenAI's form.
+    """
 
     id: str
     name: str
     arguments: dict[str, Any]
     provider_data: dict[str, Any] | None = None
+    extra: dict[str, Any] | None = None
 
 
 class ReasoningPart(msgspec.Struct, frozen=True, tag="reasoning", omit_defaults=True):
@@ -47,6 +55,7 @@ class ReasoningPart(msgspec.Struct, frozen=True, tag="reasoning", omit_defaults=
 
     text: str = ""
     provider_data: dict[str, Any] | None = None
+    extra: dict[str, Any] | None = None
 
 
 Part = TextPart | ImagePart | ToolCallPart | ReasoningPart
@@ -55,13 +64,15 @@ Part = TextPart | ImagePart | ToolCallPart | ReasoningPart
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """One message of a conversation.
 
-    ``tool_call_id`` and ``tool_name`` belong to role ``tool``: they say which call the content answers.
+    ``tool_call_id`` and ``tool_name`` belong to role ``tool``: they say which call the content answers. ``extra`` holds
+    further keys of the message: see :class:`TextPart`.
     """
 
     role: Role
     content: str | list[Part] = ""
     tool_call_id: str | None = None
     tool_name: str | None = None
+    extra: dict[str, Any] | None = None
 
     @property
     def text(self) -> str:
@@ -79,12 +90,19 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A tool that the model may call; ``parameters`` is a JSON schema."""
+    """A tool that the model may call; ``parameters`` is a JSON schema.
+
+    With another ``type`` than ``function`` it is a tool of the provider's own, such as ``web_search_20250305``: its
+    settings are in ``extra``, and ``name`` may be empty. ``extra`` also holds further keys of a function, such as
+    ``cache_control``; its key ``function`` holds those that stood inside ``function`` of OpenAI's form.
+    """
 
     name: str
     description: str = ""
     parameters: dict[str, Any] = msgspec.field(default_factory=dict)
     strict: bool | None = None
+    type: str = "function"
+    extra: dict[str, Any] | None = None
 
 
 class ToolCall(msgspec.Struct, frozen=True):
