@@ -23,7 +23,9 @@ def failure_error(failed: Failed, provider: str, partial_text: str) -> HeadraceE
     facts = (span_id, reason, partial_text, provider, failed.status_code, failed.request_id, failed.code)
     match failed.kind:
         case "invalid_request":
-            return InvalidRequestError(reason, None, provider, failed.status_code, failed.request_id, failed.code)
+            return InvalidRequestError(
+                reason, failed.argument, provider, failed.status_code, failed.request_id, failed.code
+            )
         case "duplicate_span_id":
             return InvalidRequestError(reason, "span_id")
         case "authentication":

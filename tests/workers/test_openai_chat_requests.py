@@ -101,7 +101,7 @@ def test_sampling_tools_and_custom_options_are_sent() -> None:
 
 
 def test_a_bare_schema_is_wrapped_and_a_response_format_is_not() -> None:
-    schema = {"type": "object", "properties": {}}
+    schema = {"type": "object", "properties": {}, "additionalProperties": False}
     wrapped = {"type": "json_schema", "json_schema": {"name": "response", "strict": True, "schema": schema}}
     assert body_of(request(response_format=schema))["response_format"] == wrapped
     assert body_of(request(response_format=wrapped))["response_format"] == wrapped

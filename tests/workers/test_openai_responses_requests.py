@@ -53,7 +53,7 @@ def test_a_streaming_request_carries_the_key_and_has_nothing_stored() -> None:
     }
     assert json.loads(http.body) == {
         "model": "gpt-4o",
-        "input": [{"role": "user", "content": "hi"}],
+        "input": [{"type": "message", "role": "user", "content": "hi"}],
         "store": False,
         "stream": True,
         "stream_options": {"include_obfuscation": False},
@@ -111,9 +111,9 @@ def test_sampling_tools_and_custom_options_are_sent() -> None:
 
 
 def test_a_response_format_becomes_a_text_format_in_whichever_form_it_comes() -> None:
-    schema = {"type": "object", "properties": {}}
-    flat = {"type": "json_schema", "name": "n", "schema": schema}
-    nested = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    schema = {"type": "object", "properties": {}, "additionalProperties": False}
+    flat = {"type": "json_schema", "name": "n", "schema": schema, "strict": False}
+    nested = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": False}}
     bare = {"type": "json_schema", "name": "response", "strict": True, "schema": schema}
     for wanted, sent in ((flat, flat), (nested, flat), (schema, bare), ({"type": "json_object"},) * 2):
         run = request(response_format=wanted, custom_options={"text": {"verbosity": "low"}})
@@ -135,12 +135,14 @@ CONVERSATION = [
 
 def test_each_role_is_mapped() -> None:
     assert input_of(*CONVERSATION) == [
-        {"role": "system", "content": "s"},
+        {"type": "message", "role": "system", "content": "s"},
         {
+            "type": "message",
             "role": "developer",
             "content": [{"type": "input_text", "text": "d"}, {"type": "input_text", "text": "e"}],
         },
         {
+            "type": "message",
             "role": "user",
             "content": [
                 {"type": "input_text", "text": "see"},
@@ -148,7 +150,7 @@ def test_each_role_is_mapped() -> None:
                 {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,QQ=="},
             ],
         },
-        {"role": "assistant", "content": "so"},
+        {"type": "message", "role": "assistant", "content": "so"},
         {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"city":"Zürich"}'},
         {"type": "function_call_output", "call_id": "c1", "output": "20°"},
         {
@@ -159,7 +161,7 @@ def test_each_role_is_mapped() -> None:
                 {"type": "input_image", "detail": "auto", "image_url": "https://x/z.png"},
             ],
         },
-        {"role": "assistant", "content": "a"},
+        {"type": "message", "role": "assistant", "content": "a"},
     ]
 
 
@@ -191,14 +193,16 @@ def test_items_go_back_as_they_came() -> None:
 def test_what_the_caller_changed_goes_in_its_new_form() -> None:
     changed = input_of(Message("assistant", answer(text="y", arguments={"x": 2})))
     assert changed[2:] == [
-        {"role": "assistant", "content": "y"},
+        {"type": "message", "role": "assistant", "content": "y"},
         {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"x":2}'},
     ]
 
 
 def test_reasoning_that_the_api_would_refuse_stays_behind() -> None:
     other = ReasoningPart("no", {"api": "anthropic", "signature": "abc"})
-    assert input_of(Message("assistant", [other, TextPart("x")])) == [{"role": "assistant", "content": "x"}]
+    assert input_of(Message("assistant", [other, TextPart("x")])) == [
+        {"type": "message", "role": "assistant", "content": "x"}
+    ]
     # Reasoning that led to nothing, as when a call was cut.
     assert input_of(HI, Message("assistant", [ReasoningPart("why", own(REASONING))])) == input_of(HI)
     # An id of what was not stored; and then the other ids are none of ours either.
@@ -271,3 +275,62 @@ def test_what_the_api_cannot_take_is_refused(run: RunRequest) -> None:
     with pytest.raises(ProviderFailedError) as caught:
         API.build_request(run, OPENAI, None)
     assert caught.value.failure.kind == "invalid_request"
+
+
+LOCAL = ProviderSettings(name="llamacpp", api="openai-responses", base_url="http://127.0.0.1:8080/v1")
+
+
+@pytest.mark.parametrize("settings", [OPENAI, XAI, LOCAL])
+def test_each_item_says_its_type(settings: ProviderSettings) -> None:
+    run = request(*CONVERSATION, Message("assistant", answer()), Message("user", "go on"))
+    assert all(item.get("type") for item in body_of(run, settings)["input"])
+
+
+def test_other_servers_get_the_assistants_text_in_the_only_form_that_llama_cpp_takes() -> None:
+    said = [{"type": "output_text", "text": "so"}]
+    contents: list[str | list[Part]] = ["so", [TextPart("so")]]
+    for content in contents:
+        run = request(HI, Message("assistant", content), HI)
+        assert body_of(run, LOCAL)["input"][1] == {"type": "message", "role": "assistant", "content": said}
+        assert body_of(run)["input"][1] == {"type": "message", "role": "assistant", "content": "so"}
+
+
+SIGNED = {
+    "type": "reasoning",
+    "id": "rs_tmp_1",
+    "summary": [],
+    "encrypted_content": "sig",
+    "format": "google-gemini-v1",
+}
+
+
+@pytest.mark.parametrize("settings", [OPENAI, LOCAL])
+@pytest.mark.parametrize("signed", [SIGNED, {**SIGNED, "encrypted_content": None, "signature": "sig"}])
+def test_a_signature_behind_the_answer_goes_back_in_its_place(
+    settings: ProviderSettings, signed: dict[str, Any]
+) -> None:
+    for order in ([TEXT, signed], [CALL, signed], [signed, TEXT, signed, CALL, signed]):
+        body = {"status": "completed", "model": "m", "output": order}
+        message = API.read_body(request(), json.dumps(body).encode()).message
+        assert message is not None
+        assert body_of(request(HI, message), settings)["input"][1:] == order
+
+
+def test_reasoning_at_the_end_of_a_response_that_was_cut_stays_behind_though_its_words_are_kept() -> None:
+    reasoning = REASONING | {"summary": [{"type": "summary_text", "text": "why"}]}
+    details = {"reason": "max_output_tokens"}
+    body = {"status": "incomplete", "incomplete_details": details, "model": "m", "output": [TEXT, reasoning]}
+    message = API.read_body(request(), json.dumps(body).encode()).message
+    assert message is not None
+    assert message.content[1] == ReasoningPart("why")
+    for settings in (OPENAI, LOCAL):
+        assert body_of(request(HI, message), settings)["input"][1:] == [TEXT]
+
+
+def test_citations_of_a_plain_answer_are_kept_and_go_back() -> None:
+    cited = {"type": "url_citation", "url": "https://x", "title": "X", "start_index": 0, "end_index": 1}
+    text = TEXT | {"content": [{"type": "output_text", "text": "x", "annotations": [cited], "logprobs": []}]}
+    body = {"status": "completed", "model": "m", "output": [text]}
+    message = API.read_body(request(), json.dumps(body).encode()).message
+    assert message is not None
+    assert input_of(HI, message)[1:] == [text]

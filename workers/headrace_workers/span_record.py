@@ -156,7 +156,7 @@ def outcome_of(terminal: Terminal | None, provider: str) -> Outcome:
             # A run that its worker gave back untouched is the next worker's, who has more to say.
             is_given_back = terminal.kind == "worker_stopping" and not terminal.sequence
             rank = Rank.STUB if is_given_back else Rank.WORKER
-            return Outcome("error", type(error).__name__, terminal.reason, rank)
+            return Outcome("error", type(error).__name__, _reason_of(terminal), rank)
         case None:
             return Outcome("aborted", CLIENT_LOST, "the client went away")
 
@@ -165,3 +165,7 @@ def queue_seconds(run: Run) -> float:
     """Return how long a run waited for its lease, as far as what its client says can be so."""
     queued = run.queued
     return queued if math.isfinite(queued) and 0.0 <= queued <= _MAX_QUEUED else 0.0
+
+
+def _reason_of(failed: Failed) -> str:
+    return f"{failed.argument}: {failed.reason}" if failed.argument else failed.reason

@@ -72,6 +72,7 @@ def terminal_message(ending: Ending, told: Told) -> Terminal:
                 code=ending.code,
                 retry_after=ending.retry_after,
                 partial_text=told.unsent_text,
+                argument=ending.argument,
             )
         case Expired():
             return Failed(

@@ -34,7 +34,6 @@ from headrace.wire.messages import (
     Abort,
     Credit,
     Failed,
-    FailureKind,
     Goodbye,
     Heartbeat,
     Hello,
@@ -51,7 +50,7 @@ from headrace_workers.coalesce import send_at
 from headrace_workers.departure import Departure
 from headrace_workers.http import HttpClient
 from headrace_workers.live_run import Client, LiveRun
-from headrace_workers.providers.protocol import ProviderFailedError
+from headrace_workers.providers.protocol import ProviderFailedError, ProviderFailure
 from headrace_workers.run import ProviderRun
 from headrace_workers.settings import Providers, clock_limits
 from headrace_workers.terminal import without_key
@@ -206,7 +205,7 @@ class Worker:
             client = self._clients.get(identity)
             if client is not None and isinstance(message, Run):
                 reason = f"the worker could not start the run: {type(error).__name__}"
-                self._refuse_run(client, message, "worker_failed", reason)
+                self._refuse_run(client, message, ProviderFailure("worker_failed", reason))
 
     def _handle(self, identity: bytes, message: ToWorker) -> None:
         client = self._clients.get(identity)
@@ -272,17 +271,21 @@ class Worker:
         if not self._router.is_connected(client.identity):
             return  # its client gave this worker up while the loop stood still, and may have asked another
         if self._departure.has_begun:
-            self._refuse_run(client, message, "worker_stopping", "the worker is stopping")
+            self._refuse_run(client, message, ProviderFailure("worker_stopping", "the worker is stopping"))
         elif self._run_count() >= self._shares.exchanges:
             # More than a broker gives leases for. Told as by one that stops, the client looks for another.
-            self._refuse_run(client, message, "worker_stopping", "the worker has as many runs as it can")
+            self._refuse_run(
+                client, message, ProviderFailure("worker_stopping", "the worker has as many runs as it can")
+            )
         elif message.span_id in client.runs:
-            self._refuse_run(client, message, "duplicate_span_id", f"{message.span_id} is running already")
+            self._refuse_run(
+                client, message, ProviderFailure("duplicate_span_id", f"{message.span_id} is running already")
+            )
         else:
             try:
                 request = decode_request(message.request)
             except RemoteProtocolError as error:
-                self._refuse_run(client, message, "invalid_request", str(error))
+                self._refuse_run(client, message, ProviderFailure("invalid_request", str(error)))
                 return
             self._start_run(client, message, request)
 
@@ -291,7 +294,7 @@ class Worker:
             prepared = self._providers.prepare(request, message.api_key)
         except ProviderFailedError as error:
             failure = without_key(error.failure, message.api_key)
-            self._refuse_run(client, message, failure.kind, failure.reason, failure.code)
+            self._refuse_run(client, message, failure)
             return
         clocks = Clocks(clock_limits(request, self._config), time.monotonic())
         span = self.tracer.begin(message, request) if self.tracer is not None else None
@@ -303,10 +306,9 @@ class Worker:
             self.history.note("start", span_id=message.span_id, attempt=message.attempt, epoch=message.epoch)
         run.start()
 
-    def _refuse_run(
-        self, client: Client, message: Run, kind: FailureKind, reason: str, code: str | None = None
-    ) -> None:
-        failed = Failed(message.span_id, message.attempt, 0, kind, reason, code=code)
+    def _refuse_run(self, client: Client, message: Run, why: ProviderFailure) -> None:
+        code, argument = why.code, why.argument
+        failed = Failed(message.span_id, message.attempt, 0, why.kind, why.reason, code=code, argument=argument)
         if self.tracer is not None:
             self.tracer.refuse(message, failed)
         self._tell(client, failed)

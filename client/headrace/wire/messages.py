@@ -280,7 +280,10 @@ class Finished(_WireMessage, frozen=True, tag=41):
 
 
 class Failed(_WireMessage, frozen=True, tag=42):
-    """Terminal: the run failed after ``sequence`` events. Which facts are set depends on ``kind``."""
+    """Terminal: the run failed after ``sequence`` events. Which facts are set depends on ``kind``.
+
+    ``argument`` is the place in the caller's arguments that is to blame, as in ``messages[3].content[0].detail``.
+    """
 
     span_id: str
     attempt: int
@@ -295,6 +298,7 @@ class Failed(_WireMessage, frozen=True, tag=42):
     clock: str = ""
     limit: float = 0.0
     partial_text: str = ""
+    argument: str | None = None
 
 
 class Aborted(_WireMessage, frozen=True, tag=43):

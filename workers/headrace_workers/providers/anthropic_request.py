@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from headrace.types import Tool
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.anthropic_messages import conversation_of, system_of
 from headrace_workers.providers.anthropic_models import ModelFacts, facts_of
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
-from headrace_workers.providers.request_parts import accept_headers, merged
+from headrace_workers.providers.request_parts import accept_headers, encoded, merged
+from headrace_workers.providers.response_formats import read_response_format
 
 _VERSION = "2026-10-21"
 _VERSION_WITH_SAMPLING = "2023-06-01"
@@ -38,7 +37,7 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
     ]
     if api_key:
         headers.append(("x-api-key", api_key))
-    return HttpRequest(f"{settings.base_url}/v1/messages", tuple(headers), msgspec.json.encode(body))
+    return HttpRequest(f"{settings.base_url}/v1/messages", tuple(headers), encoded(body))
 
 
 def _body(request: RunRequest) -> dict[str, Any]:
@@ -125,18 +124,13 @@ def _tool_choice(choice: str | dict[str, str]) -> dict[str, Any]:
 
 
 def _output_format(wanted: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the format for a JSON schema, given as OpenAI has it, as Anthropic has it, or bare."""
-    if wanted is None or wanted.get("type") == "text":
+    """Return the format for a JSON schema; the API has no place for a name, and always holds the model to the schema."""
+    form = None if wanted is None else read_response_format(wanted)
+    if form is None or form.kind == "text":
         return None
-    if wanted.get("type") == "json_object":
-        raise request_failure("response_format needs a JSON schema here: json_object alone is not taken")
-    schema: Any = wanted
-    if wanted.get("type") == "json_schema":
-        inner = wanted.get("json_schema")
-        schema = (inner if isinstance(inner, dict) else wanted).get("schema")
-        if not isinstance(schema, dict):
-            raise request_failure("response_format of type json_schema needs a schema")
-    return {"type": "json_schema", "schema": schema}
+    if form.kind == "json_object":
+        raise request_failure("needs a JSON schema here: json_object alone is not taken", "response_format")
+    return {"type": "json_schema", "schema": form.schema}
 
 
 def _stop(sequences: list[str]) -> list[str]:

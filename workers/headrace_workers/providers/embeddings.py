@@ -20,6 +20,7 @@ from headrace_workers.providers.google_request import API_VERSION
 from headrace_workers.providers.lenient import UNREADABLE, as_text
 from headrace_workers.providers.openai_chunks import read_usage
 from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError, ProviderSettings
+from headrace_workers.providers.request_parts import encoded
 
 _FLOAT_BYTES = 4
 
@@ -72,7 +73,7 @@ def build_openai(
     body: dict[str, Any] = {"model": model, "input": inputs}
     if dimensions is not None:
         body["dimensions"] = dimensions
-    return HttpRequest(f"{settings.base_url}/embeddings", tuple(headers), msgspec.json.encode(body | custom_options))
+    return HttpRequest(f"{settings.base_url}/embeddings", tuple(headers), encoded(body | custom_options))
 
 
 def read_openai(body: bytes) -> Embeddings:
@@ -110,7 +111,7 @@ def build_google(
         shared["outputDimensionality"] = dimensions
     requests = [{**shared, "content": {"parts": [{"text": text}]}, **custom_options} for text in inputs]
     url = f"{settings.base_url}/{API_VERSION}/{quote(name, safe='/')}:batchEmbedContents"
-    return HttpRequest(url, tuple(headers), msgspec.json.encode({"requests": requests}))
+    return HttpRequest(url, tuple(headers), encoded({"requests": requests}))
 
 
 def read_google(body: bytes) -> Embeddings:

@@ -58,9 +58,9 @@ def protocol_failure(reason: str) -> ProviderFailedError:
     return ProviderFailedError(ProviderFailure("provider_protocol", reason))
 
 
-def request_failure(reason: str) -> ProviderFailedError:
-    """Return the error for a request that cannot be put to this API."""
-    return ProviderFailedError(ProviderFailure("invalid_request", reason))
+def request_failure(reason: str, argument: str | None = None) -> ProviderFailedError:
+    """Return the error for a request that cannot be put to this API; ``argument`` is the place that is to blame."""
+    return ProviderFailedError(ProviderFailure("invalid_request", reason, argument=argument))
 
 
 def is_error(whole: Any) -> bool:

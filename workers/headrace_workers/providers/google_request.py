@@ -13,6 +13,8 @@ from headrace.wire.request import RunRequest
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.google_contents import contents_of, system_instruction_of
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
+from headrace_workers.providers.request_parts import encoded
+from headrace_workers.providers.response_formats import read_response_format
 
 API_VERSION = "v1beta"
 """A superset of ``v1``: preview models, ``VALIDATED`` function calls and JSON schemas are answered here first."""
@@ -35,7 +37,7 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
         headers.append(("x-goog-api-key", api_key))
     model = request.model if request.model.startswith(("models/", "tunedModels/")) else f"models/{request.model}"
     url = f"{settings.base_url}/{API_VERSION}/{quote(model, safe='/')}:streamGenerateContent?alt=sse"
-    return HttpRequest(url, tuple(headers), msgspec.json.encode(_body(request)))
+    return HttpRequest(url, tuple(headers), encoded(_body(request)))
 
 
 def continue_request(sent: HttpRequest, token: str) -> HttpRequest:
@@ -107,20 +109,15 @@ def _generation_config(request: RunRequest) -> dict[str, Any]:
 
 
 def _response_format(wanted: dict[str, Any]) -> dict[str, Any]:
-    """Return the form of the answer from a bare JSON schema, or from one wrapped as OpenAI takes it."""
-    match wanted.get("type"):
+    """Return the form of the answer; the API has no place for a schema's name or strictness."""
+    form = read_response_format(wanted)
+    match form.kind:
         case "text":
             return {}
         case "json_object":
             return {"responseMimeType": "application/json"}
         case "json_schema":
-            inner = wanted.get("json_schema")
-            schema = inner.get("schema") if isinstance(inner, dict) else wanted.get("schema")
-            if not isinstance(schema, dict):
-                raise request_failure("response_format of type json_schema holds no schema")
-        case _:
-            schema = wanted
-    return {"responseMimeType": "application/json", "responseJsonSchema": schema}
+            return {"responseMimeType": "application/json", "responseJsonSchema": form.schema}
 
 
 def _thinking(model: str, effort: str) -> dict[str, Any]:

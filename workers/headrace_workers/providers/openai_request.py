@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from headrace.types import ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
-from headrace_workers.providers.request_parts import bearer_headers, image_url, merged, word_for
+from headrace_workers.providers.request_parts import as_json, bearer_headers, encoded, image_url, merged, word_for
+from headrace_workers.providers.response_formats import read_response_format
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Under which names compatible servers send reasoning, and take it back."""
@@ -19,13 +18,12 @@ _LIMIT_COMPLETIONS = ("openai", "azure")
 """Their reasoning models refuse the old name of the limit; most compatible servers do not know the new one."""
 
 _MAX_STOP_SEQUENCES = 4
-_RESPONSE_FORMATS = ("json_schema", "json_object", "text")
 
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
     """Return the request to send."""
     headers = bearer_headers(api_key, stream=request.stream)
-    body = msgspec.json.encode(_body(request, settings.name))
+    body = encoded(_body(request, settings.name))
     return HttpRequest(f"{settings.base_url}/chat/completions", headers, body)
 
 
@@ -130,7 +128,7 @@ def _user_part(part: TextPart | ImagePart | ToolCallPart | ReasoningPart) -> dic
 
 
 def _tool_call(part: ToolCallPart) -> dict[str, Any]:
-    arguments = msgspec.json.encode(part.arguments).decode()
+    arguments = as_json(part.arguments, f"the arguments of {part.name}").decode()
     return {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": arguments}}
 
 
@@ -153,9 +151,8 @@ def _tool_choice(choice: str | dict[str, str]) -> str | dict[str, Any]:
 
 
 def _response_format(wanted: dict[str, Any]) -> dict[str, Any]:
-    if wanted.get("type") in _RESPONSE_FORMATS:
-        return wanted
-    return {"type": "json_schema", "json_schema": {"name": "response", "strict": True, "schema": wanted}}
+    form = read_response_format(wanted)
+    return {"type": form.kind} | ({"json_schema": form.for_openai()} if form.kind == "json_schema" else {})
 
 
 def _stop(sequences: list[str]) -> list[str]:

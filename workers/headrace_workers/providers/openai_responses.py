@@ -159,14 +159,17 @@ class ResponsesMapper:
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
         if not self.is_complete:
             raise failures.protocol_failure("the stream ended before the response was complete")
-        return self._completion(None if is_plain(self._items) else message_of(self._items))
+        return self._completion(None if is_plain(self._items) else self._message())
 
     def read_whole(self, response: dict[str, Any]) -> Completion:
         """Map a response that came in one piece."""
         self._end(response, as_text(response.get("status")) or "completed", [])
         if self._status in {"queued", "in_progress"}:
             raise failures.protocol_failure(f"the response is not complete but {self._status}")
-        return self._completion(message_of(self._items))
+        return self._completion(self._message())
+
+    def _message(self) -> Message:
+        return message_of(self._items, is_cut=self._status == "incomplete")
 
     def _read_odd(self, data: bytes, events: list[RunEvent]) -> tuple[Event, bytes] | None:
         """Read what the fast decoder did not take. None: there is nothing in it."""

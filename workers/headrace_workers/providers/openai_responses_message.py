@@ -30,20 +30,44 @@ def is_plain(items: list[Item]) -> bool:
     for place, item in enumerate(items):
         kind = item.get("type")
         if kind == "message":
-            if place or item.get("phase") or refusal_of(item):
+            if place or item.get("phase") or refusal_of(item) or _is_annotated(item):
                 return False
         elif kind != "function_call" or any(item[key] for key in item.keys() - _PLAIN_CALL):
             return False
     return True
 
 
-def message_of(items: list[Item]) -> Message:
-    """Return the message. A call that was cut, so that its arguments cannot be read, is left out."""
+def _is_annotated(item: Item) -> bool:
+    """Whether a message holds citations."""
+    content = item.get("content")
+    return (
+        any(isinstance(part, dict) and part.get("annotations") for part in content or ())
+        if isinstance(content, list)
+        else False
+    )
+
+
+def message_of(items: list[Item], *, is_cut: bool = False) -> Message:
+    """Return the message. A call that was cut, so that its arguments cannot be read, is left out.
+
+    The last reasoning of a response that was cut led to nothing; the API would refuse it, and so only its words are kept.
+    """
     plain = is_plain(items)
     parts = [part for item in items if (part := _part(item, is_plain=plain)) is not None]
+    if is_cut:
+        _strip_last_reasoning(parts)
     if plain and all(isinstance(part, TextPart) for part in parts):
         return Message("assistant", "".join(part.text for part in parts if isinstance(part, TextPart)))
     return Message("assistant", parts)
+
+
+def _strip_last_reasoning(parts: list[Part]) -> None:
+    for place in range(len(parts) - 1, -1, -1):
+        part = parts[place]
+        item = (part.provider_data or {}).get("item", {}) if isinstance(part, ReasoningPart) else {}
+        if item.get("type") != "reasoning":
+            return
+        parts[place] = ReasoningPart(reasoning_of(item))
 
 
 def custom_calls_of_caller(items: list[Item]) -> list[Item]:

@@ -10,19 +10,20 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
-
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.openai_responses_events import Item, text_of
 from headrace_workers.providers.openai_responses_message import API_NAME, arguments_in
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
-from headrace_workers.providers.request_parts import bearer_headers, image_url, merged, word_for
+from headrace_workers.providers.request_parts import as_json, bearer_headers, encoded, image_url, merged, word_for
+from headrace_workers.providers.response_formats import read_response_format
 
 _REASONS = re.compile(
     r"(^|[/.])(o\d|gpt-([5-9]|\d\d)(?!.*chat)|codex|computer-use|grok-([4-9]|\d\d)(?!.*non-reasoning))"
 )
+_READABLE = ("encrypted_content", "content", "signature")
+"""Fields in which a reasoning item holds what the model needs of it."""
 _MERGED = ("reasoning", "stream_options", "text")
 
 
@@ -30,7 +31,7 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
     """Return the request to send."""
     headers = bearer_headers(api_key, stream=request.stream)
     body = _body(request, is_openai=_is_openai(settings.base_url))
-    return HttpRequest(f"{settings.base_url}/responses", headers, msgspec.json.encode(body))
+    return HttpRequest(f"{settings.base_url}/responses", headers, encoded(body))
 
 
 def _is_openai(base_url: str) -> bool:
@@ -41,7 +42,8 @@ def _is_openai(base_url: str) -> bool:
 def _body(request: RunRequest, *, is_openai: bool) -> dict[str, Any]:
     if request.stop_sequences:
         raise request_failure("stop_sequences cannot be sent: the Responses API has none")
-    body: dict[str, Any] = {"model": request.model, "input": _input(request.messages), "store": False}
+    body: dict[str, Any] = {"model": request.model, "input": _input(request.messages, is_openai=is_openai)}
+    body["store"] = False
     body |= _reasoning(request.model, request.reasoning_effort)
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
@@ -70,19 +72,19 @@ def _reasoning(model: str, effort: str | None) -> dict[str, Any]:
     return fields
 
 
-def _input(messages: list[Message]) -> list[Item]:
+def _input(messages: list[Message], *, is_openai: bool) -> list[Item]:
     items: list[Item] = []
     custom_calls: set[str] = set()
     for message in messages:
         match message.role:
             case "assistant":
-                own = _assistant_items(message)
+                own = _assistant_items(message, is_openai=is_openai)
                 custom_calls.update(str(item["call_id"]) for item in own if item.get("type") == "custom_tool_call")
                 items += own
             case "tool":
                 items.append(_call_output(message, custom_calls))
             case _:
-                items.append({"role": message.role, "content": _content(message)})
+                items.append({"type": "message", "role": message.role, "content": _content(message)})
     return items
 
 
@@ -112,18 +114,31 @@ def _input_part(part: Part, role: str) -> dict[str, Any]:
             raise request_failure(f"a message with role {role} cannot hold {word_for(part)}")
 
 
-def _assistant_items(message: Message) -> list[Item]:
+def _assistant_items(message: Message, *, is_openai: bool) -> list[Item]:
     if isinstance(message.content, str):
-        return [_text_item(message.content)] if message.content else []
+        return [_text_item(message.content, is_openai=is_openai)] if message.content else []
     # The API refuses a call or text under its own id without the reasoning that led to it, and reasoning that it cannot read.
     can_return = all(_is_readable(item) for part in message.content if (item := _own_item(part)) is not None)
-    items = [item for part in message.content if (item := _assistant_item(part, can_return=can_return)) is not None]
-    while items and items[-1].get("type") == "reasoning":
-        items.pop()  # nor does it take reasoning that led to nothing: what followed was cut, or taken out
+    sent = [_assistant_item(part, can_return=can_return, is_openai=is_openai) for part in message.content]
+    items = [item for item in sent if item is not None]
+    while items and _led_to_nothing(items, is_openai=is_openai):
+        items.pop()
     return items
 
 
-def _assistant_item(part: Part, *, can_return: bool) -> Item | None:
+def _led_to_nothing(items: list[Item], *, is_openai: bool) -> bool:
+    """Whether the last item is reasoning that the API refuses, because what followed was cut or taken out.
+
+    OpenRouter puts the signature of another vendor's model behind the answer, as reasoning with a ``format``; that belongs there.
+    """
+    last = items[-1]
+    if last.get("type") != "reasoning":
+        return False
+    is_openais_own = is_openai and not (last.get("format") or last.get("signature"))
+    return is_openais_own or all(item.get("type") == "reasoning" for item in items)
+
+
+def _assistant_item(part: Part, *, can_return: bool, is_openai: bool) -> Item | None:
     own = _own_item(part) if can_return else None
     match part:
         case ImagePart():
@@ -133,7 +148,7 @@ def _assistant_item(part: Part, *, can_return: bool) -> Item | None:
         case TextPart():
             if own is not None and text_of(own) == part.text:
                 return own
-            return _text_item(part.text) if part.text else None
+            return _text_item(part.text, is_openai=is_openai) if part.text else None
         case ToolCallPart():
             return own if own is not None and _is_unchanged(part, own) else _call_item(part)
 
@@ -147,7 +162,7 @@ def _own_item(part: Part) -> Item | None:
 
 def _is_readable(item: Item) -> bool:
     """Whether a reasoning item holds what the model needs of it, rather than an id of something that was not stored."""
-    return item.get("type") != "reasoning" or bool(item.get("encrypted_content") or item.get("content"))
+    return item.get("type") != "reasoning" or any(map(item.get, _READABLE))
 
 
 def _is_unchanged(part: ToolCallPart, item: Item) -> bool:
@@ -155,12 +170,14 @@ def _is_unchanged(part: ToolCallPart, item: Item) -> bool:
     return is_same_call and arguments_in(item) == part.arguments
 
 
-def _text_item(text: str) -> Item:
-    return {"role": "assistant", "content": text}
+def _text_item(text: str, *, is_openai: bool) -> Item:
+    """Return text of the assistant. OpenAI has a str for text without an id; llama.cpp takes only what a model may have said."""
+    content: str | list[dict[str, Any]] = text if is_openai else [{"type": "output_text", "text": text}]
+    return {"type": "message", "role": "assistant", "content": content}
 
 
 def _call_item(part: ToolCallPart) -> Item:
-    arguments = msgspec.json.encode(part.arguments).decode()
+    arguments = as_json(part.arguments, f"the arguments of {part.name}").decode()
     return {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": arguments}
 
 
@@ -183,11 +200,5 @@ def _tool_choice(choice: str | dict[str, str]) -> str | dict[str, Any]:
 
 
 def _format(wanted: dict[str, Any]) -> dict[str, Any]:
-    """Return a JSON schema as the API takes it: bare, in its own form, or in that of Chat Completions."""
-    kind = wanted.get("type")
-    if kind == "json_schema":
-        inner = wanted.get("json_schema")
-        return {"type": "json_schema", **inner} if isinstance(inner, dict) else wanted
-    if kind in {"json_object", "text"}:
-        return wanted
-    return {"type": "json_schema", "name": "response", "strict": True, "schema": wanted}
+    form = read_response_format(wanted)
+    return {"type": form.kind} | (form.for_openai() if form.kind == "json_schema" else {})

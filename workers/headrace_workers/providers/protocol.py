@@ -41,7 +41,10 @@ class HttpRequest(msgspec.Struct, frozen=True):
 
 
 class ProviderFailure(msgspec.Struct, frozen=True):
-    """Why a response is no success. ``retry_after`` in seconds."""
+    """Why a response is no success. ``retry_after`` in seconds.
+
+    ``argument`` is the place in the caller's arguments that is to blame, as in ``tools[1].strict``.
+    """
 
     kind: FailureKind
     reason: str
@@ -49,6 +52,7 @@ class ProviderFailure(msgspec.Struct, frozen=True):
     request_id: str | None = None
     code: str | None = None
     retry_after: float | None = None
+    argument: str | None = None
 
 
 class ProviderFailedError(Exception):

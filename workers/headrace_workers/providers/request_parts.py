@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace_workers.providers.failures import request_failure
@@ -14,6 +17,36 @@ _WORDS: dict[type, str] = {
     ToolCallPart: "a tool call",
     ReasoningPart: "reasoning",
 }
+
+
+def encoded(body: dict[str, Any]) -> bytes:
+    """Return the body as JSON; refuse NaN and infinity, for which JSON has no words and the encoder would write null."""
+    return as_json(body, "")
+
+
+def as_json(value: Any, where: str) -> bytes:
+    """Return a value of the request as JSON; ``where`` is its place in what the caller gave."""
+    try:
+        if found := _no_number(value, where):
+            raise request_failure(f"holds {found[1]}, which JSON cannot carry", found[0])
+        return msgspec.json.encode(value)
+    except RecursionError:
+        raise request_failure("is nested too deeply", where or None) from None
+
+
+def _no_number(value: Any, where: str) -> tuple[str, float] | None:
+    """Return the place in the body of the first number that is NaN or infinite, and that number."""
+    if type(value) is float:
+        return None if math.isfinite(value) else (where, value)
+    children: Any = ()
+    if isinstance(value, dict):
+        children = ((f"{where}.{key}" if where else str(key), child) for key, child in value.items())
+    elif isinstance(value, list):
+        children = ((f"{where}[{index}]", child) for index, child in enumerate(value))
+    for place, child in children:
+        if not isinstance(child, str) and (found := _no_number(child, place)):
+            return found
+    return None
 
 
 def accept_headers(*, stream: bool) -> list[tuple[str, str]]:
