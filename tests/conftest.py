@@ -31,6 +31,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             ):
                 patch.delenv(name)
         patch.setenv("HEADRACE_DATA", str(tmp_path_factory.mktemp("data")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("configuration")))
         yield
 
 

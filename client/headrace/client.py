@@ -25,7 +25,7 @@ from headrace.requests import (
     check_names,
 )
 from headrace.session import RunPlan, Session
-from headrace.settings import EMBEDDED, directory_of, load_settings
+from headrace.settings import EMBEDDED, checked_figure, directory_of, load_settings
 from headrace.streams import LocalStream, ResultFuture
 from headrace.trace_context import current_traceparent
 from headrace.types import FlushCounts, RunEmbeddingResult, RunLocalResult
@@ -58,7 +58,7 @@ class Client:
         self._address = address or os.environ.get("HEADRACE_ENGINE") or None
         if self._address is not None:
             directory_of(self._address)
-        self._connect_timeout = connect_timeout
+        self._connect_timeout = checked_figure("connect_timeout", connect_timeout, "connect_timeout")
         settings = load_settings(os.environ)
         self._providers = tuple(settings.providers)
         self._prices = PriceTable(settings.prices)

@@ -1,7 +1,7 @@
 """Settings: the providers that exist, and the figures of a process, from ``headrace.toml`` and the environment.
 
-Read once at the start of a process. The file is the one named by ``HEADRACE_CONFIG``, else ``headrace.toml`` in the
-current directory, else none.
+Read once at the start of a process. :mod:`headrace.settings_file` says which files there are. Each setting is declared once, here, with
+its type and its range; whoever reads a value relies on them.
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Meta
 
 from headrace.errors import ConfigurationError
+from headrace.http_values import header_problem, url_problem
 from headrace.otel_environment import OtelExport, UnsupportedExport, read_otel_environment
 from headrace.provider_table import BASE_URL_ENV, BUILT_IN
+from headrace.settings_check import did_you_mean, figure_problem, first_problem
+from headrace.settings_file import VARIABLE, SettingsFile, settings_files, user_file
+from headrace.settings_trust import KnownProvider, names_of, refusals
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +32,33 @@ EMBEDDED = "embedded"
 """The name of an engine of the program's own, where an address would be."""
 OTLP = "otlp"
 """The name of the sink that OpenTelemetry's variables make."""
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+"""What ``HEADRACE_LOG`` takes."""
 MAX_PATH = 90
 """Longest directory that leaves room for a socket's name within the 107 bytes of a Unix socket path."""
+
+_YEAR = 366 * 86400
+_MIB = 1024 * 1024
+_PIB = 1024**5
+
+Timeout = Annotated[float, Meta(ge=0.001, le=_YEAR, extra={"unit": "seconds"})]
+TimeoutOrNever = Annotated[float, Meta(ge=0, le=_YEAR, extra={"unit": "seconds"})]
+Limit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Bytes = Annotated[int, Meta(ge=0, le=_PIB, extra={"unit": "bytes"})]
+Dollars = Annotated[float, Meta(ge=0, le=1_000_000, extra={"unit": "dollars"})]
+Address = Annotated[str, Meta(extra={"hidden": True})]
+"""May have a password in it."""
+Header = Annotated[str, Meta(extra={"hidden": True})]
+_VARIABLE_TAKES = (
+    "the name of an environment variable (letters, digits and _): the key itself does not belong in the file"
+)
+Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", extra={"takes": _VARIABLE_TAKES, "hidden": True})]
+VariableOrNone = Annotated[
+    str, Meta(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$", extra={"takes": _VARIABLE_TAKES, "hidden": True})
+]
+ProviderName = Annotated[
+    str, Meta(extra={"name": r"[^\s/\x00-\x1f\x7f]+", "takes": "a name without blanks and without /, as in NAME/model"})
+]
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -39,32 +69,32 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     the first that is set; without any, none is sent. The limits are read, and not enforced yet: a warning says so.
     """
 
-    api: str
-    base_url: str
-    api_key_env: str | list[str] | None = None
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    max_concurrency: int | None = None
+    api: Annotated[str, Meta(extra={"one_of": API_NAMES})]
+    base_url: Address
+    api_key_env: Variable | list[Variable] | None = None
+    requests_per_minute: Limit | None = None
+    tokens_per_minute: Limit | None = None
+    max_concurrency: Limit | None = None
 
 
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``[engine]`` table. Durations in seconds."""
 
-    workers: int = 0
+    workers: Annotated[int, Meta(ge=0, le=1024)] = 0
     """Worker processes; 0 means one for every two cores, at least one and at most 8."""
-    max_runs_per_worker: int = 4096
-    max_waiting_runs: int = 100_000
-    connect_timeout: float = 10.0
-    first_chunk_timeout: float = 300.0
-    idle_timeout: float = 120.0
-    total_timeout: float = 600.0
-    stalled_reader_timeout: float = 300.0
+    max_runs_per_worker: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
+    max_waiting_runs: Annotated[int, Meta(ge=0, le=100_000_000)] = 100_000
+    connect_timeout: Timeout = 10.0
+    first_chunk_timeout: Timeout = 300.0
+    idle_timeout: Timeout = 120.0
+    total_timeout: Timeout = 600.0
+    stalled_reader_timeout: TimeoutOrNever = 300.0
     """How long a stream waits for a reader that takes nothing, before it is ended; 0 means for ever."""
-    max_worker_age: float = 0.0
+    max_worker_age: TimeoutOrNever = 0.0
     """After about so long a worker is replaced by a new process; 0 means never."""
-    max_worker_memory: int = 0
+    max_worker_memory: Bytes = 0
     """A worker that takes more bytes of memory is replaced; 0 means never."""
-    worker_drain_timeout: float = 600.0
+    worker_drain_timeout: TimeoutOrNever = 600.0
     """What the runs of a worker that is replaced have to finish. At the engine's end it is ``--drain-timeout``."""
 
     def worker_count(self) -> int:
@@ -82,13 +112,13 @@ class SpansConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """``normal`` outlives the death of any process, ``full`` also a power failure."""
     content: Literal["full", "none"] = "full"
     """Whether prompts and answers are stored. What remote sinks are sent is each sink's own ``content``."""
-    redact: str = ""
+    redact: Annotated[str, Meta(pattern=r"^(\w+(\.\w+)*:\w+(\.\w+)*)?$", extra={"takes": '"module:function"'})] = ""
     """``module:function``, called with each span's content before it is written anywhere."""
-    retention_days: float = 30.0
-    max_file_bytes: int = 1024 * 1024 * 1024
-    memory_bytes: int = 64 * 1024 * 1024
+    retention_days: Annotated[float, Meta(ge=0, le=36_525, extra={"unit": "days"})] = 30.0
+    max_file_bytes: Annotated[int, Meta(ge=100_000, le=_PIB, extra={"unit": "bytes"})] = 1024 * _MIB
+    memory_bytes: Bytes = 64 * _MIB
     """What a worker keeps in memory of spans that the collector has not taken."""
-    spool_bytes: int = 256 * 1024 * 1024
+    spool_bytes: Bytes = 256 * _MIB
     """What a worker keeps on disk of them; beyond it the oldest are dropped, and counted."""
 
 
@@ -96,17 +126,17 @@ class SinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """One ``[sinks.NAME]`` table: where spans are sent on to. Durations in seconds."""
 
     type: Literal["otlp", "http", "jsonl"]
-    url: str = ""
+    url: Address = ""
     """For ``otlp`` the collector's base URL (``/v1/traces`` is added) or the whole one; for ``http`` the base of ``/api/v1/spans``."""
     path: str = ""
     """For ``jsonl``: the file to append to."""
-    headers: dict[str, str] = {}
-    api_key_env: str = ""
+    headers: dict[str, Header] = {}
+    api_key_env: VariableOrNone = ""
     """The variable that holds a bearer token."""
     content: bool = False
     """Whether prompts and answers are sent along. They are sensitive: off unless asked for."""
-    batch_size: int = 256
-    timeout: float = 10.0
+    batch_size: Annotated[int, Meta(ge=1, le=100_000, extra={"unit": "spans"})] = 256
+    timeout: Annotated[float, Meta(ge=0.001, le=3600, extra={"unit": "seconds"})] = 10.0
     service_name: str = "headrace"
     semconv: Literal["current", "1.41"] = "current"
     """``otlp``: which names of the GenAI semantic conventions."""
@@ -125,16 +155,16 @@ class SinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a model costs, in US dollars per million tokens; ``None`` means the price of plain input."""
 
-    input: float
-    output: float = 0.0
-    cached_input: float | None = None
-    cache_write: float | None = None
+    input: Dollars
+    output: Dollars = 0.0
+    cached_input: Dollars | None = None
+    cache_write: Dollars | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
-    providers: dict[str, ProviderConfig] = {}
+    providers: dict[ProviderName, ProviderConfig] = {}
     engine: EngineConfig = EngineConfig()
     spans: SpansConfig = SpansConfig()
     sinks: dict[str, SinkConfig] = {}
@@ -153,25 +183,28 @@ msgspec.json.Decoder(Settings)
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
-    """Return the settings that ``environ`` and the file say; raises ConfigurationError naming what is wrong."""
-    named = environ.get("HEADRACE_CONFIG")
-    path = Path(named) if named else Path("headrace.toml")
-    if not named and not path.is_file():
-        return with_otel_sink(with_built_in(Settings(), environ), environ)
-    try:
-        settings = msgspec.toml.decode(path.read_bytes(), type=Settings)
-    except OSError as error:
-        raise ConfigurationError(f"HEADRACE_CONFIG={named}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    """Return the settings that ``environ`` and the files say; raises ConfigurationError naming what is wrong, and in which file."""
+    _check_log_level(environ)
+    files = settings_files(environ)
+    for file in files:
+        _check(file)
+    own: dict[str, Any] = {}
+    for file in files:
+        if file.is_found:
+            _check_trust(file, own, environ)
+        own = _merged(own, file.table)
+    settings = msgspec.convert(own, Settings)
     for name, provider in settings.providers.items():
         if provider.requests_per_minute or provider.tokens_per_minute or provider.max_concurrency:
             logger.warning("limits of providers.%s are not enforced by this version", name)
-        if provider.api not in API_NAMES:
-            known = ", ".join(API_NAMES)
-            raise ConfigurationError(f"{path}: providers.{name}.api is {provider.api!r}; it takes one of {known}")
-    _check_sinks(path, settings.sinks)
     return with_otel_sink(with_built_in(settings, environ), environ)
+
+
+def checked_figure(name: str, value: object, setting: str) -> float:
+    """Return a figure that was given instead of the one of ``[engine]``; raises ConfigurationError where it is out of its range."""
+    if (problem := figure_problem(name, value, EngineConfig, setting)) is not None:
+        raise ConfigurationError(problem)
+    return value  # type: ignore[return-value]  # the check has seen that it is a number
 
 
 def with_built_in(settings: Settings, environ: Mapping[str, str]) -> Settings:
@@ -213,13 +246,56 @@ def directory_of(address: str) -> Path:
     return Path(path)
 
 
-def _check_sinks(path: Path, sinks: Mapping[str, SinkConfig]) -> None:
+def _check(file: SettingsFile) -> None:
+    problem = first_problem(file.table, Settings)
+    if problem is None:
+        problem = _sink_problem(msgspec.convert(file.table, Settings).sinks)
+    if problem is not None:
+        raise ConfigurationError(f"{file.path}: {problem}")
+
+
+def _sink_problem(sinks: Mapping[str, SinkConfig]) -> str | None:
     for name, sink in sinks.items():
-        needed = "path" if sink.type == "jsonl" else "url"
-        if not getattr(sink, needed):
-            raise ConfigurationError(f"{path}: sinks.{name}.{needed} is missing")
-        if sink.batch_size < 1 or not sink.timeout > 0:
-            raise ConfigurationError(f"{path}: sinks.{name}: batch_size and timeout must be above 0")
+        where = f"sinks.{name}"
+        if sink.type == "jsonl":
+            if not sink.path:
+                return f"{where}.path is missing"
+            continue
+        if not sink.url:
+            return f"{where}.url is missing"
+        if (problem := url_problem(sink.url)) is not None:
+            return f"{where}.url {problem}"
+        for header, value in sink.headers.items():
+            if (problem := header_problem(header, value)) is not None:
+                return f"{where}.headers: {problem}"
+    return None
+
+
+def _check_trust(file: SettingsFile, own: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    """Refuse a found file that would send a user's key elsewhere than the user said."""
+    before = with_built_in(msgspec.convert(own, Settings), environ)
+    known = {name: KnownProvider(one.base_url, names_of(one.api_key_env)) for name, one in before.providers.items()}
+    sink_keys = [sink.api_key_env for sink in before.sinks.values() if sink.api_key_env]
+    if (refused := next(refusals(file.table, known, sink_keys), None)) is not None:
+        allowed = f"set {VARIABLE}={file.path}"
+        if users := user_file(environ):
+            allowed += f", or move the table to {users}"
+        raise ConfigurationError(
+            f"{file.path}: {refused}. A file that is only found in the current directory may not do that; if it is yours, {allowed}"
+        )
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two files as one: ``above`` goes before, by key in [engine] and [spans], by name in the others."""
+    return {name: {**below.get(name, {}), **above.get(name, {})} for name in {**below, **above}}
+
+
+def _check_log_level(environ: Mapping[str, str]) -> None:
+    level = environ.get("HEADRACE_LOG", "")
+    if level and level.upper() not in logging.getLevelNamesMapping():
+        close = did_you_mean(level, LOG_LEVELS)
+        hint = f"did you mean {close}? It takes" if close else "it takes"
+        raise ConfigurationError(f"HEADRACE_LOG is {level!r}; {hint} {', '.join(LOG_LEVELS)}")
 
 
 def _bare(url: str) -> str:

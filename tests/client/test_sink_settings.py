@@ -16,8 +16,11 @@ from headrace.settings import load_settings
         ('type = "otlp"', "sinks.mine.url is missing"),
         ('type = "http"\npath = "a"', "sinks.mine.url is missing"),
         ('type = "jsonl"\nurl = "a"', "sinks.mine.path is missing"),
-        ('type = "jsonl"\npath = "a"\nbatch_size = 0', "batch_size and timeout must be above 0"),
-        ('type = "otlp"\nurl = "a"\ntimeout = 0', "batch_size and timeout must be above 0"),
+        (
+            'type = "jsonl"\npath = "a"\nbatch_size = 0',
+            "sinks.mine.batch_size is 0; it takes a whole number of spans from 1 to",
+        ),
+        ('type = "otlp"\nurl = "a"\ntimeout = 0', "sinks.mine.timeout is 0; it takes a number of seconds from"),
         ('type = "grpc"\nurl = "a"', "grpc"),
         ('type = "otlp"\nurl = "a"\nsemconv = "1.0"', "1.0"),
         ('type = "otlp"\nurl = "a"\nheader = { a = "b" }', "header"),

@@ -52,7 +52,7 @@ class Providers:
             reason = f"the engine has no such provider; it has: {known}"
             raise ProviderFailedError(ProviderFailure("invalid_request", reason))
         if not settings.base_url:
-            reason = f"no address: set {BASE_URL_ENV.get(settings.name)} where the engine starts, or base_url in headrace.toml"
+            reason = f"no address: set {BASE_URL_ENV.get(settings.name)} where the engine starts, or base_url in your own headrace.toml"
             raise ProviderFailedError(ProviderFailure("invalid_request", reason))
         api = embedding_api(settings) if request.inputs else API[settings.api]
         key = api_key or self._key(settings)

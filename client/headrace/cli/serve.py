@@ -12,7 +12,7 @@ from headrace.cli.engine_directory import address_of, default_directory, make_pr
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.terminal import dim
 from headrace.embedded import is_engine_running
-from headrace.settings import directory_of
+from headrace.settings import directory_of, load_settings
 
 NAME = "serve"
 HELP = "Serve an engine that many programs share"
@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> NoReturn:
-    """Become the engine; raises CommandError where that cannot be."""
+    """Become the engine; raises CommandError where that cannot be, ConfigurationError for settings that cannot be used."""
+    load_settings(os.environ)  # the engine reads them again: what is wrong is told before anything is printed
     directory = _prepared(arguments.directory)
     if is_engine_running(directory):
         raise CommandError(ExitCode.UNAVAILABLE, f"an engine runs in {directory} already; `headrace status` shows it")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
+from headrace.http_values import header_problem, url_problem
 from headrace.settings import SinkConfig
 from headrace_engine.spans.sinks.delivery import Answer, Hold, Retry
 from headrace_engine.spans.sinks.sink import SinkUnusableError
 
 MAX_BODY_BYTES = 64 * 1024
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[\x20-\x7e\t]*")
 _SHORTEST_SECRET = 6  # a shorter header value is none, and would blot out words
 
 
@@ -66,22 +63,15 @@ class Post:
 
 
 def _checked(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_valid = False
-    if not is_valid:
-        raise SinkUnusableError("url must be an http:// or https:// address")
+    if (problem := url_problem(url)) is not None:
+        raise SinkUnusableError(f"url {problem}")
     return url
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
-        if not _NAME.fullmatch(name):
-            raise SinkUnusableError("a header's name has characters that HTTP does not allow")
-        if not _VALUE.fullmatch(value):
-            raise SinkUnusableError(f"header {name} has characters that HTTP does not allow")
+        if (problem := header_problem(name, value)) is not None:
+            raise SinkUnusableError(problem)
 
 
 def _bearer(config: SinkConfig, environ: Mapping[str, str]) -> dict[str, str]:
