@@ -117,7 +117,7 @@ def finished_result(
         incomplete_tool_calls=incomplete,
         finish_reason=finished.finish_reason,
         provider_finish_reason=finished.provider_finish_reason,
-        message=finished.message or _message(text, reasoning, calls),
+        message=finished.message or assembled_message(text, reasoning, calls),
     )
 
 
@@ -155,7 +155,7 @@ def aborted_result(facts: ResultFacts, events: Sequence[RunEvent], ended: Aborte
         incomplete_tool_calls=incomplete,
         finish_reason=None,
         provider_finish_reason=None,
-        message=_message(assembled.text, assembled.reasoning, calls),
+        message=assembled_message(assembled.text, assembled.reasoning, calls),
     )
 
 
@@ -180,6 +180,19 @@ def parse_tool_calls(
     return complete, incomplete
 
 
+def assembled_message(text: str, reasoning: str, calls: Sequence[ToolCall]) -> Message:
+    """Return the assistant's message; plain text stays a plain str."""
+    if not calls and not reasoning:
+        return Message(role="assistant", content=text)
+    parts: list[Part] = []
+    if reasoning:
+        parts.append(ReasoningPart(reasoning))
+    if text:
+        parts.append(TextPart(text))
+    parts.extend(ToolCallPart(call.id, call.name, call.arguments) for call in calls)
+    return Message(role="assistant", content=parts)
+
+
 def _result(facts: ResultFacts, aborted: bool | None, **values: Any) -> RunLocalResult:
     shared: dict[str, Any] = {
         "span_id": facts.span_id,
@@ -191,19 +204,6 @@ def _result(facts: ResultFacts, aborted: bool | None, **values: Any) -> RunLocal
         **values,
     }
     return RunLocalResult(**shared) if aborted is None else StreamResult(**shared, aborted=aborted)
-
-
-def _message(text: str, reasoning: str, calls: Sequence[ToolCall]) -> Message:
-    """Return the assistant's message; plain text stays a plain str."""
-    if not calls and not reasoning:
-        return Message(role="assistant", content=text)
-    parts: list[Part] = []
-    if reasoning:
-        parts.append(ReasoningPart(reasoning))
-    if text:
-        parts.append(TextPart(text))
-    parts.extend(ToolCallPart(call.id, call.name, call.arguments) for call in calls)
-    return Message(role="assistant", content=parts)
 
 
 def _message_reasoning(message: Message | None) -> str:

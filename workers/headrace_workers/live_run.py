@@ -147,6 +147,8 @@ class LiveRun:
             case Command.RESUME:
                 exchange.resume()
                 self._set_timer()
+            case Command.WATCH:
+                self._set_timer()
             case Command.RELEASE:
                 exchange.release()
             case Command.CONTINUE:

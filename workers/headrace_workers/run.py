@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from headrace.assembly import Assembled
+from headrace.assembly import Assembled, joined_text
 from headrace.types import RunEvent, Usage, UsageUpdate
 from headrace.wire.messages import (
     AbortMode,
@@ -21,6 +21,7 @@ from headrace.wire.messages import (
 from headrace.wire.request import RunRequest
 from headrace_workers.clocks import Clocks, Expired
 from headrace_workers.commands import Command, Commands
+from headrace_workers.first_bytes import BodyKind
 from headrace_workers.outflow import Outflow
 from headrace_workers.providers.protocol import (
     Completion,
@@ -30,7 +31,7 @@ from headrace_workers.providers.protocol import (
     ProviderFailure,
     StreamMapper,
 )
-from headrace_workers.response import BodyKind, Response
+from headrace_workers.response import Response
 from headrace_workers.sse import EventTooLargeError, SSEParser
 from headrace_workers.terminal import (
     Ending,
@@ -40,12 +41,15 @@ from headrace_workers.terminal import (
     terminal_message,
     unfinished_usage,
     unreadable,
+    with_status,
     without_key,
 )
 from headrace_workers.transcript import Transcript
+from headrace_workers.whole_answer import is_content, with_message
 
 MAX_ERROR_BODY = 64 * 1024
-MAX_JSON_BODY = 48 * 1024 * 1024
+MAX_WHOLE_BODY = 48 * 1024 * 1024
+"""Bytes of a response that is not passed on as it comes."""
 
 _BROKEN = (ProviderFailedError, EventTooLargeError, RecursionError)
 """What reading a response raises when it cannot be read; nesting without end is found wherever a value is gone through."""
@@ -54,7 +58,6 @@ _NOTHING: Commands = ()
 _SEND = (Command.SEND,)
 _SEND_NOW = (Command.SEND_NOW,)
 _PAUSE = (Command.PAUSE,)
-_CONTINUED = (Command.RELEASE, Command.CONTINUE)
 _CLOSED = (Command.CLOSE, Command.SEND_NOW)
 _RELEASED = (Command.RELEASE, Command.SEND_NOW)
 
@@ -73,6 +76,7 @@ class ProviderRun:
         "_outflow",
         "_parser",
         "_run",
+        "_size",
         "_unsent",
         "clocks",
         "is_answered",
@@ -102,7 +106,8 @@ class ProviderRun:
         self._is_paused = False
         self._is_draining = False
         self._ended: Ending | None = None
-        self._unsent: list[str] = []
+        self._size = 0  # of a response that nobody is sent as it comes
+        self._unsent: list[RunEvent] = []
         # A response that repeats the token it was asked with would go on for ever.
         self._continued_with: str | None = None
         self.response = Response()
@@ -142,8 +147,8 @@ class ProviderRun:
         """The response's head is there. ``headers`` has lower-case names."""
         self.clocks.alive(now)
         self.response.began(status, headers, now, is_streamed=self.request.stream)
-        if self.response.kind is BodyKind.EVENTS and self._mapper is None:
-            self._mapper = self._api.open_stream(self.request)
+        if self.response.expects_events and self.response.is_success:
+            self._open_mapper()
         return _NOTHING
 
     def received(self, data: bytes, now: float) -> Commands:
@@ -153,15 +158,25 @@ class ProviderRun:
             return _NOTHING
         if self.response.kind is not BodyKind.EVENTS:
             return self._collect(data)
+        return self._read_events(data)
+
+    def _read_events(self, data: bytes) -> Commands:
         events = self._outflow.pending
         before = len(events)
         self._outflow.has_read(len(data))
+        if not self.request.stream:
+            self._size += len(data)
+            if self._size > MAX_WHOLE_BODY:
+                return self._end(self._too_large(), Command.CLOSE)
         try:
             self._map(self._parser.feed(data), events)
         except _BROKEN as error:
             return self._end(self._failure_of(error), Command.CLOSE)
-        if self._mapper is not None and self._mapper.is_complete:
+        mapper = self._mapper
+        if mapper is not None and mapper.is_complete:
             return self._finish(Command.RELEASE)
+        if mapper is not None and mapper.has_end:
+            return self._nearly_ended(events[before:])
         return self._grown() if len(events) > before else _NOTHING
 
     def completed(self, now: float) -> Commands:
@@ -169,11 +184,12 @@ class ProviderRun:
         self.clocks.alive(now)
         if self._ended is not None:
             return _NOTHING
+        self.response.ended()
         match self.response.kind:
-            case BodyKind.EVENTS:
+            case BodyKind.JSON if self._continued_with is None:
+                return self._read_whole()
+            case BodyKind.EVENTS | BodyKind.JSON:
                 return self._body_ended()
-            case BodyKind.JSON:
-                return self._read_json()
             case _:
                 return self._end(self._read_error(), Command.RELEASE)
 
@@ -209,7 +225,7 @@ class ProviderRun:
             if not isinstance(self._ended, Usage):
                 self._ended = self._ended.usage if isinstance(self._ended, Completion) else self.best_usage()
             return _SEND_NOW
-        if mode == "drain" and self.response.kind in (BodyKind.NONE, BodyKind.EVENTS):
+        if mode == "drain" and self._may_be_stream:
             self._is_draining = True
             return self._resume(now) if self._is_paused else _NOTHING
         return self._end(self.best_usage(), Command.CLOSE)
@@ -223,11 +239,19 @@ class ProviderRun:
             return _NOTHING
         if expired.clock == "reader":
             return self._cut(expired)
+        if self.clocks.is_finishing:
+            return self._settle(Command.CLOSE)
         return self._end(expired, Command.CLOSE)
 
     def stopped(self, reason: str) -> Commands:
         """The worker ends before the run has."""
+        if self.clocks.is_finishing and self._ended is None:
+            self._finish(Command.CLOSE)
         return self._cut(self._failure("worker_stopping", reason))
+
+    def broke(self, reason: str) -> Commands:
+        """The worker itself failed at this run, which is of no further use; it has its terminal message all the same."""
+        return self._cut(self._failure("worker_failed", reason))
 
     def continue_request(self, sent: HttpRequest) -> HttpRequest:
         """Return the request that continues the response, after a CONTINUE command; its response is read as part of it."""
@@ -235,6 +259,7 @@ class ProviderRun:
         token = self._continued_with = self._mapper.continuation or ""
         self._parser = SSEParser()
         self.response.kind = BodyKind.NONE
+        self.clocks.continued()
         return self._api.continue_request(sent, token)
 
     # What is to be sent.
@@ -261,6 +286,16 @@ class ProviderRun:
         """The request could not be made."""
         return self._end(failure, Command.CLOSE)
 
+    @property
+    def _may_be_stream(self) -> bool:
+        kind = self.response.kind
+        return kind in (BodyKind.NONE, BodyKind.EVENTS) or (kind is BodyKind.UNDECIDED and self.response.expects_events)
+
+    def _open_mapper(self) -> StreamMapper:
+        if self._mapper is None:
+            self._mapper = self._api.open_stream(self.request)
+        return self._mapper
+
     def _resume(self, now: float) -> Commands:
         self._is_paused = False
         self.clocks.resumed(now)
@@ -276,10 +311,10 @@ class ProviderRun:
 
     def _grown(self) -> Commands:
         """Events were added."""
-        if self.clocks.content_at is None and any(type(event) is not UsageUpdate for event in self._outflow.pending):
+        if self.clocks.content_at is None and any(map(is_content, self._outflow.pending)):
             self.clocks.content()
         if self._is_draining or not self.request.stream:
-            self._keep_text()
+            self._keep_unsent()
             return _NOTHING
         if not self._outflow.has_credit:
             return self._pause() if self._outflow.waiting_is_full() else _NOTHING
@@ -293,9 +328,9 @@ class ProviderRun:
         self.clocks.paused()
         return _PAUSE
 
-    def _keep_text(self) -> None:
-        """Nobody is to be sent these events; a failure would tell of their text."""
-        self._unsent += [event for event in self._outflow.pending if type(event) is str]
+    def _keep_unsent(self) -> None:
+        """Nobody is to be sent these events; a failure tells of their text, and a whole answer is made of them."""
+        self._unsent += [event for event in self._outflow.pending if type(event) is not UsageUpdate]
         self._drop_pending()
 
     def _drop_pending(self) -> None:
@@ -306,23 +341,42 @@ class ProviderRun:
 
     def _collect(self, data: bytes) -> Commands:
         response = self.response
-        response.body += data
+        response.add(data)
+        if response.kind is BodyKind.EVENTS:
+            self._open_mapper()
+            return self._read_events(response.take_body())
         if response.kind is BodyKind.ERROR and len(response.body) > MAX_ERROR_BODY:
             del response.body[MAX_ERROR_BODY:]
             return self._end(self._read_error(), Command.CLOSE)
-        if len(response.body) > MAX_JSON_BODY:
-            return self._end(self._failure("provider_protocol", "the response is too large"), Command.CLOSE)
+        if len(response.body) > MAX_WHOLE_BODY:
+            return self._end(self._too_large(), Command.CLOSE)
         return _NOTHING
 
     def _body_ended(self) -> Commands:
+        self._open_mapper()
         try:
-            self._map(self._parser.finish(), self._outflow.pending)
+            self._map(self._parser.feed(self.response.take_body()) + self._parser.finish(), self._outflow.pending)
         except _BROKEN as error:
             return self._end(self._failure_of(error), Command.RELEASE)
+        return self._settle(Command.RELEASE)
+
+    def _nearly_ended(self, fresh: list[RunEvent]) -> Commands:
+        """Why the answer ended was said; the end itself may still come, and usage before it."""
+        grown = self._grown() if fresh else _NOTHING
+        if self._mapper is not None and self._continued_with == self._mapper.continuation is not None:
+            return grown  # it was said of the response that this one continues
+        if any(map(is_content, fresh)) and self.clocks.is_finishing:
+            self.clocks.goes_on()
+        elif self.clocks.finishing():
+            return (*grown, Command.WATCH)
+        return grown
+
+    def _settle(self, command: Command) -> Commands:
+        """Nothing more of this response will be read: it is whole, is to be continued, or was cut."""
         if self._mapper is not None and self._mapper.continuation not in (None, self._continued_with):
             grown = self._grown() if self._outflow.pending else _NOTHING
-            return (*grown, *_CONTINUED)
-        return self._finish(Command.RELEASE)
+            return (*grown, command, Command.CONTINUE)
+        return self._finish(command)
 
     def _finish(self, command: Command) -> Commands:
         assert self._mapper is not None  # noqa: S101 - only a stream is finished so
@@ -331,18 +385,31 @@ class ProviderRun:
         except _BROKEN as error:
             return self._end(self._failure_of(error), Command.CLOSE)
 
-    def _read_json(self) -> Commands:
+    def _read_whole(self) -> Commands:
         """A whole response: asked for, or sent by a server that does not stream."""
-        if self.response.content_type == "text/html":
+        body = self.response.take_body()
+        if body.lstrip().startswith(b"<"):
             reason = "an HTML page came where the API's answer was due; is the base URL right, or a proxy in the way?"
             return self._end(self._failure("provider_protocol", reason), Command.RELEASE)
         try:
-            completion = self._api.read_body(self.request, bytes(self.response.body))
+            completion = self._api.read_body(self.request, body)
         except _BROKEN as error:
-            return self._end(self._failure_of(error), Command.RELEASE)
+            return self._read_lone_event(body, self._failure_of(error))
         if self.request.stream and completion.message is not None and completion.message.text:
             self._outflow.pending.append(completion.message.text)
         return self._end(completion, Command.RELEASE)
+
+    def _read_lone_event(self, body: bytes, failure: ProviderFailure) -> Commands:
+        """Read JSON that is no whole answer as a stream of one event, which some servers send for a short one."""
+        if failure.kind != "provider_protocol":
+            return self._end(failure, Command.RELEASE)
+        mapper, events = self._open_mapper(), self._outflow.pending
+        try:
+            self._map(self._parser.feed(body) + self._parser.finish(), events)
+            ended: Ending = mapper.finish()
+        except _BROKEN:
+            ended = failure
+        return self._end(ended if any(map(is_content, events)) else failure, Command.RELEASE)
 
     def _end(self, ended: Ending, command: Command) -> Commands:
         if self._ended is not None:
@@ -351,15 +418,19 @@ class ProviderRun:
         if self._is_draining:
             ended = ended.usage if isinstance(ended, Completion) else self.best_usage()
         if self._is_draining or not self.request.stream:
-            self._keep_text()
+            self._keep_unsent()
         self.clocks.ended()
-        self._ended = portable_ending(ended, self.response.status) if isinstance(ended, Completion) else ended
+        if isinstance(ended, Completion):
+            if not self.request.stream:
+                ended = with_message(ended, self._unsent)
+            ended = portable_ending(ended, self.response.status)
+        self._ended = ended
         return _RELEASED if command is Command.RELEASE else _CLOSED
 
     def _cut(self, ended: Ending) -> Commands:
         """End the run without what its reader has not taken; a response that was complete is so no more."""
         is_whole = not self._outflow.pending
-        self._keep_text()
+        self._keep_unsent()
         if isinstance(self._ended, Completion) and not is_whole:
             self._ended = ended
         return self._end(ended, Command.CLOSE) or _SEND_NOW
@@ -367,12 +438,15 @@ class ProviderRun:
     def _failure_of(self, error: Exception) -> ProviderFailure:
         return unreadable(error, self.response.status)
 
+    def _too_large(self) -> ProviderFailure:
+        return self._failure("provider_protocol", f"the response is larger than {MAX_WHOLE_BODY} bytes")
+
     def _failure(self, kind: FailureKind, reason: str) -> ProviderFailure:
         return ProviderFailure(kind, reason, self.response.status or None)
 
     def _read_error(self) -> ProviderFailure:
         response = self.response
-        return self._api.read_error(response.status, response.headers, bytes(response.body))
+        return self._api.read_error(response.status, response.headers, response.take_body())
 
     def answer(self) -> Assembled | None:
         """Return all that the provider sent; None where it was not kept."""
@@ -392,8 +466,8 @@ class ProviderRun:
             text_length=self._outflow.text_length,
             usage=self.best_usage() if isinstance(ending, (ProviderFailure, Expired)) else Usage(),
             request_id=self.response.request_id,
-            unsent_text="".join(self._unsent),
+            unsent_text=joined_text(self._unsent),
         )
         if isinstance(ending, ProviderFailure):
-            ending = without_key(ending, self._api_key)
+            ending = without_key(with_status(ending, self.response.status), self._api_key)
         return terminal_message(ending, told)

@@ -108,6 +108,13 @@ def unreadable(error: Exception, status: int) -> ProviderFailure:
     return ProviderFailure("provider_protocol", reason, status or None)
 
 
+def with_status(failure: ProviderFailure, status: int) -> ProviderFailure:
+    """Return the failure with the status of the response that is not what it should be; 0 stands for none."""
+    if failure.kind != "provider_protocol" or failure.status_code is not None or not status:
+        return failure
+    return msgspec.structs.replace(failure, status_code=status)
+
+
 def without_key(failure: ProviderFailure, api_key: str | None) -> ProviderFailure:
     """Return the failure without the key: some providers quote the one that they refuse."""
     if not api_key:

@@ -96,6 +96,11 @@ class MessageMapper:
         self._stop_word = ""
         self._refusal: str | None = None
 
+    @property
+    def has_end(self) -> bool:
+        """Whether the response told why it ends."""
+        return bool(self._stop_word)
+
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
         """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
         try:

@@ -146,6 +146,11 @@ class GoogleMapper:
         self._response_id: Any = None  # of the response that the token came in
         self._resumed_by: str | None = None
 
+    @property
+    def has_end(self) -> bool:
+        """Whether the response told why it ends."""
+        return bool(self._finish_word or self._block_word)
+
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
         """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
         try:

@@ -136,6 +136,11 @@ class ChatMapper:
         self._calls = ToolCalls()
         self._finish_word = ""
 
+    @property
+    def has_end(self) -> bool:
+        """Whether the response told why it ends."""
+        return bool(self._finish_word)
+
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
         """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
         try:

@@ -131,6 +131,11 @@ class ResponsesMapper:
         self._calls = ResponseCalls()
         self._items: list[Item] = []
 
+    @property
+    def has_end(self) -> bool:
+        """Whether the response told why it ends."""
+        return self.is_complete
+
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
         """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
         try:

@@ -84,8 +84,8 @@ class StreamMapper(Protocol):
     """Maps one streamed response.
 
     ``usage`` is the best known so far; ``is_complete`` says that its terminal event was seen; ``response_id`` is the provider's
-    id of the response, once it is known. ``continuation`` is set
-    where the provider stopped at a limit of its own and goes on when asked again with this token: the run then sends
+    id of the response, once it is known. ``has_end`` says that the response told why it ends: if nothing more comes, it is
+    whole. ``continuation`` is set where the provider stopped at a limit of its own and goes on when asked again with this token: the run then sends
     :meth:`ProviderApi.continue_request` and feeds the same mapper with what follows.
     """
 
@@ -93,6 +93,10 @@ class StreamMapper(Protocol):
     is_complete: bool
     continuation: str | None
     response_id: str | None
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the response told why it ends."""
 
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
         """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""

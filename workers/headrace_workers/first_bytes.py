@@ -1,0 +1,83 @@
+"""What a response's body is, told by its first bytes: server-sent events, or one JSON value. Pure.
+
+The content type is not believed: gateways label streams as JSON or HTML, and whole answers as streams.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+
+import msgspec
+
+from headrace_workers.providers.failures import is_error
+from headrace_workers.providers.lenient import UNREADABLE
+
+BOM = b"\xef\xbb\xbf"
+
+_BLANK = b" \t\r\n"
+_FIELDS = (b"data", b"event", b"id", b"retry")
+_FIELD = re.compile(rb"(?:data|event|id|retry)?[ \t]*:|(?:data|event|id|retry)[\r\n]")
+_LONGEST_FIELD = 16
+"""Bytes that are enough to tell a field of an event from other words."""
+
+
+class BodyKind(enum.Enum):
+    """What a response's body is read as."""
+
+    NONE = "none"  # no head has come
+    UNDECIDED = "undecided"  # a success, and no byte has come that tells
+    EVENTS = "events"
+    JSON = "json"  # or anything else that is no stream: it is read as a whole
+    ERROR = "error"
+
+
+class FirstBytes:
+    """Decides about one body. ``expects_events`` is what the request and the content type make likely."""
+
+    __slots__ = ("_expects_events", "_is_json", "_line_end")
+
+    def __init__(self, *, expects_events: bool) -> None:
+        self._expects_events = expects_events
+        self._is_json = False
+        self._line_end = 0  # of a first line that is a whole JSON value
+
+    def told(self, body: bytearray, fresh: int) -> BodyKind:
+        """Return what ``body`` is, of which the bytes from ``fresh`` on are new: EVENTS, JSON or UNDECIDED.
+
+        Takes blanks and a byte order mark off its beginning. Each byte is looked at once, however the body is split.
+        """
+        if self._is_json:
+            return self._look_at_lines(body, fresh)
+        if _BLANK.find(body[:1]) >= 0 or body.startswith(BOM):
+            body[:] = body.removeprefix(BOM).lstrip(_BLANK)
+        if body.startswith((b"{", b"[")):
+            self._is_json = True
+            return self._look_at_lines(body, 0)
+        return self._look_at_words(bytes(body[:_LONGEST_FIELD]))
+
+    def ended(self, body: bytearray) -> BodyKind:
+        """The body ended. One that told nothing is what it was expected to be; an empty one is no stream."""
+        return BodyKind.EVENTS if self._expects_events and body and not self._is_json else BodyKind.JSON
+
+    def _look_at_words(self, start: bytes) -> BodyKind:
+        if _FIELD.match(start):
+            return BodyKind.EVENTS
+        if BOM.startswith(start) or any(field.startswith(start) for field in _FIELDS):
+            return BodyKind.UNDECIDED
+        return BodyKind.EVENTS if self._expects_events and not start.startswith(b"<") else BodyKind.JSON
+
+    def _look_at_lines(self, body: bytearray, fresh: int) -> BodyKind:
+        """Tell one JSON value from many, a line each: these are events, and so is an error that a stream begins with."""
+        if not self._line_end:
+            end = body.find(b"\n", fresh)
+            if end < 0:
+                return BodyKind.UNDECIDED
+            try:
+                value = msgspec.json.decode(body[:end])
+            except UNREADABLE:
+                return BodyKind.JSON
+            self._line_end = fresh = end
+            if self._expects_events and is_error(value):
+                return BodyKind.EVENTS
+        return BodyKind.EVENTS if body[fresh:].strip(_BLANK) else BodyKind.UNDECIDED

@@ -1,0 +1,26 @@
+"""The whole answer of a run that does not stream, where its provider streamed all the same. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from headrace.assembly import assemble, assembled_message, parse_tool_calls
+from headrace.types import RunEvent, UsageUpdate
+from headrace_workers.providers.protocol import Completion
+
+
+def is_content(event: RunEvent) -> bool:
+    """Return whether an event is of the answer itself."""
+    return type(event) is not UsageUpdate
+
+
+def with_message(completion: Completion, events: Sequence[RunEvent]) -> Completion:
+    """Return the completion with a message that says what ``events`` do, unless it has one, or is one of vectors."""
+    if completion.message is not None or completion.vectors is not None:
+        return completion
+    said = assemble(events)
+    calls, _ = parse_tool_calls(completion.tool_calls, may_be_cut=True)
+    message = assembled_message(said.text, said.reasoning, calls)
+    return msgspec.structs.replace(completion, message=message, refusal=completion.refusal or said.refusal or None)
