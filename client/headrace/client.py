@@ -226,12 +226,12 @@ class Client:
         }
 
     def _submit(self, options: RunOptions, request: RunRequest, started_at: float) -> Delivery:
+        argument = "input" if request.inputs else "messages"
         try:
             encoded = encode_request(request)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise InvalidRequestError(f"holds a value that JSON cannot carry: {error}", "custom_options") from None
+        except RecursionError:
+            raise InvalidRequestError("the stack of this thread is too full to encode them", argument) from None
         if len(encoded) > MAX_REQUEST_BYTES:
-            argument = "input" if request.inputs else "messages"
             raise InvalidRequestError(f"{len(encoded)} bytes in all; the limit is {MAX_REQUEST_BYTES}", argument)
         plan = RunPlan(
             span_id=options.span_id or _new_id("sp_"),

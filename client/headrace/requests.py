@@ -11,8 +11,9 @@ from typing import Any, Literal, Required, TypedDict, get_args
 
 import msgspec
 
-from headrace import checks, conversation
+from headrace import checks, conversation, tools
 from headrace.errors import InvalidRequestError
+from headrace.plain import plain_text, shown
 from headrace.provider_table import MODEL_PREFIXES
 from headrace.types import Message, Tool
 from headrace.wire.messages import AbortMode
@@ -119,14 +120,12 @@ def build_options(arguments: RunArguments | EmbeddingArguments) -> RunOptions:
     """Return the checked options of a run."""
     span_id = arguments.get("span_id")
     if span_id is not None:
-        checks.matches("span_id", span_id, _SPAN_ID, "'sp_' and 16 hex digits")
+        span_id = checks.matches("span_id", span_id, _SPAN_ID, "'sp_' and 16 hex digits")
     key = checks.text("provider_api_key", arguments.get("provider_api_key"))
     if key is not None and (not key or not key.isascii() or not key.isprintable()):
         raise InvalidRequestError("takes a non-empty str of printable ASCII characters", "provider_api_key")
-    priority = arguments.get("priority", "interactive")
-    on_abort: Any = arguments.get("on_abort", "close")
-    checks.one_of("priority", priority, get_args(Priority))
-    checks.one_of("on_abort", on_abort, get_args(AbortMode))
+    priority: Any = checks.one_of("priority", arguments.get("priority", "interactive"), get_args(Priority))
+    on_abort: Any = checks.one_of("on_abort", arguments.get("on_abort", "close"), get_args(AbortMode))
     return RunOptions(span_id=span_id, provider_api_key=key, priority=priority, on_abort=on_abort)
 
 
@@ -142,7 +141,7 @@ def build_request(
     """Return the checked request; the other arguments are those of :class:`RequestContext`."""
     provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
     checks.instance("stream", stream, bool, "a bool")
-    tools = conversation.read_tools(arguments.get("tools"))
+    offered = tools.read_tools(arguments.get("tools"))
     return RunRequest(
         provider=provider,
         model=model,
@@ -150,8 +149,8 @@ def build_request(
             conversation.read_messages(arguments["messages"]), arguments.get("variables")
         ),
         stream=stream,
-        tools=tools,
-        tool_choice=conversation.read_tool_choice(arguments.get("tool_choice"), tools),
+        tools=offered,
+        tool_choice=tools.read_tool_choice(arguments.get("tool_choice"), offered),
         response_format=checks.json_mapping("response_format", arguments.get("response_format")),
         temperature=checks.number("temperature", arguments.get("temperature"), 0, 2),
         max_output_tokens=checks.positive("max_output_tokens", arguments.get("max_output_tokens")),
@@ -178,7 +177,7 @@ def build_embedding_request(
     """Return the checked request for vectors; see :func:`build_request`."""
     provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
     texts: object = arguments["input"]
-    inputs = [texts] if isinstance(texts, str) else checks.strings("input", texts)
+    inputs = [plain_text("input", texts)] if isinstance(texts, str) else checks.strings("input", texts)
     if not inputs or not all(inputs):
         raise InvalidRequestError("takes a non-empty str, or a non-empty list of them", "input")
     return RunRequest(
@@ -201,10 +200,10 @@ def _span_fields(arguments: RunArguments | EmbeddingArguments, trace_id: str) ->
     checks.instance("send_trace", send_trace, bool, "a bool")
     given = arguments.get("trace_id")
     if given is not None:
-        checks.matches("trace_id", given, _TRACE_ID, "'tr_' and 16 hex digits")
+        given = checks.matches("trace_id", given, _TRACE_ID, "'tr_' and 16 hex digits")
     parent_span_id = arguments.get("parent_span_id")
     if parent_span_id is not None:
-        checks.matches("parent_span_id", parent_span_id, _SPAN_ID, "'sp_' and 16 hex digits")
+        parent_span_id = checks.matches("parent_span_id", parent_span_id, _SPAN_ID, "'sp_' and 16 hex digits")
     return {
         "tags": checks.strings("tags", arguments.get("tags")),
         "user_id": checks.text("user_id", arguments.get("user_id")),
@@ -220,12 +219,12 @@ def _provider_of(
 ) -> tuple[str, str]:
     if not isinstance(model, str) or not model:
         raise InvalidRequestError("takes the model's name, a non-empty str such as 'gpt-4o'", "model")
+    model = plain_text("model", model)
     known = ", ".join(sorted(providers))
     if provider is not None:
-        if not isinstance(provider, str):
-            raise InvalidRequestError(f"takes a str, not {type(provider).__name__}", "provider")
+        provider = plain_text("provider", provider)
         if provider not in providers and not takes_any_provider:
-            raise InvalidRequestError(f"{provider!r} is not configured; there are: {known}", "provider")
+            raise InvalidRequestError(f"{shown(provider)} is not configured; there are: {known}", "provider")
         return provider, model
     head, slash, rest = model.partition("/")
     if slash and rest and head in providers:
@@ -235,7 +234,7 @@ def _provider_of(
             return name, model
     prefixes = ", ".join(f"{prefix}… ({name})" for prefix, name in MODEL_PREFIXES if name in providers)
     raise InvalidRequestError(
-        f"cannot tell the provider of {model!r}; names that tell it: {prefixes}; "
+        f"cannot tell the provider of {shown(model)}; names that tell it: {prefixes}; "
         f"or give provider= or 'provider/model' with one of: {known}",
         "model",
     )

@@ -325,6 +325,31 @@ def test_a_request_s_field_of_a_newer_minor_version_is_ignored() -> None:
     assert decode_request(pack(newer)) == request
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        RunRequest(provider="p", model="m", messages=[Message("user", "x", extra={"name": "Ann"})], stream=True),
+        RunRequest(provider="p", model="m", messages=[Message("user", [TextPart("x", extra={"a": 1})])], stream=True),
+        RunRequest(provider="p", model="m", messages=[], stream=True, tools=[Tool("f", extra={"a": 1})]),
+        RunRequest(provider="p", model="m", messages=[], stream=True, tools=[Tool("f", type="web_search")]),
+    ],
+    ids=["message", "part", "tool", "type of a tool"],
+)
+def test_a_worker_that_knows_nothing_of_extra_keys_refuses_a_request_that_has_some(request_: RunRequest) -> None:
+    encoded = encode_request(request_)
+
+    with pytest.raises(msgspec.ValidationError):  # as the workers of version 1.1 decode it
+        msgspec.msgpack.decode(encoded, type=RunRequest)
+    assert decode_request(encoded) == request_
+
+
+def test_a_request_of_a_newer_minor_version_is_refused_by_what_it_needs() -> None:
+    request = msgspec.Raw(encode_request(RunRequest(provider="p", model="m", messages=[], stream=True)))
+
+    with pytest.raises(RemoteProtocolError, match="does not know colour, sound"):
+        decode_request(pack((["sound", "extra", "colour"], request)))
+
+
 def test_fields_with_defaults_may_be_left_out_by_an_older_minor_version() -> None:
     assert codec.to_broker.decode(VERSION + pack((1, [[10, "s", 1, "p", "m"]]))) == (1, [Acquire("s", 1, "p", "m")])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from headrace.cli.terminal import one_line
 from headrace.errors import (
@@ -26,10 +27,12 @@ _OPTIONS = {
     "messages": "prompt",
     "model": "--model",
     "provider": "--provider",
+    "system": "--system",
     "temperature": "--temperature",
     "timeout_ms": "--timeout",
 }
 """What an argument of ``run_local`` is called on the command line."""
+_PATH = re.compile(r"(\w+)\.?(.*)", re.DOTALL)
 
 
 def explanation(error: HeadraceError) -> str:
@@ -40,8 +43,9 @@ def explanation(error: HeadraceError) -> str:
 
 
 def _what(error: HeadraceError) -> str:
-    if isinstance(error, InvalidRequestError) and error.argument in _OPTIONS:
-        return f"{_OPTIONS[error.argument]}: {error.reason}"
+    if isinstance(error, InvalidRequestError) and (path := _PATH.fullmatch(error.argument or "")) is not None:
+        name, place = path[1], path[2]
+        return f"{' '.join(filter(None, (_OPTIONS.get(name, name), place)))}: {error.reason}"
     if isinstance(error, AuthenticationError) and error.code == "no_api_key":
         return f"no key for {error.provider}"
     return str(error)

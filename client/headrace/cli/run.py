@@ -55,8 +55,9 @@ def main(arguments: argparse.Namespace) -> ExitCode:
         try:
             result = (_streamed if arguments.stream else _complete)(client, run_arguments, output)
         except HeadraceError as error:
-            output.failed(error)
-            raise
+            named = _named_as_given(error, has_system=arguments.system is not None)
+            output.failed(named)
+            raise named from None
         output.finished(result)
     return ExitCode.INTERRUPTED if isinstance(result, StreamResult) and result.aborted else ExitCode.OK
 
@@ -95,6 +96,14 @@ def _run_arguments(arguments: argparse.Namespace) -> RunArguments:
         "timeout_ms": None if arguments.timeout is None else math.ceil(arguments.timeout * 1000),
         "custom_options": dict(arguments.option),
     }
+
+
+def _named_as_given(error: HeadraceError, *, has_system: bool) -> HeadraceError:
+    """Return the error with the option that was wrong where it names a message: people gave a prompt, not messages."""
+    if not isinstance(error, InvalidRequestError) or not (error.argument or "").startswith("messages["):
+        return error
+    is_system = has_system and (error.argument or "").startswith("messages[0]")
+    return InvalidRequestError(error.reason, "system" if is_system else "messages")
 
 
 def _prompt(given: str | None) -> str:

@@ -22,7 +22,7 @@ from headrace.wire.messages import (
     ToCollector,
     ToWorker,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.request import KNOWN_NEEDS, RunRequest, needs
 
 M = TypeVar("M")
 
@@ -67,16 +67,28 @@ to_collector: FrameDecoder[ToCollector] = FrameDecoder(ToCollector)
 from_collector: FrameDecoder[FromCollector] = FrameDecoder(FromCollector)
 
 _request_decoder = msgspec.msgpack.Decoder(RunRequest)
+_needy_request_decoder = msgspec.msgpack.Decoder(tuple[list[str], msgspec.Raw])
+_MAPS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
+"""First bytes of a MessagePack map."""
 
 
 def encode_request(request: RunRequest) -> bytes:
-    """Return the bytes that a Run message carries."""
-    return _encode(request)
+    """Return the bytes that a Run message carries.
+
+    A request that needs more of its worker than minor version 1 is an array of its needs and itself: an older worker refuses
+    it, where it would drop silently what it does not know.
+    """
+    needed = needs(request)
+    return _encode((needed, request)) if needed else _encode(request)
 
 
 def decode_request(data: bytes) -> RunRequest:
-    """Return the request in a Run message; raises RemoteProtocolError when it is none."""
+    """Return the request in a Run message; raises RemoteProtocolError when it is none, or needs what is not known here."""
     try:
+        if data and data[0] not in _MAPS:
+            needed, data = _needy_request_decoder.decode(data)
+            if unknown := sorted(set(needed) - KNOWN_NEEDS):
+                raise RemoteProtocolError(f"the run needs a newer engine; this one does not know {', '.join(unknown)}")
         return _request_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not a run request: {error}") from None

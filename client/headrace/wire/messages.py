@@ -14,7 +14,7 @@ from headrace.types import FinishReason, Message, RunEvent, Usage
 from headrace.wire.status import ProcessStatus, SpanStatus, WorkerStatus
 
 PROTOCOL_MAJOR = 1
-PROTOCOL_MINOR = 1
+PROTOCOL_MINOR = 2
 CAPABILITIES = ["joined", "vacated", "query", "spans"]
 """Optional message kinds that this version understands beyond those of minor version 0."""
 

@@ -8,6 +8,11 @@ import msgspec
 
 from headrace.types import Message, Tool
 
+EXTRA = "extra"
+"""The need of a request that holds keys in the provider's own words, or a tool of the provider's own type."""
+KNOWN_NEEDS = frozenset({EXTRA})
+"""What this version can read of a request beyond minor version 1."""
+
 
 class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What a caller asked for, checked and normalised. Durations in seconds; ``None`` means the worker's default."""
@@ -39,3 +44,17 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     dimensions: int | None = None
     traceparent: str | None = None
     """W3C trace context of the caller's active OpenTelemetry span."""
+
+
+def needs(request: RunRequest) -> list[str]:
+    """Return what a worker must be able to read, so that nothing of the request is dropped silently."""
+    has_extra = any(map(_has_extra, request.messages)) or any(
+        tool.extra or tool.type != "function" for tool in request.tools
+    )
+    return [EXTRA] if has_extra else []
+
+
+def _has_extra(message: Message) -> bool:
+    if message.extra:
+        return True
+    return not isinstance(message.content, str) and any(part.extra for part in message.content)

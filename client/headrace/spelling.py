@@ -1,0 +1,34 @@
+"""Guesses which name was meant by one that does not exist. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_CUTOFF = 0.75
+_LEAST_PREFIX = 3
+
+
+def meant(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that ``name`` is a slip of, or None: other case, a prefix, some letters wrong."""
+    import difflib  # seldom needed
+
+    by_letters = {_letters(candidate): candidate for candidate in known}
+    letters = _letters(name)
+    if letters in by_letters:
+        return by_letters[letters]
+    if len(letters) >= _LEAST_PREFIX:
+        for candidate, original in by_letters.items():
+            if candidate.startswith(letters):
+                return original
+    close = difflib.get_close_matches(letters, by_letters, n=1, cutoff=_CUTOFF)
+    return by_letters[close[0]] if close else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error text, ``; did you mean 'x'?``, or nothing."""
+    guess = meant(name, known)
+    return "" if guess is None else f"; did you mean {guess!r}?"
+
+
+def _letters(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
