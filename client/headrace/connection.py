@@ -93,7 +93,7 @@ class Connection:
 
     def post_flush(self, timeout: float, answer: Callable[[FlushResult | HeadraceError], None]) -> None:
         """Have the engine store and deliver its spans; ``answer`` is called on the I/O thread."""
-        self._reactor.call(lambda: self._ask_status(self._spans.flush(timeout, answer)))
+        self._reactor.call(partial(self._spans.flush, timeout, answer, self._ask_status))
 
     def post_abort_all(self, owner: int, done: Callable[[], None]) -> None:
         """Abort one owner's runs."""

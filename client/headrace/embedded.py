@@ -43,13 +43,28 @@ def check_directory(directory: Path) -> str | None:
         status = directory.lstat()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        return _why_closed(directory, error)
     if not stat.S_ISDIR(status.st_mode):
         return f"{directory} is not a directory"
     if status.st_uid != os.getuid():
         return f"{directory} belongs to user {status.st_uid}, not to {os.getuid()}"
     if stat.S_IMODE(status.st_mode) & 0o077:
-        return f"{directory} is open to other users (mode {stat.S_IMODE(status.st_mode):o}); it must be 700"
+        mode = stat.S_IMODE(status.st_mode)
+        return f"{directory} is open to other users (mode {mode:o}); it must be 700 (`chmod 700 {directory}`)"
     return None
+
+
+def _why_closed(directory: Path, error: OSError) -> str:
+    """Return whose the directory is that keeps this user out of a directory below it."""
+    if isinstance(error, PermissionError):
+        for path in directory.parents:
+            with contextlib.suppress(OSError):
+                owner = path.stat().st_uid
+                if owner != os.getuid():
+                    return f"{directory} cannot be entered: {path} belongs to user {owner}, not to {os.getuid()}"
+                break
+    return f"{directory} cannot be entered: {error.strerror}"
 
 
 def is_engine_running(directory: Path) -> bool:

@@ -27,6 +27,10 @@ _CLOSE_TIMEOUT = 1.0
 _FLUSH_GRACE = 0.5
 """Seconds for the collector's word that it could not do it in time."""
 
+_ASK_AGAIN = 0.1
+"""Seconds between two questions to a broker that has not heard of the engine's processes yet."""
+
+Told = Callable[[Status | HeadraceError], None]
 Answer = Callable[[FlushResult | HeadraceError], None]
 
 
@@ -53,8 +57,8 @@ class RunSpans:
             )
             self._link.send(span)
 
-    def flush(self, timeout: float, answer: Answer) -> Callable[[Status | HeadraceError], None]:
-        """Ask for a flush; ``answer`` is called once. Return what is to be told how the engine is: it may keep no spans."""
+    def flush(self, timeout: float, answer: Answer, ask_status: Callable[[Told], None]) -> None:
+        """Ask for a flush; ``answer`` is called once. The engine is asked how it is as well: it may keep no spans."""
         number = 0
         is_answered = False
 
@@ -68,15 +72,17 @@ class RunSpans:
         def told(status: Status | HeadraceError) -> None:
             if isinstance(status, HeadraceError):
                 settle(status)
-            elif status.processes and not any(
-                process.name == "collector" and process.state != "off" for process in status.processes
-            ):
-                settle(FlushResult(0, 0, 0, 0))
+            elif not status.processes:  # the broker has not heard of the engine's processes yet
+                if not is_answered:
+                    self._reactor.call_later(_ASK_AGAIN, partial(ask_status, told))
+            elif not any(process.name == "collector" and process.state != "off" for process in status.processes):
+                lost = status.spans.dropped if status.spans is not None else {}
+                settle(FlushResult(0, 0, 0, sum(lost.values())))
 
         number = self._link.flush(timeout, settle)
         late = EngineUnavailableError(self._address, f"its collector did not answer within {timeout:g} s")
         self._reactor.call_later(timeout + _FLUSH_GRACE, partial(settle, late))
-        return told
+        ask_status(told)
 
     def close(self, done: Callable[[Iterable[SpanBatch]], None]) -> None:
         """Wait a moment until all is stored, close, and call ``done`` with what is not."""

@@ -6,6 +6,8 @@ write one file.
 
 from __future__ import annotations
 
+import os
+import pwd
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.errors import ConfigurationError
 from headrace.settings import SpansConfig
 from headrace.spans import Rank, Span, SpanAttempt
 from headrace.types import Usage
@@ -81,11 +84,37 @@ class StoredSpan(msgspec.Struct, frozen=True):
 
 
 def data_directory(config: SpansConfig, environ: Mapping[str, str]) -> Path:
-    """Return the directory that holds the slots. Creates nothing."""
-    if named := config.directory or environ.get("HEADRACE_DATA", ""):
-        return Path(named).expanduser().absolute()
+    """Return the directory that holds the slots. Creates nothing.
+
+    Raises ConfigurationError where nothing says where it is: a container may run a user that has no home directory.
+    """
+    named = config.directory or environ.get("HEADRACE_DATA", "")
+    try:
+        if named:
+            return Path(named).expanduser().absolute()
+    except RuntimeError:
+        raise ConfigurationError(f"{named}: there is no such home directory; name the directory without ~") from None
+    except OSError as error:
+        reason = f"the current directory is gone ({error.strerror})"
+        raise ConfigurationError(f"{named}: {reason}; name the directory by a path that begins with /") from error
     state = environ.get("XDG_STATE_HOME", "")
-    return (Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "headrace"
+    if state.startswith("/"):
+        return Path(state, "headrace")
+    home = _home_directory(environ)
+    if home is None:
+        reason = f"user {os.getuid()} has no home directory, and HOME names none"
+        raise ConfigurationError(f"no place for spans: {reason}; set HEADRACE_DATA to a directory")
+    return home / ".local" / "state" / "headrace"
+
+
+def _home_directory(environ: Mapping[str, str]) -> Path | None:
+    home = environ.get("HOME", "")
+    if not home.startswith("/"):
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except (KeyError, OSError):
+            return None
+    return Path(home) if home.startswith("/") else None
 
 
 def slots(directory: Path) -> list[Path]:

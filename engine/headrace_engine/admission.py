@@ -127,6 +127,11 @@ class Admission:
         """Return a client's runs with a lease, those that want a span."""
         return self._unfinished(self._spans_of.get(client, set()))
 
+    def is_traced(self, span_id: str) -> bool:
+        """Return whether a run that this broker has given a lease wants a span."""
+        lease = self._leases.get(span_id)
+        return lease is not None and lease.waiting is not None and lease.waiting.question.is_traced
+
     def worker_suspected(self, epoch: int, is_suspect: bool) -> list[Send]:
         """A worker has fallen silent (it gets no leases) or speaks again."""
         if (worker := self._workers.get(epoch)) is not None:

@@ -32,6 +32,7 @@ from headrace.wire.messages import (
     Acquire,
     CollectorReport,
     Goodbye,
+    Grant,
     Heartbeat,
     Hello,
     Hold,
@@ -52,6 +53,7 @@ from headrace_engine.inbox import Inbox
 from headrace_engine.incarnations import Incarnation, Incarnations
 from headrace_engine.liveness import Liveness
 from headrace_engine.stubs import stubs
+from headrace_engine.unkept import Unkept
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +89,7 @@ class Broker:
         self._watch = ProcessWatch(self._reactor)
         self._outboxes: dict[bytes, list[msgspec.Struct]] = {}
         self._processes: list[ProcessStatus] = []
+        self._unkept = Unkept()
         self._spans: SpanStatus | None = None
         self._spans_at = 0.0
         self._collector = CollectorLink(
@@ -184,6 +187,7 @@ class Broker:
         match message:
             case ProcessReport():
                 self._processes = message.processes
+                self._unkept.reported(message.processes, set(self._worker_epochs.values()))
             case CollectorReport():
                 self._spans, self._spans_at = message.spans, now
             case SpanBatch():
@@ -300,12 +304,18 @@ class Broker:
             refused_total=self._admission.refused_total,
             workers=sorted(workers, key=lambda worker: worker.name),
             processes=self._processes,
-            spans=None if self._spans is None else msgspec.structs.replace(self._spans, age=now - self._spans_at),
+            spans=self._unkept.status(self._span_status(now)),
         )
+
+    def _span_status(self, now: float) -> SpanStatus | None:
+        return None if self._spans is None else msgspec.structs.replace(self._spans, age=now - self._spans_at)
 
     def _send_all(self, answers: Iterable[Send]) -> None:
         for answer in answers:
-            self._send(answer.client, answer.message)
+            message = answer.message
+            if isinstance(message, Grant) and message.attempt == 1 and self._admission.is_traced(message.span_id):
+                self._unkept.granted(message.epoch)
+            self._send(answer.client, message)
 
     def _send(self, peer: bytes, message: msgspec.Struct) -> None:
         self._outboxes.setdefault(peer, []).append(message)

@@ -1,6 +1,6 @@
 """The supervisor's part in keeping spans: the slot, and the collector that is started first and ends last.
 
-An engine whose spans cannot be kept runs without: its runs matter more.
+An engine whose spans cannot be kept runs without: its runs matter more. It looks every few seconds whether they can be.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from headrace.embedded import COLLECTOR_SOCKET
+from headrace.errors import ConfigurationError
 from headrace.settings import SpansConfig
 from headrace.span_files import data_directory
 from headrace.wire.status import ProcessStatus
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 COLLECTOR = "collector"
 _POLL = 0.01
+_RETRY_INTERVAL = 2.0
+"""Seconds between attempts to take a slot of a data directory that could not be used."""
 _END_TIMEOUT = 1.2
 """Seconds that the collector has to store what there is, and its sinks to send some of it."""
 
@@ -49,17 +52,21 @@ class SpanKeeping:
         self._socket = directory / COLLECTOR_SOCKET
         self._slot: Slot | None = None
         self._problem = ""
-        if not config.enabled:
-            return
-        try:
-            self._slot = take_slot(data_directory(config, environ))
-        except SlotError as error:
-            self._problem = str(error)
-            logger.warning("spans are not kept: %s", error)
-            return
-        self.options = ["--data", str(self._slot.path)]
-        command = [sys.executable, "-m", "headrace_engine", COLLECTOR, *common, *self.options]
-        self.child = Child(COLLECTOR, command, RestartPolicy(COLLECTOR, gives_up=False), hidden)
+        self._config = config
+        self._environ = environ
+        self._common = common
+        self._hidden = hidden
+        self._tried_at = time.monotonic()
+        if config.enabled:
+            self._try()
+
+    def due(self, now: float) -> bool:
+        """Try again where spans could not be kept; return whether they can be from now on."""
+        if not self._problem or now < self._tried_at + _RETRY_INTERVAL:
+            return False
+        self._tried_at = now
+        self._try()
+        return self.child is not None
 
     def statuses(self) -> list[ProcessStatus]:
         """Return what the engine's status says of a collector that is not there, though it is wanted."""
@@ -69,6 +76,21 @@ class SpanKeeping:
         """The collector has ended: what it left is taken for nobody's."""
         with contextlib.suppress(OSError):
             self._socket.unlink()
+
+    def _try(self) -> None:
+        try:
+            self._slot = take_slot(data_directory(self._config, self._environ))
+        except (SlotError, ConfigurationError) as error:
+            if str(error) != self._problem:
+                logger.warning("spans are not kept: %s", error)
+            self._problem = str(error)
+            return
+        if self._problem:
+            logger.warning("spans are kept from now on")
+            self._problem = ""
+        self.options = ["--data", str(self._slot.path)]
+        command = [sys.executable, "-m", "headrace_engine", COLLECTOR, *self._common, *self.options]
+        self.child = Child(COLLECTOR, command, RestartPolicy(COLLECTOR, gives_up=False), self._hidden)
 
     def end(self) -> None:
         """End the collector, once all who send to it have ended; and let go of the slot."""

@@ -133,7 +133,7 @@ class Supervisor:
         directory = self._settings.directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (problem := check_directory(directory)) is not None:
-            raise EngineStartError(f"{problem}; choose another directory, or `chmod 700` it")
+            raise EngineStartError(f"{problem}; mend that, or choose another directory")
         self._lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if not _lock_within(self._lock, _LOCK_TIMEOUT):
             raise EngineStartError(f"an engine runs in {directory} already; `headrace status` shows it")
@@ -219,10 +219,24 @@ class Supervisor:
                 self._recycler.measured(child.epoch, child.memory())
         self._recycle()
         self._look_at_broker(time.monotonic())
+        self._look_at_keeping(time.monotonic())
         parent = self._settings.parent
         if parent is not None and is_orphan(parent):
             self._reactor.stop()
         self._reactor.call_later(_TICK, self._tick)
+
+    def _look_at_keeping(self, now: float) -> None:
+        """Keep spans as soon as that is possible: workers that know of no slot are replaced by some that do."""
+        keeping = self._keeping
+        if keeping is None or self._is_draining or not keeping.due(now) or keeping.child is None:
+            return
+        self._children.insert(0, keeping.child)
+        self._restart(keeping.child)
+        for child in self._children:
+            if child.is_worker:
+                child.command = [*child.command, *keeping.options]
+        self._recycler.asked()
+        self._recycle()
 
     def _look_at_broker(self, now: float) -> None:
         """Ask whether its loop serves, and end one that does not: streams go on, and its successor learns of the leases."""

@@ -24,6 +24,7 @@ from headrace.cli.spans_stats import Stats
 from headrace.cli.spans_store import SpanStore, opened, paths
 from headrace.cli.spans_table import Table
 from headrace.cli.spans_tail import Tail, follow
+from headrace.cli.spans_trouble import directory_trouble, sink_troubles
 from headrace.cli.terminal import dim
 from headrace.settings import load_settings
 from headrace.span_files import StoredSpan, data_directory
@@ -102,7 +103,7 @@ def _list(arguments: argparse.Namespace) -> ExitCode:
         for stored in islice(store.newest(filters), arguments.limit or None):
             show(stored)
             count += 1
-    _say_if_none(count, directory)
+    _say_if_none(count, arguments, directory)
     return ExitCode.OK
 
 
@@ -151,7 +152,7 @@ def _stats(arguments: argparse.Namespace) -> ExitCode:
     elif stats.groups:
         for text in stats.lines(sys.stdout):
             print(text)
-    _say_if_none(stats.total.runs, directory)
+    _say_if_none(stats.total.runs, arguments, directory)
     return ExitCode.OK
 
 
@@ -181,7 +182,7 @@ def _export(arguments: argparse.Namespace) -> ExitCode:
         count = export(store.oldest(filters), form, path)
     if path is not None and count:
         print(dim(f"{count} spans in {path}", sys.stderr), file=sys.stderr)
-    _say_if_none(count, directory)
+    _say_if_none(count, arguments, directory)
     return ExitCode.OK
 
 
@@ -203,7 +204,12 @@ def _printer(arguments: argparse.Namespace) -> Callable[[StoredSpan], None]:
 
 def _directory(arguments: argparse.Namespace) -> Path:
     if arguments.data is None:
-        return data_directory(load_settings(os.environ).spans, os.environ)
+        settings = load_settings(os.environ)
+        where = data_directory(settings.spans, os.environ)
+        trouble = directory_trouble(where) if settings.spans.enabled else None
+        for text in [*([trouble] if trouble else []), *sink_troubles(settings.sinks)]:
+            _complain(text)
+        return where
     directory: Path = arguments.data
     if not directory.is_dir():
         raise CommandError(ExitCode.USAGE, f"--data {directory}: there is no such directory")
@@ -225,11 +231,13 @@ def _filters(arguments: argparse.Namespace) -> Filters:
     )
 
 
-def _say_if_none(count: int, directory: Path) -> None:
+def _say_if_none(count: int, arguments: argparse.Namespace, directory: Path) -> None:
     if count:
         return
     text = f"no span in {directory} is like that"
-    if not paths(directory):
+    if arguments.data is None and directory_trouble(directory) is not None:
+        text = f"no span in {directory}"  # why is said already
+    elif not paths(directory):
         text = (
             f"no spans in {directory} yet. Every run leaves one, unless [spans] enabled = false or send_trace=False:\n"
             '  headrace run "Hello" --model gpt-4o\n'

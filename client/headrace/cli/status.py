@@ -111,7 +111,8 @@ def _show_spans(spans: SpanStatus | None) -> None:
     counts = [f"{spans.stored} stored", f"{spans.waiting} waiting"]
     counts += [f"{spans.recovered} recovered from processes that died"] if spans.recovered else []
     counts += [f"{spans.untraced} untraced"] if spans.untraced else []
-    print(f"  spans: {', '.join(counts)}; in {spans.directory}")
+    place = f"; in {spans.directory}" if spans.directory else ""
+    print(f"  spans: {', '.join(counts)}{place}")
     if spans.state != "ok" or spans.error:
         print(red(f"  {': '.join(one_line(text) for text in (spans.state, spans.error) if text)}", out))
     if spans.dropped:

@@ -27,6 +27,10 @@ class ProcessStatus(msgspec.Struct, frozen=True, gc=False):
     has_served: bool = False
 
 
+UNUSABLE = "failed"
+"""State of a sink that cannot work as it is configured or installed: it takes nothing until the engine is started anew."""
+
+
 class SinkStatus(msgspec.Struct, frozen=True, gc=False):
     """One sink: spans it has taken, spans that wait for it, spans given up; ``state`` is ok, retrying, open or failed."""
 

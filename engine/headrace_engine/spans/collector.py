@@ -261,6 +261,8 @@ class Collector:
             # A new collector has not heard of those yet, whose spans are meant too.
             self._reactor.call_at(now + _FLUSH_POLL, partial(self._flush, peer, token, deadline))
             return
+        if self._keeper.has_leavings():
+            self._recover()  # what the dead left is meant too, and not looked for before a minute is over
         number = self._flushes.asked(peer, token, workers, deadline, self._batching.arrived_total)
         for worker in workers:
             self._send(worker.identity, FlushRequest(number))

@@ -17,8 +17,8 @@ from headrace.prices import PriceTable
 from headrace.redaction import Redactor
 from headrace.settings import Settings
 from headrace.spans import Span, decode_span
-from headrace.wire.status import SinkStatus, SpanStatus
-from headrace_engine.spans.recovery import Recovered, recover, recover_others, spool_epochs
+from headrace.wire.status import UNUSABLE, SinkStatus, SpanStatus
+from headrace_engine.spans.recovery import Recovered, has_leavings, recover, recover_others, writer_epochs
 from headrace_engine.spans.store import Store, StoreError
 from headrace_engine.spans.totals import Totals
 
@@ -113,8 +113,12 @@ class Keeper:
             self._failed(error)
 
     def has_writers_beside(self, epochs: Collection[int]) -> bool:
-        """Return whether there is a spool of a worker that is none of these processes."""
-        return not spool_epochs(self._slot) <= set(epochs)
+        """Return whether a worker that is none of these processes is writing a spool."""
+        return not writer_epochs(self._slot) <= set(epochs)
+
+    def has_leavings(self) -> bool:
+        """Return whether a worker that is gone has left spans that are not in the store yet."""
+        return has_leavings(self._slot)
 
     def check(self) -> None:
         """Notice what happened to the files."""
@@ -138,8 +142,10 @@ class Keeper:
     def counts(self, waiting: int) -> tuple[int, int, int]:
         """Return how many spans are delivered, pending and lost, for ``waiting`` that are not stored yet."""
         statuses = self._statuses()
-        pending = max((status.pending for status in statuses), default=0)
-        failed = max((status.failed for status in statuses), default=0)
+        working = [status for status in statuses if status.state != UNUSABLE]
+        # A sink that cannot work at all takes nothing, however long somebody waits.
+        failed = self.stored if len(working) < len(statuses) else max((status.failed for status in working), default=0)
+        pending = max((status.pending for status in working), default=0)
         return max(self.stored - pending - failed, 0), waiting + pending, failed + sum(self.totals.dropped().values())
 
     def status(self, waiting: int) -> SpanStatus:

@@ -49,13 +49,23 @@ def has_spools(slot: Path) -> bool:
     return any((slot / SPOOL).glob(f"*{_SUFFIX}"))
 
 
-def spool_epochs(slot: Path) -> set[int]:
-    """Return the epochs of the processes that have left, or are writing, spool files in a slot: their names tell."""
+def writer_epochs(slot: Path) -> set[int]:
+    """Return the epochs of the processes that are writing spool files in a slot: each holds the lock of its files."""
     epochs = set()
     for path in (slot / SPOOL).glob(f"*{_SUFFIX}"):
-        with contextlib.suppress(ValueError, IndexError):
-            epochs.add(int(path.stem.split("-")[-2], 16))
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if _is_locked(path):
+                epochs.add(int(path.stem.split("-")[-2], 16))
     return epochs
+
+
+def has_leavings(slot: Path) -> bool:
+    """Return whether a writer that is gone has left spans in a slot."""
+    for path in (slot / SPOOL).glob(f"*{_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_size and not _is_locked(path):
+                return True
+    return False
 
 
 def recover(slot: Path, store: Store, clock: Clock) -> Iterator[Recovered]:
@@ -91,6 +101,17 @@ def recover_others(
             yield from recover(path, store, clock)
             if retire_for is not None:
                 store.retire(clock(), retire_for)
+
+
+def _is_locked(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _is_left(path: Path, descriptor: int, now: float) -> bool:

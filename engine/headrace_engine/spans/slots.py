@@ -47,14 +47,15 @@ def take_slot(directory: Path) -> Slot:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (problem := check_directory(directory)) is not None:
-            raise SlotError(f"{problem}; choose another directory, or `chmod 700` it")
+            raise SlotError(f"{problem}; mend that, or name another directory with HEADRACE_DATA")
         for number in range(_MAX_SLOTS):
             path = directory / str(number)
             path.mkdir(mode=0o700, exist_ok=True)
             if (slot := try_slot(path)) is not None:
                 return slot
     except OSError as error:
-        raise SlotError(f"{directory} cannot be used: {error.strerror or error}") from error
+        reason = f"{directory} cannot be used: {error.strerror or error}"
+        raise SlotError(f"{reason}; mend that, or name another directory with HEADRACE_DATA") from error
     raise SlotError(f"all {_MAX_SLOTS} slots of {directory} are taken")
 
 

@@ -26,7 +26,11 @@ class JsonLinesSink:
         if not config.path:
             raise SinkUnusableError("path must name the file to append to")
         self.batch_size = config.batch_size
-        self._path = Path(config.path).expanduser()
+        try:
+            self._path = Path(config.path).expanduser()
+        except RuntimeError:
+            reason = "there is no such home directory; name the file without ~"
+            raise SinkUnusableError(f"path {config.path}: {reason}") from None
 
     def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:  # noqa: ARG002 - a file does not get tired
         """Append all lines, or none."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headrace.settings import SinkConfig
-from headrace.wire.status import SinkStatus
+from headrace.wire.status import UNUSABLE, SinkStatus
 from headrace_engine.spans.sinks.circuit import BatchLimit, Circuit
 from headrace_engine.spans.sinks.delivery import Delivered, GiveUp, Hold, Retry, Split, Verdict
 from headrace_engine.spans.sinks.kinds import build
@@ -62,7 +62,7 @@ class SinkThread:
     def is_caught_up(self, marks: Mapping[Path, int]) -> bool:
         """Return whether all up to ``marks`` is dealt with. A sink that cannot work at all holds nobody up."""
         places = self.places
-        return self.status.state == "failed" or all(
+        return self.status.state == UNUSABLE or all(
             places[path] >= mark if path in places else not path.exists() for path, mark in marks.items()
         )
 
@@ -197,7 +197,7 @@ class SinkThread:
         return until_count
 
     def _publish(self) -> None:
-        state = "failed" if self._is_unusable else self._circuit.state
+        state = UNUSABLE if self._is_unusable else self._circuit.state
         self.places = self._unsent.places()
         error = self._error or self._refusal
         self.status = SinkStatus(self.name, state, self._delivered, self._pending, self._failed, error)

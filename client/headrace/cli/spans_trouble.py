@@ -1,0 +1,55 @@
+"""Finds out why runs leave no spans in a data directory, or why a sink sends none on, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from headrace.embedded import check_directory
+from headrace.settings import SinkConfig
+
+
+def directory_trouble(directory: Path) -> str | None:
+    """Return why an engine that starts now cannot keep spans in ``directory``, with what to do, or None."""
+    problem = check_directory(directory)
+    if problem is None:
+        existing = next(path for path in [directory, *directory.parents] if _is_there(path))
+        problem = _why_not_writable(existing)
+    return problem and f"spans are not kept: {problem}; mend that, or name another directory with HEADRACE_DATA"
+
+
+def sink_troubles(sinks: Mapping[str, SinkConfig]) -> Iterator[str]:
+    """Yield what keeps configured sinks from sending spans on, a line for each."""
+    for name, sink in sinks.items():
+        if sink.type == "otlp" and not _has_otlp():
+            yield f"sink {name} sends nothing: it needs a package that is not installed: pip install 'headrace[otlp]'"
+
+
+def _has_otlp() -> bool:
+    try:
+        return importlib.util.find_spec("opentelemetry.proto") is not None
+    except ImportError:
+        return False
+
+
+def _why_not_writable(directory: Path) -> str | None:
+    if not directory.is_dir():
+        return f"{directory} is not a directory"
+    try:
+        os.rmdir(
+            tempfile.mkdtemp(prefix=".headrace-", dir=directory)
+        )  # what a file system takes, its mode does not tell
+    except OSError as error:
+        return f"nothing can be written in {directory} ({error.strerror})"
+    return None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError:
+        return False
+    return True
