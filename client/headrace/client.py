@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
 
 from headrace.delivery import Delivery, Interest
-from headrace.errors import EngineUnavailableError, HeadraceError, InvalidRequestError
+from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError, InvalidRequestError
 from headrace.prices import PriceTable
 from headrace.requests import (
     EmbeddingArguments,
@@ -25,7 +25,7 @@ from headrace.requests import (
     check_names,
 )
 from headrace.session import RunPlan, Session
-from headrace.settings import EMBEDDED, checked_figure, directory_of, load_settings
+from headrace.settings import EMBEDDED, SpansConfig, checked_figure, directory_of, load_settings, told_with_file
 from headrace.streams import LocalStream, ResultFuture
 from headrace.trace_context import current_traceparent
 from headrace.types import FlushCounts, RunEmbeddingResult, RunLocalResult
@@ -60,6 +60,8 @@ class Client:
             directory_of(self._address)
         self._connect_timeout = checked_figure("connect_timeout", connect_timeout, "connect_timeout")
         settings = load_settings(os.environ)
+        if self._address is None:
+            _check_hook(settings.spans)
         self._providers = tuple(settings.providers)
         self._prices = PriceTable(settings.prices)
         self._number = next(_numbers)
@@ -250,6 +252,17 @@ class Client:
         connection.submit(delivery)
         self._prices.load()  # while the run is on its way: reading them takes a while, the first time
         return delivery
+
+
+def _check_hook(config: SpansConfig) -> None:
+    """Say before an engine of this program's own is started that it would have no hook. The engine itself looks closer."""
+    if config.redact:
+        from headrace.redaction import check_hook_exists
+
+        try:
+            check_hook_exists(config)
+        except ConfigurationError as error:
+            raise told_with_file(error, "spans", "redact", os.environ) from None
 
 
 def _process() -> Process:

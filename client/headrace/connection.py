@@ -241,7 +241,7 @@ class Connection:
     def _broker_ended(self, _: Link) -> None:
         self._drop_broker()
         if (problem := self._source.problem()) is not None:
-            self._lose_engine(EngineUnavailableError(self._source.address, problem))
+            self._lose_engine(self._source.error(problem))
         elif self._deliveries or self._status_waiters:
             self._reopen_broker()
 

@@ -17,13 +17,16 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from headrace.errors import EngineUnavailableError
+from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError
 from headrace.settings import EMBEDDED, MAX_PATH, directory_of
 
 BROKER_SOCKET = "broker"
 COLLECTOR_SOCKET = "collector"
 LOCK_FILE = "lock"
 LOG_FILE = "engine.log"
+BAD_SETTINGS = 2
+"""How an engine's process ends that cannot use its settings, after a line of its log that says why."""
+_COMPLAINT = "headrace: "
 _STOP_TIMEOUT = 1.5
 
 
@@ -91,6 +94,9 @@ class EngineSource(Protocol):
     def problem(self) -> str | None:
         """Return why the engine cannot be there any more, or None."""
 
+    def error(self, reason: str) -> HeadraceError:
+        """Return what runs end with that have no engine for ``reason``."""
+
     def close(self) -> None:
         """End what :meth:`open` started."""
 
@@ -113,6 +119,10 @@ class ExternalEngine:
     def problem(self) -> str | None:
         """Return None: it may come back at any time."""
         return None
+
+    def error(self, reason: str) -> HeadraceError:
+        """Return the error with the address."""
+        return EngineUnavailableError(self.address, reason)
 
     def close(self) -> None:
         """Leave it running."""
@@ -148,6 +158,14 @@ class EmbeddedEngine:
             return None if is_engine_running(self._directory) else "the process that started it has ended"
         code = self._process.poll()
         return None if code is None else f"it ended with status {code}{self._last_words()}"
+
+    def error(self, reason: str) -> HeadraceError:
+        """Return the error; where the engine ended because of its settings, that is what is said."""
+        if self._process is not None and self._process.poll() == BAD_SETTINGS:
+            said = [line for line in self._log_lines() if line.startswith(_COMPLAINT)]
+            if said:
+                return ConfigurationError(said[-1].removeprefix(_COMPLAINT))
+        return EngineUnavailableError(EMBEDDED, reason)
 
     def close(self) -> None:
         """End the engine that this process started; wait for it for a moment."""
@@ -208,13 +226,16 @@ class EmbeddedEngine:
         self._directory = None
 
     def _last_words(self) -> str:
-        if self._directory is None:
-            return ""
-        try:
-            lines = (self._directory / LOG_FILE).read_text(errors="replace").strip().splitlines()
-        except OSError:
-            return ""
+        lines = self._log_lines()
         return ": " + " | ".join(lines[-3:]) if lines else ""
+
+    def _log_lines(self) -> list[str]:
+        if self._directory is None:
+            return []
+        try:
+            return (self._directory / LOG_FILE).read_text(errors="replace").strip().splitlines()
+        except OSError:
+            return []
 
 
 def _runtime_directory() -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from headrace.delivery import Delivery
 from headrace.embedded import EngineSource
-from headrace.errors import EngineUnavailableError
+from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.history import History
 from headrace.reactor import Reactor
 from headrace.sockets import Dealer, new_context
@@ -65,7 +65,7 @@ def watch_start(
     source: EngineSource,
     link: Link,
     timeout: float,
-    failed: Callable[[EngineUnavailableError], None],
+    failed: Callable[[HeadraceError], None],
 ) -> None:
     """Wait for a new link's broker to answer; call ``failed`` once when it cannot, or has not within ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
@@ -78,7 +78,7 @@ def watch_start(
             reactor.call_later(_START_CHECK_INTERVAL, look)
             return
         reason = problem or f"nothing answered within {timeout:g} s; {source.hint}"
-        failed(EngineUnavailableError(source.address, reason))
+        failed(source.error(reason))
 
     reactor.call_later(_START_CHECK_INTERVAL, look)
 

@@ -5,7 +5,7 @@ Whatever the hook does, a run does not fail by it: content that it could not go 
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 import logging
 from collections.abc import Callable
@@ -100,17 +100,30 @@ def load_hook(name: str) -> Hook:
         raise ConfigurationError(f"spans.redact is {name!r}; it takes 'module:function'")
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:  # whatever the module does when it is imported
+        for part in path.split("."):
+            found = getattr(found, part, None)
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
         raise ConfigurationError(
             f"spans.redact is {name!r}: {module_name} cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    for part in path.split("."):
-        found = getattr(found, part, None)
     if not callable(found):
         raise ConfigurationError(f"spans.redact is {name!r}: {module_name} has no function {path}")
     if inspect.iscoroutinefunction(found):
         raise ConfigurationError(f"spans.redact is {name!r}: the function must not be async")
     return found  # type: ignore[no-any-return]
+
+
+def check_hook_exists(config: SpansConfig) -> None:
+    """Raise ConfigurationError where this process, and so its engine, cannot find the hook's package. Imports nothing."""
+    top = config.redact.partition(":")[0].partition(".")[0]
+    if not config.enabled or not top:
+        return
+    try:
+        is_there = importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):  # it is being imported, or was not imported from a file
+        return
+    if not is_there:
+        raise ConfigurationError(f"spans.redact is {config.redact!r}: there is no module {top} on the import path")
 
 
 def _without(span: Span, note: str) -> Span:

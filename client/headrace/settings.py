@@ -200,6 +200,12 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     return with_otel_sink(with_built_in(settings, environ), environ)
 
 
+def told_with_file(error: ConfigurationError, table: str, key: str, environ: Mapping[str, str]) -> ConfigurationError:
+    """Return the error with the file that has the setting, for what is found wrong only later than the reading."""
+    paths = [file.path for file in settings_files(environ) if key in file.table.get(table, {})]
+    return ConfigurationError(f"{paths[-1]}: {error}") if paths else error
+
+
 def checked_figure(name: str, value: object, setting: str) -> float:
     """Return a figure that was given instead of the one of ``[engine]``; raises ConfigurationError where it is out of its range."""
     if (problem := figure_problem(name, value, EngineConfig, setting)) is not None:

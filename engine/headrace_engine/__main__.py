@@ -1,4 +1,7 @@
-"""``python -m headrace_engine``: the supervisor, with ``broker`` or ``collector`` behind it one of these. Started by programs."""
+"""``python -m headrace_engine``: the supervisor; with ``broker`` or ``collector`` behind it one of these. Started by programs.
+
+``check`` only looks whether the settings can be used, with the hook that they name, and ends.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,16 @@ import sys
 from pathlib import Path
 
 from headrace.errors import ConfigurationError
+from headrace.hook_check import is_hook_usable
 from headrace.processes import die_with_parent, ignore_interrupt, log_to_stderr
-from headrace.settings import Settings, load_settings
+from headrace.settings import Settings, checked_figure, load_settings, told_with_file
 from headrace_engine.exit_codes import ExitCode
 
 
 def main() -> int:
     """Run the process that the command line names; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m headrace_engine", description="A Headrace engine.")
-    parser.add_argument("role", nargs="?", choices=["supervisor", "broker", "collector"], default="supervisor")
+    parser.add_argument("role", nargs="?", choices=["supervisor", "broker", "collector", "check"], default="supervisor")
     parser.add_argument("--directory", type=Path, required=True, help="where its sockets are; for its owner only")
     parser.add_argument("--parent", type=int, help="the process to end with")
     parser.add_argument("--workers", type=int, help="worker processes (default: one for every two cores, at most 8)")
@@ -27,8 +31,11 @@ def main() -> int:
     log_to_stderr(arguments.role)
     try:
         settings = load_settings(os.environ)
+        _check_figures(arguments)
         if arguments.role == "collector":
             return _collect(arguments, settings)
+        if arguments.role == "check":
+            return _check(settings)
     except ConfigurationError as error:
         print(f"headrace: {error}", file=sys.stderr)
         return ExitCode.USAGE
@@ -40,6 +47,24 @@ def main() -> int:
         Broker(arguments.directory, settings.engine, arguments.parent, arguments.epoch).run()
         return ExitCode.OK
     return _supervise(arguments, settings)
+
+
+def _check_figures(arguments: argparse.Namespace) -> None:
+    if arguments.workers is not None:
+        checked_figure("--workers", arguments.workers, "workers")
+    checked_figure("--drain-timeout", arguments.drain_timeout, "worker_drain_timeout")
+
+
+def _check(settings: Settings) -> int:
+    """Import the hook as a worker would, in this process that is good for nothing else."""
+    from headrace.redaction import load_hook
+
+    if settings.spans.enabled and settings.spans.redact:
+        try:
+            load_hook(settings.spans.redact)
+        except ConfigurationError as error:
+            raise told_with_file(error, "spans", "redact", os.environ) from None
+    return ExitCode.OK
 
 
 def _collect(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -61,6 +86,8 @@ def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
 
     if arguments.parent is not None:
         ignore_interrupt()
+    if not is_hook_usable(settings.spans):
+        return ExitCode.USAGE  # the check has said why
     config = settings.engine
     own = SupervisorSettings(
         directory=arguments.directory,

@@ -11,7 +11,7 @@ import pytest
 
 from headrace.connection import Connection
 from headrace.delivery import Delivery, Interest
-from headrace.errors import EngineUnavailableError
+from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.reactor import Reactor
 from headrace.session import RunPlan, Session
 from headrace.streams import ResultFuture
@@ -34,6 +34,9 @@ class EngineThatEnds:
 
     def problem(self) -> str | None:
         return "it ended"
+
+    def error(self, reason: str) -> HeadraceError:
+        return EngineUnavailableError(self.address, reason)
 
     def close(self) -> None:
         pass

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, cast
 
 from headrace.connection import Connection
+from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.reactor import Reactor
 from headrace.settings import EngineConfig, ProviderConfig, Settings, SpansConfig
 from headrace.wire.messages import Silent
@@ -83,6 +84,9 @@ class _Source:
         if self._supervisor is None or self._supervisor.is_alive:
             return None
         return "it ended"
+
+    def error(self, reason: str) -> HeadraceError:
+        return EngineUnavailableError(self.address, reason)
 
     def close(self) -> None:
         """It ends with its program."""

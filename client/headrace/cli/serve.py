@@ -12,7 +12,9 @@ from headrace.cli.engine_directory import address_of, default_directory, make_pr
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.terminal import dim
 from headrace.embedded import is_engine_running
-from headrace.settings import directory_of, load_settings
+from headrace.errors import ConfigurationError
+from headrace.hook_check import is_hook_usable
+from headrace.settings import checked_figure, directory_of, load_settings
 
 NAME = "serve"
 HELP = "Serve an engine that many programs share"
@@ -37,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> NoReturn:
     """Become the engine; raises CommandError where that cannot be, ConfigurationError for settings that cannot be used."""
-    load_settings(os.environ)  # the engine reads them again: what is wrong is told before anything is printed
+    # The engine looks at all of it again: what is wrong is told before anything is printed.
+    if not is_hook_usable(load_settings(os.environ).spans):
+        raise SystemExit(ExitCode.USAGE)
     directory = _prepared(arguments.directory)
     if is_engine_running(directory):
         raise CommandError(ExitCode.UNAVAILABLE, f"an engine runs in {directory} already; `headrace status` shows it")
@@ -66,11 +70,16 @@ def _count(text: str) -> int:
     count = int(text)
     if count <= 0:
         raise argparse.ArgumentTypeError("takes a number above 0")
+    _checked(count, "workers")
     return count
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError("takes a number that is not negative")
-    return seconds
+    return _checked(float(text), "worker_drain_timeout")
+
+
+def _checked(figure: float, setting: str) -> float:
+    try:
+        return checked_figure("it", figure, setting)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(f"{error}") from None
