@@ -20,9 +20,10 @@ from headrace.errors import ConfigurationError
 from headrace.http_values import header_problem, url_problem
 from headrace.otel_environment import OtelExport, UnsupportedExport, read_otel_environment
 from headrace.provider_table import BASE_URL_ENV, BUILT_IN
-from headrace.settings_check import did_you_mean, figure_problem, first_problem
+from headrace.settings_check import figure_problem, first_problem
 from headrace.settings_file import VARIABLE, SettingsFile, settings_files, user_file
 from headrace.settings_trust import KnownProvider, names_of, refusals
+from headrace.spelling import meant
 
 logger = logging.getLogger(__name__)
 
@@ -299,7 +300,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 def _check_log_level(environ: Mapping[str, str]) -> None:
     level = environ.get("HEADRACE_LOG", "")
     if level and level.upper() not in logging.getLevelNamesMapping():
-        close = did_you_mean(level, LOG_LEVELS)
+        close = meant(level, LOG_LEVELS)
         hint = f"did you mean {close}? It takes" if close else "it takes"
         raise ConfigurationError(f"HEADRACE_LOG is {level!r}; {hint} {', '.join(LOG_LEVELS)}")
 

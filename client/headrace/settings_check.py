@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from headrace.spelling import meant
+
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+(\[\d+\])?")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LONGEST_SHOWN = 60
-_CLOSE = 0.6
 _HIDDEN = {"hidden": True}
 
 
@@ -34,15 +35,6 @@ def figure_problem(name: str, value: object, kind: type[msgspec.Struct], setting
     """Return what is wrong with a value that is given elsewhere than in a file, for a setting of ``kind``; None where it fits."""
     (field,) = (field for field in _fields(kind) if field.encode_name == setting)
     return next(_problems(value, field.type, (name,)), None)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like ``name``; None where none is like it."""
-    import difflib
-
-    by_letters = {_letters(one): one for one in known}
-    found = difflib.get_close_matches(_letters(name), by_letters, 1, _CLOSE)
-    return by_letters[found[0]] if found else None
 
 
 def dotted(path: Sequence[str]) -> str:
@@ -138,7 +130,7 @@ def _wrong(value: object, info: inspect.Type, extra: Mapping[str, Any]) -> str |
         return "has a control character in it; take it out"
     if isinstance(value, str) and isinstance(info, inspect.StrType) and extra.get("hidden"):
         return f"does not fit; it takes {_takes(info, extra)}"
-    if isinstance(value, str) and (close := did_you_mean(value, words)) is not None:
+    if isinstance(value, str) and (close := meant(value, words)) is not None:
         return f"is {_shown(value)}; did you mean {_shown(close)}? It takes {_takes(info, extra)}"
     return f"is {_shown(value, extra)}; it takes {_takes(info, extra)}"
 
@@ -209,7 +201,7 @@ def _one_of(words: Sequence[str]) -> str:
 
 def _unknown(name: str, known: Iterable[str], path: tuple[str, ...]) -> str:
     whole = dotted((*path, name))
-    if (close := did_you_mean(name, known)) is not None:
+    if (close := meant(name, known)) is not None:
         return f"{whole} is not known; did you mean {close if path else f'[{close}]'}?"
     place = f"[{dotted(path)}]" if path else "the file"
     return f"{whole} is not known; {place} takes {', '.join(known)}"
@@ -234,10 +226,6 @@ def _shown(value: object, extra: Mapping[str, Any] = {}) -> str:
             return "a table"
         case _:
             return "a date or a time"
-
-
-def _letters(name: str) -> str:
-    return name.casefold().replace("-", "_")
 
 
 def _fields(kind: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
