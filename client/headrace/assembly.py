@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.tool_arguments import read_arguments
 from headrace.types import (
     IncompleteToolCall,
     Message,
@@ -26,6 +27,9 @@ from headrace.types import (
     UsageUpdate,
 )
 from headrace.wire.messages import Aborted, Finished, ToolCallText
+
+_CUT = ("max_tokens", "content_filter", "error")
+"""Finish reasons of an answer that stopped before its end, be it in the middle of a tool call."""
 
 
 class InvalidArgumentsError(ValueError):
@@ -101,7 +105,7 @@ def finished_result(
     Raises InvalidArgumentsError when a complete tool call has arguments that are no JSON object.
     """
     assembled = assemble(events)
-    cut = finished.finish_reason == "max_tokens"
+    cut = finished.finish_reason in _CUT
     calls, incomplete = parse_tool_calls(finished.tool_calls, may_be_cut=cut or bool(aborted))
     text = assembled.text if finished.message is None or events else finished.message.text
     reasoning = assembled.reasoning or _message_reasoning(finished.message)
@@ -169,14 +173,13 @@ def parse_tool_calls(
     complete: list[ToolCall] = []
     incomplete: list[IncompleteToolCall] = []
     for call in calls:
-        try:
-            arguments = msgspec.json.decode(call.arguments, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            if not may_be_cut:
-                raise InvalidArgumentsError(call.name, call.arguments) from None
+        arguments = read_arguments(call.arguments)
+        if arguments is not None:
+            complete.append(ToolCall(call.id, call.name, arguments))
+        elif may_be_cut:
             incomplete.append(IncompleteToolCall(call.id, call.name, call.arguments))
         else:
-            complete.append(ToolCall(call.id, call.name, arguments))
+            raise InvalidArgumentsError(call.name, call.arguments)
     return complete, incomplete
 
 

@@ -233,7 +233,7 @@ def test_json_that_is_nearly_right_is_read() -> None:
         b'{"choices":[{"delta":{"content":"\xff"}}]}',
         STOP,
     )
-    assert events == ["a", "\ufffd", "\ufffd"]
+    assert events == ["a", "\ud83d", "\ufffd"]
 
 
 def test_a_stream_without_done_or_finish_reason_was_cut() -> None:

@@ -1,6 +1,6 @@
-"""Makes a provider's message such that a frame can carry it, and any client read it. Pure.
+"""Makes a provider's answer such that a frame can carry it, and any client read it. Pure.
 
-A model may call a tool with integers of any length, where MessagePack has 64 bits; and a server's opaque data may be nested
+UTF-8 has no halves of surrogate pairs. A model may call a tool with integers of any length, where MessagePack has 64 bits; and a server's opaque data may be nested
 deeper than a decoder on the way goes.
 """
 
@@ -10,7 +10,10 @@ from typing import Any
 
 import msgspec
 
+from headrace.tool_arguments import well_formed_text
 from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace.wire.messages import ToolCallText
+from headrace_workers.providers.protocol import Completion
 
 MAX_DEPTH = 200
 """Levels of nesting in what a provider gives to be sent back; a tenth of it is already unheard of."""
@@ -25,23 +28,45 @@ class TooDeepError(ValueError):
         return f"the message holds data that is nested deeper than {MAX_DEPTH} levels"
 
 
+def portable_completion(completion: Completion) -> Completion:
+    """Return the completion with a message that is portable, and whole characters everywhere. Raises TooDeepError."""
+    return msgspec.structs.replace(
+        completion,
+        provider_finish_reason=_text(completion.provider_finish_reason),
+        tool_calls=[
+            ToolCallText(well_formed_text(call.id), well_formed_text(call.name), well_formed_text(call.arguments))
+            for call in completion.tool_calls
+        ],
+        model=well_formed_text(completion.model),
+        message=None if completion.message is None else portable(completion.message),
+        refusal=_text(completion.refusal),
+        response_id=_text(completion.response_id),
+    )
+
+
 def portable(message: Message) -> Message:
-    """Return the message with large integers as floats, which is what most readers of JSON make of them.
+    """Return the message with whole characters only, and large integers as floats, as most readers of JSON have them.
 
     The text of a tool call keeps each digit. Raises TooDeepError.
     """
     if isinstance(message.content, str):
-        return message
+        return msgspec.structs.replace(message, content=well_formed_text(message.content))
     return msgspec.structs.replace(message, content=[_portable_part(part) for part in message.content])
+
+
+def _text(text: str | None) -> str | None:
+    return None if text is None else well_formed_text(text)
 
 
 def _portable_part(part: Part) -> Part:
     match part:
         case ToolCallPart():
             arguments, opaque = _portable(part.arguments), _portable(part.provider_data)
-            return msgspec.structs.replace(part, arguments=arguments, provider_data=opaque)
-        case TextPart() | ReasoningPart() if part.provider_data is not None:
-            return msgspec.structs.replace(part, provider_data=_portable(part.provider_data))
+            call_id, name = well_formed_text(part.id), well_formed_text(part.name)
+            return msgspec.structs.replace(part, id=call_id, name=name, arguments=arguments, provider_data=opaque)
+        case TextPart() | ReasoningPart():
+            text, opaque = well_formed_text(part.text), _portable(part.provider_data)
+            return msgspec.structs.replace(part, text=text, provider_data=opaque)
         case _:
             return part
 
@@ -50,9 +75,11 @@ def _portable(value: Any, room: int = MAX_DEPTH) -> Any:
     if isinstance(value, dict | list) and not room:
         raise TooDeepError
     if isinstance(value, dict):
-        return {key: _portable(item, room - 1) for key, item in value.items()}
+        return {well_formed_text(key): _portable(item, room - 1) for key, item in value.items()}
     if isinstance(value, list):
         return [_portable(item, room - 1) for item in value]
+    if isinstance(value, str):
+        return well_formed_text(value)
     if type(value) is not int or _LEAST <= value <= _MOST:
         return value
     try:

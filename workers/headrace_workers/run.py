@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from headrace.assembly import Assembled, joined_text
+from headrace.tool_arguments import well_formed_text
 from headrace.types import RunEvent, Usage, UsageUpdate
 from headrace.wire.messages import (
     AbortMode,
@@ -22,6 +23,7 @@ from headrace.wire.request import RunRequest
 from headrace_workers.clocks import Clocks, Expired
 from headrace_workers.commands import Command, Commands
 from headrace_workers.first_bytes import BodyKind
+from headrace_workers.halves import Halves
 from headrace_workers.outflow import Outflow
 from headrace_workers.providers.protocol import (
     Completion,
@@ -70,6 +72,7 @@ class ProviderRun:
         "_api_key",
         "_continued_with",
         "_ended",
+        "_halves",
         "_is_draining",
         "_is_paused",
         "_mapper",
@@ -103,6 +106,7 @@ class ProviderRun:
         self._outflow = Outflow(run.sequence_limit, run.character_limit)
         self._parser = SSEParser()
         self._mapper: StreamMapper | None = None
+        self._halves: Halves | None = None
         self._is_paused = False
         self._is_draining = False
         self._ended: Ending | None = None
@@ -203,7 +207,7 @@ class ProviderRun:
             return self._end(self._failure("provider_unavailable", reason), Command.CLOSE)
         if self.response.kind is BodyKind.EVENTS and self._mapper is not None:
             try:
-                return self._end(self._mapper.finish(), Command.CLOSE)
+                return self._end(self._finished(self._mapper), Command.CLOSE)
             except _BROKEN:
                 pass
         return self._end(self._failure("provider_protocol", f"the response was cut: {reason}"), Command.CLOSE)
@@ -304,10 +308,30 @@ class ProviderRun:
     def _map(self, server_events: list[tuple[str, bytes]], events: list[RunEvent]) -> None:
         mapper = self._mapper
         assert mapper is not None  # noqa: S101 - set with the response's head
-        for name, data in server_events:
-            mapper.feed(name, data, events)
-            if mapper.is_complete:
-                return
+        before = len(events)
+        try:
+            for name, data in server_events:
+                mapper.feed(name, data, events)
+                if mapper.is_complete:
+                    return
+        finally:
+            if mapper.has_halves:
+                self._join_halves(events, before)
+
+    def _join_halves(self, events: list[RunEvent], start: int) -> None:
+        if self._halves is None:
+            self._halves = Halves()
+        self._halves.join(events, start)
+
+    def _finished(self, mapper: StreamMapper) -> Completion:
+        """Return the whole of a stream; events that only its end completes are added."""
+        events = self._outflow.pending
+        before = len(events)
+        try:
+            return mapper.finish(events)
+        finally:
+            if mapper.has_halves:
+                self._join_halves(events, before)
 
     def _grown(self) -> Commands:
         """Events were added."""
@@ -381,7 +405,7 @@ class ProviderRun:
     def _finish(self, command: Command) -> Commands:
         assert self._mapper is not None  # noqa: S101 - only a stream is finished so
         try:
-            return self._end(self._mapper.finish(), command)
+            return self._end(self._finished(self._mapper), command)
         except _BROKEN as error:
             return self._end(self._failure_of(error), Command.CLOSE)
 
@@ -406,7 +430,7 @@ class ProviderRun:
         mapper, events = self._open_mapper(), self._outflow.pending
         try:
             self._map(self._parser.feed(body) + self._parser.finish(), events)
-            ended: Ending = mapper.finish()
+            ended: Ending = self._finished(mapper)
         except _BROKEN:
             ended = failure
         return self._end(ended if any(map(is_content, events)) else failure, Command.RELEASE)
@@ -414,18 +438,27 @@ class ProviderRun:
     def _end(self, ended: Ending, command: Command) -> Commands:
         if self._ended is not None:
             return _NOTHING
+        if self._halves is not None:
+            self._halves.end(self._outflow.pending)
+        if self._is_draining or not self.request.stream:
+            self._keep_unsent()
+        if isinstance(ended, Completion):
+            ended = self._whole(ended)
         self.is_answered = isinstance(ended, Completion)
         if self._is_draining:
             ended = ended.usage if isinstance(ended, Completion) else self.best_usage()
-        if self._is_draining or not self.request.stream:
-            self._keep_unsent()
         self.clocks.ended()
-        if isinstance(ended, Completion):
-            if not self.request.stream:
-                ended = with_message(ended, self._unsent)
-            ended = portable_ending(ended, self.response.status)
         self._ended = ended
         return _RELEASED if command is Command.RELEASE else _CLOSED
+
+    def _whole(self, completion: Completion) -> Completion | ProviderFailure:
+        """Return the completion as it can be passed on; where it is no whole success, why, after the text that it has."""
+        if not self.request.stream:
+            completion = with_message(completion, self._unsent)
+        ending = portable_ending(completion, self.response.status)
+        if isinstance(ending, ProviderFailure) and not (self.request.stream or self._unsent):
+            self._unsent.append(well_formed_text(completion.message.text if completion.message else ""))
+        return ending
 
     def _cut(self, ended: Ending) -> Commands:
         """End the run without what its reader has not taken; a response that was complete is so no more."""

@@ -13,8 +13,9 @@ from headrace.wire.messages import (
 )
 from headrace.wire.request import RunRequest
 from headrace_workers.clocks import Expired
-from headrace_workers.portable import TooDeepError, portable
+from headrace_workers.portable import TooDeepError, portable_completion
 from headrace_workers.providers.protocol import Completion, ProviderFailedError, ProviderFailure
+from headrace_workers.wholeness import lack_of
 
 CHARACTERS_PER_TOKEN = 4
 """For estimates only: what a token of English text comes to."""
@@ -91,13 +92,14 @@ def terminal_message(ending: Ending, told: Told) -> Terminal:
 
 
 def portable_ending(completion: Completion, status: int) -> Completion | ProviderFailure:
-    """Return the completion such that it can be passed on, or why that cannot be."""
-    if completion.message is None:
-        return completion
-    try:
-        return msgspec.structs.replace(completion, message=portable(completion.message))
-    except TooDeepError as error:
-        return ProviderFailure("provider_protocol", str(error), status or None)
+    """Return the completion such that it can be passed on, or why that cannot be: it is not whole, or no frame can carry it."""
+    lack = lack_of(completion)
+    if lack is None:
+        try:
+            return portable_completion(completion)
+        except TooDeepError as error:
+            lack = str(error)
+    return ProviderFailure("provider_protocol", lack, status or None)
 
 
 def unreadable(error: Exception, status: int) -> ProviderFailure:

@@ -15,7 +15,7 @@ from headrace.wire.request import RunRequest
 from headrace_workers.providers import anthropic_errors, anthropic_request, failures
 from headrace_workers.providers.anthropic_blocks import Block, call_id, calls_of, message_of
 from headrace_workers.providers.anthropic_events import Delta, Event, decode, decode_leniently
-from headrace_workers.providers.lenient import MAX_COUNT, UNREADABLE, as_text, loads
+from headrace_workers.providers.lenient import MAX_COUNT, UNREADABLE, as_text, json_text, loads, may_hold_halves
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
@@ -76,6 +76,7 @@ class MessageMapper:
         "_refusal",
         "_requested_model",
         "_stop_word",
+        "has_halves",
         "is_complete",
         "response_id",
         "usage",
@@ -86,6 +87,7 @@ class MessageMapper:
     def __init__(self, requested_model: str) -> None:
         self.usage = Usage()
         self.is_complete = False
+        self.has_halves = False
         self.response_id: str | None = None
         self._requested_model = requested_model
         self._model = ""
@@ -122,7 +124,7 @@ class MessageMapper:
         else:
             self._take_event(event.type or name, event, data, events)
 
-    def finish(self) -> Completion:
+    def finish(self, events: list[RunEvent] | None = None) -> Completion:  # noqa: ARG002 - the protocol's form
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
         if not (self.is_complete or self._stop_word):
             raise failures.protocol_failure("the stream ended before the message was stopped")
@@ -219,7 +221,7 @@ class MessageMapper:
         block.is_open = False
         given = block.said.get("input")
         if block.call is not None and not block.pieces and given:
-            block.pieces.append(given if isinstance(given, str) else msgspec.json.encode(given).decode())
+            block.pieces.append(given if isinstance(given, str) else json_text(given))
             events.append(ToolCallDelta(block.call, arguments=block.pieces[0]))
 
     def _close_all(self, events: list[RunEvent]) -> None:
@@ -266,6 +268,7 @@ class MessageMapper:
     def _read_odd(self, data: bytes) -> Event | None:
         """Read what the fast decoder did not take. None: there is nothing in it."""
         data = data.strip()
+        self.has_halves = self.has_halves or may_hold_halves(data)
         if data == b"[DONE]" and self._stop_word:
             self.is_complete = True
         if not data or self.is_complete:

@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 
+from headrace.tool_arguments import read_arguments
 from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace.wire.messages import ToolCallText
+from headrace_workers.providers.growing_call import arguments_or_none
 from headrace_workers.providers.lenient import UNREADABLE, as_text
 
 API_NAME = "anthropic"
@@ -81,9 +83,8 @@ def part_of(block: Block, call: ToolCallText | None) -> Part | None:
         if opaque is None:
             return None
         return ReasoningPart(block.text if block.kind == "thinking" else "", opaque)
-    try:
-        arguments = msgspec.json.decode(call.arguments, type=dict[str, Any])
-    except UNREADABLE:
+    arguments = read_arguments(call.arguments)
+    if arguments is None:
         return None
     return ToolCallPart(call.id, call.name, arguments, opaque)
 
@@ -93,8 +94,8 @@ def calls_of(blocks: list[Block], *, is_cut: bool) -> list[ToolCallText]:
     calls = []
     for block in blocks:
         if block.call is not None:
-            empty = "" if is_cut and block is blocks[-1] else "{}"
-            calls.append(ToolCallText(call_id(block), as_text(block.said.get("name")), block.text or empty))
+            arguments = arguments_or_none(block.text, is_cut=is_cut and block is blocks[-1])
+            calls.append(ToolCallText(call_id(block), as_text(block.said.get("name")), arguments))
     return calls
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from headrace_workers.providers.lenient import loads
+from headrace_workers.providers.lenient import loads_with_halves
 
 # Compatible servers send null, or another type, wherever they like: hence Any in the leaves.
 
@@ -42,8 +42,11 @@ decode = msgspec.json.Decoder(Event).decode
 
 
 def decode_leniently(data: bytes) -> Event | None:
-    """Decode what :data:`decode` did not take; None when it says nothing. Raises ValueError for what is no event."""
-    whole = loads(data)
+    """Decode what :data:`decode` did not take; None when it says nothing. Raises ValueError for what is no event.
+
+    Halves of surrogate pairs are kept.
+    """
+    whole = loads_with_halves(data)
     if whole is None:
         return None
     if not isinstance(whole, dict):

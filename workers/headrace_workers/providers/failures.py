@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from headrace.tool_arguments import well_formed_text
 from headrace.wire.messages import FailureKind
-from headrace_workers.providers.lenient import UNREADABLE
+from headrace_workers.providers.lenient import UNREADABLE, json_text
 from headrace_workers.providers.protocol import ProviderFailedError, ProviderFailure
 
 _MAX_REASON = 500
@@ -162,13 +163,13 @@ def _message_of(error: Any) -> str:
         else:
             break
     if isinstance(value, str):
-        return value
-    return _as_json(error) if error else ""
+        return well_formed_text(value)
+    return well_formed_text(_as_json(error)) if error else ""
 
 
 def _as_json(error: Any) -> str:
     try:
-        return msgspec.json.encode(error).decode()
+        return json_text(error)
     except RecursionError:  # writing takes more depth than reading did
         return "an error nested without end"
 
@@ -179,7 +180,7 @@ def _code_of(error: Any) -> str | None:
     for key in ("code", "type", "status"):
         value = error.get(key)
         if isinstance(value, str | int) and value != "":
-            return str(value)
+            return well_formed_text(str(value))
     return None
 
 

@@ -26,7 +26,7 @@ from headrace_workers.providers.google_chunks import (
     decode_leniently,
     read_usage,
 )
-from headrace_workers.providers.lenient import UNREADABLE, as_text
+from headrace_workers.providers.lenient import UNREADABLE, as_text, loads, may_hold_halves
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
@@ -126,6 +126,7 @@ class GoogleMapper:
         "_response_id",
         "_resumed_by",
         "continuation",
+        "has_halves",
         "response_id",
         "usage",
     )
@@ -134,6 +135,7 @@ class GoogleMapper:
 
     def __init__(self, request: RunRequest, *, needs_message: bool = False) -> None:
         self.usage = Usage()
+        self.has_halves = False
         self.continuation: str | None = None
         self.response_id: str | None = None
         self._needs_message = needs_message or not request.stream
@@ -179,7 +181,7 @@ class GoogleMapper:
         if chunk.error or not chunk.candidates:
             self._take_envelope(chunk, data)
 
-    def finish(self) -> Completion:
+    def finish(self, events: list[RunEvent] | None = None) -> Completion:  # noqa: ARG002 - the protocol's form
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
         word = self._finish_word or self._block_word
         if not word:
@@ -199,6 +201,7 @@ class GoogleMapper:
     def _read_odd(self, data: bytes) -> list[Chunk]:
         """Read what the fast decoder did not take: nearly right JSON, or an array of responses."""
         data = data.strip()
+        self.has_halves = self.has_halves or may_hold_halves(data)
         if not data or data == b"[DONE]":
             return []
         try:
@@ -305,8 +308,8 @@ def _events_of(body: bytes) -> list[tuple[str, bytes]]:
 
 def _loaded(data: bytes) -> Any:
     try:
-        return msgspec.json.decode(data)
-    except UNREADABLE:
+        return loads(data)
+    except ValueError:
         return None
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
+from headrace.tool_arguments import read_arguments
 from headrace.types import Message, Part, ReasoningPart, RunEvent, TextPart, ToolCallDelta, ToolCallPart
 from headrace.wire.messages import ToolCallText
 from headrace_workers.providers.google_arguments import GrowingArguments
 from headrace_workers.providers.google_chunks import FunctionCall
-from headrace_workers.providers.lenient import UNREADABLE, as_text
+from headrace_workers.providers.lenient import as_text
 
 NAME = "google"
 """Under which ``api`` opaque data is kept."""
@@ -39,9 +40,8 @@ class _Call:
 
     def part(self) -> ToolCallPart | None:
         """Return the call for the message; None when its arguments are no object, since then it cannot be sent back."""
-        try:
-            arguments = msgspec.json.decode(self.text, type=dict[str, Any])
-        except UNREADABLE:
+        arguments = read_arguments(self.text)
+        if arguments is None:
             return None
         return ToolCallPart(self.id, self.name, arguments, opaque(self.signature, self.id if self.has_own_id else ""))
 
@@ -159,5 +159,5 @@ class Answer:
 
 
 def _text(args: msgspec.Raw) -> str:
-    text = bytes(args).decode("utf-8", "replace")
+    text = bytes(args).decode("utf-8", "replace").strip()
     return "" if text == "null" else text

@@ -10,10 +10,9 @@ import re
 from itertools import pairwise
 from typing import Any
 
-import msgspec
-
+from headrace.tool_arguments import read_arguments
 from headrace_workers.providers.failures import protocol_failure
-from headrace_workers.providers.lenient import UNREADABLE
+from headrace_workers.providers.lenient import json_text
 
 _STEP = re.compile(r"""\.([^.\[\]]+)|\[(\d{1,6})\]|\[(['"])((?:[^'"\\]|\\.|(?!\3)['"])*)\3\]""")
 _ESCAPE = re.compile(r"\\(.)")
@@ -29,13 +28,12 @@ class GrowingArguments:
     __slots__ = ("_fields", "_path", "_string")
 
     def __init__(self, start: str = "") -> None:
-        self._fields: dict[str, Any] = {}
         self._path = ""  # where a string is growing
         self._string: list[str] = []
-        try:
-            self._fields = msgspec.json.decode(start, type=dict[str, Any]) if start else {}
-        except UNREADABLE:
-            raise protocol_failure("the arguments of a function call are not an object") from None
+        fields = read_arguments(start) if start else {}
+        if fields is None:
+            raise protocol_failure("the arguments of a function call are not an object")
+        self._fields = fields
 
     def take(self, pieces: Any) -> None:
         """Take ``partialArgs``."""
@@ -46,7 +44,7 @@ class GrowingArguments:
     def text(self, *, is_cut: bool) -> str:
         """Return the arguments as JSON; when they were cut, without their end, so that they are no valid JSON."""
         self._end_string()
-        text = msgspec.json.encode(self._fields).decode()
+        text = json_text(self._fields)
         return text.rstrip('"]}') if is_cut else text
 
     def _take(self, path: str, piece: dict[str, Any]) -> None:

@@ -5,12 +5,13 @@ Never judges what a response means; that is the mapper's.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 
 from headrace.types import Usage, UsageSource
-from headrace_workers.providers.lenient import UNREADABLE, as_count, mended
+from headrace_workers.providers.lenient import UNREADABLE, as_count, loads_with_halves
 
 _NO_JSON = msgspec.Raw()
 
@@ -88,14 +89,16 @@ _decode_many = msgspec.json.Decoder(list[Chunk | None]).decode
 def decode_leniently(data: bytes) -> list[Chunk]:
     """Decode what is nearly one response, or an array of them. Raises ValueError for what is not.
 
-    Nearly: NaN, halves of surrogate pairs, broken UTF-8.
+    Nearly: NaN, broken UTF-8. Halves of surrogate pairs are kept.
     """
     try:
         return _decode(data)
     except UNREADABLE:
         pass
     try:
-        return _decode(mended(data))
+        loaded = loads_with_halves(data)
+        chunks = loaded if isinstance(loaded, list) else [loaded]
+        return [msgspec.convert(_with_raw_arguments(chunk), Chunk) for chunk in chunks if chunk is not None]
     except (ValueError, *UNREADABLE) as error:
         raise ValueError from error
 
@@ -105,6 +108,16 @@ def _decode(data: bytes) -> list[Chunk]:
     if start.startswith(b"["):
         return [chunk for chunk in _decode_many(data) if chunk is not None]
     return [] if start == b"null" else [decode(data)]
+
+
+def _with_raw_arguments(chunk: Any) -> Any:
+    """Return a response with the arguments of its function calls as JSON again, as :class:`FunctionCall` has them."""
+    if isinstance(chunk, dict):
+        call = chunk.get("functionCall")
+        if isinstance(call, dict) and "args" in call:
+            return chunk | {"functionCall": call | {"args": msgspec.Raw(json.dumps(call["args"]).encode())}}
+        return {key: _with_raw_arguments(value) for key, value in chunk.items()}
+    return [_with_raw_arguments(value) for value in chunk] if isinstance(chunk, list) else chunk
 
 
 def read_usage(said: UsageMetadata, *, is_final: bool) -> Usage | None:

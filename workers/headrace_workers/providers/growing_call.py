@@ -9,6 +9,17 @@ import msgspec
 from headrace_workers.providers.lenient import UNREADABLE
 
 
+def arguments_or_none(text: str, *, is_cut: bool) -> str:
+    """Return a call's arguments; a call without any takes none, unless the output was cut before they came.
+
+    Some servers send ``null`` for a call without arguments.
+    """
+    said = text.strip()
+    if said == "null" or not (said or is_cut):
+        return "{}"
+    return text
+
+
 class GrowingCall:
     """One call so far. ``place`` and ``item_id`` are what the server tells it from others by, where it says either."""
 

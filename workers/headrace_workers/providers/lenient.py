@@ -6,9 +6,12 @@ Knows no wire format, and never judges what a value means.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
+
+from headrace.tool_arguments import well_formed
 
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 """What msgspec raises for bytes that are not the JSON that was asked for."""
@@ -16,15 +19,24 @@ UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 MAX_COUNT = 2**53
 """Figures from here on are no counts of tokens but rubbish."""
 
+_INFINITE = re.compile(r'"(?:[^"\\]++|\\.)*+"|(-?)Infinity')
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
-def mended(data: bytes) -> bytes:
-    """Return as proper JSON what is nearly JSON: NaN, halves of surrogate pairs, broken UTF-8. Raises ValueError for the rest."""
+
+def loads_with_halves(data: bytes) -> Any:
+    """Return the value of what is nearly JSON: NaN is null, broken UTF-8 is U+FFFD, numbers may be infinite.
+
+    Halves of surrogate pairs are kept: the other half may come in the next event. Raises ValueError for what is not.
+    """
     try:
-        loaded = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
-        text = json.dumps(loaded, ensure_ascii=False).encode("utf-16", "surrogatepass")
-        return text.decode("utf-16", "replace").encode()
+        return json.loads(_text_of(data), parse_constant=lambda _: None)
     except RecursionError as error:
         raise ValueError from error
+
+
+def may_hold_halves(data: bytes) -> bool:
+    """Tell whether JSON writes a surrogate, by an escape or by the bytes that UTF-8 forbids."""
+    return _HALF.search(data) is not None
 
 
 def loads(data: bytes | msgspec.Raw) -> Any:
@@ -34,8 +46,8 @@ def loads(data: bytes | msgspec.Raw) -> Any:
     except UNREADABLE:
         pass
     try:
-        return msgspec.json.decode(mended(bytes(data)))
-    except UNREADABLE as error:
+        return well_formed(loads_with_halves(bytes(data)))
+    except RecursionError as error:
         raise ValueError from error
 
 
@@ -48,6 +60,14 @@ def read_object(data: bytes | msgspec.Raw) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def json_text(value: Any) -> str:
+    """Return a value as JSON; a number that no float has room for stays one that no float has room for."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if "Infinity" not in text:
+        return text
+    return _INFINITE.sub(lambda match: match[0] if match[1] is None else f"{match[1]}1e999", text)
+
+
 def as_text(value: Any) -> str:
     """Return a field that should be a str as one."""
     return value if isinstance(value, str) else "" if value is None else str(value)
@@ -57,3 +77,10 @@ def as_count(value: Any) -> int:
     """Return a field that should be a count as one; 0 where it is none."""
     is_number = type(value) is int or type(value) is float
     return int(value) if is_number and 0 < value < MAX_COUNT else 0
+
+
+def _text_of(data: bytes) -> str:
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace")

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from headrace.types import RunEvent, ToolCallDelta
 from headrace.wire.messages import ToolCallText
-from headrace_workers.providers.growing_call import GrowingCall
-from headrace_workers.providers.lenient import as_text
+from headrace_workers.providers.growing_call import GrowingCall, arguments_or_none
+from headrace_workers.providers.lenient import as_text, json_text
 
 
 class ToolCalls:
@@ -53,9 +51,10 @@ class ToolCalls:
             events.append(ToolCallDelta(call.index, arguments=arguments))
 
     def complete(self, *, is_cut: bool) -> list[ToolCallText]:
-        """Return all calls. A call without arguments takes none, unless the output was cut before they came."""
-        empty = "" if is_cut else "{}"
-        return [ToolCallText(call.id, call.name, call.text or empty) for call in self._calls]
+        """Return all calls. Of an output that was cut the last may be incomplete."""
+        calls = self._calls
+        last = calls[-1] if is_cut and calls else None
+        return [ToolCallText(call.id, call.name, arguments_or_none(call.text, is_cut=call is last)) for call in calls]
 
     def _find(self, place: Any, call_id: str, name: str, arguments: str) -> GrowingCall | None:
         """Return the call that a fragment continues, None when it starts one."""
@@ -81,4 +80,4 @@ def _arguments(value: Any) -> str:
     """Return arguments as text; some vendors send the object itself."""
     if isinstance(value, str):
         return value
-    return "" if value is None else msgspec.json.encode(value).decode()
+    return "" if value is None else json_text(value)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.tool_arguments import read_arguments
 from headrace.types import (
     FinishReason,
     Message,
@@ -27,7 +28,7 @@ from headrace.wire.messages import ToolCallText
 from headrace.wire.request import RunRequest
 from headrace_workers.providers import failures, openai_request
 from headrace_workers.providers.failures import is_error
-from headrace_workers.providers.lenient import UNREADABLE, as_text, read_object
+from headrace_workers.providers.lenient import UNREADABLE, as_text, may_hold_halves, read_object
 from headrace_workers.providers.openai_calls import ToolCalls
 from headrace_workers.providers.openai_chunks import (
     Choice,
@@ -115,6 +116,7 @@ class ChatMapper:
         "_refusal",
         "_requested_model",
         "_text",
+        "has_halves",
         "is_complete",
         "response_id",
         "usage",
@@ -125,6 +127,7 @@ class ChatMapper:
     def __init__(self, requested_model: str) -> None:
         self.usage = Usage()
         self.is_complete = False
+        self.has_halves = False
         self.response_id: str | None = None
         self._requested_model = requested_model
         self._model = ""
@@ -159,7 +162,7 @@ class ChatMapper:
         if chunk.usage or chunk.x_groq or chunk.error or name or chunk.choices is None:
             self._take_envelope(name, chunk, data, events)
 
-    def finish(self) -> Completion:
+    def finish(self, events: list[RunEvent] | None = None) -> Completion:  # noqa: ARG002 - the protocol's form
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
         if not (self.is_complete or self._finish_word):
             raise failures.protocol_failure("the stream ended without finish reason")
@@ -206,6 +209,7 @@ class ChatMapper:
     def _read_odd(self, data: bytes) -> Chunk | None:
         """Read what the fast decoder did not take. None: there is nothing in it."""
         data = data.strip()
+        self.has_halves = self.has_halves or may_hold_halves(data)
         if data == b"[DONE]":
             self.is_complete = True
         if not data or self.is_complete:
@@ -332,10 +336,7 @@ def _finish_reason(word: str, *, has_calls: bool, is_refused: bool) -> FinishRea
 
 
 def _arguments(call: ToolCallText) -> dict[str, Any] | None:
-    try:
-        return msgspec.json.decode(call.arguments, type=dict[str, Any])
-    except UNREADABLE:
-        return None
+    return read_arguments(call.arguments)
 
 
 API = OpenAIChat()

@@ -11,7 +11,7 @@ import msgspec
 
 from headrace.types import Usage
 from headrace_workers.providers.failures import is_error
-from headrace_workers.providers.lenient import UNREADABLE, as_count, mended
+from headrace_workers.providers.lenient import UNREADABLE, as_count, loads_with_halves
 
 # Vendors send null, or another type, wherever they like: hence Any in the leaves.
 
@@ -53,18 +53,18 @@ decode = msgspec.json.Decoder(Chunk).decode
 
 
 def decode_leniently(data: bytes) -> Chunk:
-    """Decode what is nearly JSON: NaN, halves of surrogate pairs, broken UTF-8. Raises ValueError for what is not."""
+    """Decode what is nearly JSON: NaN, broken UTF-8. Halves of surrogate pairs are kept. Raises ValueError for what is not."""
     try:
         return decode(data)
     except UNREADABLE:
         pass
     try:
-        better = mended(data)
-        if better == b"null":
+        loaded = loads_with_halves(data)
+        if loaded is None:
             return Chunk(choices=[])
-        if better.startswith(b"[") and is_error(next(iter(loaded := msgspec.json.decode(better)), None)):
+        if isinstance(loaded, list) and is_error(next(iter(loaded), None)):
             return Chunk(choices=[], error=loaded)
-        return decode(better)
+        return msgspec.convert(loaded, Chunk)
     except (ValueError, *UNREADABLE) as error:
         raise ValueError from error
 

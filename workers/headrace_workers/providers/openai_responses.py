@@ -14,12 +14,13 @@ from headrace.types import FinishReason, Message, ReasoningDelta, RefusalDelta, 
 from headrace.wire.request import RunRequest
 from headrace_workers.providers import failures, openai_responses_request
 from headrace_workers.providers.failures import is_error
-from headrace_workers.providers.lenient import UNREADABLE, as_text, mended, read_object
+from headrace_workers.providers.lenient import UNREADABLE, as_text, loads_with_halves, may_hold_halves, read_object
 from headrace_workers.providers.openai_responses_calls import ResponseCalls
 from headrace_workers.providers.openai_responses_events import (
     Event,
     Item,
     decode,
+    event_of,
     items_of,
     read_usage,
     reasoning_of,
@@ -110,6 +111,7 @@ class ResponsesMapper:
         "_requested_model",
         "_status",
         "_text",
+        "has_halves",
         "is_complete",
         "response_id",
         "usage",
@@ -120,6 +122,7 @@ class ResponsesMapper:
     def __init__(self, requested_model: str) -> None:
         self.usage = Usage()
         self.is_complete = False
+        self.has_halves = False
         self.response_id: str | None = None
         self._requested_model = requested_model
         self._model = ""
@@ -160,7 +163,7 @@ class ResponsesMapper:
         elif kind == "error" or name == "error" or not as_text(kind).startswith("response."):
             _raise_if_error(read_object(data), is_certain=kind == "error" or name == "error")
 
-    def finish(self) -> Completion:
+    def finish(self, events: list[RunEvent] | None = None) -> Completion:  # noqa: ARG002 - the protocol's form
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
         if not self.is_complete:
             raise failures.protocol_failure("the stream ended before the response was complete")
@@ -179,16 +182,17 @@ class ResponsesMapper:
     def _read_odd(self, data: bytes, events: list[RunEvent]) -> tuple[Event, bytes] | None:
         """Read what the fast decoder did not take. None: there is nothing in it."""
         data = data.strip()
+        self.has_halves = self.has_halves or may_hold_halves(data)
         if not data or self.is_complete or data == b"null":
             return None
         if data == b"[DONE]":
             self._settle(events)
             return None
         try:
-            better = mended(data)
-            if better.startswith(b"["):
-                _raise_if_error((items_of(msgspec.json.decode(better)) or [{}])[0])
-            return decode(better), better
+            loaded = loads_with_halves(data)
+            if isinstance(loaded, list):
+                _raise_if_error((items_of(loaded) or [{}])[0])
+            return event_of(loaded), data
         except (ValueError, *UNREADABLE):
             raise failures.protocol_failure(f"an event of {len(data)} bytes is not one in JSON") from None
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from headrace.types import RunEvent, ToolCallDelta
 from headrace.wire.messages import ToolCallText
-from headrace_workers.providers.growing_call import GrowingCall
-from headrace_workers.providers.lenient import as_text
+from headrace_workers.providers.growing_call import GrowingCall, arguments_or_none
+from headrace_workers.providers.lenient import as_text, json_text
 from headrace_workers.providers.openai_responses_events import Event, Item, arguments_of
 
 
@@ -55,13 +53,14 @@ class ResponseCalls:
 
     def take_custom(self, item: Item, events: list[RunEvent]) -> None:
         """Take a call of a custom tool, whose input is text: it becomes the argument ``input``."""
-        arguments = msgspec.json.encode({"input": as_text(item.get("input"))}).decode()
+        arguments = json_text({"input": as_text(item.get("input"))})
         self.take_item(item | {"arguments": arguments}, None, events, is_whole=True)
 
     def complete(self, *, is_cut: bool) -> list[ToolCallText]:
-        """Return all calls. A call without arguments takes none, unless the output was cut before they came."""
-        empty = "" if is_cut else "{}"
-        return [ToolCallText(call.id, call.name, call.text or empty) for call in self._calls]
+        """Return all calls. Of an output that was cut the last may be incomplete."""
+        calls = self._calls
+        last = calls[-1] if is_cut and calls else None
+        return [ToolCallText(call.id, call.name, arguments_or_none(call.text, is_cut=call is last)) for call in calls]
 
     @staticmethod
     def _add(call: GrowingCall, arguments: str, events: list[RunEvent]) -> None:

@@ -5,13 +5,14 @@ Never judges what a response means; that is the mapper's.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 
 from headrace.types import Usage
 from headrace_workers.providers import openai_chunks
-from headrace_workers.providers.lenient import as_text
+from headrace_workers.providers.lenient import as_text, json_text
 
 Item = dict[str, Any]
 """An item of a response's output, as it came."""
@@ -31,6 +32,14 @@ class Event(msgspec.Struct, gc=False):
 
 decode = msgspec.json.Decoder(Event).decode
 """Decodes an event; raises one of UNREADABLE."""
+
+
+def event_of(loaded: Any) -> Event:
+    """Return the event that a value of JSON is; raises one of UNREADABLE."""
+    if isinstance(loaded, dict):
+        raw = {key: msgspec.Raw(json.dumps(loaded[key]).encode()) for key in ("item", "response") if key in loaded}
+        loaded = loaded | raw
+    return msgspec.convert(loaded, Event)
 
 
 def read_usage(said: dict[str, Any]) -> Usage:
@@ -69,7 +78,7 @@ def reasoning_of(item: Item) -> str:
 
 def arguments_of(value: Any) -> str:
     """Return a call's arguments as text; some servers send the object itself."""
-    return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else as_text(value)
+    return json_text(value) if isinstance(value, dict | list) else as_text(value)
 
 
 def _joined(content: Any, kind: str, field: str) -> str:

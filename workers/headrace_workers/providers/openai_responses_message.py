@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
+from headrace.tool_arguments import read_arguments
 from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
-from headrace_workers.providers.lenient import UNREADABLE, as_text
+from headrace_workers.providers.lenient import as_text
 from headrace_workers.providers.openai_responses_events import (
     Item,
     arguments_of,
@@ -88,10 +87,7 @@ def arguments_in(item: Item) -> dict[str, Any] | None:
     """Return the arguments of a call as the caller sees them; None where they cannot be read."""
     if item.get("type") == "custom_tool_call":
         return {"input": as_text(item.get("input"))}
-    try:
-        return msgspec.json.decode(arguments_of(item.get("arguments")) or "{}", type=dict[str, Any])
-    except UNREADABLE:
-        return None
+    return read_arguments(arguments_of(item.get("arguments")) or "{}")
 
 
 def _part(item: Item, *, is_plain: bool) -> Part | None:

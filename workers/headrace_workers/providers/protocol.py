@@ -83,6 +83,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 class StreamMapper(Protocol):
     """Maps one streamed response.
 
+    ``has_halves`` says that a character may have come in two halves, as surrogates in two events: the run joins them.
     ``usage`` is the best known so far; ``is_complete`` says that its terminal event was seen; ``response_id`` is the provider's
     id of the response, once it is known. ``has_end`` says that the response told why it ends: if nothing more comes, it is
     whole. ``continuation`` is set where the provider stopped at a limit of its own and goes on when asked again with this token: the run then sends
@@ -91,6 +92,7 @@ class StreamMapper(Protocol):
 
     usage: Usage
     is_complete: bool
+    has_halves: bool
     continuation: str | None
     response_id: str | None
 
@@ -101,8 +103,8 @@ class StreamMapper(Protocol):
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
         """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
 
-    def finish(self) -> Completion:
-        """Return the whole, after the terminal event or at the end of the body.
+    def finish(self, events: list[RunEvent] | None = None) -> Completion:
+        """Return the whole, after the terminal event or at the end of the body; append to ``events`` what only the end tells.
 
         Raises ProviderFailedError (``provider_protocol``) when the stream was cut.
         """

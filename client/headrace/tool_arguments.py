@@ -1,0 +1,53 @@
+"""Reads the arguments of a tool call from the JSON text that a provider sent. Never invents an argument. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+import msgspec
+
+_HALVES = re.compile("[\ud800-\udfff]")
+
+
+def read_arguments(text: str) -> dict[str, Any] | None:
+    """Return the arguments that a text says; None where it is no JSON object.
+
+    A number that no float has room for is infinite. Half of a surrogate pair becomes U+FFFD.
+    """
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        value = _read_slowly(text)
+    return value if isinstance(value, dict) else None
+
+
+def well_formed(value: Any) -> Any:
+    """Return a value of JSON with whole characters only: a pair of surrogates is joined, half of one becomes U+FFFD."""
+    if isinstance(value, str):
+        return well_formed_text(value)
+    if isinstance(value, dict):
+        return {well_formed_text(key): well_formed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [well_formed(item) for item in value]
+    return value
+
+
+def well_formed_text(text: str) -> str:
+    """Return a text with whole characters only."""
+    if text.isascii() or _HALVES.search(text) is None:
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _read_slowly(text: str) -> Any:
+    """Read JSON that the fast reader refuses: halves of surrogate pairs, and numbers of any size."""
+    try:
+        return well_formed(json.loads(text, parse_constant=_refuse))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(word)  # NaN and Infinity are no JSON
