@@ -275,6 +275,7 @@ REFUSED: list[tuple[JSON, str]] = [
     ({"messages": [*ASK, says(CALL), *ASK]}, "without `tool_result` blocks"),
     ({"messages": [*ASK, says(CALL), user(TEXT, result("c1"))]}, "without `tool_result` blocks"),
     ({"messages": [*ASK, says(CALL), user(result("c2"))]}, "unexpected `tool_use_id`"),
+    ({"messages": [*ASK, says(CALL), user(result("c1"), result("c1"))]}, "each tool_use must have a single result"),
     ({"messages": [*ASK, says(CALL, CALL), user(result("c1"))]}, "unique"),
     ({"messages": [*ASK, says(CALL | {"id": "a.b"})]}, "should match pattern"),
     ({"messages": [*ASK, says(CALL | {"input": "{}"})]}, "valid dictionary"),

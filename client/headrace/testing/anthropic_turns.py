@@ -178,6 +178,7 @@ def _check_answers(turns: list[Turn]) -> None:
                     f"messages.{index}.content.{at}: unexpected `tool_use_id` found in `tool_result` blocks: {block['tool_use_id']}. "
                     "Each `tool_result` block must have a corresponding `tool_use` block in the previous message."
                 )
+        _check_answered_once(index, leading)
         _check_all_answered(index - 1, [call_id for call_id in asked if call_id not in leading])
         asked = [block["id"] for block in blocks if block["type"] == "tool_use"] if role == "assistant" else []
         if len(set(asked)) < len(asked):
@@ -192,6 +193,15 @@ def _leading_results(blocks: list[dict[str, Any]]) -> list[str]:
             break
         ids.append(block["tool_use_id"])
     return ids
+
+
+def _check_answered_once(index: int, answered: list[str]) -> None:
+    for at, call_id in enumerate(answered):
+        if call_id in answered[:at]:
+            raise Refusal(
+                f"messages.{index}.content.{at}: each tool_use must have a single result. "
+                f"Found multiple `tool_result` blocks with id: {call_id}"
+            )
 
 
 def _check_all_answered(index: int, unanswered: list[str]) -> None:

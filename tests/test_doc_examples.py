@@ -1,0 +1,137 @@
+"""Every example of README.md and docs/*.md does what it says: Python runs, settings load, commands are understood."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from headrace import Client, InvalidRequestError
+from headrace.cli.main import _parser
+from headrace.settings import Settings
+from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
+from tests.conftest import HELLO, ROOT
+from tests.documentation import CodeBlock, code_blocks
+
+PROGRAMS = [block for block in code_blocks("python") if not block.is_web_view and "Simulated" not in block.text]
+COMMAND = re.compile(r"^(?:\$ )?((?:\.venv/bin/)?headrace|\./scripts/\w+)( .*)?$")
+WEATHER_CALLS = [
+    ScriptedToolCall("get_weather", {"location": "Tokyo"}),
+    ScriptedToolCall("get_weather", {"location": "Oslo"}),
+]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, provider: SimulatedProvider) -> None:
+    """Undo what an example does to the environment."""
+    for name in provider.environment:
+        monkeypatch.setenv(name, os.environ[name])
+
+
+@pytest.fixture
+def namespace(client: Client, environment: None) -> dict[str, Any]:
+    """What the examples take for granted."""
+    return {"__name__": "example", "client": client, "messages": HELLO, "os": os, "enough": bool}
+
+
+def run(block: CodeBlock, namespace: dict[str, Any]) -> None:
+    """Run an example; one with ``await`` in a loop of its own."""
+    code = compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    if code.co_flags & inspect.CO_COROUTINE:
+
+        async def main() -> None:
+            await eval(code, namespace)
+
+        asyncio.run(main())
+    else:
+        exec(code, namespace)
+
+
+@pytest.mark.parametrize("block", PROGRAMS, ids=str)
+def test_a_python_example_runs_and_is_refused_by_no_provider(
+    block: CodeBlock, namespace: dict[str, Any], client: Client, provider: SimulatedProvider
+) -> None:
+    namespace["look_up"] = lambda location: f"{location}: clear"
+    if "stream." in block.text and "stream = " not in block.text:
+        namespace["stream"] = client.run_local(model="gpt-4o", messages=HELLO, stream=True)
+
+    run(block, namespace)
+
+    if namespace["client"] is not client:
+        namespace["client"].close()
+    assert {record.status for record in provider.requests()} <= {200}
+
+
+def test_there_are_python_examples() -> None:
+    assert len(PROGRAMS) >= 5
+    assert len([block for block in code_blocks("python") if block.is_web_view]) > 3
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "openai-responses/gpt-5", "claude-sonnet-4-6", "gemini-2.5-flash"])
+def test_the_tool_loop_answers_parallel_calls(
+    model: str, namespace: dict[str, Any], provider: SimulatedProvider
+) -> None:
+    asked: list[str] = []
+
+    def look_up(location: str) -> str:
+        asked.append(location)
+        return f"{location}: clear"
+
+    namespace["look_up"] = look_up
+    provider.enqueue(Script(tool_calls=WEATHER_CALLS), Script(text="It is clear in both."))
+    [block] = [block for block in PROGRAMS if "result.tool_calls" in block.text]
+
+    run(msgspec.structs.replace(block, text=block.text.replace('"gpt-4o"', f'"{model}"')), namespace)
+
+    assert namespace["result"].text == "It is clear in both."
+    assert asked == ["Tokyo", "Oslo"]
+    assert [record.status for record in provider.requests()] == [200, 200]
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "openai-responses/gpt-5", "claude-sonnet-4-6", "gemini-2.5-flash"])
+@pytest.mark.parametrize("mistake", ["repeated message", "unanswered call"])
+def test_the_simulated_provider_refuses_a_conversation_that_the_real_one_refuses(
+    model: str, mistake: str, client: Client, provider: SimulatedProvider
+) -> None:
+    tools = [{"name": "get_weather", "parameters": {"type": "object", "properties": {"location": {"type": "string"}}}}]
+    provider.enqueue(Script(tool_calls=WEATHER_CALLS))
+    result = client.run_local(model=model, messages=HELLO, tools=tools)
+    first, second = (
+        {"role": "tool", "tool_call_id": call.id, "tool_name": call.name, "content": "clear"}
+        for call in result.tool_calls
+    )
+    said = result.message
+    wrong: list[Any] = {"repeated message": [said, first, said, second], "unanswered call": [said, first]}[mistake]
+
+    with pytest.raises(InvalidRequestError, match="HTTP 400"):
+        client.run_local(model=model, messages=[*HELLO, *wrong], tools=tools)
+
+
+@pytest.mark.parametrize("block", code_blocks("toml"), ids=str)
+def test_settings_load(block: CodeBlock) -> None:
+    msgspec.toml.decode(block.text, type=Settings)
+
+
+def commands() -> Iterator[tuple[CodeBlock, str, str]]:
+    for block in code_blocks(""):
+        for line in block.text.splitlines():
+            if (command := COMMAND.match(line)) is not None:
+                yield block, command[1], (command[2] or "").split(" | ")[0]
+
+
+@pytest.mark.parametrize(("program", "arguments"), [command[1:] for command in commands()])
+def test_a_command_is_understood(program: str, arguments: str) -> None:
+    if program.startswith("./"):
+        assert os.access(ROOT / program, os.X_OK)
+        return
+    parsed = _parser().parse_args(shlex.split(arguments, comments=True))
+
+    assert callable(parsed.command)
