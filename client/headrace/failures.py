@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headrace.errors import (
     AuthenticationError,
+    ConfigurationError,
     EngineUnavailableError,
     HeadraceError,
     InvalidRequestError,
@@ -14,7 +15,7 @@ from headrace.errors import (
     RunTimeoutError,
     WorkerLostError,
 )
-from headrace.wire.messages import Failed, Refuse
+from headrace.wire.messages import BAD_SETTINGS, Failed, Refuse
 
 
 def failure_error(failed: Failed, provider: str, partial_text: str) -> HeadraceError:
@@ -22,6 +23,8 @@ def failure_error(failed: Failed, provider: str, partial_text: str) -> HeadraceE
     span_id, reason = failed.span_id, failed.reason
     facts = (span_id, reason, partial_text, provider, failed.status_code, failed.request_id, failed.code)
     match failed.kind:
+        case "invalid_request" if failed.code == BAD_SETTINGS:
+            return ConfigurationError(f"{provider}: {reason}")
         case "invalid_request":
             return InvalidRequestError(
                 reason, failed.argument, provider, failed.status_code, failed.request_id, failed.code

@@ -7,6 +7,9 @@ from urllib.parse import urlsplit
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\x20-\x7e\t]*")
+_NOT_IN_BASE_URL = re.compile(r"[^!-~]|[\"<>\\^`{|}]")
+_BARE_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+)(?::[0-9]+)?(?:[/?]|$)")
+_LOCAL_HOST = re.compile(r"localhost|127\..*|0\.0\.0\.0|\[.*\]|10\..*|192\.168\..*|[^.]+")
 _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -20,6 +23,44 @@ def url_problem(url: str) -> str | None:
     if not is_valid or _NOT_IN_URL.search(url):
         return "must be an http:// or https:// address"
     return None
+
+
+def base_url_problem(url: str) -> str | None:
+    """Return what is wrong with the address of a provider, as what follows its name; None where nothing is."""
+    if _NOT_IN_BASE_URL.search(url):
+        return "has a blank, a line end or another character in it that an address may not have"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "must be an http:// or https:// address; its host or its port is none"
+    if parts.scheme not in ("http", "https"):
+        return f"must begin with http:// or https://{_likely_scheme(url)}"
+    if not parts.hostname or port == 0:
+        return "must be an http:// or https:// address; its host or its port is none"
+    if parts.username is not None or parts.password is not None:
+        return "has a user name or a password in it; a key belongs in the provider's environment variable"
+    if parts.fragment or url.endswith("#"):
+        return "has a # in it, and what follows a # is sent to no server"
+    return None
+
+
+def key_problem(key: str) -> str | None:
+    """Return why a key cannot be sent, as what follows its name; None where it can."""
+    if key != key.strip():
+        return "has a blank or a line end before or after the key"
+    if not (key.isascii() and key.isprintable()):
+        return "has a line end or another character in it that an HTTP header may not have"
+    return None
+
+
+def _likely_scheme(url: str) -> str:
+    """Return a question for an address without scheme, unless a secret may stand in it; nothing for another scheme."""
+    host = _BARE_HOST.match(url)
+    if host is None or "@" in url:
+        return ""
+    scheme = "http" if _LOCAL_HOST.fullmatch(host[1]) else "https"
+    return f"; did you mean {scheme}://{url.partition('?')[0]}?"
 
 
 def header_problem(name: str, value: str) -> str | None:

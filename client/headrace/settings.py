@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from headrace.errors import ConfigurationError
-from headrace.http_values import header_problem, url_problem
+from headrace.http_values import base_url_problem, header_problem, url_problem
 from headrace.otel_environment import OtelExport, UnsupportedExport, read_otel_environment
 from headrace.provider_table import BASE_URL_ENV, BUILT_IN
 from headrace.settings_check import figure_problem, first_problem
@@ -256,9 +256,17 @@ def directory_of(address: str) -> Path:
 def _check(file: SettingsFile) -> None:
     problem = first_problem(file.table, Settings)
     if problem is None:
-        problem = _sink_problem(msgspec.convert(file.table, Settings).sinks)
+        settings = msgspec.convert(file.table, Settings)
+        problem = _provider_problem(settings.providers) or _sink_problem(settings.sinks)
     if problem is not None:
         raise ConfigurationError(f"{file.path}: {problem}")
+
+
+def _provider_problem(providers: Mapping[str, ProviderConfig]) -> str | None:
+    for name, provider in providers.items():
+        if (problem := base_url_problem(provider.base_url)) is not None:
+            return f"providers.{name}.base_url {problem}"
+    return None
 
 
 def _sink_problem(sinks: Mapping[str, SinkConfig]) -> str | None:

@@ -66,6 +66,12 @@ class Outcome(msgspec.Struct, frozen=True):
     failure: ProviderFailure | None
 
 
+def word_of(error: dict[str, Any]) -> Any:
+    """Return an error's code; where that is a figure, its type, if it has one, which says more."""
+    code = error["code"] or error["type"]
+    return error["type"] or code if str(code).isdigit() else code
+
+
 class Reading(msgspec.Struct, frozen=True):
     """How one provider's recordings are compared.
 
@@ -79,7 +85,7 @@ class Reading(msgspec.Struct, frozen=True):
     usage: Callable[[dict[str, Any]], tuple[int, ...]]
     is_cut: Callable[[Case], bool]
     finish_word: Callable[[dict[str, Any]], str | None] = lambda expected: expected["finish_reason"]
-    error_code: Callable[[dict[str, Any]], Any] = lambda error: error["code"] or error["type"]
+    error_code: Callable[[dict[str, Any]], Any] = word_of
     wrong: dict[str, tuple[set[str], str]] = {}
     request: RunRequest = RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=True)
 
@@ -228,7 +234,7 @@ def check_outcome(reading: Reading, outcome: Outcome, case: Case, wrong: set[str
         assert outcome.failure is not None
         if "error" not in wrong:
             assert outcome.failure.reason == expected["error"]["message"]
-            assert outcome.failure.code == str(expected["error"]["code"] or expected["error"]["type"])
+            assert outcome.failure.code == str(word_of(expected["error"]))
         return
     completion = outcome.completion
     assert completion is not None, outcome.failure

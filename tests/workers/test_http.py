@@ -783,7 +783,7 @@ def test_a_request_that_could_be_read_in_two_ways_is_not_sent(
         await recorder.ended.wait()
         await client.aclose()
         assert recorder.failure is not None
-        assert recorder.failure[0] == "send"
+        assert recorder.failure[0] == "settings"
         assert reason in recorder.failure[1]
         assert "secret" not in recorder.failure[1]
 

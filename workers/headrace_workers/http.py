@@ -170,7 +170,7 @@ class HttpClient:
         try:
             head = self._heads.get((request.url, request.headers)) or self._prepare(request)
         except ValueError as error:
-            return self._refuse(receiver, "send", str(error))
+            return self._refuse(receiver, "settings", str(error))
         pool = head.pool
         if pool.is_proxied:
             return self._proxies.send(request, receiver)

@@ -37,7 +37,7 @@ class Receiver(Protocol):
         """Note that the body ended as HTTP says."""
 
     def on_failure(self, stage: str, reason: str) -> None:
-        """Note that no more comes. ``stage`` is ``connect``, ``send`` or ``read``; ``reason`` holds no header."""
+        """Note that no more comes. ``stage`` is ``settings``, ``connect``, ``send`` or ``read``; ``reason`` holds no header."""
 
 
 class ConnectionOwner(Protocol):

@@ -12,6 +12,7 @@ from headrace.assembly import Assembled, joined_text
 from headrace.tool_arguments import well_formed_text
 from headrace.types import RunEvent, Usage, UsageUpdate
 from headrace.wire.messages import (
+    BAD_SETTINGS,
     AbortMode,
     Chunk,
     Credit,
@@ -44,7 +45,7 @@ from headrace_workers.terminal import (
     unfinished_usage,
     unreadable,
     with_status,
-    without_key,
+    without_secret,
 )
 from headrace_workers.transcript import Transcript
 from headrace_workers.whole_answer import is_content, with_message
@@ -198,11 +199,13 @@ class ProviderRun:
                 return self._end(self._read_error(), Command.RELEASE)
 
     def failed(self, stage: str, reason: str) -> Commands:
-        """The exchange failed: ``stage`` is connect, send or read."""
+        """The exchange failed: ``stage`` is settings, connect, send or read."""
         if self._ended is not None:
             return _NOTHING
         if self.response.kind is BodyKind.ERROR:
             return self._end(self._read_error(), Command.CLOSE)
+        if stage == "settings":
+            return self._end(ProviderFailure("invalid_request", reason, code=BAD_SETTINGS), Command.CLOSE)
         if self.response.kind is BodyKind.NONE or stage != "read":
             return self._end(self._failure("provider_unavailable", reason), Command.CLOSE)
         if self.response.kind is BodyKind.EVENTS and self._mapper is not None:
@@ -502,5 +505,5 @@ class ProviderRun:
             unsent_text=joined_text(self._unsent),
         )
         if isinstance(ending, ProviderFailure):
-            ending = without_key(with_status(ending, self.response.status), self._api_key)
+            ending = without_secret(with_status(ending, self.response.status), self._api_key)
         return terminal_message(ending, told)

@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
+from headrace.http_values import base_url_problem, key_problem
 from headrace.provider_table import BASE_URL_ENV
 from headrace.settings import EngineConfig, ProviderConfig, Settings
+from headrace.wire.messages import BAD_SETTINGS
 from headrace.wire.request import RunRequest
 from headrace_workers.clocks import ClockLimits
 from headrace_workers.providers.embedding_api import EMBEDDING_API
@@ -51,9 +53,7 @@ class Providers:
             known = ", ".join(sorted(self._settings))
             reason = f"the engine has no such provider; it has: {known}"
             raise ProviderFailedError(ProviderFailure("invalid_request", reason))
-        if not settings.base_url:
-            reason = f"no address: set {BASE_URL_ENV.get(settings.name)} where the engine starts, or base_url in your own headrace.toml"
-            raise ProviderFailedError(ProviderFailure("invalid_request", reason))
+        self._check_address(settings)
         api = embedding_api(settings) if request.inputs else API[settings.api]
         key = api_key or self._key(settings)
         try:
@@ -62,15 +62,34 @@ class Providers:
             reason = f"the request holds a value that JSON cannot carry: {error}"
             raise ProviderFailedError(ProviderFailure("invalid_request", reason)) from None
 
+    def _check_address(self, settings: ProviderSettings) -> None:
+        variable = BASE_URL_ENV.get(settings.name)
+        if not settings.base_url:
+            reason = f"no address: set {variable} where the engine starts, or base_url in your own headrace.toml"
+            raise settings_failure(reason)
+        if (problem := base_url_problem(settings.base_url)) is not None:
+            is_from_variable = variable is not None and self._environ.get(variable) == settings.base_url
+            name = (
+                f"{variable}, where the engine starts," if is_from_variable else f"providers.{settings.name}.base_url"
+            )
+            raise settings_failure(f"{name} {problem}")
+
     def _key(self, settings: ProviderSettings) -> str | None:
         for variable in settings.api_key_env:
             if key := self._environ.get(variable):
+                if (problem := key_problem(key)) is not None:
+                    raise settings_failure(f"{variable}, where the engine starts, {problem}")
                 return key
         if settings.api_key_env:
             variables = " or ".join(settings.api_key_env)
             reason = f"no key: set {variables} where the engine starts, or give provider_api_key="
             raise ProviderFailedError(ProviderFailure("authentication", reason, code="no_api_key"))
         return None
+
+
+def settings_failure(reason: str) -> ProviderFailedError:
+    """Return the error for settings that cannot be used; it is a ConfigurationError at the caller."""
+    return ProviderFailedError(ProviderFailure("invalid_request", reason, code=BAD_SETTINGS))
 
 
 def embedding_api(settings: ProviderSettings) -> ProviderApi:
@@ -100,4 +119,4 @@ def clock_limits(request: RunRequest, config: EngineConfig) -> ClockLimits:
 def _provider_settings(name: str, config: ProviderConfig) -> ProviderSettings:
     named = config.api_key_env
     variables = (named,) if isinstance(named, str) else tuple(named or ())
-    return ProviderSettings(name=name, api=config.api, base_url=config.base_url.rstrip("/"), api_key_env=variables)
+    return ProviderSettings(name=name, api=config.api, base_url=config.base_url, api_key_env=variables)

@@ -13,17 +13,13 @@ from headrace.wire.messages import (
 )
 from headrace.wire.request import RunRequest
 from headrace_workers.clocks import Expired
+from headrace_workers.key_mask import without_key
 from headrace_workers.portable import TooDeepError, portable_completion
 from headrace_workers.providers.protocol import Completion, ProviderFailedError, ProviderFailure
 from headrace_workers.wholeness import lack_of
 
 CHARACTERS_PER_TOKEN = 4
 """For estimates only: what a token of English text comes to."""
-
-_KEY = "[key]"
-"""What stands where a key was."""
-_LEAST_OF_KEY = 6
-"""A key's beginning that is shorter says nothing of it."""
 
 Ending = Completion | ProviderFailure | Expired | Usage
 """How a run ended; a usage is that of an aborted one."""
@@ -117,22 +113,16 @@ def with_status(failure: ProviderFailure, status: int) -> ProviderFailure:
     return msgspec.structs.replace(failure, status_code=status)
 
 
-def without_key(failure: ProviderFailure, api_key: str | None) -> ProviderFailure:
-    """Return the failure without the key: some providers quote the one that they refuse."""
+def without_secret(failure: ProviderFailure, api_key: str | None) -> ProviderFailure:
+    """Return the failure without the key, which some providers quote."""
     if not api_key:
         return failure
-    code = failure.code.replace(api_key, _KEY) if failure.code else failure.code
-    reason = _without_cut_key(failure.reason.replace(api_key, _KEY), api_key)
-    return msgspec.structs.replace(failure, reason=reason, code=code)
-
-
-def _without_cut_key(reason: str, api_key: str) -> str:
-    """Return a reason that does not end in the beginning of the key: long ones are cut short, be it in the middle of one."""
-    said = reason.removesuffix("…")
-    for length in range(len(api_key) - 1, _LEAST_OF_KEY - 1, -1):
-        if said.endswith(api_key[:length]):
-            return said[:-length] + _KEY + reason[len(said) :]
-    return reason
+    return msgspec.structs.replace(
+        failure,
+        reason=without_key(failure.reason, api_key),
+        code=without_key(failure.code or "", api_key) or None,
+        request_id=without_key(failure.request_id or "", api_key) or None,
+    )
 
 
 def unfinished_usage(known: Usage, prompt_characters: int, text_characters: int) -> Usage:

@@ -53,7 +53,7 @@ from headrace_workers.live_run import Client, LiveRun
 from headrace_workers.providers.protocol import ProviderFailedError, ProviderFailure
 from headrace_workers.run import ProviderRun
 from headrace_workers.settings import Providers, clock_limits
-from headrace_workers.terminal import without_key
+from headrace_workers.terminal import without_secret
 from headrace_workers.tracer import Tracer, TracerSettings
 
 logger = logging.getLogger(__name__)
@@ -293,7 +293,7 @@ class Worker:
         try:
             prepared = self._providers.prepare(request, message.api_key)
         except ProviderFailedError as error:
-            failure = without_key(error.failure, message.api_key)
+            failure = without_secret(error.failure, message.api_key)
             self._refuse_run(client, message, failure)
             return
         clocks = Clocks(clock_limits(request, self._config), time.monotonic())

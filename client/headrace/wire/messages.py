@@ -44,6 +44,8 @@ FailureKind = Literal[
     "worker_failed",
     "duplicate_span_id",
 ]
+BAD_SETTINGS = "headrace_configuration"
+"""The code of a failure (``invalid_request``) for which the settings are to blame, and not what the caller asked for."""
 RefusalKind = Literal["duplicate_span_id", "queue_full", "no_workers", "stopping"]
 
 

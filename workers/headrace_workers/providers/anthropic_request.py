@@ -37,7 +37,7 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
     ]
     if api_key:
         headers.append(("x-api-key", api_key))
-    return HttpRequest(f"{settings.base_url}/v1/messages", tuple(headers), encoded(body))
+    return HttpRequest(settings.url("/v1/messages"), tuple(headers), encoded(body))
 
 
 def _body(request: RunRequest) -> dict[str, Any]:

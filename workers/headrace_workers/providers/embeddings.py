@@ -73,7 +73,7 @@ def build_openai(
     body: dict[str, Any] = {"model": model, "input": inputs}
     if dimensions is not None:
         body["dimensions"] = dimensions
-    return HttpRequest(f"{settings.base_url}/embeddings", tuple(headers), encoded(body | custom_options))
+    return HttpRequest(settings.url("/embeddings"), tuple(headers), encoded(body | custom_options))
 
 
 def read_openai(body: bytes) -> Embeddings:
@@ -110,7 +110,7 @@ def build_google(
     if dimensions is not None:
         shared["outputDimensionality"] = dimensions
     requests = [{**shared, "content": {"parts": [{"text": text}]}, **custom_options} for text in inputs]
-    url = f"{settings.base_url}/{API_VERSION}/{quote(name, safe='/')}:batchEmbedContents"
+    url = settings.url(f"/{API_VERSION}/{quote(name, safe='/')}:batchEmbedContents")
     return HttpRequest(url, tuple(headers), encoded({"requests": requests}))
 
 

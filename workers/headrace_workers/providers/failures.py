@@ -21,6 +21,8 @@ from headrace_workers.providers.protocol import ProviderFailedError, ProviderFai
 
 _MAX_REASON = 500
 _MAX_DEPTH = 4
+_CODE_KEYS = ("code", "type", "status", "error_code", "error_type")
+_FIGURE = re.compile(r"\s*[-+]?[0-9.]+\s*")
 _MESSAGE_KEYS = ("message", "detail", "msg", "error_message", "reason")
 
 # The first that occurs in the error's words decides, so the more particular words come first.
@@ -177,11 +179,13 @@ def _as_json(error: Any) -> str:
 def _code_of(error: Any) -> str | None:
     if not isinstance(error, dict):
         return None
-    for key in ("code", "type", "status"):
-        value = error.get(key)
-        if isinstance(value, str | int) and value != "":
-            return well_formed_text(str(value))
-    return None
+    said = [well_formed_text(str(value)) for key in _CODE_KEYS if _is_code(value := error.get(key))]
+    # A figure says no more than the status does; a word tells which error it is.
+    return next((code for code in said if not _FIGURE.fullmatch(code)), said[0] if said else None)
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool) and bool(str(value).strip())
 
 
 def _kind_of_words(error: Any) -> FailureKind:

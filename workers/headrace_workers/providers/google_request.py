@@ -36,7 +36,7 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
     if api_key:
         headers.append(("x-goog-api-key", api_key))
     model = request.model if request.model.startswith(("models/", "tunedModels/")) else f"models/{request.model}"
-    url = f"{settings.base_url}/{API_VERSION}/{quote(model, safe='/')}:streamGenerateContent?alt=sse"
+    url = settings.url(f"/{API_VERSION}/{quote(model, safe='/')}:streamGenerateContent?alt=sse")
     return HttpRequest(url, tuple(headers), encoded(_body(request)))
 
 

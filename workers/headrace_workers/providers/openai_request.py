@@ -24,7 +24,7 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
     """Return the request to send."""
     headers = bearer_headers(api_key, stream=request.stream)
     body = encoded(_body(request, settings.name))
-    return HttpRequest(f"{settings.base_url}/chat/completions", headers, body)
+    return HttpRequest(settings.url("/chat/completions"), headers, body)
 
 
 def _body(request: RunRequest, server: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
     """Return the request to send."""
     headers = bearer_headers(api_key, stream=request.stream)
     body = _body(request, is_openai=_is_openai(settings.base_url))
-    return HttpRequest(f"{settings.base_url}/responses", headers, encoded(body))
+    return HttpRequest(settings.url("/responses"), headers, encoded(body))
 
 
 def _is_openai(base_url: str) -> bool:

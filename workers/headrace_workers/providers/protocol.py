@@ -16,12 +16,19 @@ from headrace.wire.request import RunRequest
 
 
 class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """One configured provider. ``api`` names the wire format; ``base_url`` has no slash at its end."""
+    """One configured provider. ``api`` names the wire format; ``base_url`` may have a query, which goes with each request."""
 
     name: str
     api: str
     base_url: str
     api_key_env: tuple[str, ...] = ()
+
+    def url(self, path: str) -> str:
+        """Return the address of ``path``, which may have a query of its own: both queries go behind both paths."""
+        base, _, query = self.base_url.partition("?")
+        path, _, own = path.partition("?")
+        queries = "&".join(part for part in (query.strip("&"), own) if part)
+        return f"{base.rstrip('/')}{path}?{queries}" if queries else f"{base.rstrip('/')}{path}"
 
 
 class HttpRequest(msgspec.Struct, frozen=True):

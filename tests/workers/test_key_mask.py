@@ -1,0 +1,63 @@
+"""A provider's key never stands in what a run says of a failure, and no word is broken for it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.workers.answers import APIS
+from tests.workers.driven import Driven
+
+KEY = "sk-proj-4f9a0c7712"
+
+
+def failure(message: str, key: str, *, api: str = "openai-chat", status: int = 401, code: str | None = None) -> str:
+    run = Driven(api=api, api_key=key).respond(status)
+    error = {"type": "error", "error": {"message": message, "type": code or "authentication_error"}}
+    run.receive(json.dumps(error).encode() if status != 200 else b"data: " + json.dumps(error).encode() + b"\n\n")
+    run.complete()
+    return run.failure.reason
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("status", [200, 401])
+@pytest.mark.parametrize("key", ["mock", "k", "in", "none", "test", "dummy", "x", "sk-", "placeholder", "EMPTY"])
+def test_a_dummy_key_breaks_no_word(api: str, status: int, key: str) -> None:
+    said = f"{key}s and pre{key} and {key}_model and {key}-model and mocking the things in tests"
+    expected = said if key != "in" else said.replace(" in ", " [key] ")
+
+    assert failure(said, key, api=api, status=status) == expected
+
+
+@pytest.mark.parametrize("key", ["mock", "abc123", "Zx9-1q2", "placeholder", "swordfish", KEY, "a" * 64])
+@pytest.mark.parametrize(
+    "around", ["{}", "'{}'", "Bearer {}", "key={}&x=1", "({}).", '"{}"', "{}: no", "/v1/{}/x", "a\n{}\nb"]
+)
+def test_a_key_that_stands_alone_is_taken_out(key: str, around: str) -> None:
+    assert failure("say " + around.format(key), key) == "say " + around.format("[key]")
+
+
+@pytest.mark.parametrize("around", ["{}x", "n{}", "\\n{}", "{}_", "-{}-", "{0}{0}"])
+def test_a_real_key_is_taken_out_wherever_it_stands(around: str) -> None:
+    assert failure("say " + around.format(KEY), KEY) == "say " + around.format("[key]")
+
+
+@pytest.mark.parametrize("length", range(480, 505))
+def test_no_part_of_a_key_is_left_where_the_reason_is_cut_short(length: int) -> None:
+    reason = failure("y" * (length - 1) + " " + KEY + " is no key", KEY)
+
+    assert KEY[:6] not in reason
+
+
+def test_a_key_in_the_place_of_a_code_is_taken_out() -> None:
+    run = Driven(api_key=KEY).respond(401)
+    run.receive(json.dumps({"error": {"message": "no", "code": KEY}}).encode())
+    run.complete()
+
+    assert run.failure.code == "[key]"
+
+
+def test_the_words_of_a_simulated_provider_stay_whole() -> None:
+    assert failure("mock status 401 of the mocked server", "mock") == "[key] status 401 of the mocked server"
+    assert failure("the mocking status", "k") == "the mocking status"
