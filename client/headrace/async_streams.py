@@ -64,6 +64,7 @@ class _AsyncReader(Reader):
     async def _refill(self) -> None:
         delivery = self._delivery
         delivery.check_process()
+        self.claim()
         try:
             if self.take():
                 return
@@ -76,6 +77,8 @@ class _AsyncReader(Reader):
         except asyncio.CancelledError:
             delivery.abort()
             raise
+        finally:
+            delivery.reading.release()
 
 
 class _AsyncTextIterator(_AsyncReader, AsyncIterator[str]):
@@ -110,14 +113,15 @@ class AsyncResultFuture(asyncio.Future[Any]):
         super().__init__(loop=loop)
         self._delivery = delivery
         self._interest = interest
+        delivery.check_may_wait()
         delivery.attach(self)
 
     def settle(self, final: Final) -> None:
         """Resolve with the outcome, in the future's own loop."""
         try:
             self.get_loop().call_soon_threadsafe(self._settle, final)
-        except RuntimeError:
-            return  # the loop is closed: nobody can be waiting
+        except Exception:  # noqa: BLE001 - a loop of any make
+            return  # it is closed: nobody can be waiting
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Abort the run."""

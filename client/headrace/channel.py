@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from headrace.callbacks import log
 from headrace.errors import ProtocolError
 from headrace.event_loop import EventLoop
 from headrace.sockets import Dealer
@@ -68,8 +69,8 @@ class Channel(Generic[M]):
         for frame in self._dealer.receive():
             try:
                 _, messages = self._decoder.decode(frame)
-            except ProtocolError:
-                logger.exception("a message cannot be read")
+            except ProtocolError as error:
+                log(logger, logging.ERROR, "a message cannot be read", error=error)
                 continue
             for message in messages:
                 self._received(message)
@@ -120,8 +121,8 @@ class StandingChannel(Generic[M]):
             return
         try:
             dealer = self._new_dealer()
-        except OSError:
-            logger.exception("no link to another process of the engine")
+        except OSError as error:
+            log(logger, logging.ERROR, "no link to another process of the engine", error=error)
             self._loop.call_later(RETRY_DELAY, self.open)
             return
         self._channel = Channel(dealer, self._loop, self._epoch, self._decoder, self._received, self._lost)

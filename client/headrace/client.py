@@ -7,10 +7,13 @@ import itertools
 import os
 import random
 import time
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack, cast, overload
 
+from headrace import program_end  # noqa: F401 - its import registers the exit handler
+from headrace.callbacks import is_io_thread
 from headrace.delivery import Delivery, Interest
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError, InvalidRequestError
 from headrace.prices import PriceTable
@@ -36,6 +39,8 @@ from headrace.wire.request import RunRequest
 if TYPE_CHECKING:
     from headrace.async_streams import AsyncLocalStream
     from headrace.runtime import Process
+
+R = TypeVar("R")
 
 _numbers = itertools.count(1)
 _FLUSH_MARGIN = 2.0
@@ -63,6 +68,7 @@ class Client:
         if self._address is None:
             _check_hook(settings.spans)
         self._providers = tuple(settings.providers)
+        self._total_timeout = settings.engine.total_timeout
         self._prices = PriceTable(settings.prices)
         self._number = next(_numbers)
         self._is_closed = False
@@ -149,6 +155,9 @@ class Client:
         Raises EngineUnavailableError when the engine does not answer.
         """
         self._begin()
+        if is_io_thread():
+            reason = "a finalizer asked for a flush on Headrace's own I/O thread; ask in a thread of your program"
+            raise EngineUnavailableError(self._address or EMBEDDED, reason)
         process = _process()
         if self._address is None and not process.is_connected(self._address):
             return FlushCounts(0, 0, 0)
@@ -162,9 +171,7 @@ class Client:
 
     async def aflush(self, timeout: float = 5.0) -> FlushCounts:  # noqa: ASYNC109 - it is the engine's to keep
         """As :meth:`flush`, without blocking the event loop."""
-        import asyncio
-
-        return await asyncio.get_running_loop().run_in_executor(None, partial(self.flush, timeout))
+        return await _in_thread(partial(self.flush, timeout))
 
     def close(self) -> None:
         """Abort this client's runs, and close what only it used; an embedded engine ends with its last client.
@@ -176,9 +183,7 @@ class Client:
 
     async def aclose(self) -> None:
         """As :meth:`close`, without blocking the event loop."""
-        import asyncio
-
-        await asyncio.get_running_loop().run_in_executor(None, self.close)
+        await _in_thread(self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -195,6 +200,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Be a client of one's own: a copy, pickled or not, ends with its own runs only."""
+        self.__dict__.update(state)
+        self._number = next(_numbers)
 
     def __repr__(self) -> str:
         return f"<Client {self._address or EMBEDDED}>"
@@ -247,9 +257,10 @@ class Client:
             total_timeout=request.total_timeout,
             is_traced=request.send_trace,
         )
-        connection = _process().connection(self._address, self._connect_timeout, self._number)
+        process = _process()
+        connection = process.connection(self._address, self._connect_timeout, self._number, self._total_timeout)
         delivery = Delivery(Session(plan), request.trace_id, started_at, connection, self._number, self._prices)
-        connection.submit(delivery)
+        process.submit(connection, delivery)
         self._prices.load()  # while the run is on its way: reading them takes a while, the first time
         return delivery
 
@@ -270,6 +281,17 @@ def _process() -> Process:
     from headrace.runtime import current_process
 
     return current_process()
+
+
+async def _in_thread(action: Callable[[], R]) -> R:
+    """Do what waits, without blocking the event loop; at the end of the program, when no thread can be had, here."""
+    import asyncio
+
+    try:
+        waiting = asyncio.get_running_loop().run_in_executor(None, action)
+    except RuntimeError:
+        return action()
+    return await waiting
 
 
 def _settle_flush(answer: concurrent.futures.Future[FlushCounts], said: FlushResult | HeadraceError) -> None:

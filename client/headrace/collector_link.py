@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
+from headrace.callbacks import log
 from headrace.channel import Channel
 from headrace.errors import HeadraceError
-from headrace.reactor import Reactor
+from headrace.event_loop import CallingLoop
 from headrace.sockets import Dealer
 from headrace.span_outbox import SpanOutbox
 from headrace.span_request import encode_bounded
@@ -42,7 +43,7 @@ class CollectorLink:
 
     def __init__(
         self,
-        reactor: Reactor,
+        reactor: CallingLoop,
         dealer: Callable[[str], Dealer],
         endpoint: Callable[[], str | None],
         role: Literal["client", "broker"],
@@ -127,8 +128,8 @@ class CollectorLink:
             return None  # an engine that keeps no spans has no collector; ZeroMQ would look for one all the time
         try:
             dealer = self._new_dealer(endpoint)
-        except (OSError, HeadraceError):
-            logger.exception("no link to the collector")
+        except (OSError, HeadraceError) as error:
+            log(logger, logging.ERROR, "no link to the collector", error=error)
             return None
         channel = Channel(dealer, self._reactor, self._epoch, from_collector, self._handle, self._lost)
         channel.send([Hello(self._role, PROTOCOL_MINOR, os.getpid(), CAPABILITIES)])
@@ -143,7 +144,7 @@ class CollectorLink:
                 if (known := self._flushes.pop(message.token, None)) is not None:
                     known[1](message)
             case Goodbye():
-                logger.warning("the collector takes nothing: %s", message.reason)
+                log(logger, logging.WARNING, "the collector takes nothing: %s", message.reason)
             case _:
                 pass
 

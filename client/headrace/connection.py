@@ -1,17 +1,21 @@
 """One engine as this process sees it: the broker's link, the workers' links, and the runs on them.
 
-Everything here happens on the process's I/O thread, except the ``post_…`` methods and :meth:`Connection.submit`, which only
-leave word for it. What to do is decided by sessions; this module carries it out.
+Everything here happens on the process's I/O thread, except what is marked as from any thread, which only leaves word for it.
+What to do is decided by sessions; this module carries it out. Whatever a callback raises ends the runs that it was about.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
 import msgspec
 
+from headrace.assembly import joined_text
+from headrace.callbacks import log
 from headrace.delivery import Delivery, Wakeups, wake_all
 from headrace.embedded import EngineSource
 from headrace.errors import (
@@ -20,10 +24,11 @@ from headrace.errors import (
     InvalidRequestError,
     ProtocolMismatchError,
     RemoteProtocolError,
+    RunError,
 )
 from headrace.history import open_history
 from headrace.links import Link, Links, WorkerLink, watch_start, watch_welcome
-from headrace.reactor import Reactor
+from headrace.reactor import Guarded, Reactor
 from headrace.run_spans import RunSpans
 from headrace.session import AskBroker, Command, Ended, Phase, TellWorker
 from headrace.wire.codec import from_broker, from_worker
@@ -49,6 +54,8 @@ from headrace.wire.messages import (
     Welcome,
 )
 
+logger = logging.getLogger(__name__)
+
 _CHECK_INTERVAL = 1.0
 _CLOSE_LINGER = 0.2
 
@@ -56,14 +63,20 @@ _CLOSE_LINGER = 0.2
 class Connection:
     """Runs of this process on one engine."""
 
-    def __init__(self, reactor: Reactor, source: EngineSource, epoch: int, connect_timeout: float) -> None:
+    def __init__(
+        self, reactor: Reactor, source: EngineSource, epoch: int, connect_timeout: float, total_timeout: float = 600.0
+    ) -> None:
         self.owners: set[int] = set()
-        self._reactor = reactor
+        self.runs: set[Delivery] = set()
+        """Runs that have not ended, from the moment they are asked for. Changed by any thread, in one step each time."""
+        self._reactor = Guarded(reactor, self._broke)
         self._source = source
         self._connect_timeout = connect_timeout
+        # Of runs that ask for none: a guess, until the broker says.
+        self._total_timeout = total_timeout
         self._history = open_history("client", epoch)
-        self._links = Links(reactor, epoch, self._history)
-        self._spans = RunSpans(reactor, self._links.dealer, epoch, source.address)
+        self._links = Links(self._reactor, epoch, self._history)
+        self._spans = RunSpans(self._reactor, self._links.dealer, epoch, source.address)
         self._broker: Link | None = None
         self._workers: dict[str, WorkerLink] = {}
         self._deliveries: dict[str, Delivery] = {}
@@ -71,21 +84,32 @@ class Connection:
         self._status_waiters: list[Callable[[Status | HeadraceError], None]] = []
         self._is_checking = False
         self._is_closed = False
-        reactor.call(partial(reactor.each_turn, self._flush))
+        self._stop_flushing: Callable[[], None] = lambda: None
+        self._reactor.call(self._start_flushing)
 
     # From any thread.
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether its I/O thread has ended, so that it serves nobody any more."""
+        return self._reactor.has_ended
+
     def submit(self, delivery: Delivery) -> None:
         """Start a run."""
-        self._reactor.call(partial(self._submit, delivery))
+        if delivery.session.plan.total_timeout is None:
+            delivery.limit(self._total_timeout)
+        self.runs.add(delivery)
+        self._post(self._submit, delivery)
+        if self.is_lost:
+            self.give_up(delivery, self._lost())  # the thread may have ended before it saw this run
 
     def post_abort(self, delivery: Delivery) -> None:
         """Abort a run."""
-        self._reactor.call(partial(self._abort, delivery))
+        self._post(self._abort, delivery)
 
     def post_taken(self, delivery: Delivery) -> None:
         """Give a reader's credit."""
-        self._reactor.call(partial(self._credit, delivery))
+        self._post(self._credit, delivery)
 
     def post_status(self, answer: Callable[[Status | HeadraceError], None]) -> None:
         """Ask the engine how it is; ``answer`` is called on the I/O thread."""
@@ -102,6 +126,62 @@ class Connection:
     def post_close(self, done: Callable[[], None]) -> None:
         """End all runs, then the connection and an engine of our own."""
         self._reactor.call(partial(self._close, done))
+
+    def give_up(self, delivery: Delivery, error: HeadraceError) -> None:
+        """End a run without its session."""
+        self.runs.discard(delivery)
+        delivery.give_up(error)
+
+    def give_up_all(self, error: HeadraceError | None = None, owner: int | None = None) -> None:
+        """End an owner's runs (``None``: everybody's) without their sessions; by default because the I/O thread has ended."""
+        for delivery in list(self.runs):
+            if owner is None or delivery.owner == owner:
+                self.give_up(delivery, error or self._lost())
+
+    def close_source(self) -> None:
+        """End an engine of our own, where the I/O thread does not do it."""
+        self._source.close()
+
+    def _post(self, action: Callable[[Delivery], None], delivery: Delivery) -> None:
+        self._reactor.call(partial(self._guard, action, delivery))
+
+    def _lost(self) -> EngineUnavailableError:
+        reason = "this process's I/O thread has ended; the next run starts another"
+        return EngineUnavailableError(self._source.address, reason)
+
+    # What is raised, and by nobody expected.
+
+    def _guard(self, action: Callable[[Delivery], None], delivery: Delivery) -> None:
+        """Do something for one run; what it raises ends that run."""
+        try:
+            action(delivery)
+        except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the I/O thread
+            self._fail_unexpectedly(delivery, error)
+
+    def _broke(self, error: BaseException) -> None:
+        """Something raised that was about no run alone: end all, and let go of the links, so that later runs find new ones."""
+        log(logger, logging.ERROR, "the connection failed", error=error)
+        for link in list(self._workers.values()):
+            with contextlib.suppress(Exception):
+                self._links.close(link)
+        self._workers.clear()
+        with contextlib.suppress(Exception):
+            self._drop_broker()
+        for delivery in [*self._deliveries.values(), *self.runs]:
+            self._fail_unexpectedly(delivery, error, is_logged=True)
+        with contextlib.suppress(Exception):
+            self._fail_waiting(EngineUnavailableError(self._source.address, _said(error)))
+
+    def _fail_unexpectedly(self, delivery: Delivery, error: BaseException, *, is_logged: bool = False) -> None:
+        if not is_logged:
+            log(logger, logging.ERROR, "a run failed in this process", error=error)
+        session = delivery.session
+        failure = RunError(session.plan.span_id, _said(error), joined_text(session.events))
+        failure.__cause__ = error
+        with contextlib.suppress(BaseException):  # what raised once may do so again
+            self._fail(delivery, failure)
+        self._deliveries.pop(session.plan.span_id, None)
+        self.give_up(delivery, failure)
 
     # Runs.
 
@@ -187,16 +267,26 @@ class Connection:
             self._links.queue(self._broker, message)
 
     def _finish(self, delivery: Delivery) -> None:
+        self.runs.discard(delivery)
         if self._deliveries.get(delivery.span_id) is delivery:
             del self._deliveries[delivery.span_id]
         lease = delivery.session.lease
         if lease is not None and (link := self._workers.get(lease.endpoint)) is not None:
             link.deliveries.pop(delivery.span_id, None)
+        try:
+            self._tell_end(delivery)
+        except BaseException as error:  # noqa: BLE001 - its caller is told of the end, whatever happens
+            self._fail_unexpectedly(delivery, error)
+
+    def _tell_end(self, delivery: Delivery) -> None:
         if self._history is not None:
             self._history.ended(delivery.session)
         now = time.monotonic()
         self._spans.ended(delivery, now)
         delivery.ended(now, self._wakeups)
+
+    def _start_flushing(self) -> None:
+        self._stop_flushing = self._reactor.each_turn(self._flush)
 
     def _flush(self) -> None:
         """Send what this turn produced: a frame for each link, a wake-up for each loop."""
@@ -282,6 +372,7 @@ class Connection:
                     self._carry_out(delivery, delivery.session.refused(message))
             case Welcome():
                 link.welcomed(message)
+                self._limit(message.total_timeout)
             case Status():
                 waiters, self._status_waiters = self._status_waiters, []
                 for answer in waiters:
@@ -290,6 +381,15 @@ class Connection:
                 pass  # the supervisor's matter, and the workers'
             case Goodbye():
                 self._lose_engine(EngineUnavailableError(self._source.address, message.reason))
+
+    def _limit(self, total_timeout: float | None) -> None:
+        """The engine says how long runs may take that ask for no limit of their own."""
+        if total_timeout is None:
+            return
+        self._total_timeout = total_timeout
+        for delivery in list(self.runs):
+            if delivery.session.plan.total_timeout is None:
+                delivery.limit(total_timeout)
 
     def _ask_status(self, answer: Callable[[Status | HeadraceError], None]) -> None:
         self._status_waiters.append(answer)
@@ -325,9 +425,18 @@ class Connection:
             if self._history is not None:
                 self._history.frame("received", messages, epoch)
             for message in messages:
-                self._from_worker(link, epoch, message)
+                try:
+                    self._from_worker(link, epoch, message)
+                except BaseException as error:  # noqa: BLE001 - it ends the run that the message is about
+                    self._message_failed(link, message, error)
             if not link.is_open:
                 return
+
+    def _message_failed(self, link: WorkerLink, message: FromWorker, error: BaseException) -> None:
+        delivery = link.deliveries.get(getattr(message, "span_id", ""))
+        if delivery is None:
+            raise error
+        self._fail_unexpectedly(delivery, error)
 
     def _from_worker(self, link: WorkerLink, epoch: int, message: FromWorker) -> None:
         if isinstance(message, Chunk):
@@ -370,7 +479,7 @@ class Connection:
         if self._broker is None and self._deliveries and self._source.problem() is None:
             self._reopen_broker(is_awaited=False)  # one that comes later than anybody waited for is told of the leases
         for delivery in list(self._deliveries.values()):
-            self._check(delivery)
+            self._guard(self._check, delivery)
         now = time.monotonic()
         for link in list(self._workers.values()):
             for delivery in list(link.deliveries.values()) if "query" in link.capabilities else ():
@@ -380,21 +489,36 @@ class Connection:
 
     def _close(self, done: Callable[[], None]) -> None:
         """End every run as aborted, tell their workers, and close."""
-        for delivery in list(self._deliveries.values()):
-            delivery.abandon()
-            self._carry_out(delivery, delivery.session.aborted(time.monotonic(), "close"))
-            self._fail(delivery, EngineUnavailableError(self._source.address, "the client was closed"))
         self._is_closed = True
-        self._flush()
-        self._spans.close(partial(self._close_links, done))
+        try:
+            for delivery in list(self._deliveries.values()):
+                delivery.abandon()
+                self._guard(self._end_now, delivery)
+            self._flush()
+            self._spans.close(partial(self._close_links, done))
+        except BaseException:
+            self._close_links(done, ())
+            raise
+
+    def _end_now(self, delivery: Delivery) -> None:
+        self._carry_out(delivery, delivery.session.aborted(time.monotonic(), "close"))
+        self._fail(delivery, EngineUnavailableError(self._source.address, "the client was closed"))
 
     def _close_links(self, done: Callable[[], None], left: Iterable[SpanBatch]) -> None:
-        self._links.leave(self._broker, left)
-        for link in filter(None, [*self._workers.values(), self._broker]):
-            self._links.close(link, _CLOSE_LINGER)
-        self._workers.clear()
-        self._broker = None
-        self._links.end()
-        self._source.close()
-        self._reactor.remove_each_turn(self._flush)
-        done()
+        try:
+            self._links.leave(self._broker, left)
+            for link in filter(None, [*self._workers.values(), self._broker]):
+                self._links.close(link, _CLOSE_LINGER)
+            self._workers.clear()
+            self._broker = None
+            self._links.end()
+        finally:
+            self._stop_flushing()
+            try:
+                self._source.close()
+            finally:
+                done()
+
+
+def _said(error: BaseException) -> str:
+    return f"Headrace failed in this process: {type(error).__name__}: {error}"

@@ -1,7 +1,7 @@
 """The hand-over of one run from the I/O thread to whoever reads it: buffer, waking, result, abort.
 
 The I/O thread adds events and the outcome; one reader takes them. What a reader waits on is woken once for all that has
-arrived. Nothing here refers to the stream object that the user holds, so that dropping it can abort the run.
+arrived. Whoever waits keeps the run's bound itself (``watchdog.py`` has the rule). Nothing here refers to the stream object that the user holds, so that dropping it can abort the run.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,10 +23,19 @@ from headrace.assembly import (
     finished_result,
     joined_text,
 )
+from headrace.callbacks import is_io_thread, run_elsewhere
 from headrace.costing import run_cost
-from headrace.errors import EngineUnavailableError, ForkedStreamError, HeadraceError, ProviderProtocolError
-from headrace.session import Session
+from headrace.errors import (
+    EngineUnavailableError,
+    ForkedStreamError,
+    HeadraceError,
+    ProviderProtocolError,
+    RunError,
+    RunTimeoutError,
+)
+from headrace.session import DEADLINE_GRACE, Session
 from headrace.types import RunEmbeddingResult, RunEvent, RunLocalResult
+from headrace.watchdog import LOOK_AFTER, Alarm
 from headrace.wire.flow import characters
 from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS, Aborted, Finished
 
@@ -62,19 +72,8 @@ class Settled(Protocol):
         """Resolve; called once, from any thread."""
 
 
-class _ThreadWaiter:
-    __slots__ = ("_lock",)
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def wake(self) -> None:
-        with contextlib.suppress(RuntimeError):  # woken twice: by an arrival and by an abort
-            self._lock.release()
-
-    def wait(self) -> None:
-        self._lock.acquire()
+_LOCK_TIMEOUT = 0.2
+"""Seconds that a run which is to end waits for its own lock: a finalizer may block the thread that has it."""
 
 
 class _LoopWaiter:
@@ -109,6 +108,7 @@ class Delivery:
         "_asked_characters",
         "_asked_events",
         "_drained",
+        "_failure",
         "_final",
         "_futures",
         "_lock",
@@ -117,12 +117,14 @@ class Delivery:
         "_port",
         "_prices",
         "_waiter",
+        "bound",
         "drained_characters",
         "ended_at",
         "has_ended",
         "is_aborted",
         "is_draining",
         "owner",
+        "reading",
         "session",
         "started_at",
         "taken",
@@ -148,6 +150,11 @@ class Delivery:
         self.taken_characters = 0
         self.has_ended = False
         self.is_aborted = False
+        self.bound = float("inf")
+        """When the run must have ended, on the monotonic clock."""
+        self.limit(session.plan.total_timeout)
+        self.reading = threading.Lock()
+        """Held by the one reader that takes events; another must not wait for it."""
         # Somebody asked for the result: events are read to their end whether or not anyone iterates.
         self.is_draining = not session.plan.streams
         self._port = port
@@ -157,10 +164,12 @@ class Delivery:
         self._drained = 0
         self._asked_events = 0
         self._asked_characters = 0
-        self._waiter: _ThreadWaiter | _LoopWaiter | None = None
+        self._waiter: Alarm | _LoopWaiter | None = None
         self._futures: list[weakref.ref[Any]] = []
         self._pinned: list[Settled] = []
         self._final: Final | None = None
+        # Why the run was given up, by somebody else than its session.
+        self._failure: HeadraceError | None = None
         # Reentrant: a signal handler may abort in the middle of a call from its own thread.
         self._lock = threading.RLock()
 
@@ -168,6 +177,36 @@ class Delivery:
     def span_id(self) -> str:
         """The run's id."""
         return self.session.plan.span_id
+
+    # Any thread: the end that does not depend on the I/O thread.
+
+    def limit(self, total_timeout: float | None) -> None:
+        """Set the bound by a total timeout, in seconds; ``None`` leaves it as it is."""
+        if total_timeout is not None:
+            self.bound = self.started_at + total_timeout + DEADLINE_GRACE
+
+    def look(self, now: float) -> None:
+        """End the run where its bound has passed and nobody else has ended it."""
+        if now < self.bound or self.has_ended:
+            return
+        limit = self.bound - self.started_at - DEADLINE_GRACE
+        reason = f"not finished within {limit:g} s (total timeout), and this process's I/O thread did not say so"
+        self.give_up(RunTimeoutError(self.span_id, reason, joined_text(self.session.events), "total", limit))
+
+    def give_up(self, error: HeadraceError) -> None:
+        """End the run with an error, without its session; of no effect on a run that has ended."""
+        if not self._lock.acquire(timeout=_LOCK_TIMEOUT):
+            return  # whoever waits looks again
+        try:
+            if self.has_ended or self._failure is not None:
+                return
+            self._failure = error
+        finally:
+            self._lock.release()
+        wakeups: Wakeups = {}
+        self.ended(time.monotonic(), wakeups)
+        wake_all(wakeups)
+        self._port.post_abort(self)
 
     # The I/O thread's side.
 
@@ -183,16 +222,25 @@ class Delivery:
             waiter.wake()
 
     def ended(self, now: float, wakeups: Wakeups) -> None:
-        """The session has its outcome."""
+        """The session has its outcome, or the run was given up; the second time has no effect."""
         with self._lock:
+            if self.has_ended:
+                return
             self.ended_at = now
             self.has_ended = True
-            waiting = [future for reference in self._futures if (future := reference()) is not None]
-            self._futures.clear()
-            self._pinned.clear()
-        for future in waiting:
-            future.settle(self.final())
-        self.arrived(wakeups)
+            references, self._futures = self._futures, []
+            pinned, self._pinned = self._pinned, []
+        try:
+            self._settle(references)
+        finally:
+            if pinned:
+                run_elsewhere([pinned.clear])  # what they hold may have finalizers, which are users' code
+            self.arrived(wakeups)
+
+    def _settle(self, references: list[weakref.ref[Any]]) -> None:
+        for reference in references:
+            if (future := reference()) is not None:
+                future.settle(self.final())
 
     # The reader's side.
 
@@ -200,6 +248,12 @@ class Delivery:
         """Raise ForkedStreamError in a child of the process that made the run."""
         if os.getpid() != self._pid:
             raise ForkedStreamError(self.span_id)
+
+    def check_may_wait(self) -> None:
+        """Raise RunError on the I/O thread, which would wait for itself."""
+        if is_io_thread():
+            reason = "a finalizer waited for the run on Headrace's own I/O thread; wait in a thread of your program"
+            raise RunError(self.span_id, reason, joined_text(self.session.events))
 
     def take(self) -> list[RunEvent]:
         """Return the events that have arrived since the last call."""
@@ -228,12 +282,17 @@ class Delivery:
 
     def wait(self) -> None:
         """Wait, in a thread, until there may be something new."""
-        waiter = _ThreadWaiter()
+        self.check_may_wait()
+        waiter = Alarm()
         if self._may_wait(waiter):
-            waiter.wait()
+            while not waiter.wait(LOOK_AFTER):
+                self.look(time.monotonic())
+                if self._has_news():
+                    return  # and nobody could say so
 
     async def wait_async(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait, in a task, until there may be something new."""
+        self.check_may_wait()
         waiter = _LoopWaiter(loop)
         if self._may_wait(waiter):
             try:
@@ -264,7 +323,11 @@ class Delivery:
         """Return the outcome, as the caller sees it; from the first call on it never changes."""
         with self._lock:
             if self._final is None:
-                self._final = self._priced(self._conclude())
+                try:
+                    self._final = self._priced(self._conclude())
+                except Exception as error:  # noqa: BLE001 - whatever it is, the run ends with it
+                    reason = f"its result cannot be made: {type(error).__name__}: {error}"
+                    self._final = RunError(self.span_id, reason, joined_text(self.session.events))
             return self._final
 
     def attach(self, future: Settled) -> None:
@@ -284,13 +347,16 @@ class Delivery:
             if not self.has_ended:
                 self._pinned.append(future)
 
-    def _may_wait(self, waiter: _ThreadWaiter | _LoopWaiter) -> bool:
+    def _may_wait(self, waiter: Alarm | _LoopWaiter) -> bool:
         """Announce the waiter; return False when something came in the meantime."""
         self._waiter = waiter
-        if self.has_ended or self.is_aborted or len(self.session.events) > self.taken:
+        if self._has_news():
             self._waiter = None
             return False
         return True
+
+    def _has_news(self) -> bool:
+        return self.has_ended or self.is_aborted or len(self.session.events) > self.taken
 
     def _conclude(self) -> Final:
         session = self.session
@@ -308,6 +374,8 @@ class Delivery:
             if not plan.streams:
                 return EngineUnavailableError("the engine", "the client was closed while the run was under way")
             return self._aborted_result(facts, outcome)
+        if self._failure is not None:
+            return self._failure
         if isinstance(outcome, Finished):
             if outcome.vectors is not None:
                 return embedding_result(facts, outcome)
@@ -333,8 +401,8 @@ class Delivery:
 
 
 def wake_loop(loop: asyncio.AbstractEventLoop, waiting: list[asyncio.Future[None]]) -> None:
-    """Wake tasks of another thread's loop; a loop that is closed has nobody left to wake."""
-    with contextlib.suppress(RuntimeError):
+    """Wake tasks of another thread's loop; a loop that is closed, or that cannot take the call, has nobody left to wake."""
+    with contextlib.suppress(Exception):
         loop.call_soon_threadsafe(_wake, waiting)
 
 

@@ -145,8 +145,11 @@ class EmbeddedEngine:
             self._forget()
             try:
                 self._start()
-            except OSError as error:
-                raise EngineUnavailableError(EMBEDDED, f"it cannot be started: {error.strerror}") from error
+            except HeadraceError:
+                raise
+            except Exception as error:  # whatever is odd about this program, its runs end with the cause
+                reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+                raise EngineUnavailableError(EMBEDDED, f"it cannot be started: {reason}") from error
         assert self._directory is not None  # noqa: S101 - _start has set it
         return broker_endpoint(self._directory)
 
@@ -253,5 +256,13 @@ def _runtime_directory() -> str:
 def _environment() -> dict[str, str]:
     # The child must find the same packages as this process, however this one was told of them. Without the safe path
     # `python -m` would look in the current directory first: a msgspec.py that lies there would become part of the engine.
-    search_path = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    search_path = os.pathsep.join(path or os.getcwd() for path in sys.path if _is_search_path(path))
     return {**os.environ, "PYTHONPATH": search_path, "PYTHONSAFEPATH": "1"}
+
+
+def _is_search_path(path: object) -> bool:
+    """Return whether Python looks for modules there: it passes over what is no str, or no name of a file."""
+    try:
+        return isinstance(path, str) and b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False

@@ -193,14 +193,15 @@ class PoisonRunError(RunError):
 
 
 class StreamConsumedError(HeadraceError):
-    """A stream was iterated a second time."""
+    """A stream was iterated a second time, or by a second thread or task while another one waits for its next event."""
 
-    def __init__(self, span_id: str) -> None:
-        super().__init__(span_id)
+    def __init__(self, span_id: str, reason: str = "was iterated already") -> None:
+        super().__init__(span_id, reason)
         self.span_id = span_id
+        self.reason = reason
 
     def __str__(self) -> str:
-        return f"stream {self.span_id} was iterated already; its text is in stream.result.result().text"
+        return f"stream {self.span_id} {self.reason}; its text is in stream.result.result().text"
 
 
 class ForkedStreamError(HeadraceError):

@@ -17,3 +17,13 @@ class EventLoop(Protocol):
 
     def call_later(self, delay: float, callback: Callable[[], None], /) -> object:
         """Call in ``delay`` seconds."""
+
+
+class CallingLoop(EventLoop, Protocol):
+    """What only the reactor has, its guarded form and the simulator's."""
+
+    def call(self, action: Callable[[], None], /) -> None:
+        """Call soon; from any thread."""
+
+    def call_at(self, when: float, action: Callable[[], None], /) -> None:
+        """Call once ``time.monotonic()`` reaches ``when``."""

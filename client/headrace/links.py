@@ -16,8 +16,8 @@ import msgspec
 from headrace.delivery import Delivery
 from headrace.embedded import EngineSource
 from headrace.errors import EngineUnavailableError, HeadraceError
+from headrace.event_loop import CallingLoop
 from headrace.history import History
-from headrace.reactor import Reactor
 from headrace.sockets import Dealer, new_context
 from headrace.wire.codec import encode_frame
 from headrace.wire.messages import CAPABILITIES, MAX_FRAME_MESSAGES, PROTOCOL_MINOR, Grant, Hello, SpanBatch, Welcome
@@ -61,7 +61,7 @@ class WorkerLink(Link):
 
 
 def watch_start(
-    reactor: Reactor,
+    reactor: CallingLoop,
     source: EngineSource,
     link: Link,
     timeout: float,
@@ -83,7 +83,7 @@ def watch_start(
     reactor.call_later(_START_CHECK_INTERVAL, look)
 
 
-def watch_welcome(reactor: Reactor, link: WorkerLink, failed: Callable[[str], None]) -> None:
+def watch_welcome(reactor: CallingLoop, link: WorkerLink, failed: Callable[[str], None]) -> None:
     """Wait for a worker that was granted to answer; call ``failed`` once, with the reason, when it does not."""
 
     def look() -> None:
@@ -96,7 +96,7 @@ def watch_welcome(reactor: Reactor, link: WorkerLink, failed: Callable[[str], No
 class Links:
     """Opens, reads, flushes and closes links. Used on the I/O thread only."""
 
-    def __init__(self, reactor: Reactor, epoch: int, history: History | None = None) -> None:
+    def __init__(self, reactor: CallingLoop, epoch: int, history: History | None = None) -> None:
         self._reactor = reactor
         self._history = history
         self._epoch = epoch

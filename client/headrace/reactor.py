@@ -1,6 +1,7 @@
 """A small event loop for one thread that owns sockets: descriptors, calls from other threads, timers.
 
 The client's I/O thread and the broker run on it. It never waits while there is work and never runs user code.
+:class:`Guarded` is the same loop as one connection uses it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+
+from headrace.callbacks import log
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +40,8 @@ class Reactor:
         # True from just before the thread looks for work until it has some: only then is a wake-up written.
         self._is_idle = False
         self._is_stopping = False
+        self.has_ended = False
+        """Whether :meth:`run` has returned, or raised: nothing that is asked for from here on happens."""
 
     def call(self, action: Callable[[], None]) -> None:
         """Run ``action`` on the loop's thread soon. Safe from any thread, a signal handler or a finalizer."""
@@ -83,11 +89,12 @@ class Reactor:
         self.wake()
 
     def run(self) -> None:
-        """Run until stopped, then close."""
+        """Run until stopped, then close. Raises what no callback has raised: then the loop cannot go on."""
         try:
             while not self._is_stopping:
                 self.turn()
         finally:
+            self.has_ended = True
             self.close()
 
     def turn(self) -> None:
@@ -108,9 +115,11 @@ class Reactor:
             self._guard(action)
 
     def close(self) -> None:
-        """Release the descriptors."""
+        """Release the descriptors; may be called twice."""
         self._selector.close()
-        for fd in (self._wake_read, self._wake_write):
+        # Forgotten before they are closed: a late wake-up must not write into another file with the same number.
+        descriptors, self._wake_read, self._wake_write = (self._wake_read, self._wake_write), -1, -1
+        for fd in descriptors:
             with contextlib.suppress(OSError):
                 os.close(fd)
 
@@ -135,5 +144,51 @@ class Reactor:
         """Run one callback; an error in it must not end the service of all others."""
         try:
             action()
-        except Exception:
-            logger.exception("callback failed")
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            log(logger, logging.ERROR, "callback failed", error=error)
+
+
+class Guarded:
+    """A loop as one connection uses it: ``failed`` is told what a callback raises, and the loop goes on.
+
+    That includes SystemExit and KeyboardInterrupt: they are meant for the thread that raised them, not for the I/O thread.
+    """
+
+    def __init__(self, reactor: Reactor, failed: Callable[[BaseException], None]) -> None:
+        self._reactor = reactor
+        self._failed = failed
+        self.remove_reader = reactor.remove_reader
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing that is asked for from here on happens."""
+        return self._reactor.has_ended
+
+    def call(self, action: Callable[[], None]) -> None:
+        """Run ``action`` on the loop's thread soon. Safe from any thread, a signal handler or a finalizer."""
+        self._reactor.call(partial(self.run, action))
+
+    def call_at(self, when: float, action: Callable[[], None]) -> None:
+        """Run ``action`` once ``time.monotonic()`` reaches ``when``. From the loop's thread only."""
+        self._reactor.call_at(when, partial(self.run, action))
+
+    def call_later(self, delay: float, action: Callable[[], None]) -> None:
+        """Run ``action`` in ``delay`` seconds. From the loop's thread only."""
+        self._reactor.call_later(delay, partial(self.run, action))
+
+    def add_reader(self, fd: int, action: Callable[[], None]) -> None:
+        """Run ``action`` whenever ``fd`` is readable, and never once it is removed."""
+        self._reactor.add_reader(fd, partial(self.run, action))
+
+    def each_turn(self, action: Callable[[], None]) -> Callable[[], None]:
+        """Run ``action`` at the end of each turn of the loop; return what undoes that."""
+        guarded = partial(self.run, action)
+        self._reactor.each_turn(guarded)
+        return partial(self._reactor.remove_each_turn, guarded)
+
+    def run(self, action: Callable[[], None]) -> None:
+        """Run ``action`` now."""
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001 - a promise of the class
+            self._failed(error)

@@ -14,7 +14,7 @@ from headrace.collector_link import CollectorLink
 from headrace.delivery import Delivery
 from headrace.embedded import collector_endpoint
 from headrace.errors import EngineUnavailableError, HeadraceError
-from headrace.reactor import Reactor
+from headrace.event_loop import CallingLoop
 from headrace.sockets import Dealer
 from headrace.span_fallback import fallback_span
 from headrace.span_outbox import SpanOutbox
@@ -37,7 +37,7 @@ Answer = Callable[[FlushResult | HeadraceError], None]
 class RunSpans:
     """The spans of one connection's runs. ``dealer`` opens a socket, ``address`` is the engine's as errors name it."""
 
-    def __init__(self, reactor: Reactor, dealer: Callable[[str], Dealer], epoch: int, address: str) -> None:
+    def __init__(self, reactor: CallingLoop, dealer: Callable[[str], Dealer], epoch: int, address: str) -> None:
         self._reactor = reactor
         self._address = address
         self._endpoint: str | None = None

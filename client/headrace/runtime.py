@@ -1,29 +1,40 @@
 """What this process holds: one I/O thread and one connection per engine address, opened on first use.
 
-After a fork the child holds nothing: it forgets the parent's sockets without touching them, and connects anew.
+A thread that has ended is replaced by the next call, with new connections (``watchdog.py`` has the rule). After a fork the
+child holds nothing: it forgets the parent's sockets without touching them, and connects anew.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
+import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 
+from headrace.callbacks import drain, forget_threads, is_io_thread, log, mark_io_thread
 from headrace.connection import Connection
+from headrace.delivery import Delivery
 from headrace.embedded import EmbeddedEngine, EngineSource, ExternalEngine
 from headrace.errors import EngineUnavailableError
+from headrace.program_end import at_program_end, has_begun
 from headrace.reactor import Reactor
-from headrace.settings import EMBEDDED
+from headrace.settings import EMBEDDED, EngineConfig
+from headrace.watchdog import Watchdog
 
-_EXIT_TIMEOUT = 2.0
+logger = logging.getLogger(__name__)
+
+_CLOSE_TIMEOUT = 2.0
+"""Seconds that closing a client waits for the I/O thread."""
+_EXIT_TIMEOUT = 1.8
+"""Seconds that the end of the program waits for everything together; the interpreter needs some too."""
+_TOTAL_TIMEOUT = EngineConfig().total_timeout
 
 _is_hooked = False
-_kept_after_fork: list[object] = []
-"""What a child inherited and must neither use nor close."""
+_kept: list[object] = []
+"""What must neither be used nor closed: what a child inherited, connections whose thread has ended."""
 
 
 class Process:
@@ -37,28 +48,36 @@ class Process:
         self._reactor: Reactor | None = None
         self._thread: threading.Thread | None = None
         self._connections: dict[str, Connection] = {}
+        self._watchdog = Watchdog(self._runs)
 
-    def connection(self, address: str | None, connect_timeout: float, owner: int) -> Connection:
-        """Return the connection to the engine at ``address`` (``None``: this program's own), used by ``owner``."""
+    def connection(
+        self, address: str | None, connect_timeout: float, owner: int, total_timeout: float = _TOTAL_TIMEOUT
+    ) -> Connection:
+        """Return the connection to the engine at ``address`` (``None``: this program's own), used by ``owner``.
+
+        ``total_timeout`` is the guess at the engine's, in seconds, until it says. Raises EngineUnavailableError where nothing
+        can be opened or started, as at the end of the program.
+        """
         key = address or EMBEDDED
         with self.lock:
+            if has_begun():
+                raise EngineUnavailableError(key, "the program is ending, and Headrace has closed everything")
             connection = self._connections.get(key)
-            if connection is None:
-                source: EngineSource = self.embedded if address is None else ExternalEngine(address)
-                try:
-                    connection = Connection(self._running_reactor(), source, self.epoch, connect_timeout)
-                except OSError as error:
-                    raise EngineUnavailableError(
-                        key, f"this process cannot open a connection: {error.strerror}"
-                    ) from error
-                self._connections[key] = connection
+            if connection is None or connection.is_lost:
+                connection = self._connections[key] = self._connect(key, address, connect_timeout, total_timeout)
             connection.owners.add(owner)
             return connection
+
+    def submit(self, connection: Connection, delivery: Delivery) -> None:
+        """Start a run, and have its bound kept."""
+        connection.submit(delivery)
+        self._watchdog.run_added()
 
     def is_connected(self, address: str | None) -> bool:
         """Return whether there is a connection to the engine at ``address``."""
         with self.lock:
-            return (address or EMBEDDED) in self._connections
+            connection = self._connections.get(address or EMBEDDED)
+            return connection is not None and not connection.is_lost
 
     def release(self, address: str | None, owner: int) -> None:
         """Abort the owner's runs; close the connection when it was the last one's, and wait until that is done."""
@@ -70,37 +89,88 @@ class Process:
             is_last = not connection.owners
             if is_last:
                 del self._connections[address or EMBEDDED]
-        self._wait_for(connection.post_close if is_last else partial(connection.post_abort_all, owner))
+        post = connection.post_close if is_last else partial(connection.post_abort_all, owner)
+        if self._wait_for(connection, post, _CLOSE_TIMEOUT):
+            return
+        connection.give_up_all(EngineUnavailableError(address or EMBEDDED, "the client was closed"), owner)
+        if is_last and connection.is_lost:
+            connection.close_source()
 
-    def _wait_for(self, post: Callable[[Callable[[], None]], None]) -> None:
-        if self._thread is not None and self._thread.is_alive():
-            done = threading.Event()
-            post(done.set)
-            done.wait(_EXIT_TIMEOUT)
+    def _wait_for(self, connection: Connection, post: Callable[[Callable[[], None]], None], timeout: float) -> bool:
+        """Have the I/O thread do something; return whether it did, or is about to where it is the caller itself."""
+        if connection.is_lost:
+            return False
+        done = threading.Event()
+        post(done.set)
+        return is_io_thread() or done.wait(timeout)
 
     def shut_down(self) -> None:
-        """Close everything; called when the interpreter ends."""
+        """Close everything, when the interpreter ends."""
         if self.pid != os.getpid():
             return
+        until = time.monotonic() + _EXIT_TIMEOUT
         with self.lock:
-            connections = list(self._connections.values())
+            connections = list(self._connections.items())
             self._connections.clear()
-        for connection in connections:
-            self._wait_for(connection.post_close)
+        for key, connection in connections:
+            if not self._wait_for(connection, connection.post_close, max(until - time.monotonic(), 0.0)):
+                connection.give_up_all(EngineUnavailableError(key, "the program is ending"))
+                if connection.is_lost:
+                    connection.close_source()
+        self._watchdog.stop()
         if self._reactor is not None and self._thread is not None:
             self._reactor.stop()
-            self._thread.join(_EXIT_TIMEOUT)
+            self._thread.join(max(until - time.monotonic(), 0.0))
+        drain(max(until - time.monotonic(), 0.0))
+
+    def _connect(self, key: str, address: str | None, connect_timeout: float, total_timeout: float) -> Connection:
+        if (lost := self._connections.pop(key, None)) is not None:
+            _kept.append(lost)
+        source: EngineSource = self.embedded if address is None else ExternalEngine(address)
+        try:
+            reactor = self._running_reactor()
+            connection = Connection(reactor, source, self.epoch, connect_timeout, total_timeout)
+        except OSError as error:
+            reason = f"this process cannot open a connection: {error.strerror}"
+            raise EngineUnavailableError(key, reason) from error
+        except RuntimeError as error:  # no memory for a thread; or the interpreter is ending, and starts none
+            raise EngineUnavailableError(key, f"this process cannot start a thread: {error}") from error
+        # A signal handler may have connected in the middle of this.
+        return self._connections.get(key, connection)
 
     def _running_reactor(self) -> Reactor:
-        if self._reactor is None:
-            self._reactor = Reactor()
-            self._thread = threading.Thread(target=self._reactor.run, name="headrace-io", daemon=True)
-            self._thread.start()
-        return self._reactor
+        reactor = self._reactor
+        if reactor is None or reactor.has_ended:
+            reactor = Reactor()
+            thread = threading.Thread(target=self._serve, args=(reactor,), name="headrace-io", daemon=True)
+            try:
+                thread.start()
+            except BaseException:
+                reactor.close()
+                raise
+            self._reactor, self._thread = reactor, thread
+        self._watchdog.start()
+        return reactor
+
+    def _serve(self, reactor: Reactor) -> None:
+        """Be the I/O thread: nothing that it raises gets out, and no run outlives it."""
+        mark_io_thread()
+        try:
+            reactor.run()
+        except BaseException as error:  # noqa: BLE001 - threading's hook for it is users' code
+            log(logger, logging.ERROR, "the I/O thread ended", error=error)
+        finally:
+            for connection in list(self._connections.values()):
+                if connection.is_lost:
+                    connection.give_up_all()
+
+    def _runs(self) -> list[Delivery]:
+        return [run for connection in list(self._connections.values()) for run in list(connection.runs)]
 
 
 _process: Process | None = None
-_lock = threading.Lock()
+# Reentrant: a finalizer or a signal handler may ask for a run in the middle of the first.
+_lock = threading.RLock()
 
 
 def current_process() -> Process:
@@ -112,7 +182,9 @@ def current_process() -> Process:
     with _lock:
         _hook()
         if _process is None:
-            _process = Process()
+            made = Process()
+            if _process is None:
+                _process = made
         elif _process.pid != os.getpid():
             _leave_to_parent(_process)
         return _process
@@ -123,13 +195,14 @@ def _hook() -> None:
     if not _is_hooked:
         _is_hooked = True
         os.register_at_fork(after_in_child=_after_fork)
-        atexit.register(_shut_down)
+        at_program_end(_shut_down)
 
 
 def _after_fork() -> None:
     """Start afresh in a forked child, whatever the parent's threads were doing."""
     global _lock  # noqa: PLW0603
-    _lock = threading.Lock()
+    _lock = threading.RLock()
+    forget_threads()
     if _process is not None:
         _leave_to_parent(_process)
 
@@ -137,12 +210,11 @@ def _after_fork() -> None:
 def _leave_to_parent(parent: Process) -> None:
     """Keep what belongs to the parent untouched; its engine stays in reach."""
     global _process  # noqa: PLW0603
-    _kept_after_fork.append(parent)
+    _kept.append(parent)
     _process = Process()
     _process.embedded = parent.embedded.in_child()
 
 
 def _shut_down() -> None:
     if _process is not None:
-        with contextlib.suppress(Exception):
-            _process.shut_down()
+        _process.shut_down()

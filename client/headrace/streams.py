@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
+from headrace.callbacks import run_elsewhere
 from headrace.delivery import Delivery, Final, Interest
 from headrace.errors import StreamConsumedError
 from headrace.types import RunEvent, StreamEvent, StreamResult, TextDelta
+from headrace.watchdog import LOOK_AFTER
 
 R = TypeVar("R")
 
@@ -20,7 +25,8 @@ class Stream:
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
         self._interest = Interest(delivery)
-        self._is_consumed = False
+        # Taken by whoever iterates first, and never given back.
+        self._turn = threading.Lock()
 
     @property
     def span_id(self) -> str:
@@ -45,9 +51,8 @@ class Stream:
 
     def consume(self) -> None:
         self._delivery.check_process()
-        if self._is_consumed:
+        if not self._turn.acquire(blocking=False):
             raise StreamConsumedError(self.span_id)
-        self._is_consumed = True
 
 
 class LocalStream(Stream):
@@ -104,6 +109,11 @@ class Reader:
         self._delivery = stream._delivery  # noqa: SLF001 - the stream's own iterator
         self._batch: Iterator[RunEvent] = iter(())
 
+    def claim(self) -> None:
+        """Become the one that fetches; raises StreamConsumedError while another thread or task does."""
+        if not self._delivery.reading.acquire(blocking=False):
+            raise StreamConsumedError(self._delivery.span_id, "is being iterated by another thread or task")
+
     def take(self) -> bool:
         """Fetch the next batch; return False when there is none yet, raise the run's error when there will be none."""
         delivery = self._delivery
@@ -132,11 +142,14 @@ class _SyncReader(Reader):
     def _refill(self) -> None:
         delivery = self._delivery
         delivery.check_process()
+        self.claim()
         try:
             while not self.take():
                 delivery.wait()
         except EndedError:
             raise StopIteration from None
+        finally:
+            delivery.reading.release()
 
 
 class _TextIterator(_SyncReader, Iterator[str]):
@@ -184,6 +197,8 @@ class ResultFuture(concurrent.futures.Future[R]):
         super().__init__()
         self._delivery = delivery
         self._interest = interest
+        self._callbacks: list[Callable[[concurrent.futures.Future[R]], object]] = []
+        self._callbacks_lock = threading.RLock()
         self.set_running_or_notify_cancel()
         delivery.attach(self)
 
@@ -201,15 +216,55 @@ class ResultFuture(concurrent.futures.Future[R]):
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for the result, at most ``timeout`` seconds; raises TimeoutError, or the run's error."""
-        self._delivery.check_process()
-        return super().result(timeout)
+        self._await(timeout)
+        return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the end, at most ``timeout`` seconds; return the run's error or None."""
-        self._delivery.check_process()
-        return super().exception(timeout)
+        self._await(timeout)
+        return super().exception(0)
 
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[R]], object]) -> None:
-        """Call ``fn`` at the end, even if nobody holds this future until then."""
+        """Call ``fn`` at the end, even if nobody holds this future until then.
+
+        Called on one of Headrace's callback threads; at once and here where the end is there already. It may wait and ask
+        for further runs; what it raises is logged.
+        """
         self._delivery.pin(self)
+        with self._callbacks_lock:
+            if not self.done():
+                self._callbacks.append(fn)
+                if len(self._callbacks) == 1:
+                    super().add_done_callback(_hand_over)
+                return
         super().add_done_callback(fn)
+
+    def hand_over(self) -> None:
+        """Have the callbacks called, in their order and on one thread. For this module."""
+        with self._callbacks_lock:
+            callbacks, self._callbacks = self._callbacks, []
+        jobs: list[Callable[[], object]] = [partial(callback, self) for callback in callbacks]
+        callbacks.clear()
+        run_elsewhere(jobs)
+
+    def _await(self, timeout: float | None) -> None:
+        """Wait for the end, and keep the run's bound meanwhile; raises TimeoutError."""
+        self._delivery.check_process()
+        if self.done():
+            return
+        self._delivery.check_may_wait()
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = LOOK_AFTER if until is None else until - time.monotonic()
+            try:
+                super().exception(max(min(left, LOOK_AFTER), 0.0))
+            except TimeoutError:
+                if left <= LOOK_AFTER and until is not None:
+                    raise
+                self._delivery.look(time.monotonic())
+            else:
+                return
+
+
+def _hand_over(future: concurrent.futures.Future[R]) -> None:
+    cast("ResultFuture[R]", future).hand_over()

@@ -82,6 +82,7 @@ class Broker:
         self._router = Router(context, broker_endpoint(directory), broker_shares(raise_limit()).peers, _MAX_UNREAD)
         self._inbox: Inbox[ToBroker] = Inbox()
         self._admission = Admission(config.max_runs_per_worker, config.max_waiting_runs)
+        self._total_timeout = config.total_timeout
         self._liveness = Liveness()
         self._hellos: dict[bytes, Hello] = {}
         self._worker_epochs: dict[bytes, int] = {}
@@ -209,7 +210,8 @@ class Broker:
         if (earlier := self._incarnations.joined(peer, Incarnation(hello.role, epoch, pid))) is not None:
             self._forget(earlier, "its process has a newer one")
         self._hellos[peer] = hello
-        self._send(peer, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))
+        welcome = Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__, self._total_timeout)
+        self._send(peer, welcome)
         # A connection outlives its process where a forked child holds a copy; the process handle does not.
         self._watch.watch(peer, pid, partial(self._forget, peer, "its process ended"))
         if hello.role == "worker":

@@ -71,6 +71,7 @@ class SimReactor:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.is_stopping = False
+        self.has_ended = False
         self.at_stop: Callable[[], None] | None = None
         self.descriptors = Descriptors(host)
         self.add_reader = self.descriptors.add_reader

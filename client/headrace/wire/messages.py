@@ -75,6 +75,8 @@ class Welcome(_WireMessage, frozen=True, tag=2):
     pid: int
     capabilities: list[str] = []
     version: str = ""
+    total_timeout: float | None = None
+    """Of a broker: the total timeout of runs that ask for none, in seconds; ``None`` where it does not say."""
 
 
 class Goodbye(_WireMessage, frozen=True, tag=3):

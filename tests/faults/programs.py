@@ -1,0 +1,56 @@
+"""Runs small programs that hurt their own client, each in an interpreter of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+from headrace.testing import SimulatedProvider
+from tests.conftest import ROOT
+
+_PROLOGUE = """
+import asyncio, atexit, gc, os, pathlib, signal, sys, threading, time, weakref
+from concurrent.futures import as_completed, wait
+import headrace
+from headrace import Client, HeadraceError
+
+def said(**script):
+    return {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}], "custom_options": {"simulate": script}}
+
+def outcome(action):
+    try:
+        return action()
+    except HeadraceError as error:
+        return type(error).__name__
+
+def text(client, **arguments):
+    return client.run_local(**said(text="whole"), **arguments).text
+
+"""
+
+
+class Ended(NamedTuple):
+    """How a program ended. ``seconds`` is its time from start to end."""
+
+    lines: list[str]
+    stderr: str
+    code: int
+    seconds: float
+
+
+def run_program(body: str, provider: SimulatedProvider, *arguments: str, timeout: float = 60.0) -> Ended:
+    """Run a program to its end; raises TimeoutExpired where it has none."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", _PROLOGUE + body, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **provider.environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+    )
+    return Ended(done.stdout.splitlines(), done.stderr, done.returncode, time.monotonic() - started)

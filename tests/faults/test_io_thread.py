@@ -1,0 +1,228 @@
+"""The client's I/O thread raises, ends, is blocked or cannot start: runs end with a typed error, and later runs work."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.testing import SimulatedProvider
+from tests.faults.programs import run_program
+from tests.waiting import busyness
+
+pytestmark = pytest.mark.timeout(180)
+
+ODD_PATHS = {
+    "a Path": "pathlib.Path('x')",
+    "bytes": "b'x'",
+    "a number": "7",
+    "None": "None",
+    "a null character": "'a\\0b'",
+    "half a surrogate pair": "'\\ud800'",
+}
+
+
+@pytest.mark.parametrize("odd", ODD_PATHS)
+def test_what_python_passes_over_in_its_search_path_keeps_no_engine_from_starting(
+    provider: SimulatedProvider, odd: str
+) -> None:
+    # Python's own imports stumble over some of these: the first engine has everything imported.
+    body = f"""
+with Client() as client: print(text(client))
+sys.path.append({ODD_PATHS[odd]})
+print(text(Client()))
+"""
+    ended = run_program(body, provider)
+
+    assert ended.lines == ["whole", "whole"], ended.stderr
+
+
+_CANNOT_START = """
+import subprocess
+popen = subprocess.Popen
+
+def fail(*_, **__):
+    raise {error}
+
+subprocess.Popen = fail
+client = Client(connect_timeout=30)
+stream = said(text="whole") | {{"stream": True}}
+
+async def task():
+    return await client.arun_local(**said())
+
+async def iterate():
+    return [chunk async for chunk in await client.arun_local(**stream)]
+
+print(outcome(lambda: text(client)))
+print(outcome(lambda: list(client.run_local(**stream))))
+print(outcome(lambda: client.run_local(**stream).result.result()))
+print(outcome(lambda: client.run_embedding(model="text-embedding-3-small", input="x")))
+print(outcome(lambda: asyncio.run(task())))
+print(outcome(lambda: asyncio.run(iterate())))
+print(type(wait([client.run_local(**stream).result]).done.pop().exception()).__name__)
+print(outcome(lambda: client.flush(1.0)))
+subprocess.Popen = popen
+print(text(client))
+"""
+
+
+@pytest.mark.parametrize(
+    "error", ["OSError(24, 'no files')", "TypeError('odd')", "RuntimeError('odd')", "SystemExit(3)", "KeyboardInterrupt()"]
+)
+def test_an_engine_whose_start_raises_ends_the_runs_that_wait_for_it(provider: SimulatedProvider, error: str) -> None:
+    ended = run_program(_CANNOT_START.format(error=error), provider)
+
+    assert len(ended.lines) == 9, ended.stderr
+    assert set(ended.lines[:8]) <= {"EngineUnavailableError", "RunError"}
+    assert ended.lines[8] == "whole"
+    assert ended.seconds < 20 * busyness()
+
+
+_RAISES = """
+import importlib
+module, owner, name = sys.argv[1].split(":")
+owner = getattr(importlib.import_module(module), owner)
+original = getattr(owner, name)
+kind = {{"ValueError": ValueError, "SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt}}[sys.argv[2]]
+is_armed = False
+
+def raising(*arguments, **named):
+    if is_armed and threading.current_thread().name == "headrace-io":
+        raise kind("injected")
+    return original(*arguments, **named)
+
+setattr(owner, name, raising)
+client = Client()
+print(text(client))
+is_armed = True
+for arguments in ({{}}, {{"stream": True}}):
+    def run():
+        begun = client.run_local(**said(repeat=200, pace=0.001), timeout_ms=3000, **arguments)
+        return "".join(begun) if arguments else begun.text
+    print(outcome(run) if {may_succeed} else outcome(lambda: run() and "no error"))
+is_armed = False
+print(text(client))
+"""
+
+CALLBACKS = {
+    "headrace.session:Session:start": False,
+    "headrace.session:Session:granted": False,
+    "headrace.session:Session:ended": False,
+    "headrace.session:Session:due": True,
+    "headrace.session:Session:taken": True,
+    "headrace.delivery:Delivery:arrived": True,
+    "headrace.delivery:Delivery:ended": False,
+    "headrace.connection:Connection:_from_broker": False,
+    "headrace.connection:Connection:_finish": False,
+    "headrace.links:Links:flush": False,
+    "headrace.links:Links:open_worker": True,
+    "headrace.links:Links:queue": False,
+}
+"""What an exception is injected into, and whether runs may succeed all the same."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ValueError", "SystemExit", "KeyboardInterrupt"])
+@pytest.mark.parametrize("callback", CALLBACKS)
+def test_whatever_a_callback_raises_ends_its_runs_and_no_other(
+    provider: SimulatedProvider, callback: str, kind: str
+) -> None:
+    program = _RAISES.format(may_succeed=CALLBACKS[callback])
+    ended = run_program(program, provider, callback, kind)
+
+    assert len(ended.lines) == 4, (ended.lines, ended.stderr)
+    assert (ended.lines[0], ended.lines[3]) == ("whole", "whole")
+    if not CALLBACKS[callback]:
+        assert set(ended.lines[1:3]) <= {"RunError", "EngineUnavailableError", "RunTimeoutError"}
+    assert ended.seconds < 30 * busyness()
+
+
+_KILLED = """
+import ctypes
+
+client = Client()
+stream = client.run_local(**said(repeat=100000, pace=0.005), stream=True)
+iterator = iter(stream)
+next(iterator)
+other = client.run_local(**said(repeat=100000, pace=0.005), stream=True).result
+
+async def task():
+    begun = asyncio.ensure_future(client.arun_local(**said(first_token_delay=600)))
+    await asyncio.sleep(0.2)
+    end()
+    return await begun
+
+def end():
+    for thread in threading.enumerate():
+        if thread.name == "headrace-io":
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object({error}))
+
+print(outcome(lambda: asyncio.run(task())))
+print(outcome(lambda: [*iterator]))
+print(type(other.exception(10)).__name__)
+print(text(client))
+print(sum(thread.name == "headrace-io" for thread in threading.enumerate()))
+"""
+
+
+@pytest.mark.parametrize("error", ["SystemExit", "MemoryError"])
+def test_a_thread_that_dies_ends_its_runs_and_is_replaced(provider: SimulatedProvider, error: str) -> None:
+    ended = run_program(_KILLED.format(error=error), provider)
+
+    assert len(ended.lines) == 5, ended.stderr
+    assert set(ended.lines[:3]) <= {"RunError", "EngineUnavailableError"}
+    assert ended.lines[3:] == ["whole", "1"]
+
+
+_BLOCKED = """
+from headrace.session import Session
+
+client = Client()
+print(text(client))
+granted = Session.granted
+
+def block(*arguments):
+    time.sleep(60)
+    return granted(*arguments)
+
+Session.granted = block
+begun = time.monotonic()
+streams = [client.run_local(**said(text="whole"), stream=True, timeout_ms=500) for _ in range(4)]
+
+async def task():
+    return await client.arun_local(**said(text="whole"), timeout_ms=500)
+
+async def iterate():
+    return [chunk async for chunk in await client.arun_local(**said(), stream=True, timeout_ms=500)]
+
+async def both():
+    return await asyncio.gather(task(), iterate(), return_exceptions=True)
+
+called = threading.Event()
+streams[0].result.add_done_callback(lambda _: called.set())
+lines = []
+threads = [
+    threading.Thread(target=lambda: lines.append(outcome(lambda: text(client, timeout_ms=500)))),
+    threading.Thread(target=lambda: lines.append(outcome(lambda: list(streams[1])))),
+    threading.Thread(target=lambda: lines.append(outcome(streams[2].result.result))),
+    threading.Thread(target=lambda: lines.append(type(wait([streams[3].result]).done.pop().exception()).__name__)),
+    threading.Thread(target=lambda: lines.extend(type(error).__name__ for error in asyncio.run(both()))),
+]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(called.wait(1))
+print(time.monotonic() - begun)
+print(*lines)
+begun = time.monotonic()
+atexit.register(lambda: None)
+"""
+
+
+def test_a_blocked_thread_lets_no_run_outlive_its_total_timeout_by_more_than_five_seconds(
+    provider: SimulatedProvider,
+) -> None:
+    ended = run_program(_BLOCKED, provider)
+
+    assert ended.lines[:2] == ["whole", "True"], ended.stderr
+    assert 5.0 < float(ended.lines[2]) < 5.5 + 2.0 * busyness()
+    assert ended.lines[3].split() == ["RunTimeoutError"] * 6
+    assert ended.seconds < 20 * busyness()  # and its end waits for nobody
