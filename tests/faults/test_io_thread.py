@@ -66,7 +66,8 @@ print(text(client))
 
 
 @pytest.mark.parametrize(
-    "error", ["OSError(24, 'no files')", "TypeError('odd')", "RuntimeError('odd')", "SystemExit(3)", "KeyboardInterrupt()"]
+    "error",
+    ["OSError(24, 'no files')", "TypeError('odd')", "RuntimeError('odd')", "SystemExit(3)", "KeyboardInterrupt()"],
 )
 def test_an_engine_whose_start_raises_ends_the_runs_that_wait_for_it(provider: SimulatedProvider, error: str) -> None:
     ended = run_program(_CANNOT_START.format(error=error), provider)
