@@ -17,6 +17,7 @@ from headrace.callbacks import is_io_thread
 from headrace.delivery import Delivery, Interest
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError, InvalidRequestError
 from headrace.prices import PriceTable
+from headrace.provider_access import ProviderAccess, access_from
 from headrace.requests import (
     EmbeddingArguments,
     RequestContext,
@@ -28,7 +29,16 @@ from headrace.requests import (
     check_names,
 )
 from headrace.session import RunPlan, Session
-from headrace.settings import EMBEDDED, SpansConfig, checked_figure, directory_of, load_settings, told_with_file
+from headrace.settings import (
+    EMBEDDED,
+    SpansConfig,
+    checked_figure,
+    directory_of,
+    load_files,
+    told_with_file,
+    with_built_in,
+    with_otel_sink,
+)
 from headrace.streams import LocalStream, ResultFuture
 from headrace.trace_context import current_traceparent
 from headrace.types import FlushCounts, RunEmbeddingResult, RunLocalResult
@@ -64,9 +74,11 @@ class Client:
         if self._address is not None:
             directory_of(self._address)
         self._connect_timeout = checked_figure("connect_timeout", connect_timeout, "connect_timeout")
-        settings = load_settings(os.environ)
+        files = load_files(os.environ)
+        settings = with_otel_sink(with_built_in(files, os.environ), os.environ)
         if self._address is None:
             _check_hook(settings.spans)
+        self._configured = files.providers
         self._providers = tuple(settings.providers)
         self._total_timeout = settings.engine.total_timeout
         self._prices = PriceTable(settings.prices)
@@ -93,7 +105,8 @@ class Client:
         * ``temperature``, ``top_p``, ``max_output_tokens``, ``stop_sequences``, ``reasoning_effort``
         * ``timeout_ms`` (total), ``first_chunk_timeout_ms``, ``idle_timeout_ms``: milliseconds
         * ``variables``: fills ``{{name}}`` in the messages
-        * ``provider_api_key``: for this run; else the engine's environment
+        * ``provider_api_key``: for this run; else the key in the environment: this program's, as it is now, for an engine of
+          its own; for one at an address, the engine's
         * ``custom_options``: merged into the provider's request body as it is
         * ``tags``, ``user_id``, ``session_id``, ``send_trace``, ``span_id``, ``trace_id``, ``parent_span_id``
         * ``priority``: ``interactive`` or ``batch``; ``on_abort``: ``close`` or ``drain``
@@ -237,7 +250,14 @@ class Client:
             "traceparent": current_traceparent(),
         }
 
+    def _access(self, provider: str, api_key: str | None) -> ProviderAccess:
+        """Return what the run is sent with: an engine of the program's own uses the program's environment, as it is now."""
+        if self._address is not None:
+            return ProviderAccess(api_key)
+        return access_from(os.environ, provider, self._configured, api_key)
+
     def _submit(self, options: RunOptions, request: RunRequest, started_at: float) -> Delivery:
+        access = self._access(request.provider, options.provider_api_key)
         argument = "input" if request.inputs else "messages"
         try:
             encoded = encode_request(request)
@@ -251,7 +271,8 @@ class Client:
             model=request.model,
             request=encoded,
             streams=request.stream,
-            api_key=options.provider_api_key,
+            api_key=access.api_key,
+            base_url=access.base_url,
             priority=options.priority,
             on_abort=options.on_abort,
             total_timeout=request.total_timeout,

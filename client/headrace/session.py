@@ -102,6 +102,7 @@ class RunPlan(msgspec.Struct, frozen=True):
     request: bytes
     streams: bool
     api_key: str | None = None
+    base_url: str | None = None
     priority: Priority = "interactive"
     on_abort: AbortMode = "close"
     total_timeout: float | None = None
@@ -211,6 +212,7 @@ class Session:
                     character_limit=self._character_limit,
                     api_key=self.plan.api_key,
                     queued=self.queue_seconds,
+                    base_url=self.plan.base_url,
                 )
             )
         ]

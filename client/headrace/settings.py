@@ -185,6 +185,11 @@ msgspec.json.Decoder(Settings)
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Return the settings that ``environ`` and the files say; raises ConfigurationError naming what is wrong, and in which file."""
+    return with_otel_sink(with_built_in(load_files(environ), environ), environ)
+
+
+def load_files(environ: Mapping[str, str]) -> Settings:
+    """Return what the files alone say; raises ConfigurationError naming what is wrong, and in which file."""
     _check_log_level(environ)
     files = settings_files(environ)
     for file in files:
@@ -198,7 +203,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     for name, provider in settings.providers.items():
         if provider.requests_per_minute or provider.tokens_per_minute or provider.max_concurrency:
             logger.warning("limits of providers.%s are not enforced by this version", name)
-    return with_otel_sink(with_built_in(settings, environ), environ)
+    return settings
 
 
 def told_with_file(error: ConfigurationError, table: str, key: str, environ: Mapping[str, str]) -> ConfigurationError:

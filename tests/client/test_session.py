@@ -269,6 +269,20 @@ def test_a_run_of_which_something_arrived_ends_with_its_worker() -> None:
     assert session.outcome.partial_text == "half"
 
 
+def test_another_worker_gets_the_same_key_and_the_same_address() -> None:
+    session = waiting(api_key="sk-secret", base_url="http://user:secret@host/v1")
+    asked = [session.granted(grant(), 0.0)]
+    session.worker_lost("gone")
+    asked.append(session.granted(grant(2, 8), 0.0))
+
+    for commands in asked:
+        (told,) = commands
+        assert isinstance(told, TellWorker)
+        assert isinstance(told.message, Run)
+        assert (told.message.api_key, told.message.base_url) == ("sk-secret", "http://user:secret@host/v1")
+        assert "secret" not in f"{told} {session.plan}"
+
+
 def test_a_run_that_saw_two_workers_die_is_not_tried_again() -> None:
     session = running()
     session.worker_lost("gone")

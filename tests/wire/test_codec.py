@@ -360,7 +360,7 @@ def test_fields_with_defaults_may_be_left_out_by_an_older_minor_version() -> Non
         (Heartbeat(), [20, -1, False]),
         (Credit("s", 1, 64, 65536), [31, "s", 1, 64, 65536]),
         (Chunk("s", 1, 0, ["Hel"]), [40, "s", 1, 0, ["Hel"]]),
-        (Run("s", 1, 7, b"r", 64, 9, "k"), [30, "s", 1, 7, b"r", 64, 9, "k", 0.0]),
+        (Run("s", 1, 7, b"r", 64, 9, "k"), [30, "s", 1, 7, b"r", 64, 9, "k", 0.0, None]),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -46,16 +46,21 @@ class Providers:
         self._environ = environ
         self._settings = {name: _provider_settings(name, config) for name, config in settings.providers.items()}
 
-    def prepare(self, request: RunRequest, api_key: str | None) -> Prepared:
-        """Return what sends a run; raises ProviderFailedError."""
+    def prepare(self, request: RunRequest, api_key: str | None, base_url: str | None = None) -> Prepared:
+        """Return what sends a run; raises ProviderFailedError.
+
+        ``api_key`` and ``base_url`` are the caller's: see :class:`headrace.wire.messages.Run`.
+        """
         settings = self._settings.get(request.provider)
         if settings is None:
             known = ", ".join(sorted(self._settings))
             reason = f"the engine has no such provider; it has: {known}"
             raise ProviderFailedError(ProviderFailure("invalid_request", reason))
+        if base_url is not None:
+            settings = msgspec.structs.replace(settings, base_url=base_url.rstrip("/"))
         self._check_address(settings)
         api = embedding_api(settings) if request.inputs else API[settings.api]
-        key = api_key or self._key(settings)
+        key = api_key or self._key(settings, is_callers=api_key is not None)
         try:
             return Prepared(api, api.build_request(request, settings, key), key)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -74,15 +79,17 @@ class Providers:
             )
             raise settings_failure(f"{name} {problem}")
 
-    def _key(self, settings: ProviderSettings) -> str | None:
-        for variable in settings.api_key_env:
+    def _key(self, settings: ProviderSettings, *, is_callers: bool) -> str | None:
+        """Return the key of the environment; where that is the caller's to say, it has said that there is none."""
+        for variable in () if is_callers else settings.api_key_env:
             if key := self._environ.get(variable):
                 if (problem := key_problem(key)) is not None:
                     raise settings_failure(f"{variable}, where the engine starts, {problem}")
                 return key
         if settings.api_key_env:
             variables = " or ".join(settings.api_key_env)
-            reason = f"no key: set {variables} where the engine starts, or give provider_api_key="
+            where = "in this program's environment" if is_callers else "where the engine starts"
+            reason = f"no key: set {variables} {where}, or give provider_api_key="
             raise ProviderFailedError(ProviderFailure("authentication", reason, code="no_api_key"))
         return None
 

@@ -291,7 +291,7 @@ class Worker:
 
     def _start_run(self, client: Client, message: Run, request: RunRequest) -> None:
         try:
-            prepared = self._providers.prepare(request, message.api_key)
+            prepared = self._providers.prepare(request, message.api_key, message.base_url)
         except ProviderFailedError as error:
             failure = without_secret(error.failure, message.api_key)
             self._refuse_run(client, message, failure)

@@ -207,8 +207,11 @@ class Run(_WireMessage, frozen=True, tag=30):
     sequence_limit: int
     character_limit: int
     api_key: str | None = None
+    """``None``: the worker's environment has it. ``""``: the caller's environment has none, and the worker's own is not asked."""
     queued: float = 0.0
     """Seconds that the run has waited for its lease."""
+    base_url: str | None = None
+    """The provider's address in the caller's environment; ``None``: the worker's settings have it."""
 
     def __repr__(self) -> str:
         return f"Run(span_id={self.span_id!r}, attempt={self.attempt}, request={len(self.request)} bytes)"
