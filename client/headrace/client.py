@@ -16,6 +16,7 @@ from headrace import program_end  # noqa: F401 - its import registers the exit h
 from headrace.callbacks import is_io_thread
 from headrace.delivery import Delivery, Interest
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError, InvalidRequestError
+from headrace.logs import log_in_program
 from headrace.prices import PriceTable
 from headrace.provider_access import ProviderAccess, access_from
 from headrace.requests import (
@@ -76,6 +77,7 @@ class Client:
         self._connect_timeout = checked_figure("connect_timeout", connect_timeout, "connect_timeout")
         files = load_files(os.environ)
         settings = with_otel_sink(with_built_in(files, os.environ), os.environ)
+        log_in_program()
         if self._address is None:
             _check_hook(settings.spans)
         self._configured = files.providers

@@ -315,6 +315,7 @@ class Connection:
         watch_start(self._reactor, self._source, link, self._connect_timeout, self._lose_engine)
 
     def _lose_engine(self, error: HeadraceError) -> None:
+        logger.info("engine lost", extra={"reason": str(error)})
         self._drop_broker()
         if self._source.problem() is not None:
             self._source.close()
@@ -373,6 +374,7 @@ class Connection:
             case Welcome():
                 link.welcomed(message)
                 self._limit(message.total_timeout)
+                logger.info("connected to the engine", extra={"address": self._source.address})
             case Status():
                 waiters, self._status_waiters = self._status_waiters, []
                 for answer in waiters:
@@ -411,6 +413,7 @@ class Connection:
             return
         self._links.close(link)
         del self._workers[link.endpoint]
+        logger.info("worker lost", extra={"worker": link.name, "reason": reason, "runs": len(link.deliveries)})
         for delivery in list(link.deliveries.values()):
             session = delivery.session
             self._carry_out(delivery, session.worker_lost(reason) if error is None else session.failed(error))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import stat
@@ -18,7 +19,10 @@ from pathlib import Path
 from typing import Protocol
 
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError
+from headrace.logs import copy_of_log
 from headrace.settings import EMBEDDED, MAX_PATH, directory_of
+
+logger = logging.getLogger(__name__)
 
 BROKER_SOCKET = "broker"
 COLLECTOR_SOCKET = "collector"
@@ -204,9 +208,11 @@ class EmbeddedEngine:
         command = [sys.executable, "-m", "headrace_engine", "--directory", str(directory), "--parent", str(os.getpid())]
         log = os.open(directory / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            # A session of its own keeps the terminal's Ctrl-C away; nothing of it writes to the program's output.
+            # A session of its own keeps the terminal's Ctrl-C away; nothing of it writes to the program's standard output.
+            output, added = copy_of_log(os.environ, log)
+            environment = {**_environment(), **added}
             self._process = subprocess.Popen(
-                command, stdin=read, stdout=log, stderr=log, start_new_session=True, env=_environment()
+                command, stdin=read, stdout=output, stderr=log, start_new_session=True, env=environment
             )
         except OSError as error:
             os.close(write)
@@ -216,6 +222,7 @@ class EmbeddedEngine:
             os.close(log)
         self._directory = directory
         self._lifeline = write
+        logger.info("engine started", extra={"pid": self._process.pid, "directory": str(directory)})
 
     def _let_go(self) -> None:
         if self._lifeline is not None:

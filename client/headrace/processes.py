@@ -1,8 +1,7 @@
-"""What every engine process does at its start: die with its parent, leave Ctrl-C to the program, log to stderr."""
+"""What every engine process does at its start: die with its parent, leave Ctrl-C to the program."""
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -40,16 +39,6 @@ def ignore_interrupt() -> None:
     """Ctrl-C and a hang-up reach the whole foreground group; when to end is the program's word, not the terminal's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-
-def log_to_stderr(name: str) -> None:
-    """Log this process's events to stderr; ``HEADRACE_LOG`` sets the level (default WARNING)."""
-    level = os.environ.get("HEADRACE_LOG", "WARNING").upper()
-    if level not in logging.getLevelNamesMapping():
-        level = "WARNING"
-    logging.basicConfig(
-        stream=sys.stderr, level=level, format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s"
-    )
 
 
 def open_process(pid: int) -> int | None:

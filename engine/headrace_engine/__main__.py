@@ -12,7 +12,8 @@ from pathlib import Path
 
 from headrace.errors import ConfigurationError
 from headrace.hook_check import is_hook_usable
-from headrace.processes import die_with_parent, ignore_interrupt, log_to_stderr
+from headrace.logs import log_to_stderr
+from headrace.processes import die_with_parent, ignore_interrupt
 from headrace.settings import Settings, checked_figure, load_settings, told_with_file
 from headrace_engine.exit_codes import ExitCode
 

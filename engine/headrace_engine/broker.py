@@ -212,6 +212,7 @@ class Broker:
         self._hellos[peer] = hello
         welcome = Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__, self._total_timeout)
         self._send(peer, welcome)
+        logger.info("peer joined", extra={"role": hello.role, "peer": hello.name, "pid": pid})
         # A connection outlives its process where a forked child holds a copy; the process handle does not.
         self._watch.watch(peer, pid, partial(self._forget, peer, "its process ended"))
         if hello.role == "worker":

@@ -158,6 +158,7 @@ class Supervisor:
             self._history.note(
                 "start", name=child.name, pid=child.process.pid if child.process else 0, epoch=child.epoch
             )
+        logger.info("process started", extra={"role": child.name, "pid": child.process.pid if child.process else 0})
         if child.name == "broker":
             self._open_link()
         elif child.is_worker:

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from headrace.errors import ConfigurationError
-from headrace.processes import die_with_parent, ignore_interrupt, log_to_stderr
+from headrace.logs import log_to_stderr
+from headrace.processes import die_with_parent, ignore_interrupt
 from headrace.settings import load_settings
 
 _BAD_SETTINGS = 2

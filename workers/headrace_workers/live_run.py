@@ -88,6 +88,7 @@ class LiveRun:
 
     def on_response(self, status: int, headers: dict[str, str]) -> None:
         now = time.monotonic()
+        logger.debug("provider answers", extra={"span_id": self.core.span_id, "status": status})
         self.core.clocks.connected()
         self.carry_out(self.core.responded(status, headers, now))
         self._set_timer()  # the idle clock runs from here on
@@ -126,6 +127,8 @@ class LiveRun:
             self.worker.tracer.end(self._span, self.core)
         if self.worker.history is not None:
             self.worker.history.note("let go", span_id=self.core.span_id, attempt=self.core.attempt)
+        outcome = type(self.core.terminal).__name__ if self.core.terminal is not None else "abandoned"
+        logger.debug("run ends", extra={"span_id": self.core.span_id, "outcome": outcome})
         self.client.runs.pop(self.core.span_id, None)
         self.client.dirty.pop(self.core.span_id, None)
 

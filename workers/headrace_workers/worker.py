@@ -105,6 +105,7 @@ class Worker:
 
     async def run(self) -> None:
         """Serve until told to end."""
+        logger.info("worker serves", extra={"worker": self._settings.name})
         self.loop.add_reader(self._router.fd, self._read)
         self.loop.add_reader(self._router.monitor_fd, self._read_departures)
         self.loop.add_signal_handler(signal.SIGTERM, self._departure.told)
@@ -302,12 +303,17 @@ class Worker:
         core = ProviderRun(message, request, prepared.api, clocks, prepared.api_key, transcript)
         run = LiveRun(self, client, core, prepared.request, span)
         client.runs[message.span_id] = run
+        logger.debug(
+            "run begins",
+            extra={"span_id": message.span_id, "provider": request.provider, "model": request.model},
+        )
         if self.history is not None:
             self.history.note("start", span_id=message.span_id, attempt=message.attempt, epoch=message.epoch)
         run.start()
 
     def _refuse_run(self, client: Client, message: Run, why: ProviderFailure) -> None:
         code, argument = why.code, why.argument
+        logger.info("run refused", extra={"span_id": message.span_id, "kind": why.kind, "code": code})
         failed = Failed(message.span_id, message.attempt, 0, why.kind, why.reason, code=code, argument=argument)
         if self.tracer is not None:
             self.tracer.refuse(message, failed)

@@ -106,6 +106,7 @@ class Collector:
 
     def run(self) -> None:
         """Serve until the process ends."""
+        logger.info("collector serves", extra={"directory": str(self._settings.slot)})
         self._link.open()
         self._keeper.start()
         self._reactor.add_reader(self._router.monitor_fd, self._read_departures)
