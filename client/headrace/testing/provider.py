@@ -49,7 +49,7 @@ class SimulatedProvider:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables that send clients of all wire formats here."""
+        """The environment variables that send clients of all wire formats here: the runs that begin while they are set."""
         host = f"http://127.0.0.1:{self.port}"
         return {
             "OPENAI_BASE_URL": self.base_url,
