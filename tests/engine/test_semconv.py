@@ -18,7 +18,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from headrace.span_files import StoredSpan
 from headrace.spans import Rank
+from headrace.types import Tool
 from headrace_engine.spans.sinks.ids import ids_of
+from headrace_engine.spans.sinks.messages import tool_definitions
 from headrace_engine.spans.sinks.otlp import export_request, rejected_spans, traces_url
 from headrace_engine.spans.sinks.policy import without_content
 from headrace_engine.spans.sinks.semconv import Version
@@ -159,3 +161,12 @@ def test_no_answer_to_an_export_is_an_error(body: bytes) -> None:
 if __name__ == "__main__":
     for name, case in CASES.items():
         (GOLDEN / f"{name}.json").write_text(text(exported(*case)))
+
+
+def test_a_tool_of_the_provider_s_own_is_described_by_its_settings() -> None:
+    tools = [Tool("f", "does f", {"type": "object"}), Tool("", type="web_search", extra={"max_uses": 2})]
+
+    assert tool_definitions(tools) == [
+        {"type": "function", "name": "f", "description": "does f", "parameters": {"type": "object"}},
+        {"type": "web_search", "name": "web_search", "max_uses": 2},
+    ]

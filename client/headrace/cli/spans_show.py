@@ -97,7 +97,7 @@ def _facts(stored: StoredSpan, content: SpanContent) -> Iterator[tuple[str, str]
     yield "session", span.session_id or ""
     yield "tags", ", ".join(span.tags)
     yield "parameters", ", ".join(f"{key}={json.dumps(value)}" for key, value in span.parameters.items())
-    yield "tools", ", ".join(tool.name for tool in content.tools)
+    yield "tools", ", ".join(tool.name or tool.type for tool in content.tools)
     yield "response id", span.response_id or ""
 
 

@@ -53,10 +53,14 @@ def output_messages(content: SpanContent, finish_reason: str | None) -> list[Jso
 
 def tool_definitions(tools: list[Tool]) -> list[Json]:
     """Return ``gen_ai.tool.definitions``."""
-    return [
-        {"type": "function", "name": tool.name, "description": tool.description, "parameters": tool.parameters}
-        for tool in tools
-    ]
+    return [_tool_definition(tool) for tool in tools]
+
+
+def _tool_definition(tool: Tool) -> Json:
+    """Describe a function by its schema; a tool of the provider's own by its settings."""
+    if tool.type != "function":
+        return {**(tool.extra or {}), "type": tool.type, "name": tool.name or tool.type}
+    return {"type": "function", "name": tool.name, "description": tool.description, "parameters": tool.parameters}
 
 
 def parsed(arguments: str) -> Any:
