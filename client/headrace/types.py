@@ -126,6 +126,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     ``source`` says how far to trust the figures: ``provider`` (its final figures), ``partial`` (its running figures, the
     run did not end), ``estimated`` (by Headrace, from the length of the text), ``none`` (nothing is known; all zero).
+    ``server_tool_requests`` counts what the provider's own tools did, in the provider's words (``web_search_requests``).
     """
 
     input_tokens: int = 0
@@ -135,6 +136,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     source: UsageSource = "none"
+    server_tool_requests: dict[str, int] = {}
 
 
 # Events. On the wire and in the buffers text is a bare str: it is by far the most frequent, and costs least so.

@@ -15,7 +15,8 @@ TABLE = PriceTable()
 
 
 def usage(input_tokens: int, output_tokens: int = 0, source: UsageSource = "provider", **others: int) -> Usage:
-    return Usage(input_tokens, output_tokens, input_tokens + output_tokens, source=source, **others)
+    plain = Usage(input_tokens, output_tokens, input_tokens + output_tokens, source=source)
+    return msgspec.structs.replace(plain, **others)
 
 
 def test_input_and_output_have_their_prices() -> None:

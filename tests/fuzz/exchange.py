@@ -199,5 +199,6 @@ class _Shell:
 
 
 def _check_usage(usage: msgspec.Struct) -> None:
-    figures = [figure for figure in msgspec.structs.astuple(usage) if not isinstance(figure, str)]
+    *told, requests = msgspec.structs.astuple(usage)
+    figures = [figure for figure in (*told, *requests.values()) if not isinstance(figure, str)]
     assert all(isinstance(figure, int) and figure >= 0 for figure in figures)

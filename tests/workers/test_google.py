@@ -263,9 +263,7 @@ def test_only_the_first_candidate_counts() -> None:
             "usageMetadata": {"promptTokenCount": "x"},
         },
         {"candidates": [{"content": {}, "groundingMetadata": {"groundingChunks": []}}], "error": None},
-        chunk(
-            None, {}, {"inlineData": {"data": "QQ=="}}, {"executableCode": {"code": "1"}}, {"codeExecutionResult": {}}
-        ),
+        chunk(None, {}, {"executableCode": None, "inlineData": None}),
         chunk({"text": None, "thought": None, "thoughtSignature": "", "functionCall": None}, {"functionCall": {}}),
         {"promptFeedback": {"safetyRatings": []}},
         b"",

@@ -15,7 +15,16 @@ from headrace.wire.request import RunRequest
 from headrace_workers.providers import anthropic_errors, anthropic_request, failures
 from headrace_workers.providers.anthropic_blocks import Block, call_id, calls_of, message_of
 from headrace_workers.providers.anthropic_events import Delta, Event, decode, decode_leniently
-from headrace_workers.providers.lenient import MAX_COUNT, UNREADABLE, as_text, json_text, loads, may_hold_halves
+from headrace_workers.providers.lenient import (
+    MAX_COUNT,
+    UNREADABLE,
+    as_count,
+    as_text,
+    json_text,
+    loads,
+    may_hold_halves,
+)
+from headrace_workers.providers.openai_chunks import server_tool_requests
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
@@ -71,11 +80,13 @@ class MessageMapper:
         "_at",
         "_blocks",
         "_calls",
+        "_container",
         "_counts",
         "_model",
         "_refusal",
         "_requested_model",
         "_stop_word",
+        "_tool_requests",
         "has_halves",
         "is_complete",
         "response_id",
@@ -94,6 +105,8 @@ class MessageMapper:
         self._blocks: list[Block] = []
         self._at: dict[int | None, Block] = {}
         self._calls = 0
+        self._tool_requests: dict[str, int] = {}
+        self._container: dict[str, Any] | None = None
         self._counts: dict[str, int] = {}
         self._stop_word = ""
         self._refusal: str | None = None
@@ -128,7 +141,7 @@ class MessageMapper:
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
         if not (self.is_complete or self._stop_word):
             raise failures.protocol_failure("the stream ended before the message was stopped")
-        has_opaque = any(block.opaque() for block in self._blocks)
+        has_opaque = self._container is not None or any(block.opaque() for block in self._blocks)
         return self._completion(with_message=has_opaque)
 
     def read_whole(self, whole: Any) -> Completion:
@@ -180,6 +193,7 @@ class MessageMapper:
                 if event.delta is not None:
                     self._stop_word = as_text(event.delta.stop_reason) or self._stop_word
                     self._take_stop_details(event.delta.stop_details)
+                    self._take_container(event.delta.container)
                 self._take_usage(event.usage, events)
             case "message_stop":
                 self._close_all(events)
@@ -190,6 +204,7 @@ class MessageMapper:
     def _take_start(self, message: dict[str, Any], events: list[RunEvent]) -> None:
         self._model = as_text(message.get("model"))
         self.response_id = as_text(message.get("id")) or None
+        self._take_container(message.get("container"))
         content = message.get("content")
         for index, block in enumerate(content if isinstance(content, list) else ()):
             self._open(index, block, events)
@@ -237,6 +252,10 @@ class MessageMapper:
         if isinstance(details, dict) and details.get("type") == "refusal":
             self._refusal = as_text(details.get("explanation")) or None
 
+    def _take_container(self, said: Any) -> None:
+        if isinstance(said, dict) and said.get("id"):
+            self._container = said
+
     def _take_usage(self, said: Any, events: list[RunEvent]) -> None:
         """Take counts; they are totals, so a later one replaces an earlier one, and an absent one leaves it."""
         if not isinstance(said, dict) or not said:
@@ -246,6 +265,9 @@ class MessageMapper:
         for name, value in (*said.items(), ("thinking_tokens", thinking)):
             if isinstance(value, int | float) and 0 <= value < MAX_COUNT:
                 self._counts[name] = int(value)
+        if "cache_creation_input_tokens" not in said and isinstance(by_life := said.get("cache_creation"), dict):
+            self._counts["cache_creation_input_tokens"] = sum(map(as_count, by_life.values()))
+        self._tool_requests = server_tool_requests(said) or self._tool_requests
         usage = self._usage()
         if usage != self.usage:
             self.usage = usage
@@ -263,6 +285,7 @@ class MessageMapper:
             cache_write_tokens=count("cache_creation_input_tokens", 0),
             reasoning_tokens=count("thinking_tokens", 0),
             source="provider" if self._stop_word else "partial",
+            server_tool_requests=self._tool_requests,
         )
 
     def _read_odd(self, data: bytes) -> Event | None:
@@ -293,7 +316,7 @@ class MessageMapper:
             usage=self.usage,
             tool_calls=calls,
             model=self._model or self._requested_model,
-            message=message_of(self._blocks, calls) if with_message else None,
+            message=message_of(self._blocks, calls, self._container) if with_message else None,
             refusal=self._refusal,
             response_id=self.response_id,
         )

@@ -104,9 +104,11 @@ def call_id(block: Block) -> str:
     return as_text(block.said.get("id")) or f"call_{block.call}"
 
 
-def message_of(blocks: list[Block], calls: list[ToolCallText]) -> Message:
-    """Return the message; plain text stays a plain str."""
+def message_of(blocks: list[Block], calls: list[ToolCallText], container: dict[str, Any] | None = None) -> Message:
+    """Return the message; plain text stays a plain str. ``container`` is where the server ran code, to be named next time."""
     parts = [part_of(block, None if block.call is None else calls[block.call]) for block in blocks]
+    if container is not None:
+        parts.append(ReasoningPart("", {"api": API_NAME, "container": container}))
     said = [part for part in parts if part is not None]
     if all(isinstance(part, TextPart) and part.provider_data is None for part in said):
         return Message("assistant", "".join(part.text for part in said if isinstance(part, TextPart)))

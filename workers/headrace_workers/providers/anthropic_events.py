@@ -23,6 +23,7 @@ class Delta(msgspec.Struct, gc=False):
     partial_json: Any = None
     stop_reason: Any = None
     stop_details: Any = None
+    container: Any = None
 
 
 class Event(msgspec.Struct, gc=False):

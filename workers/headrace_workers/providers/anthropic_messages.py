@@ -11,6 +11,7 @@ from typing import Any
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace_workers.providers.anthropic_blocks import API_NAME
+from headrace_workers.providers.extra_keys import ExtraKeys
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.request_parts import parts_of, word_for
 
@@ -20,28 +21,48 @@ _THINKING = ("thinking", "redacted_thinking")
 
 Block = dict[str, Any]
 
+_TOOL_KEYS = ("allowed_callers", "cache_control", "defer_loading", "eager_input_streaming", "input_examples")
+KEYS = ExtraKeys(
+    "Anthropic",
+    {
+        "message": {"cache_control"},
+        "assistant message": {"cache_control"},
+        "tool message": {"cache_control", "is_error", "toolset_name"},
+        "text": {"cache_control", "citations"},
+        "image": {"cache_control", "transformations"},
+        "tool call": {"cache_control", "caller", "toolset_name"},
+        "tool": _TOOL_KEYS,
+        "function": _TOOL_KEYS,
+    },
+    {
+        "prompt_cache_breakpoint": "its word is cache_control={'type': 'ephemeral'}",
+        "detail": "it takes images as they are; resize them before",
+    },
+)
+"""What the API takes beyond what Headrace names. On a message, a key stands for the message's last block."""
+
 
 def system_of(messages: Sequence[Message]) -> list[Block]:
     """Return the system prompt: the texts of all system and developer messages."""
     blocks: list[Block] = []
-    for message in messages:
+    for index, message in enumerate(messages):
         if message.role in {"system", "developer"}:
-            for part in parts_of(message):
-                if not isinstance(part, TextPart):
-                    raise request_failure(f"a message with role {message.role} can hold nothing but text")
-                if _has_words(part):
-                    blocks.append({"type": "text", "text": part.text})
+            where = f"messages[{index}]"
+            if not all(isinstance(part, TextPart) for part in parts_of(message)):
+                raise request_failure(f"a message with role {message.role} can hold nothing but text")
+            said = [_user_block(at, part, message.role) for at, part in _said(where, message)]
+            blocks += _marked(where, message, said)
     return blocks
 
 
 def conversation_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Return the other messages, those of one side in a row as one turn."""
     turns: list[tuple[str, list[Block]]] = []
-    for message in messages:
+    for index, message in enumerate(messages):
         if message.role in {"system", "developer"}:
             continue
         role = "assistant" if message.role == "assistant" else "user"
-        blocks = _blocks(message)
+        blocks = _blocks(f"messages[{index}]", message)
         if turns and turns[-1][0] == role:
             turns[-1][1].extend(blocks)
         elif blocks:
@@ -49,22 +70,41 @@ def conversation_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return [{"role": role, "content": _content(_ordered(role, blocks))} for role, blocks in turns]
 
 
-def _blocks(message: Message) -> list[Block]:
+def _blocks(where: str, message: Message) -> list[Block]:
     match message.role:
         case "assistant":
-            return _assistant_blocks(message)
+            return _marked(where, message, _assistant_blocks(where, message))
         case "tool":
-            return [_tool_result(message)]
+            return _marked(where, message, [_tool_result(where, message)])
         case _:
-            blocks = [_user_block(part, message.role) for part in parts_of(message) if _has_words(part)]
+            blocks = [_user_block(at, part, message.role) for at, part in _said(where, message)]
             if not blocks:
                 raise request_failure("a message with role user is empty")
-            return blocks
+            return _marked(where, message, blocks)
 
 
-def _has_words(part: Part) -> bool:
-    """Tell a part that can be sent: the API refuses text that is white space alone, though models say it."""
-    return not isinstance(part, TextPart) or bool(part.text.strip())
+def _said(where: str, message: Message) -> list[tuple[str, Part]]:
+    """Return the parts that can be sent, with their places: the API refuses text that is white space alone, though models say it."""
+    said: list[tuple[str, Part]] = []
+    for index, part in enumerate(parts_of(message)):
+        at = f"{where}.content[{index}]"
+        if not isinstance(part, TextPart) or part.text.strip():
+            said.append((at, part))
+        elif part.extra:
+            raise request_failure(
+                "Anthropic takes it on no text that is empty or white space alone", f"{at}.{next(iter(part.extra))}"
+            )
+    return said
+
+
+def _marked(where: str, message: Message, blocks: list[Block]) -> list[Block]:
+    """Return the blocks of a message; what the caller gave on the message itself stands on the last of them."""
+    extra = KEYS.of_message(where, message)
+    if not extra:
+        return blocks
+    if not blocks or blocks[-1]["type"] in _THINKING:
+        raise request_failure("the message has no block that can carry it", f"{where}.{next(iter(extra))}")
+    return [*blocks[:-1], blocks[-1] | extra]
 
 
 def _ordered(role: str, blocks: list[Block]) -> list[Block]:
@@ -80,8 +120,8 @@ def _content(blocks: list[Block]) -> str | list[Block]:
     return blocks
 
 
-def _assistant_blocks(message: Message) -> list[Block]:
-    blocks = [_assistant_block(part) for part in parts_of(message) if _has_words(part)]
+def _assistant_blocks(where: str, message: Message) -> list[Block]:
+    blocks = [_assistant_block(at, part) for at, part in _said(where, message)]
     sent = [block for block in blocks if block is not None]
     # Thinking that led to nothing was cut off, and a turn must not end in it.
     while sent and sent[-1].get("type") in _THINKING:
@@ -89,18 +129,19 @@ def _assistant_blocks(message: Message) -> list[Block]:
     return sent
 
 
-def _assistant_block(part: Part) -> Block | None:
+def _assistant_block(where: str, part: Part) -> Block | None:
     match part:
         case TextPart():
-            return {"type": "text", "text": part.text} | _opaque(part)
+            return {"type": "text", "text": part.text} | _opaque(part) | KEYS.of("text", where, part.extra)
         case ToolCallPart():
             call = {"type": "tool_use", "id": _id(part.id), "name": part.name, "input": part.arguments}
-            return call | _opaque(part)
+            return call | _opaque(part) | KEYS.of("tool call", where, part.extra)
         case ReasoningPart():
+            extra = KEYS.of("reasoning", where, part.extra)
             block = _opaque(part)
             if block.get("type") == "thinking":
                 return {"type": "thinking", "thinking": part.text} | block
-            return block or None
+            return (block | extra) or None
         case ImagePart():
             raise request_failure("a message with role assistant cannot hold an image")
 
@@ -111,19 +152,19 @@ def _opaque(part: TextPart | ToolCallPart | ReasoningPart) -> Block:
     return block if said.get("api") == API_NAME and isinstance(block, dict) else {}
 
 
-def _tool_result(message: Message) -> Block:
+def _tool_result(where: str, message: Message) -> Block:
     if not message.tool_call_id:
         raise request_failure("a message with role tool needs tool_call_id: the call that it answers")
-    blocks = [_user_block(part, "tool") for part in parts_of(message) if _has_words(part)]
+    blocks = [_user_block(at, part, "tool") for at, part in _said(where, message)]
     return {"type": "tool_result", "tool_use_id": _id(message.tool_call_id), "content": _content(blocks) or ""}
 
 
-def _user_block(part: Part, role: str) -> Block:
+def _user_block(where: str, part: Part, role: str) -> Block:
     match part:
         case TextPart():
-            return {"type": "text", "text": part.text}
+            return {"type": "text", "text": part.text} | KEYS.of("text", where, part.extra)
         case ImagePart():
-            return {"type": "image", "source": _image_source(part)}
+            return {"type": "image", "source": _image_source(part)} | KEYS.of("image", where, part.extra)
         case ToolCallPart() | ReasoningPart():
             raise request_failure(f"a message with role {role} cannot hold {word_for(part)}")
 

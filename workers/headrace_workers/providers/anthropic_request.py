@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.types import Tool
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.anthropic_messages import conversation_of, system_of
 from headrace_workers.providers.anthropic_models import ModelFacts, facts_of
+from headrace_workers.providers.anthropic_tools import betas_of, container_of, tool_of
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
 from headrace_workers.providers.request_parts import accept_headers, encoded, merged
@@ -35,6 +35,8 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
         *accept_headers(stream=request.stream),
         ("anthropic-version", _VERSION_WITH_SAMPLING if any(name in body for name in _SAMPLING) else _VERSION),
     ]
+    if betas := betas_of(request.tools, request.custom_options):
+        headers.append(("anthropic-beta", ",".join(betas)))
     if api_key:
         headers.append(("x-api-key", api_key))
     return HttpRequest(settings.url("/v1/messages"), tuple(headers), encoded(body))
@@ -48,7 +50,9 @@ def _body(request: RunRequest) -> dict[str, Any]:
         body["system"] = system
     body["messages"] = conversation_of(request.messages)
     if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
+        body["tools"] = [tool_of(f"tools[{index}]", tool) for index, tool in enumerate(request.tools)]
+    if container := container_of(request.messages, request.tools):
+        body["container"] = container
     if request.tool_choice is not None:
         body["tool_choice"] = _tool_choice(request.tool_choice)
     body |= _sampling(request, facts)
@@ -60,7 +64,8 @@ def _body(request: RunRequest) -> dict[str, Any]:
         body["output_config"] = body.get("output_config", {}) | {"format": output_format}
     if request.stream:
         body["stream"] = True
-    return merged(body, request.custom_options, ("output_config",))
+    options = {name: value for name, value in request.custom_options.items() if name != "betas"}
+    return merged(body, options, ("output_config",))
 
 
 def _sampling(request: RunRequest, facts: ModelFacts) -> dict[str, float]:
@@ -103,16 +108,6 @@ def _budget(effort: str, max_tokens: int) -> int:
     if max_tokens <= _LEAST_BUDGET:
         raise request_failure(f"reasoning_effort needs max_output_tokens above {_LEAST_BUDGET} on this model")
     return min(_BUDGETS[effort], max(_LEAST_BUDGET, max_tokens // 2))
-
-
-def _tool(tool: Tool) -> dict[str, Any]:
-    sent: dict[str, Any] = {"name": tool.name}
-    if tool.description:
-        sent["description"] = tool.description
-    sent["input_schema"] = tool.parameters or {"type": "object", "properties": {}}
-    if tool.strict is not None:
-        sent["strict"] = tool.strict
-    return sent
 
 
 def _tool_choice(choice: str | dict[str, str]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from headrace_workers.providers.google_chunks import (
     added,
     decode,
     decode_leniently,
+    own_part,
     read_usage,
 )
 from headrace_workers.providers.lenient import UNREADABLE, as_text, loads, may_hold_halves
@@ -217,6 +218,8 @@ class GoogleMapper:
             for part in candidate.content.parts or ():
                 if part is not None:
                     self._take_part(part, events)
+        if candidate.grounding_metadata or candidate.url_context_metadata or candidate.citation_metadata:
+            self._answer.cite(candidate)
         if candidate.finish_reason or candidate.continuation_token:
             self._take_end(candidate, chunk, events)
 
@@ -224,6 +227,9 @@ class GoogleMapper:
         # The hot path: a part with text and nothing else.
         text = part.text
         if type(text) is not str:
+            if (own := own_part(part)) is not None:
+                self._answer.keep(own)
+                return
             text = as_text(text)
         if part.thought_signature or part.function_call is not None:
             self._take_signed(part, text, events)

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from headrace.tool_arguments import read_arguments
-from headrace.types import Message, Part, ReasoningPart, RunEvent, TextPart, ToolCallDelta, ToolCallPart
+from headrace.types import ImagePart, Message, Part, ReasoningPart, RunEvent, TextPart, ToolCallDelta, ToolCallPart
 from headrace.wire.messages import ToolCallText
 from headrace_workers.providers.google_arguments import GrowingArguments
-from headrace_workers.providers.google_chunks import FunctionCall
+from headrace_workers.providers.google_chunks import Candidate, FunctionCall
 from headrace_workers.providers.lenient import as_text
 
 NAME = "google"
@@ -57,10 +57,11 @@ def opaque(signature: str, call_id: str = "") -> dict[str, Any] | None:
 class Answer:
     """Collects the parts. ``is_opaque`` says that the message holds what events cannot say."""
 
-    __slots__ = ("_calls", "_is_thought", "_open", "_parts", "_run", "is_opaque")
+    __slots__ = ("_calls", "_is_thought", "_open", "_parts", "_run", "_sources", "is_opaque")
 
     def __init__(self) -> None:
         self.is_opaque = False
+        self._sources: dict[str, Any] = {}
         self._parts: list[Part | _Call] = []
         self._run: list[str] = []  # text, or thoughts, without signature: of one part
         self._is_thought = False
@@ -91,6 +92,24 @@ class Answer:
         part = ReasoningPart if is_thought else TextPart
         self._parts.append(part(text, opaque(signature)))
         self.is_opaque = True
+
+    def keep(self, whole: dict[str, Any]) -> None:
+        """Add a part that is neither text nor call: an image, or what the provider's own tools did."""
+        self._end_run()
+        self._parts.append(_image_of(whole) or ReasoningPart("", {"api": NAME, "part": whole}))
+        self.is_opaque = True
+
+    def cite(self, candidate: Candidate) -> None:
+        """Keep what the answer rests on. Later figures replace earlier ones: they are of the whole answer."""
+        said = {
+            "groundingMetadata": candidate.grounding_metadata,
+            "urlContextMetadata": candidate.url_context_metadata,
+            "citationMetadata": candidate.citation_metadata,
+        }
+        self._sources |= {
+            name: value for name, value in said.items() if isinstance(value, dict) and any(value.values())
+        }
+        self.is_opaque = self.is_opaque or bool(self._sources)
 
     def call(self, said: FunctionCall, signature: str, events: list[RunEvent]) -> None:
         """Add a function call, whole or a piece of one."""
@@ -136,6 +155,8 @@ class Answer:
             kept = part.part() if isinstance(part, _Call) else part
             if kept is not None:
                 parts.append(kept)
+        if self._sources:
+            parts.append(ReasoningPart("", {"api": NAME, **self._sources}))
         match parts:
             case []:
                 return Message("assistant", "")
@@ -156,6 +177,17 @@ class Answer:
             self._parts.append(part("".join(self._run)))
             self._run = []
         self._is_thought = False
+
+
+def _image_of(whole: dict[str, Any]) -> ImagePart | None:
+    data = whole.get("inlineData")
+    media_type = as_text(data.get("mimeType")) if isinstance(data, dict) else ""
+    if not isinstance(data, dict) or not media_type.startswith("image/") or not isinstance(data.get("data"), str):
+        return None
+    signature = as_text(whole.get("thoughtSignature"))
+    return ImagePart(
+        data=data["data"], media_type=media_type, extra={"thoughtSignature": signature} if signature else None
+    )
 
 
 def _text(args: msgspec.Raw) -> str:

@@ -29,12 +29,39 @@ class FunctionCall(msgspec.Struct, gc=False, rename="camel"):
 
 
 class Part(msgspec.Struct, gc=False, rename="camel"):
-    """A part of the answer. Parts of other kinds (code, data, the provider's own tools) have none of these fields."""
+    """A part of the answer: text, a function call, or one of the kinds in :data:`OWN_KINDS`."""
 
     text: Any = None
     thought: Any = None
     thought_signature: Any = None
     function_call: FunctionCall | None = None
+    executable_code: Any = None
+    code_execution_result: Any = None
+    tool_call: Any = None
+    tool_response: Any = None
+    inline_data: Any = None
+    file_data: Any = None
+
+
+OWN_KINDS = {
+    "executable_code": "executableCode",
+    "code_execution_result": "codeExecutionResult",
+    "tool_call": "toolCall",
+    "tool_response": "toolResponse",
+    "inline_data": "inlineData",
+    "file_data": "fileData",
+}
+"""What the provider's own tools did, and media: the fields of such parts, and their names on the wire."""
+
+
+def own_part(part: Part) -> dict[str, Any] | None:
+    """Return a part of the provider's own kinds as it came; None for text and function calls."""
+    whole = {name: value for field, name in OWN_KINDS.items() if (value := getattr(part, field)) is not None}
+    if whole and part.thought is not None:
+        whole["thought"] = part.thought
+    if whole and part.thought_signature is not None:
+        whole["thoughtSignature"] = part.thought_signature
+    return whole or None
 
 
 class Content(msgspec.Struct, gc=False):
@@ -50,6 +77,9 @@ class Candidate(msgspec.Struct, gc=False, rename="camel"):
     finish_reason: Any = None
     index: Any = 0
     continuation_token: Any = None
+    grounding_metadata: Any = None
+    url_context_metadata: Any = None
+    citation_metadata: Any = None
 
 
 class PromptFeedback(msgspec.Struct, gc=False, rename="camel"):

@@ -12,10 +12,26 @@ from typing import Any
 import msgspec
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace_workers.providers.extra_keys import ExtraKeys
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.google_answer import NAME
 from headrace_workers.providers.lenient import UNREADABLE
 from headrace_workers.providers.request_parts import parts_of
+
+KEYS = ExtraKeys(
+    "Google",
+    {
+        "image": {"thoughtSignature", "mediaResolution", "media_resolution", "videoMetadata", "video_metadata"},
+        "tool": {"behavior", "response", "responseJsonSchema", "response_json_schema"},
+        "function": {"behavior", "response", "responseJsonSchema", "response_json_schema"},
+    },
+    {
+        "cache_control": "it caches by itself; for a cache of your own, custom_options takes cachedContent",
+        "prompt_cache_breakpoint": "it caches by itself; for a cache of your own, custom_options takes cachedContent",
+        "detail": "its word is mediaResolution",
+    },
+)
+"""What the API takes beyond what Headrace names."""
 
 FOREIGN_CALL_SIGNATURE = "skip_thought_signature_validator"
 _WITHOUT_SIGNATURES = ("gemini-1", "gemini-2", "gemma")
@@ -37,21 +53,27 @@ _MEDIA_TYPES = {
 
 def system_instruction_of(messages: Sequence[Message]) -> dict[str, Any] | None:
     """Return the text of all system and developer messages, wherever they stand."""
-    parts = [{"text": text} for message in messages if message.role in _SYSTEM for text in _texts(message) if text]
+    parts: list[dict[str, Any]] = []
+    for index, message in enumerate(messages):
+        if message.role in _SYSTEM:
+            KEYS.of_message(f"messages[{index}]", message)
+            parts += [{"text": text} for text in _texts(f"messages[{index}]", message) if text]
     return {"parts": parts} if parts else None
 
 
 def contents_of(messages: Sequence[Message], model: str) -> list[dict[str, Any]]:
     """Return the turns."""
     contents = _Contents(needs_signatures=not model.removeprefix("models/").startswith(_WITHOUT_SIGNATURES))
-    for message in messages:
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        KEYS.of_message(where, message)
         match message.role:
             case "assistant":
-                contents.model_said(message)
+                contents.model_said(where, message)
             case "tool":
-                contents.tool_said(message)
+                contents.tool_said(where, message)
             case "user":
-                contents.user_said(message)
+                contents.user_said(where, message)
             case _:
                 pass
     return contents.done()
@@ -67,9 +89,10 @@ class _Contents:
         self._asked: list[str] = []  # ids of the last turn's calls, in order
         self._results: list[tuple[int, dict[str, Any]]] = []
 
-    def model_said(self, message: Message) -> None:
+    def model_said(self, where: str, message: Message) -> None:
         self._flush_results()
-        parts = [sent for part in parts_of(message) if (sent := _model_part(part)) is not None]
+        sent = [_model_part(f"{where}.content[{index}]", part) for index, part in enumerate(parts_of(message))]
+        parts = [part for part in sent if part is not None]
         calls = [part for part in parts if "functionCall" in part]
         if calls and self._needs_signatures and not any(_is_google_s(call) for call in message.tool_calls):
             calls[0]["thoughtSignature"] = FOREIGN_CALL_SIGNATURE
@@ -77,18 +100,18 @@ class _Contents:
         self._asked = [call.id for call in message.tool_calls]
         self._calls |= {call.id: call for call in message.tool_calls}
 
-    def user_said(self, message: Message) -> None:
+    def user_said(self, where: str, message: Message) -> None:
         self._flush_results()
-        parts = [_user_part(part) for part in parts_of(message)]
+        parts = [_user_part(f"{where}.content[{index}]", part) for index, part in enumerate(parts_of(message))]
         self._add("user", [part for part in parts if part != {"text": ""}] or [{"text": ""}])
 
-    def tool_said(self, message: Message) -> None:
+    def tool_said(self, where: str, message: Message) -> None:
         call_id = message.tool_call_id or ""
         call = self._calls.get(call_id)
         name = message.tool_name or (call.name if call else "")
         if not name:
             raise request_failure("a message with role tool needs tool_name, or tool_call_id of a call that was made")
-        response: dict[str, Any] = {"name": name, "response": _result(message)}
+        response: dict[str, Any] = {"name": name, "response": _result(where, message)}
         own_id = _kept(call.provider_data, "id") if call else ""
         if own_id:
             response["id"] = own_id
@@ -114,44 +137,57 @@ class _Contents:
             self._turns.append({"role": role, "parts": parts})
 
 
-def _texts(message: Message) -> list[str]:
-    for part in parts_of(message):
+def _texts(where: str, message: Message) -> list[str]:
+    for index, part in enumerate(parts_of(message)):
         if not isinstance(part, TextPart):
             raise request_failure(f"a message with role {message.role} holds text alone")
+        KEYS.of("text", f"{where}.content[{index}]", part.extra)
     return [part.text for part in parts_of(message) if isinstance(part, TextPart)]
 
 
-def _model_part(part: Part) -> dict[str, Any] | None:
+def _model_part(where: str, part: Part) -> dict[str, Any] | None:
     """Return a part as the model said it, None for what has nothing to say to Google."""
     match part:
         case TextPart():
+            KEYS.of("text", where, part.extra)
             signed = _signed({"text": part.text}, part.provider_data)
             return None if signed == {"text": ""} else signed
         case ReasoningPart():
+            KEYS.of("reasoning", where, part.extra)
+            if own := _whole_part(part):
+                return own
             # Thoughts without Google's signature are of no use to it, and those of other models none of its business.
             if not _kept(part.provider_data, "thoughtSignature"):
                 return None
             return _signed({"text": part.text, "thought": True}, part.provider_data)
         case ToolCallPart():
+            KEYS.of("tool call", where, part.extra)
             call: dict[str, Any] = {"name": part.name, "args": part.arguments}
             own_id = _kept(part.provider_data, "id")
             if own_id:
                 call["id"] = own_id
             return _signed({"functionCall": call}, part.provider_data)
         case ImagePart():
-            return _image(part)
+            return _image(part) | KEYS.of("image", where, part.extra)
+
+
+def _whole_part(part: ReasoningPart) -> dict[str, Any] | None:
+    """Return a part that Google gave whole, such as code that it ran, as it came."""
+    said = part.provider_data or {}
+    whole = said.get("part") if said.get("api") == NAME else None
+    return dict(whole) if isinstance(whole, dict) else None
 
 
 def _is_google_s(call: ToolCallPart) -> bool:
     return (call.provider_data or {}).get("api") == NAME
 
 
-def _user_part(part: Part) -> dict[str, Any]:
+def _user_part(where: str, part: Part) -> dict[str, Any]:
     match part:
         case TextPart():
-            return {"text": part.text}
+            return {"text": part.text} | KEYS.of("text", where, part.extra)
         case ImagePart():
-            return _image(part)
+            return _image(part) | KEYS.of("image", where, part.extra)
         case _:
             raise request_failure("a message with role user holds text and images alone")
 
@@ -188,9 +224,9 @@ def _image(part: ImagePart) -> dict[str, Any]:
     return {"fileData": file}
 
 
-def _result(message: Message) -> dict[str, Any]:
+def _result(where: str, message: Message) -> dict[str, Any]:
     """Return a tool's answer as the object that Google demands."""
-    text = "".join(_texts(message))
+    text = "".join(_texts(where, message))
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except UNREADABLE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -11,10 +12,11 @@ import msgspec
 from headrace.types import Tool
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.failures import request_failure
-from headrace_workers.providers.google_contents import contents_of, system_instruction_of
+from headrace_workers.providers.google_contents import KEYS, contents_of, system_instruction_of
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
 from headrace_workers.providers.request_parts import encoded
 from headrace_workers.providers.response_formats import read_response_format
+from headrace_workers.providers.server_tools import camel, check_owner, is_function
 
 API_VERSION = "v1beta"
 """A superset of ``v1``: preview models, ``VALIDATED`` function calls and JSON schemas are answered here first."""
@@ -55,7 +57,7 @@ def _body(request: RunRequest) -> dict[str, Any]:
     if system:
         body["systemInstruction"] = system
     if request.tools:
-        body["tools"] = [{"functionDeclarations": [_function(tool) for tool in request.tools]}]
+        body["tools"] = _tools(request.tools)
     calling = _function_calling(request)
     if calling:
         body["toolConfig"] = {"functionCallingConfig": calling}
@@ -63,6 +65,27 @@ def _body(request: RunRequest) -> dict[str, Any]:
     if generation:
         body["generationConfig"] = generation
     return _merged(body, request.custom_options)
+
+
+def _tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    """Return the functions as one tool, and those of Google's own each as one."""
+    functions: list[dict[str, Any]] = []
+    own: list[dict[str, Any]] = []
+    for index, tool in enumerate(tools):
+        if is_function(tool):
+            functions.append(_function(tool) | KEYS.of("tool", f"tools[{index}]", tool.extra))
+        else:
+            own.append(_own_tool(f"tools[{index}]", tool))
+    return [{"functionDeclarations": functions}, *own] if functions else own
+
+
+def _own_tool(where: str, tool: Tool) -> dict[str, Any]:
+    """Return a tool of Google's own, given as ``{"google_search": {…}}`` or as ``{"type": "google_search", …}``."""
+    check_owner(where, tool, "Google", KEYS.api)
+    for key in ("name", "description", "parameters", "strict"):
+        if getattr(tool, key):
+            raise request_failure(f"Google's tool {tool.type} has none", f"{where}.{key}")
+    return {camel(tool.type): tool.extra or {}}
 
 
 def _function(tool: Tool) -> dict[str, Any]:

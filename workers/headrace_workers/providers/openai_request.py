@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.types import ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCallPart
+from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.request import RunRequest
+from headrace_workers.providers.extra_keys import ExtraKeys
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
 from headrace_workers.providers.request_parts import as_json, bearer_headers, encoded, image_url, merged, word_for
 from headrace_workers.providers.response_formats import read_response_format
+from headrace_workers.providers.server_tools import is_function, own_form
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Under which names compatible servers send reasoning, and take it back."""
@@ -18,6 +20,46 @@ _LIMIT_COMPLETIONS = ("openai", "azure")
 """Their reasoning models refuse the old name of the limit; most compatible servers do not know the new one."""
 
 _MAX_STOP_SEQUENCES = 4
+
+_TEXT_FIELDS = {"type", "text"}
+
+_OPENAI_SERVERS = ("openai", "azure")
+_OPENAI_KEYS = ExtraKeys(
+    "OpenAI",
+    {
+        "message": {"name"},
+        "assistant message": {"annotations", "audio", "name", "refusal"},
+        "text": {"prompt_cache_breakpoint"},
+        "image": {"detail", "prompt_cache_breakpoint"},
+    },
+    {"cache_control": "it caches by itself; custom_options takes prompt_cache_key and prompt_cache_options"},
+)
+_COMPATIBLE_KEYS = ExtraKeys(
+    "the OpenAI Chat format of compatible servers",
+    {
+        "message": {"cache_control", "name"},
+        "assistant message": {
+            "annotations",
+            "audio",
+            "cache_control",
+            "name",
+            "partial",  # Moonshot and Alibaba: the answer begins so
+            "prefix",  # DeepSeek and Mistral: likewise
+            "reasoning",
+            "reasoning_content",
+            "reasoning_details",
+            "refusal",
+        },
+        "tool message": {"cache_control", "name"},
+        "text": {"cache_control", "prompt_cache_breakpoint"},
+        "image": {"cache_control", "detail", "max_pixels", "min_pixels", "prompt_cache_breakpoint"},
+        "image_url": {"format"},
+        "tool call": {"cache_control", "extra_content"},  # Google's endpoint has its signatures in the latter
+        "tool": {"cache_control"},
+        "function": {"cache_control"},
+    },
+)
+"""What OpenRouter, LiteLLM, Alibaba and others take beyond OpenAI; servers that do not know ``cache_control`` pass over it."""
 
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
@@ -29,12 +71,13 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
 
 def _body(request: RunRequest, server: str) -> dict[str, Any]:
     is_openai = server == "openai"
-    messages = [_message(message) for message in request.messages]
+    keys = _OPENAI_KEYS if server in _OPENAI_SERVERS else _COMPATIBLE_KEYS
+    messages = [_message(f"messages[{index}]", message, keys) for index, message in enumerate(request.messages)]
     if is_openai:
         _drop_reasoning(messages)
     body: dict[str, Any] = {"model": request.model, "messages": messages}
     if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
+        body["tools"] = [_tool(f"tools[{index}]", tool, keys) for index, tool in enumerate(request.tools)]
     if request.tool_choice is not None:
         body["tool_choice"] = _tool_choice(request.tool_choice)
     if request.response_format is not None:
@@ -61,29 +104,43 @@ def _drop_reasoning(messages: list[dict[str, Any]]) -> None:
             message.pop(field, None)
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _message(where: str, message: Message, keys: ExtraKeys) -> dict[str, Any]:
+    extra = keys.of_message(where, message)
     match message.role:
         case "assistant":
-            return _assistant_message(message)
+            return _assistant_message(where, message, keys) | extra
         case "tool":
             if not message.tool_call_id:
                 raise request_failure("a message with role tool needs tool_call_id: the call that it answers")
-            return {"role": "tool", "tool_call_id": message.tool_call_id, "content": _text(message)}
+            content = _text_content(where, message, keys)
+            return {"role": "tool", "tool_call_id": message.tool_call_id, "content": content} | extra
         case "user":
-            return {"role": "user", "content": _user_content(message)}
+            return {"role": "user", "content": _user_content(where, message, keys)} | extra
         case _:
-            return {"role": message.role, "content": _text(message)}
+            return {"role": message.role, "content": _text_content(where, message, keys)} | extra
 
 
-def _assistant_message(message: Message) -> dict[str, Any]:
+def _assistant_message(where: str, message: Message, keys: ExtraKeys) -> dict[str, Any]:
     parts = [] if isinstance(message.content, str) else message.content
-    calls = [_tool_call(part) for part in parts if isinstance(part, ToolCallPart)]
-    if any(isinstance(part, ImagePart) for part in parts):
-        raise request_failure("a message with role assistant cannot hold an image")
-    sent: dict[str, Any] = {"role": "assistant", "content": message.text or None if calls else message.text}
-    for part in parts:
-        if isinstance(part, ReasoningPart):
-            _add_reasoning(sent, part)
+    calls: list[dict[str, Any]] = []
+    texts: list[dict[str, Any]] = []
+    sent: dict[str, Any] = {"role": "assistant", "content": None}
+    for index, part in enumerate(parts):
+        at = f"{where}.content[{index}]"
+        match part:
+            case ImagePart():
+                raise request_failure("a message with role assistant cannot hold an image")
+            case ToolCallPart():
+                calls.append(_tool_call(at, part, keys))
+            case TextPart():
+                texts.append({"type": "text", "text": part.text} | keys.of("text", at, part.extra))
+            case ReasoningPart():
+                keys.of("reasoning", at, part.extra)
+                _add_reasoning(sent, part)
+    if any(len(text) > len(_TEXT_FIELDS) for text in texts):
+        sent["content"] = texts
+    else:
+        sent["content"] = message.text or None if calls else message.text
     if calls:
         sent["tool_calls"] = calls
     return sent
@@ -99,47 +156,71 @@ def _add_reasoning(sent: dict[str, Any], part: ReasoningPart) -> None:
         sent["reasoning_details"] = sent.get("reasoning_details", []) + details
 
 
-def _text(message: Message) -> str:
-    """Return the content of a message that holds text alone, as a str: not every compatible server takes parts."""
+def _text_content(where: str, message: Message, keys: ExtraKeys) -> str | list[dict[str, Any]]:
+    """Return the content of a message that holds text alone, as a str where it can be: not every compatible server takes parts."""
     if isinstance(message.content, str):
         return message.content
-    for part in message.content:
+    sent: list[dict[str, Any]] = []
+    for index, part in enumerate(message.content):
         if not isinstance(part, TextPart):
             raise request_failure(f"a message with role {message.role} cannot hold {word_for(part)}")
-    return message.text
+        sent.append({"type": "text", "text": part.text} | keys.of("text", f"{where}.content[{index}]", part.extra))
+    return sent if any(len(text) > len(_TEXT_FIELDS) for text in sent) else message.text
 
 
-def _user_content(message: Message) -> str | list[dict[str, Any]]:
+def _user_content(where: str, message: Message, keys: ExtraKeys) -> str | list[dict[str, Any]]:
     if isinstance(message.content, str):
         return message.content
-    if len(message.content) == 1 and isinstance(message.content[0], TextPart):
-        return message.content[0].text
-    return [_user_part(part) for part in message.content]
+    sent = [_user_part(f"{where}.content[{index}]", part, keys) for index, part in enumerate(message.content)]
+    if len(sent) == 1 and sent[0].keys() == _TEXT_FIELDS:
+        return str(sent[0]["text"])
+    return sent
 
 
-def _user_part(part: TextPart | ImagePart | ToolCallPart | ReasoningPart) -> dict[str, Any]:
+def _user_part(where: str, part: Part, keys: ExtraKeys) -> dict[str, Any]:
     match part:
         case TextPart():
-            return {"type": "text", "text": part.text}
+            return {"type": "text", "text": part.text} | keys.of("text", where, part.extra)
         case ImagePart():
-            return {"type": "image_url", "image_url": {"url": image_url(part)}}
+            extra, inner = keys.of_both("image", where, part.extra)
+            if "detail" in extra:
+                inner["detail"] = extra.pop("detail")
+            return {"type": "image_url", "image_url": {"url": image_url(part)} | inner} | extra
         case _:
             raise request_failure(f"a message with role user cannot hold {word_for(part)}")
 
 
-def _tool_call(part: ToolCallPart) -> dict[str, Any]:
-    arguments = as_json(part.arguments, f"the arguments of {part.name}").decode()
-    return {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": arguments}}
+def _tool_call(where: str, part: ToolCallPart, keys: ExtraKeys) -> dict[str, Any]:
+    arguments = as_json(part.arguments, f"{where}.arguments").decode()
+    extra, inner = keys.of_both("tool call", where, part.extra)
+    function = {"name": part.name, "arguments": arguments} | inner
+    return {"id": part.id, "type": "function", "function": function} | extra
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
+def _tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
+    if not is_function(tool, may_be_custom=False):
+        return _own_tool(where, tool, keys)
+    extra, inner = keys.of_both("tool", where, tool.extra)
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
     function["parameters"] = tool.parameters or {"type": "object", "properties": {}}
     if tool.strict is not None:
         function["strict"] = tool.strict
-    return {"type": "function", "function": function}
+    return {"type": "function", "function": function | inner} | extra
+
+
+def _own_tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
+    """Return a tool that is no function: OpenAI has custom tools alone, compatible servers have tools that they run themselves."""
+    if tool.type == "custom" and "custom" not in (tool.extra or {}):
+        return {"type": "custom", "custom": {key: value for key, value in own_form(tool).items() if key != "type"}}
+    if tool.type != "custom" and keys is _OPENAI_KEYS:
+        raise request_failure(
+            f"Chat Completions has no tool {tool.type!r} of its own: use the provider openai-responses, or for searches "
+            "custom_options={'web_search_options': {}}",
+            f"{where}.type",
+        )
+    return own_form(tool)
 
 
 def _tool_choice(choice: str | dict[str, str]) -> str | dict[str, Any]:

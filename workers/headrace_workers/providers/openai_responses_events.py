@@ -44,7 +44,7 @@ def event_of(loaded: Any) -> Event:
 
 def read_usage(said: dict[str, Any]) -> Usage:
     """Return the usage that a whole response says."""
-    chat = {
+    chat = said | {
         "prompt_tokens": said.get("input_tokens"),
         "completion_tokens": said.get("output_tokens"),
         "total_tokens": said.get("total_tokens"),

@@ -12,25 +12,56 @@ from urllib.parse import urlsplit
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.request import RunRequest
+from headrace_workers.providers.extra_keys import ExtraKeys
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.openai_responses_events import Item, text_of
 from headrace_workers.providers.openai_responses_message import API_NAME, arguments_in
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
 from headrace_workers.providers.request_parts import as_json, bearer_headers, encoded, image_url, merged, word_for
 from headrace_workers.providers.response_formats import read_response_format
+from headrace_workers.providers.server_tools import check_owner, is_function, own_form
 
 _REASONS = re.compile(
     r"(^|[/.])(o\d|gpt-([5-9]|\d\d)(?!.*chat)|codex|computer-use|grok-([4-9]|\d\d)(?!.*non-reasoning))"
 )
 _READABLE = ("encrypted_content", "content", "signature")
 """Fields in which a reasoning item holds what the model needs of it."""
+
+_TOOL_KEYS = ("allowed_callers", "async", "defer_loading", "output_schema")
+_OPENAI_KEYS = ExtraKeys(
+    "OpenAI Responses",
+    {
+        "assistant message": {"phase"},
+        "tool message": {"caller", "namespace"},
+        "text": {"prompt_cache_breakpoint"},
+        "image": {"detail", "prompt_cache_breakpoint"},
+        "tool call": {"caller", "namespace"},
+        "tool": _TOOL_KEYS,
+        "function": _TOOL_KEYS,
+    },
+    {"cache_control": "it caches by itself; custom_options takes prompt_cache_key and prompt_cache_options"},
+)
+_COMPATIBLE_KEYS = ExtraKeys(
+    "the OpenAI Responses format of compatible servers",
+    {
+        "message": {"cache_control"},
+        "assistant message": {"cache_control", "phase"},
+        "tool message": {"cache_control", "caller", "namespace"},
+        "text": {"cache_control", "prompt_cache_breakpoint"},
+        "image": {"cache_control", "detail", "prompt_cache_breakpoint"},
+        "tool call": {"cache_control", "caller", "namespace"},
+        "tool": {*_TOOL_KEYS, "cache_control"},
+        "function": {*_TOOL_KEYS, "cache_control"},
+    },
+)
+"""What OpenRouter and LiteLLM take beyond OpenAI."""
 _MERGED = ("reasoning", "stream_options", "text")
 
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
     """Return the request to send."""
     headers = bearer_headers(api_key, stream=request.stream)
-    body = _body(request, is_openai=_is_openai(settings.base_url))
+    body = _body(request, settings)
     return HttpRequest(settings.url("/responses"), headers, encoded(body))
 
 
@@ -39,16 +70,21 @@ def _is_openai(base_url: str) -> bool:
     return host == "api.openai.com" or host.endswith(".api.openai.com")
 
 
-def _body(request: RunRequest, *, is_openai: bool) -> dict[str, Any]:
+def _body(request: RunRequest, settings: ProviderSettings) -> dict[str, Any]:
+    is_openai = _is_openai(settings.base_url)
+    keys = _OPENAI_KEYS if is_openai or settings.name == "openai-responses" else _COMPATIBLE_KEYS
     if request.stop_sequences:
         raise request_failure("stop_sequences cannot be sent: the Responses API has none")
-    body: dict[str, Any] = {"model": request.model, "input": _input(request.messages, is_openai=is_openai)}
+    body: dict[str, Any] = {
+        "model": request.model,
+        "input": _input(request.messages, _Items(keys, is_openai=is_openai)),
+    }
     body["store"] = False
     body |= _reasoning(request.model, request.reasoning_effort)
     if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
+        body["tools"] = [_tool(f"tools[{index}]", tool, keys) for index, tool in enumerate(request.tools)]
     if request.tool_choice is not None:
-        body["tool_choice"] = _tool_choice(request.tool_choice)
+        body["tool_choice"] = _tool_choice(request.tool_choice, request.tools)
     if request.response_format is not None:
         body["text"] = {"format": _format(request.response_format)}
     for name in ("temperature", "top_p", "max_output_tokens"):
@@ -72,58 +108,95 @@ def _reasoning(model: str, effort: str | None) -> dict[str, Any]:
     return fields
 
 
-def _input(messages: list[Message], *, is_openai: bool) -> list[Item]:
-    items: list[Item] = []
-    custom_calls: set[str] = set()
-    for message in messages:
+def _input(messages: list[Message], items: _Items) -> list[Item]:
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
         match message.role:
             case "assistant":
-                own = _assistant_items(message, is_openai=is_openai)
-                custom_calls.update(str(item["call_id"]) for item in own if item.get("type") == "custom_tool_call")
-                items += own
+                items.add_answer(where, message)
             case "tool":
-                items.append(_call_output(message, custom_calls))
+                items.add_result(where, message)
             case _:
-                items.append({"type": "message", "role": message.role, "content": _content(message)})
-    return items
+                items.add_message(where, message)
+    return items.all
 
 
-def _call_output(message: Message, custom_calls: set[str]) -> Item:
-    if not message.tool_call_id:
-        raise request_failure("a message with role tool needs tool_call_id: the call that it answers")
-    kind = "custom_tool_call_output" if message.tool_call_id in custom_calls else "function_call_output"
-    return {"type": kind, "call_id": message.tool_call_id, "output": _content(message)}
+class _Items:
+    """Builds the conversation, item by item."""
 
+    def __init__(self, keys: ExtraKeys, *, is_openai: bool) -> None:
+        self.all: list[Item] = []
+        self._keys = keys
+        self._is_openai = is_openai
+        self._custom_calls: set[str] = set()
 
-def _content(message: Message) -> str | list[dict[str, Any]]:
-    """Return text as a str where that is all: not every compatible server takes parts everywhere."""
-    if isinstance(message.content, str):
-        return message.content
-    if all(isinstance(part, TextPart) for part in message.content) and len(message.content) < 2:  # noqa: PLR2004
-        return message.text
-    return [_input_part(part, message.role) for part in message.content]
+    def add_message(self, where: str, message: Message) -> None:
+        extra = self._keys.of_message(where, message)
+        content = self._content(where, message)
+        self.all.append({"type": "message", "role": message.role, "content": content} | extra)
 
+    def add_result(self, where: str, message: Message) -> None:
+        if not message.tool_call_id:
+            raise request_failure("a message with role tool needs tool_call_id: the call that it answers")
+        extra = self._keys.of_message(where, message)
+        is_custom = message.tool_call_id in self._custom_calls
+        kind = "custom_tool_call_output" if is_custom else "function_call_output"
+        output = self._content(where, message)
+        self.all.append({"type": kind, "call_id": message.tool_call_id, "output": output} | extra)
 
-def _input_part(part: Part, role: str) -> dict[str, Any]:
-    match part:
-        case TextPart():
-            return {"type": "input_text", "text": part.text}
-        case ImagePart() if role in {"user", "tool"}:
-            return {"type": "input_image", "detail": "auto", "image_url": image_url(part)}
-        case _:
-            raise request_failure(f"a message with role {role} cannot hold {word_for(part)}")
+    def add_answer(self, where: str, message: Message) -> None:
+        extra = self._keys.of_message(where, message)
+        parts = [TextPart(message.content)] if isinstance(message.content, str) else message.content
+        # The API refuses a call or text under its own id without the reasoning that led to it, and reasoning that it cannot read.
+        can_return = all(_is_readable(item) for part in parts if (item := _own_item(part)) is not None)
+        items: list[Item] = []
+        for index, part in enumerate(parts):
+            item = self._answer_item(f"{where}.content[{index}]", part, can_return=can_return)
+            if item is not None:
+                items.append(item | extra if item.get("type") == "message" else item)
+        while items and _led_to_nothing(items, is_openai=self._is_openai):
+            items.pop()
+        self._custom_calls.update(str(item["call_id"]) for item in items if item.get("type") == "custom_tool_call")
+        self.all += items
 
+    def _answer_item(self, where: str, part: Part, *, can_return: bool) -> Item | None:
+        own = _own_item(part) if can_return else None
+        match part:
+            case ImagePart():
+                raise request_failure("a message with role assistant cannot hold an image")
+            case ReasoningPart():
+                self._keys.of("reasoning", where, part.extra)
+                return own
+            case TextPart():
+                extra = self._keys.of("text", where, part.extra)
+                if own is not None and text_of(own) == part.text and not extra:
+                    return own
+                return _text_item(part.text, extra, is_openai=self._is_openai) if part.text else None
+            case ToolCallPart():
+                extra = self._keys.of("tool call", where, part.extra)
+                return (own if own is not None and _is_unchanged(part, own) else _call_item(where, part)) | extra
 
-def _assistant_items(message: Message, *, is_openai: bool) -> list[Item]:
-    if isinstance(message.content, str):
-        return [_text_item(message.content, is_openai=is_openai)] if message.content else []
-    # The API refuses a call or text under its own id without the reasoning that led to it, and reasoning that it cannot read.
-    can_return = all(_is_readable(item) for part in message.content if (item := _own_item(part)) is not None)
-    sent = [_assistant_item(part, can_return=can_return, is_openai=is_openai) for part in message.content]
-    items = [item for item in sent if item is not None]
-    while items and _led_to_nothing(items, is_openai=is_openai):
-        items.pop()
-    return items
+    def _content(self, where: str, message: Message) -> str | list[dict[str, Any]]:
+        """Return text as a str where that is all: not every compatible server takes parts everywhere."""
+        if isinstance(message.content, str):
+            return message.content
+        sent = [
+            self._input_part(f"{where}.content[{index}]", part, message.role)
+            for index, part in enumerate(message.content)
+        ]
+        if not sent or (len(sent) == 1 and sent[0].keys() == {"type", "text"}):
+            return message.text
+        return sent
+
+    def _input_part(self, where: str, part: Part, role: str) -> dict[str, Any]:
+        match part:
+            case TextPart():
+                return {"type": "input_text", "text": part.text} | self._keys.of("text", where, part.extra)
+            case ImagePart() if role in {"user", "tool"}:
+                image = {"type": "input_image", "detail": "auto", "image_url": image_url(part)}
+                return image | self._keys.of("image", where, part.extra)
+            case _:
+                raise request_failure(f"a message with role {role} cannot hold {word_for(part)}")
 
 
 def _led_to_nothing(items: list[Item], *, is_openai: bool) -> bool:
@@ -136,21 +209,6 @@ def _led_to_nothing(items: list[Item], *, is_openai: bool) -> bool:
         return False
     is_openais_own = is_openai and not (last.get("format") or last.get("signature"))
     return is_openais_own or all(item.get("type") == "reasoning" for item in items)
-
-
-def _assistant_item(part: Part, *, can_return: bool, is_openai: bool) -> Item | None:
-    own = _own_item(part) if can_return else None
-    match part:
-        case ImagePart():
-            raise request_failure("a message with role assistant cannot hold an image")
-        case ReasoningPart():
-            return own
-        case TextPart():
-            if own is not None and text_of(own) == part.text:
-                return own
-            return _text_item(part.text, is_openai=is_openai) if part.text else None
-        case ToolCallPart():
-            return own if own is not None and _is_unchanged(part, own) else _call_item(part)
 
 
 def _own_item(part: Part) -> Item | None:
@@ -170,33 +228,42 @@ def _is_unchanged(part: ToolCallPart, item: Item) -> bool:
     return is_same_call and arguments_in(item) == part.arguments
 
 
-def _text_item(text: str, *, is_openai: bool) -> Item:
+def _text_item(text: str, extra: dict[str, Any], *, is_openai: bool) -> Item:
     """Return text of the assistant. OpenAI has a str for text without an id; llama.cpp takes only what a model may have said."""
-    content: str | list[dict[str, Any]] = text if is_openai else [{"type": "output_text", "text": text}]
-    return {"type": "message", "role": "assistant", "content": content}
+    parts = [{"type": "output_text", "text": text} | extra]
+    return {"type": "message", "role": "assistant", "content": text if is_openai and not extra else parts}
 
 
-def _call_item(part: ToolCallPart) -> Item:
-    arguments = as_json(part.arguments, f"the arguments of {part.name}").decode()
+def _call_item(where: str, part: ToolCallPart) -> Item:
+    arguments = as_json(part.arguments, f"{where}.arguments").decode()
     return {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": arguments}
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
+def _tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
+    if not is_function(tool, may_be_custom=False):
+        check_owner(where, tool, "OpenAI", keys.api)
+        own = own_form(tool)
+        # Chat Completions has what it says of a custom tool in an object of its own.
+        return own | own.pop("custom") if isinstance(own.get("custom"), dict) else own
     sent: dict[str, Any] = {"type": "function", "name": tool.name}
     if tool.description:
         sent["description"] = tool.description
     sent["parameters"] = tool.parameters or {"type": "object", "properties": {}}
     # Left out, it would mean true here: schemas that every other API takes would be refused.
     sent["strict"] = bool(tool.strict)
-    return sent
+    return sent | keys.of("tool", where, tool.extra)
 
 
-def _tool_choice(choice: str | dict[str, str]) -> str | dict[str, Any]:
+def _tool_choice(choice: str | dict[str, str], tools: list[Tool]) -> str | dict[str, Any]:
     if isinstance(choice, str):
         return choice
     if "tool" not in choice:
         raise request_failure('tool_choice takes auto, none, required or {"tool": name}')
-    return {"type": "function", "name": choice["tool"]}
+    name = choice["tool"]
+    chosen = next((tool for tool in tools if name in {tool.name, tool.type}), None)
+    if chosen is None or is_function(chosen, may_be_custom=False):
+        return {"type": "function", "name": name}
+    return {"type": "custom", "name": name} if chosen.type == "custom" else {"type": chosen.type}
 
 
 def _format(wanted: dict[str, Any]) -> dict[str, Any]:
