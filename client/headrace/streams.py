@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
-from headrace.callbacks import run_elsewhere
+from headrace.callbacks import is_io_thread, run_elsewhere
 from headrace.delivery import Delivery, Final, Interest
 from headrace.errors import StreamConsumedError
 from headrace.types import RunEvent, StreamEvent, StreamResult, TextDelta
@@ -237,7 +237,10 @@ class ResultFuture(concurrent.futures.Future[R]):
                 if len(self._callbacks) == 1:
                     super().add_done_callback(_hand_over)
                 return
-        super().add_done_callback(fn)
+        if is_io_thread():
+            run_elsewhere([partial(fn, self)])
+        else:
+            super().add_done_callback(fn)
 
     def hand_over(self) -> None:
         """Have the callbacks called, in their order and on one thread. For this module."""

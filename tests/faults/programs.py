@@ -41,13 +41,23 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def run_program(body: str, provider: SimulatedProvider, *arguments: str, timeout: float = 60.0) -> Ended:
-    """Run a program to its end; raises TimeoutExpired where it has none."""
+def run_program(
+    body: str,
+    provider: SimulatedProvider,
+    *arguments: str,
+    before_import: str = "",
+    engine: str | None = None,
+    timeout: float = 60.0,
+) -> Ended:
+    """Run a program to its end; raises TimeoutExpired where it has none. ``before_import`` runs before all else.
+
+    With ``engine``, an address, its clients use that engine instead of one of its own.
+    """
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", _PROLOGUE + body, *arguments],
+        [sys.executable, "-c", before_import + _PROLOGUE + body, *arguments],
         cwd=ROOT,
-        env={**os.environ, **provider.environment},
+        env={**os.environ, **provider.environment, "HEADRACE_ENGINE": engine or ""},
         capture_output=True,
         text=True,
         check=False,
