@@ -120,7 +120,7 @@ def test_reasoning_details_are_kept_as_they_came_with_their_pieces_joined() -> N
 
 def test_content_in_parts_is_text_and_thinking() -> None:
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "why"}]}
-    events, whole = play(chunk({"content": [thinking, {"type": "text", "text": "x"}, "y", None, 3]}), STOP)
+    events, whole = play(chunk({"content": [thinking, {"type": "text", "text": "x"}, "y", None, {}]}), STOP)
     assert events == [ReasoningDelta("why"), "x", "y"]
     assert whole.message is None
 
@@ -213,7 +213,7 @@ def test_a_call_without_arguments_takes_none_unless_it_was_cut() -> None:
         {"choices": [], "moderation": {}},
         {"choices": [{}]},
         {"choices": [{"index": None, "delta": None, "finish_reason": ""}], "usage": [], "model": 3, "error": None},
-        chunk({"content": 3, "reasoning": {}, "refusal": [], "tool_calls": {}}),
+        chunk({"content": {}, "reasoning": {}, "refusal": [], "tool_calls": {}}),
         chunk({"tool_calls": [None, {}, {"index": 0, "function": None}, {"function": {"arguments": ""}}]}),
         {"choices": [], "usage": {"prompt_tokens": None, "completion_tokens_details": []}, "x_groq": []},
         b"",

@@ -6,6 +6,7 @@ Exactly one terminal message is handed out, after the last chunk, and nothing af
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from headrace.assembly import Assembled, joined_text
@@ -48,7 +49,8 @@ from headrace_workers.terminal import (
     without_secret,
 )
 from headrace_workers.transcript import Transcript
-from headrace_workers.whole_answer import is_content, with_message
+from headrace_workers.whole_answer import events_of, is_content, with_message
+from headrace_workers.wholeness import unsaid_in
 
 MAX_ERROR_BODY = 64 * 1024
 MAX_WHOLE_BODY = 48 * 1024 * 1024
@@ -421,22 +423,29 @@ class ProviderRun:
         try:
             completion = self._api.read_body(self.request, body)
         except _BROKEN as error:
-            return self._read_lone_event(body, self._failure_of(error))
-        if self.request.stream and completion.message is not None and completion.message.text:
-            self._outflow.pending.append(completion.message.text)
-        return self._end(completion, Command.RELEASE)
+            return self._read_lone_event(body, error)
+        lack = unsaid_in(body, completion)
+        if self.request.stream or lack is not None:
+            self._outflow.pending += events_of(completion)
+        ended = completion if lack is None else self._failure("provider_protocol", lack)
+        return self._end(ended, Command.RELEASE)
 
-    def _read_lone_event(self, body: bytes, failure: ProviderFailure) -> Commands:
+    def _read_lone_event(self, body: bytes, error: Exception) -> Commands:
         """Read JSON that is no whole answer as a stream of one event, which some servers send for a short one."""
+        failure = self._failure_of(error)
         if failure.kind != "provider_protocol":
             return self._end(failure, Command.RELEASE)
         mapper, events = self._open_mapper(), self._outflow.pending
-        try:
+        ended: Ending = failure
+        with contextlib.suppress(*_BROKEN):
             self._map(self._parser.feed(body) + self._parser.finish(), events)
-            ended: Ending = self._finished(mapper)
-        except _BROKEN:
+            ended = self._finished(mapper)
+        if not any(map(is_content, events)):
             ended = failure
-        return self._end(ended if any(map(is_content, events)) else failure, Command.RELEASE)
+        partial_text = error.partial_text if isinstance(error, ProviderFailedError) else ""
+        if ended is failure and partial_text:
+            events[:] = [partial_text]
+        return self._end(ended, Command.RELEASE)
 
     def _end(self, ended: Ending, command: Command) -> Commands:
         if self._ended is not None:

@@ -7,13 +7,30 @@ from collections.abc import Sequence
 import msgspec
 
 from headrace.assembly import assemble, assembled_message, parse_tool_calls
-from headrace.types import RunEvent, UsageUpdate
+from headrace.types import ReasoningDelta, ReasoningPart, RefusalDelta, RunEvent, ToolCallDelta, UsageUpdate
+from headrace_workers.halves import Halves
 from headrace_workers.providers.protocol import Completion
 
 
 def is_content(event: RunEvent) -> bool:
     """Return whether an event is of the answer itself."""
     return type(event) is not UsageUpdate
+
+
+def events_of(completion: Completion) -> list[RunEvent]:
+    """Return the events of an answer that came in one piece though a stream was asked for."""
+    message = completion.message
+    events: list[RunEvent] = []
+    if message is not None:
+        parts = [] if isinstance(message.content, str) else message.content
+        reasoning = "".join(part.text for part in parts if isinstance(part, ReasoningPart))
+        events += [ReasoningDelta(reasoning)] if reasoning else []
+        events += [message.text] if message.text else []
+    events += [RefusalDelta(completion.refusal)] if completion.refusal else []
+    calls = enumerate(completion.tool_calls)
+    events += [ToolCallDelta(index, call.id, call.name, call.arguments) for index, call in calls]
+    Halves().join(events, 0)
+    return events
 
 
 def with_message(completion: Completion, events: Sequence[RunEvent]) -> Completion:

@@ -5,10 +5,15 @@ An answer that says of itself what it does not hold is no success: its reader wo
 
 from __future__ import annotations
 
-from headrace_workers.providers.protocol import Completion
+from collections.abc import Iterator
+from typing import Any
 
-CUT = ("max_tokens", "content_filter", "error")
-"""Finish reasons of an answer that stopped before its end: a tool call in it may be incomplete."""
+import msgspec
+
+from headrace.tool_arguments import well_formed_text
+from headrace_workers.providers.lenient import loads
+from headrace_workers.providers.protocol import CUT, Completion
+from headrace_workers.providers.unread import words_in
 
 
 def lack_of(completion: Completion) -> str | None:
@@ -20,3 +25,29 @@ def lack_of(completion: Completion) -> str | None:
             if not call.name:
                 return f"tool call {call.id!r} has no name; its arguments are {call.arguments[:200]!r}"
     return None
+
+
+def unsaid_in(body: bytes, completion: Completion) -> str | None:
+    """Return what the completion lacks of the content of the body that it was read from; None where it lacks nothing."""
+    if completion.vectors is not None:
+        return None
+    try:
+        whole = loads(body)
+    except ValueError:
+        return None  # no JSON: events, or an array without its end
+    said = "\0".join(_texts_in(msgspec.to_builtins(completion)))
+    for path, words in words_in(whole):
+        if words.strip() not in {"", "null"} and words not in said:
+            return f"the answer holds content that was not understood, at {path.removeprefix('.')}"
+    return None
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield well_formed_text(value)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts_in(item)

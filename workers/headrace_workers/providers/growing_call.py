@@ -23,7 +23,7 @@ def arguments_or_none(text: str, *, is_cut: bool) -> str:
 class GrowingCall:
     """One call so far. ``place`` and ``item_id`` are what the server tells it from others by, where it says either."""
 
-    __slots__ = ("arguments", "has_own_id", "id", "index", "item_id", "name", "place")
+    __slots__ = ("arguments", "has_ended", "has_own_id", "id", "index", "is_custom", "item_id", "name", "place")
 
     def __init__(self, index: int, place: Any, item_id: str = "") -> None:
         self.index = index
@@ -31,6 +31,8 @@ class GrowingCall:
         self.item_id = item_id
         self.id = f"call_{index}"
         self.has_own_id = False
+        self.is_custom = False  # its input is text, which stands in the arguments as ``input``
+        self.has_ended = False  # whether the end of that text was added
         self.name = ""
         self.arguments: list[str] = []
 
@@ -55,6 +57,13 @@ class GrowingCall:
         if name and name != self.name:
             self.name, is_new = name, True
         return is_new
+
+    def moved(self, index: int) -> GrowingCall:
+        """Return the same call at another index."""
+        moved = GrowingCall(index, self.place, self.item_id)
+        moved.identify(self.id if self.has_own_id else "", self.name)
+        moved.arguments, moved.is_custom, moved.has_ended = self.arguments, self.is_custom, self.has_ended
+        return moved
 
     def missing(self, whole: str) -> str:
         """Return what has not come yet of the whole arguments. What has come is never taken back."""

@@ -1,16 +1,24 @@
 """Tool calls of a Chat Completions response, put together from fragments.
 
 Vendors differ in what they repeat and leave out: index, id, name. Never parses the arguments into anything; they stay text.
+The input of a custom tool is free text: it becomes the argument ``input``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from headrace.types import RunEvent, ToolCallDelta
+from headrace.tool_arguments import read_arguments
+from headrace.types import RunEvent, ToolCallDelta, ToolCallPart
 from headrace.wire.messages import ToolCallText
 from headrace_workers.providers.growing_call import GrowingCall, arguments_or_none
 from headrace_workers.providers.lenient import as_text, json_text
+from headrace_workers.providers.unread import object_in, text_in
+
+API_NAME = "openai-chat"
+"""Marks ``provider_data`` as ours."""
+
+_INPUT_STARTS, _INPUT_ENDS = '{"input":"', '"}'
 
 
 class ToolCalls:
@@ -24,25 +32,31 @@ class ToolCalls:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
+    @property
+    def has_custom(self) -> bool:
+        """Whether a custom tool is called."""
+        return any(call.is_custom for call in self._calls)
+
     def take(self, fragment: Any, events: list[RunEvent], place: Any = None) -> None:
         """Take one element of ``tool_calls``; ``place`` overrides the index that it gives."""
-        if not isinstance(fragment, dict):
-            return
-        function = fragment.get("function")
-        function = function if isinstance(function, dict) else {}
-        call_id, name = as_text(fragment.get("id")), as_text(function.get("name"))
-        arguments = _arguments(function.get("arguments"))
+        fragment = object_in(fragment, "a tool call")
+        said, is_custom = _said(fragment)
+        call_id, name = as_text(fragment.get("id")), text_in(said.get("name"), "the name of a tool call")
+        arguments = _input(said) if is_custom else _arguments(said.get("arguments"))
         place = fragment.get("index") if place is None else place
         call = self._find(place, call_id, name, arguments)
         if call is not None:
-            is_named = bool(call_id or name) and call.identify(call_id, name)
+            is_named = bool(call_id or name) and call.identify(call_id, _whole_name(call.name, name))
         elif call_id or name or arguments:
             call = GrowingCall(len(self._calls), place)
+            call.is_custom = is_custom
             self._calls.append(call)
             call.identify(call_id, name)
             is_named = True
         else:
             return
+        if call.is_custom and not call.arguments:
+            arguments = _INPUT_STARTS + arguments
         if arguments:
             call.arguments.append(arguments)
         if is_named:
@@ -50,11 +64,43 @@ class ToolCalls:
         elif arguments:
             events.append(ToolCallDelta(call.index, arguments=arguments))
 
+    def take_function(self, function: Any, events: list[RunEvent], *, beside: Any) -> None:
+        """Take ``function_call``, the form before ``tool_calls``; servers that send both mean the same call."""
+        if function and not beside:
+            self.take({"function": function}, events, "function_call")
+
+    def end(self, events: list[RunEvent], *, is_cut: bool) -> None:
+        """Nothing more comes: close the input of custom tools, but for the last one of an output that was cut."""
+        for call in self._calls[: -1 if is_cut else None]:
+            if call.is_custom and not call.has_ended:
+                call.has_ended = True
+                call.arguments.append(_INPUT_ENDS)
+                events.append(ToolCallDelta(call.index, arguments=_INPUT_ENDS))
+
+    def add(self, other: ToolCalls, events: list[RunEvent]) -> None:
+        """Add the calls of another choice, but for those that are here already."""
+        ids = {call.id for call in self._calls if call.has_own_id}
+        for call in other._calls:
+            if not (call.has_own_id and call.id in ids):
+                moved = call.moved(len(self._calls))
+                self._calls.append(moved)
+                events.append(ToolCallDelta(moved.index, moved.id, moved.name, moved.text))
+
     def complete(self, *, is_cut: bool) -> list[ToolCallText]:
         """Return all calls. Of an output that was cut the last may be incomplete."""
         calls = self._calls
         last = calls[-1] if is_cut and calls else None
         return [ToolCallText(call.id, call.name, arguments_or_none(call.text, is_cut=call is last)) for call in calls]
+
+    def parts(self, *, is_cut: bool) -> list[ToolCallPart]:
+        """Return the calls that are whole, as parts of the message."""
+        parts = []
+        for call, said in zip(self._calls, self.complete(is_cut=is_cut), strict=True):
+            arguments = read_arguments(said.arguments)
+            if arguments is not None:
+                opaque = {"api": API_NAME, "type": "custom"} if call.is_custom else None
+                parts.append(ToolCallPart(call.id, call.name, arguments, opaque))
+        return parts
 
     def _find(self, place: Any, call_id: str, name: str, arguments: str) -> GrowingCall | None:
         """Return the call that a fragment continues, None when it starts one."""
@@ -74,6 +120,27 @@ class ToolCalls:
         if same is not None or not name:
             return same or last
         return None if last.has_own_id or last.is_whole else last
+
+
+def _said(fragment: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return what a fragment says of its call, and whether that is of a custom tool."""
+    for key in ("function", "custom"):
+        if said := object_in(fragment.get(key), f"{key} of a tool call"):
+            return said, key == "custom"
+    if fragment.get("type") == "custom" and "input" in fragment:
+        return fragment, True
+    return fragment, False
+
+
+def _whole_name(known: str, piece: str) -> str:
+    """Return a name that may come in pieces, or again and again."""
+    return piece if not piece or piece.startswith(known) else known + piece
+
+
+def _input(said: dict[str, Any]) -> str:
+    """Return a piece of free text as a piece of a JSON string."""
+    text = text_in(said.get("input"), "the input of a custom tool")
+    return json_text(text)[1:-1]
 
 
 def _arguments(value: Any) -> str:

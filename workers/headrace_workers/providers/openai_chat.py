@@ -10,42 +10,30 @@ from typing import Any
 
 import msgspec
 
-from headrace.tool_arguments import read_arguments
-from headrace.types import (
-    FinishReason,
-    Message,
-    Part,
-    ReasoningDelta,
-    ReasoningPart,
-    RefusalDelta,
-    RunEvent,
-    TextPart,
-    ToolCallPart,
-    Usage,
-    UsageUpdate,
-)
-from headrace.wire.messages import ToolCallText
+from headrace.assembly import joined_text
+from headrace.types import FinishReason, RunEvent, Usage, UsageUpdate
 from headrace.wire.request import RunRequest
 from headrace_workers.providers import failures, openai_request
 from headrace_workers.providers.failures import is_error
 from headrace_workers.providers.lenient import UNREADABLE, as_text, may_hold_halves, read_object
-from headrace_workers.providers.openai_calls import ToolCalls
+from headrace_workers.providers.openai_answer import ChatAnswer
 from headrace_workers.providers.openai_chunks import (
     Choice,
     Chunk,
-    Delta,
     decode,
     decode_leniently,
-    joined,
     read_usage,
 )
 from headrace_workers.providers.protocol import (
+    CUT,
     Completion,
     HttpRequest,
     ProviderFailedError,
     ProviderFailure,
     ProviderSettings,
 )
+from headrace_workers.providers.request_parts import wants_several
+from headrace_workers.providers.unread import refuse_content
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -65,10 +53,12 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "network_error": "error",
     "insufficient_system_resource": "error",
     "abort": "error",
+    "malformed_function_call": "error",
 }
 
 
-_TEXT_OF_DETAIL = {"reasoning.text": "text", "reasoning.summary": "summary"}
+_NO_END = ("", "null", "none")
+"""Words of a finish reason that say no end; any other word that is not known is a stop."""
 
 
 class OpenAIChat:
@@ -80,7 +70,7 @@ class OpenAIChat:
 
     def open_stream(self, request: RunRequest) -> ChatMapper:
         """Return a mapper for one streamed response."""
-        return ChatMapper(request.model)
+        return _mapper(request)
 
     def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:  # noqa: ARG002 - the protocol's form
         """Return ``sent``: this API never stops in the middle to be asked again."""
@@ -93,7 +83,7 @@ class OpenAIChat:
         except ValueError:
             reason = f"the response is not a chat completion but {failures.describe(body)}"
             raise failures.protocol_failure(reason) from None
-        return ChatMapper(request.model).read_whole(chunk, body)
+        return _mapper(request).read_whole(chunk, body)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """Return the failure that a response with another status says. ``headers`` has lower-case names."""
@@ -103,17 +93,16 @@ class OpenAIChat:
 class ChatMapper:
     """Maps one response. ``usage`` is the best known so far, ``is_complete`` says that ``[DONE]`` was seen.
 
-    A finish reason does not complete a stream: usage may still follow it.
+    A finish reason does not complete a stream: usage may still follow it. Of several choices the first is the run's; the others
+    are kept until the end, since some gateways put the text into one and the calls into another.
     """
 
     __slots__ = (
-        "_calls",
-        "_finish_word",
+        "_answer",
+        "_end_word",
+        "_is_alternative",
         "_model",
-        "_reasoning",
-        "_reasoning_details",
-        "_reasoning_field",
-        "_refusal",
+        "_others",
         "_requested_model",
         "_text",
         "has_halves",
@@ -124,134 +113,151 @@ class ChatMapper:
 
     continuation: str | None = None
 
-    def __init__(self, requested_model: str) -> None:
+    def __init__(self, requested_model: str, *, are_alternatives: bool = False) -> None:
         self.usage = Usage()
         self.is_complete = False
         self.has_halves = False
         self.response_id: str | None = None
         self._requested_model = requested_model
+        self._is_alternative = (
+            are_alternatives  # whether further choices are answers of their own, as the caller wanted
+        )
         self._model = ""
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._reasoning_field = ""
-        self._reasoning_details: list[dict[str, Any]] = []
-        self._refusal: list[str] = []
-        self._calls = ToolCalls()
-        self._finish_word = ""
+        self._answer = ChatAnswer()
+        self._text = self._answer.text
+        self._others: dict[str, ChatAnswer] = {}
+        self._end_word = EndWord()
 
     @property
     def has_end(self) -> bool:
         """Whether the response told why it ends."""
-        return bool(self._finish_word)
+        return bool(self._end_word.word)
 
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
         """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
         try:
             chunk = decode(data)
         except UNREADABLE:
-            odd = self._read_odd(data)
+            odd = self._read_odd(data, events)
             if odd is None:
                 return
             chunk = odd
+        before = len(events)
         for choice in chunk.choices or ():
-            # Of several choices the first is the run's.
-            if choice is not None and not choice.index:
+            if choice is not None:
                 self._take_choice(choice, chunk, events)
         if not self._model:
             self._take_names(chunk)
-        if chunk.usage or chunk.x_groq or chunk.error or name or chunk.choices is None:
+        if chunk.usage or chunk.x_groq or chunk.error or name or not chunk.choices:
             self._take_envelope(name, chunk, data, events)
+        if len(events) == before and not self._others and chunk.choices:
+            refuse_content(read_object(data).get("choices"), "an event")
 
-    def finish(self, events: list[RunEvent] | None = None) -> Completion:  # noqa: ARG002 - the protocol's form
+    def finish(self, events: list[RunEvent] | None = None) -> Completion:
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
-        if not (self.is_complete or self._finish_word):
+        if not (self.is_complete or self.has_end):
             raise failures.protocol_failure("the stream ended without finish reason")
-        return self._completion(self._message() if self._opaque() else None)
+        self._close([] if events is None else events)
+        return self._completion(with_message=self._answer.is_opaque)
 
     def read_whole(self, chunk: Chunk, body: bytes) -> Completion:
         """Map a response that came in one piece; ``body`` is where ``chunk`` was decoded from."""
         events: list[RunEvent] = []
-        choice = next((choice for choice in chunk.choices or [] if choice is not None), None)
+        try:
+            self._read_choices(chunk, body, events)
+        except ProviderFailedError as error:
+            error.partial_text = error.partial_text or joined_text(events)
+            raise
+        self._close(events)
+        return self._completion(with_message=True)
+
+    def _read_choices(self, chunk: Chunk, body: bytes, events: list[RunEvent]) -> None:
+        choices = [choice for choice in chunk.choices or [] if choice is not None]
+        choices.sort(key=lambda choice: choice.index if isinstance(choice.index, int) else 0)
         self._take_names(chunk)
-        if choice is not None:
-            self._finish_word = as_text(choice.finish_reason)
-            chunk.error = chunk.error or choice.error
+        for choice in choices:
+            self._take_end(choice, chunk)
         self._take_envelope("", chunk, body, events)
-        if choice is None or choice.message is None:
+        for place, choice in enumerate(choices):
+            answer = self._answer if not place else self._others.setdefault(str(place), ChatAnswer())
+            message = choice.message or choice.delta
+            if message is not None:
+                answer.take(message, events if not place else [], is_whole=True)
+            elif choice.text:
+                answer.take_content(choice.text, events if not place else [])
+            elif not place and self._end_word.reason != "content_filter":
+                raise failures.protocol_failure("the response holds no message")
+        if not choices:
             raise failures.protocol_failure("the response holds no message")
-        self._take_reasoning(choice.message, events)
-        self._take_content(choice.message.content, events)
-        self._take_rest(choice.message, events, is_whole=True)
-        return self._completion(self._message())
 
     def _take_names(self, chunk: Chunk) -> None:
         self._model = as_text(chunk.model)
         self.response_id = as_text(chunk.id) or self.response_id
 
     def _take_choice(self, choice: Choice, chunk: Chunk, events: list[RunEvent]) -> None:
+        if choice.index:
+            self._take_other(choice, chunk)
+            return
         # The hot path of the product: a delta with text and nothing else.
         delta = choice.delta
         if delta is not None:
             if delta.reasoning_content or delta.reasoning or delta.reasoning_details:
-                self._take_reasoning(delta, events)
-            if delta.refusal or delta.tool_calls:
-                self._take_rest(delta, events)
+                self._answer.take_reasoning(delta, events)
+            if delta.refusal or delta.tool_calls or delta.function_call or delta.audio:
+                self._answer.take_rest(delta, events)
             content = delta.content
             if content and type(content) is str:
                 self._text.append(content)
                 events.append(content)
             elif content:
-                self._take_content(content, events)
+                self._answer.take_content(content, events)
+        elif choice.text:
+            self._answer.take_content(choice.text, events)
+        if choice.message is not None:
+            self._answer.rest_of(choice.message, events)
         if choice.finish_reason or choice.error:
-            self._finish_word = as_text(choice.finish_reason) or self._finish_word
-            chunk.error = chunk.error or choice.error
+            self._take_end(choice, chunk)
 
-    def _read_odd(self, data: bytes) -> Chunk | None:
+    def _take_other(self, choice: Choice, chunk: Chunk) -> None:
+        """Take a piece of a choice that is not the first: it waits until the end tells what the first one lacks."""
+        answer = self._others.setdefault(str(choice.index), ChatAnswer())
+        if choice.delta is not None:
+            answer.take(choice.delta, [])
+        if choice.message is not None:
+            answer.rest_of(choice.message, [])
+        if choice.finish_reason or choice.error:
+            self._take_end(choice, chunk)
+
+    def _take_end(self, choice: Choice, chunk: Chunk) -> None:
+        self._end_word.take(choice, is_first=not choice.index)
+        chunk.error = chunk.error or choice.error
+
+    def _close(self, events: list[RunEvent]) -> None:
+        """Nothing more comes: what other choices say that the first one does not is the run's too."""
+        for answer in self._others.values():
+            is_alternative = self._is_alternative or (self._text and answer.text)
+            if not is_alternative:
+                self._answer.add(answer, events)
+        self._others.clear()
+        self._answer.calls.end(events, is_cut=self._end_word.is_cut)
+
+    def _read_odd(self, data: bytes, events: list[RunEvent]) -> Chunk | None:
         """Read what the fast decoder did not take. None: there is nothing in it."""
         data = data.strip()
         self.has_halves = self.has_halves or may_hold_halves(data)
         if data == b"[DONE]":
             self.is_complete = True
+            self._close(events)
         if not data or self.is_complete:
             return None
         try:
             return decode_leniently(data)
         except ValueError:
-            if self._finish_word:
-                return None  # nothing that is still missing could take back the answer
+            if self.has_end:
+                # Nothing that is still missing could take back the answer, but for more of it.
+                refuse_content(read_object(data), "an event")
+                return None
             raise failures.protocol_failure(f"an event of {len(data)} bytes is not a chunk in JSON") from None
-
-    def _take_content(self, content: Any, events: list[RunEvent]) -> None:
-        """Take content that need not be a str: Mistral sends parts, and thinking among them."""
-        for part in content if isinstance(content, list) else [content]:
-            is_thinking = isinstance(part, dict) and part.get("type") == "thinking"
-            text = joined(part.get("thinking")) if is_thinking else joined([part])
-            if text and is_thinking:
-                self._reasoning.append(text)
-                events.append(ReasoningDelta(text))
-            elif text:
-                self._text.append(text)
-                events.append(text)
-
-    def _take_reasoning(self, delta: Delta, events: list[RunEvent]) -> None:
-        for field in openai_request.REASONING_FIELDS:
-            if reasoning := joined(getattr(delta, field)):
-                self._reasoning_field = self._reasoning_field or field
-                self._reasoning.append(reasoning)
-                events.append(ReasoningDelta(reasoning))
-                break  # a vendor that sends both means the same words
-        if isinstance(delta.reasoning_details, list):
-            for detail in delta.reasoning_details:
-                if isinstance(detail, dict):
-                    _join_detail(self._reasoning_details, detail)
-
-    def _take_rest(self, delta: Delta, events: list[RunEvent], *, is_whole: bool = False) -> None:
-        if refusal := joined(delta.refusal):
-            self._refusal.append(refusal)
-            events.append(RefusalDelta(refusal))
-        if isinstance(delta.tool_calls, list):
-            for place, fragment in enumerate(delta.tool_calls):
-                self._calls.take(fragment, events, place if is_whole else None)
 
     def _take_envelope(self, name: str, chunk: Chunk, data: bytes, events: list[RunEvent]) -> None:
         """Take what a chunk says beside its choices: usage, or an error in one of its many forms."""
@@ -262,81 +268,77 @@ class ChatMapper:
             whole = read_object(data)
             if name == "error" or is_error(whole):
                 error = whole
+            else:
+                refuse_content(whole, "an event without choices")
         if error:
             raise ProviderFailedError(failures.failure_in_stream(error))
 
     def _take_usage(self, said: Any, events: list[RunEvent]) -> None:
         if not isinstance(said, dict) or not said:
             return
-        usage = read_usage(said, is_final=bool(self._finish_word))
+        usage = read_usage(said, is_final=self.has_end)
         if usage != self.usage:
             self.usage = usage
             events.append(UsageUpdate(usage))
 
-    def _completion(self, message: Message | None) -> Completion:
+    def _completion(self, *, with_message: bool) -> Completion:
         if self.usage.source == "partial":
             self.usage = msgspec.structs.replace(self.usage, source="provider")
-        reason = _finish_reason(self._finish_word, has_calls=bool(self._calls), is_refused=bool(self._refusal))
+        answer, end = self._answer, self._end_word
+        reason = end.reason
+        if reason == "stop" and answer.refusal:
+            reason = "content_filter"
+        elif reason == "stop" and answer.calls:
+            reason = "tool_calls"  # some vendors finish with stop after tool calls
         return Completion(
             finish_reason=reason,
-            provider_finish_reason=self._finish_word or None,
+            provider_finish_reason=end.word or None,
             usage=self.usage,
-            tool_calls=self._calls.complete(is_cut=reason == "max_tokens"),
+            tool_calls=answer.calls.complete(is_cut=end.is_cut),
             model=self._model or self._requested_model,
-            message=message,
-            refusal="".join(self._refusal) or None,
+            message=answer.message(is_cut=end.is_cut) if with_message else None,
+            refusal="".join(answer.refusal) or None,
             response_id=self.response_id,
         )
 
-    def _opaque(self) -> dict[str, Any] | None:
-        """Return what tells the request how to send reasoning back: under which field, and what came with it."""
-        opaque: dict[str, Any] = {}
-        if self._reasoning_field:
-            opaque["field"] = self._reasoning_field
-        if self._reasoning_details:
-            opaque["reasoning_details"] = self._reasoning_details
-        return opaque or None
 
-    def _message(self) -> Message:
-        parts: list[Part] = []
-        opaque = self._opaque()
-        if self._reasoning or opaque:
-            parts.append(ReasoningPart("".join(self._reasoning), opaque))
-        text = "".join(self._text)
-        if text:
-            parts.append(TextPart(text))
-        for call in self._calls.complete(is_cut=False):
-            arguments = _arguments(call)
-            if arguments is not None:
-                parts.append(ToolCallPart(call.id, call.name, arguments))
-        is_plain = not parts or (len(parts) == 1 and bool(text))
-        return Message("assistant", text if is_plain else parts)
+class EndWord:
+    """Why a response ends: the word of its first choice, else of another; and the word behind a gateway's, where it says it."""
 
+    __slots__ = ("_native", "word")
 
-def _join_detail(details: list[dict[str, Any]], detail: dict[str, Any]) -> None:
-    """Add a piece of OpenRouter's ``reasoning_details``; text that came in pieces must go back in one."""
-    last = details[-1] if details else {}
-    field = _TEXT_OF_DETAIL.get(as_text(detail.get("type")))
-    same = all(last.get(key) == detail.get(key) for key in ("type", "index"))
-    if not (last and field and same) or (last.get("id") and detail.get("id") not in {None, last["id"]}):
-        details.append(detail)
-        return
-    text = as_text(last.get(field)) + as_text(detail.get(field))
-    details[-1] = last | {key: value for key, value in detail.items() if value is not None} | {field: text}
+    def __init__(self) -> None:
+        self.word = ""
+        self._native = ""
+
+    def take(self, choice: Choice, *, is_first: bool) -> None:
+        """Take what a choice says of its end."""
+        word, native = _word(choice.finish_reason), _word(choice.native_finish_reason)
+        if word and (is_first or not self.word):
+            self.word = word
+        self._native = native or self._native
+
+    @property
+    def reason(self) -> FinishReason:
+        """Headrace's word. A gateway may say tool_calls, or stop, of an answer that its model's provider cut."""
+        reason = _FINISH_REASONS.get(self.word.lower(), "stop")
+        native = _FINISH_REASONS.get(self._native.lower(), "stop")
+        return native if reason in {"stop", "tool_calls"} and native in CUT else reason
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last tool call may be incomplete."""
+        return self.reason in CUT
 
 
-def _finish_reason(word: str, *, has_calls: bool, is_refused: bool) -> FinishReason:
-    reason = _FINISH_REASONS.get(word.lower(), "stop")
-    if reason != "stop":
-        return reason
-    if is_refused:
-        return "content_filter"
-    # Some vendors finish with stop after tool calls.
-    return "tool_calls" if has_calls else "stop"
+def _word(value: Any) -> str:
+    """Return a finish reason; an empty text where it says no end."""
+    word = value.strip() if isinstance(value, str) else ""
+    return "" if word.lower() in _NO_END else word
 
 
-def _arguments(call: ToolCallText) -> dict[str, Any] | None:
-    return read_arguments(call.arguments)
+def _mapper(request: RunRequest) -> ChatMapper:
+    return ChatMapper(request.model, are_alternatives=wants_several(request))
 
 
 API = OpenAIChat()

@@ -25,6 +25,8 @@ class Delta(msgspec.Struct, gc=False):
     reasoning_details: Any = None
     refusal: Any = None
     tool_calls: Any = None
+    function_call: Any = None
+    audio: Any = None
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -34,7 +36,9 @@ class Choice(msgspec.Struct, gc=False):
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: Any = None
+    native_finish_reason: Any = None
     error: Any = None
+    text: Any = None
 
 
 class Chunk(msgspec.Struct, gc=False):
@@ -109,13 +113,3 @@ def _first_count(said: Any, *names: str) -> int:
 
 def _count(said: Any, key: str) -> int:
     return as_count(said.get(key)) if isinstance(said, dict) else 0
-
-
-def joined(content: Any) -> str:
-    """Return the text of content that is a str, or a list of parts."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    texts = (part.get("text") if isinstance(part, dict) else part for part in content)
-    return "".join(text for text in texts if isinstance(text, str))

@@ -14,6 +14,9 @@ from headrace.types import FinishReason, Message, RunEvent, Usage
 from headrace.wire.messages import FailureKind, ToolCallText
 from headrace.wire.request import RunRequest
 
+CUT = ("max_tokens", "content_filter", "error")
+"""Finish reasons of an answer that stopped before its end: a tool call in it may be incomplete."""
+
 
 class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One configured provider. ``api`` names the wire format; ``base_url`` may have a query, which goes with each request."""
@@ -68,6 +71,7 @@ class ProviderFailedError(Exception):
     def __init__(self, failure: ProviderFailure) -> None:
         super().__init__(failure)
         self.failure = failure
+        self.partial_text = ""  # of a body that is read as a whole
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.failures import request_failure
 
 _WORDS: dict[type, str] = {
@@ -90,3 +91,15 @@ def image_url(part: ImagePart) -> str:
 def word_for(part: Part) -> str:
     """Return what a part is called in a refusal."""
     return _WORDS[type(part)]
+
+
+def wants_several(request: RunRequest) -> bool:
+    """Whether the caller asked for several answers, of which the first becomes the result."""
+    options = request.custom_options
+    config = options.get("generationConfig")
+    figures = (
+        options.get("n"),
+        options.get("candidateCount"),
+        (config if isinstance(config, dict) else {}).get("candidateCount"),
+    )
+    return any(type(figure) is int and figure > 1 for figure in figures)

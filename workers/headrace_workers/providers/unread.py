@@ -1,0 +1,132 @@
+"""The guard of the rule that nothing of an answer is lost silently: what a mapper does not read must hold no content.
+
+Content is text, reasoning, a refusal or a tool call, in the words of all wire formats. Never judges what else a value means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from headrace_workers.providers.failures import protocol_failure
+
+_WORDS = frozenset({
+    "text", "content", "output_text", "reasoning", "reasoning_content", "reasoning_text", "thinking", "refusal", "transcript",
+    "arguments", "args", "input", "partial_json", "partialArgs",
+})  # fmt: skip
+"""Keys of content itself."""
+
+_AROUND = frozenset({
+    "choices", "candidates", "message", "delta", "output", "item", "response", "content_block", "parts", "content", "summary",
+    "audio", "tool_calls", "function", "custom", "function_call", "functionCall",
+})  # fmt: skip
+"""Keys of what content stands in. What stands under any other key is no content: annotations, token lists, figures."""
+
+
+def content_in(value: Any, path: str = "") -> str | None:
+    """Return the path of the first content in a value; None where there is none."""
+    if isinstance(value, dict):
+        return next((found for key in value if (found := _content_under(key, value[key], f"{path}.{key}"))), None)
+    if isinstance(value, list):
+        places = ((place, item) for place, item in enumerate(value))
+        return next((found for place, item in places if (found := content_in(item, f"{path}[{place}]"))), None)
+    return None
+
+
+def words_in(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Return the words of an answer, each with its path; of choices that are answers of their own only the first has any."""
+    if isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from words_in(item, f"{path}[{place}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key in {"choices", "candidates"} and isinstance(item, list):
+                yield from words_in(_without_alternatives(item), f"{path}.{key}")
+            elif key in _WORDS:
+                yield from _words_under(item, f"{path}.{key}", is_input=key in {"input", "args", "arguments"})
+            elif key in _AROUND:
+                yield from words_in(item, f"{path}.{key}")
+
+
+def _words_under(value: Any, path: str, *, is_input: bool) -> Iterator[tuple[str, str]]:
+    """Return the words under a key of content; all texts of an input are content, whatever their keys."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict) and is_input:
+        for key, item in value.items():
+            yield from _words_under(item, f"{path}.{key}", is_input=True)
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _words_under(item, f"{path}[{place}]", is_input=is_input)
+    else:
+        yield from words_in(value, path)
+
+
+def _without_alternatives(choices: list[Any]) -> list[Any]:
+    """Return the choices that make one answer: none but the first says text, where the first does."""
+    ordered = sorted(choices, key=_place_of)
+    if not ordered or not _has_text(ordered[0]):
+        return ordered
+    return [ordered[0], *(choice for choice in ordered[1:] if not _has_text(choice))]
+
+
+def _place_of(choice: Any) -> int:
+    place = choice.get("index") if isinstance(choice, dict) else None
+    return place if isinstance(place, int) else 0
+
+
+def _has_text(choice: Any) -> bool:
+    return any(path.endswith((".text", ".content")) and words for path, words in words_in(choice))
+
+
+def refuse_content(value: Any, what: str) -> None:
+    """Raise ProviderFailedError where ``value``, which could not be read, holds content; ``what`` names it."""
+    found = content_in(value)
+    if found is not None:
+        raise protocol_failure(f"{what} holds content that cannot be read, at {found.removeprefix('.')}")
+
+
+def text_in(value: Any, what: str) -> str:
+    """Return a field that is text, or absent. Raises ProviderFailedError for anything else: it would be lost, or changed."""
+    if isinstance(value, str):
+        return value
+    if value is None or value in ([], {}):
+        return ""
+    raise protocol_failure(f"{what} is {_kind_of(value)} where text is due: {str(value)[:100]}")
+
+
+def object_in(value: Any, what: str) -> dict[str, Any]:
+    """Return a field that is an object, or absent. Raises ProviderFailedError for anything else."""
+    if isinstance(value, dict):
+        return value
+    if not value:
+        return {}
+    raise protocol_failure(f"{what} is {_kind_of(value)} where an object is due: {str(value)[:100]}")
+
+
+def elements_of(value: Any, what: str) -> Iterable[Any]:
+    """Return the elements of a field that is a list, or absent. Raises ProviderFailedError for anything else."""
+    if isinstance(value, list):
+        return value
+    if not value:
+        return ()
+    raise protocol_failure(f"{what} is {_kind_of(value)} where a list is due: {str(value)[:100]}")
+
+
+def _content_under(key: str, value: Any, path: str) -> str | None:
+    if key in _WORDS and _says_something(value, is_input=key in {"input", "args"}):
+        return path
+    return content_in(value, path) if key in _AROUND else None
+
+
+def _says_something(value: Any, *, is_input: bool) -> bool:
+    if isinstance(value, dict):
+        return bool(value) if is_input else content_in(value) is not None
+    if isinstance(value, list):
+        return any(_says_something(item, is_input=is_input) for item in value)
+    return value not in (None, "", False, True)
+
+
+def _kind_of(value: Any) -> str:
+    kinds = {bool: "true or false", str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "something else")
