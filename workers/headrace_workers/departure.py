@@ -48,7 +48,7 @@ class Departure:
     def _end_runs(self) -> None:
         self._is_ending = True
         for run in list(self._runs()):
-            run.carry_out(run.core.stopped("its worker was stopped before the run had finished"))
+            run.stop("its worker was stopped before the run had finished")
         self._loop.call_later(_FAREWELL, self._finish)
 
     def _look_whether_idle(self) -> None:

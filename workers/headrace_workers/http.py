@@ -12,7 +12,6 @@ import importlib.metadata
 import re
 import socket
 import ssl
-import urllib.request
 from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ import msgspec
 from headrace_workers.http1 import Connection, DirectExchange, Receiver
 from headrace_workers.http_proxy import ProxyTransport
 from headrace_workers.providers.protocol import HttpRequest
+from headrace_workers.proxy_choice import proxy_of
 
 __all__ = ["Exchange", "HttpClient", "Receiver"]
 
@@ -68,7 +68,7 @@ class _Pool:
 
     def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop, keepalive: float, max_idle: int) -> None:
         self.origin = origin
-        self.is_proxied = is_proxied(origin)
+        self.proxy = proxy_of(origin.scheme, origin.host, origin.port)
         self.connections: set[Connection] = set()
         self._idle: dict[Connection, float] = {}  # and until when, the oldest first
         self._loop = loop
@@ -172,8 +172,8 @@ class HttpClient:
         except ValueError as error:
             return self._refuse(receiver, "settings", str(error))
         pool = head.pool
-        if pool.is_proxied:
-            return self._proxies.send(request, receiver)
+        if pool.proxy is not None:
+            return self._proxies.send(request, pool.proxy, receiver)
         exchange = DirectExchange(receiver, b"%b%d\r\n\r\n%b" % (head.text, len(request.body), request.body))
         connection = pool.take()
         if connection is None:
@@ -229,6 +229,7 @@ class HttpClient:
         try:
             async with deadline:
                 await self._open_socket(pool.origin, connection)
+            self._begin(pool, connection, exchange)
         except Exception as error:  # noqa: BLE001 - whatever connecting raises, the run must hear of it
             connection.abort()
             is_late = deadline.expired()
@@ -237,8 +238,6 @@ class HttpClient:
         except BaseException:
             connection.abort()
             raise
-        else:
-            self._begin(pool, connection, exchange)
 
     def _begin(self, pool: _Pool, connection: Connection, exchange: DirectExchange) -> None:
         exchange.connecting = None
@@ -333,14 +332,6 @@ def _tls_fault(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message or "certificate not valid"
     return error.reason or error.strerror or "unknown reason"
-
-
-def is_proxied(origin: Origin) -> bool:
-    """Whether the environment (or macOS's settings) names a proxy for the origin, as httpx reads it."""
-    proxies = urllib.request.getproxies()
-    if not proxies.get(origin.scheme) and not proxies.get("all"):
-        return False
-    return not any(urllib.request.proxy_bypass(name) for name in (str(origin), origin.host))
 
 
 def _create_tls_context() -> ssl.SSLContext:

@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from headrace_workers.http_body import BadResponseError, BodyDecoder
+from headrace_workers.http_body import BadResponseError, BodyDecoder, LayeredDecoder, decoder_for
 
 # A server may not make us hold more than this of what is no body: status line, headers, chunk extensions, trailers.
 MAX_HEAD_BYTES = 64 * 1024
@@ -129,6 +129,7 @@ class Connection(asyncio.Protocol):
         "_quiet_bytes",
         "_stale_until",
         "_status",
+        "_unreadable",
         "exchange",
         "is_complete",
         "on_body",
@@ -154,7 +155,8 @@ class Connection(asyncio.Protocol):
         self.is_complete = False
         self._status = 0
         self._headers: dict[str, str] = {}
-        self._decoder: BodyDecoder | None = None
+        self._decoder: BodyDecoder | LayeredDecoder | None = None
+        self._unreadable: str | None = None
         self._head_bytes = 0
         self._quiet_bytes = 0  # read since the last byte of a body
         self._stale_until = 0.0
@@ -299,15 +301,18 @@ class Connection(asyncio.Protocol):
         if status < 200:  # noqa: PLR2004 - informational: the response is still to come
             self._headers = {}
             return
-        encoding = headers.get("content-encoding", "identity").strip().lower()
-        if encoding in {"gzip", "x-gzip", "deflate"}:
-            self._decoder = BodyDecoder(encoding)
-        elif encoding not in {"identity", ""}:
-            raise BadResponseError("the body has a content-encoding that was not asked for")
+        if "content-encoding" in headers:
+            self._choose_decoder(headers["content-encoding"])
         codings = headers.get("transfer-encoding", "").lower()
         is_framed = codings.endswith("chunked") if codings else "content-length" in headers
         self._is_close_delimited = not is_framed
         self._status, self._is_head_new = status, True
+
+    def _choose_decoder(self, content_encoding: str) -> None:
+        try:
+            self._decoder = decoder_for(content_encoding)
+        except BadResponseError as error:
+            self._unreadable = str(error)  # said after the head: its status counts all the same
 
     def on_message_complete(self) -> None:
         if self._status:
@@ -322,6 +327,10 @@ class Connection(asyncio.Protocol):
             exchange.payload = b""
             if exchange.receiver is not None:
                 exchange.receiver.on_response(self._status, self._headers)
+            if self._unreadable is not None and self.exchange is exchange:
+                self._pieces.clear()
+                self._fail(exchange, self._unreadable)
+                return
         pieces = self._pieces
         if pieces:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -339,7 +348,7 @@ class Connection(asyncio.Protocol):
         elif fault is not None:
             self._fail(exchange, fault)
 
-    def _deliver_decoded(self, exchange: DirectExchange, decoder: BodyDecoder, data: bytes) -> None:
+    def _deliver_decoded(self, exchange: DirectExchange, decoder: BodyDecoder | LayeredDecoder, data: bytes) -> None:
         def deliver(unpacked: bytes) -> bool:
             if exchange.receiver is not None:
                 exchange.receiver.on_bytes(unpacked)

@@ -6,22 +6,27 @@ It keeps the promises of ``http.Exchange`` and ``http1.Receiver``, not their cos
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.http1 import CUT_REASON, Receiver
+from headrace_workers.http_body import BadResponseError, decoder_for
 from headrace_workers.providers.protocol import HttpRequest
 
 if TYPE_CHECKING:
     import httpx
 
+logger = logging.getLogger(__name__)
+
 
 class ProxyExchange:
     """One request through a proxy."""
 
-    def __init__(self, transport: ProxyTransport, request: HttpRequest, receiver: Receiver) -> None:
+    def __init__(self, transport: ProxyTransport, request: HttpRequest, proxy: str, receiver: Receiver) -> None:
         self.request = request
+        self.proxy = proxy
         self.receiver: Receiver | None = receiver
         self.is_connected = False
         self.reading = asyncio.Event()
@@ -67,13 +72,15 @@ class ProxyExchange:
     def _end(self, task: asyncio.Task[None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # The receiver's own fault: reported where a callback's exception is.
-            self._transport.loop.call_exception_handler({"message": "HTTP receiver failed", "exception": error})
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self._transport.loop.call_exception_handler({"message": "HTTP receiver failed", "exception": error})
+        if self.receiver is not None:
+            self.fail("read", f"the worker failed at the response: {type(error).__name__}")
 
 
 class ProxyTransport:
-    """Owns the httpx client, which is made for the first request."""
+    """Owns the httpx clients: one for each proxy, made for the first request that it carries."""
 
     def __init__(
         self,
@@ -88,12 +95,12 @@ class ProxyTransport:
         self.linger = linger
         self._tls_context = tls_context
         self._connect_timeout = connect_timeout
-        self._client: httpx.AsyncClient | None = None
+        self._clients: dict[str, httpx.AsyncClient] = {}
         self._exchanges: set[ProxyExchange] = set()
 
-    def send(self, request: HttpRequest, receiver: Receiver) -> ProxyExchange:
-        """Start the request."""
-        exchange = ProxyExchange(self, request, receiver)
+    def send(self, request: HttpRequest, proxy: str, receiver: Receiver) -> ProxyExchange:
+        """Start the request, which ``proxy`` carries."""
+        exchange = ProxyExchange(self, request, proxy, receiver)
         self._exchanges.add(exchange)
         exchange.task.add_done_callback(lambda _: self._exchanges.discard(exchange))
         return exchange
@@ -106,19 +113,25 @@ class ProxyTransport:
     async def wait_closed(self) -> None:
         """Wait until the connections are closed."""
         await asyncio.gather(*(exchange.task for exchange in self._exchanges), return_exceptions=True)
-        client, self._client = self._client, None
-        if client is not None:
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
             await client.aclose()
 
     async def carry(self, exchange: ProxyExchange) -> None:
-        """Send one request and pump its response."""
-        response = await self._respond(exchange)
+        """Send one request and pump its response. Whatever goes wrong with sending it, its receiver is told."""
+        try:
+            response = await self._respond(exchange)
+        except Exception as error:
+            logger.exception("request cannot be sent through the proxy")
+            exchange.fail("connect", f"the request cannot be sent through the proxy: {type(error).__name__}")
+            return
         if response is None:
             return
         try:
+            headers = _joined(response.headers.raw)
             if exchange.receiver is not None:
-                exchange.receiver.on_response(response.status_code, _joined(response.headers.raw))
-            fault = await _pump(exchange, response)
+                exchange.receiver.on_response(response.status_code, headers)
+            fault = await _pump(exchange, response, headers.get("content-encoding", ""))
             if fault is not None:
                 exchange.fail("read", fault)
         finally:
@@ -131,9 +144,10 @@ class ProxyTransport:
     async def _respond(self, exchange: ProxyExchange) -> httpx.Response | None:
         """Return the response with its head read; otherwise tell the receiver."""
         try:
-            client = await self._open_client()
-        except (ImportError, ValueError, OSError) as error:
-            exchange.fail("connect", f"the proxy of the environment cannot be used: {error}")
+            client = await self._open_client(exchange.proxy)
+        except ImportError as error:
+            # What SOCKS needs beside httpx; httpx says which package.
+            exchange.fail("settings", f"the proxy of the environment cannot be used: {error}")
             return None
         import httpx
 
@@ -153,25 +167,38 @@ class ProxyTransport:
             exchange.fail("read", _read_reason(error))
         return None
 
-    async def _open_client(self) -> httpx.AsyncClient:
+    async def _open_client(self, proxy: str) -> httpx.AsyncClient:
         context = await self._tls_context()  # has imported httpx, unless the caller gave a context
         import httpx
 
-        if self._client is None:
-            self._client = httpx.AsyncClient(
+        if proxy not in self._clients:
+            # With trust_env, httpx would look at the environment again: at proxies that do not apply, and at .netrc.
+            self._clients[proxy] = httpx.AsyncClient(
                 verify=context,
+                proxy=proxy,
+                trust_env=False,
                 timeout=httpx.Timeout(None, connect=self._connect_timeout),
                 headers={"User-Agent": self._user_agent, "Accept-Encoding": "identity"},
                 limits=httpx.Limits(max_connections=None),
             )
-        return self._client
+        return self._clients[proxy]
 
 
-async def _pump(exchange: ProxyExchange, response: httpx.Response) -> str | None:
+async def _pump(exchange: ProxyExchange, response: httpx.Response, encoding: str) -> str | None:
     """Push the body; return why it was cut, if it was."""
     import httpx
 
-    pieces = response.aiter_bytes()
+    try:
+        decoder = decoder_for(encoding)
+    except BadResponseError as error:
+        return str(error)
+
+    def deliver(unpacked: bytes) -> bool:
+        if exchange.receiver is not None:
+            exchange.receiver.on_bytes(unpacked)
+        return exchange.receiver is not None
+
+    pieces = response.aiter_raw()
     while True:
         await exchange.reading.wait()
         # The receiver's own exceptions stay out of this try.
@@ -180,16 +207,19 @@ async def _pump(exchange: ProxyExchange, response: httpx.Response) -> str | None
         except httpx.HTTPError as error:
             return _read_reason(error)
         if data is None:
-            return None
-        if exchange.receiver is not None:
-            exchange.receiver.on_bytes(data)
+            return None if decoder is None or decoder.is_complete else CUT_REASON
+        if decoder is None:
+            deliver(data)
+            continue
+        try:
+            decoder.feed(data, deliver)
+        except BadResponseError as error:
+            return str(error)
 
 
 def _read_reason(error: httpx.HTTPError) -> str:
     # The texts of httpx quote the response, so they stay out.
     match type(error).__name__:
-        case "DecodingError":
-            return "the compressed body is damaged"
         case "RemoteProtocolError" if "peer closed" not in str(error) and "disconnected" not in str(error):
             return "malformed HTTP response"
         case _:

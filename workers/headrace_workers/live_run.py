@@ -1,4 +1,8 @@
-"""One run's shell, and the client that it belongs to: carries out what the run's core decides, tells it what the exchange does."""
+"""One run's shell, and the client that it belongs to: carries out what the run's core decides, tells it what the exchange does.
+
+Whatever is raised in here ends the run with a terminal message, at once: a loop that only logs it would leave the run to its
+clocks.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from headrace.history import History
+from headrace.wire.messages import Chunk, Terminal
 from headrace_workers.commands import Command, Commands
 from headrace_workers.http import Exchange, HttpClient
 from headrace_workers.providers.protocol import HttpRequest
@@ -29,6 +34,9 @@ class Host(Protocol):
 
     def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
         """Have what the run can send leave."""
+
+    def tell(self, client: Client, message: msgspec.Struct) -> None:
+        """Send a message at the end of the turn."""
 
 
 class Client:
@@ -75,10 +83,8 @@ class LiveRun:
             return
         try:
             self._send()
-        except Exception as error:
-            logger.exception("request cannot be sent")
-            reason = f"the worker could not send the request: {type(error).__name__}"
-            self.carry_out(self.core.failed("connect", reason))
+        except Exception as error:  # noqa: BLE001 - see above
+            self.broke(error)
 
     def _send(self) -> None:
         self._exchange = self.worker.http.send(self._request, self)
@@ -89,20 +95,32 @@ class LiveRun:
     def on_response(self, status: int, headers: dict[str, str]) -> None:
         now = time.monotonic()
         logger.debug("provider answers", extra={"span_id": self.core.span_id, "status": status})
-        self.core.clocks.connected()
-        self.carry_out(self.core.responded(status, headers, now))
-        self._set_timer()  # the idle clock runs from here on
+        try:
+            self.core.clocks.connected()
+            self.carry_out(self.core.responded(status, headers, now))
+            self._set_timer()  # the idle clock runs from here on
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
 
     def on_bytes(self, data: bytes) -> None:
-        commands = self.core.received(data, time.monotonic())
-        if commands:
-            self.carry_out(commands)
+        try:
+            commands = self.core.received(data, time.monotonic())
+            if commands:
+                self.carry_out(commands)
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
 
     def on_complete(self) -> None:
-        self.carry_out(self.core.completed(time.monotonic()))
+        try:
+            self.carry_out(self.core.completed(time.monotonic()))
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
 
     def on_failure(self, stage: str, reason: str) -> None:
-        self.carry_out(self.core.failed(stage, reason))
+        try:
+            self.carry_out(self.core.failed(stage, reason))
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
 
     # What is to be done.
 
@@ -115,6 +133,38 @@ class LiveRun:
                     self.worker.schedule(self, is_urgent=True)
                 case _:
                     self._steer(command)
+
+    def broke(self, error: Exception) -> None:
+        """The worker failed at this run, which may be in any state: end it with a word."""
+        logger.error("run failed", exc_info=error, extra={"span_id": self.core.span_id})
+        if self.core.is_over:
+            self.client.runs.pop(self.core.span_id, None)
+            return
+        message = self.core.broke(f"the worker failed at the run: {type(error).__name__}")
+        try:
+            self._steer(Command.CLOSE)
+        finally:
+            self.worker.tell(self.client, message)
+            self.finish()
+
+    def stop(self, reason: str) -> None:
+        """The worker ends: end the run with what there is of it."""
+        try:
+            self.carry_out(self.core.stopped(reason))
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
+
+    def take(self, now: float) -> list[Chunk | Terminal]:
+        """Return the messages that may leave now."""
+        messages: list[Chunk | Terminal] = []
+        try:
+            messages, commands = self.core.take(now)
+            self.carry_out(commands)
+            if self.core.is_over:
+                self.finish()
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
+        return messages
 
     def finish(self) -> None:
         """The terminal message is on its way, or nobody wants it: let go of everything."""
@@ -170,8 +220,11 @@ class LiveRun:
     def _look_at_clocks(self) -> None:
         self._timer = None
         now = time.monotonic()
-        if self._exchange is not None and self._exchange.is_connected:
-            self.core.clocks.connected()
-        self.carry_out(self.core.due(now))
-        if not self.core.is_over:
-            self._set_timer()
+        try:
+            if self._exchange is not None and self._exchange.is_connected:
+                self.core.clocks.connected()
+            self.carry_out(self.core.due(now))
+            if not self.core.is_over:
+                self._set_timer()
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)

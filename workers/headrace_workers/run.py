@@ -17,6 +17,7 @@ from headrace.wire.messages import (
     AbortMode,
     Chunk,
     Credit,
+    Failed,
     FailureKind,
     Run,
     Terminal,
@@ -215,7 +216,9 @@ class ProviderRun:
                 return self._end(self._finished(self._mapper), Command.CLOSE)
             except _BROKEN:
                 pass
-        return self._end(self._failure("provider_protocol", f"the response was cut: {reason}"), Command.CLOSE)
+        return self._end(
+            self._failure("provider_protocol", f"the response could not be read to its end: {reason}"), Command.CLOSE
+        )
 
     # What the client says.
 
@@ -258,9 +261,21 @@ class ProviderRun:
             self._finish(Command.CLOSE)
         return self._cut(self._failure("worker_stopping", reason))
 
-    def broke(self, reason: str) -> Commands:
-        """The worker itself failed at this run, which is of no further use; it has its terminal message all the same."""
-        return self._cut(self._failure("worker_failed", reason))
+    def broke(self, reason: str) -> Terminal:
+        """The worker itself failed at this run, which is of no further use. Return its terminal message all the same."""
+        self._ended = self._failure("worker_failed", reason)
+        self._outflow.pending.clear()
+        text, status = joined_text(self._unsent), self.response.status or None
+        self.terminal = Failed(
+            self.span_id,
+            self.attempt,
+            self._outflow.sequence,
+            "worker_failed",
+            reason,
+            status_code=status,
+            partial_text=text,
+        )
+        return self.terminal
 
     def continue_request(self, sent: HttpRequest) -> HttpRequest:
         """Return the request that continues the response, after a CONTINUE command; its response is read as part of it."""

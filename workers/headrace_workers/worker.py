@@ -142,11 +142,7 @@ class Worker:
         dirty, client.dirty = list(client.dirty.values()), {}
         for start in range(0, max(len(dirty), 1), _RUNS_PER_FRAME):
             for run in dirty[start : start + _RUNS_PER_FRAME]:
-                taken, commands = run.core.take(now)
-                messages.extend(taken)
-                run.carry_out(commands)
-                if run.core.is_over:
-                    run.finish()
+                messages.extend(run.take(now))
             if messages and not self._send(client, messages):
                 return
             messages = []
@@ -175,7 +171,7 @@ class Worker:
             logger.exception("message cannot be encoded")
             return encode_frame(self._settings.epoch, [encodable(message) for message in messages])
 
-    def _tell(self, client: Client, message: msgspec.Struct) -> None:
+    def tell(self, client: Client, message: msgspec.Struct) -> None:
         client.messages.append(message)
         if client.is_scheduled != "soon":
             client.is_scheduled = "soon"
@@ -204,7 +200,11 @@ class Worker:
         except Exception as error:
             logger.exception("message failed")
             client = self._clients.get(identity)
-            if client is not None and isinstance(message, Run):
+            if client is None or not isinstance(message, Run | Credit | Abort | Query):
+                return
+            if (run := _current(client, message)) is not None:
+                run.broke(error)
+            elif isinstance(message, Run):
                 reason = f"the worker could not start the run: {type(error).__name__}"
                 self._refuse_run(client, message, ProviderFailure("worker_failed", reason))
 
@@ -234,14 +234,14 @@ class Worker:
 
     def _answer(self, client: Client, query: Query) -> None:
         is_running = _current(client, query) is not None
-        self._tell(client, RunState(query.span_id, query.attempt, is_running))
+        self.tell(client, RunState(query.span_id, query.attempt, is_running))
 
     def _welcome(self, identity: bytes) -> None:
         if self._router.is_foreign(identity):
             self._refuse_client(identity, FOREIGN_PEER)
             return
         client = self._clients[identity] = Client(identity)
-        self._tell(client, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))
+        self.tell(client, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))
         # A connection outlives its process where a forked child holds a copy of it.
         self._watch.watch(identity, self._router.pid(identity), partial(self._drop_client, identity))
 
@@ -317,7 +317,7 @@ class Worker:
         failed = Failed(message.span_id, message.attempt, 0, why.kind, why.reason, code=code, argument=argument)
         if self.tracer is not None:
             self.tracer.refuse(message, failed)
-        self._tell(client, failed)
+        self.tell(client, failed)
 
     # The process.
 
@@ -384,7 +384,7 @@ def encodable(message: Any) -> Any:
     return message
 
 
-def _current(client: Client, message: Credit | Abort | Query) -> LiveRun | None:
+def _current(client: Client, message: Run | Credit | Abort | Query) -> LiveRun | None:
     """Return the run that a message is about, unless it is about an earlier attempt."""
     run = client.runs.get(message.span_id)
     return run if run is not None and run.core.attempt == message.attempt else None

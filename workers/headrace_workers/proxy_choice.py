@@ -1,0 +1,57 @@
+"""Which proxy of the environment (or of macOS's settings) carries requests to an origin, if one does. Opens nothing."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import urllib.request
+from urllib.parse import urlsplit
+
+_SCHEMES = ("http", "https", "socks5", "socks5h")
+_NOT_IN_ADDRESS = re.compile(r"[^!-~]")
+
+
+def proxy_of(scheme: str, host: str, port: int) -> str | None:
+    """Return the proxy's address; raise ValueError, which names the variable and quotes no password, for one that is none."""
+    proxies = urllib.request.getproxies()
+    kind = scheme if proxies.get(scheme) else "all"
+    address = proxies.get(kind)
+    if not address or _is_bypassed(host, port, proxies.get("no", "")):
+        return None
+    address = address if "://" in address else f"http://{address}"
+    if (problem := _problem(address)) is not None:
+        raise ValueError(f"the proxy of the environment ({kind}_proxy or {kind.upper()}_PROXY) {problem}")
+    return address
+
+
+def _is_bypassed(host: str, port: int, excepted: str) -> bool:
+    at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if any(urllib.request.proxy_bypass(name) for name in (at, host)):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return any(address in network for network in map(_network, excepted.split(",")) if network is not None)
+
+
+def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """Return the addresses that an entry of no_proxy stands for, which urllib takes for a name; None for a name."""
+    try:
+        return ipaddress.ip_network(entry.strip().replace("[", "").replace("]", ""), strict=False)
+    except ValueError:
+        return None
+
+
+def _problem(address: str) -> str | None:
+    try:
+        parts = urlsplit(address)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole or _NOT_IN_ADDRESS.search(address):
+        return "is no address; it takes one such as http://HOST:PORT"
+    scheme = address.partition("://")[0].lower()
+    if scheme not in _SCHEMES:
+        return f"begins with {scheme}://; it takes {', '.join(f'{known}://' for known in _SCHEMES)}"
+    return None
