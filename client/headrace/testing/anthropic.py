@@ -17,6 +17,7 @@ from headrace.testing.anthropic_rules import refusal_of
 from headrace.testing.anthropic_turns import signature_of, thought_mark, turns_of
 from headrace.testing.reply import Frame, Reply, StreamParts, json_reply, silence, streamed, web_page, whole
 from headrace.testing.script import Script
+from headrace.testing.server_steps import sealed_block
 
 PATH = "/v1/messages"
 
@@ -46,6 +47,8 @@ _DELTAS = {
     "text": ("text_delta", "text"),
     "thinking": ("thinking_delta", "thinking"),
     "tool_use": ("input_json_delta", "partial_json"),
+    "server_tool_use": ("input_json_delta", "partial_json"),
+    "mcp_tool_use": ("input_json_delta", "partial_json"),
 }
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
@@ -81,7 +84,12 @@ def refused(status: int, message: str, param: str | None = None, code: str | Non
 def refused_body(body: object, headers: dict[str, str]) -> Reply | None:
     """Return the error that the real API answers to this body, if any."""
     refusal = refusal_of(body, headers.get("anthropic-version"))
-    return None if refusal is None else refused(refusal.status, refusal.message)
+    if refusal is not None:
+        return refused(refusal.status, refusal.message)
+    asks_mcp = isinstance(body, dict) and body.get("mcp_servers")
+    if asks_mcp and "mcp-client-" not in headers.get("anthropic-beta", ""):
+        return refused(400, "mcp_servers: Extra inputs are not permitted")
+    return None
 
 
 def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:  # noqa: ARG001 - not said here
@@ -120,7 +128,7 @@ def _situation(body: dict[str, Any]) -> Situation:
                 break
             results[:0] = [_result_of(block) for block in blocks if block["type"] == "tool_result"]
     choice = body.get("tool_choice") or {}
-    tools = {tool["name"]: tool.get("input_schema") or {} for tool in body.get("tools") or []}
+    tools = {tool.get("name", ""): tool.get("input_schema") or {} for tool in body.get("tools") or []}
     demanded = next(iter(tools)) if choice.get("type") == "any" else choice.get("name")
     return Situation(
         last_user_text=asked,
@@ -157,18 +165,25 @@ class _Envelope:
         self._thinking = [] if is_omitted else said.reasoning
         self._signature = signature_of("".join(self._thinking)) if said.reasoning else ""
         self._stop_reason = script.finish_reason or _stop_reason(said)
+        self._steps = [sealed_block(step) for step in script.server_steps]
         self._blocks = list(self._plan())
+        self._citations = self._citations_by_block()
 
     def _plan(self) -> Iterator[tuple[dict[str, Any], Sequence[str]]]:
         """Return each block as it begins, with its pieces."""
         if self._said.reasoning:
             yield {"type": "thinking", "thinking": "", "signature": ""}, self._thinking
+        for step in self._steps:
+            yield _begun(step), _pieces_of(step)
         if self._said.text:
             yield {"type": "text", "text": ""}, self._said.text
         for index, call in enumerate(self._said.tool_calls):
-            fragments = range(0, len(call.arguments), _INPUT_FRAGMENT)
-            pieces = ["", *(call.arguments[at : at + _INPUT_FRAGMENT] for at in fragments)]
-            yield {"type": "tool_use", "id": self._call_id(index, call), "name": call.name, "input": {}}, pieces
+            block = {"type": "tool_use", "id": self._call_id(index, call), "name": call.name, "input": {}}
+            yield block, _fragments(call.arguments)
+
+    def _citations_by_block(self) -> dict[int, list[dict[str, Any]]]:
+        first = 1 if self._said.reasoning else 0
+        return {first + place: step.get("citations") or [] for place, step in enumerate(self._steps)}
 
     def opening(self) -> list[Frame]:
         usage = {} if self._script.omit_usage else {"usage": self._usage() | {"output_tokens": 1}}
@@ -183,7 +198,7 @@ class _Envelope:
             yield from self._pieces(index, before, block["type"], pieces)
 
     def closing(self) -> list[Frame]:
-        delta = {"stop_reason": self._stop_reason, "stop_sequence": None, "stop_details": self._stop_details()}
+        delta = self._ending()
         usage = {} if self._script.omit_usage else {"usage": self._usage()}
         end = self._stop(len(self._blocks) - 1) + _event(
             "message_delta", {"type": "message_delta", "delta": delta} | usage
@@ -199,14 +214,21 @@ class _Envelope:
         if self._said.reasoning:
             text = "".join(self._thinking)
             content.append({"type": "thinking", "thinking": text, "signature": self._signature})
+        content += self._steps
         if self._said.text:
             content.append({"type": "text", "text": "".join(self._said.text)})
         for index, call in enumerate(self._said.tool_calls):
             block = {"type": "tool_use", "id": self._call_id(index, call), "name": call.name}
             content.append(block | {"input": _decoded(call.arguments)})
-        stop = {"stop_reason": self._stop_reason, "stop_sequence": None, "stop_details": self._stop_details()}
         usage = {} if self._script.omit_usage else {"usage": self._usage()}
-        return self._head() | {"content": content} | stop | usage
+        return self._head() | {"content": content} | self._ending() | usage
+
+    def _ending(self) -> dict[str, Any]:
+        """Return what a message says at its end."""
+        end = {"stop_reason": self._stop_reason, "stop_sequence": None, "stop_details": self._stop_details()}
+        if self._script.container is not None:
+            end["container"] = {"id": self._script.container, "expires_at": "2026-12-31T00:00:00Z"}
+        return end
 
     def _head(self) -> dict[str, Any]:
         return {"id": self._id, "type": "message", "role": "assistant", "model": self._body["model"]}
@@ -217,12 +239,17 @@ class _Envelope:
             return b""
         signature = {"type": "signature_delta", "signature": self._signature}
         signed = self._delta(signature, index) if self._blocks[index][0]["type"] == "thinking" else b""
+        for citation in self._citations.get(index, ()):
+            signed += self._delta({"type": "citations_delta", "citation": citation}, index)
         return signed + _event("content_block_stop", {"type": "content_block_stop", "index": index})
 
     def _delta(self, delta: dict[str, Any], index: int) -> bytes:
         return _event("content_block_delta", {"type": "content_block_delta", "index": index, "delta": delta})
 
     def _pieces(self, index: int, opening: bytes, kind: str, pieces: Sequence[str]) -> Iterator[Frame]:
+        if kind not in _DELTAS:
+            yield opening, "", 1
+            return
         # The benchmarks' hot path: all but the text is encoded once per block.
         delta_kind, field = _DELTAS[kind]
         delta = self._delta({"type": delta_kind, field: "\0"}, index)
@@ -251,7 +278,9 @@ class _Envelope:
             return self._script.usage
         prompt = max(len(_encode([self._body["messages"], self._body.get("tools")])) // 4, 1)
         arguments = sum(len(call.arguments) // 4 + 8 for call in self._said.tool_calls)
-        return {
+        searches = sum(step.get("name") == "web_search" for step in self._steps)
+        own = {"server_tool_use": {"web_search_requests": searches}} if self._steps else {}
+        return own | {
             "input_tokens": prompt,
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
@@ -266,6 +295,24 @@ def _stop_reason(said: Answer) -> str:
     if said.tool_calls:
         return "tool_use"
     return "max_tokens" if said.is_shortened else "end_turn"
+
+
+def _begun(step: dict[str, Any]) -> dict[str, Any]:
+    """Return a step as its block begins: what comes in pieces is empty, all others are whole from their start."""
+    if step["type"] == "text":
+        return step | {"text": "", "citations": []}
+    return step | {"input": {}} if step["type"] in _DELTAS else step
+
+
+def _pieces_of(step: dict[str, Any]) -> Sequence[str]:
+    if step["type"] == "text":
+        return [step["text"]]
+    return _fragments(_encode(step["input"]).decode()) if step["type"] in _DELTAS else []
+
+
+def _fragments(arguments: str) -> list[str]:
+    starts = range(0, len(arguments), _INPUT_FRAGMENT)
+    return ["", *(arguments[at : at + _INPUT_FRAGMENT] for at in starts)]
 
 
 def _decoded(arguments: str) -> Any:

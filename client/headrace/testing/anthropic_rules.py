@@ -153,6 +153,8 @@ def _check_system(system: str | list[Any]) -> None:
 
 
 def _check_tool(where: str, tool: Any) -> str:
+    if isinstance(tool, dict) and tool.get("type") == "mcp_toolset":
+        return str(tool.get("mcp_server_name"))
     if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
         raise Refusal(f"{where}.name: Field required")
     name = str(tool["name"])

@@ -11,6 +11,8 @@ import hashlib
 import re
 from typing import Any
 
+from headrace.testing.server_steps import has_broken_seal
+
 Turn = tuple[str, list[dict[str, Any]]]
 
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
@@ -21,6 +23,7 @@ _SERVER_BLOCKS = """
     code_execution_tool_result bash_code_execution_tool_result text_editor_code_execution_tool_result
     tool_search_tool_result container_upload compaction fallback
 """
+_SERVER_USES = ("server_tool_use", "mcp_tool_use")
 _BLOCKS = {
     "user": ("text", "image", "document", "search_result", "tool_result", "container_upload"),
     "assistant": ("text", "tool_use", *_THINKING, *_SERVER_BLOCKS.split()),
@@ -79,6 +82,7 @@ def check_messages(messages: list[Any], *, thinks: bool, may_prefill: bool) -> N
         raise Refusal('messages: first message must use the "user" role')
     turns = turns_of(messages)
     _check_answers(turns)
+    _check_server_tools(turns)
     for index, (role, blocks) in enumerate(turns):
         if role == "assistant":
             _check_thinking(f"messages.{index}", blocks)
@@ -184,6 +188,26 @@ def _check_answers(turns: list[Turn]) -> None:
         if len(set(asked)) < len(asked):
             raise Refusal(f"messages.{index}: `tool_use` ids must be unique")
     _check_all_answered(len(turns) - 1, asked)
+
+
+def _check_server_tools(turns: list[Turn]) -> None:
+    """Check that what the server's own tools gave is unchanged, and that a mixed turn is answered with results alone."""
+    open_uses: set[str] = set()
+    for index, (role, blocks) in enumerate(turns):
+        if role == "user" and open_uses and any(block["type"] != "tool_result" for block in blocks):
+            raise Refusal(
+                f"messages.{index}: a turn with pending `server_tool_use` blocks is answered with `tool_result` blocks only"
+            )
+        for at, block in enumerate(blocks):
+            where = f"messages.{index}.content.{at}"
+            if has_broken_seal(block):
+                raise Refusal(f"{where}: Invalid `encrypted_content` in `web_search_result` block")
+            if block["type"] in _SERVER_USES:
+                open_uses.add(block["id"])
+            elif block["type"].endswith("_tool_result"):
+                if block["tool_use_id"] not in open_uses:
+                    raise Refusal(f"{where}: `{block['type']}` without its `server_tool_use`: {block['tool_use_id']}")
+                open_uses.remove(block["tool_use_id"])
 
 
 def _leading_results(blocks: list[dict[str, Any]]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from headrace.testing.openai_responses_items import call_id, encrypted, item_id,
 from headrace.testing.openai_responses_rules import refusal_of
 from headrace.testing.reply import Frame, Reply, StreamParts, streamed, whole
 from headrace.testing.script import Script
+from headrace.testing.server_steps import ITEM_PREFIXES, sealed_item
 
 PATH = "/v1/responses"
 
@@ -135,9 +137,13 @@ class _Envelope:
             pending += _framed(section.closing, section.end - len(section.closing))
 
     def closing(self) -> list[Frame]:
+        silent = list(takewhile(lambda section: section.is_silent, reversed(self._sections)))[::-1]
+        spoken = self._sections[: len(self._sections) - len(silent)]
+        frame = _framed(spoken[-1].closing, spoken[-1].end - len(spoken[-1].closing)) if spoken else b""
+        for section in silent:
+            frame += _framed(section.opening, section.number)
+            frame += _framed(section.closing, section.end - len(section.closing))
         last = self._sections[-1]
-        frame = _framed(last.opening, last.number) if last.is_silent else b""
-        frame += _framed(last.closing, last.end - len(last.closing))
         kind = "response.incomplete" if self._reason else "response.completed"
         return [(frame + _framed([{"type": kind, "response": self.response()}], last.end), "", 0)]
 
@@ -193,6 +199,7 @@ class _Envelope:
                     "summary": [{"type": "summary_text", "text": self._reasoning}],
                 }
             )
+        items += [sealed_item(step) for step in self._script.server_steps]
         if said.text or said.refusal or not said.tool_calls:
             items.append(self._message())
         items += [self._call(index, call) for index, call in enumerate(said.tool_calls)]
@@ -244,6 +251,10 @@ class _Envelope:
                     section = self._part_section("content", where, part, number, opening, closing)
                     number = section.end
                     yield section
+            case kind if kind in ITEM_PREFIXES:
+                steps: list[Event] = [_event(f"{kind}.{word}", **at) for word in ("in_progress", "completed")]
+                never = _event(f"{kind}.delta")
+                yield _Section(number=number, opening=begun, delta=never, deltas=(), closing=[*steps, *done])
             case _:
                 arguments = item["arguments"]
                 starts = range(0, len(arguments), _ARGUMENTS_FRAGMENT)
@@ -313,7 +324,7 @@ def _begun(item: dict[str, Any]) -> dict[str, Any]:
         "reasoning": {"summary": []},
     }
     status: Event = {"status": "in_progress"} if "status" in item else {}
-    return item | empty[item["type"]] | status
+    return item | empty.get(item["type"], {}) | status
 
 
 def _event(kind: str, **fields: Any) -> Event:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.testing.rules import Refusal, check_choice, check_function_name, check_object, check_type
+from headrace.testing.server_steps import ITEM_PREFIXES, is_sealed_item
 
 _NO_REASONING = "0" * 24
 _MARKED_ID = re.compile(r"(?:msg|fc)_([0-9a-f]{24})[0-9a-f]{24}")
@@ -107,6 +108,10 @@ def _check_item(where: str, item: object) -> object:
     check_type(where, item, "object", dict)
     assert isinstance(item, dict)  # noqa: S101 - just checked
     kind = kind_of(item)
+    if kind in ITEM_PREFIXES:
+        if not is_sealed_item(item):
+            raise Refusal(f"Item with id '{item.get('id')}' not found.", "input", status=404)
+        return kind
     check_choice(f"{where}.type", kind if isinstance(kind, str) else repr(kind), tuple(_FIELDS))
     check_object(where, item, known=_FIELDS[str(kind)], required=None)
     prefix = _PREFIXES.get(str(kind))
@@ -163,7 +168,10 @@ def _check_reasoning(where: str, item: dict[str, Any], following: list[Any]) -> 
         message = f"The encrypted content for item {item['id']} could not be verified. Reason: Encrypted content could not be decrypted or parsed."
         raise Refusal(message, "input", "invalid_encrypted_content")
     successor = next((other for other in following if isinstance(other, dict)), {})
-    if kind_of(successor) not in ("reasoning", "function_call") and successor.get("role") != "assistant":
+    if (
+        kind_of(successor) not in ("reasoning", "function_call", *ITEM_PREFIXES)
+        and successor.get("role") != "assistant"
+    ):
         message = f"Item '{item['id']}' of type 'reasoning' was provided without its required following item."
         raise Refusal(message, "input")
     return reasoning_mark(words)

@@ -30,6 +30,10 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     ``text`` is split into words. ``tool_calls`` are made unless the conversation already holds a tool's result after its last
     user message. ``usage`` replaces the counted figures, in the provider's own words.
 
+    ``server_steps`` are what the provider's own tools did before the answer, in the wire format's words: Anthropic's blocks, the items
+    of OpenAI Responses (Chat Completions and Google have none here). They must come back as they were given. ``container`` is
+    the id of the container in which Anthropic ran code. With ``text=""`` and ``finish_reason="pause_turn"`` an Anthropic turn pauses.
+
     When: ``first_token_delay`` passes before the first chunk, ``pace`` between chunks, both in seconds. Without either, chunks are
     sent as fast as the client reads.
 
@@ -52,6 +56,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     reasoning: str = ""
     refusal: str = ""
     tool_calls: list[ScriptedToolCall] = msgspec.field(default_factory=list)
+    server_steps: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    container: str | None = None
     usage: dict[str, Any] | None = None
     finish_reason: str | None = None
 

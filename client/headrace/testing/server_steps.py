@@ -1,0 +1,65 @@
+"""What a simulated provider's own tools did: steps that a script gives in the wire format's words. Pure.
+
+The simulated provider keeps nothing between requests, so each step carries a seal of its content: who sends a step back altered
+or without its seal is refused, as the real APIs refuse it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+Step = dict[str, Any]
+
+ITEM_PREFIXES = {
+    "code_interpreter_call": "ci",
+    "computer_call": "cu",
+    "file_search_call": "fs",
+    "image_generation_call": "ig",
+    "mcp_approval_request": "mcpr",
+    "mcp_call": "mcp",
+    "mcp_list_tools": "mcpl",
+    "shell_call": "sh",
+    "web_search_call": "ws",
+}
+"""OpenAI's items of this kind, and how their ids begin."""
+
+
+def sealed_item(step: Step) -> Step:
+    """Return an item of OpenAI Responses with the id that seals it."""
+    return {"id": _item_id(step)} | step
+
+
+def is_sealed_item(item: Step) -> bool:
+    """Whether an item came back as it was given."""
+    return item.get("id") == _item_id(item)
+
+
+def sealed_block(step: Step) -> Step:
+    """Return a block of Anthropic's with ``encrypted_content`` in each search result that it holds."""
+    if not isinstance(step.get("content"), list):
+        return step
+    return step | {"content": [_sealed_result(result) for result in step["content"]]}
+
+
+def has_broken_seal(block: Step) -> bool:
+    """Whether a search result in the block is altered or has lost its ``encrypted_content``."""
+    content = block.get("content")
+    return isinstance(content, list) and any(_sealed_result(result) != result for result in content)
+
+
+def _sealed_result(result: Any) -> Any:
+    if not isinstance(result, dict) or result.get("type") != "web_search_result":
+        return result
+    return result | {"encrypted_content": _seal({key: result[key] for key in result.keys() - {"encrypted_content"}})}
+
+
+def _item_id(item: Step) -> str:
+    content = {key: item[key] for key in item.keys() - {"id"}}
+    return f"{ITEM_PREFIXES.get(str(item.get('type')), 'item')}_{_seal(content)}"
+
+
+def _seal(content: Step) -> str:
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:48]
