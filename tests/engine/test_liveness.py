@@ -196,3 +196,66 @@ def test_a_process_that_has_ended_is_expected_no_more() -> None:
     liveness.expected({}, 1.0)
 
     assert liveness.hung(100.0) == []
+
+
+# Nothing is kept of the dead: an epoch that comes again is new.
+
+
+def test_a_worker_that_left_and_ended_is_given_the_time_of_a_start_when_its_epoch_comes_again() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    liveness.left(1)
+    liveness.expected({}, 1.0)
+
+    liveness.expected({1: False}, 2.0)
+    assert liveness.hung(2.0 + HUNG_AFTER + 0.1) == []
+    assert liveness.hung(2.0 + START_WITHIN) == []
+    assert liveness.hung(2.0 + START_WITHIN + 0.1) == [1]
+
+
+def test_a_hung_worker_that_ended_is_found_again_when_its_epoch_hangs_again() -> None:
+    liveness = Liveness()
+    liveness.expected({1: True}, 0.0)
+    assert liveness.hung(HUNG_AFTER + 0.1) == [1]
+    liveness.expected({}, 6.0)
+
+    liveness.expected({1: True}, 7.0)
+    assert liveness.hung(7.0 + HUNG_AFTER) == []
+    assert liveness.hung(7.0 + HUNG_AFTER + 0.1) == [1]
+
+
+def test_a_hung_worker_that_left_is_found_again_when_it_joins_and_hangs() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    assert liveness.hung(HUNG_AFTER + 0.1) == [1]
+    liveness.left(1)
+
+    liveness.joined(1, 10.0)
+    assert liveness.hung(10.0 + HUNG_AFTER) == []
+    assert liveness.hung(10.0 + HUNG_AFTER + 0.1) == [1]
+
+
+def test_a_hung_worker_that_runs_and_is_expected_still_is_told_of_once() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    liveness.expected({1: True, 2: True}, 0.0)
+    assert liveness.hung(HUNG_AFTER + 0.1) == [1, 2]
+
+    liveness.expected({1: True, 2: True}, 6.0)
+    assert liveness.hung(6.5) == []
+
+
+def test_a_worker_that_came_back_is_not_told_the_silence_of_its_absence() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    liveness.left(1)
+    liveness.expected({1: True}, 1.0)
+    liveness.joined(1, 2.0)
+
+    assert liveness.silence(1, 2.5) == 0.5
+    liveness.left(1)
+    assert liveness.silence(1, 3.0) == 0.0, "nobody expects it"
+
+
+def test_the_figures_are_those_of_the_documentation() -> None:
+    assert (HEARTBEAT_INTERVAL, SUSPECT_AFTER, HUNG_AFTER, START_WITHIN) == (1.0, 2.5, 5.0, 30.0)

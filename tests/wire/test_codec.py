@@ -294,6 +294,33 @@ def test_a_hostile_value_where_anything_goes_is_a_protocol_error(value: bytes) -
         decode_request(b"\x85" + good + pack("custom_options") + b"\x81\xa1a" + value)
 
 
+NESTED = {
+    "lists": b"\x91" * 100_000 + b"\x90",
+    "maps": b"\x81\xa1a" * 100_000 + b"\x80",
+    "lists in maps": b"\x81\xa1a\x91" * 50_000 + b"\x90",
+}
+MARK = "here anything goes"
+WITH_ANYTHING: dict[str, TextPart | ToolCallPart] = {
+    "opaque of a part": TextPart("x", {"a": MARK}),
+    "extra of a part": TextPart("x", extra={"a": MARK}),
+    "arguments of a call": ToolCallPart("c", "f", {"a": MARK}),
+}
+
+
+@pytest.mark.parametrize("value", NESTED.values(), ids=NESTED.keys())
+@pytest.mark.parametrize("part", WITH_ANYTHING.values(), ids=WITH_ANYTHING.keys())
+def test_a_message_with_a_value_too_deep_to_read_is_a_protocol_error(
+    part: TextPart | ToolCallPart, value: bytes
+) -> None:
+    message = Finished("s", 1, 0, 0, "stop", "stop", USAGE, [], "m", Message("assistant", [part]))
+    frame = encode_frame(1, [message])
+    assert codec.from_worker.decode(frame) == (1, [message])
+    assert pack(MARK) in frame
+
+    with pytest.raises(RemoteProtocolError, match="recursion"):
+        codec.from_worker.decode(frame.replace(pack(MARK), value))
+
+
 # Versions.
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 from hypothesis import settings
@@ -206,6 +207,134 @@ def test_it_can_tell_when_all_that_there_was_has_been_sent() -> None:
     assert outbox.has_sent_up_to(mark)
     outbox.reconnected()
     assert not outbox.has_sent_up_to(mark), "a new collector has not been sent it"
+
+
+# A part of the spool that was given up.
+
+
+def test_what_was_sent_before_its_part_of_the_spool_was_given_up_is_sent_again_from_memory_or_counted() -> None:
+    spool, outbox = Spool(), SpanOutbox(1000 + 2 * ENTRY_BYTES)
+    for number in range(2):  # the second is in the spool only: there is no memory for both
+        outbox.add(span(number, 1000), spool.put(1, span(number, 1000)))
+    assert numbers(outbox.take(spool.read)) == [0, 1]
+
+    outbox.segment_dropped(1)
+    assert not outbox.dropped, "both are on their way"
+    assert (outbox.in_flight, outbox.waiting, outbox.unacknowledged(1)) == (2, 0, 0)
+
+    outbox.reconnected()
+    assert numbers(outbox.take(no_spool)) == [0]
+    assert outbox.dropped == {SPOOL_FULL: 1}
+    assert (outbox.in_flight, outbox.waiting, outbox.memory) == (1, 0, 1000 + ENTRY_BYTES)
+    outbox.committed(1)
+    assert (outbox.acknowledged, outbox.memory, outbox.is_empty) == (1, 0, True)
+
+
+def test_only_the_part_that_was_given_up_is_lost_whether_sent_or_not() -> None:
+    spool, outbox = Spool(), SpanOutbox(5 * ENTRY_BYTES)  # all of them in the spool only
+    for number, segment in enumerate((1, 2)):
+        outbox.add(span(number, 1000), spool.put(segment, span(number, 1000)))
+    outbox.take(spool.read)
+    for number, segment in enumerate((1, 2, 1), start=2):
+        outbox.add(span(number, 1000), spool.put(segment, span(number, 1000)))
+
+    outbox.segment_dropped(1)
+    outbox.reconnected()
+
+    assert numbers(outbox.take(spool.read)) == [1]
+    assert numbers(outbox.take(spool.read)) == [3]
+    assert outbox.dropped == {SPOOL_FULL: 3}
+    assert (outbox.unacknowledged(1), outbox.unacknowledged(2)) == (0, 2)
+    outbox.committed(2)
+    assert (outbox.unacknowledged(2), outbox.memory) == (0, 0)
+
+
+def test_what_is_given_up_twice_is_counted_once() -> None:
+    spool, outbox = Spool(), SpanOutbox(MIB)
+    for number in range(2):
+        outbox.add(span(number), spool.put(1, span(number)))
+    outbox.segment_dropped(1)
+    outbox.segment_dropped(1)
+
+    assert outbox.dropped == {SPOOL_FULL: 2}
+    assert (outbox.waiting, outbox.memory, outbox.unacknowledged(1), outbox.is_empty) == (0, 0, 0, True)
+
+
+def entries_alive() -> int:
+    """Return how many spans are held in memory, in whatever list."""
+    gc.collect()
+    return sum(type(thing).__name__ == "_Entry" for thing in gc.get_objects())
+
+
+def test_what_was_given_up_in_the_middle_takes_no_memory_and_what_is_left_keeps_its_order() -> None:
+    spool, outbox = Spool(), SpanOutbox(64 * MIB)
+    before = entries_alive()
+    outbox.add(span(0), spool.put(1, span(0)))
+    for number in range(1, 6001):
+        outbox.add(span(number), spool.put(2, span(number)))
+    outbox.add(span(6001), spool.put(3, span(6001)))
+
+    outbox.segment_dropped(2)
+
+    assert (outbox.waiting, outbox.dropped) == (2, {SPOOL_FULL: 6000})
+    assert entries_alive() - before == 2
+    assert not outbox.has_sent_up_to(1)
+    assert numbers(outbox.take(no_spool)) == [0, 6001]
+    assert (outbox.waiting, outbox.in_flight) == (0, 2)
+    outbox.committed(1)
+    assert (outbox.acknowledged, outbox.memory, outbox.is_empty) == (2, 0, True)
+
+
+def test_a_few_that_were_given_up_in_the_middle_are_passed_over() -> None:
+    spool, outbox = Spool(), SpanOutbox(MIB)
+    for number, segment in enumerate((1, 2, 2, 1, 2, 1)):
+        outbox.add(span(number), spool.put(segment, span(number)))
+
+    outbox.segment_dropped(2)
+
+    assert (outbox.waiting, outbox.dropped) == (3, {SPOOL_FULL: 3})
+    assert numbers(outbox.take(no_spool)) == [0, 3, 5]
+    assert (outbox.waiting, outbox.has_sent_up_to(6)) == (0, True)
+
+
+def test_what_has_been_given_up_at_the_front_does_not_count_as_unsent() -> None:
+    spool, outbox = Spool(), SpanOutbox(MIB)
+    outbox.add(span(0), spool.put(1, span(0)))
+    outbox.add(span(1), spool.put(2, span(1)))
+    outbox.segment_dropped(1)
+
+    assert outbox.has_sent_up_to(1)
+    assert not outbox.has_sent_up_to(2)
+
+
+def test_a_span_that_is_larger_than_all_the_memory_costs_no_other_its_place() -> None:
+    outbox = SpanOutbox(1000)
+    outbox.add(span(0), None)
+    outbox.add(span(1, 2000), None)
+
+    assert outbox.dropped == {MEMORY_FULL: 1}
+    assert numbers(outbox.take(no_spool)) == [0]
+
+
+def test_a_span_that_just_fits_is_kept() -> None:
+    outbox = SpanOutbox(2 * (100 + ENTRY_BYTES))
+    for number in range(2):
+        outbox.add(span(number, 100), None)
+
+    assert (outbox.memory, outbox.dropped, outbox.waiting) == (2 * (100 + ENTRY_BYTES), {}, 2)
+
+
+def test_room_is_made_from_what_waits_and_not_from_what_is_on_its_way() -> None:
+    outbox = SpanOutbox(3 * (100 + ENTRY_BYTES))
+    outbox.add(span(0, 100), None)
+    outbox.take(no_spool)
+    for number in range(1, 5):
+        outbox.add(span(number, 100), None)
+
+    assert outbox.dropped == {MEMORY_FULL: 2}
+    assert numbers(outbox.take(no_spool)) == [3, 4]
+    outbox.reconnected()
+    assert numbers(outbox.take(no_spool)) == [0]
 
 
 class Outboxes(RuleBasedStateMachine):
