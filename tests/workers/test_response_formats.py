@@ -11,7 +11,6 @@ from headrace.types import Message, Tool, ToolCallPart
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.protocol import ProviderFailedError, ProviderFailure, ProviderSettings
 from headrace_workers.providers.registry import API
-from headrace_workers.providers.response_formats import read_response_format
 
 HOSTS = {
     "openai-chat": ("openai", "https://api.openai.com/v1"),
@@ -145,7 +144,7 @@ def test_what_is_no_form_of_an_answer_is_refused_by_name(api: str, wanted: dict[
 
 def test_a_bare_schema_may_have_any_keyword_of_json_schema() -> None:
     for schema in ({"type": ["object", "null"], "x-mine": 1}, {"$ref": "#/$defs/a", "$defs": {"a": LOOSE}}):
-        assert read_response_format(schema).schema == schema
+        assert sent_format("anthropic", schema)["schema"] == schema
 
 
 @pytest.mark.parametrize("api", HOSTS)
