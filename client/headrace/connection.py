@@ -370,7 +370,7 @@ class Connection:
                     self._carry_out(delivery, delivery.session.granted(message, time.monotonic()))
             case Refuse():
                 if (delivery := self._deliveries.get(message.span_id)) is not None:
-                    self._carry_out(delivery, delivery.session.refused(message))
+                    self._carry_out(delivery, delivery.session.refused(self._explained(message), self._source.address))
             case Welcome():
                 link.welcomed(message)
                 self._limit(message.total_timeout)
@@ -392,6 +392,12 @@ class Connection:
         for delivery in list(self.runs):
             if delivery.session.plan.total_timeout is None:
                 delivery.limit(total_timeout)
+
+    def _explained(self, refusal: Refuse) -> Refuse:
+        """Add what the engine's log says last, where no worker starts."""
+        if refusal.kind != "no_workers":
+            return refusal
+        return msgspec.structs.replace(refusal, reason=refusal.reason + self._source.last_words())
 
     def _ask_status(self, answer: Callable[[Status | HeadraceError], None]) -> None:
         self._status_waiters.append(answer)

@@ -10,28 +10,35 @@ import contextlib
 import fcntl
 import logging
 import os
-import shutil
 import stat
 import subprocess
 import sys
-import tempfile
+import time
 from pathlib import Path
 from typing import Protocol
 
+from headrace.engine_folders import LOCK_FILE, LOG_FILE, make_folder, open_log, remove_folder
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError
+from headrace.interpreter import find_interpreter, search_path
 from headrace.logs import copy_of_log
-from headrace.settings import EMBEDDED, MAX_PATH, directory_of
+from headrace.settings import EMBEDDED, directory_of
 
 logger = logging.getLogger(__name__)
 
 BROKER_SOCKET = "broker"
 COLLECTOR_SOCKET = "collector"
-LOCK_FILE = "lock"
-LOG_FILE = "engine.log"
 BAD_SETTINGS = 2
 """How an engine's process ends that cannot use its settings, after a line of its log that says why."""
 _COMPLAINT = "headrace: "
 _STOP_TIMEOUT = 1.5
+_REAP_TIMEOUT = 0.5
+_ABSENCE = 0.5
+"""Seconds for which an engine that is not there may be starting, or be restarted by its process manager."""
+_START_LIMIT = 120.0
+"""Seconds that an engine's start may take, as long as it goes on."""
+_STALLED_AFTER = 10.0
+"""Seconds without any sign of progress, after which a start is given up."""
+_LAST_LINES = 3
 
 
 def broker_endpoint(directory: Path) -> str:
@@ -101,6 +108,12 @@ class EngineSource(Protocol):
     def error(self, reason: str) -> HeadraceError:
         """Return what runs end with that have no engine for ``reason``."""
 
+    def is_starting(self) -> bool:
+        """Return whether the engine is on its way: it must be waited for, however long others wait for one."""
+
+    def last_words(self) -> str:
+        """Return what the engine's log says last, as the end of a sentence; an empty text where that is unknown."""
+
     def close(self) -> None:
         """End what :meth:`open` started."""
 
@@ -113,6 +126,7 @@ class ExternalEngine:
     def __init__(self, address: str) -> None:
         self.address = address
         self._directory = directory_of(address)
+        self._absent_since: float | None = None
 
     def open(self) -> str:
         """Return the broker's endpoint; raises EngineUnavailableError where the directory must not be trusted."""
@@ -121,8 +135,27 @@ class ExternalEngine:
         return broker_endpoint(self._directory)
 
     def problem(self) -> str | None:
-        """Return None: it may come back at any time."""
-        return None
+        """Return that no engine runs there, once that has been so for a moment.
+
+        A supervisor holds its lock for as long as it lives: while it does, a broker that is not there is on its way. An empty
+        directory was made for an engine that has not started yet.
+        """
+        reason = self._absence()
+        now = time.monotonic()
+        if reason is None:
+            self._absent_since = None
+            return None
+        if self._absent_since is None:
+            self._absent_since = now
+        return reason if now - self._absent_since >= _ABSENCE else None
+
+    def is_starting(self) -> bool:
+        """Return False: nobody knows."""
+        return False
+
+    def last_words(self) -> str:
+        """Return nothing: its log is its owner's."""
+        return ""
 
     def error(self, reason: str) -> HeadraceError:
         """Return the error with the address."""
@@ -130,6 +163,15 @@ class ExternalEngine:
 
     def close(self) -> None:
         """Leave it running."""
+
+    def _absence(self) -> str | None:
+        if is_engine_running(self._directory):
+            return None
+        if (self._directory / LOCK_FILE).exists():
+            return f"the engine in {self._directory} has ended; {self.hint}"
+        if not self._directory.exists():
+            return f"there is no directory {self._directory}; {self.hint}"
+        return None
 
 
 class EmbeddedEngine:
@@ -142,6 +184,10 @@ class EmbeddedEngine:
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: int | None = None
+        self._started_at = 0.0
+        # What was seen of a start last, and since when.
+        self._seen: object = None
+        self._seen_at = 0.0
 
     def open(self) -> str:
         """Return the broker's endpoint, starting the engine where there is none."""
@@ -164,7 +210,27 @@ class EmbeddedEngine:
         if self._process is None:
             return None if is_engine_running(self._directory) else "the process that started it has ended"
         code = self._process.poll()
-        return None if code is None else f"it ended with status {code}{self._last_words()}"
+        if code is None:
+            return None
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
+        return f"it {how}{self.last_words()}"
+
+    def is_starting(self) -> bool:
+        """Return whether the engine's processes live and get on; for at most two minutes."""
+        if self._process is None or self._directory is None or self._process.poll() is not None:
+            return False
+        now = time.monotonic()
+        seen = _progress(self._process.pid, self._directory)
+        if seen != self._seen:
+            self._seen, self._seen_at = seen, now
+        return now - self._started_at < _START_LIMIT and now - self._seen_at < _STALLED_AFTER
+
+    def last_words(self) -> str:
+        """Return the last lines of the engine's log, behind a colon."""
+        lines = self._log_lines()
+        # What the supervisor notes of each end says less than what the process itself said.
+        telling = [line for line in lines if " supervisor WARNING " not in line] or lines
+        return ": " + " | ".join(line.strip() for line in telling[-_LAST_LINES:]) if telling else ""
 
     def error(self, reason: str) -> HeadraceError:
         """Return the error; where the engine ended because of its settings, that is what is said."""
@@ -182,10 +248,7 @@ class EmbeddedEngine:
                 self._process.wait(_STOP_TIMEOUT)
             if self._process.poll() is None:
                 self._process.terminate()
-            if self._directory is not None:
-                shutil.rmtree(self._directory, ignore_errors=True)
-        self._directory = None
-        self._process = None
+        self._forget()
 
     def in_child(self) -> EmbeddedEngine:
         """Return the parent's engine as a forked child may use it: it is not the child's to end."""
@@ -203,25 +266,33 @@ class EmbeddedEngine:
         return self._directory is not None and is_engine_running(self._directory)
 
     def _start(self) -> None:
-        directory = Path(tempfile.mkdtemp(prefix="headrace-", dir=_runtime_directory()))
-        read, write = os.pipe()
-        command = [sys.executable, "-m", "headrace_engine", "--directory", str(directory), "--parent", str(os.getpid())]
-        log = os.open(directory / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        interpreter = find_interpreter()
+        directory = make_folder()
         try:
-            # A session of its own keeps the terminal's Ctrl-C away; nothing of it writes to the program's standard output.
+            self._launch(interpreter, directory)
+        except BaseException:
+            remove_folder(directory)
+            raise
+
+    def _launch(self, interpreter: str, directory: Path) -> None:
+        command = [interpreter, "-m", "headrace_engine", "--directory", str(directory), "--parent", str(os.getpid())]
+        environment = _environment(directory)
+        with contextlib.ExitStack() as stack:
+            read, write = (_above_standard(end) for end in os.pipe())
+            stack.callback(os.close, read)
+            keep = stack.enter_context(contextlib.ExitStack())
+            keep.callback(os.close, write)
+            log = _above_standard(open_log(directory))
+            stack.callback(os.close, log)
             output, added = copy_of_log(os.environ, log)
-            environment = {**_environment(), **added}
+            # A session of its own keeps the terminal's Ctrl-C away; nothing of it writes to the program's standard output.
             self._process = subprocess.Popen(
-                command, stdin=read, stdout=output, stderr=log, start_new_session=True, env=environment
+                command, stdin=read, stdout=output, stderr=log, start_new_session=True, env=environment | added
             )
-        except OSError as error:
-            os.close(write)
-            raise EngineUnavailableError(EMBEDDED, f"cannot start {command[0]}: {error.strerror}") from error
-        finally:
-            os.close(read)
-            os.close(log)
+            keep.pop_all()
         self._directory = directory
         self._lifeline = write
+        self._started_at = self._seen_at = time.monotonic()
         logger.info("engine started", extra={"pid": self._process.pid, "directory": str(directory)})
 
     def _let_go(self) -> None:
@@ -232,12 +303,12 @@ class EmbeddedEngine:
 
     def _forget(self) -> None:
         self._let_go()
+        if self._process is not None and self._directory is not None:
+            if self._process.poll() is not None:
+                _reap_group(self._process.pid)
+            remove_folder(self._directory)
         self._process = None
         self._directory = None
-
-    def _last_words(self) -> str:
-        lines = self._log_lines()
-        return ": " + " | ".join(lines[-3:]) if lines else ""
 
     def _log_lines(self) -> list[str]:
         if self._directory is None:
@@ -248,28 +319,40 @@ class EmbeddedEngine:
             return []
 
 
-def _runtime_directory() -> str:
-    """Return a directory of the user's for sockets, short enough for their names."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    candidates = [runtime, tempfile.gettempdir(), "/tmp"]  # noqa: S108 - mkdtemp makes a private directory in it
-    for candidate in candidates:
-        if candidate and len(candidate.encode()) < MAX_PATH - 20 and os.access(candidate, os.W_OK):
-            return candidate
-    raise EngineUnavailableError(
-        EMBEDDED, f"no writable directory for sockets among {', '.join(filter(None, candidates))}"
-    )
+def _progress(pid: int, directory: Path) -> object:
+    """Return what changes while an engine starts: its files, its log, and the time that its supervisor has had."""
+    try:
+        files = sorted(path.name for path in directory.iterdir())
+        log_size = (directory / LOG_FILE).stat().st_size
+    except OSError:
+        files, log_size = [], 0
+    try:
+        turns = Path(f"/proc/{pid}/schedstat").read_text()
+    except OSError:
+        turns = str(time.monotonic())  # the system does not tell: that it lives must do
+    return files, log_size, turns
 
 
-def _environment() -> dict[str, str]:
+def _above_standard(descriptor: int) -> int:
+    """Keep a descriptor away from 0, 1 and 2: where these were closed, whoever prints would write to it."""
+    if descriptor > 2:  # noqa: PLR2004 - standard error
+        return descriptor
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(descriptor)
+
+
+def _reap_group(supervisor: int) -> None:
+    """Take the exit status of what a killed supervisor left: where this program is the container's first, it is its parent now."""
+    deadline = time.monotonic() + _REAP_TIMEOUT
+    with contextlib.suppress(OSError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-supervisor, os.WNOHANG) == (0, 0):
+                time.sleep(0.01)
+
+
+def _environment(directory: Path) -> dict[str, str]:
     # The child must find the same packages as this process, however this one was told of them. Without the safe path
     # `python -m` would look in the current directory first: a msgspec.py that lies there would become part of the engine.
-    search_path = os.pathsep.join(path or os.getcwd() for path in sys.path if _is_search_path(path))
-    return {**os.environ, "PYTHONPATH": search_path, "PYTHONSAFEPATH": "1"}
-
-
-def _is_search_path(path: object) -> bool:
-    """Return whether Python looks for modules there: it passes over what is no str, or no name of a file."""
-    try:
-        return isinstance(path, str) and b"\0" not in os.fsencode(path)
-    except UnicodeEncodeError:
-        return False
+    return {**os.environ, "PYTHONPATH": search_path(sys.path, directory), "PYTHONSAFEPATH": "1"}

@@ -45,12 +45,12 @@ def failure_error(failed: Failed, provider: str, partial_text: str) -> HeadraceE
             return WorkerLostError(span_id, reason, partial_text)
 
 
-def refusal_error(span_id: str, refusal: Refuse) -> HeadraceError:
-    """Return the error that a broker's ``refusal`` stands for."""
+def refusal_error(span_id: str, refusal: Refuse, address: str = "the engine") -> HeadraceError:
+    """Return the error that the refusal of the broker at ``address`` stands for."""
     match refusal.kind:
         case "duplicate_span_id":
             return InvalidRequestError(refusal.reason, "span_id")
         case "queue_full":
             return QueueFullError(span_id, refusal.reason, "", refusal.retry_after)
         case "no_workers" | "stopping":
-            return EngineUnavailableError("the engine", refusal.reason)
+            return EngineUnavailableError(address, refusal.reason)

@@ -67,14 +67,17 @@ def watch_start(
     timeout: float,
     failed: Callable[[HeadraceError], None],
 ) -> None:
-    """Wait for a new link's broker to answer; call ``failed`` once when it cannot, or has not within ``timeout`` seconds."""
+    """Wait for a new link's broker to answer; call ``failed`` once when it cannot, or has not within ``timeout`` seconds.
+
+    An engine of our own that is on its way is waited for: the machine may be busy with the start of many.
+    """
     deadline = time.monotonic() + timeout
 
     def look() -> None:
         if link.is_welcomed or not link.is_open:
             return
         problem = source.problem()
-        if problem is None and time.monotonic() < deadline:
+        if problem is None and (time.monotonic() < deadline or source.is_starting()):
             reactor.call_later(_START_CHECK_INTERVAL, look)
             return
         reason = problem or f"nothing answered within {timeout:g} s; {source.hint}"

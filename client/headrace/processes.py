@@ -41,6 +41,18 @@ def ignore_interrupt() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+def hold_standard_descriptors() -> None:
+    """Open what was closed of standard input, output and error: a socket with such a number would get what others print."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "w", closefd=False, encoding="utf-8", errors="replace"))  # noqa: SIM115
+
+
 def open_process(pid: int) -> int | None:
     """Return a descriptor that becomes readable when process ``pid`` ends, or None where there is no such thing."""
     if not hasattr(os, "pidfd_open"):

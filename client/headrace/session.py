@@ -217,11 +217,11 @@ class Session:
             )
         ]
 
-    def refused(self, refusal: Refuse) -> list[Command]:
-        """The broker gives no lease."""
+    def refused(self, refusal: Refuse, address: str = "the engine") -> list[Command]:
+        """The broker gives no lease. ``address`` is the engine's, as errors name it."""
         if self.phase is not Phase.WAITING or refusal.attempt != self.attempt:
             return _NOTHING
-        return self._end(refusal_error(self.plan.span_id, refusal))
+        return self._end(refusal_error(self.plan.span_id, refusal, address))
 
     def chunk(self, epoch: int, chunk: Chunk) -> list[Command]:
         """Events arrived."""

@@ -10,10 +10,11 @@ import os
 import sys
 from pathlib import Path
 
+from headrace.engine_folders import remove_folder
 from headrace.errors import ConfigurationError
 from headrace.hook_check import is_hook_usable
 from headrace.logs import log_to_stderr
-from headrace.processes import die_with_parent, ignore_interrupt
+from headrace.processes import die_with_parent, hold_standard_descriptors, ignore_interrupt, is_orphan
 from headrace.settings import Settings, checked_figure, load_settings, told_with_file
 from headrace_engine.exit_codes import ExitCode
 
@@ -29,7 +30,15 @@ def main() -> int:
     parser.add_argument("--epoch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    hold_standard_descriptors()
     log_to_stderr(arguments.role)
+    code = _run(arguments)
+    if code and arguments.role == "supervisor" and arguments.parent is not None and is_orphan(arguments.parent):
+        remove_folder(arguments.directory)  # the program that reads why, and removes it, has ended
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         settings = load_settings(os.environ)
         _check_figures(arguments)

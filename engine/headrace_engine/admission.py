@@ -20,6 +20,7 @@ from headrace_engine.line import Line, Waiting
 
 NO_WORKERS_TIMEOUT = 10.0
 """Seconds that a run waits while there is no worker for it at all."""
+_NONE_YET = "no worker has started yet"
 _FREE_SHARE = 9
 """A client may have so many times as many runs waiting as there are free places in the queue."""
 
@@ -83,7 +84,8 @@ class Admission:
         self._is_stopping = False
         # When there was a worker last, as far as :meth:`due` has seen.
         self._absent_since = float("-inf")
-        self._absence = "no worker has started yet"
+        self._absence = _NONE_YET
+        self._is_one_starting = False
         self.granted_total = 0
         self.refused_total = 0
 
@@ -107,6 +109,11 @@ class Admission:
         worker = self._workers.setdefault(epoch, Worker(name, endpoint, epoch, self._bounded(capacity)))
         worker.spans |= {span_id for span_id, lease in self._leases.items() if lease.epoch == epoch}
         return self._assign()
+
+    def worker_failed(self, reason: str) -> None:
+        """A worker process ended; of interest where none has ever served."""
+        if self._absence.startswith(_NONE_YET):
+            self._absence = f"{_NONE_YET}: {reason}"
 
     def worker_left(self, epoch: int, reason: str) -> list[Send]:
         """A worker is gone, and its leases with it; their clients see that for themselves."""
@@ -212,10 +219,14 @@ class Admission:
         self._is_stopping = True
         return self._refuse_waiting("stopping", "the engine is stopping and takes no new runs")
 
+    def worker_starting(self, *, is_so: bool) -> None:
+        """Whether a worker is on its way: as long as one is, runs wait for it."""
+        self._is_one_starting = is_so
+
     def due(self, now: float) -> list[Send]:
         """Time has passed: nobody waits for ever for a worker that does not come."""
         staying = {epoch for epoch, worker in self._workers.items() if not worker.is_leaving}
-        if staying:
+        if staying or self._is_one_starting:
             self._absent_since = now
         is_absent = now - self._absent_since >= NO_WORKERS_TIMEOUT
         refused: list[Send] = []

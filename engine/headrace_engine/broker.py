@@ -126,10 +126,18 @@ class Broker:
             self._send_all(self._admission.worker_suspected(epoch, True))
         for epoch in self._liveness.hung(now):
             self._report_silent(epoch, now)
+        self._admission.worker_starting(is_so=self._is_starting())
         self._send_all(self._admission.due(now))
         self._router.end_silent()
         self._read_departures()
         self._reactor.call_at(now + _TICK, self._tick)
+
+    def _is_starting(self) -> bool:
+        """Return whether a worker is at its first start; one that takes too long is ended, and started a second time."""
+        return any(
+            process.epoch and process.pid and not process.has_served and not process.restarts
+            for process in self._processes
+        )
 
     def _report_silent(self, epoch: int, now: float) -> None:
         """Have the supervisor end a worker that is there and serves nobody."""
@@ -188,6 +196,9 @@ class Broker:
         match message:
             case ProcessReport():
                 self._processes = message.processes
+                for process in message.processes:
+                    if process.pid is None and process.reason and process.name not in ("broker", "collector"):
+                        self._admission.worker_failed(f"{process.name} ended with {process.reason}")
                 self._unkept.reported(message.processes, set(self._worker_epochs.values()))
             case CollectorReport():
                 self._spans, self._spans_at = message.spans, now

@@ -40,9 +40,9 @@ class RestartPolicy:
         """It was started."""
         self._started_at = now
 
-    def exited(self, status: str, now: float) -> StartAt | GiveUp:
-        """It ended without being told to."""
-        if now - self._started_at >= SHORT_LIFE:
+    def exited(self, status: str, now: float, *, has_served: bool = True) -> StartAt | GiveUp:
+        """It ended without being told to. One that has never served has failed at its start, however long that took."""
+        if has_served and now - self._started_at >= SHORT_LIFE:
             self._has_lived = True
             self._short_lives = 0
         else:

@@ -11,7 +11,6 @@ import fcntl
 import logging
 import os
 import random
-import shutil
 import signal
 import sys
 import time
@@ -20,7 +19,8 @@ from pathlib import Path
 
 import msgspec
 
-from headrace.embedded import LOCK_FILE, LOG_FILE, broker_endpoint, check_directory
+from headrace.embedded import broker_endpoint, check_directory
+from headrace.engine_folders import LOCK_FILE, LOG_FILE, remove_folder
 from headrace.errors import ProtocolError
 from headrace.history import open_history
 from headrace.processes import is_orphan, open_process
@@ -88,6 +88,7 @@ class Supervisor:
         self._is_draining = False
         self._is_ending = False
         self._exit_code = ExitCode.OK
+        self._has_failed = True
         self._lock: int | None = None
         self._keeping: SpanKeeping | None = None
         self._context = new_context()
@@ -124,6 +125,7 @@ class Supervisor:
                 signal.signal(signal.SIGINT, lambda *_: self._reactor.call(self._end))
             self._tick()
             self._reactor.run()
+            self._has_failed = self._exit_code != ExitCode.OK
         finally:
             self._kill_all()
             self._clean_directory()
@@ -141,8 +143,11 @@ class Supervisor:
         os.write(self._lock, f"{os.getpid()}\n".encode())  # whom to send signals to
 
     def _clean_directory(self) -> None:
-        if self._settings.parent is not None:
-            shutil.rmtree(self._settings.directory, ignore_errors=True)
+        parent = self._settings.parent
+        if parent is not None:
+            if self._has_failed and not is_orphan(parent):
+                return  # the program reads in the log why, and removes it
+            remove_folder(self._settings.directory)
             return
         for path in self._settings.directory.iterdir():
             if path.name not in (LOCK_FILE, LOG_FILE):
@@ -186,7 +191,7 @@ class Supervisor:
             self._report()
             return
         logger.warning("process ended: %s (%s)", child.name, child.reason)
-        decision = child.policy.exited(child.reason, now)
+        decision = child.policy.exited(child.reason, now, has_served=child.has_served)
         if isinstance(decision, GiveUp):
             print(f"headrace: the engine cannot start: {decision.reason}", file=sys.stderr, flush=True)  # noqa: T201
             self._exit_code = ExitCode.CANNOT_START
@@ -370,6 +375,7 @@ class Supervisor:
                 logger.exception("the broker's message cannot be read")
                 continue
             self._liveness.joined(self._broker.epoch, time.monotonic())  # it speaks from the loop that serves
+            self._broker.has_served = True
             for message in messages:
                 if isinstance(message, Silent):
                     self._end_hung(message)

@@ -38,6 +38,12 @@ class EngineThatEnds:
     def error(self, reason: str) -> HeadraceError:
         return EngineUnavailableError(self.address, reason)
 
+    def is_starting(self) -> bool:
+        return False
+
+    def last_words(self) -> str:
+        return ""
+
     def close(self) -> None:
         pass
 

@@ -88,6 +88,12 @@ class _Source:
     def error(self, reason: str) -> HeadraceError:
         return EngineUnavailableError(self.address, reason)
 
+    def is_starting(self) -> bool:
+        return False
+
+    def last_words(self) -> str:
+        return ""
+
     def close(self) -> None:
         """It ends with its program."""
 

@@ -8,7 +8,8 @@ import signal
 
 from headrace.cli.engine_directory import default_directory
 from headrace.cli.exit_codes import CommandError, ExitCode
-from headrace.embedded import LOCK_FILE, is_engine_running
+from headrace.embedded import is_engine_running
+from headrace.engine_folders import LOCK_FILE
 from headrace.settings import directory_of
 
 NAME = "restart"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -14,6 +15,7 @@ from headrace.cli.terminal import dim
 from headrace.embedded import is_engine_running
 from headrace.errors import ConfigurationError
 from headrace.hook_check import is_hook_usable
+from headrace.interpreter import find_interpreter
 from headrace.settings import checked_figure, directory_of, load_settings
 
 NAME = "serve"
@@ -45,16 +47,17 @@ def main(arguments: argparse.Namespace) -> NoReturn:
     directory = _prepared(arguments.directory)
     if is_engine_running(directory):
         raise CommandError(ExitCode.UNAVAILABLE, f"an engine runs in {directory} already; `headrace status` shows it")
-    print(f"export HEADRACE_ENGINE={address_of(directory)}", flush=True)
+    print(f"export HEADRACE_ENGINE={shlex.quote(address_of(directory))}", flush=True)
     hint = "Programs that have this in their environment share the engine. `headrace status` shows it, Ctrl-C ends it"
     hint += " (again: now), `headrace restart` replaces its workers."
     print(dim(hint, sys.stderr), file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "headrace_engine", "--directory", str(directory)]
+    interpreter = find_interpreter()
+    command = [interpreter, "-m", "headrace_engine", "--directory", str(directory)]
     command += ["--drain-timeout", f"{arguments.drain_timeout}"]
     if arguments.workers is not None:
         command += ["--workers", f"{arguments.workers}"]
     os.environ["PYTHONSAFEPATH"] = "1"  # else `python -m` would import what lies in the current directory
-    os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
+    os.execv(interpreter, command)  # noqa: S606 - no shell is wanted
 
 
 def _prepared(given: Path | None) -> Path:

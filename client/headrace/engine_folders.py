@@ -1,0 +1,98 @@
+"""Makes the folder that an embedded engine has for its sockets and its log, and removes those that ended engines have left.
+
+The log stays open, and locked, in every process of an engine: a folder with a log that can be locked is nobody's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from headrace.errors import EngineUnavailableError
+from headrace.settings import EMBEDDED, MAX_PATH
+
+LOCK_FILE = "lock"
+LOG_FILE = "engine.log"
+
+_PREFIX = "headrace-"
+_ROOM = 20
+"""Bytes of a folder's own name."""
+_SETTLED = 1.0
+"""Seconds for which a folder is left alone after its engine has ended: its program may be reading the log."""
+_BEGUN = 60.0
+"""Seconds after which a folder without a log is nobody's: its program ended before it had made one."""
+
+
+def make_folder() -> Path:
+    """Return a new folder of this user's own, with a short path; raises EngineUnavailableError where none can be made."""
+    reasons = []
+    for parent in dict.fromkeys(_parents()):
+        if len(parent.encode()) >= MAX_PATH - _ROOM:
+            reasons.append(f"{parent} (longer than {MAX_PATH - _ROOM} bytes)")
+            continue
+        try:
+            _sweep(Path(parent))
+            return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        except OSError as error:
+            reasons.append(f"{parent} ({error.strerror})")
+    tried = ", ".join(reasons)
+    raise EngineUnavailableError(EMBEDDED, f"no folder for its sockets can be made in {tried}; set TMPDIR to another")
+
+
+def open_log(folder: Path) -> int:
+    """Return the descriptor of a new log, locked for as long as any process has it."""
+    descriptor = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return descriptor
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; what is gone already is fine."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parents() -> Iterator[str]:
+    for candidate in (os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("TMPDIR", "")):
+        if candidate.startswith("/"):
+            yield candidate
+    with contextlib.suppress(OSError):
+        yield tempfile.gettempdir()
+    yield from ("/tmp", "/dev/shm")  # noqa: S108 - mkdtemp makes a private directory in it
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the folders of engines whose processes have all ended, and whose programs were killed before they could."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if _is_left(folder):
+                remove_folder(folder)
+
+
+def _is_left(folder: Path) -> bool:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        return False
+    age = time.time() - status.st_mtime
+    log = folder / LOG_FILE
+    if not log.exists():
+        return age > _BEGUN and not any(folder.iterdir())
+    return age > _SETTLED and not _is_locked(log) and not _is_locked(folder / LOCK_FILE)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

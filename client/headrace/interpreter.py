@@ -1,0 +1,104 @@
+"""Finds the Python that engine processes are started with, and the search path that they need.
+
+``sys.executable`` names another program where Python is embedded in one (uwsgi, a frozen application), or nothing at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from headrace.errors import EngineUnavailableError
+
+_OWN_NAME = re.compile(rf"(python|pypy){sys.version_info.major}\.{sys.version_info.minor}[a-z]*(\.exe)?")
+_LINK = "path-"
+_CHECK = "import sys; print(sys.implementation.cache_tag)"
+_CHECK_TIMEOUT = 10.0
+
+
+def find_interpreter() -> str:
+    """Return the path of an interpreter of this version; raises EngineUnavailableError where there is none."""
+    for candidate in _candidates():
+        if _is_program(candidate) and (_has_own_name(candidate) or _answers(candidate)):
+            return candidate
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    raise EngineUnavailableError(
+        "embedded",
+        f"no Python {version} to start it with: sys.executable is {sys.executable!r}, and there is none in "
+        f"{sys.prefix} or {sys.base_prefix}; set sys.executable to one, or use an engine of `headrace serve`",
+    )
+
+
+def search_path(entries: Iterable[object], folder: Path) -> str:
+    """Return the value of ``PYTHONPATH`` with which a child finds what this process finds.
+
+    ``entries`` is ``sys.path``, in which a program may put anything: what is no path is left out. An entry with a colon, which
+    separates entries, gets a link in ``folder``.
+    """
+    found: dict[str, None] = {}
+    for number, entry in enumerate(entries):
+        if (path := _absolute(entry)) is None:
+            continue
+        if os.pathsep in path:
+            link = folder / f"{_LINK}{number}"
+            with contextlib.suppress(OSError):
+                link.symlink_to(path)
+            path = str(link)
+        found[path] = None
+    return os.pathsep.join(found)
+
+
+def _absolute(entry: object) -> str | None:
+    try:
+        path = os.fsdecode(entry)  # type: ignore[arg-type]  # a TypeError where it is no path
+        os.fsencode(path)
+        if "\0" in path:
+            return None
+        return path if path.startswith("/") else os.path.join(os.getcwd(), path) if path else os.getcwd()
+    except (TypeError, ValueError, OSError):  # the current directory may be gone
+        return None
+
+
+def _candidates() -> Iterator[str]:
+    """Yield what may be the interpreter: that of the virtual environment first, which knows its packages."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    names = [f"python{version}{sys.abiflags}", f"python{version}", "python3", "python"]
+    for given in (sys.executable, getattr(sys, "_base_executable", None)):
+        if isinstance(given, (str, os.PathLike)) and given:
+            yield os.fspath(given)
+    bin_directory = sysconfig.get_config_var("BINDIR")
+    folders = [os.path.join(prefix, "bin") for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix)]
+    for folder in dict.fromkeys([*folders, *([bin_directory] if isinstance(bin_directory, str) else [])]):
+        yield from (os.path.join(folder, name) for name in names)
+    for folder in os.get_exec_path():
+        yield os.path.join(folder, names[1])
+
+
+def _is_program(path: str) -> bool:
+    return path.startswith("/") and os.path.isfile(path) and os.access(path, os.X_OK)
+
+
+def _has_own_name(path: str) -> bool:
+    return _OWN_NAME.fullmatch(os.path.basename(os.path.realpath(path))) is not None
+
+
+def _answers(path: str) -> bool:
+    """Return whether a program is a Python of our version: it is asked, for its name does not tell."""
+    if "py" not in os.path.basename(path).lower():
+        return False  # a server or an application that has Python in it would begin its work
+    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
+        done = subprocess.run(
+            [path, "-I", "-S", "-c", _CHECK],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_CHECK_TIMEOUT,
+            check=False,
+        )
+        return done.returncode == 0 and done.stdout.decode(errors="replace").strip() == sys.implementation.cache_tag
+    return False

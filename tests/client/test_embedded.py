@@ -1,0 +1,77 @@
+"""What is promised of where an engine is: one that has ended is known to have, one that starts is waited for."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace import Client, EngineUnavailableError
+from headrace.embedded import ExternalEngine
+from tests.conftest import HELLO
+from tests.waiting import busyness, wait_until
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def refusal(directory: Path) -> tuple[EngineUnavailableError, float]:
+    began = time.monotonic()
+    with Client(f"ipc://{directory}", connect_timeout=30) as client, pytest.raises(EngineUnavailableError) as error:
+        client.run_local(model="gpt-4o", messages=HELLO)
+    return error.value, time.monotonic() - began
+
+
+def test_an_engine_that_has_ended_is_known_at_once(directory: Path) -> None:
+    (directory / "lock").write_text("1\n")
+
+    error, took = refusal(directory)
+
+    assert "has ended" in error.reason
+    assert "headrace serve" in error.reason
+    assert took < 2.0 * busyness()
+
+
+def test_a_socket_that_nobody_listens_on_is_known_at_once(directory: Path) -> None:
+    import socket
+
+    (directory / "lock").touch()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(directory / "broker"))
+
+    assert refusal(directory)[1] < 2.0 * busyness()
+
+
+def test_a_directory_that_is_gone_is_known_at_once(directory: Path) -> None:
+    error, took = refusal(directory / "gone")
+
+    assert "no directory" in error.reason
+    assert took < 2.0 * busyness()
+
+
+def test_a_broker_is_waited_for_while_its_supervisor_lives(directory: Path) -> None:
+    source = ExternalEngine(f"ipc://{directory}")
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        until = time.monotonic() + 1.0
+        wait_until(lambda: time.monotonic() > until or source.problem())
+        assert source.problem() is None
+
+    assert "has ended" in wait_until(source.problem)
+
+
+def test_an_engine_that_has_not_started_yet_is_waited_for(directory: Path) -> None:
+    source = ExternalEngine(f"ipc://{directory}")
+    until = time.monotonic() + 1.0
+    wait_until(lambda: time.monotonic() > until or source.problem())
+
+    assert source.problem() is None

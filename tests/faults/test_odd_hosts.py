@@ -1,0 +1,224 @@
+"""Odd programs that Headrace lives in: embedded Pythons, strange search paths, closed descriptors, deleted directories, killed parents.
+
+Each is a process of its own. Runs succeed or say why not, and no folder stays behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.testing import SimulatedProvider
+from tests.conftest import processes
+from tests.waiting import busyness, wait_until
+
+pytestmark = pytest.mark.timeout(180)
+
+RUN = """
+import json, os
+from headrace import Client
+
+result = Client().run_local(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}])
+print(json.dumps({"text": result.text}))
+"""
+
+ERROR = """
+import json, time
+from headrace import Client, EngineUnavailableError
+
+began = time.monotonic()
+try:
+    Client().run_local(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}])
+except EngineUnavailableError as error:
+    print(json.dumps({"error": str(error), "took": time.monotonic() - began}))
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Return a temporary folder of this test's own, with a short path, as sockets need it."""
+    with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def environment(provider: SimulatedProvider, folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
+    return {**kept, **provider.environment, "TMPDIR": str(folder)}
+
+
+def said(program: str, environment: dict[str, str], *wrapper: str, cwd: Path | None = None) -> dict[str, str]:
+    command = [*wrapper, sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, str] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.parametrize("executable", ["None", "''", "'/usr/bin/env'", "'/gone/bin/python3'"])
+def test_a_program_whose_executable_is_no_python_finds_one(environment: dict[str, str], executable: str) -> None:
+    """As under uwsgi, where it is the server."""
+    assert said(f"import sys; sys.executable = {executable}\n{RUN}", environment)["text"]
+
+
+def test_a_program_without_any_python_says_so_at_once(environment: dict[str, str], folder: Path) -> None:
+    nowhere = """
+import os, sys, sysconfig
+sys.executable = sys._base_executable = sys.prefix = sys.exec_prefix = sys.base_prefix = "/nowhere"
+sysconfig.get_config_vars()["BINDIR"] = "/nowhere"
+os.environ["PATH"] = "/nowhere"
+"""
+    answer = said(nowhere + ERROR, environment)
+
+    assert "sys.executable" in answer["error"]
+    assert float(answer["took"]) < 5.0 * busyness()
+    assert list(folder.iterdir()) == []
+
+
+ODD_ENTRIES = "[pathlib.Path('x'), '', 'relative', None, 5, b'bytes', object(), '/with:colon']"
+
+
+def test_a_search_path_may_have_anything_in_it(environment: dict[str, str]) -> None:
+    program = f"import pathlib, sys; sys.path[:0] = {ODD_ENTRIES}; sys.path += {ODD_ENTRIES}\n{RUN}"
+
+    assert said(program, environment)["text"]
+
+
+def test_packages_in_a_folder_with_a_colon_are_found_by_the_engine(
+    environment: dict[str, str], folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "odd:name").mkdir()
+    (tmp_path / "odd:name" / "my_hook.py").write_text("def redact(content): return None\n")
+    (tmp_path / "headrace.toml").write_text('[spans]\nredact = "my_hook:redact"\n')
+    environment["HEADRACE_CONFIG"] = str(tmp_path / "headrace.toml")
+
+    assert said(f"import sys; sys.path.append({str(tmp_path / 'odd:name')!r})\n{RUN}", environment)["text"]
+    assert list(folder.iterdir()) == []
+
+
+def test_a_program_in_a_directory_that_is_gone_runs(environment: dict[str, str], tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+
+    assert said(f"import os; os.rmdir({str(gone)!r})\n{RUN}", environment, cwd=gone)["text"]
+
+
+@pytest.mark.parametrize("closed", ["0", "2", "0,1,2"])
+def test_a_program_with_closed_standard_descriptors_runs(
+    environment: dict[str, str], tmp_path: Path, closed: str
+) -> None:
+    """What anybody prints to such a number must not reach the engine."""
+    answer = tmp_path / "answer"
+    program = f"""
+import os
+from headrace import Client
+client = Client()
+for number in (1, 2):
+    text = client.run_local(model="gpt-4o", messages=[{{"role": "user", "content": "Hello"}}]).text
+    for descriptor in ({closed},):
+        try:
+            os.write(descriptor, b"printed")
+        except OSError:
+            pass
+open({str(answer)!r}, "w").write(text)
+"""
+    closes = " ".join(f"{number}>&-" for number in closed.split(","))
+    command = ["sh", "-c", f'exec "$@" {closes}', "sh", sys.executable, "-c", program]
+    subprocess.run(command, env=environment, check=True, timeout=120)
+
+    assert answer.read_text()
+
+
+def test_a_program_may_be_the_first_process_of_a_container(environment: dict[str, str]) -> None:
+    namespace = ("unshare", "--pid", "--fork", "--mount-proc")
+    try:
+        permitted = subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        permitted = False
+    if not permitted:
+        pytest.skip("this machine makes no process namespaces")
+
+    assert said(RUN, environment, *namespace)["text"]
+
+
+def test_a_program_under_nohup_runs_and_its_engine_ends_with_it(environment: dict[str, str], folder: Path) -> None:
+    assert said(RUN, environment, "nohup")["text"]
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["missing", "file", "long"])
+def test_a_temporary_folder_that_cannot_be_used_is_passed_over(
+    environment: dict[str, str], folder: Path, place: str
+) -> None:
+    (folder / "file").touch()
+    environment["TMPDIR"] = str(folder / (place if place != "long" else "x" * 80))
+
+    assert said(RUN, environment)["text"]
+
+
+# Failed starts, and what they leave.
+
+
+@pytest.mark.parametrize("package", ["headrace_engine", "headrace_workers"])
+def test_an_engine_that_cannot_start_says_why_soon_and_leaves_no_folder(
+    environment: dict[str, str], folder: Path, tmp_path: Path, package: str
+) -> None:
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text('raise RuntimeError("a broken installation")\n')
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment.get("PYTHONPATH", "")])
+
+    answer = said(ERROR, environment)
+
+    assert "a broken installation" in answer["error"]
+    assert "status" in answer["error"]
+    assert float(answer["took"]) < 8.0 * busyness()
+    assert list(folder.iterdir()) == []
+
+
+def test_workers_that_fail_slowly_are_failed_starts_too(
+    environment: dict[str, str], folder: Path, tmp_path: Path
+) -> None:
+    slow = "import threading; threading.Event().wait(2.2)\nraise RuntimeError('too late')\n"
+    (tmp_path / "headrace_workers").mkdir()
+    (tmp_path / "headrace_workers" / "__init__.py").write_text(slow)
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment.get("PYTHONPATH", "")])
+
+    answer = said(ERROR, environment)
+
+    assert "too late" in answer["error"]
+    assert "status 1" in answer["error"]
+    assert "embedded" in answer["error"]
+    assert list(folder.iterdir()) == []
+
+
+STAYING = RUN.replace("print(", "print(os.getpid(), ") + "\nimport sys; sys.stdout.flush(); input()\n"
+
+
+@pytest.mark.parametrize("killed", ["program", "supervisor", "both"])
+def test_no_folder_stays_of_a_program_that_was_killed(environment: dict[str, str], folder: Path, killed: str) -> None:
+    command = [sys.executable, "-c", STAYING.replace("print(os.getpid(), ", "print(")]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline()
+        supervisor = next(pid for pid, above, line in processes() if above == program.pid and "headrace_engine" in line)
+        if killed != "program":
+            os.kill(supervisor, signal.SIGKILL)
+        if killed != "supervisor":
+            program.kill()
+        else:
+            program.communicate(b"\n")
+    if killed == "both":
+        # Nobody was left to remove it: the next program does.
+        wait_until(lambda: time.time() - max(path.stat().st_mtime for path in folder.iterdir()) > 1.5)
+        assert said(RUN, environment)["text"]
+
+    wait_until(lambda: not list(folder.iterdir()), 20.0, "an empty folder", lambda: list(folder.iterdir()))
