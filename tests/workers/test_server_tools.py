@@ -295,3 +295,83 @@ def test_a_container_of_another_type_is_passed_over() -> None:
     assert whole("anthropic", body).message == Message("assistant", "")
     with pytest.raises(ProviderFailedError):
         whole("anthropic", {"container": {"id": "c"}})
+
+
+# Calls that are the caller's to answer.
+
+
+def answered(item: JSON, call_id: str, content: Any, **extra: Any) -> JSON:
+    """Return the item that a tool message becomes, after a response with this item."""
+    body = {"status": "completed", "model": "m", "output": [item, {"type": "message", "content": []}]}
+    message = whole("openai-responses", body).message
+    assert message is not None
+    said = Message("tool", content, call_id, extra=extra or None)
+    sent = body_of("openai-responses", HI, message, said)["input"]
+    assert sent[1] == item
+    types = pytest.importorskip("openai.types.responses")
+    pytest.importorskip("pydantic").TypeAdapter(types.ResponseInputItemParam).validate_python(sent[-1])
+    assert isinstance(sent[-1], dict)
+    return sent[-1]
+
+
+def test_a_request_of_an_mcp_server_is_approved_by_a_tool_message() -> None:
+    item = {"type": "mcp_approval_request", "id": "mcpr_1", "server_label": "s", "name": "f", "arguments": "{}"}
+    sent = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": False, "reason": "no"}
+    assert answered(item, "mcpr_1", "", approve=False, reason="no") == sent
+
+
+def test_openais_calls_of_the_callers_machine_are_answered_in_kind() -> None:
+    ended = [{"stdout": "x", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}]
+    shell = {"type": "shell_call", "id": "sh_1", "call_id": "c1", "action": {"commands": ["ls"]}, "status": "completed"}
+    assert answered(shell, "c1", "", output=ended) == {"type": "shell_call_output", "call_id": "c1", "output": ended}
+    patch = {"type": "apply_patch_call", "id": "p_1", "call_id": "c1", "operation": {}, "status": "completed"}
+    done = {"type": "apply_patch_call_output", "call_id": "c1", "status": "completed", "output": "ok"}
+    assert answered(patch, "c1", "ok", status="completed") == done
+    computer = {"type": "computer_call", "id": "cu_1", "call_id": "c1", "actions": [], "status": "completed"}
+    seen = {"type": "computer_screenshot", "image_url": "https://x/y.png"}
+    image = [ImagePart(url="https://x/y.png")]
+    assert answered(computer, "c1", image) == {"type": "computer_call_output", "call_id": "c1", "output": seen}
+
+
+def test_what_one_kind_of_answer_takes_another_does_not() -> None:
+    call = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "f", "arguments": "{}"}
+    message = whole("openai-responses", {"status": "completed", "output": [call]}).message
+    assert message is not None
+    said = Message("tool", "x", "c1", extra={"approve": True})
+    assert refused("openai-responses", HI, message, said)[0] == "messages[2].approve"
+
+
+def test_a_custom_tools_call_goes_back_to_chat_completions_as_such() -> None:
+    called = [{"id": "c1", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}]
+    choice = {"message": {"role": "assistant", "content": None, "tool_calls": called}, "finish_reason": "tool_calls"}
+    message = whole("openai-chat", {"choices": [choice]}).message
+    assert message is not None
+    assert body_of("openai", HI, message, Message("tool", "1", "c1"))["messages"][1]["tool_calls"] == called
+    (function,) = body_of("anthropic", HI, message, Message("tool", "1", "c1"))["messages"][1]["content"]
+    assert function["input"] == {"input": "SELECT 1"}
+
+
+MIXED = {
+    "type": "message",
+    "stop_reason": "tool_use",
+    "content": [
+        {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}},
+        {"type": "tool_use", "id": "toolu_1", "name": "click", "input": {}, "toolset_name": "browser"},
+    ],
+}
+
+
+def test_a_mixed_turn_takes_results_alone_and_their_toolset_is_named() -> None:
+    message = whole("anthropic", MIXED).message
+    assert message is not None
+    result = Message("tool", "x", "toolu_1")
+    sent = body_of("anthropic", HI, message, result)["messages"]
+    assert sent[1]["content"] == MIXED["content"]
+    assert sent[2]["content"][0]["toolset_name"] == "browser"
+    for history in ([result, HI], [HI, result]):
+        argument, reason = refused("anthropic", HI, message, *history)
+        assert argument == f"messages[{2 + history.index(HI)}]"
+        assert "web_search has not ended" in reason
+    ended = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
+    opened = Message("assistant", [ReasoningPart("", {"api": "anthropic", "block": ended}), TextPart("x")])
+    assert len(body_of("anthropic", HI, message, result, opened, HI)["messages"]) == 5

@@ -17,6 +17,7 @@ from headrace_workers.providers.request_parts import parts_of, word_for
 
 _NOT_IN_IDS = re.compile(r"[^a-zA-Z0-9_-]")
 _DATA_URL = re.compile(r"data:(?P<media_type>[^;,]+);base64,(?P<data>.*)", re.DOTALL)
+_SERVER_USES = ("server_tool_use", "mcp_tool_use")
 _THINKING = ("thinking", "redacted_thinking")
 
 Block = dict[str, Any]
@@ -58,16 +59,41 @@ def system_of(messages: Sequence[Message]) -> list[Block]:
 def conversation_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Return the other messages, those of one side in a row as one turn."""
     turns: list[tuple[str, list[Block]]] = []
+    toolsets: dict[str, str] = {}
     for index, message in enumerate(messages):
         if message.role in {"system", "developer"}:
             continue
         role = "assistant" if message.role == "assistant" else "user"
         blocks = _blocks(f"messages[{index}]", message)
+        for block in blocks:
+            _keep_toolset(block, toolsets)
+        if message.role == "user" and len(turns) > 1:
+            _check_mixed_turn(f"messages[{index}]", turns)
         if turns and turns[-1][0] == role:
             turns[-1][1].extend(blocks)
         elif blocks:
             turns.append((role, blocks))
     return [{"role": role, "content": _content(_ordered(role, blocks))} for role, blocks in turns]
+
+
+def _keep_toolset(block: Block, toolsets: dict[str, str]) -> None:
+    """Name in a call's result the toolset that its call named."""
+    if block.get("type") == "tool_use" and block.get("toolset_name"):
+        toolsets[block["id"]] = block["toolset_name"]
+    elif block.get("type") == "tool_result" and block["tool_use_id"] in toolsets:
+        block.setdefault("toolset_name", toolsets[block["tool_use_id"]])
+
+
+def _check_mixed_turn(where: str, turns: list[tuple[str, list[Block]]]) -> None:
+    """Refuse words of the user where the API takes results alone: a tool of its own is still to end."""
+    said = turns[-1][1] if turns[-1][0] == "assistant" else turns[-2][1]
+    ended = {block.get("tool_use_id") for block in said}
+    pending = [block for block in said if block.get("type") in _SERVER_USES and block.get("id") not in ended]
+    if pending and any(block.get("type") == "tool_use" for block in said):
+        reason = (
+            f"Anthropic's own tool {pending[0].get('name')} has not ended: answer the calls with tool messages alone"
+        )
+        raise request_failure(reason, where)
 
 
 def _blocks(where: str, message: Message) -> list[Block]:

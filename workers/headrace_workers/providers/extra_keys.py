@@ -67,19 +67,21 @@ class ExtraKeys(msgspec.Struct, frozen=True):
         inner = outer.pop(key, None)
         if inner is not None and not isinstance(inner, dict):
             raise request_failure("takes a dict", f"{where}.{key}")
-        return self._checked(place, where, outer), self._checked(inner_place, f"{where}.{key}", inner or {})
+        taken, taken_inside = self.taken.get(place, ()), self.taken.get(inner_place, ())
+        inside = self._checked(inner_place, f"{where}.{key}", inner or {}, taken_inside)
+        return self._checked(place, where, outer, taken), inside
 
-    def of_message(self, where: str, message: Message) -> dict[str, Any]:
-        """Return the keys of a message itself."""
+    def of_message(self, where: str, message: Message, also: Collection[str] = ()) -> dict[str, Any]:
+        """Return the keys of a message itself, those in ``also`` among them."""
         places: dict[str, Place] = {"assistant": "assistant message", "tool": "tool message"}
         extra = message.extra
         if message.tool_name is not None and message.role != "tool":
             extra = {"name": message.tool_name} | (extra or {})
-        return self.of(places.get(message.role, "message"), where, extra)
+        place = places.get(message.role, "message")
+        return self._checked(place, where, extra or {}, {*self.taken.get(place, ()), *also})
 
-    def _checked(self, place: Place, where: str, extra: dict[str, Any]) -> dict[str, Any]:
+    def _checked(self, place: Place, where: str, extra: dict[str, Any], taken: Collection[str]) -> dict[str, Any]:
         given = {key: value for key, value in extra.items() if value is not None}
-        taken = self.taken.get(place, ())
         for key in given:
             if key not in taken:
                 raise request_failure(self._refusal(place, key, taken), f"{where}.{key}")

@@ -8,6 +8,7 @@ from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, To
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.extra_keys import ExtraKeys
 from headrace_workers.providers.failures import request_failure
+from headrace_workers.providers.openai_calls import API_NAME
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
 from headrace_workers.providers.request_parts import as_json, bearer_headers, encoded, image_url, merged, word_for
 from headrace_workers.providers.response_formats import read_response_format
@@ -191,10 +192,20 @@ def _user_part(where: str, part: Part, keys: ExtraKeys) -> dict[str, Any]:
 
 
 def _tool_call(where: str, part: ToolCallPart, keys: ExtraKeys) -> dict[str, Any]:
-    arguments = as_json(part.arguments, f"{where}.arguments").decode()
     extra, inner = keys.of_both("tool call", where, part.extra)
+    if (text := _custom_input(part)) is not None:
+        return {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": text} | inner} | extra
+    arguments = as_json(part.arguments, f"{where}.arguments").decode()
     function = {"name": part.name, "arguments": arguments} | inner
     return {"id": part.id, "type": "function", "function": function} | extra
+
+
+def _custom_input(part: ToolCallPart) -> str | None:
+    """Return the input of a custom tool's call that came from this API; None for all other calls."""
+    said = part.provider_data or {}
+    is_custom = said.get("api") == API_NAME and said.get("type") == "custom" and part.arguments.keys() == {"input"}
+    text = part.arguments.get("input")
+    return text if is_custom and isinstance(text, str) else None
 
 
 def _tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:

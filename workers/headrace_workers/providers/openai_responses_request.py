@@ -16,6 +16,7 @@ from headrace_workers.providers.extra_keys import ExtraKeys
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.openai_responses_events import Item, text_of
 from headrace_workers.providers.openai_responses_message import API_NAME, arguments_in
+from headrace_workers.providers.openai_responses_results import FORMS, call_ids, result_item
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
 from headrace_workers.providers.request_parts import as_json, bearer_headers, encoded, image_url, merged, word_for
 from headrace_workers.providers.response_formats import read_response_format
@@ -128,7 +129,7 @@ class _Items:
         self.all: list[Item] = []
         self._keys = keys
         self._is_openai = is_openai
-        self._custom_calls: set[str] = set()
+        self._calls: dict[str, str] = {}  # types of the model's items, by the ids under which they are answered
 
     def add_message(self, where: str, message: Message) -> None:
         extra = self._keys.of_message(where, message)
@@ -138,11 +139,9 @@ class _Items:
     def add_result(self, where: str, message: Message) -> None:
         if not message.tool_call_id:
             raise request_failure("a message with role tool needs tool_call_id: the call that it answers")
-        extra = self._keys.of_message(where, message)
-        is_custom = message.tool_call_id in self._custom_calls
-        kind = "custom_tool_call_output" if is_custom else "function_call_output"
-        output = self._content(where, message)
-        self.all.append({"type": kind, "call_id": message.tool_call_id, "output": output} | extra)
+        form = FORMS.get(self._calls.get(message.tool_call_id, ""), FORMS["function_call"])
+        extra = self._keys.of_message(where, message, form.keys)
+        self.all.append(result_item(form, message, self._content(where, message), extra))
 
     def add_answer(self, where: str, message: Message) -> None:
         extra = self._keys.of_message(where, message)
@@ -156,7 +155,7 @@ class _Items:
                 items.append(item | extra if item.get("type") == "message" else item)
         while items and _led_to_nothing(items, is_openai=self._is_openai):
             items.pop()
-        self._custom_calls.update(str(item["call_id"]) for item in items if item.get("type") == "custom_tool_call")
+        self._calls |= {own_id: str(item.get("type")) for item in items for own_id in call_ids(item)}
         self.all += items
 
     def _answer_item(self, where: str, part: Part, *, can_return: bool) -> Item | None:
