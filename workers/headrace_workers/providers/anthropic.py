@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
+from headrace.assembly import joined_text
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
 from headrace.wire.request import RunRequest
 from headrace_workers.providers import anthropic_errors, anthropic_request, failures
-from headrace_workers.providers.anthropic_blocks import Block, call_id, calls_of, message_of
+from headrace_workers.providers.anthropic_blocks import Block, call_id, calls_of, message_of, refuse_unknown
 from headrace_workers.providers.anthropic_events import Delta, Event, decode, decode_leniently
 from headrace_workers.providers.lenient import (
     MAX_COUNT,
@@ -23,6 +24,7 @@ from headrace_workers.providers.lenient import (
     json_text,
     loads,
     may_hold_halves,
+    read_object,
 )
 from headrace_workers.providers.openai_chunks import server_tool_requests
 from headrace_workers.providers.protocol import (
@@ -32,6 +34,7 @@ from headrace_workers.providers.protocol import (
     ProviderFailure,
     ProviderSettings,
 )
+from headrace_workers.providers.unread import elements_of, object_in, refuse_content, text_in
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "tool_use": "tool_calls",
@@ -40,6 +43,11 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "refusal": "content_filter",
 }
 """All other words are a stop: end_turn, stop_sequence, and pause_turn, after which the message is sent back to go on."""
+
+_EVENTS = (
+    "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "ping",
+    "error",
+)  # fmt: skip
 
 _INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
@@ -125,6 +133,8 @@ class MessageMapper:
             if odd is None:
                 return
             event = odd
+            if event.delta is None:
+                refuse_content(_whole(data).get("delta"), "an event")
         delta = event.delta
         if event.type == "content_block_delta" and delta is not None:
             # The hot path of the product: a delta with text and nothing else.
@@ -135,7 +145,11 @@ class MessageMapper:
             else:
                 self._take_delta(event.index, delta, data, events)
         else:
-            self._take_event(event.type or name, event, data, events)
+            kind = event.type if event.type in _EVENTS or not name else name
+            if kind == "content_block_delta" and delta is not None:
+                self._take_delta(event.index, delta, data, events)
+            else:
+                self._take_event(kind, event, data, events)
 
     def finish(self, events: list[RunEvent] | None = None) -> Completion:  # noqa: ARG002 - the protocol's form
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
@@ -149,12 +163,17 @@ class MessageMapper:
         message = whole if isinstance(whole, dict) else {}
         if message.get("type") == "error" or message.get("error"):
             raise ProviderFailedError(anthropic_errors.failure_in_stream(message))
-        if not isinstance(message.get("content"), list):
+        self._stop_word = _word(message.get("stop_reason"))
+        content = message.get("content")
+        if not isinstance(content, list) and not (content is None and self._stop_word == "refusal"):
             raise failures.protocol_failure("the response holds no message")
         events: list[RunEvent] = []
-        self._take_start(message, events)
-        self._close_all(events)
-        self._stop_word = as_text(message.get("stop_reason"))
+        try:
+            self._take_start(message, events)
+            self._close_all(events)
+        except ProviderFailedError as error:
+            error.partial_text = joined_text(events)
+            raise
         self._take_stop_details(message.get("stop_details"))
         return self._completion(with_message=True)
 
@@ -169,9 +188,12 @@ class MessageMapper:
         else:
             self._take_odd_delta(index, data)
             return
-        if not piece or type(piece) is not str:
+        piece = text_in(piece, f"a delta of type {kind}")
+        block = self._at.get(index)
+        if not piece or (block is None and piece == "{}"):
             return
-        block = self._at.get(index) or self._missed(index, kind, events)
+        if block is None or not block.takes(kind):
+            block = self._missed(index, kind, events)
         block.pieces.append(piece)
         if kind == "text_delta":
             events.append(piece)
@@ -187,11 +209,11 @@ class MessageMapper:
             case "content_block_stop":
                 self._close(self._at.get(event.index), events)
             case "message_start":
-                self._take_start(event.message if isinstance(event.message, dict) else {}, events)
+                self._take_start(object_in(event.message, "the message that a stream starts with"), events)
             case "message_delta":
                 self._close_all(events)
                 if event.delta is not None:
-                    self._stop_word = as_text(event.delta.stop_reason) or self._stop_word
+                    self._stop_word = _word(event.delta.stop_reason) or self._stop_word
                     self._take_stop_details(event.delta.stop_details)
                     self._take_container(event.delta.container)
                 self._take_usage(event.usage, events)
@@ -200,32 +222,40 @@ class MessageMapper:
                 self.is_complete = True
             case _ if kind == "error" or event.error:
                 raise ProviderFailedError(anthropic_errors.failure_in_stream(_whole(data)))
+            case _ if event.index is not None:
+                # Events of new kinds are to be passed over, as the API asks; but not those of a content block.
+                refuse_content(_whole(data), f"an event of type {as_text(kind)}")
 
     def _take_start(self, message: dict[str, Any], events: list[RunEvent]) -> None:
         self._model = as_text(message.get("model"))
         self.response_id = as_text(message.get("id")) or None
         self._take_container(message.get("container"))
-        content = message.get("content")
-        for index, block in enumerate(content if isinstance(content, list) else ()):
+        for index, block in enumerate(elements_of(message.get("content"), "the content of the message")):
             self._open(index, block, events)
         self._take_usage(message.get("usage"), events)
 
     def _open(self, index: int | None, said: Any, events: list[RunEvent]) -> None:
         """Begin a block. What it holds already is said: compatible servers send whole blocks."""
-        said = said if isinstance(said, dict) else {}
+        said = object_in(said, "a content block")
         block = Block(said, self._calls if said.get("type") == "tool_use" else None)
         self._blocks.append(block)
         self._at[index] = block
         if block.call is not None:
             self._calls += 1
-            events.append(ToolCallDelta(block.call, call_id(block), as_text(said.get("name"))))
-        elif block.kind in {"text", "thinking"} and (piece := as_text(said.get(block.kind))):
-            block.pieces.append(piece)
-            events.append(piece if block.kind == "text" else ReasoningDelta(piece))
+            name = text_in(said.get("name"), "the name of a tool")
+            events.append(ToolCallDelta(block.call, call_id(block), name))
+        elif block.kind in {"text", "thinking"}:
+            if piece := text_in(said.get(block.kind), f"a block of type {block.kind}"):
+                block.pieces.append(piece)
+                events.append(piece if block.kind == "text" else ReasoningDelta(piece))
+        else:
+            refuse_unknown(said)
 
     def _missed(self, index: int | None, delta_kind: str, events: list[RunEvent]) -> Block:
-        """Return a block for a delta without one; of an input, nothing says what tool it is for."""
-        kind = {"text_delta": "text", "thinking_delta": "thinking"}.get(delta_kind, "")
+        """Return a block for a delta without one, or with one of another kind. Of an input, nothing says what tool it is for."""
+        kind = {"text_delta": "text", "thinking_delta": "thinking"}.get(delta_kind)
+        if kind is None:
+            raise failures.protocol_failure("the input of a tool came, and nothing that says of which")
         self._open(index, {"type": kind}, events)
         return self._blocks[-1]
 
@@ -244,9 +274,11 @@ class MessageMapper:
             self._close(block, events)
 
     def _take_odd_delta(self, index: int | None, data: bytes) -> None:
-        block = self._at.get(index)
+        block, delta = self._at.get(index), object_in(_whole(data).get("delta"), "a delta")
+        if block is not None and block.is_ours:
+            refuse_content(delta, f"a delta of type {as_text(delta.get('type'))}")
         if block is not None:
-            block.change(_whole(data)["delta"])
+            block.change(delta)
 
     def _take_stop_details(self, details: Any) -> None:
         if isinstance(details, dict) and details.get("type") == "refusal":
@@ -300,7 +332,9 @@ class MessageMapper:
             return decode_leniently(data)
         except ValueError:
             if self._stop_word:
-                return None  # nothing that is still missing could take back the answer
+                # Nothing that is still missing could take back the answer, but for more of it.
+                refuse_content(read_object(data), "an event")
+                return None
             raise failures.protocol_failure(f"an event of {len(data)} bytes is not JSON") from None
 
     def _completion(self, *, with_message: bool) -> Completion:
@@ -320,6 +354,12 @@ class MessageMapper:
             refusal=self._refusal,
             response_id=self.response_id,
         )
+
+
+def _word(value: Any) -> str:
+    """Return a stop reason; an empty text where it says no end."""
+    word = value.strip() if isinstance(value, str) else ""
+    return "" if word.lower() in {"null", "none"} else word
 
 
 def _whole(data: bytes) -> dict[str, Any]:

@@ -15,12 +15,17 @@ from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace.wire.messages import ToolCallText
 from headrace_workers.providers.growing_call import arguments_or_none
 from headrace_workers.providers.lenient import UNREADABLE, as_text
+from headrace_workers.providers.unread import refuse_content
 
 API_NAME = "anthropic"
 """Marks ``provider_data`` as ours."""
 
 _SAID_BY_PARTS = {"text": {"text"}, "thinking": {"thinking"}, "tool_use": {"id", "name", "input"}}
 """Fields of a block that are said by the part itself, and so not repeated in its opaque data."""
+_KIND_OF_DELTA = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "tool_use"}
+_SERVERS = ("server_tool_use", "mcp_tool_use", "_result")
+"""How the types of the blocks end that the server's own tools make."""
+_OWN_WORDS = ("text", "thinking", "input", "partial_json")
 _DIRECT: dict[str, Any] = {"caller": {"type": "direct"}}
 
 
@@ -40,6 +45,16 @@ class Block:
     @property
     def text(self) -> str:
         return "".join(self.pieces)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the block is read, rather than kept as it came."""
+        return self.kind in _SAID_BY_PARTS
+
+    def takes(self, delta_kind: str) -> bool:
+        """Whether a delta of this kind is a piece of the block; a block that is kept takes an input."""
+        wanted = _KIND_OF_DELTA.get(delta_kind)
+        return self.kind == wanted or (wanted == "tool_use" and not self.is_ours and bool(self.kind))
 
     def change(self, delta: dict[str, Any]) -> None:
         """Take a delta that is no piece of text: a signature, a citation, or one of a kind that we do not know."""
@@ -72,6 +87,18 @@ class Block:
             return self.said | {"input": msgspec.json.decode(self.text)}
         except UNREADABLE:
             return self.said
+
+
+def refuse_unknown(said: dict[str, Any]) -> None:
+    """Raise ProviderFailedError for a block of a kind that is not known, where it holds words or a call of its own.
+
+    What the server's own tools did is kept as it came, and so is what holds no words.
+    """
+    kind = as_text(said.get("type"))
+    is_servers = kind.endswith(_SERVERS)
+    if kind and is_servers:
+        return
+    refuse_content({key: said[key] for key in _OWN_WORDS if key in said}, f"a content block of type {kind!r}")
 
 
 def part_of(block: Block, call: ToolCallText | None) -> Part | None:
