@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.assembly import joined_text
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, Usage, UsageUpdate
 from headrace.wire.request import RunRequest
 from headrace_workers.providers import failures, google_errors, google_request
@@ -35,6 +36,8 @@ from headrace_workers.providers.protocol import (
     ProviderFailure,
     ProviderSettings,
 )
+from headrace_workers.providers.request_parts import wants_several
+from headrace_workers.providers.unread import refuse_content, text_in
 from headrace_workers.sse import EventTooLargeError, SSEParser
 
 _EVENT_STARTS = (b"data:", b"event:", b":")
@@ -101,9 +104,14 @@ class Google:
         except ValueError:
             reason = f"the response is not a Gemini response but {failures.describe(body)[:400]}"
             raise failures.protocol_failure(reason) from None
-        for chunk in chunks:
-            mapper.take(chunk, body, [])
-        return mapper.finish()
+        events: list[RunEvent] = []
+        try:
+            for chunk in chunks:
+                mapper.take(chunk, body, events)
+            return mapper.finish(events)
+        except ProviderFailedError as error:
+            error.partial_text = joined_text(events)
+            raise
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """Return the failure that a response with another status says. ``headers`` has lower-case names."""
@@ -118,11 +126,14 @@ class GoogleMapper:
 
     __slots__ = (
         "_answer",
+        "_are_alternatives",
         "_block_word",
         "_earlier",
         "_finish_word",
         "_model",
         "_needs_message",
+        "_other_word",
+        "_others",
         "_requested_model",
         "_response_id",
         "_resumed_by",
@@ -139,6 +150,9 @@ class GoogleMapper:
         self.has_halves = False
         self.continuation: str | None = None
         self.response_id: str | None = None
+        self._are_alternatives = wants_several(request)
+        self._others: dict[str, list[Part]] = {}
+        self._other_word = ""
         self._needs_message = needs_message or not request.stream
         self._requested_model = request.model
         self._model = ""
@@ -171,9 +185,12 @@ class GoogleMapper:
         if self.continuation is not None:
             self._look_for_next_response(chunk)
         for candidate in chunk.candidates or ():
-            # Of several candidates the first is the run's.
-            if candidate is not None and not candidate.index:
-                self._take_candidate(candidate, chunk, events)
+            if candidate is None:
+                continue
+            if candidate.index:
+                self._take_other(candidate)
+            elif self._take_candidate(candidate, chunk, events):
+                refuse_content(_loaded(data), "an event")
         if not self._model:
             self._model = as_text(chunk.model_version)
             self.response_id = as_text(chunk.response_id) or self.response_id
@@ -182,8 +199,9 @@ class GoogleMapper:
         if chunk.error or not chunk.candidates:
             self._take_envelope(chunk, data)
 
-    def finish(self, events: list[RunEvent] | None = None) -> Completion:  # noqa: ARG002 - the protocol's form
+    def finish(self, events: list[RunEvent] | None = None) -> Completion:
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
+        self._add_others([] if events is None else events)
         word = self._finish_word or self._block_word
         if not word:
             raise failures.protocol_failure("the stream ended without finish reason")
@@ -209,19 +227,45 @@ class GoogleMapper:
             return decode_leniently(data)
         except ValueError:
             if self._finish_word and self._finish_word != _CONTINUATION:
-                return []  # nothing that is still missing could take back the answer
+                # Nothing that is still missing could take back the answer, but for more of it.
+                refuse_content(_loaded(data), "an event")
+                return []
             reason = f"an event of {len(data)} bytes is not a Gemini response in JSON"
             raise failures.protocol_failure(reason) from None
 
-    def _take_candidate(self, candidate: Candidate, chunk: Chunk, events: list[RunEvent]) -> None:
+    def _take_candidate(self, candidate: Candidate, chunk: Chunk, events: list[RunEvent]) -> bool:
+        """Take a piece of the answer. Return whether a part of it said nothing that is known."""
+        is_doubtful = False
         if candidate.content is not None:
             for part in candidate.content.parts or ():
                 if part is not None:
+                    before = len(events)
                     self._take_part(part, events)
+                    is_doubtful = is_doubtful or len(events) == before
         if candidate.grounding_metadata or candidate.url_context_metadata or candidate.citation_metadata:
             self._answer.cite(candidate)
         if candidate.finish_reason or candidate.continuation_token:
             self._take_end(candidate, chunk, events)
+        return is_doubtful
+
+    def _take_other(self, candidate: Candidate) -> None:
+        """Take a piece of a candidate that is not the first: it waits until the end tells what the first one lacks."""
+        parts = self._others.setdefault(str(candidate.index), [])
+        if candidate.content is not None:
+            parts += [part for part in candidate.content.parts or () if part is not None]
+        self._other_word = _word(candidate.finish_reason) or self._other_word
+
+    def _add_others(self, events: list[RunEvent]) -> None:
+        """Nothing more comes: what other candidates say that the first one does not is the run's too."""
+        has_text = self._answer.has_text
+        for parts in self._others.values():
+            says_text = any(part.text and not part.thought for part in parts)
+            if not (self._are_alternatives or (has_text and says_text)):
+                for part in parts:
+                    self._take_part(part, events)
+                has_text = has_text or says_text
+                self._finish_word = self._finish_word or self._other_word
+        self._others.clear()
 
     def _take_part(self, part: Part, events: list[RunEvent]) -> None:
         # The hot path: a part with text and nothing else.
@@ -230,7 +274,7 @@ class GoogleMapper:
             if (own := own_part(part)) is not None:
                 self._answer.keep(own)
                 return
-            text = as_text(text)
+            text = text_in(text, "the text of a part")
         if part.thought_signature or part.function_call is not None:
             self._take_signed(part, text, events)
         elif text and part.thought:
@@ -250,8 +294,8 @@ class GoogleMapper:
         self._answer.call(part.function_call, signature, events)
 
     def _take_end(self, candidate: Candidate, chunk: Chunk, events: list[RunEvent]) -> None:
-        word, token = as_text(candidate.finish_reason), as_text(candidate.continuation_token)
-        if word and word not in _UNSPECIFIED:
+        word, token = _word(candidate.finish_reason), as_text(candidate.continuation_token)
+        if word:
             self._finish_word = word
             if word != _CONTINUATION:
                 self.continuation = None
@@ -287,12 +331,13 @@ class GoogleMapper:
     def _take_envelope(self, chunk: Chunk, data: bytes) -> None:
         """Take what a response without an answer says: a blocked prompt, or an error."""
         if chunk.prompt_feedback is not None:
-            word = as_text(chunk.prompt_feedback.block_reason)
-            self._block_word = "" if word in _UNSPECIFIED else word
+            self._block_word = _word(chunk.prompt_feedback.block_reason)
         error = chunk.error
         if not error and chunk.candidates is None and chunk.usage_metadata is None:
             whole = _loaded(data)
             error = whole if is_error(whole) else None
+            if error is None and chunk.prompt_feedback is None:
+                refuse_content(whole, "an event")
         if error:
             raise ProviderFailedError(google_errors.failure_in_stream(error))
 
@@ -302,6 +347,12 @@ class GoogleMapper:
         reason = _FINISH_REASONS.get(self._finish_word.upper(), "stop")
         # Google has no word of its own for an answer that calls functions.
         return "tool_calls" if reason == "stop" and self._answer.has_calls else reason
+
+
+def _word(value: Any) -> str:
+    """Return a finish reason; an empty text where it says no end."""
+    word = value.strip() if isinstance(value, str) else ""
+    return "" if word in _UNSPECIFIED or word.lower() in {"null", "none"} else word
 
 
 def _events_of(body: bytes) -> list[tuple[str, bytes]]:

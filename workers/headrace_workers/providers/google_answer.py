@@ -15,6 +15,7 @@ from headrace.wire.messages import ToolCallText
 from headrace_workers.providers.google_arguments import GrowingArguments
 from headrace_workers.providers.google_chunks import Candidate, FunctionCall
 from headrace_workers.providers.lenient import as_text
+from headrace_workers.providers.unread import text_in
 
 NAME = "google"
 """Under which ``api`` opaque data is kept."""
@@ -28,7 +29,7 @@ class _Call:
         self.index = index
         self.id = own_id or f"call_{index}"
         self.has_own_id = bool(own_id)
-        self.name = as_text(said.name)
+        self.name = text_in(said.name, "the name of a function")
         self.signature = signature
         self.text = ""
         self.growing: GrowingArguments | None = None
@@ -72,6 +73,12 @@ class Answer:
     def has_calls(self) -> bool:
         """Whether the model called a function."""
         return bool(self._calls)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the answer says text."""
+        is_saying = bool(self._run) and not self._is_thought
+        return is_saying or any(isinstance(part, TextPart) and part.text for part in self._parts)
 
     def say(self, text: str) -> None:
         """Add text."""

@@ -13,6 +13,7 @@ from typing import Any
 from headrace.tool_arguments import read_arguments
 from headrace_workers.providers.failures import protocol_failure
 from headrace_workers.providers.lenient import json_text
+from headrace_workers.providers.unread import elements_of, object_in, text_in
 
 _STEP = re.compile(r"""\.([^.\[\]]+)|\[(\d{1,6})\]|\[(['"])((?:[^'"\\]|\\.|(?!\3)['"])*)\3\]""")
 _ESCAPE = re.compile(r"\\(.)")
@@ -37,9 +38,9 @@ class GrowingArguments:
 
     def take(self, pieces: Any) -> None:
         """Take ``partialArgs``."""
-        for piece in pieces if isinstance(pieces, list) else []:
-            if isinstance(piece, dict) and isinstance(piece.get("jsonPath"), str):
-                self._take(piece["jsonPath"], piece)
+        for said in elements_of(pieces, "partialArgs"):
+            if piece := object_in(said, "a piece of arguments"):
+                self._take(text_in(piece.get("jsonPath"), "the place of a piece of arguments"), piece)
 
     def text(self, *, is_cut: bool) -> str:
         """Return the arguments as JSON; when they were cut, without their end, so that they are no valid JSON."""
@@ -50,7 +51,8 @@ class GrowingArguments:
     def _take(self, path: str, piece: dict[str, Any]) -> None:
         if path != self._path:
             self._end_string()
-        if isinstance(text := piece.get("stringValue"), str):
+        if piece.get("stringValue") is not None:
+            text = text_in(piece["stringValue"], "a piece of arguments")
             self._path = path
             self._string.append(text)
             if not piece.get("willContinue"):
@@ -62,6 +64,8 @@ class GrowingArguments:
                 return
         if "nullValue" in piece:
             self._put(path, None)
+        elif piece.keys() - {"jsonPath", "willContinue", "stringValue"}:
+            raise protocol_failure(f"a piece of arguments at {path[:100]!r} has no value that is known")
 
     def _end_string(self) -> None:
         if self._path:

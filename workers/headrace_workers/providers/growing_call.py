@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from headrace.tool_arguments import read_arguments, well_formed_text
+from headrace_workers.providers.failures import protocol_failure
 from headrace_workers.providers.lenient import UNREADABLE
 
 
@@ -66,6 +68,14 @@ class GrowingCall:
         return moved
 
     def missing(self, whole: str) -> str:
-        """Return what has not come yet of the whole arguments. What has come is never taken back."""
-        said = self.text
-        return whole[len(said) :] if whole.startswith(said) else ""
+        """Return what has not come yet of the whole arguments. What has come is never taken back.
+
+        Raises ProviderFailedError where the whole says other arguments than its pieces.
+        """
+        said = well_formed_text(self.text)
+        if whole.startswith(said):
+            return whole[len(said) :]
+        arguments = read_arguments(whole)
+        if said.startswith(whole) or (arguments is not None and arguments == read_arguments(said)):
+            return ""
+        raise protocol_failure(f"the whole arguments of tool call {self.name!r} are others than their pieces were")

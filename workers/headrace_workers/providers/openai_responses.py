@@ -10,12 +10,15 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from headrace.assembly import joined_text
+from headrace.tool_arguments import well_formed_text
 from headrace.types import FinishReason, Message, ReasoningDelta, RefusalDelta, RunEvent, Usage, UsageUpdate
 from headrace.wire.request import RunRequest
 from headrace_workers.providers import failures, openai_responses_request
 from headrace_workers.providers.failures import is_error
 from headrace_workers.providers.lenient import UNREADABLE, as_text, loads_with_halves, may_hold_halves, read_object
 from headrace_workers.providers.openai_responses_calls import ResponseCalls
+from headrace_workers.providers.openai_responses_check import check_items
 from headrace_workers.providers.openai_responses_events import (
     Event,
     Item,
@@ -26,6 +29,7 @@ from headrace_workers.providers.openai_responses_events import (
     reasoning_of,
     refusal_of,
     text_of,
+    typed,
 )
 from headrace_workers.providers.openai_responses_message import custom_calls_of_caller, is_plain, message_of
 from headrace_workers.providers.protocol import (
@@ -35,6 +39,9 @@ from headrace_workers.providers.protocol import (
     ProviderFailure,
     ProviderSettings,
 )
+from headrace_workers.providers.unread import elements_of, object_in
+
+_NOTHING = (b"", b"null", b"{}", b"[]")
 
 # Codes of a response's error that blame the request, beyond those that all OpenAI-like servers use.
 _BLAMES_REQUEST = ("image", "policy", "residency", "prompt")
@@ -58,7 +65,7 @@ class OpenAIResponses:
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
         """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
         response = read_object(body)
-        if not isinstance(response.get("output"), list):
+        if not isinstance(response.get("output"), list) and not _is_filtered(response):
             _raise_if_error(response)
             reason = f"the response is not of the Responses API but {failures.describe(body)}"
             raise failures.protocol_failure(reason)
@@ -91,7 +98,7 @@ class _Words:
 
     def missing(self, whole: str) -> str:
         """Return what has not come yet of all words. What has come is never said again, nor taken back."""
-        said = "".join(self.pieces)
+        said = well_formed_text("".join(self.pieces))
         if len(whole) <= len(said) or not whole.startswith(said):
             return ""
         self.pieces[:] = [whole]
@@ -103,6 +110,7 @@ class ResponsesMapper:
 
     __slots__ = (
         "_calls",
+        "_is_in_doubt",
         "_items",
         "_model",
         "_reason",
@@ -127,6 +135,7 @@ class ResponsesMapper:
         self._requested_model = requested_model
         self._model = ""
         self._status = ""
+        self._is_in_doubt = False  # whether something could not be read that the whole response may still say
         self._reason = ""
         self._text = _Words()
         self._reasoning = _Words()
@@ -155,6 +164,8 @@ class ResponsesMapper:
             if delta and type(delta) is str:
                 self._text.pieces.append(delta)
                 events.append(delta)
+            elif delta:
+                self._is_in_doubt = True
             return
         take = self._takers.get(kind) if type(kind) is str else None
         if take is not None:
@@ -171,7 +182,12 @@ class ResponsesMapper:
 
     def read_whole(self, response: dict[str, Any]) -> Completion:
         """Map a response that came in one piece."""
-        self._end(response, as_text(response.get("status")) or "completed", [])
+        events: list[RunEvent] = []
+        try:
+            self._end(response, as_text(response.get("status")) or "completed", events)
+        except ProviderFailedError as error:
+            error.partial_text = joined_text(events)
+            raise
         if self._status in {"queued", "in_progress"}:
             raise failures.protocol_failure(f"the response is not complete but {self._status}")
         return self._completion(self._message())
@@ -207,11 +223,15 @@ class ResponsesMapper:
         if event.delta and isinstance(event.delta, str):
             self._reasoning.pieces.append(event.delta)
             events.append(ReasoningDelta(event.delta))
+        elif event.delta:
+            self._is_in_doubt = True
 
     def _take_refusal(self, event: Event, events: list[RunEvent]) -> None:
         if event.delta and isinstance(event.delta, str):
             self._refusal.pieces.append(event.delta)
             events.append(RefusalDelta(event.delta))
+        elif event.delta:
+            self._is_in_doubt = True
 
     def _take_arguments(self, event: Event, events: list[RunEvent]) -> None:
         self._calls.take_delta(event, events)
@@ -225,9 +245,11 @@ class ResponsesMapper:
             self._calls.take_item(item, event.output_index, events, is_whole=False)
 
     def _take_done(self, event: Event, events: list[RunEvent]) -> None:
-        item = read_object(event.item)
+        item = typed(read_object(event.item))
         if item:
             self._items.append(item)
+        elif bytes(event.item).strip() not in _NOTHING:
+            self._is_in_doubt = True
         if item.get("type") == "function_call":
             self._calls.take_item(item, event.output_index, events, is_whole=True)
             return
@@ -258,7 +280,11 @@ class ResponsesMapper:
             raise ProviderFailedError(_failure({"error": error}))
         details = response.get("incomplete_details")
         self._reason = as_text(details.get("reason")) if isinstance(details, dict) else ""
-        self._items = items_of(response.get("output")) or self._items
+        output = response.get("output")
+        for element in elements_of(output, "the output"):
+            object_in(element, "an item of the output")
+        if len(items := items_of(output)) >= len(self._items):
+            self._items = items
         self._settle(events)
 
     def _settle(self, events: list[RunEvent]) -> None:
@@ -274,6 +300,11 @@ class ResponsesMapper:
                 self._calls.take_item(item, place, events, is_whole=True)
         for item in custom_calls_of_caller(self._items):
             self._calls.take_custom(item, events)
+        said = {"reasoning": self._reasoning, "text": self._text, "refusal": self._refusal}
+        check_items(self._items, {kind: "".join(words.pieces) for kind, words in said.items()})
+        self._calls.check(self._items)
+        if self._is_in_doubt and not self._items:
+            raise failures.protocol_failure("the answer holds content that cannot be read, and came in no other form")
         self.is_complete = True
 
     def _completion(self, message: Message | None) -> Completion:
@@ -314,6 +345,13 @@ def _finish_reason(status: str, reason: str, *, has_calls: bool, is_refused: boo
     if status == "incomplete" and reason != "steered":
         return "max_tokens"  # or another of the server's limits; its word tells
     return "tool_calls" if has_calls else "stop"
+
+
+def _is_filtered(response: dict[str, Any]) -> bool:
+    """Whether a response has no output since all of it was filtered."""
+    details = response.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    return response.get("output") is None and response.get("status") == "incomplete" and reason == "content_filter"
 
 
 def _raise_if_error(whole: dict[str, Any], *, is_certain: bool = False) -> None:

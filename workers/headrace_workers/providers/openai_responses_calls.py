@@ -9,18 +9,21 @@ from typing import Any
 
 from headrace.types import RunEvent, ToolCallDelta
 from headrace.wire.messages import ToolCallText
+from headrace_workers.providers.failures import protocol_failure
 from headrace_workers.providers.growing_call import GrowingCall, arguments_or_none
 from headrace_workers.providers.lenient import as_text, json_text
 from headrace_workers.providers.openai_responses_events import Event, Item, arguments_of
+from headrace_workers.providers.unread import text_in
 
 
 class ResponseCalls:
     """The calls so far, in order of appearance; that order is their index."""
 
-    __slots__ = ("_calls",)
+    __slots__ = ("_calls", "_without_call")
 
     def __init__(self) -> None:
         self._calls: list[GrowingCall] = []
+        self._without_call: list[tuple[Any, Any]] = []  # output index and item id of arguments whose call had not begun
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -41,9 +44,11 @@ class ResponseCalls:
 
     def take_delta(self, event: Event, events: list[RunEvent]) -> None:
         """Take a fragment of arguments."""
-        call = self._of_event(event)
+        call, arguments = self._of_event(event), text_in(event.delta, "a piece of arguments")
         if call is not None:
-            self._add(call, as_text(event.delta), events)
+            self._add(call, arguments, events)
+        elif arguments.strip() not in {"", "{}"}:
+            self._without_call.append((event.output_index, event.item_id))
 
     def take_done(self, event: Event, events: list[RunEvent]) -> None:
         """Take arguments that are whole."""
@@ -54,7 +59,17 @@ class ResponseCalls:
     def take_custom(self, item: Item, events: list[RunEvent]) -> None:
         """Take a call of a custom tool, whose input is text: it becomes the argument ``input``."""
         arguments = json_text({"input": as_text(item.get("input"))})
+        if item.get("status") == "incomplete":
+            arguments = arguments.removesuffix('"}')
         self.take_item(item | {"arguments": arguments}, None, events, is_whole=True)
+
+    def check(self, items: list[Item]) -> None:
+        """Raise ProviderFailedError where arguments came of an item that never did."""
+        ids = [item.get("id") for item in items]
+        for place, item_id in self._without_call:
+            has_item = (type(place) is int and place < len(items)) or (item_id is not None and item_id in ids)
+            if not has_item:
+                raise protocol_failure("the arguments of a tool came, and nothing that says of which")
 
     def complete(self, *, is_cut: bool) -> list[ToolCallText]:
         """Return all calls. Of an output that was cut the last may be incomplete."""

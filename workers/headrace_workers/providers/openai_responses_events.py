@@ -56,7 +56,12 @@ def read_usage(said: dict[str, Any]) -> Usage:
 
 def items_of(value: Any) -> list[Item]:
     """Return the items in a response's ``output``."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    return [typed(item) for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def typed(item: Item) -> Item:
+    """Return an item with its type; some servers leave out that of a message."""
+    return item if item.get("type") or "content" not in item else item | {"type": "message"}
 
 
 def text_of(item: Item) -> str:
@@ -82,7 +87,10 @@ def arguments_of(value: Any) -> str:
 
 
 def _joined(content: Any, kind: str, field: str) -> str:
+    if isinstance(content, str) and field == "text":
+        return content
     if not isinstance(content, list):
         return ""
-    parts = (part for part in content if isinstance(part, dict) and part.get("type") == kind)
+    kinds = (kind, "text", None) if kind == "output_text" else (kind,)
+    parts = (part for part in content if isinstance(part, dict) and part.get("type") in kinds)
     return "".join(text for part in parts if isinstance(text := part.get(field), str))

@@ -10,6 +10,7 @@ from typing import Any
 
 from headrace.tool_arguments import read_arguments
 from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace_workers.providers.growing_call import arguments_or_none
 from headrace_workers.providers.lenient import as_text
 from headrace_workers.providers.openai_responses_events import (
     Item,
@@ -87,7 +88,7 @@ def arguments_in(item: Item) -> dict[str, Any] | None:
     """Return the arguments of a call as the caller sees them; None where they cannot be read."""
     if item.get("type") == "custom_tool_call":
         return {"input": as_text(item.get("input"))}
-    return read_arguments(arguments_of(item.get("arguments")) or "{}")
+    return read_arguments(arguments_or_none(arguments_of(item.get("arguments")), is_cut=False))
 
 
 def _part(item: Item, *, is_plain: bool) -> Part | None:
