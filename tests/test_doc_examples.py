@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from headrace import Client, InvalidRequestError
-from headrace.cli.main import _parser
+from headrace.cli.main import command_parser
 from headrace.settings import Settings
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
 from tests.conftest import HELLO, ROOT
@@ -132,6 +132,6 @@ def test_a_command_is_understood(program: str, arguments: str) -> None:
     if program.startswith("./"):
         assert os.access(ROOT / program, os.X_OK)
         return
-    parsed = _parser().parse_args(shlex.split(arguments, comments=True))
+    parsed = command_parser().parse_args(shlex.split(arguments, comments=True))
 
     assert callable(parsed.command)

@@ -16,11 +16,16 @@ from headrace.hook_check import is_hook_usable
 from headrace.logs import log_to_stderr
 from headrace.processes import die_with_parent, hold_standard_descriptors, ignore_interrupt, is_orphan
 from headrace.settings import Settings, checked_figure, load_settings, told_with_file
+from headrace.standard_streams import guarded
 from headrace_engine.exit_codes import ExitCode
 
 
 def main() -> int:
     """Run the process that the command line names; return its exit code."""
+    return guarded(_main)
+
+
+def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m headrace_engine", description="A Headrace engine.")
     parser.add_argument("role", nargs="?", choices=["supervisor", "broker", "collector", "check"], default="supervisor")
     parser.add_argument("--directory", type=Path, required=True, help="where its sockets are; for its owner only")

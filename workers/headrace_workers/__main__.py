@@ -13,12 +13,17 @@ from headrace.errors import ConfigurationError
 from headrace.logs import log_to_stderr
 from headrace.processes import die_with_parent, ignore_interrupt
 from headrace.settings import load_settings
+from headrace.standard_streams import guarded
 
 _BAD_SETTINGS = 2
 
 
 def main() -> int:
     """Run the worker that the command line names."""
+    return guarded(_main)
+
+
+def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m headrace_workers", description="A Headrace worker.")
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True)

@@ -19,6 +19,7 @@ from headrace.cli.interrupt import end_on_interrupt, on_interrupt, raise_interru
 from headrace.cli.terminal import bold, dim, green, red, without_controls
 from headrace.client import Client
 from headrace.errors import HeadraceError
+from headrace.standard_streams import guarded
 from headrace.testing import Script, SimulatedProvider
 from headrace.types import StreamResult
 
@@ -44,6 +45,11 @@ _WEATHER_TOOL = {
 
 
 def main() -> int:
+    """Show everything; return the exit code, also where the output is lost meanwhile."""
+    return guarded(_shown)
+
+
+def _shown() -> int:
     """Show everything; return the exit code. Whatever happens, no process stays behind."""
     # scripts/demo has Ctrl-C ignored while the interpreter starts, where it would show a traceback.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -27,7 +27,9 @@ class ExitCode(enum.IntEnum):
     TRY_LATER = 5  # too many requests: the provider's limit, or a full queue
     TIMED_OUT = 6  # the run took longer than it may
     INTERRUPTED = 130  # Ctrl-C; as a shell reports SIGINT
-    OUTPUT_CLOSED = 141  # whoever read the output has gone, as in `| head`; as a shell reports SIGPIPE
+    OUTPUT_CLOSED = (
+        141  # whoever read the output has gone, as in `| head`, or it was closed before; as a shell reports SIGPIPE
+    )
 
 
 class CommandError(Exception):

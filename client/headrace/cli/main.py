@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import headrace
 from headrace.cli import restart, run, serve, simulate, spans, status
 from headrace.cli.exit_codes import CommandError, ExitCode, exit_code
 from headrace.cli.explain import explanation
 from headrace.cli.interrupt import end_on_interrupt, on_interrupt, raise_interrupt
-from headrace.cli.terminal import red
+from headrace.cli.terminal import one_line, red
 from headrace.errors import HeadraceError
+from headrace.standard_streams import OutputLostError, guarded
 
 _EPILOG = """\
 try it without a key:
@@ -28,15 +29,16 @@ exit codes: 0 done, 1 the run failed, 2 wrong usage or request, 3 no engine, 4 n
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. Never shows a traceback for what a user can cause."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if "command" not in arguments:
-        parser.print_help(sys.stderr)
-        return ExitCode.USAGE
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # an answer is worth reading, even if one letter of it cannot be shown
+    return guarded(partial(_command, argv))
+
+
+def _command(argv: Sequence[str] | None) -> int:
     try:
+        parser = command_parser()
+        arguments = parser.parse_args(argv)
+        if "command" not in arguments:
+            parser.print_help(sys.stderr)
+            return ExitCode.USAGE
         with on_interrupt(raise_interrupt):
             code: int = arguments.command(arguments)
             sys.stdout.flush()
@@ -50,14 +52,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        _discard_output()
-        return ExitCode.OUTPUT_CLOSED
+    except BrokenPipeError as error:
+        raise OutputLostError(error) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _complain(one_line(f"{where}{error.strerror or error}"))
+        return ExitCode.FAILED
     finally:
         end_on_interrupt()
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="headrace",
         description="Streaming LLM calls through a pool of worker processes.",
@@ -76,13 +82,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _complain(text: str) -> None:
     print(red("headrace:", sys.stderr), text, file=sys.stderr)
-
-
-def _discard_output() -> None:
-    """Leave the interpreter nothing that it could fail to flush at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import msgspec
 
 from headrace.cli.terminal import dim, without_controls
 from headrace.errors import HeadraceError, RunError
+from headrace.standard_streams import print_json
 from headrace.types import (
     ReasoningDelta,
     RefusalDelta,
@@ -141,7 +142,7 @@ class JsonOutput:
         self._print("error", fields)
 
     def _print(self, kind: str, fields: dict[str, Any]) -> None:
-        self._out.write(json.dumps({"type": kind} | fields, ensure_ascii=False) + "\n")
+        print_json(json.dumps({"type": kind} | fields, ensure_ascii=False), self._out)
         self._out.flush()
 
 

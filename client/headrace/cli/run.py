@@ -123,6 +123,8 @@ def _prompt(given: str | None) -> str:
 def _standard_input() -> str:
     try:
         return sys.stdin.buffer.read().decode()
+    except OSError as error:
+        raise InvalidRequestError(f"standard input cannot be read: {error.strerror}", "messages") from None
     except UnicodeDecodeError as error:
         raise InvalidRequestError(f"standard input is not UTF-8 text (byte {error.start})", "messages") from None
 

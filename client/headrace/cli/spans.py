@@ -29,6 +29,7 @@ from headrace.cli.terminal import dim
 from headrace.settings import load_settings
 from headrace.span_files import StoredSpan, data_directory
 from headrace.spans import SpanStatus
+from headrace.standard_streams import print_json
 
 NAME = "spans"
 HELP = "Show what was kept of runs: prompts, answers, usage, cost, errors"
@@ -87,7 +88,7 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     only.add_argument("--user", metavar="ID")
     only.add_argument("--session", metavar="ID")
     only.add_argument("--tag", action="append", default=[], metavar="TAG", help="may be repeated")
-    only.add_argument("--trace", metavar="ID", help="Headrace's (tr_…), or that of the caller's OpenTelemetry span")
+    only.add_argument("--trace", metavar="ID", help="Headrace's (tr_...), or that of the caller's OpenTelemetry span")
     only.add_argument(
         "--since", type=_time, metavar="TIME", help="10m, 2h or 3d ago, or a date such as 2026-11-23T07:00"
     )
@@ -136,7 +137,7 @@ def _show(arguments: argparse.Namespace) -> ExitCode:
         more = ", …" if len(found) > _CANDIDATES else ""
         raise CommandError(ExitCode.USAGE, f"several spans begin with {arguments.id}: {names}{more}")
     if arguments.json:
-        print(json.dumps(record(found[0]), indent=2, ensure_ascii=False))
+        print_json(json.dumps(record(found[0]), indent=2, ensure_ascii=False), sys.stdout)
     else:
         for text in shown(found[0], sys.stdout):
             print(text)
@@ -148,7 +149,7 @@ def _stats(arguments: argparse.Namespace) -> ExitCode:
     with opened(directory, _complain, filters) as store:
         stats = _collected(store, filters, arguments.by)
     if arguments.json:
-        print(json.dumps(stats.fields(), indent=2, ensure_ascii=False))
+        print_json(json.dumps(stats.fields(), indent=2, ensure_ascii=False), sys.stdout)
     elif stats.groups:
         for text in stats.lines(sys.stdout):
             print(text)
@@ -190,7 +191,7 @@ def _printer(arguments: argparse.Namespace) -> Callable[[StoredSpan], None]:
     """Return what prints a span: as a line of a table, whose head comes before the first, or of JSON."""
     out = sys.stdout
     if arguments.json or not (arguments.table or out.isatty()):
-        return lambda stored: print(line(stored), end="")
+        return lambda stored: print_json(line(stored).rstrip("\n"), out)
     table = Table(shutil.get_terminal_size((_WIDTH_IN_A_PIPE, 0)).columns, out)
     heads = iter([table.head()])
 

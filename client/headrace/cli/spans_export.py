@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import importlib.util
-import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -78,15 +77,22 @@ def _write_lines(spans: Iterable[StoredSpan], out: IO[bytes]) -> int:
 
 def _write_csv(spans: Iterable[StoredSpan], out: IO[bytes]) -> int:
     count = 0
-    text = io.TextIOWrapper(out, "utf-8", newline="", write_through=True)
-    try:
-        writer = csv.DictWriter(text, FLAT)
-        writer.writeheader()
-        for count, stored in enumerate(spans, 1):  # noqa: B007 - the last is the number of all
-            writer.writerow(_for_csv(flat(stored)))
-    finally:
-        text.detach()  # else it closes what it writes to
+    writer = csv.DictWriter(_Utf8(out), FLAT)
+    writer.writeheader()
+    for count, stored in enumerate(spans, 1):  # noqa: B007 - the last is the number of all
+        writer.writerow(_for_csv(flat(stored)))
     return count
+
+
+class _Utf8:
+    """Takes text for a binary file. The standard wrapper would close the file where a write fails."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+
+    def write(self, text: str) -> int:
+        """Write ``text``."""
+        return self._out.write(text.encode())
 
 
 def _for_csv(row: dict[str, Any]) -> dict[str, Any]:

@@ -11,19 +11,35 @@ import sys
 
 import msgspec
 
+from headrace.standard_streams import guarded
 from headrace.testing.script import Script
 from headrace.testing.server import run_server
 
 
-def main() -> None:
-    """Serve until the parent is gone."""
+def main() -> int:
+    """Serve until the parent is gone; return the exit code."""
+    return guarded(_serve)
+
+
+def _serve() -> int:
     parser = argparse.ArgumentParser(prog="python -m headrace.testing", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
     line = sys.stdin.buffer.readline().strip()
-    script = msgspec.json.decode(line, type=Script) if line else None
-    run_server(arguments.host, arguments.port, script, _announce, until=_read_to_end)
+    try:
+        script = msgspec.json.decode(line, type=Script) if line else None
+        run_server(arguments.host, arguments.port, script, _announce, until=_read_to_end)
+    except msgspec.DecodeError as error:
+        return _failed(f"standard input has no script that can be used: {error}")
+    except (OSError, OverflowError) as error:
+        return _failed(f"cannot listen on {arguments.host} port {arguments.port}: {error}")
+    return 0
+
+
+def _failed(text: str) -> int:
+    print(f"headrace: {text}", file=sys.stderr)
+    return 2
 
 
 def _announce(port: int) -> None:
@@ -37,4 +53,4 @@ def _read_to_end() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
