@@ -57,7 +57,7 @@ def flat(stored: StoredSpan) -> dict[str, Any]:
         "refusal": content.refusal,
         "tool_calls": _text(content.tool_calls),
     }
-    return values
+    return {name: values[name] for name in FLAT}
 
 
 def _text(value: list[Any] | Mapping[str, Any] | list[SpanAttempt]) -> str:
