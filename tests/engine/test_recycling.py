@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from headrace_engine.recycling import (
-    END_GRACE,
     FIRST_RETRY,
     MAX_FAILURES,
     SETTLING,
@@ -116,8 +115,8 @@ def test_a_worker_that_does_not_finish_is_told_to_end_its_runs_and_at_last_kille
 
     assert recycler.due(129.9) == []
     assert recycler.due(130.0) == [EndRuns(1)]
-    assert recycler.due(130.0 + END_GRACE - 0.1) == []
-    assert recycler.due(130.0 + END_GRACE) == [Kill(1)]
+    assert recycler.due(131.9) == []
+    assert recycler.due(132.0) == [Kill(1)]
 
 
 # What goes wrong.

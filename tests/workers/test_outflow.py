@@ -152,3 +152,49 @@ def test_more_than_a_window_is_not_read_before_something_leaves() -> None:
 
     waiting(outflow, "a").take()
     assert not outflow.is_flooded
+
+
+def test_reading_goes_on_only_where_half_of_what_may_wait_has_left() -> None:
+    """Calls that cannot be merged and have no characters: their number alone counts, of which four windows may wait."""
+    outflow = Outflow(1, 1)
+    outflow.pending = [ToolCallDelta(index, f"c{index}", "f") for index in range(4 * 64 // 2)]
+    assert not outflow.waiting_is_low()
+
+    outflow.pending.pop()
+    assert outflow.waiting_is_low()
+
+
+def test_reading_does_not_go_on_without_credit_for_an_event_or_for_a_character() -> None:
+    for limits in ((1, 10), (10, 1)):
+        outflow = waiting(Outflow(*limits), "a")
+        outflow.take()
+        assert not outflow.waiting_is_low()
+        assert not outflow.has_credit
+
+        outflow.credited(11, 11)
+        assert outflow.waiting_is_low()
+
+
+def test_reading_stops_at_four_windows_of_events_and_at_one_of_characters() -> None:
+    outflow = Outflow(0, 0)
+    outflow.pending = [ToolCallDelta(index, f"c{index}", "f") for index in range(4 * 64 - 1)]
+    assert not outflow.waiting_is_full()
+    outflow.pending.append(ToolCallDelta(999, "c", "f"))
+    assert outflow.waiting_is_full()
+
+    assert not waiting(Outflow(0, 0), "x" * 65_535).waiting_is_full()
+    assert waiting(Outflow(0, 0), "x" * 65_536).waiting_is_full()
+
+
+def test_reading_goes_on_below_half_a_window_of_characters() -> None:
+    assert waiting(Outflow(1, 1), "x" * 32_767).waiting_is_low()
+    assert not waiting(Outflow(1, 1), "x" * 32_768).waiting_is_low()
+
+
+def test_a_flood_is_a_window_of_bytes_since_something_last_left() -> None:
+    outflow = Outflow(1, 1)
+    outflow.has_read(40_000)
+    outflow.has_read(25_535)
+    assert not outflow.is_flooded
+    outflow.has_read(1)
+    assert outflow.is_flooded

@@ -705,3 +705,167 @@ def test_a_request_that_json_cannot_carry_is_refused_and_no_crash(value: Any) ->
 
     with pytest.raises(ProviderFailedError, match="JSON"):
         providers.prepare(arrived, None)
+
+
+# What may be held of one response.
+
+
+def test_a_whole_body_may_have_48_mebibytes_and_no_byte_more() -> None:
+    run = Driven(stream=False).respond(headers=JSON)
+    piece = b"[" + b" " * (16 * 1024 * 1024 - 1)
+    for _ in range(3):
+        assert run.receive(piece) == ()
+
+    assert run.receive(b" ") == CLOSE_ONE
+    assert (run.failure.kind, run.failure.status_code) == ("provider_protocol", 200)
+    assert run.failure.reason == "the response is larger than 50331648 bytes"
+
+
+def test_an_error_body_may_have_64_kibibytes() -> None:
+    run = Driven().respond(500, {})
+
+    assert run.receive(b"x" * 65_536) == ()
+    assert run.receive(b"x") == CLOSE_ONE
+
+
+# Runs without stream.
+
+
+def test_a_run_without_stream_sends_nothing_before_its_end_and_pauses_for_nobody() -> None:
+    run = Driven(stream=False, sequence_limit=0, character_limit=0).respond()
+    for _ in range(4):
+        assert run.receive(text("x" * WINDOW_CHARACTERS)) == ()
+    assert run.core.take(0.0) == ([], ())
+
+    assert run.receive(delta(reasoning="hm"), delta(refusal="no"), usage(3), stop(), DONE) == FINISH_ONE
+    assert (run.sent, run.finished.sequence, run.finished.text_length) == ([], 0, 0)
+    message = run.finished.message
+    assert message is not None
+    assert message.text == "x" * 4 * WINDOW_CHARACTERS
+    assert run.finished.refusal == "no"
+    assert run.finished.usage == Usage(3, 3, 6, source="provider")
+
+
+def test_a_run_without_stream_that_fails_tells_the_text_that_had_come_and_nothing_else() -> None:
+    run = Driven(stream=False).respond()
+    run.receive(text("ha"), delta(reasoning="hm"), usage(3), text("lf"))
+    run.fail("read")
+
+    assert (run.failure.partial_text, run.failure.sequence) == ("half", 0)
+    assert run.failure.usage == Usage(3, 3, 6, source="partial")
+
+
+def test_a_run_without_stream_that_is_aborted_estimates_what_it_has_read() -> None:
+    run = Driven(stream=False).respond()
+    run.receive(text("y" * 20))
+
+    run.abort()
+    assert run.sent == []
+    assert run.aborted.sequence == 0
+
+
+# Pauses.
+
+
+def test_a_run_pauses_once_for_one_stall_and_again_for_the_next() -> None:
+    run = Driven(sequence_limit=1).respond()
+    run.receive(text("a"))
+    assert run.receive(text("b" * WINDOW_CHARACTERS)) == (Command.PAUSE,)
+    assert run.receive(text("c" * WINDOW_CHARACTERS)) == ()
+    run.credit(1, 3 * WINDOW_CHARACTERS)
+    assert (run.is_paused, run.core.take(0.0)) == (True, ([], ())), "there is no credit left for what follows"
+
+    run.credit(1, 0)
+    assert not run.is_paused
+    assert run.receive(text("d" * WINDOW_CHARACTERS)) == (Command.PAUSE, Command.SEND)
+
+
+def test_a_run_that_reads_is_not_told_to_read_on() -> None:
+    run = Driven().respond()
+    run.receive(text("a"))
+
+    assert run.core.take(0.0) == ([], ())
+    assert run.core.credited(Credit(SPAN, 1, 100, 100_000)) == ()
+    assert run.abort("drain") == ()
+
+
+# Continuations.
+
+
+def google(text: str, **candidate: Any) -> bytes:
+    said = {"content": {"parts": [{"text": text}]}, **candidate}
+    return b"data: " + json.dumps({"candidates": [said], "responseId": text}).encode() + b"\n\n"
+
+
+def continued(**limits: Any) -> Driven:
+    """Return a run whose first response said "a" and is to be continued."""
+    run = Driven(api="google", **limits).respond()
+    run.receive(google("a", finishReason="CONTINUATION", continuationToken="t1"))
+    assert run.complete() == (Command.RELEASE, Command.CONTINUE)
+    sent = run.core.continue_request(run.sent_request())
+    assert json.loads(sent.body)["continuationToken"] == "t1"
+    run.is_closed = False
+    return run
+
+
+def test_a_continued_answer_is_one_answer() -> None:
+    run = continued().respond()
+    run.receive(google("b", finishReason="STOP"))
+    run.complete()
+
+    assert run.text == "ab"
+    assert run.finished.finish_reason == "stop"
+
+
+def test_what_the_first_response_left_unfinished_does_not_spoil_the_next() -> None:
+    run = Driven(api="google").respond()
+    run.receive(google("a", finishReason="CONTINUATION", continuationToken="t1"))
+    run.receive(b"data: \n")
+    run.complete()
+    run.core.continue_request(run.sent_request())
+    run.respond()
+    run.receive(google("b", finishReason="STOP"))
+    run.complete()
+
+    assert run.text == "ab"
+
+
+def test_a_token_that_comes_again_is_not_asked_with_again() -> None:
+    run = continued().respond()
+    run.receive(google("b", finishReason="CONTINUATION", continuationToken="t1"))
+
+    assert run.complete() == FINISH_ONE
+    assert (run.text, run.finished.finish_reason) == ("ab", "max_tokens")
+
+
+def test_a_continuation_that_comes_whole_is_the_rest_of_the_answer() -> None:
+    run = continued().respond(headers=JSON)
+    said = {"content": {"parts": [{"text": "b"}]}, "finishReason": "STOP"}
+    run.receive(json.dumps([{"candidates": [said], "responseId": "r2"}]).encode())
+    run.complete()
+
+    assert run.text == "ab"
+    assert run.finished.finish_reason == "stop"
+
+
+def test_a_continuation_that_is_refused_fails_with_the_text_before_it() -> None:
+    run = continued().respond(503, JSON)
+    run.receive(b'{"error": {"message": "busy"}}')
+    run.complete()
+
+    assert (run.text, run.failure.kind, run.failure.status_code) == ("a", "provider_unavailable", 503)
+
+
+def test_a_continuation_that_never_connects_fails_with_the_text_before_it() -> None:
+    run = continued()
+    run.fail("connect", "refused")
+
+    assert (run.text, run.failure.kind, run.failure.reason) == ("a", "provider_unavailable", "refused")
+
+
+def test_the_began_of_a_continued_answer_is_that_of_its_first_response() -> None:
+    run = Driven(api="google").respond()
+    run.now = 5.0
+    run.respond()
+
+    assert run.core.response.began_at == 0.0

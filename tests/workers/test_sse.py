@@ -163,3 +163,54 @@ def test_a_long_string_outside_of_events_costs_no_more_memory_than_its_length() 
         tracemalloc.stop()
 
     assert peak < 10 * len(body)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_stream_may_be_cut_anywhere_and_inside_a_fields_name_too(end: bytes) -> None:
+    body = b"data: 1\n\ndata: 2\n\ndata: 3\n\n".replace(b"\n", end)
+    expected = [("", b"1"), ("", b"2"), ("", b"3")]
+    for first in range(len(body) + 1):
+        for second in range(first, len(body) + 1):
+            assert parse([body[:first], body[first:second], body[second:]]) == expected
+
+
+@pytest.mark.parametrize("start", [b"d", b"data", b"data:", b"data: ", b"data: 1", b"data: 1\n", b"\n", b"data: 1\r"])
+def test_a_read_of_whole_events_after_a_part_of_one_belongs_to_it(start: bytes) -> None:
+    """What looks like a whole event may be the rest of another: the short way is for reads between two events alone."""
+    rest = b"data: 2\n\n"
+    for before in (b"", b"data: 0\n\n"):
+        assert parse([before, start, rest]) == reference(before + start + rest)
+        assert parse([before + start, rest, rest]) == reference(before + start + rest + rest)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"data: 1\r\n\r\ndata: 2\rdata: 3\r\n\r\n",
+        b"data: 1\r\r\ndata: 2\r\n\r\n",
+        b"data: 1\rid: 7\r\n\r\ndata: 2\r\n\r\n",
+        b"data: 1\r\n\r\ndata: 2\ndata: 3\r\n\r\n",
+        b"data: 1\n\r\n\r\n",
+        b"data: 1\r\ndata: 2\r\n\r\n",
+        b"data: \r\r\n\r\n",
+        b"data: 1\n\ndata: 2\rdata: 3\n\n",
+        b"data: 1\ndata: 2\n\n",
+    ],
+)
+def test_a_lone_carriage_return_or_line_feed_among_pairs_ends_a_line(body: bytes) -> None:
+    before = b"data: 0\r\n\r\n"
+    expected = [("", b"0"), *reference(body)]
+
+    assert parse([before, body]) == expected
+    assert parse([before + body]) == expected
+    for cut in range(len(body) + 1):
+        assert parse([before, body[:cut], body[cut:]]) == expected
+
+
+def test_the_limit_holds_in_the_short_ways_too() -> None:
+    for end in (b"\n\n", b"\r\n\r\n"):
+        parser = SSEParser(max_event_bytes=64)
+        assert parser.feed(b"data: 1" + end) == [("", b"1")]
+        assert parser.feed(b"data: " + b"x" * 57 + end) == [("", b"x" * 57)]
+        with pytest.raises(EventTooLargeError):
+            parser.feed(b"data: " + b"x" * 100 + end)
