@@ -16,6 +16,7 @@ from headrace import program_end  # noqa: F401 - its import registers the exit h
 from headrace.callbacks import is_io_thread
 from headrace.delivery import Delivery, Interest
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError, InvalidRequestError
+from headrace.given_places import MovedPlaces
 from headrace.logs import log_in_program
 from headrace.prices import PriceTable
 from headrace.provider_access import ProviderAccess, access_from
@@ -229,8 +230,9 @@ class Client:
         started_at = self._begin()
         check_names(arguments, RunArguments)
         options = build_options(arguments)
-        request = build_request(arguments, stream=stream, **self._context())
-        return self._submit(options, request, started_at)
+        moved: MovedPlaces = {}
+        request = build_request(arguments, stream=stream, moved=moved, **self._context())
+        return self._submit(options, request, started_at, moved)
 
     def _start_embedding(self, arguments: EmbeddingArguments) -> Delivery:
         started_at = self._begin()
@@ -258,7 +260,9 @@ class Client:
             return ProviderAccess(api_key)
         return access_from(os.environ, provider, self._configured, api_key)
 
-    def _submit(self, options: RunOptions, request: RunRequest, started_at: float) -> Delivery:
+    def _submit(
+        self, options: RunOptions, request: RunRequest, started_at: float, moved: MovedPlaces | None = None
+    ) -> Delivery:
         access = self._access(request.provider, options.provider_api_key)
         argument = "input" if request.inputs else "messages"
         try:
@@ -275,6 +279,7 @@ class Client:
             streams=request.stream,
             api_key=access.api_key,
             base_url=access.base_url,
+            moved=moved or {},
             priority=options.priority,
             on_abort=options.on_abort,
             total_timeout=request.total_timeout,

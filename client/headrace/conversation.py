@@ -14,6 +14,7 @@ import msgspec
 from headrace import checks
 from headrace.errors import InvalidRequestError
 from headrace.given_keys import KnownKeys, further_keys, joined
+from headrace.given_places import MovedPlaces
 from headrace.parts import nested_tool_call, read_part
 from headrace.plain import plain_text, shown
 from headrace.types import Message, Part, Role, TextPart
@@ -28,16 +29,19 @@ _KEYS = KnownKeys(
 )
 
 
-def read_messages(messages: object) -> list[Message]:
-    """Return the messages, each key that is not Headrace's own in its ``extra``; raises InvalidRequestError."""
+def read_messages(messages: object, moved: MovedPlaces) -> list[Message]:
+    """Return the messages, each key that is not Headrace's own in its ``extra``; raises InvalidRequestError.
+
+    What is read as something else is noted in ``moved``.
+    """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence) or not messages:
         raise InvalidRequestError(
             "takes a non-empty list of messages such as {'role': 'user', 'content': 'Hello'}", "messages"
         )
-    return [_message(f"messages[{index}]", message) for index, message in enumerate(messages)]
+    return [_message(f"messages[{index}]", message, moved) for index, message in enumerate(messages)]
 
 
-def _message(argument: str, message: object) -> Message:
+def _message(argument: str, message: object, moved: MovedPlaces) -> Message:
     given = msgspec.structs.asdict(message) if isinstance(message, Message) else message
     if not isinstance(given, Mapping):
         raise InvalidRequestError(f"takes a dict or a Message, not {type(message).__name__}", argument)
@@ -51,7 +55,7 @@ def _message(argument: str, message: object) -> Message:
         extra = joined(argument, extra, {"name": name})
     return Message(
         role=plain_text(f"{argument}.role", role),  # type: ignore[arg-type]
-        content=_content(argument, given, may_be_missing=role == "assistant" and extra is not None),
+        content=_content(argument, given, moved, may_be_missing=role == "assistant" and extra is not None),
         tool_call_id=tool_call_id,
         tool_name=tool_name,
         extra=extra,
@@ -75,22 +79,34 @@ def _answered_call(argument: str, given: Mapping[str, Any], *, is_answer: bool) 
     return call_id, tool_name or name
 
 
-def _content(argument: str, given: Mapping[str, Any], *, may_be_missing: bool) -> str | list[Part]:
+def _content(argument: str, given: Mapping[str, Any], moved: MovedPlaces, *, may_be_missing: bool) -> str | list[Part]:
     """Return the content with OpenAI's ``tool_calls``, where given, as parts."""
-    content, calls = given.get("content"), _tool_calls(f"{argument}.tool_calls", given.get("tool_calls"))
+    parts = _parts(argument, given.get("content"), moved)
+    calls = _tool_calls(f"{argument}.tool_calls", given.get("tool_calls"))
+    if parts is None and not calls and not may_be_missing:
+        raise InvalidRequestError("is missing", f"{argument}.content")
+    if not calls:
+        return parts or ""
+    before = [TextPart(parts)] if parts and isinstance(parts, str) else list(parts or ())
+    for index in range(len(calls)):
+        read, gave = f"{argument}.content[{len(before) + index}]", f"{argument}.tool_calls[{index}]"
+        moved |= {
+            read: gave,
+            f"{read}.name": f"{gave}.function.name",
+            f"{read}.arguments": f"{gave}.function.arguments",
+        }
+    return [*before, *calls]
+
+
+def _parts(argument: str, content: Any, moved: MovedPlaces) -> str | list[Part] | None:
     place = f"{argument}.content"
     if isinstance(content, str):
-        text = plain_text(place, content)
-        if not calls:
-            return text
-        return [TextPart(text), *calls] if text else calls
+        return plain_text(place, content)
     if content is None:
-        if not calls and not may_be_missing:
-            raise InvalidRequestError("is missing", place)
-        return calls or ""
+        return None
     if isinstance(content, (bytes, Mapping)) or not isinstance(content, Sequence):
         raise InvalidRequestError(f"takes a str or a list of parts, not {type(content).__name__}", place)
-    return [read_part(f"{place}[{index}]", part) for index, part in enumerate(content)] + calls
+    return [read_part(f"{place}[{index}]", part, moved) for index, part in enumerate(content)]
 
 
 def _tool_calls(argument: str, calls: Any) -> list[Part]:

@@ -10,6 +10,7 @@ import msgspec
 from headrace import checks
 from headrace.errors import InvalidRequestError
 from headrace.given_keys import KnownKeys, further_keys, joined
+from headrace.given_places import MovedPlaces
 from headrace.plain import plain_dict, plain_text, shown
 from headrace.types import ImagePart, Part, ReasoningPart, TextPart, ToolCallPart
 
@@ -40,8 +41,11 @@ _NESTED_FUNCTION = KnownKeys(
 )
 
 
-def read_part(argument: str, part: object) -> Part:
-    """Return the part, each key that is not Headrace's own in its ``extra``; raises InvalidRequestError."""
+def read_part(argument: str, part: object, moved: MovedPlaces) -> Part:
+    """Return the part, each key that is not Headrace's own in its ``extra``; raises InvalidRequestError.
+
+    What is read as something else is noted in ``moved``.
+    """
     given: object = part
     if isinstance(part, Part):
         given = {"type": type(part).__struct_config__.tag, **msgspec.structs.asdict(part)}
@@ -53,6 +57,10 @@ def read_part(argument: str, part: object) -> Part:
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
         raise InvalidRequestError(f"is no part ({', '.join(_READERS)}): its type is {shown(kind)}", argument)
+    if kind == "image_url":
+        moved[f"{argument}.url"] = f"{argument}.image_url"
+        if "detail" not in given:
+            moved[f"{argument}.detail"] = f"{argument}.image_url.detail"
     return reader(argument, given)
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from headrace import checks, conversation, tools
 from headrace.errors import InvalidRequestError
+from headrace.given_places import MovedPlaces
 from headrace.plain import plain_text, shown
 from headrace.provider_table import MODEL_PREFIXES
 from headrace.types import Message, Tool
@@ -137,16 +138,21 @@ def build_request(
     providers: Sequence[str],
     takes_any_provider: bool = False,
     traceparent: str | None = None,
+    moved: MovedPlaces | None = None,
 ) -> RunRequest:
-    """Return the checked request; the other arguments are those of :class:`RequestContext`."""
+    """Return the checked request; the other arguments are those of :class:`RequestContext`.
+
+    What the request has elsewhere than the arguments is noted in ``moved``.
+    """
+    moved = {} if moved is None else moved
     provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
     checks.instance("stream", stream, bool, "a bool")
-    offered = tools.read_tools(arguments.get("tools"))
+    offered = tools.read_tools(arguments.get("tools"), moved)
     return RunRequest(
         provider=provider,
         model=model,
         messages=conversation.fill_variables(
-            conversation.read_messages(arguments["messages"]), arguments.get("variables")
+            conversation.read_messages(arguments["messages"], moved), arguments.get("variables")
         ),
         stream=stream,
         tools=offered,

@@ -24,6 +24,7 @@ from headrace.errors import (
     WorkerLostError,
 )
 from headrace.failures import failure_error, refusal_error
+from headrace.given_places import MovedPlaces, place_as_given
 from headrace.requests import Priority
 from headrace.types import RunEvent, Usage
 from headrace.wire.messages import (
@@ -94,7 +95,10 @@ _NOTHING: list[Command] = []
 
 
 class RunPlan(msgspec.Struct, frozen=True):
-    """What a session needs to know of its run. ``total_timeout`` in seconds, ``None`` for the worker's default."""
+    """What a session needs to know of its run. ``total_timeout`` in seconds, ``None`` for the worker's default.
+
+    ``moved``: see :mod:`headrace.given_places`.
+    """
 
     span_id: str
     provider: str
@@ -103,6 +107,7 @@ class RunPlan(msgspec.Struct, frozen=True):
     streams: bool
     api_key: str | None = None
     base_url: str | None = None
+    moved: MovedPlaces = {}
     priority: Priority = "interactive"
     on_abort: AbortMode = "close"
     total_timeout: float | None = None
@@ -250,9 +255,15 @@ class Session:
                 return self._elsewhere()  # it met a worker on its way out
             case Failed():
                 text = joined_text(self.events) + terminal.partial_text
-                return self._end(failure_error(terminal, self.plan.provider, text))
+                return self._end(failure_error(self._with_place(terminal), self.plan.provider, text))
             case Aborted():
                 return self._end(terminal)
+
+    def _with_place(self, failed: Failed) -> Failed:
+        """Return the failure with the place to blame as the caller gave it, not as the request has it."""
+        if failed.argument is None:
+            return failed
+        return msgspec.structs.replace(failed, argument=place_as_given(failed.argument, self.plan.moved))
 
     def aborted(self, now: float, mode: AbortMode | None = None) -> list[Command]:
         """The caller wants no more. Safe in every phase, any number of times."""

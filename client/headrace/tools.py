@@ -10,6 +10,7 @@ import msgspec
 from headrace import checks
 from headrace.errors import InvalidRequestError
 from headrace.given_keys import KnownKeys, further_keys, joined
+from headrace.given_places import MovedPlaces
 from headrace.plain import path_to, plain_dict, plain_text, shown
 from headrace.types import Tool
 
@@ -37,24 +38,28 @@ _Level = tuple[str, Mapping[Any, Any]]
 """A dict of a tool, and where it stands."""
 
 
-def read_tools(tools: object) -> list[Tool]:
-    """Return the tools, each key that is not Headrace's own in its ``extra``; raises InvalidRequestError."""
+def read_tools(tools: object, moved: MovedPlaces) -> list[Tool]:
+    """Return the tools, each key that is not Headrace's own in its ``extra``; raises InvalidRequestError.
+
+    What is read as something else is noted in ``moved``.
+    """
     if tools is None:
         return []
     if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
         raise InvalidRequestError("takes a list of tools", "tools")
-    return [_tool(f"tools[{index}]", tool) for index, tool in enumerate(tools)]
+    return [_tool(f"tools[{index}]", tool, moved) for index, tool in enumerate(tools)]
 
 
-def _tool(argument: str, tool: object) -> Tool:
+def _tool(argument: str, tool: object, moved: MovedPlaces) -> Tool:
     given = msgspec.structs.asdict(tool) if isinstance(tool, Tool) else tool
     if not isinstance(given, Mapping):
         raise InvalidRequestError(f"takes a dict or a Tool, not {type(tool).__name__}", argument)
     if (keyed := _keyed_tool(argument, given)) is not None:
+        moved |= dict.fromkeys((argument, f"{argument}.type"), path_to(argument, keyed.type))
         return keyed
     kind = checks.text(f"{argument}.type", given.get("type")) or _FUNCTION
     if kind != _FUNCTION:
-        return _built([(argument, given)], kind, further_keys(argument, given, _KEYS_OF_OTHERS))
+        return _built([(argument, given)], kind, further_keys(argument, given, _KEYS_OF_OTHERS), moved)
     levels: list[_Level] = [(argument, given)]
     within = None
     if (function := given.get(_FUNCTION)) is not None:
@@ -62,7 +67,8 @@ def _tool(argument: str, tool: object) -> Tool:
         checks.instance(inside, function, Mapping, "a dict")
         levels.append((inside, function))
         within = further_keys(inside, function, _KEYS_INSIDE)
-    built = _built(levels, kind, joined(argument, further_keys(argument, given, _KEYS), within and {_FUNCTION: within}))
+    extra = joined(argument, further_keys(argument, given, _KEYS), within and {_FUNCTION: within})
+    built = _built(levels, kind, extra, moved)
     if not built.name:
         is_given = any("name" in keys for _, keys in levels)
         raise InvalidRequestError("takes a non-empty name", f"{argument}.name" if is_given else argument)
@@ -79,12 +85,15 @@ def _keyed_tool(argument: str, given: Mapping[Any, Any]) -> Tool | None:
             return None
 
 
-def _built(levels: Sequence[_Level], kind: str, extra: dict[str, Any] | None) -> Tool:
+def _built(levels: Sequence[_Level], kind: str, extra: dict[str, Any] | None, moved: MovedPlaces) -> Tool:
     """Return the tool of what is given, flat or in ``function``; two different values of one field are refused."""
     name_at, name = _one(levels, ("name",))
     described_at, description = _one(levels, ("description",))
     schema_at, schema = _one(levels, _SCHEMA_KEYS)
     strict_at, strict = _one(levels, ("strict",))
+    argument = levels[0][0]
+    places = {"name": name_at, "description": described_at, "parameters": schema_at, "strict": strict_at}
+    moved |= {f"{argument}.{field}": at for field, at in places.items() if at not in {argument, f"{argument}.{field}"}}
     if strict is not None:
         checks.instance(strict_at, strict, bool, "a bool")
     return Tool(

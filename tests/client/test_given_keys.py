@@ -11,6 +11,7 @@ import pytest
 from django.utils.safestring import mark_safe
 
 from headrace.errors import InvalidRequestError
+from headrace.given_places import place_as_given
 from headrace.requests import (
     EmbeddingArguments,
     RunArguments,
@@ -420,3 +421,47 @@ def test_what_cannot_be_embedded_is_refused_with_its_path(argument: str, changes
     with pytest.raises(InvalidRequestError) as caught:
         embedding(**changes)
     assert caught.value.argument == argument
+
+
+# Places as the caller gave them.
+
+
+@pytest.mark.parametrize(
+    ("read", "given"),
+    [
+        ("messages[1].content[1].cache_control", "messages[1].tool_calls[0].cache_control"),
+        ("messages[1].content[2].function.colour", "messages[1].tool_calls[1].function.colour"),
+        ("messages[1].content[2].arguments", "messages[1].tool_calls[1].function.arguments"),
+        ("messages[1].content[0]", "messages[1].content[0]"),
+        ("messages[0].content[0].detail", "messages[0].content[0].image_url.detail"),
+        ("messages[0].content[0].colour", "messages[0].content[0].colour"),
+        ("tools[0].parameters.properties.x", "tools[0].function.input_schema.properties.x"),
+        ("tools[0].name", "tools[0].function.name"),
+        ("tools[0].cache_control", "tools[0].cache_control"),
+        ("tools[1].type", "tools[1].google_search"),
+        ("tools[1].colour", "tools[1].google_search.colour"),
+        ("tools[10].type", "tools[10].type"),
+        ("temperature", "temperature"),
+    ],
+)
+def test_a_worker_s_refusal_names_the_place_as_the_caller_gave_it(read: str, given: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "high"}}
+    calls = [{"id": id_, "function": {"name": "f", "arguments": "{}"}} for id_ in ("a", "b")]
+    moved: dict[str, str] = {}
+
+    build_request(
+        {
+            "model": "gpt-4o",
+            "messages": [
+                {"role": "user", "content": [image]},
+                {"role": "assistant", "content": "So:", "tool_calls": calls},
+            ],
+            "tools": [{"type": "function", "function": {"name": "f", "input_schema": SCHEMA}}, {"google_search": {}}],
+        },
+        stream=False,
+        trace_id="tr_0123456789abcdef",
+        providers=["openai"],
+        moved=moved,
+    )
+
+    assert place_as_given(read, moved) == given

@@ -266,6 +266,14 @@ def test_a_run_of_which_something_arrived_ends_with_its_worker() -> None:
     assert session.outcome.partial_text == "half"
 
 
+def test_a_refusal_names_the_place_as_the_caller_gave_it() -> None:
+    session = running(moved={"messages[0].content[0]": "messages[0].tool_calls[0]"})
+    session.ended(EPOCH, Failed(SPAN, 1, 0, "invalid_request", "no such key", argument="messages[0].content[0].colour"))
+
+    assert isinstance(session.outcome, InvalidRequestError)
+    assert session.outcome.argument == "messages[0].tool_calls[0].colour"
+
+
 def test_another_worker_gets_the_same_key_and_the_same_address() -> None:
     session = waiting(api_key="sk-secret", base_url="http://user:secret@host/v1")
     asked = [session.granted(grant(), 0.0)]

@@ -130,6 +130,9 @@ def _marked(where: str, message: Message, blocks: list[Block]) -> list[Block]:
         return blocks
     if not blocks or blocks[-1]["type"] in _THINKING:
         raise request_failure("the message has no block that can carry it", f"{where}.{next(iter(extra))}")
+    for key, value in extra.items():
+        if blocks[-1].get(key, value) != value:
+            raise request_failure("the last part of the message has another", f"{where}.{key}")
     return [*blocks[:-1], blocks[-1] | extra]
 
 
