@@ -6,12 +6,21 @@ import ast
 import re
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
+import msgspec
 import pytest
 
+import headrace
+import headrace.errors
+from headrace import HeadraceError
 from headrace.provider_table import BUILT_IN
+from headrace.settings import EngineConfig, SpansConfig
+from headrace.wire.messages import FromBroker, FromCollector, FromWorker, ToBroker, ToCollector, ToWorker
 from tests.conftest import ROOT
-from tests.workers import corpus
+from tests.simulation.guards import GUARDS
+from tests.workers import corpus, test_anthropic_corpus, test_google_corpus, test_openai_chat_corpus
+from tests.workers import test_openai_responses_corpus as test_responses_corpus
 
 PROVIDERS = (ROOT / "docs" / "providers.md").read_text()
 TEST = re.compile(r"`(?:(?P<file>[\w/]+\.py)::)?(?P<name>test_\w+)`")
@@ -76,3 +85,97 @@ def test_each_promise_names_tests_that_exist() -> None:
         path = ROOT / "tests" / file
         assert path.exists(), file
         assert not name or name in names_in(path), f"{file}::{name}"
+
+
+# What pages say of the product: its messages, its settings, its errors.
+
+
+def rows_of(file: str) -> list[list[str]]:
+    """Return the cells of every row of every table of a page."""
+    lines = (ROOT / file).read_text().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+
+
+MESSAGES: dict[str, type[msgspec.Struct]] = {
+    kind.__name__: kind
+    for union in (ToBroker, FromBroker, ToWorker, FromWorker, ToCollector, FromCollector)
+    for kind in get_args(union)
+}
+
+
+def test_the_protocol_page_lists_each_message_with_its_fields_in_their_order() -> None:
+    listed: dict[str, str] = {}
+    for number, names, _, fields in (row for row in rows_of("docs/protocol.md") if row[0][:1].isdigit()):
+        parts = fields.split("; ") if ", " in number and "; " in fields else [fields, fields]
+        listed |= dict(zip(names.split(", "), parts, strict=False))
+
+    assert listed.keys() == MESSAGES.keys()
+    for name, fields in listed.items():
+        if fields != "see the types":
+            words = re.sub(r" \([^)]*\)", "", fields).replace(" ", "_").split(",_")
+            assert [word for word in words if word] == list(MESSAGES[name].__struct_fields__), name
+
+
+def shown(value: object) -> set[str]:
+    """Return the ways in which a default may stand in a table."""
+    ways = {str(value), f'"{value}"', f"`{value}`", f'`"{value}"`', "" if value == "" else "…"}
+    if isinstance(value, bool):
+        ways |= {f"`{str(value).lower()}`"}
+    elif isinstance(value, int | float):
+        ways |= {f"{value:g}", f"{value / 1024**2:g} MiB", f"{value / 1024**3:g} GiB", f"{value:g} s", "see above"}
+    return ways | ({"see above"} if value == "" else set())
+
+
+@pytest.mark.parametrize(("file", "table"), [("docs/engine.md", EngineConfig), ("docs/spans.md", SpansConfig)])
+def test_each_setting_is_listed_with_its_default(file: str, table: type[EngineConfig | SpansConfig]) -> None:
+    rows: dict[str, str] = {}
+    for name, default, *_ in rows_of(file):
+        rows.setdefault(name.strip("`"), default)  # further tables are of sinks
+
+    for field in msgspec.structs.fields(table):
+        assert field.name in rows, field.name
+        assert rows[field.name] in shown(field.default), (field.name, rows[field.name], field.default)
+
+
+def test_the_readme_names_each_error_that_a_run_may_raise() -> None:
+    named = set(re.findall(r"`(\w+Error)`", (ROOT / "README.md").read_text()))
+    leaves = {
+        name
+        for name, error in vars(headrace.errors).items()
+        if isinstance(error, type) and issubclass(error, HeadraceError) and not error.__subclasses__()
+    }
+
+    # A protocol error is a fault between processes of Headrace, or of two versions of it.
+    assert leaves - named == {"LocalProtocolError", "RemoteProtocolError", "ProtocolMismatchError"}
+    assert {name for name in named if not hasattr(headrace, name)} == set()
+
+
+WORDS = [
+    "no",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+]
+
+
+def test_figures_of_the_pages_that_can_be_counted_are_right() -> None:
+    corpora = (test_anthropic_corpus, test_google_corpus, test_openai_chat_corpus, test_responses_corpus)
+    wrong = sum(len(each.READING.wrong) for each in corpora)
+
+    assert f"{WORDS[wrong].capitalize()} recordings' expectations" in PROVIDERS
+    assert f"switches {len(GUARDS)} guards of the product off" in (ROOT / "docs" / "guarantees.md").read_text()
+    assert "four clocks" not in (ROOT / "README.md").read_text(), (
+        "there are five: connect, first chunk, idle, total, reader"
+    )

@@ -21,6 +21,22 @@ def test_a_message_waits_for_one_turn_of_another_peer_at_most() -> None:
     assert handled.index((BOB, 2, 7)) <= SLICE
 
 
+def test_no_more_is_handled_at_once_than_was_asked_for_and_the_rest_of_a_turn() -> None:
+    inbox: Inbox[int] = Inbox()
+    inbox.put(ANN, 1, list(range(1000)))
+    inbox.put(BOB, 1, list(range(1000)))
+
+    assert list(inbox.take(0)) == []
+    assert len(list(inbox.take(1))) == SLICE
+    assert len(list(inbox.take(SLICE))) == SLICE
+    assert len(list(inbox.take(SLICE + 1))) == 2 * SLICE
+    assert (inbox.count(ANN), inbox.count(BOB)) == (1000 - 2 * SLICE, 1000 - 2 * SLICE)
+
+
+def test_a_turn_is_32_messages() -> None:
+    assert SLICE == 32
+
+
 def test_what_a_peer_said_that_is_gone_is_not_handled() -> None:
     inbox: Inbox[int] = Inbox()
     inbox.put(ANN, 1, [1, 2, 3])

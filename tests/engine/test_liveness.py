@@ -198,6 +198,16 @@ def test_a_process_that_has_ended_is_expected_no_more() -> None:
     assert liveness.hung(100.0) == []
 
 
+def test_looks_that_are_a_second_and_a_half_apart_are_no_absence_and_longer_ones_are() -> None:
+    seldom, away = Liveness(), Liveness()
+    for liveness, pause in ((seldom, 1.5), (away, 1.6)):
+        liveness.joined(1, 0.0)
+        assert liveness.due(pause) == []
+
+    assert seldom.due(3.0) == [1]
+    assert away.due(3.2) == []
+
+
 # Nothing is kept of the dead: an epoch that comes again is new.
 
 

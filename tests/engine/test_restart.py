@@ -100,3 +100,14 @@ def test_a_process_without_which_the_engine_runs_is_started_again_and_again() ->
         assert isinstance(decision, StartAt)
         assert 0 < decision.when - now <= MAX_DELAY + 0.1
         now = decision.when
+
+
+def test_the_figures_are_those_that_were_decided() -> None:
+    assert (SHORT_LIFE, FIRST_DELAY, MAX_DELAY, MAX_FAILED_STARTS) == (2.0, 0.1, 5.0, 3)
+
+
+def test_a_process_that_lived_just_too_short_has_failed() -> None:
+    policy = RestartPolicy("worker-1")
+
+    assert lived(policy, 1.9, 0.0) == StartAt(1.9 + FIRST_DELAY)
+    assert lived(policy, 2.0, 10.0) == StartAt(12.0)
