@@ -156,7 +156,7 @@ Cost unknown, and not in the sums: ours/new (2).
 """
     )
     (ours,) = [each for each in json.loads(spans("stats", "--json").out)["groups"] if each["model"] == "ours/new"]
-    assert (ours["runs"], ours["runs_without_price"], ours["cost"]) == (2, 2, 0.0)
+    assert (ours["runs"], ours["runs_without_price"], ours["cost"]) == (2, 2, None)
     assert ours["duration_seconds"] == {"p50": 1.25, "p95": 1.25, "p99": 1.25}
 
 
@@ -274,3 +274,43 @@ def test_an_export_takes_the_filters(spans: Run, data: Path) -> None:
     Database(data).add(span(span_id="sp_1", model="o3"), span())
 
     assert spans("export", "--model", "o3").ids == ["sp_1"]
+
+
+def test_what_is_known_of_no_run_of_a_group_is_unknown_and_not_zero(spans: Run, data: Path) -> None:
+    lost = {"status": "error", "error_type": "RateLimitError", "usage": Usage(), "first_chunk_seconds": None}
+    new = {"provider": "ours", "model": "new"}
+    free = {"provider": "ours", "model": "free"}
+    database = Database(data)
+    database.add(span(**new), span(**new), span(**new, **lost))
+    database.add(span(provider="ours", model="broken", **lost), span(**free, **lost))
+    database.add(span(**free), cost=0.0)
+
+    out = spans("stats").lines
+    groups = {each["model"]: each for each in json.loads(spans("stats", "--json").out)["groups"]}
+
+    assert groups["ours/new"]["cost"] is None, "two without a price and one that failed: no cost is known"
+    assert (groups["ours/new"]["runs_without_price"], groups["ours/new"]["runs_without_usage"]) == (2, 1)
+    assert groups["ours/new"]["input_tokens"] == 50
+    assert (groups["ours/free"]["cost"], groups["ours/free"]["runs_without_usage"]) == (0.0, 1)
+    broken = groups["ours/broken"]
+    assert (broken["input_tokens"], broken["output_tokens"], broken["cost"]) == (None, None, None)
+    nothing = {"p50": None, "p95": None, "p99": None}
+    assert (broken["duration_seconds"], broken["first_chunk_seconds"]) == (nothing, nothing)
+    assert {line.split()[0]: line.split()[-3:] for line in out[1:5]} == {
+        "ours/new": ["50", "80", "-"],
+        "ours/free": ["25", "40", "0.000000"],
+        "ours/broken": ["-", "-", "-"],
+        "total": ["75", "120", "0.000000"],
+    }
+    assert next(line for line in out if line.startswith("ours/broken")).split()[4:] == ["-"] * 9
+
+
+@pytest.mark.parametrize("by", ["model", "provider", "user", "session", "tag", "day"])
+def test_no_grouping_makes_an_unknown_cost_zero(spans: Run, data: Path, by: str) -> None:
+    Database(data).add(
+        span(user_id="u", session_id="s", tags=["t"]),
+        span(user_id="u", session_id="s", tags=["t"], status="error", usage=Usage()),
+    )
+    stats = json.loads(spans("stats", "--json", "--by", by).out)
+    assert [group["cost"] for group in [*stats["groups"], stats["total"]]] == [None, None]
+    assert all(line.endswith(" -") for line in spans("stats", "--by", by).lines[1:3])

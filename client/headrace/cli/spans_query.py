@@ -106,7 +106,8 @@ def sums(filters: Filters, by: Grouping, without: Sequence[str]) -> tuple[str, l
     """Return the query for counts and sums by group; ``without`` names runs that a better row elsewhere stands for."""
     select = f"""
         SELECT {_KEYS[by]}, count(*), total(status = 'error'), total(status = 'aborted'),
-            total(input_tokens), total(output_tokens), total(cost), total(cost IS NULL AND usage_source != 'none')
+            total(input_tokens), total(output_tokens), total(cost), total(cost IS NULL AND usage_source != 'none'),
+            total(usage_source != 'none'), count(cost)
     """
     return _grouped(select, "GROUP BY 1", filters, by, without)
 

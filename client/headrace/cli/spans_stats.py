@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import msgspec
 
@@ -17,17 +17,37 @@ _HEADS = ("RUNS", "ERRORS", "ABORTED", "P50 MS", "P95", "P99", "FIRST P50", "P95
 _WIDEST_KEY = 40
 
 
+class Sums(NamedTuple):
+    """What is added up. ``unpriced`` counts the runs whose usage is known and whose price is not."""
+
+    runs: float = 0
+    errors: float = 0
+    aborted: float = 0
+    input_tokens: float = 0
+    output_tokens: float = 0
+    cost: float = 0
+    unpriced: float = 0
+    with_usage: float = 0
+    with_cost: float = 0
+
+
 class Group:
-    """Sums of some runs; seconds are those of runs that ended well."""
+    """Sums of some runs; seconds are those of runs that ended well. What is known of no run at all is unknown, and not zero."""
 
     def __init__(self) -> None:
-        self.sums = [0.0] * 7  # runs, errors, aborted, input tokens, output tokens, cost, runs with usage but no price
+        self._sums = Sums()
         self.durations = array("d")
         self.first_chunks = array("d")
 
     def add(self, sums: Iterable[float]) -> None:
         """Add what a file says of the group."""
-        self.sums = [one + other for one, other in zip(self.sums, sums, strict=True)]
+        self._sums = Sums(*(one + other for one, other in zip(self._sums, sums, strict=True)))
+
+    def add_group(self, other: Group) -> None:
+        """Add a group that has no run in common with this one."""
+        self.add(other._sums)
+        self.durations.extend(other.durations)
+        self.first_chunks.extend(other.first_chunks)
 
     def add_seconds(self, duration: float, first_chunk: float | None) -> None:
         """Add one run's times."""
@@ -38,22 +58,47 @@ class Group:
     @property
     def runs(self) -> int:
         """How many runs there were."""
-        return int(self.sums[0])
+        return int(self._sums.runs)
+
+    @property
+    def cost(self) -> float | None:
+        """What the runs cost whose price is known, in US dollars; None where it is known of none."""
+        return round(self._sums.cost, 12) if self._sums.with_cost else None
+
+    @property
+    def tokens(self) -> tuple[int | None, int | None]:
+        """Input and output tokens of the runs whose usage is known; None where it is known of none."""
+        if not self._sums.with_usage:
+            return None, None
+        return int(self._sums.input_tokens), int(self._sums.output_tokens)
 
     def fields(self) -> dict[str, Any]:
-        """Return the group for programs. Its cost is that of the runs whose price is known."""
-        runs, failed, aborted, tokens_in, tokens_out, cost, unpriced = self.sums
+        """Return the group for programs: null is what is not known."""
+        sums = self._sums
+        tokens_in, tokens_out = self.tokens
         return {
-            "runs": int(runs),
-            "errors": int(failed),
-            "aborted": int(aborted),
-            "input_tokens": int(tokens_in),
-            "output_tokens": int(tokens_out),
-            "cost": round(cost, 12),
-            "runs_without_price": int(unpriced),
+            "runs": self.runs,
+            "errors": int(sums.errors),
+            "aborted": int(sums.aborted),
+            "input_tokens": tokens_in,
+            "output_tokens": tokens_out,
+            "cost": self.cost,
+            "runs_without_price": int(sums.unpriced),
+            "runs_without_usage": int(sums.runs - sums.with_usage),
             "duration_seconds": _percentiles(self.durations),
             "first_chunk_seconds": _percentiles(self.first_chunks),
         }
+
+    def cells(self) -> Sequence[str]:
+        """Return the group for people: a dash is what is not known."""
+        sums = self._sums
+        return [
+            *(f"{count:.0f}" for count in (sums.runs, sums.errors, sums.aborted)),
+            *(milliseconds(seconds) for seconds in _percentiles(self.durations).values()),
+            *(milliseconds(seconds) for seconds in _percentiles(self.first_chunks).values()),
+            *("-" if count is None else f"{count}" for count in self.tokens),
+            dollars(self.cost),
+        ]
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -89,7 +134,7 @@ class Stats(msgspec.Struct, frozen=True):
 
     def _table(self, out: TextIO) -> Iterator[str]:
         rows = [(one_line(key) or "-", group) for key, group in self.groups.items()]
-        cells = [(key, _cells(group)) for key, group in [*rows, (TOTAL, self.total)]]
+        cells = [(key, group.cells()) for key, group in [*rows, (TOTAL, self.total)]]
         key_width = min(max(len(self.by), *(len(key) for key, _ in cells)), _WIDEST_KEY)
         widths = [max(map(len, column)) for column in zip(_HEADS, *(row for _, row in cells), strict=True)]
         for number, (key, row) in enumerate([(self.by.upper(), _HEADS), *cells]):
@@ -115,9 +160,7 @@ def total(groups: Iterable[Group]) -> Group:
     """Return the sum of groups of which no two have a run in common."""
     whole = Group()
     for group in groups:
-        whole.add(group.sums)
-        whole.durations.extend(group.durations)
-        whole.first_chunks.extend(group.first_chunks)
+        whole.add_group(group)
     return whole
 
 
@@ -127,18 +170,6 @@ def counted(rows: Iterable[Sequence[Any]]) -> dict[str, int]:
     for key, count in rows:
         counts[key] = counts.get(key, 0) + count
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _cells(group: Group) -> Sequence[str]:
-    runs, failed, aborted, tokens_in, tokens_out, cost, unpriced = group.sums
-    is_known = runs > unpriced
-    return [
-        *(f"{count:.0f}" for count in (runs, failed, aborted)),
-        *(milliseconds(seconds) for seconds in _percentiles(group.durations).values()),
-        *(milliseconds(seconds) for seconds in _percentiles(group.first_chunks).values()),
-        *(f"{count:.0f}" for count in (tokens_in, tokens_out)),
-        dollars(cost) if is_known else "-",
-    ]
 
 
 def _percentiles(seconds: array[float]) -> dict[str, float | None]:
