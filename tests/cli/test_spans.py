@@ -57,6 +57,7 @@ def test_the_newest_spans_come_first_one_json_object_a_line(spans: Run, data: Pa
         "cache_write_tokens": 0,
         "reasoning_tokens": 0,
         "source": "provider",
+        "server_tool_requests": {},
     }
     assert done.objects[0]["content"] == {"messages": [{"role": "user", "content": "Hello?"}], "text": "Hello."}
 
