@@ -17,6 +17,7 @@ import msgspec
 
 from headrace.assembly import joined_text
 from headrace.errors import (
+    EngineUnavailableError,
     HeadraceError,
     PoisonRunError,
     RemoteProtocolError,
@@ -134,6 +135,7 @@ class Session:
         "_heard_at",
         "_sequence_limit",
         "_started_at",
+        "_stopped",
         "_was_granted",
         "attempt",
         "deaths",
@@ -166,6 +168,8 @@ class Session:
         # A worker may know of the run; a worker has said how it ended.
         self._was_granted = False
         self._has_workers_word = False
+        # What a worker said that was stopped before anything of the run had arrived: the outcome, if no other takes it.
+        self._stopped: Failed | None = None
         # How many events there were when silence was last looked for, since when, and whether the worker was asked.
         self._heard = 0
         self._heard_at: float | None = None
@@ -226,6 +230,8 @@ class Session:
         """The broker gives no lease. ``address`` is the engine's, as errors name it."""
         if self.phase is not Phase.WAITING or refusal.attempt != self.attempt:
             return _NOTHING
+        if refusal.kind == "stopping" and self._stopped is not None:
+            return self._end(self._stopped_error(self._stopped))
         return self._end(refusal_error(self.plan.span_id, refusal, address))
 
     def chunk(self, epoch: int, chunk: Chunk) -> list[Command]:
@@ -252,6 +258,7 @@ class Session:
             case Finished():
                 return self._end(self._checked(terminal))
             case Failed(kind="worker_stopping") if not self.events:
+                self._stopped = terminal
                 return self._elsewhere()  # it met a worker on its way out
             case Failed():
                 text = joined_text(self.events) + terminal.partial_text
@@ -337,6 +344,8 @@ class Session:
         """The connection gives the run up (no engine, closed client)."""
         if self.phase in (Phase.RUNNING, Phase.ABORTING):
             return [self._abort_message("close"), *self._end(error)]
+        if isinstance(error, EngineUnavailableError) and self._stopped is not None and self.phase is Phase.WAITING:
+            return self._end(self._stopped_error(self._stopped))
         return _NOTHING if self.phase is Phase.ENDED else self._end(error)
 
     def due(self, now: float) -> list[Command]:
@@ -354,6 +363,10 @@ class Session:
                 return self.failed(error)
             case _:
                 return _NOTHING
+
+    def _stopped_error(self, stopped: Failed) -> HeadraceError:
+        """Return the error of a run that was stopped with its worker, and that nobody else takes: the engine ends."""
+        return failure_error(stopped, self.plan.provider, stopped.partial_text)
 
     def _checked(self, finished: Finished) -> Outcome:
         if not self.plan.streams:

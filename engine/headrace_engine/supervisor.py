@@ -43,6 +43,7 @@ from headrace_engine.exit_codes import ExitCode
 from headrace_engine.hangup import Hangup
 from headrace_engine.keeping import COLLECTOR, SpanKeeping
 from headrace_engine.liveness import Liveness
+from headrace_engine.orphans import gets_orphans, reap_orphans
 from headrace_engine.recycling import Action, EndRuns, Kill, Recycler, RecyclingLimits, Replace, Retire
 from headrace_engine.restart import GiveUp
 
@@ -89,6 +90,7 @@ class Supervisor:
         self._is_ending = False
         self._exit_code = ExitCode.OK
         self._has_failed = True
+        self._gets_orphans = gets_orphans()
         self._lock: int | None = None
         self._keeping: SpanKeeping | None = None
         self._context = new_context()
@@ -223,6 +225,8 @@ class Supervisor:
             self._look_at(child)
             if child.is_worker and self._settings.recycling.max_memory:
                 self._recycler.measured(child.epoch, child.memory())
+        if self._gets_orphans:
+            reap_orphans({child.process.pid for child in self._children if child.process is not None})
         self._recycle()
         self._look_at_broker(time.monotonic())
         self._look_at_keeping(time.monotonic())

@@ -257,6 +257,27 @@ def test_a_run_of_which_nothing_arrived_runs_again_on_another_worker() -> None:
     assert session.attempt == 2
 
 
+def test_a_run_that_was_stopped_before_its_first_chunk_is_lost_with_its_worker_where_the_engine_ends() -> None:
+    """What docs/engine.md promises of a second SIGTERM."""
+    stopped = Failed(SPAN, 1, 0, "worker_stopping", "its worker was stopped", partial_text="what a whole answer had")
+    refused, failed = running(), running()
+    for session in (refused, failed):
+        assert session.ended(EPOCH, stopped)[-1] == acquire(2, [EPOCH])
+    refused.refused(Refuse(SPAN, 2, "stopping", "the engine is stopping"))
+    failed.failed(EngineUnavailableError("embedded", "it has ended"))
+
+    for session in (refused, failed):
+        assert isinstance(session.outcome, WorkerLostError)
+        assert session.outcome.partial_text == "what a whole answer had"
+
+
+def test_a_run_that_no_worker_had_is_refused_where_the_engine_ends() -> None:
+    session = waiting()
+    session.refused(Refuse(SPAN, 1, "stopping", "the engine is stopping"))
+
+    assert isinstance(session.outcome, EngineUnavailableError)
+
+
 def test_a_run_of_which_something_arrived_ends_with_its_worker() -> None:
     session = running()
     session.chunk(EPOCH, chunk(0, "half"))

@@ -152,6 +152,7 @@ def _edges() -> dict[str, Any]:
         f"{engine}.supervisor.new_context": _Context,
         f"{engine}.supervisor.is_orphan": _is_orphan,
         f"{engine}.supervisor.open_process": _open_process,
+        f"{engine}.supervisor.gets_orphans": lambda: False,
         f"{engine}.children.os": SimpleNamespace(close=lambda _: None, environ={}),
         f"{engine}.children.subprocess": SimpleNamespace(Popen=_Popen, DEVNULL=None),
         f"{engine}.children.open_process": _open_process,

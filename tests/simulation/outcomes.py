@@ -32,6 +32,8 @@ class Circumstances:
         """Something that can lose a worker, a broker or an engine."""
         self.has_forgotten_leases = False
         """A worker has lost its connection to the broker, and with it the broker's account of its runs."""
+        self.is_stopping: Callable[[], bool] = lambda: False
+        """The engine has been told to end."""
         self.is_closing: Callable[[Caller], bool] = lambda _: False
         self.spoiled: set[str] = set()
         """Runs of which a frame vanished: they may end with a protocol error."""
@@ -79,7 +81,7 @@ def _error_problem(caller: Caller, error: HeadraceError, call: Call | None, seen
         case WorkerLostError():
             if caller.order.streams and caller.delivered:
                 return None if seen.has_trouble else "a worker was lost that nothing happened to"
-            return "lost with its worker, though nothing of it had been delivered"
+            return None if seen.is_stopping() else "lost with its worker, though nothing of it had been delivered"
         case EngineUnavailableError():
             return None if seen.has_trouble or seen.is_closing(caller) else "no engine, though nothing happened to it"
         case QueueFullError():

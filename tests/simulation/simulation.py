@@ -52,6 +52,7 @@ class Simulation:
         self._is_quiet = False
         self._is_settled = False
         self._disagreements: set[tuple[str, int, str]] = set()
+        self.seen.is_stopping = self._is_draining
         self.seen.is_closing = lambda caller: self._client_of[caller.order.span_id].is_closing
         self.engine.on_worker_end = self._worker_ended
         provider = self.stage.provider

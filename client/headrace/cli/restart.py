@@ -6,11 +6,9 @@ import argparse
 import os
 import signal
 
-from headrace.cli.engine_directory import default_directory
+from headrace.cli.engine_directory import found_directory
 from headrace.cli.exit_codes import CommandError, ExitCode
-from headrace.embedded import is_engine_running
 from headrace.engine_folders import LOCK_FILE
-from headrace.settings import directory_of
 
 NAME = "restart"
 HELP = "Replace an engine's workers, one after another"
@@ -25,10 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> ExitCode:
     """Tell the engine's supervisor, and return; raises CommandError where there is none."""
-    address = arguments.engine or os.environ.get("HEADRACE_ENGINE")
-    directory = directory_of(address) if address else default_directory()
-    if not is_engine_running(directory):
-        raise CommandError(ExitCode.UNAVAILABLE, f"no engine runs in {directory}; start one with `headrace serve`")
+    directory = found_directory(arguments.engine)
     try:
         pid = int((directory / LOCK_FILE).read_text())
         os.kill(pid, signal.SIGHUP)

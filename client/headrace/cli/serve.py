@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from headrace.cli.engine_directory import address_of, default_directory, make_private
+from headrace.cli.engine_directory import address_of, checked_default, default_directory, make_private
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.terminal import dim
 from headrace.embedded import is_engine_running
@@ -61,7 +61,7 @@ def main(arguments: argparse.Namespace) -> NoReturn:
 
 
 def _prepared(given: Path | None) -> Path:
-    directory = (given or default_directory()).expanduser().absolute()
+    directory = (given or checked_default("--directory")).expanduser().absolute()
     directory_of(address_of(directory))  # raises where the path is too long for sockets
     if given is None:
         make_private(directory.parent)

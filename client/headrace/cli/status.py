@@ -11,10 +11,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headrace.cli.engine_directory import address_of, default_directory
-from headrace.cli.exit_codes import CommandError, ExitCode
+from headrace.cli.engine_directory import address_of, found_directory
+from headrace.cli.exit_codes import ExitCode
 from headrace.cli.terminal import bold, dim, one_line, red
-from headrace.embedded import is_engine_running
 from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.runtime import current_process
 from headrace.settings import directory_of
@@ -40,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> ExitCode:
     """Show the engine's status; raises EngineUnavailableError where there is none."""
-    address = arguments.engine or os.environ.get("HEADRACE_ENGINE") or _default_address()
+    address = arguments.engine or os.environ.get("HEADRACE_ENGINE") or address_of(found_directory(None))
     status = engine_status(address, arguments.timeout)
     if arguments.json:
         print(json.dumps({"address": address} | msgspec.to_builtins(_fields(status)), indent=2))
@@ -67,16 +66,6 @@ def engine_status(address: str, timeout: float) -> Status:
     if isinstance(answer, HeadraceError):
         raise answer
     return answer
-
-
-def _default_address() -> str:
-    directory = default_directory()
-    if not is_engine_running(directory):
-        raise CommandError(
-            ExitCode.UNAVAILABLE,
-            f"no engine runs in {directory}; start one with `headrace serve`, or name another with --engine or HEADRACE_ENGINE",
-        )
-    return address_of(directory)
 
 
 def _fields(status: Status) -> dict[str, object]:
