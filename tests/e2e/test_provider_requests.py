@@ -144,7 +144,7 @@ def test_tool_choice_is_what_the_provider_understands(
     ("name", "path", "sent"),
     [
         ("openai", ("messages", 0), {"role": "system", "content": "Be brief."}),
-        ("openai-responses", ("input", 0), {"role": "system", "content": "Be brief."}),
+        ("openai-responses", ("input", 0), {"type": "message", "role": "system", "content": "Be brief."}),
         ("anthropic", ("system",), [{"type": "text", "text": "Be brief."}]),
         ("google", ("systemInstruction", "parts"), [{"text": "Be brief."}]),
     ],
