@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -30,9 +32,17 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
                 "HEADRACE_CONFIG",
             ):
                 patch.delenv(name)
+        patch.delenv("XDG_RUNTIME_DIR", raising=False)
         patch.setenv("HEADRACE_DATA", str(tmp_path_factory.mktemp("data")))
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("configuration")))
-        yield
+        if importlib.util.find_spec("gunicorn.ctl") is not None:
+            patch.setenv("GUNICORN_CMD_ARGS", "--no-control-socket")  # it would be in the home directory
+        with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+            # All that is left anywhere goes with it. pytest's own folders have paths that are too long for sockets.
+            Path(folder).chmod(0o755)
+            patch.setenv("TMPDIR", folder)
+            patch.setattr(tempfile, "tempdir", folder)
+            yield
 
 
 @pytest.fixture(scope="session")

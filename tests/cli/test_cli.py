@@ -121,7 +121,7 @@ def provider() -> Iterator[SimulatedProvider]:
 def commands(provider: SimulatedProvider) -> Iterator[Commands]:
     """Commands whose runs start an engine of their own. pytest's directories are too long for sockets."""
     provider.clear()
-    directory = Path(tempfile.mkdtemp(prefix="hr-cli-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="hr-cli-"))
     commands = Commands(directory)
     commands.environment |= provider.environment
     yield commands
@@ -133,7 +133,7 @@ def commands(provider: SimulatedProvider) -> Iterator[Commands]:
 @pytest.fixture(scope="module")
 def address(provider: SimulatedProvider) -> Iterator[str]:
     """An engine that the module's tests share."""
-    directory = Path(tempfile.mkdtemp(prefix="hr-cli-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="hr-cli-"))
     commands = Commands(directory)
     commands.environment |= provider.environment
     serving = commands.start(HEADRACE, "serve", "--workers", "1", "--drain-timeout", "0")

@@ -19,7 +19,7 @@ from tests.waiting import busyness, wait_until
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+    made = Path(tempfile.mkdtemp(prefix="hr-"))
     yield made
     shutil.rmtree(made, ignore_errors=True)
 

@@ -18,7 +18,7 @@ from headrace.testing import SimulatedProvider
 def running_engine(provider: SimulatedProvider, *options: str, wrapper: Sequence[str] = ()) -> Iterator[str]:
     """Run an engine as a service, by the program ``wrapper`` where there is one; yield its address."""
     # Short, because Unix socket paths are.
-    directory = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="hr-"))
     environment = {**os.environ, **provider.environment}
     command = [*wrapper, sys.executable, "-m", "headrace_engine", "--directory", str(directory), *options]
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)

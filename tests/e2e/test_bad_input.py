@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -277,7 +278,7 @@ def test_an_address_that_is_none_is_refused_at_once(address: str) -> None:
 
 def test_an_engine_directory_that_others_may_enter_is_not_trusted(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    directory = Path("/tmp") / f"hr-open-{os.getpid()}"
+    directory = Path(tempfile.gettempdir()) / f"hr-open-{os.getpid()}"
     directory.mkdir(mode=0o755)
     directory.chmod(0o755)
     try:

@@ -157,7 +157,7 @@ class _StrangeBroker(threading.Thread):
 def test_a_client_says_what_is_wrong_with_an_engine_that_it_cannot_understand(
     answer: bytes, error: type[Exception]
 ) -> None:
-    directory = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="hr-"))
     broker = _StrangeBroker(directory, answer)
     broker.start()
     try:

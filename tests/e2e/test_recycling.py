@@ -241,6 +241,11 @@ def test_an_engine_ends_as_soon_as_its_last_run_has(provider: SimulatedProvider)
 
 # Hang-ups.
 
+# SIGHUP may be ignored in the tests themselves, and then in all that they start: as under nohup.
+MIND_HANGUPS = (
+    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+MINDING = (sys.executable, "-c", MIND_HANGUPS)
 AT_A_TERMINAL = """
 import fcntl, os, sys, termios
 os.setsid()
@@ -255,11 +260,11 @@ NOHUP = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh")
 @contextmanager
 def engine_at_a_terminal(provider: SimulatedProvider, *wrapper: str) -> Iterator[tuple[str, int, int]]:
     """Run an engine in the foreground of a terminal; yield its address, its process, and the terminal's other end."""
-    directory = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="hr-"))
     master, slave = os.openpty()
     command = ["-m", "headrace_engine", "--directory", str(directory), "--workers", "1"]
     with subprocess.Popen(
-        [*wrapper, sys.executable, "-c", AT_A_TERMINAL, *command],
+        [*(wrapper or MINDING), sys.executable, "-c", AT_A_TERMINAL, *command],
         stdin=slave,
         stdout=subprocess.DEVNULL,
         env={**os.environ, **provider.environment},

@@ -10,6 +10,7 @@ import pytest
 from headrace import Client
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, simulate
+from tests.waiting import busyness
 
 STREAMS = 500
 CHUNKS = 200
@@ -20,11 +21,12 @@ PACE = 0.02
 def test_500_streams_of_50_chunks_a_second_arrive_whole_and_in_order(
     client: Client, provider: SimulatedProvider
 ) -> None:
+    """Each reader stops at its first chunk until all have one: a stream longer than its window cannot end before."""
     open_now = 0
-    open_at_most = 0
+    all_open = asyncio.Event()
 
     async def read(number: int) -> str:
-        nonlocal open_now, open_at_most
+        nonlocal open_now
         stream = await client.arun_local(
             model="gpt-4o",
             messages=HELLO,
@@ -36,9 +38,10 @@ def test_500_streams_of_50_chunks_a_second_arrive_whole_and_in_order(
         async for chunk in stream:
             if not texts:
                 open_now += 1
-                open_at_most = max(open_at_most, open_now)
+                if open_now == STREAMS:
+                    all_open.set()
+                await all_open.wait()
             texts.append(chunk)
-        open_now -= 1
         result = await stream.result
         assert result.text == "".join(texts)
         assert result.finish_reason == "stop"
@@ -56,7 +59,6 @@ def test_500_streams_of_50_chunks_a_second_arrive_whole_and_in_order(
     records = provider.wait_until(lambda records: all(record.outcome == "complete" for record in records))
     assert len(records) == STREAMS
     assert all(record.sent_text == expected for record in records)
-    assert open_at_most == STREAMS
     print(f"{STREAMS * CHUNKS / took:,.0f} chunks/s of {STREAMS / PACE:,.0f} asked for")
     # Alone the pace would take 4 s; the bound leaves room for a machine that is busy with other things.
-    assert took < 30
+    assert took < 30 * busyness()

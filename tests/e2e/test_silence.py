@@ -35,7 +35,7 @@ class ForgetfulEngine(threading.Thread):
 
     def __init__(self, *, answers: bool, capabilities: list[str]) -> None:
         super().__init__(daemon=True)
-        self.directory = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+        self.directory = Path(tempfile.mkdtemp(prefix="hr-"))
         self.is_done = threading.Event()
         self.queries = 0
         self._answers = answers

@@ -92,7 +92,7 @@ class Engine:
     """The directories of an engine that consists of a collector and of what stands for its broker."""
 
     def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+        self.directory = Path(tempfile.mkdtemp(prefix="hr-"))
         self.slot = take_slot(self.directory / "data").path
         self.endpoint = f"ipc://{self.directory / 'collector'}"
         self.process: subprocess.Popen[bytes] | None = None

@@ -355,6 +355,9 @@ def faulty_engine(
                     engine.end()
             engine.check()
     except BaseException as error:
+        if data_of_all := os.environ.get("HEADRACE_DATA"):
+            # Among pytest's own folders of this run, which it keeps after a failure: the temporary folder goes with the run.
+            history = Path(shutil.move(history, Path(data_of_all).parent))
         error.add_note(f"HEADRACE_FAULT_SEED={seed}; histories in {history}")
         raise
     shutil.rmtree(history)

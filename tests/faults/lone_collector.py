@@ -27,7 +27,7 @@ class LoneCollector:
     """The process, and the directories that it is told of."""
 
     def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+        self.directory = Path(tempfile.mkdtemp(prefix="hr-"))
         self.data = self.directory / "data"
         self.slot = self.data / "0"
         (self.slot / "spool").mkdir(parents=True, mode=0o700)

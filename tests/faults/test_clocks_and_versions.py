@@ -124,7 +124,7 @@ def test_an_engine_of_another_major_version_is_named_as_such(times: int) -> None
     for major in random.sample(range(256), times):
         if major == PROTOCOL_MAJOR:
             continue
-        directory = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+        directory = Path(tempfile.mkdtemp(prefix="hr-"))
         is_done = threading.Event()
         thread = threading.Thread(target=_answer_with_major, args=[directory, major, is_done], daemon=True)
         thread.start()

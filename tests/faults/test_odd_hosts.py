@@ -46,7 +46,7 @@ except EngineUnavailableError as error:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Return a temporary folder of this test's own, with a short path, as sockets need it."""
-    with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix="hr-") as name:
         yield Path(name)
 
 

@@ -195,7 +195,7 @@ class SpanWorker:
 @contextmanager
 def span_worker(provider: SimulatedProvider, **environ: str) -> Iterator[SpanWorker]:
     """Run a worker that makes spans."""
-    with TemporaryDirectory(prefix="hr-", dir="/tmp") as name:
+    with TemporaryDirectory(prefix="hr-") as name:
         worker = SpanWorker(Path(name), provider, environ)
         try:
             yield worker
