@@ -503,3 +503,17 @@ def test_no_json_whatever_breaks_the_mapper(parts: list[Any], called: Any, whole
         with suppress(ProviderFailedError):
             API.read_body(request(stream=False), body)
         API.read_error(500, {}, body)
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [
+        {"text": ""},
+        {"text": "", "thoughtSignature": "s"},
+        {"thoughtSignature": "s"},
+        {"executableCode": {"code": "1", "language": "PYTHON"}},
+    ],
+)
+def test_a_part_without_words_beside_text_is_no_fault(silent: dict[str, Any]) -> None:
+    for parts in ([silent, {"text": "x"}], [{"text": "x"}, silent]):
+        assert play(chunk(*parts), STOP)[0] == ["x"]

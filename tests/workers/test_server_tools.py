@@ -375,3 +375,21 @@ def test_a_mixed_turn_takes_results_alone_and_their_toolset_is_named() -> None:
     ended = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
     opened = Message("assistant", [ReasoningPart("", {"api": "anthropic", "block": ended}), TextPart("x")])
     assert len(body_of("anthropic", HI, message, result, opened, HI)["messages"]) == 5
+
+
+def test_citations_of_chat_completions_are_kept_with_the_text() -> None:
+    cited = {"type": "url_citation", "url_citation": {"url": "https://x", "title": "X"}}
+    end = {"choices": [{"delta": {}, "finish_reason": "stop", "index": 0}]}
+    pieces = [{"content": "It "}, {"content": "rains.", "annotations": [cited]}, {"annotations": [cited, 7]}]
+    streamed = play("openai-chat", *({"choices": [{"delta": piece, "index": 0}]} for piece in pieces), end)
+    said = {"content": "It rains.", "annotations": [cited, cited]}
+    for completion in (
+        streamed,
+        whole("openai-chat", {"choices": [{"message": said, "finish_reason": "stop"}]}),
+    ):
+        kept = {"api": "openai-chat", "annotations": [cited, cited]}
+        assert completion.message == Message("assistant", [TextPart("It rains.", kept)])
+        assert completion.message is not None
+        for provider in ("openai", "openrouter"):
+            sent = body_of(provider, HI, completion.message, HI)["messages"][1]
+            assert sent == {"role": "assistant", "content": "It rains."}

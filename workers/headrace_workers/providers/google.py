@@ -18,6 +18,7 @@ from headrace_workers.providers import failures, google_errors, google_request
 from headrace_workers.providers.failures import is_error
 from headrace_workers.providers.google_answer import Answer
 from headrace_workers.providers.google_chunks import (
+    READ_KEYS,
     Candidate,
     Chunk,
     Part,
@@ -27,6 +28,7 @@ from headrace_workers.providers.google_chunks import (
     decode_leniently,
     own_part,
     read_usage,
+    says_nothing,
 )
 from headrace_workers.providers.lenient import UNREADABLE, as_text, loads, may_hold_halves
 from headrace_workers.providers.protocol import (
@@ -190,7 +192,7 @@ class GoogleMapper:
             if candidate.index:
                 self._take_other(candidate)
             elif self._take_candidate(candidate, chunk, events):
-                refuse_content(_loaded(data), "an event")
+                refuse_content(_without_read_parts(_loaded(data)), "an event")
         if not self._model:
             self._model = as_text(chunk.model_version)
             self.response_id = as_text(chunk.response_id) or self.response_id
@@ -241,7 +243,7 @@ class GoogleMapper:
                 if part is not None:
                     before = len(events)
                     self._take_part(part, events)
-                    is_doubtful = is_doubtful or len(events) == before
+                    is_doubtful = is_doubtful or (len(events) == before and not says_nothing(part))
         if candidate.grounding_metadata or candidate.url_context_metadata or candidate.citation_metadata:
             self._answer.cite(candidate)
         if candidate.finish_reason or candidate.continuation_token:
@@ -353,6 +355,18 @@ def _word(value: Any) -> str:
     """Return a finish reason; an empty text where it says no end."""
     word = value.strip() if isinstance(value, str) else ""
     return "" if word in _UNSPECIFIED or word.lower() in {"null", "none"} else word
+
+
+def _without_read_parts(whole: Any) -> Any:
+    """Return a response without the parts that were read: text, and the provider's own kinds."""
+    if isinstance(whole, list):
+        return [_without_read_parts(item) for item in whole]
+    if not isinstance(whole, dict):
+        return whole
+    if isinstance(whole.get("parts"), list):
+        unread = [part for part in whole["parts"] if not isinstance(part, dict) or READ_KEYS.isdisjoint(part)]
+        return whole | {"parts": unread}
+    return {key: _without_read_parts(value) for key, value in whole.items()}
 
 
 def _events_of(body: bytes) -> list[tuple[str, bytes]]:

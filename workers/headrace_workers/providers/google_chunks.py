@@ -54,6 +54,17 @@ OWN_KINDS = {
 """What the provider's own tools did, and media: the fields of such parts, and their names on the wire."""
 
 
+READ_KEYS = frozenset({"text", *OWN_KINDS.values()})
+"""Keys of parts that are read, or that cannot be read and end the run."""
+
+
+def says_nothing(part: Part) -> bool:
+    """Whether a part without words is nothing but empty text, a signature, or of the provider's own kinds: it was read."""
+    return part.function_call is None and (
+        part.text == "" or bool(part.thought_signature) or own_part(part) is not None
+    )
+
+
 def own_part(part: Part) -> dict[str, Any] | None:
     """Return a part of the provider's own kinds as it came; None for text and function calls."""
     whole = {name: value for field, name in OWN_KINDS.items() if (value := getattr(part, field)) is not None}

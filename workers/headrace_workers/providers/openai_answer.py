@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from headrace.types import Message, Part, ReasoningDelta, ReasoningPart, RefusalDelta, RunEvent, TextPart
 from headrace_workers.providers.lenient import as_text
-from headrace_workers.providers.openai_calls import ToolCalls
+from headrace_workers.providers.openai_calls import API_NAME, ToolCalls
 from headrace_workers.providers.openai_chunks import Delta
 from headrace_workers.providers.openai_request import REASONING_FIELDS
 from headrace_workers.providers.unread import elements_of, object_in, refuse_content, text_in
@@ -30,7 +30,7 @@ _PARTS: dict[str, tuple[Literal["text", "reasoning", "refusal"], str]] = {
 class ChatAnswer:
     """What one choice says. The lists hold its words in pieces."""
 
-    __slots__ = ("_details", "_field", "calls", "reasoning", "refusal", "text")
+    __slots__ = ("_citations", "_details", "_field", "calls", "reasoning", "refusal", "text")
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -39,11 +39,12 @@ class ChatAnswer:
         self.calls = ToolCalls()
         self._field = ""  # under which reasoning came
         self._details: list[dict[str, Any]] = []
+        self._citations: list[dict[str, Any]] = []
 
     @property
     def is_opaque(self) -> bool:
         """Whether the message holds what the events cannot say."""
-        return bool(self._field or self._details or self.calls.has_custom)
+        return bool(self._field or self._details or self._citations or self.calls.has_custom)
 
     def take(self, delta: Delta, events: list[RunEvent], *, is_whole: bool = False) -> None:
         """Take a piece of a message, or all of it."""
@@ -75,6 +76,8 @@ class ChatAnswer:
         for place, fragment in enumerate(_calls_in(delta.tool_calls)):
             self.calls.take(fragment, events, place if is_whole else None)
         self.calls.take_function(delta.function_call, events, beside=delta.tool_calls)
+        if isinstance(delta.annotations, list):
+            self._citations += [said for said in delta.annotations if isinstance(said, dict)]
 
     def add(self, other: ChatAnswer, events: list[RunEvent]) -> None:
         """Add what another choice says, which completes this one."""
@@ -83,6 +86,7 @@ class ChatAnswer:
         self._say("refusal", "".join(other.refusal), events)
         self._field = self._field or other._field
         self._details += other._details
+        self._citations += other._citations
         self.calls.add(other.calls, events)
 
     def rest_of(self, whole: Delta, events: list[RunEvent]) -> None:
@@ -95,6 +99,7 @@ class ChatAnswer:
                 self._say(kind, words[len(said) :], events)
             elif words.strip() not in said:
                 refuse_content({"message": {"text": words}}, "the whole message after its pieces")
+        self._citations = self._citations or other._citations
         if not self.calls:
             self.calls.add(other.calls, events)
 
@@ -110,9 +115,10 @@ class ChatAnswer:
             parts.append(ReasoningPart("".join(self.reasoning), opaque or None))
         text = "".join(self.text)
         if text:
-            parts.append(TextPart(text))
+            cited = {"api": API_NAME, "annotations": self._citations} if self._citations else None
+            parts.append(TextPart(text, cited))
         parts += self.calls.parts(is_cut=is_cut)
-        is_plain = not parts or (len(parts) == 1 and bool(text))
+        is_plain = not parts or (len(parts) == 1 and bool(text) and not self._citations)
         return Message("assistant", text if is_plain else parts)
 
     def _say(self, kind: str, words: str, events: list[RunEvent]) -> None:

@@ -203,7 +203,7 @@ class ChatMapper:
         if delta is not None:
             if delta.reasoning_content or delta.reasoning or delta.reasoning_details:
                 self._answer.take_reasoning(delta, events)
-            if delta.refusal or delta.tool_calls or delta.function_call or delta.audio:
+            if delta.refusal or delta.tool_calls or delta.function_call or delta.audio or delta.annotations:
                 self._answer.take_rest(delta, events)
             content = delta.content
             if content and type(content) is str:

@@ -27,6 +27,7 @@ class Delta(msgspec.Struct, gc=False):
     tool_calls: Any = None
     function_call: Any = None
     audio: Any = None
+    annotations: Any = None
 
 
 class Choice(msgspec.Struct, gc=False):
