@@ -69,7 +69,7 @@ def _value(draw: st.DrawFn, marks: Marks, key: str) -> Any:
 
 @st.composite
 def _part(draw: st.DrawFn, marks: Marks, role: str) -> dict[str, Any]:
-    kinds = ["text", "image", "image_url"] if role == "user" else ["text"]
+    kinds = ["text", "image", "image_url"] if role == "user" or draw(st.integers(0, 9)) == 0 else ["text"]
     kind = draw(st.sampled_from(kinds))
     further = draw(_further(marks, "part"))
     match kind:
@@ -80,7 +80,8 @@ def _part(draw: st.DrawFn, marks: Marks, role: str) -> dict[str, Any]:
             further.pop("detail", None)
             return {"type": "image_url", "image_url": {"url": f"https://x.test/{marks.mark()}png", **inside}, **further}
         case _:
-            return {"type": "text", "text": marks.mark(), **further}
+            is_empty = draw(st.integers(0, 9)) == 0
+            return {"type": "text", "text": draw(st.sampled_from(["", " "])) if is_empty else marks.mark(), **further}
 
 
 @st.composite
@@ -107,6 +108,21 @@ def _message(draw: st.DrawFn, marks: Marks) -> list[dict[str, Any]]:
         if draw(st.booleans()):
             answer["name"] = call["function"]["name"]
         return [{"role": "assistant", "content": marks.mark(), "tool_calls": [call], **further}, answer]
+    if draw(st.integers(0, 9)) == 0:
+        answer = {
+            "role": "tool",
+            "tool_call_id": "call_1",
+            "name": f"f_{marks.mark().rstrip('.')}",
+            "content": [draw(_part(marks, "tool"))],
+        }
+        call = {
+            "type": "tool_call",
+            "id": "call_1",
+            "name": answer["name"],
+            "arguments": {"city": marks.mark()},
+            **draw(_further(marks, "call")),
+        }
+        return [{"role": draw(st.sampled_from(["assistant", "assistant", "user"])), "content": [call]}, answer]
     if draw(st.booleans()):
         return [{"role": role, "content": marks.mark(), **further}]
     parts = draw(st.lists(_part(marks, role), min_size=1, max_size=2))

@@ -49,8 +49,10 @@ def system_of(messages: Sequence[Message]) -> list[Block]:
     for index, message in enumerate(messages):
         if message.role in {"system", "developer"}:
             where = f"messages[{index}]"
-            if not all(isinstance(part, TextPart) for part in parts_of(message)):
-                raise request_failure(f"a message with role {message.role} can hold nothing but text")
+            for part_index, part in enumerate(parts_of(message)):
+                if not isinstance(part, TextPart):
+                    at = f"{where}.content[{part_index}]"
+                    raise request_failure(f"a message with role {message.role} can hold nothing but text", at)
             said = [_user_block(at, part, message.role) for at, part in _said(where, message)]
             blocks += _marked(where, message, said)
     return blocks
@@ -105,7 +107,7 @@ def _blocks(where: str, message: Message) -> list[Block]:
         case _:
             blocks = [_user_block(at, part, message.role) for at, part in _said(where, message)]
             if not blocks:
-                raise request_failure("a message with role user is empty")
+                raise request_failure("a message with role user is empty", f"{where}.content")
             return _marked(where, message, blocks)
 
 
@@ -172,7 +174,7 @@ def _assistant_block(where: str, part: Part) -> Block | None:
                 return {"type": "thinking", "thinking": part.text} | block
             return (block | extra) or None
         case ImagePart():
-            raise request_failure("a message with role assistant cannot hold an image")
+            raise request_failure("a message with role assistant cannot hold an image", where)
 
 
 def _opaque(part: TextPart | ToolCallPart | ReasoningPart) -> Block:
@@ -183,7 +185,9 @@ def _opaque(part: TextPart | ToolCallPart | ReasoningPart) -> Block:
 
 def _tool_result(where: str, message: Message) -> Block:
     if not message.tool_call_id:
-        raise request_failure("a message with role tool needs tool_call_id: the call that it answers")
+        raise request_failure(
+            "a message with role tool needs the id of the call that it answers", f"{where}.tool_call_id"
+        )
     blocks = [_user_block(at, part, "tool") for at, part in _said(where, message)]
     return {"type": "tool_result", "tool_use_id": _id(message.tool_call_id), "content": _content(blocks) or ""}
 
@@ -193,18 +197,18 @@ def _user_block(where: str, part: Part, role: str) -> Block:
         case TextPart():
             return {"type": "text", "text": part.text} | KEYS.of("text", where, part.extra)
         case ImagePart():
-            return {"type": "image", "source": _image_source(part)} | KEYS.of("image", where, part.extra)
+            return {"type": "image", "source": _image_source(where, part)} | KEYS.of("image", where, part.extra)
         case ToolCallPart() | ReasoningPart():
-            raise request_failure(f"a message with role {role} cannot hold {word_for(part)}")
+            raise request_failure(f"a message with role {role} cannot hold {word_for(part)}", where)
 
 
-def _image_source(part: ImagePart) -> Block:
+def _image_source(where: str, part: ImagePart) -> Block:
     if part.url and (inline := _DATA_URL.fullmatch(part.url)):
         return {"type": "base64", **inline.groupdict()}
     if part.url:
         return {"type": "url", "url": part.url}
     if not part.data or not part.media_type:
-        raise request_failure("an image needs url, or data and media_type")
+        raise request_failure("an image needs url, or data and media_type", where)
     return {"type": "base64", "media_type": part.media_type, "data": part.data}
 
 

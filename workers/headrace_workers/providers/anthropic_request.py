@@ -72,9 +72,9 @@ def _sampling(request: RunRequest, facts: ModelFacts) -> dict[str, float]:
     said = {"temperature": request.temperature, "top_p": request.top_p}
     given = {name: value for name, value in said.items() if value is not None}
     if given and not facts.sampling:
-        raise request_failure(f"{request.model} does not take {' or '.join(given)}")
+        raise request_failure(f"{request.model} does not take {' or '.join(given)}", next(iter(given)))
     if given.get("temperature", 0) > 1:
-        raise request_failure(f"temperature takes 0 to 1 here, got {given['temperature']}")
+        raise request_failure(f"takes 0 to 1 here, got {given['temperature']}", "temperature")
     return given
 
 
@@ -82,11 +82,11 @@ def _reasoning(request: RunRequest, facts: ModelFacts, max_tokens: int) -> dict[
     """Return how to ask for an effort. What the caller's own ``thinking`` says comes over it later."""
     effort = request.reasoning_effort
     if effort not in _EFFORTS:
-        raise request_failure(f"reasoning_effort takes {', '.join(_EFFORTS)} here, got {effort!r}")
+        raise request_failure(f"takes {', '.join(_EFFORTS)} here, got {effort!r}", "reasoning_effort")
     if effort == "none":
         return {} if facts.thinking == "none" else {"thinking": {"type": "disabled"}}
     if facts.thinking == "none":
-        raise request_failure(f"{request.model} does not think: reasoning_effort takes only none here")
+        raise request_failure(f"takes only none here: {request.model} does not think", "reasoning_effort")
     is_forced = isinstance(request.tool_choice, dict) or request.tool_choice == "required"
     if facts.thinking == "adaptive":
         asked: dict[str, Any] = {"output_config": {"effort": "low" if effort == "minimal" else effort}}
@@ -94,19 +94,19 @@ def _reasoning(request: RunRequest, facts: ModelFacts, max_tokens: int) -> dict[
             asked["thinking"] = {"type": "adaptive", "display": "summarized"}
     elif is_forced:
         raise request_failure(
-            f"{request.model} does not think when tool_choice forces a call: leave out reasoning_effort"
+            f"{request.model} does not think when tool_choice forces a call: leave it out", "reasoning_effort"
         )
     else:
         asked = {"thinking": {"type": "enabled", "budget_tokens": _budget(effort, max_tokens)}}
     if "thinking" in asked and request.temperature not in {None, 1}:
-        raise request_failure("temperature takes only 1 with reasoning_effort here")
+        raise request_failure("takes only 1 with reasoning_effort here", "temperature")
     return asked
 
 
 def _budget(effort: str, max_tokens: int) -> int:
     """Return a thinking budget that leaves at least half of the output to the answer where it can."""
     if max_tokens <= _LEAST_BUDGET:
-        raise request_failure(f"reasoning_effort needs max_output_tokens above {_LEAST_BUDGET} on this model")
+        raise request_failure(f"needs max_output_tokens above {_LEAST_BUDGET} on this model", "reasoning_effort")
     return min(_BUDGETS[effort], max(_LEAST_BUDGET, max_tokens // 2))
 
 
@@ -115,7 +115,7 @@ def _tool_choice(choice: str | dict[str, str]) -> dict[str, Any]:
         return {"type": "tool", "name": choice["tool"]}
     if choice in ("auto", "none", "required"):
         return {"type": "any" if choice == "required" else choice}
-    raise request_failure('tool_choice takes auto, none, required or {"tool": name}')
+    raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
 
 
 def _output_format(wanted: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -130,5 +130,5 @@ def _output_format(wanted: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _stop(sequences: list[str]) -> list[str]:
     if not all(sequence.strip() for sequence in sequences):
-        raise request_failure("stop_sequences takes none that are empty or white space alone here")
+        raise request_failure("takes none that are empty or white space alone here", "stop_sequences")
     return sequences

@@ -135,12 +135,12 @@ def read_google(body: bytes) -> Embeddings:
 
 def _check(inputs: list[str], dimensions: int | None) -> None:
     if not inputs:
-        raise request_failure("there is nothing to embed: the list of inputs is empty")
+        raise request_failure("there is nothing to embed: the list is empty", "input")
     for place, text in enumerate(inputs):
         if not text:
-            raise request_failure(f"input {place} is empty; embeddings take text")
+            raise request_failure("is empty; embeddings take text", f"input[{place}]")
     if dimensions is not None and dimensions < 1:
-        raise request_failure(f"dimensions is {dimensions}; it takes a positive number")
+        raise request_failure(f"takes a positive number, not {dimensions}", "dimensions")
 
 
 def _vector(embedding: list[float] | str) -> list[float]:

@@ -110,7 +110,9 @@ class _Contents:
         call = self._calls.get(call_id)
         name = message.tool_name or (call.name if call else "")
         if not name:
-            raise request_failure("a message with role tool needs tool_name, or tool_call_id of a call that was made")
+            raise request_failure(
+                "a message with role tool needs tool_name, or tool_call_id of a call that was made", where
+            )
         response: dict[str, Any] = {"name": name, "response": _result(where, message)}
         own_id = _kept(call.provider_data, "id") if call else ""
         if own_id:
@@ -140,7 +142,7 @@ class _Contents:
 def _texts(where: str, message: Message) -> list[str]:
     for index, part in enumerate(parts_of(message)):
         if not isinstance(part, TextPart):
-            raise request_failure(f"a message with role {message.role} holds text alone")
+            raise request_failure(f"a message with role {message.role} holds text alone", f"{where}.content[{index}]")
         KEYS.of("text", f"{where}.content[{index}]", part.extra)
     return [part.text for part in parts_of(message) if isinstance(part, TextPart)]
 
@@ -168,7 +170,7 @@ def _model_part(where: str, part: Part) -> dict[str, Any] | None:
                 call["id"] = own_id
             return _signed({"functionCall": call}, part.provider_data)
         case ImagePart():
-            return _image(part) | KEYS.of("image", where, part.extra)
+            return _image(where, part) | KEYS.of("image", where, part.extra)
 
 
 def _whole_part(part: ReasoningPart) -> dict[str, Any] | None:
@@ -187,9 +189,9 @@ def _user_part(where: str, part: Part) -> dict[str, Any]:
         case TextPart():
             return {"text": part.text} | KEYS.of("text", where, part.extra)
         case ImagePart():
-            return _image(part) | KEYS.of("image", where, part.extra)
+            return _image(where, part) | KEYS.of("image", where, part.extra)
         case _:
-            raise request_failure("a message with role user holds text and images alone")
+            raise request_failure("a message with role user holds text and images alone", where)
 
 
 def _signed(sent: dict[str, Any], provider_data: dict[str, Any] | None) -> dict[str, Any]:
@@ -205,16 +207,16 @@ def _kept(provider_data: dict[str, Any] | None, key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _image(part: ImagePart) -> dict[str, Any]:
+def _image(where: str, part: ImagePart) -> dict[str, Any]:
     if part.data and part.media_type:
         return {"inlineData": {"mimeType": part.media_type, "data": part.data}}
     if not part.url:
-        raise request_failure("an image needs url, or data and media_type")
+        raise request_failure("an image needs url, or data and media_type", where)
     if part.url.startswith("data:"):
         head, _, data = part.url.removeprefix("data:").partition(",")
         media_type = head.partition(";")[0]
         if not head.endswith(";base64") or not media_type:
-            raise request_failure("an image by data: URL needs a media type and base64")
+            raise request_failure("an image by data: URL needs a media type and base64", f"{where}.url")
         return {"inlineData": {"mimeType": media_type, "data": data}}
     file: dict[str, Any] = {"fileUri": part.url}
     suffix = part.url.partition("?")[0].partition("#")[0].rpartition(".")[2].lower()

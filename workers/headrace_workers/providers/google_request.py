@@ -51,7 +51,7 @@ def continue_request(sent: HttpRequest, token: str) -> HttpRequest:
 def _body(request: RunRequest) -> dict[str, Any]:
     contents = contents_of(request.messages, request.model)
     if not contents:
-        raise request_failure("Google takes no conversation of system messages alone")
+        raise request_failure("Google takes no conversation of system messages alone", "messages")
     body: dict[str, Any] = {"contents": contents}
     system = system_instruction_of(request.messages)
     if system:
@@ -102,10 +102,10 @@ def _function_calling(request: RunRequest) -> dict[str, Any]:
     choice = request.tool_choice
     if isinstance(choice, dict):
         if "tool" not in choice:
-            raise request_failure('tool_choice takes auto, none, required or {"tool": name}')
+            raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
         return {"mode": "ANY", "allowedFunctionNames": [choice["tool"]]}
     if choice is not None and choice not in _TOOL_CHOICES:
-        raise request_failure('tool_choice takes auto, none, required or {"tool": name}')
+        raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
     is_strict = any(tool.strict for tool in request.tools)
     if is_strict and choice in {None, "auto"}:
         # Strictness is no matter of a single function here.
@@ -116,7 +116,7 @@ def _function_calling(request: RunRequest) -> dict[str, Any]:
 def _generation_config(request: RunRequest) -> dict[str, Any]:
     if len(request.stop_sequences) > _MAX_STOP_SEQUENCES:
         sequences = len(request.stop_sequences)
-        raise request_failure(f"stop_sequences takes at most {_MAX_STOP_SEQUENCES} here, got {sequences}")
+        raise request_failure(f"takes at most {_MAX_STOP_SEQUENCES} here, got {sequences}", "stop_sequences")
     config: dict[str, Any] = {
         "temperature": request.temperature,
         "topP": request.top_p,
@@ -145,14 +145,14 @@ def _response_format(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def _thinking(model: str, effort: str) -> dict[str, Any]:
     if _HAS_NO_THOUGHTS.search(model):
-        raise request_failure(f"{model} does not take reasoning_effort")
+        raise request_failure(f"{model} does not take it", "reasoning_effort")
     if not _HAS_BUDGET.search(model):
         if effort not in _LEVELS:
-            raise request_failure(f"reasoning_effort of {model} takes {', '.join(_LEVELS)}, not {effort}")
+            raise request_failure(f"{model} takes {', '.join(_LEVELS)}, not {effort}", "reasoning_effort")
         return {"includeThoughts": True, "thinkingLevel": effort.upper()}
     if effort not in _BUDGETS or (effort == "none" and _IS_PRO.search(model)):
         known = [name for name in _BUDGETS if name != "none" or not _IS_PRO.search(model)]
-        raise request_failure(f"reasoning_effort of {model} takes {', '.join(known)}, not {effort}")
+        raise request_failure(f"{model} takes {', '.join(known)}, not {effort}", "reasoning_effort")
     return {"includeThoughts": effort != "none", "thinkingBudget": _BUDGETS[effort]}
 
 

@@ -112,7 +112,9 @@ def _message(where: str, message: Message, keys: ExtraKeys) -> dict[str, Any]:
             return _assistant_message(where, message, keys) | extra
         case "tool":
             if not message.tool_call_id:
-                raise request_failure("a message with role tool needs tool_call_id: the call that it answers")
+                raise request_failure(
+                    "a message with role tool needs the id of the call that it answers", f"{where}.tool_call_id"
+                )
             content = _text_content(where, message, keys)
             return {"role": "tool", "tool_call_id": message.tool_call_id, "content": content} | extra
         case "user":
@@ -130,7 +132,7 @@ def _assistant_message(where: str, message: Message, keys: ExtraKeys) -> dict[st
         at = f"{where}.content[{index}]"
         match part:
             case ImagePart():
-                raise request_failure("a message with role assistant cannot hold an image")
+                raise request_failure("a message with role assistant cannot hold an image", at)
             case ToolCallPart():
                 calls.append(_tool_call(at, part, keys))
             case TextPart():
@@ -164,7 +166,8 @@ def _text_content(where: str, message: Message, keys: ExtraKeys) -> str | list[d
     sent: list[dict[str, Any]] = []
     for index, part in enumerate(message.content):
         if not isinstance(part, TextPart):
-            raise request_failure(f"a message with role {message.role} cannot hold {word_for(part)}")
+            at = f"{where}.content[{index}]"
+            raise request_failure(f"a message with role {message.role} cannot hold {word_for(part)}", at)
         sent.append({"type": "text", "text": part.text} | keys.of("text", f"{where}.content[{index}]", part.extra))
     return sent if any(len(text) > len(_TEXT_FIELDS) for text in sent) else message.text
 
@@ -188,7 +191,7 @@ def _user_part(where: str, part: Part, keys: ExtraKeys) -> dict[str, Any]:
                 inner["detail"] = extra.pop("detail")
             return {"type": "image_url", "image_url": {"url": image_url(part)} | inner} | extra
         case _:
-            raise request_failure(f"a message with role user cannot hold {word_for(part)}")
+            raise request_failure(f"a message with role user cannot hold {word_for(part)}", where)
 
 
 def _tool_call(where: str, part: ToolCallPart, keys: ExtraKeys) -> dict[str, Any]:
@@ -238,7 +241,7 @@ def _tool_choice(choice: str | dict[str, str]) -> str | dict[str, Any]:
     if isinstance(choice, str):
         return choice
     if "tool" not in choice:
-        raise request_failure('tool_choice takes auto, none, required or {"tool": name}')
+        raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
     return {"type": "function", "function": {"name": choice["tool"]}}
 
 
@@ -249,5 +252,5 @@ def _response_format(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def _stop(sequences: list[str]) -> list[str]:
     if len(sequences) > _MAX_STOP_SEQUENCES:
-        raise request_failure(f"stop_sequences takes at most {_MAX_STOP_SEQUENCES} here, got {len(sequences)}")
+        raise request_failure(f"takes at most {_MAX_STOP_SEQUENCES} here, got {len(sequences)}", "stop_sequences")
     return sequences

@@ -75,7 +75,7 @@ def _body(request: RunRequest, settings: ProviderSettings) -> dict[str, Any]:
     is_openai = _is_openai(settings.base_url)
     keys = _OPENAI_KEYS if is_openai or settings.name == "openai-responses" else _COMPATIBLE_KEYS
     if request.stop_sequences:
-        raise request_failure("stop_sequences cannot be sent: the Responses API has none")
+        raise request_failure("cannot be sent: the Responses API has none", "stop_sequences")
     body: dict[str, Any] = {
         "model": request.model,
         "input": _input(request.messages, _Items(keys, is_openai=is_openai)),
@@ -138,7 +138,9 @@ class _Items:
 
     def add_result(self, where: str, message: Message) -> None:
         if not message.tool_call_id:
-            raise request_failure("a message with role tool needs tool_call_id: the call that it answers")
+            raise request_failure(
+                "a message with role tool needs the id of the call that it answers", f"{where}.tool_call_id"
+            )
         form = FORMS.get(self._calls.get(message.tool_call_id, ""), FORMS["function_call"])
         extra = self._keys.of_message(where, message, form.keys)
         self.all.append(result_item(form, message, self._content(where, message), extra))
@@ -153,6 +155,8 @@ class _Items:
             item = self._answer_item(f"{where}.content[{index}]", part, can_return=can_return)
             if item is not None:
                 items.append(item | extra if item.get("type") == "message" else item)
+        if extra and not any(item.get("type") == "message" for item in items):
+            raise request_failure("the message has no text that can carry it", f"{where}.{next(iter(extra))}")
         while items and _led_to_nothing(items, is_openai=self._is_openai):
             items.pop()
         self._calls |= {own_id: str(item.get("type")) for item in items for own_id in call_ids(item)}
@@ -162,7 +166,7 @@ class _Items:
         own = _own_item(part) if can_return else None
         match part:
             case ImagePart():
-                raise request_failure("a message with role assistant cannot hold an image")
+                raise request_failure("a message with role assistant cannot hold an image", where)
             case ReasoningPart():
                 self._keys.of("reasoning", where, part.extra)
                 return own
@@ -170,6 +174,8 @@ class _Items:
                 extra = self._keys.of("text", where, part.extra)
                 if own is not None and text_of(own) == part.text and not extra:
                     return own
+                if extra and not part.text:
+                    raise request_failure("the part has no text that can carry it", f"{where}.{next(iter(extra))}")
                 return _text_item(part.text, extra, is_openai=self._is_openai) if part.text else None
             case ToolCallPart():
                 extra = self._keys.of("tool call", where, part.extra)
@@ -195,7 +201,7 @@ class _Items:
                 image = {"type": "input_image", "detail": "auto", "image_url": image_url(part)}
                 return image | self._keys.of("image", where, part.extra)
             case _:
-                raise request_failure(f"a message with role {role} cannot hold {word_for(part)}")
+                raise request_failure(f"a message with role {role} cannot hold {word_for(part)}", where)
 
 
 def _led_to_nothing(items: list[Item], *, is_openai: bool) -> bool:
@@ -257,7 +263,7 @@ def _tool_choice(choice: str | dict[str, str], tools: list[Tool]) -> str | dict[
     if isinstance(choice, str):
         return choice
     if "tool" not in choice:
-        raise request_failure('tool_choice takes auto, none, required or {"tool": name}')
+        raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
     name = choice["tool"]
     chosen = next((tool for tool in tools if name in {tool.name, tool.type}), None)
     if chosen is None or is_function(chosen, may_be_custom=False):
