@@ -48,14 +48,13 @@ CALLS = {
 
 client = make()
 
+# Registered before the first run, as a program does that sets itself up and then works.
 def handler(name):
     print(name, outcome(CALLS[name]), flush=True)
 
-if sys.argv[2] == "first":  # the first run of all is in the exit handler
-    atexit.register(handler, sys.argv[3])
-else:
+atexit.register(handler, sys.argv[3])
+if sys.argv[2] == "second":
     print(text(client))
-    atexit.register(handler, sys.argv[3])
 """
 
 CALLS = {
