@@ -33,6 +33,7 @@ from headrace.run_spans import RunSpans
 from headrace.session import AskBroker, Command, Ended, Phase, TellWorker
 from headrace.wire.codec import from_broker, from_worker
 from headrace.wire.messages import (
+    AbortMode,
     Chunk,
     FlushResult,
     FromBroker,
@@ -128,15 +129,27 @@ class Connection:
         self._reactor.call(partial(self._close, done))
 
     def give_up(self, delivery: Delivery, error: HeadraceError) -> None:
-        """End a run without its session."""
-        self.runs.discard(delivery)
-        delivery.give_up(error)
+        """End a run without its session; where that fails too, the watchdog does so later."""
+        with contextlib.suppress(BaseException):
+            delivery.give_up(error)
+        if delivery.has_ended:
+            self.runs.discard(delivery)
 
     def give_up_all(self, error: HeadraceError | None = None, owner: int | None = None) -> None:
         """End an owner's runs (``None``: everybody's) without their sessions; by default because the I/O thread has ended."""
         for delivery in list(self.runs):
             if owner is None or delivery.owner == owner:
                 self.give_up(delivery, error or self._lost())
+
+    def thread_ended(self) -> None:
+        """End all runs, on the I/O thread that is about to end, and let workers and broker know that nobody is here."""
+        self.give_up_all()
+        for link in [*self._workers.values(), *filter(None, [self._broker])]:
+            with contextlib.suppress(Exception):
+                self._links.close(link)
+        with contextlib.suppress(Exception):
+            self._spans.drop()
+        self._answer_status(self._lost())
 
     def close_source(self) -> None:
         """End an engine of our own, where the I/O thread does not do it."""
@@ -178,14 +191,21 @@ class Connection:
         session = delivery.session
         failure = RunError(session.plan.span_id, _said(error), joined_text(session.events))
         failure.__cause__ = error
-        with contextlib.suppress(BaseException):  # what raised once may do so again
+        # What raised once may do so again: in the end the run is given up without any of this.
+        with contextlib.suppress(BaseException):
             self._fail(delivery, failure)
-        self._deliveries.pop(session.plan.span_id, None)
+        if self._deliveries.pop(session.plan.span_id, None) is not None:
+            with contextlib.suppress(BaseException):
+                # Its session has ended, and what it wanted to be done was lost on the way.
+                self._ask_broker(Release(session.plan.span_id, session.attempt))
+                self._finish(delivery)
         self.give_up(delivery, failure)
 
     # Runs.
 
     def _submit(self, delivery: Delivery) -> None:
+        if delivery.has_ended:
+            return  # it was given up before this thread came to it
         span_id = delivery.span_id
         if self._history is not None:
             self._history.note("submit", span_id=span_id)
@@ -203,7 +223,8 @@ class Connection:
     def _abort(self, delivery: Delivery) -> None:
         if delivery.session.phase is Phase.NEW:
             return  # its submission is behind in the queue, and looks for itself
-        self._carry_out(delivery, delivery.session.aborted(time.monotonic()))
+        mode: AbortMode | None = "close" if delivery.is_given_up else None  # else as its caller asked for
+        self._carry_out(delivery, delivery.session.aborted(time.monotonic(), mode))
         if (deadline := delivery.session.next_deadline) is not None and delivery.session.phase is Phase.ABORTING:
             self._reactor.call_at(deadline, partial(self._check, delivery))
 
@@ -267,7 +288,6 @@ class Connection:
             self._links.queue(self._broker, message)
 
     def _finish(self, delivery: Delivery) -> None:
-        self.runs.discard(delivery)
         if self._deliveries.get(delivery.span_id) is delivery:
             del self._deliveries[delivery.span_id]
         lease = delivery.session.lease
@@ -284,6 +304,7 @@ class Connection:
         now = time.monotonic()
         self._spans.ended(delivery, now)
         delivery.ended(now, self._wakeups)
+        self.runs.discard(delivery)
 
     def _start_flushing(self) -> None:
         self._stop_flushing = self._reactor.each_turn(self._flush)
@@ -325,9 +346,12 @@ class Connection:
         for delivery in list(self._deliveries.values()):
             if delivery.session.phase is Phase.WAITING:
                 self._fail(delivery, error)
+        self._answer_status(error)
+
+    def _answer_status(self, status: Status | HeadraceError) -> None:
         waiters, self._status_waiters = self._status_waiters, []
         for answer in waiters:
-            answer(error)
+            answer(status)
 
     def _broker_ended(self, _: Link) -> None:
         self._drop_broker()
@@ -376,9 +400,7 @@ class Connection:
                 self._limit(message.total_timeout)
                 logger.info("connected to the engine", extra={"address": self._source.address})
             case Status():
-                waiters, self._status_waiters = self._status_waiters, []
-                for answer in waiters:
-                    answer(message)
+                self._answer_status(message)
             case Heartbeat() | Silent() | Joined() | Vacated():
                 pass  # the supervisor's matter, and the workers'
             case Goodbye():

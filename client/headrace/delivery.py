@@ -178,6 +178,11 @@ class Delivery:
         """The run's id."""
         return self.session.plan.span_id
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether something else than its session has ended it, with an error."""
+        return self._failure is not None
+
     # Any thread: the end that does not depend on the I/O thread.
 
     def limit(self, total_timeout: float | None) -> None:
@@ -198,9 +203,9 @@ class Delivery:
         if not self._lock.acquire(timeout=_LOCK_TIMEOUT):
             return  # whoever waits looks again
         try:
-            if self.has_ended or self._failure is not None:
+            if self.has_ended:
                 return
-            self._failure = error
+            self._failure = self._failure or error
         finally:
             self._lock.release()
         wakeups: Wakeups = {}

@@ -191,4 +191,5 @@ class Guarded:
         try:
             action()
         except BaseException as error:  # noqa: BLE001 - a promise of the class
-            self._failed(error)
+            with contextlib.suppress(BaseException):
+                self._failed(error)

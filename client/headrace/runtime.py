@@ -6,6 +6,7 @@ child holds nothing: it forgets the parent's sockets without touching them, and 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -162,7 +163,8 @@ class Process:
         finally:
             for connection in list(self._connections.values()):
                 if connection.is_lost:
-                    connection.give_up_all()
+                    with contextlib.suppress(BaseException):
+                        connection.thread_ended()
 
     def _runs(self) -> list[Delivery]:
         return [run for connection in list(self._connections.values()) for run in list(connection.runs)]

@@ -62,6 +62,9 @@ class Faults:
         self.world.note(None, f"FAULT {fault}")
         if fault.kind not in _HARMLESS:
             self._seen.has_trouble = True
+        if fault.kind.startswith("io "):
+            self._hurt_io_thread(fault)
+            return
         match fault.kind:
             case "kill":
                 self._kill(fault)
@@ -97,6 +100,23 @@ class Faults:
                 self._network.tap = self._tap
             case _:
                 raise AssertionError(fault.kind)
+
+    def _hurt_io_thread(self, fault: Fault) -> None:
+        """Have callbacks raise, the thread end, or something in a callback wait. The rest of its process goes on."""
+        client = _pick([c for c in self._clients if c.host.is_alive], fault.pick)
+        if client is None:
+            return
+        self._seen.has_io_trouble = True
+        now = self.world.now
+        if fault.kind == "io raises":
+            client.io_thread.arm(1 + fault.pick * 2)
+            self.world.disturbed(now, now + RECOVERY, client.stops, is_stop=True)
+        elif fault.kind == "io ends":
+            client.io_thread.end()
+            self.world.disturbed(now, now + RECOVERY, client.stops, is_stop=True)
+        else:
+            client.io_thread.block(fault.seconds)
+            self.world.disturbed(now, now + fault.seconds + RECOVERY, client.stops, is_stop=True)
 
     def _kill(self, fault: Fault) -> None:
         host = _pick(self._hosts(fault.role), fault.pick)

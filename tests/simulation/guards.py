@@ -11,6 +11,9 @@ from typing import Any
 
 import msgspec
 
+from headrace.connection import Connection
+from headrace.delivery import Delivery
+from headrace.errors import HeadraceError
 from headrace.session import Command, Ended, Phase, Session
 from headrace.types import Usage
 from headrace.wire.messages import Aborted, AbortMode, Acquire, Chunk, Terminal
@@ -34,7 +37,7 @@ def without(guard: str | None) -> Iterator[None]:
     if guard is None:
         yield
         return
-    owner, name, replacement = GUARDS[guard]
+    owner, name, replacement = {**GUARDS, **IO_GUARDS}[guard]
     original = owner.__dict__[name]
     setattr(owner, name, replacement)
     try:
@@ -150,6 +153,23 @@ def _terminal_first(self: ProviderRun, now: float) -> tuple[list[Any], Commands]
     return messages, commands
 
 
+def _no_bound(self: Delivery, now: float) -> None:
+    return
+
+
+def _nobody_given_up(self: Connection, error: HeadraceError | None = None, owner: int | None = None) -> None:
+    return
+
+
+def _nobody_told(self: Connection, *_: object, **__: object) -> None:
+    return
+
+
+def _submitted_whatever_became_of_it(self: Connection, delivery: Delivery) -> None:
+    self._deliveries[delivery.span_id] = delivery
+    self._carry_out(delivery, delivery.session.start(0.0))
+
+
 GUARDS: dict[str, Replacement] = {
     "credit": (Outflow, "__init__", _unlimited_outflow),
     "attempt-fence": (Session, "_is_current", _from_any_attempt),
@@ -174,3 +194,11 @@ GUARDS: dict[str, Replacement] = {
     "terminal-last": (ProviderRun, "take", _terminal_first),
 }
 """By name: the class, its method, and what takes the method's place."""
+
+IO_GUARDS: dict[str, Replacement] = {
+    "bound": (Delivery, "look", _no_bound),
+    "thread-end": (Connection, "give_up_all", _nobody_given_up),
+    "unexpected": (Connection, "_fail_unexpectedly", _nobody_told),
+    "given-up-before-submission": (Connection, "_submit", _submitted_whatever_became_of_it),
+}
+"""The same for those that are missed only where the client's I/O thread is hurt."""

@@ -11,6 +11,7 @@ from headrace.errors import (
     PoisonRunError,
     ProviderError,
     QueueFullError,
+    RunError,
     RunTimeoutError,
     WorkerLostError,
 )
@@ -30,6 +31,8 @@ class Circumstances:
     def __init__(self) -> None:
         self.has_trouble = False
         """Something that can lose a worker, a broker or an engine."""
+        self.has_io_trouble = False
+        """Something has happened to an I/O thread."""
         self.has_forgotten_leases = False
         """A worker has lost its connection to the broker, and with it the broker's account of its runs."""
         self.is_stopping: Callable[[], bool] = lambda: False
@@ -41,7 +44,7 @@ class Circumstances:
 
 def check_outcome(caller: Caller, seen: Circumstances) -> None:
     """Raise Violation for an outcome that nothing accounts for."""
-    outcome = caller.session.outcome
+    outcome = caller.outcome
     problem = _problem(caller, outcome, seen)
     if problem is not None:
         raise Violation(f"{caller.order.span_id}: {problem}: {outcome!r}")
@@ -86,6 +89,8 @@ def _error_problem(caller: Caller, error: HeadraceError, call: Call | None, seen
             return None if seen.has_trouble or seen.is_closing(caller) else "no engine, though nothing happened to it"
         case QueueFullError():
             return None
+        case RunError() if type(error) is RunError:
+            return None if seen.has_io_trouble else "nothing accounts for it"
         case InvalidRequestError() | ProviderError():
             is_said = call is not None and call.answer.kind not in {"whole", "crash"}
             return None if is_said and getattr(error, "argument", None) is None else "the provider said no such thing"

@@ -12,7 +12,21 @@ from headrace_engine.liveness import HUNG_AFTER, SUSPECT_AFTER
 from tests.simulation.provider import Answer, AnswerKind
 
 FaultKind = Literal[
-    "kill", "stop", "freeze", "cut", "slow", "clock", "drain worker", "recycle", "drain", "close", "stray", "vanish"
+    "kill",
+    "stop",
+    "freeze",
+    "cut",
+    "slow",
+    "clock",
+    "drain worker",
+    "recycle",
+    "drain",
+    "close",
+    "stray",
+    "vanish",
+    "io raises",
+    "io ends",
+    "io blocks",
 ]
 Role = Literal["worker", "broker", "client", "supervisor", "client-worker", "client-broker", "worker-broker", "-"]
 
@@ -163,6 +177,22 @@ _FAULTS: list[tuple[FaultKind, Role, int]] = [
     ("stray", "-", 6),
     ("vanish", "-", 4),
 ]
+
+
+def draw_io_plan(seed: int) -> Plan:
+    """Return the schedule of a seed with something wrong in a client's I/O thread; half of them have other faults too."""
+    plan = draw_plan(seed)
+    rng = random.Random(f"io {seed}")
+    if rng.random() < 0.5:
+        plan.faults = []
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        at = rng.choice(plan.orders).at + rng.random() * rng.choice((0.001, 0.01, 0.1, 1.0, 3.0))
+        fault = Fault(at, rng.choice(("io raises", "io ends", "io blocks")), "client", rng.randrange(8))
+        if fault.kind == "io blocks":
+            fault.seconds = rng.choice((0.5, 3.0, 8.0, 30.0)) * (0.5 + rng.random())
+        plan.faults.append(fault)
+    plan.faults.sort(key=lambda fault: fault.at)
+    return plan
 
 
 def _draw_fault(rng: random.Random, orders: list[Order]) -> Fault:

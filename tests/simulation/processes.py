@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from headrace.connection import Connection
 from headrace.errors import EngineUnavailableError, HeadraceError
-from headrace.reactor import Reactor
+from headrace.runtime import Process
 from headrace.settings import EngineConfig, ProviderConfig, Settings, SpansConfig
 from headrace.wire.messages import Silent
 from headrace_engine.broker import Broker
@@ -16,6 +16,7 @@ from headrace_engine.supervisor import Supervisor, SupervisorSettings
 from headrace_workers.worker import Worker, WorkerSettings
 from tests.simulation.admission_model import CheckedAdmission
 from tests.simulation.edges import DIRECTORY, Stage
+from tests.simulation.io_threads import SimIoThread
 from tests.simulation.loops import SimLoop, SimReactor, run_main
 from tests.simulation.plans import (
     CONNECT_TIMEOUT,
@@ -43,24 +44,38 @@ class SimClient:
         self.host = Host(world, f"client{number}")
         self.callers: list[Caller] = []
         self.is_closing = False
+        self.process: Process
         self.connection: Connection
+        self.stops = cast("Host", object())
+        """In whose name it is said that the I/O thread was stopped: not the whole process."""
         self._stage = stage
         self._told = told
         self._number = number
 
     def open(self, supervisor: Host | None) -> None:
         """Make the connection. ``supervisor`` is that of an embedded engine."""
-        reactor = cast("Reactor", SimReactor(self.host))
-        source = _Source(supervisor)
-        epoch = 1 + self._number
-        self._stage.world.acting(self.host, lambda: self._open(reactor, source, epoch))
+        self._stage.world.acting(self.host, lambda: self._open(_Source(supervisor)))
 
-    def _open(self, reactor: Reactor, source: _Source, epoch: int) -> None:
-        self.connection = Connection(reactor, source, epoch, ENGINE_CONNECT_TIMEOUT)
+    def _open(self, source: _Source) -> None:
+        process: Any = Process()
+        process.epoch = 1 + self._number
+        process.embedded = source
+        self.process = process
+        self._connect()
+
+    def _connect(self) -> None:
+        self.connection = self.process.connection(None, ENGINE_CONNECT_TIMEOUT, 0, TOTAL_TIMEOUT)
+
+    @property
+    def io_thread(self) -> SimIoThread:
+        """The I/O thread that the program has now."""
+        return cast("SimIoThread", cast("Any", self.process)._reactor)
 
     def submit(self, order: Order) -> None:
         """Have the program ask for a run."""
-        self.callers.append(Caller(order, self.host, self.connection, self._stage.provider, self._told))
+        self._connect()
+        submit = partial(self.process.submit, self.connection)
+        self.callers.append(Caller(order, self.host, self.connection, submit, self._stage.provider, self._told))
 
     def close(self) -> None:
         """Have the program close its client."""

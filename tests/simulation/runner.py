@@ -15,7 +15,7 @@ import msgspec
 from tests.simulation.admission_model import CheckedAdmission
 from tests.simulation.edges import installed
 from tests.simulation.guards import without
-from tests.simulation.plans import draw_plan
+from tests.simulation.plans import Plan, draw_io_plan, draw_plan
 from tests.simulation.simulation import Simulation
 from tests.simulation.world import Violation
 
@@ -23,6 +23,10 @@ _COLLECT_EVERY = 100
 _TRACE_LINES = 120
 _BATCH = 250
 """Schedules that a process takes at a time."""
+
+Draw = Callable[[int], Plan]
+DRAWS: dict[bool, Draw] = {False: draw_plan, True: draw_io_plan}
+"""What a seed stands for, by whether the client's I/O thread is hurt."""
 
 
 class Finding(msgspec.Struct):
@@ -60,10 +64,10 @@ def simulating() -> Iterator[None]:
             gc.enable()
 
 
-def search(seeds: Iterable[int]) -> Finding | None:
+def search(seeds: Iterable[int], *, hurts_io: bool = False) -> Finding | None:
     """Run the schedules of these seeds; return the first that breaks a promise."""
     for count, seed in enumerate(seeds, 1):
-        finding = run_one(seed)
+        finding = run_one(seed, hurts_io=hurts_io)
         if finding is not None:
             return finding
         if count % _COLLECT_EVERY == 0:
@@ -77,6 +81,8 @@ def search_in_parallel(
     processes: int = 0,
     guard: str | None = None,
     told: Callable[[int], object] = lambda _: None,
+    *,
+    hurts_io: bool = False,
 ) -> Report:
     """Run schedules in several processes, until the first in the order of seeds that breaks a promise.
 
@@ -87,37 +93,43 @@ def search_in_parallel(
     started = time.monotonic()
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(processes or os.cpu_count() or 1, len(batches))) as pool:
-        for finding, (_, end) in zip(pool.imap(partial(_search_batch, guard=guard), batches), batches, strict=True):
+        for finding, (_, end) in zip(
+            pool.imap(partial(_search_batch, guard=guard, hurts_io=hurts_io), batches), batches, strict=True
+        ):
             told(end - seed)
             if finding is not None:
                 return Report(seed, schedules, time.monotonic() - started, finding)
     return Report(seed, schedules, time.monotonic() - started)
 
 
-def _search_batch(batch: tuple[int, int], guard: str | None) -> Finding | None:
+def _search_batch(batch: tuple[int, int], guard: str | None, *, hurts_io: bool) -> Finding | None:
     with without(guard), simulating():
-        return search(range(*batch))
+        return search(range(*batch), hurts_io=hurts_io)
 
 
-def run_one(seed: int) -> Finding | None:
+def run_one(seed: int, *, hurts_io: bool = False) -> Finding | None:
     """Run one schedule."""
     try:
-        Simulation(draw_plan(seed)).run()
+        Simulation(DRAWS[hurts_io](seed)).run()
     except (Violation, Exception) as error:  # noqa: BLE001 - whatever is raised, nobody expected it
         return Finding(seed, _describe(error))
     return None
 
 
-def explain(seed: int, guard: str | None = None) -> list[str]:
+def explain(seed: int, guard: str | None = None, *, hurts_io: bool = False) -> list[str]:
     """Run one schedule again, and tell what happened in it."""
-    simulation = Simulation(draw_plan(seed), is_traced=True)
+    simulation = Simulation(DRAWS[hurts_io](seed), is_traced=True)
     what = "no promise is broken"
     try:
         simulation.run()
     except (Violation, Exception) as error:  # noqa: BLE001
         what = _describe(error)
     trace = simulation.world.trace or []
-    command = f"scripts/simulate --trace --seed {seed}" + (f" --guard {guard}" if guard else "")
+    command = (
+        f"scripts/simulate --trace --seed {seed}"
+        + (f" --guard {guard}" if guard else "")
+        + (" --io-thread" if hurts_io else "")
+    )
     return [
         f"seed {seed}: {what}",
         *simulation.plan.lines(),

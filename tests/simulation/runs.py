@@ -36,7 +36,13 @@ class Caller:
     """One run: what its caller does, and what was seen of it."""
 
     def __init__(
-        self, order: Order, host: Host, connection: Connection, provider: Provider, told: Callable[[Caller], None]
+        self,
+        order: Order,
+        host: Host,
+        connection: Connection,
+        submit: Callable[[Delivery], None],
+        provider: Provider,
+        told: Callable[[Caller], None],
     ) -> None:
         self.order = order
         self.host = host
@@ -51,6 +57,10 @@ class Caller:
         """The attempts of which something arrived."""
         self.has_lost: Callable[[Host, int], bool]
         """Whether a process has lost the worker with an epoch."""
+        self.trip: Callable[[], None] = cast("Any", connection)._reactor._reactor.trip
+        """Called at each step that may be made to raise."""
+        self.connection = connection
+        self._final: object = None
         self._provider = provider
         self._told = told
         self._last: tuple[int, Terminal] | None = None
@@ -61,7 +71,7 @@ class Caller:
         self._stream: LocalStream | None = LocalStream(self.delivery)
         self._reader: Reader | None = None
         self._has_stalled = False
-        connection.submit(self.delivery)
+        submit(self.delivery)
         if not order.streams or order.reading == "result":
             _ = self._stream.result
         if order.streams and order.reading == "iterate":
@@ -74,6 +84,11 @@ class Caller:
     def is_over(self) -> bool:
         """Whether there is nothing to wait for: the outcome is there, or nobody who could see it."""
         return self.ended_at is not None or not self.host.is_alive
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether something else than its session has ended it."""
+        return self.delivery.is_given_up
 
     def calls(self) -> list[Call]:
         """Return this run's calls of the provider."""
@@ -125,6 +140,8 @@ class Caller:
     def arrived(self, before: int) -> None:
         """Events were accepted: they are the next that the provider said, and within the window."""
         session = self.session
+        if self.is_given_up:
+            return  # its I/O thread has yet to hear of it
         if self.ended_at is not None:
             raise Violation(f"{self.order.span_id}: events after the outcome")
         events = session.events[before:]
@@ -174,16 +191,21 @@ class Caller:
         if self.ended_at is not None:
             raise Violation(f"{self.order.span_id}: a second outcome")
         self.ended_at = world.now
-        self.outcome = self.session.outcome
+        self._final = self.delivery.final()
+        self.outcome = self.delivery._failure or self.session.outcome
         self.event_count = len(self.session.events)
         world.note(self.host, f"{self.order.span_id}: {type(self.outcome).__name__}")
         self._told(self)
-        if world.random.random() < _POKED:
+        if world.random.random() < _POKED and not self.is_given_up:
             self.host.act(world.now + world.random.random(), self._poke)
 
     def check_unchanged(self) -> None:
         """The outcome is what it was, and so is what was delivered."""
         session = self.session
+        if self.delivery.final() is not self._final:
+            raise Violation(f"{self.order.span_id}: the outcome changed from {self._final!r}")
+        if self.is_given_up:
+            return
         if session.outcome is not self.outcome or session.phase is not Phase.ENDED:
             raise Violation(f"{self.order.span_id}: the outcome changed from {self.outcome!r} to {session.outcome!r}")
         if len(session.events) != self.event_count:
@@ -227,7 +249,16 @@ class CheckedSession(Session):
 
     caller: Caller
 
+    def start(self, now: float) -> list[Command]:
+        self.caller.trip()
+        return super().start(now)
+
+    def due(self, now: float) -> list[Command]:
+        self.caller.trip()
+        return super().due(now)
+
     def granted(self, *arguments: Any) -> list[Command]:
+        self.caller.trip()
         was_waiting = self.phase is Phase.WAITING
         commands = super().granted(*arguments)
         if was_waiting and self.phase is Phase.RUNNING:
@@ -235,6 +266,7 @@ class CheckedSession(Session):
         return commands
 
     def chunk(self, epoch: int, chunk: Chunk) -> list[Command]:
+        self.caller.trip()
         before = len(self.events)
         commands = super().chunk(epoch, chunk)
         if len(self.events) != before:
@@ -247,6 +279,7 @@ class CheckedSession(Session):
         commands = super().ended(epoch, terminal)
         if self.attempt != attempt:
             self.caller.moved_on()
+        self.caller.trip()
         return commands
 
     def worker_lost(self, reason: str) -> list[Command]:
@@ -263,8 +296,10 @@ class CheckedDelivery(Delivery):
     caller: Caller
 
     def ended(self, now: float, wakeups: Wakeups) -> None:
+        had_ended = self.has_ended
         super().ended(now, wakeups)
-        self.caller.ended()
+        if not had_ended:
+            self.caller.ended()
 
 
 _HELLO = [Message("user", "Hello")]

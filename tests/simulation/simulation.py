@@ -60,6 +60,12 @@ class Simulation:
 
     def run(self) -> None:
         """Let it happen; raises Violation."""
+        Violation.latest = None
+        self._run()
+        if Violation.latest is not None:
+            raise Violation.latest
+
+    def _run(self) -> None:
         supervisor = self.engine.supervisor
         for client in self.clients:
             client.open(supervisor if self.plan.is_embedded else None)
@@ -84,21 +90,32 @@ class Simulation:
         client.submit(order)
         caller = client.callers[-1]
         caller.has_lost = lambda host, epoch: self._has_lost(host, self.engine.workers[epoch])
-        if order.total_timeout is not None:
-            bound = order.total_timeout + DEADLINE_GRACE + BEATS
-            self.expected.add(bound, lambda: caller.is_over, f"{order.span_id}: its outcome by its deadline")
+        bound = (order.total_timeout or TOTAL_TIMEOUT) + DEADLINE_GRACE + SLACK
+        what = f"{order.span_id}: its outcome by its bound"
+        # Whatever the I/O thread does: nothing of that is an excuse.
+        self.expected.add(bound, lambda: caller.is_over, what, client.stops)
 
     def _probe(self) -> None:
         """Ask for one more run, after all that happened: the engine must have recovered."""
         self.faults.disarm()
-        number = len(self.clients)
+        client = self._probing_client()
+        number = self.clients.index(client)
         order = Order("sp_probe", number, 0.0, True, ["whole"])
-        client = SimClient(self.stage, number, self._told)
-        client.open(None)
-        self.clients.append(client)
         self._orders[order.span_id], self._client_of[order.span_id] = order, client
         self._not_yet.append(order)
         client.host.act(self.world.now, lambda: self._submit(order))
+
+    def _probing_client(self) -> SimClient:
+        """Return a client whose I/O thread has had trouble, and must have recovered too; else a new one."""
+        if self.seen.has_io_trouble:
+            for client in self.clients:
+                if client.host.is_alive and not client.is_closing:
+                    client.io_thread.arm(0)
+                    return client
+        client = SimClient(self.stage, len(self.clients), self._told)
+        client.open(None)
+        self.clients.append(client)
+        return client
 
     def _answer(self, span_id: str, number: int) -> Answer:
         order = self._orders[span_id]
@@ -124,7 +141,7 @@ class Simulation:
 
     def _ended(self, caller: Caller) -> None:
         check_outcome(caller, self.seen)
-        outcome = caller.session.outcome
+        outcome = caller.outcome
         is_probe = caller.order.span_id == "sp_probe"
         if not isinstance(outcome, Finished) and (is_probe or must_finish(caller, self.seen)):
             if isinstance(outcome, QueueFullError) and not is_probe:
@@ -255,6 +272,7 @@ class Simulation:
             for client in self.clients
             if client.host.is_alive
             for caller in client.callers
+            if not caller.connection.is_lost
             if caller.session.phase in (Phase.RUNNING, Phase.ABORTING) and self._is_there(caller.session.lease)
         }
         phases = {caller.order.span_id: caller.session.phase for client in self.clients for caller in client.callers}
@@ -296,6 +314,8 @@ class Simulation:
 
     def _check_client(self, client: SimClient) -> None:
         connection = client.connection
+        if connection.is_lost:
+            return
         runs = [*connection._deliveries, *(span for link in connection._workers.values() for span in link.deliveries)]
         if runs:
             raise Violation(f"{client.host.name}: keeps runs that have ended: {runs}")

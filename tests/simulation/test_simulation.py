@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.guards import GUARDS, without
+from tests.simulation.guards import GUARDS, IO_GUARDS, without
 from tests.simulation.runner import Finding, explain, run_one, search, simulating
 
 MANY_SEED = 5_000_000
@@ -15,15 +15,37 @@ FIRST_SEED = 1
 GUARD_SEED = 100_000
 
 
-def check(seeds: range) -> None:
+def check(seeds: range, *, hurts_io: bool = False) -> None:
     with simulating():
-        finding = search(seeds)
-        assert finding is None, "\n".join(explain(finding.seed))
+        finding = search(seeds, hurts_io=hurts_io)
+        assert finding is None, "\n".join(explain(finding.seed, hurts_io=hurts_io))
 
 
 @pytest.mark.timeout(300)
 def test_no_schedule_breaks_a_promise() -> None:
     check(range(FIRST_SEED, FIRST_SEED + 700))
+
+
+@pytest.mark.timeout(300)
+def test_no_run_outlives_its_bound_whatever_becomes_of_the_io_thread() -> None:
+    check(range(FIRST_SEED, FIRST_SEED + 300), hurts_io=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_no_run_of_a_thousand_schedules_outlives_its_bound_whatever_becomes_of_the_io_thread() -> None:
+    check(range(MANY_SEED, MANY_SEED + 1000), hurts_io=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("guard", list(IO_GUARDS))
+def test_a_guard_against_a_hurt_io_thread_that_is_switched_off_is_missed(guard: str) -> None:
+    with without(guard), simulating():
+        finding = search(range(GUARD_SEED, GUARD_SEED + 1000), hurts_io=True)
+
+    assert finding is not None
+    print(f"{guard}: schedule {finding.seed - GUARD_SEED + 1}: {finding.what}")
 
 
 @pytest.mark.slow

@@ -15,7 +15,13 @@ SIGKILL = "signal 9"
 
 
 class Violation(BaseException):
-    """A promise is broken. No Exception, so that nothing under test takes it for its own."""
+    """A promise is broken. No Exception, so that nothing under test takes it for its own; and remembered where it does."""
+
+    latest: Violation | None = None
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        Violation.latest = Violation.latest or self
 
 
 class Loop(Protocol):

@@ -1,0 +1,126 @@
+"""The client's I/O thread, and what can go wrong with it: callbacks that raise, a thread that ends, one that is blocked.
+
+The client's process is the real one (``headrace.runtime``); what stands in for its threads is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+from headrace.reactor import Guarded
+from headrace.watchdog import Bounded, Watchdog
+from tests.simulation.loops import SimReactor
+from tests.simulation.world import Host, Violation, World
+
+
+class InjectedError(Exception):
+    """What a callback raises."""
+
+
+class InjectedExit(SystemExit):
+    """What ends a program, raised by a callback."""
+
+
+class SimIoThread(SimReactor):
+    """In place of ``Reactor`` in a client."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.blocked_until = 0.0
+        self.at_end: Callable[[], object] = lambda: None
+        self._fuse = 0
+
+    def block(self, seconds: float) -> None:
+        """Take no turn for so long: something in a callback waits."""
+        self.blocked_until = self.host.world.now + seconds
+
+    def arm(self, fuse: int) -> None:
+        """Have something raise, after ``fuse`` further occasions."""
+        self._fuse = fuse
+
+    def trip(self) -> None:
+        """Raise, where that is due: each callback, and each step of a run in it, is an occasion."""
+        if self._fuse > 0 and self._in_turn:
+            self._fuse -= 1
+            if not self._fuse:
+                raise (InjectedExit if self.host.world.random.random() < 0.3 else InjectedError)("injected")
+
+    def end(self) -> None:
+        """Have the thread end, as an exception does that no callback raised."""
+        if not self.has_ended:
+            self.has_ended = True
+            self.host.world.acting(self.host, self._run_end)
+
+    def _run_end(self) -> None:
+        self.at_end()
+
+    def turn(self) -> None:
+        if self.has_ended:
+            return
+        if self.host.world.now < self.blocked_until:
+            self.host.wake(self.blocked_until)
+            return
+        super().turn()
+
+    def next_timer(self) -> float | None:
+        if self.has_ended:
+            return None
+        timer = super().next_timer()
+        return timer if timer is None else max(timer, self.blocked_until)
+
+
+class SimGuarded(Guarded):
+    """The real guard, except that what the simulation finds gets through, and that callbacks may be made to raise."""
+
+    def run(self, action: Callable[[], None]) -> None:
+        thread = cast("SimIoThread", self._reactor)
+        is_first = thread.host.world.random.random() < 0.5 if thread._fuse else True
+        try:
+            if is_first:
+                thread.trip()
+            action()
+            if not is_first:
+                thread.trip()
+        except Violation:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as the real one does
+            self._failed(error)
+
+
+class SimThread:
+    """In place of ``threading.Thread``: what it would run at once is run when its loop has ended."""
+
+    def __init__(self, target: Callable[..., object], args: tuple[Any, ...] = (), **_: object) -> None:
+        self._target = target
+        self._arguments = args
+
+    def start(self) -> None:
+        for argument in self._arguments:
+            if isinstance(argument, SimIoThread):
+                argument.at_end = lambda: self._target(*self._arguments)
+
+    def is_alive(self) -> bool:
+        return True
+
+
+class SimWatchdog(Watchdog):
+    """The real watchdog, whose thread is the world's."""
+
+    def __init__(self, world: World, runs: Callable[[], Iterable[Bounded]]) -> None:
+        super().__init__(runs)
+        self._host = world.current
+        self._is_idle = True
+
+    def start(self) -> None:
+        """The world has it look."""
+
+    def run_added(self) -> None:
+        if self._is_idle:
+            self._is_idle = False
+            self._host.act(self._host.world.now, self._tick)
+
+    def _tick(self) -> None:
+        now = self._host.world.now
+        if (wait := self.look(now)) is not None:
+            self._host.act(now + wait, self._tick)
