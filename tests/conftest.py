@@ -20,19 +20,42 @@ ROOT = Path(__file__).resolve().parent.parent
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
+SETTINGS = ("OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "OTEL_", "HEADRACE_", "GUNICORN_", "UVICORN_")
+OF_THE_TESTS = ("HEADRACE_WIRE", "HEADRACE_FAULT_SEED", "HEADRACE_FAULTS_LONG")
+
+
+def is_setting(variable: str) -> bool:
+    """Whether a variable of the machine would change what the tests see."""
+    is_general = variable.lower() in {"http_proxy", "https_proxy", "all_proxy", "no_proxy"} or variable.endswith(
+        "_API_KEY"
+    )
+    return (variable.startswith(SETTINGS) or is_general) and variable not in OF_THE_TESTS
+
+
+def hear_signals() -> None:
+    """Have the programs that tests start hear signals that this process was started to ignore.
+
+    ``nohup`` ignores SIGHUP, a shell's ``&`` SIGINT. A signal that is ignored stays so in each program that is started; one that
+    is handled does not.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep settings of the machine out of the tests, and their spans out of the user's."""
-    # Ignored where a shell started the tests in the background, and then by every program that they start.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    hear_signals()
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "OTEL_")) or name in (
-                "HEADRACE_ENGINE",
-                "HEADRACE_CONFIG",
-            ):
+            if is_setting(name):
                 patch.delenv(name)
         patch.delenv("XDG_RUNTIME_DIR", raising=False)
+        # What tests start, gunicorn for one, would write to the user's own.
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("HEADRACE_DATA", str(tmp_path_factory.mktemp("data")))
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("configuration")))
         if importlib.util.find_spec("gunicorn.ctl") is not None:

@@ -234,7 +234,7 @@ def test_a_terminal_gets_reasoning_and_figures_but_no_control_characters(
         shown = read_terminal(ours)
     os.close(ours)
 
-    assert process.returncode == ExitCode.OK
+    assert process.returncode == ExitCode.OK, shown
     assert "bad ]0;titleword\r\n" in shown
     assert ("\x1b[2mHmm.\x1b[0m" in shown) is not is_plain
     assert ("\x1b" in shown) is not is_plain

@@ -87,7 +87,7 @@ def server(example: tuple[str, str], folder: Path, *options: str) -> Iterator[in
     write_application(code_block("python", *example), command, folder)
     module, arguments = command[0], [*command[1:], *options]
     pytest.importorskip(module)
-    arguments += ["--port", "0"] if module == "uvicorn" else ["--bind", "127.0.0.1:0", "--no-control-socket"]
+    arguments += ["--port", "0"] if module == "uvicorn" else ["--bind", "127.0.0.1:0"]
     log_path = folder / "log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
