@@ -253,6 +253,8 @@ def directory_of(address: str) -> Path:
             f"engine address {address!r}: takes ipc:// and the absolute path of the engine's directory, "
             "such as ipc:///run/headrace/engine"
         )
+    if not path.isprintable():
+        raise ConfigurationError(f"engine address {address!r}: the path has characters that cannot be printed")
     if len(path.encode()) > MAX_PATH:
         raise ConfigurationError(f"engine address {address!r}: the path is longer than {MAX_PATH} bytes")
     return Path(path)

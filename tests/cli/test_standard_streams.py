@@ -195,3 +195,41 @@ def test_a_current_directory_that_is_gone_ends_in_no_traceback(tmp_path: Path) -
         line = f'cd "{tmp_path}/gone" && rmdir ../gone && exec "{sys.executable}" -m headrace {arguments}'
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
         assert_calm(done)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "status --timeout inf",
+            "argument --timeout: it is inf; it takes a number of seconds from 0.001 to 31_622_400",
+        ),
+        (
+            "status --timeout nan",
+            "argument --timeout: it is nan; it takes a number of seconds from 0.001 to 31_622_400",
+        ),
+        ("run Hi -m m --timeout -1", "argument --timeout: it is -1; it takes a number of seconds from 0.001 to"),
+        ("serve --drain-timeout nan", "argument --drain-timeout: it is nan; it takes a number of seconds from 0 to"),
+        ("serve --workers 5000", "argument --workers: it is 5000; it takes a whole number from 0 to 1_024"),
+        ("spans list --limit 99999999999999999999", "argument --limit: takes a whole number from 0 to"),
+        ("spans list --grep $'\\xff'", "headrace: grep: takes text in UTF-8"),
+        ("spans list --tag $'\\xff'", "headrace: tag: takes text in UTF-8"),
+        ("status --engine $'ipc:///tmp/\\xff'", "has characters that cannot be printed"),
+        ("run Hi -m gpt-4o --engine $'ipc:///tmp/a\\nb'", "has characters that cannot be printed"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_told_in_a_line(line: str, said: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f'exec "{sys.executable}" -m headrace {line}'], capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+    assert said in done.stderr.decode()
+
+
+def test_an_address_of_the_environment_that_is_no_text_is_told() -> None:
+    line = f"HEADRACE_ENGINE=$'ipc:///tmp/\\xff' exec '{sys.executable}' -m headrace run Hi -m gpt-4o"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert b"has characters that cannot be printed" in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -9,6 +9,7 @@ import os
 import sys
 from typing import Any
 
+from headrace.cli.arguments import timeout
 from headrace.cli.exit_codes import ExitCode
 from headrace.cli.interrupt import on_interrupt
 from headrace.cli.output import JsonOutput, Output, TextOutput
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=JSON",
         help="added to the provider's request as it is, such as seed=7; may be repeated",
     )
-    parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="for the whole run")
+    parser.add_argument("--timeout", type=timeout, metavar="SECONDS", help="for the whole run")
     parser.add_argument("--engine", metavar="ADDRESS", help="default: $HEADRACE_ENGINE, else one for this run alone")
     parser.add_argument("--no-stream", dest="stream", action="store_false", help="show the answer when it is complete")
     parser.add_argument("--json", action="store_true", help="print events and the result, each as a line of JSON")
@@ -139,10 +140,3 @@ def _option(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(
             f"{text!r}: the value is not JSON; text takes quotes, as in '{key}=\"{value}\"'"
         ) from None
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError("takes a number above 0")
-    return seconds

@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from headrace.cli.arguments import figure
 from headrace.cli.engine_directory import address_of, checked_default, default_directory, make_private
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.terminal import dim
 from headrace.embedded import is_engine_running
-from headrace.errors import ConfigurationError
 from headrace.hook_check import is_hook_usable
 from headrace.interpreter import find_interpreter
-from headrace.settings import checked_figure, directory_of, load_settings
+from headrace.settings import directory_of, load_settings
 
 NAME = "serve"
 HELP = "Serve an engine that many programs share"
@@ -73,16 +73,9 @@ def _count(text: str) -> int:
     count = int(text)
     if count <= 0:
         raise argparse.ArgumentTypeError("takes a number above 0")
-    _checked(count, "workers")
+    figure(count, "workers")
     return count
 
 
 def _seconds(text: str) -> float:
-    return _checked(float(text), "worker_drain_timeout")
-
-
-def _checked(figure: float, setting: str) -> float:
-    try:
-        return checked_figure("it", figure, setting)
-    except ConfigurationError as error:
-        raise argparse.ArgumentTypeError(f"{error}") from None
+    return figure(float(text), "worker_drain_timeout")

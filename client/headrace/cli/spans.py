@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import get_args
 
 from headrace.cli import spans_query, spans_stats
+from headrace.cli.arguments import check_texts, count
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.spans_export import Format, export
 from headrace.cli.spans_query import Filters, Grouping, moment
@@ -66,13 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> ExitCode:
     """Run the command that was asked for."""
+    check_texts(arguments)
     run: Callable[[argparse.Namespace], ExitCode] = arguments.spans_command
     return run(arguments)
 
 
 def _add_listing(parser: argparse.ArgumentParser, option: str, limit: int, note: str) -> None:
     parser.add_argument(
-        option, dest="limit", type=_count, default=limit, metavar="N", help=f"how many; default: {limit}; {note}"
+        option, dest="limit", type=count, default=limit, metavar="N", help=f"how many; default: {limit}; {note}"
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print each as a line of JSON; a pipe gets that anyway")
@@ -260,10 +262,3 @@ def _time(text: str) -> float:
         return moment(text, time.time())
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text!r}: takes 10m, 2h, 3d or a date such as 2026-11-23T07:00") from None
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise argparse.ArgumentTypeError("takes a number that is not negative")
-    return count

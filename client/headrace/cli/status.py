@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from headrace.cli.arguments import timeout
 from headrace.cli.engine_directory import address_of, found_directory
 from headrace.cli.exit_codes import ExitCode
 from headrace.cli.terminal import bold, dim, one_line, red
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", metavar="ADDRESS", help="default: $HEADRACE_ENGINE, else where `headrace serve` has it"
     )
-    parser.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS", help="for its answer; default: 2")
+    parser.add_argument("--timeout", type=timeout, default=2.0, metavar="SECONDS", help="for its answer; default: 2")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
 
 

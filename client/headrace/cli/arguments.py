@@ -1,0 +1,55 @@
+"""What arguments of the command line may be, where several commands take the like. Raises what argparse tells as a mistake."""
+
+from __future__ import annotations
+
+import argparse
+
+from headrace.cli.exit_codes import CommandError, ExitCode
+from headrace.errors import ConfigurationError
+from headrace.settings import checked_figure
+
+_HIGHEST_COUNT = 2**53
+
+
+def timeout(text: str) -> float:
+    """Return seconds above 0 that a wait may have."""
+    return figure(_number(text), "total_timeout")
+
+
+def count(text: str) -> int:
+    """Return a number of things, which may be 0."""
+    number = int(text)
+    if not 0 <= number <= _HIGHEST_COUNT:
+        raise argparse.ArgumentTypeError(f"takes a whole number from 0 to {_HIGHEST_COUNT:_}")
+    return number
+
+
+def figure(number: float, setting: str) -> float:
+    """Return ``number`` where a setting of ``[engine]`` may have it."""
+    try:
+        return checked_figure("it", number, setting)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(f"{error}") from None
+
+
+def check_texts(arguments: argparse.Namespace) -> None:
+    """Raise CommandError for a text that is not in UTF-8: it can neither be sent nor be looked for."""
+    for name, value in vars(arguments).items():
+        texts = value if isinstance(value, list) else [value]
+        if any(isinstance(text, str) and not _is_text(text) for text in texts):
+            raise CommandError(ExitCode.USAGE, f"{name.replace('_', '-')}: takes text in UTF-8")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
