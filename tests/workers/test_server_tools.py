@@ -99,6 +99,16 @@ def test_each_of_openais_tools_may_be_demanded(name: str, sent: JSON) -> None:
     assert body_of("openai-responses", tools=[*OPENAI, FUNCTION], tool_choice={"tool": name})["tool_choice"] == sent
 
 
+def test_a_tool_of_the_servers_own_is_demanded_in_kind_or_refused() -> None:
+    custom = Tool("sql", type="custom")
+    sent = body_of("openai", tools=[custom], tool_choice={"tool": "sql"})["tool_choice"]
+    assert sent == {"type": "custom", "custom": {"name": "sql"}}
+    search = own("openrouter:web_search")
+    sent = body_of("openrouter", tools=[search], tool_choice={"tool": "openrouter:web_search"})["tool_choice"]
+    assert sent == {"type": "openrouter:web_search"}
+    assert refused("google", tools=[own("google_search")], tool_choice={"tool": "google_search"})[0] == "tool_choice"
+
+
 def test_googles_own_tools_stand_beside_the_functions() -> None:
     tools = [own("google_search"), FUNCTION, own("fileSearch", fileSearchStoreNames=["s"])]
     functions = {"functionDeclarations": [{"name": "f", "parametersJsonSchema": {"type": "object"}}]}

@@ -16,7 +16,7 @@ from headrace_workers.providers.google_contents import KEYS, contents_of, system
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
 from headrace_workers.providers.request_parts import encoded
 from headrace_workers.providers.response_formats import read_response_format
-from headrace_workers.providers.server_tools import camel, check_owner, is_function
+from headrace_workers.providers.server_tools import camel, check_owner, chosen_tool, is_function
 
 API_VERSION = "v1beta"
 """A superset of ``v1``: preview models, ``VALIDATED`` function calls and JSON schemas are answered here first."""
@@ -101,9 +101,12 @@ def _function(tool: Tool) -> dict[str, Any]:
 def _function_calling(request: RunRequest) -> dict[str, Any]:
     choice = request.tool_choice
     if isinstance(choice, dict):
-        if "tool" not in choice:
-            raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
-        return {"mode": "ANY", "allowedFunctionNames": [choice["tool"]]}
+        tool = chosen_tool(choice, request.tools)
+        if not is_function(tool):
+            raise request_failure(
+                f"Google decides itself when it uses {tool.type}: only functions can be demanded", "tool_choice"
+            )
+        return {"mode": "ANY", "allowedFunctionNames": [tool.name]}
     if choice is not None and choice not in _TOOL_CHOICES:
         raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
     is_strict = any(tool.strict for tool in request.tools)

@@ -12,7 +12,7 @@ from headrace_workers.providers.openai_calls import API_NAME
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
 from headrace_workers.providers.request_parts import as_json, bearer_headers, encoded, image_url, merged, word_for
 from headrace_workers.providers.response_formats import read_response_format
-from headrace_workers.providers.server_tools import is_function, own_form
+from headrace_workers.providers.server_tools import chosen_tool, is_function, own_form
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Under which names compatible servers send reasoning, and take it back."""
@@ -80,7 +80,7 @@ def _body(request: RunRequest, server: str) -> dict[str, Any]:
     if request.tools:
         body["tools"] = [_tool(f"tools[{index}]", tool, keys) for index, tool in enumerate(request.tools)]
     if request.tool_choice is not None:
-        body["tool_choice"] = _tool_choice(request.tool_choice)
+        body["tool_choice"] = _tool_choice(request.tool_choice, request.tools)
     if request.response_format is not None:
         body["response_format"] = _response_format(request.response_format)
     if request.stop_sequences:
@@ -237,12 +237,15 @@ def _own_tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
     return own_form(tool)
 
 
-def _tool_choice(choice: str | dict[str, str]) -> str | dict[str, Any]:
+def _tool_choice(choice: str | dict[str, str], tools: list[Tool]) -> str | dict[str, Any]:
     if isinstance(choice, str):
         return choice
-    if "tool" not in choice:
-        raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
-    return {"type": "function", "function": {"name": choice["tool"]}}
+    tool = chosen_tool(choice, tools)
+    if is_function(tool, may_be_custom=False):
+        return {"type": "function", "function": {"name": tool.name}}
+    if tool.type == "custom":
+        return {"type": "custom", "custom": {"name": tool.name}}
+    return {"type": tool.type}
 
 
 def _response_format(wanted: dict[str, Any]) -> dict[str, Any]:

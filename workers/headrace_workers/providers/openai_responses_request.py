@@ -20,7 +20,7 @@ from headrace_workers.providers.openai_responses_results import FORMS, call_ids,
 from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
 from headrace_workers.providers.request_parts import as_json, bearer_headers, encoded, image_url, merged, word_for
 from headrace_workers.providers.response_formats import read_response_format
-from headrace_workers.providers.server_tools import check_owner, is_function, own_form
+from headrace_workers.providers.server_tools import check_owner, chosen_tool, is_function, own_form
 
 _REASONS = re.compile(
     r"(^|[/.])(o\d|gpt-([5-9]|\d\d)(?!.*chat)|codex|computer-use|grok-([4-9]|\d\d)(?!.*non-reasoning))"
@@ -262,13 +262,10 @@ def _tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
 def _tool_choice(choice: str | dict[str, str], tools: list[Tool]) -> str | dict[str, Any]:
     if isinstance(choice, str):
         return choice
-    if "tool" not in choice:
-        raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
-    name = choice["tool"]
-    chosen = next((tool for tool in tools if name in {tool.name, tool.type}), None)
-    if chosen is None or is_function(chosen, may_be_custom=False):
-        return {"type": "function", "name": name}
-    return {"type": "custom", "name": name} if chosen.type == "custom" else {"type": chosen.type}
+    tool = chosen_tool(choice, tools)
+    if is_function(tool, may_be_custom=False):
+        return {"type": "function", "name": tool.name}
+    return {"type": "custom", "name": tool.name} if tool.type == "custom" else {"type": tool.type}
 
 
 def _format(wanted: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from headrace.types import Tool
@@ -29,6 +30,14 @@ def is_function(tool: Tool, *, may_be_custom: bool = True) -> bool:
     Anthropic may call one ``custom``; on OpenAI's formats (``may_be_custom`` is False) that is a tool without a schema.
     """
     return tool.type in {"function", ""} or (tool.type == "custom" and (may_be_custom or bool(tool.parameters)))
+
+
+def chosen_tool(choice: dict[str, str], tools: Sequence[Tool]) -> Tool:
+    """Return the tool that ``{"tool": name}`` demands; one of the provider's own without a name goes by its type."""
+    if "tool" not in choice:
+        raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
+    name = choice["tool"]
+    return next((tool for tool in tools if name == (tool.name or tool.type)), Tool(name))
 
 
 def own_form(tool: Tool, schema_key: str = "parameters") -> dict[str, Any]:
