@@ -33,6 +33,13 @@ class Failure(msgspec.Struct, frozen=True):
     status_code: int | None
 
 
+class Heard(msgspec.Struct, frozen=True):
+    """What a run sent to its client, as it crosses a process boundary."""
+
+    events: list[RunEvent]
+    terminal: Any
+
+
 def sse(*events: Any) -> bytes:
     """Return the bytes of some events; an event that is bytes stays as it is."""
     data = (event if isinstance(event, bytes) else json.dumps(event).encode() for event in events)
@@ -54,6 +61,12 @@ def answer(
     api: str, reads: Iterable[bytes], *, content_type: str, stream: bool, **options: Any
 ) -> RunLocalResult | Failure:
     """Return what a response that comes in these reads comes to."""
+    heard = heard_of(api, reads, content_type=content_type, stream=stream, **options)
+    return result_of(heard, stream=stream)
+
+
+def heard_of(api: str, reads: Iterable[bytes], *, content_type: str, stream: bool, **options: Any) -> Heard:
+    """Return what the client hears of a response that comes in these reads."""
     request = RunRequest(
         provider="p", model="m", messages=[Message("user", "hi")], stream=stream, custom_options=options
     )
@@ -70,10 +83,12 @@ def answer(
     # What cannot cross a process boundary would be lost on the way.
     messages = [msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=type(message)) for message in sent]
     events = [event for message in messages if isinstance(message, Chunk) for event in message.events]
-    return _concluded(messages[-1], events, stream=stream)
+    return Heard(events, messages[-1])
 
 
-def _concluded(terminal: Any, events: list[RunEvent], *, stream: bool) -> RunLocalResult | Failure:
+def result_of(heard: Heard, *, stream: bool) -> RunLocalResult | Failure:
+    """Return what the caller gets."""
+    terminal, events = heard.terminal, heard.events
     if isinstance(terminal, Failed):
         return Failure(
             terminal.kind, terminal.reason, joined_text(events) + terminal.partial_text, terminal.status_code

@@ -459,7 +459,7 @@ class ProviderRun:
             ended = failure
         partial_text = error.partial_text if isinstance(error, ProviderFailedError) else ""
         if ended is failure and partial_text:
-            events[:] = [partial_text]
+            events[:] = [well_formed_text(partial_text)]
         return self._end(ended, Command.RELEASE)
 
     def _end(self, ended: Ending, command: Command) -> Commands:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from headrace.tool_arguments import well_formed_text
 from headrace.types import ImagePart, TextPart, Usage
 from headrace.wire.messages import (
     Aborted,
@@ -62,13 +63,13 @@ def terminal_message(ending: Ending, told: Told) -> Terminal:
                 attempt=attempt,
                 sequence=sequence,
                 kind=ending.kind,
-                reason=ending.reason,
+                reason=well_formed_text(ending.reason),
                 usage=told.usage,
                 status_code=ending.status_code,
                 request_id=ending.request_id or told.request_id,
-                code=ending.code,
+                code=None if ending.code is None else well_formed_text(ending.code),
                 retry_after=ending.retry_after,
-                partial_text=told.unsent_text,
+                partial_text=well_formed_text(told.unsent_text),
                 argument=ending.argument,
             )
         case Expired():

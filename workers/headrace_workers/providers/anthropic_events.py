@@ -55,7 +55,7 @@ def decode_leniently(data: bytes) -> Event | None:
     said = whole.get("delta")
     delta = Delta(**_known(Delta, said)) if isinstance(said, dict) else None
     index = whole.get("index")
-    return Event(**(_known(Event, whole) | {"delta": delta, "index": index if isinstance(index, int) else None}))
+    return Event(**(_known(Event, whole) | {"delta": delta, "index": index if type(index) is int else None}))
 
 
 def _known(struct: type[msgspec.Struct], said: dict[str, Any]) -> dict[str, Any]:

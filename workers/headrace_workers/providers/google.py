@@ -39,7 +39,7 @@ from headrace_workers.providers.protocol import (
     ProviderSettings,
 )
 from headrace_workers.providers.request_parts import wants_several
-from headrace_workers.providers.unread import refuse_content, text_in
+from headrace_workers.providers.unread import fail, is_other, refuse_content, text_in
 from headrace_workers.sse import EventTooLargeError, SSEParser
 
 _EVENT_STARTS = (b"data:", b"event:", b":")
@@ -189,7 +189,7 @@ class GoogleMapper:
         for candidate in chunk.candidates or ():
             if candidate is None:
                 continue
-            if candidate.index:
+            if candidate.index and is_other(candidate.index):
                 self._take_other(candidate)
             elif self._take_candidate(candidate, chunk, events):
                 refuse_content(_without_read_parts(_loaded(data)), "an event")
@@ -243,7 +243,8 @@ class GoogleMapper:
                 if part is not None:
                     before = len(events)
                     self._take_part(part, events)
-                    is_doubtful = is_doubtful or (len(events) == before and not says_nothing(part))
+                    is_known = len(events) > before or part.function_call is not None or says_nothing(part)
+                    is_doubtful = is_doubtful or not is_known
         if candidate.grounding_metadata or candidate.url_context_metadata or candidate.citation_metadata:
             self._answer.cite(candidate)
         if candidate.finish_reason or candidate.continuation_token:
@@ -262,11 +263,16 @@ class GoogleMapper:
         has_text = self._answer.has_text
         for parts in self._others.values():
             says_text = any(part.text and not part.thought for part in parts)
-            if not (self._are_alternatives or (has_text and says_text)):
-                for part in parts:
-                    self._take_part(part, events)
-                has_text = has_text or says_text
-                self._finish_word = self._finish_word or self._other_word
+            if self._are_alternatives:
+                continue
+            if has_text and says_text:
+                if not (self._other_word and self._finish_word):
+                    fail("two candidates hold text, and not both an end: neither is an answer of its own")
+                continue
+            for part in parts:
+                self._take_part(part, events)
+            has_text = has_text or says_text
+            self._finish_word = self._finish_word or self._other_word
         self._others.clear()
 
     def _take_part(self, part: Part, events: list[RunEvent]) -> None:

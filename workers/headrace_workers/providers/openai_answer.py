@@ -30,13 +30,14 @@ _PARTS: dict[str, tuple[Literal["text", "reasoning", "refusal"], str]] = {
 class ChatAnswer:
     """What one choice says. The lists hold its words in pieces."""
 
-    __slots__ = ("_citations", "_details", "_field", "calls", "reasoning", "refusal", "text")
+    __slots__ = ("_citations", "_details", "_field", "calls", "has_end", "reasoning", "refusal", "text")
 
     def __init__(self) -> None:
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
         self.calls = ToolCalls()
+        self.has_end = False  # whether the choice said why it ends
         self._field = ""  # under which reasoning came
         self._details: list[dict[str, Any]] = []
         self._citations: list[dict[str, Any]] = []
@@ -182,7 +183,7 @@ def _join_detail(details: list[dict[str, Any]], detail: dict[str, Any]) -> None:
     last = details[-1] if details else {}
     field = _TEXT_OF_DETAIL.get(as_text(detail.get("type")))
     same = all(last.get(key) == detail.get(key) for key in ("type", "index"))
-    if not (last and field and same) or (last.get("id") and detail.get("id") not in {None, last["id"]}):
+    if not (last and field and same) or (last.get("id") and detail.get("id") not in (None, last["id"])):
         details.append(detail)
         return
     text = as_text(last.get(field)) + as_text(detail.get(field))

@@ -33,7 +33,7 @@ from headrace_workers.providers.protocol import (
     ProviderSettings,
 )
 from headrace_workers.providers.request_parts import wants_several
-from headrace_workers.providers.unread import refuse_content
+from headrace_workers.providers.unread import fail, is_other, refuse_content
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -99,8 +99,8 @@ class ChatMapper:
 
     __slots__ = (
         "_answer",
+        "_are_alternatives",
         "_end_word",
-        "_is_alternative",
         "_model",
         "_others",
         "_requested_model",
@@ -119,9 +119,8 @@ class ChatMapper:
         self.has_halves = False
         self.response_id: str | None = None
         self._requested_model = requested_model
-        self._is_alternative = (
-            are_alternatives  # whether further choices are answers of their own, as the caller wanted
-        )
+        # Whether further choices are answers of their own, as the caller wanted.
+        self._are_alternatives = are_alternatives
         self._model = ""
         self._answer = ChatAnswer()
         self._text = self._answer.text
@@ -180,6 +179,7 @@ class ChatMapper:
         self._take_envelope("", chunk, body, events)
         for place, choice in enumerate(choices):
             answer = self._answer if not place else self._others.setdefault(str(place), ChatAnswer())
+            answer.has_end = True
             message = choice.message or choice.delta
             if message is not None:
                 answer.take(message, events if not place else [], is_whole=True)
@@ -195,7 +195,7 @@ class ChatMapper:
         self.response_id = as_text(chunk.id) or self.response_id
 
     def _take_choice(self, choice: Choice, chunk: Chunk, events: list[RunEvent]) -> None:
-        if choice.index:
+        if choice.index and is_other(choice.index):
             self._take_other(choice, chunk)
             return
         # The hot path of the product: a delta with text and nothing else.
@@ -227,17 +227,24 @@ class ChatMapper:
             answer.rest_of(choice.message, [])
         if choice.finish_reason or choice.error:
             self._take_end(choice, chunk)
+            answer.has_end = bool(_word(choice.finish_reason))
 
     def _take_end(self, choice: Choice, chunk: Chunk) -> None:
-        self._end_word.take(choice, is_first=not choice.index)
+        is_first = not is_other(choice.index)
+        self._end_word.take(choice, is_first=is_first)
+        if is_first and _word(choice.finish_reason):
+            self._answer.has_end = True
         chunk.error = chunk.error or choice.error
 
     def _close(self, events: list[RunEvent]) -> None:
         """Nothing more comes: what other choices say that the first one does not is the run's too."""
         for answer in self._others.values():
-            is_alternative = self._is_alternative or (self._text and answer.text)
-            if not is_alternative:
+            if self._are_alternatives:
+                continue
+            if not (self._text and answer.text):
                 self._answer.add(answer, events)
+            elif not (answer.has_end and self._answer.has_end):
+                fail("two choices hold text, and not both an end: neither is an answer of its own")
         self._others.clear()
         self._answer.calls.end(events, is_cut=self._end_word.is_cut)
 

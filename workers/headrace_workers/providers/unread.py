@@ -23,6 +23,14 @@ _AROUND = frozenset({
 """Keys of what content stands in. What stands under any other key is no content: annotations, token lists, figures."""
 
 
+_SAYS_WHAT_IT_IS = {"type", "role", "parts"}
+
+
+def fail(reason: str) -> None:
+    """Raise ProviderFailedError: the answer holds what cannot be read."""
+    raise protocol_failure(reason)
+
+
 def content_in(value: Any, path: str = "") -> str | None:
     """Return the path of the first content in a value; None where there is none."""
     if isinstance(value, dict):
@@ -83,16 +91,17 @@ def refuse_content(value: Any, what: str) -> None:
     """Raise ProviderFailedError where ``value``, which could not be read, holds content; ``what`` names it."""
     found = content_in(value)
     if found is not None:
-        raise protocol_failure(f"{what} holds content that cannot be read, at {found.removeprefix('.')}")
+        fail(f"{what} holds content that cannot be read, at {found.removeprefix('.')}")
 
 
 def text_in(value: Any, what: str) -> str:
     """Return a field that is text, or absent. Raises ProviderFailedError for anything else: it would be lost, or changed."""
     if isinstance(value, str):
         return value
-    if value is None or value in ([], {}):
+    if not value and not isinstance(value, int | float):
         return ""
-    raise protocol_failure(f"{what} is {_kind_of(value)} where text is due: {str(value)[:100]}")
+    fail(f"{what} is {_kind_of(value)} where text is due: {str(value)[:100]}")
+    return ""
 
 
 def object_in(value: Any, what: str) -> dict[str, Any]:
@@ -101,7 +110,8 @@ def object_in(value: Any, what: str) -> dict[str, Any]:
         return value
     if not value:
         return {}
-    raise protocol_failure(f"{what} is {_kind_of(value)} where an object is due: {str(value)[:100]}")
+    fail(f"{what} is {_kind_of(value)} where an object is due: {str(value)[:100]}")
+    return {}
 
 
 def elements_of(value: Any, what: str) -> Iterable[Any]:
@@ -110,7 +120,13 @@ def elements_of(value: Any, what: str) -> Iterable[Any]:
         return value
     if not value:
         return ()
-    raise protocol_failure(f"{what} is {_kind_of(value)} where a list is due: {str(value)[:100]}")
+    fail(f"{what} is {_kind_of(value)} where a list is due: {str(value)[:100]}")
+    return ()
+
+
+def is_other(index: Any) -> bool:
+    """Whether an index is that of another answer than the first; what is no number says nothing."""
+    return index != 0 if type(index) is int else isinstance(index, str) and index.isdecimal() and int(index) != 0
 
 
 def _content_under(key: str, value: Any, path: str) -> str | None:
@@ -121,7 +137,9 @@ def _content_under(key: str, value: Any, path: str) -> str | None:
 
 def _says_something(value: Any, *, is_input: bool) -> bool:
     if isinstance(value, dict):
-        return bool(value) if is_input else content_in(value) is not None
+        # A part that does not say what it is may be text; one of a known kind without words is none.
+        is_unknown = not value.keys() & _SAYS_WHAT_IT_IS
+        return bool(value) if is_input or is_unknown else content_in(value) is not None
     if isinstance(value, list):
         return any(_says_something(item, is_input=is_input) for item in value)
     return value not in (None, "", False, True)
