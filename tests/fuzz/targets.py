@@ -10,7 +10,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from headrace_workers.first_bytes import BOM, BodyKind
 from headrace_workers.providers.registry import API
+from headrace_workers.response import Response
 from headrace_workers.sse import MAX_EVENT_BYTES, EventTooLargeError, SSEParser
 from tests.fuzz.exchange import Exchange, carry_out
 from tests.fuzz.frames import Frame, check_frame, make_frame
@@ -21,6 +23,20 @@ I = TypeVar("I", bound=msgspec.Struct)  # noqa: E741 - an input
 
 _STATUSES = (200, 200, 201, 204, 302, 400, 401, 403, 404, 408, 413, 422, 429, 500, 502, 503, 529, 999)
 _CONTENT_TYPES = ("text/event-stream", "application/json", "text/html", "text/plain; charset=utf-8", "", "\xff;")
+_BEGINNINGS = (
+    b"",
+    BOM,
+    b"\n\r\n",
+    BOM + b"\n ",
+    b": ping\n\n",
+    b"event: x\n",
+    b"retry: 1\n",
+    b"id\n",
+    b"[",
+    b"<",
+    b"{}\n",
+    b"da",
+)
 _HEADERS = ("retry-after", "retry-after-ms", "date", "x-request-id", "request-id", "content-type")
 _DATE = b"Mon, 23 Nov 2026 05:36:27 GMT"
 _WAITS = (
@@ -51,6 +67,15 @@ class Stream(msgspec.Struct, frozen=True):
 
     body: bytes
     limit: int
+    choices: int
+
+
+class Beginning(msgspec.Struct, frozen=True):
+    """A body of which it is to be told what it is; ``choices`` seeds its chunking."""
+
+    body: bytes
+    content_type: str
+    is_streamed: bool
     choices: int
 
 
@@ -113,6 +138,36 @@ def _parse(reads: list[bytes], limit: int) -> list[tuple[str, bytes]] | None:
     return events
 
 
+def _make_beginning(rng: random.Random) -> Beginning:
+    seed, other = _pick(rng, rng.choice(list(WIRES))), _pick(rng, rng.choice(list(WIRES)))
+    body = mutated(rng, rng.choice(_BEGINNINGS) + seed.body, other.body)
+    if rng.random() < 0.3:
+        body = body.replace(b"data: ", b"").replace(b"\n\n", b"\n")
+    return Beginning(body, rng.choice(_CONTENT_TYPES), rng.random() < 0.5, rng.getrandbits(32))
+
+
+def _check_beginning(beginning: Beginning) -> str:
+    """However a body is split, it is read as the same, and no byte of it is lost but blanks at its beginning."""
+    rng = random.Random(beginning.choices)
+    whole = _decide(beginning, [beginning.body])
+    for _ in range(2):
+        assert _decide(beginning, split(rng, beginning.body)) == whole
+    assert whole[0] in (BodyKind.EVENTS, BodyKind.JSON)
+    assert whole[1] == beginning.body[len(beginning.body) - len(whole[1]) :]
+    left_out = beginning.body[: len(beginning.body) - len(whole[1])]
+    assert not left_out.replace(BOM, b"").strip(b" \t\r\n")
+    return str(whole[0].value)
+
+
+def _decide(beginning: Beginning, pieces: list[bytes]) -> tuple[BodyKind, bytes]:
+    response = Response()
+    response.began(200, {"content-type": beginning.content_type}, 0.0, is_streamed=beginning.is_streamed)
+    for piece in pieces:
+        response.add(piece)
+    response.ended()
+    return response.kind, response.take_body()
+
+
 def _make_headers(rng: random.Random) -> Headers:
     api = rng.choice(list(WIRES))
     headers: dict[str, str] = {}
@@ -139,5 +194,6 @@ TARGETS: dict[str, Target[Any]] = {
     "sse": Target("sse", Stream, _make_stream, _check_stream),
     **{api: Target(api, Exchange, partial(_make_exchange, api), carry_out) for api in WIRES},
     "frames": Target("frames", Frame, make_frame, check_frame),
+    "beginnings": Target("beginnings", Beginning, _make_beginning, _check_beginning),
     "headers": Target("headers", Headers, _make_headers, _check_headers),
 }

@@ -123,7 +123,7 @@ def test_a_continuation_is_asked_for_after_the_grace_and_waited_for() -> None:
 
     run.core.continue_request(run.sent_request())
     run.respond()
-    run.receive(b'data: {"usageMetadata": {"promptTokenCount": 3}, "responseId": "r2"}\n\n')
+    run.receive(b'data: {"usageMetadata": {"promptTokenCount": 3}}\n\n')
     assert run.due(50.0) == ()
     last = {"content": {"parts": [{"text": "b"}]}, "finishReason": "STOP"}
     run.receive(b"data: " + json.dumps({"candidates": [last], "responseId": "r2"}).encode() + b"\n\n")

@@ -207,6 +207,14 @@ def test_a_lone_carriage_return_or_line_feed_among_pairs_ends_a_line(body: bytes
         assert parse([before, body[:cut], body[cut:]]) == expected
 
 
+def test_a_line_may_be_as_long_as_the_limit() -> None:
+    parser = SSEParser(max_event_bytes=64)
+    assert parser.feed(b"data: " + b"x" * 58) == []
+    assert parser.feed(b"\n\n") == [("", b"x" * 58)]
+    with pytest.raises(EventTooLargeError):
+        parser.feed(b"data: " + b"x" * 59)
+
+
 def test_the_limit_holds_in_the_short_ways_too() -> None:
     for end in (b"\n\n", b"\r\n\r\n"):
         parser = SSEParser(max_event_bytes=64)

@@ -176,6 +176,13 @@ def test_an_answer_of_two_hundred_levels_is_passed_on() -> None:
     assert portable_ending(ended, 200) == ended
 
 
+def test_an_answer_that_lacks_what_it_says_is_a_failure_with_its_status() -> None:
+    failure = portable_ending(completion(finish_reason="tool_calls", message=Message("assistant", "Hi")), 201)
+
+    assert isinstance(failure, ProviderFailure)
+    assert (failure.kind, failure.status_code) == ("provider_protocol", 201)
+
+
 def test_an_answer_without_a_message_is_passed_on_as_it_is() -> None:
     assert portable_ending(completion(vectors=[[0.5]]), 200) == completion(vectors=[[0.5]])
 
