@@ -1,7 +1,7 @@
-"""What a simulated provider's own tools did: steps that a script gives in the wire format's words. Pure.
+"""Seals the steps of a simulated provider's own tools, and checks the seals of steps that come back. Pure.
 
-The simulated provider keeps nothing between requests, so each step carries a seal of its content: who sends a step back altered
-or without its seal is refused, as the real APIs refuse it.
+The simulated provider keeps nothing between requests, so each step carries a seal of its content. A request with
+an altered step, or with a step without its seal, is refused, as the real APIs refuse it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def sealed_item(step: Step) -> Step:
 
 
 def is_sealed_item(item: Step) -> bool:
-    """Whether an item came back as it was given."""
+    """Tell whether an item is unchanged."""
     return item.get("id") == _item_id(item)
 
 
@@ -45,7 +45,7 @@ def sealed_block(step: Step) -> Step:
 
 
 def has_broken_seal(block: Step) -> bool:
-    """Whether a search result in the block is altered or has lost its ``encrypted_content``."""
+    """Tell whether the block holds a search result that was altered, or that lacks its ``encrypted_content``."""
     content = block.get("content")
     return isinstance(content, list) and any(_sealed_result(result) != result for result in content)
 

@@ -46,7 +46,7 @@ _OWN_FIELDS: dict[str, tuple[str, ...]] = {
 
 
 class ExtraKeys(msgspec.Struct, frozen=True):
-    """The further keys that one wire format takes, by their place; ``hints`` say what to do instead of a key."""
+    """Lists the further keys that one wire format takes, by place. ``hints`` say what to do instead of a key."""
 
     api: str
     taken: dict[Place, Collection[str]]
@@ -61,7 +61,7 @@ class ExtraKeys(msgspec.Struct, frozen=True):
         return inner | outer
 
     def of_both(self, place: Place, where: str, extra: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the keys to send, those that stood in the inner object of OpenAI's form apart: see :meth:`of`."""
+        """Return two dicts of keys to send: the outer keys, and the keys inside OpenAI's inner object. See :meth:`of`."""
         outer = dict(extra or {})
         key, inner_place = _INNER.get(place, ("", place))
         inner = outer.pop(key, None)

@@ -1,4 +1,4 @@
-"""Tools that a provider runs itself, or whose form it has defined: sent as the caller gave them, to the vendor that has them."""
+"""Sends tools of a provider's own, such as web searches, as the caller gave them; refuses tools of another vendor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NEXT_WORD = re.compile(r"_([a-z])")
 
 
 def is_function(tool: Tool, *, may_be_custom: bool = True) -> bool:
-    """Whether the tool is a function of the caller's.
+    """Tell a function of the caller's from a tool of the provider's own.
 
     Anthropic may call one ``custom``; on OpenAI's formats (``may_be_custom`` is False) that is a tool without a schema.
     """
@@ -53,7 +53,7 @@ def own_form(tool: Tool, schema_key: str = "parameters") -> dict[str, Any]:
 
 
 def check_owner(where: str, tool: Tool, vendor: str, api: str) -> None:
-    """Refuse a tool that other vendors have and ``vendor`` has not; what nobody is known to have is the server's to judge."""
+    """Refuse a tool of another vendor. A tool of no known vendor is sent: the server decides."""
     owners = owners_of(tool.type)
     if owners and vendor not in owners:
         raise request_failure(

@@ -15,7 +15,10 @@ _MAX_LEVELS = 10
 
 
 def is_strict(schema: dict[str, Any]) -> bool:
-    """Whether the schema may be sent as strict: an object at its root, all properties required, no others allowed, known words only."""
+    """Tell whether the schema may be sent as strict.
+
+    The root is an object; each object requires all its properties and allows no others; all keywords are known.
+    """
     return schema.get("type") == "object" and "anyOf" not in schema and _is_strict(schema, _MAX_LEVELS)
 
 
