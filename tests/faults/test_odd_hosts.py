@@ -222,3 +222,54 @@ def test_no_folder_stays_of_a_program_that_was_killed(environment: dict[str, str
         assert said(RUN, environment)["text"]
 
     wait_until(lambda: not list(folder.iterdir()), 20.0, "an empty folder", lambda: list(folder.iterdir()))
+
+
+# Starts that take long.
+
+
+def test_an_engine_that_starts_is_waited_for_whatever_connect_timeout_says(environment: dict[str, str]) -> None:
+    assert said(RUN.replace("Client()", "Client(connect_timeout=0.05)"), environment)["text"]
+
+
+@pytest.mark.slow
+def test_many_programs_may_start_their_engines_at_once(environment: dict[str, str]) -> None:
+    """Together they take far longer than one, and than any of them would wait for an engine of somebody else."""
+    program = RUN.replace("Client()", "Client(connect_timeout=1)")
+    running = [
+        subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE) for _ in range(12)
+    ]
+    answers = [process.communicate(timeout=150)[0] for process in running]
+
+    assert [process.returncode for process in running] == [0] * len(running)
+    assert all(json.loads(answer)["text"] for answer in answers)
+
+
+STANDING_STILL = """
+import os, signal, threading
+from headrace import embedded
+
+start = embedded.subprocess.Popen
+
+def start_and_stop(*arguments, **options):
+    process = start(*arguments, **options)
+    os.kill(process.pid, signal.SIGSTOP)
+    return process
+
+embedded.subprocess.Popen = start_and_stop
+"""
+
+
+@pytest.mark.slow
+def test_an_engine_whose_start_stands_still_is_given_up(environment: dict[str, str]) -> None:
+    answer = said(STANDING_STILL + ERROR.replace("Client()", "Client(connect_timeout=1)"), environment)
+
+    assert "nothing answered" in answer["error"]
+    assert float(answer["took"]) < 30.0 * busyness()
+
+
+def test_the_time_that_a_run_may_take_holds_while_its_engine_starts(environment: dict[str, str]) -> None:
+    program = ERROR.replace("EngineUnavailableError", "RunTimeoutError").replace("messages=", "timeout_ms=1, messages=")
+    answer = said(STANDING_STILL + program, environment)
+
+    assert "total" in answer["error"]
+    assert float(answer["took"]) < 10.0 * busyness()
