@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
+from headrace.types import Message
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.google import API
+from headrace_workers.providers.protocol import ProviderSettings
+from headrace_workers.sse import SSEParser
 from tests.workers import corpus
 
 _PIECES = "the SDK leaves function calls in pieces: each piece is a call, without name or arguments"
@@ -108,3 +112,26 @@ def test_recorded_arrays_are_read_whole(name: str, text: str, calls: list[corpus
     assert (got.text, got.calls, got.usage.total_tokens) == (text, calls, total)
     # The same without its content type, or in a run that streams.
     assert corpus.replay(READING, [corpus.load(name).body]).text == text
+
+
+OWN_PARTS = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
+
+
+@pytest.mark.parametrize("name", corpus.case_names("google.generate"))
+def test_what_googles_own_tools_did_in_a_recorded_response_goes_back_to_the_letter(name: str) -> None:
+    case = corpus.load(name)
+    own: list[Any] = []
+    for _, data in SSEParser().feed(case.body) if case.body.startswith(b"data:") else ():
+        for candidate in (json.loads(data) if data.startswith(b"{") else {}).get("candidates") or ():
+            parts = (candidate.get("content") or {}).get("parts") or ()
+            own += [part for part in parts if any(kind in part for kind in OWN_PARTS)]
+    if not own:
+        return
+    completion = corpus.replay(READING, [case.body]).completion
+    assert completion is not None
+    assert completion.message is not None
+    history = [Message("user", "hi"), completion.message, Message("user", "go on")]
+    run = RunRequest(provider="google", model="gemini-3-pro", messages=history, stream=True)
+    settings = ProviderSettings(name="google", api="google", base_url="https://x")
+    model = json.loads(API.build_request(run, settings, None).body)["contents"][1]
+    assert [part for part in model["parts"] if any(kind in part for kind in OWN_PARTS)] == own

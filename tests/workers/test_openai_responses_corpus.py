@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from headrace.types import Message
+from headrace.wire.request import RunRequest
 from headrace_workers.providers.openai_responses import API
+from headrace_workers.providers.protocol import ProviderSettings
+from headrace_workers.sse import SSEParser
 from tests.workers import corpus
 
 EXPECTATION_IS_WRONG: dict[str, tuple[set[str], str]] = {
@@ -48,3 +53,31 @@ READING = corpus.Reading(api=API, usage=usage, is_cut=is_cut, finish_word=finish
 @pytest.mark.parametrize("name", corpus.case_names("openai.responses"))
 def test_a_recorded_response_gives_what_the_official_sdk_makes_of_it(name: str) -> None:
     corpus.check(READING, name)
+
+
+OPENAI = ProviderSettings(name="openai-responses", api="openai-responses", base_url="https://api.openai.com/v1")
+
+
+def items_of(body: bytes) -> list[dict[str, Any]]:
+    """Return the output of a response that was completed."""
+    events = [json.loads(data) for _, data in SSEParser().feed(body) if data.startswith(b"{")]
+    ends = [event["response"] for event in events if event.get("type") == "response.completed"]
+    return ends[-1].get("output") or [] if ends else []
+
+
+@pytest.mark.parametrize("name", corpus.case_names("openai.responses"))
+def test_the_items_of_a_recorded_response_go_back_to_the_letter_and_in_their_order(name: str) -> None:
+    case = corpus.load(name)
+    items = items_of(case.body)
+    is_readable = all(item.get("encrypted_content") for item in items if item["type"] == "reasoning")
+    kinds = {item["type"] for item in items}
+    if not is_readable or "shell_call_output" in kinds or kinds <= {"message", "function_call"}:
+        return  # what was not stored cannot go back; text and calls alone need no item of their own
+    completion = corpus.replay(READING, [case.body]).completion
+    assert completion is not None
+    assert completion.message is not None
+    calls = [Message("tool", "x", call.id) for call in completion.message.tool_calls]
+    history = [Message("user", "hi"), completion.message, *calls, Message("user", "go on")]
+    run = RunRequest(provider="openai-responses", model="gpt-5", messages=history, stream=True)
+    sent = json.loads(API.build_request(run, OPENAI, None).body)["input"]
+    assert sent[1 : 1 + len(items)] == items
