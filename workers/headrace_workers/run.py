@@ -36,6 +36,7 @@ from headrace_workers.providers.protocol import (
     ProviderFailure,
     StreamMapper,
 )
+from headrace_workers.providers.request_parts import wants_several
 from headrace_workers.response import Response
 from headrace_workers.sse import EventTooLargeError, SSEParser
 from headrace_workers.terminal import (
@@ -439,7 +440,7 @@ class ProviderRun:
             completion = self._api.read_body(self.request, body)
         except _BROKEN as error:
             return self._read_lone_event(body, error)
-        lack = unsaid_in(body, completion)
+        lack = unsaid_in(body, completion, of_first=wants_several(self.request))
         if self.request.stream or lack is not None:
             self._outflow.pending += events_of(completion)
         ended = completion if lack is None else self._failure("provider_protocol", lack)

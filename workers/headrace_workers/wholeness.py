@@ -13,7 +13,7 @@ import msgspec
 from headrace.tool_arguments import well_formed_text
 from headrace_workers.providers.lenient import loads
 from headrace_workers.providers.protocol import CUT, Completion
-from headrace_workers.providers.unread import words_in
+from headrace_workers.providers.unread import first_of, words_in
 
 
 def lack_of(completion: Completion) -> str | None:
@@ -27,8 +27,11 @@ def lack_of(completion: Completion) -> str | None:
     return None
 
 
-def unsaid_in(body: bytes, completion: Completion) -> str | None:
-    """Return what the completion lacks of the content of the body that it was read from; None where it lacks nothing."""
+def unsaid_in(body: bytes, completion: Completion, *, of_first: bool) -> str | None:
+    """Return what the completion lacks of the content of the body that it was read from; None where it lacks nothing.
+
+    ``of_first`` says that the caller asked for several answers, of which only the first counts.
+    """
     if completion.vectors is not None:
         return None
     try:
@@ -36,7 +39,7 @@ def unsaid_in(body: bytes, completion: Completion) -> str | None:
     except ValueError:
         return None  # no JSON: events, or an array without its end
     said = "\0".join(_texts_in(msgspec.to_builtins(completion)))
-    for path, words in words_in(whole):
+    for path, words in words_in(first_of(whole) if of_first else whole):
         if words.strip() not in {"", "null"} and words not in said:
             return f"the answer holds content that was not understood, at {path.removeprefix('.')}"
     return None

@@ -150,7 +150,10 @@ class ChatMapper:
         if chunk.usage or chunk.x_groq or chunk.error or name or not chunk.choices:
             self._take_envelope(name, chunk, data, events)
         if len(events) == before and not self._others and chunk.choices:
-            refuse_content(read_object(data).get("choices"), "an event")
+            # Whole messages were read, and may say nothing new.
+            choices = read_object(data).get("choices")
+            unread = [choice | {"message": None} for choice in choices if isinstance(choice, dict)] if choices else None
+            refuse_content(unread, "an event")
 
     def finish(self, events: list[RunEvent] | None = None) -> Completion:
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""

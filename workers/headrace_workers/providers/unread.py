@@ -78,6 +78,16 @@ def _without_alternatives(choices: list[Any]) -> list[Any]:
     return [ordered[0], *(choice for choice in ordered[1:] if not _has_text(choice))]
 
 
+def first_of(whole: Any) -> Any:
+    """Return a body with the first of its choices alone."""
+    if isinstance(whole, list):
+        return [first_of(item) for item in whole]
+    if not isinstance(whole, dict):
+        return whole
+    lists = {key: whole[key] for key in ("choices", "candidates") if isinstance(whole.get(key), list)}
+    return whole | {key: sorted(choices, key=_place_of)[:1] for key, choices in lists.items()}
+
+
 def _place_of(choice: Any) -> int:
     place = choice.get("index") if isinstance(choice, dict) else None
     return place if isinstance(place, int) else 0
