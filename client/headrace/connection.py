@@ -150,6 +150,8 @@ class Connection:
         with contextlib.suppress(Exception):
             self._spans.drop()
         self._answer_status(self._lost())
+        with contextlib.suppress(Exception):
+            self._links.end()
 
     def close_source(self) -> None:
         """End an engine of our own, where the I/O thread does not do it."""

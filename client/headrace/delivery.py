@@ -58,10 +58,10 @@ Final = RunLocalResult | RunEmbeddingResult | HeadraceError
 class Port(Protocol):
     """What a delivery asks of the connection, from any thread, without waiting."""
 
-    def post_abort(self, delivery: Delivery) -> None:
+    def post_abort(self, delivery: Delivery, /) -> None:
         """Abort the run."""
 
-    def post_taken(self, delivery: Delivery) -> None:
+    def post_taken(self, delivery: Delivery, /) -> None:
         """Look at how far the reader is, and give credit."""
 
 

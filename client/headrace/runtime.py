@@ -112,7 +112,6 @@ class Process:
         until = time.monotonic() + _EXIT_TIMEOUT
         with self.lock:
             connections = list(self._connections.items())
-            self._connections.clear()
         for key, connection in connections:
             if not self._wait_for(connection, connection.post_close, max(until - time.monotonic(), 0.0)):
                 connection.give_up_all(EngineUnavailableError(key, "the program is ending"))
