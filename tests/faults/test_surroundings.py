@@ -178,6 +178,17 @@ for name in ("opentelemetry", "google"):
 """
 
 
+def test_an_export_that_cannot_be_is_told(provider: SimulatedProvider, tmp_path: Path) -> None:
+    variables = {
+        "HEADRACE_DATA": str(tmp_path / "data"),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+    }
+
+    assert run_program(provider, variables)["counts"] == [1, 0, 0]
+    assert "http/protobuf" in spans_list(variables).stderr
+
+
 def test_a_sink_whose_package_is_missing_counts_its_spans_as_failed(
     provider: SimulatedProvider, tmp_path: Path
 ) -> None:

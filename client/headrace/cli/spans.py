@@ -25,7 +25,7 @@ from headrace.cli.spans_stats import Stats
 from headrace.cli.spans_store import SpanStore, opened, paths
 from headrace.cli.spans_table import Table
 from headrace.cli.spans_tail import Tail, follow
-from headrace.cli.spans_trouble import directory_trouble, sink_troubles
+from headrace.cli.spans_trouble import directory_trouble, export_trouble, sink_troubles
 from headrace.cli.terminal import dim
 from headrace.settings import load_settings
 from headrace.span_files import StoredSpan, data_directory
@@ -210,7 +210,8 @@ def _directory(arguments: argparse.Namespace) -> Path:
         settings = load_settings(os.environ)
         where = data_directory(settings.spans, os.environ)
         trouble = directory_trouble(where) if settings.spans.enabled else None
-        for text in [*([trouble] if trouble else []), *sink_troubles(settings.sinks)]:
+        unexported = export_trouble(settings.sinks, os.environ)
+        for text in filter(None, [trouble, *sink_troubles(settings.sinks), unexported]):
             _complain(text)
         return where
     directory: Path = arguments.data

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from headrace.embedded import check_directory
-from headrace.settings import SinkConfig
+from headrace.otel_environment import UnsupportedExport, read_otel_environment
+from headrace.settings import OTLP, SinkConfig
 
 
 def directory_trouble(directory: Path) -> str | None:
@@ -26,6 +27,12 @@ def sink_troubles(sinks: Mapping[str, SinkConfig]) -> Iterator[str]:
     for name, sink in sinks.items():
         if sink.type == "otlp" and not _has_otlp():
             yield f"sink {name} sends nothing: it needs a package that is not installed: pip install 'headrace[otlp]'"
+
+
+def export_trouble(sinks: Mapping[str, SinkConfig], environ: Mapping[str, str]) -> str | None:
+    """Return why spans are not exported as OpenTelemetry's variables ask for, or None."""
+    wanted = None if OTLP in sinks else read_otel_environment(environ)
+    return f"spans are not exported: {wanted.reason}" if isinstance(wanted, UnsupportedExport) else None
 
 
 def _has_otlp() -> bool:

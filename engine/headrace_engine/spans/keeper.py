@@ -6,6 +6,7 @@ Knows nothing of who sends them.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from headrace.costing import run_cost
 from headrace.errors import RemoteProtocolError
+from headrace.otel_environment import UnsupportedExport, read_otel_environment
 from headrace.prices import PriceTable
 from headrace.redaction import Redactor
-from headrace.settings import Settings
+from headrace.settings import OTLP, Settings
 from headrace.spans import Span, decode_span
 from headrace.wire.status import UNUSABLE, SinkStatus, SpanStatus
 from headrace_engine.spans.recovery import Recovered, has_leavings, recover, recover_others, writer_epochs
@@ -50,6 +52,8 @@ class Keeper:
         self._redactor = Redactor(settings.spans)
         self._store = Store(slot, settings.spans, self._cost)
         self._trouble = ""
+        wanted = None if OTLP in settings.sinks else read_otel_environment(os.environ)
+        self._unexported = f"spans are not exported: {wanted.reason}" if isinstance(wanted, UnsupportedExport) else ""
         self._sinks: Sinks | None = None
         self._adoption: Adoption | None = None
         if settings.sinks:
@@ -62,9 +66,9 @@ class Keeper:
 
     @property
     def error(self) -> str:
-        """What is the matter, else what was: a file that was damaged."""
+        """What is the matter, else what was: a file that was damaged; else an export that cannot be."""
         damaged = [path.name for path in self._store.damaged]
-        return self._trouble or (f"damaged and moved aside: {', '.join(damaged)}" if damaged else "")
+        return self._trouble or (f"damaged and moved aside: {', '.join(damaged)}" if damaged else self._unexported)
 
     def start(self) -> None:
         """Look at the files that there are, and begin to send on."""
