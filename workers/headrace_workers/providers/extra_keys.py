@@ -57,6 +57,8 @@ class ExtraKeys(msgspec.Struct, frozen=True):
 
         Raises ProviderFailedError (``invalid_request``) that names the first key which the format does not have there.
         """
+        if not extra:
+            return {}
         outer, inner = self.of_both(place, where, extra)
         return inner | outer
 
@@ -73,10 +75,12 @@ class ExtraKeys(msgspec.Struct, frozen=True):
 
     def of_message(self, where: str, message: Message, also: Collection[str] = ()) -> dict[str, Any]:
         """Return the keys of a message itself, those in ``also`` among them."""
-        places: dict[str, Place] = {"assistant": "assistant message", "tool": "tool message"}
         extra = message.extra
         if message.tool_name is not None and message.role != "tool":
             extra = {"name": message.tool_name} | (extra or {})
+        if not extra:
+            return {}
+        places: dict[str, Place] = {"assistant": "assistant message", "tool": "tool message"}
         place = places.get(message.role, "message")
         return self._checked(place, where, extra or {}, {*self.taken.get(place, ()), *also})
 

@@ -147,7 +147,10 @@ class _Items:
 
     def add_answer(self, where: str, message: Message) -> None:
         extra = self._keys.of_message(where, message)
-        parts = [TextPart(message.content)] if isinstance(message.content, str) else message.content
+        if isinstance(message.content, str) and message.content:
+            self.all.append(_text_item(message.content, {}, is_openai=self._is_openai) | extra)
+            return
+        parts = message.content if isinstance(message.content, list) else []
         # The API refuses a call or text under its own id without the reasoning that led to it, and reasoning that it cannot read.
         can_return = all(_is_readable(item) for part in parts if (item := _own_item(part)) is not None)
         items: list[Item] = []
