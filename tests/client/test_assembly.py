@@ -14,6 +14,7 @@ from headrace.assembly import (
     ResultFacts,
     aborted_result,
     assemble,
+    embedding_result,
     finished_result,
     joined_text,
     parse_tool_calls,
@@ -222,3 +223,25 @@ def test_usage_of_an_aborted_stream_is_the_best_that_is_known() -> None:
     assert aborted_result(FACTS, seen, None).usage == Usage(1, 2, 3, source="partial")
     assert aborted_result(FACTS, seen, Aborted("sp_1", 1, 1, USAGE)).usage == USAGE
     assert aborted_result(FACTS, seen, Aborted("sp_1", 1, 1, Usage())).usage.total_tokens == 3
+
+
+def test_an_aborted_stream_keeps_the_refusal_that_had_come() -> None:
+    events: list[RunEvent] = [RefusalDelta("I can"), RefusalDelta("not")]
+
+    assert aborted_result(FACTS, events, None).refusal == "I cannot"
+    assert aborted_result(FACTS, ["Hello"], None).refusal is None
+
+
+def test_vectors_name_the_model_that_the_provider_says_else_the_one_that_was_asked_for() -> None:
+    assert embedding_result(FACTS, finish(vectors=[[1.0]])).model == "said"
+    assert embedding_result(FACTS, finish(vectors=[[1.0]], model="")).model == "asked"
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "content_filter", "error"])
+def test_a_call_in_an_answer_that_was_cut_is_incomplete_whatever_cut_it(reason: str) -> None:
+    result = finished_result(
+        FACTS, [], finish(finish_reason=reason, tool_calls=[ToolCallText("c", "f", '{"x')]), aborted=False
+    )
+
+    assert result.tool_calls == []
+    assert result.incomplete_tool_calls == [IncompleteToolCall("c", "f", '{"x')]
