@@ -30,11 +30,12 @@ def as_json(value: Any, where: str) -> bytes:
     try:
         data = msgspec.json.encode(value)
         # The encoder writes null for such a number: without a null there is none to look for.
-        if b"null" in data and (found := _no_number(value, where)):
-            raise request_failure(f"holds {found[1]}, which JSON cannot carry", found[0])
-        return data
+        found = _no_number(value, where) if b"null" in data else None
     except RecursionError:
         raise request_failure("is nested too deeply", where or None) from None
+    if found is not None:
+        raise request_failure(f"holds {found[1]}, which JSON cannot carry", found[0])
+    return data
 
 
 def _no_number(value: Any, where: str) -> tuple[str, float] | None:
