@@ -9,8 +9,8 @@ import pytest
 from headrace.types import Usage
 from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS
 from headrace_workers.commands import Command
-from tests.workers.answers import STREAMED
-from tests.workers.driven import CLOSE_ONE, Driven, stop, text, usage
+from tests.workers.answers import APIS, STREAMED, whole
+from tests.workers.driven import CLOSE_ONE, JSON, Driven, stop, text, usage
 
 GRACE = 2.0
 UP_TO_FINISH = {"openai-chat": 4, "anthropic": 7, "google": 3}
@@ -130,6 +130,70 @@ def test_a_continuation_is_asked_for_after_the_grace_and_waited_for() -> None:
     run.due(50.0 + GRACE)
     assert run.text == "ab"
     assert run.finished.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("after", [b"", b"\n", b" \r\n"])
+def test_a_whole_body_whose_end_does_not_come_is_a_success_after_the_grace(
+    api: str, stream: bool, after: bytes
+) -> None:
+    run = Driven(api=api, stream=stream).respond(headers=JSON)
+    run.now = 10.0
+    assert Command.WATCH in run.receive(whole(api) + after)
+    assert run.due(10.0 + GRACE - 0.01) == ()
+
+    run.due(10.0 + GRACE)
+    assert run.is_closed
+    assert run.finished.finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_whole_body_that_is_cut_after_its_last_brace_is_a_success_and_before_it_none(api: str) -> None:
+    run = Driven(api=api, stream=False).respond(headers=JSON)
+    run.receive(whole(api))
+    run.fail("read", "cut")
+    assert run.finished.finish_reason == "tool_calls"
+
+    run = Driven(api=api, stream=False).respond(headers=JSON)
+    run.receive(whole(api)[:-1])
+    run.fail("read", "cut")
+    assert (run.failure.kind, run.failure.status_code) == ("provider_protocol", 200)
+
+
+def test_json_that_pauses_after_a_brace_is_not_taken_for_whole() -> None:
+    run = Driven(stream=False, total=60.0).respond(headers=JSON)
+    body = whole("openai-chat")
+    middle = body.index(b"}") + 1
+    assert Command.WATCH in run.receive(body[:middle])
+    for second in (2.0, 5.0, 50.0):
+        assert run.due(second) == ()
+    run.receive(body[middle:])
+    run.complete()
+
+    assert run.finished.finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize("body", [b"", b'{"error": {"message": "slow down"}}', b"<html>", b'{"error": {"mess'])
+def test_an_error_whose_end_does_not_come_is_told_after_the_grace(body: bytes) -> None:
+    run = Driven().respond(429, {"content-type": "application/json", "retry-after": "7"})
+    if body:
+        run.receive(body)
+    assert run.due(GRACE - 0.01) == ()
+
+    run.due(GRACE)
+    assert (run.failure.kind, run.failure.status_code, run.failure.retry_after) == ("rate_limit", 429, 7.0)
+
+
+def test_an_error_that_is_sent_slowly_is_read_to_its_end() -> None:
+    run = Driven().respond(400, JSON)
+    for letter in b'{"error": {"message": "too long"}}':
+        run.now += 1.5
+        assert run.due(run.now) == ()
+        run.receive(bytes([letter]))
+    run.complete()
+
+    assert run.failure.reason == "too long"
 
 
 def test_a_run_that_is_aborted_with_drain_waits_no_longer_than_the_grace() -> None:

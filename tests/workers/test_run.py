@@ -75,7 +75,7 @@ def test_reasoning_and_tool_calls_are_told_apart_from_text() -> None:
 def test_a_run_without_streaming_sends_one_message() -> None:
     run = Driven(stream=False).respond(headers=JSON)
     body = {"model": "m-1", "choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}
-    assert run.receive(json.dumps(body).encode()) == ()
+    assert run.receive(json.dumps(body).encode()) == (Command.WATCH,)
 
     assert run.complete() == FINISH_ONE
     assert run.sent == []

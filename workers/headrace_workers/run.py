@@ -51,7 +51,7 @@ from headrace_workers.terminal import (
     without_secret,
 )
 from headrace_workers.transcript import Transcript
-from headrace_workers.whole_answer import events_of, is_content, with_message
+from headrace_workers.whole_answer import events_of, is_content, is_whole, with_message
 from headrace_workers.wholeness import unsaid_in
 
 MAX_ERROR_BODY = 64 * 1024
@@ -65,6 +65,7 @@ _NOTHING: Commands = ()
 _SEND = (Command.SEND,)
 _SEND_NOW = (Command.SEND_NOW,)
 _PAUSE = (Command.PAUSE,)
+_WATCH = (Command.WATCH,)
 _CLOSED = (Command.CLOSE, Command.SEND_NOW)
 _RELEASED = (Command.RELEASE, Command.SEND_NOW)
 
@@ -158,6 +159,8 @@ class ProviderRun:
         self.response.began(status, headers, now, is_streamed=self.request.stream)
         if self.response.expects_events and self.response.is_success:
             self._open_mapper()
+        elif self.response.kind is BodyKind.ERROR:
+            self.clocks.finishing()
         return _NOTHING
 
     def received(self, data: bytes, now: float) -> Commands:
@@ -217,6 +220,8 @@ class ProviderRun:
                 return self._end(self._finished(self._mapper), Command.CLOSE)
             except _BROKEN:
                 pass
+        elif (commands := self._end_early()) is not None:
+            return commands
         return self._end(
             self._failure("provider_protocol", f"the response could not be read to its end: {reason}"), Command.CLOSE
         )
@@ -252,14 +257,29 @@ class ProviderRun:
             return _NOTHING
         if expired.clock == "reader":
             return self._cut(expired)
-        if self.clocks.is_finishing:
-            return self._settle(Command.CLOSE)
+        if (commands := self._end_early()) is not None:
+            return commands
+        if expired.clock == "finish":  # of JSON that only looked as if it were whole
+            self.clocks.continued()
+            return _NOTHING
         return self._end(expired, Command.CLOSE)
+
+    def _end_early(self) -> Commands | None:
+        """End a run whose answer is there, though its response does not end; None where the answer is not."""
+        match self.response.kind:
+            case BodyKind.EVENTS if self.clocks.is_finishing:
+                return self._settle(Command.CLOSE)
+            case BodyKind.ERROR:
+                return self._end(self._read_error(), Command.CLOSE)
+            case BodyKind.JSON | BodyKind.UNDECIDED if self._continued_with is None:
+                if is_whole(self._api, self.request, bytes(self.response.body)):
+                    return self._read_whole()
+        return None
 
     def stopped(self, reason: str) -> Commands:
         """The worker ends before the run has."""
-        if self.clocks.is_finishing and self._ended is None:
-            self._finish(Command.CLOSE)
+        if self._ended is None:
+            self._end_early()
         return self._cut(self._failure("worker_stopping", reason))
 
     def broke(self, reason: str) -> Terminal:
@@ -387,6 +407,7 @@ class ProviderRun:
     def _collect(self, data: bytes) -> Commands:
         response = self.response
         response.add(data)
+        self.clocks.continued()
         if response.kind is BodyKind.EVENTS:
             self._open_mapper()
             return self._read_events(response.take_body())
@@ -395,6 +416,12 @@ class ProviderRun:
             return self._end(self._read_error(), Command.CLOSE)
         if len(response.body) > MAX_WHOLE_BODY:
             return self._end(self._too_large(), Command.CLOSE)
+        # JSON says itself where it ends, and an error its status, though the connection may not end.
+        if response.kind is BodyKind.ERROR:
+            self.clocks.finishing()
+        elif data.rstrip().endswith((b"}", b"]")):
+            self.clocks.finishing()
+            return _WATCH
         return _NOTHING
 
     def _body_ended(self) -> Commands:

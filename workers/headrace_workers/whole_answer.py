@@ -1,4 +1,4 @@
-"""The whole answer of a run that does not stream, where its provider streamed all the same. Pure."""
+"""The whole answer of a run: put together where its provider streamed unasked, and known for whole where its end is missing. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import msgspec
 
 from headrace.assembly import assemble, assembled_message, parse_tool_calls
 from headrace.types import ReasoningDelta, ReasoningPart, RefusalDelta, RunEvent, ToolCallDelta, UsageUpdate
+from headrace.wire.request import RunRequest
+from headrace_workers.first_bytes import BOM
 from headrace_workers.halves import Halves
-from headrace_workers.providers.protocol import Completion
+from headrace_workers.providers.protocol import Completion, ProviderApi, ProviderFailedError
 
 
 def is_content(event: RunEvent) -> bool:
@@ -31,6 +33,17 @@ def events_of(completion: Completion) -> list[RunEvent]:
     events += [ToolCallDelta(index, call.id, call.name, call.arguments) for index, call in calls]
     Halves().join(events, 0)
     return events
+
+
+def is_whole(api: ProviderApi, request: RunRequest, body: bytes) -> bool:
+    """Return whether a body that has not ended is a whole answer all the same, or a whole error."""
+    try:
+        api.read_body(request, body.removeprefix(BOM))
+    except ProviderFailedError as error:
+        return error.failure.kind != "provider_protocol"
+    except RecursionError:
+        return False
+    return True
 
 
 def with_message(completion: Completion, events: Sequence[RunEvent]) -> Completion:
