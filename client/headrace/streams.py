@@ -59,7 +59,7 @@ class LocalStream(Stream):
     """A run whose text arrives piece by piece.
 
     Iterate for text, or over :meth:`events` for everything. Dropping the stream, or leaving ``with stream:``, aborts a
-    run that is still going.
+    run that is still going. A ``break`` alone does not while the stream has a name: ``result`` then reads to the end.
     """
 
     def __init__(self, delivery: Delivery) -> None:

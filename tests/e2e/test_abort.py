@@ -143,10 +143,41 @@ def test_draining_reads_the_response_to_its_end_for_exact_usage(client: Client, 
     assert provider.requests()[0].outcome == "complete"
 
 
+def test_a_break_out_of_a_with_block_aborts_and_the_result_says_so(client: Client, provider: SimulatedProvider) -> None:
+    with start(client) as running:
+        for _ in running:
+            break
+
+    wait_closed(provider)
+    assert running.result.result().aborted
+
+
+def test_an_async_break_out_of_a_with_block_aborts_too(client: Client, provider: SimulatedProvider) -> None:
+    async def main() -> bool:
+        async with await start_async(client) as running:
+            async for _ in running:
+                break
+        return (await running.result).aborted
+
+    assert asyncio.run(main())
+    wait_closed(provider)
+
+
+def test_a_break_alone_stops_nothing_while_the_stream_has_a_name(client: Client, provider: SimulatedProvider) -> None:
+    running = start(client, simulate(repeat=30, pace=0.01))
+    for _ in running:
+        break
+
+    result = running.result.result()
+
+    assert (result.aborted, result.text) == (False, "".join(f"{number} " for number in range(30)))
+    assert provider.requests()[0].outcome == "complete"
+
+
 # All the ways to say it.
 
 
-def by_break(client: Client) -> None:
+def by_break_without_a_name(client: Client) -> None:
     for _ in start(client):
         break
 
@@ -249,7 +280,7 @@ def by_async_break(client: Client) -> None:
 @pytest.mark.parametrize(
     "way",
     [
-        by_break,
+        by_break_without_a_name,
         by_with,
         by_dropping,
         by_collection_of_a_cycle,
