@@ -237,6 +237,8 @@ def with_otel_sink(settings: Settings, environ: Mapping[str, str]) -> Settings:
     if OTLP in settings.sinks:
         return settings
     match read_otel_environment(environ):
+        case OtelExport() as export if (problem := url_problem(export.url)) is not None:
+            logger.warning("spans are not exported: OTEL_EXPORTER_OTLP_ENDPOINT %s", problem)
         case OtelExport() as export:
             sink = SinkConfig(type="otlp", **msgspec.structs.asdict(export))
             return msgspec.structs.replace(settings, sinks={**settings.sinks, OTLP: sink})

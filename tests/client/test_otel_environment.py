@@ -125,3 +125,9 @@ def test_no_secret_is_shown() -> None:
     assert "s3cret" not in repr(read_otel_environment(environ))
     assert "https://collector/otel" in repr(settings.sinks)
     assert repr(SinkConfig(type="otlp", url="http://[")) == "SinkConfig(type='otlp', url='…', path='', content=False)"
+
+
+@pytest.mark.parametrize("url", ["collector:4318", "localhost", "http://", "http://a b", "ftp://collector"])
+def test_an_endpoint_that_is_no_address_makes_no_sink_and_a_warning(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert load_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": url}).sinks == {}
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT must be an http:// or https:// address" in caplog.text
