@@ -67,6 +67,7 @@ def assert_calm(done: subprocess.CompletedProcess[str]) -> None:
         assert "Error:" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", HELPS, ids=" ".join)
 def test_every_help_is_told_or_the_loss_of_it(arguments: tuple[str, ...]) -> None:
     for redirection, reason in TOLD.items():
@@ -76,6 +77,7 @@ def test_every_help_is_told_or_the_loss_of_it(arguments: tuple[str, ...]) -> Non
     assert run(arguments, "<&- >&- 2>&-").returncode == 141
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", HELPS, ids=" ".join)
 def test_every_help_can_be_shown_on_a_terminal_that_has_only_ascii(arguments: tuple[str, ...]) -> None:
     done = run(arguments, **C_LOCALE)
@@ -110,6 +112,7 @@ SHOWN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", SHOWN, ids=" ".join)
 def test_no_output_ends_in_a_traceback(
     arguments: tuple[str, ...], data: Path, provider: SimulatedProvider, tmp_path: Path
