@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import InvalidRequestError
-from headrace.plain import MAX_DEPTH, plain, shown
+from headrace.plain import MAX_DEPTH, path_to, plain, plain_dict, plain_text, shown
 
 
 class Colour(enum.StrEnum):
@@ -180,6 +180,12 @@ def test_a_value_without_one_is_refused_with_the_path_to_it(value: Any, words: s
     assert caught.value.argument == "tools[0].parameters.properties['x y'][1].default"
 
 
+def test_a_path_quotes_what_is_no_name() -> None:
+    assert path_to("tools[0]", "input_schema") == "tools[0].input_schema"
+    assert path_to("custom_options", "x-key") == "custom_options.x-key"
+    assert path_to("custom_options", "a b") == "custom_options['a b']"
+
+
 def test_a_key_that_utf8_cannot_carry_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="lone surrogate") as caught:
         plain("custom_options", {"a": {"\ud800": 1}})
@@ -206,6 +212,52 @@ def test_nesting_is_bounded() -> None:
             plain("custom_options", deep(levels))
         assert str(caught.value.argument).startswith("custom_options[0][0]")
         assert len(str(caught.value)) < 200
+
+
+def test_dicts_and_dataclasses_count_as_levels_too() -> None:
+    for step in (lambda value: {"a": value}, lambda value: Place("x", value)):
+        value: Any = "x"
+        for _ in range(MAX_DEPTH):
+            value = step(value)
+        plain("custom_options", value)
+        with pytest.raises(InvalidRequestError, match="deeper than 200 levels"):
+            plain("custom_options", step(value))
+
+
+def test_a_path_of_many_steps_is_cut_and_a_shorter_one_is_whole() -> None:
+    for levels, is_cut in ((24, False), (25, True)):
+        value: Any = b""
+        for _ in range(levels):
+            value = [value]
+        with pytest.raises(InvalidRequestError) as caught:
+            plain("custom_options", value)
+        assert caught.value.argument == "custom_options" + "[0]" * 24 + ("…" if is_cut else "")
+
+
+def test_a_text_and_a_dict_are_taken_as_such_alone() -> None:
+    assert type(plain_text("user_id", mark_safe("a"))) is str
+    assert plain_text("user_id", "é") == "é"
+    for value in (5, b"a", None, ["a"]):
+        with pytest.raises(InvalidRequestError, match=f"takes a str, not {type(value).__name__}"):
+            plain_text("user_id", value)
+    assert plain_dict("custom_options", MappingProxyType({"a": (1,)})) == {"a": [1]}
+    for value in ([], "a", None, [("a", 1)]):
+        with pytest.raises(InvalidRequestError, match=f"takes a dict, not {type(value).__name__}"):
+            plain_dict("custom_options", value)
+
+
+def test_what_an_error_quotes_is_short() -> None:
+    assert [shown(value) for value in ("x" * 80, 10**80 - 1, 1.5, None, True, mark_safe("a"), [1])] == [
+        repr("x" * 80),
+        "9" * 80,
+        "1.5",
+        "None",
+        "True",
+        "'a'",
+        "list",
+    ]
+    assert shown("x" * 81) == repr("x" * 80 + "…")
+    assert shown(-(10**80)) == "an int of many digits"
 
 
 def test_no_error_shows_more_than_the_beginning_of_a_value() -> None:
