@@ -31,7 +31,7 @@ REDIRECTIONS = {
     "letters of another case": f'[providers.mine]\n{CHAT}api_key_env = "Openai_Api_Key"',
     "another key of a vendor": f'[providers.mine]\n{CHAT}api_key_env = "OPENAI_ADMIN_KEY"',
     "a vendor's token": f'[providers.mine]\n{CHAT}api_key_env = "ANTHROPIC_AUTH_TOKEN"',
-    "the address with a user name": f"[providers.openai]\n{OPENAI.replace('api.openai.com', 'api.openai.com@elsewhere.example')}",
+    "the address as the beginning of another": f"[providers.openai]\n{OPENAI.replace('api.openai.com', 'api.openai.com.elsewhere.example')}",
     "the address with another port": f"[providers.openai]\n{OPENAI.replace('openai.com', 'openai.com:8443')}",
     "the address without TLS": f"[providers.openai]\n{OPENAI.replace('https', 'http')}",
     "a key of one vendor to another": f'[providers.openai]\n{OPENAI}api_key_env = "ANTHROPIC_API_KEY"',
