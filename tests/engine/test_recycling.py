@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from headrace_engine import recycling
 from headrace_engine.recycling import (
     FIRST_RETRY,
     MAX_FAILURES,
@@ -249,3 +250,11 @@ class RecyclingMachine(RuleBasedStateMachine):
 
 TestRecyclingMachine = RecyclingMachine.TestCase
 TestRecyclingMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+
+
+def test_the_figures_are_those_of_the_documentation() -> None:
+    figures = (recycling.START_TIMEOUT, recycling.END_GRACE, recycling.SETTLING, recycling.MAX_FAILURES)
+
+    assert figures == (30.0, 2.0, 5.0, 3)
+    assert (recycling.FIRST_RETRY, recycling.MAX_RETRY) == (5.0, 300.0)
+    assert RecyclingLimits() == RecyclingLimits(max_age=0.0, max_memory=0, drain_timeout=30.0)
