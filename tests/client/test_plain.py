@@ -237,13 +237,13 @@ def test_a_path_of_many_steps_is_cut_and_a_shorter_one_is_whole() -> None:
 def test_a_text_and_a_dict_are_taken_as_such_alone() -> None:
     assert type(plain_text("user_id", mark_safe("a"))) is str
     assert plain_text("user_id", "é") == "é"
-    for value in (5, b"a", None, ["a"]):
-        with pytest.raises(InvalidRequestError, match=f"takes a str, not {type(value).__name__}"):
-            plain_text("user_id", value)
+    for no_text in (5, b"a", None, ["a"]):
+        with pytest.raises(InvalidRequestError, match=f"takes a str, not {type(no_text).__name__}"):
+            plain_text("user_id", no_text)
     assert plain_dict("custom_options", MappingProxyType({"a": (1,)})) == {"a": [1]}
-    for value in ([], "a", None, [("a", 1)]):
-        with pytest.raises(InvalidRequestError, match=f"takes a dict, not {type(value).__name__}"):
-            plain_dict("custom_options", value)
+    for no_dict in ([], "a", None, [("a", 1)]):
+        with pytest.raises(InvalidRequestError, match=f"takes a dict, not {type(no_dict).__name__}"):
+            plain_dict("custom_options", no_dict)
 
 
 def test_what_an_error_quotes_is_short() -> None:
