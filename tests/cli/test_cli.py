@@ -404,6 +404,17 @@ def status_when(field: str, commands: Commands, address: str) -> dict[str, Any]:
             return status
 
 
+def test_what_serve_says_to_export_is_for_a_shell_to_read(commands: Commands) -> None:
+    directory = commands.directory / "a b'c$HOME"
+    serving = commands.start(HEADRACE, "serve", "--directory", str(directory), "--workers", "1")
+    export = read_line(serving, "export HEADRACE_ENGINE=")
+    read = commands.run("sh", "-c", f'{export}; printf %s "$HEADRACE_ENGINE"')
+    os.killpg(serving.pid, signal.SIGINT)
+    ended(serving)
+
+    assert read.stdout == f"ipc://{directory}"
+
+
 def test_serve_refuses_a_directory_that_is_open_to_others(commands: Commands) -> None:
     directory = commands.directory / "open"
     directory.mkdir()
