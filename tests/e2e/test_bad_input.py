@@ -306,7 +306,7 @@ def test_an_embedded_engine_that_cannot_start_says_why(
         f"open({str(settings)!r}, 'w').write('[engine]\\nworkers = \"many\"\\n')\n"
         "try:\n"
         "    client.run_local(model='gpt-4o', messages=[{'role': 'user', 'content': 'Hello'}])\n"
-        "except headrace.EngineUnavailableError as error:\n"
+        "except headrace.ConfigurationError as error:\n"
         "    print(error)\n"
     )
     environment = {**os.environ, "HEADRACE_CONFIG": str(settings)}
