@@ -241,10 +241,9 @@ class GoogleMapper:
         if candidate.content is not None:
             for part in candidate.content.parts or ():
                 if part is not None:
-                    before = len(events)
                     self._take_part(part, events)
-                    is_known = len(events) > before or part.function_call is not None or says_nothing(part)
-                    is_doubtful = is_doubtful or not is_known
+                    if not part.text:
+                        is_doubtful = is_doubtful or (part.function_call is None and not says_nothing(part))
         if candidate.grounding_metadata or candidate.url_context_metadata or candidate.citation_metadata:
             self._answer.cite(candidate)
         if candidate.finish_reason or candidate.continuation_token:
