@@ -219,6 +219,13 @@ def test_a_whole_message_at_the_end_of_a_stream_adds_what_is_missing() -> None:
     failure(chat_stream(piece({"content": "Help"}), end))
 
 
+def test_a_message_so_far_beside_each_piece_says_nothing_new() -> None:
+    so_far = [
+        piece({"content": text}, message={"content": whole}) for text, whole in (("Hel", "Hel"), ("lo", "Hello!"))
+    ]
+    assert success(chat_stream(*so_far, piece({}, "stop", message={"content": "Hi"}))).text == "Hello!"
+
+
 def test_a_whole_response_that_says_other_words_than_its_pieces_is_an_error() -> None:
     def play(*deltas: str, whole: str) -> RunLocalResult | Failure:
         item = {"type": "message", "content": [{"type": "output_text", "text": whole}]}

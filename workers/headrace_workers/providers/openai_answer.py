@@ -90,15 +90,18 @@ class ChatAnswer:
         self._citations += other._citations
         self.calls.add(other.calls, events)
 
-    def rest_of(self, whole: Delta, events: list[RunEvent]) -> None:
-        """Take a whole message after its pieces: what of it has not come yet."""
+    def rest_of(self, whole: Delta, events: list[RunEvent], *, beside: Delta | None) -> None:
+        """Take a whole message after its pieces: what of it has not come yet.
+
+        Other words than those of the pieces are an error, unless the message only stands ``beside`` the next piece.
+        """
         other = ChatAnswer()
         other.take(whole, [], is_whole=True)
         for kind in ("reasoning", "text", "refusal"):
             said, words = "".join(getattr(self, kind)), "".join(getattr(other, kind))
             if words.startswith(said):
                 self._say(kind, words[len(said) :], events)
-            elif words.strip() not in said:
+            elif beside is None and words.strip() not in said:
                 refuse_content({"message": {"text": words}}, "the whole message after its pieces")
         self._citations = self._citations or other._citations
         if not self.calls:

@@ -217,7 +217,7 @@ class ChatMapper:
         elif choice.text:
             self._answer.take_content(choice.text, events)
         if choice.message is not None:
-            self._answer.rest_of(choice.message, events)
+            self._answer.rest_of(choice.message, events, beside=delta)
         if choice.finish_reason or choice.error:
             self._take_end(choice, chunk)
 
@@ -227,7 +227,7 @@ class ChatMapper:
         if choice.delta is not None:
             answer.take(choice.delta, [])
         if choice.message is not None:
-            answer.rest_of(choice.message, [])
+            answer.rest_of(choice.message, [], beside=choice.delta)
         if choice.finish_reason or choice.error:
             self._take_end(choice, chunk)
             answer.has_end = bool(_word(choice.finish_reason))
