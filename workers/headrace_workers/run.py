@@ -80,6 +80,7 @@ class ProviderRun:
         "_ended",
         "_halves",
         "_is_draining",
+        "_is_gathered",
         "_is_paused",
         "_mapper",
         "_outflow",
@@ -116,6 +117,7 @@ class ProviderRun:
         self._is_paused = False
         self._is_draining = False
         self._ended: Ending | None = None
+        self._is_gathered = not request.stream
         self._size = 0  # of a response that nobody is sent as it comes
         self._unsent: list[RunEvent] = []
         # A response that repeats the token it was asked with would go on for ever.
@@ -169,17 +171,12 @@ class ProviderRun:
         if self._ended is not None:
             return _NOTHING
         if self.response.kind is not BodyKind.EVENTS:
-            return self._collect(data)
-        return self._read_events(data)
-
-    def _read_events(self, data: bytes) -> Commands:
+            return self._collect(data, now)
         events = self._outflow.pending
         before = len(events)
         self._outflow.has_read(len(data))
-        if not self.request.stream:
-            self._size += len(data)
-            if self._size > MAX_WHOLE_BODY:
-                return self._end(self._too_large(), Command.CLOSE)
+        if self._is_gathered and self._is_beyond(len(data)):
+            return self._end(self._too_large(), Command.CLOSE)
         try:
             self._map(self._parser.feed(data), events)
         except _BROKEN as error:
@@ -404,13 +401,13 @@ class ProviderRun:
             self.transcript.add(self._outflow.pending)
         self._outflow.pending.clear()
 
-    def _collect(self, data: bytes) -> Commands:
+    def _collect(self, data: bytes, now: float) -> Commands:
         response = self.response
         response.add(data)
         self.clocks.continued()
         if response.kind is BodyKind.EVENTS:
             self._open_mapper()
-            return self._read_events(response.take_body())
+            return self.received(response.take_body(), now)
         if response.kind is BodyKind.ERROR and len(response.body) > MAX_ERROR_BODY:
             del response.body[MAX_ERROR_BODY:]
             return self._end(self._read_error(), Command.CLOSE)
@@ -525,6 +522,11 @@ class ProviderRun:
 
     def _failure_of(self, error: Exception) -> ProviderFailure:
         return unreadable(error, self.response.status)
+
+    def _is_beyond(self, size: int) -> bool:
+        """Count bytes of events that nobody is sent before the end; return whether they are too many."""
+        self._size += size
+        return self._size > MAX_WHOLE_BODY
 
     def _too_large(self) -> ProviderFailure:
         return self._failure("provider_protocol", f"the response is larger than {MAX_WHOLE_BODY} bytes")

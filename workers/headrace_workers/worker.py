@@ -380,7 +380,8 @@ def encodable(message: Any) -> Any:
         encode_frame(0, [message])
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = f"the provider's answer cannot be passed on: {error}"
-        return Failed(message.span_id, message.attempt, message.sequence, "provider_protocol", reason)
+        # What cannot be encoded was read of a response that was a success.
+        return Failed(message.span_id, message.attempt, message.sequence, "provider_protocol", reason, status_code=200)
     return message
 
 
