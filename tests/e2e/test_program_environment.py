@@ -102,6 +102,17 @@ def test_a_variable_that_cannot_be_used_is_named_at_once(
         client.run_local(model="gpt-4o", messages=HELLO)
 
 
+def test_a_provider_without_an_address_says_where_to_set_it(
+    client: Client, provider: SimulatedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", provider.api_key)
+    with pytest.raises(ConfigurationError, match="AZURE_OPENAI_BASE_URL in this program's environment"):
+        client.run_local(model="azure/gpt-4o", messages=HELLO)
+
+    monkeypatch.setenv("AZURE_OPENAI_BASE_URL", provider.base_url)
+    assert client.run_local(model="azure/gpt-4o", messages=HELLO).finish_reason == "stop"
+
+
 def test_an_engine_of_its_own_keeps_its_own_environment(
     provider: SimulatedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

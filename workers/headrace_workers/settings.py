@@ -58,7 +58,7 @@ class Providers:
             raise ProviderFailedError(ProviderFailure("invalid_request", reason))
         if base_url is not None:
             settings = msgspec.structs.replace(settings, base_url=base_url.rstrip("/"))
-        self._check_address(settings)
+        self._check_address(settings, is_callers=base_url is not None)
         api = embedding_api(settings) if request.inputs else API[settings.api]
         key = api_key or self._key(settings, is_callers=api_key is not None)
         try:
@@ -67,10 +67,11 @@ class Providers:
             reason = f"the request holds a value that JSON cannot carry: {error}"
             raise ProviderFailedError(ProviderFailure("invalid_request", reason)) from None
 
-    def _check_address(self, settings: ProviderSettings) -> None:
+    def _check_address(self, settings: ProviderSettings, *, is_callers: bool) -> None:
         variable = BASE_URL_ENV.get(settings.name)
         if not settings.base_url:
-            reason = f"no address: set {variable} where the engine starts, or base_url in your own headrace.toml"
+            where = "in this program's environment" if is_callers else "where the engine starts"
+            reason = f"no address: set {variable} {where}, or base_url in your own headrace.toml"
             raise settings_failure(reason)
         if (problem := base_url_problem(settings.base_url)) is not None:
             is_from_variable = variable is not None and self._environ.get(variable) == settings.base_url
