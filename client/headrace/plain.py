@@ -76,7 +76,7 @@ def plain_dict(argument: str, value: Any) -> dict[str, Any]:
 
 
 def plain_text(argument: str, value: Any, words: str = "a str") -> str:
-    """Return a str, of which subclass it may be, as a plain one; raises InvalidRequestError for anything else."""
+    """Return a text of any subclass of str as a plain str; raises InvalidRequestError for anything else."""
     if type(value) is str and value.isascii():
         return value
     if not isinstance(value, str):

@@ -21,7 +21,7 @@ NO_KEY = ""
 
 
 class ProviderAccess(msgspec.Struct, frozen=True):
-    """What a run is sent with. ``None`` leaves it to the worker: the key to its environment, the address to its settings."""
+    """The key and the address of a run. Without a key (None) the worker takes its environment's, without an address its settings'."""
 
     api_key: str | None = None
     base_url: str | None = None
