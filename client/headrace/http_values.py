@@ -1,4 +1,4 @@
-"""What may be an HTTP address or a header in the settings. Pure; says what is wrong without quoting the value, which may be a secret."""
+"""Checks HTTP addresses and headers of the settings. Pure. An error never quotes the value, which may be a secret."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class SettingsFile(msgspec.Struct, frozen=True):
-    """One file's tables. ``is_found``: it lay in the current directory, and nobody named it."""
+    """The tables of one file. ``is_found`` is true for a file of the current directory that nobody named."""
 
     path: str
     table: dict[str, Any]

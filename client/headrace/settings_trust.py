@@ -1,4 +1,4 @@
-"""What a ``headrace.toml`` that was only found in the current directory may not say: where the user's keys are sent. Pure.
+"""Refuses what would send a user's keys elsewhere in a ``headrace.toml`` that was only found in the current directory. Pure.
 
 Whoever clones a repository gets its ``headrace.toml`` with it. Such a file may define providers of its own, with keys of their own. It
 may neither move a provider that exists already nor name a variable that holds the key of one.

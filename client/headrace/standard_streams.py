@@ -45,7 +45,7 @@ class OutputLostError(Exception):
 
     @property
     def has_lost_its_reader(self) -> bool:
-        """Whether somebody has read as much as they wanted, as in ``| head``: nothing to be told of."""
+        """Whether the reader has gone, as in ``| head``. Nobody needs to be told of it."""
         return isinstance(self.error, BrokenPipeError)
 
 
@@ -140,7 +140,7 @@ class _Output(io.BufferedWriter):
 
 
 class _Notes(_Output):
-    """What is written beside: it gets lost in silence, and waits for nobody who does not read."""
+    """Standard error: drops what cannot be written, and never waits for a reader."""
 
     def _wait(self) -> None:
         self._is_lost = True

@@ -1,4 +1,4 @@
-"""What arguments of the command line may be, where several commands take the like. Raises what argparse tells as a mistake."""
+"""Checks figures and texts of the command line, for all commands. Mistakes are raised as argparse's own errors."""
 
 from __future__ import annotations
 
