@@ -206,6 +206,22 @@ def test_parts_of_content_say_text_thinking_and_refusal() -> None:
     assert (result.text, result.reasoning, result.refusal) == ("xy", "why", "no")
 
 
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "thinking"])
+def test_reasoning_is_read_under_each_of_its_names(field: str) -> None:
+    for result in (
+        chat(choice({"content": "x", field: "why"})),
+        chat_stream(piece({field: "why"}), piece({"content": "x"}, "stop")),
+    ):
+        assert (success(result).text, success(result).reasoning) == ("x", "why")
+
+
+def test_a_call_under_a_name_that_is_not_this_formats_is_an_error() -> None:
+    parts = [{"text": "x"}, {"function_call": {"name": "f", "args": {}}}]
+    found = failure(of_body("google", {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}))
+    assert found.partial_text == "x"
+    failure(chat_stream(piece({"functionCall": {"name": "f"}}), piece({}, "stop")))
+
+
 def test_the_words_of_audio_are_text() -> None:
     assert success(chat(choice({"content": None, "audio": {"id": "a", "data": "", "transcript": "x"}}))).text == "x"
     pieces = [piece({"audio": {"transcript": words}}) for words in ("x", "y")]

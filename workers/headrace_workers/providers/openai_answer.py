@@ -141,7 +141,7 @@ class ChatAnswer:
     def take_reasoning(self, delta: Delta, events: list[RunEvent]) -> None:
         """Take reasoning under the name that the server gives it, and what must go back with it."""
         said: list[str] = []
-        for field in REASONING_FIELDS:
+        for field in (*REASONING_FIELDS, "thinking"):
             words = "".join(_reasoning_in(getattr(delta, field)))
             # A vendor that sends both means the same words.
             if words and words not in said:

@@ -204,7 +204,7 @@ class ChatMapper:
         # The hot path of the product: a delta with text and nothing else.
         delta = choice.delta
         if delta is not None:
-            if delta.reasoning_content or delta.reasoning or delta.reasoning_details:
+            if delta.reasoning_content or delta.reasoning or delta.reasoning_details or delta.thinking:
                 self._answer.take_reasoning(delta, events)
             if delta.refusal or delta.tool_calls or delta.function_call or delta.audio or delta.annotations:
                 self._answer.take_rest(delta, events)

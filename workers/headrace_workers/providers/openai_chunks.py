@@ -22,6 +22,7 @@ class Delta(msgspec.Struct, gc=False):
     content: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
+    thinking: Any = None
     reasoning_details: Any = None
     refusal: Any = None
     tool_calls: Any = None

@@ -23,6 +23,7 @@ _AROUND = frozenset({
 """Keys of what content stands in. What stands under any other key is no content: annotations, token lists, figures."""
 
 
+_CALLS = {"function", "custom", "function_call", "functionCall"}
 _SAYS_WHAT_IT_IS = {"type", "role", "parts"}
 
 
@@ -141,6 +142,8 @@ def is_other(index: Any) -> bool:
 
 def _content_under(key: str, value: Any, path: str) -> str | None:
     if key in _WORDS and _says_something(value, is_input=key in {"input", "args"}):
+        return path
+    if key in _CALLS and isinstance(value, dict) and value.get("name"):
         return path
     return content_in(value, path) if key in _AROUND else None
 
