@@ -105,6 +105,17 @@ def test_what_a_body_begins_with_changes_nothing(api: str, stream: bool, start: 
 
 @every_api
 @stream_or_not
+@pytest.mark.parametrize("before", [b"data: ", b": ping\n\ndata: ", b""], ids=["an event", "a comment", "json"])
+@pytest.mark.parametrize("after", [b"\n\n", b"\n\ndata: [DONE]\n\n"], ids=["no more", "done"])
+def test_one_piece_as_the_one_event_of_a_stream_is_an_answer(
+    api: str, stream: bool, before: bytes, after: bytes
+) -> None:
+    for size in (1, 1 << 20):
+        check(read(api, before + whole(api) + after, stream=stream, label="text/event-stream", size=size))
+
+
+@every_api
+@stream_or_not
 def test_json_over_many_lines_is_one_piece(api: str, stream: bool) -> None:
     body = json.dumps(json.loads(whole(api)), indent=2).encode()
 

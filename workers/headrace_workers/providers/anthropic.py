@@ -177,6 +177,13 @@ class MessageMapper:
         self._take_stop_details(message.get("stop_details"))
         return self._completion(with_message=True)
 
+    def _take_message(self, message: dict[str, Any], events: list[RunEvent]) -> None:
+        """Take the whole message, where its events were due."""
+        self._stop_word = _word(message.get("stop_reason")) or self._stop_word
+        self._take_start(message, events)
+        self._close_all(events)
+        self._take_stop_details(message.get("stop_details"))
+
     def _take_delta(self, index: int | None, delta: Delta, data: bytes, events: list[RunEvent]) -> None:
         kind = delta.type
         if kind == "text_delta":
@@ -220,6 +227,8 @@ class MessageMapper:
             case "message_stop":
                 self._close_all(events)
                 self.is_complete = True
+            case "message":
+                self._take_message(_whole(data), events)
             case _ if kind == "error" or event.error:
                 raise ProviderFailedError(anthropic_errors.failure_in_stream(_whole(data)))
             case _ if event.index is not None:

@@ -172,7 +172,14 @@ class ResponsesMapper:
             event.kind = kind  # where the data does not say it, or in another type
             take(self, event, events)
         elif kind == "error" or name == "error" or not as_text(kind).startswith("response."):
-            _raise_if_error(read_object(data), is_certain=kind == "error" or name == "error")
+            self._take_untold(read_object(data), events, is_error_told=kind == "error" or name == "error")
+
+    def _take_untold(self, whole: dict[str, Any], events: list[RunEvent], *, is_error_told: bool) -> None:
+        """Take an event of no kind of this API: an error, or the whole response where its events were due."""
+        _raise_if_error(whole, is_certain=is_error_told)
+        status = as_text(whole.get("status")) or "completed"
+        if isinstance(whole.get("output"), list) and status not in {"queued", "in_progress"}:
+            self._end(whole, status, events)
 
     def finish(self, events: list[RunEvent] | None = None) -> Completion:  # noqa: ARG002 - the protocol's form
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
