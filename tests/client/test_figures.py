@@ -1,0 +1,13 @@
+"""Figures that the documentation states are what the product uses, as figures: nobody may change one without the other."""
+
+from __future__ import annotations
+
+from headrace import session
+from headrace_workers import clocks
+
+
+def test_the_graces_are_those_that_the_documentation_states() -> None:
+    assert session.ABORT_GRACE == 0.2
+    assert session.DRAIN_GRACE == 60.0
+    assert session.DEADLINE_GRACE == 5.0
+    assert clocks.FINISH_GRACE == 2.0
