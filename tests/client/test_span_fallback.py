@@ -15,7 +15,7 @@ from headrace.span_fallback import fallback_span
 from headrace.span_request import MAX_SPAN_BYTES, TOO_LARGE, encode_bounded
 from headrace.spans import ContentToolCall, Rank, Span, decode_content, decode_span
 from headrace.trace_context import current_traceparent
-from headrace.types import Message, ReasoningDelta, RunEvent, Tool, ToolCallDelta, Usage, UsageUpdate
+from headrace.types import Message, ReasoningDelta, RefusalDelta, RunEvent, Tool, ToolCallDelta, Usage, UsageUpdate
 from headrace.wire.codec import encode_request
 from headrace.wire.messages import (
     Aborted,
@@ -161,7 +161,39 @@ def test_the_record_has_what_was_asked_and_what_had_arrived() -> None:
     assert content.tool_calls == [ContentToolCall("c1", "look", '{"at')]
     (attempt,) = span.attempts
     assert (attempt.number, attempt.worker, attempt.outcome, attempt.maybe_billed) == (1, "w1", "lost", True)
-    assert attempt.ended_at == 1000.0
+    assert (attempt.started_at, attempt.ended_at) == (997.5, 1000.0)
+
+
+def test_the_record_has_a_refusal_as_far_as_it_came_and_none_where_there_was_none() -> None:
+    refusing, saying = running(RefusalDelta("I can"), RefusalDelta("not")), running("a")
+    for session in (refusing, saying):
+        session.worker_lost("died")
+
+    spans = [fallback_span(each, is_aborted=False, duration=3.0, wall_time=1000.0) for each in (refusing, saying)]
+
+    assert [decode_content(span.content).refusal for span in spans] == ["I cannot", None]
+
+
+def test_a_run_that_ended_with_its_engine_says_what_its_caller_was_told() -> None:
+    session = running("a")
+    session.failed(EngineUnavailableError("ipc:///run/x", "it went away"))
+
+    span = fallback_span(session, is_aborted=False, duration=3.0, wall_time=1000.0)
+
+    assert (span.status, span.error_type) == ("error", "EngineUnavailableError")
+    assert span.error == str(session.outcome)
+    assert span.attempts[0].reason == str(session.outcome)
+
+
+def test_an_aborted_run_keeps_the_usage_that_had_come() -> None:
+    session = running("a", UsageUpdate(USAGE))
+    session.aborted(11.0)
+    session.due(20.0)
+
+    span = fallback_span(session, is_aborted=True, duration=3.0, wall_time=1000.0)
+
+    assert (span.usage.input_tokens, span.usage.output_tokens) == (USAGE.input_tokens, USAGE.output_tokens)
+    assert span.usage.source == "partial"
 
 
 def test_an_abort_is_no_error_whatever_the_run_ended_with() -> None:
