@@ -215,6 +215,12 @@ def test_reasoning_is_read_under_each_of_its_names(field: str) -> None:
         assert (success(result).text, success(result).reasoning) == ("x", "why")
 
 
+def test_an_event_of_a_gateways_own_kind_is_passed_over_and_a_chunk_without_choices_is_not() -> None:
+    own = [{"object": "tool.result", "content": "no"}, {"type": "status", "content": "no"}]
+    assert success(chat_stream(*own, piece({"content": "x"}, "stop"), *own)).text == "x"
+    failure(chat_stream({"object": "chat.completion.chunk", "message": {"content": "y"}}, piece({}, "stop")))
+
+
 def test_a_call_under_a_name_that_is_not_this_formats_is_an_error() -> None:
     parts = [{"text": "x"}, {"function_call": {"name": "f", "args": {}}}]
     found = failure(of_body("google", {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}))

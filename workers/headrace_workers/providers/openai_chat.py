@@ -57,6 +57,8 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 }
 
 
+_CHUNKS = (None, "", "chat.completion.chunk", "chat.completion", "text_completion")
+
 _NO_END = ("", "null", "none")
 """Words of a finish reason that say no end; any other word that is not known is a stop."""
 
@@ -278,7 +280,7 @@ class ChatMapper:
             whole = read_object(data)
             if name == "error" or is_error(whole):
                 error = whole
-            else:
+            elif _is_chunk(whole):
                 refuse_content(whole, "an event without choices")
         if error:
             raise ProviderFailedError(failures.failure_in_stream(error))
@@ -310,6 +312,11 @@ class ChatMapper:
             refusal="".join(answer.refusal) or None,
             response_id=self.response_id,
         )
+
+
+def _is_chunk(whole: dict[str, Any]) -> bool:
+    """Whether an event without choices is a chunk all the same; gateways tell of their tools in events of their own kinds."""
+    return whole.get("object") in _CHUNKS and not isinstance(whole.get("type"), str)
 
 
 class EndWord:
