@@ -178,6 +178,15 @@ def test_an_answer_without_content_is_no_success(api: str, stream: bool, status:
     assert (run.failure.kind, run.failure.status_code) == ("provider_protocol", status)
 
 
+@pytest.mark.parametrize("api", ["openai-responses", "anthropic", "google"])
+@stream_or_not
+def test_the_mark_of_a_streams_end_alone_is_no_answer(api: str, stream: bool) -> None:
+    """But for Chat Completions, where real services end an empty answer so."""
+    run = read(api, b"data: [DONE]\n\n", stream=stream, label="text/event-stream")
+
+    assert run.failure.kind == "provider_protocol"
+
+
 @every_api
 @stream_or_not
 @pytest.mark.parametrize("label", LABELS)

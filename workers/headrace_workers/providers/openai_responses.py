@@ -209,7 +209,9 @@ class ResponsesMapper:
         if not data or self.is_complete or data == b"null":
             return None
         if data == b"[DONE]":
-            self._settle(events)
+            # Some servers leave the last event out. A stream without an answer has no end either.
+            if self._items or self._text.pieces or self._refusal.pieces or self._calls:
+                self._settle(events)
             return None
         try:
             loaded = loads_with_halves(data)
