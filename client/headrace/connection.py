@@ -92,7 +92,7 @@ class Connection:
 
     @property
     def is_lost(self) -> bool:
-        """Whether its I/O thread has ended, so that it serves nobody any more."""
+        """Whether the I/O thread has ended: the connection serves no run any more."""
         return self._reactor.has_ended
 
     def submit(self, delivery: Delivery) -> None:
@@ -142,7 +142,7 @@ class Connection:
                 self.give_up(delivery, error or self._lost())
 
     def thread_ended(self) -> None:
-        """End all runs, on the I/O thread that is about to end, and let workers and broker know that nobody is here."""
+        """End all runs and close all links. Called once, by the I/O thread as its last act."""
         self.give_up_all()
         for link in [*self._workers.values(), *filter(None, [self._broker])]:
             with contextlib.suppress(Exception):

@@ -180,7 +180,7 @@ class Delivery:
 
     @property
     def is_given_up(self) -> bool:
-        """Whether something else than its session has ended it, with an error."""
+        """Whether the run was ended with an error by :meth:`give_up`, not by its session."""
         return self._failure is not None
 
     # Any thread: the end that does not depend on the I/O thread.
@@ -191,7 +191,7 @@ class Delivery:
             self.bound = self.started_at + total_timeout + DEADLINE_GRACE
 
     def look(self, now: float) -> None:
-        """End the run where its bound has passed and nobody else has ended it."""
+        """End the run if its bound has passed. Of no effect on a run that has ended."""
         if now < self.bound or self.has_ended:
             return
         limit = self.bound - self.started_at - DEADLINE_GRACE
@@ -406,7 +406,7 @@ class Delivery:
 
 
 def wake_loop(loop: asyncio.AbstractEventLoop, waiting: list[asyncio.Future[None]]) -> None:
-    """Wake tasks of another thread's loop; a loop that is closed, or that cannot take the call, has nobody left to wake."""
+    """Wake tasks of another thread's loop. A loop that is closed has no task left to wake."""
     with contextlib.suppress(Exception):
         loop.call_soon_threadsafe(_wake, waiting)
 

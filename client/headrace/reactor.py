@@ -41,7 +41,7 @@ class Reactor:
         self._is_idle = False
         self._is_stopping = False
         self.has_ended = False
-        """Whether :meth:`run` has returned, or raised: nothing that is asked for from here on happens."""
+        """Whether :meth:`run` has returned or raised: the loop runs no further callback."""
 
     def call(self, action: Callable[[], None]) -> None:
         """Run ``action`` on the loop's thread soon. Safe from any thread, a signal handler or a finalizer."""
@@ -161,7 +161,7 @@ class Guarded:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing that is asked for from here on happens."""
+        """Whether the loop has ended: it runs no further callback."""
         return self._reactor.has_ended
 
     def call(self, action: Callable[[], None]) -> None:

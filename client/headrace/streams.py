@@ -225,7 +225,7 @@ class ResultFuture(concurrent.futures.Future[R]):
         return super().exception(0)
 
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[R]], object]) -> None:
-        """Call ``fn`` at the end, even if nobody holds this future until then.
+        """Call ``fn`` at the end of the run. The run goes on until then, whether or not anybody holds this future.
 
         Called on one of Headrace's callback threads; at once and here where the end is there already. It may wait and ask
         for further runs; what it raises is logged.

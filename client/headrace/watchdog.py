@@ -34,7 +34,7 @@ class Bounded(Protocol):
     bound: float
 
     def look(self, now: float) -> None:
-        """End the run where its bound has passed and nobody else has ended it."""
+        """End the run if its bound has passed. Of no effect on a run that has ended."""
 
 
 class Alarm:

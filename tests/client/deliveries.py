@@ -1,4 +1,4 @@
-"""Deliveries without processes: a run whose events and end the test says, and a connection that only remembers."""
+"""Makes deliveries without processes: the test says the run's events and its end, and a fake connection counts what it is asked for."""
 
 from __future__ import annotations
 
