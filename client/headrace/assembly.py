@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.tool_arguments import read_arguments
+from headrace.tool_arguments import read_arguments, sendable
 from headrace.types import (
     IncompleteToolCall,
     Message,
@@ -192,7 +192,7 @@ def assembled_message(text: str, reasoning: str, calls: Sequence[ToolCall]) -> M
         parts.append(ReasoningPart(reasoning))
     if text:
         parts.append(TextPart(text))
-    parts.extend(ToolCallPart(call.id, call.name, call.arguments) for call in calls)
+    parts.extend(ToolCallPart(call.id, call.name, sendable(call.arguments)) for call in calls)
     return Message(role="assistant", content=parts)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 from typing import Any, NoReturn
 
 import msgspec
 
 _HALVES = re.compile("[\ud800-\udfff]")
+_LEAST, _MOST = -(2**63), 2**64 - 1
 
 
 def read_arguments(text: str) -> dict[str, Any] | None:
@@ -39,6 +42,31 @@ def well_formed_text(text: str) -> str:
     if text.isascii() or _HALVES.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def sendable(value: Any) -> Any:
+    """Return a value of JSON with the numbers that a frame and a request can carry, so that a call can be sent back.
+
+    An integer over 64 bits becomes a float, as most readers of JSON have it. An infinite number becomes the largest float:
+    JSON has no word for infinity.
+    """
+    if isinstance(value, dict):
+        return {key: sendable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [sendable(item) for item in value]
+    return sendable_number(value) if type(value) in {int, float} else value
+
+
+def sendable_number(value: float) -> int | float | str:
+    """Return a number as :func:`sendable` does."""
+    if type(value) is int:
+        if _LEAST <= value <= _MOST:
+            return value
+        try:
+            return float(value)
+        except OverflowError:
+            return str(value)  # no float has room for it either
+    return math.copysign(sys.float_info.max, value) if math.isinf(value) else value
 
 
 def _read_slowly(text: str) -> Any:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import pytest
 
-from headrace.tool_arguments import read_arguments, well_formed
+from headrace.conversation import read_messages
+from headrace.tool_arguments import read_arguments, sendable, well_formed
+from headrace.types import Message, ToolCallPart
 
 
 @pytest.mark.parametrize(
@@ -53,3 +56,25 @@ def test_what_is_no_object_is_none(text: str) -> None:
 def test_a_value_without_halves_stays_as_it_is() -> None:
     value = {"a": ["\U0001f44b", 1, None, True, 1.5, {"é": "\ufeffx"}]}
     assert well_formed(value) == value
+
+
+@pytest.mark.parametrize(
+    ("number", "sent"),
+    [
+        (math.inf, sys.float_info.max),
+        (-math.inf, -sys.float_info.max),
+        (2**64, float(2**64)),
+        (-(2**63) - 1, float(-(2**63))),
+        (10**400, str(10**400)),
+        (2**64 - 1, 2**64 - 1),
+        (True, True),
+        (0.5, 0.5),
+    ],
+    ids=lambda number: str(number)[:20],
+)
+def test_a_call_goes_back_with_numbers_that_a_request_can_carry(number: float, sent: float | str) -> None:
+    arguments = sendable({"x": [{"y": number}]})
+    assert arguments == {"x": [{"y": sent}]}
+    call = ToolCallPart("call_1", "add", arguments)
+    again = [Message("user", "add"), Message("assistant", [call]), Message("tool", "1", tool_call_id="call_1")]
+    assert read_messages(again, {}) == again

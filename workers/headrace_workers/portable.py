@@ -10,15 +10,13 @@ from typing import Any
 
 import msgspec
 
-from headrace.tool_arguments import well_formed_text
+from headrace.tool_arguments import sendable_number, well_formed_text
 from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace.wire.messages import ToolCallText
 from headrace_workers.providers.protocol import Completion
 
 MAX_DEPTH = 200
 """Levels of nesting in what a provider gives to be sent back; a tenth of it is already unheard of."""
-
-_LEAST, _MOST = -(2**63), 2**64 - 1
 
 
 class TooDeepError(ValueError):
@@ -45,7 +43,7 @@ def portable_completion(completion: Completion) -> Completion:
 
 
 def portable(message: Message) -> Message:
-    """Return the message with whole characters only, and large integers as floats, as most readers of JSON have them.
+    """Return the message with whole characters and numbers that can be sent back only.
 
     The text of a tool call keeps each digit. Raises TooDeepError.
     """
@@ -80,9 +78,4 @@ def _portable(value: Any, room: int = MAX_DEPTH) -> Any:
         return [_portable(item, room - 1) for item in value]
     if isinstance(value, str):
         return well_formed_text(value)
-    if type(value) is not int or _LEAST <= value <= _MOST:
-        return value
-    try:
-        return float(value)
-    except OverflowError:  # no float has room for it either
-        return str(value)
+    return sendable_number(value) if type(value) in {int, float} else value
