@@ -29,6 +29,11 @@ FOLDERS = ("client", "engine", "workers", "wire", "cli", "testing")
 """Folders of tests that need no processes, but for some files: those that ask for one of these."""
 NEEDS_PROCESSES = ("provider: SimulatedProvider", "client: Client", "subprocess.", "running_engine")
 TOLD_BY = {
+    "headrace_workers.answer_reader": [
+        "tests/workers/test_run.py",
+        "tests/workers/test_answer_forms.py",
+        "tests/workers/test_missing_ends.py",
+    ],
     "headrace_workers.commands": ["tests/workers/test_run.py"],
 }
 """Cores that tests reach through another one."""

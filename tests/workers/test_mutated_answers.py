@@ -16,7 +16,7 @@ import pytest
 
 from headrace.types import RunLocalResult
 from headrace.wire.messages import Finished
-from headrace_workers import run, terminal
+from headrace_workers import answer_reader, terminal
 from headrace_workers.providers import unread
 from headrace_workers.sse import SSEParser
 from tests.workers import answers, corpus
@@ -118,6 +118,6 @@ def test_each_fault_in_each_place_of_an_answer_gives_its_content_or_an_error(api
 def test_without_its_guard_the_rule_is_broken(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unread, "fail", lambda _: None)
     monkeypatch.setattr(terminal, "lack_of", lambda _: None)
-    monkeypatch.setattr(run, "unsaid_in", lambda *_, **__: None)
+    monkeypatch.setattr(answer_reader, "unsaid_in", lambda *_, **__: None)
     with pytest.raises(AssertionError, match="a success without"):
         test_each_fault_in_each_place_of_an_answer_gives_its_content_or_an_error(api)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from headrace.wire.messages import FailureKind
 from headrace_workers.first_bytes import BOM, BodyKind, FirstBytes
+from headrace_workers.providers.protocol import ProviderFailure
 
 _SUCCESSES = range(200, 300)
 _WITHOUT_BODY = frozenset({204, 205})
@@ -68,6 +70,10 @@ class Response:
         body = bytes(self.body)
         self.body.clear()
         return body.removeprefix(BOM)
+
+    def failure(self, kind: FailureKind, reason: str) -> ProviderFailure:
+        """Return a failure with the response's status, if it has one."""
+        return ProviderFailure(kind, reason, self.status or None)
 
     def is_maybe_billed(self, *, was_sent: bool) -> bool:
         """Return whether tokens may have been spent on an answer that nobody read to its end."""

@@ -1,4 +1,4 @@
-"""One run in its worker: from the provider's bytes to chunks and a terminal message. Pure.
+"""The states of one run in its worker, from the request to the terminal message: credit, clocks, pauses, aborts. Pure.
 
 The shell tells what happened, carries the returned commands out, and calls :meth:`ProviderRun.take` for what is to be sent.
 Exactly one terminal message is handed out, after the last chunk, and nothing after it.
@@ -6,7 +6,6 @@ Exactly one terminal message is handed out, after the last chunk, and nothing af
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 
 from headrace.assembly import Assembled, joined_text
@@ -18,27 +17,22 @@ from headrace.wire.messages import (
     Chunk,
     Credit,
     Failed,
-    FailureKind,
     Run,
     Terminal,
 )
 from headrace.wire.request import RunRequest
+from headrace_workers.answer_reader import UNREADABLE, AnswerReader
 from headrace_workers.clocks import Clocks, Expired
 from headrace_workers.commands import Command, Commands
 from headrace_workers.first_bytes import BodyKind
-from headrace_workers.halves import Halves
 from headrace_workers.outflow import Outflow
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
     ProviderApi,
-    ProviderFailedError,
     ProviderFailure,
-    StreamMapper,
 )
-from headrace_workers.providers.request_parts import wants_several
 from headrace_workers.response import Response
-from headrace_workers.sse import EventTooLargeError, SSEParser
 from headrace_workers.terminal import (
     Ending,
     Told,
@@ -51,15 +45,11 @@ from headrace_workers.terminal import (
     without_secret,
 )
 from headrace_workers.transcript import Transcript
-from headrace_workers.whole_answer import events_of, is_content, is_whole, with_message
-from headrace_workers.wholeness import unsaid_in
+from headrace_workers.whole_answer import is_content, with_message
 
 MAX_ERROR_BODY = 64 * 1024
 MAX_WHOLE_BODY = 48 * 1024 * 1024
 """Bytes of a response that is not passed on as it comes."""
-
-_BROKEN = (ProviderFailedError, EventTooLargeError, RecursionError)
-"""What reading a response raises when it cannot be read; nesting without end is found wherever a value is gone through."""
 
 _NOTHING: Commands = ()
 _SEND = (Command.SEND,)
@@ -74,17 +64,13 @@ class ProviderRun:
     """One run, from its start on the worker to its terminal message."""
 
     __slots__ = (
-        "_api",
+        "_answer",
         "_api_key",
-        "_continued_with",
         "_ended",
-        "_halves",
         "_is_draining",
         "_is_gathered",
         "_is_paused",
-        "_mapper",
         "_outflow",
-        "_parser",
         "_run",
         "_size",
         "_unsent",
@@ -107,22 +93,17 @@ class ProviderRun:
     ) -> None:
         self._run = run
         self.request = request
-        self._api = api
         self.clocks = clocks
         self._api_key = api_key
         self._outflow = Outflow(run.sequence_limit, run.character_limit)
-        self._parser = SSEParser()
-        self._mapper: StreamMapper | None = None
-        self._halves: Halves | None = None
         self._is_paused = False
         self._is_draining = False
         self._ended: Ending | None = None
         self._is_gathered = not request.stream
         self._size = 0  # of a response that nobody is sent as it comes
         self._unsent: list[RunEvent] = []
-        # A response that repeats the token it was asked with would go on for ever.
-        self._continued_with: str | None = None
         self.response = Response()
+        self._answer = AnswerReader(api, request, self.response)
         self.is_answered = False  # whether the provider's answer came to its end, and was one
         self.terminal: Terminal | None = None  # once it has been handed out
         self.transcript = transcript  # what the provider sent; None where it is not to be kept
@@ -150,7 +131,7 @@ class ProviderRun:
     @property
     def response_id(self) -> str | None:
         """The provider's id of the response, once it is known."""
-        said = self._ended if isinstance(self._ended, Completion) else self._mapper
+        said = self._ended if isinstance(self._ended, Completion) else self._answer.mapper
         return None if said is None else said.response_id
 
     # What happens to the response.
@@ -160,7 +141,7 @@ class ProviderRun:
         self.clocks.alive(now)
         self.response.began(status, headers, now, is_streamed=self.request.stream)
         if self.response.expects_events and self.response.is_success:
-            self._open_mapper()
+            self._answer.open_stream()
         elif self.response.kind is BodyKind.ERROR:
             self.clocks.finishing()
         return _NOTHING
@@ -172,16 +153,17 @@ class ProviderRun:
             return _NOTHING
         if self.response.kind is not BodyKind.EVENTS:
             return self._collect(data, now)
-        events = self._outflow.pending
+        outflow, answer = self._outflow, self._answer
+        events = outflow.pending
         before = len(events)
-        self._outflow.has_read(len(data))
+        outflow.has_read(len(data))
         if self._is_gathered and self._is_beyond(len(data)):
             return self._end(self._too_large(), Command.CLOSE)
         try:
-            self._map(self._parser.feed(data), events)
-        except _BROKEN as error:
+            answer.map(answer.parser.feed(data), events)
+        except UNREADABLE as error:
             return self._end(self._failure_of(error), Command.CLOSE)
-        mapper = self._mapper
+        mapper = answer.mapper
         if mapper is not None and mapper.is_complete:
             return self._finish(Command.RELEASE)
         if mapper is not None and mapper.has_end:
@@ -195,32 +177,33 @@ class ProviderRun:
             return _NOTHING
         self.response.ended()
         match self.response.kind:
-            case BodyKind.JSON if self._continued_with is None:
-                return self._read_whole()
+            case BodyKind.JSON if not self._answer.is_continuation:
+                return self._end(self._answer.read_whole(self._outflow.pending), Command.RELEASE)
             case BodyKind.EVENTS | BodyKind.JSON:
                 return self._body_ended()
             case _:
-                return self._end(self._read_error(), Command.RELEASE)
+                return self._end(self._answer.read_error(), Command.RELEASE)
 
     def failed(self, stage: str, reason: str) -> Commands:
         """The exchange failed: ``stage`` is settings, connect, send or read."""
         if self._ended is not None:
             return _NOTHING
         if self.response.kind is BodyKind.ERROR:
-            return self._end(self._read_error(), Command.CLOSE)
+            return self._end(self._answer.read_error(), Command.CLOSE)
         if stage == "settings":
             return self._end(ProviderFailure("invalid_request", reason, code=BAD_SETTINGS), Command.CLOSE)
         if self.response.kind is BodyKind.NONE or stage != "read":
-            return self._end(self._failure("provider_unavailable", reason), Command.CLOSE)
-        if self.response.kind is BodyKind.EVENTS and self._mapper is not None:
+            return self._end(self.response.failure("provider_unavailable", reason), Command.CLOSE)
+        if self.response.kind is BodyKind.EVENTS and self._answer.mapper is not None:
             try:
-                return self._end(self._finished(self._mapper), Command.CLOSE)
-            except _BROKEN:
+                return self._end(self._answer.finish(self._outflow.pending), Command.CLOSE)
+            except UNREADABLE:
                 pass
         elif (commands := self._end_early()) is not None:
             return commands
         return self._end(
-            self._failure("provider_protocol", f"the response could not be read to its end: {reason}"), Command.CLOSE
+            self.response.failure("provider_protocol", f"the response could not be read to its end: {reason}"),
+            Command.CLOSE,
         )
 
     # What the client says.
@@ -267,21 +250,21 @@ class ProviderRun:
             case BodyKind.EVENTS if self.clocks.is_finishing:
                 return self._settle(Command.CLOSE)
             case BodyKind.ERROR:
-                return self._end(self._read_error(), Command.CLOSE)
-            case BodyKind.JSON | BodyKind.UNDECIDED if self._continued_with is None:
-                if is_whole(self._api, self.request, bytes(self.response.body)):
-                    return self._read_whole()
+                return self._end(self._answer.read_error(), Command.CLOSE)
+            case BodyKind.JSON | BodyKind.UNDECIDED if not self._answer.is_continuation:
+                if self._answer.holds_whole():
+                    return self._end(self._answer.read_whole(self._outflow.pending), Command.RELEASE)
         return None
 
     def stopped(self, reason: str) -> Commands:
         """The worker ends before the run has."""
         if self._ended is None:
             self._end_early()
-        return self._cut(self._failure("worker_stopping", reason))
+        return self._cut(self.response.failure("worker_stopping", reason))
 
     def broke(self, reason: str) -> Terminal:
         """The worker itself failed at this run, which is of no further use. Return its terminal message all the same."""
-        self._ended = self._failure("worker_failed", reason)
+        self._ended = self.response.failure("worker_failed", reason)
         self._outflow.pending.clear()
         text, status = joined_text(self._unsent), self.response.status or None
         self.terminal = Failed(
@@ -297,12 +280,8 @@ class ProviderRun:
 
     def continue_request(self, sent: HttpRequest) -> HttpRequest:
         """Return the request that continues the response, after a CONTINUE command; its response is read as part of it."""
-        assert self._mapper is not None  # noqa: S101 - it is the mapper that asked
-        token = self._continued_with = self._mapper.continuation or ""
-        self._parser = SSEParser()
-        self.response.kind = BodyKind.NONE
         self.clocks.continued()
-        return self._api.continue_request(sent, token)
+        return self._answer.continue_request(sent)
 
     # What is to be sent.
 
@@ -333,43 +312,10 @@ class ProviderRun:
         kind = self.response.kind
         return kind in (BodyKind.NONE, BodyKind.EVENTS) or (kind is BodyKind.UNDECIDED and self.response.expects_events)
 
-    def _open_mapper(self) -> StreamMapper:
-        if self._mapper is None:
-            self._mapper = self._api.open_stream(self.request)
-        return self._mapper
-
     def _resume(self, now: float) -> Commands:
         self._is_paused = False
         self.clocks.resumed(now)
         return (Command.RESUME,)
-
-    def _map(self, server_events: list[tuple[str, bytes]], events: list[RunEvent]) -> None:
-        mapper = self._mapper
-        assert mapper is not None  # noqa: S101 - set with the response's head
-        before = len(events)
-        try:
-            for name, data in server_events:
-                mapper.feed(name, data, events)
-                if mapper.is_complete:
-                    return
-        finally:
-            if mapper.has_halves:
-                self._join_halves(events, before)
-
-    def _join_halves(self, events: list[RunEvent], start: int) -> None:
-        if self._halves is None:
-            self._halves = Halves()
-        self._halves.join(events, start)
-
-    def _finished(self, mapper: StreamMapper) -> Completion:
-        """Return the whole of a stream; events that only its end completes are added."""
-        events = self._outflow.pending
-        before = len(events)
-        try:
-            return mapper.finish(events)
-        finally:
-            if mapper.has_halves:
-                self._join_halves(events, before)
 
     def _grown(self) -> Commands:
         """Events were added."""
@@ -406,11 +352,11 @@ class ProviderRun:
         response.add(data)
         self.clocks.continued()
         if response.kind is BodyKind.EVENTS:
-            self._open_mapper()
+            self._answer.open_stream()
             return self.received(response.take_body(), now)
         if response.kind is BodyKind.ERROR and len(response.body) > MAX_ERROR_BODY:
             del response.body[MAX_ERROR_BODY:]
-            return self._end(self._read_error(), Command.CLOSE)
+            return self._end(self._answer.read_error(), Command.CLOSE)
         if len(response.body) > MAX_WHOLE_BODY:
             return self._end(self._too_large(), Command.CLOSE)
         # JSON says itself where it ends, and an error its status, though the connection may not end.
@@ -422,18 +368,18 @@ class ProviderRun:
         return _NOTHING
 
     def _body_ended(self) -> Commands:
-        self._open_mapper()
+        self._answer.open_stream()
         try:
-            self._map(self._parser.feed(self.response.take_body()) + self._parser.finish(), self._outflow.pending)
-        except _BROKEN as error:
+            self._answer.read_last(self.response.take_body(), self._outflow.pending)
+        except UNREADABLE as error:
             return self._end(self._failure_of(error), Command.RELEASE)
         return self._settle(Command.RELEASE)
 
     def _nearly_ended(self, fresh: list[RunEvent]) -> Commands:
         """Why the answer ended was said; the end itself may still come, and usage before it."""
         grown = self._grown() if fresh else _NOTHING
-        if self._mapper is not None and self._continued_with == self._mapper.continuation is not None:
-            return grown  # it was said of the response that this one continues
+        if self._answer.has_end_of_former:
+            return grown
         if any(map(is_content, fresh)) and self.clocks.is_finishing:
             self.clocks.goes_on()
         elif self.clocks.finishing():
@@ -442,56 +388,21 @@ class ProviderRun:
 
     def _settle(self, command: Command) -> Commands:
         """Nothing more of this response will be read: it is whole, is to be continued, or was cut."""
-        if self._mapper is not None and self._mapper.continuation not in (None, self._continued_with):
+        if self._answer.wants_continuation:
             grown = self._grown() if self._outflow.pending else _NOTHING
             return (*grown, command, Command.CONTINUE)
         return self._finish(command)
 
     def _finish(self, command: Command) -> Commands:
-        assert self._mapper is not None  # noqa: S101 - only a stream is finished so
         try:
-            return self._end(self._finished(self._mapper), command)
-        except _BROKEN as error:
+            return self._end(self._answer.finish(self._outflow.pending), command)
+        except UNREADABLE as error:
             return self._end(self._failure_of(error), Command.CLOSE)
-
-    def _read_whole(self) -> Commands:
-        """A whole response: asked for, or sent by a server that does not stream."""
-        body = self.response.take_body()
-        if body.lstrip().startswith(b"<"):
-            reason = "an HTML page came where the API's answer was due; is the base URL right, or a proxy in the way?"
-            return self._end(self._failure("provider_protocol", reason), Command.RELEASE)
-        try:
-            completion = self._api.read_body(self.request, body)
-        except _BROKEN as error:
-            return self._read_lone_event(body, error)
-        lack = unsaid_in(body, completion, of_first=wants_several(self.request))
-        if self.request.stream or lack is not None:
-            self._outflow.pending += events_of(completion)
-        ended = completion if lack is None else self._failure("provider_protocol", lack)
-        return self._end(ended, Command.RELEASE)
-
-    def _read_lone_event(self, body: bytes, error: Exception) -> Commands:
-        """Read JSON that is no whole answer as a stream of one event, which some servers send for a short one."""
-        failure = self._failure_of(error)
-        if failure.kind != "provider_protocol":
-            return self._end(failure, Command.RELEASE)
-        mapper, events = self._open_mapper(), self._outflow.pending
-        ended: Ending = failure
-        with contextlib.suppress(*_BROKEN):
-            self._map(self._parser.feed(body) + self._parser.finish(), events)
-            ended = self._finished(mapper)
-        if not any(map(is_content, events)):
-            ended = failure
-        partial_text = error.partial_text if isinstance(error, ProviderFailedError) else ""
-        if ended is failure and partial_text:
-            events[:] = [well_formed_text(partial_text)]
-        return self._end(ended, Command.RELEASE)
 
     def _end(self, ended: Ending, command: Command) -> Commands:
         if self._ended is not None:
             return _NOTHING
-        if self._halves is not None:
-            self._halves.end(self._outflow.pending)
+        self._answer.end(self._outflow.pending)
         if self._is_draining or not self.request.stream:
             self._keep_unsent()
         if isinstance(ended, Completion):
@@ -529,14 +440,7 @@ class ProviderRun:
         return self._size > MAX_WHOLE_BODY
 
     def _too_large(self) -> ProviderFailure:
-        return self._failure("provider_protocol", f"the response is larger than {MAX_WHOLE_BODY} bytes")
-
-    def _failure(self, kind: FailureKind, reason: str) -> ProviderFailure:
-        return ProviderFailure(kind, reason, self.response.status or None)
-
-    def _read_error(self) -> ProviderFailure:
-        response = self.response
-        return self._api.read_error(response.status, response.headers, response.take_body())
+        return self.response.failure("provider_protocol", f"the response is larger than {MAX_WHOLE_BODY} bytes")
 
     def answer(self) -> Assembled | None:
         """Return all that the provider sent; None where it was not kept."""
@@ -544,9 +448,10 @@ class ProviderRun:
 
     def best_usage(self) -> Usage:
         """Return what is known of the tokens of a run that did not come to its end."""
-        if self._mapper is None:
+        mapper = self._answer.mapper
+        if mapper is None:
             return Usage()
-        return unfinished_usage(self._mapper.usage, prompt_characters(self.request), self._outflow.text_length)
+        return unfinished_usage(mapper.usage, prompt_characters(self.request), self._outflow.text_length)
 
     def _terminal(self, ending: Ending) -> Terminal:
         told = Told(

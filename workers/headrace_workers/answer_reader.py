@@ -1,0 +1,160 @@
+"""Reads a provider's answer, streamed or whole: from the bytes of its body to events, and how the answer ended. Pure.
+
+The run decides when reading stops and what of the events is sent: this module knows no clock and no credit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from headrace.tool_arguments import well_formed_text
+from headrace.types import RunEvent
+from headrace.wire.request import RunRequest
+from headrace_workers.first_bytes import BodyKind
+from headrace_workers.halves import Halves
+from headrace_workers.providers.protocol import (
+    Completion,
+    HttpRequest,
+    ProviderApi,
+    ProviderFailedError,
+    ProviderFailure,
+    StreamMapper,
+)
+from headrace_workers.providers.request_parts import wants_several
+from headrace_workers.response import Response
+from headrace_workers.sse import EventTooLargeError, SSEParser
+from headrace_workers.terminal import unreadable
+from headrace_workers.whole_answer import events_of, is_content, is_whole
+from headrace_workers.wholeness import unsaid_in
+
+UNREADABLE = (ProviderFailedError, EventTooLargeError, RecursionError)
+"""What reading a response raises when it cannot be read; nesting without end is found wherever a value is gone through."""
+
+
+class AnswerReader:
+    """Reads one answer, which may come in several responses: the provider continues it when it is asked to.
+
+    Methods that take ``events`` append to that list what they read. The run itself feeds ``parser``, piece by piece, which
+    saves a call for each. ``mapper`` is None until a stream is opened.
+    """
+
+    __slots__ = ("_api", "_continued_with", "_halves", "_request", "_response", "mapper", "parser")
+
+    def __init__(self, api: ProviderApi, request: RunRequest, response: Response) -> None:
+        self._api = api
+        self._request = request
+        self._response = response
+        self.parser = SSEParser()
+        self._halves: Halves | None = None
+        # A response that repeats the token it was asked with would go on for ever.
+        self._continued_with: str | None = None
+        self.mapper: StreamMapper | None = None
+
+    @property
+    def is_continuation(self) -> bool:
+        """Whether the response continues an earlier one."""
+        return self._continued_with is not None
+
+    @property
+    def wants_continuation(self) -> bool:
+        """Whether the provider stopped at a limit of its own, and is to be asked to go on."""
+        return self.mapper is not None and self.mapper.continuation not in (None, self._continued_with)
+
+    @property
+    def has_end_of_former(self) -> bool:
+        """Whether the mapper knows the end of the response before this one, and not yet the end of this one."""
+        return self.mapper is not None and self._continued_with == self.mapper.continuation is not None
+
+    def open_stream(self) -> StreamMapper:
+        """Open the stream, unless it is open. Return its mapper."""
+        if self.mapper is None:
+            self.mapper = self._api.open_stream(self._request)
+        return self.mapper
+
+    def map(self, server_events: list[tuple[str, bytes]], events: list[RunEvent]) -> None:
+        """Map what the parser found in a piece of a stream. Raises one of UNREADABLE."""
+        mapper = self.mapper
+        assert mapper is not None  # noqa: S101 - set with the response's head
+        before = len(events)
+        try:
+            for name, data in server_events:
+                mapper.feed(name, data, events)
+                if mapper.is_complete:
+                    return
+        finally:
+            if mapper.has_halves:
+                self._join_halves(events, before)
+
+    def read_last(self, data: bytes, events: list[RunEvent]) -> None:
+        """Read the last piece of a stream. Raises one of UNREADABLE."""
+        self.map(self.parser.feed(data) + self.parser.finish(), events)
+
+    def finish(self, events: list[RunEvent]) -> Completion:
+        """Return the whole of a stream; append the events that only its end completes. Raises one of UNREADABLE."""
+        mapper = self.mapper
+        assert mapper is not None  # noqa: S101 - only a stream is finished so
+        before = len(events)
+        try:
+            return mapper.finish(events)
+        finally:
+            if mapper.has_halves:
+                self._join_halves(events, before)
+
+    def end(self, events: list[RunEvent]) -> None:
+        """Nothing more is read: append the halves of characters that still wait."""
+        if self._halves is not None:
+            self._halves.end(events)
+
+    def read_whole(self, events: list[RunEvent]) -> Completion | ProviderFailure:
+        """Read a whole response: asked for, or sent by a server that does not stream. Return how it ended."""
+        body = self._response.take_body()
+        if body.lstrip().startswith(b"<"):
+            reason = "an HTML page came where the API's answer was due; is the base URL right, or a proxy in the way?"
+            return self._response.failure("provider_protocol", reason)
+        try:
+            completion = self._api.read_body(self._request, body)
+        except UNREADABLE as error:
+            return self._read_lone_event(body, error, events)
+        lack = unsaid_in(body, completion, of_first=wants_several(self._request))
+        if self._request.stream or lack is not None:
+            events += events_of(completion)
+        return completion if lack is None else self._response.failure("provider_protocol", lack)
+
+    def holds_whole(self) -> bool:
+        """Return whether the body that has come so far is a whole answer, or a whole error."""
+        return is_whole(self._api, self._request, bytes(self._response.body))
+
+    def read_error(self) -> ProviderFailure:
+        """Return the failure that the response says."""
+        response = self._response
+        return self._api.read_error(response.status, response.headers, response.take_body())
+
+    def continue_request(self, sent: HttpRequest) -> HttpRequest:
+        """Return the request that continues the response; its response is read as part of the same answer."""
+        assert self.mapper is not None  # noqa: S101 - it is the mapper that asked
+        token = self._continued_with = self.mapper.continuation or ""
+        self.parser = SSEParser()
+        self._response.kind = BodyKind.NONE
+        return self._api.continue_request(sent, token)
+
+    def _read_lone_event(self, body: bytes, error: Exception, events: list[RunEvent]) -> Completion | ProviderFailure:
+        """Read JSON that is no whole answer as a stream of one event, which some servers send for a short one."""
+        failure = unreadable(error, self._response.status)
+        if failure.kind != "provider_protocol":
+            return failure
+        self.open_stream()
+        ended: Completion | ProviderFailure = failure
+        with contextlib.suppress(*UNREADABLE):
+            self.read_last(body, events)
+            ended = self.finish(events)
+        if not any(map(is_content, events)):
+            ended = failure
+        partial_text = error.partial_text if isinstance(error, ProviderFailedError) else ""
+        if ended is failure and partial_text:
+            events[:] = [well_formed_text(partial_text)]
+        return ended
+
+    def _join_halves(self, events: list[RunEvent], start: int) -> None:
+        if self._halves is None:
+            self._halves = Halves()
+        self._halves.join(events, start)
