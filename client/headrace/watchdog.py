@@ -4,7 +4,7 @@ A run ends within its total timeout plus 5 s, at its caller, with a result or a 
 own or the engine's. In detail:
 
 1.  What a callback raises on the I/O thread (SystemExit too) ends the runs that it was about, and the thread goes on:
-    one run where the callback was about one, else all runs of the connection (``connection.py``).
+    one run where the callback was about one, else all runs of the connection (``engine_runs.py``).
 2.  An I/O thread that ends, for whatever reason, ends all its runs first; the next call starts another (``runtime.py``). Where
     none can be started, and once Headrace's exit handler has run, the call raises EngineUnavailableError at once.
 3.  Users' code does not run on the I/O thread: callbacks and log handlers have threads of their own (``callbacks.py``).

@@ -163,7 +163,7 @@ def test_a_client_whose_thread_is_blocked_closes_all_the_same(process: SilentEng
     with pytest.raises(EngineUnavailableError, match="closed"):
         future.result(0)
     release.set()
-    wait_until(lambda: connection._is_closed, 10.0, "the end of the connection")
+    wait_until(lambda: connection._engine_runs._is_closed, 10.0, "the end of the connection")
 
 
 def test_a_blocked_thread_keeps_the_end_of_the_program_two_seconds_at_most(process: SilentEngines) -> None:

@@ -140,7 +140,7 @@ def _edges() -> dict[str, Any]:
     signals = _Signals()
     engine, workers = "headrace_engine", "headrace_workers"
     return {
-        "headrace.connection.Guarded": SimGuarded,
+        "headrace.engine_runs.Guarded": SimGuarded,
         "headrace.delivery.run_elsewhere": _run_each,
         "headrace.runtime.Reactor": _io_thread,
         "headrace.runtime.Watchdog": _watchdog,

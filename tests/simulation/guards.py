@@ -13,6 +13,7 @@ import msgspec
 
 from headrace.connection import Connection
 from headrace.delivery import Delivery
+from headrace.engine_runs import EngineRuns
 from headrace.errors import HeadraceError
 from headrace.session import Command, Ended, Phase, Session
 from headrace.types import Usage
@@ -161,11 +162,11 @@ def _nobody_given_up(self: Connection, error: HeadraceError | None = None, owner
     return
 
 
-def _nobody_told(self: Connection, *_: object, **__: object) -> None:
+def _nobody_told(self: EngineRuns, *_: object, **__: object) -> None:
     return
 
 
-def _submitted_whatever_became_of_it(self: Connection, delivery: Delivery) -> None:
+def _submitted_whatever_became_of_it(self: EngineRuns, delivery: Delivery) -> None:
     self._deliveries[delivery.span_id] = delivery
     self._carry_out(delivery, delivery.session.start(0.0))
 
@@ -198,7 +199,7 @@ GUARDS: dict[str, Replacement] = {
 IO_GUARDS: dict[str, Replacement] = {
     "bound": (Delivery, "look", _no_bound),
     "thread-end": (Connection, "give_up_all", _nobody_given_up),
-    "unexpected": (Connection, "_fail_unexpectedly", _nobody_told),
-    "given-up-before-submission": (Connection, "_submit", _submitted_whatever_became_of_it),
+    "unexpected": (EngineRuns, "_fail_unexpectedly", _nobody_told),
+    "given-up-before-submission": (EngineRuns, "submit", _submitted_whatever_became_of_it),
 }
 """The same for those that are missed only where the client's I/O thread is hurt."""

@@ -316,7 +316,8 @@ class Simulation:
         connection = client.connection
         if connection.is_lost:
             return
-        runs = [*connection._deliveries, *(span for link in connection._workers.values() for span in link.deliveries)]
+        served = connection._engine_runs
+        runs = [*served._deliveries, *(span for link in served._workers.values() for span in link.deliveries)]
         if runs:
             raise Violation(f"{client.host.name}: keeps runs that have ended: {runs}")
 

@@ -1,0 +1,205 @@
+"""The link to an engine's broker: opened when somebody asks, watched while somebody waits, opened again when it is lost.
+
+Used on the I/O thread only. What the broker says of runs is passed on; questions about the engine are answered here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from headrace.embedded import EngineSource
+from headrace.errors import EngineUnavailableError, HeadraceError, ProtocolMismatchError, RemoteProtocolError
+from headrace.event_loop import CallingLoop
+from headrace.history import History
+from headrace.links import Link, Links, watch_start
+from headrace.run_spans import RunSpans
+from headrace.wire.codec import from_broker
+from headrace.wire.messages import (
+    FromBroker,
+    Goodbye,
+    Grant,
+    Heartbeat,
+    Hold,
+    Joined,
+    Refuse,
+    Release,
+    Silent,
+    SpanBatch,
+    Status,
+    StatusRequest,
+    Vacated,
+    Welcome,
+)
+
+# A name that users' logging settings may have: where in the client a line comes from is no concern of theirs.
+logger = logging.getLogger("headrace.connection")
+
+
+class Asking(Protocol):
+    """The runs that a broker is asked for, as its link knows them."""
+
+    @property
+    def are_any(self) -> bool:
+        """Whether there are runs that have not ended."""
+
+    def granted(self, grant: Grant) -> None:
+        """A run has a worker."""
+
+    def refused(self, refusal: Refuse) -> None:
+        """A run gets no worker."""
+
+    def limit(self, total_timeout: float) -> None:
+        """The engine says how long runs may take that ask for no limit of their own."""
+
+    def ask_again(self) -> None:
+        """The broker is another one: tell it of leases, and ask again for those that wait."""
+
+    def fail_waiting(self, error: HeadraceError) -> None:
+        """No broker answers: end the runs that wait for one."""
+
+
+class EngineLink:
+    """The link to one engine's broker, and those that wait for word of the engine itself."""
+
+    def __init__(
+        self,
+        reactor: CallingLoop,
+        source: EngineSource,
+        connect_timeout: float,
+        links: Links,
+        history: History | None,
+        spans: RunSpans,
+        runs: Asking,
+    ) -> None:
+        self._reactor = reactor
+        self._source = source
+        self._connect_timeout = connect_timeout
+        self._links = links
+        self._history = history
+        self._spans = spans
+        self._runs = runs
+        self._broker: Link | None = None
+        self._status_waiters: list[Callable[[Status | HeadraceError], None]] = []
+
+    def ask(self, message: msgspec.Struct) -> None:
+        """Send the broker a message; one that needs an answer opens the link, and waits for it."""
+        if self._broker is None:
+            if isinstance(message, Release):
+                return  # with its broker the lease is gone; the next one knows of those alone that are told to it
+            self._open()
+        elif not (self._broker.is_awaited or isinstance(message, Hold | Release)):
+            self._await(self._broker)
+        if self._broker is not None:
+            self._links.queue(self._broker, message)
+
+    def ask_status(self, answer: Callable[[Status | HeadraceError], None]) -> None:
+        """Ask the engine how it is."""
+        self._status_waiters.append(answer)
+        self.ask(StatusRequest())
+
+    def answer_status(self, status: Status | HeadraceError) -> None:
+        """Answer all that asked how the engine is."""
+        waiters, self._status_waiters = self._status_waiters, []
+        for answer in waiters:
+            answer(status)
+
+    def fail_waiting(self, error: HeadraceError) -> None:
+        """No broker answers: tell all that wait."""
+        self._runs.fail_waiting(error)
+        self.answer_status(error)
+
+    def look(self) -> None:
+        """Open a link for the runs, where there is none: a broker that comes later than anybody waited for is told of leases."""
+        if self._broker is None and self._runs.are_any and self._source.problem() is None:
+            self._reopen(is_awaited=False)
+
+    def drop(self) -> None:
+        """Close the link; the next question opens another."""
+        if self._broker is not None:
+            self._links.close(self._broker)
+            self._broker = None
+
+    def leave(self, left: Iterable[SpanBatch]) -> None:
+        """Leave with the broker the spans that are stored nowhere yet."""
+        self._links.leave(self._broker, left)
+
+    def end(self, linger: float) -> None:
+        """Close the link once what was sent has left, within ``linger`` seconds."""
+        if self._broker is not None:
+            self._links.close(self._broker, linger)
+        self._broker = None
+
+    def _open(self, *, is_awaited: bool = True) -> None:
+        """Open a link and say hello. A failure ends those that wait."""
+        try:
+            endpoint = self._source.open()
+            link = self._links.open_broker(endpoint, self._read, self._ended)
+        except HeadraceError as error:
+            self._reactor.call(partial(self.fail_waiting, error))
+            return
+        self._broker = link
+        self._spans.engine_is_at(endpoint)
+        if is_awaited:
+            self._await(link)
+
+    def _await(self, link: Link) -> None:
+        link.is_awaited = True
+        watch_start(self._reactor, self._source, link, self._connect_timeout, self._lose)
+
+    def _lose(self, error: HeadraceError) -> None:
+        logger.info("engine lost", extra={"reason": str(error)})
+        self.drop()
+        if self._source.problem() is not None:
+            self._source.close()
+        self.fail_waiting(error)
+
+    def _ended(self, _: Link) -> None:
+        self.drop()
+        if (problem := self._source.problem()) is not None:
+            self._lose(self._source.error(problem))
+        elif self._runs.are_any or self._status_waiters:
+            self._reopen()
+
+    def _reopen(self, *, is_awaited: bool = True) -> None:
+        """Open a link to a new broker, which is told of leases, and asked again by those that wait for one."""
+        self._open(is_awaited=is_awaited)
+        self._runs.ask_again()
+        if self._broker is not None and self._status_waiters:
+            self._links.queue(self._broker, StatusRequest())
+
+    def _read(self, link: Link) -> None:
+        for frame in link.dealer.receive():
+            if not link.is_open:
+                return
+            try:
+                _, messages = from_broker.decode(frame)
+            except (RemoteProtocolError, ProtocolMismatchError) as error:
+                self._lose(error)
+                return
+            if self._history is not None:
+                self._history.frame("received", messages)
+            for message in messages:
+                self._from_broker(link, message)
+
+    def _from_broker(self, link: Link, message: FromBroker) -> None:
+        match message:
+            case Grant():
+                self._runs.granted(message)
+            case Refuse():
+                self._runs.refused(message)
+            case Welcome():
+                link.welcomed(message)
+                if message.total_timeout is not None:
+                    self._runs.limit(message.total_timeout)
+                logger.info("connected to the engine", extra={"address": self._source.address})
+            case Status():
+                self.answer_status(message)
+            case Heartbeat() | Silent() | Joined() | Vacated():
+                pass  # the supervisor's matter, and the workers'
+            case Goodbye():
+                self._lose(EngineUnavailableError(self._source.address, message.reason))
