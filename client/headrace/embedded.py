@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -248,6 +249,7 @@ class EmbeddedEngine:
                 self._process.wait(_STOP_TIMEOUT)
             if self._process.poll() is None:
                 self._process.terminate()
+                self._process.send_signal(signal.SIGCONT)  # one that was stopped does not hear of it otherwise
         self._forget()
 
     def in_child(self) -> EmbeddedEngine:

@@ -45,9 +45,14 @@ except EngineUnavailableError as error:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Return a temporary folder of this test's own, with a short path, as sockets need it."""
+    """Return a temporary folder of this test's own, with a short path, as sockets need it. No engine in it may stay."""
     with tempfile.TemporaryDirectory(prefix="hr-") as name:
         yield Path(name)
+        wait_until(lambda: not engines_in(name), 30, "the end of the engines", lambda: engines_in(name))
+
+
+def engines_in(folder: str) -> list[str]:
+    return [line for _, _, line in processes() if "-m headrace_" in line and folder in line]
 
 
 @pytest.fixture
