@@ -13,31 +13,15 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
-from headrace.assembly import (
-    InvalidArgumentsError,
-    ResultFacts,
-    aborted_result,
-    embedding_result,
-    finished_result,
-    joined_text,
-)
+from headrace.assembly import ResultFacts, joined_text
 from headrace.callbacks import is_io_thread, run_elsewhere
-from headrace.costing import run_cost
-from headrace.errors import (
-    EngineUnavailableError,
-    ForkedStreamError,
-    HeadraceError,
-    ProviderProtocolError,
-    RunError,
-    RunTimeoutError,
-)
+from headrace.conclusion import Final, conclude, priced
+from headrace.errors import ForkedStreamError, HeadraceError, RunError, RunTimeoutError
 from headrace.session import DEADLINE_GRACE, Session
-from headrace.types import RunEmbeddingResult, RunEvent, RunLocalResult
+from headrace.types import RunEvent
 from headrace.watchdog import LOOK_AFTER, Alarm
 from headrace.wire.flow import characters
-from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS, Aborted, Finished
+from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS
 
 if TYPE_CHECKING:
     import asyncio
@@ -51,8 +35,6 @@ _ASK_CHARACTERS = WINDOW_CHARACTERS * 3 // 4
 
 Wakeups = dict["asyncio.AbstractEventLoop", list["asyncio.Future[None]"]]
 """Readers to wake, by their loop: each loop is woken once for all of them."""
-
-Final = RunLocalResult | RunEmbeddingResult | HeadraceError
 
 
 class Port(Protocol):
@@ -329,7 +311,7 @@ class Delivery:
         with self._lock:
             if self._final is None:
                 try:
-                    self._final = self._priced(self._conclude())
+                    self._final = self._conclude()
                 except Exception as error:  # noqa: BLE001 - whatever it is, the run ends with it
                     reason = f"its result cannot be made: {type(error).__name__}: {error}"
                     self._final = RunError(self.span_id, reason, joined_text(self.session.events))
@@ -364,45 +346,17 @@ class Delivery:
         return self.has_ended or self.is_aborted or len(self.session.events) > self.taken
 
     def _conclude(self) -> Final:
-        session = self.session
-        plan = session.plan
-        outcome = session.outcome
+        plan = self.session.plan
         facts = ResultFacts(
             span_id=plan.span_id,
             trace_id=self.trace_id,
             provider=plan.provider,
             model=plan.model,
             latency_ms=(self.ended_at - self.started_at) * 1000,
-            attempts=session.attempt,
+            attempts=self.session.attempt,
         )
-        if self.is_aborted or isinstance(outcome, Aborted):
-            if not plan.streams:
-                return EngineUnavailableError("the engine", "the client was closed while the run was under way")
-            return self._aborted_result(facts, outcome)
-        if self._failure is not None:
-            return self._failure
-        if isinstance(outcome, Finished):
-            if outcome.vectors is not None:
-                return embedding_result(facts, outcome)
-            try:
-                return finished_result(facts, session.events, outcome, aborted=False if plan.streams else None)
-            except InvalidArgumentsError as error:
-                text = joined_text(session.events) or (outcome.message.text if outcome.message else "")
-                return ProviderProtocolError(plan.span_id, str(error), text, plan.provider, 200)
-        return outcome if outcome is not None else EngineUnavailableError("the engine", "the run has no outcome")
-
-    def _priced(self, final: Final) -> Final:
-        if self._prices is None or isinstance(final, HeadraceError):
-            return final
-        plan = self.session.plan
-        cost = run_cost(self._prices, plan.provider, plan.model, final.model, final.usage)
-        return final if cost is None else msgspec.structs.replace(final, cost=cost)
-
-    def _aborted_result(self, facts: ResultFacts, outcome: object) -> RunLocalResult:
-        """Return the result of an aborted stream, whatever its worker said in the meantime."""
-        if isinstance(outcome, Finished):
-            outcome = Aborted(outcome.span_id, outcome.attempt, outcome.sequence, outcome.usage)
-        return aborted_result(facts, self.session.events, outcome if isinstance(outcome, Aborted) else None)
+        final = conclude(self.session, facts, self._failure, is_aborted=self.is_aborted)
+        return priced(final, plan, self._prices)
 
 
 def wake_loop(loop: asyncio.AbstractEventLoop, waiting: list[asyncio.Future[None]]) -> None:

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Self, TypeVar, cast
 
 from headrace.callbacks import is_io_thread, run_elsewhere
-from headrace.delivery import Delivery, Final, Interest
+from headrace.conclusion import Final
+from headrace.delivery import Delivery, Interest
 from headrace.errors import StreamConsumedError
 from headrace.types import RunEvent, StreamEvent, StreamResult, TextDelta
 from headrace.watchdog import LOOK_AFTER

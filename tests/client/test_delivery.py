@@ -188,7 +188,7 @@ def test_a_result_that_cannot_be_made_is_an_error(monkeypatch: pytest.MonkeyPatc
     def fail(*_: object, **__: object) -> RunLocalResult:
         raise ValueError("a fault of ours")
 
-    monkeypatch.setattr("headrace.delivery.finished_result", fail)
+    monkeypatch.setattr("headrace.conclusion.finished_result", fail)
     run = FakeRun()
     run.says("half")
     run.ends()
