@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from headrace.testing import SimulatedProvider
 from tests.faults.programs import run_program
+from tests.faults.span_flow import is_long
 from tests.waiting import busyness
 
 pytestmark = pytest.mark.timeout(180)
@@ -121,9 +124,13 @@ CALLBACKS = {
 """What an exception is injected into, and whether runs may succeed all the same."""
 
 
+KINDS = ("ValueError", "SystemExit", "KeyboardInterrupt")
+INJECTIONS = list(itertools.product(CALLBACKS, KINDS)) if is_long() else list(zip(CALLBACKS, itertools.cycle(KINDS)))
+"""One kind for each place; with HEADRACE_FAULTS_LONG, all of them."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ValueError", "SystemExit", "KeyboardInterrupt"])
-@pytest.mark.parametrize("callback", CALLBACKS)
+@pytest.mark.parametrize(("callback", "kind"), INJECTIONS)
 def test_whatever_a_callback_raises_ends_its_runs_and_no_other(
     provider: SimulatedProvider, callback: str, kind: str
 ) -> None:
