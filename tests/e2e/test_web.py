@@ -18,7 +18,7 @@ import pytest
 
 from headrace.testing import Script, SimulatedProvider
 from tests.documentation import CodeBlock, code_block, code_blocks
-from tests.waiting import wait_until
+from tests.waiting import busyness, wait_until
 
 FASTAPI = ("docs/web.md", "FastAPI")
 DJANGO_ASGI = ("docs/web.md", "Django under ASGI")
@@ -194,10 +194,12 @@ def test_gunicorns_sync_worker_is_killed_in_the_middle_of_a_longer_stream(
     provider: SimulatedProvider, tmp_path: Path
 ) -> None:
     """Why docs/web.md asks for another worker class; when this no longer holds the page may say so."""
-    provider.enqueue(Script(repeat=100, pace=0.1))
-    options = ["--worker-class", "sync", "--threads", "1", "--timeout", "2"]
+    timeout = round(2 * busyness())  # seconds, in which the worker must also start its engine
+    chunks = 50 * timeout
+    provider.enqueue(Script(repeat=chunks, pace=0.1))
+    options = ["--worker-class", "sync", "--threads", "1", "--timeout", str(timeout)]
     with server(DJANGO_WSGI, tmp_path, *options) as port, Browser(port) as browser:
         received = browser.read_to_the_end()
 
-    assert b"\r\n99 \r\n" not in received
-    assert provider.requests()[0].outcome == "closed_by_client"
+    assert f"\r\n{chunks - 1} \r\n".encode() not in received
+    wait_until(lambda: provider.requests()[0].outcome == "closed_by_client", 5, "the end of the provider's connection")
