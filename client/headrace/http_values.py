@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ def url_problem(url: str) -> str | None:
     return None
 
 
+@functools.lru_cache(maxsize=256)  # asked for each run, of a few addresses
 def base_url_problem(url: str) -> str | None:
     """Return what is wrong with the address of a provider, as what follows its name; None where nothing is."""
     if _NOT_IN_BASE_URL.search(url):
