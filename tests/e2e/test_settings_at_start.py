@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from headrace import Client
-from tests.faults.programs import ROOT
+from tests.conftest import ROOT
 
 HOOKS = {
     "no_such_module_x:hook": "there is no module no_such_module_x on the import path",
