@@ -141,3 +141,14 @@ def test_a_key_that_no_header_can_carry_is_a_configuration_error_that_does_not_s
 
     assert said.startswith(f"{provider}: {variable}, where the engine starts, has a")
     assert "secret" not in said
+
+
+def test_a_key_of_the_engine_goes_to_no_address_that_a_caller_names() -> None:
+    environ = {"OPENAI_API_KEY": "sk-engine"}
+    providers = Providers(with_built_in(Settings(), environ), environ)
+    with pytest.raises(ProviderFailedError) as caught:
+        providers.prepare(request("openai"), None, "https://elsewhere.example/v1")
+    assert caught.value.failure.code == "no_api_key"
+
+    sent = providers.prepare(request("openai"), "sk-callers", "https://elsewhere.example/v1").request
+    assert ("authorization", "Bearer sk-callers") in sent.headers

@@ -60,7 +60,9 @@ class Providers:
             settings = msgspec.structs.replace(settings, base_url=base_url.rstrip("/"))
         self._check_address(settings, is_callers=base_url is not None)
         api = embedding_api(settings) if request.inputs else API[settings.api]
-        key = api_key or self._key(settings, is_callers=api_key is not None)
+        # A key of the engine goes to no address that a caller names.
+        is_callers = api_key is not None or base_url is not None
+        key = api_key or self._key(settings, is_callers=is_callers)
         try:
             return Prepared(api, api.build_request(request, settings, key), key)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
