@@ -49,6 +49,7 @@ class Process:
         self._reactor: Reactor | None = None
         self._thread: threading.Thread | None = None
         self._connections: dict[str, Connection] = {}
+        self._connection_count = 0
         self._watchdog = Watchdog(self._runs)
 
     def connection(
@@ -129,7 +130,7 @@ class Process:
         source: EngineSource = self.embedded if address is None else ExternalEngine(address)
         try:
             reactor = self._running_reactor()
-            connection = Connection(reactor, source, self.epoch, connect_timeout, total_timeout)
+            connection = Connection(reactor, source, self._next_epoch(), connect_timeout, total_timeout)
         except OSError as error:
             reason = f"this process cannot open a connection: {error.strerror}"
             raise EngineUnavailableError(key, reason) from error
@@ -137,6 +138,12 @@ class Process:
             raise EngineUnavailableError(key, f"this process cannot start a thread: {error}") from error
         # A signal handler may have connected in the middle of this.
         return self._connections.get(key, connection)
+
+    def _next_epoch(self) -> int:
+        """Return an epoch for one connection. Two addresses may lead to one engine, which keeps the newest connection of an epoch."""
+        epoch = self.epoch + (self._connection_count << 32)
+        self._connection_count += 1
+        return epoch
 
     def _running_reactor(self) -> Reactor:
         reactor = self._reactor

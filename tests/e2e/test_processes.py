@@ -345,6 +345,13 @@ def test_an_engine_of_a_program_leaves_nothing_behind(provider: SimulatedProvide
 
 
 @pytest.mark.slow
+def test_two_addresses_of_one_engine_do_not_get_in_each_others_way(provider: SimulatedProvider) -> None:
+    with running_engine(provider) as address, Client(address) as one, Client(f"{address}/") as other:
+        for number in range(3):
+            assert text_of(one, number)
+            assert text_of(other, number)
+
+
 def test_a_worker_that_dies_is_replaced_and_its_streams_say_so(provider: SimulatedProvider) -> None:
     with running_engine(provider, "--workers", "1") as address, Client(address) as client:
         running = start_endless(client)
