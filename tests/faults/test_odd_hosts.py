@@ -222,9 +222,9 @@ def test_no_folder_stays_of_a_program_that_was_killed(environment: dict[str, str
         else:
             program.communicate(b"\n")
     if killed == "both":
-        # Nobody was left to remove it: the next program does, a moment after the last process of the engine has ended.
+        # Where nobody was left to remove it, the next program does, a moment after the last process of the engine has ended.
         wait_until(lambda: not engines_in(str(folder)), 20.0, "the end of the engine", lambda: engines_in(str(folder)))
-        wait_until(lambda: time.time() - max(path.stat().st_mtime for path in folder.iterdir()) > 1.5)
+        wait_until(lambda: time.time() - max((path.stat().st_mtime for path in folder.iterdir()), default=0.0) > 1.5)
         assert said(RUN, environment)["text"]
 
     wait_until(lambda: not list(folder.iterdir()), 20.0, "an empty folder", lambda: list(folder.iterdir()))
