@@ -20,7 +20,9 @@ from headrace.errors import InvalidRequestError
 MAX_DEPTH = 200
 """Levels of nesting in one value; a tenth of it is already unheard of."""
 
-_LEAST, _MOST = -(2**63), 2**64 - 1
+INTEGERS = range(-(2**63), 2**64)
+"""Integers that a frame can carry: MessagePack has 64 bits."""
+
 _MAX_SHOWN = 80
 _MAX_STEPS = 24
 """Steps of a path that an error names."""
@@ -206,7 +208,7 @@ def _text(value: str) -> str:
 def _number(value: Any) -> int | float:
     if isinstance(value, Integral):
         number = int(value)
-        if _LEAST <= number <= _MOST:
+        if number in INTEGERS:
             return number
         raise _UnfitError("takes integers of at most 64 bits; give larger ones as a str")
     real = float(value)

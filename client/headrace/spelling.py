@@ -24,11 +24,5 @@ def meant(name: str, known: Iterable[str]) -> str | None:
     return by_letters[close[0]] if close else None
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of an error text, ``; did you mean 'x'?``, or nothing."""
-    guess = meant(name, known)
-    return "" if guess is None else f"; did you mean {guess!r}?"
-
-
 def _letters(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")

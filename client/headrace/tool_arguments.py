@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from headrace.plain import INTEGERS
+
 _HALVES = re.compile("[\ud800-\udfff]")
-_LEAST, _MOST = -(2**63), 2**64 - 1
 
 
 def read_arguments(text: str) -> dict[str, Any] | None:
@@ -60,7 +61,7 @@ def sendable(value: Any) -> Any:
 def sendable_number(value: float) -> int | float | str:
     """Return a number as :func:`sendable` does."""
     if type(value) is int:
-        if _LEAST <= value <= _MOST:
+        if value in INTEGERS:
             return value
         try:
             return float(value)

@@ -5,12 +5,12 @@ Each wire format declares one :class:`ExtraKeys` table; docs/providers.md shows 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from headrace.spelling import meant
 from headrace.types import Message
 from headrace_workers.providers.failures import request_failure
 
@@ -95,6 +95,6 @@ class ExtraKeys(msgspec.Struct, frozen=True):
         if key in self.hints:
             return f"{self.api} does not take it: {self.hints[key]}"
         words = f"{self.api} does not take it here"
-        if close := difflib.get_close_matches(key, [*taken, *_OWN_FIELDS.get(place, ())], 1):
-            return f"{words}; did you mean {close[0]}?"
+        if (close := meant(key, [*sorted(taken), *_OWN_FIELDS.get(place, ())])) is not None:
+            return f"{words}; did you mean {close}?"
         return f"{words}; further keys that it takes: {', '.join(sorted(taken))}" if taken else words
