@@ -29,6 +29,7 @@ from headrace.given_places import MovedPlaces, place_as_given
 from headrace.requests import Priority
 from headrace.types import RunEvent, Usage
 from headrace.wire.messages import (
+    NOT_BEGUN,
     WINDOW_CHARACTERS,
     WINDOW_EVENTS,
     Abort,
@@ -168,7 +169,8 @@ class Session:
         # A worker may know of the run; a worker has said how it ended.
         self._was_granted = False
         self._has_workers_word = False
-        # What a worker said that was stopped before anything of the run had arrived: the outcome, if no other takes it.
+        # What a worker said that had begun the run and was stopped before anything had arrived: the outcome, if no
+        # other worker takes the run.
         self._stopped: Failed | None = None
         # How many events there were when silence was last looked for, since when, and whether the worker was asked.
         self._heard = 0
@@ -258,7 +260,8 @@ class Session:
             case Finished():
                 return self._end(self._checked(terminal))
             case Failed(kind="worker_stopping") if not self.events:
-                self._stopped = terminal
+                if terminal.code != NOT_BEGUN:
+                    self._stopped = terminal
                 return self._elsewhere()  # it met a worker on its way out
             case Failed():
                 text = joined_text(self.events) + terminal.partial_text

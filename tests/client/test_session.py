@@ -271,11 +271,14 @@ def test_a_run_that_was_stopped_before_its_first_chunk_is_lost_with_its_worker_w
         assert session.outcome.partial_text == "what a whole answer had"
 
 
-def test_a_run_that_no_worker_had_is_refused_where_the_engine_ends() -> None:
-    session = waiting()
-    session.refused(Refuse(SPAN, 1, "stopping", "the engine is stopping"))
+def test_a_run_that_no_worker_began_is_refused_where_the_engine_ends() -> None:
+    waits, turned_away = waiting(), running()
+    turned_away.ended(EPOCH, Failed(SPAN, 1, 0, "worker_stopping", "the worker is stopping", code="not_begun"))
+    waits.refused(Refuse(SPAN, 1, "stopping", "the engine is stopping"))
+    turned_away.refused(Refuse(SPAN, 2, "stopping", "the engine is stopping"))
 
-    assert isinstance(session.outcome, EngineUnavailableError)
+    for session in (waits, turned_away):
+        assert isinstance(session.outcome, EngineUnavailableError)
 
 
 def test_a_run_of_which_something_arrived_ends_with_its_worker() -> None:

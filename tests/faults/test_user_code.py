@@ -227,13 +227,21 @@ _SIGNALS = """
 client = Client()
 text(client)
 lines = []
-signal.signal(signal.SIGALRM, lambda *_: lines.append(outcome(lambda: text(client))))
+is_armed = True
+
+def handler(*_):
+    lines.append(outcome(lambda: text(client)))
+    if is_armed:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+signal.signal(signal.SIGALRM, handler)
 stream = client.run_local(**said(repeat=100, pace=0.01), stream=True)
-signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
 whole = "".join(stream)
 result = client.run_local(**said(repeat=100, pace=0.01)).text
 for _ in range(50):
     lines.append(text(client))
+is_armed = False
 signal.setitimer(signal.ITIMER_REAL, 0)
 print(whole == result == "".join(f"{number} " for number in range(100)), len(lines) > 50, set(lines) == {"whole"})
 """

@@ -30,6 +30,7 @@ from headrace.sockets import FOREIGN_PEER, Router, SendResult, new_context
 from headrace.wire.codec import decode_request, encode_frame, to_worker
 from headrace.wire.messages import (
     CAPABILITIES,
+    NOT_BEGUN,
     PROTOCOL_MINOR,
     Abort,
     Credit,
@@ -272,12 +273,10 @@ class Worker:
         if not self._router.is_connected(client.identity):
             return  # its client gave this worker up while the loop stood still, and may have asked another
         if self._departure.has_begun:
-            self._refuse_run(client, message, ProviderFailure("worker_stopping", "the worker is stopping"))
+            self._turn_away(client, message, "the worker is stopping")
         elif self._run_count() >= self._shares.exchanges:
             # More than a broker gives leases for. Told as by one that stops, the client looks for another.
-            self._refuse_run(
-                client, message, ProviderFailure("worker_stopping", "the worker has as many runs as it can")
-            )
+            self._turn_away(client, message, "the worker has as many runs as it can")
         elif message.span_id in client.runs:
             self._refuse_run(
                 client, message, ProviderFailure("duplicate_span_id", f"{message.span_id} is running already")
@@ -310,6 +309,10 @@ class Worker:
         if self.history is not None:
             self.history.note("start", span_id=message.span_id, attempt=message.attempt, epoch=message.epoch)
         run.start()
+
+    def _turn_away(self, client: Client, message: Run, reason: str) -> None:
+        """Have the client look for another worker."""
+        self._refuse_run(client, message, ProviderFailure("worker_stopping", reason, code=NOT_BEGUN))
 
     def _refuse_run(self, client: Client, message: Run, why: ProviderFailure) -> None:
         code, argument = why.code, why.argument

@@ -46,6 +46,8 @@ FailureKind = Literal[
 ]
 BAD_SETTINGS = "headrace_configuration"
 """The code of a failure (``invalid_request``) for which the settings are to blame, and not what the caller asked for."""
+NOT_BEGUN = "not_begun"
+"""The code of a failure (``worker_stopping``) of a run that the worker refused: it had not begun."""
 RefusalKind = Literal["duplicate_span_id", "queue_full", "no_workers", "stopping"]
 
 
