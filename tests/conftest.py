@@ -6,18 +6,26 @@ import importlib.util
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_timeout
 
 from headrace import Client
-from headrace.testing import SimulatedProvider
+from headrace.testing import RequestRecord, SimulatedProvider
+from tests.waiting import busyness, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> object:
+    """Give a test more time on a busy machine: its timeout is there to find what hangs, not what is slow."""
+    patient = settings._replace(timeout=settings.timeout * busyness())
+    return pytest_timeout.pytest_timeout_set_timer(item, patient)
 
 
 SETTINGS = ("OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "OTEL_", "HEADRACE_", "GUNICORN_", "UVICORN_")
@@ -68,9 +76,18 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             yield
 
 
+class PatientProvider(SimulatedProvider):
+    """A simulated provider whose requests are waited for longer on a busy machine."""
+
+    def wait_until(
+        self, predicate: Callable[[list[RequestRecord]], object], timeout: float = 10.0
+    ) -> list[RequestRecord]:
+        return super().wait_until(predicate, timeout * busyness())
+
+
 @pytest.fixture(scope="session")
 def session_provider(_environment: None) -> Iterator[SimulatedProvider]:
-    with SimulatedProvider(process=True) as simulated, pytest.MonkeyPatch.context() as patch:
+    with PatientProvider(process=True) as simulated, pytest.MonkeyPatch.context() as patch:
         for name, value in simulated.environment.items():
             patch.setenv(name, value)
         yield simulated
@@ -86,7 +103,7 @@ def provider(session_provider: SimulatedProvider) -> SimulatedProvider:
 def client(session_provider: SimulatedProvider) -> Iterator[Client]:
     with Client() as shared:
         yield shared
-    assert engine_processes(os.getpid()) == []
+    wait_until(lambda: not engine_processes(os.getpid()), 10.0, "the end of the engine")
 
 
 def simulate(**script: Any) -> dict[str, Any]:

@@ -21,6 +21,8 @@ import pytest
 
 from headrace.cli.exit_codes import ExitCode
 from headrace.testing import Script, SimulatedProvider
+from tests.conftest import PatientProvider
+from tests.waiting import busyness
 
 HEADRACE = str(Path(sys.prefix, "bin", "headrace"))
 RUN = (HEADRACE, "run", "--model", "gpt-4o")
@@ -63,7 +65,7 @@ class Commands:
 
     def left_over(self) -> list[str]:
         """Return the command lines of the processes that do not end by themselves."""
-        return [line for pid, line in self._processes() if not has_ended(pid, timeout=3.0)]
+        return [line for pid, line in self._processes() if not has_ended(pid, timeout=3.0 * busyness())]
 
     def close(self) -> None:
         """End what a failed test left behind."""
@@ -113,7 +115,7 @@ def read_line(process: subprocess.Popen[str], beginning: str) -> str:
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[SimulatedProvider]:
-    with SimulatedProvider(Script(chunks=["Hello", " world"])) as provider:
+    with PatientProvider(Script(chunks=["Hello", " world"])) as provider:
         yield provider
 
 
@@ -137,7 +139,9 @@ def address(provider: SimulatedProvider) -> Iterator[str]:
     commands = Commands(directory)
     commands.environment |= provider.environment
     serving = commands.start(HEADRACE, "serve", "--workers", "1", "--drain-timeout", "0")
-    yield read_line(serving, "export HEADRACE_ENGINE=").partition("=")[2]
+    address = read_line(serving, "export HEADRACE_ENGINE=").partition("=")[2]
+    status_when("workers", commands, address)  # a run waits for 10 s, which is not enough on a busy machine
+    yield address
     serving.terminate()
     left_over = commands.left_over()
     commands.close()
@@ -296,7 +300,7 @@ def test_what_the_provider_refuses_is_one_line_and_an_exit_code(
 ) -> None:
     provider.enqueue(script)
 
-    done = shared.run(*RUN, "hi", "--timeout", "0.5")
+    done = shared.run(*RUN, "hi", "--timeout", "0.5" if script.silent else "60")
 
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith("headrace: ")
@@ -372,6 +376,7 @@ def test_an_engine_serves_shows_its_status_and_ends(commands: Commands) -> None:
         0o700
     ] * 2
 
+    status_when("workers", commands, address)
     assert commands.run(*RUN, "hi", "--engine", address).stdout == "Hello world\n"
 
     status = status_when("processes", commands, address)  # the supervisor's report may come after the first run
@@ -397,7 +402,7 @@ def test_an_engine_serves_shows_its_status_and_ends(commands: Commands) -> None:
 def status_when(field: str, commands: Commands, address: str) -> dict[str, Any]:
     """Ask for the status until ``field`` has something in it."""
     while True:
-        done = commands.run(HEADRACE, "status", "--json", "--engine", address)
+        done = commands.run(HEADRACE, "status", "--json", "--engine", address, "--timeout", "30")
         assert done.returncode == ExitCode.OK, done.stderr
         status: dict[str, Any] = json.loads(done.stdout)
         if status[field]:

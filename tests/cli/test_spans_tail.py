@@ -141,7 +141,7 @@ def test_a_tail_whose_reader_has_gone_ends_though_nothing_comes(start: Start, da
 
     tail.stdout.close()
 
-    assert tail.wait(10) == ExitCode.OUTPUT_CLOSED
+    assert tail.wait(60) == ExitCode.OUTPUT_CLOSED
     assert tail.stderr is not None
     assert tail.stderr.read() == ""
 
@@ -155,7 +155,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(start: Start, data: Path, comma
 
     process.stdout.close()
 
-    assert process.wait(10) == ExitCode.OUTPUT_CLOSED
+    assert process.wait(60) == ExitCode.OUTPUT_CLOSED
     assert process.stderr is not None
     assert process.stderr.read() == ""
 
@@ -175,7 +175,7 @@ def test_a_terminal_gets_a_table_of_its_width(start: Start, data: Path) -> None:
             shown += piece
     os.close(ours)
 
-    assert process.wait(10) == ExitCode.OK
+    assert process.wait(60) == ExitCode.OK
     head, answer, error = shown.decode().splitlines()
     assert head.startswith("\x1b[2mTIME ")
     assert len(answer) == 90
@@ -199,6 +199,6 @@ def test_a_hundred_thousand_spans_are_no_matter(spans: Run, data: Path) -> None:
         seconds[command] = time.monotonic() - before
 
     assert json.loads(spans("stats", "--json").out)["total"]["runs"] == 102_000
-    assert seconds.pop("stats") < 30
-    assert max(seconds.values()) < 15
+    assert seconds.pop("stats") < 30 * busyness()
+    assert max(seconds.values()) < 15 * busyness()
     assert seconds["list"] < 2 * busyness()

@@ -35,12 +35,12 @@ def test_a_job_that_waits_holds_up_no_other_until_all_threads_are_taken() -> Non
 
     for _ in range(2):
         threads.submit([waiting])
-        assert started.acquire(timeout=10)
+        assert started.acquire(timeout=60)
     third = threading.Event()
     threads.submit([third.set])
     assert third.wait(10)
     threads.submit([waiting])
-    assert started.acquire(timeout=10)
+    assert started.acquire(timeout=60)
     fifth = threading.Event()
     threads.submit([fifth.set])
     assert not fifth.wait(0.05)

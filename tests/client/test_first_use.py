@@ -55,6 +55,6 @@ def test_sixteen_threads_may_begin_at_the_same_time(tmp_path: Path) -> None:
     environment = {**os.environ, "HEADRACE_CONFIG": str(config)}
     for _ in range(6):
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False, timeout=30
+            [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False, timeout=60
         )
         assert (done.returncode, done.stdout) == (0, "16\n"), done.stderr

@@ -41,7 +41,7 @@ def imports(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder: Path = tmp_path_factory.mktemp("import")
     program = [sys.executable, "-c", _PROGRAM]
     return [
-        json.loads(subprocess.run(program, cwd=folder, capture_output=True, check=True, timeout=30).stdout)
+        json.loads(subprocess.run(program, cwd=folder, capture_output=True, check=True, timeout=60).stdout)
         for _ in range(5)
     ]
 

@@ -123,7 +123,7 @@ def test_abort_wakes_a_reader_in_another_thread(client: Client, provider: Simula
     wait_started(provider)
 
     running.abort()
-    reader.join(5)
+    reader.join(60)
 
     assert not reader.is_alive()
     assert read == []

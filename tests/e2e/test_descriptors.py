@@ -26,7 +26,7 @@ from headrace.wire.messages import (
 from headrace.wire.request import RunRequest
 from tests.conftest import HELLO, engine_process, simulate
 from tests.e2e.engines import running_engine
-from tests.waiting import wait_until
+from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +100,7 @@ def test_more_runs_than_a_worker_has_descriptors_for_wait_for_their_turn(provide
         streams = [
             client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=script) for _ in range(150)
         ]
-        results = [stream.result.result(60) for stream in streams]
+        results = [stream.result.result(60 * busyness()) for stream in streams]
 
     assert [result.attempts for result in results] == [1] * 150
     marks = [(record.arrived_at, 1) for record in provider.requests()]
@@ -188,7 +188,7 @@ def test_a_program_without_descriptors_is_told_so_and_goes_on_when_it_has_some(
             [sys.executable, "-c", PROGRAM, address, str(spare)],
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=120,
             check=False,
         )
 

@@ -36,7 +36,7 @@ from headrace.wire.messages import (
 from tests.conftest import HELLO, engine_process
 from tests.e2e.engines import running_engine
 from tests.e2e.test_hostile_peers import until_disconnected
-from tests.waiting import wait_until
+from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -90,10 +90,10 @@ class Engine:
         worked = len(self.latencies)
         wait_until(lambda: len(self.latencies) > worked + 3)
         self._is_over.set()
-        self._thread.join(20)
+        self._thread.join(90)
         print(f"{len(self.latencies)} runs, the slowest in {max(self.latencies):.2f} s; {self.memory() // MIB} MiB")
         assert self._errors == []
-        assert max(self.latencies) < 10.0
+        assert max(self.latencies) < 10.0 * busyness()
         assert self.pids() == self.processes
 
 
@@ -185,7 +185,7 @@ def test_a_message_of_very_many_parts_ends_its_connection(engine: Engine) -> Non
             one.send(b"x" * 900, zmq.SNDMORE)
         one.send(b"")
         said = []
-        while one.poll(20_000):
+        while one.poll(90_000):
             said.append(one.recv())
             if Goodbye.__struct_config__.tag in [message[0] for message in decoded(said[-1])]:
                 break
@@ -248,7 +248,7 @@ def test_a_flood_of_runs_takes_turns_with_those_of_others(engine: Engine) -> Non
         for start in range(0, 100_000, 1000):
             questions = [Acquire(f"sp_{start + number}", 1, "openai", MODEL) for number in range(1000)]
             dealer.send(encode_frame(1, questions))
-        deadline = time.monotonic() + 50.0
+        deadline = time.monotonic() + 50.0 * busyness()
         while granted + refused < 100_000:
             assert time.monotonic() < deadline
             for frame in dealer.receive():

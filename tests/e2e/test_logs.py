@@ -34,7 +34,7 @@ def run(
         environment["HEADRACE_LOG"] = level
     command = [sys.executable, "-c", PROGRAM.format(setup=setup, runs=runs)]
     return subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=50, check=False
+        command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=90, check=False
     )
 
 
@@ -93,7 +93,7 @@ def test_a_program_without_standard_error_has_its_runs(provider: SimulatedProvid
     environment = {**os.environ, "HEADRACE_LOG": "INFO"}
     command = ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, PROGRAM.format(setup="", runs=1)]
 
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=50, check=True)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=90, check=True)
 
     assert done.stdout == "The river\n"
 

@@ -214,11 +214,11 @@ def test_a_client_used_before_the_fork_works_under_gunicorn_preload(
         address = wait_for_line(log_path, "Listening at: ").split()[0]
         wait_for_line(log_path, "Booting worker", times=3)
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
-            texts = list(pool.map(lambda _: urllib.request.urlopen(address, timeout=20).read().decode(), range(30)))
+            texts = list(pool.map(lambda _: urllib.request.urlopen(address, timeout=90).read().decode(), range(30)))
         pids = {int(line.rsplit(" ", 1)[1]) for line in log_path.read_text().splitlines() if "Booting worker" in line}
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(90)
 
     assert set(texts) == {provider.requests()[-1].sent_text}
     assert len(pids) == 3
@@ -273,7 +273,7 @@ def test_the_interpreter_ends_within_two_seconds_with_streams_open(provider: Sim
     environment = {**os.environ, **provider.environment}
     program = END_PROGRAM.replace("next(iter(stream))", "next(iter(stream.events())) if 0 else None") + ending
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=90, check=False
     )
     took = time.monotonic() - float(done.stdout)
 
@@ -298,7 +298,7 @@ def test_ctrl_c_ends_a_program_with_its_engine(provider: SimulatedProvider) -> N
         engine = engine_processes(process.pid)
 
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(5)
+        process.wait(5 * busyness())
 
     assert len(engine) >= 3
     assert process.returncode in (-signal.SIGINT, 1, 130)
@@ -320,7 +320,7 @@ def test_an_engine_is_ready_within_a_second(provider: SimulatedProvider) -> None
 
     print(f"ready in {min(took):.2f} to {max(took):.2f} s")
     # On an idle machine of two cores it is 0.5 to 0.7 s; this bound is for a busy one.
-    assert min(took) < 10.0
+    assert min(took) < 10.0 * busyness()
 
 
 def test_an_engine_of_a_program_leaves_nothing_behind(provider: SimulatedProvider) -> None:
@@ -336,12 +336,13 @@ def test_an_engine_of_a_program_leaves_nothing_behind(provider: SimulatedProvide
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=90,
     )
     directory = Path(done.stdout.split("ipc://")[1].strip()).parent
 
-    assert not directory.exists()
-    assert not [line for _, _, line in processes() if str(directory) in line]
+    # The program waits for two seconds for its engine's end, which may take longer on a busy machine.
+    wait_until(lambda: not directory.exists(), 5.0, "the end of the folder")
+    wait_until(lambda: not [line for _, _, line in processes() if str(directory) in line], 5.0, "the engine's end")
 
 
 @pytest.mark.slow
@@ -419,7 +420,7 @@ def test_a_worker_that_hangs_is_found_and_replaced(provider: SimulatedProvider) 
 
         assert client.run_local(model=MODEL, messages=HELLO).text
         print(f"from SIGSTOP to the error: {took:.1f} s")
-        assert took < 15.0
+        assert took < 15.0 * busyness()
 
 
 def test_a_new_broker_learns_of_the_leases_of_the_one_before(provider: SimulatedProvider) -> None:
@@ -432,6 +433,10 @@ def test_a_new_broker_learns_of_the_leases_of_the_one_before(provider: Simulated
         os.kill(engine_process(address, "headrace_engine broker"), signal.SIGKILL)
 
         assert client.run_local(model=MODEL, messages=HELLO).text
-        status = engine_status(address, 5.0)
-        assert (status.leases, [worker.runs for worker in status.workers]) == (1, [1])
+
+        def leases() -> tuple[int, list[int]]:
+            status = engine_status(address, 60.0)
+            return status.leases, [worker.runs for worker in status.workers]
+
+        wait_until(lambda: leases() == (1, [1]), what="one lease", instead=leases)
         running.abort()

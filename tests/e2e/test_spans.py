@@ -31,7 +31,7 @@ from headrace.testing import SimulatedProvider
 from headrace.wire.messages import Status
 from tests.conftest import HELLO, engine_process, processes, simulate
 from tests.e2e.engines import running_engine
-from tests.waiting import wait_until
+from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -159,7 +159,7 @@ def test_a_run_that_the_provider_refused_is_stored_with_the_error(data: Path, en
 def test_a_run_that_ran_out_of_time_is_stored_with_its_text(data: Path, engine: str) -> None:
     with Client(engine, connect_timeout=PATIENCE) as client:
         stream = client.run_local(
-            model=MODEL, messages=HELLO, stream=True, idle_timeout_ms=200,
+            model=MODEL, messages=HELLO, stream=True, idle_timeout_ms=1000,
             custom_options=simulate(repeat=10, stall_after=3),
         )  # fmt: skip
         with pytest.raises(RunTimeoutError) as error:
@@ -343,9 +343,9 @@ def test_after_close_the_rows_of_a_programs_own_engine_are_there_at_once(
         aborted, _, seen = line_of(process).partition(" ")
         assert line_of(process) == "closed"
 
-        rows = stored(data)
+        # At once; where the machine is busy, the client does not wait for the end of its engine for so long.
+        rows = until(data, lambda rows: rows.keys() == ids | {aborted}, busyness() - 1.0)
 
-    assert rows.keys() == ids | {aborted}
     row = rows.pop(aborted)
     assert row.span.status == "aborted"
     assert decode_content(row.span.content).text.startswith(seen)

@@ -111,7 +111,7 @@ def test_results_work_with_wait_and_as_completed(client: Client) -> None:
     streams = [stream(client, repeat=10) for _ in range(5)]
     futures = [running.result for running in streams]
 
-    done, pending = wait(futures, timeout=20)
+    done, pending = wait(futures, timeout=90)
 
     assert (len(done), len(pending)) == (5, 0)
     assert len(list(as_completed(futures))) == 5
@@ -135,7 +135,7 @@ def test_a_callback_is_called_though_nobody_holds_its_stream(client: Client) -> 
     stream(client, repeat=20, pace=0.01).result.add_done_callback(remember)
     gc.collect()
 
-    assert called.wait(10)
+    assert called.wait(60)
     assert texts == ["".join(f"{number} " for number in range(20))]
 
 

@@ -51,7 +51,7 @@ from tests.faults.load import MODEL, Plan
 from tests.history.checker import check
 from tests.history.facts import Limits
 from tests.history.model import ProviderCall, provider_calls, read_histories
-from tests.waiting import wait_until
+from tests.waiting import busyness, wait_until
 
 _INSIDE = ROOT / "tests" / "faults" / "inside"
 _MARKERS = {
@@ -128,7 +128,7 @@ class Load:
     def join(self, timeout: float) -> None:
         """Wait for its end, after :meth:`stop`."""
         self.stop()
-        code = self._process.wait(timeout)
+        code = self._process.wait(timeout * busyness())
         assert self.was_killed or code == 0, f"the load ended with status {code}"
 
     def end(self) -> None:
@@ -246,8 +246,8 @@ class FaultyEngine:
 
     # Looking.
 
-    def status(self, timeout: float = 5.0) -> Status:
-        """Ask the engine how it is."""
+    def status(self, timeout: float = 60.0) -> Status:
+        """Ask the engine how it is; wait for a broker that is being replaced."""
         return engine_status(self.address, timeout)
 
     def wait_ready(self, workers: int, timeout: float = 60.0) -> None:
@@ -255,7 +255,7 @@ class FaultyEngine:
 
         def is_ready() -> bool:
             with contextlib.suppress(HeadraceError):
-                return sum(worker.state == "ok" for worker in self.status(1.0).workers) >= workers
+                return sum(worker.state == "ok" for worker in self.status(5.0).workers) >= workers
             return False
 
         wait_until(is_ready, timeout, f"{workers} workers")
@@ -300,8 +300,11 @@ class FaultyEngine:
 
     def check(self) -> None:
         """Check all histories; to be called when all processes have ended."""
-        left = [line for _, _, line in processes() if str(self.directory) in line]
-        assert not left, f"processes left: {left}"
+
+        def left() -> list[str]:
+            return [line for _, _, line in processes() if str(self.directory) in line]
+
+        wait_until(lambda: not left(), 10.0, "the end of the engine's processes", left)
         violations = check(read_histories(self.history), self.calls(), self.limits)
         assert not violations, "\n".join(map(str, violations[:20]))
 

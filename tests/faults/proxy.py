@@ -18,6 +18,7 @@ class SocketProxy:
         self.piece: int | None = None
         """Pass on so many bytes at a time, or whatever there is."""
         self.connections = 0
+        self.cuts = 0
         self._path = path
         self._real = path.with_name(f"{path.name}.r")
         self._random = random
@@ -31,7 +32,7 @@ class SocketProxy:
         """Take the socket's place."""
         self._path.rename(self._real)
         self._thread.start()
-        assert self._is_listening.wait(5)
+        assert self._is_listening.wait(60)
 
     def cut(self) -> None:
         """End all connections once a few more bytes have passed, wherever in a frame that is."""
@@ -40,7 +41,7 @@ class SocketProxy:
     def stop(self) -> None:
         """End all connections, and give the socket its name back."""
         self._loop.call_soon_threadsafe(self._is_over.set)
-        self._thread.join(5)
+        self._thread.join(60)
         with contextlib.suppress(FileNotFoundError):
             self._real.rename(self._path)
 
@@ -71,6 +72,7 @@ class SocketProxy:
                     if self._cut_after <= 0:
                         writer.write(data[: self._cut_after or None])
                         self._cut_after = None
+                        self.cuts += 1
                         await writer.drain()
                         self._close_all()
                         return

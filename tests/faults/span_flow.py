@@ -138,7 +138,7 @@ def wait_for_state(address: str, state: str) -> SpanStatus:
 def shown_status(address: str) -> str:
     """Return what ``headrace status`` prints."""
     command = [sys.executable, "-m", "headrace", "status", "--engine", address, "--timeout", "10"]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=90).stdout
 
 
 def process(address: str, name: str) -> int:

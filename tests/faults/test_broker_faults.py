@@ -15,7 +15,7 @@ from headrace import EngineUnavailableError
 from headrace.testing import SimulatedProvider
 from headrace_engine.restart import SHORT_LIFE
 from tests.faults.harness import FaultyEngine, faulty_engine
-from tests.waiting import wait_until
+from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -59,7 +59,7 @@ def test_a_broker_killed_between_question_and_run_leaves_no_run_behind(provider:
             threading.Event().wait(engine.random.uniform(0.0, 0.02))
             engine.signal("broker", signal.SIGKILL)
 
-            texts = {stream.result.result(30).text for stream in streams}
+            texts = {stream.result.result(30 * busyness()).text for stream in streams}
 
             assert texts == {"0 1 2 "}, number
 
@@ -83,7 +83,7 @@ def test_without_a_broker_streams_go_on_and_new_ones_wait_for_so_long_as_they_ar
         patient.wait_for(3, "begin")
         wait_until(lambda: len(load.outcomes()) == 10, 30.0, "the end of all streams")
 
-        assert 0.9 < waited < 5
+        assert 0.9 < waited < 5 * busyness()
         assert not patient.outcomes()
         engine.signal("supervisor", signal.SIGCONT)
         patient.join(30)
@@ -124,7 +124,7 @@ def test_a_second_engine_on_a_directory_ends_with_a_clear_message(provider: Simu
                 for _ in range(2)
             ]
             for other in others:
-                _, said = other.communicate(timeout=20)
+                _, said = other.communicate(timeout=20 * busyness())
                 assert other.returncode != 0
                 assert f"an engine runs in {engine.directory} already" in said
 

@@ -18,7 +18,7 @@ from tests.conftest import engine_processes, processes
 from tests.faults.harness import FaultyEngine, Load, faulty_engine, percentile
 from tests.history.facts import Limits
 from tests.history.model import read_histories
-from tests.waiting import wait_until
+from tests.waiting import busyness, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -27,7 +27,7 @@ CLOSED_WITHIN = 0.5
 ENDED_WITHIN = 2.0
 """Seconds that a program with open streams takes to end, once it wants to."""
 BUSY = 4
-"""By how much a busy machine may be slower: on an idle one it is a tenth of what is promised."""
+"""By how much the worst may be slower on any machine: on an idle one it is a tenth of what is promised."""
 KILLS = 60
 AT_A_TIME = 6
 MAX_RUNS = 20
@@ -64,9 +64,9 @@ def test_a_killed_client_frees_what_it_held_and_no_other_notices(provider: Simul
     report("leases returned", returned)
     print(f"{waited} of {len(killed)} clients had runs that waited for a lease")
     for delays in (closed, returned):
-        assert percentile(delays, 0.5) < CLOSED_WITHIN
+        assert percentile(delays, 0.5) < CLOSED_WITHIN * busyness()
         # A client's connections close together: one client that met a busy machine is all of the last percent.
-        assert percentile(delays, 0.99) < BUSY * CLOSED_WITHIN
+        assert percentile(delays, 0.99) < BUSY * CLOSED_WITHIN * busyness()
     assert {outcome.kind for outcome in survivor.outcomes()} <= {"done", "aborted"}
 
 
@@ -190,9 +190,9 @@ def test_a_program_with_open_streams_ends_within_two_seconds(
             wait_until(lambda: all(call.ended_at is not None for call in engine.calls()), 2.0, "no open provider call")
 
     print(f"ended after {', '.join(f'{one:.2f}' for one in sorted(took))} s")
-    assert percentile(took, 0.5) < ENDED_WITHIN
+    assert percentile(took, 0.5) < ENDED_WITHIN * busyness()
     # Of a few, the worst has met whatever else the machine was at.
-    assert max(took) < BUSY * ENDED_WITHIN
+    assert max(took) < BUSY * ENDED_WITHIN * busyness()
 
 
 def end_one(engine: FaultyEngine, way: str, address: str, seconds: float, is_interrupted: bool) -> float:
@@ -222,7 +222,7 @@ def end_one(engine: FaultyEngine, way: str, address: str, seconds: float, is_int
             os.killpg(program.pid, signal.SIGINT)
         else:
             wanted_at = float(program.stdout.readline())
-        program.wait(30)
+        program.wait(30 * busyness())
         took = time.monotonic() - wanted_at
     assert program.returncode in ((-signal.SIGINT, 1, 130) if is_interrupted else (0,))
     wait_until(lambda: not [line for _, _, line in processes() if line in own], 5.0, "no process of its engine")

@@ -44,8 +44,9 @@ def cut_under_load(engine: FaultyEngine, proxy: SocketProxy, longest: float) -> 
     loads = [engine.load(streams=10), engine.load(streams=10, abort_share=0.2)]
     for load in loads:
         load.wait_for(5)
-    for _ in engine.moments(TIMES, 0.1, longest):
+    for number in engine.moments(TIMES, 0.1, longest):
         proxy.cut()
+        wait_until(lambda: proxy.cuts > number, 30.0, "a cut")  # noqa: B023
 
     for load in loads:
         load.stop()

@@ -105,7 +105,7 @@ def test_a_directory_that_others_could_have_made_is_not_used(
         command = [sys.executable, "-m", "headrace_engine", "--directory", str(directory), "--workers", "1"]
 
         done = subprocess.run(
-            command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20
+            command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=90
         )
 
         assert done.returncode != 0
@@ -121,7 +121,7 @@ def test_a_socket_whose_path_was_stolen_serves_nobody_in_its_engines_name(provid
             command = [sys.executable, "-m", "headrace_engine", "--directory", str(directory), "--workers", "1"]
             # It would have to bind there: the lock is asked first.
             done = subprocess.run(
-                command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20
+                command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=90
             )
 
             assert "an engine runs in" in done.stderr

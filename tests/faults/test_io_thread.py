@@ -217,7 +217,7 @@ threads = [
 ]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
-print(called.wait(1))
+print(called.wait(10))
 print(time.monotonic() - begun)
 print(*lines)
 begun = time.monotonic()

@@ -262,11 +262,11 @@ def abort_and_lose(client: Client, place: Place, markers: Markers, found: dict[s
     found |= {f"{name}, meanwhile": data for name, data in place.left().items()}
     for stream in streams[:2]:
         stream.abort()
-        assert stream.result.result(10).aborted
+        assert stream.result.result(60).aborted
     os.kill(engine_process(place.address, "--name w1 "), signal.SIGKILL)
     for stream in streams[2:]:
         with pytest.raises(WorkerLostError) as caught:
-            stream.result.result(10)
+            stream.result.result(60)
         # What had come is the caller's own; it is in no log.
         found[f"error of {stream.span_id}"] = str(caught.value).encode()
     return [stream.span_id for stream in streams]

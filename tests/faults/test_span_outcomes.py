@@ -57,7 +57,7 @@ CASES = {
     "stalled": Case(
         OPENAI, {"repeat": 20, "stall_after": 7}, "error", "RunTimeoutError", "estimated", options={"idle_timeout_ms": 300}
     ),
-    "too long": Case(ANTHROPIC, LONG, "error", "RunTimeoutError", "partial", options={"timeout_ms": 500}),
+    "too long": Case(ANTHROPIC, LONG, "error", "RunTimeoutError", "partial", options={"timeout_ms": 5000}),
 }  # fmt: skip
 
 

@@ -198,8 +198,10 @@ text(client)
 class Handler(logging.Handler):
     def emit(self, record):
         print("logged in", threading.current_thread().name, outcome(lambda: text(client)), flush=True)
+        logged.set()
         raise SystemExit(3)
 
+logged = threading.Event()
 logging.getLogger("headrace").addHandler(Handler())
 is_armed = True
 
@@ -212,7 +214,7 @@ def raising(*arguments):
 
 Session.ended = raising
 print(outcome(lambda: text(client)), flush=True)
-time.sleep(0.5)
+logged.wait(30)
 print(text(client))
 """
 

@@ -35,13 +35,14 @@ def test_a_run_whose_worker_dies_before_its_first_chunk_runs_again_unseen(
         for number in engine.moments(times, 0.0, 0.5):
             engine.wait_ready(2)
             # Later than the kill, however busy the machine is.
-            streams = [engine.stream(client, repeat=5, first_token_delay=1.0) for _ in range(6)]
+            delay = max(1.0, busyness() / 2)
+            streams = [engine.stream(client, repeat=5, first_token_delay=delay) for _ in range(6)]
             spans = [stream.span_id for stream in streams]
             wait_until(lambda: {call.span_id for call in engine.calls()} >= set(spans), 10.0, "all runs' calls")  # noqa: B023
             threading.Event().wait(engine.random.uniform(0.0, 0.3))
             engine.signal(engine.worker_of(spans[0]), signal.SIGKILL)
 
-            results = [stream.result.result(30) for stream in streams]
+            results = [stream.result.result(30 * busyness()) for stream in streams]
 
             assert {result.text for result in results} == {"0 1 2 3 4 "}, number
             assert results[0].attempts == 2
@@ -153,7 +154,7 @@ def test_a_worker_that_always_dies_is_started_ever_more_rarely_and_runs_are_told
             errors: list[Exception] = []
             while time.monotonic() < until:
                 with pytest.raises((PoisonRunError, EngineUnavailableError)) as error:
-                    engine.stream(client, repeat=5, first_token_delay=5.0).result.result(40)
+                    engine.stream(client, repeat=5, first_token_delay=5.0).result.result(40 * busyness())
                 errors.append(error.value)
             restarts = next(process.restarts for process in engine.status().processes if process.name == "w1")
 
@@ -161,7 +162,7 @@ def test_a_worker_that_always_dies_is_started_ever_more_rarely_and_runs_are_told
         assert all("worker" in str(error) for error in errors)
         assert restarts < 12
         wait_until(lambda: any(worker.state == "ok" for worker in engine.status().workers), 15.0, "a worker again")
-        assert engine.stream(client, repeat=5).result.result(30).text == "0 1 2 3 4 "
+        assert engine.stream(client, repeat=5).result.result(30 * busyness()).text == "0 1 2 3 4 "
 
 
 # Runs that kill.
@@ -183,8 +184,8 @@ def test_a_run_that_was_present_at_two_deaths_is_refused_and_others_recover(
                 engine.signal(engine.worker_of(poison.span_id), signal.SIGKILL)
 
             with pytest.raises(PoisonRunError, match="present at 2 worker deaths"):
-                poison.result.result(10)
-            assert engine.stream(client, repeat=5).result.result(30).text == "0 1 2 3 4 "
+                poison.result.result(10 * busyness())
+            assert engine.stream(client, repeat=5).result.result(30 * busyness()).text == "0 1 2 3 4 "
 
     check_others(engine)
     kinds = Counter(outcome.kind for outcome in engine.outcomes())

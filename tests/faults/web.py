@@ -22,7 +22,7 @@ import msgspec
 
 from tests.faults.harness import FaultyEngine
 from tests.history.model import read_histories
-from tests.waiting import wait_until
+from tests.waiting import busyness, wait_until
 
 APPLICATION = """
 import os
@@ -138,7 +138,7 @@ def web_server(module: Sequence[str], folder: Path, marker: str, **environment: 
         wait_until(lambda: _is_listening(port), 30.0, f"a listener on port {port}")
         yield server.pid, port
         server.terminate()
-        assert server.wait(30) in (0, -signal.SIGTERM)
+        assert server.wait(30 * busyness()) in (0, -signal.SIGTERM)
     finally:
         server.kill()
         server.wait()
@@ -186,7 +186,7 @@ def aftermath(engine: FaultyEngine, answers: Sequence[Answer], killed: dict[int,
     noticed = [answer for answer in answers if answer.error and answer.span_id not in hit and answer.span_id in known]
     assert not noticed, noticed[:3]
     assert all(
-        any(0 <= answer.ended_at - at < 2.0 for at in killed.values())
+        any(0 <= answer.ended_at - at < 2.0 * busyness() for at in killed.values())
         for answer in answers
         if answer.error and answer.span_id not in known
     )

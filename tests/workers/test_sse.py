@@ -124,9 +124,9 @@ def test_the_limit_is_for_one_event_and_not_for_the_stream() -> None:
 
 def test_a_large_event_in_small_reads_takes_time_in_proportion() -> None:
     body = b"data: " + b"x" * (1 << 19) + b"\n\n"
-    start = time.perf_counter()
+    start = time.process_time()
     assert parse([body[i : i + 1] for i in range(len(body))]) == [("", body[6:-2])]
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 BARE = '{\n  "error": {\n    "code": 503,\n\n    "message": "a \\"}{[\u2028 b"\n  }\n}'.encode()
