@@ -102,7 +102,7 @@ def test_a_run_that_its_worker_has_lost_ends_with_its_partial_text(forgetful: Fo
 @pytest.mark.parametrize("forgetful", [{"answers": False, "capabilities": []}], indirect=True)
 def test_a_worker_that_does_not_know_queries_is_asked_none(forgetful: ForgetfulEngine) -> None:
     with Client(f"ipc://{forgetful.directory}") as client:
-        stream = client.run_local(model=MODEL, messages=HELLO, stream=True, timeout_ms=100)
+        stream = client.run_local(model=MODEL, messages=HELLO, stream=True, timeout_ms=1000)
         iterator = iter(stream)
         assert next(iterator) == "Hel"
         threading.Event().wait(2.5)

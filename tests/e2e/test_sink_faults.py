@@ -16,7 +16,7 @@ from tests.e2e.fake_sinks import FakeSink, Say, partial_success
 from tests.e2e.sink_runs import BUSY, Start, ids, only, runs, to_http, to_otlp
 from tests.e2e.span_slots import SlotWriter
 from tests.engine.span_examples import span
-from tests.waiting import wait_until
+from tests.waiting import busyness, wait_until
 
 
 @pytest.mark.slow
@@ -38,7 +38,9 @@ def test_a_server_that_limits_the_rate_is_not_asked_earlier_than_it_says(
     slot: SlotWriter, start: Start, as_date: bool
 ) -> None:
     slot.write(runs(5))
-    wait = formatdate(time.time() + 3, usegmt=True) if as_date else "2"
+    seconds = 3.0 * busyness()
+    date, earliest = formatdate(time.time() + seconds, usegmt=True), time.monotonic() + seconds - 1.0
+    wait = date if as_date else "2"
     with FakeSink([Say(429, {"Retry-After": wait})]) as fake:
         sinks = start(otlp=to_otlp(fake))
         wait_until(lambda: only(sinks).state == "retrying")
@@ -46,7 +48,7 @@ def test_a_server_that_limits_the_rate_is_not_asked_earlier_than_it_says(
         wait_until(lambda: len(fake.taken()) == 5)
 
         first, second = fake.received
-        assert second.time - first.time >= 1.8  # a date has whole seconds
+        assert second.time >= (earliest if as_date else first.time + 1.8)  # a date has whole seconds
 
 
 def test_what_a_partial_success_refuses_is_counted_and_not_sent_again(slot: SlotWriter, start: Start) -> None:
@@ -97,7 +99,7 @@ def test_a_server_that_hangs_is_left_and_asked_again(slot: SlotWriter, start: St
         sinks = start(otlp=to_otlp(fake, timeout=0.2))
         wait_until(lambda: only(sinks).error == "no answer within 0.2 s")
         is_seen.set()
-        wait_until(lambda: len(fake.taken()) == 5)
+        wait_until(lambda: len(fake.taken()) >= 5)  # again, where an answer took longer than it may
 
         assert fake.received[0].spans == fake.received[1].spans == ids(spans)
 

@@ -69,7 +69,7 @@ def test_files_are_read_the_oldest_first(slot: SlotWriter, start: Start) -> None
 
 def test_a_file_may_be_removed_under_a_sink(slot: SlotWriter, start: Start) -> None:
     old = slot.write(runs(5), "2026-10-01")
-    with FakeSink([Say(503, delay=0.3)]) as fake:
+    with FakeSink([Say(503, delay=2.0)]) as fake:
         sinks = start(otlp=to_otlp(fake))
         wait_until(lambda: fake.received)
         slot.remove("2026-10-01")

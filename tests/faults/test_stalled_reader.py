@@ -17,6 +17,7 @@ from tests.conftest import HELLO, engine_process, simulate
 from tests.e2e.engines import running_engine
 from tests.faults.process_figures import MIB, resident_bytes
 from tests.faults.stallable_readers import SCRIPT, Stallable, stalling_task, stopped_process
+from tests.waiting import busyness
 
 Reader = Callable[[Client, str], AbstractAsyncContextManager[Stallable]]
 
@@ -25,7 +26,7 @@ NEIGHBOUR_CHUNKS = 100
 """Each of a token's size."""
 WARM_UP = 6.0
 SETTLING = 0.7
-"""Seconds in which the stalled stream's windows fill."""
+"""Seconds in which the stalled stream's windows fill; more on a busy machine, as of all these seconds."""
 PHASE = 1.5
 ROUNDS = 3
 MORE_ROUNDS = 15
@@ -53,16 +54,16 @@ class Neighbours:
         """Within, all of them read."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._read_for_ever()) for _ in range(NEIGHBOURS)]
-            await asyncio.sleep(WARM_UP)
+            await asyncio.sleep(WARM_UP * busyness())
             yield
             for task in tasks:
                 task.cancel()
 
     async def rate(self) -> float:
         """Watch for a while; return the chunks per second."""
-        await asyncio.sleep(SETTLING)
+        await asyncio.sleep(SETTLING * busyness())
         started_at, before = time.monotonic(), self.chunks
-        await asyncio.sleep(PHASE)
+        await asyncio.sleep(PHASE * busyness())
         return (self.chunks - before) / (time.monotonic() - started_at)
 
     async def _read_for_ever(self) -> None:
@@ -142,7 +143,7 @@ async def warm_up(client: Client) -> None:
 
 
 async def highest_memory(worker: int) -> int:
-    await asyncio.sleep(SETTLING)
+    await asyncio.sleep(SETTLING * busyness())
     memory = []
     for _ in range(10):
         memory.append(resident_bytes(worker))
