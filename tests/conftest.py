@@ -118,7 +118,11 @@ def processes() -> Iterator[tuple[int, int, str]]:
             continue
         with suppress(OSError):
             parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            yield int(entry.name), parent, (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            yield (
+                int(entry.name),
+                parent,
+                (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"),
+            )
 
 
 def engine_processes(parent: int) -> list[str]:

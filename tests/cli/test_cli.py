@@ -82,7 +82,10 @@ class Commands:
         for entry in Path("/proc").iterdir():
             try:
                 if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
-                    yield int(entry.name), (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    yield (
+                        int(entry.name),
+                        (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"),
+                    )
             except OSError:
                 continue
 
