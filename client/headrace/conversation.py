@@ -23,7 +23,7 @@ _VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_.-]*)\s*\}\}")
 _ROLES = get_args(Role)
 _KEYS = KnownKeys(
     read=frozenset({"role", "content", "tool_call_id", "tool_name", "name", "tool_calls", "extra"}),
-    passed_on=frozenset({"reasoning_content", "tool_plan"}),
+    passed_on=frozenset({"reasoning_content", "tool_plan", "toolset_name"}),
     slips={"text": "content", "parts": "content", "message": "content", "tool_use_id": "tool_call_id"},
     fields=frozenset({"role", "content", "tool_call_id", "tool_name", "tool_calls", "extra"}),
 )

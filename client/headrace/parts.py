@@ -18,6 +18,8 @@ _TEXT_FIELDS = frozenset({"type", *TextPart.__struct_fields__})
 _IMAGE_FIELDS = frozenset({"type", *ImagePart.__struct_fields__})
 _CALL_FIELDS = frozenset({"type", *ToolCallPart.__struct_fields__})
 
+_IMAGE_PLACES = ("url", "data", "media_type")
+
 _TEXT = KnownKeys(_TEXT_FIELDS, slips={"content": "text", "value": "text"}, fields=_TEXT_FIELDS)
 _IMAGE = KnownKeys(
     _IMAGE_FIELDS | {"source"},
@@ -57,6 +59,8 @@ def read_part(argument: str, part: object, moved: MovedPlaces) -> Part:
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
         raise InvalidRequestError(f"is no part ({', '.join(_READERS)}): its type is {shown(kind)}", argument)
+    if kind == "image" and given.get("source") is not None:
+        moved |= {f"{argument}.{name}": f"{argument}.source.{name}" for name in _IMAGE_PLACES}
     if kind == "image_url":
         moved[f"{argument}.url"] = f"{argument}.image_url"
         if "detail" not in given:
@@ -103,10 +107,14 @@ def _tool_call_part(argument: str, given: Mapping[str, Any]) -> ToolCallPart:
 
 
 def _image_part(argument: str, given: Mapping[str, Any]) -> ImagePart:
-    fields = dict(given)
-    if (source := given.get("source")) is not None:
-        fields |= _source(f"{argument}.source", source)
-    return _image(argument, fields, further_keys(argument, given, _IMAGE))
+    extra = further_keys(argument, given, _IMAGE)
+    if (source := given.get("source")) is None:
+        return _image(argument, given, extra)
+    for name in _IMAGE_PLACES:
+        if given.get(name) is not None:
+            raise InvalidRequestError("is given beside source: give one of the two", f"{argument}.{name}")
+    inside = f"{argument}.source"
+    return _image(inside, _source(inside, source), extra)
 
 
 def _source(argument: str, source: object) -> dict[str, Any]:
@@ -134,8 +142,9 @@ def _image_url_part(argument: str, given: Mapping[str, Any]) -> ImagePart:
 
 
 def _image(argument: str, fields: Mapping[str, Any], extra: dict[str, Any] | None) -> ImagePart:
-    names = ("url", "data", "media_type")
-    url, data, media_type = (checks.text(f"{argument}.{name}", fields.get(name)) for name in names)
+    url, data, media_type = (checks.text(f"{argument}.{name}", fields.get(name)) for name in _IMAGE_PLACES)
+    if url and data:
+        raise InvalidRequestError("is given beside url: give one of the two", f"{argument}.data")
     if not (url or (data and media_type)):
         raise InvalidRequestError("an image needs a url, or data and media_type", argument)
     return ImagePart(url, data, media_type, extra)

@@ -16,6 +16,7 @@ from headrace.types import Tool
 
 _TOOL_CHOICES = ("auto", "none", "required")
 _FUNCTION = "function"
+_CUSTOM = "custom"
 _SCHEMA_KEYS = ("parameters", "input_schema", "inputSchema", "parameters_json_schema", "parametersJsonSchema")
 """Under which names a tool's schema is given: OpenAI's, Anthropic's, MCP's, Google's."""
 
@@ -32,7 +33,9 @@ _SLIPS = {
 }
 _KEYS = KnownKeys(_FIELDS | {_FUNCTION}, _PASSED_ON, _SLIPS, _FIELDS)
 _KEYS_INSIDE = KnownKeys(_READ, _PASSED_ON, _SLIPS, _FIELDS | {_FUNCTION})
-_KEYS_OF_OTHERS = KnownKeys(_FIELDS, fields=_FIELDS, guesses=False)
+_KEYS_OF_CUSTOM = KnownKeys(_FIELDS, fields=_FIELDS, guesses=False)
+_FIELDS_OF_OTHERS = frozenset({*Tool.__struct_fields__})
+_KEYS_OF_OTHERS = KnownKeys(_FIELDS_OF_OTHERS, fields=_FIELDS_OF_OTHERS, guesses=False)
 
 _Level = tuple[str, Mapping[Any, Any]]
 """A dict of a tool, and where it stands."""
@@ -59,7 +62,9 @@ def _tool(argument: str, tool: object, moved: MovedPlaces) -> Tool:
         return keyed
     kind = checks.text(f"{argument}.type", given.get("type")) or _FUNCTION
     if kind != _FUNCTION:
-        return _built([(argument, given)], kind, further_keys(argument, given, _KEYS_OF_OTHERS), moved)
+        # A custom tool may be a function by another name; nothing of any other tool is read as something else.
+        keys, schema_keys = (_KEYS_OF_CUSTOM, _SCHEMA_KEYS) if kind == _CUSTOM else (_KEYS_OF_OTHERS, ("parameters",))
+        return _built([(argument, given)], kind, further_keys(argument, given, keys), moved, schema_keys)
     levels: list[_Level] = [(argument, given)]
     within = None
     if (function := given.get(_FUNCTION)) is not None:
@@ -85,11 +90,17 @@ def _keyed_tool(argument: str, given: Mapping[Any, Any]) -> Tool | None:
             return None
 
 
-def _built(levels: Sequence[_Level], kind: str, extra: dict[str, Any] | None, moved: MovedPlaces) -> Tool:
+def _built(
+    levels: Sequence[_Level],
+    kind: str,
+    extra: dict[str, Any] | None,
+    moved: MovedPlaces,
+    schema_keys: Sequence[str] = _SCHEMA_KEYS,
+) -> Tool:
     """Return the tool of what is given, flat or in ``function``; two different values of one field are refused."""
     name_at, name = _one(levels, ("name",))
     described_at, description = _one(levels, ("description",))
-    schema_at, schema = _one(levels, _SCHEMA_KEYS)
+    schema_at, schema = _one(levels, schema_keys)
     strict_at, strict = _one(levels, ("strict",))
     argument = levels[0][0]
     places = {"name": name_at, "description": described_at, "parameters": schema_at, "strict": strict_at}
@@ -120,8 +131,15 @@ def _one(levels: Sequence[_Level], names: Sequence[str]) -> tuple[str, Any]:
     return found[0] if found else (levels[0][0], None)
 
 
+def chosen_by(tool: Tool) -> str:
+    """Return the name by which ``tool_choice`` chooses a tool; one of the provider's own without a name goes by its type."""
+    inner = (tool.extra or {}).get(_CUSTOM) if tool.type == _CUSTOM else None  # as Chat Completions has it
+    name = inner.get("name") if isinstance(inner, dict) else None
+    return tool.name or (name if isinstance(name, str) else "") or tool.type
+
+
 def read_tool_choice(choice: Any, tools: list[Tool]) -> str | dict[str, str] | None:
-    """Return the checked choice; a tool of the provider's own without a name is chosen by its type."""
+    """Return the checked choice; see :func:`chosen_by`."""
     if choice is None:
         return None
     if not tools:
@@ -129,7 +147,7 @@ def read_tool_choice(choice: Any, tools: list[Tool]) -> str | dict[str, str] | N
     if isinstance(choice, str) and choice in _TOOL_CHOICES:
         return plain_text("tool_choice", choice)
     if isinstance(choice, Mapping) and set(choice) == {"tool"}:
-        names = [tool.name or tool.type for tool in tools]
+        names = [chosen_by(tool) for tool in tools]
         if choice["tool"] not in names:
             raise InvalidRequestError(
                 f"there is no tool {shown(choice['tool'])}; there are: {', '.join(names)}", "tool_choice"

@@ -184,7 +184,8 @@ def test_the_prompt_comes_from_standard_input(
 def test_options_reach_the_provider(shared: Commands, provider: SimulatedProvider) -> None:
     options = ("--temperature", "0.5", "--max-output-tokens", "9", "--option", "seed=7", "--option", 'user="me"')
 
-    assert shared.run(*RUN, "hi", "--no-stream", *options).stdout == "Hello world\n"
+    done = shared.run(*RUN, "hi", "--no-stream", *options)
+    assert (done.stdout, done.stderr) == ("Hello world\n", "")
 
     (request,) = provider.requests()
     assert request.body["temperature"] == 0.5
@@ -270,6 +271,7 @@ def read_terminal(descriptor: int) -> str:
         (("hi", "--option", "seed=NaN"), ExitCode.USAGE, "--option seed: takes finite numbers"),
         (("hi", "--option", 'a={"b": [1e999]}'), ExitCode.USAGE, "--option a.b[0]: takes finite numbers"),
         (("hi", "--option", "seed=99999999999999999999"), ExitCode.USAGE, "--option seed: takes integers"),
+        (("hi", "--option", "seed=1", "--option", "seed=2"), ExitCode.USAGE, "--option seed: is given twice"),
         (("hi", "--temperature", "nan"), ExitCode.USAGE, "--temperature: takes finite numbers"),
         (("h\udcff",), ExitCode.USAGE, "headrace: prompt: holds a lone surrogate"),
         (("hi", "--system", "h\udcff"), ExitCode.USAGE, "headrace: --system: holds a lone surrogate"),

@@ -76,6 +76,12 @@ def test_a_name_is_the_tool_s_in_an_answer_and_the_speaker_s_elsewhere() -> None
         assert message(role=role, content="Hi", name="Ann").extra == {"name": "Ann"}
 
 
+def test_the_toolset_of_an_answer_is_no_slip_of_its_tool_s_name() -> None:
+    sent = message(role="tool", content="5", tool_call_id="c", toolset_name="computer")
+
+    assert sent == Message("tool", "5", "c", extra={"toolset_name": "computer"})
+
+
 def test_a_message_of_the_model_may_have_no_content_where_it_has_something_else() -> None:
     legacy = {"name": "f", "arguments": "{}"}
 
@@ -193,6 +199,14 @@ def test_keys_beside_a_function_go_along() -> None:
             Tool("", type="google_search", extra={"exclude_domains": ["x.com"]}),
         ),
         ({"codeExecution": MappingProxyType({})}, Tool("", type="codeExecution")),
+        (
+            {"type": "openrouter:web_search", "parameters": {"max_results": 5}},
+            Tool("", parameters={"max_results": 5}, type="openrouter:web_search"),
+        ),
+        (
+            {"type": "vendor_20300101", "name": "v", "input_schema": SCHEMA, "inputSchema": {}},
+            Tool("v", type="vendor_20300101", extra={"input_schema": SCHEMA, "inputSchema": {}}),
+        ),
     ],
     ids=lambda value: str(value.get("type", min(value))) if isinstance(value, dict) else "",
 )
@@ -205,6 +219,13 @@ def test_a_tool_without_a_name_is_chosen_by_its_type() -> None:
     assert build(tools=[{"type": "web_search"}], tool_choice={"tool": "web_search"}).tool_choice == {
         "tool": "web_search"
     }
+
+
+def test_a_custom_tool_is_chosen_by_the_name_that_it_has_inside() -> None:
+    tools = [{"type": "custom", "custom": {"name": "f"}}, {"type": "custom", "custom": {"name": "g"}}]
+
+    assert build(tools=tools, tool_choice={"tool": "g"}).tool_choice == {"tool": "g"}
+    assert "there are: f, g" in str(refusal(tools=tools, tool_choice={"tool": "custom"}))
 
 
 # What is refused, with its path.
@@ -250,6 +271,9 @@ def with_call(**given: Any) -> dict[str, Any]:
     return {"messages": [{"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f"}} | given]}]}
 
 
+WITH_SOURCE = {"source": {"type": "url", "url": "https://y"}}
+
+
 def with_parts(*parts: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": parts}]}
 
@@ -275,6 +299,16 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("messages[0].content[0].data", with_parts(ImagePart(data=cast("Any", b"x"), media_type="image/png"))),
     ("messages[0].content[0].source", with_parts({"type": "image", "source": {"type": "file", "file_id": "x"}})),
     ("messages[0].content[0].url", with_parts({"type": "image_url", "image_url": "https://x", "url": "https://y"})),
+    ("messages[0].content[0].data", with_parts(ImagePart("https://x", "AA==", "image/png"))),
+    ("messages[0].content[0].url", with_parts({"type": "image", "url": "https://x"} | WITH_SOURCE)),
+    ("messages[0].content[0].data", with_parts({"type": "image", "data": "AA=="} | WITH_SOURCE)),
+    ("messages[0].content[0].media_type", with_parts({"type": "image", "media_type": "image/png"} | WITH_SOURCE)),
+    ("messages[0].content[0].source.url", with_parts({"type": "image", "source": {"type": "url", "url": b"x"}})),
+    (
+        "messages[0].content[0].source.data",
+        with_parts({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": b"x"}}),
+    ),
+    ("messages[0].content[0].source", with_parts({"type": "image", "source": {"type": "base64", "data": "AA=="}})),
     ("messages[0].content[0]", with_parts({"type": ["text"], "text": "x"})),
     ("messages[0].content[0].id", with_parts(ToolCallPart(cast("Any", None), "f", {}))),
     ("messages[0].content[0].name", with_parts(ToolCallPart("c", cast("Any", None), {}))),

@@ -89,6 +89,17 @@ def test_encrypted_reasoning_is_asked_of_models_that_reason(model: str, effort: 
     assert body.get("reasoning") == ({"effort": effort, "summary": "auto"} if effort else None)
 
 
+def test_what_else_is_to_be_included_comes_beside_encrypted_reasoning() -> None:
+    def include(model: str, *asked: str) -> Any:
+        return body_of(request(model=model, custom_options={"include": list(asked)}))["include"]
+
+    sources = "web_search_call.action.sources"
+    assert include("gpt-5", sources) == [sources, "reasoning.encrypted_content"]
+    assert include("gpt-5", "reasoning.encrypted_content") == ["reasoning.encrypted_content"]
+    assert include("gpt-4o", sources) == [sources]
+    assert include("gpt-5") == []
+
+
 def test_sampling_tools_and_custom_options_are_sent() -> None:
     body = body_of(
         request(

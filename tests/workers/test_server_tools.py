@@ -93,6 +93,7 @@ def test_openais_own_tools_go_as_they_were_given() -> None:
         ("web_search", {"type": "web_search"}),
         ("sql", {"type": "custom", "name": "sql"}),
         ("f", {"type": "function", "name": "f"}),
+        ("mcp", {"type": "mcp", "server_label": "s"}),
     ],
 )
 def test_each_of_openais_tools_may_be_demanded(name: str, sent: JSON) -> None:
@@ -103,6 +104,10 @@ def test_a_tool_of_the_servers_own_is_demanded_in_kind_or_refused() -> None:
     custom = Tool("sql", type="custom")
     sent = body_of("openai", tools=[custom], tool_choice={"tool": "sql"})["tool_choice"]
     assert sent == {"type": "custom", "custom": {"name": "sql"}}
+    inside = own("custom", custom={"name": "sql"})
+    assert body_of("openai", tools=[inside], tool_choice={"tool": "sql"})["tool_choice"] == sent
+    flat = body_of("openai-responses", tools=[inside], tool_choice={"tool": "sql"})["tool_choice"]
+    assert flat == {"type": "custom", "name": "sql"}
     search = own("openrouter:web_search")
     sent = body_of("openrouter", tools=[search], tool_choice={"tool": "openrouter:web_search"})["tool_choice"]
     assert sent == {"type": "openrouter:web_search"}
@@ -115,6 +120,13 @@ def test_googles_own_tools_stand_beside_the_functions() -> None:
     store = {"fileSearch": {"fileSearchStoreNames": ["s"]}}
     assert body_of("google", tools=tools)["tools"] == [functions, {"googleSearch": {}}, store]
     assert body_of("google", tools=[own("url_context")])["tools"] == [{"urlContext": {}}]
+
+
+@pytest.mark.parametrize("provider", ["openrouter", "openai-responses", "litellm", "anthropic"])
+def test_no_key_of_a_tool_of_the_servers_own_is_renamed(provider: str) -> None:
+    given = {"type": "vendor:search", "name": "s", "parameters": {"max": 5}, "input_schema": {"type": "object"}}
+    tool = Tool("s", parameters={"max": 5}, type="vendor:search", extra={"input_schema": {"type": "object"}})
+    assert body_of(provider, tools=[tool])["tools"] == [given]
 
 
 def test_a_custom_tool_is_what_each_format_calls_so() -> None:
@@ -242,6 +254,15 @@ def test_a_picture_that_gemini_made_is_an_image_and_goes_back_signed() -> None:
     assert message is not None
     assert message.content[0] == ImagePart(data="QQ==", media_type="image/png", extra={"thoughtSignature": "s"})
     assert body_of("google", HI, message, HI)["contents"][1]["parts"] == [picture, sound]
+
+
+def test_a_draft_among_geminis_thoughts_is_no_picture_of_the_answer() -> None:
+    draft = {"inlineData": {"mimeType": "image/png", "data": "QQ=="}, "thought": True, "thoughtSignature": "s"}
+    picture = {"inlineData": {"mimeType": "image/png", "data": "Qg=="}}
+    message = play("google", *google_events(draft, picture)).message
+    assert message is not None
+    assert [type(part) for part in message.content[:2]] == [ReasoningPart, ImagePart]
+    assert body_of("google", HI, message, HI)["contents"][1]["parts"] == [draft, picture]
 
 
 # Figures.

@@ -15,6 +15,7 @@ from headrace.cli.interrupt import on_interrupt
 from headrace.cli.output import JsonOutput, Output, TextOutput
 from headrace.client import Client
 from headrace.errors import HeadraceError, InvalidRequestError
+from headrace.plain import path_to
 from headrace.requests import RunArguments
 from headrace.streams import LocalStream
 from headrace.types import RunLocalResult, StreamResult
@@ -95,7 +96,7 @@ def _run_arguments(arguments: argparse.Namespace) -> RunArguments:
         "temperature": arguments.temperature,
         "max_output_tokens": arguments.max_output_tokens,
         "timeout_ms": None if arguments.timeout is None else math.ceil(arguments.timeout * 1000),
-        "custom_options": dict(arguments.option),
+        "custom_options": _options(arguments.option),
     }
 
 
@@ -128,6 +129,15 @@ def _standard_input() -> str:
         raise InvalidRequestError(f"standard input cannot be read: {error.strerror}", "messages") from None
     except UnicodeDecodeError as error:
         raise InvalidRequestError(f"standard input is not UTF-8 text (byte {error.start})", "messages") from None
+
+
+def _options(given: list[tuple[str, Any]]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for key, value in given:
+        if key in options:
+            raise InvalidRequestError("is given twice", path_to("custom_options", key))
+        options[key] = value
+    return options
 
 
 def _option(text: str) -> tuple[str, Any]:

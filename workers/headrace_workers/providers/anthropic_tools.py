@@ -28,7 +28,7 @@ def tool_of(where: str, tool: Tool) -> dict[str, Any]:
     """Return a tool as the API takes it."""
     if not is_function(tool):
         check_owner(where, tool, "Anthropic", KEYS.api)
-        return own_form(tool, "input_schema")
+        return own_form(tool)
     sent: dict[str, Any] = {"name": tool.name}
     if tool.description:
         sent["description"] = tool.description

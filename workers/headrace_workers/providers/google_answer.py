@@ -187,7 +187,7 @@ class Answer:
 
 
 def _image_of(whole: dict[str, Any]) -> ImagePart | None:
-    data = whole.get("inlineData")
+    data = None if whole.get("thought") else whole.get("inlineData")  # a draft among the thoughts is no answer
     media_type = as_text(data.get("mimeType")) if isinstance(data, dict) else ""
     if not isinstance(data, dict) or not media_type.startswith("image/") or not isinstance(data.get("data"), str):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from headrace.tools import chosen_by
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.extra_keys import ExtraKeys
@@ -244,7 +245,7 @@ def _tool_choice(choice: str | dict[str, str], tools: list[Tool]) -> str | dict[
     if is_function(tool, may_be_custom=False):
         return {"type": "function", "function": {"name": tool.name}}
     if tool.type == "custom":
-        return {"type": "custom", "custom": {"name": tool.name}}
+        return {"type": "custom", "custom": {"name": chosen_by(tool)}}
     return {"type": tool.type}
 
 

@@ -1,7 +1,8 @@
 """The body of a Responses request from a run request. Never drops silently what the API cannot take: it refuses.
 
 Nothing is kept at the provider (``store`` is false), so the conversation's reasoning goes along, encrypted: it is asked for
-(``include``) from models that reason, since others refuse to be asked. ``custom_options`` override both.
+(``include``) from models that reason, since others refuse to be asked. ``custom_options`` override both; what they ``include``
+is added, but for an empty list, which asks for nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
+from headrace.tools import chosen_by
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.extra_keys import ExtraKeys
@@ -97,7 +99,11 @@ def _body(request: RunRequest, settings: ProviderSettings) -> dict[str, Any]:
         if is_openai:
             # Padding against guessing tokens by packet length; it doubles the bytes to read.
             body["stream_options"] = {"include_obfuscation": False}
-    return merged(body, request.custom_options, _MERGED)
+    result = merged(body, request.custom_options, _MERGED)
+    if (asked := request.custom_options.get("include")) and isinstance(asked, list) and "include" in body:
+        # Without its reasoning, a turn goes back as words alone: what the caller asks for beside comes in addition.
+        result["include"] = [*asked, *(word for word in body["include"] if word not in asked)]
+    return result
 
 
 def _reasoning(model: str, effort: str | None) -> dict[str, Any]:
@@ -268,7 +274,10 @@ def _tool_choice(choice: str | dict[str, str], tools: list[Tool]) -> str | dict[
     tool = chosen_tool(choice, tools)
     if is_function(tool, may_be_custom=False):
         return {"type": "function", "name": tool.name}
-    return {"type": "custom", "name": tool.name} if tool.type == "custom" else {"type": tool.type}
+    if tool.type == "custom":
+        return {"type": "custom", "name": chosen_by(tool)}
+    label = (tool.extra or {}).get("server_label")
+    return {"type": tool.type, "server_label": label} if tool.type == "mcp" and label else {"type": tool.type}
 
 
 def _format(wanted: dict[str, Any]) -> dict[str, Any]:

@@ -45,27 +45,28 @@ class ResponseFormat(msgspec.Struct, frozen=True):
 
 def read_response_format(given: dict[str, Any]) -> ResponseFormat:
     """Return what ``given`` asks for; raise ProviderFailedError (``invalid_request``) for what is no form of an answer."""
+    where = "response_format"
     if given.keys() == {"format"} and isinstance(given["format"], dict):
-        given = given["format"]  # as it stands in Anthropic's output_config and in Responses' text
+        given, where = given["format"], f"{where}.format"  # as in Anthropic's output_config and in Responses' text
     kind = given.get("type")
     match kind:
         case "text":
-            _refuse_unknown("response_format", given, {"type"})
+            _refuse_unknown(where, given, {"type"})
             return ResponseFormat("text")
         case "json_object":
-            _refuse_unknown("response_format", given, {"type", "schema"})
+            _refuse_unknown(where, given, {"type", "schema"})
             if given.get("schema") is not None:  # as Together and llama.cpp take a schema
-                return _schema("response_format", {"schema": given["schema"]})
+                return _schema(where, {"schema": given["schema"]})
             return ResponseFormat("json_object")
         case "json_schema":
-            return _wrapped(given)
+            return _wrapped(where, given)
     if _looks_like_schema(given):
         return ResponseFormat("json_schema", given)
     if "type" in given and kind not in _SCHEMA_TYPES:
         raise request_failure(
-            f"{_TAKES}, not {kind!r}; custom_options carries what one server alone knows", "response_format.type"
+            f"{_TAKES}, not {kind!r}; custom_options carries what one server alone knows", f"{where}.type"
         )
-    raise request_failure(f"{_TAKES}; it has no key of a JSON schema such as type or properties", "response_format")
+    raise request_failure(f"{_TAKES}; it has no key of a JSON schema such as type or properties", where)
 
 
 def _looks_like_schema(given: dict[str, Any]) -> bool:
@@ -76,16 +77,16 @@ def _looks_like_schema(given: dict[str, Any]) -> bool:
     return is_type if "type" in given else not _SCHEMA_WORDS.isdisjoint(given)
 
 
-def _wrapped(given: dict[str, Any]) -> ResponseFormat:
+def _wrapped(where: str, given: dict[str, Any]) -> ResponseFormat:
     inner = given.get("json_schema")
     if inner is None:
-        _refuse_unknown("response_format", given, _FIELDS | {"type", "json_schema"})
-        return _schema("response_format", given)
-    _refuse_unknown("response_format", given, {"type", "json_schema"})
+        _refuse_unknown(where, given, _FIELDS | {"type", "json_schema"})
+        return _schema(where, given)
+    _refuse_unknown(where, given, {"type", "json_schema"})
     if not isinstance(inner, dict):
-        raise request_failure(f"takes an object with a schema, not {inner!r}", "response_format.json_schema")
-    _refuse_unknown("response_format.json_schema", inner, _FIELDS)
-    return _schema("response_format.json_schema", inner)
+        raise request_failure(f"takes an object with a schema, not {inner!r}", f"{where}.json_schema")
+    _refuse_unknown(f"{where}.json_schema", inner, _FIELDS)
+    return _schema(f"{where}.json_schema", inner)
 
 
 def _schema(where: str, fields: dict[str, Any]) -> ResponseFormat:

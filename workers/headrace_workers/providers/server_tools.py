@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from headrace.tools import chosen_by
 from headrace.types import Tool
 from headrace_workers.providers.failures import request_failure
 
@@ -33,19 +34,19 @@ def is_function(tool: Tool, *, may_be_custom: bool = True) -> bool:
 
 
 def chosen_tool(choice: dict[str, str], tools: Sequence[Tool]) -> Tool:
-    """Return the tool that ``{"tool": name}`` demands; one of the provider's own without a name goes by its type."""
+    """Return the tool that ``{"tool": name}`` demands."""
     if "tool" not in choice:
         raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
     name = choice["tool"]
-    return next((tool for tool in tools if name == (tool.name or tool.type)), Tool(name))
+    return next((tool for tool in tools if name == chosen_by(tool)), Tool(name))
 
 
-def own_form(tool: Tool, schema_key: str = "parameters") -> dict[str, Any]:
+def own_form(tool: Tool) -> dict[str, Any]:
     """Return a tool of the provider's own in the words in which the caller gave it."""
     known = {
         "name": tool.name or None,
         "description": tool.description or None,
-        schema_key: tool.parameters or None,
+        "parameters": tool.parameters or None,
         "strict": tool.strict,
     }
     sent = {"type": tool.type} | {key: value for key, value in known.items() if value is not None}
