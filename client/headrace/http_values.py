@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
@@ -11,6 +12,10 @@ _VALUE = re.compile(r"[\x20-\x7e\t]*")
 _NOT_IN_BASE_URL = re.compile(r"[^!-~]|[\"<>\\^`{|}]")
 _BARE_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+)(?::[0-9]+)?(?:[/?]|$)")
 _LOCAL_HOST = re.compile(r"localhost|127\..*|0\.0\.0\.0|\[.*\]|10\..*|192\.168\..*|[^.]+")
+_LABEL = re.compile(r"[0-9A-Za-z_-]{1,63}")
+_LONGEST_HOST = 253
+_LONGEST_KEY = 16_384
+"""Characters. Servers take no longer headers."""
 _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -18,7 +23,7 @@ def url_problem(url: str) -> str | None:
     """Return what is wrong with an address, as what follows its name; None where nothing is."""
     try:
         parts = urlsplit(url)
-        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_valid = parts.scheme in ("http", "https") and is_host(parts.hostname or "") and parts.port != 0
     except ValueError:
         is_valid = False
     if not is_valid or _NOT_IN_URL.search(url):
@@ -38,7 +43,7 @@ def base_url_problem(url: str) -> str | None:
         return "must be an http:// or https:// address; its host or its port is none"
     if parts.scheme not in ("http", "https"):
         return f"must begin with http:// or https://{_likely_scheme(url)}"
-    if not parts.hostname or port == 0:
+    if not is_host(parts.hostname or "") or port == 0:
         return "must be an http:// or https:// address; its host or its port is none"
     if parts.username is not None or parts.password is not None:
         return "has a user name or a password in it; a key belongs in the provider's environment variable"
@@ -53,7 +58,24 @@ def key_problem(key: str) -> str | None:
         return "has a blank or a line end before or after the key"
     if not (key.isascii() and key.isprintable()):
         return "has a line end or another character in it that an HTTP header may not have"
+    if len(key) > _LONGEST_KEY:
+        return f"has more than {_LONGEST_KEY:_} characters; it is no key"
     return None
+
+
+def is_host(host: str) -> bool:
+    """Return whether an address's host may be one: an IP address, or labels of letters, digits, hyphens and underscores."""
+    if ":" in host:
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            return False
+        return True
+    try:
+        name = host.encode("idna").decode()
+    except UnicodeError:
+        return False
+    return len(name) <= _LONGEST_HOST and all(map(_LABEL.fullmatch, name.removesuffix(".").split(".")))
 
 
 def _likely_scheme(url: str) -> str:

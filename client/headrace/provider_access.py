@@ -39,13 +39,16 @@ def access_from(
 ) -> ProviderAccess:
     """Return the key and the address of a provider as ``environ`` says; a key that the caller gave goes before.
 
-    ``configured`` are the providers of ``headrace.toml``: they have their addresses from there. Raises ConfigurationError,
+    ``configured`` are the providers of ``headrace.toml``: their addresses are sent along, as a key goes only where the file that
+    names it says. Raises ConfigurationError,
     naming the variable, for a value that cannot be used.
     """
     base_url = None
     if (own := configured.get(provider)) is not None:
         named = own.api_key_env or []
         variables = [named] if isinstance(named, str) else named
+        # Of the same reading as the variables: the engine may have read another file since, in another directory.
+        base_url = own.base_url
     elif provider in BUILT_IN:
         _, base_url, built_in_variables = BUILT_IN[provider]
         variables = list(built_in_variables)

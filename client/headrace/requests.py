@@ -14,6 +14,7 @@ import msgspec
 from headrace import checks, conversation, tools
 from headrace.errors import InvalidRequestError
 from headrace.given_places import MovedPlaces
+from headrace.http_values import key_problem
 from headrace.plain import plain_text, shown
 from headrace.provider_table import MODEL_PREFIXES
 from headrace.types import Message, Tool
@@ -125,6 +126,8 @@ def build_options(arguments: RunArguments | EmbeddingArguments) -> RunOptions:
     key = checks.text("provider_api_key", arguments.get("provider_api_key"))
     if key is not None and (not key or not key.isascii() or not key.isprintable()):
         raise InvalidRequestError("takes a non-empty str of printable ASCII characters", "provider_api_key")
+    if key is not None and (problem := key_problem(key)) is not None:
+        raise InvalidRequestError(problem, "provider_api_key")
     priority: Any = checks.one_of("priority", arguments.get("priority", "interactive"), get_args(Priority))
     on_abort: Any = checks.one_of("on_abort", arguments.get("on_abort", "close"), get_args(AbortMode))
     return RunOptions(span_id=span_id, provider_api_key=key, priority=priority, on_abort=on_abort)

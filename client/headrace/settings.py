@@ -58,7 +58,10 @@ VariableOrNone = Annotated[
     str, Meta(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$", extra={"takes": _VARIABLE_TAKES, "hidden": True})
 ]
 ProviderName = Annotated[
-    str, Meta(extra={"name": r"[^\s/\x00-\x1f\x7f]+", "takes": "a name without blanks and without /, as in NAME/model"})
+    str,
+    Meta(
+        extra={"name": r"[^\s/\x00-\x1f\x7f-\x9f]+", "takes": "a name without blanks and without /, as in NAME/model"}
+    ),
 ]
 
 
@@ -281,12 +284,13 @@ def _provider_problem(providers: Mapping[str, ProviderConfig]) -> str | None:
 def _sink_problem(sinks: Mapping[str, SinkConfig]) -> str | None:
     for name, sink in sinks.items():
         where = f"sinks.{name}"
+        needed, other = ("path", "url") if sink.type == "jsonl" else ("url", "path")
+        if not getattr(sink, needed):
+            return f"{where}.{needed} is missing"
+        if getattr(sink, other):
+            return f'{where}.{other} is not for a sink of type "{sink.type}"; take it out'
         if sink.type == "jsonl":
-            if not sink.path:
-                return f"{where}.path is missing"
             continue
-        if not sink.url:
-            return f"{where}.url is missing"
         if (problem := url_problem(sink.url)) is not None:
             return f"{where}.url {problem}"
         for header, value in sink.headers.items():

@@ -8,7 +8,6 @@ The declarations are the Structs of :mod:`headrace.settings`. ``msgspec.Meta`` g
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -87,7 +86,8 @@ def _in_struct(value: object, info: inspect.StructType, path: tuple[str, ...]) -
         if name in fields:
             yield from _problems(item, fields[name].type, (*path, name))
         else:
-            yield _unknown(name, fields, path)
+            is_cut = len(path) > 1 and isinstance(item, dict) and not fields.keys() & value.keys()
+            yield _unknown(name, fields, path, is_name_cut=is_cut)
     yield from (
         f"{dotted((*path, name))} is missing" for name, field in fields.items() if field.required and name not in value
     )
@@ -102,7 +102,7 @@ def _in_dict(value: object, info: inspect.DictType, path: tuple[str, ...]) -> It
         yield f"{dotted(path)} is {_shown(value, _HIDDEN)}; {takes}"
         return
     for name, item in value.items():
-        if not re.fullmatch(key_extra.get("name", r"[^\x00-\x1f\x7f]+"), name):
+        if not re.fullmatch(key_extra.get("name", r"[^\x00-\x1f\x7f-\x9f]+"), name):
             takes = key_extra.get("takes", "a name without control characters")
             yield f"{dotted(path)}: {_shown(name)} cannot be a name; it takes {takes}"
         elif is_nested and not isinstance(item, dict):
@@ -152,9 +152,9 @@ def _fits(value: object, info: inspect.Type, extra: Mapping[str, Any]) -> bool:
 
 
 def _is_within(value: float, info: inspect.IntType | inspect.FloatType) -> bool:
+    # Not a number is within no range. Of an integer of 400 digits math would make no float.
     return (
-        not math.isnan(value)
-        and (info.ge is None or value >= info.ge)
+        (info.ge is None or value >= info.ge)
         and (info.gt is None or value > info.gt)
         and (info.le is None or value <= info.le)
     )
@@ -199,11 +199,15 @@ def _one_of(words: Sequence[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def _unknown(name: str, known: Iterable[str], path: tuple[str, ...]) -> str:
+def _unknown(name: str, known: Iterable[str], path: tuple[str, ...], *, is_name_cut: bool) -> str:
+    """Say that a key is not known. ``is_name_cut`` where it may be the end of its table's name, which a dot has cut."""
     whole = dotted((*path, name))
     if (close := meant(name, known)) is not None:
         return f"{whole} is not known; did you mean {close if path else f'[{close}]'}?"
     place = f"[{dotted(path)}]" if path else "the file"
+    if is_name_cut:
+        written = dotted((*path[:-1], f"{path[-1]}.{name}"))
+        return f"{whole} is not known; did you mean [{written}]? A name with a dot takes quotes"
     return f"{whole} is not known; {place} takes {', '.join(known)}"
 
 
@@ -215,7 +219,7 @@ def _shown(value: object, extra: Mapping[str, Any] = {}) -> str:
             return "a string"
         case str():
             text = value if len(value) <= _LONGEST_SHOWN else value[:_LONGEST_SHOWN] + "…"
-            return json.dumps(text, ensure_ascii=False)
+            return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
         case int():
             return f"{value}" if abs(value) < 10**_LONGEST_SHOWN else "a number of many digits"
         case float():

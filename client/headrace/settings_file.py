@@ -109,6 +109,8 @@ def _read(path: str) -> dict[str, Any]:
     except RecursionError:
         raise ConfigurationError(f"{shown}: the file is no TOML that can be read: it is nested too deeply") from None
     except ValueError as error:
+        if b"\0" in data[:2]:  # in UTF-16 a letter of ASCII has a zero beside it
+            raise ConfigurationError(f"{shown}: the file is UTF-16; save it as UTF-8") from None
         raise ConfigurationError(f"{shown}: the file is not TOML: {error}") from None
 
 

@@ -13,8 +13,8 @@ import msgspec
 
 from headrace.provider_table import BUILT_IN
 
-_VENDORS = tuple({f"{variable.partition('_')[0]}_" for _, _, variables in BUILT_IN.values() for variable in variables})
-"""OPENAI_ADMIN_KEY, ANTHROPIC_AUTH_TOKEN: a variable that begins with a vendor's name is taken to hold a key for the vendor."""
+_VENDORS = tuple({variable.partition("_")[0] for _, _, variables in BUILT_IN.values() for variable in variables})
+"""OPENAI_ADMIN_KEY, MY_ANTHROPIC_TOKEN: a variable with a word that begins with a vendor's name is taken to hold its key."""
 
 
 class KnownProvider(msgspec.Struct, frozen=True):
@@ -65,4 +65,4 @@ class _Keys:
         places = self._places.get(variable.upper())
         if places is not None:
             return base_url in places
-        return not variable.upper().startswith(_VENDORS)
+        return not any(word.startswith(_VENDORS) for word in variable.upper().split("_"))

@@ -30,6 +30,8 @@ REDIRECTIONS = {
     "a list of variables": f'[providers.mine]\n{CHAT}api_key_env = ["MINE_KEY", "ANTHROPIC_API_KEY"]',
     "letters of another case": f'[providers.mine]\n{CHAT}api_key_env = "Openai_Api_Key"',
     "another key of a vendor": f'[providers.mine]\n{CHAT}api_key_env = "OPENAI_ADMIN_KEY"',
+    "a vendor's name behind another word": f'[providers.mine]\n{CHAT}api_key_env = "MY_OPENAI_API_KEY"',
+    "a vendor's name in a word": f'[providers.mine]\n{CHAT}api_key_env = "OPENAIKEY"',
     "a vendor's token": f'[providers.mine]\n{CHAT}api_key_env = "ANTHROPIC_AUTH_TOKEN"',
     "the address as the beginning of another": f"[providers.openai]\n{OPENAI.replace('api.openai.com', 'api.openai.com.elsewhere.example')}",
     "the address with another port": f"[providers.openai]\n{OPENAI.replace('openai.com', 'openai.com:8443')}",

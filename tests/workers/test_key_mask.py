@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
+from headrace_workers.key_mask import without_key
 from tests.workers.answers import APIS
 from tests.workers.driven import Driven
 
@@ -48,6 +50,12 @@ def test_no_part_of_a_key_is_left_where_the_reason_is_cut_short(length: int) -> 
     reason = failure("y" * (length - 1) + " " + KEY + " is no key", KEY)
 
     assert KEY[:6] not in reason
+
+
+def test_a_key_of_megabytes_takes_no_worker_down() -> None:
+    began = time.process_time()
+    assert without_key("no such key …", "k3" * 1_000_000) == "no such key …"
+    assert time.process_time() - began < 2.0
 
 
 def test_a_key_in_the_place_of_a_code_is_taken_out() -> None:

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from headrace.proxy_choice import proxy_of
 from headrace_workers.http import HttpClient
-from headrace_workers.proxy_choice import proxy_of
 from tests.waiting import busyness
 from tests.workers.http_servers import SMALL, Recorder, Run, always, ask, talking
 
@@ -19,6 +19,9 @@ BAD = {
     "http://[::1": "is no address; it takes one such as http://HOST:PORT",
     "http://me:s3cret@": "is no address; it takes one such as http://HOST:PORT",
     "http://pro xy:1": "is no address; it takes one such as http://HOST:PORT",
+    "http:/proxy:1": "is no address; it takes one such as http://HOST:PORT",
+    "http://$PROXY:1": "is no address; it takes one such as http://HOST:PORT",
+    "http://proxy..test:1": "is no address; it takes one such as http://HOST:PORT",
     ":3128": "is no address; it takes one such as http://HOST:PORT",
     "ftp://proxy:1": "begins with ftp://; it takes http://, https://, socks5://, socks5h://",
     "socks4://me:s3cret@proxy:1": "begins with socks4://; it takes http://, https://, socks5://, socks5h://",
@@ -108,6 +111,14 @@ def test_only_the_proxy_that_applies_counts(run: Run, monkeypatch: pytest.Monkey
         ("api.test", ".test", False),
         ("api.test", "test", False),
         ("api.test", "*", False),
+        ("api.test", "other.test, *", False),
+        ("api.test", "*.test", False),
+        ("test", "*.test", False),
+        ("api.test", "*.other.test", True),
+        ("otherapi.test", "*api.test", True),
+        ("api.test", "other.test api.test", False),
+        ("api.test", "api.test.", False),
+        ("api.test.", "API.test", False),
         ("api.test", "api.test:443", False),
         ("api.test", "api.test:80", True),
         ("api.test", "10.0.0.0/8", True),

@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from headrace.proxy_choice import proxy_of
 from headrace_workers.http1 import Connection, DirectExchange, Receiver
 from headrace_workers.http_proxy import ProxyTransport
 from headrace_workers.providers.protocol import HttpRequest
-from headrace_workers.proxy_choice import proxy_of
 
 __all__ = ["Exchange", "HttpClient", "Receiver"]
 

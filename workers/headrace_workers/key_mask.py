@@ -36,7 +36,7 @@ def _is_wordlike(key: str) -> bool:
 
 def _without_cut_key(text: str, key: str) -> str:
     said = text.removesuffix("…")
-    for length in range(len(key) - 1, _LEAST_OF_KEY - 1, -1):
+    for length in range(min(len(key) - 1, len(said)), _LEAST_OF_KEY - 1, -1):
         if said.endswith(key[:length]):
             return said[:-length] + MASK + text[len(said) :]
     return text

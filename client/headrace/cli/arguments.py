@@ -13,21 +13,33 @@ _HIGHEST_COUNT = 2**53
 
 def timeout(text: str) -> float:
     """Return seconds above 0 that a wait may have."""
-    return figure(_number(text), "total_timeout")
+    return figure(number(text), "total_timeout")
 
 
 def count(text: str) -> int:
     """Return a number of things, which may be 0."""
-    number = int(text)
-    if not 0 <= number <= _HIGHEST_COUNT:
-        raise argparse.ArgumentTypeError(f"takes a whole number from 0 to {_HIGHEST_COUNT:_}")
-    return number
-
-
-def figure(number: float, setting: str) -> float:
-    """Return ``number`` where a setting of ``[engine]`` may have it."""
+    takes = f"takes a whole number from 0 to {_HIGHEST_COUNT:_}"
     try:
-        return checked_figure("it", number, setting)
+        found = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(takes) from None
+    if not 0 <= found <= _HIGHEST_COUNT:
+        raise argparse.ArgumentTypeError(takes)
+    return found
+
+
+def number(text: str) -> float:
+    """Return a number, which may be negative, infinite or none."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+
+
+def figure(value: float, setting: str) -> float:
+    """Return ``value`` where a setting of ``[engine]`` may have it."""
+    try:
+        return checked_figure("it", value, setting)
     except ConfigurationError as error:
         raise argparse.ArgumentTypeError(f"{error}") from None
 
@@ -38,13 +50,6 @@ def check_texts(arguments: argparse.Namespace) -> None:
         texts = value if isinstance(value, list) else [value]
         if any(isinstance(text, str) and not _is_text(text) for text in texts):
             raise CommandError(ExitCode.USAGE, f"{name.replace('_', '-')}: takes text in UTF-8")
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
 
 
 def _is_text(text: str) -> bool:

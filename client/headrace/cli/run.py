@@ -146,6 +146,8 @@ def _option(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{text!r}: takes KEY=JSON, such as seed=7")
     try:
         return key, json.loads(value)
+    except RecursionError:
+        raise argparse.ArgumentTypeError(f"{key}: the value is nested too deeply") from None
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r}: the value is not JSON; text takes quotes, as in '{key}=\"{value}\"'"

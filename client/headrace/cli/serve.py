@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from headrace.cli.arguments import figure
+from headrace.cli.arguments import count, figure, number
 from headrace.cli.engine_directory import address_of, checked_default, default_directory, make_private
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.terminal import dim
@@ -61,7 +61,12 @@ def main(arguments: argparse.Namespace) -> NoReturn:
 
 
 def _prepared(given: Path | None) -> Path:
-    directory = (given or checked_default("--directory")).expanduser().absolute()
+    try:
+        directory = (given or checked_default("--directory")).expanduser().absolute()
+    except RuntimeError:
+        raise CommandError(
+            ExitCode.USAGE, f"--directory {given}: there is no such home directory; name the directory without ~"
+        ) from None
     directory_of(address_of(directory))  # raises where the path is too long for sockets
     if given is None:
         make_private(directory.parent)
@@ -70,12 +75,12 @@ def _prepared(given: Path | None) -> Path:
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count <= 0:
+    workers = count(text)
+    if workers == 0:
         raise argparse.ArgumentTypeError("takes a number above 0")
-    figure(count, "workers")
-    return count
+    figure(workers, "workers")
+    return workers
 
 
 def _seconds(text: str) -> float:
-    return figure(float(text), "worker_drain_timeout")
+    return figure(number(text), "worker_drain_timeout")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from headrace.cli.arguments import check_texts
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.terminal import bold, dim
 from headrace.errors import ConfigurationError
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> ExitCode:
     """Serve until Ctrl-C or SIGTERM; raises CommandError where it cannot listen."""
+    check_texts(arguments)
     script = _script(arguments)
     from headrace.testing import run_server
 
@@ -71,6 +73,8 @@ def _read(path: Path) -> dict[str, object]:
         raise ConfigurationError(f"--script {path}: {error.strerror}") from None
     except msgspec.DecodeError as error:
         raise ConfigurationError(f"--script {path}: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"--script {path}: it is nested too deeply") from None
 
 
 def _announce(host: str, port: int) -> None:

@@ -30,7 +30,7 @@ def _serve() -> int:
     try:
         script = msgspec.json.decode(line, type=Script) if line else None
         run_server(arguments.host, arguments.port, script, _announce, until=_read_to_end)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         return _failed(f"standard input has no script that can be used: {error}")
     except (OSError, OverflowError) as error:
         return _failed(f"cannot listen on {arguments.host} port {arguments.port}: {error}")

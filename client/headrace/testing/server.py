@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 import threading
@@ -121,6 +122,9 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError:
         listener.close()
         raise
+    except (TypeError, UnicodeError):  # Python cannot even look for such a name
+        listener.close()
+        raise OSError(errno.EINVAL, "this is no name of a host") from None
     return listener
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import os
+import ssl
 import time
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from headrace.http_values import header_problem, url_problem
+from headrace.proxy_choice import proxy_of
 from headrace.settings import SinkConfig
 from headrace_engine.spans.sinks.delivery import Answer, Hold, Retry
 from headrace_engine.spans.sinks.sink import SinkUnusableError
@@ -33,7 +38,10 @@ class Post:
         self.secrets = [secret for secret in self.secrets if len(secret) >= _SHORTEST_SECRET]
         # The answer as it is: one that unpacks to gigabytes is not unpacked.
         headers |= {"Content-Type": content_type, "Accept-Encoding": "identity", "User-Agent": "headrace"}
-        self._client = httpx.Client(headers=headers, timeout=config.timeout)
+        # With trust_env, httpx would look at proxies that do not apply, and refuse networks in NO_PROXY.
+        self._client = httpx.Client(
+            headers=headers, timeout=config.timeout, trust_env=False, verify=_tls(), proxy=_proxy(self._url)
+        )
 
     def send(self, body: bytes, headers: Mapping[str, str] = {}) -> Answer | Retry | Hold:
         """Post ``body``; return the answer, or what follows from there being none."""
@@ -54,6 +62,8 @@ class Post:
         except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL):
             # Not the error's own words: they quote what is wrong, be it a secret.
             return Hold("the address or a header is not valid HTTP")
+        except (UnicodeError, ValueError):
+            return Hold("the address has a host that cannot be looked up")
         except httpx.TransportError as error:
             return Retry(str(error) or type(error).__name__)
 
@@ -66,6 +76,32 @@ def _checked(url: str) -> str:
     if (problem := url_problem(url)) is not None:
         raise SinkUnusableError(f"url {problem}")
     return url
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy of the environment for an address; raises SinkUnusableError for one that cannot be used."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        proxy = proxy_of(parts.scheme, parts.hostname or "", port)
+    except ValueError as error:
+        raise SinkUnusableError(str(error)) from None
+    if proxy is not None and proxy.lower().startswith("socks") and importlib.util.find_spec("socksio") is None:
+        raise SinkUnusableError(
+            "the proxy of the environment is SOCKS, which takes a package: pip install 'httpx[socks]'"
+        )
+    return proxy
+
+
+def _tls() -> ssl.SSLContext:
+    """Return what TLS takes, with the certificates that the environment names; raises SinkUnusableError."""
+    import httpx
+
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        files = " and ".join(name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name))
+        raise SinkUnusableError(f"the certificates cannot be read ({error.strerror or error}): mend {files}") from None
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:

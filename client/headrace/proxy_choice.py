@@ -7,6 +7,8 @@ import re
 import urllib.request
 from urllib.parse import urlsplit
 
+from headrace.http_values import is_host
+
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _NOT_IN_ADDRESS = re.compile(r"[^!-~]")
 
@@ -18,7 +20,7 @@ def proxy_of(scheme: str, host: str, port: int) -> str | None:
     address = proxies.get(kind)
     if not address or _is_bypassed(host, port, proxies.get("no", "")):
         return None
-    address = address if "://" in address else f"http://{address}"
+    address = address if ":/" in address else f"http://{address}"
     if (problem := _problem(address)) is not None:
         raise ValueError(f"the proxy of the environment ({kind}_proxy or {kind.upper()}_PROXY) {problem}")
     return address
@@ -28,17 +30,32 @@ def _is_bypassed(host: str, port: int, excepted: str) -> bool:
     at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if any(urllib.request.proxy_bypass(name) for name in (at, host)):
         return True
+    entries = [entry for entry in re.split(r"[\s,]+", excepted.lower()) if entry]
+    name = host.lower().removesuffix(".")
+    if any(_is_named(entry, (name, f"{name}:{port}")) for entry in entries):
+        return True
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    return any(address in network for network in map(_network, excepted.split(",")) if network is not None)
+    return any(address in network for network in map(_network, entries) if network is not None)
+
+
+def _is_named(entry: str, names: tuple[str, str]) -> bool:
+    """Return whether an entry stands for a host: ``*`` for all, ``*.test`` as ``.test`` for ``test`` and what is below it.
+
+    urllib takes ``*`` alone, and a star in front of a name for a letter.
+    """
+    if entry == "*":
+        return True
+    suffix = entry.removeprefix("*.").strip(".")
+    return bool(suffix) and any(name == suffix or name.endswith(f".{suffix}") for name in names)
 
 
 def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     """Return the addresses that an entry of no_proxy stands for, which urllib takes for a name; None for a name."""
     try:
-        return ipaddress.ip_network(entry.strip().replace("[", "").replace("]", ""), strict=False)
+        return ipaddress.ip_network(entry.replace("[", "").replace("]", ""), strict=False)
     except ValueError:
         return None
 
@@ -46,7 +63,7 @@ def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None
 def _problem(address: str) -> str | None:
     try:
         parts = urlsplit(address)
-        is_whole = bool(parts.hostname) and parts.port != 0
+        is_whole = is_host(parts.hostname or "") and parts.port != 0
     except ValueError:
         is_whole = False
     if not is_whole or _NOT_IN_ADDRESS.search(address):
