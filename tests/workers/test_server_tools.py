@@ -362,6 +362,16 @@ def test_openais_calls_of_the_callers_machine_are_answered_in_kind() -> None:
     seen = {"type": "computer_screenshot", "image_url": "https://x/y.png"}
     image = [ImagePart(url="https://x/y.png")]
     assert answered(computer, "c1", image) == {"type": "computer_call_output", "call_id": "c1", "output": seen}
+    sharp = [ImagePart(url="https://x/y.png", extra={"detail": "original"})]
+    assert answered(computer, "c1", sharp)["output"] == seen | {"detail": "original"}
+
+
+def test_an_answer_is_given_once() -> None:
+    call = {"type": "shell_call", "id": "sh_1", "call_id": "c1", "action": {"commands": ["ls"]}, "status": "completed"}
+    message = whole("openai-responses", {"status": "completed", "output": [call]}).message
+    assert message is not None
+    said = Message("tool", "x", "c1", extra={"output": []})
+    assert refused("openai-responses", HI, message, said)[0] == "messages[2].output"
 
 
 def test_what_one_kind_of_answer_takes_another_does_not() -> None:

@@ -149,7 +149,10 @@ class _Items:
             )
         form = FORMS.get(self._calls.get(message.tool_call_id, ""), FORMS["function_call"])
         extra = self._keys.of_message(where, message, form.keys)
-        self.all.append(result_item(form, message, self._content(where, message), extra))
+        content = self._content(where, message)
+        if content and "output" in extra:
+            raise request_failure("is given beside content: give one of the two", f"{where}.output")
+        self.all.append(result_item(form, message, content, extra))
 
     def add_answer(self, where: str, message: Message) -> None:
         extra = self._keys.of_message(where, message)

@@ -50,7 +50,8 @@ def result_item(form: ResultForm, message: Message, content: str | list[dict[str
         return item | {"output": content} | extra
     parts = message.content if isinstance(message.content, list) else []
     if form.kind == "computer_call_output" and len(parts) == 1 and isinstance(parts[0], ImagePart):
-        item["output"] = {"type": "computer_screenshot", "image_url": image_url(parts[0])}
+        own = {key: value for key, value in (parts[0].extra or {}).items() if value is not None}
+        item["output"] = {"type": "computer_screenshot", "image_url": image_url(parts[0])} | own
     elif content:
         item["output"] = content
     return item | extra
