@@ -181,7 +181,7 @@ def test_a_run_that_wants_no_span_has_none_and_is_counted(data: Path, engine: st
         aborted.abort()
         aborted.result.result()
         rows = until(data, bool)
-        client.flush()
+        client.flush(PATIENCE)
         status = status_when(engine, lambda status: status.spans is not None and status.spans.untraced == 2)
 
     assert list(rows) == [result.span_id]
@@ -403,7 +403,7 @@ def test_an_engine_whose_spans_cannot_be_kept_runs_without(
     with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=PATIENCE) as client:
         assert client.run_local(model=MODEL, messages=HELLO).text
         status = status_when(address, lambda status: len(status.processes) == 3)
-        flushed = client.flush()
+        flushed = client.flush(PATIENCE)
 
     (collector,) = [process for process in status.processes if process.name == "collector"]
     assert (collector.state, collector.pid, "700" in collector.reason) == ("off", None, True)
@@ -419,7 +419,7 @@ def test_an_engine_keeps_no_spans_where_the_settings_say_so(
     with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=PATIENCE) as client:
         assert client.run_local(model=MODEL, messages=HELLO).text
         status = status_when(address, lambda status: len(status.processes) == 2)
-        assert client.flush() == FlushCounts(0, 0, 0)
+        assert client.flush(PATIENCE) == FlushCounts(0, 0, 0)
 
     assert status.spans is None
     assert not data.exists()
@@ -440,7 +440,7 @@ def test_a_collector_that_cannot_start_does_not_end_the_engine(data: Path, engin
 def test_a_flush_has_everything_stored_and_says_how_much(data: Path, engine: str) -> None:
     with Client(engine, connect_timeout=PATIENCE) as client:
         ids = {client.run_local(model=MODEL, messages=HELLO).span_id for _ in range(30)}
-        assert client.flush() == FlushCounts(delivered=30, pending=0, failed=0)
+        assert client.flush(PATIENCE) == FlushCounts(delivered=30, pending=0, failed=0)
         assert stored(data).keys() == ids
 
         async def main() -> FlushCounts:
@@ -488,7 +488,7 @@ def test_a_run_hangs_in_the_trace_of_its_caller(data: Path, engine: str) -> None
         with trace.use_span(trace.NonRecordingSpan(context)):
             inside = client.run_local(model=MODEL, messages=HELLO)
         outside = client.run_local(model=MODEL, messages=HELLO)
-        client.flush()
+        client.flush(PATIENCE)
 
     rows = stored(data)
     assert rows[inside.span_id].span.traceparent == "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -75,7 +75,7 @@ def test_a_refusal_is_a_typed_error_asked_once_that_holds_nobody_up(provider: Si
 
 @pytest.mark.slow
 def test_a_stream_that_stops_or_breaks_is_never_a_success(provider: SimulatedProvider) -> None:
-    slower = busyness()
+    slower = min(busyness(), 5.0)
     with faulty_engine(provider, workers=2, config=SHORT_CLOCKS.format(4.0 * slower, 8.0 * slower)) as engine:
         load = engine.load(streams=5, chunks=(5, 20))
         load.wait_for(5)
@@ -89,7 +89,7 @@ def test_a_stream_that_stops_or_breaks_is_never_a_success(provider: SimulatedPro
 
             assert type(error) is kind, name
             assert getattr(error, "clock", None) == clock, name
-            assert time.monotonic() - began < 20 * slower, name
+            assert time.monotonic() - began < 20 * busyness(), name
             is_late = clock != "first_chunk"
             assert bool(getattr(error, "partial_text", "")) is is_late, name
 

@@ -101,7 +101,7 @@ def test_each_end_is_on_record_with_its_text_and_usage(provider: SimulatedProvid
         client = engine.client()
         streams = {name: begin(engine, client, case) for name, case in CASES.items()}
         seen = {name: read(stream, CASES[name].aborts_after) for name, stream in streams.items()}
-        client.flush(10)
+        client.flush(60)
 
         rows = stored(data)
         for name, stream in streams.items():
