@@ -50,6 +50,7 @@ class Neighbours:
 
     def __init__(self, client: Client, pace: float) -> None:
         self.chunks = 0
+        self._have_begun = asyncio.Event()
         self._client = client
         self._script = simulate(repeat=NEIGHBOUR_CHUNKS, pace=pace)
         self._expected = "".join(f"{number} " for number in range(NEIGHBOUR_CHUNKS))
@@ -60,8 +61,7 @@ class Neighbours:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._read_for_ever()) for _ in range(NEIGHBOURS)]
             await asyncio.sleep(WARM_UP * slower())
-            while self.chunks < NEIGHBOURS:
-                await asyncio.sleep(0.1)
+            await self._have_begun.wait()
             yield
             for task in tasks:
                 task.cancel()
@@ -82,6 +82,8 @@ class Neighbours:
             async for chunk in stream:
                 texts.append(chunk)
                 self.chunks += 1
+                if self.chunks == NEIGHBOURS:
+                    self._have_begun.set()
             assert "".join(texts) == self._expected
             assert (await stream.result).finish_reason == "stop"
 
