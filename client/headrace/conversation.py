@@ -16,7 +16,7 @@ from headrace.errors import InvalidRequestError
 from headrace.given_keys import KnownKeys, further_keys, joined
 from headrace.given_places import MovedPlaces
 from headrace.parts import nested_tool_call, read_part
-from headrace.plain import plain_text, shown
+from headrace.plain import named, plain_text, shown
 from headrace.types import Message, Part, Role, TextPart
 
 _VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_.-]*)\s*\}\}")
@@ -44,7 +44,7 @@ def read_messages(messages: object, moved: MovedPlaces) -> list[Message]:
 def _message(argument: str, message: object, moved: MovedPlaces) -> Message:
     given = msgspec.structs.asdict(message) if isinstance(message, Message) else message
     if not isinstance(given, Mapping):
-        raise InvalidRequestError(f"takes a dict or a Message, not {type(message).__name__}", argument)
+        raise InvalidRequestError(f"takes a dict or a Message, not {named(message)}", argument)
     role: Any = given.get("role")
     if not isinstance(role, str) or role not in _ROLES:
         raise InvalidRequestError(f"takes one of {', '.join(_ROLES)}, not {shown(role)}", f"{argument}.role")
@@ -53,9 +53,11 @@ def _message(argument: str, message: object, moved: MovedPlaces) -> Message:
     tool_call_id, tool_name = _answered_call(argument, given, is_answer=is_answer)
     if not is_answer and (name := checks.text(f"{argument}.name", given.get("name"))) is not None:
         extra = joined(argument, extra, {"name": name})
+    # The message of an empty answer has no content once it was made a dict: msgspec leaves out what is as by default.
+    may_be_missing = role == "assistant" and (extra is not None or "content" not in given)
     return Message(
         role=plain_text(f"{argument}.role", role),  # type: ignore[arg-type]
-        content=_content(argument, given, moved, may_be_missing=role == "assistant" and extra is not None),
+        content=_content(argument, given, moved, may_be_missing=may_be_missing),
         tool_call_id=tool_call_id,
         tool_name=tool_name,
         extra=extra,

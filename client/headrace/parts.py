@@ -11,7 +11,7 @@ from headrace import checks
 from headrace.errors import InvalidRequestError
 from headrace.given_keys import KnownKeys, further_keys, joined
 from headrace.given_places import MovedPlaces
-from headrace.plain import plain_dict, plain_text, shown
+from headrace.plain import named, plain_dict, plain_text, shown
 from headrace.types import ImagePart, Part, ReasoningPart, TextPart, ToolCallPart
 
 _TEXT_FIELDS = frozenset({"type", *TextPart.__struct_fields__})
@@ -53,7 +53,7 @@ def read_part(argument: str, part: object, moved: MovedPlaces) -> Part:
         given = {"type": type(part).__struct_config__.tag, **msgspec.structs.asdict(part)}
     if not isinstance(given, Mapping):
         raise InvalidRequestError(
-            f"takes a part such as {{'type': 'text', 'text': 'Hello'}}, not {type(part).__name__}", argument
+            f"takes a part such as {{'type': 'text', 'text': 'Hello'}}, not {named(part)}", argument
         )
     kind = given.get("type")
     reader = _READERS.get(kind) if isinstance(kind, str) else None
@@ -70,8 +70,10 @@ def read_part(argument: str, part: object, moved: MovedPlaces) -> Part:
 
 def nested_tool_call(argument: str, call: object) -> ToolCallPart:
     """Read OpenAI's own form: ``{"id", "type": "function", "function": {"name", "arguments": "<JSON>"}}``."""
-    function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(call, Mapping) or not isinstance(function, Mapping):
+    if not isinstance(call, Mapping):
+        raise InvalidRequestError(f"takes a dict with id and function, not {named(call)}", argument)
+    function = call.get("function")
+    if not isinstance(function, Mapping):
         raise InvalidRequestError("takes id and function with name and arguments", argument)
     if (kind := call.get("type")) not in {None, "function"}:
         raise InvalidRequestError(f"takes 'function', not {shown(kind)}", f"{argument}.type")

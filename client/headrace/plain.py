@@ -72,7 +72,7 @@ def plain(argument: str, value: Any) -> Any:
 def plain_dict(argument: str, value: Any) -> dict[str, Any]:
     """Return a Mapping as a plain dict; raises InvalidRequestError for anything else."""
     if not isinstance(value, Mapping):
-        raise InvalidRequestError(f"takes a dict, not {type(value).__name__}", argument)
+        raise InvalidRequestError(f"takes a dict, not {named(value)}", argument)
     result: dict[str, Any] = plain(argument, value)
     return result
 
@@ -99,6 +99,13 @@ def shown(value: object) -> str:
     if isinstance(value, float):
         return repr(float(value))
     return repr(value) if value is None or isinstance(value, bool) else type(value).__name__
+
+
+def named(value: object) -> str:
+    """Return the type of an unfit value, with what to give instead where that is known."""
+    kind = type(value)
+    advice = next((f"; {_ADVICE[base.__name__]}" for base in kind.__mro__ if base.__name__ in _ADVICE), "")
+    return f"{kind.__name__}{advice}"
 
 
 def path_to(argument: str, key: str) -> str:
@@ -220,6 +227,4 @@ def _number(value: Any) -> int | float:
 
 
 def _unfit(value: object) -> str:
-    kind = type(value)
-    advice = next((f"; {_ADVICE[base.__name__]}" for base in kind.__mro__ if base.__name__ in _ADVICE), "")
-    return f"takes what JSON can carry, not {kind.__name__}{advice}"
+    return f"takes what JSON can carry, not {named(value)}"

@@ -11,7 +11,7 @@ from headrace import checks
 from headrace.errors import InvalidRequestError
 from headrace.given_keys import KnownKeys, further_keys, joined
 from headrace.given_places import MovedPlaces
-from headrace.plain import path_to, plain_dict, plain_text, shown
+from headrace.plain import named, path_to, plain_dict, plain_text, shown
 from headrace.types import Tool
 
 _TOOL_CHOICES = ("auto", "none", "required")
@@ -56,7 +56,7 @@ def read_tools(tools: object, moved: MovedPlaces) -> list[Tool]:
 def _tool(argument: str, tool: object, moved: MovedPlaces) -> Tool:
     given = msgspec.structs.asdict(tool) if isinstance(tool, Tool) else tool
     if not isinstance(given, Mapping):
-        raise InvalidRequestError(f"takes a dict or a Tool, not {type(tool).__name__}", argument)
+        raise InvalidRequestError(f"takes a dict or a Tool, not {named(tool)}", argument)
     if (keyed := _keyed_tool(argument, given)) is not None:
         moved |= dict.fromkeys((argument, f"{argument}.type"), path_to(argument, keyed.type))
         return keyed

@@ -7,6 +7,7 @@ from collections import deque
 from types import MappingProxyType
 from typing import Any, cast
 
+import msgspec
 import pytest
 from django.utils.safestring import mark_safe
 
@@ -86,6 +87,13 @@ def test_a_message_of_the_model_may_have_no_content_where_it_has_something_else(
     legacy = {"name": "f", "arguments": "{}"}
 
     assert message(role="assistant", content=None, function_call=legacy).extra == {"function_call": legacy}
+
+
+@pytest.mark.parametrize(
+    "answer", [Message("assistant"), Message("assistant", [TextPart("a"), ToolCallPart("c", "f", {})])]
+)
+def test_a_message_that_was_made_a_dict_is_the_same_message(answer: Message) -> None:
+    assert message(**msgspec.json.decode(msgspec.json.encode(answer))) == answer
 
 
 def test_a_key_without_a_value_is_as_if_it_was_not_given() -> None:
@@ -269,6 +277,33 @@ def test_a_slip_brings_the_key_that_was_meant(argument: str, known: str, changes
 
 def with_call(**given: Any) -> dict[str, Any]:
     return {"messages": [{"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f"}} | given]}]}
+
+
+class BaseModel:
+    """As pydantic's, by name: what official SDKs answer with, and what programs have for messages of their own."""
+
+
+class Model(BaseModel):
+    """A message, a part, a tool or a call."""
+
+
+@pytest.mark.parametrize(
+    ("argument", "changes"),
+    [
+        ("messages[0]", {"messages": [Model()]}),
+        ("messages[0].content[0]", {"messages": [{"role": "user", "content": [Model()]}]}),
+        ("messages[0].tool_calls[0]", {"messages": [{"role": "assistant", "tool_calls": [Model()]}]}),
+        ("tools[0]", {"tools": [Model()]}),
+        ("tools[0].parameters", {"tools": [{"name": "f", "parameters": Model()}]}),
+        ("response_format", {"response_format": Model()}),
+        ("custom_options.metadata", {"custom_options": {"metadata": Model()}}),
+    ],
+)
+def test_a_model_of_pydantic_is_refused_with_what_to_give(argument: str, changes: dict[str, Any]) -> None:
+    error = refusal(**changes)
+
+    assert error.argument == argument
+    assert str(error).endswith("not Model; give .model_dump(mode='json')")
 
 
 WITH_SOURCE = {"source": {"type": "url", "url": "https://y"}}
