@@ -23,19 +23,24 @@ def parse(reads: list[bytes], limit: int = 1 << 20) -> Events:
 
 
 def reference(body: bytes) -> Events:
-    """The specification, word by word, on the whole body."""
+    """The specification, word by word, on the whole body; but two objects side by side are two events."""
     events: Events = []
-    name, data = "", list[bytes]()
+    name, later, data = "", "", list[bytes]()
     for line in [*re.split(b"\r\n|\n|\r", body.removeprefix(b"\xef\xbb\xbf")), b""]:
         if not line:
             if data:
-                events.append((name, b"\n".join(data)))
-            name, data = "", []
+                events.append((later or name, b"\n".join(data)))
+            name, later, data = "", "", []
             continue
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
+            if data and data[-1].rstrip().endswith(b"}") and value.lstrip().startswith((b"{", b"[")):
+                events.append((name, b"\n".join(data)))
+                name, later, data = later, "", []
             data.append(value)
+        elif field == b"event" and data:
+            later = value.decode()
         elif field == b"event":
             name = value.decode()
     return events
@@ -222,3 +227,28 @@ def test_the_limit_holds_in_the_short_ways_too() -> None:
         assert parser.feed(b"data: " + b"x" * 57 + end) == [("", b"x" * 57)]
         with pytest.raises(EventTooLargeError):
             parser.feed(b"data: " + b"x" * 100 + end)
+
+
+def test_two_objects_side_by_side_are_two_events_though_no_blank_line_is_between_them() -> None:
+    body = b'event: a\ndata: {"x":\ndata: 1}\nevent: b\ndata: {"y":2}\ndata: [DONE]\n'
+
+    expected = [("a", b'{"x":\n1}'), ("b", b'{"y":2}'), ("", b"[DONE]")]
+    assert parse([body]) == parse([body[at : at + 1] for at in range(len(body))]) == expected
+
+
+def test_an_event_is_given_as_soon_as_the_next_one_begins() -> None:
+    parser = SSEParser()
+
+    assert parser.feed(b'data: {"a":1}\n') == []
+    assert parser.feed(b'data: {"a":2}\n') == [("", b'{"a":1}')]
+
+
+def test_the_name_of_an_event_may_stand_behind_its_data() -> None:
+    assert parse([b'data: {"a":1}\nevent: b\n\ndata: 2\n\n']) == [("b", b'{"a":1}'), ("", b"2")]
+
+
+def test_json_behind_the_word_error_is_an_event_of_that_name() -> None:
+    body = b'data: {"a":1}\n\nerror: {"code":500,"message":"no room"}\n\n'
+
+    assert parse([body]) == [("", b'{"a":1}'), ("error", b'{"code":500,"message":"no room"}')]
+    assert parse([b"error: words\n\n"]) == []

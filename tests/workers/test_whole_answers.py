@@ -20,6 +20,7 @@ from headrace.types import (
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.protocol import ProviderSettings
 from headrace_workers.providers.registry import API
+from tests.workers.answers import STREAMED
 from tests.workers.results import FORMATS, Failure, heard_of, of_body, of_stream, sse
 
 DONE = b"[DONE]"
@@ -279,7 +280,7 @@ def test_a_stream_that_comes_whole_tells_all_of_it_in_events() -> None:
 # Ends.
 
 
-@pytest.mark.parametrize("word", [None, "", "null", "NULL", "none", " ", 5, True, [], {}])
+@pytest.mark.parametrize("word", [None, "", "null", "NULL", "none", " ", 7, True, [], {}])
 def test_a_finish_reason_that_says_no_end_is_none(word: Any) -> None:
     assert failure(chat_stream(piece({"content": "x"}, word))).partial_text == "x"
     google = {"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": word}]}
@@ -339,6 +340,49 @@ def test_each_finish_reason_of_google_has_its_meaning(word: str, reason: str) ->
     body = {"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": word}]}
     for result in (of_body("google", body), of_stream("google", sse(body))):
         assert (success(result).finish_reason, success(result).provider_finish_reason) == (reason, word)
+
+
+@pytest.mark.parametrize(
+    ("number", "word"), [(1, "STOP"), (2, "MAX_TOKENS"), (3, "SAFETY"), (4, "RECITATION"), (5, "OTHER")]
+)
+def test_a_finish_reason_of_google_may_be_a_number(number: int, word: str) -> None:
+    """Vertex answers so when it is asked for ``enum-encoding=int``."""
+    chunk = {"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": number}]}
+    for result in (of_stream("google", sse(chunk)), of_body("google", chunk)):
+        assert not isinstance(result, Failure), result
+        assert (result.text, result.provider_finish_reason) == ("x", word)
+        assert result.finish_reason == GOOGLE_WORDS[word]
+
+
+@pytest.mark.parametrize("number", [0, -1, 6, 7, 99, 1.0, True])
+def test_a_number_that_google_gives_no_meaning_or_two_is_no_end(number: Any) -> None:
+    result = of_stream("google", sse({"candidates": [{"content": {"parts": []}, "finishReason": number}]}))
+    assert isinstance(result, Failure), result
+
+
+def test_the_reason_why_a_prompt_was_blocked_may_be_a_number() -> None:
+    result = of_body("google", {"promptFeedback": {"blockReason": 1}, "usageMetadata": {"promptTokenCount": 3}})
+    assert not isinstance(result, Failure), result
+    assert (result.finish_reason, result.provider_finish_reason) == ("content_filter", "SAFETY")
+
+
+@pytest.mark.parametrize("api", FORMATS)
+def test_a_stream_without_blank_lines_is_whole_or_an_error(api: str) -> None:
+    lines = [b"data: " + json.dumps(event).encode() + b"\n" for event in STREAMED[api]]
+
+    result = of_stream(api, b"".join(lines))
+    assert not isinstance(result, Failure), result
+    assert (result.text, [call.name for call in result.tool_calls]) == ("Hello", ["look"])
+
+    cut = of_stream(api, b"".join(lines[:2]))
+    assert isinstance(cut, Failure), cut
+
+
+def test_an_error_in_a_field_of_that_name_is_the_providers() -> None:
+    piece = {"choices": [{"delta": {"content": "half"}}]}
+    result = of_stream("openai-chat", sse(piece) + b'error: {"error":{"message":"no room","code":500}}\n\n')
+    assert isinstance(result, Failure), result
+    assert (result.reason, result.partial_text) == ("no room", "half")
 
 
 @pytest.mark.parametrize(("word", "reason"), ANTHROPIC_WORDS.items())

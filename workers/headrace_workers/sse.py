@@ -37,8 +37,11 @@ class EventTooLargeError(ValueError):
 class SSEParser:
     """Takes the body read by read and returns the events completed by each as ``(name, data)``.
 
-    The name is empty where the stream gives none. ``id``, ``retry``, comments and unknown lines are ignored, but for one
-    kind: JSON that stands in the body as it is, without ``data:``, is an event without name. So do some providers say errors.
+    The name is empty where the stream gives none. ``id``, ``retry``, comments and unknown lines are ignored, but for two
+    kinds, in which some providers say errors: JSON that stands in the body as it is, without ``data:``, is an event without
+    name, and JSON behind ``error:`` (llama.cpp) is an event of that name.
+
+    Some servers leave out the blank lines. Two objects that follow each other are two events: no JSON holds them side by side.
     """
 
     __slots__ = (
@@ -48,6 +51,7 @@ class SSEParser:
         "_data",
         "_json",
         "_json_depth",
+        "_later_name",
         "_limit",
         "_name",
         "_pending",
@@ -58,6 +62,7 @@ class SSEParser:
         self._limit = max_event_bytes
         self._pending = bytearray()  # of a line whose end has not come
         self._name = ""
+        self._later_name = ""  # that stands behind the data: the event's own, or that of the next one
         self._data: list[bytes] = []
         self._json: list[bytes] = []  # lines of JSON without field names
         self._json_depth = 0
@@ -162,11 +167,19 @@ class SSEParser:
                 raise EventTooLargeError(self._limit)
             field, _, value = line.partition(b":")
             if field == b"data":
+                if self._data and self._is_next_event(value):
+                    self._dispatch_before_next(events)
                 self._data.append(value[1:] if value.startswith(b" ") else value)
                 self._size += len(line)
             elif field == b"event":
-                name = value[1:] if value.startswith(b" ") else value
-                self._name = name.decode("utf-8", "replace")
+                name = (value[1:] if value.startswith(b" ") else value).decode("utf-8", "replace")
+                if self._data:
+                    self._later_name = name
+                else:
+                    self._name = name
+            elif field == b"error" and value.lstrip().startswith(b"{"):
+                self._dispatch(events)
+                events.append(("error", value.strip()))
             elif (line.startswith((b"{", b"[")) or self._json) and not line[:1].isalpha() and line[0] != _COLON:
                 self._read_json(line, events)
         return events
@@ -188,9 +201,19 @@ class SSEParser:
         self._json_depth = 0
         self._size = sum(map(len, self._data))
 
+    def _is_next_event(self, value: bytes) -> bool:
+        """Whether a further line of data cannot belong to the event so far: an object has ended, and the line begins a value."""
+        return value.lstrip().startswith((b"{", b"[")) and self._data[-1].rstrip().endswith(b"}")
+
+    def _dispatch_before_next(self, events: list[tuple[str, bytes]]) -> None:
+        """Give the event so far, as at a blank line; a name that stands behind its data is that of the next."""
+        later, self._later_name = self._later_name, ""
+        self._dispatch(events)
+        self._name = later
+
     def _dispatch(self, events: list[tuple[str, bytes]]) -> None:
         if self._data:
-            events.append((self._name, b"\n".join(self._data)))
+            events.append((self._later_name or self._name, b"\n".join(self._data)))
             self._data.clear()
             self._forget_json()
-        self._name = ""
+        self._name = self._later_name = ""

@@ -72,6 +72,11 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "UNEXPECTED_TOOL_CALL": "error",
 }
 
+# As numbers they come with the query `$alt=json;enum-encoding=int`, which Vertex's own client sends. Above these, the
+# two APIs of Google give one number two meanings.
+_FINISH_NUMBERS = ("", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER")
+_BLOCK_NUMBERS = ("", "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT")
+
 
 class Google:
     """The wire format ``google``."""
@@ -338,7 +343,7 @@ class GoogleMapper:
     def _take_envelope(self, chunk: Chunk, data: bytes) -> None:
         """Take what a response without an answer says: a blocked prompt, or an error."""
         if chunk.prompt_feedback is not None:
-            self._block_word = _word(chunk.prompt_feedback.block_reason)
+            self._block_word = _word(chunk.prompt_feedback.block_reason, _BLOCK_NUMBERS)
         error = chunk.error
         if not error and chunk.candidates is None and chunk.usage_metadata is None:
             whole = _loaded(data)
@@ -356,8 +361,10 @@ class GoogleMapper:
         return "tool_calls" if reason == "stop" and self._answer.has_calls else reason
 
 
-def _word(value: Any) -> str:
-    """Return a finish reason; an empty text where it says no end."""
+def _word(value: Any, numbers: tuple[str, ...] = _FINISH_NUMBERS) -> str:
+    """Return a finish reason; an empty text where it says no end. ``numbers`` are the words for numbers, from 0 on."""
+    if type(value) is int:
+        return numbers[value] if 0 <= value < len(numbers) else ""
     word = value.strip() if isinstance(value, str) else ""
     return "" if word in _UNSPECIFIED or word.lower() in {"null", "none"} else word
 
