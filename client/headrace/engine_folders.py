@@ -24,6 +24,8 @@ LOG_FILE = "engine.log"
 _PREFIX = "headrace-"
 _ROOM = 20
 """Bytes of a folder's own name."""
+_LEAST_ROOM = 4096
+"""Bytes that the log of a failed start takes, to say why."""
 _SETTLED = 1.0
 """Seconds for which a folder is left alone after its engine has ended: its program may be reading the log."""
 _BEGUN = 60.0
@@ -34,12 +36,15 @@ def make_folder() -> Path:
     """Return a new folder of this user's own, with a short path; raises EngineUnavailableError where none can be made."""
     reasons = []
     for parent in dict.fromkeys(_parents()):
+        if not _is_text(parent):
+            reasons.append(f"{ascii(parent)} (not UTF-8)")
+            continue
         if len(parent.encode()) >= MAX_PATH - _ROOM:
             reasons.append(f"{parent} (longer than {MAX_PATH - _ROOM} bytes)")
             continue
         try:
             _sweep(Path(parent))
-            return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            return _with_room(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)))
         except OSError as error:
             reasons.append(f"{parent} ({error.strerror})")
     tried = ", ".join(reasons)
@@ -57,6 +62,26 @@ def open_log(folder: Path) -> int:
 def remove_folder(folder: Path) -> None:
     """Remove a folder; what is gone already is fine."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _with_room(folder: Path) -> Path:
+    """Return the folder where a file can be written in it; else remove it and raise OSError: a full disk takes folders still."""
+    probe = folder / "room"
+    try:
+        probe.write_bytes(bytes(_LEAST_ROOM))
+        probe.unlink()
+    except OSError:
+        remove_folder(folder)
+        raise
+    return folder
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parents() -> Iterator[str]:

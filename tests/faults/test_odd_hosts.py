@@ -165,14 +165,31 @@ def test_a_program_under_nohup_runs_and_its_engine_ends_with_it(environment: dic
     wait_until_empty(folder)
 
 
-@pytest.mark.parametrize("place", ["missing", "file", "long"])
+@pytest.mark.parametrize("place", ["missing", "file", "long", "not UTF-8 \udcff"])
 def test_a_temporary_folder_that_cannot_be_used_is_passed_over(
     environment: dict[str, str], folder: Path, place: str
 ) -> None:
     (folder / "file").touch()
+    (folder / "not UTF-8 \udcff").mkdir()
     environment["TMPDIR"] = str(folder / (place if place != "long" else "x" * 80))
 
     assert said(RUN, environment)["text"]
+
+
+FULL = 'mount -t tmpfs -o size=64k full "$TMPDIR" && { head -c 100000 /dev/zero > "$TMPDIR/full" 2>&-; exec "$@"; }'
+
+
+def test_a_temporary_folder_without_room_is_passed_over(environment: dict[str, str]) -> None:
+    """Its engine would end without a word: its log has no room either."""
+    mounts = ("unshare", "--mount", "sh", "-c", FULL, "sh")
+    try:
+        permitted = subprocess.run([*mounts, "true"], env=environment, capture_output=True, check=False).returncode == 0
+    except OSError:
+        permitted = False
+    if not permitted:
+        pytest.skip("this machine makes no mount namespaces")
+
+    assert said(RUN, environment, *mounts)["text"]
 
 
 # Failed starts, and what they leave.

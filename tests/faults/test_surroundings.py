@@ -84,13 +84,21 @@ def test_programs_one_after_the_other_on_one_data_directory_flush_at_once(
 
 @pytest.mark.parametrize(
     ("place", "reason"),
-    [("open", "must be 700"), ("file", "is not a directory"), ("in a file", "Not a directory"), ("/proc/x", "/proc/x")],
+    [
+        ("open", "must be 700"),
+        ("file", "is not a directory"),
+        ("in a file", "Not a directory"),
+        ("/proc/x", "/proc/x"),
+        ("slots", "0 is not a directory"),
+    ],
 )
 def test_a_data_directory_that_cannot_be_used_costs_the_spans_and_says_so(
     provider: SimulatedProvider, tmp_path: Path, place: str, reason: str
 ) -> None:
     (tmp_path / "open").mkdir(mode=0o755)
     (tmp_path / "file").touch()
+    (tmp_path / "slots").mkdir(mode=0o700)
+    (tmp_path / "slots" / "0").touch()
     data = str(tmp_path / place.replace("in a file", "file/data"))
 
     assert run_program(provider, {"HEADRACE_DATA": data})["counts"] == [0, 0, 1]

@@ -13,12 +13,16 @@ from headrace.otel_environment import UnsupportedExport, read_otel_environment
 from headrace.settings import OTLP, SinkConfig
 
 
+_LEAST_ROOM = 256 * 1024
+"""Bytes that a new database takes, with its journal."""
+
+
 def directory_trouble(directory: Path) -> str | None:
     """Return why an engine that starts now cannot keep spans in ``directory``, with what to do, or None."""
     problem = check_directory(directory)
     if problem is None:
         existing = next(path for path in [directory, *directory.parents] if _is_there(path))
-        problem = _why_not_writable(existing)
+        problem = _slot_problem(directory) or _why_not_writable(existing)
     return problem and f"spans are not kept: {problem}; mend that, or name another directory with HEADRACE_DATA"
 
 
@@ -42,13 +46,22 @@ def _has_otlp() -> bool:
         return False
 
 
+def _slot_problem(directory: Path) -> str | None:
+    """Return which slot of an engine is no directory: an engine that starts cannot pass it."""
+    try:
+        files = [path for path in directory.iterdir() if path.name.isdigit() and not path.is_dir()]
+    except OSError:
+        return None
+    return f"{min(files)} is not a directory" if files else None
+
+
 def _why_not_writable(directory: Path) -> str | None:
     if not directory.is_dir():
         return f"{directory} is not a directory"
     try:
-        os.rmdir(
-            tempfile.mkdtemp(prefix=".headrace-", dir=directory)
-        )  # what a file system takes, its mode does not tell
+        # What a file system takes, neither its mode nor its free blocks tell.
+        with tempfile.TemporaryDirectory(prefix=".headrace-", dir=directory) as folder:
+            Path(folder, "room").write_bytes(bytes(_LEAST_ROOM))
     except OSError as error:
         return f"nothing can be written in {directory} ({error.strerror})"
     return None
