@@ -37,7 +37,7 @@ def make_folder() -> Path:
     reasons = []
     for parent in dict.fromkeys(_parents()):
         if not _is_text(parent):
-            reasons.append(f"{ascii(parent)} (not UTF-8)")
+            reasons.append(f"{parent!a} (not UTF-8)")
             continue
         if len(parent.encode()) >= MAX_PATH - _ROOM:
             reasons.append(f"{parent} (longer than {MAX_PATH - _ROOM} bytes)")

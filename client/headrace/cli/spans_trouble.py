@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 from headrace.embedded import check_directory
 from headrace.otel_environment import UnsupportedExport, read_otel_environment
 from headrace.settings import OTLP, SinkConfig
-
 
 _LEAST_ROOM = 256 * 1024
 """Bytes that a new database takes, with its journal."""
