@@ -66,6 +66,8 @@ def _message(argument: str, message: object, moved: MovedPlaces) -> Message:
 
 def _answered_call(argument: str, given: Mapping[str, Any], *, is_answer: bool) -> tuple[str | None, str | None]:
     """Return the id and the tool of the call that a message with role ``tool`` answers; only such a message has them."""
+    if not is_answer and given.get("tool_call_id") is None and given.get("tool_name") is None:
+        return None, None
     call_id = checks.text(f"{argument}.tool_call_id", given.get("tool_call_id"))
     tool_name = checks.text(f"{argument}.tool_name", given.get("tool_name"))
     if not is_answer:

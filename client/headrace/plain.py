@@ -23,6 +23,8 @@ MAX_DEPTH = 200
 INTEGERS = range(-(2**63), 2**64)
 """Integers that a frame can carry: MessagePack has 64 bits."""
 
+_TEXTS = (str, UserString)
+_NUMBERS = (int, float)
 _MAX_SHOWN = 80
 _MAX_STEPS = 24
 """Steps of a path that an error names."""
@@ -71,7 +73,7 @@ def plain(argument: str, value: Any) -> Any:
 
 def plain_dict(argument: str, value: Any) -> dict[str, Any]:
     """Return a Mapping as a plain dict; raises InvalidRequestError for anything else."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, (dict, Mapping)):
         raise InvalidRequestError(f"takes a dict, not {named(value)}", argument)
     result: dict[str, Any] = plain(argument, value)
     return result
@@ -126,11 +128,11 @@ def _plain(value: Any, room: int, above: set[int]) -> Any:
         return value if value.isascii() else _text(value)
     if kind is dict or kind is list:
         return _container(value, room, above)
-    if value is None or kind is bool:
+    if value is None or kind is bool or (kind is int and value in INTEGERS):
         return value
-    if isinstance(value, str | UserString):
+    if isinstance(value, _TEXTS):
         return _text(value if isinstance(value, str) else value.data)
-    if isinstance(value, int | float):
+    if isinstance(value, _NUMBERS):
         return _number(value)
     if isinstance(value, Enum):
         return _plain(value.value, room, above)
@@ -152,7 +154,7 @@ def _container(value: Any, room: int, above: set[int]) -> dict[str, Any] | list[
         raise _UnfitError(f"is nested deeper than {MAX_DEPTH} levels")
     above.add(id(value))
     try:
-        if isinstance(value, dict | Mapping):
+        if isinstance(value, (dict, Mapping)):
             return _dict(value.items(), room - 1, above)
         if dataclasses.is_dataclass(value):
             fields = dataclasses.fields(value)

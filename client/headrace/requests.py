@@ -22,6 +22,8 @@ from headrace.wire.messages import AbortMode
 from headrace.wire.request import RunRequest
 
 Priority = Literal["interactive", "batch"]
+_PRIORITIES = get_args(Priority)
+_ABORT_MODES = get_args(AbortMode)
 
 _SPAN_ID = re.compile(r"sp_[0-9a-f]{16}")
 _TRACE_ID = re.compile(r"tr_[0-9a-f]{16}")
@@ -128,8 +130,8 @@ def build_options(arguments: RunArguments | EmbeddingArguments) -> RunOptions:
         raise InvalidRequestError("takes a non-empty str of printable ASCII characters", "provider_api_key")
     if key is not None and (problem := key_problem(key)) is not None:
         raise InvalidRequestError(problem, "provider_api_key")
-    priority: Any = checks.one_of("priority", arguments.get("priority", "interactive"), get_args(Priority))
-    on_abort: Any = checks.one_of("on_abort", arguments.get("on_abort", "close"), get_args(AbortMode))
+    priority: Any = checks.one_of("priority", arguments.get("priority", "interactive"), _PRIORITIES)
+    on_abort: Any = checks.one_of("on_abort", arguments.get("on_abort", "close"), _ABORT_MODES)
     return RunOptions(span_id=span_id, provider_api_key=key, priority=priority, on_abort=on_abort)
 
 
@@ -229,10 +231,10 @@ def _provider_of(
     if not isinstance(model, str) or not model:
         raise InvalidRequestError("takes the model's name, a non-empty str such as 'gpt-4o'", "model")
     model = plain_text("model", model)
-    known = ", ".join(sorted(providers))
     if provider is not None:
         provider = plain_text("provider", provider)
         if provider not in providers and not takes_any_provider:
+            known = ", ".join(sorted(providers))
             raise InvalidRequestError(f"{shown(provider)} is not configured; there are: {known}", "provider")
         return provider, model
     head, slash, rest = model.partition("/")
@@ -241,6 +243,7 @@ def _provider_of(
     for prefix, name in MODEL_PREFIXES:
         if model.startswith(prefix) and name in providers:
             return name, model
+    known = ", ".join(sorted(providers))
     prefixes = ", ".join(f"{prefix}… ({name})" for prefix, name in MODEL_PREFIXES if name in providers)
     raise InvalidRequestError(
         f"cannot tell the provider of {shown(model)}; names that tell it: {prefixes}; "

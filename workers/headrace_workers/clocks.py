@@ -104,29 +104,30 @@ class Clocks:
 
     def next_deadline(self) -> float:
         """Return when the next clock runs out, if nothing happens until then; may be infinite."""
-        return min(when for when, _ in self._deadlines())
+        return min(self._deadlines())[0]
 
     def expired(self, now: float) -> Expired | None:
         """Return the clock that has run out, if one has."""
-        when, expired = min(self._deadlines(), key=lambda deadline: deadline[0])
-        return expired if now >= when else None
+        when, clock, limit = min(self._deadlines(), key=lambda deadline: deadline[0])
+        return Expired(clock, limit) if now >= when else None
 
-    def _deadlines(self) -> list[tuple[float, Expired]]:
+    def _deadlines(self) -> list[tuple[float, str, float]]:
+        """Return when each clock that runs will run out, its name, and what it allows."""
         limits = self._limits
-        reader = (self._waits_since + limits.reader, Expired("reader", limits.reader))
+        reader = (self._waits_since + limits.reader, "reader", limits.reader)
         if self._has_ended:
             return [reader]
-        deadlines = [(self._started_at + limits.total, Expired("total", limits.total))]
+        deadlines = [(self._started_at + limits.total, "total", limits.total)]
         if self._is_paused:
             return [*deadlines, reader]
         if not self.is_connected:
-            deadlines.append((self._started_at + limits.connect, Expired("connect", limits.connect)))
+            deadlines.append((self._started_at + limits.connect, "connect", limits.connect))
         elif self._last_life is not None:
-            deadlines.append((self._last_life + limits.idle, Expired("idle", limits.idle)))
+            deadlines.append((self._last_life + limits.idle, "idle", limits.idle))
         if self.is_finishing and self._finished_at is not None:
-            deadlines.append((self._finished_at + FINISH_GRACE, Expired("finish", FINISH_GRACE)))
+            deadlines.append((self._finished_at + FINISH_GRACE, "finish", FINISH_GRACE))
         if self.content_at is None and not math.isinf(limits.first_chunk):
-            deadlines.append((self._started_at + limits.first_chunk, Expired("first_chunk", limits.first_chunk)))
+            deadlines.append((self._started_at + limits.first_chunk, "first_chunk", limits.first_chunk))
         return deadlines
 
     def _wait(self) -> None:

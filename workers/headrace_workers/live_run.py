@@ -57,7 +57,7 @@ class Client:
 class LiveRun:
     """One run: carries out what its core decides, and tells it what the exchange does."""
 
-    __slots__ = ("_exchange", "_request", "_span", "_timer", "client", "core", "worker")
+    __slots__ = ("_exchange", "_request", "_span", "_timer", "_wakes_at", "client", "core", "worker")
 
     def __init__(
         self, worker: Host, client: Client, core: ProviderRun, request: HttpRequest, span: OpenSpan | None
@@ -69,6 +69,7 @@ class LiveRun:
         self._span = span
         self._exchange: Exchange | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0  # when the timer does, at the latest
 
     def start(self) -> None:
         """Send the request; that of a run with a span once the span's stub is written."""
@@ -211,10 +212,14 @@ class LiveRun:
                 exchange.close()
 
     def _set_timer(self) -> None:
-        """Wake at the next deadline. Activity does not move the timer; it is set anew when it finds the deadline moved."""
+        """Wake at the next deadline, or before it: the timer is set anew when it finds that the deadline has moved."""
+        deadline = self.core.clocks.next_deadline()
         if self._timer is not None:
+            if self._wakes_at <= deadline:
+                return
             self._timer.cancel()
-        delay = max(self.core.clocks.next_deadline() - time.monotonic(), 0.0)
+        self._wakes_at = deadline
+        delay = max(deadline - time.monotonic(), 0.0)
         self._timer = self.worker.loop.call_later(min(delay + 0.001, 3600.0), self._look_at_clocks)
 
     def _look_at_clocks(self) -> None:

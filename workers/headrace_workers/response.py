@@ -50,8 +50,9 @@ class Response:
         self.body.clear()
         self.content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         self.expects_events = self._says_events(is_streamed)
-        self.kind = BodyKind.UNDECIDED if self.is_success else BodyKind.ERROR
-        self._first_bytes = FirstBytes(expects_events=self.expects_events) if self.is_success else None
+        is_success = self.is_success
+        self.kind = BodyKind.UNDECIDED if is_success else BodyKind.ERROR
+        self._first_bytes = FirstBytes(expects_events=self.expects_events) if is_success else None
 
     def add(self, data: bytes) -> None:
         """Keep a piece of a body that is not read event by event, and decide what it is as soon as it tells."""

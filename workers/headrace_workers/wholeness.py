@@ -38,9 +38,16 @@ def unsaid_in(body: bytes, completion: Completion, *, of_first: bool) -> str | N
         whole = loads(body)
     except ValueError:
         return None  # no JSON: events, or an array without its end
-    said = "\0".join(_texts_in(msgspec.to_builtins(completion)))
+    # Most answers are text alone; what else a completion says is put together only where that is not enough.
+    content = completion.message.content if completion.message else ""
+    text = well_formed_text(content) if isinstance(content, str) else ""
+    said: str | None = None
     for path, words in words_in(first_of(whole) if of_first else whole):
-        if words.strip() not in {"", "null"} and words not in said:
+        if words.strip() in {"", "null"} or words in text:
+            continue
+        if said is None:
+            said = "\0".join(_texts_in(msgspec.to_builtins(completion)))
+        if words not in said:
             return f"the answer holds content that was not understood, at {path.removeprefix('.')}"
     return None
 

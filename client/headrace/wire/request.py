@@ -48,10 +48,13 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 def needs(request: RunRequest) -> list[str]:
     """Return what a worker must be able to read, so that nothing of the request is dropped silently."""
-    has_extra = any(map(_has_extra, request.messages)) or any(
-        tool.extra or tool.type != "function" for tool in request.tools
-    )
-    return [EXTRA] if has_extra else []
+    for message in request.messages:
+        if _has_extra(message):
+            return [EXTRA]
+    for tool in request.tools:
+        if tool.extra or tool.type != "function":
+            return [EXTRA]
+    return []
 
 
 def _has_extra(message: Message) -> bool:

@@ -49,12 +49,22 @@ class ChatAnswer:
 
     def take(self, delta: Delta, events: list[RunEvent], *, is_whole: bool = False) -> None:
         """Take a piece of a message, or all of it."""
-        self.take_reasoning(delta, events)
+        has_reasoning = not (
+            delta.reasoning_content is None
+            and delta.reasoning is None
+            and delta.thinking is None
+            and delta.reasoning_details is None
+        )
+        if has_reasoning:
+            self.take_reasoning(delta, events)
         self.take_content(delta.content, events)
         self.take_rest(delta, events, is_whole=is_whole)
 
     def take_content(self, content: Any, events: list[RunEvent]) -> None:
         """Take content: text, or a list of parts, be it of text, thinking or refusal."""
+        if type(content) is str:
+            self._say("text", content, events)
+            return
         for part in content if isinstance(content, list) else [content]:
             if not isinstance(part, dict):
                 self._say("text", text_in(part, "content"), events)
@@ -68,15 +78,18 @@ class ChatAnswer:
 
     def take_rest(self, delta: Delta, events: list[RunEvent], *, is_whole: bool = False) -> None:
         """Take what a message says beside content and reasoning."""
-        for piece in delta.refusal if isinstance(delta.refusal, list) else [delta.refusal]:
-            words = text_in(piece.get("refusal") if isinstance(piece, dict) else piece, "refusal")
-            self._say("refusal", words, events)
+        if delta.refusal is not None:
+            for piece in delta.refusal if isinstance(delta.refusal, list) else [delta.refusal]:
+                words = text_in(piece.get("refusal") if isinstance(piece, dict) else piece, "refusal")
+                self._say("refusal", words, events)
         if not delta.content and delta.audio:
             transcript = object_in(delta.audio, "audio").get("transcript")
             self._say("text", text_in(transcript, "the transcript of audio"), events)
-        for place, fragment in enumerate(_calls_in(delta.tool_calls)):
-            self.calls.take(fragment, events, place if is_whole else None)
-        self.calls.take_function(delta.function_call, events, beside=delta.tool_calls)
+        if delta.tool_calls is not None:
+            for place, fragment in enumerate(_calls_in(delta.tool_calls)):
+                self.calls.take(fragment, events, place if is_whole else None)
+        if delta.function_call:
+            self.calls.take_function(delta.function_call, events, beside=delta.tool_calls)
         if isinstance(delta.annotations, list):
             self._citations += [said for said in delta.annotations if isinstance(said, dict)]
 
@@ -121,7 +134,8 @@ class ChatAnswer:
         if text:
             cited = {"api": API_NAME, "annotations": self._citations} if self._citations else None
             parts.append(TextPart(text, cited))
-        parts += self.calls.parts(is_cut=is_cut)
+        if self.calls:
+            parts += self.calls.parts(is_cut=is_cut)
         is_plain = not parts or (len(parts) == 1 and bool(text) and not self._citations)
         return Message("assistant", text if is_plain else parts)
 

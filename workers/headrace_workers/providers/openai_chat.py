@@ -177,7 +177,8 @@ class ChatMapper:
 
     def _read_choices(self, chunk: Chunk, body: bytes, events: list[RunEvent]) -> None:
         choices = [choice for choice in chunk.choices or [] if choice is not None]
-        choices.sort(key=lambda choice: choice.index if isinstance(choice.index, int) else 0)
+        if len(choices) > 1:
+            choices.sort(key=lambda choice: choice.index if isinstance(choice.index, int) else 0)
         self._take_names(chunk)
         for choice in choices:
             self._take_end(choice, chunk)
@@ -251,7 +252,8 @@ class ChatMapper:
             elif not (answer.has_end and self._answer.has_end):
                 fail("two choices hold text, and not both an end: neither is an answer of its own")
         self._others.clear()
-        self._answer.calls.end(events, is_cut=self._end_word.is_cut)
+        if self._answer.calls:
+            self._answer.calls.end(events, is_cut=self._end_word.is_cut)
 
     def _read_odd(self, data: bytes, events: list[RunEvent]) -> Chunk | None:
         """Read what the fast decoder did not take. None: there is nothing in it."""
@@ -298,6 +300,7 @@ class ChatMapper:
             self.usage = msgspec.structs.replace(self.usage, source="provider")
         answer, end = self._answer, self._end_word
         reason = end.reason
+        is_cut = reason in CUT
         if reason == "stop" and answer.refusal:
             reason = "content_filter"
         elif reason == "stop" and answer.calls:
@@ -306,9 +309,9 @@ class ChatMapper:
             finish_reason=reason,
             provider_finish_reason=end.word or None,
             usage=self.usage,
-            tool_calls=answer.calls.complete(is_cut=end.is_cut),
+            tool_calls=answer.calls.complete(is_cut=is_cut),
             model=self._model or self._requested_model,
-            message=answer.message(is_cut=end.is_cut) if with_message else None,
+            message=answer.message(is_cut=is_cut) if with_message else None,
             refusal="".join(answer.refusal) or None,
             response_id=self.response_id,
         )

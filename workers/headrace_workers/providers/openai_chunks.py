@@ -84,9 +84,9 @@ _TOOL_COUNTS = ("server_tool_use", "server_tool_use_details", "server_side_tool_
 
 def read_usage(said: dict[str, Any], *, is_final: bool) -> Usage:
     """Return the usage that a response says."""
-    input_tokens, output_tokens = _count(said, "prompt_tokens"), _count(said, "completion_tokens")
+    input_tokens, output_tokens = as_count(said.get("prompt_tokens")), as_count(said.get("completion_tokens"))
     reasoning = _count(said.get("completion_tokens_details"), "reasoning_tokens")
-    total = _count(said, "total_tokens") or input_tokens + output_tokens
+    total = as_count(said.get("total_tokens")) or input_tokens + output_tokens
     # xAI counts reasoning apart from completion tokens; its total tells.
     if total == input_tokens + output_tokens + reasoning:
         output_tokens += reasoning
@@ -105,12 +105,18 @@ def read_usage(said: dict[str, Any], *, is_final: bool) -> Usage:
 
 def server_tool_requests(said: dict[str, Any]) -> dict[str, int]:
     """Return what the server's own tools did, as the usage counts it."""
-    counted: dict[str, Any] = next((said[name] for name in _TOOL_COUNTS if isinstance(said.get(name), dict)), {})
-    return {name: count for name, value in counted.items() if (count := as_count(value))}
+    for counts in _TOOL_COUNTS:
+        if isinstance(counted := said.get(counts), dict):
+            return {name: count for name, value in counted.items() if (count := as_count(value))}
+    return {}
 
 
 def _first_count(said: Any, *names: str) -> int:
-    return next((count for name in names if (count := _count(said, name))), 0)
+    if isinstance(said, dict):
+        for name in names:
+            if (value := said.get(name)) and (count := as_count(value)):
+                return count
+    return 0
 
 
 def _count(said: Any, key: str) -> int:

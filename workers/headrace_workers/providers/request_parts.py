@@ -99,10 +99,11 @@ def word_for(part: Part) -> str:
 def wants_several(request: RunRequest) -> bool:
     """Whether the caller asked for several answers, of which the first becomes the result."""
     options = request.custom_options
+    if not options:
+        return False
     config = options.get("generationConfig")
-    figures = (
-        options.get("n"),
-        options.get("candidateCount"),
-        (config if isinstance(config, dict) else {}).get("candidateCount"),
-    )
-    return any(type(figure) is int and figure > 1 for figure in figures)
+    inner = config.get("candidateCount") if isinstance(config, dict) else None
+    for figure in (options.get("n"), options.get("candidateCount"), inner):
+        if type(figure) is int and figure > 1:
+            return True
+    return False

@@ -5,7 +5,7 @@ Content is text, reasoning, a refusal or a tool call, in the words of all wire f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from headrace_workers.providers.failures import protocol_failure
@@ -42,37 +42,47 @@ def content_in(value: Any, path: str = "") -> str | None:
     return None
 
 
-def words_in(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def words_in(value: Any) -> list[tuple[str, str]]:
     """Return the words of an answer, each with its path; of choices that are answers of their own only the first has any."""
+    found: list[tuple[str, str]] = []
+    _find_words(value, "", found)
+    return found
+
+
+# Each whole answer is gone through: a list that grows costs less than generators in generators.
+def _find_words(value: Any, path: str, found: list[tuple[str, str]]) -> None:
     if isinstance(value, list):
         for place, item in enumerate(value):
-            yield from words_in(item, f"{path}[{place}]")
+            _find_words(item, f"{path}[{place}]", found)
     elif isinstance(value, dict):
         for key, item in value.items():
-            if key in {"choices", "candidates"} and isinstance(item, list):
-                yield from words_in(_without_alternatives(item), f"{path}.{key}")
-            elif key in _WORDS:
-                yield from _words_under(item, f"{path}.{key}", is_input=key in {"input", "args", "arguments"})
+            if not item:
+                continue
+            if key in _WORDS:
+                _find_words_under(item, f"{path}.{key}", found, is_input=key in {"input", "args", "arguments"})
             elif key in _AROUND:
-                yield from words_in(item, f"{path}.{key}")
+                is_choices = key in {"choices", "candidates"} and isinstance(item, list)
+                _find_words(_without_alternatives(item) if is_choices else item, f"{path}.{key}", found)
 
 
-def _words_under(value: Any, path: str, *, is_input: bool) -> Iterator[tuple[str, str]]:
-    """Return the words under a key of content; all texts of an input are content, whatever their keys."""
+def _find_words_under(value: Any, path: str, found: list[tuple[str, str]], *, is_input: bool) -> None:
+    """Find the words under a key of content; all texts of an input are content, whatever their keys."""
     if isinstance(value, str):
-        yield path, value
+        found.append((path, value))
     elif isinstance(value, dict) and is_input:
         for key, item in value.items():
-            yield from _words_under(item, f"{path}.{key}", is_input=True)
+            _find_words_under(item, f"{path}.{key}", found, is_input=True)
     elif isinstance(value, list):
         for place, item in enumerate(value):
-            yield from _words_under(item, f"{path}[{place}]", is_input=is_input)
+            _find_words_under(item, f"{path}[{place}]", found, is_input=is_input)
     else:
-        yield from words_in(value, path)
+        _find_words(value, path, found)
 
 
 def _without_alternatives(choices: list[Any]) -> list[Any]:
     """Return the choices that make one answer: none but the first says text, where the first does."""
+    if len(choices) == 1:
+        return choices
     ordered = sorted(choices, key=_place_of)
     if not ordered or not _has_text(ordered[0]):
         return ordered
