@@ -11,7 +11,7 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 logger = logging.getLogger(__name__)
@@ -45,13 +45,14 @@ class CallbackThreads:
         self._limit = limit
         self._jobs: queue.SimpleQueue[Jobs] = queue.SimpleQueue()
         # Reentrant: a finalizer or a signal handler may hand over a job while this thread does.
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._threads = 0
         self._outstanding = 0
 
     def submit(self, jobs: Jobs) -> None:
         """Have jobs run soon, in this order and on one thread; returns at once. From any thread. The list is taken over."""
-        with self._changed:
+        with self._lock:  # not the Condition, in whose own methods a signal handler may run: the I/O thread comes here
             self._outstanding += 1
             self._jobs.put(jobs)
             if self._outstanding <= self._threads or self._threads >= self._limit:
@@ -61,7 +62,7 @@ class CallbackThreads:
             threading.Thread(target=self._serve, name="headrace-callbacks", daemon=True).start()
         except RuntimeError:
             # No memory for a thread, or the interpreter is ending: another thread, or drain, runs the job.
-            with self._changed:
+            with self._lock:
                 self._threads -= 1
 
     def drain(self, timeout: float) -> None:
@@ -124,9 +125,16 @@ def forget_threads() -> None:
     _threads = CallbackThreads()
 
 
-def log(to: logging.Logger, level: int, message: str, *arguments: object, error: BaseException | None = None) -> None:
+def log(
+    to: logging.Logger,
+    level: int,
+    message: str,
+    *arguments: object,
+    error: BaseException | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> None:
     """Log, but never on the I/O thread: handlers and filters are users' code."""
     if not is_io_thread():
-        to.log(level, message, *arguments, exc_info=error)
+        to.log(level, message, *arguments, exc_info=error, extra=extra)
     elif to.isEnabledFor(level):
-        run_elsewhere([partial(to.log, level, message, *arguments, exc_info=error)])
+        run_elsewhere([partial(to.log, level, message, *arguments, exc_info=error, extra=extra)])

@@ -51,6 +51,14 @@ def positive(argument: str, value: Any) -> int | None:
     return given
 
 
+def waiting_time(argument: str, value: Any) -> float:
+    """Return for how many seconds somebody wants to wait."""
+    given = number(argument, value, 0, _MAX_MILLISECONDS / 1000)
+    if given is None:
+        raise InvalidRequestError("takes a number of seconds, not None", argument)
+    return float(given)
+
+
 def seconds(argument: str, milliseconds: Any) -> float | None:
     value = positive(argument, milliseconds)
     if value is not None and value > _MAX_MILLISECONDS:

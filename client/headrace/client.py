@@ -6,7 +6,6 @@ import concurrent.futures
 import itertools
 import os
 import random
-import time
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack, cast, overload
 
 from headrace import program_end  # noqa: F401 - its import registers the exit handler
 from headrace.callbacks import is_io_thread
+from headrace.checks import waiting_time
+from headrace.clock import monotonic
 from headrace.delivery import Delivery, Interest
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError, InvalidRequestError
 from headrace.given_places import MovedPlaces
@@ -168,9 +169,11 @@ class Client:
         """Have the spans of all runs that have ended stored, and delivered to every sink, within ``timeout`` seconds.
 
         Returns how many are and how many are not. Nothing is lost without a flush; it is for those who want to look at once.
-        Raises EngineUnavailableError when the engine does not answer.
+        Raises InvalidRequestError for a timeout that is no number of seconds, EngineUnavailableError when the engine does not
+        answer.
         """
         self._begin()
+        timeout = waiting_time("timeout", timeout)
         if is_io_thread():
             reason = "a finalizer asked for a flush on Headrace's own I/O thread; ask in a thread of your program"
             raise EngineUnavailableError(self._address or EMBEDDED, reason)
@@ -244,7 +247,7 @@ class Client:
     def _begin(self) -> float:
         if self._is_closed:
             raise EngineUnavailableError(self._address or EMBEDDED, "this client is closed; make a new one")
-        return time.monotonic()
+        return monotonic()
 
     def _context(self) -> RequestContext:
         return {

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.assembly import ResultFacts, joined_text
 from headrace.callbacks import is_io_thread, run_elsewhere
+from headrace.clock import monotonic
 from headrace.conclusion import Final, conclude, priced
 from headrace.errors import ForkedStreamError, HeadraceError, RunError, RunTimeoutError
 from headrace.session import DEADLINE_GRACE, Session
@@ -54,8 +55,8 @@ class Settled(Protocol):
         """Resolve; called once, from any thread."""
 
 
-_LOCK_TIMEOUT = 0.2
-"""Seconds that a run which is to end waits for its own lock: a finalizer may block the thread that has it."""
+LOCK_TIMEOUT = 0.2
+"""Seconds that a run which is to end waits for a lock: a signal handler or a finalizer may block the thread that has it."""
 
 
 class _LoopWaiter:
@@ -182,7 +183,7 @@ class Delivery:
 
     def give_up(self, error: HeadraceError) -> None:
         """End the run with an error, without its session; of no effect on a run that has ended."""
-        if not self._lock.acquire(timeout=_LOCK_TIMEOUT):
+        if not self._lock.acquire(timeout=LOCK_TIMEOUT):
             return  # whoever waits looks again
         try:
             if self.has_ended:
@@ -191,7 +192,7 @@ class Delivery:
         finally:
             self._lock.release()
         wakeups: Wakeups = {}
-        self.ended(time.monotonic(), wakeups)
+        self.ended(monotonic(), wakeups)
         wake_all(wakeups)
         self._port.post_abort(self)
 
@@ -210,24 +211,33 @@ class Delivery:
 
     def ended(self, now: float, wakeups: Wakeups) -> None:
         """The session has its outcome, or the run was given up; the second time has no effect."""
-        with self._lock:
+        if not self._lock.acquire(timeout=LOCK_TIMEOUT):
+            run_elsewhere([partial(self._ended_late, now)])  # the lock's holder may wait for this thread
+            return
+        try:
             if self.has_ended:
                 return
             self.ended_at = now
             self.has_ended = True
             references, self._futures = self._futures, []
             pinned, self._pinned = self._pinned, []
+            final = self.final() if references else None
+        finally:
+            self._lock.release()
         try:
-            self._settle(references)
+            if final is not None:
+                _settle(references, final)
         finally:
             if pinned:
                 run_elsewhere([pinned.clear])  # what they hold may have finalizers, which are users' code
             self.arrived(wakeups)
 
-    def _settle(self, references: list[weakref.ref[Any]]) -> None:
-        for reference in references:
-            if (future := reference()) is not None:
-                future.settle(self.final())
+    def _ended_late(self, now: float) -> None:
+        """The same, in a thread that may wait for the lock."""
+        wakeups: Wakeups = {}
+        with self._lock:
+            self.ended(now, wakeups)
+        wake_all(wakeups)
 
     # The reader's side.
 
@@ -273,7 +283,7 @@ class Delivery:
         waiter = Alarm()
         if self._may_wait(waiter):
             while not waiter.wait(LOOK_AFTER):
-                self.look(time.monotonic())
+                self.look(monotonic())
                 if self._has_news():
                     return  # and nobody could say so
 
@@ -357,6 +367,13 @@ class Delivery:
         )
         final = conclude(self.session, facts, self._failure, is_aborted=self.is_aborted)
         return priced(final, plan, self._prices)
+
+
+def _settle(references: list[weakref.ref[Any]], final: Final) -> None:
+    for reference in references:
+        if (future := reference()) is not None:
+            with contextlib.suppress(Exception):  # one that its holder has resolved keeps no other waiting
+                future.settle(final)
 
 
 def wake_loop(loop: asyncio.AbstractEventLoop, waiting: list[asyncio.Future[None]]) -> None:

@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+from headrace.callbacks import log
+from headrace.clock import monotonic
 from headrace.engine_folders import LOCK_FILE, LOG_FILE, make_folder, open_log, remove_folder
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError
 from headrace.interpreter import find_interpreter, search_path
@@ -142,7 +144,7 @@ class ExternalEngine:
         directory was made for an engine that has not started yet.
         """
         reason = self._absence()
-        now = time.monotonic()
+        now = monotonic()
         if reason is None:
             self._absent_since = None
             return None
@@ -220,7 +222,7 @@ class EmbeddedEngine:
         """Return whether the engine's processes live and get on; for at most two minutes."""
         if self._process is None or self._directory is None or self._process.poll() is not None:
             return False
-        now = time.monotonic()
+        now = monotonic()
         seen = _progress(self._process.pid, self._directory)
         if seen != self._seen:
             self._seen, self._seen_at = seen, now
@@ -284,18 +286,18 @@ class EmbeddedEngine:
             stack.callback(os.close, read)
             keep = stack.enter_context(contextlib.ExitStack())
             keep.callback(os.close, write)
-            log = _above_standard(open_log(directory))
-            stack.callback(os.close, log)
-            output, added = copy_of_log(os.environ, log)
+            log_file = _above_standard(open_log(directory))
+            stack.callback(os.close, log_file)
+            output, added = copy_of_log(os.environ, log_file)
             # A session of its own keeps the terminal's Ctrl-C away; nothing of it writes to the program's standard output.
             self._process = subprocess.Popen(
-                command, stdin=read, stdout=output, stderr=log, start_new_session=True, env=environment | added
+                command, stdin=read, stdout=output, stderr=log_file, start_new_session=True, env=environment | added
             )
             keep.pop_all()
         self._directory = directory
         self._lifeline = write
-        self._started_at = self._seen_at = time.monotonic()
-        logger.info("engine started", extra={"pid": self._process.pid, "directory": str(directory)})
+        self._started_at = self._seen_at = monotonic()
+        log(logger, logging.INFO, "engine started", extra={"pid": self._process.pid, "directory": str(directory)})
 
     def _let_go(self) -> None:
         if self._lifeline is not None:
@@ -331,7 +333,7 @@ def _progress(pid: int, directory: Path) -> object:
     try:
         turns = Path(f"/proc/{pid}/schedstat").read_text()
     except OSError:
-        turns = str(time.monotonic())  # the system does not tell: that it lives must do
+        turns = str(monotonic())  # the system does not tell: that it lives must do
     return files, log_size, turns
 
 
@@ -347,9 +349,9 @@ def _above_standard(descriptor: int) -> int:
 
 def _reap_group(supervisor: int) -> None:
     """Take the exit status of what a killed supervisor left: where this program is the container's first, it is its parent now."""
-    deadline = time.monotonic() + _REAP_TIMEOUT
+    deadline = monotonic() + _REAP_TIMEOUT
     with contextlib.suppress(OSError):
-        while time.monotonic() < deadline:
+        while monotonic() < deadline:
             if os.waitpid(-supervisor, os.WNOHANG) == (0, 0):
                 time.sleep(0.01)
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from headrace.callbacks import log
 from headrace.embedded import EngineSource
 from headrace.errors import EngineUnavailableError, HeadraceError, ProtocolMismatchError, RemoteProtocolError
 from headrace.event_loop import CallingLoop
@@ -152,7 +153,7 @@ class EngineLink:
         watch_start(self._reactor, self._source, link, self._connect_timeout, self._lose)
 
     def _lose(self, error: HeadraceError) -> None:
-        logger.info("engine lost", extra={"reason": str(error)})
+        log(logger, logging.INFO, "engine lost", extra={"reason": str(error)})
         self.drop()
         if self._source.problem() is not None:
             self._source.close()
@@ -196,7 +197,7 @@ class EngineLink:
                 link.welcomed(message)
                 if message.total_timeout is not None:
                     self._runs.limit(message.total_timeout)
-                logger.info("connected to the engine", extra={"address": self._source.address})
+                log(logger, logging.INFO, "connected to the engine", extra={"address": self._source.address})
             case Status():
                 self.answer_status(message)
             case Heartbeat() | Silent() | Joined() | Vacated():

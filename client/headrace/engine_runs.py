@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -15,6 +14,7 @@ import msgspec
 
 from headrace.assembly import joined_text
 from headrace.callbacks import log
+from headrace.clock import monotonic
 from headrace.delivery import Delivery, Wakeups, wake_all
 from headrace.embedded import EngineSource
 from headrace.engine_link import EngineLink
@@ -134,10 +134,10 @@ class EngineRuns:
         elif span_id in self._deliveries:
             self._fail(delivery, InvalidRequestError(f"{span_id} is running already", "span_id"))
         elif delivery.is_aborted:
-            self._carry_out(delivery, delivery.session.aborted(time.monotonic()))
+            self._carry_out(delivery, delivery.session.aborted(monotonic()))
         else:
             self._deliveries[span_id] = delivery
-            self._carry_out(delivery, delivery.session.start(time.monotonic()))
+            self._carry_out(delivery, delivery.session.start(monotonic()))
             self._start_checking()
 
     def abort(self, delivery: Delivery) -> None:
@@ -145,7 +145,7 @@ class EngineRuns:
         if delivery.session.phase is Phase.NEW:
             return  # its submission is behind in the queue, and looks for itself
         mode: AbortMode | None = "close" if delivery.is_given_up else None  # else as its caller asked for
-        self._carry_out(delivery, delivery.session.aborted(time.monotonic(), mode))
+        self._carry_out(delivery, delivery.session.aborted(monotonic(), mode))
         if (deadline := delivery.session.next_deadline) is not None and delivery.session.phase is Phase.ABORTING:
             self.reactor.call_at(deadline, partial(self._check, delivery))
 
@@ -171,7 +171,7 @@ class EngineRuns:
         self._carry_out(delivery, delivery.session.failed(error))
 
     def _check(self, delivery: Delivery) -> None:
-        self._carry_out(delivery, delivery.session.due(time.monotonic()))
+        self._carry_out(delivery, delivery.session.due(monotonic()))
 
     def _carry_out(self, delivery: Delivery, commands: list[Command]) -> None:
         for command in commands:
@@ -214,7 +214,7 @@ class EngineRuns:
     def _tell_end(self, delivery: Delivery) -> None:
         if self._history is not None:
             self._history.ended(delivery.session)
-        now = time.monotonic()
+        now = monotonic()
         self._spans.ended(delivery, now)
         delivery.ended(now, self._wakeups)
         self._open.deliveries.discard(delivery)
@@ -234,7 +234,7 @@ class EngineRuns:
     def granted(self, grant: Grant) -> None:
         """A run has a worker."""
         if (delivery := self._deliveries.get(grant.span_id)) is not None:
-            self._carry_out(delivery, delivery.session.granted(grant, time.monotonic()))
+            self._carry_out(delivery, delivery.session.granted(grant, monotonic()))
 
     def refused(self, refusal: Refuse) -> None:
         """A run gets no worker."""
@@ -286,7 +286,8 @@ class EngineRuns:
             return
         self._links.close(link)
         del self._workers[link.endpoint]
-        logger.info("worker lost", extra={"worker": link.name, "reason": reason, "runs": len(link.deliveries)})
+        said = {"worker": link.name, "reason": reason, "runs": len(link.deliveries)}
+        log(logger, logging.INFO, "worker lost", extra=said)
         for delivery in list(link.deliveries.values()):
             session = delivery.session
             self._carry_out(delivery, session.worker_lost(reason) if error is None else session.failed(error))
@@ -355,7 +356,7 @@ class EngineRuns:
         self._engine.look()
         for delivery in list(self._deliveries.values()):
             self.guard(self._check, delivery)
-        now = time.monotonic()
+        now = monotonic()
         for link in list(self._workers.values()):
             for delivery in list(link.deliveries.values()) if "query" in link.capabilities else ():
                 self._carry_out(delivery, delivery.session.listen(now))
@@ -376,7 +377,7 @@ class EngineRuns:
             raise
 
     def _end_now(self, delivery: Delivery) -> None:
-        self._carry_out(delivery, delivery.session.aborted(time.monotonic(), "close"))
+        self._carry_out(delivery, delivery.session.aborted(monotonic(), "close"))
         self._fail(delivery, EngineUnavailableError(self._source.address, "the client was closed"))
 
     def _close_links(self, done: Callable[[], None], left: Iterable[SpanBatch]) -> None:

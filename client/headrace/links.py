@@ -6,13 +6,13 @@ Knows frames and descriptors, not what the messages mean.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 
+from headrace.clock import monotonic
 from headrace.delivery import Delivery
 from headrace.embedded import EngineSource
 from headrace.errors import EngineUnavailableError, HeadraceError
@@ -71,13 +71,13 @@ def watch_start(
 
     An engine of our own that is on its way is waited for: the machine may be busy with the start of many.
     """
-    deadline = time.monotonic() + timeout
+    deadline = monotonic() + timeout
 
     def look() -> None:
         if link.is_welcomed or not link.is_open:
             return
         problem = source.problem()
-        if problem is None and (time.monotonic() < deadline or source.is_starting()):
+        if problem is None and (monotonic() < deadline or source.is_starting()):
             reactor.call_later(_START_CHECK_INTERVAL, look)
             return
         reason = problem or f"nothing answered within {timeout:g} s; {source.hint}"

@@ -5,6 +5,7 @@ Reads its own file once, when the first price is asked for; otherwise pure.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -55,14 +56,18 @@ class PriceTable:
         return _shipped().as_of
 
     def load(self) -> None:
-        """Read the file now, if it has not been read yet."""
-        _shipped()
+        """Read the file now, if it has not been read yet. Where that fails, as for want of a descriptor, the next price tries again."""
+        with contextlib.suppress(OSError):
+            _shipped()
 
     def cost(self, provider: str, model: str, usage: Usage) -> float | None:
         """Return what a run cost in US dollars; ``None`` where its price, or all of its usage, is unknown."""
         if usage.source == "none":
             return None
-        price = self._price(provider, model, usage.input_tokens)
+        try:
+            price = self._price(provider, model, usage.input_tokens)
+        except OSError:  # the file cannot be read now; that costs no run its result
+            return None
         return None if price is None else _cost(price, usage)
 
     def _price(self, provider: str, model: str, input_tokens: int) -> Price | _Listed | None:
@@ -99,4 +104,7 @@ def _cost(price: Price | _Listed, usage: Usage) -> float:
 
 @cache
 def _shipped() -> _File:
-    return msgspec.toml.decode(_FILE.read_bytes(), type=_File)
+    # Not by msgspec's own toml module: it asks for the class of dates, which freezegun replaces, and the file has none.
+    import tomllib
+
+    return msgspec.convert(tomllib.loads(_FILE.read_text("utf-8")), type=_File)

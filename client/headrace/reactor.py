@@ -11,12 +11,12 @@ import heapq
 import logging
 import os
 import selectors
-import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 
 from headrace.callbacks import log
+from headrace.clock import monotonic
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Reactor:
 
     def call_later(self, delay: float, action: Callable[[], None]) -> None:
         """Run ``action`` in ``delay`` seconds. From the loop's thread only."""
-        self.call_at(time.monotonic() + delay, action)
+        self.call_at(monotonic() + delay, action)
 
     def each_turn(self, action: Callable[[], None]) -> None:
         """Run ``action`` at the end of each turn of the loop."""
@@ -126,12 +126,12 @@ class Reactor:
     def _wait(self) -> float:
         if not self._timers:
             return _MAX_WAIT
-        return min(max(self._timers[0][0] - time.monotonic(), 0.0), _MAX_WAIT)
+        return min(max(self._timers[0][0] - monotonic(), 0.0), _MAX_WAIT)
 
     def _run_timers(self) -> None:
         if not self._timers:
             return
-        now = time.monotonic()
+        now = monotonic()
         while self._timers and self._timers[0][0] <= now:
             self._guard(heapq.heappop(self._timers)[2])
 

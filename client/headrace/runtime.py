@@ -11,11 +11,11 @@ import logging
 import os
 import secrets
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 
 from headrace.callbacks import drain, forget_threads, is_io_thread, log, mark_io_thread
+from headrace.clock import monotonic
 from headrace.connection import Connection
 from headrace.delivery import Delivery
 from headrace.embedded import EmbeddedEngine, EngineSource, ExternalEngine
@@ -23,12 +23,14 @@ from headrace.errors import EngineUnavailableError
 from headrace.program_end import at_program_end, has_begun
 from headrace.reactor import Reactor
 from headrace.settings import EMBEDDED, EngineConfig
-from headrace.watchdog import Watchdog
+from headrace.watchdog import Alarm, Watchdog
 
 logger = logging.getLogger(__name__)
 
 _CLOSE_TIMEOUT = 2.0
 """Seconds that closing a client waits for the I/O thread."""
+_START_CHECK = 0.1
+"""Seconds after which a thread that starts is looked at."""
 _EXIT_TIMEOUT = 1.8
 """Seconds that the end of the program waits for everything together; the interpreter needs some too."""
 _TOTAL_TIMEOUT = EngineConfig().total_timeout
@@ -110,19 +112,19 @@ class Process:
         """Close everything, when the interpreter ends."""
         if self.pid != os.getpid():
             return
-        until = time.monotonic() + _EXIT_TIMEOUT
+        until = monotonic() + _EXIT_TIMEOUT
         with self.lock:
             connections = list(self._connections.items())
         for key, connection in connections:
-            if not self._wait_for(connection, connection.post_close, max(until - time.monotonic(), 0.0)):
+            if not self._wait_for(connection, connection.post_close, max(until - monotonic(), 0.0)):
                 connection.give_up_all(EngineUnavailableError(key, "the program is ending"))
                 if connection.is_lost:
                     connection.close_source()
         self._watchdog.stop()
         if self._reactor is not None and self._thread is not None:
             self._reactor.stop()
-            self._thread.join(max(until - time.monotonic(), 0.0))
-        drain(max(until - time.monotonic(), 0.0))
+            self._thread.join(max(until - monotonic(), 0.0))
+        drain(max(until - monotonic(), 0.0))
 
     def _connect(self, key: str, address: str | None, connect_timeout: float, total_timeout: float) -> Connection:
         if (lost := self._connections.pop(key, None)) is not None:
@@ -148,20 +150,39 @@ class Process:
     def _running_reactor(self) -> Reactor:
         reactor = self._reactor
         if reactor is None or reactor.has_ended:
-            reactor = Reactor()
-            thread = threading.Thread(target=self._serve, args=(reactor,), name="headrace-io", daemon=True)
-            try:
-                thread.start()
-            except BaseException:
-                reactor.close()
-                raise
-            self._reactor, self._thread = reactor, thread
+            reactor, self._thread = self._new_reactor()
+            self._reactor = reactor
         self._watchdog.start()
         return reactor
 
-    def _serve(self, reactor: Reactor) -> None:
+    def _new_reactor(self) -> tuple[Reactor, threading.Thread]:
+        """Start an I/O thread, and wait until it is there: what the program has every thread do first may end it.
+
+        The thread makes its loop itself: under gevent (``patch_all(thread=False)``) a selector belongs to its maker's thread.
+        """
+        made: list[Reactor | BaseException] = []
+        is_there = Alarm()
+        thread = threading.Thread(target=self._serve, args=(made, is_there), name="headrace-io", daemon=True)
+        thread.start()
+        while not is_there.wait(_START_CHECK) and thread.is_alive():
+            pass
+        if not made:
+            raise RuntimeError("it ended as soon as it began")
+        if isinstance(made[0], BaseException):
+            raise made[0]
+        return made[0], thread
+
+    def _serve(self, made: list[Reactor | BaseException], is_there: Alarm) -> None:
         """Be the I/O thread: nothing that it raises gets out, and no run outlives it."""
         mark_io_thread()
+        try:
+            reactor = Reactor()
+            made.append(reactor)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the thread is waited for
+            made.append(error)
+            return
+        finally:
+            is_there.wake()
         try:
             reactor.run()
         except BaseException as error:  # noqa: BLE001 - threading's hook for it is users' code

@@ -12,7 +12,6 @@ import enum
 import itertools
 import logging
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -20,6 +19,7 @@ from typing import cast
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from headrace.clock import monotonic
 from headrace.peers import Peer, credentials, inode, is_connected, shut
 from headrace.wire.messages import MAX_FRAME_BYTES
 
@@ -228,7 +228,7 @@ class Router:
             yield left
         for event, fd in _monitor_events(self._monitor):
             if event == zmq.EVENT_ACCEPTED:
-                self._connections[fd] = time.monotonic()
+                self._connections[fd] = monotonic()
                 self._mind_the_door()
                 continue
             self._connections.pop(fd, None)
@@ -242,7 +242,7 @@ class Router:
 
     def end_silent(self) -> None:
         """End connections whose peers have long said nothing that is a message. To be called now and then."""
-        latest = time.monotonic() - _SILENCE
+        latest = monotonic() - _SILENCE
         for fd, accepted_at in self._connections.items():
             if accepted_at > latest:
                 break

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
-from headrace.callbacks import is_io_thread, run_elsewhere
+from headrace.callbacks import Jobs, is_io_thread, run_elsewhere
+from headrace.clock import monotonic
 from headrace.conclusion import Final
-from headrace.delivery import Delivery, Interest
+from headrace.delivery import LOCK_TIMEOUT, Delivery, Interest
 from headrace.errors import StreamConsumedError
 from headrace.types import RunEvent, StreamEvent, StreamResult, TextDelta
 from headrace.watchdog import LOOK_AFTER
@@ -204,11 +204,14 @@ class ResultFuture(concurrent.futures.Future[R]):
         delivery.attach(self)
 
     def settle(self, final: Final) -> None:
-        """Resolve with the outcome."""
-        if isinstance(final, Exception):
-            self.set_exception(final)
-        else:
-            self.set_result(cast("R", final))
+        """Resolve with the outcome. A future's own lock may be held by one who waits for this thread: then elsewhere."""
+        if not self._condition.acquire(timeout=LOCK_TIMEOUT):
+            run_elsewhere([partial(self._settle, final)])
+            return
+        try:
+            self._settle(final)
+        finally:
+            self._condition.release()
 
     def cancel(self) -> bool:
         """Abort the run; the future still resolves, with what there is."""
@@ -244,12 +247,21 @@ class ResultFuture(concurrent.futures.Future[R]):
             super().add_done_callback(fn)
 
     def hand_over(self) -> None:
-        """Have the callbacks called, in their order and on one thread. For this module."""
+        """Have the callbacks called, in their order and on one thread, which also waits for their lock. For this module."""
+        jobs: Jobs = []
+        jobs.append(partial(self._add_callbacks, jobs))
+        run_elsewhere(jobs)
+
+    def _add_callbacks(self, jobs: Jobs) -> None:
         with self._callbacks_lock:
             callbacks, self._callbacks = self._callbacks, []
-        jobs: list[Callable[[], object]] = [partial(callback, self) for callback in callbacks]
-        callbacks.clear()
-        run_elsewhere(jobs)
+        jobs += [partial(callback, self) for callback in callbacks]
+
+    def _settle(self, final: Final) -> None:
+        if isinstance(final, Exception):
+            self.set_exception(final)
+        else:
+            self.set_result(cast("R", final))
 
     def _await(self, timeout: float | None) -> None:
         """Wait for the end, and keep the run's bound meanwhile; raises TimeoutError."""
@@ -257,15 +269,15 @@ class ResultFuture(concurrent.futures.Future[R]):
         if self.done():
             return
         self._delivery.check_may_wait()
-        until = None if timeout is None else time.monotonic() + timeout
+        until = None if timeout is None else monotonic() + timeout
         while True:
-            left = LOOK_AFTER if until is None else until - time.monotonic()
+            left = LOOK_AFTER if until is None else until - monotonic()
             try:
                 super().exception(max(min(left, LOOK_AFTER), 0.0))
             except TimeoutError:
                 if left <= LOOK_AFTER and until is not None:
                     raise
-                self._delivery.look(time.monotonic())
+                self._delivery.look(monotonic())
             else:
                 return
 

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
+
+from headrace.clock import monotonic
 
 LOOK_AFTER = 1.0
 """Seconds after which a waiting thread looks at the clock. A run's bound is at least 5 s away when it begins."""
@@ -100,5 +101,5 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._is_stopping:
-            wait = self.look(time.monotonic())
+            wait = self.look(monotonic())
             self._alarm.wait(-1 if wait is None else wait)

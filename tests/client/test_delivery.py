@@ -216,3 +216,26 @@ def test_a_task_wakes_with_whatever_comes() -> None:
             await asyncio.wait_for(waiting, 5)
 
     asyncio.run(main())
+
+
+def test_a_future_that_its_holder_has_resolved_keeps_no_other_waiting() -> None:
+    run = FakeRun()
+    first = ResultFuture[RunLocalResult](run.delivery, Interest(run.delivery))
+    second = ResultFuture[RunLocalResult](run.delivery, Interest(run.delivery))
+    first.set_exception(ValueError("of its holder"))
+    run.ends()
+
+    assert second.result(0).text == ""
+
+
+def test_a_run_whose_lock_is_held_ends_once_it_is_free() -> None:
+    run = FakeRun()
+    future = ResultFuture[RunLocalResult](run.delivery, Interest(run.delivery))
+    with run.delivery._lock:
+        ending = threading.Thread(target=run.ends)
+        ending.start()
+        ending.join(30)
+        assert not ending.is_alive()
+        assert not run.delivery.has_ended
+
+    assert future.result(30).text == ""

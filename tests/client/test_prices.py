@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from headrace.prices import _FILE, PriceTable
+from headrace.prices import _FILE, PriceTable, _shipped
 from headrace.settings import Price, Settings
 from headrace.types import Usage, UsageSource
 
@@ -125,3 +126,30 @@ def test_each_price_of_the_file_is_plausible() -> None:
         if "long" in price:
             assert {*price} - {"long_above", "long"} == {*price["long"]}, name
             assert all(price["long"][key] > price[key] for key in price["long"]), name
+
+
+def test_prices_that_cannot_be_read_cost_no_run_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise OSError(24, "Too many open files")
+
+    _shipped.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", fail)
+        patch.setattr(Path, "read_bytes", fail)
+        TABLE.load()
+        assert TABLE.cost("openai", "gpt-4o", usage(1000)) is None
+
+    assert TABLE.cost("openai", "gpt-4o", usage(1000)) == 0.0025
+
+
+def test_prices_are_read_while_the_program_has_replaced_the_class_of_dates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As freezegun does."""
+
+    class Frozen(datetime.datetime):
+        pass
+
+    _shipped.cache_clear()
+    monkeypatch.setattr(datetime, "datetime", Frozen)
+    TABLE.load()
+
+    assert TABLE.cost("openai", "gpt-4o", usage(1000)) == 0.0025

@@ -19,6 +19,7 @@ import pytest
 from headrace import (
     Client,
     FlushCounts,
+    InvalidRequestError,
     LocalStream,
     RateLimitError,
     RunTimeoutError,
@@ -448,6 +449,18 @@ def test_a_flush_has_everything_stored_and_says_how_much(data: Path, engine: str
             return await client.aflush(timeout=10)
 
         assert asyncio.run(main()).delivered == 31
+
+
+@pytest.mark.parametrize("timeout", [None, "5", True, -1, float("nan"), float("inf"), 2**70, 1e20])
+def test_a_flush_takes_seconds_and_harms_no_run_beside_it(client: Client, timeout: object) -> None:
+    with client.run_local(
+        model=MODEL, messages=HELLO, custom_options=simulate(repeat=3, pace=0.05), stream=True
+    ) as stream:
+        with pytest.raises(InvalidRequestError, match=r"^timeout: takes "):
+            client.flush(timeout)  # type: ignore[arg-type]
+
+        assert "".join(stream) == "0 1 2 "
+    assert client.flush(20).pending == 0
 
 
 def test_a_flush_waits_for_the_sinks(

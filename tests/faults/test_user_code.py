@@ -323,3 +323,86 @@ def test_results_are_asked_for_beside_the_one_that_iterates(engine: str, provide
     ended = run_program(_RESULT_BESIDE, provider, engine=engine)
 
     assert ended.lines == ["4 1"], ended.stderr
+
+
+_SLOW_LOGS = """
+import logging
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        lines.append(threading.current_thread().name)
+        logged.set()
+        release.wait(100)
+
+lines, logged, release = [], threading.Event(), threading.Event()
+logging.basicConfig(level=logging.INFO, handlers=[Handler()])
+try:
+    print(text(Client(), timeout_ms=60000))
+    print(logged.wait(30), *set(lines))
+finally:
+    release.set()  # logging's exit handler waits for it
+"""
+
+
+def test_a_log_handler_that_waits_holds_nobody_up(engine: str, provider: SimulatedProvider) -> None:
+    ended = run_program(_SLOW_LOGS, provider, engine=engine, timeout=150.0)
+
+    assert ended.lines == ["whole", "True headrace-callbacks"], ended.stderr
+
+
+_HELD = """
+client = Client()
+stream = client.run_local(**said(repeat=3, pace=0.05), stream=True)
+future, called = stream.result, threading.Event()
+future.add_done_callback(lambda _: called.set())
+lock = {
+    "the run's": stream._delivery._lock,
+    "the future's": future._condition,
+    "the callbacks'": future._callbacks_lock,
+}[sys.argv[1]]
+with lock:  # as a signal handler or a finalizer finds it, which runs in the middle of a call
+    print(len(client.run_local(**said(repeat=15, pace=0.1), timeout_ms=20000).text.split()))
+    print(text(client, timeout_ms=20000))
+print(future.result(30).text, called.wait(30), text(client))
+"""
+
+
+@pytest.mark.parametrize("lock", ["the run's", "the future's", "the callbacks'"])
+def test_the_io_thread_waits_for_no_lock_whose_holder_waits_for_it(
+    engine: str, provider: SimulatedProvider, lock: str
+) -> None:
+    ended = run_program(_HELD, provider, lock, engine=engine)
+
+    assert ended.lines == ["15", "whole", "0 1 2  True whole"], ended.stderr
+
+
+_STOPPED_CLOCK = """
+client = Client()
+print(text(client))
+stream = client.run_local(**said(repeat=20, pace=0.02), stream=True)
+iterator = iter(stream)
+next(iterator)
+for module in list(sys.modules.values()):
+    for name, value in list(vars(module).items()):
+        if value is time.monotonic and name != "real":
+            setattr(module, name, lambda: float(sys.argv[1]))
+time.monotonic = lambda: float(sys.argv[1])
+print(len("".join(iterator).split()))
+print(text(client), client.flush(5.0).pending)
+print(outcome(lambda: text(Client("ipc:///tmp/no-engine-is-here", connect_timeout=2.0))))
+future = client.run_local(**said(first_token_delay=600), stream=True).result
+try:
+    future.result(2.5)
+except TimeoutError:
+    print("in time")
+"""
+
+
+@pytest.mark.parametrize("moment", ["0", "1e9"])
+def test_a_clock_that_the_program_has_stopped_is_not_asked(
+    engine: str, provider: SimulatedProvider, moment: str
+) -> None:
+    """As freezegun does: it replaces ``time.monotonic``, in each module that has it."""
+    ended = run_program(_STOPPED_CLOCK, provider, moment, engine=engine)
+
+    assert ended.lines == ["whole", "19", "whole 0", "EngineUnavailableError", "in time"], ended.stderr
