@@ -23,14 +23,12 @@ from headrace.errors import EngineUnavailableError
 from headrace.program_end import at_program_end, has_begun
 from headrace.reactor import Reactor
 from headrace.settings import EMBEDDED, EngineConfig
-from headrace.watchdog import Alarm, Watchdog
+from headrace.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
 _CLOSE_TIMEOUT = 2.0
 """Seconds that closing a client waits for the I/O thread."""
-_START_CHECK = 0.1
-"""Seconds after which a thread that starts is looked at."""
 _EXIT_TIMEOUT = 1.8
 """Seconds that the end of the program waits for everything together; the interpreter needs some too."""
 _TOTAL_TIMEOUT = EngineConfig().total_timeout
@@ -150,39 +148,20 @@ class Process:
     def _running_reactor(self) -> Reactor:
         reactor = self._reactor
         if reactor is None or reactor.has_ended:
-            reactor, self._thread = self._new_reactor()
-            self._reactor = reactor
+            reactor = Reactor()
+            thread = threading.Thread(target=self._serve, args=(reactor,), name="headrace-io", daemon=True)
+            try:
+                thread.start()
+            except BaseException:
+                reactor.close()
+                raise
+            self._reactor, self._thread = reactor, thread
         self._watchdog.start()
         return reactor
 
-    def _new_reactor(self) -> tuple[Reactor, threading.Thread]:
-        """Start an I/O thread, and wait until it is there: what the program has every thread do first may end it.
-
-        The thread makes its loop itself: under gevent (``patch_all(thread=False)``) a selector belongs to its maker's thread.
-        """
-        made: list[Reactor | BaseException] = []
-        is_there = Alarm()
-        thread = threading.Thread(target=self._serve, args=(made, is_there), name="headrace-io", daemon=True)
-        thread.start()
-        while not is_there.wait(_START_CHECK) and thread.is_alive():
-            pass
-        if not made:
-            raise RuntimeError("it ended as soon as it began")
-        if isinstance(made[0], BaseException):
-            raise made[0]
-        return made[0], thread
-
-    def _serve(self, made: list[Reactor | BaseException], is_there: Alarm) -> None:
+    def _serve(self, reactor: Reactor) -> None:
         """Be the I/O thread: nothing that it raises gets out, and no run outlives it."""
         mark_io_thread()
-        try:
-            reactor = Reactor()
-            made.append(reactor)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the thread is waited for
-            made.append(error)
-            return
-        finally:
-            is_there.wake()
         try:
             reactor.run()
         except BaseException as error:  # noqa: BLE001 - threading's hook for it is users' code

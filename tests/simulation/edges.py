@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
+from headrace.clock import monotonic
 from tests.simulation.io_threads import InjectedError, InjectedExit, SimGuarded, SimIoThread, SimThread, SimWatchdog
 from tests.simulation.loops import SimLoop, SimReactor, SimWatch, new_descriptor, signal_end
 from tests.simulation.provider import Provider, SimHttp
@@ -97,13 +98,14 @@ class _LogHandler(logging.Handler):
 
 def _modules() -> dict[str, Any]:
     """Return what is to be used for time and chance, wherever a module of the product has imported them."""
-    ours: dict[object, object] = {time: _Clock(), random: _Chance(), secrets: _Secrets()}
+    clock = _Clock()
+    ours: dict[object, object] = {time: clock, monotonic: clock.monotonic, random: _Chance(), secrets: _Secrets()}
     return {
         f"{name}.{attribute}": ours[value]
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] in _PACKAGES and not name.startswith("headrace.testing")
         for attribute, value in vars(module).items()
-        if isinstance(value, ModuleType) and value in ours
+        if isinstance(value, ModuleType | partial) and value in ours
     }
 
 
