@@ -8,6 +8,8 @@ import pytest
 
 from headrace.assembly import ResultFacts, finished_result
 from headrace.types import RunLocalResult, ToolCall, Usage
+from headrace_workers.first_bytes import BodyKind
+from headrace_workers.response import Response
 from tests.workers.answers import APIS, STREAMED, events, whole
 from tests.workers.driven import Driven
 
@@ -27,6 +29,7 @@ STARTS = {
     "a comment without words": b":\n\n",
     "blank lines": b"\n\r\n \n",
     "a mark and blank lines": b"\xef\xbb\xbf\n\n",
+    "blank lines and a mark": b"\n\n\xef\xbb\xbf",
     "a retry": b"retry: 3000\n\n",
     "an id": b"id: 7\n",
     "an id without a value": b"id\n",
@@ -98,7 +101,11 @@ def test_what_a_stream_begins_with_changes_nothing(
 
 @every_api
 @stream_or_not
-@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b"\n \t", b"\xef\xbb\xbf\r\n"], ids=["a mark", "blanks", "both"])
+@pytest.mark.parametrize(
+    "start",
+    [b"\xef\xbb\xbf", b"\n \t", b"\xef\xbb\xbf\r\n", b"\n\xef\xbb\xbf"],
+    ids=["a mark", "blanks", "a mark and blanks", "blanks and a mark"],
+)
 def test_what_a_body_begins_with_changes_nothing(api: str, stream: bool, start: bytes) -> None:
     check(read(api, start + whole(api) + b"\n", stream=stream, label="application/json"))
 
@@ -242,3 +249,19 @@ def test_the_usage_of_a_stream_that_was_not_asked_for_is_its_own() -> None:
     run = read("openai-chat", b"".join(events("openai-chat")), stream=False)
 
     assert run.finished.usage == Usage(3, 4, 7, source="provider")
+
+
+@pytest.mark.parametrize("start", [*STARTS.values(), b"\n\xef\xbb\xbf", b"\xef\xbb\xbf\n\xef\xbb\xbf \n"])
+@pytest.mark.parametrize("rest", [b'{"a":1}', b'{"a":1}}', b'{"a":1}\n{"a":2}\n', b"data: x\n\n", b"<html>", b"words"])
+@pytest.mark.parametrize("label", ["application/json", "text/event-stream"])
+def test_a_body_is_read_as_the_same_wherever_it_is_split(start: bytes, rest: bytes, label: str) -> None:
+    def read(*pieces: bytes) -> tuple[BodyKind, bytes]:
+        response = Response()
+        response.began(200, {"content-type": label}, 0.0, is_streamed=True)
+        for piece in pieces:
+            response.add(piece)
+        response.ended()
+        return response.kind, response.take_body()
+
+    body = start + rest
+    assert {read(body[:place], body[place:]) for place in range(len(body))} == {read(body)}

@@ -45,11 +45,11 @@ class FirstBytes:
     def told(self, body: bytearray, fresh: int) -> BodyKind:
         """Return what ``body`` is, of which the bytes from ``fresh`` on are new: EVENTS, JSON or UNDECIDED.
 
-        Takes blanks and a byte order mark off its beginning. Each byte is looked at once, however the body is split.
+        Takes blanks and byte order marks off its beginning. Each byte is looked at once, however the body is split.
         """
         if self._is_json:
             return self._look_at_lines(body, fresh)
-        if _BLANK.find(body[:1]) >= 0 or body.startswith(BOM):
+        while body and (body[0] in _BLANK or body.startswith(BOM)):
             body[:] = body.removeprefix(BOM).lstrip(_BLANK)
         if body.startswith((b"{", b"[")):
             self._is_json = True
