@@ -19,7 +19,7 @@ import pytest
 from headrace.cli.main import command_parser
 from headrace.testing import SimulatedProvider
 from tests.cli.span_rows import Database, content, span
-from tests.faults.span_flow import is_long
+from tests.repetition import is_long
 
 MODULES = ("headrace", "headrace.testing", "headrace_engine", "headrace_workers")
 ASCII = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
@@ -63,7 +63,7 @@ def run(
 
 
 def some_of(redirections: Sequence[str], number: int) -> Sequence[str]:
-    """Return one of them, another for each number; with HEADRACE_FAULTS_LONG, all. Each is a program to start."""
+    """Return one of them, another for each number; with `scripts/test --long`, all. Each is a program to start."""
     return redirections if is_long() else [redirections[number % len(redirections)]]
 
 

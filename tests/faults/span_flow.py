@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import subprocess
 import sys
 import threading
@@ -168,8 +167,3 @@ def is_accounted_for(address: str, data: Path, count: int) -> bool:
     """Return whether each of so many runs has a row, or is counted as dropped."""
     status = span_status(address)
     return status is not None and len(ids(data)) + sum(status.dropped.values()) == count
-
-
-def is_long() -> bool:
-    """Return whether faults are to last as long as they are promised to be borne."""
-    return bool(os.environ.get("HEADRACE_FAULTS_LONG"))

@@ -18,6 +18,7 @@ from tests.conftest import engine_processes, processes
 from tests.faults.harness import FaultyEngine, Load, faulty_engine, percentile
 from tests.history.facts import Limits
 from tests.history.model import read_histories
+from tests.repetition import repeated
 from tests.waiting import busyness, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -28,7 +29,7 @@ ENDED_WITHIN = 2.0
 """Seconds that a program with open streams takes to end, once it wants to."""
 BUSY = 4
 """By how much the worst may be slower on any machine: on an idle one it is a tenth of what is promised."""
-KILLS = 60
+KILLS = repeated(18, 60)
 AT_A_TIME = 6
 MAX_RUNS = 20
 """For each of two workers: fewer than the clients want."""

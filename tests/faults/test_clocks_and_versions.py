@@ -26,10 +26,11 @@ from headrace.wire.request import RunRequest
 from tests.conftest import HELLO
 from tests.faults.harness import faulty_engine
 from tests.faults.load import MODEL
+from tests.repetition import repeated
 
 pytestmark = pytest.mark.timeout(180)
 
-TIMES = pytest.mark.parametrize("times", [pytest.param(20, marks=pytest.mark.slow)])
+TIMES = pytest.mark.parametrize("times", [pytest.param(repeated(4, 20), marks=pytest.mark.slow)])
 HOUR = 3600
 
 

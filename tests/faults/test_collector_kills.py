@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.lone_collector import LoneCollector, Sender, has_unfinished_commit, made_up_spans
 from tests.faults.span_sets import whole_ids
+from tests.repetition import only_long
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -22,7 +23,7 @@ LEFT = 200
 """Spans in the spool that each collector finds."""
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [3, *only_long(60)])
 def test_what_is_acknowledged_outlives_a_collector_that_is_killed_in_its_commit(times: int) -> None:
     random = Random()
     all_ids: set[str] = set()

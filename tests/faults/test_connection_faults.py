@@ -11,11 +11,12 @@ import pytest
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.faults.proxy import SocketProxy, proxied
+from tests.repetition import repeated
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
-TIMES = 20
+TIMES = repeated(10, 20)
 
 
 def worker_socket(engine: FaultyEngine, name: str = "w1") -> Path:

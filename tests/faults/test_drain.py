@@ -12,11 +12,12 @@ from headrace import EngineUnavailableError, LocalStream
 from headrace.testing import SimulatedProvider
 from tests.conftest import processes
 from tests.faults.harness import FaultyEngine, faulty_engine
+from tests.repetition import repeated
 from tests.waiting import busyness, wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
-TIMES = 20
+TIMES = repeated(3, 10)
 
 
 def wait_for_the_end(engine: FaultyEngine, timeout: float) -> float:
@@ -39,7 +40,7 @@ def kinds(engine: FaultyEngine) -> set[str]:
     return {outcome.kind for outcome in engine.outcomes()}
 
 
-@pytest.mark.parametrize("number", range(TIMES // 2))
+@pytest.mark.parametrize("number", range(TIMES))
 def test_sigterm_under_load_lets_every_running_stream_finish(provider: SimulatedProvider, number: int) -> None:
     with faulty_engine(provider, workers=2, is_young=True) as engine:
         running = engine.load(streams=10, runs=10, chunks=(50, 150))
@@ -57,7 +58,7 @@ def test_sigterm_under_load_lets_every_running_stream_finish(provider: Simulated
     assert kinds(engine) == {"done"}, number
 
 
-@pytest.mark.parametrize("number", range(TIMES // 2))
+@pytest.mark.parametrize("number", range(TIMES))
 def test_told_twice_an_engine_ends_now_and_every_caller_is_told(provider: SimulatedProvider, number: int) -> None:
     with faulty_engine(provider, workers=2, is_young=True) as engine:
         load = engine.load(streams=10, runs=10, chunks=(2000, 3000))
@@ -75,7 +76,7 @@ def test_told_twice_an_engine_ends_now_and_every_caller_is_told(provider: Simula
     assert all(outcome.text for outcome in lost if outcome.first_at is not None), "what had arrived is kept"
 
 
-@pytest.mark.parametrize("number", range(TIMES // 2))
+@pytest.mark.parametrize("number", range(TIMES))
 def test_no_process_outlives_a_killed_supervisor(provider: SimulatedProvider, number: int) -> None:
     with faulty_engine(provider, workers=2, is_young=True) as engine:
         load = engine.load(streams=10, runs=10, chunks=(500, 3000))

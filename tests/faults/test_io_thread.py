@@ -8,7 +8,7 @@ import pytest
 
 from headrace.testing import SimulatedProvider
 from tests.faults.programs import run_program
-from tests.faults.span_flow import is_long
+from tests.repetition import is_long
 from tests.waiting import busyness
 
 pytestmark = pytest.mark.timeout(180)
@@ -126,7 +126,7 @@ CALLBACKS = {
 
 KINDS = ("ValueError", "SystemExit", "KeyboardInterrupt")
 INJECTIONS = list(itertools.product(CALLBACKS, KINDS)) if is_long() else list(zip(CALLBACKS, itertools.cycle(KINDS)))
-"""One kind for each place; with HEADRACE_FAULTS_LONG, all of them."""
+"""One kind for each place; with `scripts/test --long`, all of them."""
 
 
 @pytest.mark.slow

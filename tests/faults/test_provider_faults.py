@@ -19,11 +19,12 @@ from headrace import (
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.faults.load import MODEL
+from tests.repetition import repeated
 from tests.waiting import busyness
 
 pytestmark = pytest.mark.timeout(180)
 
-TIMES = pytest.mark.parametrize("times", [pytest.param(20, marks=pytest.mark.slow)])
+TIMES = pytest.mark.parametrize("times", [pytest.param(repeated(4, 20), marks=pytest.mark.slow)])
 SHORT_CLOCKS = "[engine]\nfirst_chunk_timeout = {0}\nidle_timeout = {0}\ntotal_timeout = {1}\n"
 
 REFUSALS: dict[int, type[HeadraceError]] = {

@@ -6,10 +6,12 @@ import pytest
 
 from headrace.testing import SimulatedProvider
 from tests.faults.soak import soak
+from tests.repetition import long_test
 
 SECONDS = 120.0
 
 
+@long_test
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 180)
 def test_nothing_grows_while_everything_dies_now_and_then(provider: SimulatedProvider) -> None:

@@ -14,12 +14,15 @@ from headrace.errors import HeadraceError
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, Load, faulty_engine
 from tests.faults.span_sets import Admitted, admitted, check_set, check_texts, kinds, stored, wait_for_all
+from tests.repetition import repeated
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-KILLS = {"worker": 40, "collector": 25, "broker": 15, "client": 15}
-DEATHS_OF_ALL = 5
+FEW_KILLS = {"worker": 12, "collector": 8, "broker": 5, "client": 5}
+MANY_KILLS = {"worker": 40, "collector": 25, "broker": 15, "client": 15}
+KILLS = repeated(FEW_KILLS, MANY_KILLS)
+DEATHS_OF_ALL = repeated(2, 5)
 STREAMS = 8
 
 

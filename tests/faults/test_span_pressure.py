@@ -18,7 +18,6 @@ from tests.faults.span_flow import (
     MIB,
     Flow,
     is_accounted_for,
-    is_long,
     process,
     shown_status,
     span_engine,
@@ -26,12 +25,13 @@ from tests.faults.span_flow import (
     spool_bytes,
 )
 from tests.faults.span_sets import content, ids, stored, wait_for_all
+from tests.repetition import is_long
 from tests.waiting import busyness, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 STOPS = [30.0] if is_long() else [4.0, 4.0]
-"""Seconds for which the collector stands still, one after the other. HEADRACE_FAULTS_LONG asks for the longer form."""
+"""Seconds for which the collector stands still, one after the other. `scripts/test --long` asks for the longer form."""
 NOT_SLOWER = 0.6
 """The least part of the runs in a second that there are still to be: what a busy machine varies by is far more than any cost."""
 MEMORY = 1 * MIB

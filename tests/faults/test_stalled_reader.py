@@ -17,6 +17,7 @@ from tests.conftest import HELLO, engine_process, simulate
 from tests.e2e.engines import running_engine
 from tests.faults.process_figures import MIB, resident_bytes
 from tests.faults.stallable_readers import SCRIPT, Stallable, stalling_task, stopped_process
+from tests.repetition import only_long
 from tests.waiting import busyness
 
 Reader = Callable[[Client, str], AbstractAsyncContextManager[Stallable]]
@@ -111,7 +112,7 @@ def median_ratio(rates: list[tuple[float, float]]) -> float:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("reader", [stalling_task, stopped_process])
+@pytest.mark.parametrize("reader", [stopped_process, *only_long(stalling_task)])
 def test_one_stalled_reader_among_200_slows_nobody(reader: Reader, provider: SimulatedProvider) -> None:
     """Phases without and with it alternate in one run; what was stalled arrives whole afterwards."""
     with running_engine(provider, "--workers", "1") as address, Client(address) as client:
@@ -162,7 +163,7 @@ async def highest_memory(worker: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("reader", [stalling_task, stopped_process])
+@pytest.mark.parametrize("reader", [stalling_task, *only_long(stopped_process)])
 def test_a_stalled_reader_among_200_costs_its_worker_a_mebibyte_at_most(
     reader: Reader, provider: SimulatedProvider
 ) -> None:

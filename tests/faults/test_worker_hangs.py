@@ -12,6 +12,7 @@ import pytest
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.faults.worker_losses import LOST_WITHIN, check_others, report
+from tests.repetition import only_long
 from tests.waiting import busyness, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -25,7 +26,7 @@ def hurt(engine: FaultyEngine, fault: str, worker: int) -> float:
     return engine.signal(worker, signal.SIGSTOP) if fault == "SIGSTOP" else engine.order(worker, fault)
 
 
-@pytest.mark.parametrize("fault", ["SIGSTOP", "hold 30", "stall 30"])
+@pytest.mark.parametrize("fault", ["SIGSTOP", *only_long("hold 30", "stall 30")])
 def test_a_worker_that_hangs_is_found_and_replaced(provider: SimulatedProvider, fault: str) -> None:
     """20 workers, ten at a time: stopped, with the interpreter's lock held, with the loop stuck."""
     with faulty_engine(provider, workers=12, has_orders=fault != "SIGSTOP") as engine:
@@ -54,7 +55,7 @@ def alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-@pytest.mark.parametrize("fault", ["SIGSTOP", "hold", "stall"])
+@pytest.mark.parametrize("fault", ["stall", *only_long("SIGSTOP", "hold")])
 def test_a_worker_that_pauses_goes_on_and_nothing_is_lost(provider: SimulatedProvider, fault: str) -> None:
     """21 pauses, too short to be a hang. Runs that came in the meantime may go elsewhere: what is said of them late is void."""
     with faulty_engine(provider, workers=6, has_orders=fault != "SIGSTOP") as engine:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.repetition import long_test
 from tests.simulation.guards import GUARDS, IO_GUARDS, without
 from tests.simulation.runner import Finding, explain, run_one, search, simulating
 
@@ -48,6 +49,7 @@ def test_a_guard_against_a_hurt_io_thread_that_is_switched_off_is_missed(guard: 
     print(f"{guard}: schedule {finding.seed - GUARD_SEED + 1}: {finding.what}")
 
 
+@long_test
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_no_schedule_of_many_breaks_a_promise() -> None:

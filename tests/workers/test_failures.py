@@ -7,7 +7,7 @@ import json
 import pytest
 
 from headrace_workers.providers import google_errors
-from headrace_workers.providers.failures import failure_in_stream, retry_after
+from headrace_workers.providers.failures import failure_in_stream, protocol_failure, retry_after
 from headrace_workers.providers.registry import API
 
 DATE = "Mon, 23 Nov 2026 05:36:27 GMT"
@@ -73,3 +73,8 @@ def test_a_figure_in_the_stream_does_not_hide_the_word_either() -> None:
 
     failure = failure_in_stream({"error": error})
     assert (failure.code, failure.kind) == ("exceed_context_size_error", "invalid_request")
+
+
+def test_the_reason_of_an_answer_that_cannot_be_read_is_short() -> None:
+    """It may quote the answer, which may be of any length."""
+    assert len(protocol_failure("what cannot be read: " + 10_000 * "x").failure.reason) < 600

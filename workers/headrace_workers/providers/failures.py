@@ -58,7 +58,7 @@ _KIND_OF_WORD: tuple[tuple[str, FailureKind], ...] = (
 
 def protocol_failure(reason: str) -> ProviderFailedError:
     """Return the error for a response that is not what the API promises."""
-    return ProviderFailedError(ProviderFailure("provider_protocol", reason))
+    return ProviderFailedError(ProviderFailure("provider_protocol", _bounded(reason)))
 
 
 def request_failure(reason: str, argument: str | None = None) -> ProviderFailedError:

@@ -1,0 +1,29 @@
+"""How often tests repeat what they try: a few times, or many where ``scripts/test --long`` asks for it."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+
+def is_long() -> bool:
+    """Return whether tests are to repeat what they try many times, and faults to last as long as they are promised to be borne."""
+    return bool(os.environ.get("HEADRACE_FAULTS_LONG"))
+
+
+def repeated(few: T, many: T) -> T:
+    """Return ``few``, or ``many`` in the long form."""
+    return many if is_long() else few
+
+
+def only_long(*cases: T) -> tuple[T, ...]:
+    """Return further cases of a test for the long form, else none."""
+    return cases if is_long() else ()
+
+
+long_test = pytest.mark.skipif(not is_long(), reason="a long test: scripts/test --long runs it")
+"""Marks a test as one for the long form alone."""
