@@ -23,8 +23,10 @@ class Peer:
         self.uid = uid
 
 
-def shut(fd: int) -> None:
-    """Shut a connection down; what is none any more is fine."""
+def shut(fd: int, number: int | None) -> None:
+    """Shut the connection down that has this descriptor and this inode; one that is gone is fine, another's is let be."""
+    if inode(fd) != number:
+        return
     with contextlib.suppress(OSError), _borrowed(fd) as connection:
         connection.shutdown(socket.SHUT_RDWR)
 

@@ -135,8 +135,8 @@ class Router:
     ) -> None:
         self._path = Path(endpoint.removeprefix("ipc://"))
         self._max_peers = max_peers
-        # When each was accepted.
-        self._connections: dict[int, float] = {}
+        # When each was accepted, and its inode: a descriptor is used again.
+        self._connections: dict[int, tuple[float, int | None]] = {}
         self.is_full = False
         self._socket = _new_socket(context, zmq.ROUTER)
         _set_common(self._socket)
@@ -228,7 +228,7 @@ class Router:
             yield left
         for event, fd in _monitor_events(self._monitor):
             if event == zmq.EVENT_ACCEPTED:
-                self._connections[fd] = monotonic()
+                self._connections[fd] = monotonic(), inode(fd)
                 self._mind_the_door()
                 continue
             self._connections.pop(fd, None)
@@ -243,11 +243,11 @@ class Router:
     def end_silent(self) -> None:
         """End connections whose peers have long said nothing that is a message. To be called now and then."""
         latest = monotonic() - _SILENCE
-        for fd, accepted_at in self._connections.items():
+        for fd, (accepted_at, number) in self._connections.items():
             if accepted_at > latest:
                 break
             if fd not in self._by_fd:
-                shut(fd)
+                shut(fd, number)
 
     def _mind_the_door(self) -> None:
         """Let nobody in while there is no room. The path alone is moved: connections, and the socket, stay as they are."""
@@ -267,7 +267,7 @@ class Router:
         """End one peer's connection. ZeroMQ has no call for it; shutting its descriptor down has the same effect."""
         peer = self._peers.get(identity)
         if peer is not None and self._by_fd.get(peer.fd) == identity:
-            shut(peer.fd)
+            shut(peer.fd, peer.inode)  # another may have its descriptor by now, of whom nothing is known yet
 
     def close(self, linger: float = 0.0) -> None:
         """Close; may be called twice. ``linger`` is how long queued frames may take to leave, in seconds."""

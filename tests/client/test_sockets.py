@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from headrace.sockets import Dealer, Router, new_context
+from headrace.sockets import Dealer, Router, SendResult, new_context
 from tests.waiting import wait_until
 
 
@@ -128,6 +128,40 @@ def has_the_descriptor_of_the_peer_before(path: Path) -> bool:
     router.close()
     context.term()
     return [known.fd] == connections
+
+
+def test_ending_the_connection_of_one_that_has_left_harms_nobody_who_has_its_descriptor_now(tmp_path: Path) -> None:
+    assert any(descriptor_is_used_again_and_kept(tmp_path / str(number)) for number in range(20))
+
+
+def descriptor_is_used_again_and_kept(path: Path) -> bool:
+    """Check that a peer stays when the one before it is disconnected late; return whether it has the other's descriptor."""
+    context = new_context()
+    router = Router(context, f"ipc://{path}")
+    before = Dealer(context, f"ipc://{path}")
+    before.send(b"before")
+    wait_until(router.has_input, 5.0, "the first peer's word")
+    ((left, _),) = router.receive()
+    known = router.peer(left)
+    assert known is not None
+    before.close()
+    wait_until(lambda: not router.is_connected(left), 5.0, "its departure")
+    now = Dealer(context, f"ipc://{path}")
+    now.send(b"now")
+    wait_until(router.has_input, 5.0, "the second peer's word")
+
+    router.disconnect(left)  # of whom nothing is told yet
+    ((newcomer, _),) = router.receive()
+    assert router.is_connected(newcomer)
+    assert router.send(newcomer, b"welcome") is SendResult.SENT
+    wait_until(now.has_input, 5.0, "an answer")
+    assert not now.is_disconnected()
+    found = router.peer(newcomer)
+    assert found is not None
+    now.close()
+    router.close()
+    context.term()
+    return found.fd == known.fd
 
 
 def test_a_router_without_room_takes_nobody_in_until_somebody_leaves(tmp_path: Path) -> None:
