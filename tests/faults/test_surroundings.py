@@ -101,8 +101,7 @@ def test_a_data_directory_that_cannot_be_used_costs_the_spans_and_says_so(
     (tmp_path / "slots" / "0").touch()
     data = str(tmp_path / place.replace("in a file", "file/data"))
 
-    if place != "slots":  # there the collector cannot start, and what a flush says depends on when it asks
-        assert run_program(provider, {"HEADRACE_DATA": data})["counts"] == [0, 0, 1]
+    assert run_program(provider, {"HEADRACE_DATA": data})["counts"] == [0, 0, 1]
     listed = spans_list({"HEADRACE_DATA": data})
     assert "spans are not kept" in listed.stderr
     assert "HEADRACE_DATA" in listed.stderr
