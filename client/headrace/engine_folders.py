@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headrace.errors import EngineUnavailableError
+from headrace.plain import is_utf8
 from headrace.settings import EMBEDDED, MAX_PATH
 
 LOCK_FILE = "lock"
@@ -36,7 +37,7 @@ def make_folder() -> Path:
     """Return a new folder of this user's own, with a short path; raises EngineUnavailableError where none can be made."""
     reasons = []
     for parent in dict.fromkeys(_parents()):
-        if not _is_text(parent):
+        if not is_utf8(parent):
             reasons.append(f"{parent!a} (not UTF-8)")
             continue
         if len(parent.encode()) >= MAX_PATH - _ROOM:
@@ -74,14 +75,6 @@ def _with_room(folder: Path) -> Path:
         remove_folder(folder)
         raise
     return folder
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _parents() -> Iterator[str]:

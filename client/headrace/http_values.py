@@ -21,12 +21,7 @@ _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
 def url_problem(url: str) -> str | None:
     """Return what is wrong with an address, as what follows its name; None where nothing is."""
-    try:
-        parts = urlsplit(url)
-        is_valid = parts.scheme in ("http", "https") and is_host(parts.hostname or "") and parts.port != 0
-    except ValueError:
-        is_valid = False
-    if not is_valid or _NOT_IN_URL.search(url):
+    if not names_a_host(url) or urlsplit(url).scheme not in ("http", "https") or _NOT_IN_URL.search(url):
         return "must be an http:// or https:// address"
     return None
 
@@ -61,6 +56,15 @@ def key_problem(key: str) -> str | None:
     if len(key) > _LONGEST_KEY:
         return f"has more than {_LONGEST_KEY:_} characters; it is no key"
     return None
+
+
+def names_a_host(url: str) -> bool:
+    """Return whether an address can be read and has a host, and a port other than 0 where it has one."""
+    try:
+        parts = urlsplit(url)
+        return is_host(parts.hostname or "") and parts.port != 0
+    except ValueError:
+        return False
 
 
 def is_host(host: str) -> bool:

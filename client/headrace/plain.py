@@ -103,6 +103,15 @@ def shown(value: object) -> str:
     return repr(value) if value is None or isinstance(value, bool) else type(value).__name__
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether UTF-8 can carry a text: half of a surrogate pair, or a byte of another encoding, it cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def named(value: object) -> str:
     """Return the type of an unfit value, with what to give instead where that is known."""
     kind = type(value)
@@ -207,10 +216,8 @@ def _key(key: object) -> str:
 
 
 def _text(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise _UnfitError("holds a lone surrogate, half of a character, which UTF-8 cannot carry") from None
+    if not is_utf8(value):
+        raise _UnfitError("holds a lone surrogate, half of a character, which UTF-8 cannot carry")
     return str.__str__(value)
 
 

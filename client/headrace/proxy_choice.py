@@ -5,9 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import urllib.request
-from urllib.parse import urlsplit
 
-from headrace.http_values import is_host
+from headrace.http_values import names_a_host
 
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _NOT_IN_ADDRESS = re.compile(r"[^!-~]")
@@ -61,12 +60,7 @@ def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None
 
 
 def _problem(address: str) -> str | None:
-    try:
-        parts = urlsplit(address)
-        is_whole = is_host(parts.hostname or "") and parts.port != 0
-    except ValueError:
-        is_whole = False
-    if not is_whole or _NOT_IN_ADDRESS.search(address):
+    if not names_a_host(address) or _NOT_IN_ADDRESS.search(address):
         return "is no address; it takes one such as http://HOST:PORT"
     scheme = address.partition("://")[0].lower()
     if scheme not in _SCHEMES:

@@ -6,6 +6,7 @@ import argparse
 
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.errors import ConfigurationError
+from headrace.plain import is_utf8
 from headrace.settings import checked_figure
 
 _HIGHEST_COUNT = 2**53
@@ -48,13 +49,5 @@ def check_texts(arguments: argparse.Namespace) -> None:
     """Raise CommandError for a text that is not in UTF-8: it can neither be sent nor be looked for."""
     for name, value in vars(arguments).items():
         texts = value if isinstance(value, list) else [value]
-        if any(isinstance(text, str) and not _is_text(text) for text in texts):
+        if any(isinstance(text, str) and not is_utf8(text) for text in texts):
             raise CommandError(ExitCode.USAGE, f"{name.replace('_', '-')}: takes text in UTF-8")
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
