@@ -14,12 +14,13 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from headrace.callbacks import drain, forget_threads, is_io_thread, log, mark_io_thread
+from headrace.callbacks import drain, forget_threads, is_io_thread, log
 from headrace.clock import monotonic
 from headrace.connection import Connection
 from headrace.delivery import Delivery
 from headrace.embedded import EmbeddedEngine, EngineSource, ExternalEngine
 from headrace.errors import EngineUnavailableError
+from headrace.io_thread import start_io_thread
 from headrace.program_end import at_program_end, has_begun
 from headrace.reactor import Reactor
 from headrace.settings import EMBEDDED, EngineConfig
@@ -148,20 +149,20 @@ class Process:
     def _running_reactor(self) -> Reactor:
         reactor = self._reactor
         if reactor is None or reactor.has_ended:
-            reactor = Reactor()
-            thread = threading.Thread(target=self._serve, args=(reactor,), name="headrace-io", daemon=True)
-            try:
-                thread.start()
-            except BaseException:
-                reactor.close()
-                raise
-            self._reactor, self._thread = reactor, thread
+            reactor = self._replaced(reactor)
         self._watchdog.start()
+        return reactor
+
+    def _replaced(self, former: Reactor | None) -> Reactor:
+        reactor, thread = start_io_thread(self._serve)
+        if self._reactor is not None and self._reactor is not former:
+            reactor.stop()  # a signal handler has started a thread in the middle of this
+            return self._reactor
+        self._reactor, self._thread = reactor, thread
         return reactor
 
     def _serve(self, reactor: Reactor) -> None:
         """Be the I/O thread: nothing that it raises gets out, and no run outlives it."""
-        mark_io_thread()
         try:
             reactor.run()
         except BaseException as error:  # noqa: BLE001 - threading's hook for it is users' code

@@ -13,6 +13,7 @@ import pytest
 from headrace.connection import Connection
 from headrace.delivery import Delivery, Interest
 from headrace.errors import EngineUnavailableError, InvalidRequestError, RunError
+from headrace.reactor import Reactor
 from headrace.runtime import Process
 from headrace.session import RunPlan, Session
 from headrace.sockets import Router, new_context
@@ -82,6 +83,32 @@ def block(connection: Connection, release: threading.Event) -> None:
         release.wait(30)
 
     connection._reactor.call(wait)
+
+
+def test_the_thread_makes_its_loop_itself(process: SilentEngines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under gevent, a selector serves the thread that made it, and no other."""
+    makers: list[str] = []
+
+    class Noted(Reactor):
+        def __init__(self) -> None:
+            makers.append(threading.current_thread().name)
+            super().__init__()
+
+    monkeypatch.setattr("headrace.io_thread.Reactor", Noted)
+    begin(process)
+
+    assert makers == ["headrace-io"]
+
+
+def test_a_loop_that_cannot_be_made_fails_the_call(process: SilentEngines, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Reactor:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("headrace.io_thread.Reactor", fail)
+        with pytest.raises(EngineUnavailableError, match="Too many open files"):
+            begin(process)
+    begin(process)
 
 
 def test_an_address_has_one_connection_and_all_share_one_thread(process: SilentEngines) -> None:

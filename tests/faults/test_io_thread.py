@@ -234,3 +234,29 @@ def test_a_blocked_thread_lets_no_run_outlive_its_total_timeout_by_more_than_fiv
     assert 5.0 < float(ended.lines[2]) < 5.5 + 2.0 * busyness()
     assert ended.lines[3].split() == ["RunTimeoutError"] * 6
     assert ended.seconds < 20 * busyness()  # and its end waits for nobody
+
+
+_TRACED = """
+def raising(*_):
+    raise ValueError("odd")
+
+client = Client()
+
+async def task():
+    return await client.arun_local(**said())
+
+getattr(threading, sys.argv[1])(raising)
+print(outcome(lambda: text(client)))
+print(outcome(lambda: asyncio.run(task())))
+print(outcome(lambda: client.run_local(**said(), stream=True)))
+getattr(threading, sys.argv[1])(None)
+print(text(client))
+"""
+
+
+@pytest.mark.parametrize("hook", ["settrace", "setprofile"])
+def test_a_thread_that_ends_before_it_serves_fails_the_call(provider: SimulatedProvider, hook: str) -> None:
+    """What the program has each thread do first (a debugger's hook, say) raises."""
+    ended = run_program(_TRACED, provider, hook)
+
+    assert ended.lines == ["EngineUnavailableError"] * 3 + ["whole"], ended.stderr

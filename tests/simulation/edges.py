@@ -14,7 +14,6 @@ import random
 import secrets
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,6 +22,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 from headrace.clock import monotonic
+from headrace.reactor import Reactor
 from tests.simulation.io_threads import InjectedError, InjectedExit, SimGuarded, SimIoThread, SimThread, SimWatchdog
 from tests.simulation.loops import SimLoop, SimReactor, SimWatch, new_descriptor, signal_end
 from tests.simulation.provider import Provider, SimHttp
@@ -144,10 +144,8 @@ def _edges() -> dict[str, Any]:
     return {
         "headrace.engine_runs.Guarded": SimGuarded,
         "headrace.delivery.run_elsewhere": _run_each,
-        "headrace.runtime.Reactor": _io_thread,
+        "headrace.runtime.start_io_thread": _start_io_thread,
         "headrace.runtime.Watchdog": _watchdog,
-        "headrace.runtime.mark_io_thread": lambda: None,
-        "headrace.runtime.threading": SimpleNamespace(Thread=SimThread, RLock=threading.RLock),
         "headrace.links.Dealer": _dealer,
         "headrace.links.new_context": _Context,
         f"{engine}.broker.signal": signals,
@@ -246,8 +244,9 @@ def _reactor() -> SimReactor:
     return SimReactor(_stage.world.current)
 
 
-def _io_thread() -> SimIoThread:
-    return SimIoThread(_stage.world.current)
+def _start_io_thread(serve: Callable[[Reactor], None]) -> tuple[SimIoThread, SimThread]:
+    reactor = SimIoThread(_stage.world.current, serve)
+    return reactor, SimThread()
 
 
 def _watchdog(runs: Callable[[], Any]) -> SimWatchdog:

@@ -6,9 +6,10 @@ The client's process is the real one (``headrace.runtime``); what stands in for 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
-from headrace.reactor import Guarded
+from headrace.reactor import Guarded, Reactor
 from headrace.watchdog import Bounded, Watchdog
 from tests.simulation.loops import SimReactor
 from tests.simulation.world import Host, Violation, World
@@ -23,12 +24,12 @@ class InjectedExit(SystemExit):
 
 
 class SimIoThread(SimReactor):
-    """In place of ``Reactor`` in a client."""
+    """In place of ``Reactor`` in a client. ``serve`` is what the real thread does; here it is called when the loop has ended."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, serve: Callable[[Reactor], None]) -> None:
         super().__init__(host)
         self.blocked_until = 0.0
-        self.at_end: Callable[[], object] = lambda: None
+        self._serve = serve
         self._fuse = 0
 
     def block(self, seconds: float) -> None:
@@ -50,10 +51,7 @@ class SimIoThread(SimReactor):
         """Have the thread end, as an exception does that no callback raised."""
         if not self.has_ended:
             self.has_ended = True
-            self.host.world.acting(self.host, self._run_end)
-
-    def _run_end(self) -> None:
-        self.at_end()
+            self.host.world.acting(self.host, partial(self._serve, cast("Reactor", self)))
 
     def turn(self) -> None:
         if self.has_ended:
@@ -89,19 +87,10 @@ class SimGuarded(Guarded):
 
 
 class SimThread:
-    """In place of ``threading.Thread``: what it would run at once is run when its loop has ended."""
+    """In place of the ``threading.Thread`` of the I/O thread: the world runs its loop."""
 
-    def __init__(self, target: Callable[..., object], args: tuple[Any, ...] = (), **_: object) -> None:
-        self._target = target
-        self._arguments = args
-
-    def start(self) -> None:
-        for argument in self._arguments:
-            if isinstance(argument, SimIoThread):
-                argument.at_end = lambda: self._target(*self._arguments)
-
-    def is_alive(self) -> bool:
-        return True
+    def join(self, timeout: float) -> None:
+        """It has ended by the time that it is waited for."""
 
 
 class SimWatchdog(Watchdog):
