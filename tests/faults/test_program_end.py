@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from headrace.testing import SimulatedProvider
@@ -73,6 +75,8 @@ CALLS = {
 
 @pytest.mark.parametrize("call", CALLS)
 def test_an_exit_handler_may_ask_for_runs(provider: SimulatedProvider, call: str) -> None:
+    if call == "a callback" and sys.version_info[:2] == (3, 12):
+        pytest.skip("Python 3.12 starts no thread in an exit handler: the callback is called after it")
     ended = run_program(_BODY, provider, "", "second", call)
 
     assert (ended.lines, ended.code) == (["whole", f"{call} {CALLS[call]}"], 0), ended.stderr
