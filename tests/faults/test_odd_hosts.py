@@ -118,8 +118,14 @@ def test_packages_in_a_folder_with_a_colon_are_found_by_the_engine(
 def test_a_program_in_a_directory_that_is_gone_runs(environment: dict[str, str], tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
+    go = f"import os; os.rmdir({str(gone)!r})\n"
+    if subprocess.run(
+        [sys.executable, "-c", f"{go}import asyncio"], cwd=gone, capture_output=True, check=False
+    ).returncode:
+        pytest.skip("this Python imports nothing there, not even its own modules (3.13.0 does not)")
+    gone.mkdir()
 
-    assert said(f"import os; os.rmdir({str(gone)!r})\n{RUN}", environment, cwd=gone)["text"]
+    assert said(go + RUN, environment, cwd=gone)["text"]
 
 
 @pytest.mark.parametrize("closed", ["0", "2", "0,1,2"])
