@@ -29,6 +29,7 @@ class _Start:
         self._reactor: Reactor | None = None
         self._error: BaseException | None = None
         self._alarm = Alarm()
+        self._is_given_up = False
 
     def run(self) -> None:
         """Be the I/O thread."""
@@ -40,6 +41,8 @@ class _Start:
             return
         finally:
             self._alarm.wake()
+        if self._is_given_up:
+            reactor.stop()
         self._serve(reactor)
 
     def reactor(self, thread: threading.Thread) -> Reactor:
@@ -54,6 +57,12 @@ class _Start:
             raise RuntimeError(f"the new thread {what}")
         return self._reactor
 
+    def give_up(self) -> None:
+        """Have the thread end: its caller was interrupted, or waited for too long."""
+        self._is_given_up = True
+        if self._reactor is not None:
+            self._reactor.stop()
+
 
 def start_io_thread(serve: Callable[[Reactor], None]) -> tuple[Reactor, threading.Thread]:
     """Start an I/O thread, which makes a loop and calls ``serve`` with it. Returns once the loop is there.
@@ -63,4 +72,8 @@ def start_io_thread(serve: Callable[[Reactor], None]) -> tuple[Reactor, threadin
     start = _Start(serve)
     thread = threading.Thread(target=start.run, name="headrace-io", daemon=True)
     thread.start()
-    return start.reactor(thread), thread
+    try:
+        return start.reactor(thread), thread
+    except BaseException:
+        start.give_up()
+        raise

@@ -149,11 +149,12 @@ class Process:
     def _running_reactor(self) -> Reactor:
         reactor = self._reactor
         if reactor is None or reactor.has_ended:
-            reactor = self._replaced(reactor)
+            reactor = self._new_reactor(reactor)
         self._watchdog.start()
         return reactor
 
-    def _replaced(self, former: Reactor | None) -> Reactor:
+    def _new_reactor(self, former: Reactor | None) -> Reactor:
+        """Start a thread in place of the one whose loop ``former`` was; return its loop."""
         reactor, thread = start_io_thread(self._serve)
         if self._reactor is not None and self._reactor is not former:
             reactor.stop()  # a signal handler has started a thread in the middle of this

@@ -100,6 +100,31 @@ def test_the_thread_makes_its_loop_itself(process: SilentEngines, monkeypatch: p
     assert makers == ["headrace-io"]
 
 
+def test_a_start_that_is_interrupted_leaves_no_thread(process: SilentEngines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, while the caller waits for the new thread."""
+    made: list[Reactor] = []
+    is_interrupted = threading.Event()
+
+    class Slow(Reactor):
+        def __init__(self) -> None:
+            is_interrupted.wait(30)
+            super().__init__()
+            made.append(self)
+
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("headrace.io_thread.Reactor", Slow)
+        patch.setattr("headrace.io_thread.Alarm.wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            begin(process)
+        is_interrupted.set()
+        wait_until(lambda: made and made[0].has_ended, 10.0, "the end of the thread")
+    _, future = begin(process)
+    assert not future.done()
+
+
 def test_a_loop_that_cannot_be_made_fails_the_call(process: SilentEngines, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> Reactor:
         raise OSError(24, "Too many open files")
