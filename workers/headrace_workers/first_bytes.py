@@ -16,6 +16,9 @@ from headrace_workers.providers.lenient import UNREADABLE
 BOM = b"\xef\xbb\xbf"
 
 _BLANK = b" \t\r\n"
+# Possessive: it never goes back, so that a long beginning costs no more than its length.
+_BEFORE = re.compile(rb"(?:[ \t\r\n]++|\xef\xbb\xbf)*+")
+"""Blanks and byte order marks."""
 _FIELDS = (b"data", b"event", b"id", b"retry")
 _FIELD = re.compile(rb"(?:data|event|id|retry)?[ \t]*:|(?:data|event|id|retry)[\r\n]")
 _LONGEST_FIELD = 16
@@ -23,7 +26,7 @@ _LONGEST_FIELD = 16
 
 
 class BodyKind(enum.Enum):
-    """What a response's body is read as."""
+    """The ways in which the body of a provider's response is read."""
 
     NONE = "none"  # no head has come
     UNDECIDED = "undecided"  # a success, and no byte has come that tells
@@ -49,8 +52,8 @@ class FirstBytes:
         """
         if self._is_json:
             return self._look_at_lines(body, fresh)
-        while body and (body[0] in _BLANK or body.startswith(BOM)):
-            body[:] = body.removeprefix(BOM).lstrip(_BLANK)
+        if before := _BEFORE.match(body):
+            del body[: before.end()]
         if body.startswith((b"{", b"[")):
             self._is_json = True
             return self._look_at_lines(body, 0)
