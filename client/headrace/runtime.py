@@ -1,4 +1,4 @@
-"""What this process holds: one I/O thread and one connection per engine address, opened on first use.
+"""The state of Headrace in one process: its I/O thread, and one connection for each engine address. Opened on first use.
 
 A thread that has ended is replaced by the next call, with new connections (``watchdog.py`` has the rule). After a fork the
 child holds nothing: it forgets the parent's sockets without touching them, and connects anew.
@@ -154,7 +154,7 @@ class Process:
         return reactor
 
     def _new_reactor(self, former: Reactor | None) -> Reactor:
-        """Start a thread in place of the one whose loop ``former`` was; return its loop."""
+        """Start an I/O thread and return its loop. ``former`` is the loop of the thread before, which has ended, if there was one."""
         reactor, thread = start_io_thread(self._serve)
         if self._reactor is not None and self._reactor is not former:
             reactor.stop()  # a signal handler has started a thread in the middle of this

@@ -51,7 +51,7 @@ _monitor_numbers = itertools.count()
 
 
 class SendResult(enum.Enum):
-    """What became of a message."""
+    """What became of a message that a :class:`Router` was to send."""
 
     SENT = "sent"
     FULL = "full"  # the peer's queue is at its bound: a breach of credit, or a peer that is stuck
@@ -221,7 +221,7 @@ class Router:
                 yield identity, frame
 
     def departed(self) -> Iterator[bytes]:
-        """Yield the peers whose connections have ended since the last call."""
+        """Yield the routing ids of the peers whose connections have ended since the last call."""
         replaced, self._replaced = self._replaced, []
         for left in replaced:
             self._forget(left)
@@ -241,7 +241,7 @@ class Router:
         self._mind_the_door()
 
     def end_silent(self) -> None:
-        """End connections whose peers have long said nothing that is a message. To be called now and then."""
+        """End the connections on which no message has come within 10 s of their beginning. To be called now and then."""
         latest = monotonic() - _SILENCE
         for fd, (accepted_at, number) in self._connections.items():
             if accepted_at > latest:
@@ -250,7 +250,10 @@ class Router:
                 shut(fd, number)
 
     def _mind_the_door(self) -> None:
-        """Let nobody in while there is no room. The path alone is moved: connections, and the socket, stay as they are."""
+        """Rename the socket's file while there are ``max_peers`` connections, so that nobody connects; rename it back later.
+
+        The connections that there are stay as they are.
+        """
         count = len(self._connections)
         closed = self._path.with_name(self._path.name + CLOSED)
         if not self.is_full and count >= self._max_peers:
@@ -307,7 +310,7 @@ class Router:
 
 
 def _is_generated(identity: bytes) -> bool:
-    """Return whether ZeroMQ made a routing id: those that peers choose do not begin so."""
+    """Return whether ZeroMQ made the routing id: it begins with a zero byte. An id that a peer chose does not."""
     return identity.startswith(b"\0")
 
 

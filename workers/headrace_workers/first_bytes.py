@@ -1,4 +1,4 @@
-"""What a response's body is, told by its first bytes: server-sent events, or one JSON value. Pure.
+"""Tells by the first bytes of a response's body whether it is server-sent events or one JSON value. Pure.
 
 The content type is not believed: gateways label streams as JSON or HTML, and whole answers as streams.
 """
@@ -46,7 +46,7 @@ class FirstBytes:
         self._line_end = 0  # of a first line that is a whole JSON value
 
     def told(self, body: bytearray, fresh: int) -> BodyKind:
-        """Return what ``body`` is, of which the bytes from ``fresh`` on are new: EVENTS, JSON or UNDECIDED.
+        """Decide whether ``body`` is EVENTS, JSON or still UNDECIDED. Its bytes from ``fresh`` on have not been looked at.
 
         Takes blanks and byte order marks off its beginning. Each byte is looked at once, however the body is split.
         """

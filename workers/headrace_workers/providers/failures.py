@@ -1,4 +1,4 @@
-"""What servers say when they fail, in any wire format: one reading for bodies, for errors inside a stream, and for its end.
+"""Reads the errors of providers, in any wire format: from a whole body, from inside a stream, and from a stream's end.
 
 What one provider alone says is added by its own module. Never reads a clock: a Retry-After date counts from the response's
 own date.
@@ -83,7 +83,7 @@ def failure_in_stream(error: Any) -> ProviderFailure:
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
-    """Read a response whose status is not 200."""
+    """Return the failure that a response says whose HTTP status is not 200."""
     error = _error_of(_decoded(body))
     return ProviderFailure(
         kind_of_status(status),
