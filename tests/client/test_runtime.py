@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from headrace.connection import Connection
 from headrace.delivery import Delivery, Interest
 from headrace.errors import EngineUnavailableError, InvalidRequestError, RunError
+from headrace.io_thread import start_io_thread
 from headrace.reactor import Reactor
 from headrace.runtime import Process
 from headrace.session import RunPlan, Session
@@ -122,6 +123,33 @@ def test_a_start_that_is_interrupted_leaves_no_thread(process: SilentEngines, mo
         is_interrupted.set()
         wait_until(lambda: made and made[0].has_ended, 10.0, "the end of the thread")
     _, future = begin(process)
+    assert not future.done()
+
+
+def test_a_signal_handler_may_run_something_while_the_first_thread_starts(
+    process: SilentEngines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both runs use the handler's thread, and the other one ends."""
+    started: list[tuple[Reactor, threading.Thread]] = []
+    in_handler: list[Connection] = []
+
+    def interrupted(serve: Callable[[Reactor], None]) -> tuple[Reactor, threading.Thread]:
+        is_first = not in_handler and not started
+        made = start_io_thread(serve)
+        started.append(made)
+        if is_first:
+            in_handler.append(begin(process)[0])
+        return made
+
+    monkeypatch.setattr("headrace.runtime.start_io_thread", interrupted)
+    connection, future = begin(process, 1)
+
+    (given_up, thread), (used, _) = started
+    assert in_handler == [connection]
+    assert connection._reactor._reactor is used
+    thread.join(10)
+    assert given_up.has_ended
+    assert not used.has_ended
     assert not future.done()
 
 
