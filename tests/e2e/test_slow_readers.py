@@ -70,9 +70,12 @@ def test_a_reader_that_takes_something_now_and_then_is_waited_for(
         )
         started_at = time.monotonic()
         text = ""
-        for number, chunk in enumerate(stream):
+        paused_at = 0
+        for chunk in stream:
             text += chunk
-            if number % 40 == 39 and time.monotonic() - started_at < 5.0:
+            # By characters: a slow reader is given fewer and larger chunks, of 64 KiB at most.
+            if len(text) >= paused_at + 40 * 1024 and time.monotonic() - started_at < 5.0:
+                paused_at = len(text)
                 wait(1.2)
 
         assert time.monotonic() - started_at > 3.0
