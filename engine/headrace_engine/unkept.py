@@ -19,6 +19,8 @@ class Unkept:
     def __init__(self) -> None:
         self.count = 0
         self._reason = ""
+        # Runs that got a lease before the supervisor had told whether spans are kept; None since it has.
+        self._untold: int | None = 0
         # Workers that were started without a place for spans, and serve on after there is one.
         self._without: frozenset[int] = frozenset()
 
@@ -27,12 +29,17 @@ class Unkept:
         before = self._reason
         off = [process.reason for process in processes if process.name == "collector" and process.state == "off"]
         self._reason = off[0] if off else ""
+        if self._reason:
+            self.count += self._untold or 0
+        self._untold = None
         if before and not self._reason:
             self._without = frozenset(workers)
 
     def granted(self, epoch: int) -> None:
         """A run that wants a span got a lease on a worker."""
-        if self._reason or epoch in self._without:
+        if self._untold is not None:
+            self._untold += 1
+        elif self._reason or epoch in self._without:
             self.count += 1
 
     def status(self, spans: SpanStatus | None) -> SpanStatus | None:
