@@ -24,7 +24,7 @@ HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 def locked(name: str) -> dict[str, str]:
     """Return the version of each package in one of the lock files; each has a hash."""
-    versions = {}
+    versions: dict[str, str] = {}
     for entry in (LOCKS / f"{name}.txt").read_text().replace("\\\n", " ").splitlines():
         requirement = entry.partition("--hash")[0].partition(";")[0].strip()
         package, separator, version = requirement.partition("==")
