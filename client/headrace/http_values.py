@@ -11,6 +11,10 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\x20-\x7e\t]*")
 _NOT_IN_BASE_URL = re.compile(r"[^!-~]|[\"<>\\^`{|}]")
 _BARE_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+)(?::[0-9]+)?(?:[/?]|$)")
+_LIKELY_HOST = re.compile(
+    r"localhost\b|\[|[0-9A-Za-z-]{1,40}(\.[0-9A-Za-z-]{1,40}){1,5}(?::|/|$)|[0-9A-Za-z-]{1,40}:[0-9]+(?:/|$)"
+)
+"""Not a key that stands in the place of an address."""
 _LOCAL_HOST = re.compile(r"localhost|127\..*|0\.0\.0\.0|\[.*\]|10\..*|192\.168\..*|[^.]+")
 _LABEL = re.compile(r"[0-9A-Za-z_-]{1,63}")
 _LONGEST_HOST = 253
@@ -85,7 +89,7 @@ def is_host(host: str) -> bool:
 def _likely_scheme(url: str) -> str:
     """Return a question for an address without scheme, unless a secret may stand in it; nothing for another scheme."""
     host = _BARE_HOST.match(url)
-    if host is None or "@" in url:
+    if host is None or "@" in url or not _LIKELY_HOST.match(url):
         return ""
     scheme = "http" if _LOCAL_HOST.fullmatch(host[1]) else "https"
     return f"; did you mean {scheme}://{url.partition('?')[0]}?"

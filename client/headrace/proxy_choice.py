@@ -9,6 +9,8 @@ import urllib.request
 from headrace.http_values import names_a_host
 
 _SCHEMES = ("http", "https", "socks5", "socks5h")
+_REFUSED_SCHEMES = ("ftp", "ftps", "file", "socks", "socks4", "socks4a", "tcp", "ws", "wss")
+_AUTHORITY_END = re.compile(r"[/?#]")
 _NOT_IN_ADDRESS = re.compile(r"[^!-~]")
 
 
@@ -60,9 +62,14 @@ def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None
 
 
 def _problem(address: str) -> str | None:
+    scheme, _, rest = address.partition("://")
+    authority = _AUTHORITY_END.split(rest, maxsplit=1)[0]
+    if rest.count("@") > 1 or authority.count("@") < rest.count("@"):
+        return "has a password or a user name in which a character is not percent-encoded, such as @, /, ? or #"
     if not names_a_host(address) or _NOT_IN_ADDRESS.search(address):
         return "is no address; it takes one such as http://HOST:PORT"
-    scheme = address.partition("://")[0].lower()
-    if scheme not in _SCHEMES:
-        return f"begins with {scheme}://; it takes {', '.join(f'{known}://' for known in _SCHEMES)}"
+    if scheme.lower() not in _SCHEMES:
+        # Another word may be a part of a password: it is not quoted.
+        begins = f"begins with {scheme}://" if scheme.lower() in _REFUSED_SCHEMES else "begins with another scheme"
+        return f"{begins}; it takes {', '.join(f'{known}://' for known in _SCHEMES)}"
     return None

@@ -11,7 +11,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +22,7 @@ from headrace.provider_table import BASE_URL_ENV, BUILT_IN
 from headrace.settings_check import figure_problem, first_problem
 from headrace.settings_file import VARIABLE, SettingsFile, settings_files, user_file
 from headrace.settings_trust import KnownProvider, names_of, refusals
+from headrace.shown_address import without_password
 from headrace.spelling import meant
 
 logger = logging.getLogger(__name__)
@@ -79,6 +79,15 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     requests_per_minute: Limit | None = None
     tokens_per_minute: Limit | None = None
     max_concurrency: Limit | None = None
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"ProviderConfig({shown})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what may be shown: of the address neither a password nor a query, which may be keys."""
+        address = without_password(self.base_url)
+        return [("api", self.api), ("base_url", address), ("api_key_env", self.api_key_env)]
 
 
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -153,7 +162,12 @@ class SinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Return what may be shown: no header, and of the address neither a password nor a query, which may be keys."""
-        return [("type", self.type), ("url", _bare(self.url)), ("path", self.path), ("content", self.content)]
+        return [
+            ("type", self.type),
+            ("url", without_password(self.url)),
+            ("path", self.path),
+            ("content", self.content),
+        ]
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -324,11 +338,3 @@ def _check_log_level(environ: Mapping[str, str]) -> None:
         close = meant(level, LOG_LEVELS)
         hint = f"did you mean {close}? It takes" if close else "it takes"
         raise ConfigurationError(f"HEADRACE_LOG is {level!r}; {hint} {', '.join(LOG_LEVELS)}")
-
-
-def _bare(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "…"
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

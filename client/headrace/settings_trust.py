@@ -23,6 +23,13 @@ class KnownProvider(msgspec.Struct, frozen=True):
     base_url: str
     variables: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"KnownProvider(variables={self.variables!r})"  # the address may have a password in it
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what may be shown."""
+        return [("variables", self.variables)]
+
 
 def refusals(found: Mapping[str, Any], known: Mapping[str, KnownProvider], other_keys: Iterable[str]) -> Iterator[str]:
     """Yield what of a found file's tables is refused, as the setting and the reason.

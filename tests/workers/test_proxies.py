@@ -12,6 +12,7 @@ from headrace_workers.http import HttpClient
 from tests.waiting import busyness
 from tests.workers.http_servers import SMALL, Recorder, Run, always, ask, talking
 
+MALFORMED = "has a password or a user name in which a character is not percent-encoded, such as @, /, ? or #"
 BAD = {
     "http://": "is no address; it takes one such as http://HOST:PORT",
     "http://proxy:port": "is no address; it takes one such as http://HOST:PORT",
@@ -24,6 +25,13 @@ BAD = {
     "http://proxy..test:1": "is no address; it takes one such as http://HOST:PORT",
     ":3128": "is no address; it takes one such as http://HOST:PORT",
     "ftp://proxy:1": "begins with ftp://; it takes http://, https://, socks5://, socks5h://",
+    "s3cret://proxy:1": "begins with another scheme; it takes http://, https://, socks5://, socks5h://",
+    "http://me:s3/cret@proxy:1": MALFORMED,
+    "http://me:1/cret@proxy:1": MALFORMED,
+    "http://me:s3@cret@proxy:1": MALFORMED,
+    "http://me:s3#cret@proxy:1": MALFORMED,
+    "http://me:s3?cret@proxy:1": MALFORMED,
+    "me:s3/cret@proxy:1": MALFORMED,
     "socks4://me:s3cret@proxy:1": "begins with socks4://; it takes http://, https://, socks5://, socks5h://",
 }
 

@@ -20,6 +20,7 @@ from headrace.errors import (
     WorkerLostError,
 )
 from headrace.settings import ProviderConfig, load_settings
+from headrace.shown_address import without_password
 
 _OPTIONS = {
     "custom_options": "--option",
@@ -60,7 +61,7 @@ def _next_step(error: HeadraceError) -> str:
         case RateLimitError() | QueueFullError():
             return "try again later" if error.retry_after is None else f"try again in {error.retry_after:g} s"
         case ProviderUnavailableError(status_code=None) if (provider := _provider(error)) is not None:
-            return f"is {provider.base_url} right, and in reach?"
+            return f"is {without_password(provider.base_url)} right, and in reach?"
         case ProviderUnavailableError() | ProviderProtocolError() | WorkerLostError():
             return "try again"
         case RunTimeoutError(clock="total"):

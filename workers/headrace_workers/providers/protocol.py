@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from headrace.shown_address import without_password
 from headrace.types import FinishReason, Message, RunEvent, Usage
 from headrace.wire.messages import FailureKind, ToolCallText
 from headrace.wire.request import RunRequest
@@ -25,6 +26,13 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
     api: str
     base_url: str
     api_key_env: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"ProviderSettings(name={self.name!r}, base_url={without_password(self.base_url)!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what may be shown."""
+        return [("name", self.name), ("base_url", without_password(self.base_url))]
 
     def url(self, path: str) -> str:
         """Return the address of ``path``, which may have a query of its own: both queries go behind both paths."""
@@ -43,11 +51,11 @@ class HttpRequest(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         # The headers carry the key.
-        return f"HttpRequest(url={self.url!r}, body={len(self.body)} bytes)"
+        return f"HttpRequest(url={without_password(self.url)!r}, body={len(self.body)} bytes)"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Return what may be shown: no key, no prompt."""
-        return [("url", self.url)]
+        return [("url", without_password(self.url))]
 
 
 class ProviderFailure(msgspec.Struct, frozen=True):
