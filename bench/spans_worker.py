@@ -132,7 +132,7 @@ async def _turn(tracer: Tracer | None, request: RunRequest, runs: list[Run]) -> 
     await asyncio.sleep(0)  # the stubs are written at the end of the turn
     for run, span in zip(runs, spans, strict=True):
         transcript = span.transcript if span is not None else None
-        core = ProviderRun(run, request, API["openai-chat"], Clocks(LIMITS, 0.0), None, transcript)
+        core = ProviderRun(run, request, API["openai-chat"], Clocks(LIMITS, 0.0), transcript=transcript)
         core.responded(200, STREAM, 0.0)
         for start in range(0, len(DELTAS), 4):
             events: list[RunEvent] = [*DELTAS[start : start + 4]]

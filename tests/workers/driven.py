@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+from headrace.secret_mask import SecretMask
 from headrace.types import Message, RunEvent
 from headrace.wire.flow import characters
 from headrace.wire.messages import (
@@ -74,7 +75,7 @@ class Driven:
         allowed = {"connect": math.inf, "first_chunk": math.inf, "idle": math.inf, "total": math.inf} | limits
         clocks = Clocks(ClockLimits(**allowed), 0.0)
         run = Run(SPAN, 1, 7, b"", sequence_limit, character_limit, api_key)
-        self.core = ProviderRun(run, request, API[api], clocks, api_key)
+        self.core = ProviderRun(run, request, API[api], clocks, SecretMask([api_key or ""]))
         self.sent: list[RunEvent] = []
         self.terminal: Terminal | None = None
         self.is_paused = False

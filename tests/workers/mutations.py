@@ -47,7 +47,7 @@ def body_of(answer: Answer) -> bytes:
 
 def mutants(answer: Answer, chance: random.Random, count: int | None) -> Iterator[Mutant]:
     """Return some mutants of an answer, or all of them where ``count`` is None."""
-    places = [(at, path) for at, (_, data) in enumerate(answer.events) for path in _paths(data)]
+    places = [(at, path) for at, (_, data) in enumerate(answer.events) for path in paths_of(data)]
     all_of_them = ((at, path, fault) for at, path in places for fault in FAULTS)
     if count is not None and places:
         chosen = [(*chance.choice(places), chance.choice(list(FAULTS))) for _ in range(count)]
@@ -99,11 +99,11 @@ def _changed(data: Any, path: tuple[Any, ...], fault: Callable[[Any], Any]) -> A
     return data
 
 
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         yield (*path, key)
-        yield from _paths(item, (*path, key))
+        yield from paths_of(item, (*path, key))
 
 
 def _bytes(data: Any) -> bytes:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from headrace_workers.key_mask import without_key
+from headrace.secret_mask import SecretMask
 from tests.workers.answers import APIS
 from tests.workers.driven import Driven
 
@@ -54,7 +54,7 @@ def test_no_part_of_a_key_is_left_where_the_reason_is_cut_short(length: int) -> 
 
 def test_a_key_of_megabytes_takes_no_worker_down() -> None:
     began = time.process_time()
-    assert without_key("no such key …", "k3" * 1_000_000) == "no such key …"
+    assert SecretMask(["k3" * 1_000_000]).masked("no such key …") == "no such key …"
     assert time.process_time() - began < 2.0
 
 
@@ -69,3 +69,33 @@ def test_a_key_in_the_place_of_a_code_is_taken_out() -> None:
 def test_the_words_of_a_simulated_provider_stay_whole() -> None:
     assert failure("mock status 401 of the mocked server", "mock") == "[key] status 401 of the mocked server"
     assert failure("the mocking status", "k") == "the mocking status"
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-simulated", "sk-placeholder-key", "lm-studio", "no-key-required", "ollama-local-key"]
+)
+def test_a_dummy_of_words_breaks_none_of_them(key: str) -> None:
+    said = "the simulated provider of LM Studio and Ollama takes a placeholder, and no key is required: read the local docs"
+
+    assert SecretMask([key]).masked(f"{said} ({key})") == f"{said} ([key])"
+
+
+def test_a_text_without_a_key_stays_as_it_is_whatever_its_spelling() -> None:
+    mask = SecretMask([KEY])
+    for said in (
+        "100% of /v1/a%20b&amp;c",
+        '{"a": "\\u00e4\\n"}',
+        "C:\\keys\\x",
+        "\ud83d half",
+        "ⅻ İ K",
+        "",
+        "x" * 100_000,
+    ):
+        assert mask.masked(said) == said
+
+
+def test_a_secret_that_repeats_itself_and_a_text_full_of_it_cost_little() -> None:
+    began = time.process_time()
+    assert "aaaaaaaaaaaa" not in SecretMask(["a" * 64]).masked(("a" * 63 + "b") * 500)
+    assert KEY[:12] not in SecretMask([KEY]).masked(f"{KEY[:-1]} " * 1_700)
+    assert time.process_time() - began < 2.0

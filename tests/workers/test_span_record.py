@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.secret_mask import SecretMask
 from headrace.span_request import MAX_SPAN_BYTES, TOO_LARGE, encode_bounded, parameters
 from headrace.spans import (
     CLIENT_LOST,
@@ -91,7 +92,7 @@ class Traced:
         clocks = Clocks(
             ClockLimits(connect=math.inf, first_chunk=10.0, idle=math.inf, total=600.0, reader=math.inf), self.now
         )
-        self.core = ProviderRun(run, request, API["openai-chat"], clocks, KEY, Transcript())
+        self.core = ProviderRun(run, request, API["openai-chat"], clocks, SecretMask([KEY]), Transcript())
         self.sent = ""
 
     def after(self, seconds: float) -> Traced:

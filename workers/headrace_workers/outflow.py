@@ -20,7 +20,16 @@ stall has left in the kernel."""
 class Outflow:
     """The events of one run on their way to its client."""
 
-    __slots__ = ("_character_limit", "_characters", "_read", "_sequence_limit", "pending", "sequence", "text_length")
+    __slots__ = (
+        "_character_limit",
+        "_characters",
+        "_read",
+        "_sequence_limit",
+        "has_taken_text_alone",
+        "pending",
+        "sequence",
+        "text_length",
+    )
 
     def __init__(self, sequence_limit: int, character_limit: int) -> None:
         self._sequence_limit = sequence_limit
@@ -30,6 +39,8 @@ class Outflow:
         self.pending: list[RunEvent] = []
         self.sequence = 0
         self.text_length = 0
+        self.has_taken_text_alone = True
+        """Whether what :meth:`take` returned last is text, and nothing else."""
 
     @property
     def has_credit(self) -> bool:
@@ -76,7 +87,9 @@ class Outflow:
             size = characters(taken)
         self.sequence += len(taken)
         self._characters += size
-        self.text_length += sum([len(event) for event in taken if type(event) is str])
+        sizes = [len(event) for event in taken if type(event) is str]
+        self.has_taken_text_alone = len(sizes) == len(taken)
+        self.text_length += sum(sizes)
         return first, taken
 
     def _take_some(self) -> list[RunEvent]:

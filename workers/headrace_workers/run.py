@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from headrace.assembly import Assembled, joined_text
+from headrace.secret_mask import SecretMask
 from headrace.tool_arguments import well_formed_text
 from headrace.types import RunEvent, Usage, UsageUpdate
 from headrace.wire.messages import (
@@ -25,6 +26,7 @@ from headrace_workers.answer_reader import UNREADABLE, AnswerReader
 from headrace_workers.clocks import Clocks, Expired
 from headrace_workers.commands import Command, Commands
 from headrace_workers.first_bytes import BodyKind
+from headrace_workers.masking import NO_SECRETS, masked_events, masked_terminal, masked_usage
 from headrace_workers.outflow import Outflow
 from headrace_workers.providers.protocol import (
     Completion,
@@ -42,7 +44,6 @@ from headrace_workers.terminal import (
     unfinished_usage,
     unreadable,
     with_status,
-    without_secret,
 )
 from headrace_workers.transcript import Transcript
 from headrace_workers.whole_answer import is_content, with_message
@@ -65,7 +66,6 @@ class ProviderRun:
 
     __slots__ = (
         "_answer",
-        "_api_key",
         "_ended",
         "_is_draining",
         "_is_gathered",
@@ -76,6 +76,7 @@ class ProviderRun:
         "_unsent",
         "clocks",
         "is_answered",
+        "mask",
         "request",
         "response",
         "terminal",
@@ -88,13 +89,13 @@ class ProviderRun:
         request: RunRequest,
         api: ProviderApi,
         clocks: Clocks,
-        api_key: str | None = None,
+        mask: SecretMask = NO_SECRETS,
         transcript: Transcript | None = None,
     ) -> None:
         self._run = run
         self.request = request
         self.clocks = clocks
-        self._api_key = api_key
+        self.mask = mask  # of what may not be told of the run: its key, and the worker's own secrets
         self._outflow = Outflow(run.sequence_limit, run.character_limit)
         self._is_paused = False
         self._is_draining = False
@@ -132,7 +133,13 @@ class ProviderRun:
     def response_id(self) -> str | None:
         """The provider's id of the response, once it is known."""
         said = self._ended if isinstance(self._ended, Completion) else self._answer.mapper
-        return None if said is None else said.response_id
+        return None if said is None or said.response_id is None else self.mask.masked(said.response_id)
+
+    @property
+    def request_id(self) -> str | None:
+        """The provider's id of the request, once the response's head is there."""
+        request_id = self.response.request_id
+        return None if request_id is None else self.mask.masked(request_id)
 
     # What happens to the response.
 
@@ -291,6 +298,8 @@ class ProviderRun:
         if self._outflow.pending:
             sequence, events = self._outflow.take()
             if events:
+                if not self._outflow.has_taken_text_alone:
+                    events = masked_events(events, self.mask)
                 messages.append(Chunk(self.span_id, self.attempt, sequence, events))
                 if self.transcript is not None:
                     self.transcript.add(events)
@@ -451,7 +460,8 @@ class ProviderRun:
         mapper = self._answer.mapper
         if mapper is None:
             return Usage()
-        return unfinished_usage(mapper.usage, prompt_characters(self.request), self._outflow.text_length)
+        usage = unfinished_usage(mapper.usage, prompt_characters(self.request), self._outflow.text_length)
+        return masked_usage(usage, self.mask)
 
     def _terminal(self, ending: Ending) -> Terminal:
         told = Told(
@@ -460,9 +470,9 @@ class ProviderRun:
             sequence=self._outflow.sequence,
             text_length=self._outflow.text_length,
             usage=self.best_usage() if isinstance(ending, (ProviderFailure, Expired)) else Usage(),
-            request_id=self.response.request_id,
+            request_id=self.request_id,
             unsent_text=joined_text(self._unsent),
         )
         if isinstance(ending, ProviderFailure):
-            ending = without_secret(with_status(ending, self.response.status), self._api_key)
-        return terminal_message(ending, told)
+            ending = with_status(ending, self.response.status)
+        return masked_terminal(terminal_message(ending, told), self.mask)

@@ -29,6 +29,7 @@ from headrace.wire.messages import (
     Terminal,
 )
 from headrace.wire.request import RunRequest
+from headrace_workers.masking import masked_call
 from headrace_workers.run import ProviderRun
 
 _MAX_QUEUED = 7 * 24 * 3600.0
@@ -79,7 +80,7 @@ def ended_span(stub: Span, core: ProviderRun, arrived: Moment, now: float) -> Sp
         headers_at=None if response.began_at is None else arrived.wall_at(response.began_at),
         first_chunk_at=None if content_at is None else arrived.wall_at(content_at),
         status_code=response.status or None,
-        request_id=response.request_id,
+        request_id=core.request_id,
         outcome=outcome.error_type or outcome.status,
         reason=outcome.error or "",
         maybe_billed=not core.is_answered and response.is_maybe_billed(was_sent=core.clocks.is_connected),
@@ -134,7 +135,7 @@ def received_content(core: ProviderRun) -> SpanContent:
     reasoning = received.reasoning
     if message is not None and not reasoning and not isinstance(message.content, str):
         reasoning = "".join([part.text for part in message.content if isinstance(part, ReasoningPart)])
-    calls = finished.tool_calls if finished else received.tool_calls
+    calls = finished.tool_calls if finished else [masked_call(call, core.mask) for call in received.tool_calls]
     return msgspec.structs.replace(
         asked,
         text=received.text or (message.text if message is not None else ""),

@@ -14,7 +14,6 @@ from headrace.wire.messages import (
 )
 from headrace.wire.request import RunRequest
 from headrace_workers.clocks import Expired
-from headrace_workers.key_mask import without_key
 from headrace_workers.portable import TooDeepError, portable_completion
 from headrace_workers.providers.protocol import Completion, ProviderFailedError, ProviderFailure
 from headrace_workers.wholeness import lack_of
@@ -112,18 +111,6 @@ def with_status(failure: ProviderFailure, status: int) -> ProviderFailure:
     if failure.kind != "provider_protocol" or failure.status_code is not None or not status:
         return failure
     return msgspec.structs.replace(failure, status_code=status)
-
-
-def without_secret(failure: ProviderFailure, api_key: str | None) -> ProviderFailure:
-    """Return the failure without the key, which some providers quote."""
-    if not api_key:
-        return failure
-    return msgspec.structs.replace(
-        failure,
-        reason=without_key(failure.reason, api_key),
-        code=without_key(failure.code or "", api_key) or None,
-        request_id=without_key(failure.request_id or "", api_key) or None,
-    )
 
 
 def unfinished_usage(known: Usage, prompt_characters: int, text_characters: int) -> Usage:

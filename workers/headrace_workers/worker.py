@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from headrace.descriptors import raise_limit, worker_shares
 from headrace.embedded import broker_endpoint, collector_endpoint
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.history import open_history
+from headrace.known_secrets import provider_secrets, proxy_secrets
 from headrace.processes import ProcessWatch, is_orphan
 from headrace.settings import Settings, SpansConfig
 from headrace.sockets import FOREIGN_PEER, Router, SendResult, new_context
@@ -51,10 +52,10 @@ from headrace_workers.coalesce import send_at
 from headrace_workers.departure import Departure
 from headrace_workers.http import HttpClient
 from headrace_workers.live_run import Client, LiveRun
+from headrace_workers.masking import RunMasks, masked_failure
 from headrace_workers.providers.protocol import ProviderFailedError, ProviderFailure
 from headrace_workers.run import ProviderRun
 from headrace_workers.settings import Providers, clock_limits
-from headrace_workers.terminal import without_secret
 from headrace_workers.tracer import Tracer, TracerSettings
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Worker:
         self.history = open_history("worker", settings.epoch)
         self._config = engine.engine
         self._providers = Providers(engine, os.environ)
+        self._masks = RunMasks([*provider_secrets(engine, os.environ), *proxy_secrets(os.environ)])
         self._endpoint = f"ipc://{settings.directory / f'{settings.name}-{settings.epoch:x}'}"
         self._context = new_context()
         self._shares = worker_shares(raise_limit())
@@ -170,7 +172,9 @@ class Worker:
             return encode_frame(self._settings.epoch, messages)
         except (TypeError, ValueError, OverflowError, RecursionError):
             logger.exception("message cannot be encoded")
-            return encode_frame(self._settings.epoch, [encodable(message) for message in messages])
+            return encode_frame(
+                self._settings.epoch, [encodable(message, self._masks.masked_line) for message in messages]
+            )
 
     def tell(self, client: Client, message: msgspec.Struct) -> None:
         client.messages.append(message)
@@ -293,13 +297,14 @@ class Worker:
         try:
             prepared = self._providers.prepare(request, message.api_key, message.base_url)
         except ProviderFailedError as error:
-            failure = without_secret(error.failure, message.api_key)
+            failure = masked_failure(error.failure, self._masks.of(message.api_key, message.base_url))
             self._refuse_run(client, message, failure)
             return
         clocks = Clocks(clock_limits(request, self._config), time.monotonic())
         span = self.tracer.begin(message, request) if self.tracer is not None else None
         transcript = span.transcript if span is not None else None
-        core = ProviderRun(message, request, prepared.api, clocks, prepared.api_key, transcript)
+        mask = self._masks.of(prepared.api_key, message.base_url)
+        core = ProviderRun(message, request, prepared.api, clocks, mask, transcript)
         run = LiveRun(self, client, core, prepared.request, span)
         client.runs[message.span_id] = run
         logger.debug(
@@ -377,12 +382,12 @@ class Worker:
         self._context.term()
 
 
-def encodable(message: Any) -> Any:
-    """Return ``message``, or what its run's client is told instead."""
+def encodable(message: Any, masked: Callable[[str], str] = str) -> Any:
+    """Return ``message``, or what its run's client is told instead. ``masked`` takes secrets out of a text."""
     try:
         encode_frame(0, [message])
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        reason = f"the provider's answer cannot be passed on: {error}"
+        reason = masked(f"the provider's answer cannot be passed on: {error}")
         # What cannot be encoded was read of a response that was a success.
         return Failed(message.span_id, message.attempt, message.sequence, "provider_protocol", reason, status_code=200)
     return message

@@ -1,0 +1,218 @@
+"""Takes secrets (keys, passwords, tokens) out of texts that leave a process: whole, in part, or in another spelling. Pure.
+
+A secret is found whatever the case of its letters, and
+
+* whole, or so much of it that little is left to guess: half of it, or 12 characters in a row;
+* percent-encoded, with JSON's or HTML's escapes, also one in the other;
+* in base64, as ``Authorization: Basic`` has it, and in hexadecimal digits;
+* where the text ends in the middle of it: its first 6 characters are enough there.
+
+The dummies that servers without keys are given ("mock", "none", "x") are words, or parts of words, and these stay whole: such a key is
+taken out only where it stands alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import itertools
+import re
+from collections.abc import Iterable
+from urllib.parse import unquote
+
+MASK = "[key]"
+"""What stands where a secret was."""
+
+SHORT = 8
+"""No provider gives a key of fewer characters."""
+_LONG = 20
+"""A word of so many letters is no word."""
+_LEAST_OF_START = 6
+"""A key's beginning that is shorter says nothing of it."""
+_LONGEST_PART = 12
+"""So many characters of a key in a row are always too many."""
+_LONGEST_SECRET = 16_384
+"""Of a longer one no parts are looked for: no server takes it."""
+_LONGEST_TEXT = 32_768
+"""Of a longer text only the beginning and the end are searched for parts: data that is opaque can be very long."""
+_ENCODINGS_IN_ONE_ANOTHER = 3
+_GRAM = 6
+_MOST_PLACES = 8
+"""Of a secret that repeats itself."""
+_CUT = "…".encode()
+"""Where a reason was cut short."""
+_JSON_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"\\/]))")
+
+
+def is_word(secret: str) -> bool:
+    """Return whether a secret is a word, or too short to be told from a part of one."""
+    return len(secret) < SHORT or (secret.isalpha() and len(secret) < _LONG)
+
+
+class SecretMask:
+    """Masks some secrets, and those of the mask ``beneath`` it."""
+
+    __slots__ = ("__weakref__", "_beneath", "_forms", "_grams", "_long", "_size", "_suspicious", "_words")
+
+    def __init__(self, secrets: Iterable[str], beneath: SecretMask | None = None) -> None:
+        unique = {secret for secret in secrets if secret}
+        self._beneath = beneath
+        self._words = [secret for secret in unique if is_word(secret)]
+        self._forms = [form for secret in unique if not is_word(secret) for form in _forms(secret)]
+        # A text is cut into pieces of this size: each part of a form that is long enough has one of them in it.
+        self._size = min([_GRAM, *((form.least + 1) // 2 for form in self._forms)])
+        self._grams: dict[bytes, list[tuple[_Form, int]]] = {}
+        for form in self._forms:
+            for start in range(len(form.text) - self._size + 1 if len(form.text) <= _LONGEST_SECRET else 0):
+                places = self._grams.setdefault(form.text[start : start + self._size], [])
+                if len(places) < _MOST_PLACES:
+                    places.append((form, start))
+        escapes_and_words = ["[%\\\\&]", *map(re.escape, self._words)] if self._forms or self._words else ["(?!)"]
+        self._suspicious = re.compile("|".join(escapes_and_words)).search
+        self._long = [form.text for form in self._forms if len(form.text) > _LONGEST_SECRET]
+
+    def __repr__(self) -> str:
+        return "SecretMask()"
+
+    def is_clean(self, text: str) -> bool:
+        """Return whether nothing is to be masked; quick for a text that is short. False is no more than a suspicion."""
+        return self._seems_clean(text) and (self._beneath is None or self._beneath.is_clean(text))
+
+    def masked(self, text: str) -> str:
+        """Return the text without the secrets."""
+        text = self.masked_here(text)
+        return text if self._beneath is None else self._beneath.masked(text)
+
+    def masked_here(self, text: str) -> str:
+        """Return the text without this mask's own secrets."""
+        return text if self._seems_clean(text) else self._hidden(text)
+
+    def _seems_clean(self, text: str) -> bool:
+        if self._suspicious(text) is not None:
+            return False
+        if len(text) < _LEAST_OF_START or not self._forms:
+            return True
+        data = text.encode("utf-8", "surrogatepass").lower()
+        size = self._size
+        if len(data) > _LONGEST_TEXT:
+            return False
+        pieces = [data[start : start + size] for start in range(0, len(data), size)]
+        pieces.append(data.removesuffix(_CUT)[-size:])
+        return self._grams.keys().isdisjoint(pieces) and not any(secret in data for secret in self._long)
+
+    def _hidden(self, text: str) -> str:
+        level = text = self._cut(text)
+        for _ in range(_ENCODINGS_IN_ONE_ANOTHER):
+            decoded = _decoded(level)
+            if decoded == level:
+                break
+            level = self._cut(decoded)
+            if level != decoded:
+                text = level
+        return text
+
+    def _cut(self, text: str) -> str:
+        """Return the text without the secrets as they are."""
+        if self._forms:
+            data = text.encode("utf-8", "surrogatepass")
+            text = _without(data, self._found(data, data.lower())).decode("utf-8", "surrogatepass")
+        for word in self._words:
+            if word in text:
+                text = re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", MASK, text)
+        return text
+
+    def _found(self, said: bytes, data: bytes) -> list[tuple[int, int]]:
+        """Return where secrets are in ``data``, which is ``said`` in small letters, as places from and to."""
+        found: list[tuple[int, int]] = []
+        size, end = self._size, len(data)
+        for form in self._forms:
+            start = data.find(form.text)
+            while start >= 0:
+                found.append((start, start + len(form.text)))
+                start = data.find(form.text, start + len(form.text))
+            found += form.at_end_of(data)
+        ranges = [range(0, end, size)]
+        if end > _LONGEST_TEXT:
+            ranges = [range(0, _LONGEST_TEXT // 2, size), range(end - _LONGEST_TEXT // 2, end, size)]
+        done = 0
+        for place in itertools.chain(*ranges):
+            if place + size > done:
+                for form, start in self._grams.get(data[place : place + size], ()):
+                    part = form.part_at(data, place, start, size)
+                    if part is not None and not (form.is_plain and _is_plain_word(said[part[0] : part[1]], form.text)):
+                        found.append(part)
+                        done = max(done, part[1])
+        return found
+
+
+class _Form:
+    """One spelling of a secret, in small letters. ``least`` is how much of it in a row is masked."""
+
+    __slots__ = ("is_plain", "least", "text")
+
+    def __init__(self, text: str, least: int, *, is_plain: bool) -> None:
+        self.text = text.lower().encode()
+        self.least = least
+        self.is_plain = is_plain
+
+    def part_at(self, data: bytes, place: int, start: int, size: int) -> tuple[int, int] | None:
+        """Return the whole part around a piece of ``size`` that is in both; None for a part that is too short."""
+        text, after, before = self.text, place + size, place
+        stop = start + size
+        while start and before and text[start - 1] == data[before - 1]:
+            start, before = start - 1, before - 1
+        while stop < len(text) and after < len(data) and text[stop] == data[after]:
+            stop, after = stop + 1, after + 1
+        return (before, after) if after - before >= self.least else None
+
+    def at_end_of(self, data: bytes) -> list[tuple[int, int]]:
+        """Return the secret's beginning at the end of a text that was cut there."""
+        said = data.removesuffix(_CUT)
+        if not self.is_plain:
+            return []
+        for length in range(min(len(self.text) - 1, len(said), self.least), _LEAST_OF_START - 1, -1):
+            if said.endswith(self.text[:length]):
+                return [(len(said) - length, len(said))]
+        return []
+
+
+def _forms(secret: str) -> list[_Form]:
+    """Return the spellings in which a secret is looked for."""
+    raw = secret.encode("utf-8", "surrogatepass")
+    least = min(_LONGEST_PART, max(_LEAST_OF_START, len(raw) // 2 if len(raw) >= 2 * SHORT else len(raw) * 2 // 3))
+    texts = {secret: (least, True), raw.hex(): (2 * least, False)}
+    for offset, skipped in ((0, 0), (1, 2), (2, 3)):
+        # What stands in front of the secret, and behind it, has a part in the first and in the last characters.
+        whole = (len(raw) + offset) * 4 // 3
+        for encoded in (base64.b64encode(bytes(offset) + raw), base64.urlsafe_b64encode(bytes(offset) + raw)):
+            texts.setdefault(encoded[skipped:whole].decode(), (max(least * 4 // 3, SHORT), False))
+    return [_Form(text, min(least, len(text)), is_plain=is_plain) for text, (least, is_plain) in texts.items()]
+
+
+def _is_plain_word(part: bytes, secret: bytes) -> bool:
+    """Return whether a part of a secret is no more than a word of a language, as in the dummy ``sk-simulated``."""
+    word = part.strip(b"-_. ")
+    is_written_as_word = word.islower() or word.isupper() or word.istitle()
+    return len(part) < len(secret) and word.isalpha() and is_written_as_word and len(word) < _LONG
+
+
+def _without(data: bytes, found: list[tuple[int, int]]) -> bytes:
+    pieces: list[bytes] = []
+    done = 0
+    for start, end in sorted(found):
+        if end <= done:
+            continue
+        if start >= done:
+            pieces += (data[done:start], MASK.encode())
+        done = end
+    return b"".join([*pieces, data[done:]])
+
+
+def _decoded(text: str) -> str:
+    """Return a text with one level of its escapes undone."""
+    if "%" in text:
+        text = unquote(text)
+    if "\\" in text:
+        text = _JSON_ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")  # the halves of a character
+    return html.unescape(text) if "&" in text else text
