@@ -54,6 +54,11 @@ def collector_endpoint(directory: Path) -> str:
     return f"ipc://{directory / COLLECTOR_SOCKET}"
 
 
+def worker_endpoint(directory: Path, name: str, epoch: int) -> str:
+    """Return a worker's ZeroMQ endpoint in an engine's directory: each process has one of its own."""
+    return f"ipc://{directory / f'{name}-{epoch:x}'}"
+
+
 def check_directory(directory: Path) -> str | None:
     """Return why an engine's directory must not be trusted, or None. Only its owner may enter it."""
     try:

@@ -9,6 +9,8 @@ import struct
 from collections.abc import Iterator
 
 _UCRED = struct.Struct("3i")
+TELLS_PROCESSES = hasattr(socket, "SO_PEERCRED")
+"""Whether the kernel tells which process is at the other end of a connection."""
 
 
 class Peer:
@@ -64,7 +66,7 @@ def is_connected(peer: Peer) -> bool:
 
 def credentials(fd: int) -> tuple[int | None, int | None]:
     """Return the process and the user at the other end, where the kernel tells."""
-    if not hasattr(socket, "SO_PEERCRED"):
+    if not TELLS_PROCESSES:
         return None, None
     try:
         with _borrowed(fd) as connection:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Hashable
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 from headrace.event_loop import EventLoop
 
@@ -33,6 +36,32 @@ def die_with_parent(parent: int) -> None:
 def is_orphan(parent: int) -> bool:
     """Return whether the process that started this one has ended."""
     return os.getppid() != parent
+
+
+class Origin(NamedTuple):
+    """Where a process comes from: its parent, and when the kernel started it, in ticks since the machine's start."""
+
+    parent: int
+    started: int
+
+
+def origin(pid: int) -> Origin | None:
+    """Return where process ``pid`` comes from, or None where that cannot be known, as without a /proc of our own."""
+    try:
+        if Path("/proc/self").readlink().name != str(os.getpid()):
+            return None  # it shows another namespace's processes
+        # The name, in parentheses, may have any letters in it.
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return Origin(int(fields[1]), int(fields[19]))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def ticks_at(moment: float) -> float:
+    """Return the kernel's ticks at a moment of the monotonic clock, as :class:`Origin` counts them."""
+    elapsed = time.clock_gettime(time.CLOCK_MONOTONIC) - moment
+    since_start = time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else float("inf")
+    return (since_start - elapsed) * os.sysconf("SC_CLK_TCK")
 
 
 def ignore_interrupt() -> None:

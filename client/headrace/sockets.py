@@ -167,6 +167,12 @@ class Router:
         peer = self._peers.get(identity)
         return (peer.pid or 0) if peer is not None else 0
 
+    def connected_at(self, identity: bytes) -> float:
+        """Return when a peer's connection was made, by the monotonic clock; the present where that is not known yet."""
+        peer = self._peers.get(identity)
+        accepted_at, number = self._connections.get(peer.fd, (monotonic(), None)) if peer is not None else (0.0, None)
+        return accepted_at if peer is not None and number == peer.inode else monotonic()
+
     def is_connected(self, identity: bytes) -> bool:
         """Return whether a peer is still there. What it said last may be read long after it has gone."""
         peer = self._peers.get(identity)

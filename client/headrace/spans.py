@@ -130,6 +130,17 @@ def decode_span(data: bytes | memoryview) -> Span:
         raise RemoteProtocolError(f"not a span: {error}") from None
 
 
+def as_said_by(role: str, span: Span) -> Span:
+    """Return a span with the rank that its sender may give it: no more than its own.
+
+    A worker tells the whole truth, a client what it has received, and the broker either passes that on or knows less.
+    """
+    if role == "worker":
+        return span
+    rank = Rank.CLIENT if role == "client" else min(span.rank, Rank.CLIENT)
+    return span if rank is span.rank else msgspec.structs.replace(span, rank=rank)
+
+
 def encode_content(content: SpanContent) -> bytes:
     """Return a span's ``content``."""
     return _encode_content(content)

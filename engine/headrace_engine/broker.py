@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,15 +17,16 @@ import msgspec
 import headrace
 from headrace.collector_link import CollectorLink
 from headrace.descriptors import broker_shares, raise_limit
-from headrace.embedded import broker_endpoint, collector_endpoint
+from headrace.embedded import broker_endpoint, collector_endpoint, worker_endpoint
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.history import open_history
-from headrace.processes import ProcessWatch, is_orphan
+from headrace.peers import TELLS_PROCESSES
+from headrace.processes import ProcessWatch, is_orphan, origin, ticks_at
 from headrace.reactor import Reactor
 from headrace.settings import EngineConfig
 from headrace.sockets import FOREIGN_PEER, Dealer, Router, SendResult, new_context
 from headrace.span_outbox import SpanOutbox
-from headrace.spans import CLIENT_LOST, LOST
+from headrace.spans import CLIENT_LOST, LOST, as_said_by, decode_span, encode_span
 from headrace.wire.codec import encode_frame, to_broker
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -47,8 +49,10 @@ from headrace.wire.messages import (
     Vacated,
     Welcome,
 )
+from headrace.wire.roles import TO_BROKER, breach
 from headrace.wire.status import ProcessStatus, SpanStatus, WorkerStatus
 from headrace_engine.admission import Admission, Send, Unfinished
+from headrace_engine.doorkeeper import Claim, Doorkeeper, Known, Refused
 from headrace_engine.inbox import Inbox
 from headrace_engine.incarnations import Incarnation, Incarnations
 from headrace_engine.liveness import Liveness
@@ -84,7 +88,10 @@ class Broker:
         self._admission = Admission(config.max_runs_per_worker, config.max_waiting_runs)
         self._total_timeout = config.total_timeout
         self._liveness = Liveness()
+        self._directory = directory
+        # Those that are what they say. Who is not here is not heard.
         self._hellos: dict[bytes, Hello] = {}
+        self._door: Doorkeeper[tuple[int, ToBroker]] = Doorkeeper(parent, origin(parent), can_tell=TELLS_PROCESSES)
         self._worker_epochs: dict[bytes, int] = {}
         self._incarnations = Incarnations()
         self._watch = ProcessWatch(self._reactor)
@@ -116,6 +123,7 @@ class Broker:
         if is_orphan(self._parent):
             self._reactor.stop()
             return
+        self._open_door(now)
         self._liveness.expected(
             {process.epoch: process.has_served for process in self._processes if process.epoch}, now
         )
@@ -164,15 +172,27 @@ class Broker:
             if self._inbox.count(peer) > _MAX_UNHANDLED:
                 self._refuse_peer(peer, f"more than {_MAX_UNHANDLED} messages wait")
         for peer, epoch, message in self._inbox.take(_MESSAGES_PER_TURN):
-            if peer not in self._hellos and not isinstance(message, Hello):
-                self._refuse_peer(peer, "the first message must be a hello")
-            else:
-                self._handle(peer, epoch, message)
+            self._take(peer, epoch, message)
         if self._inbox or self._router.has_input():
             self._reactor.call(self._read)
 
-    def _handle(self, peer: bytes, epoch: int, message: ToBroker) -> None:
-        now = time.monotonic()
+    def _take(self, peer: bytes, epoch: int, message: ToBroker) -> None:
+        """Handle a message if its peer may say it."""
+        hello = self._hellos.get(peer)
+        if hello is not None:
+            if (problem := breach(TO_BROKER, hello.role, message)) is not None:
+                self._refuse_peer(peer, problem)
+            elif not isinstance(message, Hello):
+                self._handle(peer, message, time.monotonic())
+        elif self._door.holds(peer):
+            if not self._door.hold(peer, (epoch, message), 1):
+                self._refuse_peer(peer, "it said too much before the supervisor had told who it is")
+        elif isinstance(message, Hello):
+            self._knock(peer, epoch, message, time.monotonic())
+        else:
+            self._refuse_peer(peer, "the first message must be a hello")
+
+    def _handle(self, peer: bytes, message: ToBroker, now: float) -> None:
         match message:
             case Acquire():
                 self._send_all(self._admission.acquired(peer, message, now))
@@ -182,20 +202,22 @@ class Broker:
                 self._send_all(self._admission.released(peer, message.span_id, message.attempt))
             case Heartbeat():
                 self._beat(peer, message, now)
-            case Hello():
-                self._welcome(peer, epoch, message, now)
             case StatusRequest():
                 self._answer(peer, now)
             case Goodbye():
                 self._forget(peer, message.reason)
             case ProcessReport() | CollectorReport() | SpanBatch():
                 self._take_report(message, now)
+            case Hello():
+                pass
 
     def _take_report(self, message: ProcessReport | CollectorReport | SpanBatch, now: float) -> None:
         """Keep what others say of the engine; pass on what a client leaves here at its end."""
         match message:
             case ProcessReport():
                 self._processes = message.processes
+                self._door.told(message.processes)
+                self._open_door(now)
                 for process in message.processes:
                     if process.pid is None and process.reason and process.name not in ("broker", "collector"):
                         self._admission.worker_failed(f"{process.name} ended with {process.reason}")
@@ -204,20 +226,50 @@ class Broker:
                 self._spans, self._spans_at = message.spans, now
             case SpanBatch():
                 if self._keeps_spans():
-                    self._collector.pass_on(message.spans)
+                    self._collector.pass_on(_as_clients(message.spans))
 
     def _answer(self, peer: bytes, now: float) -> None:
         """Say how the engine is, once in a turn."""
         if not any(isinstance(waiting, Status) for waiting in self._outboxes.get(peer, ())):
             self._send(peer, self._status(now))
 
-    def _welcome(self, peer: bytes, epoch: int, hello: Hello, now: float) -> None:
-        if peer in self._hellos:
-            return
+    def _knock(self, peer: bytes, epoch: int, hello: Hello, now: float) -> None:
+        """Let a peer in that is what it says; one that may be has to wait for the supervisor's word."""
         if self._router.is_foreign(peer):
             self._refuse_peer(peer, FOREIGN_PEER)
             return
         pid = self._router.pid(peer)
+        hello = msgspec.structs.replace(hello, pid=pid)
+        if hello.role == "client":
+            self._welcome(peer, epoch, hello, now)
+            return
+        if hello.role == "worker" and hello.endpoint != worker_endpoint(self._directory, hello.name, epoch):
+            self._refuse_peer(peer, f"worker {hello.name} is not where workers of this engine are")
+            return
+        connected = ticks_at(self._router.connected_at(peer))
+        claim = Claim(hello.role, hello.name, epoch, pid, origin(pid) if pid else None, connected)
+        match self._door.knock(peer, claim, now):
+            case Known():
+                self._welcome(peer, epoch, hello, now)
+            case Refused(reason):
+                self._refuse_peer(peer, reason)
+            case _:
+                self._door.hold(peer, (epoch, hello), 1)
+
+    def _open_door(self, now: float) -> None:
+        """Let those in whom the supervisor has told of meanwhile, and hear what they have said."""
+        for peer, verdict, said in self._door.ready(now):
+            if isinstance(verdict, Refused):
+                self._refuse_peer(peer, verdict.reason)
+                continue
+            for epoch, message in said:
+                if peer in self._hellos:
+                    self._take(peer, epoch, message)
+                elif isinstance(message, Hello):
+                    self._welcome(peer, epoch, message, now)
+
+    def _welcome(self, peer: bytes, epoch: int, hello: Hello, now: float) -> None:
+        pid = hello.pid
         if (earlier := self._incarnations.joined(peer, Incarnation(hello.role, epoch, pid))) is not None:
             self._forget(earlier, "its process has a newer one")
         self._hellos[peer] = hello
@@ -261,6 +313,7 @@ class Broker:
 
     def _forget(self, peer: bytes, reason: str) -> None:
         self._inbox.drop(peer)
+        self._door.forget(peer)
         self._outboxes.pop(peer, None)
         self._watch.forget(peer)
         self._incarnations.left(peer)
@@ -344,3 +397,10 @@ class Broker:
                     self._forget(peer, "it cannot be reached")
         if self._router.has_input():
             self._reactor.call(self._read)
+
+
+def _as_clients(spans: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield what a client says of runs as a client's word, and no more; what is no span is left out."""
+    for encoded in spans:
+        with contextlib.suppress(RemoteProtocolError):
+            yield encode_span(as_said_by("client", decode_span(encoded)))

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
-from headrace.processes import open_process
+from headrace.processes import open_process, origin
 from headrace.wire.status import ProcessStatus
 from headrace_engine.restart import RestartPolicy
 
@@ -31,6 +31,8 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.pidfd: int | None = None
         self.epoch = 0
+        # In the kernel's ticks; with the pid it tells this process from all others.
+        self.started = 0
         self.reason = ""
         # It is told to end, and nobody comes after it: another has its place already, or the engine ends.
         self.is_leaving = False
@@ -51,6 +53,9 @@ class Child:
         command = [*self.command, "--epoch", str(self.epoch)]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environ)
         self.pidfd = open_process(self.process.pid)
+        # Nobody else has its pid before its end has been asked for here.
+        known = origin(self.process.pid)
+        self.started = known.started if known is not None else 0
 
     def has_ended(self) -> bool:
         """Return whether the process has ended since the last call; ``reason`` then says how."""
@@ -88,4 +93,5 @@ class Child:
             return ProcessStatus(self.name, None, "waiting", self.policy.restarts, self.reason)
         state = "draining" if self.is_leaving else "running"
         facts = (self.name, self.process.pid, state, self.policy.restarts)
-        return ProcessStatus(*facts, epoch=self.epoch if self.is_worker else 0, has_served=self.has_served)
+        epoch = self.epoch if self.is_worker else 0
+        return ProcessStatus(*facts, epoch=epoch, has_served=self.has_served, started=self.started)

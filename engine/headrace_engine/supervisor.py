@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from headrace.embedded import broker_endpoint, check_directory
+from headrace.embedded import broker_endpoint, check_directory, collector_endpoint
 from headrace.engine_folders import LOCK_FILE, LOG_FILE, remove_folder
 from headrace.errors import ProtocolError
 from headrace.history import open_history
@@ -46,6 +46,7 @@ from headrace_engine.liveness import Liveness
 from headrace_engine.orphans import gets_orphans, reap_orphans
 from headrace_engine.recycling import Action, EndRuns, Kill, Recycler, RecyclingLimits, Replace, Retire
 from headrace_engine.restart import GiveUp
+from headrace_engine.spans.news_link import NewsLink
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ class Supervisor:
         self._keeping: SpanKeeping | None = None
         self._context = new_context()
         self._link: Dealer | None = None
+        # To the collector, once there is one.
+        self._news: NewsLink | None = None
         command = [sys.executable, "-m", "headrace_engine", "broker"]
         self._broker = Child("broker", command, hidden=settings.key_variables)
         # Of the broker, which looks after the workers in the same way.
@@ -168,6 +171,8 @@ class Supervisor:
         logger.info("process started", extra={"role": child.name, "pid": child.process.pid if child.process else 0})
         if child.name == "broker":
             self._open_link()
+        elif child.name == COLLECTOR:
+            self._open_news()
         elif child.is_worker:
             self._recycler.started(child.epoch, now, random.random(), replaces)  # noqa: S311 - to spread, not to hide
         if child.pidfd is not None:
@@ -370,6 +375,13 @@ class Supervisor:
         self._link.send(encode_frame(1, [Hello("supervisor", PROTOCOL_MINOR, os.getpid(), CAPABILITIES)]))
         self._report()
 
+    def _open_news(self) -> None:
+        """Tell the collector who is who, and each one that comes after it."""
+        if self._news is None:
+            endpoint = collector_endpoint(self._settings.directory)
+            self._news = NewsLink(self._reactor, self._context, endpoint, self._statuses)
+            self._news.open()
+
     def _read_broker(self) -> None:
         """Hear of workers that serve, and end those that are hung; their streams then know that they are lost."""
         for frame in self._link.receive() if self._link is not None else ():
@@ -399,6 +411,8 @@ class Supervisor:
             self._link.send(encode_frame(1, [ProcessReport(self._statuses())]))
             if self._link.has_input():
                 self._reactor.call(self._read_broker)
+        if self._news is not None:
+            self._news.report()
 
     def _statuses(self) -> list[ProcessStatus]:
         off = self._keeping.statuses() if self._keeping is not None else []

@@ -32,11 +32,12 @@ from headrace.wire.messages import (
     Goodbye,
     Hello,
     PeerRole,
+    ProcessReport,
     SpanAck,
     SpanBatch,
     Welcome,
 )
-from headrace.wire.status import SpanStatus
+from headrace.wire.status import ProcessStatus, SpanStatus
 from headrace_engine.spans.slots import take_slot, try_slot
 from tests.engine.test_span_recovery import locked, spool
 from tests.engine.test_span_store import kept, span
@@ -45,6 +46,8 @@ from tests.waiting import wait_until
 NOW = time.time()
 PATIENCE = 45.0
 """Seconds for what takes one on a machine that has nothing else to do."""
+
+WORKER = "w1"
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -57,7 +60,7 @@ class Peer:
         self._dealer = Dealer(self._context, endpoint)
         self._epoch = epoch
         self._heard: list[msgspec.Struct] = []
-        self.send(Hello(role, 1, os.getpid()))
+        self.send(Hello(role, 1, os.getpid(), name=WORKER if role == "worker" else ""))
 
     def send(self, *messages: msgspec.Struct) -> None:
         self._dealer.send(encode_frame(self._epoch, messages))
@@ -105,11 +108,16 @@ class Engine:
 
     def start(self) -> None:
         self._epoch += 1
+        self._supervisor = self.peer("supervisor")
         command = [sys.executable, "-m", "headrace_engine", "collector", "--directory", str(self.directory)]
         command += ["--data", str(self.slot), "--parent", str(os.getpid()), "--epoch", str(self._epoch)]
         self.process = subprocess.Popen(command, env={**os.environ, "HEADRACE_CONFIG": str(self.config)})
 
     def peer(self, role: PeerRole = "worker", epoch: int = 1) -> Peer:
+        """Connect as a peer. Of a worker this process says first that it is one: it is the collector's supervisor."""
+        if role == "worker":
+            worker = ProcessStatus(WORKER, os.getpid(), "running", 0, epoch=epoch)
+            self._supervisor.send(ProcessReport([worker]))
         self._peers.append(Peer(self.endpoint, role, epoch))
         return self._peers[-1]
 
@@ -370,7 +378,7 @@ def test_it_ends_with_its_parent(engine: Engine) -> None:
         [sys.executable, "-c", program, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     with parent, watched(int(parent.stdout.readline() if parent.stdout else 0)) as has_ended:
-        engine.peer().hear(Welcome)
+        engine.peer("client").hear(Welcome)
         parent.kill()
         assert has_ended(PATIENCE)
 

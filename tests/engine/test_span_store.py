@@ -128,6 +128,23 @@ def test_attempts_of_all_are_kept_and_the_one_that_ended_counts(slot: Path, stor
     ]
 
 
+def test_a_client_rewrites_no_record_of_a_worker_and_adds_no_attempt_to_it(slot: Path, store: Store) -> None:
+    whole = span("a", attempts=[SpanAttempt(1, "w1", NOON, NOON + 1, outcome="ok")])
+    store.write([whole], NOON)
+    for number in (1, 2, 99):
+        forged = [SpanAttempt(number, "w9", NOON + 5, NOON + 6, reason="forged", maybe_billed=True)]
+        store.write([span("a", Rank.CLIENT, started_at=NOON + 1e9, trace_id="tr_9", attempts=forged)], NOON)
+
+    assert kept(slot) == {"a": whole}
+
+
+def test_of_two_clients_that_say_how_a_run_ended_the_first_is_believed(slot: Path, store: Store) -> None:
+    store.write([span("a", Rank.CLIENT, error="lost")], NOON)
+    store.write([span("a", Rank.CLIENT, started_at=NOON + 5, error="forged")], NOON)
+
+    assert kept(slot)["a"].error == "lost"
+
+
 def test_what_is_there_already_changes_nothing(slot: Path, store: Store) -> None:
     spans = [span(f"sp_{number}", attempts=[SpanAttempt(1, "w1", NOON, NOON + 1)]) for number in range(600)]
     assert store.write(spans, NOON) == Written(new=600)
@@ -401,10 +418,14 @@ def told(known: Span | None, new: Span) -> Span:
     def order(one: Span) -> tuple[int, bool, float]:
         return one.rank, one.trace_id != "", max(attempt.started_at for attempt in one.attempts)
 
-    best, other = (new, known) if order(new) > order(known) else (known, new)
+    is_better = order(new) > order(known) and {new.rank, known.rank} != {Rank.CLIENT}
+    best, other = (new, known) if is_better else (known, new)
     attempts = {}
+    last = max(attempt.number for attempt in best.attempts)
     for number in (1, 2, 3):
         tries = [attempt for one in (best, other) for attempt in one.attempts if attempt.number == number]
+        if number > last and (best.rank, other.rank) == (Rank.WORKER, Rank.CLIENT):
+            tries = []  # a client knows of no attempt after the worker's
         if tries:
             attempts[number] = next((attempt for attempt in tries if attempt.ended_at is not None), tries[0])
     return msgspec.structs.replace(best, attempts=list(attempts.values()))

@@ -16,9 +16,11 @@ from headrace.span_outbox import SpanOutbox
 from headrace.spans import Rank, Span, SpanContent, encode_content, encode_span
 from headrace.spool import encode_record
 from headrace.wire.codec import encode_frame, from_collector
-from headrace.wire.messages import Hello, SpanAck
+from headrace.wire.messages import Hello, ProcessReport, SpanAck
+from headrace.wire.status import ProcessStatus
 
 _EPOCH = 1
+_WORKER = "w1"
 _JOURNAL_HEAD = 32
 _PAGE_HEAD = 24
 
@@ -32,12 +34,15 @@ class LoneCollector:
         self.slot = self.data / "0"
         (self.slot / "spool").mkdir(parents=True, mode=0o700)
         self._process: subprocess.Popen[bytes] | None = None
+        self._context = new_context()
+        self._supervisor: Dealer | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+        self._context.term()
         shutil.rmtree(self.directory)
 
     @property
@@ -50,9 +55,15 @@ class LoneCollector:
         command = [sys.executable, "-m", "headrace_engine", "collector", "--directory", str(self.directory)]
         command += ["--data", str(self.slot), "--parent", str(os.getpid()), "--epoch", "1"]
         self._process = subprocess.Popen(command)
+        # This process has started it, and says who else is one of the engine's: itself, as a worker.
+        self._supervisor = Dealer(self._context, self.endpoint)
+        worker = ProcessStatus(_WORKER, os.getpid(), "running", 0, epoch=_EPOCH)
+        self._supervisor.send(encode_frame(1, [Hello("supervisor", 1, os.getpid()), ProcessReport([worker])]))
 
     def kill(self) -> None:
         """Kill it; none is fine."""
+        if self._supervisor is not None:
+            self._supervisor.close()
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGKILL)
@@ -93,7 +104,7 @@ class Sender:
         self._outbox.disconnected()
         self._sent.clear()
         self._dealer = Dealer(self._context, self._endpoint)
-        self._dealer.send(encode_frame(_EPOCH, [Hello("worker", 1, os.getpid())]))
+        self._dealer.send(encode_frame(_EPOCH, [Hello("worker", 1, os.getpid(), name=_WORKER)]))
         self._pump()
 
     def send(self, spans: list[Span]) -> None:

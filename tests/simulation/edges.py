@@ -22,6 +22,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 from headrace.clock import monotonic
+from headrace.processes import Origin
 from headrace.reactor import Reactor
 from tests.simulation.io_threads import InjectedError, InjectedExit, SimGuarded, SimIoThread, SimThread, SimWatchdog
 from tests.simulation.loops import SimLoop, SimReactor, SimWatch, new_descriptor, signal_end
@@ -154,6 +155,8 @@ def _edges() -> dict[str, Any]:
         f"{engine}.broker.new_context": _Context,
         f"{engine}.broker.ProcessWatch": _watch,
         f"{engine}.broker.is_orphan": _is_orphan,
+        f"{engine}.broker.origin": _origin,
+        f"{engine}.broker.ticks_at": _ticks_at,
         f"{engine}.broker.raise_limit": _descriptor_limit,
         f"{engine}.supervisor.os": SimpleNamespace(getpid=lambda: _stage.world.current.pid, environ={}),
         f"{engine}.supervisor.sys": SimpleNamespace(executable="python", stdin=_Stdin(), stderr=io.StringIO()),
@@ -168,6 +171,7 @@ def _edges() -> dict[str, Any]:
         f"{engine}.children.os": SimpleNamespace(close=lambda _: None, environ={}),
         f"{engine}.children.subprocess": SimpleNamespace(Popen=_Popen, DEVNULL=None),
         f"{engine}.children.open_process": _open_process,
+        f"{engine}.children.origin": _origin,
         f"{workers}.worker.Router": _router,
         f"{workers}.worker.new_context": _Context,
         f"{workers}.worker.ProcessWatch": _watch,
@@ -272,6 +276,17 @@ def _descriptor_limit() -> int:
 
 def _is_orphan(parent: int) -> bool:
     return not _stage.world.hosts[parent].is_alive
+
+
+def _origin(pid: int) -> Origin | None:
+    host = _stage.world.hosts[pid]
+    return (
+        Origin(host.parent.pid if host.parent is not None else 1, _ticks_at(host.started_at)) if host.is_alive else None
+    )
+
+
+def _ticks_at(moment: float) -> int:
+    return int(moment * 100)
 
 
 def _open_process(pid: int) -> int:

@@ -239,6 +239,7 @@ class SimRouter:
         self._descriptors = descriptors_of(self.host)
         self._pipes: dict[bytes, Pipe] = {}
         self._pids: dict[bytes, int] = {}
+        self._connected_at: dict[bytes, float] = {}
         self._heard: set[bytes] = set()
         self._inbox: deque[tuple[bytes, bytes]] = deque()
         self._departed: list[bytes] = []
@@ -247,6 +248,9 @@ class SimRouter:
 
     def pid(self, identity: bytes) -> int:
         return self._pids[identity]
+
+    def connected_at(self, identity: bytes) -> float:
+        return self._connected_at[identity]
 
     def is_connected(self, identity: bytes) -> bool:
         pipe = self._pipes.get(identity)
@@ -304,6 +308,7 @@ class SimRouter:
     def joined(self, pipe: Pipe) -> None:
         self._pipes[pipe.identity] = pipe
         self._pids[pipe.identity] = pipe.dealer.host.pid
+        self._connected_at[pipe.identity] = self._network.world.now
 
     def arrived(self, pipe: Pipe, frame: bytes) -> None:
         if not self.is_closed:

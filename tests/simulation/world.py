@@ -119,6 +119,7 @@ class Host:
         self.name = name
         self.pid = len(world.hosts) + 2
         self.parent = parent
+        self.started_at = world.now
         self.loop: Loop | None = None
         self.is_alive = True
         self.is_stopped = False

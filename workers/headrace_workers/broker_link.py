@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from headrace.channel import StandingChannel
+from headrace.channel import REOPEN_DELAY, RETRY_DELAY, StandingChannel
 from headrace.event_loop import EventLoop
 from headrace.sockets import Dealer
 from headrace.wire.codec import from_broker
-from headrace.wire.messages import FromBroker, Heartbeat, Hello, Vacated
+from headrace.wire.messages import FromBroker, Goodbye, Heartbeat, Hello, Vacated, Welcome
+
+logger = logging.getLogger(__name__)
 
 
 class BrokerLink:
@@ -49,4 +52,13 @@ class BrokerLink:
         self._channel.send([self._hello(), self._heartbeat()] if self._is_leaving else [self._hello()])
 
     def _received(self, message: FromBroker) -> None:
-        self.is_vacated = self.is_vacated or isinstance(message, Vacated)
+        match message:
+            case Welcome():
+                self._channel.reopen_delay = REOPEN_DELAY
+            case Vacated():
+                self.is_vacated = True
+            case Goodbye():
+                logger.warning("refused by the broker", extra={"reason": message.reason})
+                self._channel.reopen_delay = RETRY_DELAY  # it is not asked again at once
+            case _:
+                pass

@@ -21,7 +21,7 @@ import msgspec
 
 import headrace
 from headrace.descriptors import raise_limit, worker_shares
-from headrace.embedded import broker_endpoint, collector_endpoint
+from headrace.embedded import broker_endpoint, collector_endpoint, worker_endpoint
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.history import open_history
 from headrace.known_secrets import provider_secrets, proxy_secrets
@@ -46,6 +46,7 @@ from headrace.wire.messages import (
     Welcome,
 )
 from headrace.wire.request import RunRequest
+from headrace.wire.roles import TO_WORKER, breach
 from headrace_workers.broker_link import BrokerLink
 from headrace_workers.clocks import Clocks
 from headrace_workers.coalesce import send_at
@@ -89,7 +90,7 @@ class Worker:
         self._config = engine.engine
         self._providers = Providers(engine, os.environ)
         self._masks = RunMasks([*provider_secrets(engine, os.environ), *proxy_secrets(os.environ)])
-        self._endpoint = f"ipc://{settings.directory / f'{settings.name}-{settings.epoch:x}'}"
+        self._endpoint = worker_endpoint(settings.directory, settings.name, settings.epoch)
         self._context = new_context()
         self._shares = worker_shares(raise_limit())
         self._router = Router(self._context, self._endpoint, self._shares.peers)
@@ -215,11 +216,11 @@ class Worker:
 
     def _handle(self, identity: bytes, message: ToWorker) -> None:
         client = self._clients.get(identity)
+        if (problem := _breach(client, message)) is not None:
+            self._refuse_client(identity, problem)
+            return
         if client is None:
-            if isinstance(message, Hello):
-                self._welcome(identity)
-            else:
-                self._refuse_client(identity, "the first message must be a hello")
+            self._welcome(identity)
             return
         match message:
             case Credit():
@@ -391,6 +392,13 @@ def encodable(message: Any, masked: Callable[[str], str] = str) -> Any:
         # What cannot be encoded was read of a response that was a success.
         return Failed(message.span_id, message.attempt, message.sequence, "provider_protocol", reason, status_code=200)
     return message
+
+
+def _breach(client: Client | None, message: ToWorker) -> str | None:
+    """Return why a peer must not say a message: all that are served here are clients."""
+    if isinstance(message, Hello):
+        return breach(TO_WORKER, message.role, message)
+    return breach(TO_WORKER, "client", message) if client is not None else "the first message must be a hello"
 
 
 def _current(client: Client, message: Run | Credit | Abort | Query) -> LiveRun | None:

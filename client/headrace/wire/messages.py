@@ -103,13 +103,17 @@ class Acquire(_WireMessage, frozen=True, tag=10):
 
 
 class Grant(_WireMessage, frozen=True, tag=11):
-    """A lease: which worker, where, and the epoch that must answer there."""
+    """A lease: which worker, where, and who must answer there: the epoch, and the process as the kernel numbers it.
+
+    ``pid`` is 0 where the broker does not say.
+    """
 
     span_id: str
     attempt: int
     worker: str
     endpoint: str
     epoch: int
+    pid: int = 0
 
 
 class Refuse(_WireMessage, frozen=True, tag=12):
@@ -157,7 +161,7 @@ class Status(_WireMessage, frozen=True, tag=15):
     spans: SpanStatus | None = None
 
 
-# Worker or supervisor, and broker.
+# Worker, supervisor or collector, and broker.
 
 
 class Heartbeat(_WireMessage, frozen=True, tag=20):
@@ -191,7 +195,7 @@ class Vacated(_WireMessage, frozen=True, tag=25):
 
 
 class ProcessReport(_WireMessage, frozen=True, tag=21):
-    """The supervisor's view of its processes, sent at each change."""
+    """The supervisor's view of its processes, sent at each change: to the broker, and to the collector, which know by it who is who."""
 
     processes: list[ProcessStatus]
 
@@ -391,5 +395,5 @@ ToBroker = (
 FromBroker = Welcome | Heartbeat | Grant | Refuse | Status | Silent | Joined | Vacated | Goodbye
 ToWorker = Hello | Run | Credit | Abort | Query | Goodbye
 FromWorker = Welcome | Chunk | Finished | Failed | Aborted | RunState | Goodbye
-ToCollector = Hello | SpanBatch | Flush | Flushed | Goodbye
+ToCollector = Hello | SpanBatch | Flush | Flushed | ProcessReport | Goodbye
 FromCollector = Welcome | SpanAck | FlushRequest | FlushResult | Goodbye

@@ -16,7 +16,10 @@ class WorkerStatus(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProcessStatus(msgspec.Struct, frozen=True, gc=False):
-    """One process as the supervisor sees it. ``has_served`` says that a broker has heard of it, perhaps one before this one."""
+    """One process as the supervisor sees it. ``has_served`` says that a broker has heard of it, perhaps one before this one.
+
+    ``started`` is when the kernel started it, in its own ticks; with the pid it tells a process from all others. 0: not known.
+    """
 
     name: str
     pid: int | None
@@ -25,6 +28,7 @@ class ProcessStatus(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     epoch: int = 0
     has_served: bool = False
+    started: int = 0
 
 
 UNUSABLE = "failed"

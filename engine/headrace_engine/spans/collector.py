@@ -20,7 +20,8 @@ import headrace
 from headrace.descriptors import broker_shares, raise_limit
 from headrace.embedded import broker_endpoint, collector_endpoint
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
-from headrace.processes import ProcessWatch, is_orphan
+from headrace.peers import TELLS_PROCESSES
+from headrace.processes import ProcessWatch, is_orphan, origin, ticks_at
 from headrace.reactor import Reactor
 from headrace.settings import Settings
 from headrace.sockets import FOREIGN_PEER, Router, new_context
@@ -35,11 +36,15 @@ from headrace.wire.messages import (
     FlushResult,
     Goodbye,
     Hello,
+    PeerRole,
+    ProcessReport,
     SpanAck,
     SpanBatch,
     ToCollector,
     Welcome,
 )
+from headrace.wire.roles import TO_COLLECTOR, breach
+from headrace_engine.doorkeeper import Claim, Doorkeeper, Known, Refused
 from headrace_engine.exit_codes import ExitCode
 from headrace_engine.spans.batching import Batching
 from headrace_engine.spans.flushing import Flushes, OpenFlush
@@ -69,13 +74,13 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Peer:
-    """A connection that has said hello, and whose it is."""
+    """A connection that has said hello and is what it says, and whose it is. ``pid`` is the kernel's word."""
 
-    def __init__(self, identity: bytes, epoch: int, hello: Hello) -> None:
+    def __init__(self, identity: bytes, epoch: int, role: PeerRole, pid: int) -> None:
         self.identity = identity
-        self.role = hello.role
+        self.role = role
         self.epoch = epoch
-        self.incarnation = (hello.role, hello.pid, epoch)
+        self.incarnation = (role, pid, epoch)
         self.sequence = 0
 
 
@@ -96,7 +101,11 @@ class Collector:
         self._router = Router(context, collector_endpoint(settings.directory), peers)
         self._link = ReportLink(self._reactor, context, broker_endpoint(settings.directory), settings.epoch)
         self._watch = ProcessWatch(self._reactor)
+        # Those that are what they say. Who is not here is not heard.
         self._peers: dict[bytes, _Peer] = {}
+        self._door: Doorkeeper[tuple[int, ToCollector]] = Doorkeeper(
+            settings.parent, origin(settings.parent), can_tell=TELLS_PROCESSES
+        )
         self._recovery: Iterator[None] | None = None
         self._recoveries = 0
         self._is_recovery_wanted = False
@@ -146,24 +155,61 @@ class Collector:
             self._refuse_peer(identity, f"a frame has at most {MAX_FRAME_MESSAGES} messages")
             return
         for message in messages:
-            if isinstance(message, Hello):
-                self._welcome(identity, epoch, message)
-            elif (peer := self._peers.get(identity)) is not None:
-                self._handle(peer, message)
-            else:
-                self._refuse_peer(identity, "the first message must be a hello")
+            if not self._take(identity, epoch, message, len(frame) // len(messages)):
                 return
 
-    def _welcome(self, identity: bytes, epoch: int, hello: Hello) -> None:
-        if identity in self._peers:
-            return
+    def _take(self, identity: bytes, epoch: int, message: ToCollector, size: int) -> bool:
+        """Handle a message if its peer may say it; return False when the peer is refused."""
+        peer = self._peers.get(identity)
+        problem = None
+        if peer is not None:
+            if (problem := breach(TO_COLLECTOR, peer.role, message)) is None:
+                self._handle(peer, message)
+        elif self._door.holds(identity):
+            if not self._door.hold(identity, (epoch, message), size):
+                problem = "it said too much before the supervisor had told who it is"
+        elif isinstance(message, Hello):
+            problem = self._knock(identity, epoch, message)
+        else:
+            problem = "the first message must be a hello"
+        if problem is not None:
+            self._refuse_peer(identity, problem)
+        return problem is None
+
+    def _knock(self, identity: bytes, epoch: int, hello: Hello) -> str | None:
+        """Let a peer in that is what it says, or have it wait for the supervisor's word; return why one is refused."""
         if self._router.is_foreign(identity):
-            self._refuse_peer(identity, FOREIGN_PEER)
-            return
-        self._peers[identity] = _Peer(identity, epoch, hello)
+            return FOREIGN_PEER
+        pid = self._router.pid(identity)
+        connected = ticks_at(self._router.connected_at(identity))
+        claim = Claim(hello.role, hello.name, epoch, pid, origin(pid) if pid else None, connected)
+        match self._door.knock(identity, claim, time.monotonic()):
+            case Known():
+                self._welcome(identity, epoch, hello.role)
+            case Refused(reason):
+                return reason
+            case _:
+                self._door.hold(identity, (epoch, hello), 1)
+        return None
+
+    def _open_door(self) -> None:
+        """Let those in whom the supervisor has told of meanwhile, and hear what they have said."""
+        for identity, verdict, said in self._door.ready(time.monotonic()):
+            if isinstance(verdict, Refused):
+                self._refuse_peer(identity, verdict.reason)
+                continue
+            for epoch, message in said:
+                if identity in self._peers:
+                    self._take(identity, epoch, message, 1)
+                elif isinstance(message, Hello):
+                    self._welcome(identity, epoch, message.role)
+
+    def _welcome(self, identity: bytes, epoch: int, role: PeerRole) -> None:
+        pid = self._router.pid(identity)
+        self._peers[identity] = _Peer(identity, epoch, role, pid)
         self._send(identity, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))
         # Once the process has ended its spool is nobody's; its connection may end a moment before.
-        self._watch.watch(identity, self._router.pid(identity), partial(self._forget, identity))
+        self._watch.watch(identity, pid, partial(self._forget, identity))
 
     def _handle(self, peer: _Peer, message: ToCollector) -> None:
         now = time.monotonic()
@@ -181,6 +227,9 @@ class Collector:
             case Flushed():
                 self._flushes.flushed(peer, message.token, self._batching.arrived_total)
                 self._batching.hurry()
+            case ProcessReport():
+                self._door.told(message.processes)
+                self._open_door()
             case Goodbye():
                 self._forget(peer.identity)
             case Hello():
@@ -193,6 +242,7 @@ class Collector:
 
     def _forget(self, identity: bytes) -> None:
         self._watch.forget(identity)
+        self._door.forget(identity)
         peer = self._peers.pop(identity, None)
         if peer is not None:
             self._flushes.left(peer)
@@ -232,7 +282,7 @@ class Collector:
         batches = self._batching.take(now)
         if not batches:
             return False
-        spans = [(span, batch.sender.role == "worker") for batch in batches for span in batch.spans]
+        spans = [(span, batch.sender.role) for batch in batches for span in batch.spans]
         if not self._keeper.keep(spans):
             self._batching.failed(time.monotonic())
             return False
@@ -336,6 +386,7 @@ class Collector:
             return
         self._router.end_silent()
         self._read_departures()
+        self._open_door()
         self._keeper.check()
         self._link.report(self._keeper.status(self._batching.span_count))
         self._reactor.call_later(_TICK, self._tick)

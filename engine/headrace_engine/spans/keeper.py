@@ -18,7 +18,8 @@ from headrace.otel_environment import UnsupportedExport, read_otel_environment
 from headrace.prices import PriceTable
 from headrace.redaction import Redactor
 from headrace.settings import OTLP, Settings
-from headrace.spans import Span, decode_span
+from headrace.spans import Span, as_said_by, decode_span
+from headrace.wire.messages import PeerRole
 from headrace.wire.status import UNUSABLE, SinkStatus, SpanStatus
 from headrace_engine.spans.recovery import Recovered, has_leavings, recover, recover_others, writer_epochs
 from headrace_engine.spans.store import Store, StoreError
@@ -76,17 +77,17 @@ class Keeper:
         if self._sinks is not None:
             self._sinks.start()
 
-    def keep(self, spans: Sequence[tuple[bytes, bool]]) -> bool:
-        """Commit encoded spans, each with whether it is from a worker; return whether they are stored. If not, give them again."""
+    def keep(self, spans: Sequence[tuple[bytes, PeerRole]]) -> bool:
+        """Commit encoded spans, each with who says it; return whether they are stored. If not, give them again."""
         whole: list[Span] = []
         unreadable = 0
-        for encoded, is_workers in spans:
+        for encoded, role in spans:
             try:
                 span = decode_span(encoded)
             except RemoteProtocolError:
                 unreadable += 1
             else:
-                whole.append(span if is_workers else self._redactor.refinish(span))
+                whole.append(span if role == "worker" else self._redactor.refinish(as_said_by(role, span)))
         try:
             written = self._store.write(whole, time.time())
         except StoreError as error:

@@ -1,7 +1,8 @@
 """Which of several spans of one run is kept, and what of the others. Pure.
 
-A higher rank goes before a lower one, and of equal ones the newer. Attempts are the one thing that several know a part of: those
-of both are kept, by number.
+A higher rank goes before a lower one, and of equal ones the newer; of two clients' the first, since each client ends a run once and
+any may say that it was its own. Attempts are the one thing that several know a part of: those of both are kept, by number. Of what a
+client says a worker's record takes only what it has a gap for.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Iterable
 
 import msgspec
 
-from headrace.spans import Span, SpanAttempt
+from headrace.spans import Rank, Span, SpanAttempt
 
 
 def merged(kept: Span, new: Span) -> Span:
     """Return what a row that says ``kept`` is to say once ``new`` has come; ``kept`` itself when that is nothing new."""
-    winner, other = (new, kept) if _weight(new) > _weight(kept) else (kept, new)
+    is_newer = _weight(new) > _weight(kept) and not new.rank == kept.rank == Rank.CLIENT
+    winner, other = (new, kept) if is_newer else (kept, new)
     attempts = _merged_attempts(winner, other)
     return winner if attempts == winner.attempts else msgspec.structs.replace(winner, attempts=attempts)
 
@@ -42,6 +44,9 @@ def _merged_attempts(winner: Span, other: Span) -> list[SpanAttempt]:
     if not other.attempts:
         return winner.attempts
     attempts = {attempt.number: attempt for attempt in other.attempts}
+    if winner.rank is Rank.WORKER and other.rank is Rank.CLIENT:
+        last = max((attempt.number for attempt in winner.attempts), default=0)
+        attempts = {number: attempt for number, attempt in attempts.items() if number <= last}
     for attempt in winner.attempts:
         known = attempts.get(attempt.number)
         if known is None or known.ended_at is None or attempt.ended_at is not None:

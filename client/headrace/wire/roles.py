@@ -1,0 +1,58 @@
+"""Who may say what: for each receiver the messages of each role. A peer that says another's is refused. Pure.
+
+A role is not what a peer says that it is: the broker and the collector ask the doorkeeper, who asks the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from headrace.wire.messages import (
+    Abort,
+    Acquire,
+    CollectorReport,
+    Credit,
+    Flush,
+    Flushed,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Hold,
+    PeerRole,
+    ProcessReport,
+    Query,
+    Release,
+    Run,
+    SpanBatch,
+    StatusRequest,
+)
+
+Table = Mapping[PeerRole, frozenset[type[msgspec.Struct]]]
+
+_ANY: frozenset[type[msgspec.Struct]] = frozenset({Hello, Goodbye})
+
+TO_BROKER: Table = {
+    "client": _ANY | {Acquire, Hold, Release, StatusRequest, SpanBatch},
+    "worker": _ANY | {Heartbeat},
+    "supervisor": _ANY | {Heartbeat, ProcessReport},
+    "collector": _ANY | {CollectorReport},
+}
+TO_WORKER: Table = {"client": _ANY | {Run, Credit, Abort, Query}}
+TO_COLLECTOR: Table = {
+    "client": _ANY | {SpanBatch, Flush},
+    "broker": _ANY | {SpanBatch},
+    "worker": _ANY | {SpanBatch, Flushed},
+    "supervisor": _ANY | {ProcessReport},
+}
+
+
+def breach(table: Table, role: PeerRole, message: msgspec.Struct) -> str | None:
+    """Return why a peer of this role must not say ``message`` here, or None where it may."""
+    allowed = table.get(role)
+    if allowed is None:
+        return f"a {role} has no business here"
+    if type(message) in allowed:
+        return None
+    return f"a {role} does not say {type(message).__name__} here"

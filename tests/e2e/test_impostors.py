@@ -1,0 +1,122 @@
+"""A program of the same user is a client, whatever it says: it gets no runs, ends no worker, and rewrites no spans."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import Client
+from headrace.cli.status import engine_status
+from headrace.testing import SimulatedProvider
+from tests.conftest import HELLO, ROOT
+from tests.e2e.engines import running_engine
+from tests.engine.test_span_store import kept
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+MODEL = "gpt-4o"
+
+
+class Attack:
+    """An impostor that has said what it had to say, and is still there."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.answers: dict[str, str] = self._next()["answers"]
+
+    def _next(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def end(self) -> int:
+        """End it; return how many frames had come to its worker's socket."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        frames: int = self._next()["frames"]
+        return frames
+
+
+@contextmanager
+def attack(address: str, where: str, *more: str) -> Iterator[Attack]:
+    command = [sys.executable, "-m", "tests.e2e.impostor", address.removeprefix("ipc://"), where, *more]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Attack(process)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def address(session_provider: SimulatedProvider, data: Path) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADRACE_DATA", str(data))
+        with running_engine(session_provider, "--workers", "1") as running:
+            yield running
+
+
+def text(client: Client) -> str:
+    said: str = client.run_local(model=MODEL, messages=HELLO).text
+    return said
+
+
+def test_who_says_that_it_is_a_process_of_the_engine_is_refused_by_the_broker(address: str) -> None:
+    before = engine_status(address, 10.0)
+    with Client(address) as client, attack(address, "broker") as impostor:
+        assert all(text(client) for _ in range(20))
+        after = engine_status(address, 10.0)
+        frames = impostor.end()
+
+    assert frames == 0, "no run came to it"
+    assert all(impostor.answers.values()), impostor.answers
+    assert "not the supervisor's" in impostor.answers["worker"]
+    assert "not the supervisor's" in impostor.answers["w1"]
+    assert "is not where workers of this engine are" in impostor.answers["tcp://127.0.0.1:1"]
+    assert "did not start this one" in impostor.answers["supervisor"]
+    assert impostor.answers["client Heartbeat"] == "a client does not say Heartbeat here"
+    assert [(worker.name, worker.pid, worker.state) for worker in after.workers] == [
+        (worker.name, worker.pid, worker.state) for worker in before.workers
+    ], "nobody was ended, nobody joined"
+    assert after.processes == before.processes
+    assert after.spans is not None
+    assert after.spans.directory != "/forged"
+
+
+def test_a_worker_serves_clients_only(address: str) -> None:
+    with Client(address) as client, attack(address, "worker") as impostor:
+        assert text(client)
+
+    assert impostor.answers["supervisor"] == "a supervisor has no business here"
+    assert all(impostor.answers.values()), impostor.answers
+
+
+def test_nobody_but_its_worker_rewrites_a_span(address: str, data: Path) -> None:
+    slot = data / "0"
+    with Client(address) as client:
+        stream = client.run_local(model=MODEL, messages=HELLO, stream=True)
+        assert list(stream)
+        client.flush(20)
+        before = kept(slot)[stream.span_id]
+
+        with attack(address, "collector", stream.span_id) as impostor:
+            other = client.run_local(model=MODEL, messages=HELLO, stream=True)
+            assert list(other)
+            client.flush(20)  # what was sent before is stored
+
+        rows = kept(slot)
+
+    assert all(impostor.answers.values()), impostor.answers
+    assert "no worker of this engine" in impostor.answers["worker"]
+    assert rows[stream.span_id] == before
+    assert other.span_id in rows
