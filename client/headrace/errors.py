@@ -1,4 +1,4 @@
-"""Every exception that Headrace raises on purpose, and nothing else.
+r"""Every exception that Headrace raises on purpose, and nothing else.
 
 ::
 
@@ -23,15 +23,24 @@
             RemoteProtocolError
             ProtocolMismatchError       client and engine speak different major versions
 
-An error carries facts; its text is built once, in ``__str__``. All arguments are positional so that errors
-survive pickling. No error ever carries a provider key.
+An error carries facts; its text is built once, by ``str()``. Control characters in the text are escaped (``\u001b``): a
+traceback that quotes a provider cannot steer a terminal. The facts have them as they came. All arguments are positional so
+that errors survive pickling. No error ever carries a provider key.
 """
 
 from __future__ import annotations
 
+from headrace.escaping import escaped
+
 
 class HeadraceError(Exception):
     """Base of all errors raised on purpose."""
+
+    def __str__(self) -> str:
+        return escaped(self._words())
+
+    def _words(self) -> str:
+        return super().__str__()
 
 
 class ConfigurationError(HeadraceError):
@@ -49,7 +58,7 @@ class EngineUnavailableError(HeadraceError):
         self.address = address
         self.reason = reason
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"no engine at {self.address}: {self.reason}"
 
 
@@ -77,7 +86,7 @@ class InvalidRequestError(HeadraceError):
         self.request_id = request_id
         self.code = code
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         if self.argument is not None:
             return f"{self.argument}: {self.reason}"
         if self.provider is not None:
@@ -97,7 +106,7 @@ class RunError(HeadraceError):
         self.reason = reason
         self.partial_text = partial_text
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"run {self.span_id}: {self.reason}"
 
 
@@ -125,7 +134,7 @@ class ProviderError(RunError):
         self.request_id = request_id
         self.code = code
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         text = _provider_text(self.provider, self.reason, self.status_code, self.request_id, self.code)
         return f"run {self.span_id}: {text}"
 
@@ -200,7 +209,7 @@ class StreamConsumedError(HeadraceError):
         self.span_id = span_id
         self.reason = reason
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"stream {self.span_id} {self.reason}; its text is in stream.result.result().text"
 
 
@@ -211,7 +220,7 @@ class ForkedStreamError(HeadraceError):
         super().__init__(span_id)
         self.span_id = span_id
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"stream {self.span_id} was made before the fork; make a new run in the child (the client itself works)"
 
 
@@ -235,7 +244,7 @@ class ProtocolMismatchError(ProtocolError):
         self.ours = ours
         self.theirs = theirs
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return (
             f"this process speaks protocol {self.ours}, the other side {self.theirs}: "
             "run the same headrace version in client and engine"

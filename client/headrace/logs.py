@@ -12,6 +12,8 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO
 
+from headrace.escaping import escaped
+
 VARIABLE = "HEADRACE_LOG"
 COPY_VARIABLE = "HEADRACE_LOG_COPY"
 """Set by a program for the engine that it starts: the engine's standard output is the program's standard error."""
@@ -87,6 +89,14 @@ class _LineFormatter(logging.Formatter):
     def __init__(self, process: str) -> None:
         super().__init__(f"%(asctime)s {process} %(levelname)s %(name)s: %(message)s")
 
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(super().format(record))  # a traceback, too, may quote what a provider said
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         fields = "".join(f" {name}={value!r}" for name, value in vars(record).items() if name not in _STANDARD)
-        return super().formatMessage(record) + fields
+        return _one_line(super().formatMessage(record) + fields)
+
+
+def _one_line(text: str) -> str:
+    """Return the line of one event: a line break in it would begin a line that nobody logged."""
+    return text.replace("\n", "\\n")

@@ -2,6 +2,8 @@ r"""Standard input, output and errors of a program, so that no state of theirs e
 
 A command prints as ever. Within :func:`own_streams`
 
+* a character that steers a terminal, or hides text, is written as JSON escapes it (``\u001b``), whoever prints it: a command, the
+  parser of arguments, a traceback. Colours and a model's answer for a pipe go out by :func:`write_as_it_is`;
 * a letter that the stream's encoding does not have is written as JSON escapes it (``\u2192``): nothing becomes ``?``;
 * a write to standard output that fails raises :class:`OutputLostError`, once; what a command writes after it goes nowhere;
 * a write to standard error that fails is dropped: there is nobody to tell;
@@ -17,16 +19,20 @@ import io
 import os
 import select
 import sys
+import traceback
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from headrace.escaping import escaped, json_escape
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _ESCAPES = "headrace-escapes"
+_STYLE = f"\ufdd0{os.urandom(8).hex()}:"
+"""What stands for ESC [ in text that a command prints: a mark that nobody outside of this process can know, and so forge."""
 _FAILED = 1
 _CLOSED = 141
-_BEYOND_16_BITS = 0x10000
 _FLAGS = (os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)
 """How the null device is opened as 0, 1 and 2. Output that was closed cannot be written: the program says so, as others do."""
 
@@ -51,15 +57,13 @@ class OutputLostError(Exception):
 
 @contextlib.contextmanager
 def own_streams() -> Iterator[None]:
-    """Within, ``sys.stdin``, ``sys.stdout`` and ``sys.stderr`` are as promised; streams that somebody else put there stay."""
+    """Within, ``sys.stdin``, ``sys.stdout`` and ``sys.stderr`` are as promised; to streams of somebody else, escaped text is passed on."""
     before = (sys.stdin, sys.stdout, sys.stderr)
     _open_closed_streams()
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open, as the real one does
-    if before[1] is sys.__stdout__:
-        sys.stdout = _stream(before[1], _Output(_raw(1)))
-    if before[2] is sys.__stderr__:
-        sys.stderr = _stream(before[2], _Notes(_raw(2)))
+    sys.stdout = _stream(before[1], _Output(_raw(1))) if before[1] is sys.__stdout__ else _passed_on(before[1])
+    sys.stderr = _stream(before[2], _Notes(_raw(2))) if before[2] is sys.__stderr__ else _passed_on(before[2])
     try:
         yield
     finally:
@@ -78,6 +82,9 @@ def guarded(program: Callable[[], int]) -> int:
             if not lost.has_lost_its_reader:
                 print(f"headrace: the output cannot be written: {lost.error.strerror}", file=sys.stderr)  # noqa: T201
             return lost.exit_code
+        except Exception:  # noqa: BLE001 - a mistake of ours is shown here: Python itself would not escape what it quotes
+            traceback.print_exc()
+            return _FAILED
 
 
 def _flushed(program: Callable[[], int]) -> int:
@@ -93,7 +100,46 @@ def _flushed(program: Callable[[], int]) -> int:
 def print_json(text: str, out: TextIO) -> None:
     """Write JSON and a line's end: in UTF-8, and where ``out`` has another encoding with escapes for all that is not ASCII."""
     is_utf_8 = (getattr(out, "encoding", None) or "utf-8").lower().replace("_", "-") in ("utf-8", "utf8")
+    text = escaped(text)
     out.write((text if is_utf_8 else text.encode("ascii", _ESCAPES).decode()) + "\n")
+
+
+def write_as_it_is(out: TextIO, text: str) -> None:
+    """Write ``text`` without escapes: what Headrace itself wrote to steer a terminal, or what a program is to read."""
+    getattr(out, "write_as_it_is", out.write)(text)
+
+
+class _Escaping(io.TextIOWrapper):
+    """A stream that no text can steer, but by the marks of :data:`_STYLE`."""
+
+    style_mark = _STYLE
+
+    def write(self, text: str, /) -> int:
+        """Write ``text``, escaped."""
+        super().write(_shown(text))
+        return len(text)
+
+    def write_as_it_is(self, text: str) -> int:
+        """Write ``text``."""
+        return super().write(text)
+
+
+class _PassingOn:
+    """Does the same before a stream that somebody else put in the place of a standard one."""
+
+    style_mark = _STYLE
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.write_as_it_is = stream.write
+
+    def write(self, text: str) -> int:
+        """Write ``text``, escaped."""
+        self._stream.write(_shown(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _Output(io.BufferedWriter):
@@ -149,6 +195,14 @@ class _Notes(_Output):
         self._is_lost = True
 
 
+def _shown(text: str) -> str:
+    return escaped(text).replace(_STYLE, "\x1b[")
+
+
+def _passed_on(stream: TextIO) -> TextIO:
+    return stream if isinstance(stream, _Escaping | _PassingOn) else cast("TextIO", _PassingOn(stream))
+
+
 def _stream(before: TextIO | None, buffer: _Output) -> TextIO:
     encoding = (before.encoding if before is not None else None) or "utf-8"
     is_hasty = (
@@ -156,7 +210,7 @@ def _stream(before: TextIO | None, buffer: _Output) -> TextIO:
         or isinstance(buffer, _Notes)
         or (before is not None and getattr(before, "write_through", False))
     )
-    return io.TextIOWrapper(buffer, encoding, _ESCAPES, line_buffering=is_hasty)
+    return _Escaping(buffer, encoding, _ESCAPES, line_buffering=is_hasty)
 
 
 def _raw(descriptor: int) -> io.FileIO:
@@ -178,15 +232,7 @@ def _open_closed_streams() -> None:
 def _escaped(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(map(_escape, error.object[error.start : error.end])), error.end
-
-
-def _escape(letter: str) -> str:
-    code = ord(letter)
-    if code < _BEYOND_16_BITS:
-        return f"\\u{code:04x}"
-    code -= _BEYOND_16_BITS
-    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+    return "".join(map(json_escape, error.object[error.start : error.end])), error.end
 
 
 codecs.register_error(_ESCAPES, _escaped)

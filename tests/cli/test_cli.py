@@ -243,7 +243,7 @@ def test_a_terminal_gets_reasoning_and_figures_but_no_control_characters(
     os.close(ours)
 
     assert process.returncode == ExitCode.OK, shown
-    assert "bad ]0;titleword\r\n" in shown
+    assert "bad \\u001b]0;title\\u0007word\r\n" in shown
     assert ("\x1b[2mHmm.\x1b[0m" in shown) is not is_plain
     assert ("\x1b" in shown) is not is_plain
     assert "stop · " in shown
@@ -294,7 +294,7 @@ def test_what_cannot_be_sent_is_one_line_and_an_exit_code(
     ("script", "code", "words"),
     [
         (Script(status=401), ExitCode.UNAUTHORIZED, "check OPENAI_API_KEY"),
-        (Script(status=404, error_message="no\nsuch \x1b[1mmodel"), ExitCode.USAGE, "no such [1mmodel"),
+        (Script(status=404, error_message="no\nsuch \x1b[1mmodel"), ExitCode.USAGE, "no such \\u001b[1mmodel"),
         (Script(status=429, headers={"retry-after": "7"}), ExitCode.TRY_LATER, "try again in 7 s"),
         (Script(status=500), ExitCode.FAILED, "try again"),
         (Script(silent=True), ExitCode.TIMED_OUT, "--timeout allows more"),

@@ -16,10 +16,10 @@ from typing import Any
 from headrace.cli.exit_codes import ExitCode, exit_code
 from headrace.cli.explain import explanation
 from headrace.cli.interrupt import end_on_interrupt, on_interrupt, raise_interrupt
-from headrace.cli.terminal import bold, dim, green, red, without_controls
+from headrace.cli.terminal import bold, dim, green, red
 from headrace.client import Client
 from headrace.errors import HeadraceError
-from headrace.standard_streams import guarded
+from headrace.standard_streams import guarded, write_as_it_is
 from headrace.testing import Script, SimulatedProvider
 from headrace.types import StreamResult
 
@@ -247,7 +247,9 @@ class _Counter:
         is_terminal = sys.stdout.isatty()
         while self.finished < self.count:
             await asyncio.sleep(0.1 if is_terminal else 1.0)
-            _write("\r\x1b[K" + self._line() if is_terminal else self._line() + "\n")
+            if is_terminal:
+                write_as_it_is(sys.stdout, "\r\x1b[K")
+            _write(self._line() if is_terminal else self._line() + "\n")
         _write("\n" if is_terminal else "")
 
     def _line(self) -> str:
@@ -283,7 +285,7 @@ def _write(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    _write(without_controls(text))
+    _write(text)
 
 
 def _ask(text: str) -> list[dict[str, str]]:

@@ -56,7 +56,7 @@ def _command(argv: Sequence[str] | None) -> int:
         raise OutputLostError(error) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
-        _complain(one_line(f"{where}{error.strerror or error}"))
+        _complain(f"{where}{error.strerror or error}")
         return ExitCode.FAILED
     finally:
         end_on_interrupt()
@@ -81,7 +81,7 @@ def command_parser() -> argparse.ArgumentParser:
 
 
 def _complain(text: str) -> None:
-    print(red("headrace:", sys.stderr), text, file=sys.stderr)
+    print(red("headrace:", sys.stderr), one_line(text), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from typing import Any, Protocol, TextIO
 
 import msgspec
 
-from headrace.cli.terminal import dim, without_controls
+from headrace.cli.terminal import dim, one_line
 from headrace.errors import HeadraceError, RunError
-from headrace.standard_streams import print_json
+from headrace.escaping import escaped
+from headrace.standard_streams import print_json, write_as_it_is
 from headrace.types import (
     ReasoningDelta,
     RefusalDelta,
@@ -79,10 +80,10 @@ class TextOutput:
             self._write(f"{call.name}({json.dumps(call.arguments, ensure_ascii=False)})\n")
         if isinstance(result, StreamResult) and result.aborted:
             facts = [f"aborted after {self._length} characters", _tokens(result.usage), result.span_id]
-            print(dim(" · ".join(facts), self._notes), file=self._notes)
+            print(dim(one_line(" · ".join(facts)), self._notes), file=self._notes)
         elif self._notes.isatty():
             facts = [result.finish_reason or "done", _tokens(result.usage), f"{result.latency_ms / 1000:.1f} s"]
-            print(dim(" · ".join([*facts, result.span_id]), self._notes), file=self._notes)
+            print(dim(one_line(" · ".join([*facts, result.span_id])), self._notes), file=self._notes)
 
     def failed(self, error: HeadraceError) -> None:  # noqa: ARG002 - its text is the error line's
         """End the line."""
@@ -92,7 +93,8 @@ class TextOutput:
         if not text:
             return
         self._end_reasoning()
-        self._out.write(without_controls(text) if self._out.isatty() else text)
+        # A program that reads a pipe gets what the model said, to the letter; a terminal is not to obey it.
+        write_as_it_is(self._out, escaped(text) if self._out.isatty() else text)
         self._out.flush()
         self._length += len(text)
         self._is_within_line = not text.endswith("\n")
@@ -100,7 +102,7 @@ class TextOutput:
     def _write_reasoning(self, text: str) -> None:
         if text and self._notes.isatty():
             self._is_reasoning = True
-            self._notes.write(dim(without_controls(text), self._notes))
+            self._notes.write(dim(escaped(text), self._notes))
             self._notes.flush()
 
     def _end_reasoning(self) -> None:

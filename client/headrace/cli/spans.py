@@ -26,7 +26,7 @@ from headrace.cli.spans_store import SpanStore, opened, paths
 from headrace.cli.spans_table import Table
 from headrace.cli.spans_tail import Tail, follow
 from headrace.cli.spans_trouble import directory_trouble, export_trouble, sink_troubles
-from headrace.cli.terminal import dim
+from headrace.cli.terminal import dim, one_line
 from headrace.settings import load_settings
 from headrace.span_files import StoredSpan, data_directory
 from headrace.spans import SpanStatus
@@ -184,7 +184,7 @@ def _export(arguments: argparse.Namespace) -> ExitCode:
     with opened(directory, _complain, filters) as store:
         count = export(store.oldest(filters), form, path)
     if path is not None and count:
-        print(dim(f"{count} spans in {path}", sys.stderr), file=sys.stderr)
+        print(dim(one_line(f"{count} spans in {path}"), sys.stderr), file=sys.stderr)
     _say_if_none(count, arguments, directory)
     return ExitCode.OK
 
@@ -251,7 +251,7 @@ def _say_if_none(count: int, arguments: argparse.Namespace, directory: Path) -> 
 
 
 def _complain(text: str) -> None:
-    print(f"headrace: {text}", file=sys.stderr)
+    print(one_line(f"headrace: {text}"), file=sys.stderr)
 
 
 def _say_nothing(_text: str) -> None:

@@ -16,6 +16,7 @@ import msgspec
 
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.spans_record import FLAT, flat, line
+from headrace.escaping import escaped
 from headrace.span_files import StoredSpan
 
 Format = Literal["jsonl", "csv", "parquet"]
@@ -32,6 +33,9 @@ _INTEGERS = (
 )
 _FLOATS = ("duration_seconds", "queue_seconds", "first_chunk_seconds", "cost")
 _TIMES = ("started_at", "ended_at")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a formula begins with, for one or the other spreadsheet: also in the wide letters of East Asia."""
+_BLANK_FORMULA = ("\t", "\n", "\\u000d")  # a carriage return is escaped by then
 
 
 def export(spans: Iterable[StoredSpan], form: Format, path: Path | None) -> int:
@@ -97,10 +101,17 @@ class _Utf8:
 
 def _for_csv(row: dict[str, Any]) -> dict[str, Any]:
     row["tags"] = msgspec.json.encode(row["tags"]).decode() if row["tags"] else ""
+    row = {name: _cell(value) if isinstance(value, str) else value for name, value in row.items()}
     for name in _TIMES:
         row[name] = row[name].isoformat(timespec="microseconds")
     row["streamed"] = "true" if row["streamed"] else "false"
     return row
+
+
+def _cell(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula, and no terminal for an order."""
+    text = escaped(text)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) or text.startswith(_BLANK_FORMULA) else text
 
 
 def _write_parquet(spans: Iterable[StoredSpan], out: IO[bytes]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.escaping import escaped
 from headrace.span_files import StoredSpan, fields_of
 from headrace.spans import SpanAttempt, content_of
 
@@ -32,8 +33,8 @@ def record(stored: StoredSpan) -> dict[str, Any]:
 
 
 def line(stored: StoredSpan) -> str:
-    """Return a span's object on a line of its own."""
-    return _json(record(stored)).decode() + "\n"
+    """Return a span's object on a line of its own. What steers a terminal is escaped: the same value, for those who look at it."""
+    return escaped(_json(record(stored)).decode()) + "\n"
 
 
 def flat(stored: StoredSpan) -> dict[str, Any]:

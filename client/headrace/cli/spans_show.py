@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from headrace.cli.spans_table import dollars, milliseconds
-from headrace.cli.terminal import bold, dim, one_line, red, without_controls
+from headrace.cli.terminal import bold, dim, one_line, red
+from headrace.escaping import escaped
 from headrace.span_files import StoredSpan
 from headrace.spans import Span, SpanAttempt, SpanContent, content_of
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
@@ -25,11 +26,11 @@ _USAGE_NOTES = {
 def shown(stored: StoredSpan, out: TextIO) -> Iterator[str]:
     """Yield the lines that show a span on ``out``."""
     span, content = stored.span, content_of(stored.span)
-    status = red(span.status, out) if span.status == "error" else span.status
-    yield f"{bold(span.span_id, out)}  {status}  {one_line(f'{span.provider}/{span.model}')}"
+    status = red(span.status, out) if span.status == "error" else one_line(span.status)
+    yield f"{bold(one_line(span.span_id), out)}  {status}  {one_line(f'{span.provider}/{span.model}')}"
     yield from _conversation(content, out)
     if span.content_note or not span.content:
-        yield from ("", dim(f"no content: {span.content_note or 'none was kept'}", out))
+        yield from ("", dim(f"no content: {one_line(span.content_note) or 'none was kept'}", out))
     yield from ("", bold("facts", out))
     facts = [(name, value) for name, value in _facts(stored, content) if value]
     width = max(len(name) for name, _ in facts)
@@ -53,7 +54,7 @@ def _conversation(content: SpanContent, out: TextIO) -> Iterator[str]:
 def _block(heading: str, text: str, out: TextIO) -> Iterator[str]:
     if text:
         yield from ("", bold(one_line(heading), out))
-        yield from (_INDENT + line if line else "" for line in without_controls(text).splitlines())
+        yield from (_INDENT + line if line else "" for line in escaped(text).split("\n"))
 
 
 def _heading(message: Message) -> str:

@@ -75,8 +75,8 @@ def _fields(status: Status) -> dict[str, object]:
 
 def _show(address: str, status: Status) -> None:
     out = sys.stdout
-    print(bold(f"engine {address}", out))
-    print(f"  version {status.version}, up {_duration(status.uptime)}, broker pid {status.pid}")
+    print(bold(one_line(f"engine {address}"), out))
+    print(f"  version {one_line(status.version)}, up {_duration(status.uptime)}, broker pid {status.pid}")
     print(f"  runs: {status.leases} now, {status.waiting} waiting; {_since_start(status)}")
     print(f"  clients: {status.clients}, this one included\n")
     _table(
@@ -101,7 +101,7 @@ def _show_spans(spans: SpanStatus | None) -> None:
     counts = [f"{spans.stored} stored", f"{spans.waiting} waiting"]
     counts += [f"{spans.recovered} recovered from processes that died"] if spans.recovered else []
     counts += [f"{spans.untraced} untraced"] if spans.untraced else []
-    place = f"; in {spans.directory}" if spans.directory else ""
+    place = f"; in {one_line(spans.directory)}" if spans.directory else ""
     print(f"  spans: {', '.join(counts)}{place}")
     if spans.state != "ok" or spans.error:
         print(red(f"  {': '.join(one_line(text) for text in (spans.state, spans.error) if text)}", out))
@@ -114,7 +114,7 @@ def _show_spans(spans: SpanStatus | None) -> None:
         print()
         _table(
             ["SINK", "STATE", "DELIVERED", "PENDING", "FAILED", "ERROR"],
-            [[s.name, s.state, s.delivered, s.pending, s.failed, one_line(s.error)] for s in spans.sinks],
+            [[s.name, s.state, s.delivered, s.pending, s.failed, s.error] for s in spans.sinks],
         )
 
 
@@ -124,7 +124,7 @@ def _since_start(status: Status) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     out = sys.stdout
-    texts = [[str(cell) for cell in row] for row in rows]
+    texts = [[one_line(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *texts, strict=True)]
     for number, row in enumerate([list(head), *texts]):
         line = "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

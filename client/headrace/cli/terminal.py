@@ -1,13 +1,11 @@
-"""What is known of the terminal: whether there is one, its few colours, and what text may be sent to it."""
+"""Colours of the terminal, and text on one line of it. What steers a terminal is escaped: headrace.escaping says how."""
 
 from __future__ import annotations
 
 import os
 from typing import TextIO
 
-# A model's text must not steer the terminal: C0 (but tab and newline), DEL and C1 are dropped.
-_CONTROL_CHARACTERS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
-del _CONTROL_CHARACTERS[ord("\t")], _CONTROL_CHARACTERS[ord("\n")]
+from headrace.escaping import escaped
 
 
 def bold(text: str, stream: TextIO) -> str:
@@ -30,17 +28,15 @@ def green(text: str, stream: TextIO) -> str:
     return _styled("32", text, stream)
 
 
-def without_controls(text: str) -> str:
-    """Return ``text`` without control characters, except tabs and newlines."""
-    return text.translate(_CONTROL_CHARACTERS)
-
-
 def one_line(text: str) -> str:
-    """Return ``text`` on one line, without control characters."""
-    return " ".join(without_controls(text).split())
+    """Return ``text`` on one line, with control characters escaped."""
+    return " ".join(escaped(text).split())
 
 
 def _styled(code: str, text: str, stream: TextIO) -> str:
     # https://no-color.org: any value but the empty one.
     is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty()
-    return text if is_plain or not text else f"\x1b[{code}m{text}\x1b[0m"
+    if is_plain or not text:
+        return text
+    begin = getattr(stream, "style_mark", "\x1b[")  # a stream of a command's own escapes ESC, whoever writes it
+    return f"{begin}{code}m{text}{begin}0m"

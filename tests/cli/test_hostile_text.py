@@ -1,0 +1,349 @@
+"""No command lets a model, a provider, an engine, a file or an argument steer the terminal: one test over all commands.
+
+The commands are those of the parser. A new one fails the test until CASES says how to have it show hostile text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import inspect
+import io
+import json
+import logging
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pyarrow.parquet
+import pytest
+
+from headrace import errors
+from headrace.cli import run, spans, status
+from headrace.cli.main import command_parser, main
+from headrace.cli.output import Output
+from headrace.cli.terminal import red
+from headrace.errors import HeadraceError
+from headrace.escaping import escaped
+from headrace.logs import log_in_program
+from headrace.spans import Span, SpanContent, encode_content
+from headrace.types import StreamEvent, StreamResult
+from headrace.wire.messages import Status
+from tests.cli.span_rows import NOON, Database
+from tests.cli.span_rows import span as usual_span
+from tests.cli.test_standard_streams import commands
+from tests.hostile_values import EVIL, FORBIDDEN, hostile, steering
+
+Arguments = tuple[str, ...]
+
+SPANS = [("list", "--table"), ("list", "--json"), ("list", "--status", "ok"), ("tail", "--table"), ("tail", "--json")]
+SHOW = [("show", "sp_"), ("show", "sp_", "--json"), ("show", EVIL)]
+STATS = [
+    ("stats", "--by", by, *form) for by in ("model", "provider", "user", "session", "tag") for form in [(), ("--json",)]
+]
+EXPORT = [("export",), ("export", "--format", "csv"), ("export", "-o", f"none/{EVIL}")]
+RUN = ("run", "hi", "--model", EVIL)
+CASES: dict[Arguments, list[Arguments]] = {
+    (): [(), ("--version",), (EVIL,), (f"--{EVIL}",)],
+    ("run",): [
+        RUN,
+        (*RUN, "--json"),
+        (*RUN, "--no-stream"),
+        ("run", EVIL),
+        (*RUN, "--option", EVIL),
+        (*RUN, "--timeout", EVIL),
+    ],
+    ("serve",): [("serve",), ("serve", "--directory", f"/tmp/{EVIL}"), ("serve", "--workers", EVIL)],
+    ("restart",): [("restart",), ("restart", "--engine", EVIL), ("restart", "--engine", f"ipc:///tmp/{EVIL}")],
+    ("status",): [("status",), ("status", "--json"), ("status", "--engine", EVIL)],
+    ("simulate",): [("simulate", "--host", EVIL), ("simulate", "--script", EVIL), ("simulate", "--port", EVIL)],
+    ("spans",): [("spans",), ("spans", EVIL)],
+    ("spans", "list"): [("spans", *each) for each in SPANS if each[0] == "list"],
+    ("spans", "tail"): [("spans", *each) for each in SPANS if each[0] == "tail"],
+    ("spans", "show"): [("spans", *each) for each in SHOW],
+    ("spans", "stats"): [("spans", *each) for each in STATS],
+    ("spans", "export"): [("spans", *each) for each in EXPORT],
+}
+"""For each command what has it show hostile text. The engine, the database and the model behind it are hostile."""
+
+COMMANDS = list(commands(command_parser()))
+
+
+class Terminal(io.StringIO):
+    """What a command takes for a terminal, or for a pipe."""
+
+    def __init__(self, is_terminal: bool) -> None:
+        super().__init__()
+        self.binary = io.BytesIO()
+        self.is_terminal = is_terminal
+
+    @property
+    def buffer(self) -> io.BytesIO:
+        return self.binary
+
+    def isatty(self) -> bool:
+        return self.is_terminal
+
+    def fileno(self) -> int:
+        return 1
+
+    def text(self) -> str:
+        return self.getvalue() + self.binary.getvalue().decode()
+
+
+Shown = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture
+def shown(data: Path, monkeypatch: pytest.MonkeyPatch) -> Shown:
+    """Run a command in hostile surroundings; return its output and its notes."""
+    _fill(data)
+    monkeypatch.setenv("HEADRACE_DATA", str(data))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(status, "engine_status", lambda *_: hostile(Status))
+    monkeypatch.setattr(spans, "follow", lambda tail, show, _: [show(stored) for stored in tail.look()])
+    monkeypatch.setattr("os.execv", _not_started)
+    monkeypatch.setattr(run, "_streamed", _hostile_run)
+    monkeypatch.setattr(run, "_complete", _hostile_run)
+
+    def show(arguments: Arguments, *, is_terminal: bool = False) -> tuple[str, str]:
+        with monkeypatch.context() as patch:
+            out, notes = Terminal(is_terminal), Terminal(is_terminal)
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", notes)
+            with contextlib.suppress(SystemExit):  # argparse's way
+                main(arguments)
+            assert sys.stdout is out
+        return out.text(), notes.text()
+
+    return show
+
+
+def _fill(data: Path) -> None:
+    database = Database(data)
+    content = encode_content(hostile(SpanContent))
+    for number, state in enumerate(("ok", "error", "aborted")):
+        whole: Span = hostile(Span)
+        database.add(
+            msgspec.structs.replace(
+                whole, span_id=f"sp_{number}{EVIL}", status=state, content=content, started_at=NOON, ended_at=NOON
+            )
+        )
+    database.close()
+    (data / "0" / "spans-2026-\x1b[1m\x9b\u202e.db").write_bytes(b"no database")
+
+
+def _not_started(*_: object) -> None:
+    raise OSError(5, EVIL, EVIL)
+
+
+def _hostile_run(_client: object, _arguments: object, output: Output) -> StreamResult:
+    for kind in get_args(StreamEvent):
+        output.event(hostile(kind))
+    result: StreamResult = hostile(StreamResult)
+    if not output.__class__.__name__.startswith("Json"):
+        output.answer(result)
+    return result
+
+
+@pytest.mark.parametrize("is_terminal", [False, True], ids=["pipe", "terminal"])
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_no_command_lets_text_steer_the_terminal(command: Arguments, is_terminal: bool, shown: Shown) -> None:
+    assert command in CASES, "a new command: say in CASES what has it show text from elsewhere"
+    for arguments in CASES[command]:
+        out, notes = shown(arguments, is_terminal=is_terminal)
+        # A program that reads a pipe gets a model's words as they are; docs/spans.md says which.
+        is_raw = command == ("run",) and not is_terminal and "--json" not in arguments
+        assert is_raw or steering(out) == set(), arguments
+        assert steering(notes) == set(), arguments
+        # On a terminal a model's reasoning is among the notes, with its lines.
+        assert (command == ("run",) and is_terminal) or "\nforged" not in notes, arguments
+
+
+def test_a_pipe_gets_what_a_model_said_to_the_letter(shown: Shown) -> None:
+    assert EVIL in shown(RUN)[0]
+
+
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each], ids=" ".join)
+def test_no_setting_and_no_variable_steers_the_terminal(
+    command: Arguments, shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "engine_status", _refused)
+    quoted = json.dumps(EVIL.replace("\x7f", ""))
+    for variable, value in [
+        ("HEADRACE_ENGINE", EVIL.replace("\0", "")),
+        ("HEADRACE_CONFIG", str(tmp_path / EVIL.replace("\0", "").replace("/", ""))),
+        ("HEADRACE_LOG", EVIL.replace("\0", "")),
+        ("HEADRACE_DATA", EVIL.replace("\0", "")),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            for arguments in CASES[command]:
+                out, notes = shown(arguments)
+                assert steering(notes) == set(), (variable, arguments)
+                assert command == ("run",) or steering(out) == set(), (variable, arguments)
+    for number, line in enumerate(
+        [
+            f"[engine]\n{quoted} = 1",
+            f"[{quoted}]",
+            f"[providers.{quoted}]\napi = {quoted}",
+            "[engine]\nworkers = '\x1b[1m'",
+        ]
+    ):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(line + "\n")
+        monkeypatch.setenv("HEADRACE_CONFIG", str(path))
+        for arguments in CASES[command][:2]:
+            assert steering(shown(arguments)[1]) == set(), line
+
+
+def _refused(address: str, _timeout: float) -> Status:
+    raise errors.EngineUnavailableError(address, EVIL)
+
+
+NUMBERS: dict[str, Any] = {"ours": 1, "theirs": 2, "limit": 7.0, "retry_after": 7.0, "status_code": 500}
+
+
+def all_errors(kind: type[HeadraceError] = HeadraceError) -> Iterator[HeadraceError]:
+    for each in kind.__subclasses__():
+        yield from all_errors(each)
+    has_facts = isinstance(kind.__init__, types.FunctionType)
+    names = inspect.getfullargspec(kind.__init__).args[1:] if has_facts else ["reason"]
+    yield kind(*(NUMBERS.get(name, EVIL) for name in names))
+
+
+@pytest.mark.parametrize("error", list(all_errors()), ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+def test_no_error_steers_the_terminal(
+    error: HeadraceError, form: Arguments, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> StreamResult:
+        raise error
+
+    monkeypatch.setattr(run, "_streamed", fail)
+    out, notes = shown((*RUN, *form))
+
+    assert steering(out) == steering(notes) == set()
+    assert steering(str(error)) == set(), "a traceback in the caller's program shows it"
+    if form:
+        assert json.loads(out)["message"] == str(error)
+
+
+def test_a_mistake_of_ours_is_shown_without_what_it_quotes_steering_the_terminal(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> StreamResult:
+        raise AssertionError(EVIL)
+
+    monkeypatch.setattr(run, "_streamed", fail)
+    _, notes = shown(RUN)
+
+    assert "AssertionError: =evil" in notes
+    assert steering(notes) == set()
+
+
+def test_json_says_the_same_with_its_escapes(shown: Shown) -> None:
+    for arguments in [("list", "--json"), ("export",), ("show", "sp_0", "--json")]:
+        text = shown(("spans", *arguments))[0]
+        spans = [json.loads(text)] if arguments[0] == "show" else [json.loads(line) for line in text.splitlines()]
+        assert {span["content"]["text"] for span in spans} == {EVIL}
+        assert {span["response_model"] for span in spans} == {EVIL}
+    events = [json.loads(line) for line in shown((*RUN, "--json"))[0].splitlines()]
+    assert {event["text"] for event in events if "text" in event} == {EVIL}
+
+
+def test_only_the_program_itself_can_colour_its_output(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "xterm")
+    for arguments in [("spans", "list", "--table"), ("spans", "show", "sp_0"), ("spans", "stats"), ("status",), RUN]:
+        out, notes = shown(arguments, is_terminal=True)
+        for styled in ("\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[0m"):
+            out, notes = out.replace(styled, ""), notes.replace(styled, "")
+        assert steering(out + notes) == set(), arguments
+
+    def say(*_: object) -> StreamResult:
+        print(red(EVIL, sys.stdout))  # by a command that forgot to escape it
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "_streamed", say)
+    assert shown(RUN, is_terminal=True)[0].count("\x1b") == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1+1",
+        "+1",
+        "-1",
+        "@A1",
+        "\t=1",
+        "\r=1",
+        "\r\n=1",
+        "\n=1",
+        "  =1",
+        "=cmd|' /C calc'!A0",
+        "\uff1d1",
+        "\xa0=1",
+        "- a list",
+    ],
+)
+def test_no_cell_of_csv_is_a_formula(text: str, data: Path, shown: Shown) -> None:
+    database = Database(data, number=1)
+    fields: dict[str, Any] = {"error": text, "model": text, "user_id": text, "response_id": text, "tags": [text]}
+    database.add(usual_span(span_id="sp_formula", content=encode_content(SpanContent(text=text)), **fields), cost=-0.5)
+    database.close()
+
+    rows = csv.DictReader(io.StringIO(shown(("spans", "export", "--format", "csv"))[0], newline=""))
+    (row,) = [each for each in rows if each["span_id"] == "sp_formula"]
+
+    for name, cell in row.items():
+        assert name == "cost" or not cell.lstrip().startswith(("=", "+", "-", "@", "\uff1d")), name
+        assert not cell.startswith(("\t", "\r", "\n")), name
+    assert row["cost"] == "-0.5", "a number stays one"
+    assert row["text"] == f"'{escaped(text)}"
+
+
+def test_parquet_has_what_was_said_to_the_letter(data: Path, shown: Shown, tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    shown(("spans", "export", "-o", str(path)))
+
+    assert set(pyarrow.parquet.read_table(path)["text"].to_pylist()) == {EVIL}
+
+
+def test_a_log_line_is_one_line_without_control_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.getLogger("headrace")
+    monkeypatch.setenv("HEADRACE_LOG", "debug")
+    before, root = list(logger.handlers), logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "level", logger.level)
+    try:
+        log_in_program()
+        try:
+            int(EVIL.replace("\n", " "))
+        except ValueError:
+            logger.exception("it failed: %s", EVIL, extra={"reason": EVIL, "file": Path(EVIL)})
+    finally:
+        logger.handlers = before
+    said = capsys.readouterr().err
+
+    assert "it failed: =evil" in said
+    assert steering(said) == set()
+    assert "\nforged" not in said
+
+
+def test_a_long_text_costs_its_length() -> None:
+    for text in ("\x1b" * 300_000, "x" * 3_000_000, "\r" * 300_000, "\r\n" * 300_000, "世" * 1_000_000):
+        assert len(escaped(text)) >= len(text)
+
+
+def test_escaped_text_is_as_it_was_when_nothing_needs_it() -> None:
+    for text in ("", "plain", "Grüße\tüber\n世界 👋🏽 👨‍👩‍👧 می‌خواهم क्ष‍ ❤️\r\n", "\\u001b"):
+        assert escaped(text) == escaped(escaped(text)) == text
+    assert json.loads(f'"{escaped("".join(FORBIDDEN))}"') == "".join(FORBIDDEN)
+    assert escaped("\udc9b") == "\\udc9b", "a byte of a file's name that is no UTF-8"
