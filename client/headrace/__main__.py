@@ -3,6 +3,8 @@
 import sys
 
 from headrace.cli.main import main
+from headrace.import_path import leave_current_directory
 
 if __name__ == "__main__":
+    leave_current_directory()
     sys.exit(main())

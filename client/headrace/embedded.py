@@ -22,7 +22,8 @@ from headrace.callbacks import log
 from headrace.clock import monotonic
 from headrace.engine_folders import LOCK_FILE, LOG_FILE, make_folder, open_log, remove_folder
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError
-from headrace.interpreter import find_interpreter, search_path
+from headrace.import_path import engine_environment
+from headrace.interpreter import find_interpreter
 from headrace.logs import copy_of_log
 from headrace.settings import EMBEDDED, directory_of
 
@@ -285,7 +286,7 @@ class EmbeddedEngine:
 
     def _launch(self, interpreter: str, directory: Path) -> None:
         command = [interpreter, "-m", "headrace_engine", "--directory", str(directory), "--parent", str(os.getpid())]
-        environment = _environment(directory)
+        environment = engine_environment(os.environ, sys.path, directory)
         with contextlib.ExitStack() as stack:
             read, write = (_above_standard(end) for end in os.pipe())
             stack.callback(os.close, read)
@@ -359,9 +360,3 @@ def _reap_group(supervisor: int) -> None:
         while monotonic() < deadline:
             if os.waitpid(-supervisor, os.WNOHANG) == (0, 0):
                 time.sleep(0.01)
-
-
-def _environment(directory: Path) -> dict[str, str]:
-    # The child must find the same packages as this process, however this one was told of them. Without the safe path
-    # `python -m` would look in the current directory first: a msgspec.py that lies there would become part of the engine.
-    return {**os.environ, "PYTHONPATH": search_path(sys.path, directory), "PYTHONSAFEPATH": "1"}

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+from headrace.import_path import child_environment
 from headrace.settings import SpansConfig
 
 _TIMEOUT = 60.0
@@ -16,7 +17,7 @@ def is_hook_usable(config: SpansConfig) -> bool:
     if not config.enabled or not config.redact:
         return True
     command = [sys.executable, "-m", "headrace_engine", "check", "--directory", os.devnull]
-    environ = {**os.environ, "PYTHONSAFEPATH": "1"}
+    environ = child_environment(os.environ)
     try:
         return (
             subprocess.run(command, stdin=subprocess.DEVNULL, env=environ, timeout=_TIMEOUT, check=False).returncode

@@ -1,4 +1,4 @@
-"""Finds the Python that engine processes are started with, and the search path that they need.
+"""Finds the Python that engine processes are started with.
 
 ``sys.executable`` names another program where Python is embedded in one (uwsgi, a frozen application), or nothing at all.
 """
@@ -11,13 +11,11 @@ import re
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 from headrace.errors import EngineUnavailableError
 
 _OWN_NAME = re.compile(rf"(python|pypy){sys.version_info.major}\.{sys.version_info.minor}[a-z]*(\.exe)?")
-_LINK = "path-"
 _CHECK = "import sys; print(sys.implementation.cache_tag)"
 _CHECK_TIMEOUT = 10.0
 
@@ -33,36 +31,6 @@ def find_interpreter() -> str:
         f"no Python {version} to start it with: sys.executable is {sys.executable!r}, and there is none in "
         f"{sys.prefix} or {sys.base_prefix}; set sys.executable to one, or use an engine of `headrace serve`",
     )
-
-
-def search_path(entries: Iterable[object], folder: Path) -> str:
-    """Return the value of ``PYTHONPATH`` with which a child finds what this process finds.
-
-    ``entries`` is ``sys.path``, in which a program may put anything: what is no path is left out. An entry with a colon, which
-    separates entries, gets a link in ``folder``.
-    """
-    found: dict[str, None] = {}
-    for number, entry in enumerate(entries):
-        if (path := _absolute(entry)) is None:
-            continue
-        if os.pathsep in path:
-            link = folder / f"{_LINK}{number}"
-            with contextlib.suppress(OSError):
-                link.symlink_to(path)
-            path = str(link)
-        found[path] = None
-    return os.pathsep.join(found)
-
-
-def _absolute(entry: object) -> str | None:
-    try:
-        path = os.fsdecode(entry)  # type: ignore[arg-type]  # a TypeError where it is no path
-        os.fsencode(path)
-        if "\0" in path:
-            return None
-        return path if path.startswith("/") else os.path.join(os.getcwd(), path) if path else os.getcwd()
-    except (TypeError, ValueError, OSError):  # the current directory may be gone
-        return None
 
 
 def _candidates() -> Iterator[str]:

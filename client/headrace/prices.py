@@ -6,22 +6,18 @@ Reads its own file once, when the first price is asked for; otherwise pure.
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 
 import msgspec
 
+from headrace.price_file import PRICES, price_names, read_prices
 from headrace.settings import Price
 from headrace.types import Usage
 
-_FILE = Path(__file__).with_name("prices.toml")
+_FILE = PRICES
 _PER = 1_000_000
 _DIGITS = 12  # of a dollar: a single token of the cheapest model is seen, the noise of binary fractions is not
-
-_DATE = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|20\d{6}|00\d)$")
-"""How OpenAI, Anthropic and Google name the dated releases of a model: ``-2024-08-06``, ``-20250929``, ``-001``."""
 
 
 class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -72,22 +68,13 @@ class PriceTable:
 
     def _price(self, provider: str, model: str, input_tokens: int) -> Price | _Listed | None:
         listed = _shipped().models
-        for name in _names(provider, model):
+        for name in price_names(provider, model):
             if (override := self._overrides.get(name)) is not None:
                 return override
             if (price := listed.get(name)) is not None:
                 is_long = price.long_above is not None and input_tokens > price.long_above
                 return price.long if is_long else price
         return None
-
-
-def _names(provider: str, model: str) -> Iterator[str]:
-    """Yield what a model may be listed as, the most exact first."""
-    yield f"{provider}/{model}"
-    yield model
-    if (undated := _DATE.sub("", model)) != model:
-        yield f"{provider}/{undated}"
-        yield undated
 
 
 def _cost(price: Price | _Listed, usage: Usage) -> float:
@@ -104,7 +91,4 @@ def _cost(price: Price | _Listed, usage: Usage) -> float:
 
 @cache
 def _shipped() -> _File:
-    # Not by msgspec's own toml module: it asks for the class of dates, which freezegun replaces, and the file has none.
-    import tomllib
-
-    return msgspec.convert(tomllib.loads(_FILE.read_text("utf-8")), type=_File)
+    return msgspec.convert(read_prices(_FILE), type=_File)

@@ -103,8 +103,11 @@ def load_hook(name: str) -> Hook:
         for part in path.split("."):
             found = getattr(found, part, None)
     except (Exception, SystemExit) as error:  # whatever the module does when it is imported
+        hint = ""
+        if isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]:
+            hint = "; the current directory is not searched: install the module, or name its directory in PYTHONPATH"
         raise ConfigurationError(
-            f"spans.redact is {name!r}: {module_name} cannot be imported: {type(error).__name__}: {error}"
+            f"spans.redact is {name!r}: {module_name} cannot be imported: {type(error).__name__}: {error}{hint}"
         ) from error
     if not callable(found):
         raise ConfigurationError(f"spans.redact is {name!r}: {module_name} has no function {path}")

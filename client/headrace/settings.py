@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,10 +19,12 @@ from msgspec import Meta
 from headrace.errors import ConfigurationError
 from headrace.http_values import base_url_problem, header_problem, url_problem
 from headrace.otel_environment import OtelExport, UnsupportedExport, read_otel_environment
+from headrace.price_file import read_prices
 from headrace.provider_table import BASE_URL_ENV, BUILT_IN
 from headrace.settings_check import figure_problem, first_problem
 from headrace.settings_file import VARIABLE, SettingsFile, settings_files, user_file
-from headrace.settings_trust import KnownProvider, names_of, refusals
+from headrace.settings_grants import read_grants
+from headrace.settings_trust import Grant, Known, KnownProvider, Refusal, names_of, refusals
 from headrace.shown_address import without_password
 from headrace.spelling import meant
 
@@ -207,15 +210,17 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 def load_files(environ: Mapping[str, str]) -> Settings:
     """Return what the files alone say; raises ConfigurationError naming what is wrong, and in which file."""
-    _check_log_level(environ)
+    check_log_level(environ)
     files = settings_files(environ)
     for file in files:
-        _check(file)
+        check_file(file)
     own: dict[str, Any] = {}
     for file in files:
-        if file.is_found:
-            _check_trust(file, own, environ)
-        own = _merged(own, file.table)
+        if file.ignored:
+            logger.warning("%s is ignored: %s", file.path, file.ignored)
+        elif file.is_found and (refused := next(refusals(file.table, known_without(file, own, environ)), None)):
+            raise ConfigurationError(f"{file.path}: {refused}. {what_to_do(file, refused, environ)}")
+        own = merged(own, file)
     settings = msgspec.convert(own, Settings)
     for name, provider in settings.providers.items():
         if provider.requests_per_minute or provider.tokens_per_minute or provider.max_concurrency:
@@ -279,7 +284,8 @@ def directory_of(address: str) -> Path:
     return Path(path)
 
 
-def _check(file: SettingsFile) -> None:
+def check_file(file: SettingsFile) -> None:
+    """Raise ConfigurationError where a setting of the file cannot be used; of what it may set, see :func:`load_files`."""
     problem = first_problem(file.table, Settings)
     if problem is None:
         settings = msgspec.convert(file.table, Settings)
@@ -313,26 +319,59 @@ def _sink_problem(sinks: Mapping[str, SinkConfig]) -> str | None:
     return None
 
 
-def _check_trust(file: SettingsFile, own: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-    """Refuse a found file that would send a user's key elsewhere than the user said."""
+def known_without(file: SettingsFile, own: Mapping[str, Any], environ: Mapping[str, str]) -> Known:
+    """Return what there is without a found file, of which ``own`` are the other files' tables."""
     before = with_built_in(msgspec.convert(own, Settings), environ)
-    known = {name: KnownProvider(one.base_url, names_of(one.api_key_env)) for name, one in before.providers.items()}
-    sink_keys = [sink.api_key_env for sink in before.sinks.values() if sink.api_key_env]
-    if (refused := next(refusals(file.table, known, sink_keys), None)) is not None:
-        allowed = f"set {VARIABLE}={file.path}"
-        if users := user_file(environ):
-            allowed += f", or move the table to {users}"
-        raise ConfigurationError(
-            f"{file.path}: {refused}. A file that is only found in the current directory may not do that; if it is yours, {allowed}"
-        )
+
+    @cache
+    def grants() -> Collection[Grant]:
+        return read_grants(environ)
+
+    return Known(
+        directory=os.path.realpath(os.path.dirname(file.path)),
+        providers={
+            name: KnownProvider(one.base_url, names_of(one.api_key_env)) for name, one in before.providers.items()
+        },
+        other_keys=[sink.api_key_env for sink in before.sinks.values() if sink.api_key_env],
+        prices=lambda: {*read_prices()["models"], *before.prices},
+        is_allowed=lambda grant: grant in grants(),
+    )
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two files as one: ``above`` goes before, by key in [engine] and [spans], by name in the others."""
+def what_to_do(file: SettingsFile, refused: Refusal, environ: Mapping[str, str]) -> str:
+    """Return how a user has a setting of a found file taken that is refused."""
+    if refused.grants:
+        return "You have not allowed that; if it is right, run `headrace config allow` in that directory"
+    allowed = f"set {VARIABLE}={file.path}"
+    if users := user_file(environ):
+        allowed += f", or move the table to {users}"
+    return f"A file that is only found in the current directory may not do that; if it is yours, {allowed}"
+
+
+def merged(below: Mapping[str, Any], file: SettingsFile) -> dict[str, Any]:
+    """Return two files as one: ``file`` goes before, by key in [engine] and [spans], by name in the others."""
+    above = _anchored(file)
     return {name: {**below.get(name, {}), **above.get(name, {})} for name in {**below, **above}}
 
 
-def _check_log_level(environ: Mapping[str, str]) -> None:
+def _anchored(file: SettingsFile) -> dict[str, Any]:
+    """Return the tables with paths that are relative to the file's directory: what lies in the current directory is anybody's."""
+    base = os.path.dirname(os.path.abspath(file.path))
+
+    def anchored(table: Mapping[str, Any], key: str) -> dict[str, Any]:
+        path = table.get(key, "")
+        return {**table, key: os.path.join(base, path)} if path and not path.startswith(("/", "~")) else {**table}
+
+    tables = {**file.table}
+    if "spans" in tables:
+        tables["spans"] = anchored(tables["spans"], "directory")
+    if "sinks" in tables:
+        tables["sinks"] = {name: anchored(sink, "path") for name, sink in tables["sinks"].items()}
+    return tables
+
+
+def check_log_level(environ: Mapping[str, str]) -> None:
+    """Raise ConfigurationError where ``HEADRACE_LOG`` is no level."""
     level = environ.get("HEADRACE_LOG", "")
     if level and level.upper() not in logging.getLevelNamesMapping():
         close = meant(level, LOG_LEVELS)

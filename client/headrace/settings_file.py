@@ -1,7 +1,8 @@
 """Finds and reads the ``headrace.toml`` files of a process. Says in one line what is wrong with one that cannot be read.
 
 ``HEADRACE_CONFIG`` names the only file. Without it there may be two: the user's own in the configuration directory, and one that is
-found in the current directory, whose settings go before the user's.
+found in the current directory, whose settings go before the user's. Says also whom a file must belong to, so that no other user of the
+machine makes settings for this one.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,41 +20,165 @@ VARIABLE = "HEADRACE_CONFIG"
 NAME = "headrace.toml"
 _MAX_BYTES = 1024 * 1024
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_meant: dict[str, str] = {}
+"""By a relative name in ``HEADRACE_CONFIG``: the absolute path that it meant when this program last made a client."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a file is or would be. ``found``: in the current directory, where nobody named it. ``base`` is what the user's own is below."""
+
+    path: str
+    kind: Literal["named", "user", "found"]
+    base: str = ""
 
 
 class SettingsFile(msgspec.Struct, frozen=True):
-    """The tables of one file. ``is_found`` is true for a file of the current directory that nobody named."""
+    """The tables of one file. ``ignored`` says why nothing is taken from a found one that is another user's."""
 
     path: str
     table: dict[str, Any]
     is_found: bool = False
+    ignored: str = ""
 
 
 def settings_files(environ: Mapping[str, str]) -> list[SettingsFile]:
     """Return the files that there are, the less important one first; raises ConfigurationError for one that cannot be read."""
+    return [file for place in places(environ) if (file := read_file(place)) is not None]
+
+
+def places(environ: Mapping[str, str]) -> list[Place]:
+    """Return where files are looked for, the less important place first."""
     if named := environ.get(VARIABLE):
-        status = _status(named)
-        if status is None:
-            raise ConfigurationError(f"{VARIABLE}={named}: there is no such file")
-        return [SettingsFile(named, _read(named))]
-    own = user_file(environ)
-    own_status = _status(own) if own and _is_searchable(os.path.dirname(own)) else None
-    files = [SettingsFile(own, _read(own))] if own and own_status is not None else []
-    found_status = _status(NAME)
-    if found_status is not None and not (own_status is not None and os.path.samestat(own_status, found_status)):
-        files.append(SettingsFile(_absolute(NAME), _read(NAME), is_found=True))
-    return files
+        return [Place(named, "named")]
+    own = user_place(environ)
+    if own is None:
+        return [Place(NAME, "found")]
+    return [own] if _is_same_file(own.path, NAME) else [own, Place(NAME, "found")]
+
+
+def read_file(place: Place) -> SettingsFile | None:
+    """Return the file at a place, None where there is none; raises ConfigurationError for one that cannot be read."""
+    match place.kind:
+        case "named":
+            return _named(place.path)
+        case "user":
+            return _users(place)
+        case "found":
+            return _found()
+
+
+def remember_named_file(environ: Mapping[str, str]) -> None:
+    """Note which file a relative ``HEADRACE_CONFIG`` means now: later, when an engine is started, the current directory may be another."""
+    if (named := environ.get(VARIABLE, "")) and not os.path.isabs(named):
+        _meant[named] = absolute(named)
+
+
+def absolute_named_file(environ: Mapping[str, str]) -> str:
+    """Return the absolute path of the file in ``HEADRACE_CONFIG``; an empty string where it names none."""
+    named = environ.get(VARIABLE, "")
+    return (_meant.get(named) or absolute(named)) if named else ""
+
+
+def _named(path: str) -> SettingsFile:
+    status = _status(path)
+    if status is None:
+        raise ConfigurationError(f"{VARIABLE}={path}: there is no such file")
+    data, status = _bytes(path, path)
+    # A name that begins with / is one file. Any other is whatever the current directory has by that name.
+    if not os.path.isabs(path) and _is_strangers(status):
+        raise ConfigurationError(
+            f"{VARIABLE}={path}: the file belongs to user {status.st_uid}; if that is right, name it by a path that begins with /"
+        )
+    return SettingsFile(path, _table(data, path))
+
+
+def _users(place: Place) -> SettingsFile | None:
+    # ``HOME`` may be another user's, as in containers: a directory that may not be searched has nothing for this one.
+    if not _is_searchable(os.path.dirname(place.path)) or _status(place.path) is None:
+        return None
+    data, status = _bytes(place.path, place.path)
+    if (problem := distrust(place.path, place.base, status)) is not None:
+        raise ConfigurationError(f"{problem}, or set {VARIABLE} to the file that is meant")
+    return SettingsFile(place.path, _table(data, place.path))
+
+
+def _found() -> SettingsFile | None:
+    path = absolute(NAME)
+    # Before all else: another user's link, FIFO or nonsense must neither stop nor hold up a program that merely runs here.
+    if (stranger := _strangers_entry(NAME)) is not None:
+        return SettingsFile(path, {}, is_found=True, ignored=_belongs(stranger))
+    if _status(NAME) is None:
+        return None
+    data, status = _bytes(NAME, path)
+    if _is_strangers(status):
+        return SettingsFile(path, {}, is_found=True, ignored=_belongs(status))
+    return SettingsFile(path, _table(data, path), is_found=True)
+
+
+def distrust(path: str, base: str, status: os.stat_result) -> str | None:
+    """Return why a file below ``base`` (an absolute directory) may be another user's doing, and what mends it; None where it is not.
+
+    The owner of ``base`` is trusted: the environment names it as this user's home. A container may run as any user in the home of one.
+    """
+    folders = [base]
+    for name in os.path.relpath(os.path.dirname(path), base).split(os.sep):
+        folders.append(os.path.join(folders[-1], name))
+    owners = {os.geteuid(), 0}
+    try:
+        known = [(folder, os.stat(folder)) for folder in folders]
+    except OSError as error:
+        return f"{path}: its directory cannot be looked at ({error.strerror}); mend that"
+    owners.add(known[0][1].st_uid)
+    for name, found in [*known, (path, status)]:
+        if found.st_uid not in owners:
+            return f"{name} belongs to user {found.st_uid}, not to {os.geteuid()}; remove it"
+        if found.st_mode & stat.S_IWOTH and not _is_guarded(found.st_mode):
+            return f"{name} can be written by every user (mode {stat.S_IMODE(found.st_mode):o}); run `chmod o-w` on it"
+    return None
+
+
+def _is_guarded(mode: int) -> bool:
+    """Return whether what everybody may write is safe: in a sticky directory each keeps what is his; the null device has no content."""
+    return bool(stat.S_ISCHR(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX))
 
 
 def user_file(environ: Mapping[str, str]) -> str:
     """Return where the user's own file is or would be; an empty string for a user without a home."""
+    place = user_place(environ)
+    return place.path if place else ""
+
+
+def user_place(environ: Mapping[str, str]) -> Place | None:
+    """Return the place of the user's own file; None for a user without a home."""
     directory = environ.get("XDG_CONFIG_HOME", "")
-    if not directory.startswith("/"):
-        home = environ.get("HOME", "") or _home_of_user()
-        if not home.startswith("/"):
-            return ""
-        directory = os.path.join(home, ".config")
-    return os.path.join(directory, "headrace", NAME)
+    if directory.startswith("/"):  # the specification has a relative path ignored
+        return Place(os.path.join(directory, "headrace", NAME), "user", directory)
+    home = environ.get("HOME", "") or _home_of_user()
+    return Place(os.path.join(home, ".config", "headrace", NAME), "user", home) if home.startswith("/") else None
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samestat(os.stat(one), os.stat(other))
+    except (OSError, ValueError):
+        return False
+
+
+def _strangers_entry(path: str) -> os.stat_result | None:
+    """Return the status of what is called ``path``, links not followed, where it is another user's; else None."""
+    try:
+        status = os.lstat(path)
+    except (OSError, ValueError):
+        return None
+    return status if _is_strangers(status) else None
+
+
+def _is_strangers(status: os.stat_result) -> bool:
+    return status.st_uid not in (os.geteuid(), 0)
+
+
+def _belongs(status: os.stat_result) -> str:
+    return f"it belongs to user {status.st_uid}, not to {os.geteuid()}"
 
 
 def _is_searchable(directory: str) -> bool:
@@ -76,12 +201,12 @@ def _status(path: str) -> os.stat_result | None:
         return os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         if os.path.islink(path):
-            raise ConfigurationError(f"{_absolute(path)}: the link leads to no file; mend or remove it") from None
+            raise ConfigurationError(f"{absolute(path)}: the link leads to no file; mend or remove it") from None
         return None
     except PermissionError as error:
         raise ConfigurationError(_forbidden(path, error)) from None
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{_absolute(path)}: {getattr(error, 'strerror', None) or error}") from None
+        raise ConfigurationError(f"{absolute(path)}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _forbidden(path: str, error: OSError) -> str:
@@ -93,9 +218,7 @@ def _forbidden(path: str, error: OSError) -> str:
     return f"{path}: {error.strerror}; set {VARIABLE} to a file that this user may read, or to {os.devnull} for none"
 
 
-def _read(path: str) -> dict[str, Any]:
-    shown = _absolute(path) if path == NAME else path
-    data = _bytes(path, shown)
+def _table(data: bytes, shown: str) -> dict[str, Any]:
     import tomllib
 
     if data.startswith(_UTF_16):
@@ -114,7 +237,8 @@ def _read(path: str) -> dict[str, Any]:
         raise ConfigurationError(f"{shown}: the file is not TOML: {error}") from None
 
 
-def _bytes(path: str, shown: str) -> bytes:
+def _bytes(path: str, shown: str) -> tuple[bytes, os.stat_result]:
+    """Return what is in a file, and the status of exactly that file."""
     try:
         # A FIFO without a writer would hold the opener for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -123,7 +247,7 @@ def _bytes(path: str, shown: str) -> bytes:
     try:
         status = os.fstat(descriptor)
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev:
-            return b""
+            return b"", status
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
             raise ConfigurationError(f"{shown}: this is {kind}; name a file")
@@ -135,10 +259,11 @@ def _bytes(path: str, shown: str) -> bytes:
         os.close(descriptor)
     if len(data) > _MAX_BYTES:
         raise ConfigurationError(f"{shown}: the file has more than {_MAX_BYTES} bytes")
-    return data
+    return data, status
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
+    """Return the absolute path; the path itself where the current directory is gone."""
     try:
         return os.path.abspath(path)
     except OSError:  # the current directory is gone

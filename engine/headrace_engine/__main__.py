@@ -13,6 +13,7 @@ from pathlib import Path
 from headrace.engine_folders import remove_folder
 from headrace.errors import ConfigurationError
 from headrace.hook_check import is_hook_usable
+from headrace.import_path import leave_current_directory
 from headrace.logs import log_to_stderr
 from headrace.processes import die_with_parent, hold_standard_descriptors, ignore_interrupt, is_orphan
 from headrace.settings import Settings, checked_figure, load_settings, told_with_file
@@ -36,6 +37,7 @@ def _main() -> int:
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     hold_standard_descriptors()
+    leave_current_directory()
     log_to_stderr(arguments.role)
     code = _run(arguments)
     if code and arguments.role == "supervisor" and arguments.parent is not None and is_orphan(arguments.parent):

@@ -1,14 +1,18 @@
-"""Promises of what a ``headrace.toml`` may say that was only found in the current directory: never where the user's keys go."""
+"""Promises of what a ``headrace.toml`` may say that was only found in the current directory: a short list of harmless settings."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from headrace.errors import ConfigurationError
 from headrace.provider_table import BUILT_IN
-from headrace.settings import Settings, load_settings
+from headrace.requests import _provider_of
+from headrace.settings import EngineConfig, Settings, SpansConfig, load_settings
+from headrace.settings_grants import change_grants
+from headrace.settings_trust import CLOCKS, Grant, Known, refusals
 
 ELSEWHERE = "https://elsewhere.example/v1"
 CHAT = f'api = "openai-chat"\nbase_url = "{ELSEWHERE}"\n'
@@ -46,6 +50,8 @@ REDIRECTIONS = {
     "a provider of the user's file": f"[providers.gateway]\n{CHAT}",
     "a variable of the user's file": f'[providers.mine]\n{CHAT}api_key_env = "GATEWAY_KEY_2"',
     "a sink's variable of the user's file": f'[providers.mine]\n{CHAT}api_key_env = "TRACES_TOKEN"',
+    "the address of a provider that exists already": f"[providers.openai]\n{OPENAI}",
+    "a vendor's key to the vendor, by another name": f'[providers.gemini]\n{CHAT}api_key_env = "GEMINI_API_KEY"',
     "a sink with a variable of the user's file": (
         '[sinks.traces]\ntype = "otlp"\nurl = "https://elsewhere.example"\napi_key_env = "TRACES_TOKEN"'
     ),
@@ -113,22 +119,180 @@ def test_the_users_own_file_is_his_own_in_its_own_directory(
     assert load_settings(environ).providers["openai"].base_url == ELSEWHERE
 
 
-def test_a_found_file_may_define_providers_with_keys_of_their_own(environ: dict[str, str]) -> None:
-    Path("headrace.toml").write_text(f'[providers.mine]\n{CHAT}api_key_env = "MINE_KEY"\n[providers.local]\n{CHAT}')
+def allow(environ: dict[str, str], provider: str, base_url: str, *variables: str) -> None:
+    """Do what `headrace config allow` does."""
+    grants = {Grant(os.path.realpath("."), provider, base_url, variable) for variable in variables}
+    change_grants(environ, lambda known: known | grants)
+
+
+def test_a_found_file_may_define_providers_without_keys(environ: dict[str, str]) -> None:
+    Path("headrace.toml").write_text(f"[providers.local]\n{CHAT}max_concurrency = 2\n")
+    assert load_settings(environ).providers["local"].base_url == ELSEWHERE
+
+
+MINE = f'[providers.mine]\n{CHAT}api_key_env = ["MINE_KEY", "MINE_KEY_2"]\n'
+
+
+def test_a_provider_with_keys_of_its_own_is_refused_until_each_of_them_is_allowed(environ: dict[str, str]) -> None:
+    said = refused(environ, MINE)
+    assert said.endswith(
+        "providers.mine.api_key_env would send the values of MINE_KEY and MINE_KEY_2 to https://elsewhere.example/v1. "
+        "You have not allowed that; if it is right, run `headrace config allow` in that directory"
+    )
+    allow(environ, "mine", ELSEWHERE, "MINE_KEY")
+    assert "would send the value of MINE_KEY_2 to" in refused(environ, MINE)
+    allow(environ, "mine", ELSEWHERE, "MINE_KEY_2")
     assert load_settings(environ).providers["mine"].base_url == ELSEWHERE
 
 
-@pytest.mark.parametrize("name", ["openai", "mine"])
-def test_a_found_file_may_send_a_key_where_it_goes_anyway(name: str, environ: dict[str, str]) -> None:
-    Path("headrace.toml").write_text(f'[providers.{name}]\n{OPENAI}api_key_env = "OPENAI_API_KEY"')
-    assert load_settings(environ).providers[name].base_url == "https://api.openai.com/v1"
+@pytest.mark.parametrize(
+    "changed",
+    [
+        MINE.replace("[providers.mine]", "[providers.mine2]"),
+        MINE.replace("elsewhere", "somewhere"),
+        MINE.replace("https:", "http:"),
+        MINE.replace("/v1", "/v1/"),
+        MINE.replace('"MINE_KEY_2"', '"GITHUB_TOKEN"'),
+        MINE.replace('"MINE_KEY_2"', '"mine_key_2"'),
+    ],
+)
+def test_what_was_allowed_is_refused_again_when_any_of_it_changes(environ: dict[str, str], changed: str) -> None:
+    Path("headrace.toml").write_text(MINE)
+    allow(environ, "mine", ELSEWHERE, "MINE_KEY", "MINE_KEY_2")
+    load_settings(environ)
+    assert "You have not allowed that" in refused(environ, changed)
 
 
-def test_where_a_key_goes_is_what_the_environment_says(environ: dict[str, str]) -> None:
+def test_what_was_allowed_in_one_directory_is_not_in_another(
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow(environ, "mine", ELSEWHERE, "MINE_KEY", "MINE_KEY_2")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert "You have not allowed that" in refused(environ, MINE)
+    # A link to the directory is the directory.
+    (tmp_path / "link").symlink_to(tmp_path / "cloned")
+    monkeypatch.chdir(tmp_path / "link")
+    Path("headrace.toml").write_text(MINE)
+    load_settings(environ)
+
+
+def test_a_vendors_key_cannot_be_allowed_but_for_the_vendors_own_address(environ: dict[str, str]) -> None:
+    mine = f'[providers.mine]\n{CHAT}api_key_env = "OPENAI_API_KEY"'
+    allow(environ, "mine", ELSEWHERE, "OPENAI_API_KEY")
+    assert "would send the key in OPENAI_API_KEY to an address of the file's own" in refused(environ, mine)
+    allow(environ, "mine", "https://api.openai.com/v1", "OPENAI_API_KEY")
+    Path("headrace.toml").write_text(f'[providers.mine]\n{OPENAI}api_key_env = "OPENAI_API_KEY"')
+    assert load_settings(environ).providers["mine"].base_url == "https://api.openai.com/v1"
+
+
+def test_where_a_vendors_key_goes_is_what_the_environment_says(environ: dict[str, str]) -> None:
     gateway = {**environ, "OPENAI_BASE_URL": "https://gateway.example/v1"}
     assert "base_url would send" in refused(gateway, f"[providers.openai]\n{OPENAI}")
-    Path("headrace.toml").write_text(f"[providers.openai]\n{OPENAI.replace('api.openai.com', 'gateway.example')}")
-    assert load_settings(gateway).providers["openai"].base_url == "https://gateway.example/v1"
+    allow(environ, "mine", "https://api.openai.com/v1", "OPENAI_API_KEY")
+    assert "would send the key in" in refused(gateway, f'[providers.mine]\n{OPENAI}api_key_env = "OPENAI_API_KEY"')
+
+
+NAMES = [
+    "OpenAI", "OPENAI", "open-ai", "open_ai", "0penai", "opena1", "\u043epenai", "opena\u0131", "openai\u200b", "\uff4fpenai",
+    "openai-chat", "open.ai", "g00gle", "Gateway", "gate-way", "gatevvay", "v11m", "xa1", "gpt-5", "GPT-x", "o3", "claude-x",
+    "gemini-3", "text-embedding-x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_found_provider_may_not_be_taken_for_another_or_for_a_model(name: str, environ: dict[str, str]) -> None:
+    said = refused(environ, f'[providers."{name}"]\n{CHAT}')
+    assert "is a name " in said or "has a control character" in said
+
+
+def test_a_found_file_does_not_change_where_a_models_name_leads(environ: dict[str, str]) -> None:
+    Path("headrace.toml").write_text(f"[providers.mine]\n{CHAT}[providers.zzz]\n{CHAT}")
+    providers = tuple(load_settings(environ).providers)
+    for model in ("gpt-5", "openai/gpt-5", "claude-x", "gemini-3", "groq/llama", "gateway/small"):
+        with_file = _provider_of(model, None, providers, False)
+        assert with_file == _provider_of(model, None, (*BUILT_IN, "gateway"), False)
+
+
+# What decides more than a name and a clock.
+
+REFUSED = {
+    "a sink over HTTP": '[sinks.mine]\ntype = "http"\nurl = "https://elsewhere.example"',
+    "a sink that appends to a file": '[sinks.mine]\ntype = "jsonl"\npath = "~/.bashrc"',
+    "a sink of the user's with other content": '[sinks.traces]\ntype = "otlp"\nurl = "https://traces.example"\ncontent = true',
+    "a sink in an inline table": 'sinks = { mine = { type = "jsonl", path = "x" } }',
+    "a sink with a bearer token": '[sinks.mine]\ntype = "http"\nurl = "https://x.example"\napi_key_env = "GITHUB_TOKEN"',
+    "a redaction hook": '[spans]\nredact = "evil:hook"',
+    "a redaction hook that is none": '[spans]\nredact = ""',
+    "retention": "[spans]\nretention_days = 0",
+    "a data directory": '[spans]\ndirectory = "/tmp/elsewhere"',
+    "a data directory beside it": '[spans]\ndirectory = "data"',
+    "no spans": "[spans]\nenabled = false",
+    "content": '[spans]\ncontent = "full"',
+    "durability": '[spans]\ndurability = "normal"',
+    "memory of spans": "[spans]\nmemory_bytes = 0",
+    "the spool": "[spans]\nspool_bytes = 0",
+    "the files": "[spans]\nmax_file_bytes = 100_000",
+    "very many workers": "[engine]\nworkers = 1024",
+    "the default": "[engine]\nworkers = 0",
+    "the queue": "[engine]\nmax_waiting_runs = 0",
+    "runs of a worker": "[engine]\nmax_runs_per_worker = 1",
+    "the workers' age": "[engine]\nmax_worker_age = 0.001",
+    "the workers' memory": "[engine]\nmax_worker_memory = 1",
+    "what replaced workers have": "[engine]\nworker_drain_timeout = 0",
+    "a price that hides costs": "[prices.gpt-4o]\ninput = 0",
+    "a price of a provider's model": '[prices."openai/gpt-4o"]\ninput = 0',
+    "a price of a dated model": "[prices.gpt-4o-2024-08-06]\ninput = 0",
+    "a price of a model that has none": "[prices.gpt-99]\ninput = 0",
+    "a price of a model of another's": '[prices."groq/whatever"]\ninput = 0',
+    "a price without its provider": '[prices."openai/gpt-oss-20b"]\ninput = 0',
+    "a price of the end of a name": "[prices.gpt-oss-20b]\ninput = 0",
+    "a price of the user's": "[prices.small]\ninput = 0",
+    "a price of the user's, by the provider": '[prices."gateway/large"]\ninput = 0',
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_all_else_is_refused_in_a_found_file_and_taken_from_the_users(
+    what: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    own = tmp_path / "home" / ".config" / "headrace" / "headrace.toml"
+    own.write_text(f"{OWN_FILE}[prices.small]\ninput = 1\n")
+    said = refused(environ, REFUSED[what])
+    assert "A file that is only found in the current directory may not do that" in said
+    load_settings({**environ, "HEADRACE_CONFIG": "headrace.toml"})
+    own.write_text(REFUSED[what])
+    Path("headrace.toml").unlink()
+    load_settings(environ)
+
+
+def test_each_setting_is_refused_in_a_found_file_unless_it_is_on_the_list() -> None:
+    """A setting that somebody adds to Headrace tomorrow is not the current directory's to set."""
+    known = Known("/cloned", {}, (), lambda: (), lambda _grant: True)
+    for table in (*Settings.__struct_fields__, "later"):
+        keys = {"engine": EngineConfig, "spans": SpansConfig}.get(table, Settings).__struct_fields__
+        for key in (*keys, "later"):
+            settings = {"api": "openai-chat", "base_url": ELSEWHERE} if table == "providers" else {"later": 1}
+            found = list(refusals({table: {key: settings}}, known))
+            is_taken = table == "providers" or (table == "engine" and key in CLOCKS)
+            assert bool(found) != is_taken, (table, key)
+    for key in ("proxy", "headers", "verify", "later"):
+        provider = {"api": "openai-chat", "base_url": ELSEWHERE, key: "x"}
+        assert [one.path for one in refusals({"providers": {"mine": provider}}, known)] == [("providers", "mine", key)]
+    assert set(CLOCKS) < set(EngineConfig.__struct_fields__)
+
+
+def test_a_found_file_may_price_the_models_of_its_own_providers(environ: dict[str, str]) -> None:
+    prices = '[prices."local/gpt-4o"]\ninput = 1\n[prices.unheard-of]\ninput = 2\n'
+    Path("headrace.toml").write_text(f"[providers.local]\n{CHAT}{prices}")
+    found = load_settings(environ).prices
+    assert (found["local/gpt-4o"].input, found["unheard-of"].input) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", '"0"', "1e300"])
+def test_a_found_files_figures_have_the_bounds_of_all_files(value: str, environ: dict[str, str]) -> None:
+    assert "it takes a number" in refused(environ, f"[providers.local]\n{CHAT}[prices.'local/x']\ninput = {value}\n")
+    assert "it takes a number" in refused(environ, f"[engine]\nidle_timeout = {value}\n")
 
 
 def test_a_found_file_goes_before_the_users_own_setting_by_setting(environ: dict[str, str]) -> None:

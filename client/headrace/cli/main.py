@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import headrace
-from headrace.cli import restart, run, serve, simulate, spans, status
+from headrace.cli import config, restart, run, serve, simulate, spans, status
 from headrace.cli.exit_codes import CommandError, ExitCode, exit_code
 from headrace.cli.explain import explanation
 from headrace.cli.interrupt import end_on_interrupt, on_interrupt, raise_interrupt
@@ -73,7 +73,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"headrace {headrace.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module in (run, spans, serve, restart, status, simulate):
+    for module in (run, spans, serve, restart, status, config, simulate):
         command = commands.add_parser(module.NAME, help=module.HELP, description=module.HELP + ".", allow_abbrev=False)
         module.add_arguments(command)
         command.set_defaults(command=module.main)

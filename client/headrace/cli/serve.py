@@ -15,6 +15,7 @@ from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.terminal import dim
 from headrace.embedded import is_engine_running
 from headrace.hook_check import is_hook_usable
+from headrace.import_path import child_environment
 from headrace.interpreter import find_interpreter
 from headrace.settings import directory_of, load_settings
 
@@ -56,8 +57,8 @@ def main(arguments: argparse.Namespace) -> NoReturn:
     command += ["--drain-timeout", f"{arguments.drain_timeout}"]
     if arguments.workers is not None:
         command += ["--workers", f"{arguments.workers}"]
-    os.environ["PYTHONSAFEPATH"] = "1"  # else `python -m` would import what lies in the current directory
-    os.execv(interpreter, command)  # noqa: S606 - no shell is wanted
+    # The environment keeps the current directory off the import path, where `python -m` would put it.
+    os.execve(interpreter, command, child_environment(os.environ))  # noqa: S606 - no shell is wanted
 
 
 def _prepared(given: Path | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import Self
 
 import msgspec
 
+from headrace.import_path import engine_environment
 from headrace.testing.log import RequestRecord
 from headrace.testing.script import Script
 from headrace.testing.server import ServerThread
@@ -121,7 +123,8 @@ class _ServerProcess:
 
     def __init__(self, script: Script | None, port: int) -> None:
         command = [sys.executable, "-m", "headrace.testing", "--port", str(port)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        environ = engine_environment(os.environ, sys.path)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ)
         try:
             self._write(msgspec.json.encode(script or Script()) + b"\n")
             self.port = self._read_port()

@@ -1,0 +1,174 @@
+"""``headrace config``: where each setting comes from, and what the user allows the ``headrace.toml`` of the current directory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import attrgetter
+
+import msgspec
+
+from headrace.cli.config_report import Entry, Report, report
+from headrace.cli.exit_codes import CommandError, ExitCode
+from headrace.cli.terminal import bold, dim, one_line, red
+from headrace.errors import ConfigurationError
+from headrace.settings import check_file, known_without, merged
+from headrace.settings_file import NAME as FILE_NAME
+from headrace.settings_file import VARIABLE, SettingsFile, settings_files
+from headrace.settings_grants import change_grants, grants_file, read_grants
+from headrace.settings_trust import Grant, Known, refusals, wanted_grants
+from headrace.standard_streams import print_json
+
+NAME = "config"
+HELP = "Show where settings come from; allow keys to providers of the current directory's file"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's commands and their arguments."""
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, text: str, run: Callable[[argparse.Namespace], ExitCode]) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text + ".", allow_abbrev=False)
+        command.set_defaults(config_command=run)
+        return command
+
+    show = add("show", "Show each setting with where it comes from, and what is refused", _show)
+    show.add_argument("--json", action="store_true", help="print it as JSON")
+    allow = add(
+        "allow", f"Allow what the {FILE_NAME} of the current directory asks for: keys to its own providers", _allow
+    )
+    which = allow.add_mutually_exclusive_group()
+    which.add_argument("--yes", action="store_true", help="do not ask")
+    which.add_argument("--list", action="store_true", help="show all that is allowed, of all directories")
+    which.add_argument("--forget", action="store_true", help="allow nothing in the current directory any more")
+
+
+def main(arguments: argparse.Namespace) -> ExitCode:
+    """Run the command that was asked for."""
+    run: Callable[[argparse.Namespace], ExitCode] = arguments.config_command
+    return run(arguments)
+
+
+def _show(arguments: argparse.Namespace) -> ExitCode:
+    """Show the settings; the exit code is that of every other command with them: 2 where something is refused."""
+    found = report(os.environ)
+    if arguments.json:
+        print_json(json.dumps(msgspec.to_builtins(found), indent=2, ensure_ascii=False), sys.stdout)
+    else:
+        _print(found)
+    return ExitCode.USAGE if found.refused else ExitCode.OK
+
+
+def _print(found: Report) -> None:
+    out = sys.stdout
+    print(bold("files", out))
+    for file in found.files:
+        print(f"  {one_line(file.path)}: {one_line(': '.join(filter(None, [_STATES[file.state], file.reason])))}")
+    print(bold("settings", out))
+    width = max((len(entry.setting) for entry in found.settings), default=0)
+    for entry in found.settings:
+        print(
+            f"  {one_line(entry.setting):{width}}  {one_line(_value(entry))}  {dim(one_line(f'[{entry.source}]'), out)}"
+        )
+    if found.refused:
+        print(bold("refused", out))
+    for refused in found.refused:
+        print(
+            f"  {red(one_line(refused.setting), out)} {one_line(refused.reason)}  {dim(one_line(f'[{refused.source}]'), out)}"
+        )
+        if refused.hint:
+            print(f"    {one_line(refused.hint)}")
+
+
+_STATES = {
+    "read": "read",
+    "none": "there is none",
+    "ignored": "ignored",
+    "unusable": "cannot be used",
+    "in part": "something in it is refused",
+}
+
+
+def _value(entry: Entry) -> str:
+    return entry.value if isinstance(entry.value, str) and entry.value else json.dumps(entry.value, ensure_ascii=False)
+
+
+def _allow(arguments: argparse.Namespace) -> ExitCode:
+    if arguments.list:
+        _print_grants(sorted(read_grants(os.environ)))
+        return ExitCode.OK
+    if arguments.forget:
+        return _forget()
+    file, known = _found_file()
+    _check_others(file, known)
+    wanted = wanted_grants(file.table, known)
+    missing = [grant for grant in wanted if not known.is_allowed(grant)]
+    if not missing:
+        print(
+            "nothing to allow: " + ("all that the file asks for is allowed" if wanted else "the file asks for no key")
+        )
+        return ExitCode.OK
+    print(one_line(f"{file.path} asks for this:"))
+    _print_grants(missing)
+    if not arguments.yes and not _is_yes():
+        print("nothing was allowed")
+        return ExitCode.FAILED
+    change_grants(os.environ, lambda grants: grants | {*missing})
+    print(f"allowed; kept in {one_line(grants_file(os.environ))}")
+    return ExitCode.OK
+
+
+def _found_file() -> tuple[SettingsFile, Known]:
+    """Return the file of the current directory, and what there is without it; raises CommandError where it is not read."""
+    if named := os.environ.get(VARIABLE):
+        text = f"{VARIABLE} is {named}: only that file is read, and it may set everything"
+        raise CommandError(ExitCode.USAGE, one_line(text))
+    own: dict[str, object] = {}
+    for file in settings_files(os.environ):
+        if file.ignored:
+            raise CommandError(ExitCode.USAGE, one_line(f"{file.path} is ignored: {file.ignored}"))
+        check_file(file)
+        if file.is_found:
+            return file, known_without(file, own, os.environ)
+        own = merged(own, file)
+    raise CommandError(
+        ExitCode.USAGE, f"there is no {FILE_NAME} in the current directory that needs to be allowed anything"
+    )
+
+
+def _check_others(file: SettingsFile, known: Known) -> None:
+    """Refuse where the file would stay refused: what no command allows is to be seen first."""
+    others = [str(one) for one in refusals(file.table, known) if not one.grants]
+    if others:
+        raise ConfigurationError(
+            f"{file.path}: {others[0]}. That cannot be allowed here; `headrace config show` says what to do"
+        )
+
+
+def _print_grants(grants: Sequence[Grant]) -> None:
+    for directory, each in groupby(grants, key=attrgetter("directory")):
+        print(f"in {one_line(directory)}")
+        for grant in each:
+            print(
+                "  " + one_line(f"provider {grant.provider}: the value of {grant.variable} is sent to {grant.base_url}")
+            )
+
+
+def _is_yes() -> bool:
+    if not sys.stdin.isatty():
+        raise CommandError(
+            ExitCode.USAGE, "there is no terminal to ask on; look at the above, and give --yes if it is right"
+        )
+    print("Allow it? Type yes: ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _forget() -> ExitCode:
+    here = os.path.realpath(os.getcwd())
+    change_grants(os.environ, lambda grants: frozenset(grant for grant in grants if grant.directory != here))
+    print(f"nothing is allowed in {one_line(here)}")
+    return ExitCode.OK

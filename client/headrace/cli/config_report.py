@@ -1,0 +1,228 @@
+"""What ``headrace config show`` says: each effective setting with where it came from, and what was refused. Shows no key and no password."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from headrace.errors import ConfigurationError
+from headrace.http_values import base_url_problem
+from headrace.price_file import read_prices
+from headrace.provider_table import BASE_URL_ENV
+from headrace.settings import (
+    OTLP,
+    ProviderConfig,
+    Settings,
+    SinkConfig,
+    check_file,
+    check_log_level,
+    known_without,
+    merged,
+    what_to_do,
+    with_built_in,
+    with_otel_sink,
+)
+from headrace.settings_check import dotted
+from headrace.settings_file import VARIABLE, Place, absolute, places, read_file
+from headrace.settings_trust import names_of, refusals, without
+from headrace.shown_address import without_password
+from headrace.span_files import data_directory
+
+DEFAULT = "default"
+BUILT_IN = "built in"
+ENVIRONMENT = "environment"
+
+_VARIABLES = ("HEADRACE_ENGINE", "HEADRACE_LOG")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting. ``source`` is a file, a variable of the environment, or one of the words above."""
+
+    setting: str
+    value: Any
+    source: str
+
+
+class File(msgspec.Struct, frozen=True):
+    """A place where settings are looked for, and what became of it: ``read``, ``none``, ``ignored``, ``unusable``, or ``in part``."""
+
+    path: str
+    state: str
+    reason: str = ""
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A setting that is not used; while there is one, commands end with its error."""
+
+    source: str
+    setting: str
+    reason: str
+    hint: str = ""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """All of it."""
+
+    files: list[File]
+    settings: list[Entry]
+    refused: list[Refused]
+
+
+def report(environ: Mapping[str, str]) -> Report:
+    """Return what is effective; never raises for what is in a file."""
+    reading = _Reading(environ)
+    for place in places(environ):
+        reading.read(place)
+    files = msgspec.convert(reading.tables, Settings)
+    entries = [*_of_environment(environ), *_figures(files, reading, environ), *_of_lists(files, reading, environ)]
+    return Report(reading.files, entries, [*reading.refused, *_bad_variables(environ, files)])
+
+
+class _Reading:
+    """The files, one after the other: what they come to, and where each setting is from."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.tables: dict[str, Any] = {}
+        self.sources: dict[tuple[str, str], str] = {}
+        self.files: list[File] = []
+        self.refused: list[Refused] = []
+
+    def read(self, place: Place) -> None:
+        try:
+            file = read_file(place)
+            if file is not None:
+                check_file(file)
+        except ConfigurationError as error:
+            path = absolute(place.path)
+            self.files.append(File(path, "unusable", str(error)))
+            self.refused.append(Refused(path, "the whole file", str(error).removeprefix(f"{place.path}: ")))
+            return
+        if file is None or file.ignored:
+            state = "none" if file is None else "ignored"
+            self.files.append(File(absolute(place.path), state, file.ignored if file else ""))
+            return
+        state = "read"
+        if file.is_found:
+            try:
+                found = list(refusals(file.table, known_without(file, self.tables, self._environ)))
+            except ConfigurationError as error:  # of the list of what is allowed
+                self.files.append(File(file.path, "unusable", str(error)))
+                self.refused.append(Refused(file.path, "the whole file", str(error)))
+                return
+            for one in found:
+                hint = what_to_do(file, one, self._environ)
+                self.refused.append(Refused(file.path, dotted(one.path), one.reason, hint))
+            state = "in part" if found else "read"
+            file = msgspec.structs.replace(file, table=without(file.table, found))
+        self.files.append(File(file.path, state))
+        self.tables = merged(self.tables, file)
+        self.sources |= {(name, key): file.path for name, table in file.table.items() for key in table}
+
+    def source(self, table: str, name: str, key: str) -> str:
+        """Return where a key of a named table is from."""
+        return self.sources[table, name] if key in self.tables[table][name] else DEFAULT
+
+
+def _of_environment(environ: Mapping[str, str]) -> Iterator[Entry]:
+    for name in (VARIABLE, *_VARIABLES):
+        if value := environ.get(name):
+            yield Entry(setting=name, value=value, source=ENVIRONMENT)
+    for name in (*_PROXIES, *(name.upper() for name in _PROXIES)):
+        if value := environ.get(name):
+            yield Entry(setting=name, value=without_password(value), source=ENVIRONMENT)
+
+
+def _figures(files: Settings, reading: _Reading, environ: Mapping[str, str]) -> Iterator[Entry]:
+    for name in ("engine", "spans"):
+        table = getattr(files, name)
+        for key in table.__struct_fields__:
+            value, source = getattr(table, key), reading.sources.get((name, key), DEFAULT)
+            if (name, key) == ("spans", "directory"):
+                value, source = _data_directory(files, source, environ)
+            yield Entry(setting=f"{name}.{key}", value=value, source=source)
+
+
+def _data_directory(files: Settings, source: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    try:
+        directory = str(data_directory(files.spans, environ))
+    except ConfigurationError as error:
+        return str(error), source
+    if files.spans.directory:
+        return directory, source
+    named = [name for name in ("HEADRACE_DATA", "XDG_STATE_HOME") if environ.get(name)]
+    return directory, named[0] if named else DEFAULT
+
+
+def _of_lists(files: Settings, reading: _Reading, environ: Mapping[str, str]) -> Iterator[Entry]:
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # what it would warn of is among what is refused
+    try:
+        settings = with_otel_sink(with_built_in(files, environ), environ)
+    finally:
+        logging.disable(level)
+    for name, provider in settings.providers.items():
+        source = reading.sources.get(("providers", name), BUILT_IN)
+        yield from _of_provider(name, provider, source, environ)
+    for name, sink in settings.sinks.items():
+        is_environments = name == OTLP and OTLP not in files.sinks
+        yield from _of_sink(name, sink, None if is_environments else reading, environ)
+    for name, price in settings.prices.items():
+        for key in price.__struct_fields__:
+            if (value := getattr(price, key)) is not None:
+                source = reading.source("prices", name, key)
+                yield Entry(setting=dotted(("prices", name, key)), value=value, source=source)
+    shipped = read_prices()
+    yield Entry(setting="prices", value=f"{len(shipped['models'])} models as of {shipped['as_of']}", source=BUILT_IN)
+
+
+def _of_provider(name: str, provider: ProviderConfig, source: str, environ: Mapping[str, str]) -> Iterator[Entry]:
+    variable = BASE_URL_ENV.get(name, "") if source == BUILT_IN else ""
+    path = ("providers", name)
+    yield Entry(setting=dotted((*path, "api")), value=provider.api, source=source)
+    of_address = variable if environ.get(variable) else source
+    yield Entry(setting=dotted((*path, "base_url")), value=without_password(provider.base_url), source=of_address)
+    if variables := names_of(provider.api_key_env):
+        keys = ", ".join(_shown_variable(each, environ) for each in variables)
+        yield Entry(setting=dotted((*path, "api_key_env")), value=keys, source=source)
+    for key in ("requests_per_minute", "tokens_per_minute", "max_concurrency"):
+        if (value := getattr(provider, key)) is not None:
+            yield Entry(setting=dotted((*path, key)), value=value, source=source)
+
+
+def _of_sink(name: str, sink: SinkConfig, reading: _Reading | None, environ: Mapping[str, str]) -> Iterator[Entry]:
+    for key in sink.__struct_fields__:
+        value = getattr(sink, key)
+        if value in ("", {}):
+            continue
+        match key:
+            case "url":
+                value = without_password(value)
+            case "headers":
+                value = dict.fromkeys(value, "…")
+            case "api_key_env":
+                value = _shown_variable(value, environ)
+        source = reading.source("sinks", name, key) if reading else ENVIRONMENT
+        yield Entry(setting=dotted(("sinks", name, key)), value=value, source=source)
+
+
+def _shown_variable(variable: str, environ: Mapping[str, str]) -> str:
+    """Return the name of a variable and whether it is set; no name that may be the key itself, written in its variable's place."""
+    if environ.get(variable):
+        return f"{variable} (set)"
+    return f"{variable} (not set)" if variable.isupper() else "a name that is not set (not shown: it may be a key)"
+
+
+def _bad_variables(environ: Mapping[str, str], files: Settings) -> Iterator[Refused]:
+    try:
+        check_log_level(environ)
+    except ConfigurationError as error:
+        yield Refused(ENVIRONMENT, "HEADRACE_LOG", str(error))
+    for variable in dict.fromkeys(BASE_URL_ENV.values()):
+        is_used = any(BASE_URL_ENV[name] == variable and name not in files.providers for name in BASE_URL_ENV)
+        if is_used and (value := environ.get(variable)) and (problem := base_url_problem(value)) is not None:
+            yield Refused(ENVIRONMENT, variable, problem)

@@ -1,0 +1,228 @@
+"""Promises of ``headrace config``: it says where each setting is from and what is refused; it shows no secret; it asks before it allows."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.cli.main import main
+from tests.cli.conftest import Done
+
+MINE = """
+[providers.mine]
+api = "openai-chat"
+base_url = "https://mine.example/v1"
+api_key_env = ["MINE_KEY", "GITHUB_TOKEN"]
+"""
+SECRETS = """
+[sinks.traces]
+type = "http"
+url = "https://user:pass-w0rd@traces.example/x?token=t0ken"
+headers = { authorization = "Bearer h3ader" }
+api_key_env = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
+"""
+Config = Callable[..., Done]
+
+
+@pytest.fixture
+def config(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Config:
+    """Run ``headrace config`` in a directory that was cloned."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    (tmp_path / "home" / ".config" / "headrace").mkdir(parents=True)
+    (tmp_path / "cloned").mkdir()
+    monkeypatch.chdir(tmp_path / "cloned")
+
+    def run(*arguments: str) -> Done:
+        capfd.readouterr()
+        return Done(main(["config", *arguments]), *capfd.readouterr())
+
+    return run
+
+
+def entries(done: Done) -> dict[str, tuple[Any, str]]:
+    return {one["setting"]: (one["value"], one["source"]) for one in json.loads(done.out)["settings"]}
+
+
+def test_each_value_is_shown_with_where_it_came_from(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, found = tmp_path / "home/.config/headrace/headrace.toml", tmp_path / "cloned/headrace.toml"
+    own.write_text("[engine]\nworkers = 3\nidle_timeout = 30\n[prices.'ours/x']\ninput = 2\n")
+    found.write_text(
+        '[engine]\nidle_timeout = 60\n[providers.local]\napi = "openai-chat"\nbase_url = "http://127.0.0.1:1"\n'
+    )
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://gateway.example/v1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    monkeypatch.setenv("HEADRACE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-never-shown")
+    done = config("show", "--json")
+    shown = entries(done)
+
+    assert (done.code, done.err) == (0, "")
+    assert "sk-never-shown" not in done.out
+    assert shown["engine.workers"] == (3, str(own))
+    assert shown["engine.idle_timeout"] == (60.0, str(found))
+    assert shown["engine.total_timeout"] == (600.0, "default")
+    assert shown["spans.directory"] == (str(tmp_path / "data"), "HEADRACE_DATA")
+    assert shown["providers.local.base_url"] == ("http://127.0.0.1:1", str(found))
+    assert shown["providers.openai.base_url"] == ("https://gateway.example/v1", "OPENAI_BASE_URL")
+    assert shown["providers.openai.api_key_env"] == ("OPENAI_API_KEY (set)", "built in")
+    assert shown["providers.groq.base_url"] == ("https://api.groq.com/openai/v1", "built in")
+    assert shown["sinks.otlp.url"] == ("http://127.0.0.1:4318", "environment")
+    assert shown['prices."ours/x".input'] == (2.0, str(own))
+    assert shown['prices."ours/x".output'] == (0.0, "default")
+    assert [file["state"] for file in json.loads(done.out)["files"]] == ["read", "read"]
+    assert config("show").out.count("\n") > len(shown)
+
+
+def test_what_is_refused_is_shown_with_the_reason_and_what_to_do_while_other_commands_end(
+    config: Config, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("headrace.toml").write_text(MINE + SECRETS + "[engine]\nworkers = 9\nidle_timeout = 60\n")
+    done = config("show", "--json")
+    refused = {one["setting"]: one for one in json.loads(done.out)["refused"]}
+
+    assert done.code == 2
+    assert list(refused) == ["providers.mine.api_key_env", "sinks.traces", "engine.workers"]
+    assert "run `headrace config allow`" in refused["providers.mine.api_key_env"]["hint"]
+    assert f"HEADRACE_CONFIG={Path('headrace.toml').absolute()}" in refused["sinks.traces"]["hint"]
+    assert entries(done)["engine.workers"] == (0, "default")
+    assert entries(done)["engine.idle_timeout"] == (60.0, str(Path("headrace.toml").absolute()))
+    assert not [setting for setting in entries(done) if "mine" in setting or "traces" in setting]
+    text = config("show")
+    assert text.code == 2
+    assert "sinks.traces would decide where your runs are sent on to" in text.out
+    assert main(["spans", "list"]) == 2
+    assert "providers.mine.api_key_env would send the values of MINE_KEY and GITHUB_TOKEN" in capfd.readouterr().err
+
+
+def test_no_secret_is_shown(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home/.config/headrace/headrace.toml").write_text(SECRETS)
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://user:pass-w0rd@gateway.example/v1?key=t0ken")
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:pass-w0rd@proxy.example")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:pass-w0rd@127.0.0.1:4318/?t0ken")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20h3ader")
+    for done in (config("show"), config("show", "--json")):
+        assert done.code == 2, "OPENAI_BASE_URL cannot be used"
+        assert "OPENAI_BASE_URL" in done.out
+        for part in ("pass-w0rd", "t0ken", "h3ader", "sk_live"):
+            assert part not in done.out + done.err
+        for part in ("gateway.example", "proxy.example", "traces.example", "authorization"):
+            assert part in done.out
+
+
+@pytest.mark.parametrize("text", ["no settings", "[engine]\nworkers = -1\n", "[sinks.x]\n", "\x00"])
+@pytest.mark.parametrize("whose", ["user", "found"])
+def test_settings_that_cannot_be_used_are_shown_and_the_others_with_them(
+    text: str, whose: str, config: Config, tmp_path: Path
+) -> None:
+    paths = {"user": tmp_path / "home/.config/headrace/headrace.toml", "found": tmp_path / "cloned/headrace.toml"}
+    for path in paths.values():
+        path.write_text("[engine]\nidle_timeout = 7\n")
+    paths[whose].write_text(text)
+    done = config("show", "--json")
+
+    assert done.code == 2
+    assert [file["state"] for file in json.loads(done.out)["files"]].count("unusable") == 1
+    assert json.loads(done.out)["refused"][0]["source"] == str(paths[whose])
+    assert entries(done)["engine.idle_timeout"][0] == 7.0
+    assert config("show").code == 2
+
+
+def test_it_is_shown_where_the_current_directory_is_gone_and_where_there_is_no_home(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cloned").rmdir()
+    assert config("show").code == 0
+    monkeypatch.setenv("HEADRACE_CONFIG", str(tmp_path / "none"))
+    assert config("show").code == 2
+
+
+def test_what_is_allowed_is_shown_before_and_kept_after(
+    config: Config, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("headrace.toml").write_text(MINE)
+    done = config("allow", "--yes")
+    assert done.code == 0
+    assert done.lines[1:4] == [
+        f"in {tmp_path / 'cloned'}",
+        "  provider mine: the value of MINE_KEY is sent to https://mine.example/v1",
+        "  provider mine: the value of GITHUB_TOKEN is sent to https://mine.example/v1",
+    ]
+    assert config("allow", "--yes").out == "nothing to allow: all that the file asks for is allowed\n"
+    assert main(["spans", "list"]) == 0
+    assert config("show").code == 0
+    assert config("allow", "--list").out.count("the value of") == 2
+
+    assert config("allow", "--forget").code == 0
+    assert config("allow", "--list").out == ""
+    assert main(["spans", "list"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (MINE.replace("MINE_KEY", "OPENAI_API_KEY"), "would send the key in OPENAI_API_KEY"),
+        (MINE.replace(".mine]", ".openai]"), "would send what is meant for openai"),
+        (MINE + '[spans]\nredact = "evil:hook"\n', "spans.redact would decide"),
+        ("no settings", "the file is not TOML"),
+        (None, "there is no headrace.toml in the current directory"),
+    ],
+)
+def test_what_nobody_can_allow_here_is_told_and_nothing_is_kept(text: str | None, said: str, config: Config) -> None:
+    if text is not None:
+        Path("headrace.toml").write_text(text)
+    try:
+        done = config("allow", "--yes")
+    except SystemExit as error:
+        pytest.fail(str(error))
+    assert done.code == 2
+    assert said in done.err
+    assert config("allow", "--list").out == ""
+
+
+def test_without_a_terminal_nothing_is_allowed_unasked(config: Config) -> None:
+    Path("headrace.toml").write_text(MINE)
+    done = answered(None)
+    assert done.returncode == 2
+    assert "give --yes" in done.stderr
+    assert config("allow", "--list").out == ""
+
+
+@pytest.mark.parametrize(("answer", "code", "kept"), [("yes", 0, 2), ("no", 1, 0), ("", 1, 0), ("yes please", 1, 0)])
+def test_on_a_terminal_it_asks(answer: str, code: int, kept: int, config: Config) -> None:
+    Path("headrace.toml").write_text(MINE)
+    done = answered(answer)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert "MINE_KEY is sent to https://mine.example/v1" in done.stdout
+    assert config("allow", "--list").out.count("the value of") == kept
+
+
+def answered(answer: str | None) -> subprocess.CompletedProcess[str]:
+    """Run ``headrace config allow`` on a terminal where somebody types ``answer``; None: without a terminal."""
+    command = [sys.executable, "-P", "-m", "headrace", "config", "allow"]
+    own, terminal = pty.openpty()
+    try:
+        if answer is not None:
+            os.write(own, answer.encode() + b"\n")
+        stdin = subprocess.DEVNULL if answer is None else terminal
+        return subprocess.run(command, stdin=stdin, capture_output=True, text=True, timeout=60, check=False)
+    finally:
+        os.close(own)
+        os.close(terminal)
+
+
+def test_the_text_of_a_found_file_does_not_steer_the_terminal(config: Config, tmp_path: Path) -> None:
+    Path("headrace.toml").write_text(
+        '[providers."a\\u202eb"]\napi = "openai-chat"\nbase_url = "http://x"\n["x\\u009b"]\ny = 1\n'
+    )
+    assert "\x9b" not in config("show").out + config("show", "--json").out

@@ -1,0 +1,252 @@
+"""Promises of whom a settings file must belong to, before anything is taken from it, and of what it leads to."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from headrace.client import Client
+from headrace.errors import ConfigurationError
+from headrace.import_path import child_environment
+from headrace.settings import load_settings
+from headrace.settings_grants import change_grants, grants_file, read_grants
+from headrace.settings_trust import Grant
+
+STRANGER = 54321
+GRANT = Grant("/cloned", "mine", "https://mine.example/v1", "MINE_KEY")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
+
+
+@pytest.fixture
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A user in a directory where everybody may make files, as in /tmp."""
+    (tmp_path / "home" / ".config" / "headrace").mkdir(parents=True)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o1777)
+    monkeypatch.chdir(tmp_path / "shared")
+    return {"HOME": str(tmp_path / "home")}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "home" / ".config" / "headrace" / "headrace.toml"
+    path.write_text("[engine]\nworkers = 3\n")
+    return path
+
+
+def _file(path: Path) -> None:
+    path.write_text("[engine]\nidle_timeout = 7\n")
+
+
+def _nonsense(path: Path) -> None:
+    path.write_text("no settings")
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _directory(path: Path) -> None:
+    path.mkdir()
+
+
+def _dangling(path: Path) -> None:
+    path.symlink_to("gone")
+
+
+def _zeros(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _to_the_users(path: Path) -> None:
+    target = path.with_name("of-the-user.toml")
+    _file(target)
+    path.symlink_to(target)
+
+
+@needs_root
+@pytest.mark.parametrize("make", [_file, _nonsense, _fifo, _directory, _dangling, _zeros, _to_the_users])
+def test_another_users_file_where_a_program_runs_changes_nothing_and_stops_nothing(
+    make: Callable[[Path], None], environ: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    make(Path("headrace.toml"))
+    os.lchown("headrace.toml", STRANGER, STRANGER)
+
+    assert load_settings(environ) == load_settings({**environ, "HEADRACE_CONFIG": "/dev/null"})
+    assert f"headrace.toml is ignored: it belongs to user {STRANGER}, not to 0" in caplog.text
+
+
+@needs_root
+def test_a_link_of_the_users_to_another_users_file_leads_to_nothing(environ: dict[str, str]) -> None:
+    _file(Path("strangers.toml"))
+    os.chown("strangers.toml", STRANGER, STRANGER)
+    Path("headrace.toml").symlink_to("strangers.toml")
+
+    assert load_settings(environ).engine.idle_timeout == 120.0
+
+
+def test_a_found_file_may_be_a_link_to_a_file_of_the_users(environ: dict[str, str]) -> None:
+    _to_the_users(Path("headrace.toml"))
+
+    assert load_settings(environ).engine.idle_timeout == 7.0
+
+
+@needs_root
+def test_a_name_that_depends_on_the_current_directory_leads_to_no_file_of_another_user(environ: dict[str, str]) -> None:
+    _file(Path("headrace.toml"))
+    os.chown("headrace.toml", STRANGER, STRANGER)
+    with pytest.raises(ConfigurationError, match=f"belongs to user {STRANGER}.*name it by a path that begins with /"):
+        load_settings({**environ, "HEADRACE_CONFIG": "headrace.toml"})
+
+    named = {**environ, "HEADRACE_CONFIG": os.path.abspath("headrace.toml")}
+    assert load_settings(named).engine.idle_timeout == 7.0
+
+
+def test_a_relative_name_means_the_same_file_when_the_engine_starts_elsewhere(
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _file(Path("headrace.toml"))
+    monkeypatch.setenv("HEADRACE_CONFIG", "headrace.toml")
+    Client().close()
+    (tmp_path / "cloned").mkdir()
+    monkeypatch.chdir(tmp_path / "cloned")
+
+    assert child_environment(os.environ)["HEADRACE_CONFIG"] == str(tmp_path / "shared" / "headrace.toml")
+
+
+@needs_root
+@pytest.mark.parametrize("of_whom", ["headrace.toml", "", ".."])
+def test_the_users_own_file_is_nobody_elses(of_whom: str, environ: dict[str, str], own: Path) -> None:
+    os.chown(own.parent / of_whom, STRANGER, STRANGER)
+    with pytest.raises(ConfigurationError, match=f"belongs to user {STRANGER}, not to 0"):
+        load_settings(environ)
+
+
+@pytest.mark.parametrize("where", ["headrace.toml", "", "..", "../.."])
+def test_the_users_own_file_can_be_written_by_nobody_else(where: str, environ: dict[str, str], own: Path) -> None:
+    path = own.parent / where
+    path.chmod(path.stat().st_mode | stat.S_IWOTH)
+    with pytest.raises(ConfigurationError, match=r"can be written by every user \(mode .*run `chmod o-w`"):
+        load_settings(environ)
+
+
+@needs_root
+def test_a_home_in_a_shared_directory_has_no_settings_of_others(environ: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "shared" / ".config" / "headrace"
+    path.mkdir(parents=True)
+    (path / "headrace.toml").write_text("[spans]\nretention_days = 0\n")
+    for one in (path / "headrace.toml", path, path.parent):
+        os.chown(one, STRANGER, STRANGER)
+    with pytest.raises(ConfigurationError, match=f"belongs to user {STRANGER}"):
+        load_settings({"HOME": str(tmp_path / "shared")})
+
+
+@needs_root
+def test_a_container_may_run_as_any_user_in_the_home_of_one(environ: dict[str, str], own: Path, tmp_path: Path) -> None:
+    for one in (own, own.parent, own.parent.parent, tmp_path / "home"):
+        os.chown(one, STRANGER, STRANGER)
+
+    assert load_settings(environ).engine.workers == 3
+
+
+def test_the_users_own_file_may_be_a_link_to_nothing_at_all(environ: dict[str, str], own: Path) -> None:
+    own.unlink()
+    own.symlink_to(os.devnull)
+
+    assert load_settings(environ).engine.workers == 0
+
+
+# Paths in trusted files.
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_path_in_a_settings_file_is_meant_from_the_files_directory(
+    is_named: bool, environ: dict[str, str], own: Path, tmp_path: Path
+) -> None:
+    """In the current directory `spans.jsonl` may be a link to the user's ~/.bashrc, which the clone of a repository brings."""
+    own.write_text(
+        '[spans]\ndirectory = "spans"\n[sinks.a]\ntype = "jsonl"\npath = "a.jsonl"\n[sinks.b]\ntype = "jsonl"\npath = "~/b.jsonl"\n'
+    )
+    settings = load_settings({"HEADRACE_CONFIG": str(own)} if is_named else environ)
+
+    assert settings.spans.directory == str(own.parent / "spans")
+    assert [sink.path for sink in settings.sinks.values()] == [str(own.parent / "a.jsonl"), "~/b.jsonl"]
+
+
+# The file of what is allowed.
+
+
+def test_what_is_allowed_is_kept_for_its_owner_alone_and_never_through_a_link(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    path = Path(grants_file(environ))
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    path.symlink_to(precious)
+    with pytest.raises(ConfigurationError, match="Too many levels of symbolic links"):
+        change_grants(environ, lambda _known: frozenset({GRANT}))
+    path.unlink()
+    mask = os.umask(0)
+    try:
+        change_grants(environ, lambda _known: frozenset({GRANT}))
+    finally:
+        os.umask(mask)
+
+    assert precious.read_text() == "precious"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read_grants(environ) == {GRANT}
+    assert [one.name for one in path.parent.iterdir()] == ["allowed.json"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"allowed": [{}]}', '{"allowed": [{"directory": 1}]}', "[" * 100_000, '{"allowed": 5}']
+)
+def test_a_damaged_file_of_what_is_allowed_is_told(text: str, environ: dict[str, str]) -> None:
+    Path(grants_file(environ)).write_text(text)
+    with pytest.raises(ConfigurationError, match=r"allowed\.json: the file is damaged; remove it"):
+        read_grants(environ)
+
+
+def test_a_file_of_what_is_allowed_that_everybody_may_write_allows_nothing(environ: dict[str, str]) -> None:
+    change_grants(environ, lambda _known: frozenset({GRANT}))
+    Path(grants_file(environ)).chmod(0o666)
+    with pytest.raises(ConfigurationError, match="can be written by every user"):
+        read_grants(environ)
+
+
+@needs_root
+def test_a_file_of_what_is_allowed_of_another_user_allows_nothing(environ: dict[str, str]) -> None:
+    change_grants(environ, lambda _known: frozenset({GRANT}))
+    os.chown(grants_file(environ), STRANGER, STRANGER)
+    with pytest.raises(ConfigurationError, match=f"belongs to user {STRANGER}"):
+        read_grants(environ)
+
+
+def test_many_may_allow_at_the_same_time(environ: dict[str, str]) -> None:
+    program = """
+import os, sys
+from headrace.settings_grants import change_grants
+from headrace.settings_trust import Grant
+for number in range(5):
+    change_grants(os.environ, lambda known: known | {Grant("/cloned", sys.argv[1], "https://x.example", str(number))})
+"""
+    started = [
+        subprocess.Popen([sys.executable, "-c", program, name], env={**os.environ, **environ, "XDG_CONFIG_HOME": ""})
+        for name in "abc"
+    ]
+
+    assert [one.wait(60) for one in started] == [0, 0, 0]
+    assert len(read_grants(environ)) == 15
+
+
+def test_a_directory_whose_name_is_no_text_can_be_allowed(environ: dict[str, str]) -> None:
+    grant = Grant(os.fsdecode(b"/\xff\xfe"), "mine", "https://mine.example/v1", "MINE_KEY")
+    change_grants(environ, lambda _known: frozenset({grant}))
+
+    assert read_grants(environ) == {grant}
