@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +26,8 @@ from headrace.errors import ConfigurationError, EngineUnavailableError, Headrace
 from headrace.import_path import engine_environment
 from headrace.interpreter import find_interpreter
 from headrace.logs import copy_of_log
-from headrace.settings import EMBEDDED, directory_of
+from headrace.process_environment import environment_of
+from headrace.settings import EMBEDDED, directory_of, load_settings
 
 logger = logging.getLogger(__name__)
 
@@ -286,7 +288,7 @@ class EmbeddedEngine:
 
     def _launch(self, interpreter: str, directory: Path) -> None:
         command = [interpreter, "-m", "headrace_engine", "--directory", str(directory), "--parent", str(os.getpid())]
-        environment = engine_environment(os.environ, sys.path, directory)
+        environment = engine_environment(_needed_variables(), sys.path, directory)
         with contextlib.ExitStack() as stack:
             read, write = (_above_standard(end) for end in os.pipe())
             stack.callback(os.close, read)
@@ -360,3 +362,10 @@ def _reap_group(supervisor: int) -> None:
         while monotonic() < deadline:
             if os.waitpid(-supervisor, os.WNOHANG) == (0, 0):
                 time.sleep(0.01)
+
+
+def _needed_variables() -> Mapping[str, str]:
+    try:
+        return environment_of("supervisor", os.environ, load_settings(os.environ), is_embedded=True)
+    except ConfigurationError:
+        return os.environ  # the engine ends at once, and says what is wrong

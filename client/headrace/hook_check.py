@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 
 from headrace.import_path import child_environment
 from headrace.settings import SpansConfig
@@ -12,12 +13,12 @@ from headrace.settings import SpansConfig
 _TIMEOUT = 60.0
 
 
-def is_hook_usable(config: SpansConfig) -> bool:
-    """Return whether workers can import the hook; where they cannot, the reason is on stderr. True where no hook is named."""
+def is_hook_usable(config: SpansConfig, environ: Mapping[str, str]) -> bool:
+    """Return whether workers, which have ``environ``, can import the hook; where they cannot, the reason is on stderr. True where no hook is named."""
     if not config.enabled or not config.redact:
         return True
     command = [sys.executable, "-m", "headrace_engine", "check", "--directory", os.devnull]
-    environ = child_environment(os.environ)
+    environ = child_environment(environ)
     try:
         return (
             subprocess.run(command, stdin=subprocess.DEVNULL, env=environ, timeout=_TIMEOUT, check=False).returncode

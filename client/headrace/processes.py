@@ -1,7 +1,8 @@
-"""What every engine process does at its start: die with its parent, leave Ctrl-C to the program."""
+"""What every engine process does at its start: die with its parent, leave Ctrl-C to the program, dump no core with keys in it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ PARENT_CHECK_INTERVAL = 1.0
 """Seconds between looks at the parent, where the kernel does not tell."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 
 
 def die_with_parent(parent: int) -> None:
@@ -31,6 +33,27 @@ def die_with_parent(parent: int) -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if is_orphan(parent):
         sys.exit(0)
+
+
+def forbid_core_dumps() -> None:
+    """Have no memory of this process written to a file or piped to a program when it crashes: there are keys in it.
+
+    Its children inherit that. A limit of one byte stops a dump to a file and, on Linux, to a program (``core_pattern`` with ``|``),
+    for which a limit of zero would count as none. Debuggers go on working where the limit can be set.
+    """
+    import resource
+
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    except (OSError, ValueError):  # the hard limit is zero: the kernel would still start the program
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if sys.platform == "linux":
+            import ctypes
+
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    # In case somebody raises the limit later, as root may: a dump without any memory.
+    with contextlib.suppress(OSError), open("/proc/self/coredump_filter", "w", encoding="ascii") as file:
+        file.write("0")
 
 
 def is_orphan(parent: int) -> bool:

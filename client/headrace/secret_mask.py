@@ -216,3 +216,6 @@ def _decoded(text: str) -> str:
         text = _JSON_ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")  # the halves of a character
     return html.unescape(text) if "&" in text else text
+
+
+NO_SECRETS = SecretMask([])

@@ -192,12 +192,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     prices: dict[str, Price] = {}
     """By model (``gpt-4o``) or provider and model (``groq/llama-3.3-70b``); beyond and before those that ship with Headrace."""
 
-    def key_variables(self) -> frozenset[str]:
-        """Return the environment variables that hold providers' keys, and nothing that others than workers need."""
-        named = [config.api_key_env for config in self.providers.values()]
-        keys = {name for names in named for name in ([names] if isinstance(names, str) else names or [])}
-        return frozenset(keys - {sink.api_key_env for sink in self.sinks.values()})
-
 
 # msgspec crashes where a type is first used in several threads at once: so it is used here, at the import.
 msgspec.json.Decoder(Settings)

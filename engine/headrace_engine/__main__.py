@@ -14,8 +14,17 @@ from headrace.engine_folders import remove_folder
 from headrace.errors import ConfigurationError
 from headrace.hook_check import is_hook_usable
 from headrace.import_path import leave_current_directory
+from headrace.known_secrets import provider_secrets, proxy_secrets, sink_secrets
 from headrace.logs import log_to_stderr
-from headrace.processes import die_with_parent, hold_standard_descriptors, ignore_interrupt, is_orphan
+from headrace.masked_output import mask_output, masking
+from headrace.process_environment import Role, environment_of
+from headrace.processes import (
+    die_with_parent,
+    forbid_core_dumps,
+    hold_standard_descriptors,
+    ignore_interrupt,
+    is_orphan,
+)
 from headrace.settings import Settings, checked_figure, load_settings, told_with_file
 from headrace.standard_streams import guarded
 from headrace_engine.exit_codes import ExitCode
@@ -36,6 +45,7 @@ def _main() -> int:
     parser.add_argument("--epoch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    forbid_core_dumps()
     hold_standard_descriptors()
     leave_current_directory()
     log_to_stderr(arguments.role)
@@ -87,6 +97,7 @@ def _check(settings: Settings) -> int:
 def _collect(arguments: argparse.Namespace, settings: Settings) -> int:
     from headrace_engine.spans.collector import Collector, CollectorSettings
 
+    mask_output(masking([*sink_secrets(settings, os.environ), *proxy_secrets(os.environ)]))
     os.umask(0o077)
     ignore_interrupt()
     die_with_parent(arguments.parent)
@@ -101,9 +112,12 @@ def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
     from headrace_engine.recycling import RecyclingLimits
     from headrace_engine.supervisor import EngineStartError, Supervisor, SupervisorSettings
 
+    secrets = [*provider_secrets(settings, os.environ), *sink_secrets(settings, os.environ)]
+    mask_output(masking([*secrets, *proxy_secrets(os.environ)]))
     if arguments.parent is not None:
         ignore_interrupt()
-    if not is_hook_usable(settings.spans):
+    environments = _environments(settings, is_embedded=arguments.parent is not None)
+    if not is_hook_usable(settings.spans, environments["worker"]):
         return ExitCode.USAGE  # the check has said why
     config = settings.engine
     own = SupervisorSettings(
@@ -117,13 +131,18 @@ def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
             drain_timeout=config.worker_drain_timeout,
         ),
         spans=settings.spans,
-        key_variables=settings.key_variables(),
+        environments=environments,
     )
     try:
         return Supervisor(own).run()
     except (EngineStartError, OSError) as error:
         print(f"headrace: the engine cannot start: {error}", file=sys.stderr)
         return ExitCode.CANNOT_START
+
+
+def _environments(settings: Settings, *, is_embedded: bool) -> dict[str, dict[str, str]]:
+    roles: tuple[Role, ...] = ("broker", "collector", "worker")
+    return {role: environment_of(role, os.environ, settings, is_embedded=is_embedded) for role in roles}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
 from headrace.processes import open_process, origin
@@ -18,15 +18,15 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class Child:
     """One process that is to be running. ``policy`` is that of its name: a replacement has the one of whom it replaces.
 
-    ``hidden`` are the variables of the environment that it is not to have.
+    ``environ`` is the environment that it is started with.
     """
 
     def __init__(
-        self, name: str, command: list[str], policy: RestartPolicy | None = None, hidden: Collection[str] = ()
+        self, name: str, command: list[str], environ: Mapping[str, str], policy: RestartPolicy | None = None
     ) -> None:
         self.name = name
         self.command = command
-        self.hidden = hidden
+        self.environ = environ
         self.policy = policy or RestartPolicy(name)
         self.process: subprocess.Popen[bytes] | None = None
         self.pidfd: int | None = None
@@ -49,9 +49,8 @@ class Child:
         self.epoch = secrets.randbits(31) + 1
         self.has_served = False
         self.policy.started(now)
-        environ = {name: value for name, value in os.environ.items() if name not in self.hidden}
         command = [*self.command, "--epoch", str(self.epoch)]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environ)
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=self.environ)
         self.pidfd = open_process(self.process.pid)
         # Nobody else has its pid before its end has been asked for here.
         known = origin(self.process.pid)

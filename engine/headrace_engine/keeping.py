@@ -10,7 +10,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from headrace.embedded import COLLECTOR_SOCKET
@@ -35,7 +35,7 @@ _END_TIMEOUT = 1.2
 class SpanKeeping:
     """The slot that this engine has, if it keeps spans. ``common`` is what each process is told on its command line.
 
-    ``hidden`` are the variables of the environment that the collector is not to have.
+    ``environ`` is the supervisor's environment, ``child_environ`` the collector's.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class SpanKeeping:
         environ: Mapping[str, str],
         directory: Path,
         common: Sequence[str],
-        hidden: Collection[str],
+        child_environ: Mapping[str, str],
     ) -> None:
         self.options: list[str] = []
         """What workers are told of it."""
@@ -55,7 +55,7 @@ class SpanKeeping:
         self._config = config
         self._environ = environ
         self._common = common
-        self._hidden = hidden
+        self._child_environ = child_environ
         self._tried_at = time.monotonic()
         if config.enabled:
             self._try()
@@ -90,7 +90,7 @@ class SpanKeeping:
             self._problem = ""
         self.options = ["--data", str(self._slot.path)]
         command = [sys.executable, "-m", "headrace_engine", COLLECTOR, *self._common, *self.options]
-        self.child = Child(COLLECTOR, command, RestartPolicy(COLLECTOR, gives_up=False), self._hidden)
+        self.child = Child(COLLECTOR, command, self._child_environ, RestartPolicy(COLLECTOR, gives_up=False))
 
     def end(self) -> None:
         """End the collector, once all who send to it have ended; and let go of the slot."""

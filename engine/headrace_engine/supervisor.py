@@ -14,8 +14,10 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -69,8 +71,15 @@ class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout: float = 30.0
     recycling: RecyclingLimits = RecyclingLimits()
     spans: SpansConfig = SpansConfig()
-    key_variables: frozenset[str] = frozenset()
-    """Variables of the environment that are the workers' alone."""
+    environments: Mapping[str, Mapping[str, str]]
+    """What ``broker``, ``collector`` and ``worker`` are started with."""
+
+    def __repr__(self) -> str:
+        return f"SupervisorSettings(directory={str(self.directory)!r})"  # environments hold keys
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what may be shown."""
+        return [("directory", str(self.directory))]
 
 
 class EngineStartError(Exception):
@@ -99,7 +108,7 @@ class Supervisor:
         # To the collector, once there is one.
         self._news: NewsLink | None = None
         command = [sys.executable, "-m", "headrace_engine", "broker"]
-        self._broker = Child("broker", command, hidden=settings.key_variables)
+        self._broker = Child("broker", command, settings.environments["broker"])
         # Of the broker, which looks after the workers in the same way.
         self._liveness = Liveness()
 
@@ -108,8 +117,10 @@ class Supervisor:
         self._prepare_directory()
         directory = str(self._settings.directory)
         common = ["--directory", directory, "--parent", str(os.getpid())]
-        hidden = self._settings.key_variables
-        keeping = SpanKeeping(self._settings.spans, os.environ, self._settings.directory, common, hidden)
+        environments = self._settings.environments
+        keeping = SpanKeeping(
+            self._settings.spans, os.environ, self._settings.directory, common, environments["collector"]
+        )
         self._keeping = keeping
         if keeping.child is not None:
             self._children.append(keeping.child)
@@ -118,7 +129,7 @@ class Supervisor:
         for number in range(1, self._settings.workers + 1):
             name = f"w{number}"
             command = [sys.executable, "-m", "headrace_workers", *common, *keeping.options, "--name", name]
-            self._children.append(Child(name, command))
+            self._children.append(Child(name, command, environments["worker"]))
         try:
             for child in self._children:
                 self._start(child)
@@ -302,7 +313,7 @@ class Supervisor:
         match action:
             case Replace():
                 logger.warning("worker is being replaced: %s (%s)", child.name, action.reason)
-                replacement = Child(child.name, child.command, child.policy)
+                replacement = Child(child.name, child.command, child.environ, child.policy)
                 self._children.append(replacement)
                 try:
                     self._start(replacement, replaces=child.epoch)

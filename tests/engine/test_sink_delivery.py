@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.secret_mask import SecretMask
 from headrace.span_files import StoredSpan
 from headrace.spans import Rank, Span, SpanAttempt, SpanContent, encode_content
 from headrace.types import Message
@@ -40,7 +41,7 @@ NOW = 1_795_000_000.0
 
 
 def verdict(status: int, *, spans: int = 8, tries: int = 1, retry_after: str = "", body: bytes = b"") -> Verdict:
-    return follows(Answer(status, retry_after, body), spans, tries, NOW, ["key-1234567"])
+    return follows(Answer(status, retry_after, body), spans, tries, NOW, SecretMask(["key-1234567"]))
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
@@ -99,7 +100,7 @@ def test_every_answer_has_a_consequence(status: int, body: bytes, spans: int) ->
 def test_the_servers_words_are_quoted_without_our_key() -> None:
     said = verdict(401, body=b'{"error":\n "no such key: key-1234567"}')
 
-    assert said == Hold('HTTP 401 Unauthorized: {"error": "no such key: …"}')
+    assert said == Hold('HTTP 401 Unauthorized: {"error": "no such key: [key]"}')
     assert verdict(404, body=b"<html><h1>nginx</h1>") == Hold("HTTP 404 Not Found")
     assert verdict(400, body=b"\x08\x03\x12\x04oops") == GiveUp("HTTP 400 Bad Request")
 

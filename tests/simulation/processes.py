@@ -164,6 +164,7 @@ class Engine:
             parent=parent.pid if parent is not None else None,
             drain_timeout=3.0,
             spans=_NO_SPANS,
+            environments={"broker": {}, "collector": {}, "worker": {}},
         )
 
         def run() -> None:

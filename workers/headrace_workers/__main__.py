@@ -11,7 +11,8 @@ from pathlib import Path
 
 from headrace.errors import ConfigurationError
 from headrace.logs import log_to_stderr
-from headrace.processes import die_with_parent, ignore_interrupt
+from headrace.masked_output import mask_output
+from headrace.processes import die_with_parent, forbid_core_dumps, ignore_interrupt
 from headrace.settings import load_settings
 from headrace.standard_streams import guarded
 
@@ -33,6 +34,7 @@ def _main() -> int:
         "--data", type=Path, help="the slot of the data directory that spans go to; without it none are made"
     )
     arguments = parser.parse_args()
+    forbid_core_dumps()
     log_to_stderr(arguments.name)
     ignore_interrupt()
     die_with_parent(arguments.parent)
@@ -58,6 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     async def serve() -> None:
         worker = Worker(settings, engine, asyncio.get_running_loop())
+        mask_output(worker.masks.masked_line)
         # What the start left behind lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()

@@ -121,8 +121,9 @@ class ProxyTransport:
         """Send one request and pump its response. Whatever goes wrong with sending it, its receiver is told."""
         try:
             response = await self._respond(exchange)
-        except Exception as error:
-            logger.exception("request cannot be sent through the proxy")
+        except Exception as error:  # noqa: BLE001 - the receiver is told
+            # Not the error's own words: they may quote a part of the proxy's password.
+            logger.warning("request cannot be sent through the proxy", extra={"error": type(error).__name__})
             exchange.fail("connect", f"the request cannot be sent through the proxy: {type(error).__name__}")
             return
         if response is None:
@@ -172,6 +173,8 @@ class ProxyTransport:
         import httpx
 
         if proxy not in self._clients:
+            for chatty in ("httpx", "httpcore"):
+                logging.getLogger(chatty).setLevel(logging.WARNING)  # they write addresses and headers
             # With trust_env, httpx would look at the environment again: at proxies that do not apply, and at .netrc.
             self._clients[proxy] = httpx.AsyncClient(
                 verify=context,

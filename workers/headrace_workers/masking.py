@@ -29,7 +29,6 @@ from headrace.types import (
 from headrace.wire.messages import Aborted, Failed, Finished, Terminal, ToolCallText
 from headrace_workers.providers.protocol import ProviderFailure
 
-NO_SECRETS = SecretMask([])
 _KEPT = 128
 """Masks of keys that are kept for the next run with the same key."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from headrace.assembly import Assembled, joined_text
-from headrace.secret_mask import SecretMask
+from headrace.secret_mask import NO_SECRETS, SecretMask
 from headrace.tool_arguments import well_formed_text
 from headrace.types import RunEvent, Usage, UsageUpdate
 from headrace.wire.messages import (
@@ -26,7 +26,7 @@ from headrace_workers.answer_reader import UNREADABLE, AnswerReader
 from headrace_workers.clocks import Clocks, Expired
 from headrace_workers.commands import Command, Commands
 from headrace_workers.first_bytes import BodyKind
-from headrace_workers.masking import NO_SECRETS, masked_events, masked_terminal, masked_usage
+from headrace_workers.masking import masked_events, masked_terminal, masked_usage
 from headrace_workers.outflow import Outflow
 from headrace_workers.providers.protocol import (
     Completion,

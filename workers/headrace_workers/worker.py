@@ -89,7 +89,7 @@ class Worker:
         self.history = open_history("worker", settings.epoch)
         self._config = engine.engine
         self._providers = Providers(engine, os.environ)
-        self._masks = RunMasks([*provider_secrets(engine, os.environ), *proxy_secrets(os.environ)])
+        self.masks = RunMasks([*provider_secrets(engine, os.environ), *proxy_secrets(os.environ)])
         self._endpoint = worker_endpoint(settings.directory, settings.name, settings.epoch)
         self._context = new_context()
         self._shares = worker_shares(raise_limit())
@@ -174,7 +174,7 @@ class Worker:
         except (TypeError, ValueError, OverflowError, RecursionError):
             logger.exception("message cannot be encoded")
             return encode_frame(
-                self._settings.epoch, [encodable(message, self._masks.masked_line) for message in messages]
+                self._settings.epoch, [encodable(message, self.masks.masked_line) for message in messages]
             )
 
     def tell(self, client: Client, message: msgspec.Struct) -> None:
@@ -298,13 +298,13 @@ class Worker:
         try:
             prepared = self._providers.prepare(request, message.api_key, message.base_url)
         except ProviderFailedError as error:
-            failure = masked_failure(error.failure, self._masks.of(message.api_key, message.base_url))
+            failure = masked_failure(error.failure, self.masks.of(message.api_key, message.base_url))
             self._refuse_run(client, message, failure)
             return
         clocks = Clocks(clock_limits(request, self._config), time.monotonic())
         span = self.tracer.begin(message, request) if self.tracer is not None else None
         transcript = span.transcript if span is not None else None
-        mask = self._masks.of(prepared.api_key, message.base_url)
+        mask = self.masks.of(prepared.api_key, message.base_url)
         core = ProviderRun(message, request, prepared.api, clocks, mask, transcript)
         run = LiveRun(self, client, core, prepared.request, span)
         client.runs[message.span_id] = run

@@ -17,6 +17,7 @@ from headrace.embedded import is_engine_running
 from headrace.hook_check import is_hook_usable
 from headrace.import_path import child_environment
 from headrace.interpreter import find_interpreter
+from headrace.process_environment import environment_of
 from headrace.settings import directory_of, load_settings
 
 NAME = "serve"
@@ -43,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> NoReturn:
     """Become the engine; raises CommandError where that cannot be, ConfigurationError for settings that cannot be used."""
     # The engine looks at all of it again: what is wrong is told before anything is printed.
-    if not is_hook_usable(load_settings(os.environ).spans):
+    settings = load_settings(os.environ)
+    if not is_hook_usable(settings.spans, environment_of("worker", os.environ, settings)):
         raise SystemExit(ExitCode.USAGE)
     directory = _prepared(arguments.directory)
     if is_engine_running(directory):
@@ -58,7 +60,8 @@ def main(arguments: argparse.Namespace) -> NoReturn:
     if arguments.workers is not None:
         command += ["--workers", f"{arguments.workers}"]
     # The environment keeps the current directory off the import path, where `python -m` would put it.
-    os.execve(interpreter, command, child_environment(os.environ))  # noqa: S606 - no shell is wanted
+    environ = child_environment(environment_of("supervisor", os.environ, settings))
+    os.execve(interpreter, command, environ)  # noqa: S606 - no shell is wanted
 
 
 def _prepared(given: Path | None) -> Path:

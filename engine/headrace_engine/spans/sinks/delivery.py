@@ -12,6 +12,8 @@ from http import HTTPStatus
 
 import msgspec
 
+from headrace.secret_mask import NO_SECRETS, SecretMask
+
 MAX_RETRY_AFTER = 300.0
 """The longest wait, in seconds, that a server can ask for."""
 MAX_TRIES_OF_ONE = 20
@@ -67,12 +69,12 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes = b""
 
 
-def follows(answer: Answer, spans: int, tries: int, wall_time: float, secrets: Sequence[str] = ()) -> Verdict:
-    """Return what an HTTP answer to ``spans`` spans means; ``tries`` is how often they were sent, ``secrets`` are never quoted."""
+def follows(answer: Answer, spans: int, tries: int, wall_time: float, mask: SecretMask = NO_SECRETS) -> Verdict:
+    """Return what an HTTP answer to ``spans`` spans means; ``tries`` is how often they were sent, ``mask`` takes secrets out."""
     status = answer.status
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return Delivered(spans)
-    reason = _words(answer, secrets)
+    reason = _words(answer, mask)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Split(reason) if spans > 1 else GiveUp(reason)
     if status in _MALFORMED:
@@ -117,21 +119,19 @@ def joined(verdicts: Sequence[Verdict]) -> Verdict:
     return Delivered(taken, rejected, reason=reason)
 
 
-def excerpt(text: str, secrets: Sequence[str]) -> str:
+def excerpt(text: str, mask: SecretMask) -> str:
     """Return the beginning of what a server says, on one line and without secrets; nothing if it is markup or no text."""
     said = " ".join(text.split())
     if not said.isprintable() or said.startswith("<"):
         return ""
-    for secret in secrets:
-        said = said.replace(secret, "…")
-    return said[:MAX_EXCERPT]
+    return mask.masked(said)[:MAX_EXCERPT]
 
 
-def _words(answer: Answer, secrets: Sequence[str]) -> str:
+def _words(answer: Answer, mask: SecretMask) -> str:
     """Return the status, and what the server says to it if that is a line of text."""
     try:
         words = f"HTTP {answer.status} {HTTPStatus(answer.status).phrase}"
     except ValueError:
         words = f"HTTP {answer.status}"
-    said = excerpt(answer.body[: 4 * MAX_EXCERPT].decode("utf-8", "ignore"), secrets)
+    said = excerpt(answer.body[: 4 * MAX_EXCERPT].decode("utf-8", "ignore"), mask)
     return f"{words}: {said}" if said else words

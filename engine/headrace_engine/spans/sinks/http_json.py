@@ -44,7 +44,7 @@ class HttpJsonSink:
 
     def _send(self, stored: StoredSpan, tries: int) -> Verdict:
         answer = self._post.send(_encode(payload(stored)))
-        return follows(answer, 1, tries, time.time(), self._post.secrets) if isinstance(answer, Answer) else answer
+        return follows(answer, 1, tries, time.time(), self._post.mask) if isinstance(answer, Answer) else answer
 
 
 def payload(stored: StoredSpan) -> dict[str, Any]:

@@ -61,11 +61,11 @@ class OtlpSink:
             answer = self._post.send(body)
         if not isinstance(answer, Answer):
             return answer
-        verdict = follows(answer, len(sampled), tries, time.time(), self._post.secrets)
+        verdict = follows(answer, len(sampled), tries, time.time(), self._post.mask)
         if not isinstance(verdict, Delivered):
             return verdict
         rejected, words = rejected_spans(answer.body)
-        return Delivered(len(spans), min(rejected, len(sampled)), skipped, excerpt(words, self._post.secrets))
+        return Delivered(len(spans), min(rejected, len(sampled)), skipped, excerpt(words, self._post.mask))
 
     def close(self) -> None:
         """Close the connection."""

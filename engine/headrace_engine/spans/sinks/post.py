@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from headrace.http_values import header_problem, url_problem
+from headrace.known_secrets import address_secrets, proxy_secrets
 from headrace.proxy_choice import proxy_of
+from headrace.secret_mask import SecretMask
 from headrace.settings import SinkConfig
 from headrace_engine.spans.sinks.delivery import Answer, Hold, Retry
 from headrace_engine.spans.sinks.sink import SinkUnusableError
@@ -34,8 +36,10 @@ class Post:
         self._url = _checked(url)
         headers = {**config.headers, **_bearer(config, environ)}
         _check_headers(headers)
-        self.secrets = [secret for value in headers.values() for secret in (value, value.rpartition(" ")[2])]
-        self.secrets = [secret for secret in self.secrets if len(secret) >= _SHORTEST_SECRET]
+        secrets = [secret for value in headers.values() for secret in (value, value.rpartition(" ")[2])]
+        secrets = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+        self.mask = SecretMask([*secrets, *address_secrets(url), *proxy_secrets(environ)])
+        """Of what no message may quote."""
         # The answer as it is: one that unpacks to gigabytes is not unpacked.
         headers |= {"Content-Type": content_type, "Accept-Encoding": "identity", "User-Agent": "headrace"}
         # With trust_env, httpx would look at proxies that do not apply, and refuse networks in NO_PROXY.
@@ -65,7 +69,7 @@ class Post:
         except (UnicodeError, ValueError):
             return Hold("the address has a host that cannot be looked up")
         except httpx.TransportError as error:
-            return Retry(str(error) or type(error).__name__)
+            return Retry(self.mask.masked(str(error)) or type(error).__name__)
 
     def close(self) -> None:
         """Close the connections."""
