@@ -100,6 +100,8 @@ class Sender:
 
     def turn(self) -> bool:
         """Send what may be sent; return whether all is acknowledged."""
+        if not self._dealer.has_peer and self._dealer.is_disconnected():
+            sys.exit("there is no collector")
         while self._left and self._sequence - self._acknowledged < WINDOW:
             count = min(self._left, BATCH)
             self._left -= count
@@ -129,9 +131,9 @@ def measure(directory: Path, workers: int, spans: int, size: int) -> tuple[float
     like = span_of(size)
     share = [spans // workers + (number < spans % workers) for number in range(workers)]
     endpoint = collector_endpoint(directory)
-    senders = [Sender(endpoint, like, count, number) for number, count in enumerate(share, 1)]
     while not Path(endpoint.removeprefix("ipc://")).exists():
         time.sleep(0.01)
+    senders = [Sender(endpoint, like, count, number) for number, count in enumerate(share, 1)]
     before, own, began = mark(os.getpid()).cpu, _own_cpu(), time.monotonic()
     while sum(not sender.turn() for sender in senders):
         time.sleep(0.0005)

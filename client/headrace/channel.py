@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from headrace.callbacks import log
+from headrace.connector import Connector
 from headrace.errors import ProtocolError
 from headrace.event_loop import EventLoop
 from headrace.sockets import Dealer
@@ -28,45 +29,47 @@ RETRY_DELAY = 1.0
 
 
 class Channel(Generic[M]):
-    """One connection, until it ends: ``received`` is called with each message, ``lost`` once when the peer has gone."""
+    """One connection, until it ends: ``received`` is called with each message, ``lost`` once when the peer has gone.
+
+    ``again`` makes further attempts until the peer is there. Without it a peer that is not there is lost at once.
+    """
 
     def __init__(
         self,
-        dealer: Dealer,
+        dealer: Dealer | None,
         loop: EventLoop,
         epoch: int,
         decoder: FrameDecoder[M],
         received: Callable[[M], None],
         lost: Callable[[], None],
+        again: Callable[[], Dealer] | None = None,
     ) -> None:
-        self._dealer = dealer
         self._loop = loop
         self._epoch = epoch
         self._decoder = decoder
         self._received = received
         self._lost = lost
         self._is_open = True
-        loop.add_reader(dealer.fd, self._read)
-        loop.add_reader(dealer.monitor_fd, self._monitored)
+        self.is_refused = False
+        """Whether it ended because the peer is not to be told anything."""
+        self._connector = Connector(loop, dealer, again, self._read, self._ended)
 
     def send(self, messages: Sequence[msgspec.Struct]) -> None:
         """Send one frame."""
-        self._dealer.send(encode_frame(self._epoch, messages))
-        if self._dealer.has_input():
+        self._connector.send(encode_frame(self._epoch, messages))
+        if self._connector.has_input():
             self._loop.call_later(0.0, self._read)
 
     def close(self) -> None:
         """Close; ``lost`` is not called. May be called twice."""
         if self._is_open:
             self._is_open = False
-            self._loop.remove_reader(self._dealer.fd)
-            self._loop.remove_reader(self._dealer.monitor_fd)
-            self._dealer.close()
+            self._connector.close()
 
     def _read(self) -> None:
         if not self._is_open:
             return
-        for frame in self._dealer.receive():
+        for frame in self._connector.receive():
             try:
                 _, messages = self._decoder.decode(frame)
             except ProtocolError as error:
@@ -77,18 +80,20 @@ class Channel(Generic[M]):
             if not self._is_open:
                 return
 
-    def _monitored(self) -> None:
-        if self._is_open and self._dealer.is_disconnected():
-            self._read()  # what it said last
-            if self._is_open:
-                self.close()
-                self._lost()
+    def _ended(self, reason: str | None) -> None:
+        if reason is not None:
+            self.is_refused = True
+            log(logger, logging.ERROR, "no link to another process of the engine: %s", reason)
+        self._read()  # what it said last
+        if self._is_open:
+            self.close()
+            self._lost()
 
 
 class StandingChannel(Generic[M]):
     """A connection to whoever is, or comes, at a place: one that went away comes back as another, which does not know us.
 
-    ``dealer`` opens a socket; ``opened`` is called whenever there is a new connection, and says hello.
+    ``dealer`` opens a socket; ``opened`` is called whenever there is a new connection, or the first attempt at one, and says hello.
     """
 
     def __init__(
@@ -116,16 +121,21 @@ class StandingChannel(Generic[M]):
         return self._channel is not None
 
     def open(self) -> None:
-        """Open; where there are no descriptors for it, later."""
+        """Open; where there are no descriptors for it, or the directory is not to be trusted, later."""
         if self._is_closed:
             return
+        dealer: Dealer | None = None
         try:
             dealer = self._new_dealer()
+        except FileNotFoundError:
+            pass  # further attempts are made
         except OSError as error:
             log(logger, logging.ERROR, "no link to another process of the engine", error=error)
             self._loop.call_later(RETRY_DELAY, self.open)
             return
-        self._channel = Channel(dealer, self._loop, self._epoch, self._decoder, self._received, self._lost)
+        self._channel = Channel(
+            dealer, self._loop, self._epoch, self._decoder, self._received, self._lost, self._new_dealer
+        )
         self._opened()
 
     def send(self, messages: Sequence[msgspec.Struct]) -> None:
@@ -141,5 +151,6 @@ class StandingChannel(Generic[M]):
             self._channel = None
 
     def _lost(self) -> None:
-        self._channel = None
-        self._loop.call_later(self.reopen_delay, self.open)
+        channel, self._channel = self._channel, None
+        is_refused = channel is not None and channel.is_refused
+        self._loop.call_later(RETRY_DELAY if is_refused else self.reopen_delay, self.open)

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from headrace.callbacks import log
-from headrace.channel import Channel
-from headrace.errors import HeadraceError
+from headrace.channel import RETRY_DELAY, Channel
 from headrace.event_loop import CallingLoop
 from headrace.sockets import Dealer
 from headrace.span_outbox import SpanOutbox
@@ -33,7 +32,7 @@ from headrace.wire.messages import (
 
 logger = logging.getLogger(__name__)
 
-_RETRY_DELAY = 0.2
+_REOPEN_DELAY = 0.2
 
 Answer = Callable[[FlushResult], None]
 
@@ -110,7 +109,7 @@ class CollectorLink:
             return
         channel = self._channel or self._open()
         if channel is None:
-            self._pump_later()
+            self._pump_later(_REOPEN_DELAY)
             return
         for batch in self._outbox.batches():
             channel.send([batch])
@@ -128,7 +127,7 @@ class CollectorLink:
             return None  # an engine that keeps no spans has no collector; ZeroMQ would look for one all the time
         try:
             dealer = self._new_dealer(endpoint)
-        except (OSError, HeadraceError) as error:
+        except OSError as error:
             log(logger, logging.ERROR, "no link to the collector", error=error)
             return None
         channel = Channel(dealer, self._reactor, self._epoch, from_collector, self._handle, self._lost)
@@ -156,13 +155,14 @@ class CollectorLink:
 
     def _lost(self) -> None:
         """A collector that went away comes back as another, which has not heard what was not stored."""
+        is_refused = self._channel is not None and self._channel.is_refused
         self._drop()
         if not self._is_scheduled:
-            self._pump_later()
+            self._pump_later(RETRY_DELAY if is_refused else _REOPEN_DELAY)
 
-    def _pump_later(self) -> None:
+    def _pump_later(self, delay: float) -> None:
         self._is_scheduled = True
-        self._reactor.call_later(_RETRY_DELAY, self._pump)
+        self._reactor.call_later(delay, self._pump)
 
     def _drop(self) -> None:
         channel, self._channel = self._channel, None

@@ -11,7 +11,6 @@ import fcntl
 import logging
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from headrace.interpreter import find_interpreter
 from headrace.logs import copy_of_log
 from headrace.process_environment import environment_of
 from headrace.settings import EMBEDDED, directory_of, load_settings
+from headrace.trusted_directory import refusal_of
 
 logger = logging.getLogger(__name__)
 
@@ -62,45 +62,21 @@ def worker_endpoint(directory: Path, name: str, epoch: int) -> str:
     return f"ipc://{directory / f'{name}-{epoch:x}'}"
 
 
-def check_directory(directory: Path) -> str | None:
-    """Return why an engine's directory must not be trusted, or None. Only its owner may enter it."""
-    try:
-        status = directory.lstat()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return _why_closed(directory, error)
-    if not stat.S_ISDIR(status.st_mode):
-        return f"{directory} is not a directory"
-    if status.st_uid != os.getuid():
-        return f"{directory} belongs to user {status.st_uid}, not to {os.getuid()}"
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        mode = stat.S_IMODE(status.st_mode)
-        return f"{directory} is open to other users (mode {mode:o}); it must be 700 (`chmod 700 {directory}`)"
-    return None
-
-
-def _why_closed(directory: Path, error: OSError) -> str:
-    """Return whose the directory is that keeps this user out of a directory below it."""
-    if isinstance(error, PermissionError):
-        for path in directory.parents:
-            with contextlib.suppress(OSError):
-                owner = path.stat().st_uid
-                if owner != os.getuid():
-                    return f"{directory} cannot be entered: {path} belongs to user {owner}, not to {os.getuid()}"
-                break
-    return f"{directory} cannot be entered: {error.strerror}"
-
-
 def is_engine_running(directory: Path) -> bool:
     """Return whether a live supervisor holds the directory's lock."""
     try:
-        with (directory / LOCK_FILE).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        # Whatever another user has put there, this neither waits nor leads elsewhere.
+        lock = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
         return False
+    finally:
+        os.close(lock)
     return False
 
 
@@ -141,16 +117,18 @@ class ExternalEngine:
 
     def open(self) -> str:
         """Return the broker's endpoint; raises EngineUnavailableError where the directory must not be trusted."""
-        if (problem := check_directory(self._directory)) is not None:
+        if (problem := self._untrusted()) is not None:
             raise EngineUnavailableError(self.address, problem)
         return broker_endpoint(self._directory)
 
     def problem(self) -> str | None:
-        """Return that no engine runs there, once that has been so for a moment.
+        """Return why the directory must not be trusted; or that no engine runs there, once that has been so for a moment.
 
         A supervisor holds its lock for as long as it lives: while it does, a broker that is not there is on its way. An empty
         directory was made for an engine that has not started yet.
         """
+        if (problem := self._untrusted()) is not None:
+            return problem
         reason = self._absence()
         now = monotonic()
         if reason is None:
@@ -174,6 +152,10 @@ class ExternalEngine:
 
     def close(self) -> None:
         """Leave it running."""
+
+    def _untrusted(self) -> str | None:
+        refusal = refusal_of(self._directory)
+        return None if refusal is None or isinstance(refusal, FileNotFoundError) else refusal.strerror
 
     def _absence(self) -> str | None:
         if is_engine_running(self._directory):

@@ -13,6 +13,8 @@ from typing import Protocol
 import msgspec
 
 from headrace.callbacks import log
+from headrace.channel import REOPEN_DELAY
+from headrace.clock import monotonic
 from headrace.embedded import EngineSource
 from headrace.errors import EngineUnavailableError, HeadraceError, ProtocolMismatchError, RemoteProtocolError
 from headrace.event_loop import CallingLoop
@@ -85,6 +87,8 @@ class EngineLink:
         self._spans = spans
         self._runs = runs
         self._broker: Link | None = None
+        # Since when a broker is waited for that has not answered, through all links that were tried.
+        self._awaited_since: float | None = None
         self._status_waiters: list[Callable[[Status | HeadraceError], None]] = []
 
     def ask(self, message: msgspec.Struct) -> None:
@@ -150,20 +154,33 @@ class EngineLink:
 
     def _await(self, link: Link) -> None:
         link.is_awaited = True
-        watch_start(self._reactor, self._source, link, self._connect_timeout, self._lose)
+        if self._awaited_since is None:
+            self._awaited_since = monotonic()
+        watch_start(self._reactor, self._source, link, self._awaited_since, self._connect_timeout, self._lose)
 
     def _lose(self, error: HeadraceError) -> None:
         log(logger, logging.INFO, "engine lost", extra={"reason": str(error)})
+        self._awaited_since = None
         self.drop()
         if self._source.problem() is not None:
             self._source.close()
         self.fail_waiting(error)
 
-    def _ended(self, _: Link) -> None:
+    def _ended(self, link: Link) -> None:
         self.drop()
-        if (problem := self._source.problem()) is not None:
+        if link.refusal is not None:
+            self._lose(self._source.error(link.refusal))
+        elif (problem := self._source.problem()) is not None:
             self._lose(self._source.error(problem))
-        elif self._runs.are_any or self._status_waiters:
+        elif link.is_welcomed:
+            self._reopen_for_those_that_wait()
+        else:
+            self._reactor.call_later(
+                REOPEN_DELAY, self._reopen_for_those_that_wait
+            )  # it may do the same again and again
+
+    def _reopen_for_those_that_wait(self) -> None:
+        if self._broker is None and (self._runs.are_any or self._status_waiters):
             self._reopen()
 
     def _reopen(self, *, is_awaited: bool = True) -> None:
@@ -174,7 +191,7 @@ class EngineLink:
             self._links.queue(self._broker, StatusRequest())
 
     def _read(self, link: Link) -> None:
-        for frame in link.dealer.receive():
+        for frame in link.connector.receive():
             if not link.is_open:
                 return
             try:
@@ -195,6 +212,7 @@ class EngineLink:
                 self._runs.refused(message)
             case Welcome():
                 link.welcomed(message)
+                self._awaited_since = None
                 if message.total_timeout is not None:
                     self._runs.limit(message.total_timeout)
                 log(logger, logging.INFO, "connected to the engine", extra={"address": self._source.address})

@@ -278,6 +278,9 @@ class EngineRuns:
         return link
 
     def _worker_ended(self, link: WorkerLink) -> None:
+        if link.refusal is not None:
+            self._lose_worker(link, link.refusal, self._source.error(link.refusal))
+            return
         self._read_worker(link)  # what it said last
         self._lose_worker(link, f"worker {link.name} (process epoch {link.epoch:#x}) went away")
 
@@ -293,7 +296,7 @@ class EngineRuns:
             self._carry_out(delivery, session.worker_lost(reason) if error is None else session.failed(error))
 
     def _read_worker(self, link: WorkerLink) -> None:
-        for frame in link.dealer.receive():
+        for frame in link.connector.receive():
             try:
                 epoch, messages = from_worker.decode(frame)
             except (RemoteProtocolError, ProtocolMismatchError) as error:

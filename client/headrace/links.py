@@ -13,12 +13,14 @@ from typing import Any
 import msgspec
 
 from headrace.clock import monotonic
+from headrace.connector import Connector
 from headrace.delivery import Delivery
 from headrace.embedded import EngineSource
 from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.event_loop import CallingLoop
 from headrace.history import History
 from headrace.sockets import Dealer, new_context
+from headrace.trusted_directory import UntrustedDirectoryError
 from headrace.wire.codec import encode_frame
 from headrace.wire.messages import CAPABILITIES, MAX_FRAME_MESSAGES, PROTOCOL_MINOR, Grant, Hello, SpanBatch, Welcome
 
@@ -32,8 +34,8 @@ Read = Callable[[Any], None]
 class Link:
     """A connection to one process, with the messages that leave at the end of this turn."""
 
-    def __init__(self, dealer: Dealer, read: Read) -> None:
-        self.dealer = dealer
+    def __init__(self, read: Read) -> None:
+        self.connector: Connector
         self.read = read
         self.outbox: list[msgspec.Struct] = []
         self.is_welcomed = False
@@ -42,6 +44,13 @@ class Link:
         self.is_open = True
         # Whether somebody gives up when there is no answer for too long.
         self.is_awaited = False
+        self.refusal: str | None = None
+        """Why its process was told nothing, where it is another user's, or its directory is not to be trusted."""
+
+    @property
+    def peer_pid(self) -> int:
+        """The process at the other end as the kernel tells it, 0 while it is unknown."""
+        return self.connector.peer_pid
 
     def welcomed(self, welcome: Welcome) -> None:
         """Its process has answered."""
@@ -52,8 +61,8 @@ class Link:
 class WorkerLink(Link):
     """A link to a worker, with the runs on it."""
 
-    def __init__(self, dealer: Dealer, read: Read, grant: Grant) -> None:
-        super().__init__(dealer, read)
+    def __init__(self, read: Read, grant: Grant) -> None:
+        super().__init__(read)
         self.name = grant.worker
         self.endpoint = grant.endpoint
         self.epoch = grant.epoch
@@ -64,14 +73,15 @@ def watch_start(
     reactor: CallingLoop,
     source: EngineSource,
     link: Link,
+    began: float,
     timeout: float,
     failed: Callable[[HeadraceError], None],
 ) -> None:
-    """Wait for a new link's broker to answer; call ``failed`` once when it cannot, or has not within ``timeout`` seconds.
+    """Wait for a new link's broker to answer; call ``failed`` once when it cannot, or has not ``timeout`` seconds after ``began``.
 
     An engine of our own that is on its way is waited for: the machine may be busy with the start of many.
     """
-    deadline = monotonic() + timeout
+    deadline = began + timeout
 
     def look() -> None:
         if link.is_welcomed or not link.is_open:
@@ -107,13 +117,16 @@ class Links:
         self._dirty: list[Link] = []
 
     def open_broker(self, endpoint: str, read: Read, ended: Read) -> Link:
-        """Return a new link to the broker, which has been said hello to."""
-        return self._open(Link(self.dealer(endpoint), read), ended)
+        """Return a new link to the broker, which is said hello to once it is there and known.
+
+        ``ended`` is called with the link when it has ended, or is refused.
+        """
+        return self._open(Link(read), endpoint, ended)
 
     def open_worker(self, grant: Grant, read: Read, ended: Read) -> WorkerLink:
         """Return a new link to the worker of a lease."""
-        link = WorkerLink(self.dealer(grant.endpoint), read, grant)
-        self._open(link, ended)
+        link = WorkerLink(read, grant)
+        self._open(link, grant.endpoint, ended)
         return link
 
     def queue(self, link: Link, message: msgspec.Struct) -> None:
@@ -143,17 +156,15 @@ class Links:
             return
         if self._history is not None:
             self._history.frame("sent", messages)
-        link.dealer.send(encode_frame(self._epoch, messages))
-        if link.dealer.has_input():
+        link.connector.send(encode_frame(self._epoch, messages))
+        if link.connector.has_input():
             link.read(link)
 
     def close(self, link: Link, linger: float = 0.0) -> None:
         """Close a link; may be called twice."""
         if link.is_open:
             link.is_open = False
-            self._reactor.remove_reader(link.dealer.fd)
-            self._reactor.remove_reader(link.dealer.monitor_fd)
-            link.dealer.close(linger)
+            link.connector.close(linger)
 
     def end(self) -> None:
         """Wait until what lingers has left; all links are closed."""
@@ -161,22 +172,30 @@ class Links:
             self._context.term()
 
     def dealer(self, endpoint: str) -> Dealer:
-        """Return a new socket; raises EngineUnavailableError where there is no descriptor for it."""
+        """Return a new socket; raises OSError where there is no descriptor for it, or its directory is not to be trusted."""
+        if self._context is None:
+            self._context = new_context()
+        return Dealer(self._context, endpoint)
+
+    def _open(self, link: Link, endpoint: str, ended: Read) -> Link:
+        dealer: Dealer | None = None
         try:
-            if self._context is None:
-                self._context = new_context()
-            return Dealer(self._context, endpoint)
+            dealer = self.dealer(endpoint)
+        except FileNotFoundError:
+            pass  # further attempts are made
+        except UntrustedDirectoryError as error:
+            raise EngineUnavailableError(endpoint, str(error.strerror)) from error
         except OSError as error:
             raise EngineUnavailableError(
                 endpoint, f"this process cannot open a connection: {error.strerror}"
             ) from error
 
-    def _open(self, link: Link, ended: Read) -> Link:
-        def monitored() -> None:
-            if link.dealer.is_disconnected() and link.is_open:
+        def has_ended(reason: str | None) -> None:
+            link.refusal = reason
+            if link.is_open:
                 ended(link)
 
-        self._reactor.add_reader(link.dealer.fd, partial(link.read, link))
-        self._reactor.add_reader(link.dealer.monitor_fd, monitored)
+        again = partial(self.dealer, endpoint)
+        link.connector = Connector(self._reactor, dealer, again, partial(link.read, link), has_ended)
         self.queue(link, Hello("client", PROTOCOL_MINOR, os.getpid(), CAPABILITIES))
         return link

@@ -76,3 +76,12 @@ def credentials(fd: int) -> tuple[int | None, int | None]:
     except OSError:
         return None, None
     return pid, uid
+
+
+def refusal_of_peer(uid: int | None) -> str | None:
+    """Return why a peer that runs as user ``uid`` must be told nothing, or None for this user; ``None``: it is unknown."""
+    if uid is None:
+        return "the kernel does not say whose process serves there; nothing was sent to it"
+    if uid != os.geteuid():
+        return f"a process of user {uid} serves there, not one of user {os.geteuid()}; nothing was sent to it"
+    return None

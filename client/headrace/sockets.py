@@ -1,7 +1,7 @@
 """All of ZeroMQ that Headrace uses, and the only file that imports zmq.
 
 Facts behind the choices are in docs/protocol.md: routing ids are generated, never chosen; sends never block; every socket
-is read until it is empty; a peer's departure is seen by a socket monitor that hears of disconnects only.
+is read until it is empty; a peer's coming and going is seen by a socket monitor that hears of nothing else.
 A socket belongs to the thread that made it.
 """
 
@@ -20,7 +20,8 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from headrace.clock import monotonic
-from headrace.peers import Peer, credentials, inode, is_connected, shut
+from headrace.peers import Peer, credentials, inode, is_connected, refusal_of_peer, shut
+from headrace.trusted_directory import refusal_of
 from headrace.wire.messages import MAX_FRAME_BYTES
 
 logger = logging.getLogger(__name__)
@@ -70,34 +71,60 @@ def new_context() -> zmq.Context[zmq.Socket[bytes]]:
 
 
 class Dealer:
-    """A connection to one peer. Reconnects by itself; :meth:`is_disconnected` tells when the first one ended.
+    """One connection to one peer, which must be a process of this user.
 
-    Raises OSError where there is no descriptor for it.
+    Nothing is sent before the kernel has said whose process serves there, and nothing that was received before is believed.
+    Until then frames are kept here. It connects once: ZeroMQ's own attempts would give to whoever is there next what was meant for
+    this peer. Where the peer is not there, or goes away, :meth:`is_disconnected` says so, and its owner makes another.
+
+    Raises OSError where there is no descriptor for it, FileNotFoundError where the socket's directory does not exist, and
+    UntrustedDirectoryError where that is not to be trusted.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+        if (refusal := refusal_of(Path(endpoint.removeprefix("ipc://")).parent)) is not None:
+            raise refusal
+        self.has_peer = False
+        """Whether there is a peer, or was one, that is a process of this user."""
+        self.peer_pid = 0
+        """The process that listens there; 0 while that is unknown, or where it has no number here, as across containers."""
+        self.refusal: str | None = None
+        """Why the peer was sent nothing; None where it was not refused."""
+        self._endpoint = endpoint
+        self._held: list[bytes] = []
+        self._is_over = False
         self._socket = _new_socket(context, zmq.DEALER)
         _set_common(self._socket)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, -1)
         # What a worker may send is bounded by credit; a bound here would only make ZeroMQ stop reading.
         self._socket.setsockopt(zmq.RCVHWM, 0)
         self._socket.setsockopt(zmq.SNDHWM, 0)
-        self._monitor = _monitor(self._socket, int(zmq.EVENT_DISCONNECTED))
+        self._monitor = _monitor(self._socket, int(zmq.EVENT_CONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED))
         self.fd: int = _number(self._socket, zmq.FD)
         self.monitor_fd: int = _number(self._monitor, zmq.FD)
         self._socket.connect(endpoint)
 
     def send(self, frame: bytes) -> None:
-        """Queue a frame. A DEALER keeps frames until its peer is there."""
-        self._socket.send(frame, _NOBLOCK)
+        """Queue a frame: kept here until there is a peer, dropped once its connection has ended."""
+        if self.has_peer:
+            with contextlib.suppress(zmq.Again):  # the connection has ended: the monitor tells
+                self._socket.send(frame, _NOBLOCK)
+        else:
+            self._held.append(frame)
+
+    def unsent(self) -> list[bytes]:
+        """Return the frames that no peer was given, and forget them: they are for the next attempt."""
+        held, self._held = self._held, []
+        return held
 
     def has_input(self) -> bool:
         """Return whether a frame waits. To be asked after each send: a send may swallow the descriptor's signal."""
-        return bool(_number(self._socket, zmq.EVENTS) & _POLLIN)
+        return self.has_peer and bool(_number(self._socket, zmq.EVENTS) & _POLLIN)
 
     def receive(self) -> Iterator[bytes]:
         """Yield the frames that wait, until there is none; a message of several frames yields empty bytes."""
         read = self._socket.recv
-        while True:
+        while self.has_peer:
             try:
                 frame = read(_NOBLOCK)
             except zmq.Again:
@@ -109,14 +136,52 @@ class Dealer:
             yield frame
 
     def is_disconnected(self) -> bool:
-        """Return whether the peer's connection has ended since the last call."""
-        return any(True for _ in _monitor_events(self._monitor))
+        """Find out what became of the connection: return whether it has ended, could not be made, or is refused.
+
+        To be called when ``monitor_fd`` is readable. Where it returns False and ``has_peer`` is true, input may wait.
+        """
+        connected = self._events()
+        if connected is not None and not self._is_over:
+            self._meet(connected)
+        return self._is_over
 
     def close(self, linger: float = 0.0) -> None:
         """Close; may be called twice. ``linger`` is how long queued frames may take to leave, in seconds."""
+        if self._held and linger and not self._is_over and not self._socket.closed:
+            self._monitor.poll(int(linger * 1000))
+            self.is_disconnected()
+        self._is_over = True
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(int(linger * 1000))
+
+    def _events(self) -> int | None:
+        """Take note of the connection's end; return its descriptor where it has just begun."""
+        connected = None
+        for event, fd in _monitor_events(self._monitor):
+            if event == zmq.EVENT_CONNECTED:
+                connected = fd
+            else:
+                self._is_over = True
+        return connected
+
+    def _meet(self, fd: int) -> None:
+        """Find out who the peer is; send what was kept to a process of this user, and end the connection to another's."""
+        pid, uid = credentials(fd)
+        # ZeroMQ tells of an end before it closes the descriptor. Without such word now, nobody else had it a moment ago.
+        self._events()
+        if self._is_over:
+            return
+        self.refusal = refusal_of_peer(uid)
+        if self.refusal is not None:
+            self._is_over = True
+            with contextlib.suppress(zmq.ZMQError):  # it has just ended by itself
+                self._socket.disconnect(self._endpoint)
+            return
+        self.peer_pid = pid or 0
+        self.has_peer = True
+        for frame in self.unsent():
+            self.send(frame)
 
 
 class Router:
@@ -179,9 +244,9 @@ class Router:
         return peer is not None and is_connected(peer)
 
     def is_foreign(self, identity: bytes) -> bool:
-        """Return whether a peer is known to be another user's process."""
+        """Return whether a peer is another user's process, or one of whom the kernel does not say whose it is."""
         peer = self._peers.get(identity)
-        return peer is not None and peer.uid is not None and peer.uid != os.getuid()
+        return peer is None or peer.uid != os.geteuid()
 
     def send(self, identity: bytes, frame: bytes) -> SendResult:
         """Queue a frame for one peer; never blocks."""
@@ -371,5 +436,4 @@ def _monitor_events(monitor: zmq.Socket[bytes]) -> Iterator[tuple[int, int]]:
         except zmq.Again:
             return
         event = parse_monitor_message(message)
-        if event["event"] in (zmq.EVENT_DISCONNECTED, zmq.EVENT_ACCEPTED):
-            yield int(event["event"]), int(event["value"])
+        yield int(event["event"]), int(event["value"])

@@ -21,7 +21,9 @@ from typing import Any
 
 import msgspec
 
-from headrace.embedded import broker_endpoint, check_directory, collector_endpoint
+from headrace.channel import REOPEN_DELAY
+from headrace.connector import Connector
+from headrace.embedded import broker_endpoint, collector_endpoint
 from headrace.engine_folders import LOCK_FILE, LOG_FILE, remove_folder
 from headrace.errors import ProtocolError
 from headrace.history import open_history
@@ -29,6 +31,7 @@ from headrace.processes import is_orphan, open_process
 from headrace.reactor import Reactor
 from headrace.settings import SpansConfig
 from headrace.sockets import Dealer, new_context
+from headrace.trusted_directory import check_directory
 from headrace.wire.codec import encode_frame, from_broker
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -104,7 +107,7 @@ class Supervisor:
         self._lock: int | None = None
         self._keeping: SpanKeeping | None = None
         self._context = new_context()
-        self._link: Dealer | None = None
+        self._link: Connector | None = None
         # To the collector, once there is one.
         self._news: NewsLink | None = None
         command = [sys.executable, "-m", "headrace_engine", "broker"]
@@ -377,12 +380,14 @@ class Supervisor:
 
     def _open_link(self) -> None:
         """Say hello to a new broker; it knows nothing of what the one before was told."""
-        if self._link is not None:
-            self._reactor.remove_reader(self._link.fd)
-            self._link.close()
         self._liveness = Liveness()
-        self._link = Dealer(self._context, broker_endpoint(self._settings.directory))
-        self._reactor.add_reader(self._link.fd, self._read_broker)
+        self._connect()
+
+    def _connect(self) -> None:
+        if self._link is not None:
+            self._link.close()
+        dealer = partial(Dealer, self._context, broker_endpoint(self._settings.directory))
+        self._link = Connector(self._reactor, dealer(), dealer, self._read_broker, self._link_ended)
         self._link.send(encode_frame(1, [Hello("supervisor", PROTOCOL_MINOR, os.getpid(), CAPABILITIES)]))
         self._report()
 
@@ -392,6 +397,17 @@ class Supervisor:
             endpoint = collector_endpoint(self._settings.directory)
             self._news = NewsLink(self._reactor, self._context, endpoint, self._statuses)
             self._news.open()
+
+    def _link_ended(self, reason: str | None) -> None:
+        """Connect again: to the same broker, or to its successor."""
+        if reason is not None:
+            logger.error("no link to the broker: %s", reason)
+        link = self._link
+        self._reactor.call_later(_RETRY_DELAY if reason else REOPEN_DELAY, partial(self._connect_again, link))
+
+    def _connect_again(self, link: Connector | None) -> None:
+        if self._link is link:  # no broker was started meanwhile
+            self._connect()
 
     def _read_broker(self) -> None:
         """Hear of workers that serve, and end those that are hung; their streams then know that they are lost."""

@@ -15,7 +15,8 @@ from tests.waiting import wait_until
 def test_very_many_messages_of_one_turn_leave_in_frames_that_the_receiver_takes(tmp_path: Path) -> None:
     context = new_context()
     router = Router(context, f"ipc://{tmp_path / 'broker'}")
-    links = Links(Reactor(), 7)
+    reactor = Reactor()
+    links = Links(reactor, 7)
     link = links.open_broker(f"ipc://{tmp_path / 'broker'}", lambda _: None, lambda _: None)
     count = 2 * MAX_FRAME_MESSAGES + 500
     for number in range(count):
@@ -25,6 +26,8 @@ def test_very_many_messages_of_one_turn_leave_in_frames_that_the_receiver_takes(
     heard: list[object] = []
 
     def is_all_heard() -> bool:
+        reactor.call(lambda: None)
+        reactor.turn()
         for _, frame in router.receive():
             heard.extend(to_broker.decode(frame)[1])
         return len(heard) > count

@@ -11,6 +11,7 @@ import pytest
 import zmq
 
 from headrace.sockets import Dealer, Router, SendResult, new_context
+from tests.peers import connected
 from tests.waiting import wait_until
 
 
@@ -28,7 +29,7 @@ def test_every_departure_is_told_once_and_of_the_peer_that_left(tmp_path: Path) 
     """Descriptors are used again at once, so that an event of one connection may arrive after the next one's hello."""
     endpoint = f"ipc://{tmp_path / 's'}"
     with bound(tmp_path / "s") as (context, router):
-        stays = Dealer(context, endpoint)
+        stays = connected(Dealer(context, endpoint))
         stays.send(b"stays")
         heard: dict[bytes, bytes] = {}
         departed: list[bytes] = []
@@ -43,7 +44,7 @@ def test_every_departure_is_told_once_and_of_the_peer_that_left(tmp_path: Path) 
 
         until("stays")
         for name in names:
-            guest = Dealer(context, endpoint)
+            guest = connected(Dealer(context, endpoint))
             guest.send(name)
             until(name.decode())
             guest.close(0.1)
@@ -71,7 +72,7 @@ def test_a_connection_may_be_made_at_once_after_another_was_closed(tmp_path: Pat
 def test_a_peer_whose_last_words_are_read_late_is_known_to_be_gone(tmp_path: Path) -> None:
     endpoint = f"ipc://{tmp_path / 's'}"
     with bound(tmp_path / "s") as (context, router):
-        stays, goes = Dealer(context, endpoint), Dealer(context, endpoint)
+        stays, goes = connected(Dealer(context, endpoint)), connected(Dealer(context, endpoint))
         stays.send(b"stays")
         goes.send(b"goes")
         goes.close(1.0)
@@ -106,13 +107,13 @@ def test_what_a_departed_peer_said_harms_nobody_who_has_its_descriptor_now(tmp_p
 def has_the_descriptor_of_the_peer_before(path: Path) -> bool:
     """Check that a peer that follows another is heard, and return whether it has the other's descriptor."""
     with bound(path) as (context, router):
-        before = Dealer(context, f"ipc://{path}")
+        before = connected(Dealer(context, f"ipc://{path}"))
         for _ in range(500):
             before.send(b"before")
         connections = until_connections(router, 1)
         before.close(1.0)
         until_connections(router, 0)
-        now = Dealer(context, f"ipc://{path}")
+        now = connected(Dealer(context, f"ipc://{path}"))
         for _ in range(20):
             now.send(b"now")
         heard: dict[bytes, bytes] = {}
@@ -140,7 +141,7 @@ def test_ending_the_connection_of_one_that_has_left_harms_nobody_who_has_its_des
 def descriptor_is_used_again_and_kept(path: Path) -> bool:
     """Check that a peer stays when the one before it is disconnected late; return whether it has the other's descriptor."""
     with bound(path) as (context, router):
-        before = Dealer(context, f"ipc://{path}")
+        before = connected(Dealer(context, f"ipc://{path}"))
         before.send(b"before")
         wait_until(router.has_input, 5.0, "the first peer's word")
         ((left, _),) = router.receive()
@@ -148,7 +149,7 @@ def descriptor_is_used_again_and_kept(path: Path) -> bool:
         assert known is not None
         before.close()
         wait_until(lambda: not router.is_connected(left), 5.0, "its departure")
-        now = Dealer(context, f"ipc://{path}")
+        now = connected(Dealer(context, f"ipc://{path}"))
         now.send(b"now")
         wait_until(router.has_input, 5.0, "the second peer's word")
 
@@ -184,16 +185,20 @@ def test_a_router_without_room_takes_nobody_in_until_somebody_leaves(tmp_path: P
         with socket.socket(socket.AF_UNIX) as another, pytest.raises(FileNotFoundError):
             another.connect(str(path))
         late = Dealer(context, f"ipc://{path}")
-        late.send(b"late")
+        wait_until(late.is_disconnected, 5.0, "word that there is no socket")
+        assert not late.has_peer
 
         peers.pop().close()
         peers.pop().close()
         until(is_full=False)
+        again = connected(Dealer(context, f"ipc://{path}"))
+        again.send(b"late")
         heard = wait_until(lambda: [frame for _, frame in router.receive()], 5.0, "who waits to connect")
         assert heard == [b"late"]
         for peer in peers:
             peer.close()
         late.close()
+        again.close()
 
 
 def test_a_message_of_many_parts_is_left_behind_a_piece_at_a_time(tmp_path: Path) -> None:
@@ -220,7 +225,7 @@ def test_who_greets_as_zeromq_did_long_ago_is_not_heard(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as ancient:
             ancient.connect(str(tmp_path / "s"))
             ancient.sendall(b"\x01\x00\x06\x00Hello\x06\x00Hello")
-            dealer = Dealer(context, f"ipc://{tmp_path / 's'}")
+            dealer = connected(Dealer(context, f"ipc://{tmp_path / 's'}"))
             dealer.send(b"known")
             heard = wait_until(lambda: [frame for _, frame in router.receive()], 5.0, "a message")
 

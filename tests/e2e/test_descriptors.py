@@ -15,7 +15,7 @@ import pytest
 
 from headrace import Client, Message
 from headrace.descriptors import broker_shares, worker_shares
-from headrace.sockets import CLOSED, Dealer, new_context
+from headrace.sockets import CLOSED, new_context
 from headrace.testing import SimulatedProvider
 from headrace.wire.codec import encode_frame, encode_request, from_worker
 from headrace.wire.messages import (
@@ -26,6 +26,7 @@ from headrace.wire.messages import (
 from headrace.wire.request import RunRequest
 from tests.conftest import HELLO, engine_process, simulate
 from tests.e2e.engines import running_engine
+from tests.peers import RawDealer
 from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.slow
@@ -126,7 +127,7 @@ def test_a_worker_takes_no_more_runs_than_it_can_have_whoever_sends_them(provide
         )
         epoch = int(endpoint.name.partition("-")[2], 16)
         context = new_context()
-        peer = Dealer(context, f"ipc://{endpoint}")
+        peer = RawDealer(context, f"ipc://{endpoint}")
         runs = [Run(f"sp_{number}", 1, epoch, encode_request(request), 64, 65536) for number in range(300)]
         peer.send(encode_frame(1, [Hello("client", 0, 1), *runs]))
         refused: list[Failed] = []

@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 from headrace import Client
-from headrace.sockets import Dealer, new_context
+from headrace.sockets import new_context
 from headrace.testing import SimulatedProvider
 from headrace.wire.codec import encode_frame, from_broker, from_worker
 from headrace.wire.messages import (
@@ -36,6 +36,7 @@ from headrace.wire.messages import (
 from tests.conftest import HELLO, engine_process
 from tests.e2e.engines import running_engine
 from tests.e2e.test_hostile_peers import until_disconnected
+from tests.peers import RawDealer
 from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.slow
@@ -107,10 +108,10 @@ def engine(provider: SimulatedProvider) -> Iterator[Engine]:
 
 
 @contextmanager
-def peer(endpoint: str) -> Iterator[Dealer]:
+def peer(endpoint: str) -> Iterator[RawDealer]:
     """Connect as ZeroMQ does, and say hello."""
     context = new_context()
-    dealer = Dealer(context, f"ipc://{endpoint}")
+    dealer = RawDealer(context, f"ipc://{endpoint}")
     dealer.send(encode_frame(1, [HELLO_CLIENT]))
     try:
         yield dealer

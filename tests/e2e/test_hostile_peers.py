@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from headrace import Client, ProtocolMismatchError, RemoteProtocolError
-from headrace.sockets import FOREIGN_PEER, Dealer, Router, new_context
+from headrace.sockets import FOREIGN_PEER, Router, new_context
 from headrace.testing import SimulatedProvider
 from headrace.wire.codec import encode_frame, from_broker
 from headrace.wire.messages import Acquire, Goodbye, Grant, Hello, Refuse, Status, StatusRequest
 from tests.conftest import HELLO, simulate
 from tests.e2e.engines import running_engine
+from tests.peers import RawDealer
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -40,9 +41,9 @@ BAD_FRAMES = [
 
 
 @contextmanager
-def dealer(endpoint: str) -> Iterator[Dealer]:
+def dealer(endpoint: str) -> Iterator[RawDealer]:
     context = new_context()
-    connected = Dealer(context, endpoint)
+    connected = RawDealer(context, endpoint)
     try:
         yield connected
     finally:
@@ -50,7 +51,7 @@ def dealer(endpoint: str) -> Iterator[Dealer]:
         context.term()
 
 
-def until_disconnected(peer: Dealer) -> list[bytes]:
+def until_disconnected(peer: RawDealer) -> list[bytes]:
     """Return what a peer says until it ends the connection."""
     said: list[bytes] = []
 
@@ -100,7 +101,7 @@ def test_a_peer_is_told_what_was_wrong(shared_engine: str) -> None:
     assert messages == [Goodbye("the first message must be a hello")]
 
 
-def said_by(peer: Dealer, wanted: type[Grant | Status]) -> Any:
+def said_by(peer: RawDealer, wanted: type[Grant | Status]) -> Any:
     """Return the first message of a kind that a peer says; fails when it refuses."""
 
     def look() -> Any:

@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 from headrace.processes import open_process
-from headrace.sockets import Dealer, Router, new_context
+from headrace.sockets import Router, new_context
 from headrace.spans import Rank, Span, SpanContent, encode_content, encode_span
 from headrace.wire.codec import encode_frame, from_collector, to_broker
 from headrace.wire.messages import (
@@ -41,6 +41,7 @@ from headrace.wire.status import ProcessStatus, SpanStatus
 from headrace_engine.spans.slots import take_slot, try_slot
 from tests.engine.test_span_recovery import locked, spool
 from tests.engine.test_span_store import kept, span
+from tests.peers import RawDealer
 from tests.waiting import wait_until
 
 NOW = time.time()
@@ -57,7 +58,7 @@ class Peer:
 
     def __init__(self, endpoint: str, role: PeerRole = "worker", epoch: int = 1) -> None:
         self._context = new_context()
-        self._dealer = Dealer(self._context, endpoint)
+        self._dealer = RawDealer(self._context, endpoint)
         self._epoch = epoch
         self._heard: list[msgspec.Struct] = []
         self.send(Hello(role, 1, os.getpid(), name=WORKER if role == "worker" else ""))
@@ -219,7 +220,7 @@ def test_a_bad_frame_ends_its_connection_and_no_other(engine: Engine) -> None:
         bad.hear(Goodbye)
     unknown = Peer.__new__(Peer)
     unknown._context, unknown._epoch, unknown._heard = new_context(), 1, []
-    unknown._dealer = Dealer(unknown._context, engine.endpoint)
+    unknown._dealer = RawDealer(unknown._context, engine.endpoint)
     engine._peers.append(unknown)
     unknown.send(batch(1, made(1)))
     goodbye = unknown.hear(Goodbye)

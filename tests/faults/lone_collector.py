@@ -11,13 +11,14 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-from headrace.sockets import Dealer, new_context
+from headrace.sockets import new_context
 from headrace.span_outbox import SpanOutbox
 from headrace.spans import Rank, Span, SpanContent, encode_content, encode_span
 from headrace.spool import encode_record
 from headrace.wire.codec import encode_frame, from_collector
 from headrace.wire.messages import Hello, ProcessReport, SpanAck
 from headrace.wire.status import ProcessStatus
+from tests.peers import RawDealer
 
 _EPOCH = 1
 _WORKER = "w1"
@@ -35,7 +36,7 @@ class LoneCollector:
         (self.slot / "spool").mkdir(parents=True, mode=0o700)
         self._process: subprocess.Popen[bytes] | None = None
         self._context = new_context()
-        self._supervisor: Dealer | None = None
+        self._supervisor: RawDealer | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -56,7 +57,7 @@ class LoneCollector:
         command += ["--data", str(self.slot), "--parent", str(os.getpid()), "--epoch", "1"]
         self._process = subprocess.Popen(command)
         # This process has started it, and says who else is one of the engine's: itself, as a worker.
-        self._supervisor = Dealer(self._context, self.endpoint)
+        self._supervisor = RawDealer(self._context, self.endpoint)
         worker = ProcessStatus(_WORKER, os.getpid(), "running", 0, epoch=_EPOCH)
         self._supervisor.send(encode_frame(1, [Hello("supervisor", 1, os.getpid()), ProcessReport([worker])]))
 
@@ -86,7 +87,7 @@ class Sender:
         self.acknowledged: set[str] = set()
         self._endpoint = endpoint
         self._context = new_context()
-        self._dealer: Dealer | None = None
+        self._dealer: RawDealer | None = None
         self._outbox = SpanOutbox(1_000_000, 1024 * 1024 * 1024)
         self._sent: dict[int, set[str]] = {}
         self._names: dict[bytes, str] = {}
@@ -103,7 +104,7 @@ class Sender:
         self._drop()
         self._outbox.disconnected()
         self._sent.clear()
-        self._dealer = Dealer(self._context, self._endpoint)
+        self._dealer = RawDealer(self._context, self._endpoint)
         self._dealer.send(encode_frame(_EPOCH, [Hello("worker", 1, os.getpid(), name=_WORKER)]))
         self._pump()
 

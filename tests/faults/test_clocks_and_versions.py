@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from headrace import Client, ProtocolMismatchError
-from headrace.sockets import Dealer, Router, new_context
+from headrace.sockets import Router, new_context
 from headrace.testing import SimulatedProvider
 from headrace.wire.codec import encode_request
 from headrace.wire.messages import (
@@ -26,6 +26,7 @@ from headrace.wire.request import RunRequest
 from tests.conftest import HELLO
 from tests.faults.harness import faulty_engine
 from tests.faults.load import MODEL
+from tests.peers import RawDealer
 from tests.repetition import repeated
 
 pytestmark = pytest.mark.timeout(180)
@@ -57,14 +58,14 @@ class _RawClient:
     def __init__(self, choose: random.Random) -> None:
         self._choose = choose
         self._context = new_context()
-        self._dealers: list[Dealer] = []
+        self._dealers: list[RawDealer] = []
 
-    def open(self, endpoint: str) -> Dealer:
-        dealer = Dealer(self._context, endpoint)
+    def open(self, endpoint: str) -> RawDealer:
+        dealer = RawDealer(self._context, endpoint)
         self._dealers.append(dealer)
         return dealer
 
-    def send(self, dealer: Dealer, *messages: list[Any]) -> None:
+    def send(self, dealer: RawDealer, *messages: list[Any]) -> None:
         dealer.send(bytes([PROTOCOL_MAJOR]) + msgspec.msgpack.encode((7, messages)))
 
     def vary(self, known: msgspec.Struct, required: int) -> list[Any]:
@@ -75,7 +76,7 @@ class _RawClient:
         return message[: self._choose.randint(required, len(message))]
 
     @staticmethod
-    def wait_for(dealer: Dealer, tag: int) -> list[Any]:
+    def wait_for(dealer: RawDealer, tag: int) -> list[Any]:
         for _ in range(1000):
             for frame in dealer.receive():
                 for message in msgspec.msgpack.decode(frame[1:])[1]:
@@ -157,7 +158,7 @@ def test_a_worker_of_another_major_version_loses_its_connection_and_no_one_else(
         load.wait_for(3)
         context = new_context()
         for _ in range(times):
-            stranger = Dealer(context, f"ipc://{engine.directory}/broker")
+            stranger = RawDealer(context, f"ipc://{engine.directory}/broker")
             stranger.send(bytes([PROTOCOL_MAJOR + 1]) + engine.random.randbytes(20))
             while not stranger.is_disconnected():
                 threading.Event().wait(0.01)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from headrace.sockets import FOREIGN_PEER, Dealer, new_context
+from headrace.sockets import FOREIGN_PEER, new_context
 from headrace.testing import SimulatedProvider
 from headrace.wire.codec import encode_frame
 from headrace.wire.messages import Hello
@@ -21,6 +21,7 @@ from tests.e2e.engines import running_engine
 from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.fuzz.frames import make_frame
 from tests.fuzz.mutation import mutated
+from tests.peers import RawDealer
 from tests.waiting import wait_until
 
 pytestmark = [
@@ -71,7 +72,7 @@ def _try_as_nobody(path: Path, is_open: bool) -> int:
         if not is_open:
             with socket.socket(socket.AF_UNIX) as attempt:
                 return 0 if attempt.connect_ex(os.fsencode(path)) != 0 else 1
-        peer = Dealer(new_context(), f"ipc://{path}")
+        peer = RawDealer(new_context(), f"ipc://{path}")
         peer.send(encode_frame(1, [Hello("client", 0, 1)]))
         said = b"".join(_until_disconnected(peer))
     except BaseException:  # noqa: BLE001 - whatever it is, the child must end by itself
@@ -79,7 +80,7 @@ def _try_as_nobody(path: Path, is_open: bool) -> int:
     return 0 if FOREIGN_PEER.encode() in said else 3
 
 
-def _until_disconnected(peer: Dealer) -> list[bytes]:
+def _until_disconnected(peer: RawDealer) -> list[bytes]:
     said: list[bytes] = []
 
     def is_over() -> bool:
@@ -135,7 +136,7 @@ def test_spoiled_frames_end_their_own_connection_at_most(provider: SimulatedProv
         pids = {name: engine.pid(name) for name in ("w1", "w2", "broker", "supervisor")}
         context = new_context()
         for _ in range(10 * TIMES):
-            peer = Dealer(context, f"ipc://{engine.random.choice(sockets_of(engine))}")
+            peer = RawDealer(context, f"ipc://{engine.random.choice(sockets_of(engine))}")
             peer.send(encode_frame(1, [Hello("client", 0, os.getpid())]))
             for frame in _spoiled(engine.random, engine.random.randint(1, 20)):
                 peer.send(frame)

@@ -2,7 +2,7 @@
 
 A connection keeps order and loses nothing while it lives; between connections anything may overtake. When one ends (its
 process dies, it is closed or cut) some of the last frames in each direction may be lost, and each side hears of the end
-after the last frame that did arrive. A DEALER waits for an endpoint that nobody has bound yet, as ZeroMQ's does.
+after the last frame that did arrive. A DEALER whose endpoint nobody has bound is told so, as of an end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from headrace.sockets import SendResult
 from tests.simulation.loops import Descriptors, SimLoop, SimReactor, new_descriptor
 from tests.simulation.world import Host, World
 
-_RECONNECT = 0.08
 _NEVER = 1 << 60
 _TOLD_LATER = 0.1
 """Seconds by which the other side knows later, at most, of a connection that is shut down."""
@@ -129,16 +128,9 @@ class Network:
         self.tap: Callable[[Pipe, bytes], bytes | None] | None = None
         """Sees each frame of a router; what it returns is sent, nothing for None."""
         self._bound: dict[str, SimRouter] = {}
-        self._waiting: list[SimDealer] = []
 
     def bind(self, router: SimRouter) -> None:
         self._bound[router.endpoint] = router
-        waiting, self._waiting = self._waiting, []
-        for dealer in waiting:
-            if dealer.endpoint == router.endpoint:
-                self.world.at(self.world.now + self.world.random.random() * _RECONNECT, self._connect, dealer)
-            else:
-                self._waiting.append(dealer)
 
     def connect(self, dealer: SimDealer) -> None:
         self.world.at(self.world.now + self.world.latency, self._connect, dealer)
@@ -148,7 +140,7 @@ class Network:
             return
         router = self._bound.get(dealer.endpoint)
         if router is None or router.is_closed or not router.host.is_alive:
-            self._waiting.append(dealer)
+            dealer.failed()
             return
         pipe = Pipe(self.world, dealer, router)
         self.pipes = [known for known in self.pipes if known.is_open]
@@ -172,6 +164,8 @@ class SimDealer:
         self._unsent: list[bytes] = []
         self._inbox: deque[bytes] = deque()
         self._has_lost = False
+        self.refusal: str | None = None
+        self.peer_pid = 0
         self.host.at_end.append(self.close)
         network.connect(self)
 
@@ -181,6 +175,14 @@ class SimDealer:
             self._unsent.append(frame)
         elif self.pipe.is_open:
             self.pipe.to_router.send(frame)
+
+    @property
+    def has_peer(self) -> bool:
+        return self.pipe is not None
+
+    def unsent(self) -> list[bytes]:
+        unsent, self._unsent = self._unsent, []
+        return unsent
 
     def has_input(self) -> bool:
         return bool(self._inbox)
@@ -192,8 +194,7 @@ class SimDealer:
             self._check()
 
     def is_disconnected(self) -> bool:
-        had_lost, self._has_lost = self._has_lost, False
-        return had_lost
+        return self._has_lost
 
     def close(self, linger: float = 0.0) -> None:
         self.is_closed = True
@@ -205,9 +206,13 @@ class SimDealer:
 
     def joined(self, pipe: Pipe) -> None:
         self.pipe = pipe
-        unsent, self._unsent = self._unsent, []
-        for frame in unsent:
+        self.peer_pid = pipe.router.host.pid
+        for frame in self.unsent():
             pipe.to_router.send(frame)
+
+    def failed(self) -> None:
+        self._has_lost = True
+        self._descriptors.signal(self.monitor_fd)
 
     def arrived(self, frame: bytes) -> None:
         if not self.is_closed:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from headrace.embedded import collector_endpoint
-from headrace.sockets import Dealer, Router, new_context
+from headrace.sockets import Router, new_context
 from headrace.spans import Span, decode_span
 from headrace.spool import read_records
 from headrace.testing import SimulatedProvider
@@ -36,6 +36,7 @@ from headrace.wire.messages import (
     Welcome,
 )
 from headrace.wire.request import RunRequest
+from tests.peers import RawDealer
 from tests.waiting import wait_until
 
 EPOCH = 7
@@ -108,15 +109,15 @@ class SpanWorker:
         command += ["--name", "w1", "--epoch", str(EPOCH), "--data", str(self.slot)]
         self.process = subprocess.Popen(command, env={**os.environ, **provider.environment, **environ})
         self._context = new_context()
-        self._dealer: Dealer | None = None
+        self._dealer: RawDealer | None = None
         self._count = 0
         self.texts: dict[str, str] = {}
         self.terminals: dict[str, Finished | Failed | Aborted] = {}
 
     @property
-    def dealer(self) -> Dealer:
+    def dealer(self) -> RawDealer:
         if self._dealer is None:
-            self._dealer = Dealer(self._context, f"ipc://{self.directory / f'w1-{EPOCH:x}'}")
+            self._dealer = RawDealer(self._context, f"ipc://{self.directory / f'w1-{EPOCH:x}'}")
             self.tell(Hello("client", 1, os.getpid()))
         return self._dealer
 

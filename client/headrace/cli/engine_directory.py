@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from headrace.cli.exit_codes import CommandError, ExitCode
-from headrace.embedded import check_directory, is_engine_running
+from headrace.embedded import is_engine_running
 from headrace.errors import EngineUnavailableError
 from headrace.settings import MAX_PATH, directory_of
+from headrace.trusted_directory import check_directory
 
 _OTHER = "choose another with --directory"
 

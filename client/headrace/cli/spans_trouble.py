@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from headrace.embedded import check_directory
 from headrace.otel_environment import UnsupportedExport, read_otel_environment
 from headrace.settings import OTLP, SinkConfig
+from headrace.trusted_directory import check_private
 
 _LEAST_ROOM = 256 * 1024
 """Bytes that a new database takes, with its journal."""
@@ -17,7 +17,7 @@ _LEAST_ROOM = 256 * 1024
 
 def directory_trouble(directory: Path) -> str | None:
     """Return why an engine that starts now cannot keep spans in ``directory``, with what to do, or None."""
-    problem = check_directory(directory)
+    problem = check_private(directory)
     if problem is None:
         existing = next(path for path in [directory, *directory.parents] if _is_there(path))
         problem = _slot_problem(directory) or _why_not_writable(existing)

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Self
 
-from headrace.embedded import check_directory
 from headrace.span_files import SLOT_LOCK
+from headrace.trusted_directory import check_private
 
 _MAX_SLOTS = 1000
 """Far more than there are engines of one user."""
@@ -46,7 +46,7 @@ def take_slot(directory: Path) -> Slot:
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (problem := check_directory(directory)) is not None:
+        if (problem := check_private(directory)) is not None:
             raise SlotError(f"{problem}; mend that, or name another directory with HEADRACE_DATA")
         for number in range(_MAX_SLOTS):
             path = directory / str(number)

@@ -1,0 +1,342 @@
+"""A client tells nothing to a process of another user, however that came to be where an engine should be."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from headrace import Client, EngineUnavailableError
+from headrace.channel import StandingChannel
+from headrace.collector_link import CollectorLink
+from headrace.connector import Connector
+from headrace.links import Links
+from headrace.reactor import Reactor
+from headrace.sockets import Dealer, Router, new_context
+from headrace.span_outbox import SpanOutbox
+from headrace.wire.codec import encode_frame, from_broker
+from headrace.wire.messages import (
+    CAPABILITIES,
+    PROTOCOL_MINOR,
+    Acquire,
+    Grant,
+    Heartbeat,
+    Hello,
+    Run,
+    SpanBatch,
+    Welcome,
+)
+from headrace_engine.spans.report_link import ReportLink
+from headrace_workers.broker_link import BrokerLink
+from headrace_workers.collector_link import CollectorLink as WorkersCollectorLink
+from tests.conftest import HELLO
+from tests.strangers import STRANGER, VICTIM, Child, listening, needs_root
+
+pytestmark = [
+    needs_root,
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
+
+TRIES = 200
+KEY = "sk-of-the-victim"
+HELLO_CLIENT = Hello("client", PROTOCOL_MINOR, 1, CAPABILITIES)
+FORGED = encode_frame(
+    1, [Welcome(PROTOCOL_MINOR, 1, CAPABILITIES, "1", 1.0), Grant("sp_1", 1, "w1", "ipc:///nowhere", 1)]
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _import_all() -> None:
+    """Other users may not be able to read what is imported on first use."""
+    failure(Path("/nowhere"), 0.1)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory in the temporary directory of all users, open to all with the sticky bit, as that is."""
+    with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        path = Path(folder)
+        path.chmod(0o1777)
+        yield path
+
+
+def given(path: Path, user: int, mode: int) -> Path:
+    """Make a directory of a user's."""
+    path.mkdir(exist_ok=True)
+    os.chown(path, user, user)
+    path.chmod(mode)
+    return path
+
+
+@pytest.fixture
+def too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every check of a directory comes too early: what it looked at is exchanged a moment later."""
+    for user in ("sockets", "embedded"):
+        monkeypatch.setattr(f"headrace.{user}.refusal_of", lambda _: None)
+
+
+def failure(directory: Path, timeout: float) -> tuple[str, float]:
+    """Run something on the engine in a directory; return what the run ended with, and after how many seconds."""
+    began = time.monotonic()
+    with Client(f"ipc://{directory}", connect_timeout=timeout) as client:
+        try:
+            client.run_local(model="gpt-4o", messages=HELLO, provider_api_key=KEY)
+        except EngineUnavailableError as error:
+            return str(error), time.monotonic() - began
+    return "it was answered", time.monotonic() - began
+
+
+# A client and its broker.
+
+
+@pytest.mark.usefixtures("too_early")
+def test_a_broker_of_another_user_is_sent_nothing_and_the_run_fails_at_once(place: Path) -> None:
+    directory = given(place / "engine", STRANGER, 0o777)
+    with listening(directory / "broker", directory / "collector", answer=FORGED) as heard:
+        said, took = Child(VICTIM, partial(failure, directory, 30.0)).result()
+
+    assert (
+        f"no engine at ipc://{directory}: a process of user {STRANGER} serves there, not one of user {VICTIM}" in said
+    )
+    assert took < 10.0
+    assert heard["connections"] > 0
+    assert heard["messages"] == []
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.2, 1.5])
+def test_a_directory_that_another_user_makes_after_the_clients_start_is_not_used(place: Path, delay: float) -> None:
+    """As in the temporary directory, where everybody may make a directory of any name."""
+    directory = place / f"headrace-{VICTIM}" / "engine"
+    is_made = threading.Event()
+
+    def make() -> None:
+        given(directory.parent, STRANGER, 0o755)
+        given(directory, STRANGER, 0o777)
+        is_made.set()
+
+    with contextlib.ExitStack() as stack:
+        maker = threading.Timer(delay, make)
+        victim = Child(VICTIM, partial(failure, directory, 4.0))
+        maker.start()
+        assert is_made.wait(30)
+        heard = stack.enter_context(listening(directory / "broker"))
+        said, _ = victim.result()
+        maker.join()
+
+    assert "cannot be trusted" in said or "there is no directory" in said
+    assert heard["connections"] == 0
+    assert heard["messages"] == []
+
+
+def flips(parent: Path) -> Callable[[], None]:
+    """Return what exchanges, each time, the victim's directory for the stranger's, or takes both away."""
+    engine, others = parent / "engine", [parent / "victims", parent / "strangers"]
+    state = {"turn": 0}
+
+    def flip() -> None:
+        turn = state["turn"] = state["turn"] + 1
+        if turn % 2:
+            engine.rename(others[turn // 2 % 2])
+        else:
+            others[turn // 2 % 2].rename(engine)
+
+    return flip
+
+
+def tries(directory: Path, count: int) -> list[str]:
+    """Return how runs end that look for an engine there, one after another."""
+    return sorted({failure(directory, 0.02)[0] for _ in range(count)})
+
+
+@pytest.mark.parametrize("is_too_early", [False, True], ids=["checked", "checked too early"])
+def test_a_directory_that_flips_never_gets_a_byte_of_a_request(
+    place: Path, is_too_early: bool, request: pytest.FixtureRequest
+) -> None:
+    if is_too_early:
+        request.getfixturevalue("too_early")
+    parent = given(place / "parent", STRANGER, 0o777)
+    given(parent / "engine", VICTIM, 0o700)
+    strangers = given(parent / "strangers", STRANGER, 0o777)
+    with listening(strangers / "broker", each_turn=flips(parent)) as heard:
+        ends = Child(VICTIM, partial(tries, parent / "engine", TRIES // 2)).result()
+
+    assert heard["messages"] == []
+    assert "it was answered" not in ends
+    if is_too_early:
+        assert heard["connections"] > TRIES // 20
+        assert any(f"a process of user {STRANGER} serves there" in end for end in ends)
+    else:
+        assert heard["connections"] == 0
+        assert all(f"{parent} belongs to user {STRANGER}" in end for end in ends), ends
+
+
+# Each kind of link.
+
+KINDS: dict[str, Callable[[Reactor, str, list[object]], object]] = {}
+
+
+def kind(name: str) -> Callable[[Callable[[Reactor, str, list[object]], object]], None]:
+    """Have a kind of link tested: it is opened, says hello, and keeps what it hears."""
+
+    def note(make: Callable[[Reactor, str, list[object]], object]) -> None:
+        KINDS[name] = make
+
+    return note
+
+
+@kind("client to broker")
+def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
+    links = Links(reactor, 1)
+    link = links.open_broker(endpoint, lambda link: heard.extend(link.connector.receive()), links.close)
+    links.queue(link, Acquire("sp_1", 1, "openai", "gpt-4o"))
+    links.flush()
+    return links
+
+
+@kind("client to worker")
+def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
+    links = Links(reactor, 1)
+    grant = Grant("sp_1", 1, "w1", endpoint, 1)
+    link = links.open_worker(grant, lambda link: heard.extend(link.connector.receive()), links.close)
+    links.queue(link, Run("sp_1", 1, 1, b"the prompt", 64, 65536, KEY))
+    links.flush()
+    return links
+
+
+def _open_collector_link(role: Literal["client", "broker"], reactor: Reactor, endpoint: str, _: list[object]) -> object:
+    outbox = SpanOutbox(10, 10_000)
+    link = CollectorLink(reactor, partial(Dealer, new_context()), lambda: endpoint, role, 1, outbox)
+    link.pass_on([b"a span"])
+    return link
+
+
+kind("client to collector")(partial(_open_collector_link, "client"))
+kind("broker to collector")(partial(_open_collector_link, "broker"))
+
+
+@kind("worker to broker")
+def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
+    link = BrokerLink(new_context(), endpoint, lambda: HELLO_CLIENT, Heartbeat, 1, reactor)
+    link.open()
+    link.beat()
+    return link
+
+
+class _Listener:
+    def __init__(self, heard: list[object]) -> None:
+        self.link_opened: Callable[[], None] = lambda: None
+        self.acknowledged = self.flush_asked = heard.append
+
+
+@kind("worker to collector")
+def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
+    link = WorkersCollectorLink(new_context(), endpoint, lambda: HELLO_CLIENT, 1, reactor, _Listener(heard))
+    link.open()
+    link.send([SpanBatch(1, [b"a span"])])
+    return link
+
+
+@kind("collector to broker")
+def _(reactor: Reactor, endpoint: str, _: list[object]) -> object:
+    link = ReportLink(reactor, new_context(), endpoint, 1)
+    link.open()
+    return link
+
+
+@kind("supervisor to broker")
+def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
+    dealer = partial(Dealer, new_context(), endpoint)
+    connector = Connector(reactor, dealer(), dealer, lambda: heard.extend(connector.receive()), lambda _: None)
+    connector.send(encode_frame(1, [HELLO_CLIENT]))
+    return connector
+
+
+def turn_for(reactor: Reactor, seconds: float, is_so: Callable[[], object] = lambda: False) -> None:
+    """Serve a loop for a while, or until something is so."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not is_so():
+        reactor.call_later(0.01, lambda: None)
+        reactor.turn()
+
+
+def open_link(name: str, endpoint: str) -> list[str]:
+    reactor, heard = Reactor(), list[object]()
+    kept = KINDS[name](reactor, endpoint, heard)
+    turn_for(reactor, 0.3)
+    del kept
+    return [repr(message) for message in heard]
+
+
+@pytest.mark.usefixtures("too_early")
+@pytest.mark.parametrize("name", KINDS)
+def test_a_link_to_another_users_process_says_and_believes_nothing(place: Path, name: str) -> None:
+    directory = given(place / "engine", STRANGER, 0o777)
+    with listening(directory / "peer", answer=FORGED) as heard:
+        believed = Child(VICTIM, partial(open_link, name, f"ipc://{directory / 'peer'}")).result()
+
+    assert heard["connections"] > 0
+    assert heard["messages"] == []
+    assert believed == []
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_link_into_an_unsafe_directory_is_not_even_tried(place: Path, name: str) -> None:
+    """The same for each link: the directory is looked at whenever one is opened."""
+    directory = given(place / "engine", STRANGER, 0o777)
+
+    def attempt() -> str:
+        try:
+            open_link(name, f"ipc://{directory / 'peer'}")
+        except (EngineUnavailableError, OSError) as error:
+            return type(error).__name__
+        return ""
+
+    with listening(directory / "peer", answer=FORGED) as heard:
+        Child(VICTIM, attempt).result()
+
+    assert heard["connections"] == 0
+
+
+@pytest.mark.usefixtures("too_early")
+def test_who_takes_a_place_between_two_connections_is_told_nothing(place: Path) -> None:
+    """Here a stranger puts a socket where the victim's broker was, which a link knows and looks for."""
+    directory = given(place / "engine", STRANGER, 0o777)
+
+    def take() -> None:
+        if (directory / "go").exists() and (directory / "taken").exists():
+            (directory / "taken").rename(directory / "broker")
+
+    def know_another_before() -> int:
+        context, reactor = new_context(), Reactor()
+        router = Router(context, f"ipc://{directory / 'broker'}")
+        known: list[bytes] = []
+
+        def hear() -> None:
+            known.extend(frame for _, frame in router.receive())
+
+        reactor.add_reader(router.fd, hear)
+        dealer = partial(Dealer, context, f"ipc://{directory / 'broker'}")
+        channel = StandingChannel(dealer, reactor, 1, from_broker, lambda _: None, lambda: channel.send([HELLO_CLIENT]))
+        channel.open()
+        turn_for(reactor, 10.0, lambda: known)
+        reactor.remove_reader(router.fd)
+        (directory / "go").touch()
+        router.close()
+        turn_for(reactor, 0.5)
+        channel.send([Heartbeat()])
+        turn_for(reactor, 0.1)
+        return len(known)
+
+    with listening(directory / "taken", each_turn=take) as heard:
+        assert Child(VICTIM, know_another_before).result() == 1
+
+    assert heard["connections"] > 0
+    assert heard["messages"] == []

@@ -1,0 +1,71 @@
+"""Connections that tests make without a loop: one that trusts nobody, as Headrace's own, and one that trusts everybody."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+import zmq
+
+from headrace.sockets import Dealer
+from tests.waiting import wait_until
+
+_numbers = itertools.count()
+
+
+def connected(dealer: Dealer) -> Dealer:
+    """Return a dealer once its peer is there and known, and what was to be sent before has left."""
+
+    def is_so() -> bool:
+        assert not dealer.is_disconnected(), dealer.refusal
+        return dealer.has_peer
+
+    wait_until(is_so, 10.0, "a connection")
+    return dealer
+
+
+class RawDealer:
+    """ZeroMQ's own connection to whoever is, or comes, at a place. It looks at no directory and at nobody's user."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+        self._socket = context.socket(zmq.DEALER)
+        for option in (zmq.LINGER, zmq.RCVHWM, zmq.SNDHWM):
+            self._socket.setsockopt(option, 0)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 80)
+        address = f"inproc://raw-dealer-{next(_numbers)}"
+        self._socket.monitor(address, int(zmq.EVENT_DISCONNECTED))
+        self._monitor = context.socket(zmq.PAIR)
+        self._monitor.setsockopt(zmq.LINGER, 0)
+        self._monitor.connect(address)
+        self._socket.connect(endpoint)
+
+    def send(self, frame: bytes) -> None:
+        """Queue a frame for whoever is there, or comes."""
+        self._socket.send(frame, zmq.NOBLOCK)
+
+    def has_input(self) -> bool:
+        """Return whether a frame waits."""
+        return bool(self._socket.poll(0, zmq.POLLIN))
+
+    def receive(self) -> Iterator[bytes]:
+        """Yield the frames that wait."""
+        with contextlib.suppress(zmq.Again):
+            while True:
+                yield b"".join(self._socket.recv_multipart(zmq.NOBLOCK))
+
+    def is_disconnected(self) -> bool:
+        """Return whether a connection has ended since the last call."""
+        has_ended = False
+        with contextlib.suppress(zmq.Again):
+            while True:
+                self._monitor.recv_multipart(zmq.NOBLOCK)
+                has_ended = True
+        return has_ended
+
+    def close(self, linger: float = 0.0) -> None:
+        """Close; ``linger`` is how long queued frames may take to leave, in seconds."""
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(int(linger * 1000))
