@@ -17,6 +17,7 @@ from pathlib import Path
 
 from headrace.errors import EngineUnavailableError
 from headrace.plain import is_utf8
+from headrace.private_files import open_private
 from headrace.settings import EMBEDDED, MAX_PATH
 
 LOCK_FILE = "lock"
@@ -54,7 +55,7 @@ def make_folder() -> Path:
 
 def open_log(folder: Path) -> int:
     """Return the descriptor of a new log, locked for as long as any process has it."""
-    descriptor = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    descriptor = open_private(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     return descriptor

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import msgspec
 
 from headrace.assembly import joined_text
+from headrace.private_files import open_private
 from headrace.session import Session
 from headrace.types import RunEvent
 from headrace.wire.flow import characters
@@ -75,7 +76,7 @@ class History:
     """This process's file, closed with the object."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         weakref.finalize(self, os.close, self._descriptor).atexit = False  # at the end others still write
 
     def note(self, event: str, **facts: Any) -> None:

@@ -125,8 +125,8 @@ def slots(directory: Path) -> list[Path]:
 
 
 def database_files(slot: Path) -> list[Path]:
-    """Return a slot's databases, the oldest first."""
-    return sorted(slot.glob(DATABASES), key=_age_key)
+    """Return a slot's databases, the oldest first. A link is none: what it leads to is not Headrace's."""
+    return sorted([path for path in slot.glob(DATABASES) if not path.is_symlink()], key=_age_key)
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:

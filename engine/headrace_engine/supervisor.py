@@ -27,6 +27,7 @@ from headrace.embedded import broker_endpoint, collector_endpoint
 from headrace.engine_folders import LOCK_FILE, LOG_FILE, remove_folder
 from headrace.errors import ProtocolError
 from headrace.history import open_history
+from headrace.private_files import open_private
 from headrace.processes import is_orphan, open_process
 from headrace.reactor import Reactor
 from headrace.settings import SpansConfig
@@ -155,7 +156,7 @@ class Supervisor:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (problem := check_directory(directory)) is not None:
             raise EngineStartError(f"{problem}; mend that, or choose another directory")
-        self._lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = open_private(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT)
         if not _lock_within(self._lock, _LOCK_TIMEOUT):
             raise EngineStartError(f"an engine runs in {directory} already; `headrace status` shows it")
         os.ftruncate(self._lock, 0)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from headrace.private_files import open_private
 from headrace.span_files import COLUMNS, SCHEMA, SCHEMA_VERSION, from_row, to_row
 from headrace.spans import Span
 from headrace_engine.spans.ranking import merged
@@ -168,7 +169,7 @@ def _make(path: Path) -> None:
     unseen = path.with_name(f"{path.name}.new")
     remove(unseen)
     # SQLite would make it as the umask says; its side files get the mode of this one.
-    os.close(os.open(unseen, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    os.close(open_private(unseen, os.O_RDWR | os.O_CREAT | os.O_EXCL))
     with contextlib.closing(sqlite3.connect(unseen, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_SETUP)

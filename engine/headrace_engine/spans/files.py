@@ -107,7 +107,7 @@ class SpanFiles:
                     remove(path)
                     logger.info("span file removed", extra={"file": path.name})
         for path in self._slot.glob(f"{DATABASES}.corrupt*"):
-            if now - path.stat().st_mtime > 2 * limit.total_seconds():
+            if now - path.lstat().st_mtime > 2 * limit.total_seconds():
                 path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -127,6 +127,8 @@ class SpanFiles:
         database = self._open.pop(path, None)
         if database is None:
             self._slot.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if path.is_symlink():
+                self._set_aside(path)  # SQLite would write to what it leads to
             database = SpanDatabase(path, self._config.durability)
         self._open[path] = database
         while len(self._open) > _MAX_OPEN:

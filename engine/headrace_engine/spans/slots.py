@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Self
 
+from headrace.private_files import open_private
 from headrace.span_files import SLOT_LOCK
 from headrace.trusted_directory import check_private
 
@@ -61,7 +62,7 @@ def take_slot(directory: Path) -> Slot:
 
 def try_slot(path: Path) -> Slot | None:
     """Return a slot that is there, if nobody has it; raises OSError."""
-    descriptor = os.open(path / SLOT_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_private(path / SLOT_LOCK, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

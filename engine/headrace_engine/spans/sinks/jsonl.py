@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from headrace.private_files import open_named
 from headrace.settings import SinkConfig
 from headrace.span_files import StoredSpan, fields_of
 from headrace_engine.spans.sinks.delivery import Delivered, Retry, Verdict
@@ -57,7 +58,7 @@ def line(stored: StoredSpan) -> bytes:
 def _opened(path: Path) -> Iterator[int]:
     """Open the file for one batch, for ourselves alone."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_named(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
