@@ -16,6 +16,7 @@ import msgspec
 from headrace.price_file import undated
 from headrace.provider_table import BUILT_IN, MODEL_PREFIXES
 from headrace.settings_check import dotted
+from headrace.shown_address import without_password
 
 CLOCKS = frozenset(
     {"connect_timeout", "first_chunk_timeout", "idle_timeout", "total_timeout", "stalled_reader_timeout"}
@@ -43,6 +44,13 @@ class KnownProvider(msgspec.Struct, frozen=True):
     base_url: str
     variables: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"KnownProvider(base_url={without_password(self.base_url)!r}, variables={self.variables!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what may be shown: no password, and no query, which may be a key."""
+        return [("base_url", without_password(self.base_url)), ("variables", self.variables)]
+
 
 class Grant(msgspec.Struct, frozen=True, order=True):
     """What a user allows: that the value of a variable goes to the address of a provider that a directory's file defines."""
@@ -51,6 +59,17 @@ class Grant(msgspec.Struct, frozen=True, order=True):
     provider: str
     base_url: str
     variable: str
+
+    def __repr__(self) -> str:
+        return f"Grant({self.directory!r}, {self.provider!r}, {without_password(self.base_url)!r}, {self.variable!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what may be shown."""
+        return [
+            ("directory", self.directory),
+            ("base_url", without_password(self.base_url)),
+            ("variable", self.variable),
+        ]
 
 
 class Known(msgspec.Struct, frozen=True):

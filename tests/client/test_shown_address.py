@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import pkgutil
+import re
+from collections.abc import Iterator
 
+import msgspec
 import pytest
 
+import headrace
+import headrace_engine
+import headrace_workers
 from headrace.cli.explain import explanation
 from headrace.errors import ProviderUnavailableError
 from headrace.http_values import base_url_problem
 from headrace.settings import ProviderConfig, Settings, SinkConfig
 from headrace.settings_trust import KnownProvider
 from headrace.shown_address import without_password
+from headrace.types import ImagePart
 
 SECRET = "Zq7!xK"
 """Found again in parts too: no other part of an address below has two of these characters in a row."""
@@ -99,3 +108,31 @@ def test_a_key_in_the_place_of_an_address_is_not_quoted(given: str) -> None:
 def rich_repr(printed: object) -> object:
     shown = getattr(printed, "__rich_repr__", None)
     return shown() if shown is not None else ""
+
+
+def test_each_type_that_holds_an_address_or_a_key_says_itself_what_is_shown_of_it() -> None:
+    for package in (headrace, headrace_engine, headrace_workers):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__") and ".testing" not in module.name:
+                importlib.import_module(module.name)
+    kinds = [kind for kind in structs_below(msgspec.Struct) if OURS.match(kind.__module__)]
+    showing = [
+        f"{kind.__module__}.{kind.__qualname__}"
+        for kind in kinds
+        if SECRET_FIELDS & set(kind.__struct_fields__) and kind not in HARMLESS and "__repr__" not in vars(kind)
+    ]
+
+    assert len(kinds) > 50
+    assert showing == []
+
+
+OURS = re.compile(r"headrace(?!\.testing)")
+SECRET_FIELDS = {"base_url", "url", "api_key", "headers", "environ", "environments", "proxy", "password"}
+HARMLESS = {ImagePart}
+"""An image's address is a part of what was asked."""
+
+
+def structs_below(kind: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from structs_below(below)
