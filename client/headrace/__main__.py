@@ -2,9 +2,11 @@
 
 import sys
 
-from headrace.cli.main import main
 from headrace.import_path import leave_current_directory
 
 if __name__ == "__main__":
-    leave_current_directory()
+    leave_current_directory()  # before more is imported
+
+    from headrace.cli.main import main
+
     sys.exit(main())
