@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 BROKER_SOCKET = "broker"
 COLLECTOR_SOCKET = "collector"
+_WORKER_SOCKET = re.compile(r"[\w.-]+-[0-9a-f]+", re.ASCII)
 BAD_SETTINGS = 2
 """How an engine's process ends that cannot use its settings, after a line of its log that says why."""
 _COMPLAINT = "headrace: "
@@ -60,6 +62,22 @@ def collector_endpoint(directory: Path) -> str:
 def worker_endpoint(directory: Path, name: str, epoch: int) -> str:
     """Return a worker's ZeroMQ endpoint in an engine's directory: each process has one of its own."""
     return f"ipc://{directory / f'{name}-{epoch:x}'}"
+
+
+def is_workers_endpoint(endpoint: str, directory: Path) -> bool:
+    """Return whether an endpoint is a worker's of the engine in ``directory``: directly in it, and named as a worker's is."""
+    path, name = os.path.split(endpoint.removeprefix("ipc://"))
+    if not endpoint.startswith("ipc:///") or _WORKER_SOCKET.fullmatch(name) is None:
+        return False
+    # The engine may have been given another of the directory's names.
+    return path == str(directory) or (".." not in Path(path).parts and _is_same(path, directory))
+
+
+def _is_same(path: str, directory: Path) -> bool:
+    try:
+        return Path(path).samefile(directory)
+    except (OSError, ValueError):
+        return False
 
 
 def is_engine_running(directory: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -29,8 +30,10 @@ from headrace.wire.messages import (
     Heartbeat,
     Hold,
     Joined,
+    LeaseQuery,
     Refuse,
     Release,
+    Revoke,
     Silent,
     SpanBatch,
     Status,
@@ -55,6 +58,9 @@ class Asking(Protocol):
 
     def refused(self, refusal: Refuse) -> None:
         """A run gets no worker."""
+
+    def revoked(self, revocation: Revoke) -> None:
+        """A run's lease has ended, since its worker does not have the run."""
 
     def limit(self, total_timeout: float) -> None:
         """The engine says how long runs may take that ask for no limit of their own."""
@@ -86,6 +92,8 @@ class EngineLink:
         self._history = history
         self._spans = spans
         self._runs = runs
+        self.directory = Path()
+        """Where the engine is, once there was a link."""
         self._broker: Link | None = None
         # Since when a broker is waited for that has not answered, through all links that were tried.
         self._awaited_since: float | None = None
@@ -148,6 +156,7 @@ class EngineLink:
             self._reactor.call(partial(self.fail_waiting, error))
             return
         self._broker = link
+        self.directory = Path(endpoint.removeprefix("ipc://")).parent
         self._spans.engine_is_at(endpoint)
         if is_awaited:
             self._await(link)
@@ -218,7 +227,9 @@ class EngineLink:
                 log(logger, logging.INFO, "connected to the engine", extra={"address": self._source.address})
             case Status():
                 self.answer_status(message)
-            case Heartbeat() | Silent() | Joined() | Vacated():
+            case Revoke():
+                self._runs.revoked(message)
+            case Heartbeat() | Silent() | Joined() | Vacated() | LeaseQuery():
                 pass  # the supervisor's matter, and the workers'
             case Goodbye():
                 self._lose(EngineUnavailableError(self._source.address, message.reason))

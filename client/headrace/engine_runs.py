@@ -16,7 +16,7 @@ from headrace.assembly import joined_text
 from headrace.callbacks import log
 from headrace.clock import monotonic
 from headrace.delivery import Delivery, Wakeups, wake_all
-from headrace.embedded import EngineSource
+from headrace.embedded import EngineSource, is_workers_endpoint
 from headrace.engine_link import EngineLink
 from headrace.errors import (
     EngineUnavailableError,
@@ -41,6 +41,7 @@ from headrace.wire.messages import (
     Grant,
     Refuse,
     Release,
+    Revoke,
     RunState,
     SpanBatch,
     Status,
@@ -233,13 +234,23 @@ class EngineRuns:
 
     def granted(self, grant: Grant) -> None:
         """A run has a worker."""
-        if (delivery := self._deliveries.get(grant.span_id)) is not None:
+        if (delivery := self._deliveries.get(grant.span_id)) is None:
+            return
+        if not is_workers_endpoint(grant.endpoint, self._engine.directory):
+            reason = f"the engine named a worker that is not in its directory: {grant.endpoint!r:.200}"
+            self._fail(delivery, RemoteProtocolError(reason))
+        else:
             self._carry_out(delivery, delivery.session.granted(grant, monotonic()))
 
     def refused(self, refusal: Refuse) -> None:
         """A run gets no worker."""
         if (delivery := self._deliveries.get(refusal.span_id)) is not None:
             self._carry_out(delivery, delivery.session.refused(self._explained(refusal), self._source.address))
+
+    def revoked(self, revocation: Revoke) -> None:
+        """A run's lease has ended, since its worker does not have the run."""
+        if (delivery := self._deliveries.get(revocation.span_id)) is not None:
+            self._carry_out(delivery, delivery.session.revoked(revocation.attempt))
 
     def limit(self, total_timeout: float) -> None:
         """The engine says how long runs may take that ask for no limit of their own, in seconds."""

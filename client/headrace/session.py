@@ -134,6 +134,7 @@ class Session:
         "_has_workers_word",
         "_heard",
         "_heard_at",
+        "_is_revoked",
         "_sequence_limit",
         "_started_at",
         "_stopped",
@@ -176,6 +177,8 @@ class Session:
         self._heard = 0
         self._heard_at: float | None = None
         self._asked_at: float | None = None
+        # The broker has ended the lease; the worker is asked whether it has the run all the same.
+        self._is_revoked = False
 
     @property
     def next_deadline(self) -> float | None:
@@ -210,6 +213,7 @@ class Session:
         self.phase = Phase.RUNNING
         self.lease = grant
         self._was_granted = True
+        self._is_revoked = False
         self.queue_seconds = now - self._started_at
         self._heard_at = self._asked_at = None
         return [
@@ -235,6 +239,13 @@ class Session:
         if refusal.kind == "stopping" and self._stopped is not None:
             return self._end(self._stopped_error(self._stopped))
         return self._end(refusal_error(self.plan.span_id, refusal, address))
+
+    def revoked(self, attempt: int) -> list[Command]:
+        """The broker has ended the lease, since the worker did not know the run: it may by now, and is asked."""
+        if self.phase is not Phase.RUNNING or attempt != self.attempt:
+            return _NOTHING
+        self._is_revoked = True
+        return [TellWorker(Query(self.plan.span_id, self.attempt))]
 
     def chunk(self, epoch: int, chunk: Chunk) -> list[Command]:
         """Events arrived."""
@@ -341,6 +352,9 @@ class Session:
         if not state.is_running:
             return self.worker_lost("the worker does not have the run")
         self._heard_at, self._asked_at = self._asked_at, None
+        if self._is_revoked and self.lease is not None:
+            self._is_revoked = False
+            return [AskBroker(Hold(self.plan.span_id, self.attempt, self.lease.epoch))]
         return _NOTHING
 
     def failed(self, error: HeadraceError) -> list[Command]:

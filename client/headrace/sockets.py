@@ -12,7 +12,7 @@ import enum
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +20,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from headrace.clock import monotonic
-from headrace.peers import Peer, credentials, inode, is_connected, refusal_of_peer, shut
+from headrace.peers import TELLS_PROCESSES, Peer, credentials, inode, is_connected, refusal_of_peer, shut
 from headrace.trusted_directory import refusal_of
 from headrace.wire.messages import MAX_FRAME_BYTES
 
@@ -33,6 +33,9 @@ _POLLIN = int(zmq.POLLIN)
 
 FOREIGN_PEER = "this engine is another user's"
 """Why a peer is refused that the kernel says is another user's process."""
+
+OTHER_PROCESS = "another process listens there than the one that should"
+"""Why a process of this user is told nothing."""
 
 CLOSED = ".full"
 """What is added to the name of a socket that takes no further connections."""
@@ -78,10 +81,16 @@ class Dealer:
     this peer. Where the peer is not there, or goes away, :meth:`is_disconnected` says so, and its owner makes another.
 
     Raises OSError where there is no descriptor for it, FileNotFoundError where the socket's directory does not exist, and
-    UntrustedDirectoryError where that is not to be trusted.
+    UntrustedDirectoryError where that is not to be trusted. ``expects`` is asked whether a process, by its pid, is the right one; it is
+    not asked where the kernel tells no processes.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        expects: Callable[[int], bool] | None = None,
+    ) -> None:
         if (refusal := refusal_of(Path(endpoint.removeprefix("ipc://")).parent)) is not None:
             raise refusal
         self.has_peer = False
@@ -91,6 +100,7 @@ class Dealer:
         self.refusal: str | None = None
         """Why the peer was sent nothing; None where it was not refused."""
         self._endpoint = endpoint
+        self._expects = expects if TELLS_PROCESSES else None
         self._held: list[bytes] = []
         self._is_over = False
         self._socket = _new_socket(context, zmq.DEALER)
@@ -173,6 +183,8 @@ class Dealer:
         if self._is_over:
             return
         self.refusal = refusal_of_peer(uid)
+        if self.refusal is None and self._expects is not None and not self._expects(pid or 0):
+            self.refusal = OTHER_PROCESS
         if self.refusal is not None:
             self._is_over = True
             with contextlib.suppress(zmq.ZMQError):  # it has just ended by itself

@@ -5,42 +5,55 @@ Rules of this file:
 1. A span id is held once: by one lease or one place in the queue.
 2. A lease goes to the live worker with the fewest, never to one that the run saw die: its client may know of a death first.
 3. Interactive runs go before batch runs; within a lane clients take turns, and a client's own are served as they came.
-4. Leases end with their release, their client or their worker.
-5. No client takes the last places in the queue for itself.
+4. Leases end with their release, their client or their worker; and when the worker, asked after a while, does not have the run.
+5. No client takes the last places in the queue, or on a worker, for itself. All connections of one process are one client in this.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
 
-from headrace.wire.messages import Acquire, Grant, RefusalKind, Refuse
-from headrace_engine.line import Line, Waiting
+from headrace.wire.messages import Acquire, Grant, RefusalKind, Refuse, Revoke
+from headrace_engine.lease_checks import LeaseChecks
+from headrace_engine.line import Line, Owner, Waiting
+from headrace_engine.shares import Shares
 
 NO_WORKERS_TIMEOUT = 10.0
 """Seconds that a run waits while there is no worker for it at all."""
 _NONE_YET = "no worker has started yet"
 _FREE_SHARE = 9
 """A client may have so many times as many runs waiting as there are free places in the queue."""
+_CHECKED_AT_ONCE = 1000
+"""Leases whose workers are asked about them at one time."""
 
 
 class Send(msgspec.Struct, frozen=True):
     """Send an answer to a client."""
 
     client: bytes
-    message: Grant | Refuse
+    message: Grant | Refuse | Revoke
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Ask a worker which of these runs it has: span id, attempt and client's process, 0 for an unknown one, of each."""
+
+    epoch: int
+    leases: list[tuple[str, int, int]]
 
 
 class Worker:
     """A worker that can be given runs."""
 
-    __slots__ = ("endpoint", "epoch", "is_leaving", "is_suspect", "max_runs", "name", "spans")
+    __slots__ = ("endpoint", "epoch", "is_leaving", "is_suspect", "max_runs", "name", "pid", "spans")
 
-    def __init__(self, name: str, endpoint: str, epoch: int, max_runs: int) -> None:
+    def __init__(self, name: str, endpoint: str, epoch: int, max_runs: int, pid: int) -> None:
         self.name = name
         self.endpoint = endpoint
         self.epoch = epoch
+        self.pid = pid
         self.max_runs = max_runs
         self.is_suspect = False
         self.is_leaving = False
@@ -54,6 +67,7 @@ class Worker:
 
 class _Lease(msgspec.Struct, frozen=True, gc=False):
     client: bytes
+    owner: Owner
     attempt: int
     epoch: int
     # What it answered; not known of a lease that the broker before gave.
@@ -79,6 +93,10 @@ class Admission:
         self._max_waiting = max_waiting_runs
         self._workers: dict[int, Worker] = {}
         self._leases: dict[str, _Lease] = {}
+        self._shares = Shares()
+        self._checks = LeaseChecks()
+        self._checked_at = 0.0
+        self._processes: dict[bytes, int] = {}
         self._lanes = {"interactive": Line(), "batch": Line()}
         self._spans_of: dict[bytes, set[str]] = {}
         self._is_stopping = False
@@ -104,9 +122,14 @@ class Admission:
         """The workers that are there."""
         return list(self._workers.values())
 
-    def worker_joined(self, name: str, endpoint: str, epoch: int, capacity: int = -1) -> list[Send]:
+    def client_joined(self, client: bytes, process: int) -> None:
+        """A client is there, of a process, 0 for one that the kernel does not know."""
+        if process:
+            self._processes[client] = process
+
+    def worker_joined(self, name: str, endpoint: str, epoch: int, capacity: int = -1, pid: int = 0) -> list[Send]:
         """A worker is ready; for ``capacity`` see :meth:`worker_told`."""
-        worker = self._workers.setdefault(epoch, Worker(name, endpoint, epoch, self._bounded(capacity)))
+        worker = self._workers.setdefault(epoch, Worker(name, endpoint, epoch, self._bounded(capacity), pid))
         worker.spans |= {span_id for span_id, lease in self._leases.items() if lease.epoch == epoch}
         return self._assign()
 
@@ -121,7 +144,7 @@ class Admission:
         if worker is None:
             return []
         self._absence = f"the last worker went away: {reason}"
-        for span_id in worker.spans:
+        for span_id in list(worker.spans):
             self._forget(span_id)
         return []
 
@@ -170,6 +193,7 @@ class Admission:
         """A client is gone: what it held is free."""
         for span_id in self._spans_of.pop(client, set()):
             self._drop(span_id)
+        self._processes.pop(client, None)
         return self._assign()
 
     def acquired(self, client: bytes, question: Acquire, now: float) -> list[Send]:
@@ -185,12 +209,13 @@ class Admission:
         elif self.waiting_count >= self._max_waiting:
             reason = f"{self.waiting_count} runs are waiting already"
             refusal = self._refuse(client, question, "queue_full", reason, retry_after=1.0)
-        elif (own := self._waiting_of(client)) >= _FREE_SHARE * (self._max_waiting - self.waiting_count):
+        elif (own := self._waiting_of(self._owner(client))) >= _FREE_SHARE * (self._max_waiting - self.waiting_count):
             reason = f"{own} runs of this client are waiting already, of {self.waiting_count} in all"
             refusal = self._refuse(client, question, "queue_full", reason, retry_after=1.0)
         else:
             self._spans_of.setdefault(client, set()).add(question.span_id)
-            self._lanes[question.priority].add(Waiting(client, question, now))
+            waiting = Waiting(client, question, now, self._processes.get(client, 0))
+            self._lanes[question.priority].add(waiting)
             return self._assign()
         return [refusal, *self._assign()]
 
@@ -199,11 +224,15 @@ class Admission:
         holder = self._leases.get(span_id) or self._waiting(span_id)
         if holder is not None and (holder.client != client or _attempt(holder) > attempt):
             return []
+        if isinstance(holder, _Lease) and (holder.attempt, holder.epoch) == (attempt, epoch):
+            return []
+        owner = self._owner(client)
+        if not self._shares.may_tell(epoch, owner, self._max_runs):
+            return []  # more than it can have had
         self._drop(span_id)
         self._spans_of.setdefault(client, set()).add(span_id)
-        self._leases[span_id] = _Lease(client, attempt, epoch)
-        if (worker := self._workers.get(epoch)) is not None:
-            worker.spans.add(span_id)
+        self._add(span_id, _Lease(client, owner, attempt, epoch))
+        self._checks.added(span_id, is_told=epoch in self._workers)
         return self._assign()
 
     def released(self, client: bytes, span_id: str, attempt: int) -> list[Send]:
@@ -213,6 +242,39 @@ class Admission:
             return []
         self._free(client, span_id)
         return self._assign()
+
+    def checks(self, now: float) -> list[Ask | Send]:
+        """Time has passed: ask workers for the runs of leases, and end those whose worker has not come."""
+        self._checked_at = now
+        self._shares.passed(now)
+        asked: dict[int, list[tuple[str, int, int]]] = {}
+        ended: list[Ask | Send] = []
+        for span_id in self._checks.due(now, _CHECKED_AT_ONCE):
+            lease = self._leases[span_id]
+            if lease.epoch in self._workers:
+                process = lease.owner if isinstance(lease.owner, int) else 0
+                asked.setdefault(lease.epoch, []).append((span_id, lease.attempt, process))
+            else:
+                ended.append(self._revoke(span_id, lease))
+        return [*ended, *(Ask(epoch, leases) for epoch, leases in asked.items())]
+
+    def checked(self, epoch: int, answers: Iterable[tuple[str, int, bool]]) -> list[Send]:
+        """A worker says which runs it has: span id, attempt, and whether it has it. The leases of the others end."""
+        ended: list[Send] = []
+        unused: Counter[Owner] = Counter()
+        for span_id, attempt, is_running in answers:
+            lease = self._leases.get(span_id)
+            is_meant = lease is not None and (lease.epoch, lease.attempt) == (epoch, attempt)
+            # One that was given since is another.
+            if lease is not None and is_meant and not is_running and self._checks.was_asked(span_id):
+                unused[lease.owner] += 1
+                ended.append(self._revoke(span_id, lease))
+        self._shares.unused(unused, self._max_runs, self._checked_at)
+        return [*ended, *self._assign()] if ended else []
+
+    def _revoke(self, span_id: str, lease: _Lease) -> Send:
+        self._forget(span_id)
+        return Send(lease.client, Revoke(span_id, lease.attempt))
 
     def stopping(self) -> list[Send]:
         """No new runs from here on; those that wait are refused."""
@@ -250,10 +312,12 @@ class Admission:
                 answers.append(self._grant(waiting, worker))
         return answers
 
-    def _choose(self, question: Acquire) -> Worker | None:
+    def _choose(self, waiting: Waiting) -> Worker | None:
         best: Worker | None = None
         for worker in self._workers.values():
-            if not worker.has_room or worker.epoch in question.avoid:
+            if not worker.has_room or worker.epoch in waiting.question.avoid:
+                continue
+            if not self._shares.has_room(worker.epoch, waiting.owner, worker.max_runs):
                 continue
             if best is None or len(worker.spans) < len(best.spans):
                 best = worker
@@ -262,11 +326,10 @@ class Admission:
     def _grant(self, waiting: Waiting, worker: Worker) -> Send:
         question = waiting.question
         self.granted_total += 1
-        worker.spans.add(question.span_id)
-        self._leases[question.span_id] = _Lease(waiting.client, question.attempt, worker.epoch, waiting)
-        return Send(
-            waiting.client, Grant(question.span_id, question.attempt, worker.name, worker.endpoint, worker.epoch)
-        )
+        span_id, attempt = question.span_id, question.attempt
+        self._add(span_id, _Lease(waiting.client, waiting.owner, attempt, worker.epoch, waiting))
+        self._checks.added(span_id)
+        return Send(waiting.client, Grant(span_id, attempt, worker.name, worker.endpoint, worker.epoch, worker.pid))
 
     def _unfinished(self, span_ids: Iterable[str]) -> list[Unfinished]:
         found: list[Unfinished] = []
@@ -301,8 +364,11 @@ class Admission:
                 return waiting
         return None
 
-    def _waiting_of(self, client: bytes) -> int:
-        return sum(lane.count(client) for lane in self._lanes.values())
+    def _waiting_of(self, owner: Owner) -> int:
+        return sum(lane.count(owner) for lane in self._lanes.values())
+
+    def _owner(self, client: bytes) -> Owner:
+        return self._processes.get(client) or client
 
     def _free(self, client: bytes, span_id: str) -> None:
         """Take what a client holds, or waits for, from it."""
@@ -311,16 +377,30 @@ class Admission:
 
     def _drop(self, span_id: str) -> None:
         """Free a lease or a place in the queue."""
-        lease = self._leases.pop(span_id, None)
-        if lease is not None and (worker := self._workers.get(lease.epoch)) is not None:
-            worker.spans.discard(span_id)
+        self._remove(span_id)
         for lane in self._lanes.values():
             lane.remove(span_id)
 
     def _forget(self, span_id: str) -> None:
-        lease = self._leases.pop(span_id, None)
+        lease = self._remove(span_id)
         if lease is not None and (spans := self._spans_of.get(lease.client)) is not None:
             spans.discard(span_id)
+
+    def _add(self, span_id: str, lease: _Lease) -> None:
+        self._leases[span_id] = lease
+        self._shares.taken(lease.epoch, lease.owner)
+        if (worker := self._workers.get(lease.epoch)) is not None:
+            worker.spans.add(span_id)
+
+    def _remove(self, span_id: str) -> _Lease | None:
+        lease = self._leases.pop(span_id, None)
+        if lease is None:
+            return None
+        self._checks.dropped(span_id)
+        self._shares.given_back(lease.epoch, lease.owner)
+        if (worker := self._workers.get(lease.epoch)) is not None:
+            worker.spans.discard(span_id)
+        return lease
 
 
 def _attempt(holder: _Lease | Waiting) -> int:

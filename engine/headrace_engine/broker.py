@@ -39,8 +39,11 @@ from headrace.wire.messages import (
     Hello,
     Hold,
     Joined,
+    LeaseQuery,
+    LeaseState,
     ProcessReport,
     Release,
+    Revoke,
     Silent,
     SpanBatch,
     Status,
@@ -136,9 +139,19 @@ class Broker:
             self._report_silent(epoch, now)
         self._admission.worker_starting(is_so=self._is_starting())
         self._send_all(self._admission.due(now))
+        self._check_leases(now)
         self._router.end_silent()
         self._read_departures()
         self._reactor.call_at(now + _TICK, self._tick)
+
+    def _check_leases(self, now: float) -> None:
+        """Ask workers that can say so which of the older leases they have the runs of."""
+        peers = {epoch: peer for peer, epoch in self._worker_epochs.items()}
+        for step in self._admission.checks(now):
+            if isinstance(step, Send):
+                self._send_all([step])
+            elif (peer := peers.get(step.epoch)) is not None and "leases" in self._hellos[peer].capabilities:
+                self._send(peer, LeaseQuery(step.leases))
 
     def _is_starting(self) -> bool:
         """Return whether a worker is at its first start; one that takes too long is ended, and started a second time."""
@@ -202,6 +215,8 @@ class Broker:
                 self._send_all(self._admission.released(peer, message.span_id, message.attempt))
             case Heartbeat():
                 self._beat(peer, message, now)
+            case LeaseState():
+                self._send_all(self._admission.checked(self._worker_epochs[peer], message.leases))
             case StatusRequest():
                 self._answer(peer, now)
             case Goodbye():
@@ -281,7 +296,9 @@ class Broker:
         if hello.role == "worker":
             self._worker_epochs[peer] = epoch
             self._liveness.joined(epoch, now)
-            self._send_all(self._admission.worker_joined(hello.name, hello.endpoint, epoch, hello.capacity))
+            self._send_all(self._admission.worker_joined(hello.name, hello.endpoint, epoch, hello.capacity, pid))
+        elif hello.role == "client":
+            self._admission.client_joined(peer, pid)
         if hello.role in ("worker", "supervisor"):
             self._tell_who_joined(peer)
 
@@ -382,7 +399,8 @@ class Broker:
             message = answer.message
             if isinstance(message, Grant) and message.attempt == 1 and self._admission.is_traced(message.span_id):
                 self._unkept.granted(message.epoch)
-            self._send(answer.client, message)
+            if not isinstance(message, Revoke) or "leases" in self._hellos[answer.client].capabilities:
+                self._send(answer.client, message)
 
     def _send(self, peer: bytes, message: msgspec.Struct) -> None:
         self._outboxes.setdefault(peer, []).append(message)

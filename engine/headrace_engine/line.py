@@ -15,6 +15,8 @@ import msgspec
 from headrace.wire.messages import Acquire
 
 W = TypeVar("W")
+Owner = int | bytes
+"""Who takes turns: a process by its pid, or a connection of which no process is known."""
 
 _LOOKED_AT = 16
 """Of one client's runs that can go to some workers only, how many are looked at in its turn."""
@@ -26,11 +28,18 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     client: bytes
     question: Acquire
     since: float
+    # The process that the client is, where that is known: it has one turn, however many connections it has.
+    process: int = 0
 
     @property
     def span_id(self) -> str:
         """The run's id."""
         return self.question.span_id
+
+    @property
+    def owner(self) -> Owner:
+        """Whose turn it is."""
+        return self.process or self.client
 
 
 class _Own:
@@ -51,7 +60,7 @@ class Line:
 
     def __init__(self) -> None:
         # In the order of their turns.
-        self._clients: dict[bytes, _Own] = {}
+        self._clients: dict[Owner, _Own] = {}
         self._by_span: dict[str, Waiting] = {}
 
     def __len__(self) -> int:
@@ -61,14 +70,14 @@ class Line:
         """Return the run with this id."""
         return self._by_span.get(span_id)
 
-    def count(self, client: bytes) -> int:
+    def count(self, owner: Owner) -> int:
         """Return how many runs of one client wait."""
-        own = self._clients.get(client)
+        own = self._clients.get(owner)
         return len(own.first) + len(own.again) if own is not None else 0
 
     def add(self, waiting: Waiting) -> None:
         """Put a run at the end of its client's."""
-        own = self._clients.setdefault(waiting.client, _Own())
+        own = self._clients.setdefault(waiting.owner, _Own())
         own.of(waiting.question)[waiting.span_id] = waiting
         self._by_span[waiting.span_id] = waiting
 
@@ -77,16 +86,16 @@ class Line:
         waiting = self._by_span.pop(span_id, None)
         if waiting is None:
             return
-        own = self._clients[waiting.client]
+        own = self._clients[waiting.owner]
         del own.of(waiting.question)[span_id]
         if not own.first and not own.again:
-            del self._clients[waiting.client]
+            del self._clients[waiting.owner]
 
-    def serve(self, choose: Callable[[Acquire], W | None]) -> tuple[Waiting, W] | None:
+    def serve(self, choose: Callable[[Waiting], W | None]) -> tuple[Waiting, W] | None:
         """Take the next run out for which ``choose`` has something, and return both."""
         for client, own in self._clients.items():
             for waiting in chain(islice(own.again.values(), _LOOKED_AT), islice(own.first.values(), 1)):
-                chosen = choose(waiting.question)
+                chosen = choose(waiting)
                 if chosen is not None:
                     self._clients[client] = self._clients.pop(client)  # to the end
                     self.remove(waiting.span_id)

@@ -470,6 +470,26 @@ def test_nor_is_one_of_which_something_arrived_and_its_run_ends() -> None:
     assert session.outcome.partial_text == "half"
 
 
+def test_a_lease_that_the_broker_ends_while_the_worker_has_the_run_is_told_of_again() -> None:
+    session = running()
+
+    assert session.revoked(1) == [ASK]
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=True)) == [AskBroker(Hold(SPAN, 1, EPOCH))]
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=True)) == []
+
+
+def test_a_lease_that_the_broker_ends_and_a_run_that_no_worker_has_are_asked_for_again() -> None:
+    session = running()
+    session.revoked(1)
+
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [release(), acquire(2, [EPOCH])]
+
+
+def test_the_end_of_another_lease_changes_nothing() -> None:
+    assert running().revoked(2) == []
+    assert new_session().revoked(1) == []
+
+
 def test_an_answer_about_another_attempt_changes_nothing() -> None:
     session = running()
     for epoch, attempt in ((EPOCH, 2), (EPOCH + 1, 1)):

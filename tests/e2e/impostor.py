@@ -25,6 +25,7 @@ from headrace.wire.messages import (
     Flush,
     Flushed,
     Goodbye,
+    Grant,
     Heartbeat,
     Hello,
     PeerRole,
@@ -34,6 +35,7 @@ from headrace.wire.messages import (
 from headrace.wire.status import ProcessStatus, SpanStatus
 
 PATIENCE = 20.0
+GRANT = Grant.__struct_config__.tag
 GOODBYE = Goodbye.__struct_config__.tag
 OWN_EPOCH = 0x63
 
@@ -45,6 +47,7 @@ class Impostor:
         self.directory = directory
         self._context = zmq.Context()
         self.worker = self._context.socket(zmq.ROUTER)
+        self.dealers: list[zmq.Socket[bytes]] = []
         self.answers: dict[str, str] = {}
 
     def bind(self) -> str:
@@ -52,10 +55,15 @@ class Impostor:
         self.worker.bind(endpoint)
         return endpoint
 
-    def say(self, name: str, where: str, messages: list[Any], epoch: int = OWN_EPOCH) -> str:
-        """Say something on a connection of its own; return why that is ended."""
+    def connect(self, where: str) -> zmq.Socket[bytes]:
         dealer = self._context.socket(zmq.DEALER)
         dealer.connect(f"ipc://{self.directory / where}")
+        self.dealers.append(dealer)
+        return dealer
+
+    def say(self, name: str, where: str, messages: list[Any], epoch: int = OWN_EPOCH) -> str:
+        """Say something on a connection of its own; return why that is ended."""
+        dealer = self.connect(where)
         dealer.send(encode_frame(epoch, messages))
         said = ""
         deadline = time.monotonic() + PATIENCE
@@ -126,10 +134,26 @@ def at_the_collector(impostor: Impostor) -> None:
         impostor.say(f"client SpanBatch {where}", where, [impostor.hello("client"), batch, Heartbeat()])
 
 
+def at_the_leases(impostor: Impostor) -> None:
+    """Take all leases that there are, on many connections, and use none of them."""
+    poller = zmq.Poller()
+    taken = 0
+    for number in range(4):
+        dealer = impostor.connect("broker")
+        questions = [Acquire(f"sp_{os.getpid()}_{number}_{n}", 1, "openai", "m") for n in range(1500)]
+        dealer.send(encode_frame(number + 1, [impostor.hello("client"), *questions]))
+        poller.register(dealer, zmq.POLLIN)
+    while ready := poller.poll(500):
+        for dealer, _ in ready:
+            taken += sum(message[0] == GRANT for message in msgspec.msgpack.decode(dealer.recv()[1:])[1])
+    impostor.answers["taken"] = str(taken)
+
+
 ATTACKS: dict[str, Callable[[Impostor], None]] = {
     "broker": at_the_broker,
     "worker": at_a_worker,
     "collector": at_the_collector,
+    "leases": at_the_leases,
 }
 
 

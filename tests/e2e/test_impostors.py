@@ -15,7 +15,7 @@ import pytest
 from headrace import Client
 from headrace.cli.status import engine_status
 from headrace.testing import SimulatedProvider
-from tests.conftest import HELLO, ROOT
+from tests.conftest import HELLO, ROOT, simulate
 from tests.e2e.engines import running_engine
 from tests.engine.test_span_store import kept
 
@@ -88,7 +88,9 @@ def test_who_says_that_it_is_a_process_of_the_engine_is_refused_by_the_broker(ad
     assert [(worker.name, worker.pid, worker.state) for worker in after.workers] == [
         (worker.name, worker.pid, worker.state) for worker in before.workers
     ], "nobody was ended, nobody joined"
-    assert after.processes == before.processes
+    assert [(process.name, process.pid, process.restarts) for process in after.processes] == [
+        (process.name, process.pid, process.restarts) for process in before.processes
+    ]
     assert after.spans is not None
     assert after.spans.directory != "/forged"
 
@@ -120,3 +122,18 @@ def test_nobody_but_its_worker_rewrites_a_span(address: str, data: Path) -> None
     assert "no worker of this engine" in impostor.answers["worker"]
     assert rows[stream.span_id] == before
     assert other.span_id in rows
+
+
+def test_leases_that_nobody_uses_shut_nobody_out(address: str) -> None:
+    with Client(address) as client, attack(address, "leases") as one:
+        assert one.answers["taken"] == "4032", "of 4096 places others have 64"
+        assert text(client)
+        with attack(address, "leases") as another:
+            assert int(another.answers["taken"]) >= 64
+            stream = client.run_local(
+                model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=50, pace=0.3)
+            )
+            # All places are taken. Those of leases that were not used for some time are given to those who wait in turn.
+            assert next(iter(stream))
+            assert all(text(client) for _ in range(5))
+        stream.abort()

@@ -8,8 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from headrace.wire.messages import Acquire, Grant, Refuse
-from headrace_engine.admission import NO_WORKERS_TIMEOUT, Admission, Send
+from headrace.wire.messages import Acquire, Grant, Refuse, Revoke
+from headrace_engine.admission import NO_WORKERS_TIMEOUT, Admission, Ask, Send
+from headrace_engine.lease_checks import FIRST_CHECK, NEXT_CHECK, TOLD_CHECK
 
 Priority = Literal["interactive", "batch"]
 
@@ -316,6 +317,147 @@ def test_nobody_takes_anothers_run_by_saying_that_it_held_it() -> None:
     assert admission.lease_count == 1
 
 
+# Leases that nobody uses.
+
+
+def looked_at(admission: Admission, now: float) -> list[str]:
+    """Return the runs that workers are asked for."""
+    steps = admission.checks(now)
+    return [span_id for step in steps if isinstance(step, Ask) for span_id, _, _ in step.leases]
+
+
+def test_a_lease_ends_whose_worker_does_not_have_the_run_and_its_client_is_told() -> None:
+    admission = engine(max_runs=2)
+    for span_id in ("used", "unused", "next"):
+        admission.acquired(ANN, ask(span_id), 0.0)
+    assert admission.checks(0.0) == []
+    assert admission.checks(FIRST_CHECK - 0.1) == []
+    assert admission.checks(FIRST_CHECK) == [Ask(1, [("used", 1, 0), ("unused", 1, 0)])]
+
+    ended = admission.checked(1, [("used", 1, True), ("unused", 1, False)])
+
+    assert ended == [Send(ANN, Revoke("unused", 1)), granted(ANN, "next", 1)]
+    assert looked_at(admission, FIRST_CHECK + 1) == []
+    # One that was used may be kept by a client that has long ended it.
+    assert looked_at(admission, FIRST_CHECK + NEXT_CHECK) == ["next", "used"]
+
+
+def test_a_late_answer_ends_no_lease_that_was_given_since() -> None:
+    admission = engine()
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.checks(0.0)
+    assert looked_at(admission, FIRST_CHECK) == ["a"]
+    admission.released(ANN, "a", 1)
+    admission.acquired(ANN, ask("a"), 0.0)
+
+    assert admission.checked(1, [("a", 1, False)]) == []
+    assert admission.lease_count == 1
+
+
+def test_only_the_worker_of_a_lease_says_that_it_does_not_have_the_run() -> None:
+    admission = engine(workers=2)
+    admission.acquired(ANN, ask("a"), 0.0)
+    admission.checks(0.0)
+    admission.checks(FIRST_CHECK)
+
+    assert admission.checked(2, [("a", 1, False)]) == []
+    assert admission.checked(1, [("a", 2, False)]) == []
+    assert admission.lease_count == 1
+
+
+def test_a_lease_that_a_client_only_says_it_had_is_looked_at_soon_and_saying_so_again_puts_nothing_off() -> None:
+    admission = engine()
+    admission.client_joined(BOB, 7)
+    admission.held(BOB, "a", 1, 1)
+    admission.checks(0.0)
+    admission.held(BOB, "a", 1, 1)
+    admission.acquired(ANN, ask("b"), 0.0)
+
+    assert admission.checks(TOLD_CHECK) == [Ask(1, [("a", 1, 7)])]
+    assert admission.checked(1, [("a", 1, False)]) == [Send(BOB, Revoke("a", 1)), granted(ANN, "b", 1)]
+
+
+def test_a_lease_on_a_worker_that_never_comes_ends() -> None:
+    admission = engine(workers=0)
+    admission.held(ANN, "a", 1, 7)
+    admission.checks(0.0)
+    assert admission.checks(FIRST_CHECK - 0.1) == []
+
+    assert admission.checks(FIRST_CHECK) == [Send(ANN, Revoke("a", 1))]
+    assert admission.lease_count == 0
+
+
+def test_very_many_leases_are_looked_at_a_thousand_at_a_time() -> None:
+    admission = engine(workers=1, max_runs=4000)
+    for number in range(3000):
+        admission.acquired(ANN, ask(f"sp_{number}"), 0.0)
+    admission.checks(0.0)
+
+    assert [len(looked_at(admission, FIRST_CHECK + number)) for number in range(4)] == [1000, 1000, 1000, 0]
+
+
+# Those who want all.
+
+
+def test_one_process_never_has_all_places_of_a_worker_however_many_connections_it_has() -> None:
+    admission = engine(workers=2, max_runs=64)
+    clients = [b"%d" % number for number in range(10)]
+    for client in clients:
+        admission.client_joined(client, 7)
+    for number in range(1000):
+        admission.acquired(clients[number % 10], ask(f"sp_{number}"), 0.0)
+    for number in range(1000):
+        admission.held(clients[number % 10], f"told_{number}", 1, 1)
+    assert admission.lease_count == 2 * 63
+
+    [first] = admission.acquired(BOB, ask("b"), 0.0)
+    [second] = admission.acquired(BOB, ask("c"), 0.0)
+
+    assert {first.message.span_id, second.message.span_id} == {"b", "c"}
+    assert isinstance(first.message, Grant)
+    assert admission.released(clients[0], "sp_0", 1)[0].client in clients
+
+
+def test_who_took_many_leases_and_used_none_gets_few_for_a_while() -> None:
+    admission = engine(max_runs=320, max_waiting=10_000)
+    admission.client_joined(ANN, 7)
+    for number in range(1000):
+        admission.acquired(ANN, ask(f"sp_{number}"), 0.0)
+    assert admission.lease_count == 315
+    admission.checks(0.0)
+    [asked] = admission.checks(FIRST_CHECK)
+    assert isinstance(asked, Ask)
+
+    admission.checked(1, [(span_id, attempt, False) for span_id, attempt, _ in asked.leases])
+
+    assert admission.lease_count == 19
+    for number in range(200):
+        admission.acquired(BOB, ask(f"b{number}"), FIRST_CHECK)
+    assert admission.lease_count == 219
+    admission.checks(FIRST_CHECK + 61.0)
+    admission.released(BOB, "b0", 1)
+    assert admission.lease_count == 320 - 5 + 5
+
+
+def test_the_connections_of_one_process_have_one_share_of_the_queue() -> None:
+    admission = engine(max_waiting=100)
+    clients = [b"%d" % number for number in range(10)]
+    for client in clients:
+        admission.client_joined(client, 7)
+    for number in range(200):
+        admission.acquired(clients[number % 10], ask(f"sp_{number}"), 0.0)
+
+    assert admission.waiting_count == 90
+
+
+def test_a_few_places_are_one_clients_if_it_wants_them() -> None:
+    admission = engine(max_runs=10)
+    for number in range(11):
+        admission.acquired(ANN, ask(f"sp_{number}"), 0.0)
+
+    assert admission.lease_count == 10
+
+
 # Refusals.
 
 
@@ -453,6 +595,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.epochs = 0
         self.is_stopping = False
         self.asked = self.answered = 0
+        self.looked_at = 0.0
 
     @initialize(max_waiting=st.integers(1, 5))
     def start(self, max_waiting: int) -> None:
@@ -505,6 +648,10 @@ class AdmissionMachine(RuleBasedStateMachine):
         for answer in answers:
             said = answer.message
             question = (answer.client, said.span_id, said.attempt)
+            if isinstance(said, Revoke):
+                assert self.leases[said.span_id][0] == question
+                self.forget(said.span_id)
+                continue
             priority = next((priority for priority, lane in self.lanes.items() if question in lane), None)
             assert priority is not None, f"an answer that nobody asked for: {answer}"
             self.answered += 1
@@ -617,6 +764,18 @@ class AdmissionMachine(RuleBasedStateMachine):
             question = (answer.client, answer.message.span_id, answer.message.attempt)
             assert not self.workers.keys() - self.leaving - set(self.avoid[question])
         self.follow(answers)
+
+    @rule(data=st.data(), seconds=st.sampled_from([1.0, FIRST_CHECK, NEXT_CHECK]))
+    def workers_are_asked(self, data: st.DataObject, seconds: float) -> None:
+        self.looked_at += seconds
+        for step in self.admission.checks(self.looked_at):
+            assert isinstance(step, Ask)
+            assert {self.leases[span_id][1] for span_id, _, _ in step.leases} == {step.epoch}
+            answers = [(span_id, attempt, data.draw(st.booleans())) for span_id, attempt, _ in step.leases]
+            ended = {span_id for span_id, _, is_running in answers if not is_running}
+            said = self.admission.checked(step.epoch, [*answers, ("unknown", 1, False)])
+            assert {answer.message.span_id for answer in said if isinstance(answer.message, Revoke)} == ended
+            self.follow(said)
 
     @precondition(lambda self: self.epochs > 4)
     @rule()

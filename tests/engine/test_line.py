@@ -20,11 +20,11 @@ def line(*runs: Waiting) -> Line:
     return made
 
 
-def anything(_: Acquire) -> str:
+def anything(_: Waiting) -> str:
     return "w1"
 
 
-def nothing(_: Acquire) -> None:
+def nothing(_: Waiting) -> None:
     return None
 
 
@@ -58,10 +58,20 @@ def test_clients_take_turns_and_repeated_runs_come_before_the_others_of_their_cl
     assert (len(lane), lane.count(ANN), lane.count(BOB)) == (0, 0, 0)
 
 
+def test_the_connections_of_one_process_take_turns_as_one_client() -> None:
+    def of_one(client: bytes, span_id: str) -> Waiting:
+        return Waiting(client, Acquire(span_id, 1, "openai", "m"), 0.0, process=7)
+
+    lane = line(*(of_one(b"%d" % number, f"a{number}") for number in range(3)), waiting(BOB, "b1"), waiting(BOB, "b2"))
+
+    assert lane.count(7) == 3
+    assert served(lane) == ["a0", "b1", "a1", "b2", "a2"]
+
+
 def test_who_has_nothing_that_can_be_served_holds_up_nobody_else() -> None:
     lane = line(waiting(ANN, "a", avoid=(1,)), waiting(BOB, "b"))
 
-    found = lane.serve(lambda question: None if question.avoid else "w1")
+    found = lane.serve(lambda waiting: None if waiting.question.avoid else "w1")
 
     assert found is not None
     assert (found[0].span_id, found[1]) == ("b", "w1")
@@ -72,7 +82,7 @@ def test_who_has_nothing_that_can_be_served_holds_up_nobody_else() -> None:
 def test_behind_repeated_runs_that_cannot_be_served_the_first_other_one_is_looked_at() -> None:
     lane = line(waiting(ANN, "again", avoid=(1,)), waiting(ANN, "a"), waiting(ANN, "b"))
 
-    found = lane.serve(lambda question: None if question.avoid else "w1")
+    found = lane.serve(lambda waiting: None if waiting.question.avoid else "w1")
 
     assert found is not None
     assert found[0].span_id == "a"
@@ -85,7 +95,7 @@ def test_a_turn_looks_at_a_bounded_number_of_a_client_s_runs() -> None:
     )
     asked: list[str] = []
 
-    assert lane.serve(lambda question: asked.append(question.span_id)) is None
+    assert lane.serve(lambda waiting: asked.append(waiting.span_id)) is None
 
     assert asked == [*(f"again {number}" for number in range(16)), "first 0"]
 

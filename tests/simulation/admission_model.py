@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from headrace.wire.messages import Acquire, Grant, Refuse
-from headrace_engine.admission import Admission, Send
+from headrace.wire.messages import Acquire, Grant, Refuse, Revoke
+from headrace_engine.admission import Admission, Ask, Send
 from tests.simulation.world import Violation
 
 
@@ -90,11 +91,29 @@ class CheckedAdmission(Admission):
     def due(self, now: float) -> list[Send]:
         return self._check(super().due(now))
 
+    def checks(self, now: float) -> list[Ask | Send]:
+        steps = super().checks(now)
+        for step in steps:
+            if isinstance(step, Ask):
+                for span_id, attempt, _ in step.leases:
+                    lease = self.held_leases.get(span_id)
+                    if lease is None or (lease.attempt, lease.epoch) != (attempt, step.epoch):
+                        raise Violation(f"{span_id}: a worker is asked about a lease that nobody has")
+        self._check([step for step in steps if isinstance(step, Send)])
+        return steps
+
+    def checked(self, epoch: int, answers: Iterable[tuple[str, int, bool]]) -> list[Send]:
+        return self._check(super().checked(epoch, answers))
+
     def _check(self, answers: list[Send]) -> list[Send]:
         for answer in answers:
             match answer.message:
                 case Grant():
                     self._granted(answer.client, answer.message)
+                case Revoke():
+                    lease = self.held_leases.pop(answer.message.span_id, None)
+                    if lease is None or (lease.client, lease.attempt) != (answer.client, answer.message.attempt):
+                        raise Violation(f"{answer.message.span_id}: a lease is ended that its client does not have")
                 case Refuse():
                     asked = self._questions.get(answer.message.span_id)
                     if asked is not None and asked[0] == answer.client:

@@ -17,9 +17,10 @@ from headrace.engine_runs import EngineRuns
 from headrace.errors import HeadraceError
 from headrace.session import Command, Ended, Phase, Session
 from headrace.types import Usage
-from headrace.wire.messages import Aborted, AbortMode, Acquire, Chunk, Terminal
+from headrace.wire.messages import Aborted, AbortMode, Chunk, Terminal
 from headrace_engine.admission import Admission, Send
 from headrace_engine.incarnations import Incarnation, Incarnations
+from headrace_engine.line import Waiting
 from headrace_engine.liveness import Liveness
 from headrace_engine.restart import RestartPolicy, StartAt
 from headrace_workers.clocks import Clocks
@@ -118,8 +119,9 @@ def _all_of_them(self: Incarnations, peer: bytes, process: Incarnation) -> None:
     return
 
 
-def _choose_any(self: Admission, question: Acquire) -> Any:
-    return _admission_choose(self, msgspec.structs.replace(question, avoid=[]))
+def _choose_any(self: Admission, waiting: Waiting) -> Any:
+    question = msgspec.structs.replace(waiting.question, avoid=[])
+    return _admission_choose(self, msgspec.structs.replace(waiting, question=question))
 
 
 def _not_suspected(self: Admission, epoch: int, is_suspect: bool) -> list[Send]:

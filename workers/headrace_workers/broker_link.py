@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -11,13 +11,19 @@ from headrace.channel import REOPEN_DELAY, RETRY_DELAY, StandingChannel
 from headrace.event_loop import EventLoop
 from headrace.sockets import Dealer
 from headrace.wire.codec import from_broker
-from headrace.wire.messages import FromBroker, Goodbye, Heartbeat, Hello, Vacated, Welcome
+from headrace.wire.messages import FromBroker, Goodbye, Heartbeat, Hello, LeaseQuery, LeaseState, Vacated, Welcome
 
 logger = logging.getLogger(__name__)
 
+RunKey = tuple[str, int, int]
+"""What tells a run from all others: its span id, its attempt, and its client's process."""
+
 
 class BrokerLink:
-    """The link. Of what the broker says back only that a leaving worker is not needed any more is of interest."""
+    """The link. The broker says back that a leaving worker is not needed any more, and asks which runs it has.
+
+    ``runs`` are those; of a client whose process is unknown with 0.
+    """
 
     def __init__(
         self,
@@ -25,11 +31,13 @@ class BrokerLink:
         endpoint: str,
         hello: Callable[[], Hello],
         heartbeat: Callable[[], Heartbeat],
+        runs: Callable[[], Collection[RunKey]],
         epoch: int,
         loop: EventLoop,
     ) -> None:
         self._hello = hello
         self._heartbeat = heartbeat
+        self._runs = runs
         self._is_leaving = False
         # Nobody holds a lease on this worker, which is leaving.
         self.is_vacated = False
@@ -57,8 +65,17 @@ class BrokerLink:
                 self._channel.reopen_delay = REOPEN_DELAY
             case Vacated():
                 self.is_vacated = True
+            case LeaseQuery():
+                self._channel.send([LeaseState(list(self._answers(message)))])
             case Goodbye():
                 logger.warning("refused by the broker", extra={"reason": message.reason})
                 self._channel.reopen_delay = RETRY_DELAY  # it is not asked again at once
             case _:
                 pass
+
+    def _answers(self, query: LeaseQuery) -> Iterator[tuple[str, int, bool]]:
+        runs = set(self._runs())
+        any_process = {(span_id, attempt) for span_id, attempt, _ in runs}
+        for span_id, attempt, process in query.leases:
+            has_it = (span_id, attempt, process) in runs if process else (span_id, attempt) in any_process
+            yield span_id, attempt, has_it

@@ -47,7 +47,7 @@ from headrace.wire.messages import (
 )
 from headrace.wire.request import RunRequest
 from headrace.wire.roles import TO_WORKER, breach
-from headrace_workers.broker_link import BrokerLink
+from headrace_workers.broker_link import BrokerLink, RunKey
 from headrace_workers.clocks import Clocks
 from headrace_workers.coalesce import send_at
 from headrace_workers.departure import Departure
@@ -103,7 +103,9 @@ class Worker:
         )
         self.tracer = self._new_tracer(engine.spans)
         place = broker_endpoint(settings.directory)
-        self._link = BrokerLink(self._context, place, self._hello, self._heartbeat, settings.epoch, loop)
+        self._link = BrokerLink(
+            self._context, place, self._hello, self._heartbeat, self._run_keys, settings.epoch, loop
+        )
         self._departure = Departure(loop, self._link, self._runs, self._finish)
         self._done: asyncio.Future[None] = loop.create_future()
 
@@ -366,6 +368,13 @@ class Worker:
     def _runs(self) -> Iterator[LiveRun]:
         for client in self._clients.values():
             yield from client.runs.values()
+
+    def _run_keys(self) -> list[RunKey]:
+        return [
+            (span_id, run.core.attempt, self._router.pid(client.identity))
+            for client in self._clients.values()
+            for span_id, run in client.runs.items()
+        ]
 
     def _run_count(self) -> int:
         return sum(len(client.runs) for client in self._clients.values())

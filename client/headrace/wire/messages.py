@@ -15,7 +15,7 @@ from headrace.wire.status import ProcessStatus, SpanStatus, WorkerStatus
 
 PROTOCOL_MAJOR = 1
 PROTOCOL_MINOR = 2
-CAPABILITIES = ["joined", "vacated", "query", "spans"]
+CAPABILITIES = ["joined", "vacated", "query", "spans", "leases"]
 """Optional message kinds that this version understands beyond those of minor version 0."""
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -161,6 +161,13 @@ class Status(_WireMessage, frozen=True, tag=15):
     spans: SpanStatus | None = None
 
 
+class Revoke(_WireMessage, frozen=True, tag=19):
+    """To a client: its lease has ended, since the worker does not have the run. A client whose run is there tells of it (Hold)."""
+
+    span_id: str
+    attempt: int
+
+
 # Worker, supervisor or collector, and broker.
 
 
@@ -192,6 +199,18 @@ class Joined(_WireMessage, frozen=True, tag=24):
 
 class Vacated(_WireMessage, frozen=True, tag=25):
     """To a worker that is leaving: nobody holds a lease on it any more."""
+
+
+class LeaseQuery(_WireMessage, frozen=True, tag=26):
+    """To a worker: which of these leases does it have a run of? Span id, attempt and the client's process, 0 for any, of each."""
+
+    leases: list[tuple[str, int, int]]
+
+
+class LeaseState(_WireMessage, frozen=True, tag=27):
+    """Answer to a question about leases: whether the worker has the run, of each of them."""
+
+    leases: list[tuple[str, int, bool]]
 
 
 class ProcessReport(_WireMessage, frozen=True, tag=21):
@@ -390,9 +409,19 @@ class CollectorReport(_WireMessage, frozen=True, tag=23):
 Terminal = Finished | Failed | Aborted
 
 ToBroker = (
-    Hello | Acquire | Hold | Release | StatusRequest | Heartbeat | ProcessReport | CollectorReport | SpanBatch | Goodbye
+    Hello
+    | Acquire
+    | Hold
+    | Release
+    | StatusRequest
+    | Heartbeat
+    | LeaseState
+    | ProcessReport
+    | CollectorReport
+    | SpanBatch
+    | Goodbye
 )
-FromBroker = Welcome | Heartbeat | Grant | Refuse | Status | Silent | Joined | Vacated | Goodbye
+FromBroker = Welcome | Heartbeat | Grant | Refuse | Status | Silent | Joined | Vacated | Revoke | LeaseQuery | Goodbye
 ToWorker = Hello | Run | Credit | Abort | Query | Goodbye
 FromWorker = Welcome | Chunk | Finished | Failed | Aborted | RunState | Goodbye
 ToCollector = Hello | SpanBatch | Flush | Flushed | ProcessReport | Goodbye

@@ -20,6 +20,7 @@ from headrace.wire.messages import (
     Heartbeat,
     Hello,
     Hold,
+    LeaseState,
     PeerRole,
     ProcessReport,
     Query,
@@ -35,7 +36,7 @@ _ANY: frozenset[type[msgspec.Struct]] = frozenset({Hello, Goodbye})
 
 TO_BROKER: Table = {
     "client": _ANY | {Acquire, Hold, Release, StatusRequest, SpanBatch},
-    "worker": _ANY | {Heartbeat},
+    "worker": _ANY | {Heartbeat, LeaseState},
     "supervisor": _ANY | {Heartbeat, ProcessReport},
     "collector": _ANY | {CollectorReport},
 }
