@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import base64
 import html
-import itertools
 import re
 from collections.abc import Iterable
 from urllib.parse import unquote
@@ -33,8 +32,10 @@ _LONGEST_PART = 12
 """So many characters of a key in a row are always too many."""
 _LONGEST_SECRET = 16_384
 """Of a longer one no parts are looked for: no server takes it."""
-_LONGEST_TEXT = 32_768
-"""Of a longer text only the beginning and the end are searched for parts: data that is opaque can be very long."""
+LONGEST_TEXT = 32_768
+"""A longer text is only looked through for the middle of a secret, at the speed of memory: see :meth:`SecretMask.is_quoted`."""
+_LONGEST_OF_ALL = 4 * 1024 * 1024
+"""Of a still longer one only for the run's own key."""
 _ENCODINGS_IN_ONE_ANOTHER = 3
 _GRAM = 6
 _MOST_PLACES = 8
@@ -52,7 +53,7 @@ def is_word(secret: str) -> bool:
 class SecretMask:
     """Masks some secrets, and those of the mask ``beneath`` it."""
 
-    __slots__ = ("__weakref__", "_beneath", "_forms", "_grams", "_long", "_size", "_suspicious", "_words")
+    __slots__ = ("__weakref__", "_beneath", "_cores", "_forms", "_grams", "_long", "_size", "_suspicious", "_words")
 
     def __init__(self, secrets: Iterable[str], beneath: SecretMask | None = None) -> None:
         unique = {secret for secret in secrets if secret}
@@ -69,6 +70,9 @@ class SecretMask:
                     places.append((form, start))
         escapes_and_words = ["[%\\\\&]", *map(re.escape, self._words)] if self._forms or self._words else ["(?!)"]
         self._suspicious = re.compile("|".join(escapes_and_words)).search
+        self._cores = [
+            secret[len(secret) // 4 :][: max(len(secret) // 2, SHORT)] for secret in unique if not is_word(secret)
+        ]
         self._long = [form.text for form in self._forms if len(form.text) > _LONGEST_SECRET]
 
     def __repr__(self) -> str:
@@ -88,19 +92,27 @@ class SecretMask:
         return text if self._seems_clean(text) else self._hidden(text)
 
     def _seems_clean(self, text: str) -> bool:
+        if len(text) > LONGEST_TEXT:
+            return not self._cores
         if self._suspicious(text) is not None:
             return False
         if len(text) < _LEAST_OF_START or not self._forms:
             return True
         data = text.encode("utf-8", "surrogatepass").lower()
         size = self._size
-        if len(data) > _LONGEST_TEXT:
-            return False
         pieces = [data[start : start + size] for start in range(0, len(data), size)]
         pieces.append(data.removesuffix(_CUT)[-size:])
         return self._grams.keys().isdisjoint(pieces) and not any(secret in data for secret in self._long)
 
+    def is_quoted(self, text: str) -> bool:
+        """Return whether a very long text has the middle half of a secret in it. Costs a few milliseconds for 10 MB."""
+        if any(core in text for core in self._cores):
+            return True
+        return self._beneath is not None and len(text) <= _LONGEST_OF_ALL and self._beneath.is_quoted(text)
+
     def _hidden(self, text: str) -> str:
+        if len(text) > LONGEST_TEXT:
+            return MASK if any(core in text for core in self._cores) else text
         level = text = self._cut(text)
         for _ in range(_ENCODINGS_IN_ONE_ANOTHER):
             decoded = _decoded(level)
@@ -131,11 +143,8 @@ class SecretMask:
                 found.append((start, start + len(form.text)))
                 start = data.find(form.text, start + len(form.text))
             found += form.at_end_of(data)
-        ranges = [range(0, end, size)]
-        if end > _LONGEST_TEXT:
-            ranges = [range(0, _LONGEST_TEXT // 2, size), range(end - _LONGEST_TEXT // 2, end, size)]
         done = 0
-        for place in itertools.chain(*ranges):
+        for place in range(0, end, size):
             if place + size > done:
                 for form, start in self._grams.get(data[place : place + size], ()):
                     part = form.part_at(data, place, start, size)

@@ -58,6 +58,8 @@ def _main() -> int:
 def _run(arguments: argparse.Namespace) -> int:
     try:
         settings = load_settings(os.environ)
+        secrets = [*provider_secrets(settings, os.environ), *sink_secrets(settings, os.environ)]
+        mask_output(masking([*secrets, *proxy_secrets(os.environ)]))
         _check_figures(arguments)
         if arguments.role == "collector":
             return _collect(arguments, settings)
@@ -97,7 +99,6 @@ def _check(settings: Settings) -> int:
 def _collect(arguments: argparse.Namespace, settings: Settings) -> int:
     from headrace_engine.spans.collector import Collector, CollectorSettings
 
-    mask_output(masking([*sink_secrets(settings, os.environ), *proxy_secrets(os.environ)]))
     os.umask(0o077)
     ignore_interrupt()
     die_with_parent(arguments.parent)
@@ -112,8 +113,6 @@ def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
     from headrace_engine.recycling import RecyclingLimits
     from headrace_engine.supervisor import EngineStartError, Supervisor, SupervisorSettings
 
-    secrets = [*provider_secrets(settings, os.environ), *sink_secrets(settings, os.environ)]
-    mask_output(masking([*secrets, *proxy_secrets(os.environ)]))
     if arguments.parent is not None:
         ignore_interrupt()
     environments = _environments(settings, is_embedded=arguments.parent is not None)

@@ -10,7 +10,7 @@ import re
 import secrets
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -86,7 +86,7 @@ def redact(content):
     logging.getLogger("hook").warning("the key is %s", os.environ["OUR_PROVIDER"])
     raise RuntimeError(os.environ["OUR_PROVIDER"][:-1])
 """
-TAKEN = {
+TAKEN: dict[str, Callable[[str], str]] = {
     "whole key": lambda key: key,
     "less a letter": lambda key: key[:-1],
     "encoded": lambda key: quote(key, safe="").replace("-", "%2D"),
@@ -146,8 +146,8 @@ def test_no_secret_that_is_echoed_is_left_anywhere(
 ) -> None:
     key, own, password, in_query = (f"sk-{secrets.token_hex(20)}" for _ in range(4))
     settings = tmp_path / "settings"
-    for name in (settings, tmp_path / "history"):
-        name.mkdir()
+    for folder in (settings, tmp_path / "history"):
+        folder.mkdir()
     found: dict[str, bytes] = {}
     ids: list[str] = []
     with echoing() as server:

@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
@@ -18,10 +19,11 @@ import msgspec
 import pytest
 
 from headrace.secret_mask import SecretMask
-from headrace.types import Message, RunEvent, ToolCallDelta, UsageUpdate
-from headrace.wire.messages import Chunk, Failed, Finished, Run, Terminal
+from headrace.types import Message, Part, RunEvent, TextPart, ToolCallDelta, ToolCallPart, Usage, UsageUpdate
+from headrace.wire.messages import Chunk, Failed, Finished, Run, Terminal, ToolCallText
 from headrace.wire.request import RunRequest
 from headrace_workers.clocks import ClockLimits, Clocks
+from headrace_workers.masking import masked_events, masked_terminal
 from headrace_workers.providers.registry import API
 from headrace_workers.run import ProviderRun
 from headrace_workers.span_record import Moment, begun_span, ended_span, received_content
@@ -257,3 +259,26 @@ def test_what_the_model_wrote_stays_as_it_is(api: str) -> None:
     said = told(api, 200, {"content-type": "text/event-stream"}, body, stream=True, mask=MASK)
 
     assert KEY in "".join(event for event in said.events if isinstance(event, str))
+
+
+@pytest.mark.parametrize("echoed", [KEY, KEY[:-1], "no key"])
+def test_an_answer_of_megabytes_full_of_keys_does_not_stall_the_worker(echoed: str) -> None:
+    """The worker's own secrets are many."""
+    mask = SecretMask([KEY], SecretMask([f"{number}-{KEY[::-1]}" for number in range(16)]))
+    calls = [ToolCallText(f"{echoed} {number}", echoed, "{}") for number in range(30_000)]
+    opaque = {"a": [echoed] * 30_000, "b": f"%41{echoed}" * 200_000, echoed: 1}
+    parts: list[Part] = [TextPart("yes", opaque), *(ToolCallPart(call.id, call.name, {}) for call in calls)]
+    usage = Usage(server_tool_requests={f"{echoed} {number}": 1 for number in range(30_000)})
+    events: list[RunEvent] = [ToolCallDelta(number, echoed, echoed) for number in range(30_000)]
+    finished = Finished(
+        "sp_1", 1, 0, 0, None, echoed * 30_000, usage, calls, echoed * 30_000, Message("assistant", parts)
+    )
+    began = time.process_time()
+    sent = masked_events(events, mask)
+    said = masked_terminal(finished, mask)
+    took = time.process_time() - began
+
+    assert took < 1.0
+    if echoed != "no key":
+        assert not leaks(_without_content(said).__repr__())
+        assert not any(leaks(f"{event}") for event in sent[:10])

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from headrace.known_secrets import address_secrets
-from headrace.secret_mask import SecretMask, is_word
+from headrace.secret_mask import LONGEST_TEXT, MASK, SecretMask, is_word
 from headrace.types import (
     Message,
     Part,
@@ -29,6 +29,7 @@ from headrace.types import (
 from headrace.wire.messages import Aborted, Failed, Finished, Terminal, ToolCallText
 from headrace_workers.providers.protocol import ProviderFailure
 
+_MOST_TEXTS = 1_000
 _KEPT = 128
 """Masks of keys that are kept for the next run with the same key."""
 
@@ -69,12 +70,17 @@ class RunMasks:
 def masked_terminal(terminal: Terminal, mask: SecretMask) -> Terminal:
     """Return a run's last message without secrets."""
     match terminal:
-        case Finished() if terminal.message is not None or not mask.is_clean(_said(terminal)):
+        case Finished():
+            said = f"{terminal.model}\n{terminal.provider_finish_reason}"
+            if mask.is_clean(said) and not (
+                terminal.tool_calls or terminal.message or terminal.usage.server_tool_requests
+            ):
+                return terminal
             return msgspec.structs.replace(
                 terminal,
                 provider_finish_reason=_masked(terminal.provider_finish_reason, mask),
                 usage=masked_usage(terminal.usage, mask),
-                tool_calls=[masked_call(call, mask) for call in terminal.tool_calls],
+                tool_calls=masked_calls(terminal.tool_calls, mask),
                 model=mask.masked(terminal.model),
                 message=None if terminal.message is None else _message(terminal.message, mask),
             )
@@ -106,40 +112,52 @@ def masked_failure(failure: ProviderFailure, mask: SecretMask) -> ProviderFailur
 
 def masked_events(events: list[RunEvent], mask: SecretMask) -> list[RunEvent]:
     """Return events without secrets in the ids and names of tool calls and in what usage counts."""
-    return [event if type(event) is str else _event(event, mask) for event in events]
+    calls = [
+        event for event in events if type(event) is ToolCallDelta and (event.id is not None or event.name is not None)
+    ]
+    if not calls and not any(type(event) is UsageUpdate for event in events):
+        return events
+    care = _care([text for call in calls for text in (call.id, call.name) if text], mask)
+    return [event if type(event) is str else _event(event, mask, care) for event in events]
 
 
 def masked_usage(usage: Usage, mask: SecretMask) -> Usage:
     """Return usage without secrets in the names of what it counts."""
     counts = usage.server_tool_requests
-    if not counts or all(map(mask.is_clean, counts)):
+    care = _care(list(counts), mask) if counts else None
+    if care is None:
         return usage
-    return msgspec.structs.replace(
-        usage, server_tool_requests={mask.masked(name): count for name, count in counts.items()}
-    )
+    return msgspec.structs.replace(usage, server_tool_requests={care(name): count for name, count in counts.items()})
 
 
-def masked_call(call: ToolCallText, mask: SecretMask) -> ToolCallText:
-    """Return a tool call without secrets in its id and its name."""
-    return ToolCallText(mask.masked(call.id), mask.masked(call.name), call.arguments)
+def masked_calls(calls: list[ToolCallText], mask: SecretMask) -> list[ToolCallText]:
+    """Return tool calls without secrets in their ids and names."""
+    care = _care([text for call in calls for text in (call.id, call.name)], mask)
+    if care is None:
+        return calls
+    return [ToolCallText(care(call.id), care(call.name), call.arguments) for call in calls]
 
 
-def _said(finished: Finished) -> str:
-    """Return all that is to be masked, for one look at it."""
-    said = [finished.model, finished.provider_finish_reason or "", *finished.usage.server_tool_requests]
-    for call in finished.tool_calls:
-        said += (call.id, call.name)
-    return "\n".join(said)
+def _care(texts: list[str], mask: SecretMask) -> Callable[[str], str] | None:
+    """Return what is to be done with each of some texts; None for nothing.
+
+    So many that a look at each would stall the worker are looked at together. If there is a secret among them, none is told.
+    """
+    said = "\n".join(texts)
+    if len(texts) > _MOST_TEXTS or len(said) > LONGEST_TEXT:
+        return (lambda _: MASK) if mask.is_quoted(said) else None
+    return None if mask.is_clean(said) else mask.masked
 
 
 def _masked(text: str | None, mask: SecretMask) -> str | None:
     return None if text is None else mask.masked(text)
 
 
-def _event(event: RunEvent, mask: SecretMask) -> RunEvent:
+def _event(event: RunEvent, mask: SecretMask, care: Callable[[str], str] | None) -> RunEvent:
     match event:
-        case ToolCallDelta() if event.id is not None or event.name is not None:
-            return ToolCallDelta(event.index, _masked(event.id, mask), _masked(event.name, mask), event.arguments)
+        case ToolCallDelta() if care is not None:
+            call_id, name = (text if text is None else care(text) for text in (event.id, event.name))
+            return ToolCallDelta(event.index, call_id, name, event.arguments)
         case UsageUpdate() if event.usage.server_tool_requests:
             return UsageUpdate(masked_usage(event.usage, mask))
         case _:
@@ -149,19 +167,33 @@ def _event(event: RunEvent, mask: SecretMask) -> RunEvent:
 def _message(message: Message, mask: SecretMask) -> Message:
     if isinstance(message.content, str):
         return message
-    return msgspec.structs.replace(message, content=[_part(part, mask) for part in message.content])
+    named = [part for part in message.content if isinstance(part, ToolCallPart)]
+    care = _care([text for part in named for text in (part.id, part.name)], mask)
+    is_quoted = _is_quoted([(part.extra, getattr(part, "provider_data", None)) for part in message.content], mask)
+    parts = [_part(part, mask, care, is_quoted=is_quoted) for part in message.content]
+    return msgspec.structs.replace(message, content=parts)
 
 
-def _part(part: Part, mask: SecretMask) -> Part:
+def _is_quoted(opaque: list[Any], mask: SecretMask) -> bool | None:
+    """Return whether a secret is in opaque data that is too large to look at each text of it; None for data that is not."""
+    said = msgspec.json.encode(opaque).decode()
+    return mask.is_quoted(said) if len(said) > LONGEST_TEXT else None
+
+
+def _part(part: Part, mask: SecretMask, care: Callable[[str], str] | None, *, is_quoted: bool | None) -> Part:
+    def opaque(value: Any) -> Any:
+        if value is None or is_quoted is not None:
+            return None if is_quoted else value
+        return _value(value, mask)
+
     if part.extra is not None:
-        part = msgspec.structs.replace(part, extra=_value(part.extra, mask))
+        part = msgspec.structs.replace(part, extra=opaque(part.extra))
     match part:
         case ToolCallPart():
-            opaque = _value(part.provider_data, mask)
-            call_id, name = mask.masked(part.id), mask.masked(part.name)
-            return msgspec.structs.replace(part, id=call_id, name=name, provider_data=opaque)
+            call_id, name = (part.id, part.name) if care is None else (care(part.id), care(part.name))
+            return msgspec.structs.replace(part, id=call_id, name=name, provider_data=opaque(part.provider_data))
         case TextPart() | ReasoningPart() if part.provider_data is not None:
-            return msgspec.structs.replace(part, provider_data=_value(part.provider_data, mask))
+            return msgspec.structs.replace(part, provider_data=opaque(part.provider_data))
         case _:
             return part
 

@@ -29,7 +29,7 @@ from headrace.wire.messages import (
     Terminal,
 )
 from headrace.wire.request import RunRequest
-from headrace_workers.masking import masked_call
+from headrace_workers.masking import masked_calls
 from headrace_workers.run import ProviderRun
 
 _MAX_QUEUED = 7 * 24 * 3600.0
@@ -135,7 +135,7 @@ def received_content(core: ProviderRun) -> SpanContent:
     reasoning = received.reasoning
     if message is not None and not reasoning and not isinstance(message.content, str):
         reasoning = "".join([part.text for part in message.content if isinstance(part, ReasoningPart)])
-    calls = finished.tool_calls if finished else [masked_call(call, core.mask) for call in received.tool_calls]
+    calls = finished.tool_calls if finished else masked_calls(received.tool_calls, core.mask)
     return msgspec.structs.replace(
         asked,
         text=received.text or (message.text if message is not None else ""),
