@@ -23,7 +23,7 @@ from headrace.callbacks import log
 from headrace.clock import monotonic
 from headrace.engine_folders import LOCK_FILE, LOG_FILE, make_folder, open_log, remove_folder
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError
-from headrace.import_path import engine_environment
+from headrace.import_path import engine_environment, with_meant_file
 from headrace.interpreter import find_interpreter
 from headrace.logs import copy_of_log
 from headrace.process_environment import environment_of
@@ -365,7 +365,8 @@ def _reap_group(supervisor: int) -> None:
 
 
 def _needed_variables() -> Mapping[str, str]:
+    environ = with_meant_file(os.environ)
     try:
-        return environment_of("supervisor", os.environ, load_settings(os.environ), is_embedded=True)
+        return environment_of("supervisor", environ, load_settings(environ), is_embedded=True)
     except ConfigurationError:
-        return os.environ  # the engine ends at once, and says what is wrong
+        return environ  # the engine ends at once, and says what is wrong

@@ -11,7 +11,7 @@ import contextlib
 import importlib.machinery
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from headrace.errors import ConfigurationError
@@ -37,7 +37,8 @@ def engine_environment(
     separates entries, gets a link in ``folder``; without a folder it is left out.
     """
     found: dict[str, None] = {}
-    for number, path in enumerate(_kept(entries, environ)):
+    environ = with_meant_file(environ)
+    for number, path in enumerate(_kept([*entries], environ)):
         if os.pathsep not in path:
             found[path] = None
         elif folder is not None:
@@ -48,12 +49,18 @@ def engine_environment(
     return _environment(environ, os.pathsep.join(found))
 
 
+def with_meant_file(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with the absolute path of the settings file: the current directory may be another than at the start."""
+    named = absolute_named_file(environ)
+    return {**environ, VARIABLE: named} if named else {**environ}
+
+
 def leave_current_directory() -> None:
     """Take off this process's path what ``python -m`` has put there, and have its children look there neither."""
     current = _status(".")
     if current is not None and sys.path and not sys.flags.safe_path:
         is_current = _is_at(os.fspath(sys.path[0]) or ".", current)
-        if is_current and not _may_stay(current, os.environ):
+        if is_current and not _may_stay(current, os.environ, sys.path[1:]):
             del sys.path[0]
     environ = child_environment(os.environ)
     for name in (_PATH, "PYTHONSAFEPATH", VARIABLE):
@@ -64,15 +71,11 @@ def leave_current_directory() -> None:
 
 
 def _environment(environ: Mapping[str, str], path: str) -> dict[str, str]:
-    added = {"PYTHONSAFEPATH": "1"}
-    if path:
-        added[_PATH] = path
-    if named := absolute_named_file(environ):
-        added[VARIABLE] = named
-    return {name: value for name, value in environ.items() if name != _PATH} | added
+    added = {"PYTHONSAFEPATH": "1"} | ({_PATH: path} if path else {})
+    return {name: value for name, value in with_meant_file(environ).items() if name != _PATH} | added
 
 
-def _kept(entries: Iterable[object], environ: Mapping[str, str]) -> Iterator[str]:
+def _kept(entries: Sequence[object], environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the paths among ``entries`` that children may import from."""
     current = _status(".")
     is_kept: bool | None = None
@@ -82,19 +85,23 @@ def _kept(entries: Iterable[object], environ: Mapping[str, str]) -> Iterator[str
         status = _status(path)
         if current is not None and status is not None and os.path.samestat(status, current):
             if is_kept is None:
-                is_kept = _may_stay(current, environ)
+                is_kept = _may_stay(current, environ, entries)
             if not is_kept:
                 continue
         yield path
 
 
-def _may_stay(current: os.stat_result, environ: Mapping[str, str]) -> bool:
-    named = environ.get(_PATH, "").split(os.pathsep)
-    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if any(_is_at(path, current) for path in (*filter(None, named), own)):
+def _may_stay(current: os.stat_result, environ: Mapping[str, str], entries: Sequence[object]) -> bool:
+    named = [path for path in environ.get(_PATH, "").split(os.pathsep) if path]
+    if any(os.path.isabs(path) and _is_at(path, current) for path in named):
         return True
+    # Python has made relative names absolute at its start. The current directory may be another by now.
+    is_relative = any(not os.path.isabs(path) and _is_at(path, current) for path in named)
+    if is_relative and any(isinstance(path, str) and os.path.isabs(path) and _is_at(path, current) for path in entries):
+        return True
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     script = _script_folder()
-    return bool(script) and _is_at(script, current) and _has_hook(script, environ)
+    return _is_at(own, current) or (bool(script) and _is_at(script, current) and _has_hook(script, environ))
 
 
 def _script_folder() -> str:

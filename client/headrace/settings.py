@@ -211,7 +211,7 @@ def load_files(environ: Mapping[str, str]) -> Settings:
     own: dict[str, Any] = {}
     for file in files:
         if file.ignored:
-            logger.warning("%s is ignored: %s", file.path, file.ignored)
+            _warn_ignored(file.path, file.ignored)
         elif file.is_found and (refused := next(refusals(file.table, known_without(file, own, environ)), None)):
             raise ConfigurationError(f"{file.path}: {refused}. {what_to_do(file, refused, environ)}")
         own = merged(own, file)
@@ -220,6 +220,11 @@ def load_files(environ: Mapping[str, str]) -> Settings:
         if provider.requests_per_minute or provider.tokens_per_minute or provider.max_concurrency:
             logger.warning("limits of providers.%s are not enforced by this version", name)
     return settings
+
+
+@cache
+def _warn_ignored(path: str, reason: str) -> None:
+    logger.warning("%s is ignored: %s; if it is yours all the same, set %s to it", path, reason, VARIABLE)
 
 
 def told_with_file(error: ConfigurationError, table: str, key: str, environ: Mapping[str, str]) -> ConfigurationError:

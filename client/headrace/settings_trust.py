@@ -34,7 +34,10 @@ _EFFECTS = {
 _VENDORS = tuple({variable.partition("_")[0] for _, _, variables in BUILT_IN.values() for variable in variables})
 """OPENAI_ADMIN_KEY, MY_ANTHROPIC_TOKEN: a variable with a word that begins with a vendor's name is taken to hold its key."""
 _API_NAMES = frozenset({"openai-chat", *(api for api, _, _ in BUILT_IN.values())})
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LONGEST_ADDRESS = 500
+_LONGEST_VARIABLE = 100
+"""Characters: what a user is asked to allow fits on a screen."""
 _LIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "5": "s", "-": "", "_": "", ".": ""})
 
 
@@ -145,6 +148,9 @@ def _of_provider(name: str, table: Mapping[str, Any], known: Known) -> Iterator[
         return
     yield from (Refusal((*path, key), "is yours to set") for key in table if key not in _OF_PROVIDERS)
     base_url, variables = table["base_url"], names_of(table.get("api_key_env"))
+    if len(base_url) > _LONGEST_ADDRESS or any(len(variable) > _LONGEST_VARIABLE for variable in variables):
+        yield Refusal(path, "has an address or a variable of too many characters to be looked at")
+        return
     keys = _Keys(known)
     if secret := next((one for one in variables if not keys.may_go(one, base_url.rstrip("/"))), None):
         reason = f"would send the key in {secret} to an address of the file's own"
@@ -160,7 +166,7 @@ def _of_provider(name: str, table: Mapping[str, Any], known: Known) -> Iterator[
 def _name_problem(name: str, providers: Collection[str]) -> str | None:
     """Return why a new provider may not be called so: a name that is read as another would be given what is meant for that one."""
     if not _NAME.fullmatch(name):
-        return "is a name that may look like another; call it by letters of ASCII, digits, - _ and ."
+        return "is a name that may look like another; call it by at most 64 letters of ASCII, digits, - _ and ."
     for other in {*providers, *_API_NAMES}:
         if _likeness(name) == _likeness(other):
             return f"is a name like {other}; choose another"

@@ -184,15 +184,6 @@ def test_a_hook_is_found_beside_the_programs_script_and_where_pythonpath_says(wa
     assert cloned.marker.exists()
 
 
-def test_a_programs_own_directory_is_no_childs_without_such_a_hook(cloned: Cloned) -> None:
-    set_traps(cloned)
-    cloned.write("program.py", RUN)
-    done = cloned.run(sys.executable, "program.py")
-
-    assert done.returncode == 0, done.stderr
-    assert not cloned.marker.exists(), cloned.marker.read_text()
-
-
 # Settings.
 
 PROVIDER = 'api = "openai-chat"\nbase_url = "LISTENER/v1"\n'
