@@ -21,8 +21,9 @@ from pathlib import Path
 import uvloop
 
 from headrace.embedded import collector_endpoint
+from headrace.router import Router
 from headrace.settings import SpansConfig
-from headrace.sockets import Router, new_context
+from headrace.sockets import new_context
 from headrace.types import Message, RunEvent
 from headrace.wire.codec import encode_frame, encode_request, to_collector
 from headrace.wire.messages import (
@@ -168,7 +169,7 @@ def collector(directory: Path) -> Iterator[None]:
 
 def collect(directory: Path) -> None:
     """Acknowledge what comes, every 50 ms, as the collector does with what it has committed."""
-    router = Router(new_context(), collector_endpoint(directory))
+    router = Router(collector_endpoint(directory))
     print("ready", flush=True)
     while True:
         last: dict[bytes, int] = {}

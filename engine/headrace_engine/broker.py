@@ -23,8 +23,9 @@ from headrace.history import open_history
 from headrace.peers import TELLS_PROCESSES
 from headrace.processes import ProcessWatch, is_orphan, origin, ticks_at
 from headrace.reactor import Reactor
+from headrace.router import FOREIGN_PEER, Limits, Router, SendResult
 from headrace.settings import EngineConfig
-from headrace.sockets import FOREIGN_PEER, Dealer, Router, SendResult, new_context
+from headrace.sockets import Dealer, new_context
 from headrace.span_outbox import SpanOutbox
 from headrace.spans import CLIENT_LOST, LOST, as_said_by, decode_span, encode_span
 from headrace.wire.codec import encode_frame, to_broker
@@ -69,8 +70,9 @@ _FRAMES_PER_TURN = 64
 _MESSAGES_PER_TURN = 500
 _MAX_UNHANDLED = 200_000
 """Messages of one peer that may wait: more than it can have runs waiting."""
-_MAX_UNREAD = 10_000
-"""Frames for one peer that may wait. A client that reads has far fewer."""
+_MIB = 1024 * 1024
+_LIMITS = Limits(frame=17 * _MIB, unfinished=64 * _MIB, unread=16 * _MIB, all_unread=64 * _MIB)
+"""The largest frame is a batch of spans that a client leaves here. A client that reads has far less unread."""
 _MAX_SPANS = 10_000
 _MAX_SPAN_BYTES = 16 * 1024 * 1024
 """Stubs, and spans that clients have left here, until there is a collector. The oldest are dropped, and counted."""
@@ -86,7 +88,7 @@ class Broker:
         self._history = open_history("broker", self._epoch)
         self._reactor = Reactor()
         context = new_context()
-        self._router = Router(context, broker_endpoint(directory), broker_shares(raise_limit()).peers, _MAX_UNREAD)
+        self._router = Router(broker_endpoint(directory), broker_shares(raise_limit()).peers, _LIMITS)
         self._inbox: Inbox[ToBroker] = Inbox()
         self._admission = Admission(config.max_runs_per_worker, config.max_waiting_runs)
         self._total_timeout = config.total_timeout
@@ -363,9 +365,10 @@ class Broker:
 
     def _refuse_peer(self, peer: bytes, reason: str) -> None:
         """End one connection; whatever its bytes were, nobody else is concerned."""
+        reason = self._router.breach(peer) or reason
         logger.warning("peer refused", extra={"reason": reason})
         self._forget(peer, reason)
-        self._router.send(peer, encode_frame(self._epoch, [Goodbye(reason)]))
+        self._router.dismiss(peer, encode_frame(self._epoch, [Goodbye(reason)]))
         self._reactor.call_later(_TICK, partial(self._router.disconnect, peer))
 
     def _status(self, now: float) -> Status:

@@ -12,7 +12,8 @@ import pytest
 
 from headrace.channel import Channel, StandingChannel
 from headrace.reactor import Reactor
-from headrace.sockets import Dealer, Router, new_context
+from headrace.router import Router
+from headrace.sockets import Dealer, new_context
 from headrace.wire.codec import encode_frame, from_collector, to_collector
 from headrace.wire.messages import FromCollector, Goodbye, Hello, SpanAck
 
@@ -33,7 +34,7 @@ class Peer:
         self.start()
 
     def start(self) -> None:
-        self.router = Router(self.context, self.endpoint)
+        self.router = Router(self.endpoint)
 
     def end(self) -> None:
         if self.router is not None:

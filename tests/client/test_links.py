@@ -6,15 +6,14 @@ from pathlib import Path
 
 from headrace.links import Links
 from headrace.reactor import Reactor
-from headrace.sockets import Router, new_context
+from headrace.router import Router
 from headrace.wire.codec import to_broker
 from headrace.wire.messages import MAX_FRAME_MESSAGES, Hello, Release
 from tests.waiting import wait_until
 
 
 def test_very_many_messages_of_one_turn_leave_in_frames_that_the_receiver_takes(tmp_path: Path) -> None:
-    context = new_context()
-    router = Router(context, f"ipc://{tmp_path / 'broker'}")
+    router = Router(f"ipc://{tmp_path / 'broker'}")
     reactor = Reactor()
     links = Links(reactor, 7)
     link = links.open_broker(f"ipc://{tmp_path / 'broker'}", lambda _: None, lambda _: None)
@@ -38,4 +37,3 @@ def test_very_many_messages_of_one_turn_leave_in_frames_that_the_receiver_takes(
     links.close(link)
     links.end()
     router.close()
-    context.term()

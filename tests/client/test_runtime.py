@@ -15,9 +15,9 @@ from headrace.delivery import Delivery, Interest
 from headrace.errors import EngineUnavailableError, InvalidRequestError, RunError
 from headrace.io_thread import start_io_thread
 from headrace.reactor import Reactor
+from headrace.router import Router
 from headrace.runtime import Process
 from headrace.session import RunPlan, Session
-from headrace.sockets import Router, new_context
 from headrace.streams import ResultFuture
 from headrace.types import RunLocalResult
 from tests.waiting import busyness, wait_until
@@ -31,19 +31,17 @@ class SilentEngines(Process):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self._context = new_context()
         self._routers: list[Router] = []
         self.addresses: dict[str, str] = {}
         for number, name in enumerate((ADDRESS, OTHER)):
             directory = folder / str(number)
             directory.mkdir(mode=0o700)
-            self._routers.append(Router(self._context, f"ipc://{directory / 'broker'}"))
+            self._routers.append(Router(f"ipc://{directory / 'broker'}"))
             self.addresses[name] = f"ipc://{directory}"
 
     def end_engines(self) -> None:
         for router in self._routers:
             router.close()
-        self._context.term()
 
 
 @pytest.fixture

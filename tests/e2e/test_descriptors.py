@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from headrace import Client, Message
-from headrace.descriptors import broker_shares, worker_shares
-from headrace.sockets import CLOSED, new_context
+from headrace.descriptors import worker_shares
+from headrace.doorway import CLOSED
+from headrace.sockets import new_context
 from headrace.testing import SimulatedProvider
 from headrace.wire.codec import encode_frame, encode_request, from_worker
 from headrace.wire.messages import (
@@ -51,16 +51,33 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def connect_as_often_as_possible(path: str, stack: ExitStack, attempts: int = 400) -> int:
-    count = 0
-    for _ in range(attempts):
-        peer = stack.enter_context(socket.socket(socket.AF_UNIX))
-        try:
-            peer.connect(path)
-        except OSError:
-            continue
-        count += 1
-    return count
+HOLDER = """
+import socket, sys
+held = []
+for path in sys.argv[1:] * 60:
+    held.append(socket.socket(socket.AF_UNIX))
+    try:
+        held[-1].connect(path)
+    except OSError:
+        continue
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def processes_that_connect(paths: list[str]) -> Iterator[None]:
+    """Have four processes connect as often as they can, and hold on: one alone is given no more than half of the places."""
+    holders = [
+        subprocess.Popen([sys.executable, "-c", HOLDER, *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    for process in holders:
+        assert process.stdout is not None
+        process.stdout.readline()
+    yield
+    for process in holders:
+        process.communicate()
 
 
 def test_an_engine_with_few_descriptors_takes_no_more_connections_than_it_can_have(
@@ -74,12 +91,9 @@ def test_an_engine_with_few_descriptors_takes_no_more_connections_than_it_can_ha
         before = engine_pids(address)
         directory = Path(address.removeprefix("ipc://"))
         paths = [str(directory / "broker"), str(next(directory.glob("w1-*")))]
-        with ExitStack() as stack:
-            for path, shares in zip(paths, (broker_shares(LIMIT), worker_shares(LIMIT)), strict=True):
-                count = connect_as_often_as_possible(path, stack)
-                assert shares.peers // 2 <= count < 400
-                assert not Path(path).exists()
-                assert Path(path + CLOSED).exists()
+        with processes_that_connect(paths):
+            wait_until(lambda: all(Path(path + CLOSED).exists() for path in paths), 10.0, "both to be full")
+            assert not any(Path(path).exists() for path in paths)
             used = sum(map(processor_seconds, before))
             threading.Event().wait(2.0)
             assert sum(map(processor_seconds, before)) - used < 1.0, "nobody spins"

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from headrace import Client, ProtocolMismatchError, RemoteProtocolError
-from headrace.sockets import FOREIGN_PEER, Router, new_context
+from headrace.router import FOREIGN_PEER, Router
+from headrace.sockets import new_context
 from headrace.testing import SimulatedProvider
 from headrace.wire.codec import encode_frame, from_broker
 from headrace.wire.messages import Acquire, Goodbye, Grant, Hello, Refuse, Status, StatusRequest
@@ -141,13 +142,11 @@ class _StrangeBroker(threading.Thread):
         self.is_done = threading.Event()
 
     def run(self) -> None:
-        context = new_context()
-        router = Router(context, f"ipc://{self._directory / 'broker'}")
+        router = Router(f"ipc://{self._directory / 'broker'}")
         while not self.is_done.wait(0.005):
             for peer, _ in router.receive():
                 router.send(peer, self._answer)
         router.close()
-        context.term()
 
 
 @pytest.mark.parametrize(

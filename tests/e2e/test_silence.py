@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from headrace import Client, WorkerLostError, session
-from headrace.sockets import Router, new_context
+from headrace.router import Router
 from headrace.testing import SimulatedProvider
 from headrace.wire.codec import encode_frame, to_broker, to_worker
 from headrace.wire.messages import CAPABILITIES, Acquire, Chunk, Grant, Hello, Query, Run, RunState, Welcome
@@ -42,9 +42,8 @@ class ForgetfulEngine(threading.Thread):
         self._welcome = Welcome(1, 1, capabilities)
 
     def run(self) -> None:
-        context = new_context()
         endpoint = f"ipc://{self.directory / 'w1-7'}"
-        broker, worker = Router(context, f"ipc://{self.directory / 'broker'}"), Router(context, endpoint)
+        broker, worker = Router(f"ipc://{self.directory / 'broker'}"), Router(endpoint)
         while not self.is_done.wait(0.002):
             for peer, frame in broker.receive():
                 for message in to_broker.decode(frame)[1]:
@@ -56,7 +55,6 @@ class ForgetfulEngine(threading.Thread):
                     worker.send(peer, encode_frame(EPOCH, said))
         broker.close()
         worker.close()
-        context.term()
 
     def _answer(self, message: object) -> list[Any]:
         match message:

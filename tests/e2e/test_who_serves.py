@@ -20,7 +20,8 @@ from headrace.collector_link import CollectorLink
 from headrace.connector import Connector
 from headrace.links import Links
 from headrace.reactor import Reactor
-from headrace.sockets import Dealer, Router, new_context
+from headrace.router import Router
+from headrace.sockets import Dealer, new_context
 from headrace.span_outbox import SpanOutbox
 from headrace.wire.codec import encode_frame, from_broker
 from headrace.wire.messages import (
@@ -316,7 +317,7 @@ def test_who_takes_a_place_between_two_connections_is_told_nothing(place: Path) 
 
     def know_another_before() -> int:
         context, reactor = new_context(), Reactor()
-        router = Router(context, f"ipc://{directory / 'broker'}")
+        router = Router(f"ipc://{directory / 'broker'}")
         known: list[bytes] = []
 
         def hear() -> None:

@@ -20,7 +20,8 @@ import msgspec
 import pytest
 
 from headrace.processes import open_process
-from headrace.sockets import Router, new_context
+from headrace.router import Router
+from headrace.sockets import new_context
 from headrace.spans import Rank, Span, SpanContent, encode_content, encode_span
 from headrace.wire.codec import encode_frame, from_collector, to_broker
 from headrace.wire.messages import (
@@ -102,8 +103,7 @@ class Engine:
         self.process: subprocess.Popen[bytes] | None = None
         self.config = self.directory / "headrace.toml"
         self.config.touch()
-        self._context = new_context()
-        self._broker = Router(self._context, f"ipc://{self.directory / 'broker'}")
+        self._broker = Router(f"ipc://{self.directory / 'broker'}")
         self._peers: list[Peer] = []
         self._epoch = 0
 
@@ -149,7 +149,6 @@ class Engine:
         for peer in self._peers:
             peer.close()
         self._broker.close()
-        self._context.term()
         shutil.rmtree(self.directory)
 
 

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from headrace import Client, ProtocolMismatchError
-from headrace.sockets import Router, new_context
+from headrace.router import Router
+from headrace.sockets import new_context
 from headrace.testing import SimulatedProvider
 from headrace.wire.codec import encode_request
 from headrace.wire.messages import (
@@ -140,13 +141,11 @@ def test_an_engine_of_another_major_version_is_named_as_such(times: int) -> None
 
 
 def _answer_with_major(directory: Path, major: int, is_done: threading.Event) -> None:
-    context = new_context()
-    router = Router(context, f"ipc://{directory}/broker")
+    router = Router(f"ipc://{directory}/broker")
     while not is_done.wait(0.005):
         for peer, _ in router.receive():
             router.send(peer, bytes([major]) + random.randbytes(random.randint(0, 50)))
     router.close()
-    context.term()
 
 
 @TIMES

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from headrace.sockets import FOREIGN_PEER, new_context
+from headrace.router import FOREIGN_PEER
+from headrace.sockets import new_context
 from headrace.testing import SimulatedProvider
 from headrace.wire.codec import encode_frame
 from headrace.wire.messages import Hello

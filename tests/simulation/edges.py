@@ -240,7 +240,7 @@ def _dealer(context: object, endpoint: str) -> SimDealer:
     return SimDealer(_stage.network, endpoint)
 
 
-def _router(context: object, endpoint: str, *limits: object) -> SimRouter:
+def _router(endpoint: str, *limits: object) -> SimRouter:
     return SimRouter(_stage.network, endpoint)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from headrace.sockets import SendResult
+from headrace.router import SendResult
 from tests.simulation.loops import Descriptors, SimLoop, SimReactor, new_descriptor
 from tests.simulation.world import Host, World
 
@@ -260,6 +260,12 @@ class SimRouter:
     def is_connected(self, identity: bytes) -> bool:
         pipe = self._pipes.get(identity)
         return pipe is not None and pipe.is_open
+
+    def breach(self, identity: bytes) -> str:  # noqa: ARG002 - the router's form
+        return ""
+
+    def dismiss(self, identity: bytes, frame: bytes) -> None:
+        self.send(identity, frame)
 
     def end_silent(self) -> None:
         """Nobody connects here without a word."""

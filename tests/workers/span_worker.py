@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from headrace.embedded import collector_endpoint
-from headrace.sockets import Router, new_context
+from headrace.router import Router
+from headrace.sockets import new_context
 from headrace.spans import Span, decode_span
 from headrace.spool import read_records
 from headrace.testing import SimulatedProvider
@@ -46,8 +47,7 @@ class FakeCollector:
     """Takes batches, and acknowledges them when it is told to."""
 
     def __init__(self, directory: Path) -> None:
-        self._context = new_context()
-        self._router = Router(self._context, collector_endpoint(directory))
+        self._router = Router(collector_endpoint(directory))
         self.hellos: list[Hello] = []
         self.batches: list[SpanBatch] = []
         self.flushed: list[Flushed] = []
@@ -84,7 +84,6 @@ class FakeCollector:
 
     def close(self) -> None:
         self._router.close()
-        self._context.term()
 
     def _send(self, message: Any) -> None:
         self._router.send(self._peer, encode_frame(1, [message]))

@@ -26,8 +26,9 @@ from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.history import open_history
 from headrace.known_secrets import provider_secrets, proxy_secrets
 from headrace.processes import ProcessWatch, is_orphan
+from headrace.router import FOREIGN_PEER, Router, SendResult
 from headrace.settings import Settings, SpansConfig
-from headrace.sockets import FOREIGN_PEER, Router, SendResult, new_context
+from headrace.sockets import new_context
 from headrace.wire.codec import decode_request, encode_frame, to_worker
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -93,7 +94,7 @@ class Worker:
         self._endpoint = worker_endpoint(settings.directory, settings.name, settings.epoch)
         self._context = new_context()
         self._shares = worker_shares(raise_limit())
-        self._router = Router(self._context, self._endpoint, self._shares.peers)
+        self._router = Router(self._endpoint, self._shares.peers)
         self._clients: dict[bytes, Client] = {}
         self._watch = ProcessWatch(loop)
         self.http = HttpClient(
@@ -255,9 +256,10 @@ class Worker:
 
     def _refuse_client(self, identity: bytes, reason: str) -> None:
         """End one connection; whatever its bytes were, nobody else is concerned."""
+        reason = self._router.breach(identity) or reason
         logger.warning("client refused", extra={"reason": reason})
         self._drop_client(identity)
-        self._router.send(identity, encode_frame(self._settings.epoch, [Goodbye(reason)]))
+        self._router.dismiss(identity, encode_frame(self._settings.epoch, [Goodbye(reason)]))
         self.loop.call_later(_GOODBYE_DELAY, self._router.disconnect, identity)
 
     def _read_departures(self) -> None:

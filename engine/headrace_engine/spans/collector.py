@@ -23,8 +23,9 @@ from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.peers import TELLS_PROCESSES
 from headrace.processes import ProcessWatch, is_orphan, origin, ticks_at
 from headrace.reactor import Reactor
+from headrace.router import FOREIGN_PEER, Limits, Router
 from headrace.settings import Settings
-from headrace.sockets import FOREIGN_PEER, Router, new_context
+from headrace.sockets import new_context
 from headrace.wire.codec import encode_frame, to_collector
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -62,6 +63,9 @@ _LEFT_DELAY = 0.3
 _FLUSH_POLL = 0.02
 _STOP_BUDGET = 1.0
 _GOODBYE_DELAY = 0.5
+_MIB = 1024 * 1024
+_LIMITS = Limits(unfinished=128 * _MIB, unread=4 * _MIB, all_unread=16 * _MIB, turn=512 * 1024)
+"""What is said to a sender is short; what senders say comes in batches, which one turn may take several of."""
 
 
 class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +102,7 @@ class Collector:
         self._flushes: Flushes[_Peer] = Flushes()
         context = new_context()
         peers = broker_shares(raise_limit()).peers
-        self._router = Router(context, collector_endpoint(settings.directory), peers)
+        self._router = Router(collector_endpoint(settings.directory), peers, _LIMITS)
         self._link = ReportLink(self._reactor, context, broker_endpoint(settings.directory), settings.epoch)
         self._watch = ProcessWatch(self._reactor)
         # Those that are what they say. Who is not here is not heard.
@@ -252,9 +256,10 @@ class Collector:
 
     def _refuse_peer(self, identity: bytes, reason: str) -> None:
         """End one connection; whatever its bytes were, nobody else is concerned."""
+        reason = self._router.breach(identity) or reason
         logger.warning("peer refused", extra={"reason": reason})
         self._forget(identity)
-        self._send(identity, Goodbye(reason))
+        self._router.dismiss(identity, encode_frame(self._settings.epoch, [Goodbye(reason)]))
         self._reactor.call_later(_GOODBYE_DELAY, partial(self._router.disconnect, identity))
 
     def _send(self, identity: bytes, message: msgspec.Struct) -> None:
@@ -408,10 +413,10 @@ class Collector:
             return
         self._is_stopping = True
         deadline = time.monotonic() + _STOP_BUDGET
-        self._read()
+        self._read_all(deadline)
         self._batching.hurry()
         while self._commit(time.monotonic()):
-            self._read()
+            self._read_all(deadline)
         self._recovery = None
         for _ in self._keeper.recover():
             if time.monotonic() > deadline:
@@ -422,6 +427,13 @@ class Collector:
         self._is_reading = False  # what is left of this turn finds no sockets
         self._router.close(0.05)
         self._reactor.stop()
+
+    def _read_all(self, deadline: float) -> None:
+        """Read what there is, and not only as much as one turn takes."""
+        arrived = -1
+        while arrived != self._batching.arrived_total and time.monotonic() < deadline:
+            arrived = self._batching.arrived_total
+            self._read()
 
 
 def _nothing() -> None:

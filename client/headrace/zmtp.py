@@ -1,0 +1,188 @@
+"""ZMTP 3.1 (NULL mechanism) as the bound end of a Unix socket speaks it: greeting, READY, frames, their bounds. Pure.
+
+A peer's routing id is read and ignored: who chooses one gains nothing. Versions 1 and 2 of the protocol are refused.
+"""
+
+from __future__ import annotations
+
+_MORE, _LONG, _COMMAND = 1, 2, 4
+_READY = b"\x05READY"
+_PING = b"\x04PING"
+_MAX_COMMAND = 4096
+"""Bytes of a command. READY of a libzmq socket has about 40."""
+_SIGNATURE = 10
+_GREETING = 64
+_VERSION_AT = 10
+_MECHANISM = b"NULL".ljust(20, b"\0")
+_MECHANISM_AT = slice(12, 32)
+_SHORT_HEAD, _LONG_HEAD = 2, 9
+_MAX_SHORT = 255
+
+
+def _property(name: bytes, value: bytes) -> bytes:
+    return bytes([len(name)]) + name + len(value).to_bytes(4, "big") + value
+
+
+def _command(body: bytes) -> bytes:
+    return bytes([_COMMAND, len(body)]) + body
+
+
+def opening(socket_type: bytes = b"ROUTER") -> bytes:
+    """Return what one end says first: its greeting and READY."""
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x01" + _MECHANISM + bytes(32)
+    return greeting + _command(_READY + _property(b"Socket-Type", socket_type) + _property(b"Identity", b""))
+
+
+def frame_head(size: int) -> bytes:
+    """Return what stands before a frame of ``size`` bytes."""
+    return bytes((0, size)) if size <= _MAX_SHORT else b"\x02" + size.to_bytes(8, "big")
+
+
+class Inbound:
+    """What one peer says, in pieces of any size. After a ``breach`` nothing of it is read any more."""
+
+    __slots__ = (
+        "_flags",
+        "_greeting",
+        "_head",
+        "_limit",
+        "_missing",
+        "_parts",
+        "breach",
+        "held",
+        "is_ready",
+        "replies",
+    )
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._greeting = b""
+        self._head = b""
+        self._flags = 0
+        self._parts: list[bytes] = []
+        self._missing = 0
+        self.is_ready = False
+        """Whether the handshake is over."""
+        self.breach = ""
+        """What the peer did that ends its connection."""
+        self.held = 0
+        """Bytes of a frame that has not come whole."""
+        self.replies: list[bytes] = []
+        """What the protocol wants said in answer, encoded."""
+
+    @property
+    def missing(self) -> int:
+        """Bytes that the frame at hand still lacks."""
+        return self._missing
+
+    def received(self, data: bytes) -> list[bytes]:
+        """Return the frames that are whole now."""
+        frames: list[bytes] = []
+        if self.breach:
+            return frames
+        if len(self._greeting) < _GREETING:
+            data = self._greet(data)
+        elif self._missing:
+            data = self._go_on(data, frames)
+        elif self._head:
+            data, self._head = self._head + data, b""
+        self._split(data, frames)
+        return frames
+
+    def _greet(self, data: bytes) -> bytes:
+        """Check as much of the greeting as there is; return what follows it."""
+        count = _GREETING - len(self._greeting)
+        self._greeting += data[:count]
+        said = self._greeting
+        is_known = said[:1] in (b"", b"\xff") and (len(said) < _SIGNATURE or said[_SIGNATURE - 1] & 1)
+        if not is_known or (len(said) > _VERSION_AT and said[_VERSION_AT] < 3):  # noqa: PLR2004 - ZMTP 3
+            self.breach = "it does not speak ZMTP 3"
+        elif len(said) == _GREETING and said[_MECHANISM_AT] != _MECHANISM:
+            self.breach = "its mechanism is not NULL"
+        return data[count:]
+
+    def _go_on(self, data: bytes, frames: list[bytes]) -> bytes:
+        """Add to the frame at hand; return what follows it."""
+        missing = self._missing
+        if len(data) < missing:
+            self._parts.append(data)
+            self._missing -= len(data)
+            self.held += len(data)
+            return b""
+        self._parts.append(data[:missing])
+        body = b"".join(self._parts)
+        self._parts.clear()
+        self._missing = self.held = 0
+        self._whole(self._flags, body, frames)
+        return data[missing:]
+
+    def _split(self, data: bytes, frames: list[bytes]) -> None:
+        position, size = 0, len(data)
+        while position < size and not self.breach:
+            flags = data[position]
+            head = _LONG_HEAD if flags & _LONG else _SHORT_HEAD
+            start = position + head
+            if start > size:
+                self._head = data[position:]
+                return
+            length = data[position + 1] if head == _SHORT_HEAD else int.from_bytes(data[position + 1 : start], "big")
+            if flags & ~_LONG or length > self._limit:
+                self.breach = self._wrong(flags, length)
+                if self.breach:
+                    return
+            end = start + length
+            if end > size:
+                self._flags = flags
+                self._parts.append(data[start:])
+                self._missing = end - size
+                self.held = size - start
+                return
+            if flags & _COMMAND or not self.is_ready:
+                self._whole(flags, data[start:end], frames)
+            else:
+                frames.append(data[start:end])
+            position = end
+
+    def _wrong(self, flags: int, length: int) -> str:
+        """Return what is wrong with a frame's head, or nothing."""
+        if flags & ~(_LONG | _COMMAND | _MORE):
+            return f"a frame has unknown flags: {flags:#x}"
+        if flags & _MORE:
+            return "a message has one part, not several"
+        if flags & _COMMAND and length > _MAX_COMMAND:
+            return f"a command has at most {_MAX_COMMAND} bytes, not {length}"
+        return f"a frame has at most {self._limit} bytes, not {length}" if length > self._limit else ""
+
+    def _whole(self, flags: int, body: bytes, frames: list[bytes]) -> None:
+        if not flags & _COMMAND:
+            if self.is_ready:
+                frames.append(body)
+            else:
+                self.breach = "a message came before READY"
+        elif not self.is_ready:
+            self.is_ready = _is_ready(body)
+            if not self.is_ready:
+                self.breach = "it is not a DEALER that is ready"
+        elif body.startswith(_PING):
+            context = body[len(_PING) + 2 :]  # behind the time to live
+            if len(body) < len(_PING) + 2 or len(context) > 16:  # noqa: PLR2004 - the protocol's
+                self.breach = "a PING has the wrong length"
+            else:
+                self.replies.append(_command(b"\x04PONG" + context))
+
+
+def _is_ready(body: bytes) -> bool:
+    """Return whether a command is a DEALER's READY, and adds up."""
+    if not body.startswith(_READY):
+        return False
+    position = len(_READY)
+    while position < len(body):
+        name_end = position + 1 + body[position]
+        value_at = name_end + 4
+        end = value_at + int.from_bytes(body[name_end:value_at], "big")
+        if value_at > len(body) or end > len(body):
+            return False
+        if body[position + 1 : name_end] == b"Socket-Type" and body[value_at:end] != b"DEALER":
+            return False
+        position = end
+    return True
