@@ -10,6 +10,7 @@ import pytest
 from headrace.assembly import ResultFacts, finished_result
 from headrace.types import RunLocalResult, ToolCall, Usage
 from headrace_workers.first_bytes import BodyKind
+from headrace_workers.limits import MAX_BODY
 from headrace_workers.response import Response
 from tests.workers.answers import APIS, STREAMED, events, whole
 from tests.workers.driven import Driven
@@ -236,14 +237,15 @@ def test_a_stream_that_was_not_asked_for_and_is_cut_fails_with_its_text(api: str
 
 
 def test_a_stream_that_was_not_asked_for_is_read_no_further_than_a_whole_answer() -> None:
-    piece = b'data: {"choices": [{"delta": {"content": "' + b"x" * (1 << 20) + b'"}}]}\n\n'
+    piece = b'data: {"choices": [{"delta": {"content": "x"}}], "obfuscation": "' + b"x" * (1 << 20) + b'"}\n\n'
     run = Driven(stream=False).respond()
-    for _ in range(47):
+    for _ in range(MAX_BODY // len(piece)):
         assert run.receive(piece) == ()
     run.receive(piece)
 
     assert run.failure.kind == "provider_protocol"
-    assert "larger than 50331648 bytes" in run.failure.reason
+    assert run.failure.code == "answer_too_large"
+    assert "32 MiB" in run.failure.reason
 
 
 def test_the_usage_of_a_stream_that_was_not_asked_for_is_its_own() -> None:

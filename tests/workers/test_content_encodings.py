@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import os
+import time
 import zlib
 from collections.abc import Callable
 
 import pytest
 
-from headrace_workers.http1 import CUT_REASON
-from tests.workers.http_servers import Recorder, Run, Server, always, ask, once, talking
+from headrace_workers.http_body import PIECE
+from headrace_workers.http_exchange import CUT_REASON
+from tests.workers.http_servers import Recorder, Run, Server, always, ask, once, send, talking
 
+MIB = 1024 * 1024
 BODY = b'{"choices": []}' * 100
 PLAIN = [
     "", "identity", "none", "None", "utf-8", "UTF-8", "utf8", "utf-16le", "us-ascii", "iso-8859-1", "latin1", "windows-1252",
@@ -101,9 +106,76 @@ def test_a_body_in_two_fields_is_unpacked(run: Run, address: Callable[[Server], 
 
 
 def test_a_bomb_of_many_layers_is_refused(run: Run, address: Callable[[Server], str]) -> None:
-    recorder = read(run, address, response(", ".join(["gzip"] * 5), b"x"))
+    recorder = read(run, address, response(", ".join(["gzip"] * 3), b"x"))
 
-    assert recorder.failure == ("read", "the body is packed 5 times; 4 are unpacked at most")
+    assert recorder.failure == ("read", "the body is packed 3 times; 2 are unpacked at most")
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_bomb_is_unpacked_to_200_times_its_size_and_no_more(
+    run: Run, address: Callable[[Server], str], layers: int
+) -> None:
+    bomb = gzip.compress(bytes(64 * MIB))
+    for _ in range(layers - 1):
+        bomb = gzip.compress(bomb)
+    recorder = read(run, address, response(", ".join(["gzip"] * layers), bomb))
+
+    assert recorder.failure == ("read", "the compressed body unpacks to more than 200 times its size")
+    assert len(recorder.body) <= 16 * MIB
+    assert max(map(len, recorder.pieces)) <= PIECE
+
+
+def test_thousands_of_empty_files_in_one_body_cost_little_each(run: Run, address: Callable[[Server], str]) -> None:
+    began = time.thread_time()
+    recorder = read(run, address, response("gzip", gzip.compress(b"") * 10_000 + gzip.compress(b"end")))
+
+    assert (recorder.failure, recorder.body) == (None, b"end")
+    assert time.thread_time() - began < 5.0
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, gzip"])
+def test_a_reader_that_pauses_is_given_no_more_of_a_packed_body(
+    run: Run, address: Callable[[Server], str], encoding: str
+) -> None:
+    """8 MiB in a few reads of the socket: all that comes after the pause is what one turn of the loop unpacks."""
+    body = os.urandom(MIB).hex().encode() * 4
+
+    async def story() -> None:
+        async with talking(always(response(encoding, PACKED[encoding](body)))) as (client, server):
+            recorder = Recorder("bytes", lambda exchange: exchange.pause())
+            exchange = send(client, address(server), recorder)
+            for _ in range(len(body) // PIECE // 4):
+                given = len(recorder.body)
+                recorder.read.clear()
+                exchange.resume()
+                await recorder.read.wait()
+                for _ in range(20):  # turns of the loop in which more could come
+                    await asyncio.sleep(0)
+                assert len(recorder.body) - given <= 2 * PIECE
+            recorder._act_in = ""
+            exchange.resume()
+            await recorder.ended.wait()
+            assert (recorder.failure, recorder.body) == (None, body)
+
+    run(story())
+
+
+def test_a_connection_is_used_again_after_a_packed_body_that_took_many_turns(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = os.urandom(MIB).hex().encode()
+
+    async def story() -> None:
+        async with talking(always(response("gzip", gzip.compress(body)))) as (client, server):
+            for _ in range(3):
+                assert (await ask(client, server.url)).body == body
+            left = Recorder("bytes", lambda exchange: exchange.release())
+            send(client, server.url, left)
+            await left.read.wait()
+            assert (await ask(client, server.url)).body == body
+            assert len(server.peers) <= 2
+
+    run(story())
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate, gzip"])

@@ -192,9 +192,9 @@ def test_what_cannot_be_read_is_a_failure_with_its_status(status: int, told: int
     assert unreadable(RecursionError("x"), status) == ProviderFailure(
         "provider_protocol", "the response is nested too deeply", told
     )
-    assert unreadable(EventTooLargeError(16), status) == ProviderFailure(
-        "provider_protocol", "a server-sent event is larger than 16 bytes", told
-    )
+    too_large = unreadable(EventTooLargeError(16), status)
+    assert too_large.reason.startswith("a server-sent event is larger than 16 bytes")
+    assert (too_large.kind, too_large.status_code, too_large.code) == ("provider_protocol", told, "answer_too_large")
 
 
 def test_what_a_mapper_says_is_wrong_is_the_failure() -> None:

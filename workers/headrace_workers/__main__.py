@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import ctypes
 import gc
 import os
 import sys
@@ -17,6 +19,9 @@ from headrace.settings import load_settings
 from headrace.standard_streams import guarded
 
 _BAD_SETTINGS = 2
+_MMAP_THRESHOLD = -3
+"""A parameter of glibc's ``mallopt``: blocks from this size on are their own."""
+_LARGE = 1024 * 1024
 
 
 def main() -> int:
@@ -57,6 +62,7 @@ def _run(arguments: argparse.Namespace) -> None:
         slot=arguments.data,
     )
     engine = load_settings(os.environ)
+    _give_memory_back()
 
     async def serve() -> None:
         worker = Worker(settings, engine, asyncio.get_running_loop())
@@ -68,6 +74,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(serve())
+
+
+def _give_memory_back() -> None:
+    """Have what a large answer took go back to the system when it is free: else the C library keeps more with each."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

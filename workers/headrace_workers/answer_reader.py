@@ -6,12 +6,14 @@ The run decides when reading stops and what of the events is sent: this module k
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 from headrace.tool_arguments import well_formed_text
 from headrace.types import RunEvent
 from headrace.wire.request import RunRequest
 from headrace_workers.first_bytes import BodyKind
 from headrace_workers.halves import Halves
+from headrace_workers.limits import LIGHT, MAX_TEXT, LimitError, too_large, weigh
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
@@ -24,21 +26,42 @@ from headrace_workers.providers.request_parts import wants_several
 from headrace_workers.response import Response
 from headrace_workers.sse import EventTooLargeError, SSEParser
 from headrace_workers.terminal import unreadable
-from headrace_workers.whole_answer import events_of, is_content, is_whole
+from headrace_workers.whole_answer import events_of, is_content, is_whole, length_of
 from headrace_workers.wholeness import unsaid_in
 
-UNREADABLE = (ProviderFailedError, EventTooLargeError, RecursionError)
+UNREADABLE = (ProviderFailedError, EventTooLargeError, LimitError, RecursionError)
 """What reading a response raises when it cannot be read; nesting without end is found wherever a value is gone through."""
+
+
+_EVENTS_AT_ONCE = 8
+_BYTES_AT_ONCE = 4096
+"""Events, and bytes of them, between two looks at the time."""
+_SLICE = 256 * 1024
+"""Bytes of a body that are read at once."""
+
+Entries = list[tuple[str, bytes]]
+"""Server-sent events, each with its name."""
 
 
 class AnswerReader:
     """Reads one answer, which may come in several responses: the provider continues it when it is asked to.
 
     Methods that take ``events`` append to that list what they read. The run itself feeds ``parser``, piece by piece, which
-    saves a call for each. ``mapper`` is None until a stream is opened.
+    saves a call for each. ``mapper`` is None until a stream is opened. ``has_time`` says whether the turn of the loop may go on;
+    ``waiting`` are events that had none left in it.
     """
 
-    __slots__ = ("_api", "_continued_with", "_halves", "_request", "_response", "mapper", "parser")
+    __slots__ = (
+        "_api",
+        "_continued_with",
+        "_halves",
+        "_request",
+        "_response",
+        "has_time",
+        "mapper",
+        "parser",
+        "waiting",
+    )
 
     def __init__(self, api: ProviderApi, request: RunRequest, response: Response) -> None:
         self._api = api
@@ -49,6 +72,8 @@ class AnswerReader:
         # A response that repeats the token it was asked with would go on for ever.
         self._continued_with: str | None = None
         self.mapper: StreamMapper | None = None
+        self.has_time: Callable[[], bool] | None = None
+        self.waiting: Entries = []
 
     @property
     def is_continuation(self) -> bool:
@@ -71,12 +96,15 @@ class AnswerReader:
             self.mapper = self._api.open_stream(self._request)
         return self.mapper
 
-    def map(self, server_events: list[tuple[str, bytes]], events: list[RunEvent]) -> None:
+    def map(self, server_events: Entries, events: list[RunEvent]) -> None:
         """Map what the parser found in a piece of a stream. Raises one of UNREADABLE."""
         mapper = self.mapper
         assert mapper is not None  # noqa: S101 - set with the response's head
         before = len(events)
         try:
+            if len(server_events) > _EVENTS_AT_ONCE or self.parser.has_large:
+                self._map_many(mapper, server_events, events)
+                return
             for name, data in server_events:
                 mapper.feed(name, data, events)
                 if mapper.is_complete:
@@ -85,9 +113,33 @@ class AnswerReader:
             if mapper.has_halves:
                 self._join_halves(events, before)
 
+    def _map_many(self, mapper: StreamMapper, server_events: Entries, events: list[RunEvent]) -> None:
+        """Map many events, or large ones: those that have no time left in this turn wait for the next."""
+        size = 0
+        for place, (name, data) in enumerate(server_events, 1):
+            if len(data) > LIGHT:
+                weigh(data)
+            mapper.feed(name, data, events)
+            if mapper.is_complete:
+                return
+            size += len(data) + _BYTES_AT_ONCE // _EVENTS_AT_ONCE
+            if size > _BYTES_AT_ONCE and self.has_time is not None:
+                size = 0
+                if not self.has_time():
+                    self.waiting = server_events[place:]
+                    return
+
+    def map_waiting(self, events: list[RunEvent]) -> None:
+        """Map what had no time in the turn before. Raises one of UNREADABLE."""
+        waiting, self.waiting = self.waiting, []
+        self.map(waiting, events)
+
     def read_last(self, data: bytes, events: list[RunEvent]) -> None:
         """Read the last piece of a stream. Raises one of UNREADABLE."""
-        self.map(self.parser.feed(data) + self.parser.finish(), events)
+        self.has_time = None  # its end is told of once
+        for start in range(0, len(data), _SLICE):
+            self.map(self.parser.feed(data[start : start + _SLICE]), events)
+        self.map(self.parser.finish(), events)
 
     def finish(self, events: list[RunEvent]) -> Completion:
         """Return the whole of a stream; append the events that only its end completes. Raises one of UNREADABLE."""
@@ -112,17 +164,31 @@ class AnswerReader:
             reason = "an HTML page came where the API's answer was due; is the base URL right, or a proxy in the way?"
             return self._response.failure("provider_protocol", reason)
         try:
+            self._weigh(body)
             completion = self._api.read_body(self._request, body)
+            if length_of(completion) > MAX_TEXT:
+                raise too_large(f"{MAX_TEXT} characters")
+            lack = unsaid_in(body, completion, of_first=wants_several(self._request))
+        except LimitError as error:
+            return unreadable(error, self._response.status)
         except UNREADABLE as error:
             return self._read_lone_event(body, error, events)
-        lack = unsaid_in(body, completion, of_first=wants_several(self._request))
         if self._request.stream or lack is not None:
             events += events_of(completion)
         return completion if lack is None else self._response.failure("provider_protocol", lack)
 
     def holds_whole(self) -> bool:
         """Return whether the body that has come so far is a whole answer, or a whole error."""
-        return is_whole(self._api, self._request, bytes(self._response.body))
+        body = bytes(self._response.body)
+        try:
+            self._weigh(body)
+            return is_whole(self._api, self._request, body)
+        except LimitError:
+            return True  # of which no more is wanted
+
+    def _weigh(self, body: bytes) -> None:
+        if not self._request.inputs:  # vectors are numbers, and weighed by those who read them
+            weigh(body)
 
     def read_error(self) -> ProviderFailure:
         """Return the failure that the response says."""

@@ -7,7 +7,9 @@ and terminals never wait, and neither does a client that heard nothing for a mil
 
 from __future__ import annotations
 
-from headrace.types import ReasoningDelta, RefusalDelta, RunEvent, ToolCallDelta, UsageUpdate
+from itertools import groupby
+
+from headrace.types import ReasoningDelta, RefusalDelta, RunEvent, ToolCallDelta
 
 FRAME_INTERVAL = 0.001
 """Seconds between frames to one client under load."""
@@ -19,40 +21,46 @@ def send_at(now: float, last_sent: float, *, is_urgent: bool) -> float:
 
 
 def merge(events: list[RunEvent]) -> list[RunEvent]:
-    """Return the same content in fewer events: neighbours of one kind become one."""
-    merged: list[RunEvent] = []
-    texts: list[str] = []
-    for event in events:
-        if type(event) is str:
-            texts.append(event)
-            continue
-        if texts:
-            merged.append("".join(texts))
-            texts = []
-        joined = _join(merged[-1], event) if merged else None
-        if joined is None:
-            merged.append(event)
-        else:
-            merged[-1] = joined
-    if texts:
-        merged.append("".join(texts))
-    return merged
+    """Return the same content in fewer events: neighbours of one kind become one. Costs as much as the events are long."""
+    return [_joined(list(neighbours)) for _, neighbours in groupby(events, _kind)]
 
 
-def _join(before: RunEvent, after: RunEvent) -> RunEvent | None:
-    match before, after:
-        case ReasoningDelta(), ReasoningDelta():
-            return ReasoningDelta(before.text + after.text)
-        case RefusalDelta(), RefusalDelta():
-            return RefusalDelta(before.text + after.text)
-        case UsageUpdate(), UsageUpdate():
-            return after
-        case ToolCallDelta(), ToolCallDelta() if before.index == after.index:
-            return ToolCallDelta(
-                before.index, after.id or before.id, after.name or before.name, before.arguments + after.arguments
-            )
+def _kind(event: RunEvent) -> type | int:
+    return event.index if isinstance(event, ToolCallDelta) else type(event)
+
+
+def _joined(events: list[RunEvent]) -> RunEvent:
+    """Return one event for several of one kind."""
+    first = events[0]
+    if len(events) == 1:
+        return first
+    match first:
+        case str():
+            return "".join(events)  # type: ignore[arg-type]
+        case ReasoningDelta() | RefusalDelta():
+            return type(first)("".join([event.text for event in events]))  # type: ignore[union-attr]
+        case ToolCallDelta():
+            calls = [event for event in events if isinstance(event, ToolCallDelta)]
+            call_id = next((call.id for call in reversed(calls) if call.id), None)
+            name = next((call.name for call in reversed(calls) if call.name), None)
+            return ToolCallDelta(first.index, call_id, name, "".join([call.arguments for call in calls]))
         case _:
-            return None
+            return events[-1]
+
+
+def pieces_of(event: RunEvent, length: int) -> list[RunEvent]:
+    """Return an event in pieces of at most ``length`` characters."""
+    match event:
+        case str():
+            return [event[start : start + length] for start in range(0, len(event), length)]
+        case ReasoningDelta() | RefusalDelta():
+            return [type(event)(event.text[start : start + length]) for start in range(0, len(event.text), length)]
+        case ToolCallDelta():
+            texts = [event.arguments[start : start + length] for start in range(0, len(event.arguments), length)]
+            head = ToolCallDelta(event.index, event.id, event.name, texts[0])
+            return [head, *(ToolCallDelta(event.index, arguments=text) for text in texts[1:])]
+        case _:
+            return [event]
 
 
 def split_within(event: RunEvent, limit: int) -> tuple[RunEvent, RunEvent] | None:

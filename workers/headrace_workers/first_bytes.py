@@ -10,6 +10,7 @@ import re
 
 import msgspec
 
+from headrace_workers.limits import LIGHT
 from headrace_workers.providers.failures import is_error
 from headrace_workers.providers.lenient import UNREADABLE
 
@@ -23,6 +24,10 @@ _FIELDS = (b"data", b"event", b"id", b"retry")
 _FIELD = re.compile(rb"(?:data|event|id|retry)?[ \t]*:|(?:data|event|id|retry)[\r\n]")
 _LONGEST_FIELD = 16
 """Bytes that are enough to tell a field of an event from other words."""
+
+
+_check = msgspec.json.Decoder(msgspec.Raw).decode
+"""Raises one of UNREADABLE for what is no JSON; makes nothing of what is."""
 
 
 class BodyKind(enum.Enum):
@@ -76,11 +81,14 @@ class FirstBytes:
             end = body.find(b"\n", fresh)
             if end < 0:
                 return BodyKind.UNDECIDED
+            line = body[:end]
             try:
-                value = msgspec.json.decode(body[:end])
+                _check(line)
+                if self._expects_events and end < LIGHT and is_error(msgspec.json.decode(line)):
+                    return BodyKind.EVENTS
             except UNREADABLE:
                 return BodyKind.JSON
             self._line_end = fresh = end
-            if self._expects_events and is_error(value):
-                return BodyKind.EVENTS
-        return BodyKind.EVENTS if body[fresh:].strip(_BLANK) else BodyKind.UNDECIDED
+        rest = body[fresh:].lstrip(_BLANK)
+        body[self._line_end + 1 :] = rest  # blanks say nothing, however many there are
+        return BodyKind.EVENTS if rest else BodyKind.UNDECIDED

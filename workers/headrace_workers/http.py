@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from headrace.proxy_choice import proxy_of
-from headrace_workers.http1 import Connection, DirectExchange, Receiver
+from headrace_workers.http1 import Connection
+from headrace_workers.http_exchange import DirectExchange, Receiver
 from headrace_workers.http_proxy import ProxyTransport
 from headrace_workers.providers.protocol import HttpRequest
 

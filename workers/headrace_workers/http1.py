@@ -8,12 +8,12 @@ release its exchange from inside any call.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol, cast
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from headrace_workers.http_body import BadResponseError, BodyDecoder, LayeredDecoder, decoder_for
+from headrace_workers.http_body import BadResponseError, BodyDecoder, decoder_for
+from headrace_workers.http_exchange import CUT_REASON, DirectExchange
 
 # A server may not make us hold more than this of what is no body: status line, headers, chunk extensions, trailers.
 MAX_HEAD_BYTES = 64 * 1024
@@ -21,23 +21,10 @@ MAX_HEAD_BYTES = 64 * 1024
 # A server's close of an idle connection crosses our request on the way, so it shows within a round trip.
 STALE_WITHIN = 2.0
 
-CUT_REASON = "connection closed before the response was complete"
-
-
-class Receiver(Protocol):
-    """Takes one response. After exactly one of ``on_complete`` and ``on_failure``, or after ``close``, no call follows."""
-
-    def on_response(self, status: int, headers: dict[str, str]) -> None:
-        """Take the head; names are in lower case, repeated fields are joined by a comma."""
-
-    def on_bytes(self, data: bytes) -> None:
-        """Take the body's bytes of one read of the socket."""
-
-    def on_complete(self) -> None:
-        """Note that the body ended as HTTP says."""
-
-    def on_failure(self, stage: str, reason: str) -> None:
-        """Note that no more comes. ``stage`` is ``settings``, ``connect``, ``send`` or ``read``; ``reason`` holds no header."""
+TURN_BYTES = 256 * 1024
+"""Bytes of one connection that are read in one turn of the loop: others come next."""
+_FIELD_BYTES = 4
+"""Bytes of a field beside its name and value."""
 
 
 class ConnectionOwner(Protocol):
@@ -53,58 +40,6 @@ class ConnectionOwner(Protocol):
         """Note that its socket is closed."""
 
 
-class DirectExchange:
-    """One request and its response, on a connection of ours. What the run holds of it is ``http.Exchange``."""
-
-    __slots__ = ("connecting", "connection", "is_connected", "is_paused", "payload", "receiver", "resend")
-
-    def __init__(self, receiver: Receiver, payload: bytes) -> None:
-        self.receiver: Receiver | None = receiver
-        self.payload = payload
-        self.connection: Connection | None = None
-        self.connecting: asyncio.Task[None] | None = None
-        self.resend: Callable[[], None] | None = None
-        self.is_connected = False
-        self.is_paused = False
-
-    def pause(self) -> None:
-        """Stop reading from the socket. What has been read already is still delivered."""
-        self.is_paused = True
-        if self.connection is not None:
-            self.connection.set_reading(is_reading=False)
-
-    def resume(self) -> None:
-        """Go on reading."""
-        self.is_paused = False
-        if self.connection is not None:
-            self.connection.set_reading(is_reading=True)
-
-    def close(self) -> None:
-        """End the exchange; the connection is closed at once, unless the response is complete."""
-        self.receiver = None
-        self._stop_connecting()
-        if self.connection is not None and not self.connection.is_complete:
-            self.connection.abort()
-
-    def release(self) -> None:
-        """Need nothing more; the connection is kept if the body ends within its linger."""
-        self.receiver = None
-        self._stop_connecting()
-        if self.connection is not None:
-            self.connection.linger()
-
-    def fail(self, stage: str, reason: str) -> None:
-        """Tell the receiver, if it still listens."""
-        receiver, self.receiver = self.receiver, None
-        if receiver is not None:
-            receiver.on_failure(stage, reason)
-
-    def _stop_connecting(self) -> None:
-        if self.connecting is not None:
-            self.connecting.cancel()
-            self.connecting = None
-
-
 class Connection(asyncio.Protocol):
     """A connection to one origin; serves one exchange after the other. Idle while ``exchange`` is None.
 
@@ -114,6 +49,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_close_timer",
         "_decoder",
+        "_fault",
+        "_goes_on",
         "_has_unsent",
         "_head_bytes",
         "_headers",
@@ -121,6 +58,7 @@ class Connection(asyncio.Protocol):
         "_is_head_new",
         "_is_keep_alive",
         "_is_reading",
+        "_is_resting",
         "_linger",
         "_loop",
         "_owner",
@@ -129,9 +67,11 @@ class Connection(asyncio.Protocol):
         "_quiet_bytes",
         "_stale_until",
         "_status",
+        "_turn_bytes",
         "_unreadable",
         "exchange",
         "is_complete",
+        "is_held",
         "on_body",
         "transport",
     )
@@ -145,6 +85,9 @@ class Connection(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None
         self._has_unsent = False
         self._is_reading = True
+        self._is_resting = False  # until the next turn of the loop
+        self._turn_bytes = 0  # read since the last rest
+        self._goes_on = False  # with unpacking, in the next turn of the loop
         self._pieces: list[bytes] = []
         # The parser calls list.append itself: no Python frame for a piece of the body.
         self.on_body = self._pieces.append
@@ -155,8 +98,10 @@ class Connection(asyncio.Protocol):
         self.is_complete = False
         self._status = 0
         self._headers: dict[str, str] = {}
-        self._decoder: BodyDecoder | LayeredDecoder | None = None
+        self._decoder: BodyDecoder | None = None
         self._unreadable: str | None = None
+        self.is_held = False  # whether there is something to unpack before anything else happens
+        self._fault: str | None = None  # of the response, to be told after what was there before it
         self._head_bytes = 0
         self._quiet_bytes = 0  # read since the last byte of a body
         self._stale_until = 0.0
@@ -183,10 +128,16 @@ class Connection(asyncio.Protocol):
         else:
             exchange.payload = b""
         if exchange.is_paused:
-            self.set_reading(is_reading=False)
+            self.look_at_reading()
         transport.write(payload)
 
-    def set_reading(self, *, is_reading: bool) -> None:
+    def look_at_reading(self) -> None:
+        """Read from the socket, and unpack, unless there is a reason not to."""
+        is_paused = self.exchange is not None and self.exchange.is_paused
+        has_more = self._decoder is not None and self._decoder.has_more
+        if has_more and not is_paused:
+            self._go_on_soon()
+        is_reading = not (is_paused or has_more or self._is_resting)
         if self._is_reading == is_reading or self.transport is None or self.transport.is_closing():
             return
         self._is_reading = is_reading
@@ -197,7 +148,12 @@ class Connection(asyncio.Protocol):
 
     def linger(self) -> None:
         """Close unless the body ends in time. A response that is complete already goes the usual way."""
-        self.set_reading(is_reading=True)
+        if self.exchange is not None:
+            self.exchange.is_paused = False
+        self._decoder = None  # nobody wants it unpacked
+        self.look_at_reading()
+        if self.is_held and self.is_complete and self.exchange is not None:
+            self._finish(self.exchange, is_clean=self._fault is None)
         if not self.is_complete and self._close_timer is None:
             self._close_timer = self._loop.call_later(self._linger, self.abort)
 
@@ -247,6 +203,12 @@ class Connection(asyncio.Protocol):
             self._quiet_bytes += len(data)
             if self._quiet_bytes > MAX_HEAD_BYTES and fault is None:
                 fault = f"response head over {MAX_HEAD_BYTES} bytes"
+        self._turn_bytes += len(data)
+        if self._turn_bytes >= TURN_BYTES:
+            self._rest()
+        self._deliver_safely(exchange, fault)
+
+    def _deliver_safely(self, exchange: DirectExchange, fault: str | None) -> None:
         try:
             self._deliver(exchange, fault)
         except BaseException:
@@ -256,10 +218,37 @@ class Connection(asyncio.Protocol):
                 self.abort()
             raise
 
+    def _rest(self) -> None:
+        """Let others have their turn: a loop may read from one socket for as long as there is anything."""
+        self._turn_bytes = 0
+        if not self._is_resting:
+            self._is_resting = True
+            self._loop.call_soon(self._rested)
+            self.look_at_reading()
+
+    def _rested(self) -> None:
+        self._is_resting = False
+        self.look_at_reading()
+
+    def _go_on_soon(self) -> None:
+        """Unpack more in the next turn of the loop."""
+        if not self._goes_on:
+            self._goes_on = True
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        exchange = self.exchange
+        if exchange is not None and not exchange.is_paused:
+            self._deliver_safely(exchange, None)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._owner.connection_gone(self)
         self._owner.connection_closed(self)
         exchange = self.exchange
+        if exchange is not None and self.is_complete:
+            self.transport = None  # all of it is here; what is left of it to unpack is told of in its turn
+            return
         self._detach()
         self.transport = None
         if exchange is None or exchange.receiver is None:
@@ -286,7 +275,7 @@ class Connection(asyncio.Protocol):
             raise BadResponseError("a second response to one request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
+        self._head_bytes += len(name) + len(value) + _FIELD_BYTES
         if self._head_bytes > MAX_HEAD_BYTES:
             raise BadResponseError(f"response head over {MAX_HEAD_BYTES} bytes")
         if self._status:
@@ -331,38 +320,49 @@ class Connection(asyncio.Protocol):
                 self._pieces.clear()
                 self._fail(exchange, self._unreadable)
                 return
-        pieces = self._pieces
-        if pieces:
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            pieces.clear()
-            if exchange.receiver is None:
-                pass
-            elif self._decoder is None:
-                exchange.receiver.on_bytes(data)
-            else:
-                self._deliver_decoded(exchange, self._decoder, data)
+        if self._pieces:
+            self._deliver_body(exchange)
+        decoder = self._decoder
+        if decoder is not None and decoder.has_more and not self._unpack(exchange, decoder):
+            # The rest in the next turn of the loop, before anything else is read.
+            self._fault, self.is_held = fault or self._fault, True
+            return
         if self.exchange is not exchange:
             return  # closed from inside one of the calls
+        fault = fault or self._fault
         if self.is_complete:
             self._finish(exchange, is_clean=fault is None)
         elif fault is not None:
             self._fail(exchange, fault)
 
-    def _deliver_decoded(self, exchange: DirectExchange, decoder: BodyDecoder | LayeredDecoder, data: bytes) -> None:
-        def deliver(unpacked: bytes) -> bool:
-            if exchange.receiver is not None:
-                exchange.receiver.on_bytes(unpacked)
-            return exchange.receiver is not None
+    def _deliver_body(self, exchange: DirectExchange) -> None:
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        if exchange.receiver is None:
+            pass
+        elif self._decoder is None:
+            exchange.receiver.on_bytes(data)
+        else:
+            self._decoder.feed(data)
 
+    def _unpack(self, exchange: DirectExchange, decoder: BodyDecoder) -> bool:
+        """Unpack a piece and hand it over. Return whether that was all there is."""
         try:
-            decoder.feed(data, deliver)
+            unpacked = decoder.piece()
         except BadResponseError as error:
             self._fail(exchange, str(error))
+            return True
+        if unpacked and exchange.receiver is not None:
+            exchange.receiver.on_bytes(unpacked)
+        if self.exchange is exchange:
+            self.look_at_reading()
+        return self._decoder is not decoder or not decoder.has_more
 
     def _finish(self, exchange: DirectExchange, *, is_clean: bool) -> None:
         self._detach()
         if is_clean and self._is_keep_alive and not self._has_unsent and self.is_usable:
-            self.set_reading(is_reading=True)
+            self.look_at_reading()
             # First the pool, so that a request sent from on_complete finds the connection.
             self._owner.connection_free(self)
         else:

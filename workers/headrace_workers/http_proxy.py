@@ -6,19 +6,23 @@ It keeps the promises of ``http.Exchange`` and ``http1.Receiver``, not their cos
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.http1 import CUT_REASON, Receiver
 from headrace_workers.http_body import BadResponseError, decoder_for
+from headrace_workers.http_exchange import CUT_REASON, Receiver
 from headrace_workers.providers.protocol import HttpRequest
 
 if TYPE_CHECKING:
     import httpx
 
 logger = logging.getLogger(__name__)
+
+_PIECES_PER_TURN = 16
+"""Pieces of a body that are handed over before others have their turn; httpx takes long for each."""
 
 
 class ProxyExchange:
@@ -57,6 +61,11 @@ class ProxyExchange:
             self.task.cancel()
         elif self._timer is None and not self.task.done():
             self._timer = self._transport.loop.call_later(self._transport.linger, self.task.cancel)
+
+    def deliver(self, data: bytes) -> None:
+        """Hand a piece of the body to the receiver, if it still listens."""
+        if self.receiver is not None:
+            self.receiver.on_bytes(data)
 
     def fail(self, stage: str, reason: str) -> None:
         """Tell the receiver, if it still listens."""
@@ -196,14 +205,11 @@ async def _pump(exchange: ProxyExchange, response: httpx.Response, encoding: str
     except BadResponseError as error:
         return str(error)
 
-    def deliver(unpacked: bytes) -> bool:
-        if exchange.receiver is not None:
-            exchange.receiver.on_bytes(unpacked)
-        return exchange.receiver is not None
-
     pieces = response.aiter_raw()
-    while True:
+    for count in itertools.count(1):
         await exchange.reading.wait()
+        if not count % _PIECES_PER_TURN:
+            await asyncio.sleep(0)  # what is there already is given without it, however many pieces there are
         # The receiver's own exceptions stay out of this try.
         try:
             data = await anext(pieces, None)
@@ -212,12 +218,19 @@ async def _pump(exchange: ProxyExchange, response: httpx.Response, encoding: str
         if data is None:
             return None if decoder is None or decoder.is_complete else CUT_REASON
         if decoder is None:
-            deliver(data)
+            exchange.deliver(data)
             continue
-        try:
-            decoder.feed(data, deliver)
-        except BadResponseError as error:
-            return str(error)
+        decoder.feed(data)
+        while decoder.has_more and exchange.receiver is not None:
+            try:
+                unpacked = decoder.piece()
+            except BadResponseError as error:
+                return str(error)
+            if unpacked:
+                exchange.deliver(unpacked)
+            await asyncio.sleep(0)
+            await exchange.reading.wait()
+    return None
 
 
 def _read_reason(error: httpx.HTTPError) -> str:

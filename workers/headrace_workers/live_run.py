@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -22,6 +24,10 @@ from headrace_workers.run import ProviderRun
 from headrace_workers.tracer import OpenSpan, Tracer
 
 logger = logging.getLogger(__name__)
+
+
+TURN_SECONDS = 0.01
+"""How long a run maps events in one turn of the loop: others wait as long for theirs."""
 
 
 class Host(Protocol):
@@ -57,7 +63,19 @@ class Client:
 class LiveRun:
     """One run: carries out what its core decides, and tells it what the exchange does."""
 
-    __slots__ = ("_exchange", "_request", "_span", "_timer", "_wakes_at", "client", "core", "worker")
+    __slots__ = (
+        "_exchange",
+        "_goes_on",
+        "_late_end",
+        "_request",
+        "_span",
+        "_timer",
+        "_turn_ends",
+        "_wakes_at",
+        "client",
+        "core",
+        "worker",
+    )
 
     def __init__(
         self, worker: Host, client: Client, core: ProviderRun, request: HttpRequest, span: OpenSpan | None
@@ -70,6 +88,10 @@ class LiveRun:
         self._exchange: Exchange | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0  # when the timer does, at the latest
+        self._turn_ends = 0.0
+        self._goes_on = False  # in the next turn of the loop, which is asked for
+        self._late_end: Callable[[], None] | None = None  # of the exchange, to be told once all before it is mapped
+        core.allow(self._has_time)
 
     def start(self) -> None:
         """Send the request; that of a run with a span once the span's stub is written."""
@@ -105,19 +127,65 @@ class LiveRun:
 
     def on_bytes(self, data: bytes) -> None:
         try:
-            commands = self.core.received(data, time.monotonic())
+            core = self.core
+            now = time.monotonic()
+            self._turn_ends = now + TURN_SECONDS
+            commands = core.received(data, now)
             if commands:
                 self.carry_out(commands)
+            if core.has_more:
+                self._go_on_later()
         except Exception as error:  # noqa: BLE001
             self.broke(error)
 
+    def _has_time(self) -> bool:
+        return time.monotonic() < self._turn_ends
+
+    def _go_on_later(self) -> None:
+        """The events of one read take longer than a turn may: nothing more is read until they are mapped."""
+        if self._exchange is not None:
+            self._exchange.pause()
+        if not self._goes_on:
+            self._goes_on = True
+            self.worker.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        core = self.core
+        if not core.has_more:
+            return
+        try:
+            now = time.monotonic()
+            self._turn_ends = now + TURN_SECONDS
+            self.carry_out(core.go_on(now))
+            if core.has_more:
+                self._go_on_later()
+            elif not core.is_behind:
+                self._caught_up()
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
+
+    def _caught_up(self) -> None:
+        """All that was read is mapped: hear of the exchange's end, or read on."""
+        late_end, self._late_end = self._late_end, None
+        if late_end is not None:
+            late_end()
+        elif self._exchange is not None and not self.core.is_paused and not self.core.has_ended:
+            self._exchange.resume()
+
     def on_complete(self) -> None:
+        if self.core.is_behind:
+            self._late_end = self.on_complete
+            return
         try:
             self.carry_out(self.core.completed(time.monotonic()))
         except Exception as error:  # noqa: BLE001
             self.broke(error)
 
     def on_failure(self, stage: str, reason: str) -> None:
+        if self.core.is_behind:
+            self._late_end = partial(self.on_failure, stage, reason)
+            return
         try:
             self.carry_out(self.core.failed(stage, reason))
         except Exception as error:  # noqa: BLE001
@@ -199,7 +267,10 @@ class LiveRun:
                 exchange.pause()
                 self._set_timer()
             case Command.RESUME:
-                exchange.resume()
+                if self.core.has_more:
+                    self._go_on_later()
+                else:
+                    exchange.resume()
                 self._set_timer()
             case Command.WATCH:
                 self._set_timer()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from headrace.types import RunEvent
 from headrace.wire.flow import characters, event_characters
 from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS
-from headrace_workers.coalesce import merge, split_within
+from headrace_workers.coalesce import merge, pieces_of, split_within
 
 _MAX_WAITING = 4 * WINDOW_EVENTS
 """Events that may wait: some cannot be merged, and have no characters by which they would count."""
@@ -25,6 +25,7 @@ class Outflow:
         "_characters",
         "_read",
         "_sequence_limit",
+        "_unsent",
         "has_taken_text_alone",
         "pending",
         "sequence",
@@ -36,11 +37,17 @@ class Outflow:
         self._character_limit = character_limit
         self._characters = 0
         self._read = 0
+        self._unsent = 0
         self.pending: list[RunEvent] = []
         self.sequence = 0
         self.text_length = 0
         self.has_taken_text_alone = True
         """Whether what :meth:`take` returned last is text, and nothing else."""
+
+    @property
+    def length(self) -> int:
+        """Characters of all kinds that came, but for those that wait."""
+        return self._characters + self._unsent
 
     @property
     def has_credit(self) -> bool:
@@ -60,6 +67,12 @@ class Outflow:
     def is_flooded(self) -> bool:
         """Whether more was read than should be before the next :meth:`take`, credit or not."""
         return self._read >= _MAX_READ
+
+    def drop(self) -> list[RunEvent]:
+        """Return what waits, which is not to be sent."""
+        dropped, self.pending = self.pending, []
+        self._unsent += characters(dropped)
+        return dropped
 
     def waiting_is_full(self) -> bool:
         """Whether a window's worth waits without credit. Merges what waits, which keeps its size bounded."""
@@ -101,6 +114,12 @@ class Outflow:
             event = self.pending[0]
             size = event_characters(event)
             if size > room:
+                if size > 2 * WINDOW_CHARACTERS:
+                    # Once, and not a little of it each time, which would copy the rest as often.
+                    self.pending[:1] = pieces_of(event, WINDOW_CHARACTERS)
+                    event = self.pending[0]
+                    if event_characters(event) <= room:
+                        continue
                 parts = split_within(event, room)
                 if parts is not None:
                     event, self.pending[0] = parts

@@ -6,7 +6,7 @@ Exactly one terminal message is handed out, after the last chunk, and nothing af
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from headrace.assembly import Assembled, joined_text
 from headrace.secret_mask import NO_SECRETS, SecretMask
@@ -26,6 +26,7 @@ from headrace_workers.answer_reader import UNREADABLE, AnswerReader
 from headrace_workers.clocks import Clocks, Expired
 from headrace_workers.commands import Command, Commands
 from headrace_workers.first_bytes import BodyKind
+from headrace_workers.limits import MAX_BODY, MAX_PIECES, MAX_TEXT, MAX_VECTORS_BODY, MIB, LimitError, too_large
 from headrace_workers.masking import masked_events, masked_terminal, masked_usage
 from headrace_workers.outflow import Outflow
 from headrace_workers.providers.protocol import (
@@ -49,9 +50,6 @@ from headrace_workers.transcript import Transcript
 from headrace_workers.whole_answer import is_content, with_message
 
 MAX_ERROR_BODY = 64 * 1024
-MAX_WHOLE_BODY = 48 * 1024 * 1024
-"""Bytes of a response that is not passed on as it comes."""
-
 _NOTHING: Commands = ()
 _SEND = (Command.SEND,)
 _SEND_NOW = (Command.SEND_NOW,)
@@ -70,7 +68,9 @@ class ProviderRun:
         "_is_draining",
         "_is_gathered",
         "_is_paused",
+        "_max_body",
         "_outflow",
+        "_pieces",
         "_run",
         "_size",
         "_unsent",
@@ -101,6 +101,8 @@ class ProviderRun:
         self._is_draining = False
         self._ended: Ending | None = None
         self._is_gathered = not request.stream
+        self._pieces = 0  # in which the answer came
+        self._max_body = MAX_VECTORS_BODY if request.inputs else MAX_BODY
         self._size = 0  # of a response that nobody is sent as it comes
         self._unsent: list[RunEvent] = []
         self.response = Response()
@@ -118,6 +120,25 @@ class ProviderRun:
     def attempt(self) -> int:
         """Which attempt this is."""
         return self._run.attempt
+
+    @property
+    def has_more(self) -> bool:
+        """Whether events wait for the next turn of the loop, and the run for nothing else: see :meth:`go_on`."""
+        return bool(self._answer.waiting) and self._ended is None and not self._is_paused
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether events wait that have been read."""
+        return bool(self._answer.waiting) and self._ended is None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is to be read until its reader has caught up."""
+        return self._is_paused
+
+    def allow(self, has_time: Callable[[], bool]) -> None:
+        """Ask ``has_time`` now and then whether to go on in this turn of the loop, or to leave the rest for the next."""
+        self._answer.has_time = has_time
 
     @property
     def has_ended(self) -> bool:
@@ -167,15 +188,42 @@ class ProviderRun:
         if self._is_gathered and self._is_beyond(len(data)):
             return self._end(self._too_large(), Command.CLOSE)
         try:
+            if answer.waiting:
+                answer.waiting += answer.parser.feed(data)
+                return _NOTHING
             answer.map(answer.parser.feed(data), events)
         except UNREADABLE as error:
             return self._end(self._failure_of(error), Command.CLOSE)
-        mapper = answer.mapper
+        return self._mapped(before)
+
+    def go_on(self, now: float) -> Commands:
+        """Another turn of the loop has begun: map what had no time in the one before."""
+        self.clocks.alive(now)
+        events = self._outflow.pending
+        before = len(events)
+        try:
+            self._answer.map_waiting(events)
+        except UNREADABLE as error:
+            return self._end(self._failure_of(error), Command.CLOSE)
+        return self._mapped(before)
+
+    def _mapped(self, before: int) -> Commands:
+        """Events were read, of which there were ``before`` before."""
+        events, mapper = self._outflow.pending, self._answer.mapper
+        grown_by = len(events) - before
+        self._pieces += grown_by
+        if self._pieces > MAX_PIECES or self._outflow.length > MAX_TEXT:
+            return self._end(self._failure_of(self._too_long()), Command.CLOSE)
         if mapper is not None and mapper.is_complete:
             return self._finish(Command.RELEASE)
         if mapper is not None and mapper.has_end:
             return self._nearly_ended(events[before:])
-        return self._grown() if len(events) > before else _NOTHING
+        return self._grown() if grown_by else _NOTHING
+
+    def _too_long(self) -> LimitError:
+        if self._pieces > MAX_PIECES:
+            return too_large(f"{MAX_PIECES} pieces")
+        return too_large(f"{MAX_TEXT} characters")
 
     def completed(self, now: float) -> Commands:
         """The body ended as HTTP says."""
@@ -347,14 +395,14 @@ class ProviderRun:
 
     def _keep_unsent(self) -> None:
         """Nobody is to be sent these events; a failure tells of their text, and a whole answer is made of them."""
-        self._unsent += [event for event in self._outflow.pending if type(event) is not UsageUpdate]
-        self._drop_pending()
+        self._unsent += [event for event in self._drop_pending() if type(event) is not UsageUpdate]
 
-    def _drop_pending(self) -> None:
-        """What waits is not to be sent; it was received all the same."""
+    def _drop_pending(self) -> list[RunEvent]:
+        """Return what waits, which is not to be sent; it was received all the same."""
+        dropped = self._outflow.drop()
         if self.transcript is not None:
-            self.transcript.add(self._outflow.pending)
-        self._outflow.pending.clear()
+            self.transcript.add(dropped)
+        return dropped
 
     def _collect(self, data: bytes, now: float) -> Commands:
         response = self.response
@@ -366,7 +414,7 @@ class ProviderRun:
         if response.kind is BodyKind.ERROR and len(response.body) > MAX_ERROR_BODY:
             del response.body[MAX_ERROR_BODY:]
             return self._end(self._answer.read_error(), Command.CLOSE)
-        if len(response.body) > MAX_WHOLE_BODY:
+        if len(response.body) > self._max_body:
             return self._end(self._too_large(), Command.CLOSE)
         # JSON says itself where it ends, and an error its status, though the connection may not end.
         if response.kind is BodyKind.ERROR:
@@ -426,7 +474,10 @@ class ProviderRun:
     def _whole(self, completion: Completion) -> Completion | ProviderFailure:
         """Return the completion as it can be passed on; where it is no whole success, why, after the text that it has."""
         if not self.request.stream:
-            completion = with_message(completion, self._unsent)
+            try:
+                completion = with_message(completion, self._unsent)
+            except LimitError as error:
+                return self._failure_of(error)
         ending = portable_ending(completion, self.response.status)
         if isinstance(ending, ProviderFailure) and not (self.request.stream or self._unsent):
             self._unsent.append(well_formed_text(completion.message.text if completion.message else ""))
@@ -446,10 +497,10 @@ class ProviderRun:
     def _is_beyond(self, size: int) -> bool:
         """Count bytes of events that nobody is sent before the end; return whether they are too many."""
         self._size += size
-        return self._size > MAX_WHOLE_BODY
+        return self._size > self._max_body
 
     def _too_large(self) -> ProviderFailure:
-        return self.response.failure("provider_protocol", f"the response is larger than {MAX_WHOLE_BODY} bytes")
+        return self._failure_of(too_large(f"{self._max_body // MIB} MiB"))
 
     def answer(self) -> Assembled | None:
         """Return all that the provider sent; None where it was not kept."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 
-MAX_EVENT_BYTES = 16 * 1024 * 1024
+from headrace_workers.limits import LIGHT, MAX_EVENT, MIB
+
+MAX_EVENT_BYTES = MAX_EVENT
 
 _BOM = b"\xef\xbb\xbf"
 _START = b"data: "
@@ -19,8 +21,10 @@ _CRLF_BLANK = b"\r\n\r\n"
 _LF = 10  # as numbers: a search for one byte is several times faster than for bytes
 _CR = 13
 _COLON = 58
-# Possessive: it never goes back, so that a long string costs no memory for the places to go back to.
-_JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
+# Possessive: it never goes back, so that a long string costs no memory for the places to go back to. A string without end goes
+# to the end of its line, which is looked at once.
+_JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.?)*+(?:"|\Z)', re.DOTALL)
+MAX_EVENT_LINES = 100_000
 
 
 class EventTooLargeError(ValueError):
@@ -31,7 +35,8 @@ class EventTooLargeError(ValueError):
         self.limit = limit
 
     def __str__(self) -> str:
-        return f"a server-sent event is larger than {self.limit} bytes"
+        size = f"{self.limit // MIB} MiB" if self.limit >= MIB else f"{self.limit} bytes"
+        return f"a server-sent event is larger than {size}, or has over {MAX_EVENT_LINES} lines; ask for less at a time"
 
 
 class SSEParser:
@@ -56,6 +61,7 @@ class SSEParser:
         "_name",
         "_pending",
         "_size",
+        "has_large",
     )
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
@@ -70,6 +76,7 @@ class SSEParser:
         self._at_start = True
         self._after_cr = False
         self._between_events = False
+        self.has_large = False  # whether an event was, or may be, one that is to be weighed
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """Return the events that these bytes complete."""
@@ -101,7 +108,8 @@ class SSEParser:
         # A kept line is joined only when its end has come, so that a long one is not copied with each read.
         lines = data if end == len(data) else data[:end]
         if self._pending:
-            lines = bytes(self._pending) + lines
+            self._pending += lines
+            lines = bytes(self._pending)
             self._pending.clear()
         if end < len(data):
             self._keep(data[end:])
@@ -110,6 +118,8 @@ class SSEParser:
             events = self._split_blocks(lines)
         else:
             events = self._read_lines(lines)
+        if len(data) > LIGHT or self._size > LIGHT:
+            self.has_large = True
         is_within = self._pending or self._data or self._name or self._json
         self._between_events = not (is_within or self._after_cr or self._at_start)
         return events
@@ -134,11 +144,15 @@ class SSEParser:
 
     def _keep(self, data: bytes) -> None:
         self._pending += data
+        if len(self._pending) > LIGHT:
+            self.has_large = True
         if len(self._pending) > self._limit:
             raise EventTooLargeError(self._limit)
 
     def _split_blocks(self, blocks: bytes) -> list[tuple[str, bytes]]:
         payloads = blocks[len(_START) : -len(_BLANK)]
+        if len(blocks) > LIGHT:
+            self.has_large = True
         if len(blocks) > self._limit:
             return self._read_lines(blocks)
         if _LF not in payloads:
@@ -150,6 +164,8 @@ class SSEParser:
         return [("", data) for data in split]
 
     def _split_crlf_blocks(self, blocks: bytes) -> list[tuple[str, bytes]]:
+        if len(blocks) > LIGHT:
+            self.has_large = True
         split = blocks[len(_START) : -len(_CRLF_BLANK)].split(_CRLF_BETWEEN)
         payloads = b"".join(split)
         if _LF in payloads or _CR in payloads or len(blocks) > self._limit:
@@ -171,6 +187,7 @@ class SSEParser:
                     self._dispatch_before_next(events)
                 self._data.append(value[1:] if value.startswith(b" ") else value)
                 self._size += len(line)
+                self._check_lines(self._data)
             elif field == b"event":
                 name = (value[1:] if value.startswith(b" ") else value).decode("utf-8", "replace")
                 if self._data:
@@ -188,6 +205,7 @@ class SSEParser:
         """Take a line of JSON; it is complete when the brackets balance that stand outside of its strings."""
         self._json.append(line)
         self._size += len(line)
+        self._check_lines(self._json)
         rest = _JSON_STRING.sub(b"", line)
         self._json_depth += rest.count(b"{") + rest.count(b"[") - rest.count(b"}") - rest.count(b"]")
         if self._json_depth <= 0:
@@ -195,6 +213,10 @@ class SSEParser:
             self._forget_json()
             self._dispatch(events)
             events.append(("", whole))
+
+    def _check_lines(self, lines: list[bytes]) -> None:
+        if len(lines) > MAX_EVENT_LINES:
+            raise EventTooLargeError(self._limit)
 
     def _forget_json(self) -> None:
         self._json.clear()

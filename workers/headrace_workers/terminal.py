@@ -14,10 +14,14 @@ from headrace.wire.messages import (
 )
 from headrace.wire.request import RunRequest
 from headrace_workers.clocks import Expired
+from headrace_workers.limits import LimitError
 from headrace_workers.portable import TooDeepError, portable_completion
 from headrace_workers.providers.protocol import Completion, ProviderFailedError, ProviderFailure
+from headrace_workers.sse import EventTooLargeError
 from headrace_workers.wholeness import lack_of
 
+TOO_LARGE = "answer_too_large"
+"""The code of a failure of an answer that goes beyond a limit."""
 CHARACTERS_PER_TOKEN = 4
 """For estimates only: what a token of English text comes to."""
 
@@ -103,7 +107,8 @@ def unreadable(error: Exception, status: int) -> ProviderFailure:
     if isinstance(error, ProviderFailedError):
         return error.failure
     reason = "the response is nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return ProviderFailure("provider_protocol", reason, status or None)
+    code = TOO_LARGE if isinstance(error, (LimitError, EventTooLargeError)) else None
+    return ProviderFailure("provider_protocol", reason, status or None, code=code)
 
 
 def with_status(failure: ProviderFailure, status: int) -> ProviderFailure:

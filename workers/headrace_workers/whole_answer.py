@@ -7,11 +7,25 @@ from collections.abc import Sequence
 import msgspec
 
 from headrace.assembly import assemble, assembled_message, parse_tool_calls
-from headrace.types import ReasoningDelta, ReasoningPart, RefusalDelta, RunEvent, ToolCallDelta, UsageUpdate
+from headrace.types import (
+    ReasoningDelta,
+    ReasoningPart,
+    RefusalDelta,
+    RunEvent,
+    TextPart,
+    ToolCallDelta,
+    UsageUpdate,
+)
 from headrace.wire.request import RunRequest
 from headrace_workers.first_bytes import BOM
 from headrace_workers.halves import Halves
+from headrace_workers.limits import weigh_arguments
+from headrace_workers.providers.lenient import UNREADABLE
 from headrace_workers.providers.protocol import Completion, ProviderApi, ProviderFailedError
+
+_LARGE = 1024 * 1024
+_check = msgspec.json.Decoder(msgspec.Raw).decode
+"""Raises one of UNREADABLE for what is no JSON; makes nothing of what is."""
 
 
 def is_content(event: RunEvent) -> bool:
@@ -35,10 +49,27 @@ def events_of(completion: Completion) -> list[RunEvent]:
     return events
 
 
+def length_of(completion: Completion) -> int:
+    """Return how many characters of text, reasoning, refusal and arguments an answer has."""
+    total = len(completion.refusal or "") + sum([len(call.arguments) for call in completion.tool_calls])
+    content = completion.message.content if completion.message is not None else ""
+    if isinstance(content, str):
+        return total + len(content)
+    return total + sum([len(part.text) for part in content if isinstance(part, (TextPart, ReasoningPart))])
+
+
 def is_whole(api: ProviderApi, request: RunRequest, body: bytes) -> bool:
     """Return whether a body that has not ended is a whole answer all the same, or a whole error."""
+    body = body.removeprefix(BOM)
     try:
-        api.read_body(request, body.removeprefix(BOM))
+        _check(body)
+        if len(body) > _LARGE:
+            return True  # it is JSON: what it says is read once
+    except UNREADABLE:
+        if len(body) > _LARGE:
+            return False
+    try:
+        api.read_body(request, body)
     except ProviderFailedError as error:
         return error.failure.kind != "provider_protocol"
     except RecursionError:
@@ -51,6 +82,7 @@ def with_message(completion: Completion, events: Sequence[RunEvent]) -> Completi
     if completion.message is not None or completion.vectors is not None:
         return completion
     said = assemble(events)
+    weigh_arguments([call.arguments for call in completion.tool_calls])
     calls, _ = parse_tool_calls(completion.tool_calls, may_be_cut=True)
     message = assembled_message(said.text, said.reasoning, calls)
     return msgspec.structs.replace(completion, message=message, refusal=completion.refusal or said.refusal or None)

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from headrace.tool_arguments import well_formed_text
+from headrace_workers.limits import Said
 from headrace_workers.providers.lenient import loads
 from headrace_workers.providers.protocol import CUT, Completion
-from headrace_workers.providers.unread import first_of, words_in
+from headrace_workers.providers.unread import first_of, told, words_in
 
 
 def lack_of(completion: Completion) -> str | None:
@@ -41,14 +42,15 @@ def unsaid_in(body: bytes, completion: Completion, *, of_first: bool) -> str | N
     # Most answers are text alone; what else a completion says is put together only where that is not enough.
     content = completion.message.content if completion.message else ""
     text = well_formed_text(content) if isinstance(content, str) else ""
-    said: str | None = None
+    said: Said | None = None
+    in_text = Said(text)
     for path, words in words_in(first_of(whole) if of_first else whole):
-        if words.strip() in {"", "null"} or words in text:
+        if words.strip() in {"", "null"} or in_text.holds(words):
             continue
         if said is None:
-            said = "\0".join(_texts_in(msgspec.to_builtins(completion)))
-        if words not in said:
-            return f"the answer holds content that was not understood, at {path.removeprefix('.')}"
+            said = Said("\0".join(_texts_in(msgspec.to_builtins(completion))))
+        if not said.holds(words):
+            return f"the answer holds content that was not understood, at {told(path)}"
     return None
 
 

@@ -13,6 +13,7 @@ import msgspec
 from headrace.assembly import joined_text
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
 from headrace.wire.request import RunRequest
+from headrace_workers.limits import Kept, check_calls
 from headrace_workers.providers import anthropic_errors, anthropic_request, failures
 from headrace_workers.providers.anthropic_blocks import Block, call_id, calls_of, message_of, refuse_unknown
 from headrace_workers.providers.anthropic_events import Delta, Event, decode, decode_leniently
@@ -20,6 +21,7 @@ from headrace_workers.providers.lenient import (
     MAX_COUNT,
     UNREADABLE,
     as_count,
+    as_name,
     as_text,
     json_text,
     loads,
@@ -50,6 +52,7 @@ _EVENTS = (
 )  # fmt: skip
 
 _INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_COUNTS = frozenset({*_INPUT_COUNTS, "output_tokens", "thinking_tokens"})
 
 
 class Anthropic:
@@ -90,6 +93,7 @@ class MessageMapper:
         "_calls",
         "_container",
         "_counts",
+        "_kept",
         "_model",
         "_refusal",
         "_requested_model",
@@ -118,6 +122,7 @@ class MessageMapper:
         self._counts: dict[str, int] = {}
         self._stop_word = ""
         self._refusal: str | None = None
+        self._kept = Kept()
 
     @property
     def has_end(self) -> bool:
@@ -212,10 +217,12 @@ class MessageMapper:
     def _take_event(self, kind: Any, event: Event, data: bytes, events: list[RunEvent]) -> None:
         match kind:
             case "content_block_start":
+                self._kept.add(data)
                 self._open(event.index, event.content_block, events)
             case "content_block_stop":
                 self._close(self._at.get(event.index), events)
             case "message_start":
+                self._kept.add(data)
                 self._take_start(object_in(event.message, "the message that a stream starts with"), events)
             case "message_delta":
                 self._close_all(events)
@@ -228,6 +235,7 @@ class MessageMapper:
                 self._close_all(events)
                 self.is_complete = True
             case "message":
+                self._kept.add(data)
                 self._take_message(_whole(data), events)
             case _ if kind == "error" or event.error:
                 raise ProviderFailedError(anthropic_errors.failure_in_stream(_whole(data)))
@@ -236,8 +244,8 @@ class MessageMapper:
                 refuse_content(_whole(data), f"an event of type {as_text(kind)}")
 
     def _take_start(self, message: dict[str, Any], events: list[RunEvent]) -> None:
-        self._model = as_text(message.get("model"))
-        self.response_id = as_text(message.get("id")) or None
+        self._model = as_name(message.get("model"))
+        self.response_id = as_name(message.get("id")) or None
         self._take_container(message.get("container"))
         for index, block in enumerate(elements_of(message.get("content"), "the content of the message")):
             self._open(index, block, events)
@@ -251,6 +259,7 @@ class MessageMapper:
         self._at[index] = block
         if block.call is not None:
             self._calls += 1
+            check_calls(self._calls)
             name = text_in(said.get("name"), "the name of a tool")
             events.append(ToolCallDelta(block.call, call_id(block), name))
         elif block.kind in {"text", "thinking"}:
@@ -287,6 +296,7 @@ class MessageMapper:
         if block is not None and block.is_ours:
             refuse_content(delta, f"a delta of type {as_text(delta.get('type'))}")
         if block is not None:
+            self._kept.add(data)
             block.change(delta)
 
     def _take_stop_details(self, details: Any) -> None:
@@ -304,7 +314,7 @@ class MessageMapper:
         details = said.get("output_tokens_details")
         thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
         for name, value in (*said.items(), ("thinking_tokens", thinking)):
-            if isinstance(value, int | float) and 0 <= value < MAX_COUNT:
+            if name in _COUNTS and isinstance(value, int | float) and 0 <= value < MAX_COUNT:
                 self._counts[name] = int(value)
         if "cache_creation_input_tokens" not in said and isinstance(by_life := said.get("cache_creation"), dict):
             self._counts["cache_creation_input_tokens"] = sum(map(as_count, by_life.values()))
@@ -367,7 +377,7 @@ class MessageMapper:
 
 def _word(value: Any) -> str:
     """Return a stop reason; an empty text where it says no end."""
-    word = value.strip() if isinstance(value, str) else ""
+    word = as_name(value).strip() if isinstance(value, str) else ""
     return "" if word.lower() in {"null", "none"} else word
 
 

@@ -13,6 +13,7 @@ import msgspec
 from headrace.tool_arguments import read_arguments
 from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace.wire.messages import ToolCallText
+from headrace_workers.limits import weigh_arguments
 from headrace_workers.providers.growing_call import arguments_or_none
 from headrace_workers.providers.lenient import UNREADABLE, as_text
 from headrace_workers.providers.unread import refuse_content
@@ -60,8 +61,9 @@ class Block:
         """Take a delta that is no piece of text: a signature, a citation, or one of a kind that we do not know."""
         if delta.get("type") == "citations_delta":
             if self.kind == "text" and "citation" in delta:
-                said = self.said.get("citations")
-                self.said["citations"] = [*(said if isinstance(said, list) else ()), delta["citation"]]
+                if not isinstance(self.said.get("citations"), list):
+                    self.said["citations"] = []
+                self.said["citations"].append(delta["citation"])
         elif delta.get("type") == "signature_delta":
             self.said["signature"] = as_text(delta.get("signature"))
         elif self.kind not in _SAID_BY_PARTS:
@@ -133,6 +135,7 @@ def call_id(block: Block) -> str:
 
 def message_of(blocks: list[Block], calls: list[ToolCallText], container: dict[str, Any] | None = None) -> Message:
     """Return the message; plain text stays a plain str. ``container`` is where the server ran code, to be named next time."""
+    weigh_arguments([block.text for block in blocks if block.pieces and block.kind not in {"text", "thinking"}])
     parts = [part_of(block, None if block.call is None else calls[block.call]) for block in blocks]
     if container is not None:
         parts.append(ReasoningPart("", {"api": API_NAME, "container": container}))

@@ -20,6 +20,7 @@ from headrace_workers.providers.lenient import UNREADABLE, json_text
 from headrace_workers.providers.protocol import ProviderFailedError, ProviderFailure
 
 _MAX_REASON = 500
+_MAX_CODE = 200
 _MAX_DEPTH = 4
 _CODE_KEYS = ("code", "type", "status", "error_code", "error_type")
 _FIGURE = re.compile(r"\s*[-+]?[0-9.]+\s*")
@@ -179,9 +180,10 @@ def _as_json(error: Any) -> str:
 def _code_of(error: Any) -> str | None:
     if not isinstance(error, dict):
         return None
-    said = [well_formed_text(str(value)) for key in _CODE_KEYS if _is_code(value := error.get(key))]
+    said = [well_formed_text(str(value)[:1024]) for key in _CODE_KEYS if _is_code(value := error.get(key))]
     # A figure says no more than the status does; a word tells which error it is.
-    return next((code for code in said if not _FIGURE.fullmatch(code)), said[0] if said else None)
+    code = next((code for code in said if not _FIGURE.fullmatch(code)), said[0] if said else None)
+    return None if code is None else code[:_MAX_CODE]
 
 
 def _is_code(value: Any) -> bool:

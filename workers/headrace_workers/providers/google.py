@@ -14,6 +14,7 @@ import msgspec
 from headrace.assembly import joined_text
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, Usage, UsageUpdate
 from headrace.wire.request import RunRequest
+from headrace_workers.limits import Kept
 from headrace_workers.providers import failures, google_errors, google_request
 from headrace_workers.providers.failures import is_error
 from headrace_workers.providers.google_answer import Answer
@@ -30,7 +31,7 @@ from headrace_workers.providers.google_chunks import (
     read_usage,
     says_nothing,
 )
-from headrace_workers.providers.lenient import UNREADABLE, as_text, loads, may_hold_halves
+from headrace_workers.providers.lenient import UNREADABLE, as_name, as_text, loads, may_hold_halves
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
@@ -137,6 +138,7 @@ class GoogleMapper:
         "_block_word",
         "_earlier",
         "_finish_word",
+        "_kept",
         "_model",
         "_needs_message",
         "_other_word",
@@ -167,6 +169,7 @@ class GoogleMapper:
         self._finish_word = ""
         self._block_word = ""
         self._earlier: Usage | None = None  # of the requests that this one continues
+        self._kept = Kept()
         self._response_id: Any = None  # of the response that the token came in
         self._resumed_by: str | None = None
 
@@ -191,20 +194,32 @@ class GoogleMapper:
         """Map one response; ``data`` is where it was decoded from."""
         if self.continuation is not None:
             self._look_for_next_response(chunk)
-        for candidate in chunk.candidates or ():
+        if chunk.candidates:
+            self._take_candidates(chunk.candidates, chunk, data, events)
+        if not self._model:
+            self._model = as_name(chunk.model_version)
+            self.response_id = as_name(chunk.response_id) or self.response_id
+        if chunk.usage_metadata is not None:
+            self._take_usage(chunk.usage_metadata, events)
+        if chunk.error or not chunk.candidates:
+            self._take_envelope(chunk, data)
+
+    def _take_candidates(
+        self, candidates: list[Candidate | None], chunk: Chunk, data: bytes, events: list[RunEvent]
+    ) -> None:
+        is_doubtful = False
+        for candidate in candidates:
             if candidate is None:
                 continue
             if candidate.index and is_other(candidate.index):
                 self._take_other(candidate)
             elif self._take_candidate(candidate, chunk, events):
-                refuse_content(_without_read_parts(_loaded(data)), "an event")
-        if not self._model:
-            self._model = as_text(chunk.model_version)
-            self.response_id = as_text(chunk.response_id) or self.response_id
-        if chunk.usage_metadata is not None:
-            self._take_usage(chunk.usage_metadata, events)
-        if chunk.error or not chunk.candidates:
-            self._take_envelope(chunk, data)
+                is_doubtful = True
+        if self._answer.keeps_more:
+            self._answer.keeps_more = False
+            self._kept.add(data)
+        if is_doubtful:
+            refuse_content(_without_read_parts(_loaded(data)), "an event")
 
     def finish(self, events: list[RunEvent] | None = None) -> Completion:
         """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
@@ -257,7 +272,8 @@ class GoogleMapper:
 
     def _take_other(self, candidate: Candidate) -> None:
         """Take a piece of a candidate that is not the first: it waits until the end tells what the first one lacks."""
-        parts = self._others.setdefault(str(candidate.index), [])
+        self._answer.keeps_more = True
+        parts = self._others.setdefault(as_name(candidate.index), [])
         if candidate.content is not None:
             parts += [part for part in candidate.content.parts or () if part is not None]
         self._other_word = _word(candidate.finish_reason) or self._other_word
@@ -365,7 +381,7 @@ def _word(value: Any, numbers: tuple[str, ...] = _FINISH_NUMBERS) -> str:
     """Return a finish reason; an empty text where it says no end. ``numbers`` are the words for numbers, from 0 on."""
     if type(value) is int:
         return numbers[value] if 0 <= value < len(numbers) else ""
-    word = value.strip() if isinstance(value, str) else ""
+    word = as_name(value).strip() if isinstance(value, str) else ""
     return "" if word in _UNSPECIFIED or word.lower() in {"null", "none"} else word
 
 

@@ -12,6 +12,7 @@ import msgspec
 from headrace.tool_arguments import read_arguments
 from headrace.types import ImagePart, Message, Part, ReasoningPart, RunEvent, TextPart, ToolCallDelta, ToolCallPart
 from headrace.wire.messages import ToolCallText
+from headrace_workers.limits import check_calls, weigh_arguments
 from headrace_workers.providers.google_arguments import GrowingArguments
 from headrace_workers.providers.google_chunks import Candidate, FunctionCall
 from headrace_workers.providers.lenient import as_text
@@ -58,10 +59,11 @@ def opaque(signature: str, call_id: str = "") -> dict[str, Any] | None:
 class Answer:
     """Collects the parts. ``is_opaque`` says that the message holds what events cannot say."""
 
-    __slots__ = ("_calls", "_is_thought", "_open", "_parts", "_run", "_sources", "is_opaque")
+    __slots__ = ("_calls", "_is_thought", "_open", "_parts", "_run", "_sources", "is_opaque", "keeps_more")
 
     def __init__(self) -> None:
         self.is_opaque = False
+        self.keeps_more = False  # whether something beside text came that is kept, since this was set to False
         self._sources: dict[str, Any] = {}
         self._parts: list[Part | _Call] = []
         self._run: list[str] = []  # text, or thoughts, without signature: of one part
@@ -98,13 +100,13 @@ class Answer:
         self._end_run()
         part = ReasoningPart if is_thought else TextPart
         self._parts.append(part(text, opaque(signature)))
-        self.is_opaque = True
+        self.is_opaque = self.keeps_more = True
 
     def keep(self, whole: dict[str, Any]) -> None:
         """Add a part that is neither text nor call: an image, or what the provider's own tools did."""
         self._end_run()
         self._parts.append(_image_of(whole) or ReasoningPart("", {"api": NAME, "part": whole}))
-        self.is_opaque = True
+        self.is_opaque = self.keeps_more = True
 
     def cite(self, candidate: Candidate) -> None:
         """Keep what the answer rests on. Later figures replace earlier ones: they are of the whole answer."""
@@ -117,9 +119,11 @@ class Answer:
             name: value for name, value in said.items() if isinstance(value, dict) and any(value.values())
         }
         self.is_opaque = self.is_opaque or bool(self._sources)
+        self.keeps_more = True
 
     def call(self, said: FunctionCall, signature: str, events: list[RunEvent]) -> None:
         """Add a function call, whole or a piece of one."""
+        self.keeps_more = True
         if self._open is not None:
             if self._open.goes_on_in(said):
                 self._grow(self._open, said, events)
@@ -130,6 +134,7 @@ class Answer:
         self._end_run()
         call = _Call(len(self._calls), said, signature)
         self._calls.append(call)
+        check_calls(len(self._calls))
         self._parts.append(call)
         self.is_opaque = self.is_opaque or bool(signature) or call.has_own_id
         if said.will_continue or said.partial_args:
@@ -157,6 +162,7 @@ class Answer:
     def message(self) -> Message:
         """Return the whole as a message."""
         self._end_run()
+        weigh_arguments([call.text for call in self._calls])
         parts: list[Part] = []
         for part in self._parts:
             kept = part.part() if isinstance(part, _Call) else part

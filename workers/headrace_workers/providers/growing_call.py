@@ -7,8 +7,13 @@ from typing import Any
 import msgspec
 
 from headrace.tool_arguments import read_arguments, well_formed_text
+from headrace_workers.limits import weigh_arguments
 from headrace_workers.providers.failures import protocol_failure
 from headrace_workers.providers.lenient import UNREADABLE
+
+_check = msgspec.json.Decoder(msgspec.Raw).decode
+"""Raises one of UNREADABLE for what is no JSON; makes nothing of what is."""
+_MAX_COMPARED = 4
 
 
 def arguments_or_none(text: str, *, is_cut: bool) -> str:
@@ -25,7 +30,18 @@ def arguments_or_none(text: str, *, is_cut: bool) -> str:
 class GrowingCall:
     """One call so far. ``place`` and ``item_id`` are what the server tells it from others by, where it says either."""
 
-    __slots__ = ("arguments", "has_ended", "has_own_id", "id", "index", "is_custom", "item_id", "name", "place")
+    __slots__ = (
+        "_compared",
+        "arguments",
+        "has_ended",
+        "has_own_id",
+        "id",
+        "index",
+        "is_custom",
+        "item_id",
+        "name",
+        "place",
+    )
 
     def __init__(self, index: int, place: Any, item_id: str = "") -> None:
         self.index = index
@@ -37,6 +53,7 @@ class GrowingCall:
         self.has_ended = False  # whether the end of that text was added
         self.name = ""
         self.arguments: list[str] = []
+        self._compared = 0
 
     @property
     def text(self) -> str:
@@ -46,10 +63,15 @@ class GrowingCall:
     @property
     def is_whole(self) -> bool:
         """Whether the arguments are a complete object."""
+        if not self.arguments or not self.arguments[-1].rstrip().endswith("}"):
+            return False
+        text = self.text
+        self.arguments = [text]
         try:
-            return isinstance(msgspec.json.decode(self.text), dict)
+            _check(text)
         except UNREADABLE:
             return False
+        return text.lstrip().startswith("{")
 
     def identify(self, call_id: str, name: str) -> bool:
         """Set what a piece says, and return whether that is new. Some vendors repeat both in each piece: never join."""
@@ -67,6 +89,15 @@ class GrowingCall:
         moved.arguments, moved.is_custom, moved.has_ended = self.arguments, self.is_custom, self.has_ended
         return moved
 
+    def _is_same(self, whole: str, said: str) -> bool:
+        """Whether two texts say the same arguments. Servers repeat them once or twice, and not in ever new forms."""
+        self._compared += 1
+        if self._compared > _MAX_COMPARED:
+            return False
+        weigh_arguments([whole, said])
+        arguments = read_arguments(whole)
+        return arguments is not None and arguments == read_arguments(said)
+
     def missing(self, whole: str) -> str:
         """Return what has not come yet of the whole arguments. What has come is never taken back.
 
@@ -75,7 +106,6 @@ class GrowingCall:
         said = well_formed_text(self.text)
         if whole.startswith(said):
             return whole[len(said) :]
-        arguments = read_arguments(whole)
-        if said.startswith(whole) or (arguments is not None and arguments == read_arguments(said)):
+        if said.startswith(whole) or self._is_same(whole, said):
             return ""
         raise protocol_failure(f"the whole arguments of tool call {self.name!r} are others than their pieces were")

@@ -19,6 +19,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 MAX_COUNT = 2**53
 """Figures from here on are no counts of tokens but rubbish."""
 
+_MAX_NAME = 1024
 _INFINITE = re.compile(r'"(?:[^"\\]++|\\.)*+"|(-?)Infinity')
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
@@ -71,6 +72,11 @@ def json_text(value: Any) -> str:
 def as_text(value: Any) -> str:
     """Return a field that should be a str as one."""
     return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def as_name(value: Any) -> str:
+    """Return a name, an id or a word that a server says; what is longer than any of these is cut."""
+    return as_text(value)[:_MAX_NAME] if isinstance(value, (str, int, float)) else ""
 
 
 def as_count(value: Any) -> int:

@@ -111,7 +111,10 @@ class ChatAnswer:
         other = ChatAnswer()
         other.take(whole, [], is_whole=True)
         for kind in ("reasoning", "text", "refusal"):
-            said, words = "".join(getattr(self, kind)), "".join(getattr(other, kind))
+            words = "".join(getattr(other, kind))
+            if not words:
+                continue
+            said = _joined(getattr(self, kind))
             if words.startswith(said):
                 self._say(kind, words[len(said) :], events)
             elif beside is None and words.strip() not in said:
@@ -166,6 +169,13 @@ class ChatAnswer:
         for detail in elements_of(delta.reasoning_details, "reasoning_details"):
             if object_in(detail, "an element of reasoning_details"):
                 _join_detail(self._details, detail)
+
+
+def _joined(pieces: list[str]) -> str:
+    """Return pieces as one, which they become: asked for again and again, it is put together once."""
+    if len(pieces) > 1:
+        pieces[:] = ["".join(pieces)]
+    return pieces[0] if pieces else ""
 
 
 def _words_of(part: dict[str, Any], key: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 from headrace.tool_arguments import read_arguments
 from headrace.types import RunEvent, ToolCallDelta, ToolCallPart
 from headrace.wire.messages import ToolCallText
+from headrace_workers.limits import check_calls, weigh_arguments
 from headrace_workers.providers.growing_call import GrowingCall, arguments_or_none
 from headrace_workers.providers.lenient import as_text, json_text
 from headrace_workers.providers.unread import object_in, text_in
@@ -21,13 +22,24 @@ API_NAME = "openai-chat"
 _INPUT_STARTS, _INPUT_ENDS = '{"input":"', '"}'
 
 
+_ANYWHERE = ("anywhere",)
+
+
+def _key(place: Any) -> Any:
+    """Return what tells a place from others: whatever a server gives for an index, equal places have equal keys."""
+    return place if isinstance(place, (int, float, str)) else repr(place)
+
+
 class ToolCalls:
     """The calls so far, in order of appearance; that order is their index."""
 
-    __slots__ = ("_calls",)
+    __slots__ = ("_by_id", "_by_place", "_calls")
 
     def __init__(self) -> None:
         self._calls: list[GrowingCall] = []
+        # The last call at a place; the last one with an id, at its place and at any.
+        self._by_place: dict[Any, GrowingCall] = {}
+        self._by_id: dict[tuple[Any, str], GrowingCall] = {}
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -51,10 +63,14 @@ class ToolCalls:
             call = GrowingCall(len(self._calls), place)
             call.is_custom = is_custom
             self._calls.append(call)
+            check_calls(len(self._calls))
+            self._by_place[_key(place)] = call
             call.identify(call_id, name)
             is_named = True
         else:
             return
+        if call_id and call.has_own_id and call.id == call_id:
+            self._by_id[_key(call.place), call_id] = self._by_id[_ANYWHERE, call_id] = call
         if call.is_custom and not call.arguments:
             arguments = _INPUT_STARTS + arguments
         if arguments:
@@ -84,6 +100,7 @@ class ToolCalls:
             if not (call.has_own_id and call.id in ids):
                 moved = call.moved(len(self._calls))
                 self._calls.append(moved)
+                check_calls(len(self._calls))
                 events.append(ToolCallDelta(moved.index, moved.id, moved.name, moved.text))
 
     def complete(self, *, is_cut: bool) -> list[ToolCallText]:
@@ -95,6 +112,7 @@ class ToolCalls:
     def parts(self, *, is_cut: bool) -> list[ToolCallPart]:
         """Return the calls that are whole, as parts of the message."""
         parts = []
+        weigh_arguments([call.text for call in self._calls])
         for call, said in zip(self._calls, self.complete(is_cut=is_cut), strict=True):
             arguments = read_arguments(said.arguments)
             if arguments is not None:
@@ -108,15 +126,14 @@ class ToolCalls:
             return None
         if not call_id and not name and (place is None or place == self._calls[-1].place):
             return self._calls[-1]
-        there = [call for call in self._calls if place is None or call.place == place]
-        if not there:
+        last = self._calls[-1] if place is None else self._by_place.get(_key(place))
+        if last is None:
             # Arguments alone start no call: the vendor's index is not to be trusted.
             return None if call_id or name else self._calls[-1]
-        last = there[-1]
         if not call_id:
             # Without an id, a name with arguments after arguments that are complete can only be another call.
             return None if name and arguments.strip() and last.is_whole else last
-        same = next((call for call in reversed(there) if call.has_own_id and call.id == call_id), None)
+        same = self._by_id.get((_ANYWHERE if place is None else _key(place), call_id))
         if same is not None or not name:
             return same or last
         return None if last.has_own_id or last.is_whole else last

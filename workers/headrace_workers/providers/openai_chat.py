@@ -13,13 +13,15 @@ import msgspec
 from headrace.assembly import joined_text
 from headrace.types import FinishReason, RunEvent, Usage, UsageUpdate
 from headrace.wire.request import RunRequest
+from headrace_workers.limits import Kept, too_large
 from headrace_workers.providers import failures, openai_request
 from headrace_workers.providers.failures import is_error
-from headrace_workers.providers.lenient import UNREADABLE, as_text, may_hold_halves, read_object
+from headrace_workers.providers.lenient import UNREADABLE, as_name, may_hold_halves, read_object
 from headrace_workers.providers.openai_answer import ChatAnswer
 from headrace_workers.providers.openai_chunks import (
     Choice,
     Chunk,
+    Delta,
     decode,
     decode_leniently,
     read_usage,
@@ -58,6 +60,9 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 
 
 _CHUNKS = (None, "", "chat.completion.chunk", "chat.completion", "text_completion")
+
+_MAX_CHOICES = 128
+"""Whole messages in one event of a stream."""
 
 _NO_END = ("", "null", "none")
 """Words of a finish reason that say no end; any other word that is not known is a stop."""
@@ -103,6 +108,8 @@ class ChatMapper:
         "_answer",
         "_are_alternatives",
         "_end_word",
+        "_keeps_more",
+        "_kept",
         "_model",
         "_others",
         "_requested_model",
@@ -128,6 +135,8 @@ class ChatMapper:
         self._text = self._answer.text
         self._others: dict[str, ChatAnswer] = {}
         self._end_word = EndWord()
+        self._kept = Kept()
+        self._keeps_more = False  # whether the event holds something beside text that is kept
 
     @property
     def has_end(self) -> bool:
@@ -147,6 +156,9 @@ class ChatMapper:
         for choice in chunk.choices or ():
             if choice is not None:
                 self._take_choice(choice, chunk, events)
+        if self._keeps_more:
+            self._keeps_more = False
+            self._kept.add(data)
         if not self._model:
             self._take_names(chunk)
         if chunk.usage or chunk.x_groq or chunk.error or name or not chunk.choices:
@@ -197,8 +209,8 @@ class ChatMapper:
             raise failures.protocol_failure("the response holds no message")
 
     def _take_names(self, chunk: Chunk) -> None:
-        self._model = as_text(chunk.model)
-        self.response_id = as_text(chunk.id) or self.response_id
+        self._model = as_name(chunk.model)
+        self.response_id = as_name(chunk.id) or self.response_id
 
     def _take_choice(self, choice: Choice, chunk: Chunk, events: list[RunEvent]) -> None:
         if choice.index and is_other(choice.index):
@@ -208,8 +220,10 @@ class ChatMapper:
         delta = choice.delta
         if delta is not None:
             if delta.reasoning_content or delta.reasoning or delta.reasoning_details or delta.thinking:
+                self._keeps_more = True
                 self._answer.take_reasoning(delta, events)
             if delta.refusal or delta.tool_calls or delta.function_call or delta.audio or delta.annotations:
+                self._keeps_more = True
                 self._answer.take_rest(delta, events)
             content = delta.content
             if content and type(content) is str:
@@ -220,13 +234,21 @@ class ChatMapper:
         elif choice.text:
             self._answer.take_content(choice.text, events)
         if choice.message is not None:
-            self._answer.rest_of(choice.message, events, beside=delta)
+            self._take_message(choice.message, chunk, events, beside=delta)
         if choice.finish_reason or choice.error:
             self._take_end(choice, chunk)
 
+    def _take_message(self, message: Delta, chunk: Chunk, events: list[RunEvent], *, beside: Delta | None) -> None:
+        """Take a whole message after its pieces, which is compared with all of them."""
+        if len(chunk.choices or ()) > _MAX_CHOICES:
+            raise too_large(f"{_MAX_CHOICES} choices")
+        self._keeps_more = True
+        self._answer.rest_of(message, events, beside=beside)
+
     def _take_other(self, choice: Choice, chunk: Chunk) -> None:
         """Take a piece of a choice that is not the first: it waits until the end tells what the first one lacks."""
-        answer = self._others.setdefault(str(choice.index), ChatAnswer())
+        self._keeps_more = True
+        answer = self._others.setdefault(as_name(choice.index), ChatAnswer())
         if choice.delta is not None:
             answer.take(choice.delta, [])
         if choice.message is not None:
@@ -353,7 +375,7 @@ class EndWord:
 
 def _word(value: Any) -> str:
     """Return a finish reason; an empty text where it says no end."""
-    word = value.strip() if isinstance(value, str) else ""
+    word = as_name(value).strip() if isinstance(value, str) else ""
     return "" if word.lower() in _NO_END else word
 
 

@@ -14,9 +14,17 @@ from headrace.assembly import joined_text
 from headrace.tool_arguments import well_formed_text
 from headrace.types import FinishReason, Message, ReasoningDelta, RefusalDelta, RunEvent, Usage, UsageUpdate
 from headrace.wire.request import RunRequest
+from headrace_workers.limits import Kept
 from headrace_workers.providers import failures, openai_responses_request
 from headrace_workers.providers.failures import is_error
-from headrace_workers.providers.lenient import UNREADABLE, as_text, loads_with_halves, may_hold_halves, read_object
+from headrace_workers.providers.lenient import (
+    UNREADABLE,
+    as_name,
+    as_text,
+    loads_with_halves,
+    may_hold_halves,
+    read_object,
+)
 from headrace_workers.providers.openai_responses_calls import ResponseCalls
 from headrace_workers.providers.openai_responses_check import check_items
 from headrace_workers.providers.openai_responses_events import (
@@ -94,7 +102,8 @@ class _Words:
         self._done_length += len(words)
         if self._done_length <= sum(map(len, self.pieces)):
             return ""
-        return self.missing("".join(self._done))
+        self._done = ["".join(self._done)]
+        return self.missing(self._done[0])
 
     def missing(self, whole: str) -> str:
         """Return what has not come yet of all words. What has come is never said again, nor taken back."""
@@ -112,6 +121,7 @@ class ResponsesMapper:
         "_calls",
         "_is_in_doubt",
         "_items",
+        "_kept",
         "_model",
         "_reason",
         "_reasoning",
@@ -142,6 +152,7 @@ class ResponsesMapper:
         self._refusal = _Words()
         self._calls = ResponseCalls()
         self._items: list[Item] = []
+        self._kept = Kept()
 
     @property
     def has_end(self) -> bool:
@@ -225,8 +236,8 @@ class ResponsesMapper:
         self._take_names(read_object(event.response))
 
     def _take_names(self, response: dict[str, Any]) -> None:
-        self._model = as_text(response.get("model")) or self._model
-        self.response_id = as_text(response.get("id")) or self.response_id
+        self._model = as_name(response.get("model")) or self._model
+        self.response_id = as_name(response.get("id")) or self.response_id
 
     def _take_reasoning(self, event: Event, events: list[RunEvent]) -> None:
         if event.delta and isinstance(event.delta, str):
@@ -254,6 +265,7 @@ class ResponsesMapper:
             self._calls.take_item(item, event.output_index, events, is_whole=False)
 
     def _take_done(self, event: Event, events: list[RunEvent]) -> None:
+        self._kept.add(bytes(event.item))
         item = typed(read_object(event.item))
         if item:
             self._items.append(item)
@@ -278,7 +290,7 @@ class ResponsesMapper:
 
     def _end(self, response: dict[str, Any], status: str, events: list[RunEvent]) -> None:
         """Take a response that is whole, and what of it no earlier event brought."""
-        self._status = status
+        self._status = as_name(status)
         self._take_names(response)
         usage = response.get("usage")
         if isinstance(usage, dict) and usage:
@@ -288,7 +300,7 @@ class ResponsesMapper:
             error = response.get("error") or {"message": f"the response was {status}"}
             raise ProviderFailedError(_failure({"error": error}))
         details = response.get("incomplete_details")
-        self._reason = as_text(details.get("reason")) if isinstance(details, dict) else ""
+        self._reason = as_name(details.get("reason")) if isinstance(details, dict) else ""
         output = response.get("output")
         for element in elements_of(output, "the output"):
             object_in(element, "an item of the output")

@@ -9,6 +9,7 @@ from typing import Any
 
 from headrace.types import RunEvent, ToolCallDelta
 from headrace.wire.messages import ToolCallText
+from headrace_workers.limits import check_calls
 from headrace_workers.providers.failures import protocol_failure
 from headrace_workers.providers.growing_call import GrowingCall, arguments_or_none
 from headrace_workers.providers.lenient import as_text, json_text
@@ -19,10 +20,12 @@ from headrace_workers.providers.unread import text_in
 class ResponseCalls:
     """The calls so far, in order of appearance; that order is their index."""
 
-    __slots__ = ("_calls", "_without_call")
+    __slots__ = ("_by_id", "_by_place", "_calls", "_without_call")
 
     def __init__(self) -> None:
         self._calls: list[GrowingCall] = []
+        self._by_id: dict[str, GrowingCall] = {}
+        self._by_place: dict[Any, GrowingCall] = {}
         self._without_call: list[tuple[Any, Any]] = []  # output index and item id of arguments whose call had not begun
 
     def __bool__(self) -> bool:
@@ -37,6 +40,7 @@ class ResponseCalls:
         if call is None:
             call = GrowingCall(len(self._calls), place, item_id)
             self._calls.append(call)
+            check_calls(len(self._calls))
         if call.identify(call_id, as_text(item.get("name"))) or is_new:
             events.append(ToolCallDelta(call.index, call.id, call.name))
         if is_whole:
@@ -47,8 +51,9 @@ class ResponseCalls:
         call, arguments = self._of_event(event), text_in(event.delta, "a piece of arguments")
         if call is not None:
             self._add(call, arguments, events)
-        elif arguments.strip() not in {"", "{}"}:
+        elif arguments.strip() not in {"", "{}"} and (event.output_index, event.item_id) not in self._without_call[-1:]:
             self._without_call.append((event.output_index, event.item_id))
+            check_calls(len(self._without_call))
 
     def take_done(self, event: Event, events: list[RunEvent]) -> None:
         """Take arguments that are whole."""
@@ -65,9 +70,9 @@ class ResponseCalls:
 
     def check(self, items: list[Item]) -> None:
         """Raise ProviderFailedError where arguments came of an item that never did."""
-        ids = [item.get("id") for item in items]
+        ids = {str(item.get("id")) for item in items}
         for place, item_id in self._without_call:
-            has_item = (type(place) is int and place < len(items)) or (item_id is not None and item_id in ids)
+            has_item = (type(place) is int and place < len(items)) or (item_id is not None and str(item_id) in ids)
             if not has_item:
                 raise protocol_failure("the arguments of a tool came, and nothing that says of which")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from headrace.tool_arguments import well_formed_text
+from headrace_workers.limits import Said
 from headrace_workers.providers.failures import protocol_failure
 from headrace_workers.providers.lenient import as_text
 from headrace_workers.providers.openai_responses_events import Item
@@ -29,10 +30,10 @@ Words = tuple[str, str]
 
 def check_items(items: Sequence[Item], said: Mapping[str, str]) -> None:
     """Raise ProviderFailedError where an item cannot be read, or holds words that are not in what was said of its kind."""
-    whole = {kind: well_formed_text(words) for kind, words in said.items()}
+    whole = {kind: Said(well_formed_text(words)) for kind, words in said.items()}
     for item in items:
         for kind, words in _words_of(item):
-            if words.strip() and well_formed_text(words) not in whole[kind]:
+            if words.strip() and not whole[kind].holds(well_formed_text(words)):
                 raise protocol_failure(f"the response's end says other {kind} than came before it: {words[:100]!r}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from headrace.tool_arguments import read_arguments
 from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace_workers.limits import weigh_arguments
 from headrace_workers.providers.growing_call import arguments_or_none
 from headrace_workers.providers.lenient import as_text
 from headrace_workers.providers.openai_responses_events import (
@@ -53,6 +54,7 @@ def message_of(items: list[Item], *, is_cut: bool = False) -> Message:
     The last reasoning of a response that was cut led to nothing; the API would refuse it, and so only its words are kept.
     """
     plain = is_plain(items)
+    weigh_arguments([arguments_of(item.get("arguments")) for item in items if item.get("type") == "function_call"])
     parts = [part for item in items if (part := _part(item, is_plain=plain)) is not None]
     if is_cut:
         _strip_last_reasoning(parts)

@@ -32,50 +32,77 @@ def fail(reason: str) -> None:
     raise protocol_failure(reason)
 
 
-def content_in(value: Any, path: str = "") -> str | None:
+def content_in(value: Any) -> str | None:
     """Return the path of the first content in a value; None where there is none."""
+    found = _content_in(value, None)
+    return None if found is None else told(found)
+
+
+def _content_in(value: Any, path: Path) -> Path:
     if isinstance(value, dict):
-        return next((found for key in value if (found := _content_under(key, value[key], f"{path}.{key}"))), None)
-    if isinstance(value, list):
-        places = ((place, item) for place, item in enumerate(value))
-        return next((found for place, item in places if (found := content_in(item, f"{path}[{place}]"))), None)
+        for key, item in value.items():
+            if (found := _content_under(key, item, (path, key))) is not None:
+                return found
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            if (found := _content_in(item, (path, place))) is not None:
+                return found
     return None
 
 
-def words_in(value: Any) -> list[tuple[str, str]]:
+Path = tuple[Any, Any] | None
+"""The path of what holds a value, and its key or place there: told in words only where it is asked for."""
+
+
+def told(path: Path) -> str:
+    """Return a path in words."""
+    steps: list[str] = []
+    while path is not None:
+        path, step = path
+        steps.append(f"[{step}]" if isinstance(step, int) else f".{step}")
+    return "".join(reversed(steps)).removeprefix(".")
+
+
+def words_in(value: Any) -> list[tuple[Path, str]]:
     """Return the words of an answer, each with its path; of choices that are answers of their own only the first has any."""
-    found: list[tuple[str, str]] = []
-    _find_words(value, "", found)
+    found: list[tuple[Path, str]] = []
+    for whole in value if isinstance(value, list) else [value]:
+        for key in ("choices", "candidates"):
+            if isinstance(whole, dict) and isinstance(whole.get(key), list):
+                _find_words(_without_alternatives(whole[key]), (None, key), found)
+        _find_words(whole, None, found, besides=("choices", "candidates"))
     return found
 
 
 # Each whole answer is gone through: a list that grows costs less than generators in generators.
-def _find_words(value: Any, path: str, found: list[tuple[str, str]]) -> None:
+def _find_words(value: Any, path: Path, found: list[tuple[Path, str]], besides: tuple[str, ...] = ()) -> None:
     if isinstance(value, list):
         for place, item in enumerate(value):
-            _find_words(item, f"{path}[{place}]", found)
+            if item:
+                _find_words(item, (path, place), found)
     elif isinstance(value, dict):
         for key, item in value.items():
-            if not item:
+            if not item or key in besides:
                 continue
             if key in _WORDS:
-                _find_words_under(item, f"{path}.{key}", found, is_input=key in {"input", "args", "arguments"})
+                _find_words_under(item, (path, key), found, is_input=key in {"input", "args", "arguments"})
             elif key in _AROUND:
-                is_choices = key in {"choices", "candidates"} and isinstance(item, list)
-                _find_words(_without_alternatives(item) if is_choices else item, f"{path}.{key}", found)
+                _find_words(item, (path, key), found)
 
 
-def _find_words_under(value: Any, path: str, found: list[tuple[str, str]], *, is_input: bool) -> None:
+def _find_words_under(value: Any, path: Path, found: list[tuple[Path, str]], *, is_input: bool) -> None:
     """Find the words under a key of content; all texts of an input are content, whatever their keys."""
     if isinstance(value, str):
         found.append((path, value))
     elif isinstance(value, dict) and is_input:
         for key, item in value.items():
-            _find_words_under(item, f"{path}.{key}", found, is_input=True)
+            if item:
+                _find_words_under(item, (path, key), found, is_input=True)
     elif isinstance(value, list):
         for place, item in enumerate(value):
-            _find_words_under(item, f"{path}[{place}]", found, is_input=is_input)
-    else:
+            if item:
+                _find_words_under(item, (path, place), found, is_input=is_input)
+    elif value:
         _find_words(value, path, found)
 
 
@@ -105,14 +132,16 @@ def _place_of(choice: Any) -> int:
 
 
 def _has_text(choice: Any) -> bool:
-    return any(path.endswith((".text", ".content")) and words for path, words in words_in(choice))
+    found: list[tuple[Path, str]] = []
+    _find_words(choice, None, found)
+    return any(path is not None and path[1] in {"text", "content"} and words for path, words in found)
 
 
 def refuse_content(value: Any, what: str) -> None:
     """Raise ProviderFailedError where ``value``, which could not be read, holds content; ``what`` names it."""
     found = content_in(value)
     if found is not None:
-        fail(f"{what} holds content that cannot be read, at {found.removeprefix('.')}")
+        fail(f"{what} holds content that cannot be read, at {found}")
 
 
 def text_in(value: Any, what: str) -> str:
@@ -150,19 +179,20 @@ def is_other(index: Any) -> bool:
     return index != 0 if type(index) is int else isinstance(index, str) and index.isdecimal() and int(index) != 0
 
 
-def _content_under(key: str, value: Any, path: str) -> str | None:
-    if key in _WORDS and _says_something(value, is_input=key in {"input", "args"}):
-        return path
+def _content_under(key: str, value: Any, path: Path) -> Path:
+    if key in _WORDS:
+        # What says nothing holds nothing either: looking at it twice, on each level, would be without end.
+        return path if _says_something(value, is_input=key in {"input", "args"}) else None
     if key in _CALLS and isinstance(value, dict) and value.get("name"):
         return path
-    return content_in(value, path) if key in _AROUND else None
+    return _content_in(value, path) if key in _AROUND else None
 
 
 def _says_something(value: Any, *, is_input: bool) -> bool:
     if isinstance(value, dict):
         # A part that does not say what it is may be text; one of a known kind without words is none.
         is_unknown = not value.keys() & _SAYS_WHAT_IT_IS
-        return bool(value) if is_input or is_unknown else content_in(value) is not None
+        return bool(value) if is_input or is_unknown else _content_in(value, None) is not None
     if isinstance(value, list):
         return any(_says_something(item, is_input=is_input) for item in value)
     return value not in (None, "", False, True)

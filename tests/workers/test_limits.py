@@ -1,0 +1,325 @@
+"""What one answer may cost its worker: JSON is weighed before it is decoded, and all that grows with an answer has a limit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import Any
+
+import msgspec
+import pytest
+
+from headrace.types import ReasoningDelta, ToolCallDelta
+from headrace_workers.coalesce import merge, pieces_of
+from headrace_workers.limits import (
+    LIGHT,
+    MAX_CALLS,
+    MAX_DEPTH,
+    MAX_ELEMENTS,
+    MAX_KEPT,
+    MAX_TEXT,
+    MAX_WIDE,
+    MIB,
+    Kept,
+    LimitError,
+    Said,
+    weigh,
+)
+from headrace_workers.outflow import Outflow
+from headrace_workers.sse import EventTooLargeError, SSEParser
+from tests.workers.answers import APIS
+from tests.workers.driven import CLOSE_ONE, Driven
+
+JSON = {"content-type": "application/json"}
+CHEAP = 0.5
+"""Seconds of CPU: what one turn of a worker's loop may take."""
+
+
+def list_of(item: bytes, count: int) -> bytes:
+    return b"[" + b",".join([item] * count) + b"]"
+
+
+def data(*events: dict[str, Any]) -> bytes:
+    return b"".join(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n" for event in events)
+
+
+def refused(run: Driven) -> str:
+    assert (run.failure.kind, run.failure.code) == ("provider_protocol", "answer_too_large")
+    return run.failure.reason
+
+
+# JSON is weighed.
+
+
+@pytest.mark.parametrize(
+    "heavy",
+    [
+        list_of(b"[]", MAX_ELEMENTS),
+        list_of(b"{}", MAX_ELEMENTS),
+        list_of(b'"a"', MAX_ELEMENTS + 1),
+        list_of(b"1", MAX_ELEMENTS + 1),
+        b"{" + b'"a":0,' * MAX_ELEMENTS + b'"a":0}',
+        b'"' + b"a" * (5 * MIB) + b'\\\\", ' + list_of(b"1", MAX_ELEMENTS + 1),
+        b'"a",' * MAX_ELEMENTS * 3,
+    ],
+    ids=["lists", "objects", "strings", "numbers", "one key", "behind a long string", "no list"],
+)
+def test_json_of_too_many_values_and_keys_is_refused(heavy: bytes) -> None:
+    with pytest.raises(LimitError, match=f"more than {MAX_ELEMENTS} values and keys"):
+        weigh(heavy)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":[],"b":'])
+def test_json_that_is_nested_too_deeply_is_refused(opening: bytes) -> None:
+    closing = {91: b"]", 123: b"}"}
+    ends = b"".join(closing[byte] for byte in reversed(opening.replace(b"[]", b"")) if byte in closing)
+    levels = len(ends)
+    deep = b'{"x": "%b", "y": %b}' % (b"a" * LIGHT, opening * (MAX_DEPTH // levels + 1) + b"1" + ends * MAX_DEPTH)
+    with pytest.raises(LimitError, match=f"more than {MAX_DEPTH} levels"):
+        weigh(deep)
+
+    shallow = MAX_DEPTH // levels - 2
+    weigh(b'{"x": "%b", "y": %b}' % (b"a" * LIGHT, list_of(opening * shallow + b"1" + ends * shallow, 300)))
+
+
+@pytest.mark.parametrize("odd", ["😀", "ä", "\\u00e4", "\\n", '\\"'])
+def test_text_that_may_take_four_bytes_a_character_is_limited_and_an_image_beside_it_is_not(odd: str) -> None:
+    image = "A" * 24 * MIB
+    weigh(f'{{"image": "{image}", "text": "{odd * 1000}"}}'.encode())
+    weigh(f'{{"image": "{image}", "text": "plain"}}'.encode())
+
+    with pytest.raises(LimitError, match="more than 8 MiB of text"):
+        weigh(f'{{"image": "{image}", "text": "{odd * (MAX_WIDE // len(odd.encode()) + 1)}"}}'.encode())
+
+
+@pytest.mark.parametrize(
+    "light",
+    [
+        json.dumps({"text": "[{,:}]" * MAX_ELEMENTS}).encode(),
+        json.dumps({"text": '\\"[,' * (MAX_ELEMENTS + 1)}).encode(),
+        json.dumps({"csv": '"a","b"\n' * MAX_ELEMENTS}).encode(),
+        list_of(b"0.5", MAX_ELEMENTS - 2),
+    ],
+    ids=["punctuation in text", "quotes in text", "a table in text", "numbers"],
+)
+def test_what_strings_hold_does_not_count(light: bytes) -> None:
+    weigh(light)
+    assert msgspec.json.decode(light)
+
+
+@pytest.mark.parametrize("size", [16 * MIB, 32 * MIB])
+@pytest.mark.parametrize("unit", [b"[],", b'{"a":1},', b'"a",', b'"a"', b'\\"', b"a", "😀".encode(), b"[", b"{"])
+def test_to_weigh_costs_little(unit: bytes, size: int) -> None:
+    heavy = b'["' * 2 + unit * (size // len(unit))
+    began = time.thread_time()
+    with contextlib.suppress(LimitError):
+        weigh(heavy)
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("is_whole", [False, True], ids=["streamed", "whole"])
+def test_heavy_json_ends_its_run_with_a_word_and_without_being_decoded(api: str, is_whole: bool) -> None:
+    heavy = b'{"x": %b}' % list_of(b"[]", 5 * MIB)
+    run = Driven(api=api, stream=not is_whole).respond(headers=JSON if is_whole else None)
+    began = time.thread_time()
+    run.receive(heavy if is_whole else b"data: " + heavy + b"\n\n")
+    if is_whole:
+        run.complete()
+
+    assert "values and keys" in refused(run)
+    assert time.thread_time() - began < 2 * CHEAP  # read in one piece, here
+
+
+# Events.
+
+
+def test_an_event_has_a_limit_of_lines() -> None:
+    parser = SSEParser()
+    for _ in range(10):
+        parser.feed(b"data: ab\n" * 10_000)
+    with pytest.raises(EventTooLargeError, match="100000 lines"):
+        parser.feed(b"data: ab\n")
+
+
+def test_a_string_without_end_is_looked_at_once() -> None:
+    """It was looked at again from each of its quotes: 64 KiB took half a minute."""
+    began = time.thread_time()
+    SSEParser().feed(b'{"' + b'\\"' * 200_000 + b"\n\n")
+    SSEParser().feed(b'{"' + b'\\"' * 200_000 + b"\\\n\n")
+
+    assert time.thread_time() - began < CHEAP
+
+
+def test_blank_lines_behind_a_line_of_json_are_not_kept() -> None:
+    run = Driven().respond(headers=JSON)
+    for _ in range(200):
+        run.receive(b"\n" * 256 * 1024 if run.core.response.body else b'{"a": 1}\n')
+
+    assert len(run.core.response.body) < 100
+
+
+# The whole of a run.
+
+
+@pytest.mark.parametrize("piece", ["x" * 100_000, "😀" * 10_000])
+@pytest.mark.parametrize("field", ["content", "reasoning", "refusal"])
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_a_stream_that_does_not_end_has_a_limit_of_text(piece: str, field: str, is_streamed: bool) -> None:
+    run = Driven(stream=is_streamed, sequence_limit=10**9, character_limit=10**12).respond()
+    event = data({"choices": [{"delta": {field: piece}}]})
+    commands: Any = ()
+    for _ in range(MAX_TEXT // len(piece) + 3):
+        commands = run.receive(event)
+        if run.core.has_ended:
+            break
+
+    assert commands == CLOSE_ONE
+    assert f"{MAX_TEXT} characters" in refused(run)
+    if field == "content":
+        assert len(run.text + run.failure.partial_text) >= MAX_TEXT
+
+
+def test_a_whole_answer_has_the_same_limit_of_text() -> None:
+    run = Driven(stream=False).respond(headers=JSON)
+    run.receive(json.dumps({"choices": [{"message": {"content": "x" * (MAX_TEXT + 1)}}]}).encode())
+    run.complete()
+
+    assert f"{MAX_TEXT} characters" in refused(run)
+
+
+def test_a_run_has_a_limit_of_tool_calls() -> None:
+    run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
+    for start in range(0, MAX_CALLS + 100, 100):
+        calls = [{"index": at, "id": f"c{at}", "function": {"name": "f"}} for at in range(start, start + 100)]
+        run.receive(data({"choices": [{"delta": {"tool_calls": calls}}]}))
+
+    assert f"{MAX_CALLS} tool calls" in refused(run)
+
+
+KEPT: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "reasoning details": [("openai-chat", {"choices": [{"delta": {"reasoning_details": [{"type": "x", "x": "HOLE"}]}}]})],
+    "annotations": [("openai-chat", {"choices": [{"delta": {"content": "a", "annotations": [{"x": "HOLE"}]}}]})],
+    "choices": [("openai-chat", {"choices": [{"index": 1, "delta": {"content": "HOLE"}}]})],
+    "items": [("openai-responses", {"type": "response.output_item.done", "item": {"type": "x_call", "x": "HOLE"}})],
+    "blocks": [("anthropic", {"type": "content_block_start", "index": 0, "content_block": {"type": "x_result", "x": "HOLE"}})],
+    "citations": [
+        ("anthropic", {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}),
+        ("anthropic", {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": "HOLE"}}),
+    ],
+    "parts": [("google", {"candidates": [{"content": {"parts": [{"executableCode": {"code": "HOLE"}}]}}]})],
+    "candidates": [("google", {"candidates": [{"index": 1, "content": {"parts": [{"text": "HOLE"}]}}]})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KEPT)
+@pytest.mark.parametrize("filler", ["x" * MIB, [[]] * 60_000], ids=["bytes", "elements"])
+def test_what_a_run_keeps_beside_its_text_has_a_limit(kind: str, filler: Any) -> None:
+    *before, (api, event) = KEPT[kind]
+    run = Driven(api=api, sequence_limit=10**9, character_limit=10**12).respond()
+    run.receive(*(data(first) for _, first in before))
+    said = data(event).replace(
+        b'"HOLE"', json.dumps(filler if kind not in ("choices", "candidates") else "x" * MIB).encode()
+    )
+    for _ in range(80):
+        run.receive(said)
+        if run.core.has_ended:
+            break
+
+    assert refused(run)
+
+
+def test_the_memory_that_is_kept_is_estimated_from_bytes_and_elements() -> None:
+    kept = Kept()
+    for _ in range(MAX_KEPT // (1_001_000)):
+        kept.add(b"x" * 1_000_000)
+    with pytest.raises(LimitError, match="64 MiB beside its text"):
+        kept.add(b"x" * 1_000_000)
+    kept = Kept()
+    for _ in range(MAX_KEPT // (40_000 * 66)):
+        kept.add(b"[]," * 20_000)
+    with pytest.raises(LimitError, match="64 MiB beside its text"):
+        kept.add(b"[]," * 20_000)
+
+
+# What would cost the square of its length, or more.
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_choices_within_choices_are_gone_through_once(api: str) -> None:
+    """On each level all below was gone through twice: forty levels took longer than a day."""
+    nested = b'{"text":""}'
+    for key in (b"choices", b"content", b"candidates", b"message", b"output") * 12:
+        nested = b'{"type":"x","%b":[%b,{"type":"x"}]}' % (key, nested)
+    run = Driven(api=api, stream=False).respond(headers=JSON)
+    began = time.thread_time()
+    run.receive(
+        b'{"choices":[%b,%b],"candidates":[%b,%b],"output":[%b],"content":[%b],"stop_reason":"x","status":"completed"}'
+        % ((nested,) * 6)
+    )
+    run.complete()
+
+    assert run.terminal is not None
+    assert time.thread_time() - began < CHEAP
+
+
+def test_calls_at_one_place_and_at_many_are_found_at_once() -> None:
+    run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
+    calls = [{"index": 0, "id": f"c{at}", "function": {"name": "f"}} for at in range(MAX_CALLS - 1)]
+    run.receive(data({"choices": [{"delta": {"tool_calls": calls}}]}))
+    again = [{"index": 0, "id": "c1", "function": {"arguments": " "}} for _ in range(20_000)]
+    event = data({"choices": [{"delta": {"tool_calls": again}}]})
+    began = time.thread_time()
+    run.receive(event)
+
+    assert time.thread_time() - began < CHEAP
+
+
+def test_doubtful_candidates_of_one_event_are_looked_at_together() -> None:
+    run = Driven(api="google").respond()
+    began = time.thread_time()
+    run.receive(data({"candidates": [{"content": {"parts": [{}]}}] * 10_000}))
+
+    assert time.thread_time() - began < CHEAP
+
+
+def test_words_are_looked_for_where_the_last_were_found_and_not_for_ever() -> None:
+    said = Said("a" * 4_000_000 + "b" * 1000)
+    for _ in range(1000):
+        assert said.holds("b")
+    for _ in range(15):
+        assert not said.holds("c")
+    with pytest.raises(LimitError, match="cannot be checked"):
+        said.holds("c")
+
+
+def test_many_pieces_become_one_at_the_cost_of_their_length() -> None:
+    began = time.thread_time()
+    merged = merge([ReasoningDelta("ab") for _ in range(100_000)])
+    assert merged == [ReasoningDelta("ab" * 100_000)]
+    calls = [ToolCallDelta(0, "c", "f", "{"), *(ToolCallDelta(0, arguments="ab") for _ in range(100_000))]
+    assert merge([*calls, ToolCallDelta(1, "d", "g", "{}")]) == [
+        ToolCallDelta(0, "c", "f", "{" + "ab" * 100_000),
+        ToolCallDelta(1, "d", "g", "{}"),
+    ]
+
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize(
+    "event", ["x" * 3_000_000, ReasoningDelta("x" * 3_000_000), ToolCallDelta(0, "c", "f", "x" * 3_000_000)]
+)
+def test_a_huge_piece_leaves_in_parts_at_the_cost_of_its_length(event: Any) -> None:
+    outflow = Outflow(10**9, 0)
+    outflow.pending.append(event)
+    taken: list[Any] = []
+    began = time.thread_time()
+    for limit in range(1000, 3_001_000, 1000):
+        outflow.credited(10**9, limit)
+        taken += outflow.take()[1]
+
+    assert merge(taken) == [event]
+    assert outflow.pending == []
+    assert time.thread_time() - began < CHEAP
+    assert pieces_of(event, 10**7) == [event]

@@ -1,0 +1,156 @@
+"""Limits on one answer: its bytes, its JSON, its text. They bound the work and the memory of one turn of the loop. Pure.
+
+All streams of a worker share one loop, so that what one answer costs at a time is what all others wait. A thread would not
+help: decoding JSON holds the interpreter's lock. So JSON is weighed before it is decoded, which costs a hundredth of it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from itertools import accumulate
+
+MIB = 1024 * 1024
+
+MAX_BODY = 32 * MIB
+"""Bytes of a body that is read as a whole, unpacked."""
+MAX_VECTORS_BODY = 48 * MIB
+"""The same of an answer that holds vectors, which are weighed by themselves."""
+MAX_EVENT = 16 * MIB
+"""Bytes of a server-sent event."""
+MAX_ELEMENTS = 200_000
+"""Values and keys in the JSON of one body or event, and in the arguments of all tool calls together."""
+MAX_DEPTH = 200
+"""Levels of nesting in it."""
+MAX_WIDE = 8 * MIB
+"""Bytes of it beside long strings of plain ASCII, such as images, where it has anything else: characters of four bytes each, escapes."""
+MAX_TEXT = 4_000_000
+"""Characters of a run's text, reasoning, refusal and arguments together."""
+MAX_PIECES = 1_000_000
+"""Pieces in which a run's text may come."""
+MAX_CALLS = 4096
+"""Tool calls of a run."""
+MAX_KEPT = 64 * MIB
+"""Memory, estimated, for what else a run keeps: blocks, items, citations, signatures, further choices."""
+
+MAX_LOOKED_AT = 64 * 1024 * 1024
+"""Characters that are looked through for what an answer says: some hundredths of a second."""
+
+LIGHT = 64 * 1024
+"""JSON of fewer bytes is not weighed: whatever it holds, it takes milliseconds."""
+
+_BLOCK = 64 * 1024
+_ELEMENT = 64
+_ENTRY = 512
+"""Memory for an element, and for whatever is kept at once, beside its own bytes."""
+_NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
+_STEPS = bytes(1 if byte in b"[{" else 255 for byte in range(256))  # +1 and -1 as signed bytes
+
+
+class LimitError(Exception):
+    """An answer goes beyond a limit; its text says which, and what to do. No ValueError: nothing takes it for bad JSON."""
+
+
+def too_large(what: str, advice: str = "") -> LimitError:
+    """Return the error for an answer with more than ``what``."""
+    return LimitError(f"the provider's answer holds more than {what}; {advice or 'ask for less at a time'}")
+
+
+def weigh(data: bytes) -> None:
+    """Raise LimitError for JSON that would take too long to decode, or too much memory. What is no JSON may pass."""
+    if len(data) <= LIGHT:
+        return
+    if len(data) > MAX_WIDE and (not data.isascii() or b"\\" in data):
+        _weigh_text(data)
+    opens = data.count(b"[") + data.count(b"{")
+    if opens > MAX_DEPTH or opens + data.count(b",") + data.count(b":") > MAX_ELEMENTS:
+        if len(data) > MIB:
+            _weigh_exactly(data[:MIB])  # which mostly tells, and sooner
+        _weigh_exactly(data)
+
+
+def elements_in(data: bytes) -> int:
+    """Return how many values and keys JSON holds at most; what strings hold of its punctuation is counted too."""
+    return data.count(b",") + data.count(b":") + data.count(b"[") + data.count(b"{")
+
+
+def _weigh_exactly(data: bytes) -> None:
+    """Count what stands outside of strings."""
+    if data.count(b'"') - data.count(b'\\"') > 2 * MAX_ELEMENTS:
+        raise too_large(f"{MAX_ELEMENTS} values and keys in one piece of JSON")
+    outside = b"".join(data.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    if elements_in(outside) > MAX_ELEMENTS:
+        raise too_large(f"{MAX_ELEMENTS} values and keys in one piece of JSON")
+    steps = array("b", outside.translate(_STEPS, _NO_BRACKETS))
+    if max(accumulate(steps), default=0) > MAX_DEPTH:
+        raise too_large(f"{MAX_DEPTH} levels of nesting")
+
+
+def _weigh_text(data: bytes) -> None:
+    """Count what is not within long strings of plain ASCII."""
+    plain = 0
+    for start in range(0, len(data), _BLOCK):
+        block = data[start : start + _BLOCK]
+        if b'"' not in block and b"\\" not in block and block.isascii():
+            plain += len(block)
+    if len(data) - plain > MAX_WIDE:
+        raise too_large(f"{MAX_WIDE // MIB} MiB of text in one piece of JSON")
+
+
+class Kept:
+    """Counts what a run keeps beside its text. Raises LimitError when it is too much."""
+
+    __slots__ = ("_weight",)
+
+    def __init__(self) -> None:
+        self._weight = 0
+
+    def add(self, data: bytes) -> None:
+        """Something is kept that was decoded from ``data``."""
+        self.add_bytes(len(data) + _ENTRY + _ELEMENT * elements_in(data))
+
+    def add_bytes(self, count: int) -> None:
+        """So much memory is kept."""
+        self._weight += count
+        if self._weight > MAX_KEPT:
+            raise too_large(f"{MAX_KEPT // MIB} MiB beside its text")
+
+
+def weigh_arguments(arguments: list[str]) -> None:
+    """Raise LimitError where the arguments of tool calls would take too long to decode."""
+    size = sum(map(len, arguments))
+    if size > LIGHT:
+        weigh(",".join(arguments).encode("utf-8", "surrogatepass"))
+
+
+def check_calls(count: int) -> None:
+    """Raise LimitError where there are too many tool calls."""
+    if count > MAX_CALLS:
+        raise too_large(f"{MAX_CALLS} tool calls")
+
+
+class Said:
+    """Words that were said, in which others are looked for. Raises LimitError where that takes too long."""
+
+    __slots__ = ("_at", "_looked_at", "_words")
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+        self._at = 0  # where what was looked for last ends: the next mostly follows it
+        self._looked_at = 0
+
+    def holds(self, words: str) -> bool:
+        """Return whether ``words`` were said."""
+        found = self._find(words, self._at, len(self._words))
+        if found < 0:
+            found = self._find(words, 0, self._at + len(words))
+        if found < 0:
+            return False
+        self._at = found + len(words)
+        return True
+
+    def _find(self, words: str, start: int, end: int) -> int:
+        found = self._words.find(words, start, end)
+        self._looked_at += (min(end, len(self._words)) if found < 0 else found) - start
+        if self._looked_at > MAX_LOOKED_AT:
+            raise too_large("content in so many places that it cannot be checked for being whole")
+        return found
