@@ -89,6 +89,8 @@ class FirstBytes:
             except UNREADABLE:
                 return BodyKind.JSON
             self._line_end = fresh = end
-        rest = body[fresh:].lstrip(_BLANK)
-        body[self._line_end + 1 :] = rest  # blanks say nothing, however many there are
-        return BodyKind.EVENTS if rest else BodyKind.UNDECIDED
+        if body[fresh:].strip(_BLANK):
+            return BodyKind.EVENTS
+        if len(body) - self._line_end > LIGHT:
+            del body[self._line_end + 1 :]  # blanks say nothing, however many there are
+        return BodyKind.UNDECIDED
