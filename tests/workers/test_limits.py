@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from headrace.spans import ContentToolCall, SpanContent
 from headrace.types import ReasoningDelta, ToolCallDelta
 from headrace_workers.coalesce import merge, pieces_of
 from headrace_workers.limits import (
@@ -20,6 +21,7 @@ from headrace_workers.limits import (
     MAX_KEPT,
     MAX_TEXT,
     MAX_WIDE,
+    MAX_WIDE_TEXT,
     MIB,
     Kept,
     LimitError,
@@ -27,7 +29,9 @@ from headrace_workers.limits import (
     weigh,
 )
 from headrace_workers.outflow import Outflow
+from headrace_workers.span_record import is_heavy
 from headrace_workers.sse import EventTooLargeError, SSEParser
+from headrace_workers.transcript import Transcript
 from tests.workers.answers import APIS
 from tests.workers.driven import CLOSE_ONE, Driven
 
@@ -81,6 +85,15 @@ def test_json_that_is_nested_too_deeply_is_refused(opening: bytes) -> None:
 
     shallow = MAX_DEPTH // levels - 2
     weigh(b'{"x": "%b", "y": %b}' % (b"a" * LIGHT, list_of(opening * shallow + b"1" + ends * shallow, 300)))
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["😀" + "A" * 24 * MIB, "A" * 24 * MIB + "😀", '\\"' + "A" * 24 * MIB, "A" * 24 * MIB + '\\"', "😀" * 3 * MIB],
+)
+def test_one_wide_character_makes_its_whole_string_wide(image: str) -> None:
+    with pytest.raises(LimitError, match="more than 8 MiB of text"):
+        weigh(f'{{"image": "{image}"}}'.encode())
 
 
 @pytest.mark.parametrize("odd", ["😀", "ä", "\\u00e4", "\\n", '\\"'])
@@ -163,30 +176,50 @@ def test_blank_lines_behind_a_line_of_json_are_not_kept() -> None:
 # The whole of a run.
 
 
-@pytest.mark.parametrize("piece", ["x" * 100_000, "😀" * 10_000])
+@pytest.mark.parametrize(("piece", "limit"), [("x" * 100_000, MAX_TEXT), ("😀" * 50_000, MAX_WIDE_TEXT)])
 @pytest.mark.parametrize("field", ["content", "reasoning", "refusal"])
 @pytest.mark.parametrize("is_streamed", [True, False])
-def test_a_stream_that_does_not_end_has_a_limit_of_text(piece: str, field: str, is_streamed: bool) -> None:
+def test_a_stream_that_does_not_end_has_a_limit_of_text(piece: str, limit: int, field: str, is_streamed: bool) -> None:
     run = Driven(stream=is_streamed, sequence_limit=10**9, character_limit=10**12).respond()
     event = data({"choices": [{"delta": {field: piece}}]})
     commands: Any = ()
-    for _ in range(MAX_TEXT // len(piece) + 3):
+    for _ in range(limit // len(piece) + 3):
         commands = run.receive(event)
         if run.core.has_ended:
             break
 
     assert commands == CLOSE_ONE
-    assert f"{MAX_TEXT} characters" in refused(run)
+    assert f"{limit} characters" in refused(run)
     if field == "content":
-        assert len(run.text + run.failure.partial_text) >= MAX_TEXT
+        assert len(run.text + run.failure.partial_text) >= limit
 
 
-def test_a_whole_answer_has_the_same_limit_of_text() -> None:
+def test_a_long_answer_is_ascii_from_its_beginning_to_its_end() -> None:
+    for first, second in ("ä", "x"), ("x", "ä"):
+        run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
+        run.core.transcript = Transcript()
+        run.receive(data({"choices": [{"delta": {"content": first}}]}))
+        for _ in range(MAX_WIDE_TEXT // 100_000 + 1):
+            run.receive(data({"choices": [{"delta": {"content": "x" * 100_000}}]}))
+        run.receive(data({"choices": [{"delta": {"content": second}}]}))
+
+        assert "not all of them are ASCII" in refused(run)
+
+
+def test_a_span_of_millions_of_control_characters_is_kept_without_its_content() -> None:
+    assert is_heavy(SpanContent(text="\0" * 2 * MIB))
+    assert is_heavy(SpanContent(tool_calls=[ContentToolCall("c", "f", "\n" * 2 * MIB)]))
+    assert not is_heavy(SpanContent(text="x" * 16 * MIB))
+    assert not is_heavy(SpanContent(text="a line\n" * 1_000_000))
+
+
+@pytest.mark.parametrize("text", ["x" * (MAX_TEXT + 1), "ä" + "x" * MAX_WIDE_TEXT])
+def test_a_whole_answer_has_the_same_limit_of_text(text: str) -> None:
     run = Driven(stream=False).respond(headers=JSON)
-    run.receive(json.dumps({"choices": [{"message": {"content": "x" * (MAX_TEXT + 1)}}]}).encode())
+    run.receive(json.dumps({"choices": [{"message": {"content": text}}]}, ensure_ascii=False).encode())
     run.complete()
 
-    assert f"{MAX_TEXT} characters" in refused(run)
+    assert "characters" in refused(run)
 
 
 def test_a_run_has_a_limit_of_tool_calls() -> None:

@@ -13,7 +13,7 @@ from headrace.types import RunEvent
 from headrace.wire.request import RunRequest
 from headrace_workers.first_bytes import BodyKind
 from headrace_workers.halves import Halves
-from headrace_workers.limits import LIGHT, MAX_TEXT, LimitError, too_large, weigh
+from headrace_workers.limits import LIGHT, LimitError, weigh
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
@@ -26,7 +26,7 @@ from headrace_workers.providers.request_parts import wants_several
 from headrace_workers.response import Response
 from headrace_workers.sse import EventTooLargeError, SSEParser
 from headrace_workers.terminal import unreadable
-from headrace_workers.whole_answer import events_of, is_content, is_whole, length_of
+from headrace_workers.whole_answer import check_length, events_of, is_content, is_whole
 from headrace_workers.wholeness import unsaid_in
 
 UNREADABLE = (ProviderFailedError, EventTooLargeError, LimitError, RecursionError)
@@ -166,8 +166,7 @@ class AnswerReader:
         try:
             self._weigh(body)
             completion = self._api.read_body(self._request, body)
-            if length_of(completion) > MAX_TEXT:
-                raise too_large(f"{MAX_TEXT} characters")
+            check_length(completion)
             lack = unsaid_in(body, completion, of_first=wants_several(self._request))
         except LimitError as error:
             return unreadable(error, self._response.status)

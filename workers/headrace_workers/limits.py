@@ -23,8 +23,10 @@ MAX_DEPTH = 200
 """Levels of nesting in it."""
 MAX_WIDE = 8 * MIB
 """Bytes of it beside long strings of plain ASCII, such as images, where it has anything else: characters of four bytes each, escapes."""
-MAX_TEXT = 4_000_000
-"""Characters of a run's text, reasoning, refusal and arguments together."""
+MAX_TEXT = 16 * MIB
+"""Characters of a run's text, reasoning, refusal and arguments together, where they are plain ASCII."""
+MAX_WIDE_TEXT = 4 * MIB
+"""The same of any other text: a character takes up to four bytes, and all of its neighbours as many."""
 MAX_PIECES = 1_000_000
 """Pieces in which a run's text may come."""
 MAX_CALLS = 4096
@@ -87,11 +89,15 @@ def _weigh_exactly(data: bytes) -> None:
 
 def _weigh_text(data: bytes) -> None:
     """Count what is not within long strings of plain ASCII."""
-    plain = 0
-    for start in range(0, len(data), _BLOCK):
-        block = data[start : start + _BLOCK]
-        if b'"' not in block and b"\\" not in block and block.isascii():
-            plain += len(block)
+    plain, end = 0, 0
+    for block in range(0, len(data), _BLOCK):
+        if block < end or data.find(b'"', block, block + _BLOCK) >= 0:
+            continue
+        start, end = data.rfind(b'"', 0, block) + 1, data.find(b'"', block)
+        end = end if end >= 0 else len(data)
+        string = data[max(start - 2, 0) : end]  # from before its quote, which may itself be a part of a string
+        if string.isascii() and b"\\" not in string:
+            plain += end - start
     if len(data) - plain > MAX_WIDE:
         raise too_large(f"{MAX_WIDE // MIB} MiB of text in one piece of JSON")
 

@@ -26,7 +26,16 @@ from headrace_workers.answer_reader import UNREADABLE, AnswerReader
 from headrace_workers.clocks import Clocks, Expired
 from headrace_workers.commands import Command, Commands
 from headrace_workers.first_bytes import BodyKind
-from headrace_workers.limits import MAX_BODY, MAX_PIECES, MAX_TEXT, MAX_VECTORS_BODY, MIB, LimitError, too_large
+from headrace_workers.limits import (
+    MAX_BODY,
+    MAX_PIECES,
+    MAX_TEXT,
+    MAX_VECTORS_BODY,
+    MAX_WIDE_TEXT,
+    MIB,
+    LimitError,
+    too_large,
+)
 from headrace_workers.masking import masked_events, masked_terminal, masked_usage
 from headrace_workers.outflow import Outflow
 from headrace_workers.providers.protocol import (
@@ -47,7 +56,7 @@ from headrace_workers.terminal import (
     with_status,
 )
 from headrace_workers.transcript import Transcript
-from headrace_workers.whole_answer import is_content, with_message
+from headrace_workers.whole_answer import is_ascii, is_content, with_message
 
 MAX_ERROR_BODY = 64 * 1024
 _NOTHING: Commands = ()
@@ -65,6 +74,7 @@ class ProviderRun:
     __slots__ = (
         "_answer",
         "_ended",
+        "_is_ascii",
         "_is_draining",
         "_is_gathered",
         "_is_paused",
@@ -101,6 +111,7 @@ class ProviderRun:
         self._is_draining = False
         self._ended: Ending | None = None
         self._is_gathered = not request.stream
+        self._is_ascii: bool | None = None  # whether all of a long answer is; not asked of others
         self._pieces = 0  # in which the answer came
         self._max_body = MAX_VECTORS_BODY if request.inputs else MAX_BODY
         self._size = 0  # of a response that nobody is sent as it comes
@@ -212,18 +223,27 @@ class ProviderRun:
         events, mapper = self._outflow.pending, self._answer.mapper
         grown_by = len(events) - before
         self._pieces += grown_by
-        if self._pieces > MAX_PIECES or self._outflow.length > MAX_TEXT:
-            return self._end(self._failure_of(self._too_long()), Command.CLOSE)
+        is_long = self._pieces > MAX_PIECES or self._outflow.length > MAX_WIDE_TEXT
+        if is_long and (excess := self._excess(events[before:])) is not None:
+            return self._end(self._failure_of(excess), Command.CLOSE)
         if mapper is not None and mapper.is_complete:
             return self._finish(Command.RELEASE)
         if mapper is not None and mapper.has_end:
             return self._nearly_ended(events[before:])
         return self._grown() if grown_by else _NOTHING
 
-    def _too_long(self) -> LimitError:
+    def _excess(self, fresh: list[RunEvent]) -> LimitError | None:
+        """Return how a long answer, which ``fresh`` events have come to, goes beyond a limit; None where it does not."""
         if self._pieces > MAX_PIECES:
             return too_large(f"{MAX_PIECES} pieces")
-        return too_large(f"{MAX_TEXT} characters")
+        if self._outflow.length > MAX_TEXT:
+            return too_large(f"{MAX_TEXT} characters")
+        if self._is_ascii is None:
+            earlier = self._unsent if self.transcript is None else self.transcript.kept
+            self._is_ascii = all(map(is_ascii, earlier))
+        if self._is_ascii and all(map(is_ascii, fresh)):
+            return None
+        return too_large(f"{MAX_WIDE_TEXT} characters, and not all of them are ASCII")
 
     def completed(self, now: float) -> Commands:
         """The body ended as HTTP says."""

@@ -33,6 +33,9 @@ from headrace_workers.masking import masked_calls
 from headrace_workers.run import ProviderRun
 
 _MAX_QUEUED = 7 * 24 * 3600.0
+_LONG = 1024 * 1024
+"""Characters of an answer from which on it is looked at more closely."""
+_NO_CONTROLS = bytes(range(0x20, 0x100))
 _NO_CALLS: list[ContentToolCall] = []
 
 
@@ -143,6 +146,15 @@ def received_content(core: ProviderRun) -> SpanContent:
         refusal=(finished.refusal if finished else None) or received.refusal or None,
         tool_calls=[ContentToolCall(call.id, call.name, call.arguments) for call in calls] if calls else _NO_CALLS,
     )
+
+
+def is_heavy(content: SpanContent) -> bool:
+    """Return whether an answer is so long that to write it takes too long: JSON has six bytes for a control character."""
+    texts = [content.text, content.reasoning, content.refusal or "", *[call.arguments for call in content.tool_calls]]
+    if sum(map(len, texts)) <= _LONG:
+        return False
+    controls = sum([len(text.encode("utf-8", "replace").translate(None, _NO_CONTROLS)) for text in texts])
+    return controls > _LONG
 
 
 def outcome_of(terminal: Terminal | None, provider: str) -> Outcome:

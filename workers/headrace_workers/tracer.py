@@ -19,7 +19,7 @@ from headrace.errors import RemoteProtocolError
 from headrace.redaction import Redactor
 from headrace.settings import SpansConfig
 from headrace.span_files import SPOOL
-from headrace.span_request import asked_content, encode_bounded
+from headrace.span_request import TOO_LARGE, asked_content, encode_bounded
 from headrace.spans import Span, SpanContent, encode_span
 from headrace.wire.codec import decode_request
 from headrace.wire.messages import (
@@ -39,6 +39,7 @@ from headrace_workers.span_record import (
     Moment,
     begun_span,
     ended_span,
+    is_heavy,
     received_content,
     refused_span,
 )
@@ -227,7 +228,11 @@ class Tracer:
     # How it is done.
 
     def _keep(self, span: OpenSpan, ended: Span, content: SpanContent) -> None:
-        self._spool.end(span.number, encode_bounded(self._redactor.finish(ended, content)))
+        if is_heavy(content):  # to find out how long it is would take too long
+            finished = msgspec.structs.replace(ended, content=b"", content_note=TOO_LARGE)
+        else:
+            finished = self._redactor.finish(ended, content)
+        self._spool.end(span.number, encode_bounded(finished))
 
     def _keep_stub(self, span: OpenSpan) -> None:
         """Say of a run at least that there was one."""

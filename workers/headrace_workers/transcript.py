@@ -31,6 +31,12 @@ class Transcript:
         if len(tail) >= _TAIL:
             self._fold()
 
+    @property
+    def kept(self) -> list[RunEvent]:
+        """All that came, in as few pieces as it is kept in."""
+        self._fold()
+        return [*self._texts, *self._others]
+
     def assembled(self, unsent: Sequence[RunEvent] = ()) -> Assembled:
         """Return all that came, and then ``unsent``."""
         self._fold()

@@ -19,7 +19,7 @@ from headrace.types import (
 from headrace.wire.request import RunRequest
 from headrace_workers.first_bytes import BOM
 from headrace_workers.halves import Halves
-from headrace_workers.limits import weigh_arguments
+from headrace_workers.limits import MAX_TEXT, MAX_WIDE_TEXT, too_large, weigh_arguments
 from headrace_workers.providers.lenient import UNREADABLE
 from headrace_workers.providers.protocol import Completion, ProviderApi, ProviderFailedError
 
@@ -49,13 +49,32 @@ def events_of(completion: Completion) -> list[RunEvent]:
     return events
 
 
-def length_of(completion: Completion) -> int:
-    """Return how many characters of text, reasoning, refusal and arguments an answer has."""
-    total = len(completion.refusal or "") + sum([len(call.arguments) for call in completion.tool_calls])
+def is_ascii(event: RunEvent) -> bool:
+    """Return whether an event says nothing but plain ASCII."""
+    match event:
+        case str():
+            return event.isascii()
+        case ReasoningDelta() | RefusalDelta():
+            return event.text.isascii()
+        case ToolCallDelta():
+            return event.arguments.isascii()
+        case UsageUpdate():
+            return True
+
+
+def check_length(completion: Completion) -> None:
+    """Raise LimitError for an answer with too many characters of text, reasoning, refusal and arguments."""
+    texts = [completion.refusal or "", *[call.arguments for call in completion.tool_calls]]
     content = completion.message.content if completion.message is not None else ""
     if isinstance(content, str):
-        return total + len(content)
-    return total + sum([len(part.text) for part in content if isinstance(part, (TextPart, ReasoningPart))])
+        texts.append(content)
+    else:
+        texts += [part.text for part in content if isinstance(part, (TextPart, ReasoningPart))]
+    length = sum(map(len, texts))
+    if length > MAX_TEXT:
+        raise too_large(f"{MAX_TEXT} characters")
+    if length > MAX_WIDE_TEXT and not all(map(str.isascii, texts)):
+        raise too_large(f"{MAX_WIDE_TEXT} characters, and not all of them are ASCII")
 
 
 def is_whole(api: ProviderApi, request: RunRequest, body: bytes) -> bool:

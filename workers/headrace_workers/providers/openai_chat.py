@@ -62,7 +62,7 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 _CHUNKS = (None, "", "chat.completion.chunk", "chat.completion", "text_completion")
 
 _MAX_CHOICES = 128
-"""Whole messages in one event of a stream."""
+"""Whole messages in one body, or in one event of a stream."""
 
 _NO_END = ("", "null", "none")
 """Words of a finish reason that say no end; any other word that is not known is a stop."""
@@ -189,6 +189,8 @@ class ChatMapper:
 
     def _read_choices(self, chunk: Chunk, body: bytes, events: list[RunEvent]) -> None:
         choices = [choice for choice in chunk.choices or [] if choice is not None]
+        if len(choices) > _MAX_CHOICES:
+            raise too_large(f"{_MAX_CHOICES} choices")
         if len(choices) > 1:
             choices.sort(key=lambda choice: choice.index if isinstance(choice.index, int) else 0)
         self._take_names(chunk)
