@@ -42,7 +42,7 @@ from headrace.settings import (
     with_built_in,
     with_otel_sink,
 )
-from headrace.settings_file import remember_named_file
+from headrace.settings_file import remember_places
 from headrace.streams import LocalStream, ResultFuture
 from headrace.trace_context import current_traceparent
 from headrace.types import FlushCounts, RunEmbeddingResult, RunLocalResult
@@ -79,7 +79,7 @@ class Client:
             directory_of(self._address)
         self._connect_timeout = checked_figure("connect_timeout", connect_timeout, "connect_timeout")
         files = load_files(os.environ)
-        remember_named_file(os.environ)
+        remember_places(os.environ)
         settings = with_otel_sink(with_built_in(files, os.environ), os.environ)
         log_in_program()
         if self._address is None:

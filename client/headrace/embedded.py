@@ -23,11 +23,12 @@ from headrace.callbacks import log
 from headrace.clock import monotonic
 from headrace.engine_folders import LOCK_FILE, LOG_FILE, make_folder, open_log, remove_folder
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError
-from headrace.import_path import engine_environment, with_meant_file
+from headrace.import_path import engine_environment
 from headrace.interpreter import find_interpreter
 from headrace.logs import copy_of_log
 from headrace.process_environment import environment_of
 from headrace.settings import EMBEDDED, directory_of, load_settings
+from headrace.settings_file import with_meant_places
 from headrace.trusted_directory import refusal_of
 
 logger = logging.getLogger(__name__)
@@ -365,7 +366,7 @@ def _reap_group(supervisor: int) -> None:
 
 
 def _needed_variables() -> Mapping[str, str]:
-    environ = with_meant_file(os.environ)
+    environ = with_meant_places(os.environ)
     try:
         return environment_of("supervisor", environ, load_settings(environ), is_embedded=True)
     except ConfigurationError:

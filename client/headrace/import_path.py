@@ -16,7 +16,7 @@ from pathlib import Path
 
 from headrace.errors import ConfigurationError
 from headrace.settings import load_files
-from headrace.settings_file import VARIABLE, absolute_named_file
+from headrace.settings_file import VARIABLE, with_meant_places
 
 _PATH = "PYTHONPATH"
 _LINK = "path-"
@@ -37,7 +37,7 @@ def engine_environment(
     separates entries, gets a link in ``folder``; without a folder it is left out.
     """
     found: dict[str, None] = {}
-    environ = with_meant_file(environ)
+    environ = with_meant_places(environ)
     for number, path in enumerate(_kept([*entries], environ)):
         if os.pathsep not in path:
             found[path] = None
@@ -47,12 +47,6 @@ def engine_environment(
                 link.symlink_to(path)
             found[str(link)] = None
     return _environment(environ, os.pathsep.join(found))
-
-
-def with_meant_file(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with the absolute path of the settings file: the current directory may be another than at the start."""
-    named = absolute_named_file(environ)
-    return {**environ, VARIABLE: named} if named else {**environ}
 
 
 def leave_current_directory() -> None:
@@ -72,7 +66,7 @@ def leave_current_directory() -> None:
 
 def _environment(environ: Mapping[str, str], path: str) -> dict[str, str]:
     added = {"PYTHONSAFEPATH": "1"} | ({_PATH: path} if path else {})
-    return {name: value for name, value in with_meant_file(environ).items() if name != _PATH} | added
+    return {name: value for name, value in with_meant_places(environ).items() if name != _PATH} | added
 
 
 def _kept(entries: Sequence[object], environ: Mapping[str, str]) -> Iterator[str]:

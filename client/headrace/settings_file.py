@@ -18,10 +18,12 @@ from headrace.errors import ConfigurationError
 
 VARIABLE = "HEADRACE_CONFIG"
 NAME = "headrace.toml"
+FOUND_IN = "HEADRACE_FOUND_IN"
+"""Tells the processes of an engine in which directory its program has found a file. Such a file is not trusted there either."""
 _MAX_BYTES = 1024 * 1024
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _meant: dict[str, str] = {}
-"""By a relative name in ``HEADRACE_CONFIG``: the absolute path that it meant when this program last made a client."""
+"""By a relative name in ``HEADRACE_CONFIG``: the absolute path that it meant when this program last made a client. The current directory by "". """
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -50,10 +52,10 @@ def places(environ: Mapping[str, str]) -> list[Place]:
     """Return where files are looked for, the less important place first."""
     if named := environ.get(VARIABLE):
         return [Place(named, "named")]
-    own = user_place(environ)
+    own, found = user_place(environ), os.path.join(environ.get(FOUND_IN, ""), NAME)
     if own is None:
-        return [Place(NAME, "found")]
-    return [own] if _is_same_file(own.path, NAME) else [own, Place(NAME, "found")]
+        return [Place(found, "found")]
+    return [own] if _is_same_file(own.path, found) else [own, Place(found, "found")]
 
 
 def read_file(place: Place) -> SettingsFile | None:
@@ -64,19 +66,21 @@ def read_file(place: Place) -> SettingsFile | None:
         case "user":
             return _users(place)
         case "found":
-            return _found()
+            return _found(place.path)
 
 
-def remember_named_file(environ: Mapping[str, str]) -> None:
-    """Note which file a relative ``HEADRACE_CONFIG`` means now: later, when an engine is started, the current directory may be another."""
+def remember_places(environ: Mapping[str, str]) -> None:
+    """Note where files are looked for now: later, when an engine is started, the current directory may be another."""
     if (named := environ.get(VARIABLE, "")) and not os.path.isabs(named):
         _meant[named] = absolute(named)
+    _meant[""] = absolute("")
 
 
-def absolute_named_file(environ: Mapping[str, str]) -> str:
-    """Return the absolute path of the file in ``HEADRACE_CONFIG``; an empty string where it names none."""
-    named = environ.get(VARIABLE, "")
-    return (_meant.get(named) or absolute(named)) if named else ""
+def with_meant_places(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with which another process looks for files where this program did when it last made a client."""
+    if named := environ.get(VARIABLE, ""):
+        return {**environ, VARIABLE: _meant.get(named) or absolute(named)}
+    return {FOUND_IN: directory, **environ} if (directory := _meant.get("")) else {**environ}
 
 
 def _named(path: str) -> SettingsFile:
@@ -102,17 +106,17 @@ def _users(place: Place) -> SettingsFile | None:
     return SettingsFile(place.path, _table(data, place.path))
 
 
-def _found() -> SettingsFile | None:
-    path = absolute(NAME)
+def _found(path: str) -> SettingsFile | None:
+    shown = absolute(path)
     # Before all else: another user's link, FIFO or nonsense must neither stop nor hold up a program that merely runs here.
-    if (stranger := _strangers_entry(NAME)) is not None:
-        return SettingsFile(path, {}, is_found=True, ignored=_belongs(stranger))
-    if _status(NAME) is None:
+    if (stranger := _strangers_entry(path)) is not None:
+        return SettingsFile(shown, {}, is_found=True, ignored=_belongs(stranger))
+    if _status(path) is None:
         return None
-    data, status = _bytes(NAME, path)
+    data, status = _bytes(path, shown)
     if _is_strangers(status):
-        return SettingsFile(path, {}, is_found=True, ignored=_belongs(status))
-    return SettingsFile(path, _table(data, path), is_found=True)
+        return SettingsFile(shown, {}, is_found=True, ignored=_belongs(status))
+    return SettingsFile(shown, _table(data, shown), is_found=True)
 
 
 def distrust(path: str, base: str, status: os.stat_result) -> str | None:

@@ -108,16 +108,30 @@ def test_a_name_that_depends_on_the_current_directory_leads_to_no_file_of_anothe
     assert load_settings(named).engine.idle_timeout == 7.0
 
 
-def test_a_relative_name_means_the_same_file_when_the_engine_starts_elsewhere(
-    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("named", ["headrace.toml", ""])
+def test_an_engine_reads_the_files_of_where_its_program_made_its_client(
+    named: str, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Else a program that goes to a cloned repository would have its engine read what lies there."""
     _file(Path("headrace.toml"))
-    monkeypatch.setenv("HEADRACE_CONFIG", "headrace.toml")
+    monkeypatch.setenv("HEADRACE_CONFIG", named)
     Client().close()
     (tmp_path / "cloned").mkdir()
+    (tmp_path / "cloned" / "headrace.toml").write_text("[engine]\nidle_timeout = 0.001\n[spans]\nenabled = false\n")
     monkeypatch.chdir(tmp_path / "cloned")
 
-    assert child_environment(os.environ)["HEADRACE_CONFIG"] == str(tmp_path / "shared" / "headrace.toml")
+    settings = load_settings(child_environment(os.environ))
+    assert (settings.engine.idle_timeout, settings.spans.enabled) == (7.0, True)
+
+
+def test_a_file_in_the_directory_of_the_client_is_still_only_found(
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Client().close()
+    Path("headrace.toml").write_text("[spans]\nenabled = false\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"shared/headrace\.toml: spans\.enabled .* only found in the current"):
+        load_settings(child_environment({**os.environ, "HEADRACE_CONFIG": ""}))
 
 
 @needs_root
