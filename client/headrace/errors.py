@@ -198,7 +198,7 @@ class QueueFullError(RunError):
 
 
 class PoisonRunError(RunError):
-    """The run was present at two worker deaths and is not tried again."""
+    """The run was present at two worker deaths, or was the only one on a worker that hung at work, and is not tried again."""
 
 
 class StreamConsumedError(HeadraceError):

@@ -8,6 +8,7 @@ from headrace.errors import (
     EngineUnavailableError,
     HeadraceError,
     InvalidRequestError,
+    PoisonRunError,
     ProviderProtocolError,
     ProviderUnavailableError,
     QueueFullError,
@@ -52,5 +53,7 @@ def refusal_error(span_id: str, refusal: Refuse, address: str = "the engine") ->
             return InvalidRequestError(refusal.reason, "span_id")
         case "queue_full":
             return QueueFullError(span_id, refusal.reason, "", refusal.retry_after)
+        case "poison":
+            return PoisonRunError(span_id, refusal.reason)
         case "no_workers" | "stopping":
             return EngineUnavailableError(address, refusal.reason)

@@ -148,6 +148,11 @@ class Admission:
             self._forget(span_id)
         return []
 
+    def runs_on(self, epoch: int) -> list[str]:
+        """Return the runs with a lease on a worker."""
+        worker = self._workers.get(epoch)
+        return [] if worker is None else list(worker.spans)
+
     def unfinished_on(self, epoch: int) -> list[Unfinished]:
         """Return the runs with a lease on a worker, those that want a span."""
         worker = self._workers.get(epoch)

@@ -21,7 +21,7 @@ from headrace.embedded import broker_endpoint, collector_endpoint, worker_endpoi
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.history import open_history
 from headrace.peers import TELLS_PROCESSES
-from headrace.processes import ProcessWatch, is_orphan, origin, ticks_at
+from headrace.processes import ProcessWatch, is_orphan, origin, processor_seconds, ticks_at
 from headrace.reactor import Reactor
 from headrace.router import FOREIGN_PEER, Limits, Router, SendResult
 from headrace.settings import EngineConfig
@@ -43,6 +43,7 @@ from headrace.wire.messages import (
     LeaseQuery,
     LeaseState,
     ProcessReport,
+    Refuse,
     Release,
     Revoke,
     Silent,
@@ -56,6 +57,7 @@ from headrace.wire.messages import (
 from headrace.wire.roles import TO_BROKER, breach
 from headrace.wire.status import ProcessStatus, SpanStatus, WorkerStatus
 from headrace_engine.admission import Admission, Send, Unfinished
+from headrace_engine.blame import Blame
 from headrace_engine.doorkeeper import Claim, Doorkeeper, Known, Refused
 from headrace_engine.inbox import Inbox
 from headrace_engine.incarnations import Incarnation, Incarnations
@@ -93,6 +95,7 @@ class Broker:
         self._admission = Admission(config.max_runs_per_worker, config.max_waiting_runs)
         self._total_timeout = config.total_timeout
         self._liveness = Liveness()
+        self._blame = Blame()
         self._directory = directory
         # Those that are what they say. Who is not here is not heard.
         self._hellos: dict[bytes, Hello] = {}
@@ -137,7 +140,9 @@ class Broker:
             if self._history is not None:
                 self._history.note("suspect", epoch=epoch)
             self._send_all(self._admission.worker_suspected(epoch, True))
+            self._blame.suspected(epoch, self._processor_seconds(epoch))
         for epoch in self._liveness.hung(now):
+            self._blame.hung(epoch, self._processor_seconds(epoch), self._admission.runs_on(epoch))
             self._report_silent(epoch, now)
         self._admission.worker_starting(is_so=self._is_starting())
         self._send_all(self._admission.due(now))
@@ -161,6 +166,11 @@ class Broker:
             process.epoch and process.pid and not process.has_served and not process.restarts
             for process in self._processes
         )
+
+    def _processor_seconds(self, epoch: int) -> float | None:
+        """Return the processor time that a worker's process has had, where that is known."""
+        peer = next((peer for peer, worker in self._worker_epochs.items() if worker == epoch), None)
+        return None if peer is None else processor_seconds(self._router.pid(peer))
 
     def _report_silent(self, epoch: int, now: float) -> None:
         """Have the supervisor end a worker that is there and serves nobody."""
@@ -207,10 +217,17 @@ class Broker:
         else:
             self._refuse_peer(peer, "the first message must be a hello")
 
+    def _acquired(self, peer: bytes, question: Acquire, now: float) -> None:
+        reason = self._blame.reason(question.span_id, question.attempt)
+        if reason is not None and "poison" in self._hellos[peer].capabilities:
+            self._send(peer, Refuse(question.span_id, question.attempt, "poison", reason))
+        else:
+            self._send_all(self._admission.acquired(peer, question, now))
+
     def _handle(self, peer: bytes, message: ToBroker, now: float) -> None:
         match message:
             case Acquire():
-                self._send_all(self._admission.acquired(peer, message, now))
+                self._acquired(peer, message, now)
             case Hold():
                 self._send_all(self._admission.held(peer, message.span_id, message.attempt, message.epoch))
             case Release():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace import PoisonRunError
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.faults.worker_losses import LOST_WITHIN, check_others, report
@@ -78,6 +79,21 @@ def test_a_worker_that_pauses_goes_on_and_nothing_is_lost(provider: SimulatedPro
 
     assert {outcome.kind for outcome in engine.outcomes()} == {"done"}
     assert {outcome.attempts for outcome in engine.outcomes()} <= {1, 2}
+
+
+@pytest.mark.parametrize("fault", ["spin 30", *only_long("SIGSTOP")])
+def test_a_run_that_alone_made_its_worker_hang_is_not_tried_again(provider: SimulatedProvider, fault: str) -> None:
+    """A run whose answer keeps its worker busy for ever would do so with the next one. A worker that stands still blames nobody."""
+    with faulty_engine(provider, workers=2, has_orders=True) as engine:
+        stream = engine.stream(engine.client(), first_token_delay=8.0, repeat=3)
+        wait_until(engine.calls, 20.0, "its call")
+        hurt(engine, fault, engine.worker_of(stream.span_id))
+        if fault == "SIGSTOP":
+            assert stream.result.result(60 * busyness()).text == "0 1 2 "
+            return
+        with pytest.raises(PoisonRunError, match="its worker hung over this run alone"):
+            stream.result.result(30 * busyness())
+        assert len(engine.calls()) == 1
 
 
 def test_runs_sent_to_a_worker_that_has_stopped_go_elsewhere_whatever_fills_its_socket(

@@ -157,6 +157,7 @@ def _edges() -> dict[str, Any]:
         f"{engine}.broker.is_orphan": _is_orphan,
         f"{engine}.broker.origin": _origin,
         f"{engine}.broker.ticks_at": _ticks_at,
+        f"{engine}.broker.processor_seconds": lambda _pid: None,
         f"{engine}.broker.raise_limit": _descriptor_limit,
         f"{engine}.supervisor.os": SimpleNamespace(getpid=lambda: _stage.world.current.pid, environ={}),
         f"{engine}.supervisor.sys": SimpleNamespace(executable="python", stdin=_Stdin(), stderr=io.StringIO()),

@@ -15,7 +15,7 @@ from headrace.wire.status import ProcessStatus, SpanStatus, WorkerStatus
 
 PROTOCOL_MAJOR = 1
 PROTOCOL_MINOR = 2
-CAPABILITIES = ["joined", "vacated", "query", "spans", "leases"]
+CAPABILITIES = ["joined", "vacated", "query", "spans", "leases", "poison"]
 """Optional message kinds that this version understands beyond those of minor version 0."""
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -48,7 +48,7 @@ BAD_SETTINGS = "headrace_configuration"
 """The code of a failure (``invalid_request``) for which the settings are to blame, and not what the caller asked for."""
 NOT_BEGUN = "not_begun"
 """The code of a failure (``worker_stopping``) of a run that the worker refused: it had not begun."""
-RefusalKind = Literal["duplicate_span_id", "queue_full", "no_workers", "stopping"]
+RefusalKind = Literal["duplicate_span_id", "queue_full", "no_workers", "stopping", "poison"]
 
 
 class _WireMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -16,6 +16,10 @@ def _obey(*_signal: object) -> None:
             ctypes.PyDLL(None).usleep(int(float(figure) * 1_000_000))
         case "stall":  # the loop only
             time.sleep(float(figure))
+        case "spin":  # the loop as well, and the processor
+            until = time.monotonic() + float(figure)
+            while time.monotonic() < until:
+                pass
         case "abort":
             os.abort()
         case "segfault":
