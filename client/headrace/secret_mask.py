@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from urllib.parse import unquote
 
 MASK = "[key]"
@@ -53,7 +53,18 @@ def is_word(secret: str) -> bool:
 class SecretMask:
     """Masks some secrets, and those of the mask ``beneath`` it."""
 
-    __slots__ = ("__weakref__", "_beneath", "_cores", "_forms", "_grams", "_long", "_size", "_suspicious", "_words")
+    __slots__ = (
+        "__weakref__",
+        "_beneath",
+        "_cores",
+        "_forms",
+        "_gram_set",
+        "_grams",
+        "_long",
+        "_size",
+        "_suspicious",
+        "_words",
+    )
 
     def __init__(self, secrets: Iterable[str], beneath: SecretMask | None = None) -> None:
         unique = {secret for secret in secrets if secret}
@@ -73,14 +84,27 @@ class SecretMask:
         self._cores = [
             secret[len(secret) // 4 :][: max(len(secret) // 2, SHORT)] for secret in unique if not is_word(secret)
         ]
+        self._gram_set = frozenset(self._grams)
         self._long = [form.text for form in self._forms if len(form.text) > _LONGEST_SECRET]
 
     def __repr__(self) -> str:
         return "SecretMask()"
 
-    def is_clean(self, text: str) -> bool:
-        """Return whether nothing is to be masked; quick for a text that is short. False is no more than a suspicion."""
-        return self._seems_clean(text) and (self._beneath is None or self._beneath.is_clean(text))
+    def is_clean(self, text: str, pieces: Sequence[bytes] = ()) -> bool:
+        """Return whether nothing is to be masked; quick for a text that is short. False is no more than a suspicion.
+
+        ``pieces`` are those of the text, where the caller has cut it already: see :func:`pieces_of`.
+        """
+        if len(text) > LONGEST_TEXT:
+            return not self.is_quoted(text)
+        if self._suspicious(text) is not None:
+            return False
+        if self._forms:
+            if not pieces or len(pieces[0]) != self._size:
+                pieces = pieces_of(text, self._size)
+            if not self._gram_set.isdisjoint(pieces) or (self._long and self._has_long(text)):
+                return False
+        return self._beneath is None or self._beneath.is_clean(text, pieces)
 
     def masked(self, text: str) -> str:
         """Return the text without the secrets."""
@@ -98,11 +122,12 @@ class SecretMask:
             return False
         if len(text) < _LEAST_OF_START or not self._forms:
             return True
+        is_disjoint = self._gram_set.isdisjoint(pieces_of(text, self._size))
+        return is_disjoint and not (self._long and self._has_long(text))
+
+    def _has_long(self, text: str) -> bool:
         data = text.encode("utf-8", "surrogatepass").lower()
-        size = self._size
-        pieces = [data[start : start + size] for start in range(0, len(data), size)]
-        pieces.append(data.removesuffix(_CUT)[-size:])
-        return self._grams.keys().isdisjoint(pieces) and not any(secret in data for secret in self._long)
+        return any(secret in data for secret in self._long)
 
     def is_quoted(self, text: str) -> bool:
         """Return whether a very long text has the middle half of a secret in it. Costs a few milliseconds for 10 MB."""
@@ -203,6 +228,12 @@ def _is_plain_word(part: bytes, secret: bytes) -> bool:
     word = part.strip(b"-_. ")
     is_written_as_word = word.islower() or word.isupper() or word.istitle()
     return len(part) < len(secret) and word.isalpha() and is_written_as_word and len(word) < _LONG
+
+
+def pieces_of(text: str, size: int) -> list[bytes]:
+    """Return a text in pieces: if a part of a secret is in it, one of them is a piece of that secret."""
+    data = text.encode("utf-8", "surrogatepass").lower()
+    return [*[data[start : start + size] for start in range(0, len(data), size)], data.removesuffix(_CUT)[-size:]]
 
 
 def _without(data: bytes, found: list[tuple[int, int]]) -> bytes:

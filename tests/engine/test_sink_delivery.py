@@ -77,6 +77,15 @@ def test_a_span_that_breaks_the_server_each_time_does_not_hold_up_the_others_for
     assert isinstance(verdict(500, spans=2, tries=10 * MAX_TRIES_OF_ONE), Retry)
 
 
+@pytest.mark.parametrize("said", ["key-1234567", "key-123456", "key%2D1234567", "a2V5LTEyMzQ1Njc=", "KEY-1234567"])
+@pytest.mark.parametrize("status", [400, 401, 413, 500, 503])
+def test_a_server_that_quotes_the_key_is_not_quoted(said: str, status: int) -> None:
+    reason = getattr(verdict(status, spans=1, body=f"no such key: {said}".encode()), "reason", "")
+
+    assert "[key]" in reason
+    assert not any(part in reason for part in ("1234", "EyMz"))
+
+
 def test_retry_after_is_seconds_or_a_date_and_has_a_bound() -> None:
     assert verdict(429, retry_after="7") == Retry("HTTP 429 Too Many Requests", 7.0)
     assert verdict(503, retry_after=formatdate(NOW + 30, usegmt=True)) == Retry("HTTP 503 Service Unavailable", 30.0)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import string
 import time
+from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace.secret_mask import SecretMask
 from tests.workers.answers import APIS
@@ -99,3 +105,48 @@ def test_a_secret_that_repeats_itself_and_a_text_full_of_it_cost_little() -> Non
     assert "aaaaaaaaaaaa" not in SecretMask(["a" * 64]).masked(("a" * 63 + "b") * 500)
     assert KEY[:12] not in SecretMask([KEY]).masked(f"{KEY[:-1]} " * 1_700)
     assert time.process_time() - began < 2.0
+
+
+@given(
+    key=st.text(string.ascii_letters + string.digits + "-_.+/=~", min_size=16, max_size=60).filter(
+        lambda key: any(map(str.isdigit, key)) and len(set(key)) > 8
+    ),
+    around=st.tuples(st.text(max_size=40), st.text(max_size=40)),
+    spelling=st.sampled_from(
+        [
+            str,
+            str.upper,
+            lambda key: key[1:],
+            lambda key: key[:-1],
+            lambda key: quote(key, safe=""),
+            lambda key: quote(quote(key, safe=""), safe=""),
+            json.dumps,
+            lambda key: json.dumps(json.dumps(key)),
+            lambda key: "".join(f"&#x{ord(letter):x};" for letter in key),
+            lambda key: base64.b64encode(key.encode()).decode(),
+            lambda key: base64.urlsafe_b64encode(f"user:{key}".encode()).decode(),
+            lambda key: key.encode().hex(),
+        ]
+    ),
+)
+def test_a_key_is_found_in_any_spelling_and_any_text(
+    key: str, around: tuple[str, str], spelling: Callable[[str], str]
+) -> None:
+    mask = SecretMask([key])
+    said = around[0] + spelling(key) + around[1]
+    shown = mask.masked(said)
+    small = spelling(key).lower()
+    middle = small[len(small) // 4 : -len(small) // 4]
+
+    assert not mask.is_clean(said)
+    assert middle not in shown.lower() or middle in "".join(around).lower()
+    assert key.lower() not in shown.lower()
+    shown.encode("utf-8")
+
+
+@given(st.text(st.characters(exclude_categories=[]), max_size=200))
+def test_a_text_of_any_letters_is_masked_without_an_error(said: str) -> None:
+    mask = SecretMask([KEY], SecretMask(["mock", "another-key-00"]))
+
+    assert KEY not in mask.masked(said + KEY)
+    assert mask.masked(said) == said or any(part in said for part in ("mock", "%", "\\", "&"))

@@ -71,11 +71,6 @@ def masked_terminal(terminal: Terminal, mask: SecretMask) -> Terminal:
     """Return a run's last message without secrets."""
     match terminal:
         case Finished():
-            said = f"{terminal.model}\n{terminal.provider_finish_reason}"
-            if mask.is_clean(said) and not (
-                terminal.tool_calls or terminal.message or terminal.usage.server_tool_requests
-            ):
-                return terminal
             return msgspec.structs.replace(
                 terminal,
                 provider_finish_reason=_masked(terminal.provider_finish_reason, mask),
@@ -112,11 +107,10 @@ def masked_failure(failure: ProviderFailure, mask: SecretMask) -> ProviderFailur
 
 def masked_events(events: list[RunEvent], mask: SecretMask) -> list[RunEvent]:
     """Return events without secrets in the ids and names of tool calls and in what usage counts."""
-    calls = [
-        event for event in events if type(event) is ToolCallDelta and (event.id is not None or event.name is not None)
-    ]
-    if not calls and not any(type(event) is UsageUpdate for event in events):
+    others = [event for event in events if type(event) is not str]
+    if not others:
         return events
+    calls = [event for event in others if type(event) is ToolCallDelta]
     care = _care([text for call in calls for text in (call.id, call.name) if text], mask)
     return [event if type(event) is str else _event(event, mask, care) for event in events]
 

@@ -26,7 +26,6 @@ class Outflow:
         "_read",
         "_sequence_limit",
         "_unsent",
-        "has_taken_text_alone",
         "pending",
         "sequence",
         "text_length",
@@ -41,8 +40,6 @@ class Outflow:
         self.pending: list[RunEvent] = []
         self.sequence = 0
         self.text_length = 0
-        self.has_taken_text_alone = True
-        """Whether what :meth:`take` returned last is text, and nothing else."""
 
     @property
     def length(self) -> int:
@@ -100,9 +97,7 @@ class Outflow:
             size = characters(taken)
         self.sequence += len(taken)
         self._characters += size
-        sizes = [len(event) for event in taken if type(event) is str]
-        self.has_taken_text_alone = len(sizes) == len(taken)
-        self.text_length += sum(sizes)
+        self.text_length += sum([len(event) for event in taken if type(event) is str])
         return first, taken
 
     def _take_some(self) -> list[RunEvent]:

@@ -78,6 +78,7 @@ class ProviderRun:
         "_is_draining",
         "_is_gathered",
         "_is_paused",
+        "_is_unquoting",
         "_max_body",
         "_outflow",
         "_pieces",
@@ -105,6 +106,7 @@ class ProviderRun:
         self._run = run
         self.request = request
         self.clocks = clocks
+        self._is_unquoting = False  # whether the answer is known to have no secret in what it tells beside its content
         self.mask = mask  # of what may not be told of the run: its key, and the worker's own secrets
         self._outflow = Outflow(run.sequence_limit, run.character_limit)
         self._is_paused = False
@@ -165,13 +167,14 @@ class ProviderRun:
     def response_id(self) -> str | None:
         """The provider's id of the response, once it is known."""
         said = self._ended if isinstance(self._ended, Completion) else self._answer.mapper
-        return None if said is None or said.response_id is None else self.mask.masked(said.response_id)
+        response_id = None if said is None else said.response_id
+        return response_id if response_id is None or self._is_unquoting else self.mask.masked(response_id)
 
     @property
     def request_id(self) -> str | None:
         """The provider's id of the request, once the response's head is there."""
         request_id = self.response.request_id
-        return None if request_id is None else self.mask.masked(request_id)
+        return request_id if request_id is None or self._is_unquoting else self.mask.masked(request_id)
 
     # What happens to the response.
 
@@ -366,7 +369,7 @@ class ProviderRun:
         if self._outflow.pending:
             sequence, events = self._outflow.take()
             if events:
-                if not self._outflow.has_taken_text_alone:
+                if type(events[0]) is not str or len(events) > 1:
                     events = masked_events(events, self.mask)
                 messages.append(Chunk(self.span_id, self.attempt, sequence, events))
                 if self.transcript is not None:
@@ -541,9 +544,18 @@ class ProviderRun:
             sequence=self._outflow.sequence,
             text_length=self._outflow.text_length,
             usage=self.best_usage() if isinstance(ending, (ProviderFailure, Expired)) else Usage(),
-            request_id=self.request_id,
+            request_id=self.response.request_id,
             unsent_text=joined_text(self._unsent),
         )
         if isinstance(ending, ProviderFailure):
             ending = with_status(ending, self.response.status)
+        elif isinstance(ending, Completion) and self._is_plain(ending):
+            return terminal_message(ending, told)
         return masked_terminal(terminal_message(ending, told), self.mask)
+
+    def _is_plain(self, completion: Completion) -> bool:
+        """Look once at what most answers tell; return whether nothing of the answer is to be masked."""
+        said = (completion.model, completion.provider_finish_reason, completion.response_id, self.response.request_id)
+        self._is_unquoting = self.mask.is_clean("\n".join([text for text in said if text]))
+        has_more = completion.tool_calls or completion.message is not None or completion.usage.server_tool_requests
+        return self._is_unquoting and not has_more
