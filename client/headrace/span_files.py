@@ -17,7 +17,8 @@ import msgspec
 
 from headrace.errors import ConfigurationError
 from headrace.settings import SpansConfig
-from headrace.spans import Rank, Span, SpanAttempt
+from headrace.span_bounds import count, dollars
+from headrace.spans import COUNTS, TIMES, Rank, Span, SpanAttempt, bounded
 from headrace.types import Usage
 
 SLOT_LOCK = "lock"
@@ -33,6 +34,17 @@ COLUMNS = (
     "session_id", "tags", "parameters", "attempts", "content", "content_note",
 )  # fmt: skip
 """All but ``seq``. Times as in :class:`headrace.spans.Span`; ``tags``, ``parameters``, ``attempts`` and ``content`` are JSON."""
+
+SET_ASIDE = """
+CREATE TABLE IF NOT EXISTS set_aside (  -- spans that a sink will never take, and why; they stay in the store
+    sink TEXT NOT NULL,
+    span_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (sink, span_id)
+)
+"""
+"""A file of an earlier version has no such table until a sink sets a span aside."""
 
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS spans (
@@ -58,6 +70,7 @@ CREATE TABLE IF NOT EXISTS cursors (  -- how far each sink has come in this file
     sink TEXT PRIMARY KEY,
     seq INTEGER NOT NULL
 );
+{SET_ASIDE};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
@@ -71,8 +84,21 @@ _USAGE = {
     "source": "usage_source",
 }
 _AS_THEY_ARE = frozenset(COLUMNS) - {"cost", "tags", "parameters", "attempts", *_USAGE.values()}
+_TEXTS = tuple(_AS_THEY_ARE - {"rank", "streamed", "content", *TIMES})
 _LISTS_OF_ATTEMPTS = msgspec.json.Decoder(list[SpanAttempt])
 _json = msgspec.json.Encoder().encode
+
+
+DAMAGE = (msgspec.MsgspecError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
+"""What :func:`from_row` raises for a row that somebody else wrote, or a disk spoiled."""
+
+
+class DamagedRow(msgspec.Struct, frozen=True):
+    """A row that says nothing sensible, and why."""
+
+    seq: int
+    span_id: str
+    reason: str
 
 
 class StoredSpan(msgspec.Struct, frozen=True):
@@ -133,11 +159,18 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     """Return a connection that can only read; raises sqlite3.Error where there is no such file."""
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5.0)
     connection.row_factory = sqlite3.Row
+    connection.text_factory = stored_text
     return connection
 
 
+def stored_text(data: bytes) -> str:
+    """Return a text as it is, or with U+FFFD for what is no UTF-8: one letter that a disk spoiled must not hide a whole file."""
+    return data.decode("utf-8", "replace")
+
+
 def to_row(span: Span, cost: float | None) -> tuple[Any, ...]:
-    """Return a span's values in the order of :data:`COLUMNS`."""
+    """Return a span's values in the order of :data:`COLUMNS`, within the bounds of a database."""
+    span, cost = bounded(span), dollars(cost)
     usage = span.usage
     return (
         span.span_id, int(span.rank), span.trace_id, span.parent_span_id, span.traceparent, span.kind, span.provider,
@@ -151,16 +184,21 @@ def to_row(span: Span, cost: float | None) -> tuple[Any, ...]:
 
 
 def from_row(row: sqlite3.Row) -> StoredSpan:
-    """Return what a row of all columns says."""
+    """Return what a row of all columns says, within bounds; raises one of :data:`DAMAGE` for a row that makes no sense."""
     values: dict[str, Any] = {name: row[name] for name in _AS_THEY_ARE}
     values["rank"] = Rank(row["rank"])
     values["streamed"] = bool(row["streamed"])
     values["content"] = row["content"].encode()
-    values["usage"] = Usage(**{field: row[column] for field, column in _USAGE.items()})
+    usage = {field: row[column] for field, column in _USAGE.items()}
+    values["usage"] = Usage(**usage | {name: count(usage[name]) for name in COUNTS if type(usage[name]) is not int})
     values["tags"] = msgspec.json.decode(row["tags"], type=list[str])
     values["parameters"] = msgspec.json.decode(row["parameters"], type=dict[str, Any])
     values["attempts"] = _LISTS_OF_ATTEMPTS.decode(row["attempts"])
-    return StoredSpan(row["seq"], Span(**values), row["cost"])
+    if odd := [name for name in _TEXTS if not isinstance(values[name], str | None)]:
+        raise TypeError(f"{odd[0]} is no text")
+    if odd := [name for name in TIMES if not isinstance(values[name], float | int | None)]:
+        raise TypeError(f"{odd[0]} is no number")
+    return StoredSpan(row["seq"], bounded(Span(**values)), dollars(row["cost"]))
 
 
 def fields_of(stored: StoredSpan) -> dict[str, Any]:
@@ -173,11 +211,23 @@ def fields_of(stored: StoredSpan) -> dict[str, Any]:
     return fields | {"cost": stored.cost}
 
 
-def read_after(connection: sqlite3.Connection, seq: int, limit: int) -> Iterator[StoredSpan]:
-    """Yield the rows written after ``seq``, in the order of their writing."""
+def read_after(connection: sqlite3.Connection, seq: int, limit: int) -> Iterator[StoredSpan | DamagedRow]:
+    """Yield the rows written after ``seq``, in the order of their writing; of one that makes no sense, that it is there."""
     query = "SELECT * FROM spans WHERE seq > ? ORDER BY seq LIMIT ?"
     for row in connection.execute(query, (seq, limit)):
-        yield from_row(row)
+        try:
+            yield from_row(row)
+        except DAMAGE as error:
+            yield DamagedRow(row["seq"], str(row["span_id"]), f"damaged in the store: {type(error).__name__}")
+
+
+def set_aside(connection: sqlite3.Connection, span_id: str | None = None) -> list[tuple[str, str, str]]:
+    """Return the spans that sinks have set aside, or what they say of one span: sink, id and reason of each."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'set_aside'").fetchone() is None:
+        return []
+    query, values = "SELECT sink, span_id, reason FROM set_aside", [] if span_id is None else [span_id]
+    where = "" if span_id is None else " WHERE span_id = ?"
+    return [tuple(map(str, row)) for row in connection.execute(f"{query}{where} ORDER BY sink, seq", values)]  # type: ignore[misc]
 
 
 def file_name(day: str, number: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from headrace import span_bounds
 from headrace.errors import RemoteProtocolError
 from headrace.types import FinishReason, Message, Tool, Usage
 
@@ -111,6 +112,21 @@ class Span(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     ``too large`` (for a frame) or ``cannot be encoded``."""
 
 
+TIMES = ("started_at", "ended_at", "duration_seconds", "queue_seconds", "first_chunk_seconds")
+"""Fields of a span that are seconds."""
+ATTEMPT_TIMES = ("started_at", "ended_at", "headers_at", "first_chunk_at")
+COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+)
+"""Fields of usage that are tokens."""
+UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
+"""What msgspec raises for a value that its format cannot carry, such as an integer of more than 64 bits."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Span)
 _encode_content = msgspec.json.Encoder().encode
@@ -118,16 +134,76 @@ _content_decoder = msgspec.json.Decoder(SpanContent)
 
 
 def encode_span(span: Span) -> bytes:
-    """Return the bytes that cross to the collector and lie in a spool."""
-    return _encode(span)
+    """Return the bytes that cross to the collector and lie in a spool. Values that no format can carry are replaced."""
+    try:
+        return _encode(span)
+    except UNENCODABLE:
+        return _encode(span_bounds.mended(span))
 
 
 def decode_span(data: bytes | memoryview) -> Span:
-    """Return the span in ``data``; raises RemoteProtocolError when it is none."""
+    """Return the span in ``data``, within bounds; raises RemoteProtocolError when it is none."""
     try:
-        return _decoder.decode(data)
+        return bounded(_decoder.decode(data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not a span: {error}") from None
+
+
+def bounded(span: Span) -> Span:
+    """Return a span whose times and figures every clock, database and format can hold; the span itself where they are so already."""
+    usage = span.usage
+    if not _is_bounded(span):
+        figures = {name: span_bounds.count(getattr(usage, name)) for name in COUNTS}
+        span = msgspec.structs.replace(span, usage=msgspec.structs.replace(usage, **figures), **_times(span, TIMES))
+    if not all(map(_is_bounded_attempt, span.attempts)):
+        span = msgspec.structs.replace(span, attempts=[_bounded_attempt(attempt) for attempt in span.attempts])
+    return span
+
+
+def _is_bounded(span: Span) -> bool:
+    usage, last, most = span.usage, span_bounds.LAST_TIME, span_bounds.MOST
+    # Written out, since every span goes through it: comparisons are false for NaN.
+    return (
+        0.0 <= span.started_at <= last
+        and 0.0 <= span.ended_at <= last
+        and 0.0 <= span.duration_seconds <= last
+        and 0.0 <= span.queue_seconds <= last
+        and (span.first_chunk_seconds is None or 0.0 <= span.first_chunk_seconds <= last)
+        and 0 <= usage.input_tokens <= most
+        and 0 <= usage.output_tokens <= most
+        and 0 <= usage.total_tokens <= most
+        and 0 <= usage.cached_input_tokens <= most
+        and 0 <= usage.cache_write_tokens <= most
+        and 0 <= usage.reasoning_tokens <= most
+    )
+
+
+def _is_bounded_attempt(attempt: SpanAttempt) -> bool:
+    last, code = span_bounds.LAST_TIME, attempt.status_code
+    headers, content, ended = attempt.headers_at, attempt.first_chunk_at, attempt.ended_at
+    return (
+        0 <= attempt.number <= span_bounds.MOST
+        and 0.0 <= attempt.started_at <= last
+        and (ended is None or 0.0 <= ended <= last)
+        and (headers is None or 0.0 <= headers <= last)
+        and (content is None or 0.0 <= content <= last)
+        and (code is None or 0 <= code <= span_bounds.MOST)
+    )
+
+
+def _bounded_attempt(attempt: SpanAttempt) -> SpanAttempt:
+    code = attempt.status_code
+    return msgspec.structs.replace(
+        attempt,
+        number=span_bounds.count(attempt.number),
+        status_code=None if code is None else span_bounds.count(code),
+        **_times(attempt, ATTEMPT_TIMES),
+    )
+
+
+def _times(holder: Span | SpanAttempt, names: tuple[str, ...]) -> dict[str, float | None]:
+    values = {name: getattr(holder, name) for name in names}
+    return {name: None if value is None else span_bounds.seconds(value) for name, value in values.items()}
 
 
 def as_said_by(role: str, span: Span) -> Span:

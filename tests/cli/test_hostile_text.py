@@ -11,6 +11,7 @@ import inspect
 import io
 import json
 import logging
+import os
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -22,13 +23,15 @@ import pyarrow.parquet
 import pytest
 
 from headrace import errors
-from headrace.cli import run, spans, status
+from headrace.cli import config, run, spans, status
+from headrace.cli.config_report import File, Report
 from headrace.cli.main import command_parser, main
 from headrace.cli.output import Output
 from headrace.cli.terminal import red
 from headrace.errors import HeadraceError
 from headrace.escaping import escaped
 from headrace.logs import log_in_program
+from headrace.settings_trust import Grant
 from headrace.spans import Span, SpanContent, encode_content
 from headrace.types import StreamEvent, StreamResult
 from headrace.wire.messages import Status
@@ -39,28 +42,33 @@ from tests.hostile_values import EVIL, FORBIDDEN, hostile, steering
 
 Arguments = tuple[str, ...]
 
+GIVEN = EVIL.replace("\0", "")
+"""What can be an argument."""
 SPANS = [("list", "--table"), ("list", "--json"), ("list", "--status", "ok"), ("tail", "--table"), ("tail", "--json")]
-SHOW = [("show", "sp_"), ("show", "sp_", "--json"), ("show", EVIL)]
+SHOW = [("show", "sp_"), ("show", "sp_", "--json"), ("show", GIVEN)]
 STATS = [
     ("stats", "--by", by, *form) for by in ("model", "provider", "user", "session", "tag") for form in [(), ("--json",)]
 ]
-EXPORT = [("export",), ("export", "--format", "csv"), ("export", "-o", f"none/{EVIL}")]
-RUN = ("run", "hi", "--model", EVIL)
+EXPORT = [("export",), ("export", "--format", "csv"), ("export", "-o", f"none/{GIVEN}")]
+RUN = ("run", "hi", "--model", GIVEN)
 CASES: dict[Arguments, list[Arguments]] = {
-    (): [(), ("--version",), (EVIL,), (f"--{EVIL}",)],
+    (): [(), ("--version",), (GIVEN,), (f"--{GIVEN}",)],
     ("run",): [
         RUN,
         (*RUN, "--json"),
         (*RUN, "--no-stream"),
-        ("run", EVIL),
-        (*RUN, "--option", EVIL),
-        (*RUN, "--timeout", EVIL),
+        ("run", GIVEN),
+        (*RUN, "--option", GIVEN),
+        (*RUN, "--timeout", GIVEN),
     ],
-    ("serve",): [("serve",), ("serve", "--directory", f"/tmp/{EVIL}"), ("serve", "--workers", EVIL)],
-    ("restart",): [("restart",), ("restart", "--engine", EVIL), ("restart", "--engine", f"ipc:///tmp/{EVIL}")],
-    ("status",): [("status",), ("status", "--json"), ("status", "--engine", EVIL)],
-    ("simulate",): [("simulate", "--host", EVIL), ("simulate", "--script", EVIL), ("simulate", "--port", EVIL)],
-    ("spans",): [("spans",), ("spans", EVIL)],
+    ("serve",): [("serve",), ("serve", "--directory", f"/tmp/{GIVEN}"), ("serve", "--workers", GIVEN)],
+    ("restart",): [("restart",), ("restart", "--engine", GIVEN), ("restart", "--engine", f"ipc:///tmp/{GIVEN}")],
+    ("status",): [("status",), ("status", "--json"), ("status", "--engine", GIVEN)],
+    ("simulate",): [("simulate", "--host", GIVEN), ("simulate", "--script", GIVEN), ("simulate", "--port", GIVEN)],
+    ("config",): [("config",), ("config", GIVEN)],
+    ("config", "show"): [("config", "show"), ("config", "show", "--json")],
+    ("config", "allow"): [("config", "allow", "--list"), ("config", "allow", "--yes"), ("config", "allow", GIVEN)],
+    ("spans",): [("spans",), ("spans", GIVEN)],
     ("spans", "list"): [("spans", *each) for each in SPANS if each[0] == "list"],
     ("spans", "tail"): [("spans", *each) for each in SPANS if each[0] == "tail"],
     ("spans", "show"): [("spans", *each) for each in SHOW],
@@ -69,6 +77,7 @@ CASES: dict[Arguments, list[Arguments]] = {
 }
 """For each command what has it show hostile text. The engine, the database and the model behind it are hostile."""
 
+FILES = [File(EVIL, state, EVIL) for state in ("read", "unusable")]
 COMMANDS = list(commands(command_parser()))
 
 
@@ -105,7 +114,11 @@ def shown(data: Path, monkeypatch: pytest.MonkeyPatch) -> Shown:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(status, "engine_status", lambda *_: hostile(Status))
     monkeypatch.setattr(spans, "follow", lambda tail, show, _: [show(stored) for stored in tail.look()])
-    monkeypatch.setattr("os.execv", _not_started)
+    for name in ("execv", "execve", "execvp", "execvpe"):
+        monkeypatch.setattr(os, name, _not_started)
+    monkeypatch.setattr(config, "report", lambda *_: msgspec.structs.replace(hostile(Report), files=FILES))
+    monkeypatch.setattr(config, "read_grants", lambda *_: {Grant(*[EVIL] * len(Grant.__struct_fields__))})
+    monkeypatch.setattr(config, "change_grants", lambda *_: None)
     monkeypatch.setattr(run, "_streamed", _hostile_run)
     monkeypatch.setattr(run, "_complete", _hostile_run)
 
@@ -159,6 +172,7 @@ def test_no_command_lets_text_steer_the_terminal(command: Arguments, is_terminal
         is_raw = command == ("run",) and not is_terminal and "--json" not in arguments
         assert is_raw or steering(out) == set(), arguments
         assert steering(notes) == set(), arguments
+        assert "Traceback" not in notes, arguments
         # On a terminal a model's reasoning is among the notes, with its lines.
         assert (command == ("run",) and is_terminal) or "\nforged" not in notes, arguments
 

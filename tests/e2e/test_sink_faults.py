@@ -61,15 +61,24 @@ def test_what_a_partial_success_refuses_is_counted_and_not_sent_again(slot: Slot
         wait_until(lambda: only(sinks) == SinkStatus("otlp", "ok", 7, 0, 3, "too old"))
 
 
-def test_what_is_refused_as_malformed_is_counted_and_the_rest_goes_on(slot: SlotWriter, start: Start) -> None:
-    spans = runs(30)
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_span_that_is_refused_as_malformed_is_set_aside_alone(slot: SlotWriter, start: Start, status: int) -> None:
+    spans = runs(64)
+    bad = {spans[0].span_id, spans[33].span_id, spans[63].span_id}
     marks = slot.write(spans)
-    with FakeSink([Say(400, body=b"what is this?")]) as fake:
-        sinks = start(otlp=to_otlp(fake, batch_size=10))
+
+    def answer(sent: list[str]) -> Say:
+        return Say(status, body=b"what is this?") if bad & set(sent) else Say(200)
+
+    with FakeSink(after=answer) as fake:
+        sinks = start(otlp=to_otlp(fake))
         wait_until(lambda: sinks.is_caught_up(marks))
 
-        assert fake.taken() == ids(spans)[10:]
-        wait_until(lambda: only(sinks) == SinkStatus("otlp", "ok", 20, 0, 10, "HTTP 400 Bad Request: what is this?"))
+        assert fake.taken() == [one for one in ids(spans) if one not in bad]
+        wait_until(lambda: (only(sinks).delivered, only(sinks).failed, only(sinks).aside) == (61, 3, 3))
+        assert only(sinks).error.endswith(": what is this?")
+        assert len(fake.received) < 64
+        assert {each[1] for each in slot.execute("SELECT * FROM set_aside")} == bad
 
 
 def test_too_large_requests_are_halved_until_only_what_is_too_large_alone_is_given_up(

@@ -21,9 +21,9 @@ from headrace.spans import Rank
 from headrace.types import Tool
 from headrace_engine.spans.sinks.ids import ids_of
 from headrace_engine.spans.sinks.messages import tool_definitions
-from headrace_engine.spans.sinks.otlp import export_request, rejected_spans, traces_url
+from headrace_engine.spans.sinks.otlp import export_request, otlp_span, rejected_spans, traces_url
 from headrace_engine.spans.sinks.policy import without_content
-from headrace_engine.spans.sinks.semconv import Version
+from headrace_engine.spans.sinks.semconv import Version, describe
 from tests.engine.span_examples import EXAMPLES, span, stored, unsampled
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -71,7 +71,8 @@ def readable(otel: OtelSpan) -> dict[str, Any]:
 
 
 def exported(example: StoredSpan, version: Version) -> dict[str, Any]:
-    request = export_request([(ids_of(example.span), example)], "shop", version)
+    span = otlp_span(ids_of(example.span), describe(example, version))
+    request = export_request([span], "shop", version)
     return readable(type(request).FromString(request.SerializeToString()).resource_spans[0].scope_spans[0].spans[0])
 
 

@@ -24,6 +24,7 @@ from headrace_engine.spans.sinks.delivery import (
     MAX_RETRY_AFTER,
     MAX_TRIES_OF_ONE,
     Answer,
+    Aside,
     Delivered,
     GiveUp,
     Hold,
@@ -50,8 +51,9 @@ def test_a_success_delivers_the_batch(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_spans_that_are_refused_as_malformed_are_given_up(status: int) -> None:
-    assert isinstance(verdict(status), GiveUp)
+def test_of_spans_that_are_refused_as_malformed_only_the_one_that_is_refused_alone_is_given_up(status: int) -> None:
+    assert isinstance(verdict(status), Split)
+    assert isinstance(verdict(status, spans=1), GiveUp)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 529, 599])
@@ -111,14 +113,16 @@ def test_the_servers_words_are_quoted_without_our_key() -> None:
 
     assert said == Hold('HTTP 401 Unauthorized: {"error": "no such key: [key]"}')
     assert verdict(404, body=b"<html><h1>nginx</h1>") == Hold("HTTP 404 Not Found")
-    assert verdict(400, body=b"\x08\x03\x12\x04oops") == GiveUp("HTTP 400 Bad Request")
+    assert verdict(400, spans=1, body=b"\x08\x03\x12\x04oops") == GiveUp("HTTP 400 Bad Request")
 
 
 def test_of_spans_sent_one_by_one_those_up_to_the_first_failure_are_dealt_with() -> None:
     one = Delivered(1)
 
     assert joined([one, one]) == Delivered(2)
-    assert joined([one, GiveUp("bad"), one, Retry("busy"), one]) == Delivered(3, rejected=1, reason="bad")
+    assert joined([one, GiveUp("bad"), one, Retry("busy"), one]) == Delivered(
+        3, rejected=1, reason="bad", aside=(Aside(1, "bad"),)
+    )
     assert joined([Retry("busy", 3.0), one, one]) == Retry("busy", 3.0)
     assert joined([Hold("no"), one]) == Hold("no")
 

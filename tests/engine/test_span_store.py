@@ -297,15 +297,19 @@ def test_a_file_of_a_later_version_is_left_alone(slot: Path, store: Store) -> No
     assert sorted(path.name for path in database_files(slot)) == ["spans-2026-11-23.1.db", "spans-2026-11-23.db"]
 
 
-def test_a_span_that_no_database_holds_keeps_no_other_out(slot: Path, store: Store) -> None:
+def test_a_span_that_no_database_holds_is_kept_as_far_as_it_can_be_and_keeps_no_other_out(
+    slot: Path, store: Store
+) -> None:
     bad = [
         span("too many", usage=Usage(input_tokens=2**64 - 1)),
         span("no number", ended_at=float("nan")),
         span("no json", parameters={"x": msgspec.msgpack.Ext(1, b"")}),
     ]
 
-    assert store.write([span("a"), *bad, span("b")], NOON) == Written(new=2, unstorable=3)
-    assert set(kept(slot)) == {"a", "b"}
+    assert store.write([span("a"), *bad, span("b")], NOON) == Written(new=5)
+    assert set(kept(slot)) == {"a", "b", "too many", "no number", "no json"}
+    assert kept(slot)["too many"].usage.input_tokens == 2**63 - 1
+    assert (kept(slot)["no number"].ended_at, kept(slot)["no json"].parameters) == (0.0, {"x": "Ext"})
 
 
 def test_a_store_that_cannot_be_written_says_so_and_recovers(slot: Path, store: Store) -> None:

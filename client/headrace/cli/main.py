@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import NoReturn
 
 import headrace
 from headrace.cli import config, restart, run, serve, simulate, spans, status
@@ -62,9 +63,16 @@ def _command(argv: Sequence[str] | None) -> int:
         end_on_interrupt()
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments on one line, whatever is in them."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
+
+
 def command_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="headrace",
         description="Streaming LLM calls through a pool of worker processes.",
         epilog=_EPILOG,

@@ -25,7 +25,7 @@ from headrace.cli.spans_stats import Stats
 from headrace.cli.spans_store import SpanStore, opened, paths
 from headrace.cli.spans_table import Table
 from headrace.cli.spans_tail import Tail, follow
-from headrace.cli.spans_trouble import directory_trouble, export_trouble, sink_troubles
+from headrace.cli.spans_trouble import aside_troubles, directory_trouble, export_trouble, sink_troubles
 from headrace.cli.terminal import dim, one_line
 from headrace.settings import load_settings
 from headrace.span_files import StoredSpan, data_directory
@@ -106,6 +106,8 @@ def _list(arguments: argparse.Namespace) -> ExitCode:
         for stored in islice(store.newest(filters), arguments.limit or None):
             show(stored)
             count += 1
+        for text in aside_troubles(store.set_aside()):
+            _complain(text)
     _say_if_none(count, arguments, directory)
     return ExitCode.OK
 
@@ -131,6 +133,7 @@ def _show(arguments: argparse.Namespace) -> ExitCode:
     directory = _directory(arguments)
     with opened(directory, _complain, Filters()) as store:
         found = store.beginning(arguments.id, _CANDIDATES + 1)
+        aside = {sink: reason for each in found[:1] for sink, _, reason in store.set_aside(each.span.span_id)}
     if not found:
         hint = f"; `headrace spans list --trace {arguments.id}` shows a trace" if arguments.id.startswith("tr_") else ""
         raise CommandError(ExitCode.FAILED, f"no span begins with {arguments.id} in {directory}{hint}")
@@ -139,9 +142,10 @@ def _show(arguments: argparse.Namespace) -> ExitCode:
         more = ", …" if len(found) > _CANDIDATES else ""
         raise CommandError(ExitCode.USAGE, f"several spans begin with {arguments.id}: {names}{more}")
     if arguments.json:
-        print_json(json.dumps(record(found[0]), indent=2, ensure_ascii=False), sys.stdout)
+        fields = record(found[0]) | ({"set_aside": aside} if aside else {})
+        print_json(json.dumps(fields, indent=2, ensure_ascii=False), sys.stdout)
     else:
-        for text in shown(found[0], sys.stdout):
+        for text in shown(found[0], sys.stdout, aside):
             print(text)
     return ExitCode.OK
 

@@ -31,6 +31,8 @@ _KEYS: dict[Grouping, str] = {
     "day": "date(started_at, 'unixepoch', 'localtime')",
 }
 _LAST = "\U0010ffff"
+_TAGS = "CASE WHEN json_valid(spans.tags) THEN spans.tags ELSE '[]' END"
+"""One row whose tags somebody spoiled must not end a query."""
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,13 +75,13 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 
     def _others(self) -> Iterator[tuple[str, list[Any]]]:
         for tag in self.tags:
-            yield "EXISTS (SELECT 1 FROM json_each(spans.tags) WHERE value = ?)", [tag]
+            yield f"EXISTS (SELECT 1 FROM json_each({_TAGS}) WHERE value = ?)", [tag]  # noqa: S608 - no value is in it
         if self.trace is not None:
             yield "(trace_id = ? OR substr(traceparent, 4, 32) = ?)", [self.trace, self.trace]
         if self.text is not None:
             # LIKE knows nothing of JSON, and the case of few letters, but is quick: not many rows reach the function.
             yield "content LIKE ?", ["%" + re.sub("[^a-zA-Z0-9 ]+", "%", self.text) + "%"]
-            yield f"{CONTAINS}(content, ?)", [self.text]
+            yield f"{CONTAINS}(CAST(content AS BLOB), ?)", [self.text]
 
 
 def rows(filters: Filters, order: Order) -> tuple[str, list[Any]]:
@@ -130,7 +132,7 @@ def unpriced(filters: Filters, without: Sequence[str]) -> tuple[str, list[Any]]:
     return _grouped(select, "AND cost IS NULL AND usage_source != 'none' GROUP BY 1", filters, "model", without)
 
 
-def contains_text(content: str, text: str) -> bool:
+def contains_text(content: bytes, text: str) -> bool:
     """Return whether what was asked or answered has ``text`` in it, whatever the case of its letters."""
     try:
         found = texts(decode_content(content))
@@ -171,7 +173,7 @@ def moment(text: str, now: float) -> float:
 
 def _grouped(select: str, rest: str, filters: Filters, by: Grouping, without: Sequence[str]) -> tuple[str, list[Any]]:
     condition, values = filters.condition()
-    source = "spans, json_each(spans.tags) AS tag" if by == "tag" else "spans"
+    source = f"spans, json_each({_TAGS}) AS tag" if by == "tag" else "spans"
     if without:
         condition += " AND span_id NOT IN (SELECT value FROM json_each(?))"
         values.append(msgspec.json.encode(list(without)).decode())

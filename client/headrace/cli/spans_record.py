@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from headrace import span_bounds
 from headrace.escaping import escaped
 from headrace.span_files import StoredSpan, fields_of
 from headrace.spans import SpanAttempt, content_of
@@ -66,4 +67,4 @@ def _text(value: list[Any] | Mapping[str, Any] | list[SpanAttempt]) -> str:
 
 
 def _time(seconds: float) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return datetime.datetime.fromtimestamp(span_bounds.seconds(seconds), datetime.UTC)

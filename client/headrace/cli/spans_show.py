@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TextIO
 
-from headrace.cli.spans_table import dollars, milliseconds
+from headrace.cli.spans_table import dollars, local_time, milliseconds
 from headrace.cli.terminal import bold, dim, one_line, red
 from headrace.escaping import escaped
 from headrace.span_files import StoredSpan
@@ -23,8 +22,8 @@ _USAGE_NOTES = {
 }
 
 
-def shown(stored: StoredSpan, out: TextIO) -> Iterator[str]:
-    """Yield the lines that show a span on ``out``."""
+def shown(stored: StoredSpan, out: TextIO, aside: Mapping[str, str] = {}) -> Iterator[str]:
+    """Yield the lines that show a span on ``out``; ``aside`` are the sinks that never take it, and why."""
     span, content = stored.span, content_of(stored.span)
     status = red(span.status, out) if span.status == "error" else one_line(span.status)
     yield f"{bold(one_line(span.span_id), out)}  {status}  {one_line(f'{span.provider}/{span.model}')}"
@@ -35,6 +34,9 @@ def shown(stored: StoredSpan, out: TextIO) -> Iterator[str]:
     facts = [(name, value) for name, value in _facts(stored, content) if value]
     width = max(len(name) for name, _ in facts)
     yield from (f"{_INDENT}{dim(name.ljust(width), out)}  {one_line(value)}" for name, value in facts)
+    if aside:
+        yield from ("", bold("set aside by sinks", out))
+        yield from (f"{_INDENT}{red(one_line(f'{sink}: {reason}'), out)}" for sink, reason in aside.items())
     if span.attempts:
         yield from ("", bold("attempts", out))
         yield from (f"{_INDENT}{one_line(_attempt(attempt))}" for attempt in span.attempts)
@@ -122,7 +124,7 @@ def _usage(span: Span) -> str:
     reasoning = f" ({usage.reasoning_tokens} reasoning)" if usage.reasoning_tokens else ""
     detail = f" ({', '.join(into)})" if into else ""
     tokens = f"{usage.input_tokens} tokens in{detail}, {usage.output_tokens} out{reasoning}"
-    return f"{tokens}; {_USAGE_NOTES[usage.source]}"
+    return f"{tokens}; {_USAGE_NOTES.get(usage.source, usage.source)}"
 
 
 def _timings(span: Span) -> str:
@@ -150,4 +152,4 @@ def _attempt(attempt: SpanAttempt) -> str:
 
 
 def _time(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="milliseconds")
+    return local_time(seconds).isoformat(sep=" ", timespec="milliseconds")

@@ -10,6 +10,8 @@ import msgspec
 
 from headrace.cli.spans_table import dollars, fitted, milliseconds
 from headrace.cli.terminal import bold, dim, one_line, red
+from headrace.span_bounds import real
+from headrace.span_bounds import seconds as seconds_within
 
 TOTAL = "total"
 _PERCENTILES = (50, 95, 99)
@@ -41,7 +43,7 @@ class Group:
 
     def add(self, sums: Iterable[float]) -> None:
         """Add what a file says of the group."""
-        self._sums = Sums(*(one + other for one, other in zip(self._sums, sums, strict=True)))
+        self._sums = Sums(*(real(one + _number(other)) for one, other in zip(self._sums, sums, strict=True)))
 
     def add_group(self, other: Group) -> None:
         """Add a group that has no run in common with this one."""
@@ -51,9 +53,9 @@ class Group:
 
     def add_seconds(self, duration: float, first_chunk: float | None) -> None:
         """Add one run's times."""
-        self.durations.append(duration)
+        self.durations.append(_seconds(duration))
         if first_chunk is not None:
-            self.first_chunks.append(first_chunk)
+            self.first_chunks.append(_seconds(first_chunk))
 
     @property
     def runs(self) -> int:
@@ -63,7 +65,7 @@ class Group:
     @property
     def cost(self) -> float | None:
         """What the runs cost whose price is known, in US dollars; None where it is known of none."""
-        return round(self._sums.cost, 12) if self._sums.with_cost else None
+        return round(real(self._sums.cost), 12) if self._sums.with_cost else None
 
     @property
     def tokens(self) -> tuple[int | None, int | None]:
@@ -148,9 +150,9 @@ def collected(by: str, sums: Iterable[Sequence[Any]], seconds: Iterable[Sequence
     """Return the groups of the rows of all files, the most runs first; days in their order."""
     groups: dict[str, Group] = {}
     for key, *figures in sums:
-        groups.setdefault(key or "", Group()).add(figures)
+        groups.setdefault(_name(key), Group()).add(figures)
     for key, duration, first_chunk in seconds:
-        groups.setdefault(key or "", Group()).add_seconds(duration, first_chunk)
+        groups.setdefault(_name(key), Group()).add_seconds(duration, first_chunk)
     if by == "day":
         return dict(sorted(groups.items()))
     return dict(sorted(groups.items(), key=lambda item: (-item[1].runs, item[0])))
@@ -168,8 +170,22 @@ def counted(rows: Iterable[Sequence[Any]]) -> dict[str, int]:
     """Return the counts of the rows of all files, the highest first."""
     counts: dict[str, int] = {}
     for key, count in rows:
-        counts[key] = counts.get(key, 0) + count
+        counts[_name(key)] = counts.get(_name(key), 0) + count
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _name(key: object) -> str:
+    """Return what a group is called: text, whatever somebody else has written into a row."""
+    return key if isinstance(key, str) else "" if key is None else str(key)
+
+
+def _number(figure: object) -> float:
+    """Return a sum of a file as a finite number: a single row may say that it has endless tokens, or cost."""
+    return real(figure) if isinstance(figure, int | float) else 0.0
+
+
+def _seconds(figure: object) -> float:
+    return seconds_within(_number(figure))
 
 
 def _percentiles(seconds: array[float]) -> dict[str, float | None]:

@@ -13,11 +13,18 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from headrace.cli import spans_query
 from headrace.cli.spans_query import Filters, Order
-from headrace.span_files import SCHEMA_VERSION, StoredSpan, database_files, from_row, open_for_reading, slots
+from headrace.span_files import (
+    DAMAGE,
+    SCHEMA_VERSION,
+    StoredSpan,
+    database_files,
+    from_row,
+    open_for_reading,
+    set_aside,
+    slots,
+)
 
 Complain = Callable[[str], None]
 Query = tuple[str, list[Any]]
@@ -59,13 +66,21 @@ class SpanFile:
         for row in rows:
             try:
                 yield from_row(row)
-            except (msgspec.MsgspecError, ValueError, TypeError, AttributeError) as error:
+            except DAMAGE as error:
                 self._complain(f"{self.path}: row {row['seq']} is left out: {error}")
 
     def value(self, query: str, *values: object) -> Any:
         """Return the one value of a query, None where there is no row."""
         row = next(self.rows(query, values), None)
         return None if row is None else row[0]
+
+    def set_aside(self, span_id: str | None = None) -> list[tuple[str, str, str]]:
+        """Return the spans that sinks have set aside, or what they say of one: sink, id and reason of each."""
+        try:
+            return [] if self._connection is None else set_aside(self._connection, span_id)
+        except sqlite3.Error as error:
+            self._give_up(error)
+            return []
 
     def close(self) -> None:
         """Close it; may be called twice."""
@@ -107,6 +122,10 @@ class SpanStore:
         spans = [stored for row, file in best for stored in file.spans([row])]
         return sorted(spans, key=lambda stored: stored.span.span_id)[:limit]
 
+    def set_aside(self, span_id: str | None = None) -> list[tuple[str, str, str]]:
+        """Return the spans that sinks have set aside, or what they say of one: sink, id and reason of each."""
+        return [found for file in self._files for found in file.set_aside(span_id)]
+
     def each(self, query: Callable[[Sequence[str]], Query]) -> Iterator[sqlite3.Row]:
         """Yield the rows of a query to every file; it is told which runs to leave out of this one."""
         for file, without in self._superseded.items():
@@ -115,15 +134,19 @@ class SpanStore:
     def _merged(self, filters: Filters, order: Order) -> Iterator[tuple[sqlite3.Row, SpanFile]]:
         query = spans_query.rows(filters, order)
         streams = [zip(file.rows(*query), repeat(file)) for file in self._files]
-        yield from heapq.merge(*streams, key=lambda found: found[0]["started_at"], reverse=order != "started_at")
+        yield from heapq.merge(*streams, key=_started_at, reverse=order != "started_at")
 
     def _best(self, span_id: str) -> SpanFile | None:
         """Return the file whose row for a run stays: the one of the higher rank, then the newer."""
         if len(self._files) == 1:
             return self._files[0]
         query = "SELECT rank, started_at FROM spans WHERE span_id = ?"
-        found = [(*row, number) for number, file in enumerate(self._files) for row in file.rows(query, [span_id])]
-        return self._files[max(found)[-1]] if found else None
+        found = [
+            (*map(_number, row), number)
+            for number, file in enumerate(self._files)
+            for row in file.rows(query, [span_id])
+        ]
+        return self._files[int(max(found)[-1])] if found else None
 
     @cached_property
     def _superseded(self) -> dict[SpanFile, set[str]]:
@@ -139,6 +162,15 @@ class SpanStore:
                     if file is not best:
                         superseded[file].add(span_id)
         return superseded
+
+
+def _started_at(found: tuple[sqlite3.Row, SpanFile]) -> float:
+    return _number(found[0]["started_at"])
+
+
+def _number(value: object) -> float:
+    """Return a number; what is none comes behind all numbers, as SQLite has it."""
+    return value if isinstance(value, int | float) else float("inf")
 
 
 @contextlib.contextmanager

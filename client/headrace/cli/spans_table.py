@@ -6,6 +6,7 @@ import datetime
 import unicodedata
 from typing import NamedTuple, TextIO
 
+from headrace import span_bounds
 from headrace.cli.terminal import dim, one_line, red
 from headrace.span_files import StoredSpan
 from headrace.spans import content_of
@@ -96,16 +97,21 @@ def gist(stored: StoredSpan) -> str:
     return f"({span.content_note})" if span.content_note else ""
 
 
+def local_time(seconds: float) -> datetime.datetime:
+    """Return the local time of a moment, the nearest that a calendar has."""
+    return datetime.datetime.fromtimestamp(span_bounds.seconds(seconds)).astimezone()
+
+
 def short_time(seconds: float, now: float) -> str:
     """Return the local time of day, or the day with it where that is another."""
-    then = datetime.datetime.fromtimestamp(seconds).astimezone()
+    then = local_time(seconds)
     is_today = then.date() == datetime.datetime.fromtimestamp(now).astimezone().date()
     return then.strftime("%H:%M:%S" if is_today else "%m-%d %H:%M")
 
 
 def milliseconds(seconds: float | None) -> str:
     """Return whole milliseconds, a dash for none."""
-    return "-" if seconds is None else f"{seconds * 1000:.0f}"
+    return "-" if seconds is None else f"{span_bounds.real(seconds * 1000):.0f}"
 
 
 def dollars(cost: float | None) -> str:

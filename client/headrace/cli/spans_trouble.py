@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from headrace.otel_environment import UnsupportedExport, read_otel_environment
@@ -29,6 +29,17 @@ def sink_troubles(sinks: Mapping[str, SinkConfig]) -> Iterator[str]:
     for name, sink in sinks.items():
         if sink.type == "otlp" and not _has_otlp():
             yield f"sink {name} sends nothing: it needs a package that is not installed: pip install 'headrace[otlp]'"
+
+
+def aside_troubles(aside: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """Yield a line for each sink that has set spans aside; ``aside`` has sink, id and reason of each."""
+    by_sink: dict[str, list[tuple[str, str]]] = {}
+    for sink, span_id, reason in aside:
+        by_sink.setdefault(sink, []).append((span_id, reason))
+    for sink, spans in by_sink.items():
+        (span_id, reason), count = spans[-1], len(spans)
+        which = f"{count} spans, the last is {span_id}" if count > 1 else f"span {span_id}"
+        yield f"sink {sink} has set aside {which} ({reason}); `headrace spans show ID` shows it"
 
 
 def export_trouble(sinks: Mapping[str, SinkConfig], environ: Mapping[str, str]) -> str | None:

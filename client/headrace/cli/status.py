@@ -116,6 +116,10 @@ def _show_spans(spans: SpanStatus | None) -> None:
             ["SINK", "STATE", "DELIVERED", "PENDING", "FAILED", "ERROR"],
             [[s.name, s.state, s.delivered, s.pending, s.failed, s.error] for s in spans.sinks],
         )
+        for sink in spans.sinks:
+            if sink.aside:
+                text = f"{sink.aside} set aside by {sink.name}, kept in the store; `headrace spans list` says which"
+                print(red(f"  {one_line(text)}", out))
 
 
 def _since_start(status: Status) -> str:

@@ -36,7 +36,10 @@ UNUSABLE = "failed"
 
 
 class SinkStatus(msgspec.Struct, frozen=True, gc=False):
-    """One sink: spans it has taken, spans that wait for it, spans given up; ``state`` is ok, retrying, open or failed."""
+    """One sink: spans it has taken, spans that wait for it, spans given up; ``state`` is ok, retrying, open or failed.
+
+    ``aside`` of those given up, also before the engine's start, lie in the store, marked with the reason.
+    """
 
     name: str
     state: str
@@ -44,6 +47,7 @@ class SinkStatus(msgspec.Struct, frozen=True, gc=False):
     pending: int = 0
     failed: int = 0
     error: str = ""
+    aside: int = 0
 
 
 class SpanStatus(msgspec.Struct, frozen=True, gc=False):

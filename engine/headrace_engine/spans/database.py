@@ -10,10 +10,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
 from headrace.private_files import open_private
-from headrace.span_files import COLUMNS, SCHEMA, SCHEMA_VERSION, from_row, to_row
+from headrace.span_files import COLUMNS, DAMAGE, SCHEMA, SCHEMA_VERSION, from_row, stored_text, to_row
 from headrace.spans import Span
 from headrace_engine.spans.ranking import merged
 
@@ -109,6 +107,7 @@ class SpanDatabase:
     def _prepare(self, durability: Literal["normal", "full"]) -> int:
         connection = self._connection
         connection.row_factory = sqlite3.Row
+        connection.text_factory = stored_text
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
         connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
@@ -152,7 +151,10 @@ class SpanDatabase:
         return int(self._value("SELECT coalesce(max(seq), 0) FROM spans"))
 
     def _newest(self) -> float:
-        return float(self._value("SELECT coalesce(max(started_at), 0.0) FROM spans"))
+        newest = self._value("SELECT coalesce(max(started_at), 0.0) FROM spans")
+        if not isinstance(newest, float):  # somebody else wrote it, and it is the greatest of all by being no number
+            newest = self._value("SELECT coalesce(max(started_at), 0.0) FROM spans WHERE typeof(started_at) = 'real'")
+        return float(newest)
 
     def _value(self, query: str) -> Any:
         return self._connection.execute(query).fetchone()[0]
@@ -180,7 +182,7 @@ def _readable(row: sqlite3.Row) -> Span | None:
     """Return what a row says, or None where somebody else wrote something else there."""
     try:
         return from_row(row).span
-    except (msgspec.MsgspecError, TypeError, ValueError, AttributeError):
+    except DAMAGE:
         return None
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from headrace.settings import SpansConfig
+from headrace.span_bounds import mended
 from headrace.spans import Span
 from headrace_engine.spans.database import Cost, SpanDatabase, Spans, UnstorableError
 from headrace_engine.spans.files import DamagedError, SpanFiles
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _SAME_RUN = 60.0
 """Seconds by which those who tell of one run may differ about when it was asked for."""
+NOT_STORABLE = "cannot be stored"
 _NO_SPACE = 1024 * 1024
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -126,11 +128,15 @@ class Store:
             pass  # one that cannot be held must not keep the others out
         new = unstorable = 0
         for name, of_run in spans.items():
-            try:
-                new += database.put({name: of_run}, self._cost)
-            except UnstorableError as error:
-                reason = type(error.__cause__ or error).__name__
-                logger.warning("span cannot be stored", extra={"span_id": name, "reason": reason})
+            # Mended, then without all that may be of any size or kind: a run that there was is on record.
+            for form in (_as_it_is, mended, _bare):
+                try:
+                    new += database.put({name: [form(span) for span in of_run]}, self._cost)
+                    break
+                except UnstorableError as error:
+                    reason = type(error.__cause__ or error).__name__
+                    logger.warning("span cannot be stored as it is", extra={"span_id": name, "reason": reason})
+            else:
                 unstorable += len(of_run)
         return Written(new, unstorable)
 
@@ -152,3 +158,15 @@ class Store:
         except OSError:
             return False
         return space.f_bavail * space.f_frsize < _NO_SPACE
+
+
+def _as_it_is(span: Span) -> Span:
+    return span
+
+
+def _bare(span: Span) -> Span:
+    """Return a span without content, options and texts of any length."""
+    whole: Span = mended(span)
+    return msgspec.structs.replace(
+        whole, content=b"", content_note=NOT_STORABLE, parameters={}, tags=[], attempts=[], error=None
+    )

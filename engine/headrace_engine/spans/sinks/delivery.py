@@ -24,13 +24,24 @@ _MALFORMED = frozenset({400, 422})
 _PASSING = frozenset({408, 425, 429})
 
 
+class Aside(msgspec.Struct, frozen=True):
+    """A span that this sink will never take: its place among those that were to be sent, and why."""
+
+    index: int
+    reason: str
+
+
 class Delivered(msgspec.Struct, frozen=True):
-    """The first ``taken`` spans are dealt with: of them ``rejected`` were refused for good, ``skipped`` not for this sink."""
+    """The first ``taken`` spans are dealt with: of them ``rejected`` were refused for good, ``skipped`` not for this sink.
+
+    ``aside`` are those of the rejected that are known one by one.
+    """
 
     taken: int
     rejected: int = 0
     skipped: int = 0
     reason: str = ""
+    aside: tuple[Aside, ...] = ()
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -47,7 +58,7 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 class Split(msgspec.Struct, frozen=True):
-    """It was too much at once."""
+    """It was too much at once, or one of them is refused: fewer at once say which."""
 
     reason: str
 
@@ -75,10 +86,8 @@ def follows(answer: Answer, spans: int, tries: int, wall_time: float, mask: Secr
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return Delivered(spans)
     reason = _words(answer, mask)
-    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or status in _MALFORMED:
         return Split(reason) if spans > 1 else GiveUp(reason)
-    if status in _MALFORMED:
-        return GiveUp(reason)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR and spans == 1 and tries >= MAX_TRIES_OF_ONE:
         return GiveUp(f"{reason}, {tries} times")
     is_broken = status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
@@ -106,17 +115,22 @@ def joined(verdicts: Sequence[Verdict]) -> Verdict:
 
     Those behind it may have arrived too; they are sent again with it, under the same ids.
     """
-    taken = rejected = 0
-    reason = ""
+    taken = 0
+    aside: list[Aside] = []
     for verdict in verdicts:
         match verdict:
             case Delivered():
-                taken += 1
+                pass
             case GiveUp():
-                taken, rejected, reason = taken + 1, rejected + 1, verdict.reason
+                aside.append(Aside(taken, verdict.reason))
             case _:
-                return Delivered(taken, rejected, reason=reason) if taken else verdict
-    return Delivered(taken, rejected, reason=reason)
+                return _dealt_with(taken, aside) if taken else verdict
+        taken += 1
+    return _dealt_with(taken, aside)
+
+
+def _dealt_with(taken: int, aside: list[Aside]) -> Delivered:
+    return Delivered(taken, len(aside), reason=aside[-1].reason if aside else "", aside=tuple(aside))
 
 
 def excerpt(text: str, mask: SecretMask) -> str:

@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 
 from headrace.settings import SinkConfig
+from headrace.span_bounds import seconds
 from headrace.span_files import StoredSpan
 from headrace.spans import Span, SpanContent, content_of
-from headrace_engine.spans.sinks.delivery import Answer, Verdict, follows, joined
+from headrace_engine.spans.sinks.delivery import Answer, GiveUp, Verdict, follows, joined
+from headrace_engine.spans.sinks.encoding import encoded
 from headrace_engine.spans.sinks.messages import parsed
 from headrace_engine.spans.sinks.post import Post
 
@@ -35,15 +37,19 @@ class HttpJsonSink:
 
     def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:
         """Send spans; return what follows for the first that must be sent again, and those before it."""
-        return joined(list(self._executor.map(partial(self._send, tries=tries), spans)))
+        whole, unencodable = encoded(spans, lambda stored: _encode(payload(stored)))
+        answers = self._executor.map(partial(self._send, tries=tries), [body for _, body in whole])
+        verdicts = dict(zip((index for index, _ in whole), answers, strict=True))
+        verdicts |= {each.index: GiveUp(each.reason) for each in unencodable}
+        return joined([verdicts[index] for index in range(len(spans))])
 
     def close(self) -> None:
         """Close the connections."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._post.close()
 
-    def _send(self, stored: StoredSpan, tries: int) -> Verdict:
-        answer = self._post.send(_encode(payload(stored)))
+    def _send(self, body: bytes, tries: int) -> Verdict:
+        answer = self._post.send(body)
         return follows(answer, 1, tries, time.time(), self._post.mask) if isinstance(answer, Answer) else answer
 
 
@@ -63,7 +69,7 @@ def payload(stored: StoredSpan) -> dict[str, Any]:
         # There is no word for an aborted run there; a lost one is an error.
         "status": "ERROR" if span.status == "error" else "SUCCESS",
         "error": (span.error or span.error_type) if span.status == "error" else None,
-        "latencyMs": round(span.duration_seconds * 1000),
+        "latencyMs": round(seconds(span.duration_seconds) * 1000),
         "inputTokens": usage.input_tokens,
         "outputTokens": usage.output_tokens,
         "totalTokens": usage.total_tokens,

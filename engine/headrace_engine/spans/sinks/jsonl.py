@@ -7,13 +7,17 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from headrace.escaping import escaped
 from headrace.private_files import open_named
 from headrace.settings import SinkConfig
 from headrace.span_files import StoredSpan, fields_of
+from headrace.spans import SpanContent
 from headrace_engine.spans.sinks.delivery import Delivered, Retry, Verdict
+from headrace_engine.spans.sinks.encoding import encoded
 from headrace_engine.spans.sinks.sink import SinkUnusableError
 
 _encode = msgspec.json.Encoder().encode
@@ -35,13 +39,14 @@ class JsonLinesSink:
 
     def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:  # noqa: ARG002 - a file does not get tired
         """Append all lines, or none."""
-        lines = b"".join(map(line, spans))
+        whole, aside = encoded(spans, line)
+        lines = b"".join([each for _, each in whole])
         try:
             with _opened(self._path) as descriptor:
                 _append(descriptor, lines)
         except OSError as error:
             return Retry(error.strerror or type(error).__name__)
-        return Delivered(len(spans))
+        return Delivered(len(spans), len(aside), reason=aside[-1].reason if aside else "", aside=aside)
 
     def close(self) -> None:
         """Nothing is held between batches."""
@@ -50,8 +55,24 @@ class JsonLinesSink:
 def line(stored: StoredSpan) -> bytes:
     """Return a span as ``headrace spans export`` writes it: all fields, zeros included, its cost, and its content as an object."""
     fields = fields_of(stored)
-    fields["content"] = msgspec.Raw(stored.span.content) if stored.span.content else None  # JSON already
-    return _encode(fields) + b"\n"
+    fields["content"] = _content(stored.span.content)
+    return _without_controls(_encode(fields)) + b"\n"
+
+
+def _content(content: bytes) -> msgspec.Raw | dict[str, Any] | None:
+    """Return content as it is stored where that is JSON on one line; a peer may have sent anything."""
+    if not content:
+        return None
+    try:
+        msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.to_builtins(SpanContent())  # type: ignore[no-any-return]
+    return msgspec.Raw(content if b"\n" not in content else msgspec.json.format(content, indent=-1))
+
+
+def _without_controls(data: bytes) -> bytes:
+    """Return JSON in which what steers a terminal is escaped; it has the same value."""
+    return data if data.isascii() and b"\x7f" not in data else escaped(data.decode()).encode()
 
 
 @contextlib.contextmanager

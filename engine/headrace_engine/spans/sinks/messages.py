@@ -6,7 +6,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from headrace.spans import SpanContent
+from headrace.spans import UNENCODABLE, SpanContent
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 
 _INSTRUCTIONS = ("system", "developer")
@@ -64,11 +64,13 @@ def _tool_definition(tool: Tool) -> Json:
 
 
 def parsed(arguments: str) -> Any:
-    """Return a tool call's arguments, as text where an abort has cut them."""
+    """Return a tool call's arguments, as text where an abort has cut them, or where no other format could carry them."""
     try:
-        return msgspec.json.decode(arguments)
-    except msgspec.DecodeError:
+        value = msgspec.json.decode(arguments)
+        msgspec.json.encode(value)  # an integer of thousands of digits can be read, and not written
+    except (msgspec.DecodeError, *UNENCODABLE):
         return arguments
+    return value
 
 
 def _parts(message: Message) -> list[Json]:

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from headrace import __version__
+from headrace import __version__, span_bounds
 from headrace.settings import SinkConfig
 from headrace.span_files import StoredSpan
-from headrace_engine.spans.sinks.delivery import Answer, Delivered, Verdict, excerpt, follows
+from headrace_engine.spans.sinks.delivery import Answer, Aside, Delivered, GiveUp, Verdict, excerpt, follows
+from headrace_engine.spans.sinks.encoding import encoded
 from headrace_engine.spans.sinks.ids import Ids, ids_of
 from headrace_engine.spans.sinks.post import Post
 from headrace_engine.spans.sinks.semconv import SCHEMA_URL, Attributes, Described, Value, describe
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from headrace_engine.spans.sinks.semconv import Version
 
 _TRACES_PATH = "/v1/traces"
+_LAST_NANOSECOND = 2**64 - 1
 
 
 class OtlpSink:
@@ -49,23 +51,41 @@ class OtlpSink:
         self._post = Post(traces_url(config.url), config, environ, "application/x-protobuf")
 
     def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:
-        """Send what the caller's own sampling wants kept."""
-        sampled = [(ids, stored) for stored in spans if (ids := ids_of(stored.span)).is_sampled]
-        skipped = len(spans) - len(sampled)
+        """Send what the caller's own sampling wants kept. What cannot be encoded, or is refused by itself, is set aside."""
+        whole, unencodable = encoded(spans, self._encoded)
+        sampled = [(index, one) for index, one in whole if one is not None]
+        skipped = len(whole) - len(sampled)
         if not sampled:
-            return Delivered(skipped, skipped=skipped)
-        body = export_request(sampled, self._config.service_name, self._config.semconv).SerializeToString()
+            return _dealt_with(spans, skipped, unencodable)
+        body = export_request([one for _, one in sampled], self._config.service_name, self._config.semconv)
+        verdict = self._posted(body.SerializeToString(), len(sampled), tries)
+        match verdict:
+            case GiveUp():
+                refused = [Aside(index, verdict.reason) for index, _ in sampled]
+                return _dealt_with(spans, skipped, (*unencodable, *refused))
+            case Delivered():
+                return _dealt_with(spans, skipped, unencodable, verdict.rejected, verdict.reason)
+            case _:
+                return verdict
+
+    def _encoded(self, stored: StoredSpan) -> Span | None:
+        ids = ids_of(stored.span)
+        return otlp_span(ids, describe(stored, self._config.semconv)) if ids.is_sampled else None
+
+    def _posted(self, body: bytes, count: int, tries: int) -> Verdict:
         if self._config.compression == "gzip":
             answer = self._post.send(gzip.compress(body, compresslevel=5), {"Content-Encoding": "gzip"})
         else:
             answer = self._post.send(body)
         if not isinstance(answer, Answer):
             return answer
-        verdict = follows(answer, len(sampled), tries, time.time(), self._post.mask)
+        verdict = follows(answer, count, tries, time.time(), self._post.mask)
         if not isinstance(verdict, Delivered):
             return verdict
         rejected, words = rejected_spans(answer.body)
-        return Delivered(len(spans), min(rejected, len(sampled)), skipped, excerpt(words, self._post.mask))
+        reason = excerpt(words, self._post.mask)
+        # Of several it is not said which; of one, and of all, it is clear.
+        return GiveUp(reason) if rejected >= count else Delivered(count, rejected, reason=reason)
 
     def close(self) -> None:
         """Close the connection."""
@@ -79,20 +99,24 @@ def traces_url(url: str) -> str:
     return urlunsplit(parts._replace(path=path if path.endswith("/traces") else path + _TRACES_PATH))
 
 
-def export_request(
-    spans: Sequence[tuple[Ids, StoredSpan]], service_name: str, version: Version
-) -> ExportTraceServiceRequest:
+def export_request(spans: Sequence[Span], service_name: str, version: Version) -> ExportTraceServiceRequest:
     """Return spans as one message."""
-    scope_spans = ScopeSpans(
-        scope=InstrumentationScope(name="headrace", version=__version__),
-        schema_url=SCHEMA_URL[version],
-        spans=[_span(ids, describe(stored, version)) for ids, stored in spans],
-    )
+    scope = InstrumentationScope(name="headrace", version=__version__)
+    scope_spans = ScopeSpans(scope=scope, schema_url=SCHEMA_URL[version], spans=spans)
     resource = Resource(attributes=_key_values({"service.name": service_name}))
     return ExportTraceServiceRequest(resource_spans=[ResourceSpans(resource=resource, scope_spans=[scope_spans])])
 
 
-def _span(ids: Ids, described: Described) -> Span:
+def _dealt_with(
+    spans: Sequence[StoredSpan], skipped: int, aside: tuple[Aside, ...], rejected: int = 0, reason: str = ""
+) -> Delivered:
+    """Return that all spans are dealt with; ``rejected`` are refused beside those that are set aside."""
+    reason = reason or (aside[-1].reason if aside else "")
+    return Delivered(len(spans), rejected + len(aside), skipped, reason, aside)
+
+
+def otlp_span(ids: Ids, described: Described) -> Span:
+    """Return a span as OpenTelemetry's message."""
     status = Status(code=Status.STATUS_CODE_ERROR, message=described.message) if described.is_error else Status()
     return Span(
         trace_id=ids.trace,
@@ -114,8 +138,8 @@ def _span(ids: Ids, described: Described) -> Span:
 
 
 def _nanoseconds(seconds: float) -> int:
-    """Return nanoseconds to the microsecond; a float knows no more of a time of today."""
-    return max(round(seconds * 1e6), 0) * 1000
+    """Return nanoseconds to the microsecond; a float knows no more of a time of today. The last of them is in the year 2554."""
+    return min(round(span_bounds.seconds(seconds) * 1e6) * 1000, _LAST_NANOSECOND)
 
 
 def _key_values(attributes: Mapping[str, Value] | Attributes) -> list[KeyValue]:
@@ -129,7 +153,7 @@ def _any_value(value: Value) -> AnyValue:
         case str():
             return AnyValue(string_value=value)
         case int():
-            return AnyValue(int_value=value)
+            return AnyValue(int_value=span_bounds.integer(value))
         case float():
             return AnyValue(double_value=value)
         case list():

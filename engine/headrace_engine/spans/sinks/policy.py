@@ -36,6 +36,6 @@ def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
     plain = {name: value for name, value in parameters.items() if name in _HARMLESS}
     if isinstance(form := parameters.get("response_format"), Mapping):
         plain["response_format"] = {"type": form.get("type")}
-    if custom := parameters.get("custom_options"):
+    if (custom := parameters.get("custom_options")) and isinstance(custom, list | dict):
         plain["custom_options"] = list(custom)  # the names
     return plain

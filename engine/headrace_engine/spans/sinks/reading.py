@@ -1,19 +1,29 @@
 """What one sink has yet to send: its place in each of a slot's database files. Used by the sink's thread alone.
 
-The place is written down in the file itself, after the spans were taken. That can fail, on a full disk for one; it is then known to
-this process only, and after it ends spans are sent again.
+The place is written down in the file itself, after the spans were taken, with the spans that are set aside: those that the sink will
+never take stay in the store, marked. That can fail, on a full disk for one; it is then known to this process only, and after it ends
+spans are sent again.
 """
 
 from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from headrace.span_files import StoredSpan, database_files, open_for_reading, read_after
+from headrace.span_files import (
+    SET_ASIDE,
+    DamagedRow,
+    StoredSpan,
+    database_files,
+    open_for_reading,
+    read_after,
+    set_aside,
+)
+from headrace_engine.spans.sinks.delivery import Aside
 from headrace_engine.spans.sinks.settling import Settling
 
 logger = logging.getLogger(__name__)
@@ -23,6 +33,7 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_COUNTED = 10_000
 """Spans up to which those that wait are counted; beyond, a difference of row numbers does."""
 _BUSY_TIMEOUT = 5.0
+_PLACE = "INSERT INTO cursors (sink, seq) VALUES (?, ?) ON CONFLICT (sink) DO UPDATE SET seq = excluded.seq"
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -30,6 +41,14 @@ class Batch(msgspec.Struct, frozen=True):
 
     path: Path
     spans: list[StoredSpan]
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """A span that is set aside: its id, its row, and why."""
+
+    span_id: str
+    seq: int
+    reason: str
 
 
 class Unsent:
@@ -46,17 +65,27 @@ class Unsent:
         for path, file in self._files.items():
             try:
                 spans = file.read(limit, now, is_last=is_last)
-            except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
+            except sqlite3.Error as error:
                 file.failed("spans cannot be read", error)
                 continue
             if spans:
                 return Batch(path, spans)
         return None
 
-    def taken(self, batch: Batch, count: int) -> None:
-        """The first ``count`` spans of a batch are dealt with."""
+    def taken(self, batch: Batch, count: int, aside: Sequence[Aside] = ()) -> None:
+        """The first ``count`` spans of a batch are dealt with, those in ``aside`` by marking them."""
         if count and (file := self._files.get(batch.path)) is not None:
-            file.move(batch.spans[count - 1].seq)
+            some = batch.spans[:count]
+            marks = [Mark(some[each.index].span.span_id, some[each.index].seq, each.reason) for each in aside]
+            file.move(some[-1].seq, marks, [stored.span.span_id for stored in some])
+
+    def aside(self) -> int:
+        """Return how many spans of these files are set aside."""
+        return sum(file.aside for file in self._files.values())
+
+    def take_damaged(self) -> list[Mark]:
+        """Return the rows that could not be read since the last time; they are marked, and passed over."""
+        return [mark for file in self._files.values() for mark in file.take_damaged()]
 
     def count(self) -> int:
         """Return how many spans wait."""
@@ -101,9 +130,13 @@ class _File:
         self._writer: sqlite3.Connection | None = None
         self._has_failed = False
         self._is_unwritten = False
+        self._marks: list[Mark] = []
+        self._damaged: list[Mark] = []
+        self._damaged_upto = 0
         self.settling = Settling()
         row = reader.execute("SELECT seq FROM cursors WHERE sink = ?", (sink,)).fetchone()
-        self.place: int = 0 if row is None else row[0]
+        self.place: int = row[0] if row is not None and isinstance(row[0], int) else 0
+        self.aside = sum(each[0] == sink for each in set_aside(reader))
 
     def is_still_there(self) -> bool:
         """Return whether the file at the path is the one that was opened."""
@@ -118,23 +151,41 @@ class _File:
             if self._is_unwritten:
                 self.move(self.place)
             return []
-        rows = read_after(self._reader, self.place, limit)
+        damaged: list[Mark] = []
+        rows = _readable(read_after(self._reader, self.place, limit), damaged)
         spans = list(_within(rows if is_last else self.settling.ready(rows, last, now), MAX_BATCH_BYTES))
+        self._noticed(damaged)
+        if damaged and not spans:
+            self.move(damaged[-1].seq, damaged)
+            return self.read(limit, now, is_last=is_last) if self.settling.due is None else []
         if not spans and self.settling.due is None:
             # The rows up to here were replaced since, by others that lie elsewhere.
             self.move(last)
         return spans
 
-    def move(self, place: int) -> None:
-        """Write the place down, where that is possible."""
+    def move(self, place: int, marks: Sequence[Mark] = (), taken: Sequence[str] = ()) -> None:
+        """Write the place down, where that is possible; with it what is set aside, and what is so no longer: it was ``taken``."""
         self.place = place
+        self._marks += [mark for mark in marks if mark not in self._marks]
         self._is_unwritten = True
         try:
-            self._write(place)
+            self._write(place, taken)
         except sqlite3.Error as error:
             self.failed("place cannot be written", error)
         else:
             self._is_unwritten = self._has_failed = False
+
+    def take_damaged(self) -> list[Mark]:
+        damaged, self._damaged = self._damaged, []
+        return damaged
+
+    def _noticed(self, damaged: Sequence[Mark]) -> None:
+        """Have rows marked that cannot be read, with the next move, and told of once."""
+        new = [mark for mark in damaged if mark.seq > self._damaged_upto]
+        if new:
+            self._damaged_upto = new[-1].seq
+            self._damaged += new
+            self._marks += new
 
     def count(self) -> int:
         try:
@@ -160,17 +211,44 @@ class _File:
         row = self._reader.execute("SELECT seq FROM sqlite_sequence WHERE name = 'spans'").fetchone()
         return 0 if row is None else row[0]
 
-    def _write(self, place: int) -> None:
+    def _write(self, place: int, taken: Sequence[str]) -> None:
         if self._writer is None:
             # Not created when it is gone: retention may have removed it under us.
             self._writer = sqlite3.connect(
                 f"{self._path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None
             )
             self._writer.execute("PRAGMA synchronous = NORMAL")
-        self._writer.execute(
-            "INSERT INTO cursors (sink, seq) VALUES (?, ?) ON CONFLICT (sink) DO UPDATE SET seq = excluded.seq",
-            (self._sink, place),
-        )
+        writer, marks = self._writer, list(self._marks)
+        ids = {mark.span_id for mark in marks}
+        delivered = [span_id for span_id in taken if span_id not in ids] if self.aside else []
+        try:
+            writer.execute("BEGIN IMMEDIATE")
+            if marks:
+                writer.execute(SET_ASIDE)
+                rows = [(self._sink, mark.span_id, mark.seq, mark.reason) for mark in marks]
+                writer.executemany(
+                    "INSERT OR REPLACE INTO set_aside (sink, span_id, seq, reason) VALUES (?, ?, ?, ?)", rows
+                )
+            if delivered:  # a better record of a run came, and this one the sink has taken
+                pairs = [(self._sink, span_id) for span_id in delivered]
+                writer.executemany("DELETE FROM set_aside WHERE sink = ? AND span_id = ?", pairs)
+            writer.execute(_PLACE, (self._sink, place))
+            writer.execute("COMMIT")
+        finally:
+            if writer.in_transaction:
+                writer.execute("ROLLBACK")
+        del self._marks[: len(marks)]
+        if marks or delivered:
+            self.aside = sum(each[0] == self._sink for each in set_aside(self._reader))
+
+
+def _readable(rows: Iterable[StoredSpan | DamagedRow], damaged: list[Mark]) -> Iterator[StoredSpan]:
+    """Yield the spans; of rows that make no sense, collect what there is to say."""
+    for row in rows:
+        if isinstance(row, DamagedRow):
+            damaged.append(Mark(row.span_id, row.seq, row.reason))
+        else:
+            yield row
 
 
 def _open(path: Path, sink: str) -> _File | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from headrace.span_bounds import real
 from headrace.span_files import StoredSpan
 from headrace.spans import Span, SpanAttempt, content_of
 from headrace.types import Message
@@ -138,7 +139,7 @@ def _integer(name: str) -> Callable[[_Facts], int | None]:
 def _double(name: str) -> Callable[[_Facts], float | None]:
     def value(facts: _Facts) -> float | None:
         given = facts.span.parameters.get(name)
-        return float(given) if isinstance(given, (int, float)) and not isinstance(given, bool) else None
+        return real(given) if isinstance(given, (int, float)) and not isinstance(given, bool) else None
 
     return value
 

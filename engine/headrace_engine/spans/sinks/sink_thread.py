@@ -12,7 +12,15 @@ from pathlib import Path
 from headrace.settings import SinkConfig
 from headrace.wire.status import UNUSABLE, SinkStatus
 from headrace_engine.spans.sinks.circuit import BatchLimit, Circuit
-from headrace_engine.spans.sinks.delivery import Delivered, GiveUp, Hold, Retry, Split, Verdict
+from headrace_engine.spans.sinks.delivery import (
+    Aside,
+    Delivered,
+    GiveUp,
+    Hold,
+    Retry,
+    Split,
+    Verdict,
+)
 from headrace_engine.spans.sinks.kinds import build
 from headrace_engine.spans.sinks.policy import without_content
 from headrace_engine.spans.sinks.reading import Batch, Unsent
@@ -22,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 _COUNT_INTERVAL = 0.5
 """Seconds between counts of what waits; a count reads some thousand rows."""
+_LOG_INTERVAL = 60.0
+"""Seconds between two log lines of spans that a sink sets aside."""
+_MAX_FAILURES = 5
+"""How often one span alone may end in a mistake of ours."""
 _IDLE = 60.0
 """Seconds until an idle sink looks whether it was forgotten."""
 
@@ -43,6 +55,8 @@ class SinkThread:
         self._refusal = ""
         self._is_unusable = False
         self._is_lame = False
+        self._unlogged = 0
+        self._logs_at = 0.0
         self._is_done = False
         self._deadline: float | None = None
         # Replaced as a whole, so that they can be read without a lock.
@@ -114,6 +128,8 @@ class SinkThread:
             self._wait(min(until_due, until_count or until_due))
             return
         batch = self._unsent.next(self._next_size(), now, is_last=self._deadline is not None)
+        if damaged := self._unsent.take_damaged():
+            self._refused(len(damaged), damaged[-1].reason)
         if batch is None:
             self._rest()
             return
@@ -122,8 +138,18 @@ class SinkThread:
 
     def _send(self, sink: Sink, batch: Batch) -> Verdict:
         self._tries += 1
-        spans = batch.spans if self._config.content else [without_content(stored) for stored in batch.spans]
-        return sink.send(spans, self._tries)
+        try:
+            spans = batch.spans if self._config.content else [without_content(stored) for stored in batch.spans]
+            return sink.send(spans, self._tries)
+        except MemoryError:
+            raise
+        except Exception as error:
+            # A mistake of ours about one span must not hold up all others: find it, and set it aside.
+            logger.exception("sink failed: %s", self.name)
+            reason = f"cannot be sent: {type(error).__name__}"
+            if len(batch.spans) > 1:
+                return Split(reason)
+            return GiveUp(reason) if self._tries >= _MAX_FAILURES else Retry(reason)
 
     def _next_size(self) -> int:
         """A probe is one span: the other side is to be asked, not flooded."""
@@ -134,27 +160,37 @@ class SinkThread:
             case Delivered():
                 self._answered(batch, verdict)
             case GiveUp():
-                self._answered(batch, Delivered(len(batch.spans), len(batch.spans), reason=verdict.reason))
+                every = tuple(Aside(index, verdict.reason) for index in range(len(batch.spans)))
+                self._answered(batch, Delivered(len(every), len(every), reason=verdict.reason, aside=every))
             case Split():
+                self._tries = 0
                 self._limit.was_too_much(len(batch.spans))
             case Retry() | Hold():
                 self._not_taken(verdict)
 
     def _answered(self, batch: Batch, outcome: Delivered) -> None:
-        if outcome.rejected:
-            logger.warning("sink refuses spans for good: %s (%d of %d)", self.name, outcome.rejected, outcome.taken)
         if self._is_lame:
             logger.warning("sink works again: %s", self.name)
         self._is_lame = False
         self._circuit.answered()
-        self._limit.was_taken()
+        if not outcome.rejected:
+            self._limit.was_taken()  # where one was refused, the next may be
         self._tries = 0
         self._error = ""
-        self._refusal = outcome.reason or self._refusal
-        self._unsent.taken(batch, outcome.taken)
+        self._unsent.taken(batch, outcome.taken, outcome.aside)
         self._delivered += outcome.taken - outcome.rejected - outcome.skipped
-        self._failed += outcome.rejected
+        self._refused(outcome.rejected, outcome.reason)
         self._pending = max(self._pending - outcome.taken, 0)
+
+    def _refused(self, count: int, reason: str) -> None:
+        """Count spans that the sink will never take; say it in the log, at most once a minute. The status says it always."""
+        self._refusal = reason or self._refusal
+        self._failed += count
+        self._unlogged += count
+        now = time.monotonic()
+        if self._unlogged and now >= self._logs_at:
+            logger.warning("sink refuses spans for good: %s (%d: %s)", self.name, self._unlogged, self._refusal)
+            self._unlogged, self._logs_at = 0, now + _LOG_INTERVAL
 
     def _not_taken(self, verdict: Retry | Hold) -> None:
         """Say it in the log once, when the circuit opens; the status says it always."""
@@ -200,4 +236,5 @@ class SinkThread:
         state = UNUSABLE if self._is_unusable else self._circuit.state
         self.places = self._unsent.places()
         error = self._error or self._refusal
-        self.status = SinkStatus(self.name, state, self._delivered, self._pending, self._failed, error)
+        aside = self._unsent.aside()
+        self.status = SinkStatus(self.name, state, self._delivered, self._pending, self._failed, error, aside)

@@ -1,0 +1,48 @@
+"""Encodes spans for a sink one by one, so that one that cannot be encoded is set aside and holds up no other. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from headrace.span_bounds import dollars, mended
+from headrace.span_files import StoredSpan
+from headrace.spans import bounded
+from headrace_engine.spans.sinks.delivery import Aside
+
+T = TypeVar("T")
+
+
+def encoded(
+    spans: Sequence[StoredSpan], encode: Callable[[StoredSpan], T]
+) -> tuple[list[tuple[int, T]], tuple[Aside, ...]]:
+    """Return what ``encode`` makes of each span, by its place, and the spans that it makes nothing of.
+
+    A span that it fails at is tried once more with its values mended: integers of 64 bits, times of a calendar, whole characters.
+    """
+    whole: list[tuple[int, T]] = []
+    aside: list[Aside] = []
+    for index, stored in enumerate(spans):
+        try:
+            whole.append((index, _encoded(stored, encode)))
+        except MemoryError:
+            raise  # it says nothing of the span
+        except Exception as error:  # noqa: BLE001 - whatever it is, it would come again with each try
+            aside.append(Aside(index, f"cannot be encoded: {type(error).__name__}"))
+    return whole, tuple(aside)
+
+
+def _encoded(stored: StoredSpan, encode: Callable[[StoredSpan], T]) -> T:
+    try:
+        return encode(stored)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001
+        return encode(_mended(stored))
+
+
+def _mended(stored: StoredSpan) -> StoredSpan:
+    span = bounded(mended(stored.span))
+    return msgspec.structs.replace(stored, span=span, cost=dollars(stored.cost))
