@@ -61,11 +61,8 @@ def parameters(request: RunRequest) -> dict[str, Any]:
 
 
 def encode_bounded(span: Span) -> bytes:
-    """Return the span's bytes, without what no frame or no encoding has room for."""
-    try:
-        encoded = encode_span(span)
-    except _UNENCODABLE:
-        return encode_span(_bare(span))
+    """Return the span's bytes, without what no frame has room for."""
+    encoded = encode_span(span)
     if len(encoded) <= MAX_SPAN_BYTES:
         return encoded
     encoded = encode_span(msgspec.structs.replace(span, content=b"", content_note=TOO_LARGE))
@@ -73,7 +70,7 @@ def encode_bounded(span: Span) -> bytes:
 
 
 def _bare(span: Span) -> Span:
-    """Return what of a span can always be encoded."""
+    """Return what of a span every frame has room for."""
     return Span(
         span_id=span.span_id,
         rank=span.rank,

@@ -365,6 +365,10 @@ def test_a_span_too_long_for_a_frame_is_kept_without_its_content() -> None:
     assert decode_span(encode_bounded(Traced().stub)) == Traced().stub
 
 
-def test_a_span_that_no_encoding_takes_is_kept_without_what_is_odd_in_it() -> None:
-    kept = decode_span(encode_bounded(msgspec.structs.replace(Traced().stub, error="\ud800", user_id="\ud800")))
-    assert (kept.span_id, kept.provider, kept.error) == (SPAN, "openai", None)
+def test_a_span_that_no_encoding_takes_is_kept_with_what_is_odd_in_it_mended() -> None:
+    odd = msgspec.structs.replace(
+        Traced().stub, error="\ud800", user_id="a\ud800", parameters={"max_output_tokens": 2**70}
+    )
+    kept = decode_span(encode_bounded(odd))
+    assert (kept.span_id, kept.provider, kept.error, kept.user_id) == (SPAN, "openai", "\ufffd", "a\ufffd")
+    assert kept.parameters == {"max_output_tokens": 2**63 - 1}

@@ -94,7 +94,7 @@ def gist(stored: StoredSpan) -> str:
         return one_line(" ".join(f"→ {call.name}({call.arguments})" for call in content.tool_calls)[:_FROM_TEXT])
     if content.inputs:
         return f"({len(content.inputs)} texts embedded)"
-    return f"({span.content_note})" if span.content_note else ""
+    return one_line(f"({span.content_note})") if span.content_note else ""
 
 
 def local_time(seconds: float) -> datetime.datetime:
