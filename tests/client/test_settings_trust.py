@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -313,3 +315,28 @@ def test_the_users_own_file_is_where_XDG_says(environ: dict[str, str], tmp_path:
     (tmp_path / "xdg" / "headrace" / "headrace.toml").write_text("[engine]\nworkers = 5\n")
     assert load_settings({**environ, "XDG_CONFIG_HOME": str(tmp_path / "xdg")}).engine.workers == 5
     assert load_settings({**environ, "XDG_CONFIG_HOME": "xdg"}).engine.workers == 3  # a relative path counts as none
+
+
+HEAVY = {
+    "a name of many dots": ".".join("a" * 500_000) + "=1",
+    "a table's name of many dots": f"[{'.'.join('a' * 500_000)}]",
+    "many names with dots": "\n".join(f"[{'.'.join('a' * 99)}.b{number}]" for number in range(5000)),
+    "a long name": "a" * 1_000_000 + "=1",
+    "a provider's long name": f"[providers.{'a' * 1_000_000}]\n{CHAT}",
+    "many providers": "\n".join(f"[providers.p{number}]\n{CHAT}" for number in range(2_000)),
+    "many prices": "\n".join(f"[prices.p{number}]\ninput=1\n" for number in range(4_000)),
+    "a long address": f'[providers.mine]\napi = "openai-chat"\nbase_url = "https://x.example/{"a" * 1_000_000}"\napi_key_env = "X_KEY"',
+    "a long variable": f'[providers.mine]\n{CHAT}api_key_env = "{"A_" * 500_000}"',
+    "many variables": f'[providers.mine]\n{CHAT}api_key_env = ["{chr(34).join(f"A{n}{chr(34)}," for n in range(5_000))}"Z"]',
+}
+
+
+@pytest.mark.parametrize("what", HEAVY)
+def test_no_found_file_holds_up_a_program(what: str, environ: dict[str, str]) -> None:
+    Path("headrace.toml").write_text(HEAVY[what][: 1024 * 1024])
+    began = time.process_time()
+    with contextlib.suppress(ConfigurationError):
+        load_settings(environ)
+    took = time.process_time() - began
+    print(f"{took:.2f} s")
+    assert took < 5
