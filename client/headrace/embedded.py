@@ -29,7 +29,7 @@ from headrace.logs import copy_of_log
 from headrace.process_environment import environment_of
 from headrace.settings import EMBEDDED, directory_of, load_settings
 from headrace.settings_file import with_meant_places
-from headrace.trusted_directory import refusal_of
+from headrace.trusted_directory import directory_refusal
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ class ExternalEngine:
         """Leave it running."""
 
     def _untrusted(self) -> str | None:
-        refusal = refusal_of(self._directory)
+        refusal = directory_refusal(self._directory)
         return None if refusal is None or isinstance(refusal, FileNotFoundError) else refusal.strerror
 
     def _absence(self) -> str | None:

@@ -19,6 +19,8 @@ from headrace.errors import EngineUnavailableError
 from headrace.plain import is_utf8
 from headrace.private_files import open_private
 from headrace.settings import EMBEDDED, MAX_PATH
+from headrace.state_directory import sockets_place
+from headrace.trusted_directory import check_place
 
 LOCK_FILE = "lock"
 LOG_FILE = "engine.log"
@@ -35,9 +37,13 @@ _BEGUN = 60.0
 
 
 def make_folder() -> Path:
-    """Return a new folder of this user's own, with a short path; raises EngineUnavailableError where none can be made."""
+    """Return a new folder of this user's own, with a short path; raises EngineUnavailableError where none can be made.
+
+    A place where another user could exchange the folder for one of theirs is passed over.
+    """
     reasons = []
-    for parent in dict.fromkeys(_parents()):
+    last_resort = os.fspath(sockets_place(os.environ) or "")
+    for parent in dict.fromkeys([*_parents(), *filter(None, [last_resort])]):
         if not is_utf8(parent):
             reasons.append(f"{parent!a} (not UTF-8)")
             continue
@@ -45,6 +51,11 @@ def make_folder() -> Path:
             reasons.append(f"{parent} (longer than {MAX_PATH - _ROOM} bytes)")
             continue
         try:
+            if parent == last_resort:
+                os.makedirs(parent, mode=0o700, exist_ok=True)
+            if (problem := check_place(Path(parent))) is not None:
+                reasons.append(problem)
+                continue
             _sweep(Path(parent))
             return _with_room(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)))
         except OSError as error:

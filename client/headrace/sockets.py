@@ -18,7 +18,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from headrace.peers import TELLS_PROCESSES, credentials, refusal_of_peer
-from headrace.trusted_directory import refusal_of
+from headrace.trusted_directory import directory_refusal
 from headrace.wire.messages import MAX_FRAME_BYTES
 
 # Plain ints: an enum costs a microsecond where it is turned into one.
@@ -63,7 +63,7 @@ class Dealer:
         endpoint: str,
         expects: Callable[[int], bool] | None = None,
     ) -> None:
-        if (refusal := refusal_of(Path(endpoint.removeprefix("ipc://")).parent)) is not None:
+        if (refusal := directory_refusal(Path(endpoint.removeprefix("ipc://")).parent)) is not None:
             raise refusal
         self.has_peer = False
         """Whether there is a peer, or was one, that is a process of this user."""
@@ -71,7 +71,6 @@ class Dealer:
         """The process that listens there; 0 while that is unknown, or where it has no number here, as across containers."""
         self.refusal: str | None = None
         """Why the peer was sent nothing; None where it was not refused."""
-        self._endpoint = endpoint
         self._expects = expects if TELLS_PROCESSES else None
         self._held: list[bytes] = []
         self._is_over = False
@@ -158,9 +157,7 @@ class Dealer:
         if self.refusal is None and self._expects is not None and not self._expects(pid or 0):
             self.refusal = OTHER_PROCESS
         if self.refusal is not None:
-            self._is_over = True
-            with contextlib.suppress(zmq.ZMQError):  # it has just ended by itself
-                self._socket.disconnect(self._endpoint)
+            self._is_over = True  # its owner closes it
             return
         self.peer_pid = pid or 0
         self.has_peer = True

@@ -7,7 +7,6 @@ write one file.
 from __future__ import annotations
 
 import os
-import pwd
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from headrace.errors import ConfigurationError
 from headrace.settings import SpansConfig
 from headrace.span_bounds import count, dollars
 from headrace.spans import COUNTS, TIMES, Rank, Span, SpanAttempt, bounded
+from headrace.state_directory import state_directory
 from headrace.types import Usage
 
 SLOT_LOCK = "lock"
@@ -123,24 +123,11 @@ def data_directory(config: SpansConfig, environ: Mapping[str, str]) -> Path:
     except OSError as error:
         reason = f"the current directory is gone ({error.strerror})"
         raise ConfigurationError(f"{named}: {reason}; name the directory by a path that begins with /") from error
-    state = environ.get("XDG_STATE_HOME", "")
-    if state.startswith("/"):
-        return Path(state, "headrace")
-    home = _home_directory(environ)
-    if home is None:
+    state = state_directory(environ)
+    if state is None:
         reason = f"user {os.getuid()} has no home directory, and HOME names none"
         raise ConfigurationError(f"no place for spans: {reason}; set HEADRACE_DATA to a directory")
-    return home / ".local" / "state" / "headrace"
-
-
-def _home_directory(environ: Mapping[str, str]) -> Path | None:
-    home = environ.get("HOME", "")
-    if not home.startswith("/"):
-        try:
-            home = pwd.getpwuid(os.getuid()).pw_dir
-        except (KeyError, OSError):
-            return None
-    return Path(home) if home.startswith("/") else None
+    return state
 
 
 def slots(directory: Path) -> list[Path]:

@@ -36,11 +36,11 @@ def check_directory(directory: Path) -> str | None:
 
     It must belong to this user and be closed to all others, and nobody but this user and root may be able to replace it.
     """
-    refusal = refusal_of(directory)
+    refusal = directory_refusal(directory)
     return None if refusal is None else refusal.strerror
 
 
-def refusal_of(directory: Path) -> OSError | None:
+def directory_refusal(directory: Path) -> OSError | None:
     """Return what :func:`check_directory` finds: a FileNotFoundError where there is no directory, else UntrustedDirectoryError."""
     return _refusal(directory, is_private=True)
 

@@ -38,7 +38,7 @@ def test_a_runtime_directory_that_is_too_long_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runtime = tmp_path / ("long" * 25)
-    runtime.mkdir()
+    runtime.mkdir(mode=0o700)
     monkeypatch.delenv("HEADRACE_ENGINE", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
 

@@ -16,7 +16,7 @@ from headrace.trusted_directory import (
     check_directory,
     check_place,
     check_private,
-    refusal_of,
+    directory_refusal,
 )
 from tests.strangers import STRANGER, VICTIM, Child, needs_root
 
@@ -50,7 +50,7 @@ def test_a_directory_that_is_open_to_others_is_not_trusted(place: Path, mode: in
 
 
 def test_a_directory_that_does_not_exist_is_not_trusted(place: Path) -> None:
-    refusal = refusal_of(place / "none" / "engine")
+    refusal = directory_refusal(place / "none" / "engine")
 
     assert isinstance(refusal, FileNotFoundError)
     assert check_directory(place / "none" / "engine") == f"there is no directory {place / 'none' / 'engine'}"
@@ -76,7 +76,7 @@ def test_also_where_it_does_not_exist_yet(place: Path) -> None:
     (place / "open").mkdir()
     (place / "open").chmod(0o777)
 
-    assert isinstance(refusal_of(place / "open" / "engine"), UntrustedDirectoryError)
+    assert isinstance(directory_refusal(place / "open" / "engine"), UntrustedDirectoryError)
 
 
 @needs_root

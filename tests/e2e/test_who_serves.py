@@ -18,11 +18,13 @@ from headrace import Client, EngineUnavailableError
 from headrace.channel import StandingChannel
 from headrace.collector_link import CollectorLink
 from headrace.connector import Connector
+from headrace.engine_folders import make_folder
 from headrace.links import Links
 from headrace.reactor import Reactor
 from headrace.router import Router
 from headrace.sockets import Dealer, new_context
 from headrace.span_outbox import SpanOutbox
+from headrace.testing import SimulatedProvider
 from headrace.wire.codec import encode_frame, from_broker
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -38,8 +40,9 @@ from headrace.wire.messages import (
 from headrace_engine.spans.report_link import ReportLink
 from headrace_workers.broker_link import BrokerLink
 from headrace_workers.collector_link import CollectorLink as WorkersCollectorLink
-from tests.conftest import HELLO
+from tests.conftest import HELLO, engine_processes
 from tests.strangers import STRANGER, VICTIM, Child, listening, needs_root
+from tests.waiting import wait_until
 
 pytestmark = [
     needs_root,
@@ -81,7 +84,7 @@ def given(path: Path, user: int, mode: int) -> Path:
 def too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every check of a directory comes too early: what it looked at is exchanged a moment later."""
     for user in ("sockets", "embedded"):
-        monkeypatch.setattr(f"headrace.{user}.refusal_of", lambda _: None)
+        monkeypatch.setattr(f"headrace.{user}.directory_refusal", lambda _: None)
 
 
 def failure(directory: Path, timeout: float) -> tuple[str, float]:
@@ -177,6 +180,90 @@ def test_a_directory_that_flips_never_gets_a_byte_of_a_request(
     else:
         assert heard["connections"] == 0
         assert all(f"{parent} belongs to user {STRANGER}" in end for end in ends), ends
+
+
+# A program and its own engine.
+
+
+@pytest.fixture
+def stolen(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary directory of a stranger's, without the sticky bit; where another may be used, it is ``place``."""
+    directory = given(place / "strangers", STRANGER, 0o777)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(directory))
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return directory
+
+
+def exchanges(directory: Path) -> Callable[[], None]:
+    """Return what puts the stranger's own in the place of the first folder that somebody makes."""
+
+    def exchange() -> None:
+        for folder in directory.glob("headrace-*"):
+            if (directory / "trap").exists():
+                folder.rename(directory / "away")
+                (directory / "trap").rename(folder)
+
+    return exchange
+
+
+def test_an_engine_of_ones_own_is_not_made_in_a_strangers_directory(
+    place: Path, stolen: Path, provider: SimulatedProvider
+) -> None:
+    trap = given(stolen / "trap", STRANGER, 0o777)
+    with listening(trap / "broker", each_turn=exchanges(stolen)) as heard, Client() as client:
+        assert client.run_local(model="gpt-4o", messages=HELLO).text
+        assert list(place.glob("headrace-*")), "it is in the next place"
+
+    assert heard["connections"] == 0
+    assert trap.exists()
+
+
+@pytest.mark.usefixtures("too_early")
+@pytest.mark.filterwarnings(
+    "ignore:.*Popen.__del__.*:pytest.PytestUnraisableExceptionWarning"
+)  # its end is slow at times
+def test_the_folder_of_an_engine_that_is_renamed_gets_nothing(
+    stolen: Path, provider: SimulatedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap = given(stolen / "trap", STRANGER, 0o777)
+
+    def make_and_lose() -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="headrace-", dir=stolen))
+        wait_until((stolen / "away").exists, 10.0, "an exchange")
+        return folder
+
+    monkeypatch.setattr("headrace.embedded.make_folder", make_and_lose)
+    with listening(trap / "broker", trap / "collector", each_turn=exchanges(stolen)) as heard, Client() as client:
+        with pytest.raises(EngineUnavailableError) as caught:
+            client.run_local(model="gpt-4o", messages=HELLO, provider_api_key=KEY)
+        # The engine ends by itself: it looks at its directory too.
+        wait_until(lambda: not engine_processes(os.getpid()), 30.0, "the end of the engine")
+
+    assert f"user {STRANGER}" in str(caught.value)
+    assert heard["connections"] > 0
+    assert heard["messages"] == []
+
+
+@pytest.mark.parametrize("fault", ["owner", "mode", "link"])
+def test_the_folder_of_an_engine_is_made_where_nobody_else_can_exchange_it(
+    place: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the state directory where there is no other place."""
+    unsafe = given(place / "unsafe", STRANGER if fault == "owner" else 0, 0o777 if fault == "mode" else 0o755)
+    if fault == "link":
+        (place / "link").symlink_to(given(place / "own", 0, 0o700))
+        os.chown(place / "link", STRANGER, STRANGER, follow_symlinks=False)
+        unsafe = place / "link"
+    monkeypatch.setattr("headrace.engine_folders._parents", lambda: iter([str(unsafe)]))
+    monkeypatch.setenv("XDG_STATE_HOME", str(place / "state"))
+
+    assert make_folder().parent == place / "state" / "headrace" / "run"
+    assert not list(unsafe.glob("headrace-*"))
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(unsafe))
+    with pytest.raises(EngineUnavailableError, match=f"{unsafe}.*set TMPDIR to another"):
+        make_folder()
 
 
 # Each kind of link.

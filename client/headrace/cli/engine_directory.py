@@ -7,19 +7,25 @@ from pathlib import Path
 
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.embedded import is_engine_running
+from headrace.engine_folders import make_folder
 from headrace.errors import EngineUnavailableError
 from headrace.settings import MAX_PATH, directory_of
-from headrace.trusted_directory import check_directory
+from headrace.state_directory import sockets_place
+from headrace.trusted_directory import check_directory, check_place, directory_refusal
 
 _OTHER = "choose another with --directory"
 
 
-def default_directory() -> Path:
-    """Return ``$XDG_RUNTIME_DIR/headrace/engine``, else ``/tmp/headrace-<uid>/engine``. Creates nothing."""
+def default_directories() -> list[Path]:
+    """Return where `headrace serve` has its engine, the best place first. Creates nothing.
+
+    That is ``$XDG_RUNTIME_DIR/headrace/engine``, where that variable names a directory that is this user's alone, and
+    ``headrace/run/engine`` in ``$XDG_STATE_HOME``, else in ``~/.local/state``. Other users can make neither.
+    """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime.startswith("/") and os.access(runtime, os.W_OK):
-        return Path(runtime, "headrace", "engine")
-    return Path(f"/tmp/headrace-{os.getuid()}/engine")  # noqa: S108 - it is checked to be ours before it is used
+    places = [Path(runtime, "headrace")] if runtime.startswith("/") and check_directory(Path(runtime)) is None else []
+    state = sockets_place(os.environ)
+    return [place / "engine" for place in [*places, *filter(None, [state])]]
 
 
 def found_directory(address: str | None) -> Path:
@@ -28,25 +34,49 @@ def found_directory(address: str | None) -> Path:
     Raises CommandError where no engine runs, EngineUnavailableError where it is another user's.
     """
     address = address or os.environ.get("HEADRACE_ENGINE")
-    directory = directory_of(address) if address else checked_default("--engine")
-    if (problem := check_directory(directory)) is not None:
-        raise EngineUnavailableError(address_of(directory), problem)
-    if not is_engine_running(directory):
-        reason = f"no engine runs in {directory}; start one with `headrace serve`"
-        raise CommandError(ExitCode.UNAVAILABLE, f"{reason}, or name another with --engine or HEADRACE_ENGINE")
-    return directory
+    directories = [directory_of(address)] if address else default_directories()
+    for directory in directories[:1]:
+        _check_length(directory, "--engine")
+    for directory in directories:
+        refusal = directory_refusal(directory)
+        if refusal is not None and not isinstance(refusal, FileNotFoundError):
+            raise EngineUnavailableError(address_of(directory), str(refusal.strerror))
+        if refusal is None and is_engine_running(directory):
+            return directory
+    place = f" in {directories[0]}" if directories else ""
+    reason = f"no engine runs{place}; start one with `headrace serve`"
+    raise CommandError(ExitCode.UNAVAILABLE, f"{reason}, or name another with --engine or HEADRACE_ENGINE")
 
 
-def checked_default(option: str) -> Path:
-    """Return the default directory; raises CommandError where XDG_RUNTIME_DIR makes it too long for sockets.
+def made_directory() -> Path:
+    """Return the directory for a new engine, which is made; raises CommandError where none can be.
 
-    ``option`` is the one that names another.
+    Where there is no home, or nothing can be made in it, that is one with an unguessable name in the temporary directory.
     """
-    directory = default_directory()
-    if len(os.fsencode(directory)) > MAX_PATH:
-        reason = f"XDG_RUNTIME_DIR makes the path of the engine's sockets longer than {MAX_PATH} bytes: {directory}"
-        raise CommandError(ExitCode.USAGE, f"{reason}; set it to a shorter one, or choose another with {option}")
-    return directory
+    for directory in default_directories():
+        _check_length(directory, "--directory")
+        try:
+            directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if check_place(directory.parent) is None:
+            make_private(directory)
+            return directory
+    try:
+        return make_folder()
+    except EngineUnavailableError as error:
+        raise CommandError(ExitCode.UNAVAILABLE, f"{error.reason}; or {_OTHER}") from None
+
+
+def _check_length(directory: Path, option: str) -> None:
+    """Raise CommandError where a directory's path is too long for sockets. ``option`` is the one that names another."""
+    if len(os.fsencode(directory)) <= MAX_PATH:
+        return
+    variable = "XDG_RUNTIME_DIR" if directory.parent.name == "headrace" else "XDG_STATE_HOME"
+    if not os.environ.get(variable):
+        variable = "HOME"
+    reason = f"{variable} makes the path of the engine's sockets longer than {MAX_PATH} bytes: {directory}"
+    raise CommandError(ExitCode.USAGE, f"{reason}; set {variable} to a shorter one, or choose another with {option}")
 
 
 def address_of(directory: Path) -> str:

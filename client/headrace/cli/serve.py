@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from headrace.cli.arguments import count, figure, number
-from headrace.cli.engine_directory import address_of, checked_default, default_directory, make_private
+from headrace.cli.engine_directory import address_of, default_directories, made_directory, make_private
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.terminal import dim
 from headrace.embedded import is_engine_running
@@ -26,9 +26,8 @@ HELP = "Serve an engine that many programs share"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "--directory", type=Path, metavar="PATH", help=f"of its sockets; default: {default_directory()}"
-    )
+    default = next(map(str, default_directories()), "a new one in the temporary directory").replace("%", "%%")
+    parser.add_argument("--directory", type=Path, metavar="PATH", help=f"of its sockets; default: {default}")
     parser.add_argument(
         "--workers", type=_count, metavar="N", help="worker processes; default: one for every two cores, at most 8"
     )
@@ -65,15 +64,15 @@ def main(arguments: argparse.Namespace) -> NoReturn:
 
 
 def _prepared(given: Path | None) -> Path:
+    if given is None:
+        return made_directory()
     try:
-        directory = (given or checked_default("--directory")).expanduser().absolute()
+        directory = given.expanduser().absolute()
     except RuntimeError:
         raise CommandError(
             ExitCode.USAGE, f"--directory {given}: there is no such home directory; name the directory without ~"
         ) from None
     directory_of(address_of(directory))  # raises where the path is too long for sockets
-    if given is None:
-        make_private(directory.parent)
     make_private(directory)
     return directory
 

@@ -1,0 +1,30 @@
+"""Where a user's state is kept: ``$XDG_STATE_HOME/headrace``, else ``~/.local/state/headrace``. Creates nothing."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def state_directory(environ: Mapping[str, str]) -> Path | None:
+    """Return the directory; None for a user without a home."""
+    state = environ.get("XDG_STATE_HOME", "")
+    if state.startswith("/"):
+        return Path(state, "headrace")
+    home = environ.get("HOME", "")
+    if not home.startswith("/"):
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except (KeyError, OSError):
+            return None
+    return Path(home, ".local", "state", "headrace") if home.startswith("/") else None
+
+
+def sockets_place(environ: Mapping[str, str]) -> Path | None:
+    """Return the directory for the directories of engines' sockets; None for a user without a home, or with one that does not exist."""
+    state = state_directory(environ)
+    if state is None or not (environ.get("XDG_STATE_HOME", "").startswith("/") or state.parents[2].is_dir()):
+        return None
+    return state / "run"
