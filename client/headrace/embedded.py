@@ -27,6 +27,7 @@ from headrace.import_path import engine_environment
 from headrace.interpreter import find_interpreter
 from headrace.logs import copy_of_log
 from headrace.process_environment import environment_of
+from headrace.processes import origin
 from headrace.settings import EMBEDDED, directory_of, load_settings
 from headrace.settings_file import with_meant_places
 from headrace.trusted_directory import directory_refusal
@@ -108,6 +109,9 @@ class EngineSource(Protocol):
     def open(self) -> str:
         """Return the broker's endpoint, starting an engine where that is this source's way; raises HeadraceError."""
 
+    def is_broker(self, pid: int) -> bool:
+        """Return whether a process may be the engine's broker."""
+
     def problem(self) -> str | None:
         """Return why the engine cannot be there any more, or None."""
 
@@ -139,6 +143,10 @@ class ExternalEngine:
         if (problem := self._untrusted()) is not None:
             raise EngineUnavailableError(self.address, problem)
         return broker_endpoint(self._directory)
+
+    def is_broker(self, pid: int) -> bool:  # noqa: ARG002 - the source's form
+        """Return True: which processes somebody else's engine has is not known."""
+        return True
 
     def problem(self) -> str | None:
         """Return why the directory must not be trusted; or that no engine runs there, once that has been so for a moment.
@@ -214,6 +222,11 @@ class EmbeddedEngine:
                 raise EngineUnavailableError(EMBEDDED, f"it cannot be started: {reason}") from error
         assert self._directory is not None  # noqa: S101 - _start has set it
         return broker_endpoint(self._directory)
+
+    def is_broker(self, pid: int) -> bool:
+        """Return whether a process was started by the engine's supervisor, or that cannot be known."""
+        known = origin(pid) if pid else None
+        return known is None or self._process is None or known.parent == self._process.pid
 
     def problem(self) -> str | None:
         """Return why the engine is gone, with the last lines of its log, or None."""

@@ -21,6 +21,7 @@ from headrace.errors import EngineUnavailableError, HeadraceError, ProtocolMisma
 from headrace.event_loop import CallingLoop
 from headrace.history import History
 from headrace.links import Link, Links, watch_start
+from headrace.processes import origin
 from headrace.run_spans import RunSpans
 from headrace.wire.codec import from_broker
 from headrace.wire.messages import (
@@ -94,6 +95,9 @@ class EngineLink:
         self._runs = runs
         self.directory = Path()
         """Where the engine is, once there was a link."""
+        self.knows_pids = False
+        """Whether the engine numbers processes as this one does: not where it is in a container, and we are not."""
+        self._broker_pid = 0
         self._broker: Link | None = None
         # Since when a broker is waited for that has not answered, through all links that were tried.
         self._awaited_since: float | None = None
@@ -131,6 +135,11 @@ class EngineLink:
         if self._broker is None and self._runs.are_any and self._source.problem() is None:
             self._reopen(is_awaited=False)
 
+    def is_beside_broker(self, pid: int) -> bool:
+        """Return whether a process has the broker's parent, as the collector has, or that cannot be known."""
+        broker, other = (origin(known) if known else None for known in (self._broker_pid, pid))
+        return broker is None or other is None or broker.parent == other.parent
+
     def drop(self) -> None:
         """Close the link; the next question opens another."""
         if self._broker is not None:
@@ -151,7 +160,7 @@ class EngineLink:
         """Open a link and say hello. A failure ends those that wait."""
         try:
             endpoint = self._source.open()
-            link = self._links.open_broker(endpoint, self._read, self._ended)
+            link = self._links.open_broker(endpoint, self._read, self._ended, self._source.is_broker)
         except HeadraceError as error:
             self._reactor.call(partial(self.fail_waiting, error))
             return
@@ -222,6 +231,8 @@ class EngineLink:
             case Welcome():
                 link.welcomed(message)
                 self._awaited_since = None
+                self._broker_pid = link.peer_pid
+                self.knows_pids = bool(link.peer_pid) and link.peer_pid == message.pid
                 if message.total_timeout is not None:
                     self._runs.limit(message.total_timeout)
                 log(logger, logging.INFO, "connected to the engine", extra={"address": self._source.address})

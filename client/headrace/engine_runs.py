@@ -32,6 +32,7 @@ from headrace.open_runs import OpenRuns
 from headrace.reactor import Guarded, Reactor
 from headrace.run_spans import RunSpans
 from headrace.session import AskBroker, Command, Ended, Phase, TellWorker
+from headrace.sockets import OTHER_PROCESS, Dealer
 from headrace.wire.codec import from_worker
 from headrace.wire.messages import (
     AbortMode,
@@ -67,7 +68,7 @@ class EngineRuns:
         self._open = open_runs
         self._history = open_history("client", epoch)
         self._links = Links(self.reactor, epoch, self._history)
-        self._spans = RunSpans(self.reactor, self._links.dealer, epoch, source.address)
+        self._spans = RunSpans(self.reactor, self._dealer_of_collector, epoch, source.address)
         self._engine = EngineLink(self.reactor, source, connect_timeout, self._links, self._history, self._spans, self)
         self._workers: dict[str, WorkerLink] = {}
         self._deliveries: dict[str, Delivery] = {}
@@ -120,6 +121,9 @@ class EngineRuns:
                 self._engine.ask(Release(session.plan.span_id, session.attempt))
                 self._finish(delivery)
         self._open.give_up(delivery, failure)
+
+    def _dealer_of_collector(self, endpoint: str) -> Dealer:
+        return self._links.dealer(endpoint, self._engine.is_beside_broker)
 
     # Runs.
 
@@ -284,11 +288,16 @@ class EngineRuns:
     # The workers' links.
 
     def _open_worker(self, grant: Grant) -> WorkerLink:
-        link = self._workers[grant.endpoint] = self._links.open_worker(grant, self._read_worker, self._worker_ended)
+        link = self._workers[grant.endpoint] = self._links.open_worker(
+            grant, self._read_worker, self._worker_ended, knows_pids=self._engine.knows_pids
+        )
         watch_welcome(self.reactor, link, partial(self._lose_worker, link))
         return link
 
     def _worker_ended(self, link: WorkerLink) -> None:
+        if link.refusal == OTHER_PROCESS:
+            self._lose_worker(link, f"another process listens where worker {link.name} was")
+            return
         if link.refusal is not None:
             self._lose_worker(link, link.refusal, self._source.error(link.refusal))
             return

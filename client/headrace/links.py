@@ -29,6 +29,7 @@ _WELCOME_TIMEOUT = 3.0
 """Seconds within which a worker that was granted must answer."""
 
 Read = Callable[[Any], None]
+Expects = Callable[[int], bool]
 
 
 class Link:
@@ -116,17 +117,18 @@ class Links:
         self._context: Any = None
         self._dirty: list[Link] = []
 
-    def open_broker(self, endpoint: str, read: Read, ended: Read) -> Link:
+    def open_broker(self, endpoint: str, read: Read, ended: Read, is_broker: Expects | None = None) -> Link:
         """Return a new link to the broker, which is said hello to once it is there and known.
 
         ``ended`` is called with the link when it has ended, or is refused.
         """
-        return self._open(Link(read), endpoint, ended)
+        return self._open(Link(read), endpoint, ended, is_broker)
 
-    def open_worker(self, grant: Grant, read: Read, ended: Read) -> WorkerLink:
-        """Return a new link to the worker of a lease."""
+    def open_worker(self, grant: Grant, read: Read, ended: Read, *, knows_pids: bool = False) -> WorkerLink:
+        """Return a new link to the worker of a lease. ``knows_pids``: the engine numbers processes as this one does."""
         link = WorkerLink(read, grant)
-        self._open(link, grant.endpoint, ended)
+        is_worker = grant.pid.__eq__ if grant.pid and knows_pids else None
+        self._open(link, grant.endpoint, ended, is_worker)
         return link
 
     def queue(self, link: Link, message: msgspec.Struct) -> None:
@@ -171,16 +173,17 @@ class Links:
         if self._context is not None:
             self._context.term()
 
-    def dealer(self, endpoint: str) -> Dealer:
+    def dealer(self, endpoint: str, expects: Expects | None = None) -> Dealer:
         """Return a new socket; raises OSError where there is no descriptor for it, or its directory is not to be trusted."""
         if self._context is None:
             self._context = new_context()
-        return Dealer(self._context, endpoint)
+        return Dealer(self._context, endpoint, expects)
 
-    def _open(self, link: Link, endpoint: str, ended: Read) -> Link:
+    def _open(self, link: Link, endpoint: str, ended: Read, expects: Expects | None) -> Link:
+        again = partial(self.dealer, endpoint, expects)
         dealer: Dealer | None = None
         try:
-            dealer = self.dealer(endpoint)
+            dealer = again()
         except FileNotFoundError:
             pass  # further attempts are made
         except UntrustedDirectoryError as error:
@@ -195,7 +198,6 @@ class Links:
             if link.is_open:
                 ended(link)
 
-        again = partial(self.dealer, endpoint)
         link.connector = Connector(self._reactor, dealer, again, partial(link.read, link), has_ended)
         self.queue(link, Hello("client", PROTOCOL_MINOR, os.getpid(), CAPABILITIES))
         return link

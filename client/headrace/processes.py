@@ -91,6 +91,13 @@ def processor_seconds(pid: int) -> float | None:
         return None
 
 
+def is_sibling(pid: int) -> bool:
+    """Return whether a process is this one's parent or a child of that, or cannot be known: for who serves the engine's processes."""
+    parent = os.getppid()
+    known = origin(pid) if pid else None
+    return pid == parent or known is None or known.parent == parent
+
+
 def ticks_at(moment: float) -> float:
     """Return the kernel's ticks at a moment of the monotonic clock, as :class:`Origin` counts them."""
     elapsed = time.clock_gettime(time.CLOCK_MONOTONIC) - moment

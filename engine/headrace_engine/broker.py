@@ -21,7 +21,7 @@ from headrace.embedded import broker_endpoint, collector_endpoint, worker_endpoi
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.history import open_history
 from headrace.peers import TELLS_PROCESSES
-from headrace.processes import ProcessWatch, is_orphan, origin, processor_seconds, ticks_at
+from headrace.processes import ProcessWatch, is_orphan, is_sibling, origin, processor_seconds, ticks_at
 from headrace.reactor import Reactor
 from headrace.router import FOREIGN_PEER, Limits, Router, SendResult
 from headrace.settings import EngineConfig
@@ -110,7 +110,7 @@ class Broker:
         self._spans_at = 0.0
         self._collector = CollectorLink(
             self._reactor,
-            partial(Dealer, context),
+            partial(Dealer, context, expects=is_sibling),
             lambda: collector_endpoint(directory),
             "broker",
             self._epoch,

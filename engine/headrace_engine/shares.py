@@ -21,6 +21,8 @@ _IDLE_LEASES = 8
 """Leases at least that make a client such a one, where they are so many of a worker's places too as others have for themselves."""
 _IDLE_FOR = 60.0
 """Seconds for which it is."""
+_TOLD_FACTOR = 4
+"""So many times its places of a worker a client may tell of: where links are cut, leases are given anew that others still use."""
 _MOST_TOLD = 100_000
 """Leases of a broker before this one that one client may tell of."""
 
@@ -53,7 +55,8 @@ class Shares:
 
     def may_tell(self, epoch: int, owner: Owner, max_runs: int) -> bool:
         """Return whether a client can have had a place more from the broker before; the worker may not be known yet."""
-        return self.has_room(epoch, owner, max_runs) and self._owned[owner] < _MOST_TOLD
+        limit = max_runs if owner in self._idle else _TOLD_FACTOR * max_runs
+        return self.has_room(epoch, owner, limit) and self._owned[owner] < _MOST_TOLD
 
     def unused(self, counts: Mapping[Owner, int], max_runs: int, now: float) -> None:
         """So many leases of each were not used."""

@@ -387,10 +387,14 @@ class Supervisor:
     def _connect(self) -> None:
         if self._link is not None:
             self._link.close()
-        dealer = partial(Dealer, self._context, broker_endpoint(self._settings.directory))
+        endpoint = broker_endpoint(self._settings.directory)
+        dealer = partial(Dealer, self._context, endpoint, expects=self._is_broker)
         self._link = Connector(self._reactor, dealer(), dealer, self._read_broker, self._link_ended)
         self._link.send(encode_frame(1, [Hello("supervisor", PROTOCOL_MINOR, os.getpid(), CAPABILITIES)]))
         self._report()
+
+    def _is_broker(self, pid: int) -> bool:
+        return self._broker.process is not None and self._broker.process.pid == pid
 
     def _open_news(self) -> None:
         """Tell the collector who is who, and each one that comes after it."""

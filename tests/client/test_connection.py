@@ -38,6 +38,9 @@ class EngineThatEnds:
     def error(self, reason: str) -> HeadraceError:
         return EngineUnavailableError(self.address, reason)
 
+    def is_broker(self, pid: int) -> bool:  # noqa: ARG002 - the source's form
+        return True
+
     def is_starting(self) -> bool:
         return False
 

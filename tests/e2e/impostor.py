@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +31,10 @@ from headrace.wire.messages import (
     Hello,
     PeerRole,
     ProcessReport,
+    Silent,
     SpanBatch,
+    Vacated,
+    Welcome,
 )
 from headrace.wire.status import ProcessStatus, SpanStatus
 
@@ -149,11 +153,29 @@ def at_the_leases(impostor: Impostor) -> None:
     impostor.answers["taken"] = str(taken)
 
 
+def in_the_brokers_place(impostor: Impostor) -> None:
+    """End the broker and serve where it did, until there is another: have all that ask ended as hung, and vacated."""
+    alive = next(path.name for path in impostor.directory.glob("w1-*"))
+    name, _, epoch = alive.partition("-")
+    lies = [Welcome(2, os.getpid(), CAPABILITIES), Silent(name, int(epoch, 16), 60.0), Vacated()]
+    os.kill(int(sys.argv[3]), signal.SIGKILL)
+    impostor.worker.bind(f"ipc://{impostor.directory / 'broker'}")
+    deadline = time.monotonic() + 1.0
+    frames = 0
+    while time.monotonic() < deadline:
+        if impostor.worker.poll(10):
+            peer, _ = impostor.worker.recv_multipart()
+            frames += 1
+            impostor.worker.send_multipart([peer, encode_frame(OWN_EPOCH, lies)])
+    impostor.answers["frames"] = str(frames)
+
+
 ATTACKS: dict[str, Callable[[Impostor], None]] = {
     "broker": at_the_broker,
     "worker": at_a_worker,
     "collector": at_the_collector,
     "leases": at_the_leases,
+    "place": in_the_brokers_place,
 }
 
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import pytest
 
 from headrace import Client
 from headrace.cli.status import engine_status
+from headrace.errors import HeadraceError
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, ROOT, simulate
 from tests.e2e.engines import running_engine
 from tests.engine.test_span_store import kept
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -137,3 +139,20 @@ def test_leases_that_nobody_uses_shut_nobody_out(address: str) -> None:
             assert next(iter(stream))
             assert all(text(client) for _ in range(5))
         stream.abort()
+
+
+def test_who_serves_in_the_brokers_place_is_told_nothing_and_ends_no_worker(address: str) -> None:
+    before = engine_status(address, 10.0)
+    with attack(address, "place", str(before.pid)) as impostor:
+        assert impostor.answers["frames"] == "0"
+
+    def has_another_broker() -> bool:
+        with suppress(HeadraceError):
+            status = engine_status(address, 5.0)
+            return status.pid != before.pid and len(status.workers) == 1
+        return False
+
+    wait_until(has_another_broker, 20.0, "another broker")
+    assert [worker.pid for worker in engine_status(address, 10.0).workers] == [worker.pid for worker in before.workers]
+    with Client(address) as client:
+        assert text(client)

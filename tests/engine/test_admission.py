@@ -406,8 +406,6 @@ def test_one_process_never_has_all_places_of_a_worker_however_many_connections_i
         admission.client_joined(client, 7)
     for number in range(1000):
         admission.acquired(clients[number % 10], ask(f"sp_{number}"), 0.0)
-    for number in range(1000):
-        admission.held(clients[number % 10], f"told_{number}", 1, 1)
     assert admission.lease_count == 2 * 63
 
     [first] = admission.acquired(BOB, ask("b"), 0.0)
@@ -437,6 +435,25 @@ def test_who_took_many_leases_and_used_none_gets_few_for_a_while() -> None:
     admission.checks(FIRST_CHECK + 61.0)
     admission.released(BOB, "b0", 1)
     assert admission.lease_count == 320 - 5 + 5
+
+
+def test_who_tells_of_leases_that_it_never_had_is_given_few_places_for_a_while() -> None:
+    admission = engine(max_runs=64)
+    admission.client_joined(ANN, 7)
+    for number in range(1000):
+        admission.held(ANN, f"told_{number}", 1, 1)
+    assert admission.lease_count == 4 * 63
+    admission.acquired(BOB, ask("b"), 0.0)
+    admission.checks(0.0)
+    [asked] = admission.checks(TOLD_CHECK)
+    assert isinstance(asked, Ask)
+
+    answers = admission.checked(1, [(span_id, attempt, False) for span_id, attempt, _ in asked.leases])
+
+    assert answers[-1] == granted(BOB, "b", 1)
+    for number in range(1000):
+        admission.held(ANN, f"again_{number}", 1, 1)
+    assert admission.lease_count == 1 + 3
 
 
 def test_the_connections_of_one_process_have_one_share_of_the_queue() -> None:

@@ -149,6 +149,7 @@ def _edges() -> dict[str, Any]:
         "headrace.runtime.Watchdog": _watchdog,
         "headrace.links.Dealer": _dealer,
         "headrace.links.new_context": _Context,
+        f"{engine}.broker.os": SimpleNamespace(getpid=lambda: _stage.world.current.pid),
         f"{engine}.broker.signal": signals,
         f"{engine}.broker.Reactor": _reactor,
         f"{engine}.broker.Router": _router,
@@ -158,6 +159,8 @@ def _edges() -> dict[str, Any]:
         f"{engine}.broker.origin": _origin,
         f"{engine}.broker.ticks_at": _ticks_at,
         f"{engine}.broker.processor_seconds": lambda _pid: None,
+        "headrace.engine_link.origin": _origin,
+        f"{workers}.broker_link.is_sibling": _is_sibling,
         f"{engine}.broker.raise_limit": _descriptor_limit,
         f"{engine}.supervisor.os": SimpleNamespace(getpid=lambda: _stage.world.current.pid, environ={}),
         f"{engine}.supervisor.sys": SimpleNamespace(executable="python", stdin=_Stdin(), stderr=io.StringIO()),
@@ -237,8 +240,8 @@ class _Popen:
         self._host.kill()
 
 
-def _dealer(context: object, endpoint: str) -> SimDealer:
-    return SimDealer(_stage.network, endpoint)
+def _dealer(context: object, endpoint: str, expects: Callable[[int], bool] | None = None) -> SimDealer:
+    return SimDealer(_stage.network, endpoint, expects)
 
 
 def _router(endpoint: str, *limits: object) -> SimRouter:
@@ -284,6 +287,10 @@ def _origin(pid: int) -> Origin | None:
     return (
         Origin(host.parent.pid if host.parent is not None else 1, _ticks_at(host.started_at)) if host.is_alive else None
     )
+
+
+def _is_sibling(pid: int) -> bool:
+    return _stage.world.hosts[pid].parent is _stage.world.current.parent
 
 
 def _ticks_at(moment: float) -> int:

@@ -95,6 +95,9 @@ class _Source:
     def open(self) -> str:
         return f"ipc://{DIRECTORY / 'broker'}"
 
+    def is_broker(self, pid: int) -> bool:  # noqa: ARG002 - the source's form
+        return True
+
     def problem(self) -> str | None:
         if self._supervisor is None or self._supervisor.is_alive:
             return None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from headrace.router import SendResult
 from tests.simulation.loops import Descriptors, SimLoop, SimReactor, new_descriptor
-from tests.simulation.world import Host, World
+from tests.simulation.world import Host, Violation, World
 
 _NEVER = 1 << 60
 _TOLD_LATER = 0.1
@@ -152,13 +152,14 @@ class Network:
 class SimDealer:
     """In place of ``Dealer``."""
 
-    def __init__(self, network: Network, endpoint: str) -> None:
+    def __init__(self, network: Network, endpoint: str, expects: Callable[[int], bool] | None = None) -> None:
         world = network.world
         self.endpoint = endpoint
         self.host = world.current
         self.is_closed = False
         self.fd = new_descriptor(world)
         self.monitor_fd = new_descriptor(world)
+        self._expects = expects
         self.pipe: Pipe | None = None
         self._descriptors = descriptors_of(self.host)
         self._unsent: list[bytes] = []
@@ -207,8 +208,15 @@ class SimDealer:
     def joined(self, pipe: Pipe) -> None:
         self.pipe = pipe
         self.peer_pid = pipe.router.host.pid
+        self.host.world.acting(self.host, self._check_peer)
         for frame in self.unsent():
             pipe.to_router.send(frame)
+
+    def _check_peer(self) -> None:
+        if self._expects is not None and not self._expects(self.peer_pid):
+            raise Violation(
+                f"{self.host.name}: {self.endpoint} is another process's than the one that should serve there"
+            )
 
     def failed(self) -> None:
         self._has_lost = True

@@ -9,6 +9,7 @@ from typing import Any
 
 from headrace.channel import REOPEN_DELAY, RETRY_DELAY, StandingChannel
 from headrace.event_loop import EventLoop
+from headrace.processes import is_sibling
 from headrace.sockets import Dealer
 from headrace.wire.codec import from_broker
 from headrace.wire.messages import FromBroker, Goodbye, Heartbeat, Hello, LeaseQuery, LeaseState, Vacated, Welcome
@@ -41,7 +42,7 @@ class BrokerLink:
         self._is_leaving = False
         # Nobody holds a lease on this worker, which is leaving.
         self.is_vacated = False
-        dealer = partial(Dealer, context, endpoint)
+        dealer = partial(Dealer, context, endpoint, expects=is_sibling)
         self._channel = StandingChannel(dealer, loop, epoch, from_broker, self._received, self._opened)
         self.open = self._channel.open
         self.close = self._channel.close

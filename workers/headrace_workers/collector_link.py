@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from headrace.channel import REOPEN_DELAY, RETRY_DELAY, StandingChannel
 from headrace.event_loop import EventLoop
+from headrace.processes import is_sibling
 from headrace.sockets import Dealer
 from headrace.wire.codec import from_collector
 from headrace.wire.messages import Flushed, FlushRequest, FromCollector, Goodbye, Hello, SpanAck, SpanBatch
@@ -46,7 +47,7 @@ class CollectorLink:
     ) -> None:
         self._hello = hello
         self._listener = listener
-        dealer = partial(Dealer, context, endpoint)
+        dealer = partial(Dealer, context, endpoint, expects=is_sibling)
         self._channel = StandingChannel(dealer, loop, epoch, from_collector, self._received, self._opened)
         self.open = self._channel.open
         self.close = self._channel.close

@@ -22,7 +22,7 @@ class NewsLink:
         self, loop: EventLoop, context: Any, endpoint: str, processes: Callable[[], Sequence[ProcessStatus]]
     ) -> None:
         self._processes = processes
-        dealer = partial(Dealer, context, endpoint)
+        dealer = partial(Dealer, context, endpoint, expects=self._is_collector)
         self._channel = StandingChannel(dealer, loop, 1, from_collector, _ignore, self._opened)
         self.open = self._channel.open
         self.close = self._channel.close
@@ -30,6 +30,9 @@ class NewsLink:
     def report(self) -> None:
         """Tell of a change."""
         self._channel.send([ProcessReport(list(self._processes()))])
+
+    def _is_collector(self, pid: int) -> bool:
+        return any(process.pid == pid and process.name == "collector" for process in self._processes())
 
     def _opened(self) -> None:
         self._channel.send([Hello("supervisor", PROTOCOL_MINOR, os.getpid(), CAPABILITIES)])

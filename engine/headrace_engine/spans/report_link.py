@@ -8,6 +8,7 @@ from typing import Any
 
 from headrace.channel import StandingChannel
 from headrace.event_loop import EventLoop
+from headrace.processes import is_sibling
 from headrace.sockets import Dealer
 from headrace.wire.codec import from_broker
 from headrace.wire.messages import CAPABILITIES, PROTOCOL_MINOR, CollectorReport, FromBroker, Hello
@@ -19,7 +20,7 @@ class ReportLink:
 
     def __init__(self, loop: EventLoop, context: Any, endpoint: str, epoch: int) -> None:
         self._last: SpanStatus | None = None
-        dealer = partial(Dealer, context, endpoint)
+        dealer = partial(Dealer, context, endpoint, expects=is_sibling)
         self._channel = StandingChannel(dealer, loop, epoch, from_broker, _ignore, self._opened)
         self.open = self._channel.open
         self.close = self._channel.close
