@@ -23,7 +23,8 @@ _COMMON = re.compile(
 )
 """What Python, the C library and Headrace itself look at."""
 _SAYS_SECRET = re.compile(r"(^|_)(\w*KEY|\w*TOKEN|SECRET|PASSWORD|PASSWD|PASS|CREDENTIALS?|AUTH|COOKIE)(_|$)")
-_SINK_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
+_OF_SINKS = re.compile(r"OTEL_EXPORTER_\w*(HEADERS|ENDPOINT)")
+"""An endpoint may have a password in it."""
 _OTEL = re.compile(r"OTEL_\w+")
 
 
@@ -48,7 +49,7 @@ def environment_of(
     has_hook = role != "broker" and settings.spans.enabled and bool(settings.spans.redact)
     others = {
         "worker": tokens - keys,
-        "collector": keys - tokens,
+        "collector": (keys | frozenset(BASE_URL_ENV.values())) - tokens,
         "broker": keys | tokens,
         "supervisor": frozenset[str](),
     }[role]
@@ -56,7 +57,7 @@ def environment_of(
     def is_wanted(name: str) -> bool:
         if name in needed:
             return True
-        if name in others or (role in ("broker", "worker") and _SINK_HEADERS.fullmatch(name)):
+        if name in others or (role in ("broker", "worker") and _OF_SINKS.fullmatch(name)):
             return False
         if has_hook:
             return True

@@ -106,14 +106,14 @@ class SecretMask:
                 return False
         return self._beneath is None or self._beneath.is_clean(text, pieces)
 
-    def masked(self, text: str) -> str:
-        """Return the text without the secrets."""
-        text = self.masked_here(text)
-        return text if self._beneath is None else self._beneath.masked(text)
+    def masked(self, text: str, *, words: bool = True) -> str:
+        """Return the text without the secrets. ``words`` says whether secrets that are words, as dummies are, count as well."""
+        text = self.masked_here(text, words=words)
+        return text if self._beneath is None else self._beneath.masked(text, words=words)
 
-    def masked_here(self, text: str) -> str:
+    def masked_here(self, text: str, *, words: bool = True) -> str:
         """Return the text without this mask's own secrets."""
-        return text if self._seems_clean(text) else self._hidden(text)
+        return text if self._seems_clean(text) else self._hidden(text, words=words)
 
     def _seems_clean(self, text: str) -> bool:
         if len(text) > LONGEST_TEXT:
@@ -135,25 +135,25 @@ class SecretMask:
             return True
         return self._beneath is not None and len(text) <= _LONGEST_OF_ALL and self._beneath.is_quoted(text)
 
-    def _hidden(self, text: str) -> str:
+    def _hidden(self, text: str, *, words: bool) -> str:
         if len(text) > LONGEST_TEXT:
             return MASK if any(core in text for core in self._cores) else text
-        level = text = self._cut(text)
+        level = text = self._cut(text, words=words)
         for _ in range(_ENCODINGS_IN_ONE_ANOTHER):
             decoded = _decoded(level)
             if decoded == level:
                 break
-            level = self._cut(decoded)
+            level = self._cut(decoded, words=words)
             if level != decoded:
                 text = level
         return text
 
-    def _cut(self, text: str) -> str:
+    def _cut(self, text: str, *, words: bool) -> str:
         """Return the text without the secrets as they are."""
         if self._forms:
             data = text.encode("utf-8", "surrogatepass")
             text = _without(data, self._found(data, data.lower())).decode("utf-8", "surrogatepass")
-        for word in self._words:
+        for word in self._words if words else ():
             if word in text:
                 text = re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", MASK, text)
         return text

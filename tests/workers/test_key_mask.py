@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.secret_mask import SecretMask
-from tests.workers.answers import APIS
-from tests.workers.driven import Driven
+from headrace_workers.masking import RunMasks
+from tests.workers.answers import APIS, WHOLE
+from tests.workers.driven import JSON, Driven
 
 KEY = "sk-proj-4f9a0c7712"
 
@@ -70,6 +71,28 @@ def test_a_key_in_the_place_of_a_code_is_taken_out() -> None:
     run.complete()
 
     assert run.failure.code == "[key]"
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("key", ["m", "r1", "c1", "look", "STOP", "mock"])
+def test_a_dummy_key_that_is_a_models_name_or_an_id_changes_neither(api: str, key: str) -> None:
+    run = Driven(api=api, api_key=key, stream=False).respond(200, {**JSON, "x-request-id": key})
+    run.receive(json.dumps(WHOLE[api]).encode().replace(b'"m"', json.dumps(key).encode()))
+    run.complete()
+
+    assert run.finished.model == key
+    assert [(call.id, call.name) for call in run.finished.tool_calls] == [("c1", "look")]
+    assert run.finished.provider_finish_reason
+    assert "[key]" not in f"{run.finished} {run.core.request_id} {run.core.response_id}"
+
+
+def test_a_dummy_key_of_another_provider_changes_nothing() -> None:
+    masks = RunMasks(["test", KEY], ["s3cret"])
+    mask = masks.of("sk-own-0123456789abcdef", None)
+
+    assert mask.masked(f"a test of {KEY} and sk-own-0123456789abcdef by s3cret") == "a test of [key] and [key] by [key]"
+    assert masks.masked_line(f"a test of {KEY} and sk-own-0123456789abcdef") == "a test of [key] and [key]"
+    assert masks.of(None, None).masked("a test") == "a test"
 
 
 def test_the_words_of_a_simulated_provider_stay_whole() -> None:

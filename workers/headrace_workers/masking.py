@@ -1,7 +1,8 @@
 """Takes secrets out of all that a run tells of its provider's words: ids, models, reasons, names. Pure.
 
 What the model itself wrote (text, reasoning, refusals, the arguments of tool calls) is the caller's, and stays as it is. All else is
-masked: no provider has a reason to quote a key there, and who reads it, stores it or logs it does not expect one.
+masked: no provider has a reason to quote a key there, and who reads it, stores it or logs it does not expect one. A dummy key that is a
+word (``mock``) may well be a model's name or a part of an id: it is taken out of reasons and codes only.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -35,14 +37,13 @@ _KEPT = 128
 
 
 class RunMasks:
-    """The masks of a worker's runs. ``secrets`` are those of its environment, which no run may tell."""
+    """The masks of a worker's runs. ``keys`` and ``passwords`` are those of its environment, which no run may tell."""
 
-    def __init__(self, secrets: Iterable[str]) -> None:
-        self._known = frozenset(secrets)
+    def __init__(self, keys: Iterable[str], passwords: Iterable[str] = ()) -> None:
+        # A dummy key is no secret, and would blot out words of other runs and of log lines.
+        self._known = frozenset([*(key for key in keys if not is_word(key)), *passwords])
         self._base = SecretMask(self._known)
         self._kept: OrderedDict[tuple[str | None, str | None], SecretMask] = OrderedDict()
-        # For log lines: a dummy key is no secret, and would blot out words of ours.
-        self._for_lines = SecretMask(secret for secret in self._known if not is_word(secret))
         self._in_use: weakref.WeakSet[SecretMask] = weakref.WeakSet()
 
     def of(self, api_key: str | None, base_url: str | None) -> SecretMask:
@@ -61,7 +62,7 @@ class RunMasks:
 
     def masked_line(self, text: str) -> str:
         """Return a text of no run in particular, such as a log line, without the secrets that are known."""
-        text = self._for_lines.masked(text)
+        text = self._base.masked(text)
         for mask in list(self._in_use):
             text = mask.masked_here(text)
         return text
@@ -73,10 +74,10 @@ def masked_terminal(terminal: Terminal, mask: SecretMask) -> Terminal:
         case Finished():
             return msgspec.structs.replace(
                 terminal,
-                provider_finish_reason=_masked(terminal.provider_finish_reason, mask),
+                provider_finish_reason=_masked_name(terminal.provider_finish_reason, mask),
                 usage=masked_usage(terminal.usage, mask),
                 tool_calls=masked_calls(terminal.tool_calls, mask),
-                model=mask.masked(terminal.model),
+                model=mask.masked(terminal.model, words=False),
                 message=None if terminal.message is None else _message(terminal.message, mask),
             )
         case Failed():
@@ -84,9 +85,9 @@ def masked_terminal(terminal: Terminal, mask: SecretMask) -> Terminal:
                 terminal,
                 reason=mask.masked(terminal.reason),
                 usage=masked_usage(terminal.usage, mask),
-                request_id=_masked(terminal.request_id, mask),
+                request_id=_masked_name(terminal.request_id, mask),
                 code=_masked(terminal.code, mask),
-                argument=_masked(terminal.argument, mask),
+                argument=_masked_name(terminal.argument, mask),
             )
         case Aborted() if terminal.usage.server_tool_requests:
             return msgspec.structs.replace(terminal, usage=masked_usage(terminal.usage, mask))
@@ -100,8 +101,8 @@ def masked_failure(failure: ProviderFailure, mask: SecretMask) -> ProviderFailur
         failure,
         reason=mask.masked(failure.reason),
         code=_masked(failure.code, mask),
-        request_id=_masked(failure.request_id, mask),
-        argument=_masked(failure.argument, mask),
+        request_id=_masked_name(failure.request_id, mask),
+        argument=_masked_name(failure.argument, mask),
     )
 
 
@@ -140,7 +141,11 @@ def _care(texts: list[str], mask: SecretMask) -> Callable[[str], str] | None:
     said = "\n".join(texts)
     if len(texts) > _MOST_TEXTS or len(said) > LONGEST_TEXT:
         return (lambda _: MASK) if mask.is_quoted(said) else None
-    return None if mask.is_clean(said) else mask.masked
+    return None if mask.is_clean(said) else partial(mask.masked, words=False)
+
+
+def _masked_name(text: str | None, mask: SecretMask) -> str | None:
+    return None if text is None else mask.masked(text, words=False)
 
 
 def _masked(text: str | None, mask: SecretMask) -> str | None:
@@ -195,9 +200,9 @@ def _part(part: Part, mask: SecretMask, care: Callable[[str], str] | None, *, is
 def _value(value: Any, mask: SecretMask) -> Any:
     """Return opaque data without secrets. It comes from :mod:`headrace_workers.portable`, which bounds its depth."""
     if isinstance(value, str):
-        return mask.masked(value)
+        return mask.masked(value, words=False)
     if isinstance(value, dict):
-        return {mask.masked(name): _value(item, mask) for name, item in value.items()}
+        return {mask.masked(name, words=False): _value(item, mask) for name, item in value.items()}
     if isinstance(value, list):
         return [_value(item, mask) for item in value]
     return value

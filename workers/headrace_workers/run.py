@@ -168,13 +168,13 @@ class ProviderRun:
         """The provider's id of the response, once it is known."""
         said = self._ended if isinstance(self._ended, Completion) else self._answer.mapper
         response_id = None if said is None else said.response_id
-        return response_id if response_id is None or self._is_unquoting else self.mask.masked(response_id)
+        return response_id if response_id is None or self._is_unquoting else self.mask.masked(response_id, words=False)
 
     @property
     def request_id(self) -> str | None:
         """The provider's id of the request, once the response's head is there."""
         request_id = self.response.request_id
-        return request_id if request_id is None or self._is_unquoting else self.mask.masked(request_id)
+        return request_id if request_id is None or self._is_unquoting else self.mask.masked(request_id, words=False)
 
     # What happens to the response.
 
