@@ -10,10 +10,13 @@ from functools import partial
 
 from headrace.event_loop import EventLoop
 from headrace.sockets import Dealer
+from headrace.trusted_directory import UntrustedDirectoryError
 
-_FIRST_DELAY = 0.02
-_LONGEST_DELAY = 0.05
+_DELAY = 0.04
 """Seconds between two attempts: an engine that starts is waited for, and longer steps would be seen as a slower start."""
+_PATIENT_DELAY = 0.2
+_PATIENT_AFTER = 100
+"""Attempts after which the peer is looked for less often."""
 _ATTEMPT_TIMEOUT = 1.0
 """Seconds after which an attempt that ZeroMQ says nothing of is given up: it had no descriptor for it."""
 
@@ -40,7 +43,7 @@ class Connector:
         self._readable = readable
         self._ended = ended
         self._held: list[bytes] = []
-        self._delay = _FIRST_DELAY
+        self._attempts = 1
         self._is_closed = False
         if dealer is None:
             self._try_later()
@@ -104,19 +107,19 @@ class Connector:
             self._try_later()
 
     def _try_later(self) -> None:
-        self._loop.call_later(self._delay, self._try)
-        self._delay = min(1.5 * self._delay, _LONGEST_DELAY)
+        self._attempts += 1
+        self._loop.call_later(_DELAY if self._attempts < _PATIENT_AFTER else _PATIENT_DELAY, self._try)
 
     def _try(self) -> None:
         if self._is_closed or self._again is None:
             return
         try:
             dealer = self._again()
-        except FileNotFoundError:
-            self._try_later()
+        except UntrustedDirectoryError as error:
+            self._end(error.strerror)
             return
-        except OSError as error:
-            self._end(error.strerror or str(error))
+        except OSError:  # there is no directory yet, or no descriptor at this moment
+            self._try_later()
             return
         held, self._held = self._held, []
         for frame in held:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from headrace import Client, ProtocolMismatchError, RemoteProtocolError
+from headrace import Client, EngineUnavailableError, ProtocolMismatchError, RemoteProtocolError
 from headrace.router import FOREIGN_PEER, Router
 from headrace.sockets import new_context
 from headrace.testing import SimulatedProvider
@@ -170,6 +172,34 @@ def test_a_client_says_what_is_wrong_with_an_engine_that_it_cannot_understand(
 
     if error is ProtocolMismatchError:
         assert "same headrace version" in str(caught.value)
+
+
+def test_a_broker_that_ends_each_connection_at_once_is_given_up_in_time() -> None:
+    directory = Path(tempfile.mkdtemp(prefix="hr-"))
+    accepted = 0
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "broker"))
+        listener.listen()
+
+        def serve() -> None:
+            nonlocal accepted
+            with contextlib.suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+                    accepted += 1
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with (
+            Client(f"ipc://{directory}", connect_timeout=0.5) as client,
+            pytest.raises(EngineUnavailableError, match="nothing answered within"),
+        ):
+            client.run_local(model=MODEL, messages=HELLO)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+    assert 0 < accepted < 50, "it is not asked in one go"
+    shutil.rmtree(directory)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
