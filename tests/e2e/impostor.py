@@ -18,24 +18,32 @@ import msgspec
 import zmq
 
 from headrace.spans import Rank, Span, SpanAttempt, encode_span
-from headrace.wire.codec import encode_frame
+from headrace.types import Message
+from headrace.wire.codec import encode_frame, encode_request, from_broker, from_worker
 from headrace.wire.messages import (
     CAPABILITIES,
+    Abort,
     Acquire,
     CollectorReport,
+    Credit,
     Flush,
     Flushed,
     Goodbye,
     Grant,
     Heartbeat,
     Hello,
+    Hold,
     PeerRole,
     ProcessReport,
+    Query,
+    Release,
+    Run,
     Silent,
     SpanBatch,
     Vacated,
     Welcome,
 )
+from headrace.wire.request import RunRequest
 from headrace.wire.status import ProcessStatus, SpanStatus
 
 PATIENCE = 20.0
@@ -138,6 +146,29 @@ def at_the_collector(impostor: Impostor) -> None:
         impostor.say(f"client SpanBatch {where}", where, [impostor.hello("client"), batch, Heartbeat()])
 
 
+def at_others_runs(impostor: Impostor) -> None:
+    """At a worker, without a lease: touch the run that the command line names, and have one of the same name."""
+    span_id, address = sys.argv[3:5]
+    alive = next(path.name for path in impostor.directory.glob("w1-*"))
+    epoch = int(alive.partition("-")[2], 16)
+    dealer = impostor.connect(alive)
+    request = RunRequest(provider="openai", model="gpt-4o", messages=[Message("user", "Hi")], stream=True)
+    own = Run(span_id, 1, epoch, encode_request(request), 64, 65536, "sk-impostor", base_url=address)
+    touches = [Abort(span_id, 1), Credit(span_id, 1, 2**40, 2**40), Query(span_id, 1)]
+    dealer.send(encode_frame(OWN_EPOCH, [impostor.hello("client"), *touches]))
+    dealer.send(encode_frame(OWN_EPOCH, [own]))
+    kinds: list[str] = []
+    deadline = time.monotonic() + PATIENCE
+    while "Finished" not in kinds and dealer.poll(max(int((deadline - time.monotonic()) * 1000), 0)):
+        kinds += [type(message).__name__ for message in from_worker.decode(dealer.recv())[1]]
+    broker = impostor.connect("broker")
+    broker.send(encode_frame(OWN_EPOCH, [impostor.hello("client"), Release(span_id, 1), Hold(span_id, 9, epoch)]))
+    broker.send(encode_frame(OWN_EPOCH, [Acquire(span_id, 2, "openai", "m")]))
+    while "Refuse" not in kinds and broker.poll(max(int((deadline - time.monotonic()) * 1000), 0)):
+        kinds += [type(message).__name__ for message in from_broker.decode(broker.recv())[1]]
+    impostor.answers["heard"] = " ".join(kinds)
+
+
 def at_the_leases(impostor: Impostor) -> None:
     """Take all leases that there are, on many connections, and use none of them."""
     poller = zmq.Poller()
@@ -175,6 +206,7 @@ ATTACKS: dict[str, Callable[[Impostor], None]] = {
     "worker": at_a_worker,
     "collector": at_the_collector,
     "leases": at_the_leases,
+    "runs": at_others_runs,
     "place": in_the_brokers_place,
 }
 

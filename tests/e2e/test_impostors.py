@@ -126,6 +126,27 @@ def test_nobody_but_its_worker_rewrites_a_span(address: str, data: Path) -> None
     assert other.span_id in rows
 
 
+def test_anothers_run_is_not_touched_at_the_worker_nor_at_the_broker(
+    address: str, session_provider: SimulatedProvider
+) -> None:
+    with Client(address) as client:
+        stream = client.run_local(
+            model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=40, pace=0.05)
+        )
+        iterator = iter(stream)
+        first = next(iterator)
+        base_url = session_provider.environment["OPENAI_BASE_URL"]
+        with attack(address, "runs", stream.span_id, base_url) as impostor:
+            heard = impostor.answers["heard"].split()
+        said = first + "".join(iterator)
+
+    assert said == "".join(f"{number} " for number in range(40)), "it was neither ended nor spoiled"
+    # The impostor's own run of that name is its own; of the other it is told nothing; and it gets no lease for it.
+    assert heard[:2] == ["Welcome", "RunState"]
+    assert "Finished" in heard
+    assert heard[-2:] == ["Welcome", "Refuse"]
+
+
 def test_leases_that_nobody_uses_shut_nobody_out(address: str) -> None:
     with Client(address) as client, attack(address, "leases") as one:
         assert one.answers["taken"] == "4032", "of 4096 places others have 64"

@@ -286,6 +286,9 @@ class Worker:
         elif self._run_count() >= self._shares.exchanges:
             # More than a broker gives leases for. Told as by one that stops, the client looks for another.
             self._turn_away(client, message, "the worker has as many runs as it can")
+        elif self._run_count_of(client) >= self._most_of_one():
+            # The broker gives no client so many leases on one worker.
+            self._turn_away(client, message, "the worker has as many runs of this client as one may have")
         elif message.span_id in client.runs:
             self._refuse_run(
                 client, message, ProviderFailure("duplicate_span_id", f"{message.span_id} is running already")
@@ -380,6 +383,19 @@ class Worker:
 
     def _run_count(self) -> int:
         return sum(len(client.runs) for client in self._clients.values())
+
+    def _run_count_of(self, client: Client) -> int:
+        """Return how many runs a client has, on all connections of its process."""
+        process = self._router.pid(client.identity)
+        if not process:
+            return len(client.runs)
+        return sum(len(other.runs) for other in self._clients.values() if self._router.pid(other.identity) == process)
+
+    def _most_of_one(self) -> int:
+        """Return how many runs one client may have: as many as it can have leases, some that are ending, and never all."""
+        exchanges = self._shares.exchanges
+        capacity = min(self._config.max_runs_per_worker, exchanges)
+        return min(capacity + capacity // 4 + 8, exchanges - exchanges // 64)
 
     def _finish(self) -> None:
         with contextlib.suppress(asyncio.InvalidStateError):

@@ -61,6 +61,8 @@ _RETIRE_EVERY = 60
 _LEFT_DELAY = 0.3
 """Seconds from the end of a worker's connection, where its process cannot be watched, to the look at its spool."""
 _FLUSH_POLL = 0.02
+_MAX_FLUSHES = 256
+"""Flushes that one peer may have asked for and have no answer to yet: each asks all workers."""
 _STOP_BUDGET = 1.0
 _GOODBYE_DELAY = 0.5
 _MIB = 1024 * 1024
@@ -86,6 +88,7 @@ class _Peer:
         self.epoch = epoch
         self.incarnation = (role, pid, epoch)
         self.sequence = 0
+        self.flush_count = 0
 
 
 class Collector:
@@ -226,7 +229,10 @@ class Collector:
                 self._batching.arrived(peer, message.sequence, message.spans, now)
                 if peer.role == "client":
                     self._batching.hurry()  # few, and it may wait for them before it ends
+            case Flush() if peer.flush_count >= _MAX_FLUSHES:
+                self._refuse_peer(peer.identity, f"more than {_MAX_FLUSHES} flushes are asked for at once")
             case Flush():
+                peer.flush_count += 1
                 self._flush(peer, message.token, now + min(max(message.timeout, 0.0), 3600.0))
             case Flushed():
                 self._flushes.flushed(peer, message.token, self._batching.arrived_total)
@@ -340,6 +346,7 @@ class Collector:
 
     def _answer(self, flush: OpenFlush[_Peer]) -> None:
         self._flushes.answered(flush)
+        flush.client.flush_count -= 1
         counts = self._keeper.counts(self._batching.span_count)
         self._link.report(self._keeper.status(self._batching.span_count))
         self._send(flush.client.identity, FlushResult(flush.token, *counts))
