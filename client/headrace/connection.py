@@ -15,7 +15,7 @@ from headrace.engine_runs import EngineRuns
 from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.open_runs import OpenRuns
 from headrace.reactor import Reactor
-from headrace.wire.messages import FlushResult, Status
+from headrace.wire.messages import FlushResult, RestartAnswer, Status
 
 
 class Connection:
@@ -55,6 +55,10 @@ class Connection:
     def post_status(self, answer: Callable[[Status | HeadraceError], None]) -> None:
         """Ask the engine how it is; ``answer`` is called on the I/O thread."""
         self._reactor.call(partial(self._engine_runs.ask_status, answer))
+
+    def post_restart(self, answer: Callable[[RestartAnswer | HeadraceError], None]) -> None:
+        """Have the engine replace its workers; ``answer`` is called on the I/O thread."""
+        self._reactor.call(partial(self._engine_runs.ask_restart, answer))
 
     def post_flush(self, timeout: float, answer: Callable[[FlushResult | HeadraceError], None]) -> None:
         """Have the engine store and deliver its spans; ``answer`` is called on the I/O thread."""

@@ -5,22 +5,20 @@ While there is no room the file has another name, so that whoever connects finds
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import selectors
 import socket
-import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from headrace.clock import monotonic
+from headrace.engine_files import CLOSED
+from headrace.listening import ListeningPlace
 from headrace.peers import credentials
 
 logger = logging.getLogger(__name__)
 
-CLOSED = ".full"
-"""What is added to the name of a socket that takes no further connections."""
 _REOPENS_AT = 0.9
 """The share of the connections that there may be, below which further ones are let in again."""
 _OF_ONE_PROCESS = 2000
@@ -49,8 +47,8 @@ class Doorway:
         self._turned_away = 0
         self._warned_at = float("-inf")
         self.is_full = False
-        self._listener = _listen(path)
-        self._inode = path.stat().st_ino
+        self._place = ListeningPlace(path, _BACKLOG)
+        self._listener = self._place.listener
         self.accept_again()
 
     def accept(self) -> Iterator[tuple[socket.socket, Who]]:
@@ -102,12 +100,10 @@ class Doorway:
             self.is_full = True
             logger.warning("no room for further connections", extra={"connections": self._count})
             self._accept_no_more()
-            with contextlib.suppress(OSError):
-                self._path.rename(closed)
+            self._place.rename(closed)
         elif self.is_full and self._count < self._max_peers * _REOPENS_AT:
             self.is_full = False
-            with contextlib.suppress(OSError):
-                closed.rename(self._path)
+            self._place.rename(self._path)
 
     def accept_again(self) -> None:
         """Look for connections again, if there is room: a descriptor may be free by now."""
@@ -122,24 +118,4 @@ class Doorway:
 
     def close(self) -> None:
         """Close, and remove the file, unless it is another's by now."""
-        self._listener.close()
-        for path in (self._path, self._path.with_name(self._path.name + CLOSED)):
-            with contextlib.suppress(OSError):
-                if path.lstat().st_ino == self._inode:
-                    path.unlink()
-
-
-def _listen(path: Path) -> socket.socket:
-    """Bind; a socket that nobody serves any more is replaced, anything else is let be."""
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.lstat().st_mode):
-            path.unlink()
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        listener.setblocking(False)
-        listener.bind(str(path))
-        listener.listen(_BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
+        self._place.close()

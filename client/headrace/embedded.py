@@ -21,7 +21,8 @@ from typing import Protocol
 
 from headrace.callbacks import log
 from headrace.clock import monotonic
-from headrace.engine_folders import LOCK_FILE, LOG_FILE, make_folder, open_log, remove_folder
+from headrace.engine_files import BROKER_SOCKET, COLLECTOR_SOCKET, LOCK_FILE, LOG_FILE, remove_folder, worker_socket
+from headrace.engine_folders import make_folder, open_log
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError
 from headrace.import_path import engine_environment
 from headrace.interpreter import find_interpreter
@@ -34,8 +35,6 @@ from headrace.trusted_directory import directory_refusal
 
 logger = logging.getLogger(__name__)
 
-BROKER_SOCKET = "broker"
-COLLECTOR_SOCKET = "collector"
 _WORKER_SOCKET = re.compile(r"[\w.-]+-[0-9a-f]+", re.ASCII)
 BAD_SETTINGS = 2
 """How an engine's process ends that cannot use its settings, after a line of its log that says why."""
@@ -63,7 +62,7 @@ def collector_endpoint(directory: Path) -> str:
 
 def worker_endpoint(directory: Path, name: str, epoch: int) -> str:
     """Return a worker's ZeroMQ endpoint in an engine's directory: each process has one of its own."""
-    return f"ipc://{directory / f'{name}-{epoch:x}'}"
+    return f"ipc://{directory / worker_socket(name, epoch)}"
 
 
 def is_workers_endpoint(endpoint: str, directory: Path) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from headrace.engine_files import LOCK_FILE, LOG_FILE, foreign_entries, remove_folder
 from headrace.errors import EngineUnavailableError
 from headrace.plain import is_utf8
 from headrace.private_files import open_private
@@ -22,10 +22,9 @@ from headrace.settings import EMBEDDED, MAX_PATH
 from headrace.state_directory import sockets_place
 from headrace.trusted_directory import check_place
 
-LOCK_FILE = "lock"
-LOG_FILE = "engine.log"
-
 _PREFIX = "headrace-"
+_SUFFIX = ".e"
+"""Tells an engine's folder from one that a user has named ``headrace-backup``."""
 _ROOM = 20
 """Bytes of a folder's own name."""
 _LEAST_ROOM = 4096
@@ -57,7 +56,7 @@ def make_folder() -> Path:
                 reasons.append(problem)
                 continue
             _sweep(Path(parent))
-            return _with_room(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)))
+            return _with_room(Path(tempfile.mkdtemp(_SUFFIX, _PREFIX, parent)))
         except OSError as error:
             reasons.append(f"{parent} ({error.strerror})")
     tried = ", ".join(reasons)
@@ -72,14 +71,9 @@ def open_log(folder: Path) -> int:
     return descriptor
 
 
-def remove_folder(folder: Path) -> None:
-    """Remove a folder; what is gone already is fine."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def _with_room(folder: Path) -> Path:
     """Return the folder where a file can be written in it; else remove it and raise OSError: a full disk takes folders still."""
-    probe = folder / "room"
+    probe = folder / LOG_FILE  # whose name is known to be an engine's, should this process be killed here
     try:
         probe.write_bytes(bytes(_LEAST_ROOM))
         probe.unlink()
@@ -100,15 +94,18 @@ def _parents() -> Iterator[str]:
 
 def _sweep(parent: Path) -> None:
     """Remove the folders of engines whose processes have all ended, and whose programs were killed before they could."""
-    for folder in parent.glob(f"{_PREFIX}*"):
+    for folder in parent.glob(f"{_PREFIX}*{_SUFFIX}"):
         with contextlib.suppress(OSError):
             if _is_left(folder):
                 remove_folder(folder)
 
 
 def _is_left(folder: Path) -> bool:
+    """Return whether a folder is one that this module made, with nothing foreign in it, and no process of an engine has it."""
     status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        return False
+    if foreign_entries(folder) is not None:
         return False
     age = time.time() - status.st_mtime
     log = folder / LOG_FILE
@@ -119,10 +116,13 @@ def _is_left(folder: Path) -> bool:
 
 def _is_locked(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return True
+    finally:
+        os.close(descriptor)
     return False

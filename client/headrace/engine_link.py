@@ -34,6 +34,8 @@ from headrace.wire.messages import (
     LeaseQuery,
     Refuse,
     Release,
+    Restart,
+    RestartAnswer,
     Revoke,
     Silent,
     SpanBatch,
@@ -102,6 +104,7 @@ class EngineLink:
         # Since when a broker is waited for that has not answered, through all links that were tried.
         self._awaited_since: float | None = None
         self._status_waiters: list[Callable[[Status | HeadraceError], None]] = []
+        self._restart_waiters: list[Callable[[RestartAnswer | HeadraceError], None]] = []
 
     def ask(self, message: msgspec.Struct) -> None:
         """Send the broker a message; one that needs an answer opens the link, and waits for it."""
@@ -125,10 +128,26 @@ class EngineLink:
         for answer in waiters:
             answer(status)
 
+    def ask_restart(self, answer: Callable[[RestartAnswer | HeadraceError], None]) -> None:
+        """Have the engine replace its workers. Whether it knows how to is known once it has answered the hello."""
+        self._restart_waiters.append(answer)
+        if self._broker is None:
+            self._open()
+        elif not self._broker.is_awaited:
+            self._await(self._broker)
+        self._send_restart()
+
+    def answer_restart(self, answer: RestartAnswer | HeadraceError) -> None:
+        """Answer all that want the workers replaced."""
+        waiters, self._restart_waiters = self._restart_waiters, []
+        for waiter in waiters:
+            waiter(answer)
+
     def fail_waiting(self, error: HeadraceError) -> None:
         """No broker answers: tell all that wait."""
         self._runs.fail_waiting(error)
         self.answer_status(error)
+        self.answer_restart(error)
 
     def look(self) -> None:
         """Open a link for the runs, where there is none: a broker that comes later than anybody waited for is told of leases."""
@@ -198,7 +217,7 @@ class EngineLink:
             )  # it may do the same again and again
 
     def _reopen_for_those_that_wait(self) -> None:
-        if self._broker is None and (self._runs.are_any or self._status_waiters):
+        if self._broker is None and (self._runs.are_any or self._status_waiters or self._restart_waiters):
             self._reopen()
 
     def _reopen(self, *, is_awaited: bool = True) -> None:
@@ -207,6 +226,16 @@ class EngineLink:
         self._runs.ask_again()
         if self._broker is not None and self._status_waiters:
             self._links.queue(self._broker, StatusRequest())
+
+    def _send_restart(self) -> None:
+        link = self._broker
+        if link is None or not link.is_welcomed or not self._restart_waiters:
+            return
+        if "restart" in link.capabilities:
+            self._links.queue(link, Restart())
+        else:
+            reason = "its version cannot be asked to replace its workers; send its supervisor SIGHUP"
+            self.answer_restart(EngineUnavailableError(self._source.address, reason))
 
     def _read(self, link: Link) -> None:
         for frame in link.connector.receive():
@@ -236,11 +265,14 @@ class EngineLink:
                 if message.total_timeout is not None:
                     self._runs.limit(message.total_timeout)
                 log(logger, logging.INFO, "connected to the engine", extra={"address": self._source.address})
+                self._send_restart()
             case Status():
                 self.answer_status(message)
             case Revoke():
                 self._runs.revoked(message)
-            case Heartbeat() | Silent() | Joined() | Vacated() | LeaseQuery():
+            case RestartAnswer():
+                self.answer_restart(message)
+            case Heartbeat() | Silent() | Joined() | Vacated() | LeaseQuery() | Restart():
                 pass  # the supervisor's matter, and the workers'
             case Goodbye():
                 self._lose(EngineUnavailableError(self._source.address, message.reason))

@@ -42,6 +42,7 @@ from headrace.wire.messages import (
     Grant,
     Refuse,
     Release,
+    RestartAnswer,
     Revoke,
     RunState,
     SpanBatch,
@@ -274,6 +275,10 @@ class EngineRuns:
     def ask_status(self, answer: Callable[[Status | HeadraceError], None]) -> None:
         """Ask the engine how it is."""
         self._engine.ask_status(answer)
+
+    def ask_restart(self, answer: Callable[[RestartAnswer | HeadraceError], None]) -> None:
+        """Have the engine replace its workers."""
+        self._engine.ask_restart(answer)
 
     def flush_spans(self, timeout: float, answer: Callable[[FlushResult | HeadraceError], None]) -> None:
         """Have the engine store and deliver its spans."""

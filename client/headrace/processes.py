@@ -133,6 +133,12 @@ def open_process(pid: int) -> int | None:
         return None
 
 
+def signal_process(descriptor: int, number: int) -> None:
+    """Send a signal by a descriptor of :func:`open_process`: it reaches that process alone, and nobody once it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(descriptor, number)
+
+
 class ProcessWatch:
     """Tells when the processes of peers end."""
 

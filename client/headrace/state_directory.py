@@ -25,6 +25,6 @@ def state_directory(environ: Mapping[str, str]) -> Path | None:
 def sockets_place(environ: Mapping[str, str]) -> Path | None:
     """Return the directory for the directories of engines' sockets; None for a user without a home, or with one that does not exist."""
     state = state_directory(environ)
-    if state is None or not (environ.get("XDG_STATE_HOME", "").startswith("/") or state.parents[2].is_dir()):
+    if state is None or not (environ.get("XDG_STATE_HOME", "").startswith("/") or os.path.isdir(state.parents[2])):
         return None
     return state / "run"

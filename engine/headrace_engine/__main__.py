@@ -10,7 +10,8 @@ import os
 import sys
 from pathlib import Path
 
-from headrace.engine_folders import remove_folder
+from headrace.embedded import is_engine_running
+from headrace.engine_files import remove_folder
 from headrace.errors import ConfigurationError
 from headrace.hook_check import is_hook_usable
 from headrace.import_path import leave_current_directory
@@ -50,7 +51,8 @@ def _main() -> int:
     leave_current_directory()
     log_to_stderr(arguments.role)
     code = _run(arguments)
-    if code and arguments.role == "supervisor" and arguments.parent is not None and is_orphan(arguments.parent):
+    is_alone = arguments.role == "supervisor" and arguments.parent is not None and is_orphan(arguments.parent)
+    if code and is_alone and not is_engine_running(arguments.directory):
         remove_folder(arguments.directory)  # the program that reads why, and removes it, has ended
     return code
 
@@ -110,8 +112,9 @@ def _collect(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
+    from headrace_engine.directory import EngineStartError
     from headrace_engine.recycling import RecyclingLimits
-    from headrace_engine.supervisor import EngineStartError, Supervisor, SupervisorSettings
+    from headrace_engine.supervisor import Supervisor, SupervisorSettings
 
     if arguments.parent is not None:
         ignore_interrupt()

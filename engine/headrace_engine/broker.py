@@ -45,6 +45,8 @@ from headrace.wire.messages import (
     ProcessReport,
     Refuse,
     Release,
+    Restart,
+    RestartAnswer,
     Revoke,
     Silent,
     SpanBatch,
@@ -62,6 +64,7 @@ from headrace_engine.doorkeeper import Claim, Doorkeeper, Known, Refused
 from headrace_engine.inbox import Inbox
 from headrace_engine.incarnations import Incarnation, Incarnations
 from headrace_engine.liveness import Liveness
+from headrace_engine.restart_questions import RestartQuestions
 from headrace_engine.stubs import stubs
 from headrace_engine.unkept import Unkept
 
@@ -106,6 +109,7 @@ class Broker:
         self._outboxes: dict[bytes, list[msgspec.Struct]] = {}
         self._processes: list[ProcessStatus] = []
         self._unkept = Unkept()
+        self._restarts = RestartQuestions()
         self._spans: SpanStatus | None = None
         self._spans_at = 0.0
         self._collector = CollectorLink(
@@ -242,8 +246,8 @@ class Broker:
                 self._forget(peer, message.reason)
             case ProcessReport() | CollectorReport() | SpanBatch():
                 self._take_report(message, now)
-            case Hello():
-                pass
+            case Restart() | RestartAnswer():
+                self._pass_on(peer, message)
 
     def _take_report(self, message: ProcessReport | CollectorReport | SpanBatch, now: float) -> None:
         """Keep what others say of the engine; pass on what a client leaves here at its end."""
@@ -266,6 +270,31 @@ class Broker:
         """Say how the engine is, once in a turn."""
         if not any(isinstance(waiting, Status) for waiting in self._outboxes.get(peer, ())):
             self._send(peer, self._status(now))
+
+    def _pass_on(self, peer: bytes, message: Restart | RestartAnswer) -> None:
+        """Have the supervisor asked for new workers, and its answer told to who wants them."""
+        if isinstance(message, Restart):
+            number = self._restarts.asked(peer)
+            for supervisor in [other for other in self._hellos if self._is_supervisor(other)]:
+                self._ask_supervisor(supervisor, [number])
+        elif self._is_supervisor(peer):
+            self._answer_restart(message.token, message.problem)
+
+    def _ask_supervisor(self, supervisor: bytes, numbers: list[int]) -> None:
+        """Ask for new workers, now or once it has said hello: this broker may have come after another."""
+        for number in numbers:
+            if "restart" in self._hellos[supervisor].capabilities:
+                self._send(supervisor, Restart(number))
+            else:
+                self._answer_restart(number, "the engine's supervisor is of an older version; send it SIGHUP")
+
+    def _answer_restart(self, number: int, problem: str) -> None:
+        if (asker := self._restarts.answered(number)) is not None:
+            self._send(asker, RestartAnswer(problem=problem))
+
+    def _is_supervisor(self, peer: bytes) -> bool:
+        """Return whether a peer is this process's parent, by the kernel's word."""
+        return self._hellos[peer].role == "supervisor" and self._router.pid(peer) == self._parent
 
     def _knock(self, peer: bytes, epoch: int, hello: Hello, now: float) -> None:
         """Let a peer in that is what it says; one that may be has to wait for the supervisor's word."""
@@ -320,6 +349,8 @@ class Broker:
             self._admission.client_joined(peer, pid)
         if hello.role in ("worker", "supervisor"):
             self._tell_who_joined(peer)
+        if self._is_supervisor(peer):
+            self._ask_supervisor(peer, self._restarts.open)
 
     def _tell_who_joined(self, peer: bytes) -> None:
         """Tell supervisors of a worker that serves, or a supervisor of all."""
@@ -353,6 +384,7 @@ class Broker:
         self._outboxes.pop(peer, None)
         self._watch.forget(peer)
         self._incarnations.left(peer)
+        self._restarts.left(peer)
         hello = self._hellos.pop(peer, None)
         if hello is None:
             return

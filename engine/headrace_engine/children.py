@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from headrace.processes import open_process, origin
+from headrace.processes import open_process, origin, signal_process
 from headrace.wire.status import ProcessStatus
 from headrace_engine.restart import RestartPolicy
 
@@ -69,13 +70,29 @@ class Child:
     def leave(self) -> None:
         """Have it finish what it has and end; told again: end what it has, and itself."""
         self.is_leaving = True
-        if self.process is not None:
-            self.process.terminate()
+        self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it at once."""
+        self._signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended, at most ``timeout`` seconds; return whether it has."""
         if self.process is not None:
-            self.process.kill()
+            try:
+                self.process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                return False
+        return True
+
+    def _signal(self, number: int) -> None:
+        """Send a signal to the process that was started here, and never to another that has its number by now."""
+        if self.process is None:
+            return
+        if self.pidfd is not None:
+            signal_process(self.pidfd, number)
+        else:
+            self.process.send_signal(number)  # which looks first whether it has ended
 
     def memory(self) -> int:
         """Return the bytes of memory that it has in use; 0 where the system does not tell."""

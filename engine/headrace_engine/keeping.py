@@ -5,15 +5,13 @@ An engine whose spans cannot be kept runs without: its runs matter more. It look
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from headrace.embedded import COLLECTOR_SOCKET
+from headrace.engine_files import COLLECTOR_SOCKET
 from headrace.errors import ConfigurationError
 from headrace.settings import SpansConfig
 from headrace.span_files import data_directory
@@ -72,11 +70,6 @@ class SpanKeeping:
         """Return what the engine's status says of a collector that is not there, though it is wanted."""
         return [ProcessStatus(COLLECTOR, None, "off", 0, self._problem)] if self._problem else []
 
-    def exited(self) -> None:
-        """The collector has ended: what it left is taken for nobody's."""
-        with contextlib.suppress(OSError):
-            self._socket.unlink()
-
     def _try(self) -> None:
         try:
             self._slot = take_slot(data_directory(self._config, self._environ))
@@ -94,15 +87,13 @@ class SpanKeeping:
 
     def end(self) -> None:
         """End the collector, once all who send to it have ended; and let go of the slot."""
-        if self.child is not None and (process := self.child.process) is not None:
+        if (child := self.child) is not None and child.process is not None:
             deadline = time.monotonic() + _END_TIMEOUT
-            while not self._socket.exists() and process.poll() is None and time.monotonic() < deadline:
+            while not self._socket.exists() and not child.wait(0.0) and time.monotonic() < deadline:
                 time.sleep(_POLL)  # one that is starting yet knows no signal, and would leave all to the next one
-            process.terminate()
-            try:
-                process.wait(max(deadline - time.monotonic(), _POLL))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            child.leave()
+            if not child.wait(max(deadline - time.monotonic(), _POLL)):
+                child.kill()
+                child.wait()
         if self._slot is not None:
             self._slot.close()

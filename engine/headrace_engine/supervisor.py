@@ -6,8 +6,6 @@ the engine cannot start at all. SIGHUP has it replace its workers, one after ano
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
 import os
 import random
@@ -24,15 +22,13 @@ import msgspec
 from headrace.channel import REOPEN_DELAY
 from headrace.connector import Connector
 from headrace.embedded import broker_endpoint, collector_endpoint
-from headrace.engine_folders import LOCK_FILE, LOG_FILE, remove_folder
+from headrace.engine_files import COLLECTOR_SOCKET, worker_socket
 from headrace.errors import ProtocolError
 from headrace.history import open_history
-from headrace.private_files import open_private
 from headrace.processes import is_orphan, open_process
 from headrace.reactor import Reactor
 from headrace.settings import SpansConfig
 from headrace.sockets import Dealer, new_context
-from headrace.trusted_directory import check_directory
 from headrace.wire.codec import encode_frame, from_broker
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -41,10 +37,13 @@ from headrace.wire.messages import (
     Hello,
     Joined,
     ProcessReport,
+    Restart,
+    RestartAnswer,
     Silent,
 )
 from headrace.wire.status import ProcessStatus
 from headrace_engine.children import Child
+from headrace_engine.directory import EngineDirectory
 from headrace_engine.exit_codes import ExitCode
 from headrace_engine.hangup import Hangup
 from headrace_engine.keeping import COLLECTOR, SpanKeeping
@@ -62,8 +61,6 @@ _END_GRACE = 1.5
 """Seconds for workers to tell their clients of the runs that they end."""
 _FAREWELL = 0.2
 """Seconds that the broker outlives the last worker, for what clients still ask it."""
-_LOCK_TIMEOUT = 0.3
-"""Seconds to try for the directory's lock: a program that looks whether an engine runs holds it for an instant."""
 
 
 class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,10 +83,6 @@ class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
         return [("directory", str(self.directory))]
 
 
-class EngineStartError(Exception):
-    """The engine cannot start; the text says why and what to do."""
-
-
 class Supervisor:
     """The processes of one engine."""
 
@@ -105,7 +98,7 @@ class Supervisor:
         self._exit_code = ExitCode.OK
         self._has_failed = True
         self._gets_orphans = gets_orphans()
-        self._lock: int | None = None
+        self._directory: EngineDirectory | None = None
         self._keeping: SpanKeeping | None = None
         self._context = new_context()
         self._link: Connector | None = None
@@ -152,27 +145,17 @@ class Supervisor:
         return self._exit_code
 
     def _prepare_directory(self) -> None:
-        directory = self._settings.directory
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (problem := check_directory(directory)) is not None:
-            raise EngineStartError(f"{problem}; mend that, or choose another directory")
-        self._lock = open_private(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT)
-        if not _lock_within(self._lock, _LOCK_TIMEOUT):
-            raise EngineStartError(f"an engine runs in {directory} already; `headrace status` shows it")
-        os.ftruncate(self._lock, 0)
-        os.write(self._lock, f"{os.getpid()}\n".encode())  # whom to send signals to
+        self._directory = EngineDirectory(self._settings.directory)
 
     def _clean_directory(self) -> None:
         parent = self._settings.parent
-        if parent is not None:
-            if self._has_failed and not is_orphan(parent):
-                return  # the program reads in the log why, and removes it
-            remove_folder(self._settings.directory)
+        if self._directory is None:
             return
-        for path in self._settings.directory.iterdir():
-            if path.name not in (LOCK_FILE, LOG_FILE):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+        # Where it failed the program reads in the log why, and removes the folder.
+        if parent is None or not self._has_failed or is_orphan(parent):
+            workers = [worker_socket(child.name, child.epoch) for child in self._children if child.is_worker]
+            self._directory.clean(workers, is_embedded=parent is not None)
+        self._directory.close()
 
     def _start(self, child: Child, replaces: int | None = None) -> None:
         if self._is_draining and child.name != COLLECTOR:
@@ -233,11 +216,13 @@ class Supervisor:
     def _remove_socket(self, child: Child) -> None:
         """The next one has an endpoint of its own; nobody must wait at the old one."""
         if child.is_worker:
-            for path in self._settings.directory.glob(f"{child.name}-{child.epoch:x}*"):
-                with contextlib.suppress(OSError):
-                    path.unlink()
-        elif child.name == COLLECTOR and self._keeping is not None:
-            self._keeping.exited()
+            self._remove(worker_socket(child.name, child.epoch))
+        elif child.name == COLLECTOR:
+            self._remove(COLLECTOR_SOCKET)
+
+    def _remove(self, name: str) -> None:
+        if self._directory is not None:
+            self._directory.remove_sockets(name)
 
     def _tick(self) -> None:
         """Look at everything now and then: the way where there are no process handles."""
@@ -301,6 +286,19 @@ class Supervisor:
         if self._hangup.is_terminals_end():
             self._end()
             return
+        self._replace_all()
+
+    def _asked_to_restart(self, question: Restart) -> None:
+        """A client of this user wants new workers; the broker, to which the kernel says whose it is, passes that on."""
+        if self._is_draining:
+            problem = "the engine is ending"
+        else:
+            problem = ""
+            self._replace_all()
+        if self._link is not None:
+            self._link.send(encode_frame(1, [RestartAnswer(question.token, problem)]))
+
+    def _replace_all(self) -> None:
         logger.warning("the workers are to be replaced, one after another")
         self._recycler.asked()
         self._recycle()
@@ -371,11 +369,11 @@ class Supervisor:
 
     def _kill_all(self) -> None:
         """End all that is left; the collector last, which then has all that there will be."""
-        running = [child.process for child in self._children if child.process is not None and child.name != COLLECTOR]
-        for process in running:
-            process.kill()
-        for process in running:
-            process.wait()
+        running = [child for child in self._children if child.name != COLLECTOR]
+        for child in running:
+            child.kill()
+        for child in running:
+            child.wait()
         if self._keeping is not None:
             self._keeping.end()
 
@@ -429,6 +427,8 @@ class Supervisor:
                     self._end_hung(message)
                 elif isinstance(message, Joined):
                     self._joined(message)
+                elif isinstance(message, Restart):
+                    self._asked_to_restart(message)
 
     def _end_hung(self, silent: Silent) -> None:
         for child in self._children:
@@ -436,7 +436,7 @@ class Supervisor:
                 logger.warning("process is hung: %s (silent for %.1f s)", child.name, silent.silence)
                 if self._history is not None:
                     self._history.note("kill", name=child.name, pid=child.process.pid, epoch=child.epoch)
-                child.process.kill()
+                child.kill()
 
     def _report(self) -> None:
         if self._link is not None:
@@ -449,16 +449,3 @@ class Supervisor:
     def _statuses(self) -> list[ProcessStatus]:
         off = self._keeping.statuses() if self._keeping is not None else []
         return [*off, *(child.status() for child in self._children)]
-
-
-def _lock_within(descriptor: int, timeout: float) -> bool:
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.01)
-        else:
-            return True

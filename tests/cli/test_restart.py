@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,10 +17,169 @@ import pytest
 from headrace import Client
 from headrace.cli.exit_codes import ExitCode
 from headrace.cli.main import main
+from headrace.router import Router
+from headrace.sockets import Dealer, new_context
 from headrace.testing import SimulatedProvider
-from tests.conftest import HELLO, engine_process
+from headrace.wire.codec import encode_frame, from_broker
+from headrace.wire.messages import Hello, Restart, RestartAnswer, Silent, Welcome
+from tests.conftest import HELLO, engine_process, simulate
 from tests.e2e.engines import running_engine
 from tests.waiting import wait_until
+
+VICTIM, ATTACKER = 54911, 54912
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="hr-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def as_user(user: int, action: Callable[[], int]) -> int:
+    """Return what ``action`` returns in a child that is another user's process."""
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+            code = action()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.fixture
+def victim() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of the one who runs the command, which no signal has reached as long as it lives."""
+    if os.getuid() == 0:
+        process = subprocess.Popen(["sleep", "1000"], user=VICTIM, group=VICTIM, extra_groups=[])
+    else:
+        process = subprocess.Popen(["sleep", "1000"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+@needs_root
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("owner", [ATTACKER, VICTIM], ids=["another user's", "let through"])
+@pytest.mark.parametrize("named", ["the victim", "all of its user"])
+def test_a_process_that_a_lock_names_gets_no_signal(
+    directory: Path, victim: subprocess.Popen[bytes], owner: int, named: str
+) -> None:
+    """Nor where the directory has passed for the victim's own: whoever could write the file must not choose who is signalled."""
+    lock = directory / "lock"
+    lock.write_text(f"{victim.pid if named == 'the victim' else -1}\n")
+    lock.chmod(0o644)
+    directory.chmod(0o700)
+    for path in (lock, directory):
+        os.chown(path, owner, owner)
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        code = as_user(VICTIM, lambda: main(["restart", "--engine", f"ipc://{directory}", "--timeout", "0.5"]))
+
+    assert code == ExitCode.UNAVAILABLE, "it ended by itself"
+    assert victim.poll() is None
+
+
+def test_a_lock_of_this_user_that_names_a_process_has_it_signalled_by_nobody(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        lock = directory / "lock"
+        lock.write_text(f"{other.pid}\n")
+        with lock.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert main(["restart", "--engine", f"ipc://{directory}", "--timeout", "0.3"]) == ExitCode.UNAVAILABLE
+        assert other.poll() is None
+        other.kill()
+    assert "nothing answered" in capsys.readouterr().err
+
+
+class _OlderBroker(threading.Thread):
+    """Welcomes everybody, and knows of no restarts."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(daemon=True)
+        self._directory = directory
+        self.frames: list[bytes] = []
+        self.is_done = threading.Event()
+
+    def run(self) -> None:
+        router = Router(f"ipc://{self._directory / 'broker'}")
+        while not self.is_done.wait(0.005):
+            for peer, frame in router.receive():
+                self.frames.append(frame)
+                router.send(peer, encode_frame(1, [Welcome(2, 1, ["joined", "vacated", "query", "spans"])]))
+        router.close()
+
+
+def test_an_older_engine_is_told_of(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broker = _OlderBroker(directory)
+    with (directory / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        broker.start()
+        try:
+            assert main(["restart", "--engine", f"ipc://{directory}"]) == ExitCode.UNAVAILABLE
+        finally:
+            broker.is_done.set()
+            broker.join()
+
+    assert "SIGHUP" in capsys.readouterr().err
+    assert len(broker.frames) == 1, "nothing that it does not know"
+
+
+@pytest.mark.slow
+def test_restart_holds_with_a_broker_that_is_just_being_restarted(
+    provider: SimulatedProvider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running_engine(provider, "--workers", "1") as address:
+        before = engine_process(address, "-m headrace_workers")
+        os.kill(engine_process(address, "headrace_engine broker"), signal.SIGKILL)
+
+        assert main(["restart", "--engine", address, "--timeout", "30"]) == ExitCode.OK
+        wait_until(lambda: not Path(f"/proc/{before}").exists(), 30.0, "the end of the worker")
+    assert "one after another" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_who_says_to_be_the_supervisor_is_not_asked_and_its_answers_are_nobodys(
+    provider: SimulatedProvider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running_engine(provider, "--workers", "1") as address, Client(address) as client:
+        before = engine_process(address, "-m headrace_workers")
+        context = new_context()
+        impostor = Dealer(context, f"{address}/broker")
+        impostor.send(encode_frame(1, [Hello("supervisor", 2, os.getppid(), ["joined", "restart"])]))
+        for number in range(1, 20):
+            impostor.send(encode_frame(1, [RestartAnswer(number, "never")]))
+        wait_until(impostor.is_disconnected, 10.0, "the end of the impostor")
+        assert main(["restart", "--engine", address]) == ExitCode.OK
+        wait_until(lambda: not Path(f"/proc/{before}").exists(), 20.0, "the end of the worker")
+
+        said = [message for frame in impostor.receive() for message in from_broker.decode(frame)[1]]
+        assert not [message for message in said if isinstance(message, Restart | Silent)]
+        impostor.close()
+        context.term()
+
+        # An engine that is on its way out says that it replaces nobody.
+        running = client.run_local(
+            model="gpt-4o", messages=HELLO, stream=True, custom_options=simulate(repeat=2000, pace=0.05)
+        )
+        next(iter(running))
+        os.kill(engine_process(address, "headrace_engine --directory"), signal.SIGTERM)
+
+        def is_refused() -> bool:
+            code = main(["restart", "--engine", address])
+            return code == ExitCode.UNAVAILABLE and "the engine is ending" in capsys.readouterr().err
+
+        wait_until(is_refused, 10.0, "the refusal")
+        running.abort()
 
 
 @pytest.mark.slow

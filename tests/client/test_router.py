@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from headrace.doorway import CLOSED
+from headrace.engine_files import CLOSED
 from headrace.router import Limits, Router, SendResult
 from headrace.sockets import new_context
 from headrace.zmtp import frame_head, opening
@@ -523,6 +523,7 @@ def test_a_stale_socket_is_replaced_and_a_file_is_let_be(tmp_path: Path) -> None
 
 def test_a_socket_that_another_has_made_meanwhile_is_not_removed(tmp_path: Path) -> None:
     first = Router(f"ipc://{tmp_path / 's'}")
+    (tmp_path / "s").unlink()
     second = Router(f"ipc://{tmp_path / 's'}")
     first.close()
     assert (tmp_path / "s").is_socket()

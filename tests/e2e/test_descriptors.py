@@ -14,7 +14,7 @@ import pytest
 
 from headrace import Client, Message
 from headrace.descriptors import worker_shares
-from headrace.doorway import CLOSED
+from headrace.engine_files import CLOSED
 from headrace.sockets import new_context
 from headrace.testing import SimulatedProvider
 from headrace.wire.codec import encode_frame, encode_request, from_worker

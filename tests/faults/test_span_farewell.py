@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace import WorkerLostError
-from headrace.embedded import COLLECTOR_SOCKET
+from headrace.engine_files import COLLECTOR_SOCKET
 from headrace.spans import Rank
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, faulty_engine

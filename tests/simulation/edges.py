@@ -43,6 +43,8 @@ class Stage:
         self.provider = Provider(world)
         self.start: Callable[[list[str]], Host]
         """Starts the process of a command line."""
+        self.opened: dict[int, Host] = {}
+        """Processes by their handles."""
 
 
 _stage: Stage
@@ -176,6 +178,7 @@ def _edges() -> dict[str, Any]:
         f"{engine}.children.subprocess": SimpleNamespace(Popen=_Popen, DEVNULL=None),
         f"{engine}.children.open_process": _open_process,
         f"{engine}.children.origin": _origin,
+        f"{engine}.children.signal_process": _signal_process,
         f"{workers}.worker.Router": _router,
         f"{workers}.worker.new_context": _Context,
         f"{workers}.worker.ProcessWatch": _watch,
@@ -230,14 +233,8 @@ class _Popen:
         kind, _, number = self._host.status.partition(", ")[0].rpartition(" ")
         return -int(number) if kind == "signal" else int(number)
 
-    def wait(self) -> int | None:
+    def wait(self, timeout: float | None = None) -> int | None:  # noqa: ARG002 - Popen's
         return self.poll()
-
-    def terminate(self) -> None:
-        self._host.signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._host.kill()
 
 
 def _dealer(context: object, endpoint: str, expects: Callable[[int], bool] | None = None) -> SimDealer:
@@ -301,4 +298,13 @@ def _open_process(pid: int) -> int:
     descriptor = new_descriptor(_stage.world)
     loop = cast("SimReactor", _stage.world.current.loop)
     signal_end(_stage.world.hosts[pid], loop.descriptors, descriptor)
+    _stage.opened[descriptor] = _stage.world.hosts[pid]
     return descriptor
+
+
+def _signal_process(descriptor: int, number: int) -> None:
+    host = _stage.opened[descriptor]
+    if number == signal.SIGKILL:
+        host.kill()
+    else:
+        host.signal(number)

@@ -1,14 +1,18 @@
-"""``headrace restart``: have an engine replace its workers, one after another. No stream is lost by it."""
+"""``headrace restart``: have an engine replace its workers, one after another. No stream is lost by it.
+
+The engine is asked over its socket, whose other end the kernel vouches for. No process is sent a signal.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 
-from headrace.cli.engine_directory import found_directory
+from headrace.cli.arguments import timeout
+from headrace.cli.engine_directory import address_of, found_directory
+from headrace.cli.engine_question import answer_of
 from headrace.cli.exit_codes import CommandError, ExitCode
-from headrace.engine_folders import LOCK_FILE
+from headrace.cli.terminal import one_line
+from headrace.connection import Connection
 
 NAME = "restart"
 HELP = "Replace an engine's workers, one after another"
@@ -19,15 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", metavar="ADDRESS", help="default: $HEADRACE_ENGINE, else where `headrace serve` has it"
     )
+    parser.add_argument("--timeout", type=timeout, default=10.0, metavar="SECONDS", help="for its answer; default: 10")
 
 
 def main(arguments: argparse.Namespace) -> ExitCode:
-    """Tell the engine's supervisor, and return; raises CommandError where there is none."""
+    """Ask the engine, and say that it does so; raises CommandError or EngineUnavailableError where it does not."""
     directory = found_directory(arguments.engine)
-    try:
-        pid = int((directory / LOCK_FILE).read_text())
-        os.kill(pid, signal.SIGHUP)
-    except (OSError, ValueError) as error:
-        raise CommandError(ExitCode.UNAVAILABLE, f"the engine in {directory} cannot be told: {error}") from error
+    answer = answer_of(address_of(directory), arguments.timeout, Connection.post_restart)
+    if answer.problem:
+        raise CommandError(ExitCode.UNAVAILABLE, f"no workers are replaced: {one_line(answer.problem)}")
     print("The workers are being replaced, one after another; `headrace status` shows it.")
     return ExitCode.OK

@@ -14,6 +14,7 @@ from headrace.cli.engine_directory import address_of, default_directories, made_
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.terminal import dim
 from headrace.embedded import is_engine_running
+from headrace.engine_files import foreign_entries
 from headrace.hook_check import is_hook_usable
 from headrace.import_path import child_environment
 from headrace.interpreter import find_interpreter
@@ -64,8 +65,17 @@ def main(arguments: argparse.Namespace) -> NoReturn:
 
 
 def _prepared(given: Path | None) -> Path:
-    if given is None:
-        return made_directory()
+    directory = made_directory() if given is None else _made(given)
+    try:
+        problem = foreign_entries(directory)
+    except OSError as error:
+        problem = f"{directory} cannot be read: {error.strerror}"
+    if problem is not None:
+        raise CommandError(ExitCode.UNAVAILABLE, f"{problem}; choose an empty directory with --directory")
+    return directory
+
+
+def _made(given: Path) -> Path:
     try:
         directory = given.expanduser().absolute()
     except RuntimeError:

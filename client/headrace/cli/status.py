@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
 import sys
 from collections.abc import Sequence
 
@@ -13,18 +12,16 @@ import msgspec
 
 from headrace.cli.arguments import timeout
 from headrace.cli.engine_directory import address_of, found_directory
+from headrace.cli.engine_question import answer_of
 from headrace.cli.exit_codes import ExitCode
 from headrace.cli.terminal import bold, dim, one_line, red
-from headrace.errors import EngineUnavailableError, HeadraceError
-from headrace.runtime import current_process
-from headrace.settings import directory_of
+from headrace.connection import Connection
 from headrace.wire.messages import Status
 from headrace.wire.status import SpanStatus
 
 NAME = "status"
 HELP = "Show how an engine is"
 
-_OWNER = 0  # clients count from 1
 _STALE = 5.0  # seconds without a word of the collector, which speaks each second
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -54,19 +51,7 @@ def engine_status(address: str, timeout: float) -> Status:
 
     Raises ConfigurationError for an address that is none, EngineUnavailableError when nothing answers in time.
     """
-    directory_of(address)
-    answers: queue.SimpleQueue[Status | HeadraceError] = queue.SimpleQueue()
-    process = current_process()
-    process.connection(address, timeout, _OWNER).post_status(answers.put)
-    try:
-        answer = answers.get(timeout=timeout + 0.2)  # the connection's own word, which says more, comes first
-    except queue.Empty:
-        raise EngineUnavailableError(address, f"it did not answer within {timeout:g} s") from None
-    finally:
-        process.release(address, _OWNER)
-    if isinstance(answer, HeadraceError):
-        raise answer
-    return answer
+    return answer_of(address, timeout, Connection.post_status)
 
 
 def _fields(status: Status) -> dict[str, object]:

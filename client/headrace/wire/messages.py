@@ -15,7 +15,7 @@ from headrace.wire.status import ProcessStatus, SpanStatus, WorkerStatus
 
 PROTOCOL_MAJOR = 1
 PROTOCOL_MINOR = 2
-CAPABILITIES = ["joined", "vacated", "query", "spans", "leases", "poison"]
+CAPABILITIES = ["joined", "vacated", "query", "spans", "leases", "poison", "restart"]
 """Optional message kinds that this version understands beyond those of minor version 0."""
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -159,6 +159,22 @@ class Status(_WireMessage, frozen=True, tag=15):
     workers: list[WorkerStatus]
     processes: list[ProcessStatus]
     spans: SpanStatus | None = None
+
+
+class Restart(_WireMessage, frozen=True, tag=17):
+    """Have the engine replace its workers, one after another: from a client to the broker, and from there to the supervisor.
+
+    ``token`` is the broker's, and comes back in the answer.
+    """
+
+    token: int = 0
+
+
+class RestartAnswer(_WireMessage, frozen=True, tag=18):
+    """Answer to a restart, the same way back: ``problem`` says why there is none; nothing where the workers are being replaced."""
+
+    token: int = 0
+    problem: str = ""
 
 
 class Revoke(_WireMessage, frozen=True, tag=19):
@@ -420,8 +436,24 @@ ToBroker = (
     | CollectorReport
     | SpanBatch
     | Goodbye
+    | Restart
+    | RestartAnswer
 )
-FromBroker = Welcome | Heartbeat | Grant | Refuse | Status | Silent | Joined | Vacated | Revoke | LeaseQuery | Goodbye
+FromBroker = (
+    Welcome
+    | Heartbeat
+    | Grant
+    | Refuse
+    | Status
+    | Silent
+    | Joined
+    | Vacated
+    | Revoke
+    | LeaseQuery
+    | Goodbye
+    | Restart
+    | RestartAnswer
+)
 ToWorker = Hello | Run | Credit | Abort | Query | Goodbye
 FromWorker = Welcome | Chunk | Finished | Failed | Aborted | RunState | Goodbye
 ToCollector = Hello | SpanBatch | Flush | Flushed | ProcessReport | Goodbye

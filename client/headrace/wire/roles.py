@@ -25,6 +25,8 @@ from headrace.wire.messages import (
     ProcessReport,
     Query,
     Release,
+    Restart,
+    RestartAnswer,
     Run,
     SpanBatch,
     StatusRequest,
@@ -35,9 +37,9 @@ Table = Mapping[PeerRole, frozenset[type[msgspec.Struct]]]
 _ANY: frozenset[type[msgspec.Struct]] = frozenset({Hello, Goodbye})
 
 TO_BROKER: Table = {
-    "client": _ANY | {Acquire, Hold, Release, StatusRequest, SpanBatch},
+    "client": _ANY | {Acquire, Hold, Release, StatusRequest, SpanBatch, Restart},
     "worker": _ANY | {Heartbeat, LeaseState},
-    "supervisor": _ANY | {Heartbeat, ProcessReport},
+    "supervisor": _ANY | {Heartbeat, ProcessReport, RestartAnswer},
     "collector": _ANY | {CollectorReport},
 }
 TO_WORKER: Table = {"client": _ANY | {Run, Credit, Abort, Query}}
