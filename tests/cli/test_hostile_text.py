@@ -33,8 +33,9 @@ from headrace.escaping import escaped
 from headrace.logs import log_in_program
 from headrace.settings_trust import Grant
 from headrace.spans import Span, SpanContent, encode_content
-from headrace.types import StreamEvent, StreamResult
+from headrace.types import StreamEvent, StreamResult, ToolCall
 from headrace.wire.messages import Status
+from headrace.wire.status import SpanStatus, WorkerStatus
 from tests.cli.span_rows import NOON, Database
 from tests.cli.span_rows import span as usual_span
 from tests.cli.test_standard_streams import commands
@@ -51,6 +52,7 @@ STATS = [
 ]
 EXPORT = [("export",), ("export", "--format", "csv"), ("export", "-o", f"none/{GIVEN}")]
 RUN = ("run", "hi", "--model", GIVEN)
+STATUS = ("status", "--engine", "ipc:///tmp/hostile")
 CASES: dict[Arguments, list[Arguments]] = {
     (): [(), ("--version",), (GIVEN,), (f"--{GIVEN}",)],
     ("run",): [
@@ -63,7 +65,7 @@ CASES: dict[Arguments, list[Arguments]] = {
     ],
     ("serve",): [("serve",), ("serve", "--directory", f"/tmp/{GIVEN}"), ("serve", "--workers", GIVEN)],
     ("restart",): [("restart",), ("restart", "--engine", GIVEN), ("restart", "--engine", f"ipc:///tmp/{GIVEN}")],
-    ("status",): [("status",), ("status", "--json"), ("status", "--engine", GIVEN)],
+    ("status",): [("status",), STATUS, (*STATUS, "--json"), ("status", "--engine", GIVEN)],
     ("simulate",): [("simulate", "--host", GIVEN), ("simulate", "--script", GIVEN), ("simulate", "--port", GIVEN)],
     ("config",): [("config",), ("config", GIVEN)],
     ("config", "show"): [("config", "show"), ("config", "show", "--json")],
@@ -269,10 +271,36 @@ def test_json_says_the_same_with_its_escapes(shown: Shown) -> None:
     assert {event["text"] for event in events if "text" in event} == {EVIL}
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -1e300, 1e300])
+def test_absurd_figures_of_an_engine_are_shown(number: float, shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = WorkerStatus("w1", 2**63, "running", -1, number)
+    absurd = Status(2**63, "1", number, -1, 2**64 - 1, 0, 0, 0, [worker], [], SpanStatus("/d", age=number))
+    monkeypatch.setattr(status, "engine_status", lambda *_: absurd)
+
+    out, notes = shown(STATUS)
+    assert "WORKER" in out
+    assert notes == ""
+    json.loads(shown((*STATUS, "--json"))[0], parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_a_number_that_json_cannot_carry_leaves_it_json(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = ToolCall("c", "f", {"x": [float("inf"), float("nan")]})
+
+    def say(*_: object) -> StreamResult:
+        result: StreamResult = msgspec.structs.replace(hostile(StreamResult), tool_calls=[call], latency_ms=1.0)
+        return result
+
+    monkeypatch.setattr(run, "_streamed", say)
+    line = shown((*RUN, "--json"))[0].splitlines()[-1]
+
+    said = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert said["tool_calls"][0]["arguments"] == {"x": [1.7e308, 0.0]}
+
+
 def test_only_the_program_itself_can_colour_its_output(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "xterm")
-    for arguments in [("spans", "list", "--table"), ("spans", "show", "sp_0"), ("spans", "stats"), ("status",), RUN]:
+    for arguments in [("spans", "list", "--table"), ("spans", "show", "sp_0"), ("spans", "stats"), STATUS, RUN]:
         out, notes = shown(arguments, is_terminal=True)
         for styled in ("\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[0m"):
             out, notes = out.replace(styled, ""), notes.replace(styled, "")

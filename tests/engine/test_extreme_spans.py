@@ -28,6 +28,7 @@ from headrace_engine.spans.sinks.delivery import Answer, Delivered
 from headrace_engine.spans.sinks.encoding import encoded
 from headrace_engine.spans.sinks.otlp import OtlpSink
 from headrace_engine.spans.sinks.policy import without_content
+from headrace_engine.spans.sinks.reading import MAX_BATCH_BYTES, _within
 from tests.engine.span_examples import chat_with_tools, stored
 from tests.extreme_spans import CONTENTS, COSTS, SPANS
 from tests.hostile_values import steering
@@ -158,3 +159,16 @@ def test_a_damaged_letter_hides_neither_the_row_nor_the_file(tmp_path: Path) -> 
         connection.commit()
     with closing(open_for_reading(path)) as connection:
         assert from_row(connection.execute("SELECT * FROM spans").fetchone()).span.error == "\ufffda"
+
+
+def test_a_batch_counts_all_that_may_be_large() -> None:
+    large = [
+        msgspec.structs.replace(chat_with_tools(), content=b"", **{name: value})
+        for name, value in [
+            ("error", "x" * 3_000_000),
+            ("tags", ["x" * 3_000_000]),
+            ("parameters", {"a": ["x" * 3_000_000]}),
+        ]
+    ]
+
+    assert [len(list(_within([stored(span), stored(span)], MAX_BATCH_BYTES))) for span in large] == [1, 1, 1]

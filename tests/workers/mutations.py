@@ -73,6 +73,7 @@ FAULTS: dict[str, Callable[[Any], Any]] = {
     "the text null": lambda _: "null",
     "empty": lambda _: "",
     "a number": lambda _: 7,
+    "a number of 201 bits": lambda _: 2**200,
     "true": lambda _: True,
     "in a list": lambda value: [value],
     "in an object": lambda value: {"value": value},

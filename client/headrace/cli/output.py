@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Protocol, TextIO
 
 import msgspec
 
-from headrace.cli.terminal import dim, one_line
+from headrace.cli.terminal import as_json, dim, one_line
 from headrace.errors import HeadraceError, RunError
 from headrace.escaping import escaped
 from headrace.standard_streams import print_json, write_as_it_is
@@ -77,7 +76,7 @@ class TextOutput:
         """Show tool calls, and the figures on a terminal."""
         self._end_line()
         for call in result.tool_calls:
-            self._write(f"{call.name}({json.dumps(call.arguments, ensure_ascii=False)})\n")
+            self._write(f"{call.name}({as_json(call.arguments)})\n")
         if isinstance(result, StreamResult) and result.aborted:
             facts = [f"aborted after {self._length} characters", _tokens(result.usage), result.span_id]
             print(dim(one_line(" · ".join(facts)), self._notes), file=self._notes)
@@ -144,7 +143,7 @@ class JsonOutput:
         self._print("error", fields)
 
     def _print(self, kind: str, fields: dict[str, Any]) -> None:
-        print_json(json.dumps({"type": kind} | fields, ensure_ascii=False), self._out)
+        print_json(as_json({"type": kind} | fields), self._out)
         self._out.flush()
 
 

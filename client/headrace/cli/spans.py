@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -26,7 +25,7 @@ from headrace.cli.spans_store import SpanStore, opened, paths
 from headrace.cli.spans_table import Table
 from headrace.cli.spans_tail import Tail, follow
 from headrace.cli.spans_trouble import aside_troubles, directory_trouble, export_trouble, sink_troubles
-from headrace.cli.terminal import dim, one_line
+from headrace.cli.terminal import as_json, dim, one_line
 from headrace.settings import load_settings
 from headrace.span_files import StoredSpan, data_directory
 from headrace.spans import SpanStatus
@@ -143,7 +142,7 @@ def _show(arguments: argparse.Namespace) -> ExitCode:
         raise CommandError(ExitCode.USAGE, f"several spans begin with {arguments.id}: {names}{more}")
     if arguments.json:
         fields = record(found[0]) | ({"set_aside": aside} if aside else {})
-        print_json(json.dumps(fields, indent=2, ensure_ascii=False), sys.stdout)
+        print_json(as_json(fields, indent=2), sys.stdout)
     else:
         for text in shown(found[0], sys.stdout, aside):
             print(text)
@@ -155,7 +154,7 @@ def _stats(arguments: argparse.Namespace) -> ExitCode:
     with opened(directory, _complain, filters) as store:
         stats = _collected(store, filters, arguments.by)
     if arguments.json:
-        print_json(json.dumps(stats.fields(), indent=2, ensure_ascii=False), sys.stdout)
+        print_json(as_json(stats.fields(), indent=2), sys.stdout)
     elif stats.groups:
         for text in stats.lines(sys.stdout):
             print(text)

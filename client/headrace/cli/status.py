@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
 
 import msgspec
 
+from headrace import span_bounds
 from headrace.cli.arguments import timeout
 from headrace.cli.engine_directory import address_of, found_directory
 from headrace.cli.engine_question import answer_of
 from headrace.cli.exit_codes import ExitCode
-from headrace.cli.terminal import bold, dim, one_line, red
+from headrace.cli.terminal import as_json, bold, dim, one_line, red
 from headrace.connection import Connection
+from headrace.standard_streams import print_json
 from headrace.wire.messages import Status
 from headrace.wire.status import SpanStatus
 
@@ -40,7 +41,7 @@ def main(arguments: argparse.Namespace) -> ExitCode:
     address = arguments.engine or os.environ.get("HEADRACE_ENGINE") or address_of(found_directory(None))
     status = engine_status(address, arguments.timeout)
     if arguments.json:
-        print(json.dumps({"address": address} | msgspec.to_builtins(_fields(status)), indent=2))
+        print_json(as_json({"address": address} | msgspec.to_builtins(_fields(status)), indent=2), sys.stdout)
     else:
         _show(address, status)
     return ExitCode.OK
@@ -122,7 +123,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def _duration(seconds: float) -> str:
-    whole = int(seconds)
+    whole = int(span_bounds.seconds(seconds))
     if whole < _MINUTE:
         return f"{whole} s"
     if whole < _HOUR:

@@ -1,10 +1,12 @@
-"""Colours of the terminal, and text on one line of it. What steers a terminal is escaped: headrace.escaping says how."""
+"""Colours of the terminal, text on one line of it, and JSON. What steers a terminal is escaped: headrace.escaping says how."""
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TextIO
+from typing import Any, TextIO
 
+from headrace import span_bounds
 from headrace.escaping import escaped
 
 
@@ -31,6 +33,14 @@ def green(text: str, stream: TextIO) -> str:
 def one_line(text: str) -> str:
     """Return ``text`` on one line, with control characters escaped."""
     return " ".join(escaped(text).split())
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON. A model may write 1e999, for which JSON has no word: it becomes the largest number that there is."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(span_bounds.mended(value), indent=indent, ensure_ascii=False)
 
 
 def _styled(code: str, text: str, stream: TextIO) -> str:

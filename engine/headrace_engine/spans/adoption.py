@@ -63,7 +63,9 @@ class Adoption:
 def _has_unsent(slot: Path, sinks: Mapping[str, SinkConfig]) -> bool:
     for path in database_files(slot):
         with contextlib.suppress(sqlite3.Error), contextlib.closing(open_for_reading(path)) as connection:
-            taken = dict.fromkeys(sinks, 0) | dict(connection.execute("SELECT sink, seq FROM cursors"))
+            taken = dict.fromkeys(sinks, 0) | dict(
+                connection.execute("SELECT sink, seq FROM cursors WHERE typeof(seq) = 'integer'")
+            )
             if _last(connection) > min(taken[sink] for sink in sinks):
                 return True
     return False

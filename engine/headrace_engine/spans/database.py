@@ -93,7 +93,11 @@ class SpanDatabase:
 
     def is_delivered(self, sinks: Collection[str]) -> bool:
         """Return whether each of the sinks has taken every row."""
-        taken = dict(self._connection.execute("SELECT sink, seq FROM cursors")) if self.is_usable else {}
+        taken = (
+            dict(self._connection.execute("SELECT sink, seq FROM cursors WHERE typeof(seq) = 'integer'"))
+            if self.is_usable
+            else {}
+        )
         return self.is_usable and all(taken.get(sink, 0) >= self.last_seq for sink in sinks)
 
     def close(self) -> None:

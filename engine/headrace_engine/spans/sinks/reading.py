@@ -23,13 +23,14 @@ from headrace.span_files import (
     read_after,
     set_aside,
 )
+from headrace.spans import Span
 from headrace_engine.spans.sinks.delivery import Aside
 from headrace_engine.spans.sinks.settling import Settling
 
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
-"""Of content in one batch; receivers refuse requests of some size, 4 MiB at the least."""
+"""Of one batch; receivers refuse requests of some size, 4 MiB at the least."""
 MAX_COUNTED = 10_000
 """Spans up to which those that wait are counted; beyond, a difference of row numbers does."""
 _BUSY_TIMEOUT = 5.0
@@ -265,10 +266,18 @@ def _open(path: Path, sink: str) -> _File | None:
 
 
 def _within(rows: Iterable[StoredSpan], most: int) -> Iterator[StoredSpan]:
-    """Yield rows until their contents exceed ``most`` bytes together, at least one."""
+    """Yield rows until they have more than about ``most`` bytes together, at least one."""
     size = 0
     for row in rows:
-        size += len(row.span.content)
-        if size > most and size > len(row.span.content):
+        own = _size(row.span)
+        size += own
+        if size > most and size > own:
             return
         yield row
+
+
+def _size(span: Span) -> int:
+    """Return about how many bytes a span has: its content, and what else may be of any size."""
+    options = sum(len(repr(value)) for value in span.parameters.values())
+    texts = [span.error or "", span.model, *span.tags, *(attempt.reason for attempt in span.attempts)]
+    return len(span.content) + options + sum(map(len, texts))
