@@ -23,7 +23,7 @@ import pyarrow.parquet
 import pytest
 
 from headrace import errors
-from headrace.cli import config, run, spans, status
+from headrace.cli import config, restart, run, spans, status
 from headrace.cli.config_report import File, Report
 from headrace.cli.main import command_parser, main
 from headrace.cli.output import Output
@@ -64,7 +64,12 @@ CASES: dict[Arguments, list[Arguments]] = {
         (*RUN, "--timeout", GIVEN),
     ],
     ("serve",): [("serve",), ("serve", "--directory", f"/tmp/{GIVEN}"), ("serve", "--workers", GIVEN)],
-    ("restart",): [("restart",), ("restart", "--engine", GIVEN), ("restart", "--engine", f"ipc:///tmp/{GIVEN}")],
+    ("restart",): [
+        ("restart",),
+        ("restart", "--engine", "it"),
+        ("restart", "--engine", GIVEN),
+        ("restart", "--engine", f"ipc:///tmp/{GIVEN}"),
+    ],
     ("status",): [("status",), STATUS, (*STATUS, "--json"), ("status", "--engine", GIVEN)],
     ("simulate",): [("simulate", "--host", GIVEN), ("simulate", "--script", GIVEN), ("simulate", "--port", GIVEN)],
     ("config",): [("config",), ("config", GIVEN)],
@@ -118,6 +123,10 @@ def shown(data: Path, monkeypatch: pytest.MonkeyPatch) -> Shown:
     monkeypatch.setattr(spans, "follow", lambda tail, show, _: [show(stored) for stored in tail.look()])
     for name in ("execv", "execve", "execvp", "execvpe"):
         monkeypatch.setattr(os, name, _not_started)
+    monkeypatch.setattr(
+        restart, "found_directory", lambda given: Path("/tmp/hostile") if given == "it" else _none(given)
+    )
+    monkeypatch.setattr(restart, "answer_of", lambda *_: types.SimpleNamespace(problem=EVIL))
     monkeypatch.setattr(config, "report", lambda *_: msgspec.structs.replace(hostile(Report), files=FILES))
     monkeypatch.setattr(config, "read_grants", lambda *_: {Grant(*[EVIL] * len(Grant.__struct_fields__))})
     monkeypatch.setattr(config, "change_grants", lambda *_: None)
@@ -149,6 +158,10 @@ def _fill(data: Path) -> None:
         )
     database.close()
     (data / "0" / "spans-2026-\x1b[1m\x9b\u202e.db").write_bytes(b"no database")
+
+
+def _none(given: str) -> Path:
+    raise errors.EngineUnavailableError(given, EVIL)
 
 
 def _not_started(*_: object) -> None:
