@@ -16,7 +16,7 @@ from pathlib import Path
 
 from headrace.errors import ConfigurationError
 from headrace.settings import load_files
-from headrace.settings_file import VARIABLE, with_meant_places
+from headrace.settings_file import VARIABLE, meant_directory, with_meant_places
 
 _PATH = "PYTHONPATH"
 _LINK = "path-"
@@ -71,18 +71,17 @@ def _environment(environ: Mapping[str, str], path: str) -> dict[str, str]:
 
 def _kept(entries: Sequence[object], environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the paths among ``entries`` that children may import from."""
-    current = _status(".")
-    is_kept: bool | None = None
+    # The program may have gone elsewhere since it made its client: that is as little to be trusted, and what it called "lib" is there.
+    current = [status for path in (".", meant_directory()) if path and (status := _status(path)) is not None]
     for entry in entries:
-        if (path := _absolute(entry)) is None:
+        path = _absolute(entry, meant_directory())
+        if path is None:
             continue
         status = _status(path)
-        if current is not None and status is not None and os.path.samestat(status, current):
-            if is_kept is None:
-                is_kept = _may_stay(current, environ, entries)
-            if not is_kept:
-                continue
-        yield path
+        if status is None or all(
+            not os.path.samestat(status, each) or _may_stay(each, environ, entries) for each in current
+        ):
+            yield path
 
 
 def _may_stay(current: os.stat_result, environ: Mapping[str, str], entries: Sequence[object]) -> bool:
@@ -90,8 +89,9 @@ def _may_stay(current: os.stat_result, environ: Mapping[str, str], entries: Sequ
     if any(os.path.isabs(path) and _is_at(path, current) for path in named):
         return True
     # Python has made relative names absolute at its start. The current directory may be another by now.
-    is_relative = any(not os.path.isabs(path) and _is_at(path, current) for path in named)
-    if is_relative and any(isinstance(path, str) and os.path.isabs(path) and _is_at(path, current) for path in entries):
+    relative = [os.path.join(base, path) for path in named for base in ("", meant_directory()) if path[0] != "/"]
+    at_start = [path for path in entries if isinstance(path, str) and path.startswith("/")]
+    if all(any(_is_at(path, current) for path in paths) for paths in (relative, at_start)):
         return True
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     script = _script_folder()
@@ -129,12 +129,14 @@ def _status(path: str) -> os.stat_result | None:
         return None
 
 
-def _absolute(entry: object) -> str | None:
+def _absolute(entry: object, base: str = "") -> str | None:
     try:
         path = os.fsdecode(entry)  # type: ignore[arg-type]  # a TypeError where it is no path
         os.fsencode(path)
         if "\0" in path:
             return None
-        return path if path.startswith("/") else os.path.join(os.getcwd(), path) if path else os.getcwd()
+        if path.startswith("/"):
+            return path
+        return os.path.join(base or os.getcwd(), path) if path else os.getcwd()
     except (TypeError, ValueError, OSError):  # the current directory may be gone
         return None

@@ -20,6 +20,7 @@ VARIABLE = "HEADRACE_CONFIG"
 NAME = "headrace.toml"
 FOUND_IN = "HEADRACE_FOUND_IN"
 """Tells the processes of an engine in which directory its program has found a file. Such a file is not trusted there either."""
+_DATA = "HEADRACE_DATA"
 _MAX_BYTES = 1024 * 1024
 _MAX_WORK = 1_000_000
 """Of a file, as the sum of the squares of its lines' dots: a twentieth of a second."""
@@ -78,11 +79,19 @@ def remember_places(environ: Mapping[str, str]) -> None:
     _meant[""] = absolute("")
 
 
+def meant_directory() -> str:
+    """Return the current directory of when this program last made a client; an empty string where none was made, or it was gone."""
+    return _meant.get("", "")
+
+
 def with_meant_places(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables with which another process looks for files where this program did when it last made a client."""
+    places = {**environ}
+    if (data := environ.get(_DATA, "")) and not data.startswith(("/", "~")):
+        places[_DATA] = absolute(os.path.join(meant_directory(), data))
     if named := environ.get(VARIABLE, ""):
-        return {**environ, VARIABLE: _meant.get(named) or absolute(named)}
-    return {FOUND_IN: directory, **environ} if (directory := _meant.get("")) else {**environ}
+        return places | {VARIABLE: _meant.get(named) or absolute(named)}
+    return {FOUND_IN: directory} | places if (directory := meant_directory()) else places
 
 
 def _named(path: str) -> SettingsFile:

@@ -81,6 +81,24 @@ def test_a_relative_name_is_the_directory_that_it_named_at_the_start(here: Path)
     assert str(here.parent / "cloned") not in paths(engine)
 
 
+AWAY = "import headrace; headrace.Client().close(); os.chdir('../cloned')"
+
+
+def test_a_program_that_goes_elsewhere_takes_neither_directory_along(here: Path) -> None:
+    (here.parent / "cloned").mkdir()
+    (here.parent / "cloned" / "lib").mkdir()
+    (here / "data").mkdir()
+    before = f"sys.path[:0] = ['', {str(here)!r}, 'lib']; {AWAY}"
+    engine, child = environments(here, before, HEADRACE_DATA="data")
+
+    assert str(here / "lib") in paths(engine)
+    assert not {str(here), str(here.parent / "cloned"), str(here.parent / "cloned" / "lib")} & {*paths(engine)}
+    named, _ = environments(here, before, PYTHONPATH=".")
+    assert str(here) in paths(named)
+    assert str(here.parent / "cloned") not in paths(named)
+    assert engine["HEADRACE_DATA"] == child["HEADRACE_DATA"] == str(here / "data")
+
+
 @pytest.mark.parametrize("hook", ["my_hook:redact", "my_package.hooks:redact", "json:dumps"])
 def test_a_scripts_directory_stays_only_for_the_hook_in_it(hook: str, here: Path) -> None:
     (here / "my_hook.py").touch()

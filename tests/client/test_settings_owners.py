@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,44 @@ def test_another_users_file_where_a_program_runs_changes_nothing_and_stops_nothi
 
     assert load_settings(environ) == load_settings({**environ, "HEADRACE_CONFIG": "/dev/null"})
     assert f"headrace.toml is ignored: it belongs to user {STRANGER}, not to 0" in caplog.text
+
+
+def as_user(uid: int, act: Callable[[], object]) -> str:
+    """Do something as another user, in a process of its own that has imported all it needs; return what it comes to."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            said = repr(act())
+        except BaseException as error:  # noqa: BLE001 - the test shows it
+            said = repr(error)
+        os.write(write, said.encode())
+        os._exit(0)
+    os.close(write)
+    with open(read) as answer:
+        said = answer.read()
+    os.waitpid(child, 0)
+    return said
+
+
+@needs_root
+def test_a_user_who_plants_a_file_in_tmp_decides_nothing_for_a_user_who_works_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nobodys_home = {"HOME": "/nonexistent"}
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        _file(Path(folder, "own.toml"))
+        load_settings({**nobodys_home, "HEADRACE_CONFIG": f"{folder}/own.toml"})  # so that all is imported
+        Path(folder).chmod(0o1777)
+        monkeypatch.chdir(folder)
+        assert as_user(STRANGER, lambda: _nonsense(Path("headrace.toml"))) == "None"
+
+        assert as_user(STRANGER + 1, lambda: load_settings(nobodys_home).engine.idle_timeout) == "120.0"
+        assert as_user(STRANGER, lambda: load_settings(nobodys_home)).startswith("ConfigurationError(")
+        monkeypatch.undo()
 
 
 @needs_root
