@@ -167,6 +167,29 @@ def test_a_process_that_crashes_leaves_no_memory_behind(role: Role, address: str
     assert int(Path(f"/proc/{pid}/coredump_filter").read_text(), 16) == 0
 
 
+DUMP = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
+os.chdir(sys.argv[1])
+if sys.argv[2:]:
+    from headrace.processes import forbid_core_dumps
+    forbid_core_dumps()
+os.abort()
+"""
+
+
+def test_no_core_is_dumped_where_the_machine_dumps_them(tmp_path: Path) -> None:
+    dumped = {}
+    for name, *options in (("with",), ("without", "forbidden")):
+        (tmp_path / name).mkdir()
+        subprocess.run([sys.executable, "-c", DUMP, tmp_path / name, *options], check=False, timeout=60)
+        dumped[name] = list((tmp_path / name).iterdir())
+    if not dumped["with"]:
+        pytest.skip("this machine dumps no cores into the current directory")
+
+    assert dumped["without"] == []
+
+
 WITHOUT_LIMIT = """
 import ctypes, os, resource, signal, sys
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
