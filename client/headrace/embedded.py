@@ -29,7 +29,7 @@ from headrace.interpreter import find_interpreter
 from headrace.logs import copy_of_log
 from headrace.process_environment import environment_of
 from headrace.processes import origin
-from headrace.settings import EMBEDDED, directory_of, load_settings
+from headrace.settings import EMBEDDED, directory_of, load_files, with_built_in
 from headrace.settings_file import with_meant_places
 from headrace.trusted_directory import directory_refusal
 
@@ -380,6 +380,6 @@ def _reap_group(supervisor: int) -> None:
 def _needed_variables() -> Mapping[str, str]:
     environ = with_meant_places(os.environ)
     try:
-        return environment_of("supervisor", environ, load_settings(environ), is_embedded=True)
+        return environment_of("supervisor", environ, with_built_in(load_files(environ), environ), is_embedded=True)
     except ConfigurationError:
         return environ  # the engine ends at once, and says what is wrong

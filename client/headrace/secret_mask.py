@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import unquote
@@ -30,8 +31,10 @@ _LEAST_OF_START = 6
 """A key's beginning that is shorter says nothing of it."""
 _LONGEST_PART = 12
 """So many characters of a key in a row are always too many."""
-_LONGEST_SECRET = 16_384
-"""Of a longer one no parts are looked for: no server takes it."""
+_LONG_SECRET = 256
+"""A longer one, such as a signed token, is not looked for in base64 and in hexadecimal digits: it is base64 itself."""
+_ENDS = 512
+"""Characters of its beginning and of its end of which parts are looked for."""
 LONGEST_TEXT = 32_768
 """A longer text is only looked through for the middle of a secret, at the speed of memory: see :meth:`SecretMask.is_quoted`."""
 _LONGEST_OF_ALL = 4 * 1024 * 1024
@@ -60,6 +63,7 @@ class SecretMask:
         "_forms",
         "_gram_set",
         "_grams",
+        "_has_escapes",
         "_long",
         "_size",
         "_suspicious",
@@ -75,7 +79,7 @@ class SecretMask:
         self._size = min([_GRAM, *((form.least + 1) // 2 for form in self._forms)])
         self._grams: dict[bytes, list[tuple[_Form, int]]] = {}
         for form in self._forms:
-            for start in range(len(form.text) - self._size + 1 if len(form.text) <= _LONGEST_SECRET else 0):
+            for start in form.places(self._size):
                 places = self._grams.setdefault(form.text[start : start + self._size], [])
                 if len(places) < _MOST_PLACES:
                     places.append((form, start))
@@ -85,7 +89,8 @@ class SecretMask:
             secret[len(secret) // 4 :][: max(len(secret) // 2, SHORT)] for secret in unique if not is_word(secret)
         ]
         self._gram_set = frozenset(self._grams)
-        self._long = [form.text for form in self._forms if len(form.text) > _LONGEST_SECRET]
+        self._has_escapes = any(set("%\\&") & set(secret) for secret in unique)
+        self._long = [core.lower().encode() for core in self._cores if len(core) > _ENDS]
 
     def __repr__(self) -> str:
         return "SecretMask()"
@@ -138,14 +143,16 @@ class SecretMask:
     def _hidden(self, text: str, *, words: bool) -> str:
         if len(text) > LONGEST_TEXT:
             return MASK if any(core in text for core in self._cores) else text
-        level = text = self._cut(text, words=words)
-        for _ in range(_ENCODINGS_IN_ONE_ANOTHER):
-            decoded = _decoded(level)
-            if decoded == level:
-                break
-            level = self._cut(decoded, words=words)
-            if level != decoded:
-                text = level
+        if self._has_escapes:
+            text = self._cut(text, words=words)
+        levels = [text]
+        while len(levels) <= _ENCODINGS_IN_ONE_ANOTHER and (decoded := _decoded(levels[-1])) != levels[-1]:
+            levels.append(decoded)
+        # The last first: a secret that is encoded in part is in pieces on the levels before.
+        for level in reversed(levels):
+            hidden = self._cut(level, words=words)
+            if hidden != level:
+                return hidden
         return text
 
     def _cut(self, text: str, *, words: bool) -> str:
@@ -168,6 +175,8 @@ class SecretMask:
                 found.append((start, start + len(form.text)))
                 start = data.find(form.text, start + len(form.text))
             found += form.at_end_of(data)
+            if len(form.text) > 2 * _ENDS:
+                found += form.around_middle(data)
         done = 0
         for place in range(0, end, size):
             if place + size > done:
@@ -188,6 +197,21 @@ class _Form:
         self.text = text.lower().encode()
         self.least = least
         self.is_plain = is_plain
+
+    def places(self, size: int) -> Iterable[int]:
+        """Return where pieces of ``size`` begin that are looked for."""
+        count = len(self.text) - size + 1
+        if len(self.text) <= 2 * _ENDS:
+            return range(count)
+        return itertools.chain(range(_ENDS), range(count - _ENDS, count))
+
+    def around_middle(self, data: bytes) -> list[tuple[int, int]]:
+        """Return the part around the first place that has the middle of a long secret."""
+        start = len(self.text) // 4
+        middle = self.text[start:][: len(self.text) // 2]
+        place = data.find(middle)
+        part = None if place < 0 else self.part_at(data, place, start, len(middle))
+        return [] if part is None else [part]
 
     def part_at(self, data: bytes, place: int, start: int, size: int) -> tuple[int, int] | None:
         """Return the whole part around a piece of ``size`` that is in both; None for a part that is too short."""
@@ -214,6 +238,8 @@ def _forms(secret: str) -> list[_Form]:
     """Return the spellings in which a secret is looked for."""
     raw = secret.encode("utf-8", "surrogatepass")
     least = min(_LONGEST_PART, max(_LEAST_OF_START, len(raw) // 2 if len(raw) >= 2 * SHORT else len(raw) * 2 // 3))
+    if len(raw) > _LONG_SECRET:
+        return [_Form(secret, least, is_plain=True)]
     texts = {secret: (least, True), raw.hex(): (2 * least, False)}
     for offset, skipped in ((0, 0), (1, 2), (2, 3)):
         # What stands in front of the secret, and behind it, has a part in the first and in the last characters.
