@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace.types import Usage
+from headrace_workers.limits import LimitError
 from headrace_workers.providers.embeddings import Embeddings, build_google, build_openai, read_google, read_openai
 from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError, ProviderSettings
 
@@ -98,3 +101,79 @@ def test_what_holds_no_embeddings_fails(read: Read, body: bytes, kind: str, reas
         read(body)
     assert caught.value.failure.kind == kind
     assert reason in caught.value.failure.reason
+
+
+# Large answers.
+
+
+def large(rows: int, numbers: list[str] | str, **also: Any) -> bytes:
+    row = f'"{numbers}"' if isinstance(numbers, str) else f"[{','.join(numbers)}]"
+    data = ",".join(f'{{"object":"embedding","index":{place},"embedding":{row}}}' for place in range(rows))
+    return f'{{"data":[{data}],"model":"m","usage":{json.dumps(also.get("usage", {"prompt_tokens": 7}))}}}'.encode()
+
+
+def unpacked(vectors: Any) -> list[list[float]]:
+    assert all(isinstance(vector, msgspec.Raw) for vector in vectors)
+    return [msgspec.msgpack.decode(vector, type=list[float]) for vector in vectors]
+
+
+def test_a_large_answer_is_packed_as_a_frame_has_it() -> None:
+    numbers = [f"-0.0{place}" for place in range(3072)]
+    read = read_openai(large(100, numbers), 100)
+
+    assert unpacked(read.vectors) == [[float(number) for number in numbers]] * 100
+    assert (read.usage.input_tokens, read.model) == (7, "m")
+
+
+def test_a_large_answer_in_base64_is_packed_too() -> None:
+    floats = [place / 1024 for place in range(3072)]
+    text = base64.b64encode(struct.pack("<3072f", *floats)).decode()
+    for said in (text, text.replace("/", "\\/")):
+        assert unpacked(read_openai(large(100, said), 100).vectors) == [floats] * 100
+
+
+def test_a_large_answer_of_google_is_packed() -> None:
+    row = json.dumps({"values": [0.5] * 3072})
+    body = f'{{"embeddings":[{",".join([row] * 100)}],"usageMetadata":{{"promptTokenCount":7}}}}'.encode()
+    read = read_google(body, 100)
+
+    assert unpacked(read.vectors) == [[0.5] * 3072] * 100
+    assert read.usage.input_tokens == 7
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        large(100_000, ["1"]),
+        b'{"data":[' + b'{"embedding":[]},' * 100_000 + b"{}]}",
+        large(1, ["1"] * 3_000_000),
+        large(100, ["1"] * 65_536),
+        b'{"data":[{"embedding":[1],"x":[' + b"1," * 7_000_000 + b"1]}]}",
+        b'{"data":[' + b"[]," * 7_000_000 + b"1]}",
+        b'{"error":[' + b"[]," * 3_000_000 + b"1]}",
+        large(2, base64.b64encode(bytes(4_000_000)).decode()),
+    ],
+    ids=["rows", "empty rows", "a vector", "vectors", "another field", "lists", "an error", "a vector in base64"],
+)
+def test_a_large_answer_that_is_not_one_of_vectors_is_refused_at_little_cost(body: bytes) -> None:
+    for read in (read_openai, read_google):
+        began = time.thread_time()
+        with pytest.raises((LimitError, ProviderFailedError)):
+            read(body, 100)
+        assert time.thread_time() - began < 0.5
+
+
+def test_what_stands_beside_the_vectors_of_a_large_answer_is_read_where_it_is_short() -> None:
+    read = read_openai(large(100, ["0.25"] * 3072, usage=[[]] * 400_000), 100)
+
+    assert (len(read.vectors), read.usage.input_tokens) == (100, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "form"), [("openai", 256, "base64"), ("openai", 255, None), ("x", 256, None)]
+)
+def test_the_vectors_of_many_texts_are_asked_for_in_base64(name: str, count: int, form: str | None) -> None:
+    settings = ProviderSettings(name=name, api="openai-chat", base_url="http://x")
+    body = json.loads(build_openai(settings, None, "m", ["a"] * count, None, {}).body)
+
+    assert body.get("encoding_format") == form

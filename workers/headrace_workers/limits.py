@@ -31,6 +31,8 @@ MAX_PIECES = 1_000_000
 """Pieces in which a run's text may come."""
 MAX_CALLS = 4096
 """Tool calls of a run."""
+MAX_PARTS = 4096
+"""Items, blocks or parts of an answer that are kept as they came."""
 MAX_KEPT = 64 * MIB
 """Memory, estimated, for what else a run keeps: blocks, items, citations, signatures, further choices."""
 
@@ -126,6 +128,12 @@ def weigh_arguments(arguments: list[str]) -> None:
     size = sum(map(len, arguments))
     if size > LIGHT:
         weigh(",".join(arguments).encode("utf-8", "surrogatepass"))
+
+
+def check_parts(count: int) -> None:
+    """Raise LimitError where there are too many parts."""
+    if count > MAX_PARTS:
+        raise too_large(f"{MAX_PARTS} parts")
 
 
 def check_calls(count: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 
 from headrace.tool_arguments import well_formed_text
@@ -58,7 +60,7 @@ def terminal_message(ending: Ending, told: Told) -> Terminal:
                 model=ending.model,
                 message=ending.message,
                 refusal=ending.refusal,
-                vectors=ending.vectors,
+                vectors=cast("list[list[float]] | None", ending.vectors),  # what is packed has the same form in a frame
             )
         case ProviderFailure():
             return Failed(

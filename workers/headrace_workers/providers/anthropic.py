@@ -13,7 +13,7 @@ import msgspec
 from headrace.assembly import joined_text
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
 from headrace.wire.request import RunRequest
-from headrace_workers.limits import Kept, check_calls
+from headrace_workers.limits import Kept, check_calls, check_parts
 from headrace_workers.providers import anthropic_errors, anthropic_request, failures
 from headrace_workers.providers.anthropic_blocks import Block, call_id, calls_of, message_of, refuse_unknown
 from headrace_workers.providers.anthropic_events import Delta, Event, decode, decode_leniently
@@ -256,6 +256,7 @@ class MessageMapper:
         said = object_in(said, "a content block")
         block = Block(said, self._calls if said.get("type") == "tool_use" else None)
         self._blocks.append(block)
+        check_parts(len(self._blocks))
         self._at[index] = block
         if block.call is not None:
             self._calls += 1

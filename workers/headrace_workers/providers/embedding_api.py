@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from headrace.wire.request import RunRequest
 from headrace_workers.providers import embeddings, google, openai_chat
+from headrace_workers.providers.packed_vectors import MAX_NUMBERS
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
@@ -17,8 +20,8 @@ from headrace_workers.providers.protocol import (
     StreamMapper,
 )
 
-MAX_NUMBERS = 6_000_000
-"""Numbers in all vectors of one answer: what one frame has room for."""
+_MAX_PACKED = 9 * MAX_NUMBERS + 64 * 1024
+"""Bytes of all vectors in a frame."""
 
 Build = Callable[[ProviderSettings, str | None, str, list[str], int | None, dict[str, Any]], HttpRequest]
 
@@ -26,7 +29,7 @@ Build = Callable[[ProviderSettings, str | None, str, list[str], int | None, dict
 class EmbeddingApi:
     """One provider's embeddings; errors are those of its wire format."""
 
-    def __init__(self, build: Build, read: Callable[[bytes], embeddings.Embeddings], errors: ProviderApi) -> None:
+    def __init__(self, build: Build, read: Callable[[bytes, int], embeddings.Embeddings], errors: ProviderApi) -> None:
         self._build = build
         self._read = read
         self._errors = errors
@@ -45,11 +48,12 @@ class EmbeddingApi:
 
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
         """Return the vectors, one for each input."""
-        found = self._read(body)
+        found = self._read(body, len(request.inputs))
         if len(found.vectors) != len(request.inputs):
             reason = f"{len(found.vectors)} vectors came for {len(request.inputs)} texts"
             raise ProviderFailedError(ProviderFailure("provider_protocol", reason, 200))
-        if sum(map(len, found.vectors)) > MAX_NUMBERS:
+        size = sum([len(bytes(vector)) for vector in found.vectors if isinstance(vector, msgspec.Raw)])
+        if size > _MAX_PACKED:
             reason = f"the vectors hold more than {MAX_NUMBERS} numbers; give fewer texts at a time"
             raise ProviderFailedError(ProviderFailure("invalid_request", reason))
         return Completion(

@@ -8,29 +8,56 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from headrace.types import Usage
+from headrace_workers.limits import weigh
 from headrace_workers.providers import failures, google_errors
 from headrace_workers.providers.failures import is_error, protocol_failure, request_failure
 from headrace_workers.providers.google_request import API_VERSION
-from headrace_workers.providers.lenient import UNREADABLE, as_text
+from headrace_workers.providers.lenient import UNREADABLE, as_name
 from headrace_workers.providers.openai_chunks import read_usage
-from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError, ProviderSettings
+from headrace_workers.providers.packed_vectors import SMALL, check_size, packed, small_value
+from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError, ProviderFailure, ProviderSettings
 from headrace_workers.providers.request_parts import encoded
 
 _FLOAT_BYTES = 4
+MANY = 256
+"""Texts from which on their vectors are asked for in base64, as OpenAI's own SDK does: a third of the bytes."""
+_BASE64 = ("openai", "openai-responses", "azure")
 
 
 class Embeddings(msgspec.Struct, frozen=True):
     """One vector per input, in the order of the inputs. ``model`` is empty where the provider does not name it."""
 
-    vectors: list[list[float]]
+    vectors: list[list[float]] | list[msgspec.Raw]
+    """Those of a large answer as MessagePack."""
     usage: Usage
     model: str
+
+
+class _RawRow(msgspec.Struct, gc=False):
+    embedding: msgspec.Raw
+    index: msgspec.Raw = msgspec.Raw()
+
+
+class _RawOpenAIBody(msgspec.Struct, gc=False):
+    data: list[_RawRow]
+    usage: msgspec.Raw = msgspec.Raw()
+    model: msgspec.Raw = msgspec.Raw()
+
+
+class _RawGoogleRow(msgspec.Struct, gc=False):
+    values: msgspec.Raw
+
+
+class _RawGoogleBody(msgspec.Struct, gc=False):
+    embeddings: list[_RawGoogleRow]
+    usage: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="usageMetadata")
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -55,6 +82,8 @@ class _GoogleBody(msgspec.Struct, gc=False):
 
 _decode_openai = msgspec.json.Decoder(_OpenAIBody).decode
 _decode_google = msgspec.json.Decoder(_GoogleBody).decode
+_decode_raw_openai = msgspec.json.Decoder(_RawOpenAIBody).decode
+_decode_raw_google = msgspec.json.Decoder(_RawGoogleBody).decode
 
 
 def build_openai(
@@ -71,13 +100,20 @@ def build_openai(
     if api_key:
         headers.append(("authorization", f"Bearer {api_key}"))
     body: dict[str, Any] = {"model": model, "input": inputs}
+    if len(inputs) >= MANY and settings.name in _BASE64:
+        body["encoding_format"] = "base64"
     if dimensions is not None:
         body["dimensions"] = dimensions
     return HttpRequest(settings.url("/embeddings"), tuple(headers), encoded(body | custom_options))
 
 
-def read_openai(body: bytes) -> Embeddings:
-    """Map a response with status 200; raise ProviderFailedError where it is an error or none of ours."""
+def read_openai(body: bytes, texts: int = 1) -> Embeddings:
+    """Map a response with status 200; raise ProviderFailedError where it is an error or none of ours.
+
+    ``texts`` is how many there were. Raises LimitError for an answer that holds much more than their vectors.
+    """
+    if len(body) > SMALL:
+        return _read_large_openai(body, texts)
     try:
         said = _decode_openai(body)
     except UNREADABLE:
@@ -85,11 +121,45 @@ def read_openai(body: bytes) -> Embeddings:
         if is_error(whole):
             raise ProviderFailedError(failures.failure_in_stream(whole)) from None
         raise _is_none(body) from None
-    rows = said.data
-    if sorted(row.index for row in rows if type(row.index) is int) == list(range(len(rows))):
-        rows.sort(key=lambda row: row.index)  # not every server counts; those that do not keep the order
-    usage = read_usage(said.usage, is_final=True) if isinstance(said.usage, dict) else Usage()
-    return Embeddings([_vector(row.embedding) for row in rows], usage, as_text(said.model))
+    order = _order([row.index for row in said.data])
+    return Embeddings([_vector(said.data[place].embedding) for place in order], _usage(said.usage), as_name(said.model))
+
+
+def _read_large_openai(body: bytes, texts: int) -> Embeddings:
+    check_size(body, texts)
+    try:
+        said = _decode_raw_openai(body)
+    except UNREADABLE:
+        raise _large_failure(body, failures.failure_in_stream) from None
+    order = _order([small_value(row.index) for row in said.data])
+    vectors = _packed([said.data[place].embedding for place in order])
+    return Embeddings(vectors, _usage(small_value(said.usage)), as_name(small_value(said.model)))
+
+
+def _order(indexes: list[Any]) -> list[int]:
+    """Return the places of rows in the order of their indexes. Not every server counts; those that do not keep the order."""
+    places = range(len(indexes))
+    if sorted(index for index in indexes if type(index) is int) == list(places):
+        return sorted(places, key=lambda place: indexes[place])
+    return list(places)
+
+
+def _usage(said: Any) -> Usage:
+    return read_usage(said, is_final=True) if isinstance(said, dict) else Usage()
+
+
+def _packed(rows: list[msgspec.Raw]) -> list[msgspec.Raw]:
+    try:
+        return [packed(row) for row in rows]
+    except ValueError:
+        raise protocol_failure("an embedding is neither a list of numbers nor base64 of floats") from None
+
+
+def _large_failure(body: bytes, read: Callable[[Any], ProviderFailure]) -> ProviderFailedError:
+    """Return why a large body holds no vectors."""
+    weigh(body)
+    whole = _object(body)
+    return ProviderFailedError(read(whole)) if is_error(whole) else _is_none(body)
 
 
 def build_google(
@@ -114,8 +184,10 @@ def build_google(
     return HttpRequest(url, tuple(headers), encoded({"requests": requests}))
 
 
-def read_google(body: bytes) -> Embeddings:
-    """Map a response with status 200; raise ProviderFailedError where it is an error or none of ours."""
+def read_google(body: bytes, texts: int = 1) -> Embeddings:
+    """Map a response with status 200 as :func:`read_openai` does."""
+    if len(body) > SMALL:
+        return _read_large_google(body, texts)
     try:
         said = _decode_google(body)
     except UNREADABLE:
@@ -123,14 +195,22 @@ def read_google(body: bytes) -> Embeddings:
         if is_error(whole):
             raise ProviderFailedError(google_errors.failure_in_stream(whole)) from None
         raise _is_none(body) from None
-    usage = Usage()
-    if isinstance(said.usage, dict):
-        figures = {
-            "prompt_tokens": said.usage.get("promptTokenCount"),
-            "total_tokens": said.usage.get("totalTokenCount"),
-        }
-        usage = read_usage(figures, is_final=True)
-    return Embeddings([row.values for row in said.embeddings], usage, "")
+    return Embeddings([row.values for row in said.embeddings], _google_usage(said.usage), "")
+
+
+def _read_large_google(body: bytes, texts: int) -> Embeddings:
+    check_size(body, texts)
+    try:
+        said = _decode_raw_google(body)
+    except UNREADABLE:
+        raise _large_failure(body, google_errors.failure_in_stream) from None
+    return Embeddings(_packed([row.values for row in said.embeddings]), _google_usage(small_value(said.usage)), "")
+
+
+def _google_usage(said: Any) -> Usage:
+    if not isinstance(said, dict):
+        return Usage()
+    return _usage({"prompt_tokens": said.get("promptTokenCount"), "total_tokens": said.get("totalTokenCount")})
 
 
 def _check(inputs: list[str], dimensions: int | None) -> None:

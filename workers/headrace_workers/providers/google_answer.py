@@ -12,7 +12,7 @@ import msgspec
 from headrace.tool_arguments import read_arguments
 from headrace.types import ImagePart, Message, Part, ReasoningPart, RunEvent, TextPart, ToolCallDelta, ToolCallPart
 from headrace.wire.messages import ToolCallText
-from headrace_workers.limits import check_calls, weigh_arguments
+from headrace_workers.limits import check_calls, check_parts, weigh_arguments
 from headrace_workers.providers.google_arguments import GrowingArguments
 from headrace_workers.providers.google_chunks import Candidate, FunctionCall
 from headrace_workers.providers.lenient import as_text
@@ -100,11 +100,13 @@ class Answer:
         self._end_run()
         part = ReasoningPart if is_thought else TextPart
         self._parts.append(part(text, opaque(signature)))
+        check_parts(len(self._parts))
         self.is_opaque = self.keeps_more = True
 
     def keep(self, whole: dict[str, Any]) -> None:
         """Add a part that is neither text nor call: an image, or what the provider's own tools did."""
         self._end_run()
+        check_parts(len(self._parts))
         self._parts.append(_image_of(whole) or ReasoningPart("", {"api": NAME, "part": whole}))
         self.is_opaque = self.keeps_more = True
 

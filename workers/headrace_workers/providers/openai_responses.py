@@ -14,7 +14,7 @@ from headrace.assembly import joined_text
 from headrace.tool_arguments import well_formed_text
 from headrace.types import FinishReason, Message, ReasoningDelta, RefusalDelta, RunEvent, Usage, UsageUpdate
 from headrace.wire.request import RunRequest
-from headrace_workers.limits import Kept
+from headrace_workers.limits import Kept, check_parts
 from headrace_workers.providers import failures, openai_responses_request
 from headrace_workers.providers.failures import is_error
 from headrace_workers.providers.lenient import (
@@ -269,6 +269,7 @@ class ResponsesMapper:
         item = typed(read_object(event.item))
         if item:
             self._items.append(item)
+            check_parts(len(self._items))
         elif bytes(event.item).strip() not in _NOTHING:
             self._is_in_doubt = True
         if item.get("type") == "function_call":
@@ -302,6 +303,7 @@ class ResponsesMapper:
         details = response.get("incomplete_details")
         self._reason = as_name(details.get("reason")) if isinstance(details, dict) else ""
         output = response.get("output")
+        check_parts(len(output) if isinstance(output, list) else 0)
         for element in elements_of(output, "the output"):
             object_in(element, "an item of the output")
         if len(items := items_of(output)) >= len(self._items):

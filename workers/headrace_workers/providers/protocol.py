@@ -96,7 +96,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     message: Message | None = None
     refusal: str | None = None
     response_id: str | None = None
-    vectors: list[list[float]] | None = None
+    vectors: list[list[float]] | list[msgspec.Raw] | None = None
 
 
 class StreamMapper(Protocol):
