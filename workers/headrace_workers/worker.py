@@ -32,6 +32,7 @@ from headrace.sockets import new_context
 from headrace.wire.codec import decode_request, encode_frame, to_worker
 from headrace.wire.messages import (
     CAPABILITIES,
+    MAX_FRAME_BYTES,
     NOT_BEGUN,
     PROTOCOL_MINOR,
     Abort,
@@ -157,9 +158,15 @@ class Worker:
     def _send(self, client: Client, messages: list[Any]) -> bool:
         if self.tracer is not None:
             self.tracer.commit()  # how a run ended is written before its client hears of it
+        frame = self._frame(messages)
+        if len(frame) > MAX_FRAME_BYTES:
+            if len(messages) > 1:
+                return all(self._send(client, [message]) for message in messages)
+            messages = [encodable(messages[0])]
+            frame = self._frame(messages)
         if self.history is not None:
             self.history.frame("sent", messages, self._settings.epoch, client.identity)
-        result = self._router.send(client.identity, self._frame(messages))
+        result = self._router.send(client.identity, frame)
         if result is not SendResult.SENT:
             # Credit bounds what a client that reads can have waiting: one that is full does not read at all.
             logger.warning("client dropped", extra={"reason": result.value})
@@ -413,12 +420,13 @@ class Worker:
 def encodable(message: Any, masked: Callable[[str], str] = str) -> Any:
     """Return ``message``, or what its run's client is told instead. ``masked`` takes secrets out of a text."""
     try:
-        encode_frame(0, [message])
+        if len(encode_frame(0, [message])) <= MAX_FRAME_BYTES:
+            return message
+        reason = f"the provider's answer cannot be passed on: it is over {MAX_FRAME_BYTES // 2**20} MiB; ask for less at a time"
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = masked(f"the provider's answer cannot be passed on: {error}")
-        # What cannot be encoded was read of a response that was a success.
-        return Failed(message.span_id, message.attempt, message.sequence, "provider_protocol", reason, status_code=200)
-    return message
+    # What cannot be encoded was read of a response that was a success.
+    return Failed(message.span_id, message.attempt, message.sequence, "provider_protocol", reason, status_code=200)
 
 
 def _breach(client: Client | None, message: ToWorker) -> str | None:
