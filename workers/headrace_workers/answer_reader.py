@@ -13,7 +13,7 @@ from headrace.types import RunEvent
 from headrace.wire.request import RunRequest
 from headrace_workers.first_bytes import BodyKind
 from headrace_workers.halves import Halves
-from headrace_workers.limits import LIGHT, LimitError, weigh
+from headrace_workers.limits import LimitError, weigh
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
@@ -34,8 +34,8 @@ UNREADABLE = (ProviderFailedError, EventTooLargeError, LimitError, RecursionErro
 
 
 _EVENTS_AT_ONCE = 8
-_BYTES_AT_ONCE = 4096
-"""Events, and bytes of them, between two looks at the time."""
+_MOST_AT_ONCE = 32
+"""Events between two looks at the time: at first, and where there is time."""
 _SLICE = 256 * 1024
 """Bytes of a body that are read at once."""
 
@@ -115,19 +115,24 @@ class AnswerReader:
 
     def _map_many(self, mapper: StreamMapper, server_events: Entries, events: list[RunEvent]) -> None:
         """Map many events, or large ones: those that have no time left in this turn wait for the next."""
-        size = 0
-        for place, (name, data) in enumerate(server_events, 1):
-            if len(data) > LIGHT:
-                weigh(data)
-            mapper.feed(name, data, events)
-            if mapper.is_complete:
-                return
-            size += len(data) + _BYTES_AT_ONCE // _EVENTS_AT_ONCE
-            if size > _BYTES_AT_ONCE and self.has_time is not None:
-                size = 0
-                if not self.has_time():
-                    self.waiting = server_events[place:]
+        is_each_weighed = self.parser.has_large
+        at_once = 1 if is_each_weighed else _EVENTS_AT_ONCE
+        feed = mapper.feed
+        start, count = 0, len(server_events)
+        while start < count:
+            some = server_events[start : start + at_once]
+            if is_each_weighed:
+                weigh(some[0][1])
+            for name, data in some:
+                feed(name, data, events)
+                if mapper.is_complete:
                     return
+            start += at_once
+            if start < count and self.has_time is not None and not self.has_time():
+                self.waiting = server_events[start:]
+                return
+            if not is_each_weighed and at_once < _MOST_AT_ONCE:
+                at_once *= 2
 
     def map_waiting(self, events: list[RunEvent]) -> None:
         """Map what had no time in the turn before. Raises one of UNREADABLE."""

@@ -70,7 +70,7 @@ class LiveRun:
         "_request",
         "_span",
         "_timer",
-        "_turn_ends",
+        "_turn_began",
         "_wakes_at",
         "client",
         "core",
@@ -88,7 +88,7 @@ class LiveRun:
         self._exchange: Exchange | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0  # when the timer does, at the latest
-        self._turn_ends = 0.0
+        self._turn_began = 0.0
         self._goes_on = False  # in the next turn of the loop, which is asked for
         self._late_end: Callable[[], None] | None = None  # of the exchange, to be told once all before it is mapped
         core.allow(self._has_time)
@@ -127,19 +127,15 @@ class LiveRun:
 
     def on_bytes(self, data: bytes) -> None:
         try:
-            core = self.core
-            now = time.monotonic()
-            self._turn_ends = now + TURN_SECONDS
-            commands = core.received(data, now)
+            now = self._turn_began = time.monotonic()
+            commands = self.core.received(data, now)
             if commands:
                 self.carry_out(commands)
-            if core.has_more:
-                self._go_on_later()
         except Exception as error:  # noqa: BLE001
             self.broke(error)
 
     def _has_time(self) -> bool:
-        return time.monotonic() < self._turn_ends
+        return time.monotonic() - self._turn_began < TURN_SECONDS
 
     def _go_on_later(self) -> None:
         """The events of one read take longer than a turn may: nothing more is read until they are mapped."""
@@ -155,12 +151,9 @@ class LiveRun:
         if not core.has_more:
             return
         try:
-            now = time.monotonic()
-            self._turn_ends = now + TURN_SECONDS
+            now = self._turn_began = time.monotonic()
             self.carry_out(core.go_on(now))
-            if core.has_more:
-                self._go_on_later()
-            elif not core.is_behind:
+            if not core.is_behind:
                 self._caught_up()
         except Exception as error:  # noqa: BLE001
             self.broke(error)
@@ -274,6 +267,8 @@ class LiveRun:
                 self._set_timer()
             case Command.WATCH:
                 self._set_timer()
+            case Command.LATER:
+                self._go_on_later()
             case Command.RELEASE:
                 exchange.release()
             case Command.CONTINUE:

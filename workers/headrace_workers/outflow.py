@@ -25,7 +25,7 @@ class Outflow:
         "_characters",
         "_read",
         "_sequence_limit",
-        "_unsent",
+        "length",
         "pending",
         "sequence",
         "text_length",
@@ -36,15 +36,11 @@ class Outflow:
         self._character_limit = character_limit
         self._characters = 0
         self._read = 0
-        self._unsent = 0
+        self.length = 0
+        """Characters of all kinds that came, but for those that wait."""
         self.pending: list[RunEvent] = []
         self.sequence = 0
         self.text_length = 0
-
-    @property
-    def length(self) -> int:
-        """Characters of all kinds that came, but for those that wait."""
-        return self._characters + self._unsent
 
     @property
     def has_credit(self) -> bool:
@@ -68,7 +64,7 @@ class Outflow:
     def drop(self) -> list[RunEvent]:
         """Return what waits, which is not to be sent."""
         dropped, self.pending = self.pending, []
-        self._unsent += characters(dropped)
+        self.length += characters(dropped)
         return dropped
 
     def waiting_is_full(self) -> bool:
@@ -97,6 +93,7 @@ class Outflow:
             size = characters(taken)
         self.sequence += len(taken)
         self._characters += size
+        self.length += size
         self.text_length += sum([len(event) for event in taken if type(event) is str])
         return first, taken
 

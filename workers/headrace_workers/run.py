@@ -232,8 +232,10 @@ class ProviderRun:
         if mapper is not None and mapper.is_complete:
             return self._finish(Command.RELEASE)
         if mapper is not None and mapper.has_end:
-            return self._nearly_ended(events[before:])
-        return self._grown() if grown_by else _NOTHING
+            commands = self._nearly_ended(events[before:])
+        else:
+            commands = self._grown() if grown_by else _NOTHING
+        return (*commands, Command.LATER) if self._answer.waiting and not self._is_paused else commands
 
     def _excess(self, fresh: list[RunEvent]) -> LimitError | None:
         """Return how a long answer, which ``fresh`` events have come to, goes beyond a limit; None where it does not."""
