@@ -30,6 +30,8 @@ def escaped(text: str) -> str:
 
     Its time grows with the length of the text. What is escaped already stays as it is.
     """
+    if text.isascii() and text.isprintable():  # most are, and it is quick to see
+        return text
     return _STEERING.sub(lambda found: json_escape(found[0]), text)
 
 

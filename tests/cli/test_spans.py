@@ -344,6 +344,7 @@ def test_the_data_is_where_the_settings_have_it(
     match place:
         case "settings":
             (tmp_path / "headrace.toml").write_text(f'[spans]\ndirectory = "{data / "headrace"}"\n')
+            monkeypatch.setenv("HEADRACE_CONFIG", str(tmp_path / "headrace.toml"))
         case "HEADRACE_DATA":
             monkeypatch.setenv(place, str(data / "headrace"))
     Database(data / "headrace").add(span(span_id="sp_1"))

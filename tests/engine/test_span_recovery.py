@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -12,11 +13,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from headrace.settings import SpansConfig
+from headrace.span_files import database_files
 from headrace.spans import Rank, Span, encode_span
 from headrace.spool import encode_record
+from headrace.types import Usage
 from headrace_engine.spans.recovery import Recovered, recover, recover_others
 from headrace_engine.spans.slots import SlotError, take_slot, try_slot
 from headrace_engine.spans.store import Store
@@ -104,6 +108,34 @@ def test_a_record_that_is_no_span_is_counted(tmp_path: Path) -> None:
     spool(tmp_path, "w1-a-1", span("a"), tail=encode_record(b"no span") + encode_record(encode_span(span("b"))))
 
     assert recovered(tmp_path) == Recovered(spans=2, new=2, unreadable=1)
+
+
+def test_a_record_with_absurd_values_is_stored_as_far_as_it_can_be_and_stops_none_behind_it(tmp_path: Path) -> None:
+    usage, start = Usage(2**64 - 1, 2**64 - 1, source="provider"), float("nan")
+    absurd = msgspec.structs.replace(span("b"), usage=usage, started_at=start, ended_at=1e300, duration_seconds=-1.0)
+    encoded = msgspec.msgpack.encode(absurd)  # by a worker that bounds nothing
+    torn = encode_record(encoded)[:-5]
+    spool(tmp_path, "w1-a-1", span("a"), tail=encode_record(encoded) + torn + encode_record(encode_span(span("c"))))
+
+    assert recovered(tmp_path) == Recovered(spans=3, new=3, torn=1)
+    assert set(kept(tmp_path)) == {"a", "b", "c"}
+    assert kept(tmp_path)["b"].usage.input_tokens == 2**63 - 1
+    assert (kept(tmp_path)["b"].started_at, kept(tmp_path)["b"].duration_seconds) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "damage", ["error = CAST(x'ff' AS TEXT)", "model = x'ff'", "started_at = 'never'", "tags = '['"]
+)
+def test_a_damaged_row_is_in_the_way_of_no_better_record(damage: str, tmp_path: Path) -> None:
+    with closing(Store(tmp_path, SpansConfig(), no_cost)) as store:
+        store.write([span("a", Rank.STUB), span("b", Rank.STUB)], NOON)
+    (path,) = database_files(tmp_path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE spans SET {damage} WHERE span_id = 'a'")
+    spool(tmp_path, "w1-a-1", span("a"), span("b"), span("c"))
+
+    assert recovered(tmp_path) == Recovered(spans=3, new=1)
+    assert {name: one.rank for name, one in kept(tmp_path).items()} == dict.fromkeys("abc", Rank.WORKER)
 
 
 def test_what_is_in_the_store_already_is_not_there_twice(tmp_path: Path) -> None:
