@@ -7,7 +7,9 @@ write one file.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,10 @@ from headrace.types import Usage
 SLOT_LOCK = "lock"
 SPOOL = "spool"
 DATABASES = "spans-*.db"
+_SLOT = re.compile(r"0|[1-9][0-9]*")
+_DATABASE = re.compile(r"spans-[0-9]{4}-[0-9]{2}-[0-9]{2}(\.[1-9][0-9]*)?\.db")
+_DAMAGED = re.compile(rf"{_DATABASE.pattern}\.corrupt(\.[1-9][0-9]*)?(-wal|-shm)?")
+_SPOOL_FILE = re.compile(r"w[1-9][0-9]*-[0-9a-f]+-[1-9][0-9]*\.spool")
 SCHEMA_VERSION = 1
 
 COLUMNS = (
@@ -134,12 +140,39 @@ def slots(directory: Path) -> list[Path]:
     """Return the slots that exist, by number."""
     if not directory.is_dir():
         return []
-    return sorted((path for path in directory.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    return sorted((path for path in directory.iterdir() if _SLOT.fullmatch(path.name)), key=lambda path: int(path.name))
 
 
 def database_files(slot: Path) -> list[Path]:
-    """Return a slot's databases, the oldest first. A link is none: what it leads to is not Headrace's."""
-    return sorted([path for path in slot.glob(DATABASES) if not path.is_symlink()], key=_age_key)
+    """Return a slot's databases, the oldest first. What has another name, is a link or somebody else's, is none of Headrace's."""
+    return sorted(_own(slot, _DATABASE), key=_age_key)
+
+
+def damaged_files(slot: Path) -> list[Path]:
+    """Return the databases that were moved aside in a slot, and their side files."""
+    return _own(slot, _DAMAGED)
+
+
+def spool_files(slot: Path) -> list[Path]:
+    """Return the files that workers have written in a slot, in the order of their names."""
+    return sorted(_own(slot / SPOOL, _SPOOL_FILE))
+
+
+def is_own_file(path: Path) -> bool:
+    """Return whether a file, and no link, is at a path, and belongs to this user or to the owner of its folder."""
+    try:
+        status = path.lstat()
+        return stat.S_ISREG(status.st_mode) and status.st_uid in (os.geteuid(), path.parent.stat().st_uid)
+    except OSError:
+        return False
+
+
+def _own(folder: Path, names: re.Pattern[str]) -> list[Path]:
+    try:
+        found = [path for path in folder.iterdir() if names.fullmatch(path.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [path for path in found if is_own_file(path)]
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:

@@ -270,6 +270,49 @@ def test_an_export_into_a_pipe_with_a_name_leaves_it_a_pipe(spans: Run, data: Pa
     assert (done.code, named.is_fifo(), json.loads(exported)["span_id"]) == (ExitCode.OK, True, "sp_1")
 
 
+def test_an_export_through_a_link_leaves_what_the_link_leads_to(spans: Run, data: Path, tmp_path: Path) -> None:
+    Database(data).add(span(span_id="sp_1"))
+    precious, out = tmp_path / "precious", tmp_path / "out.jsonl"
+    precious.write_text("mine")
+    out.symlink_to(precious)
+
+    assert spans("export", "-o", str(out)).code == ExitCode.OK
+
+    assert precious.read_text() == "mine"
+    assert (out.is_symlink(), json.loads(out.read_text())["span_id"]) == (False, "sp_1")
+    assert sorted(path.name for path in tmp_path.iterdir() if "out" in path.name) == ["out.jsonl"]
+
+
+def test_an_export_that_fails_removes_what_it_began_and_nothing_else(
+    spans: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Database(data).add(span(span_id="sp_1"))
+    monkeypatch.setattr("headrace.cli.spans_export.secrets.token_hex", lambda _: "0")
+    others = tmp_path / f".out.jsonl.{os.getpid()}.0"
+    others.write_text("mine")
+
+    done = spans("export", "-o", str(tmp_path / "out.jsonl"))
+
+    assert (done.code, others.read_text()) == (ExitCode.FAILED, "mine")
+    others.unlink()
+    (tmp_path / "out.jsonl").mkdir()
+    assert spans("export", "-o", str(tmp_path / "out.jsonl")).code == ExitCode.FAILED
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_file_that_comes_in_the_place_of_a_pipe_is_not_cut(
+    spans: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Database(data).add(span(span_id="sp_1"))
+    out = tmp_path / "out.jsonl"
+    out.write_text("mine")
+    monkeypatch.setattr(Path, "is_file", lambda path: path != out)
+
+    done = spans("export", "-o", str(out))
+
+    assert (done.code, out.read_text()) == (ExitCode.FAILED, "mine")
+
+
 def test_an_export_takes_the_filters(spans: Run, data: Path) -> None:
     Database(data).add(span(span_id="sp_1", model="o3"), span())
 

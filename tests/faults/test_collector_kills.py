@@ -31,7 +31,7 @@ def test_what_is_acknowledged_outlives_a_collector_that_is_killed_in_its_commit(
     with LoneCollector() as collector, Sender(collector.endpoint) as sender:
         for number in range(times):
             left = made_up_spans(f"left-{number}", LEFT, time.time())
-            collector.leave_spool(f"w{number}", left)
+            collector.leave_spool(f"w{number + 1}-a-1", left)
             sent = made_up_spans(f"sent-{number}", BATCHES * SENT, time.time())
             all_ids |= {span.span_id for span in [*left, *sent]}
             collector.start()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import importlib.util
 import os
+import secrets
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -54,22 +57,40 @@ def _output(path: Path | None) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         return
     # A device or a pipe is written to as it is; only a file can be put in the place of one.
-    is_replaced = path.is_file() or not path.exists()
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}") if is_replaced else path
-    try:
-        with open(unfinished, "xb" if is_replaced else "wb", opener=_private) as out:
+    if path.exists() and not path.is_file():
+        with _errors(path), open(path, "wb", opener=_no_file) as out:
             yield out
-        if is_replaced:
+        return
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    with _errors(path), open(unfinished, "xb", opener=_private) as out:  # which removes nothing that is there already
+        try:
+            yield out
+            out.flush()
             unfinished.replace(path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise CommandError(ExitCode.FAILED, f"cannot write {path}: {error.strerror}") from error
-    finally:
-        if is_replaced:
-            unfinished.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _no_file(path: str, flags: int) -> int:
+    """Open what is no file: neither is one made nor cut, should somebody have put one there meanwhile."""
+    descriptor = os.open(path, flags & ~(os.O_CREAT | os.O_TRUNC))
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileExistsError(errno.EEXIST, "a file has been put there meanwhile", path)
+    return descriptor
 
 
 def _write_lines(spans: Iterable[StoredSpan], out: IO[bytes]) -> int:

@@ -47,7 +47,9 @@ class SpanDatabase:
 
     def __init__(self, path: Path, durability: Literal["normal", "full"]) -> None:
         self.path = path
-        if not path.exists():
+        self.is_ours = False
+        """Whether it is a database of Headrace's, of this or another version."""
+        if not os.path.lexists(path):
             _make(path)
         self._connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None)
         try:
@@ -103,8 +105,9 @@ class SpanDatabase:
     def close(self) -> None:
         """Move what is in the journal to the file, unless a reader is in the way, and close."""
         with contextlib.suppress(sqlite3.Error):
-            self._connection.execute(f"PRAGMA busy_timeout = {_CLOSE_TIMEOUT_MS}")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if self.is_ours:
+                self._connection.execute(f"PRAGMA busy_timeout = {_CLOSE_TIMEOUT_MS}")
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
 
@@ -112,14 +115,21 @@ class SpanDatabase:
         connection = self._connection
         connection.row_factory = sqlite3.Row
         connection.text_factory = stored_text
+        version = int(self._value("PRAGMA user_version"))
+        columns = {row["name"] for row in connection.execute("PRAGMA table_info(spans)")}
+        is_empty = not self._value("SELECT count(*) FROM sqlite_master")
+        self.is_ours = {"span_id", "rank"} <= columns or (version == 0 and is_empty)
+        if not self.is_ours:
+            return 0  # whoever made it, it stays as it is
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
         connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        if self._value("PRAGMA user_version") == 0:
+        if version == 0:
             connection.executescript(_SETUP)
-        return int(self._value("PRAGMA user_version"))
+            version = int(self._value("PRAGMA user_version"))
+        return version
 
     def _write(self, spans: Spans, rows: Sequence[tuple[Any, ...]], cost: Cost) -> int:
         before = self._last_sequence()
@@ -194,7 +204,7 @@ def move_aside(path: Path) -> Path:
     """Give a damaged database a name that is no database's; return it. Nothing of it is lost that there is."""
     target = path.with_name(f"{path.name}.corrupt")
     number = 0
-    while target.exists():
+    while any(os.path.lexists(target.with_name(target.name + suffix)) for suffix in ("", *_SIDE_FILES)):
         number += 1
         target = path.with_name(f"{path.name}.corrupt.{number}")
     path.rename(target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime, timedelta
@@ -14,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from headrace.settings import SpansConfig
-from headrace.span_files import DATABASES, database_files, file_name
+from headrace.span_files import damaged_files, database_files, file_name, is_own_file
 from headrace_engine.spans.database import SpanDatabase, move_aside, remove
 
 logger = logging.getLogger(__name__)
@@ -102,11 +103,11 @@ class SpanFiles:
         for path in [path for path in self.known if path != self._current]:
             age = today - datetime.combine(_day(path) + timedelta(days=1), datetime.min.time(), UTC)
             with contextlib.suppress(DamagedError):
-                if age > 2 * limit or (age > limit and self.use(path, partial(SpanDatabase.is_delivered, sinks=sinks))):
+                if age > limit and self.use(path, partial(_may_go, sinks=sinks, is_very_old=age > 2 * limit)):
                     self._forget(path)
                     remove(path)
                     logger.info("span file removed", extra={"file": path.name})
-        for path in self._slot.glob(f"{DATABASES}.corrupt*"):
+        for path in damaged_files(self._slot):
             if now - path.lstat().st_mtime > 2 * limit.total_seconds():
                 path.unlink(missing_ok=True)
 
@@ -118,6 +119,8 @@ class SpanFiles:
 
     def _has_room(self, path: Path) -> bool:
         limit = self._config.max_file_bytes
+        if os.path.lexists(path) and not path.is_symlink() and not is_own_file(path):
+            return False
         try:
             return self.use(path, lambda database: database.is_usable and database.size() < limit)
         except DamagedError:
@@ -148,6 +151,11 @@ class SpanFiles:
         self.known.pop(path, None)
         if self._current == path:
             self._current = None
+
+
+def _may_go(database: SpanDatabase, sinks: Collection[str], *, is_very_old: bool) -> bool:
+    """Return whether a file that is too old is Headrace's to remove, and no sink needs it."""
+    return database.is_ours and (is_very_old or database.is_delivered(sinks))
 
 
 def _day(path: Path) -> date:

@@ -17,7 +17,7 @@ import msgspec
 
 from headrace.errors import RemoteProtocolError
 from headrace.settings import SpansConfig
-from headrace.span_files import SPOOL, database_files, slots
+from headrace.span_files import database_files, slots, spool_files
 from headrace.spans import Span, decode_span
 from headrace.spool import read_spool
 from headrace_engine.spans.database import Cost
@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
 
-_SUFFIX = ".spool"
 _BATCH = 256
 _NEW = 5.0
 """Seconds for which an empty file is left alone: its writer may be about to lock it."""
@@ -46,13 +45,13 @@ class Recovered(msgspec.Struct, frozen=True):
 
 def has_spools(slot: Path) -> bool:
     """Return whether a slot has spool files, whoever holds them."""
-    return any((slot / SPOOL).glob(f"*{_SUFFIX}"))
+    return bool(spool_files(slot))
 
 
 def writer_epochs(slot: Path) -> set[int]:
     """Return the epochs of the processes that are writing spool files in a slot: each holds the lock of its files."""
     epochs = set()
-    for path in (slot / SPOOL).glob(f"*{_SUFFIX}"):
+    for path in spool_files(slot):
         with contextlib.suppress(OSError, ValueError, IndexError):
             if _is_locked(path):
                 epochs.add(int(path.stem.split("-")[-2], 16))
@@ -61,7 +60,7 @@ def writer_epochs(slot: Path) -> set[int]:
 
 def has_leavings(slot: Path) -> bool:
     """Return whether a writer that is gone has left spans in a slot."""
-    for path in (slot / SPOOL).glob(f"*{_SUFFIX}"):
+    for path in spool_files(slot):
         with contextlib.suppress(OSError):
             if path.stat().st_size and not _is_locked(path):
                 return True
@@ -70,7 +69,7 @@ def has_leavings(slot: Path) -> bool:
 
 def recover(slot: Path, store: Store, clock: Clock) -> Iterator[Recovered]:
     """Store what is in the spools of dead writers, and remove them. ``clock`` is the wall clock."""
-    for path in sorted((slot / SPOOL).glob(f"*{_SUFFIX}")):
+    for path in spool_files(slot):
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
@@ -121,7 +120,7 @@ def _is_left(path: Path, descriptor: int, now: float) -> bool:
     except OSError:
         return False
     status = os.fstat(descriptor)
-    is_named_so = path.stat().st_ino == status.st_ino
+    is_named_so = path.lstat().st_ino == status.st_ino
     return is_named_so and (status.st_size > 0 or now - status.st_mtime > _NEW)
 
 

@@ -98,5 +98,6 @@ def _append(descriptor: int, lines: bytes) -> None:
             written += os.write(descriptor, lines[written:])
     except OSError:
         with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, size)
+            if os.fstat(descriptor).st_size == size + written:  # else somebody has written behind it
+                os.ftruncate(descriptor, size)
         raise
