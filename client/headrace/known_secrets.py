@@ -15,7 +15,7 @@ from headrace.settings import Settings
 
 _PROXY = re.compile(r"[a-z0-9+.]+_proxy", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"key|token|secret|sig|pass|pwd|auth|code|cred", re.IGNORECASE)
-_QUERY = re.compile(r"[?&#;]([^=&#;]+)=([^&#;]*)")
+_QUERY = re.compile(r"[?&#;]([^=?&#;]{1,100})=([^&#;]*)")
 
 
 def provider_secrets(settings: Settings, environ: Mapping[str, str]) -> list[str]:

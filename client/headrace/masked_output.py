@@ -21,7 +21,7 @@ def masking(secrets: Iterable[str]) -> Callable[[str], str]:
 
 
 def mask_output(masked: Callable[[str], str]) -> None:
-    """From now on ``masked`` goes through all that this process writes by way of Python."""
+    """From now on ``masked`` goes through all that this process writes by way of Python. Called again, it replaces the one before."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setStream(_stream(handler.stream, masked))
@@ -40,11 +40,11 @@ class _Masked:
 
     def __init__(self, stream: TextIO, masked: Callable[[str], str]) -> None:
         self._stream = stream
-        self._masked = masked
+        self.masked = masked
 
     def write(self, text: str) -> int:
         """Write ``text`` without secrets; return its own length."""
-        self._stream.write(self._masked(text))
+        self._stream.write(self.masked(text))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -59,4 +59,7 @@ class _Masked:
 
 
 def _stream(stream: Any, masked: Callable[[str], str]) -> TextIO:
-    return cast("TextIO", stream if stream is None or isinstance(stream, _Masked) else _Masked(stream, masked))
+    if isinstance(stream, _Masked):
+        stream.masked = masked
+        return cast("TextIO", stream)
+    return cast("TextIO", stream if stream is None else _Masked(stream, masked))

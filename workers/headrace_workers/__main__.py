@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 from headrace.errors import ConfigurationError
+from headrace.known_secrets import provider_secrets, proxy_secrets
 from headrace.logs import log_to_stderr
-from headrace.masked_output import mask_output
+from headrace.masked_output import mask_output, masking
 from headrace.processes import die_with_parent, forbid_core_dumps, ignore_interrupt
 from headrace.settings import load_settings
 from headrace.standard_streams import guarded
@@ -62,6 +63,8 @@ def _run(arguments: argparse.Namespace) -> None:
         slot=arguments.data,
     )
     engine = load_settings(os.environ)
+    # The runs bring further keys later; a redaction hook, which is imported before, has those of the environment.
+    mask_output(masking([*provider_secrets(engine, os.environ), *proxy_secrets(os.environ)]))
     _give_memory_back()
 
     async def serve() -> None:

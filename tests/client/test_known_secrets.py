@@ -1,0 +1,103 @@
+"""Promises of what counts as a secret, and of a process's output without one."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import threading
+import time
+
+import pytest
+
+from headrace.known_secrets import address_secrets, provider_secrets, proxy_secrets, sink_secrets
+from headrace.masked_output import mask_output, masking
+from headrace.settings import ProviderConfig, Settings, SinkConfig
+
+KEY = "sk-proj-9fQ2mZx7Lw4vTb81KcYd0R6s"
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("http://me:w0rd@host/v1", {"w0rd", "me:w0rd"}),
+        ("http://me:w%40rd@host", {"w%40rd", "w@rd", "me:w@rd"}),
+        ("http://me:w/o@rd@host/v1", {"w/o@rd", "me:w/o@rd"}),
+        ("me:w0rd@host:1", {"w0rd", "me:w0rd"}),
+        (f"https://{KEY}@host", {KEY}),
+        (f"https://{KEY}:@host", {KEY}),
+        (f"https://host/v1?key={KEY}&api-version=2024-10-21", {KEY}),
+        (f"https://host/v1?a=b&Access_Token={KEY}#x", {KEY}),
+        ("https://host/v1?api-version=2024-10-21", set()),
+        ("https://host:8080/v1", set()),
+        ("", set()),
+    ],
+)
+def test_what_is_secret_in_an_address(address: str, found: set[str]) -> None:
+    assert set(address_secrets(address)) == found
+
+
+def test_an_address_of_megabytes_is_looked_through_at_once() -> None:
+    began = time.process_time()
+    for address in ("?" * 3_000_000, "?a" * 1_000_000, "http://" + "@" * 1_000_000, "&" + "a" * 1_000_000):
+        address_secrets(address)
+    assert time.process_time() - began < 3.0
+
+
+def test_the_secrets_of_settings_are_those_that_are_used() -> None:
+    settings = Settings(
+        providers={
+            "a": ProviderConfig(api="google", base_url=f"https://x.test?key={KEY}1", api_key_env=["A", "B"]),
+            "c": ProviderConfig(api="google", base_url="https://x.test", api_key_env="C"),
+        },
+        sinks={
+            "s": SinkConfig(type="http", url=f"http://u:{KEY}2@x", headers={"a": f"Basic {KEY}3"}, api_key_env="S"),
+        },
+    )
+    environ = {
+        "B": f"{KEY}4",
+        "C": f"{KEY}5",
+        "S": f"{KEY}6",
+        "OTHER": f"{KEY}7",
+        "OPENAI_BASE_URL": f"http://u:{KEY}8@x",
+    }
+    environ |= {"all_proxy": f"http://u:{KEY}9@x", "no_proxy": "a@b"}
+
+    def last(secrets: list[str]) -> set[str]:
+        return {secret[-1] for secret in secrets if secret.startswith(KEY)}
+
+    assert last(provider_secrets(settings, environ)) == {"1", "4", "5", "8"}
+    assert last(sink_secrets(settings, environ)) == {"2", "3", "6"}
+    assert last(proxy_secrets(environ)) == {"9"}
+
+
+def test_no_way_of_writing_shows_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, written)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(written)])
+    other = KEY[::-1]
+    mask_output(masking([other, "mock"]))
+    mask_output(masking([KEY, other, "mock"]))
+
+    print("print", KEY, "of the mocking mock")
+    print("errors", KEY[:-1], file=sys.stderr, flush=True)
+    sys.stderr.writelines([f"lines {other}\n", f"{KEY}\n"])
+    logging.getLogger("anybody").error("log of %s", KEY, extra={"key": KEY})
+    try:
+        int(f"{KEY} is no number")
+    except ValueError as error:
+        logging.getLogger("anybody").exception("failed")
+        sys.excepthook(ValueError, error, error.__traceback__)
+    thread = threading.Thread(target=lambda: print("thread", KEY, file=sys.stderr))
+    thread.start()
+    thread.join()
+
+    said = written.getvalue()
+    assert KEY[:12] not in said
+    assert other[:12] not in said
+    assert "print [key] of the mocking mock" in said
+    for way in ("errors", "lines", "log of", "thread"):
+        assert f"{way} [key]" in said, way
+    assert said.count("with base 10: '[key] is no number'") == 2
