@@ -177,7 +177,7 @@ def test_a_line_that_could_not_be_written_takes_no_other_with_it(
             return 2
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(jsonl.os, "write", fail_behind_another)
+    monkeypatch.setattr(os, "write", fail_behind_another)
     with jsonl._opened(path) as descriptor, pytest.raises(OSError, match="No space"):
         jsonl._append(descriptor, b"ours\n")
     assert "another's\n" in path.read_text()
