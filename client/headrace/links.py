@@ -22,7 +22,17 @@ from headrace.history import History
 from headrace.sockets import Dealer, new_context
 from headrace.trusted_directory import UntrustedDirectoryError
 from headrace.wire.codec import encode_frame
-from headrace.wire.messages import CAPABILITIES, MAX_FRAME_MESSAGES, PROTOCOL_MINOR, Grant, Hello, SpanBatch, Welcome
+from headrace.wire.messages import (
+    BROKER_FRAME_BYTES,
+    CAPABILITIES,
+    MAX_FRAME_BYTES,
+    MAX_FRAME_MESSAGES,
+    PROTOCOL_MINOR,
+    Grant,
+    Hello,
+    SpanBatch,
+    Welcome,
+)
 
 _START_CHECK_INTERVAL = 0.05
 _WELCOME_TIMEOUT = 3.0
@@ -34,6 +44,9 @@ Expects = Callable[[int], bool]
 
 class Link:
     """A connection to one process, with the messages that leave at the end of this turn."""
+
+    max_frame = BROKER_FRAME_BYTES
+    """Bytes of a frame that its process takes; messages that are longer together leave in several."""
 
     def __init__(self, read: Read) -> None:
         self.connector: Connector
@@ -61,6 +74,8 @@ class Link:
 
 class WorkerLink(Link):
     """A link to a worker, with the runs on it."""
+
+    max_frame = MAX_FRAME_BYTES
 
     def __init__(self, read: Read, grant: Grant) -> None:
         super().__init__(read)
@@ -147,7 +162,7 @@ class Links:
                     self._send(link, messages[start : start + MAX_FRAME_MESSAGES])
 
     def leave(self, broker: Link | None, spans: Iterable[SpanBatch]) -> None:
-        """Leave spans with a broker that takes them, each batch in a frame of its own."""
+        """Leave spans with a broker that takes them, each batch in a frame of its own; one that is too large is left out."""
         if broker is not None and "spans" in broker.capabilities:
             for batch in spans:
                 self._send(broker, [batch])
@@ -156,9 +171,15 @@ class Links:
         """Send one frame, unless what was read after one before it has closed the link."""
         if not link.is_open:
             return
+        frame = encode_frame(self._epoch, messages)
+        if len(frame) > link.max_frame:
+            half = len(messages) // 2
+            for some in (messages[:half], messages[half:]) if half else ():
+                self._send(link, some)
+            return
         if self._history is not None:
             self._history.frame("sent", messages)
-        link.connector.send(encode_frame(self._epoch, messages))
+        link.connector.send(frame)
         if link.connector.has_input():
             link.read(link)
 

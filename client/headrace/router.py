@@ -14,7 +14,7 @@ import os
 import selectors
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -187,15 +187,29 @@ class Router:
         """Return whether something waits that no descriptor tells of."""
         return bool(self._turns)
 
-    def receive(self, limit: int = 1000) -> Iterator[tuple[bytes, bytes]]:
-        """Yield up to ``limit`` waiting frames as (peer, frame), processes by turns; an empty frame stands for a :meth:`breach`."""
+    def receive(self, limit: int = 1000, busy: Collection[int] = ()) -> Iterator[tuple[bytes, bytes]]:
+        """Yield up to ``limit`` waiting frames as (peer, frame), processes by turns; an empty frame stands for a :meth:`breach`.
+
+        Processes that are ``busy`` have no turn.
+        """
         self._look()
+        later: list[Accepted] = []
+        try:
+            yield from self._receive(limit, busy, later)
+        finally:
+            for peer in later:
+                self._queue(peer)
+
+    def _receive(self, limit: int, busy: Collection[int], later: list[Accepted]) -> Iterator[tuple[bytes, bytes]]:
         reads, room = _READS, self._limits.turn
         while limit > 0 and reads > 0 and room > 0:
             peer = self._turns.take()
             if peer is None:
                 return
             peer.is_queued = False
+            if busy and peer.pid in busy:
+                later.append(peer)
+                continue
             if not peer.waiting:
                 reads -= 1
                 self._read(peer)

@@ -28,6 +28,7 @@ from headrace.failures import failure_error, refusal_error
 from headrace.given_places import MovedPlaces, place_as_given
 from headrace.requests import Priority
 from headrace.types import RunEvent, Usage
+from headrace.wire.bounds import MAX_AVOIDED, MAX_NAME, cut
 from headrace.wire.messages import (
     NOT_BEGUN,
     WINDOW_CHARACTERS,
@@ -402,8 +403,9 @@ class Session:
     def _acquire(self) -> list[Command]:
         self.phase = Phase.WAITING
         plan = self.plan
-        avoid = self.lost_epochs[:]
-        question = Acquire(plan.span_id, self.attempt, plan.provider, plan.model, plan.priority, avoid, plan.is_traced)
+        avoid = self.lost_epochs[-MAX_AVOIDED:]
+        provider, model = cut(plan.provider, MAX_NAME), cut(plan.model, MAX_NAME)
+        question = Acquire(plan.span_id, self.attempt, provider, model, plan.priority, avoid, plan.is_traced)
         return [AskBroker(question)]
 
     def _elsewhere(self) -> list[Command]:

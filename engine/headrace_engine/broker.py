@@ -30,6 +30,7 @@ from headrace.span_outbox import SpanOutbox
 from headrace.spans import CLIENT_LOST, LOST, as_said_by, decode_span, encode_span
 from headrace.wire.codec import encode_frame, to_broker
 from headrace.wire.messages import (
+    BROKER_FRAME_BYTES,
     CAPABILITIES,
     PROTOCOL_MINOR,
     Acquire,
@@ -73,11 +74,9 @@ logger = logging.getLogger(__name__)
 _TICK = 0.5
 _FRAMES_PER_TURN = 64
 _MESSAGES_PER_TURN = 500
-_MAX_UNHANDLED = 200_000
-"""Messages of one peer that may wait: more than it can have runs waiting."""
 _MIB = 1024 * 1024
-_LIMITS = Limits(frame=17 * _MIB, unfinished=64 * _MIB, unread=16 * _MIB, all_unread=64 * _MIB)
-"""The largest frame is a batch of spans that a client leaves here. A client that reads has far less unread."""
+_LIMITS = Limits(frame=BROKER_FRAME_BYTES, unfinished=64 * _MIB, unread=16 * _MIB, all_unread=64 * _MIB)
+"""A client that reads has far less unread."""
 _MAX_SPANS = 10_000
 _MAX_SPAN_BYTES = 16 * 1024 * 1024
 """Stubs, and spans that clients have left here, until there is a collector. The oldest are dropped, and counted."""
@@ -189,7 +188,7 @@ class Broker:
 
     def _read(self) -> None:
         """Read what there is, and handle some of it: what is sent in answer must not wait for a flood to end."""
-        for peer, frame in self._router.receive(_FRAMES_PER_TURN):
+        for peer, frame in self._router.receive(_FRAMES_PER_TURN, self._inbox.busy):
             try:
                 epoch, messages = to_broker.decode(frame)
             except (RemoteProtocolError, ProtocolMismatchError) as error:
@@ -197,9 +196,7 @@ class Broker:
                 continue
             if self._history is not None:
                 self._history.frame("received", messages, epoch, peer)
-            self._inbox.put(peer, epoch, messages)
-            if self._inbox.count(peer) > _MAX_UNHANDLED:
-                self._refuse_peer(peer, f"more than {_MAX_UNHANDLED} messages wait")
+            self._inbox.put(peer, epoch, messages, self._router.pid(peer), len(frame))
         for peer, epoch, message in self._inbox.take(_MESSAGES_PER_TURN):
             self._take(peer, epoch, message)
         if self._inbox or self._router.has_input():

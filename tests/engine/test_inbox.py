@@ -74,3 +74,29 @@ def test_everything_is_handled_once_and_in_order(frames: list[tuple[bytes, int]]
             handled.setdefault(who, []).append(message)
 
     assert handled == {peer: messages for peer, messages in expected.items() if messages}
+
+
+def test_a_process_of_which_much_waits_is_busy_until_some_of_it_is_handled() -> None:
+    inbox: Inbox[int] = Inbox()
+    for number in range(100):  # by however many connections
+        inbox.put(b"%d" % number, 1, list(range(10)), process=7, size=11_000)
+    inbox.put(BOB, 1, [1], process=8, size=100)
+    assert inbox.busy == {7}
+
+    list(inbox.take(500))
+    assert inbox.busy == set()
+    for number in range(100):
+        inbox.put(b"%d" % number, 1, [1], process=7, size=11_000)
+    for number in range(100):
+        inbox.drop(b"%d" % number)
+    assert inbox.busy == set()
+
+
+def test_the_connections_of_one_process_take_the_turns_of_one() -> None:
+    inbox: Inbox[int] = Inbox()
+    for number in range(1000):
+        inbox.put(b"%d" % number, 1, list(range(100)), process=7)
+    inbox.put(BOB, 1, [1], process=8)
+
+    handled = [peer for peer, _, _ in inbox.take(3 * SLICE)]
+    assert handled.index(BOB) <= SLICE

@@ -198,3 +198,15 @@ def test_a_flood_is_a_window_of_bytes_since_something_last_left() -> None:
     assert not outflow.is_flooded
     outflow.has_read(1)
     assert outflow.is_flooded
+
+
+def test_no_claim_of_a_client_counts_beyond_a_window_of_what_it_was_sent() -> None:
+    outflow = waiting(Outflow(64, 65_536), *["abc"] * 10)
+    outflow.take()
+    for claimed in (2**62, 10**9, 75):
+        assert outflow.within_window(claimed, 2**64 - 1) == (10 + 64, 30 + WINDOW_CHARACTERS)
+    assert outflow.within_window(-(2**63), -1) == (-(2**63), -1)
+    outflow.credited(*outflow.within_window(-(2**63), -1))
+    assert outflow.has_credit, "limits never shrink"
+    # All that an honest client can mean, which has taken ten events of thirty characters at most.
+    assert outflow.within_window(74, 65_566) == (74, 65_566)

@@ -74,12 +74,20 @@ class LiveRun:
         "_wakes_at",
         "client",
         "core",
+        "size",
         "worker",
     )
 
     def __init__(
-        self, worker: Host, client: Client, core: ProviderRun, request: HttpRequest, span: OpenSpan | None
+        self,
+        worker: Host,
+        client: Client,
+        core: ProviderRun,
+        request: HttpRequest,
+        span: OpenSpan | None,
+        size: int = 0,
     ) -> None:
+        self.size = size  # of the request, in bytes as it came
         self.worker = worker
         self.client = client
         self.core = core

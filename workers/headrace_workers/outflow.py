@@ -52,6 +52,13 @@ class Outflow:
         self._sequence_limit = max(self._sequence_limit, sequence_limit)
         self._character_limit = max(self._character_limit, character_limit)
 
+    def within_window(self, sequence_limit: int, character_limit: int) -> tuple[int, int]:
+        """Return limits as far as they can be meant: a client that has taken all that was sent allows a window more."""
+        return (
+            min(sequence_limit, self.sequence + WINDOW_EVENTS),
+            min(character_limit, self._characters + WINDOW_CHARACTERS),
+        )
+
     def has_read(self, size: int) -> None:
         """So many bytes came, of which events may be waiting."""
         self._read += size

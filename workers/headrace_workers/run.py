@@ -288,6 +288,11 @@ class ProviderRun:
 
     # What the client says.
 
+    def claimed(self, credit: Credit) -> Commands:
+        """The client says how much it allows, which counts up to a window beyond what it was sent."""
+        sequence_limit, character_limit = self._outflow.within_window(credit.sequence_limit, credit.character_limit)
+        return self.credited(Credit(credit.span_id, credit.attempt, sequence_limit, character_limit))
+
     def credited(self, credit: Credit) -> Commands:
         """The client allows more."""
         self._outflow.credited(credit.sequence_limit, credit.character_limit)

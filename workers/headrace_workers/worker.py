@@ -56,6 +56,7 @@ from headrace_workers.departure import Departure
 from headrace_workers.http import HttpClient
 from headrace_workers.live_run import Client, LiveRun
 from headrace_workers.masking import RunMasks, masked_failure
+from headrace_workers.outflow import Outflow
 from headrace_workers.providers.protocol import ProviderFailedError, ProviderFailure
 from headrace_workers.run import ProviderRun
 from headrace_workers.settings import Providers, clock_limits
@@ -66,6 +67,10 @@ logger = logging.getLogger(__name__)
 _HEARTBEAT_INTERVAL = 1.0
 _RUNS_PER_FRAME = 64
 """Bounds a frame: each run adds at most a window's worth."""
+_SMALL_REQUEST = 64 * 1024
+"""Bytes of a request that is not worth the count: there are only so many runs at once."""
+_MAX_REQUESTS = 1024 * 1024 * 1024
+"""Bytes of the requests of all runs, as they came; those of one process may be half of it."""
 _GOODBYE_DELAY = 0.2
 _LINGER = 1.0
 """Seconds at most for what was said last to leave."""
@@ -235,7 +240,7 @@ class Worker:
         match message:
             case Credit():
                 if (run := _current(client, message)) is not None:
-                    run.carry_out(run.core.credited(message))
+                    run.carry_out(run.core.claimed(message))
             case Run():
                 self._start(client, message)
             case Abort():
@@ -296,6 +301,8 @@ class Worker:
         elif self._run_count_of(client) >= self._most_of_one():
             # The broker gives no client so many leases on one worker.
             self._turn_away(client, message, "the worker has as many runs of this client as one may have")
+        elif not self._has_room_for(client, len(message.request)):
+            self._turn_away(client, message, "the worker holds as many bytes of requests as it can")
         elif message.span_id in client.runs:
             self._refuse_run(
                 client, message, ProviderFailure("duplicate_span_id", f"{message.span_id} is running already")
@@ -319,8 +326,8 @@ class Worker:
         span = self.tracer.begin(message, request) if self.tracer is not None else None
         transcript = span.transcript if span is not None else None
         mask = self.masks.of(prepared.api_key, message.base_url)
-        core = ProviderRun(message, request, prepared.api, clocks, mask, transcript)
-        run = LiveRun(self, client, core, prepared.request, span)
+        core = ProviderRun(_kept(message), request, prepared.api, clocks, mask, transcript)
+        run = LiveRun(self, client, core, prepared.request, span, len(message.request))
         client.runs[message.span_id] = run
         logger.debug(
             "run begins",
@@ -329,6 +336,19 @@ class Worker:
         if self.history is not None:
             self.history.note("start", span_id=message.span_id, attempt=message.attempt, epoch=message.epoch)
         run.start()
+
+    def _has_room_for(self, client: Client, size: int) -> bool:
+        """Return whether a request's bytes may be held beside those that its process and all others have here."""
+        if size <= _SMALL_REQUEST:
+            return True
+        own = total = 0
+        pid = self._router.pid(client.identity)
+        for other in self._clients.values():
+            held = sum(run.size for run in other.runs.values())
+            total += held
+            if self._router.pid(other.identity) == pid:
+                own += held
+        return own + size <= _MAX_REQUESTS // 2 and total + size <= _MAX_REQUESTS
 
     def _turn_away(self, client: Client, message: Run, reason: str) -> None:
         """Have the client look for another worker."""
@@ -434,6 +454,12 @@ def _breach(client: Client | None, message: ToWorker) -> str | None:
     if isinstance(message, Hello):
         return breach(TO_WORKER, message.role, message)
     return breach(TO_WORKER, "client", message) if client is not None else "the first message must be a hello"
+
+
+def _kept(message: Run) -> Run:
+    """Return what a run needs of the message that began it: no request, and no more credit than there is at first."""
+    sequence_limit, character_limit = Outflow(0, 0).within_window(message.sequence_limit, message.character_limit)
+    return msgspec.structs.replace(message, request=b"", sequence_limit=sequence_limit, character_limit=character_limit)
 
 
 def _current(client: Client, message: Run | Credit | Abort | Query) -> LiveRun | None:

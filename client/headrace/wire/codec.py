@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
+from headrace.wire.bounds import Count, Words, cut
 from headrace.wire.messages import (
     MAX_FRAME_MESSAGES,
     PROTOCOL_MAJOR,
@@ -26,6 +27,8 @@ from headrace.wire.request import KNOWN_NEEDS, RunRequest, needs
 
 M = TypeVar("M")
 
+_MAX_TOLD = 500
+"""Characters of what is wrong with a frame: what is quoted in it may be as long as the frame."""
 _VERSION = bytes([PROTOCOL_MAJOR])
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -40,7 +43,7 @@ class FrameDecoder(Generic[M]):
 
     def __init__(self, message_type: Any, max_messages: int | None = None) -> None:
         messages = Annotated[list[message_type], msgspec.Meta(max_length=max_messages)]
-        self._decode = msgspec.msgpack.Decoder(tuple[int, messages]).decode
+        self._decode = msgspec.msgpack.Decoder(tuple[Count, messages]).decode
 
     def decode(self, frame: bytes) -> tuple[int, list[M]]:
         """Return the sender's epoch and the messages.
@@ -56,18 +59,18 @@ class FrameDecoder(Generic[M]):
             return self._decode(memoryview(frame)[1:])
         # RecursionError and UnicodeDecodeError are not DecodeErrors; hostile bytes can cause each of the four.
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RemoteProtocolError(f"not a frame of this direction: {error}") from None
+            raise RemoteProtocolError(cut(f"not a frame of this direction: {error}", _MAX_TOLD)) from None
 
 
 to_broker: FrameDecoder[ToBroker] = FrameDecoder(ToBroker, MAX_FRAME_MESSAGES)
 from_broker: FrameDecoder[FromBroker] = FrameDecoder(FromBroker)
 to_worker: FrameDecoder[ToWorker] = FrameDecoder(ToWorker, MAX_FRAME_MESSAGES)
 from_worker: FrameDecoder[FromWorker] = FrameDecoder(FromWorker)
-to_collector: FrameDecoder[ToCollector] = FrameDecoder(ToCollector)
+to_collector: FrameDecoder[ToCollector] = FrameDecoder(ToCollector, MAX_FRAME_MESSAGES)
 from_collector: FrameDecoder[FromCollector] = FrameDecoder(FromCollector)
 
 _request_decoder = msgspec.msgpack.Decoder(RunRequest)
-_needy_request_decoder = msgspec.msgpack.Decoder(tuple[list[str], msgspec.Raw])
+_needy_request_decoder = msgspec.msgpack.Decoder(tuple[Words, msgspec.Raw])
 _MAPS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 """First bytes of a MessagePack map."""
 
@@ -88,7 +91,8 @@ def decode_request(data: bytes) -> RunRequest:
         if data and data[0] not in _MAPS:
             needed, data = _needy_request_decoder.decode(data)
             if unknown := sorted(set(needed) - KNOWN_NEEDS):
-                raise RemoteProtocolError(f"the run needs a newer engine; this one does not know {', '.join(unknown)}")
+                told = f"the run needs a newer engine; this one does not know {', '.join(unknown)}"
+                raise RemoteProtocolError(cut(told, _MAX_TOLD))
         return _request_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RemoteProtocolError(f"not a run request: {error}") from None
+        raise RemoteProtocolError(cut(f"not a run request: {error}", _MAX_TOLD)) from None

@@ -6,11 +6,25 @@ message is sent only to a peer whose hello names the capability. Field order is 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from headrace.types import FinishReason, Message, RunEvent, Usage
+from headrace.wire.bounds import (
+    Capacity,
+    Count,
+    Counts,
+    Epochs,
+    Id,
+    Name,
+    Reason,
+    Seconds,
+    Secret,
+    Small,
+    Words,
+)
 from headrace.wire.status import ProcessStatus, SpanStatus, WorkerStatus
 
 PROTOCOL_MAJOR = 1
@@ -20,11 +34,18 @@ CAPABILITIES = ["joined", "vacated", "query", "spans", "leases", "poison", "rest
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """Upper bound of one frame; the socket drops a peer that sends more."""
+BROKER_FRAME_BYTES = 4 * 1024 * 1024
+"""The same of a frame to the broker, which is told nothing that is long but spans that a client leaves at its end."""
 MAX_REQUEST_BYTES = 48 * 1024 * 1024
 """Upper bound of one encoded run request; checked by the client before it sends."""
 
 MAX_FRAME_MESSAGES = 10_000
 """Messages of a frame to the broker or a worker; who has more sends more frames."""
+
+_MAX_LEASES = 200_000
+_MAX_PROCESSES = 10_000
+_MAX_BATCH = 1024
+"""Spans of a batch: senders put 256 into one."""
 
 WINDOW_EVENTS = 64
 """Events of one stream that may be on their way to a client that has not taken them."""
@@ -62,21 +83,21 @@ class Hello(_WireMessage, frozen=True, tag=1):
     """Who speaks. A worker also says where clients reach it, and how many runs it can have (see :class:`Heartbeat`)."""
 
     role: PeerRole
-    minor: int
-    pid: int
-    capabilities: list[str] = []
-    name: str = ""
-    endpoint: str = ""
-    capacity: int = -1
+    minor: Small
+    pid: Small
+    capabilities: Words = []
+    name: Name = ""
+    endpoint: Name = ""
+    capacity: Capacity = -1
 
 
 class Welcome(_WireMessage, frozen=True, tag=2):
     """Answer to a hello. The epoch of the answering process is the frame's."""
 
-    minor: int
-    pid: int
-    capabilities: list[str] = []
-    version: str = ""
+    minor: Small
+    pid: Small
+    capabilities: Words = []
+    version: Name = ""
     total_timeout: float | None = None
     """Of a broker: the total timeout of runs that ask for none, in seconds; ``None`` where it does not say."""
 
@@ -84,7 +105,7 @@ class Welcome(_WireMessage, frozen=True, tag=2):
 class Goodbye(_WireMessage, frozen=True, tag=3):
     """The sender ends the connection and says why; nothing follows."""
 
-    reason: str
+    reason: Reason
 
 
 # Client and broker.
@@ -93,12 +114,12 @@ class Goodbye(_WireMessage, frozen=True, tag=3):
 class Acquire(_WireMessage, frozen=True, tag=10):
     """Ask for a lease: permission to run on one worker. ``avoid`` names epochs of workers that were lost with this run."""
 
-    span_id: str
-    attempt: int
-    provider: str
-    model: str
+    span_id: Id
+    attempt: Small
+    provider: Name
+    model: Name
     priority: Literal["interactive", "batch"] = "interactive"
-    avoid: list[int] = []
+    avoid: Epochs = []
     is_traced: bool = True
 
 
@@ -108,37 +129,37 @@ class Grant(_WireMessage, frozen=True, tag=11):
     ``pid`` is 0 where the broker does not say.
     """
 
-    span_id: str
-    attempt: int
-    worker: str
-    endpoint: str
-    epoch: int
-    pid: int = 0
+    span_id: Id
+    attempt: Small
+    worker: Name
+    endpoint: Name
+    epoch: Count
+    pid: Small = 0
 
 
 class Refuse(_WireMessage, frozen=True, tag=12):
     """No lease. ``retry_after`` in seconds, where waiting can help."""
 
-    span_id: str
-    attempt: int
+    span_id: Id
+    attempt: Small
     kind: RefusalKind
-    reason: str
-    retry_after: float | None = None
+    reason: Reason
+    retry_after: Seconds | None = None
 
 
 class Release(_WireMessage, frozen=True, tag=13):
     """The run ended (or will not start): the lease, or the wait for it, is given back."""
 
-    span_id: str
-    attempt: int
+    span_id: Id
+    attempt: Small
 
 
 class Hold(_WireMessage, frozen=True, tag=16):
     """To a new broker: the run has a lease on the worker with this epoch already, from the broker before."""
 
-    span_id: str
-    attempt: int
-    epoch: int
+    span_id: Id
+    attempt: Small
+    epoch: Count
 
 
 class StatusRequest(_WireMessage, frozen=True, tag=14):
@@ -167,21 +188,21 @@ class Restart(_WireMessage, frozen=True, tag=17):
     ``token`` is the broker's, and comes back in the answer.
     """
 
-    token: int = 0
+    token: Count = 0
 
 
 class RestartAnswer(_WireMessage, frozen=True, tag=18):
     """Answer to a restart, the same way back: ``problem`` says why there is none; nothing where the workers are being replaced."""
 
-    token: int = 0
-    problem: str = ""
+    token: Count = 0
+    problem: Reason = ""
 
 
 class Revoke(_WireMessage, frozen=True, tag=19):
     """To a client: its lease has ended, since the worker does not have the run. A client whose run is there tells of it (Hold)."""
 
-    span_id: str
-    attempt: int
+    span_id: Id
+    attempt: Small
 
 
 # Worker, supervisor or collector, and broker.
@@ -194,23 +215,23 @@ class Heartbeat(_WireMessage, frozen=True, tag=20):
     ones, whatever its capacity, and ends with the last that it has.
     """
 
-    capacity: int = -1
+    capacity: Capacity = -1
     is_leaving: bool = False
 
 
 class Silent(_WireMessage, frozen=True, tag=22):
     """To the supervisor: a worker has sent no heartbeat for ``silence`` seconds, and is to be taken as hung."""
 
-    worker: str
-    epoch: int
-    silence: float
+    worker: Name
+    epoch: Count
+    silence: Seconds
 
 
 class Joined(_WireMessage, frozen=True, tag=24):
     """To the supervisor: a worker serves."""
 
-    worker: str
-    epoch: int
+    worker: Name
+    epoch: Count
 
 
 class Vacated(_WireMessage, frozen=True, tag=25):
@@ -220,19 +241,19 @@ class Vacated(_WireMessage, frozen=True, tag=25):
 class LeaseQuery(_WireMessage, frozen=True, tag=26):
     """To a worker: which of these leases does it have a run of? Span id, attempt and the client's process, 0 for any, of each."""
 
-    leases: list[tuple[str, int, int]]
+    leases: Annotated[list[tuple[Id, Small, Small]], Meta(max_length=_MAX_LEASES)]
 
 
 class LeaseState(_WireMessage, frozen=True, tag=27):
     """Answer to a question about leases: whether the worker has the run, of each of them."""
 
-    leases: list[tuple[str, int, bool]]
+    leases: Annotated[list[tuple[Id, Small, bool]], Meta(max_length=_MAX_LEASES)]
 
 
 class ProcessReport(_WireMessage, frozen=True, tag=21):
     """The supervisor's view of its processes, sent at each change: to the broker, and to the collector, which know by it who is who."""
 
-    processes: list[ProcessStatus]
+    processes: Annotated[list[ProcessStatus], Meta(max_length=_MAX_PROCESSES)]
 
 
 # Client to worker.
@@ -241,17 +262,17 @@ class ProcessReport(_WireMessage, frozen=True, tag=21):
 class Run(_WireMessage, frozen=True, tag=30):
     """Start a run. ``request`` is an encoded RunRequest, decoded by the worker alone, so that a bad one ends one run."""
 
-    span_id: str
-    attempt: int
-    epoch: int
-    request: bytes
+    span_id: Id
+    attempt: Small
+    epoch: Count
+    request: Annotated[bytes, Meta(max_length=MAX_REQUEST_BYTES)]
     sequence_limit: int
     character_limit: int
-    api_key: str | None = None
+    api_key: Secret | None = None
     """``None``: the worker's environment has it. ``""``: the caller's environment has none, and the worker's own is not asked."""
     queued: float = 0.0
     """Seconds that the run has waited for its lease."""
-    base_url: str | None = None
+    base_url: Secret | None = None
     """The provider's address in the caller's environment; ``None``: the worker's settings have it."""
 
     def __repr__(self) -> str:
@@ -265,8 +286,8 @@ class Run(_WireMessage, frozen=True, tag=30):
 class Credit(_WireMessage, frozen=True, tag=31):
     """How far the worker may send: totals since the run's start, so that a repeated or late credit does no harm."""
 
-    span_id: str
-    attempt: int
+    span_id: Id
+    attempt: Small
     sequence_limit: int
     character_limit: int
 
@@ -274,16 +295,16 @@ class Credit(_WireMessage, frozen=True, tag=31):
 class Abort(_WireMessage, frozen=True, tag=32):
     """Stop a run: close the provider's response, or read it to its end for exact usage."""
 
-    span_id: str
-    attempt: int
+    span_id: Id
+    attempt: Small
     mode: AbortMode = "close"
 
 
 class Query(_WireMessage, frozen=True, tag=33):
     """Ask whether the worker has a run of which nothing has been heard for long."""
 
-    span_id: str
-    attempt: int
+    span_id: Id
+    attempt: Small
 
 
 # Worker to client.
@@ -292,8 +313,8 @@ class Query(_WireMessage, frozen=True, tag=33):
 class Chunk(_WireMessage, frozen=True, tag=40):
     """Events of a run. ``sequence`` is the number of the first; the next chunk's is this plus ``len(events)``."""
 
-    span_id: str
-    attempt: int
+    span_id: Id
+    attempt: Small
     sequence: int
     events: list[RunEvent]
 
@@ -313,8 +334,8 @@ class Finished(_WireMessage, frozen=True, tag=41):
     all: in a run without streaming, and where parts carry a provider's opaque data.
     """
 
-    span_id: str
-    attempt: int
+    span_id: Id
+    attempt: Small
     sequence: int
     text_length: int
     finish_reason: FinishReason | None
@@ -333,11 +354,11 @@ class Failed(_WireMessage, frozen=True, tag=42):
     ``argument`` is the place in the caller's arguments that is to blame, as in ``messages[3].content[0].detail``.
     """
 
-    span_id: str
-    attempt: int
+    span_id: Id
+    attempt: Small
     sequence: int
     kind: FailureKind
-    reason: str
+    reason: Reason
     usage: Usage = Usage()
     status_code: int | None = None
     request_id: str | None = None
@@ -352,8 +373,8 @@ class Failed(_WireMessage, frozen=True, tag=42):
 class Aborted(_WireMessage, frozen=True, tag=43):
     """Terminal: the run was aborted; ``usage`` is the best that is known."""
 
-    span_id: str
-    attempt: int
+    span_id: Id
+    attempt: Small
     sequence: int
     usage: Usage
 
@@ -361,8 +382,8 @@ class Aborted(_WireMessage, frozen=True, tag=43):
 class RunState(_WireMessage, frozen=True, tag=44):
     """Answer to a query: whether the worker has the run. One that it does not have will never be heard of again."""
 
-    span_id: str
-    attempt: int
+    span_id: Id
+    attempt: Small
     is_running: bool
 
 
@@ -375,42 +396,42 @@ class SpanBatch(_WireMessage, frozen=True, tag=50):
     A client that ends while there is no collector leaves them with the broker instead, which acknowledges nothing.
     """
 
-    sequence: int
-    spans: list[bytes]
-    dropped: dict[str, int] = {}
-    untraced: int = 0
+    sequence: Count
+    spans: Annotated[list[bytes], Meta(max_length=_MAX_BATCH)]
+    dropped: Counts = {}
+    untraced: Count = 0
 
 
 class SpanAck(_WireMessage, frozen=True, tag=51):
     """All batches of this sender up to ``sequence`` are committed."""
 
-    sequence: int
+    sequence: Count
 
 
 class Flush(_WireMessage, frozen=True, tag=52):
     """From a client: commit and deliver what has ended so far, and answer within ``timeout`` seconds."""
 
-    token: int
+    token: Count
     timeout: float
 
 
 class FlushRequest(_WireMessage, frozen=True, tag=53):
     """To a worker: send all spans that there are, then say so."""
 
-    token: int
+    token: Count
 
 
 class Flushed(_WireMessage, frozen=True, tag=54):
     """From a worker: all spans of runs that had ended when it was asked are in batches up to ``sequence``."""
 
-    token: int
-    sequence: int
+    token: Count
+    sequence: Count
 
 
 class FlushResult(_WireMessage, frozen=True, tag=55):
     """To a client: spans since the collector's start that are stored and with every sink, that are not yet, that never will be."""
 
-    token: int
+    token: Count
     delivered: int
     pending: int
     failed: int

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
+
+from headrace.wire.bounds import Count, Counts, Name, Small
+
+Long = Annotated[str, Meta(max_length=64 * 1024)]
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, gc=False):
@@ -21,14 +28,14 @@ class ProcessStatus(msgspec.Struct, frozen=True, gc=False):
     ``started`` is when the kernel started it, in its own ticks; with the pid it tells a process from all others. 0: not known.
     """
 
-    name: str
-    pid: int | None
-    state: str
-    restarts: int
-    reason: str = ""
-    epoch: int = 0
+    name: Name
+    pid: Small | None
+    state: Name
+    restarts: Count
+    reason: Long = ""
+    epoch: Count = 0
     has_served: bool = False
-    started: int = 0
+    started: Count = 0
 
 
 UNUSABLE = "failed"
@@ -41,26 +48,26 @@ class SinkStatus(msgspec.Struct, frozen=True, gc=False):
     ``aside`` of those given up, also before the engine's start, lie in the store, marked with the reason.
     """
 
-    name: str
-    state: str
-    delivered: int = 0
-    pending: int = 0
-    failed: int = 0
-    error: str = ""
-    aside: int = 0
+    name: Name
+    state: Name
+    delivered: Count = 0
+    pending: Count = 0
+    failed: Count = 0
+    error: Long = ""
+    aside: Count = 0
 
 
 class SpanStatus(msgspec.Struct, frozen=True, gc=False):
     """What became of spans since the collector's start. ``dropped`` counts by reason; ``untraced`` runs wanted no span."""
 
-    directory: str
-    state: str = "ok"
-    stored: int = 0
-    recovered: int = 0
-    waiting: int = 0
-    untraced: int = 0
-    dropped: dict[str, int] = {}
-    error: str = ""
-    sinks: list[SinkStatus] = []
+    directory: Long
+    state: Name = "ok"
+    stored: Count = 0
+    recovered: Count = 0
+    waiting: Count = 0
+    untraced: Count = 0
+    dropped: Counts = {}
+    error: Long = ""
+    sinks: Annotated[list[SinkStatus], Meta(max_length=1000)] = []
     age: float = 0.0
     """Seconds since the collector said so."""

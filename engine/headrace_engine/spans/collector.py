@@ -29,7 +29,6 @@ from headrace.sockets import new_context
 from headrace.wire.codec import encode_frame, to_collector
 from headrace.wire.messages import (
     CAPABILITIES,
-    MAX_FRAME_MESSAGES,
     PROTOCOL_MINOR,
     Flush,
     Flushed,
@@ -157,9 +156,6 @@ class Collector:
             epoch, messages = to_collector.decode(frame)
         except (RemoteProtocolError, ProtocolMismatchError) as error:
             self._refuse_peer(identity, str(error))
-            return
-        if len(messages) > MAX_FRAME_MESSAGES:
-            self._refuse_peer(identity, f"a frame has at most {MAX_FRAME_MESSAGES} messages")
             return
         for message in messages:
             if not self._take(identity, epoch, message, len(frame) // len(messages)):

@@ -8,6 +8,9 @@ from typing import Generic, TypeVar
 
 Peer = TypeVar("Peer", bound=Hashable)
 
+MAX_OPEN = 100
+"""Questions of one client that are open at once; with one more the oldest is answered."""
+
 
 class OpenFlush(Generic[Peer]):
     """One question. ``marks`` are the files' last rows once all is committed: how far the sinks must be."""
@@ -35,6 +38,9 @@ class Flushes(Generic[Peer]):
 
     def asked(self, client: Peer, token: int, workers: Collection[Peer], deadline: float, arrived: int) -> int:
         """A client asks; return the number under which the workers are asked in turn."""
+        own = [flush for flush in self._open.values() if flush.client == client]
+        if len(own) >= MAX_OPEN:
+            own[0].deadline = 0.0  # it is answered now, as one that has waited long enough
         self._count += 1
         flush = self._open[self._count] = OpenFlush(client, token, set(workers), deadline)
         flush.commit_mark = arrived

@@ -1,0 +1,137 @@
+"""Each list, count, text and map that a peer can say has a bound, and what is beyond it is refused before it is made."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from msgspec import inspect
+
+from headrace.errors import RemoteProtocolError
+from headrace.session import AskBroker, RunPlan, Session
+from headrace.wire import codec
+from headrace.wire.bounds import MAX_AVOIDED, MAX_NAME, MAX_REASON, cut
+from headrace.wire.messages import Acquire, Hello, SpanBatch, ToBroker, ToCollector, ToWorker
+
+HEARD = {
+    "to_broker": (codec.to_broker, ToBroker),
+    "to_worker": (codec.to_worker, ToWorker),
+    "to_collector": (codec.to_collector, ToCollector),
+}
+# What is clamped or looked at by whoever uses it: a refusal would end all runs of a client for one odd figure.
+CLAMPED = {
+    "Run.sequence_limit",
+    "Run.character_limit",
+    "Run.queued",
+    "Credit.sequence_limit",
+    "Credit.character_limit",
+    "Flush.timeout",
+}
+BY_THEIR_FRAME = {"SpanBatch.spans[]"}
+
+
+def is_unbounded(kind: inspect.Type) -> bool:
+    match kind:
+        case inspect.StrType() | inspect.BytesType() | inspect.ListType() | inspect.DictType():
+            return kind.max_length is None
+        case inspect.IntType() | inspect.FloatType():
+            return kind.ge is None or kind.le is None
+        case _:
+            return False
+
+
+def parts(kind: inspect.Type, where: str) -> list[tuple[inspect.Type, str]]:
+    match kind:
+        case inspect.ListType():
+            return [(kind.item_type, f"{where}[]")]
+        case inspect.DictType():
+            return [(kind.key_type, f"{where} key"), (kind.value_type, f"{where} value")]
+        case inspect.TupleType():
+            return [(part, f"{where}.{number}") for number, part in enumerate(kind.item_types)]
+        case inspect.UnionType():
+            return [(part, where) for part in kind.types]
+        case inspect.StructType():
+            return [(field.type, f"{kind.cls.__name__}.{field.name}") for field in kind.fields]
+        case _:
+            return []
+
+
+def unbounded(kind: inspect.Type, where: str) -> Iterator[str]:
+    """Yield the places within a type that have no bound."""
+    if is_unbounded(kind):
+        yield where
+    for part, place in parts(kind, where):
+        yield from unbounded(part, place)
+
+
+@pytest.mark.parametrize("direction", HEARD)
+def test_everything_that_is_heard_of_a_peer_is_bounded(direction: str) -> None:
+    union = HEARD[direction][1]
+    places = {place for kind in get_args(union) for place in unbounded(inspect.type_info(kind), kind.__name__)}
+    # What only the engine's own processes are believed.
+    places -= {
+        place
+        for place in places
+        if place.startswith(("SpanStatus.", "SinkStatus.")) and not place.endswith(("[]", "key"))
+    }
+    assert places <= CLAMPED | BY_THEIR_FRAME
+
+
+@pytest.mark.parametrize(
+    ("message", "place"),
+    [
+        (Acquire("sp_1", 1, "p", "m", avoid=[0] * (MAX_AVOIDED + 1)), "length <= 256"),
+        (Acquire("x" * 65, 1, "p", "m"), "length <= 64"),
+        (Acquire("sp_1", -1, "p", "m"), ">= 0"),
+        (Acquire("sp_1", 2**40, "p", "m"), "<= 2147483647"),
+        (Acquire("sp_1", 1, "p" * (MAX_NAME + 1), "m"), "length <= 1024"),
+        (Hello("client", 0, 1, ["c"] * 65), "length <= 64"),
+        (Hello("client", 0, 1, ["c" * 65]), "length <= 64"),
+        (Hello("client", 0, 1, endpoint="e" * 5000), "length <= 1024"),
+        (SpanBatch(1, [b""] * 2000), "length <= 1024"),
+        (SpanBatch(1, [], {str(number): 1 for number in range(65)}), "length <= 64"),
+        (SpanBatch(1, [], {"r": -1}), ">= 0"),
+        (SpanBatch(2**63, []), "<= 9223372036854775807"),
+    ],
+)
+def test_a_message_beyond_a_bound_is_refused_by_name(message: msgspec.Struct, place: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=place):
+        codec.to_broker.decode(codec.encode_frame(1, [message]))
+
+
+def test_forty_million_numbers_are_refused_before_they_are_made() -> None:
+    head, tail = codec.encode_frame(1, [Acquire("sp_1", 1, "p", "m", avoid=[7])]).split(b"\x91\x07")
+    count = 4_000_000  # as many as the broker's frames have room for
+    frame = head + b"\xdd" + count.to_bytes(4, "big") + b"\x07" * count + tail
+    tracemalloc.start()
+    with pytest.raises(RemoteProtocolError, match="length <= 256"):
+        codec.to_broker.decode(frame)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000
+
+
+def test_what_is_told_of_a_bad_frame_is_short_however_long_it_is() -> None:
+    odd: Any = Hello("client", 0, 1)
+    frame = codec.encode_frame(1, [odd]).replace(
+        b"\xa6client", b"\xdb" + (1_000_000).to_bytes(4, "big") + b"r" * 1_000_000
+    )
+    with pytest.raises(RemoteProtocolError) as caught:
+        codec.to_broker.decode(frame)
+    assert len(str(caught.value)) <= 500
+
+
+def test_a_client_with_a_long_model_asks_with_a_part_of_it() -> None:
+    session = Session(RunPlan("sp_1", "p", "m" * 5000, b"", streams=True))
+    (question,) = session.start(0.0)
+    assert isinstance(question, AskBroker)
+    codec.to_broker.decode(codec.encode_frame(1, [question.message]))
+
+
+def test_what_is_cut_says_so() -> None:
+    assert cut("short") == "short"
+    assert cut("x" * MAX_REASON) == "x" * MAX_REASON
+    assert cut("x" * 5000, 10) == "x" * 9 + "…"
