@@ -65,6 +65,7 @@ class SecretMask:
         "_grams",
         "_has_escapes",
         "_long",
+        "_plain",
         "_size",
         "_suspicious",
         "_words",
@@ -88,6 +89,7 @@ class SecretMask:
         self._cores = [
             secret[len(secret) // 4 :][: max(len(secret) // 2, SHORT)] for secret in unique if not is_word(secret)
         ]
+        self._plain = [secret for secret in unique if not is_word(secret)]
         self._gram_set = frozenset(self._grams)
         self._has_escapes = any(set("%\\&") & set(secret) for secret in unique)
         self._long = [core.lower().encode() for core in self._cores if len(core) > _ENDS]
@@ -142,6 +144,8 @@ class SecretMask:
 
     def _hidden(self, text: str, *, words: bool) -> str:
         if len(text) > LONGEST_TEXT:
+            for secret in self._plain:
+                text = text.replace(secret, MASK)
             return MASK if any(core in text for core in self._cores) else text
         if self._has_escapes:
             text = self._cut(text, words=words)

@@ -79,6 +79,7 @@ class Told(msgspec.Struct):
     events: list[RunEvent]
     terminal: Terminal
     span: dict[str, Any]
+    stored: str
 
     def words(self) -> str:
         """Return all of it but what the model wrote, in small letters and with every encoding undone."""
@@ -105,7 +106,7 @@ def told(api: str, status: int, headers: dict[str, str], body: bytes, *, stream:
     span = msgspec.to_builtins(ended_span(stub, core, arrived, 1.0))
     content = msgspec.to_builtins(received_content(core))
     span["calls"] = [[call["id"], call["name"]] for call in content.get("tool_calls", [])]
-    return Told(events, core.terminal, span)
+    return Told(events, core.terminal, span, json.dumps(content))
 
 
 def _without_content(terminal: Terminal) -> Any:
@@ -250,6 +251,19 @@ def test_a_key_of_the_workers_environment_is_told_no_more_than_the_runs_own(api:
     whole = Answer(api, [("", answers.WHOLE[api])], is_stream=False)
 
     assert leaking(whole, "whole", beneath) == []
+
+
+@pytest.mark.parametrize("key", [KEY, KEY[:-1], KEY[1:]])
+@pytest.mark.parametrize("size", [1, 4_000])
+@pytest.mark.parametrize("api", FORMATS)
+def test_a_key_that_the_model_wrote_is_the_callers_and_not_stored(api: str, size: int, key: str) -> None:
+    words = f"{'many words ' * size}{key}"
+    body = b"".join(answers.events(api)).replace(b'"lo"', json.dumps(words).encode())
+    said = told(api, 200, {"content-type": "text/event-stream"}, body, stream=True, mask=MASK)
+
+    assert words in "".join(event for event in said.events if isinstance(event, str))
+    assert not leaks(said.stored)
+    assert "[key]" in said.stored
 
 
 @pytest.mark.parametrize("api", FORMATS)

@@ -133,6 +133,14 @@ def masked_calls(calls: list[ToolCallText], mask: SecretMask) -> list[ToolCallTe
     return [ToolCallText(care(call.id), care(call.name), call.arguments) for call in calls]
 
 
+def stored_text(text: str, mask: SecretMask) -> str:
+    """Return what the model wrote as a span may keep it: the caller gets it as it is, but nobody needs a key in a store.
+
+    A text with less than the middle half of a key in it stays, since looking closer would cost too much.
+    """
+    return mask.masked(text, words=False) if text and mask.is_quoted(text) else text
+
+
 def _care(texts: list[str], mask: SecretMask) -> Callable[[str], str] | None:
     """Return what is to be done with each of some texts; None for nothing.
 

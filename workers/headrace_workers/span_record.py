@@ -10,6 +10,7 @@ import math
 import msgspec
 
 from headrace.failures import failure_error
+from headrace.secret_mask import SecretMask
 from headrace.span_request import asked_content, asked_span
 from headrace.spans import (
     CLIENT_LOST,
@@ -27,9 +28,10 @@ from headrace.wire.messages import (
     Finished,
     Run,
     Terminal,
+    ToolCallText,
 )
 from headrace.wire.request import RunRequest
-from headrace_workers.masking import masked_calls
+from headrace_workers.masking import masked_calls, stored_text
 from headrace_workers.run import ProviderRun
 
 _MAX_QUEUED = 7 * 24 * 3600.0
@@ -139,13 +141,20 @@ def received_content(core: ProviderRun) -> SpanContent:
     if message is not None and not reasoning and not isinstance(message.content, str):
         reasoning = "".join([part.text for part in message.content if isinstance(part, ReasoningPart)])
     calls = finished.tool_calls if finished else masked_calls(received.tool_calls, core.mask)
+    mask = core.mask
     return msgspec.structs.replace(
         asked,
-        text=received.text or (message.text if message is not None else ""),
-        reasoning=reasoning,
-        refusal=(finished.refusal if finished else None) or received.refusal or None,
-        tool_calls=[ContentToolCall(call.id, call.name, call.arguments) for call in calls] if calls else _NO_CALLS,
+        text=stored_text(received.text or (message.text if message is not None else ""), mask),
+        reasoning=stored_text(reasoning, mask),
+        refusal=stored_text((finished.refusal if finished else None) or received.refusal or "", mask) or None,
+        tool_calls=_stored_calls(calls, mask) if calls else _NO_CALLS,
     )
+
+
+def _stored_calls(calls: list[ToolCallText], mask: SecretMask) -> list[ContentToolCall]:
+    if not mask.is_quoted("\n".join([call.arguments for call in calls])):
+        return [ContentToolCall(call.id, call.name, call.arguments) for call in calls]
+    return [ContentToolCall(call.id, call.name, stored_text(call.arguments, mask)) for call in calls]
 
 
 def is_heavy(content: SpanContent) -> bool:
