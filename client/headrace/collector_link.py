@@ -127,6 +127,8 @@ class CollectorLink:
             return None  # an engine that keeps no spans has no collector; ZeroMQ would look for one all the time
         try:
             dealer = self._new_dealer(endpoint)
+        except FileNotFoundError:
+            return None
         except OSError as error:
             log(logger, logging.ERROR, "no link to the collector", error=error)
             return None

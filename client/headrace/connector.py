@@ -24,7 +24,7 @@ _ATTEMPT_TIMEOUT = 1.0
 class Connector:
     """One connection, from the first attempt to its end.
 
-    ``dealer`` is the first attempt; None where the peer's directory does not exist yet. ``again`` makes each further one; without
+    ``dealer`` is the first attempt; None where there is no socket yet. ``again`` makes each further one; without
     it there is none. ``readable`` is called when input waits. ``ended`` is called once, with None when the peer went away, else with
     why it cannot be used: it is another user's, or its directory is not to be trusted.
     """
@@ -46,7 +46,7 @@ class Connector:
         self._attempts = 1
         self._is_closed = False
         if dealer is None:
-            self._try_later()
+            loop.call_later(0.0, self._try)
         else:
             self._watch(dealer)
 
@@ -118,7 +118,7 @@ class Connector:
         except UntrustedDirectoryError as error:
             self._end(error.strerror)
             return
-        except OSError:  # there is no directory yet, or no descriptor at this moment
+        except OSError:  # there is no socket yet, or no descriptor at this moment
             self._try_later()
             return
         held, self._held = self._held, []

@@ -52,8 +52,8 @@ class Dealer:
     Until then frames are kept here. It connects once: ZeroMQ's own attempts would give to whoever is there next what was meant for
     this peer. Where the peer is not there, or goes away, :meth:`is_disconnected` says so, and its owner makes another.
 
-    Raises OSError where there is no descriptor for it, FileNotFoundError where the socket's directory does not exist, and
-    UntrustedDirectoryError where that is not to be trusted. ``expects`` is asked whether a process, by its pid, is the right one; it is
+    Raises OSError where there is no descriptor for it, FileNotFoundError where there is no socket, and UntrustedDirectoryError where
+    its directory is not to be trusted. ``expects`` is asked whether a process, by its pid, is the right one; it is
     not asked where the kernel tells no processes.
     """
 
@@ -63,7 +63,9 @@ class Dealer:
         endpoint: str,
         expects: Callable[[int], bool] | None = None,
     ) -> None:
-        if (refusal := directory_refusal(Path(endpoint.removeprefix("ipc://")).parent)) is not None:
+        path = Path(endpoint.removeprefix("ipc://"))
+        path.lstat()  # where there is no socket, the rest would cost a hundred times as much
+        if (refusal := directory_refusal(path.parent)) is not None:
             raise refusal
         self.has_peer = False
         """Whether there is a peer, or was one, that is a process of this user."""

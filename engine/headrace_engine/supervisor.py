@@ -387,7 +387,7 @@ class Supervisor:
             self._link.close()
         endpoint = broker_endpoint(self._settings.directory)
         dealer = partial(Dealer, self._context, endpoint, expects=self._is_broker)
-        self._link = Connector(self._reactor, dealer(), dealer, self._read_broker, self._link_ended)
+        self._link = Connector(self._reactor, None, dealer, self._read_broker, self._link_ended)
         self._link.send(encode_frame(1, [Hello("supervisor", PROTOCOL_MINOR, os.getpid(), CAPABILITIES)]))
         self._report()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -35,6 +36,11 @@ class Ends:
     def connect(self, dealer: Dealer | None = None) -> Connector:
         return Connector(self.reactor, dealer, self.dealer, lambda: None, self.ended.append)
 
+    def listen_not(self) -> None:
+        """Leave a socket's file that nobody listens at, as a process that was killed does."""
+        with socket.socket(socket.AF_UNIX) as deaf:
+            deaf.bind(str(self.path))
+
     def serve(self) -> None:
         self.router = Router(f"ipc://{self.path}")
 
@@ -59,8 +65,11 @@ def ends(tmp_path: Path) -> Iterator[Ends]:
     made.context.term()
 
 
-def test_what_is_sent_before_the_peer_is_there_arrives_in_order(ends: Ends) -> None:
-    connector = ends.connect(ends.dealer())
+@pytest.mark.parametrize("is_left", [False, True], ids=["no socket", "a dead one's"])
+def test_what_is_sent_before_the_peer_is_there_arrives_in_order(ends: Ends, is_left: bool) -> None:
+    if is_left:
+        ends.listen_not()
+    connector = ends.connect(ends.dealer() if is_left else None)
     frames = [b"%d" % number for number in range(5)]
     for frame in frames[:3]:
         connector.send(frame)
@@ -111,6 +120,7 @@ def test_a_directory_that_is_not_there_is_waited_for_and_looked_at_when_it_comes
 
 
 def test_a_directory_that_becomes_unsafe_while_it_is_waited_in_gets_nothing(ends: Ends) -> None:
+    ends.listen_not()
     connector = ends.connect(ends.dealer())
     connector.send(b"hello")
     ends.until(lambda: ends.attempts > 2)
@@ -124,6 +134,7 @@ def test_a_directory_that_becomes_unsafe_while_it_is_waited_in_gets_nothing(ends
 
 
 def test_one_that_is_closed_while_it_waits_tries_no_more(ends: Ends) -> None:
+    ends.listen_not()
     connector = ends.connect(ends.dealer())
     ends.until(lambda: ends.attempts > 1)
     connector.close(0.1)

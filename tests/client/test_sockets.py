@@ -31,8 +31,25 @@ def bound(path: Path) -> Iterator[tuple[zmq.Context[zmq.Socket[bytes]], zmq.Sock
 def test_a_connection_may_be_made_at_once_after_another_was_closed(tmp_path: Path) -> None:
     """What was closed is let go of a moment later, by another thread; the next one may lie where it lay."""
     context = new_context()
-    for _ in range(500):
-        Dealer(context, f"ipc://{tmp_path / 'nobody'}").close()
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(tmp_path / "nobody"))
+        for _ in range(500):
+            Dealer(context, f"ipc://{tmp_path / 'nobody'}").close()
+    context.term()
+
+
+def test_a_dealer_whose_peer_does_not_listen_says_so(tmp_path: Path) -> None:
+    context = new_context()
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(tmp_path / "deaf"))
+        dealer = Dealer(context, f"ipc://{tmp_path / 'deaf'}")
+        dealer.send(b"kept")
+        wait_until(dealer.is_disconnected, 5.0, "word of it")
+
+    assert not dealer.has_peer
+    assert dealer.refusal is None
+    assert dealer.unsent() == [b"kept"]
+    dealer.close()
     context.term()
 
 
@@ -114,12 +131,19 @@ def test_a_dealer_whose_peer_is_gone_sends_to_nobody_who_comes_after_it(tmp_path
         second.close(0)
 
 
-def test_a_dealer_into_no_directory_or_an_unsafe_one_is_not_made(tmp_path: Path) -> None:
+def test_a_dealer_to_no_socket_or_into_an_unsafe_directory_is_not_made(tmp_path: Path) -> None:
     context = new_context()
-    with pytest.raises(FileNotFoundError):
-        Dealer(context, f"ipc://{tmp_path / 'none' / 's'}")
+    for path in (tmp_path / "none", tmp_path / "none" / "s"):
+        with pytest.raises(FileNotFoundError):
+            Dealer(context, f"ipc://{path}")
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
-    with pytest.raises(UntrustedDirectoryError):
-        Dealer(context, f"ipc://{tmp_path / 'open' / 's'}")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "open" / "s"))
+        listener.listen()
+        with pytest.raises(UntrustedDirectoryError):
+            Dealer(context, f"ipc://{tmp_path / 'open' / 's'}")
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
     context.term()

@@ -342,7 +342,7 @@ def _(reactor: Reactor, endpoint: str, _: list[object]) -> object:
 @kind("supervisor to broker")
 def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
     dealer = partial(Dealer, new_context(), endpoint)
-    connector = Connector(reactor, dealer(), dealer, lambda: heard.extend(connector.receive()), lambda _: None)
+    connector = Connector(reactor, None, dealer, lambda: heard.extend(connector.receive()), lambda _: None)
     connector.send(encode_frame(1, [HELLO_CLIENT]))
     return connector
 
