@@ -28,7 +28,7 @@ from headrace.import_path import engine_environment
 from headrace.interpreter import find_interpreter
 from headrace.logs import copy_of_log
 from headrace.process_environment import environment_of
-from headrace.processes import origin
+from headrace.processes import open_process, origin, signal_process
 from headrace.settings import EMBEDDED, directory_of, load_files, with_built_in
 from headrace.settings_file import with_meant_places
 from headrace.trusted_directory import directory_refusal
@@ -202,6 +202,8 @@ class EmbeddedEngine:
     def __init__(self) -> None:
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        # A number may be another's process by now: whoever handles SIGCHLD in this program may have taken the status of ours.
+        self._handle: int | None = None
         self._lifeline: int | None = None
         self._started_at = 0.0
         # What was seen of a start last, and since when.
@@ -271,8 +273,8 @@ class EmbeddedEngine:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_STOP_TIMEOUT)
             if self._process.poll() is None:
-                self._process.terminate()
-                self._process.send_signal(signal.SIGCONT)  # one that was stopped does not hear of it otherwise
+                self._signal(signal.SIGTERM)
+                self._signal(signal.SIGCONT)  # one that was stopped does not hear of it otherwise
         self._forget()
 
     def in_child(self) -> EmbeddedEngine:
@@ -283,6 +285,9 @@ class EmbeddedEngine:
             # The child must not keep the pipe open, or the engine would outlive its owner.
             with contextlib.suppress(OSError):
                 os.close(self._lifeline)
+        if self._handle is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._handle)
         return child
 
     def _is_alive(self) -> bool:
@@ -315,10 +320,18 @@ class EmbeddedEngine:
                 command, stdin=read, stdout=output, stderr=log_file, start_new_session=True, env=environment | added
             )
             keep.pop_all()
+        self._handle = open_process(self._process.pid)
         self._directory = directory
         self._lifeline = write
         self._started_at = self._seen_at = monotonic()
         log(logger, logging.INFO, "engine started", extra={"pid": self._process.pid, "directory": str(directory)})
+
+    def _signal(self, number: int) -> None:
+        """Send the supervisor a signal, if it is still there."""
+        if self._handle is not None:
+            signal_process(self._handle, number)
+        elif self._process is not None:
+            self._process.send_signal(number)
 
     def _let_go(self) -> None:
         if self._lifeline is not None:
@@ -332,6 +345,9 @@ class EmbeddedEngine:
             if self._process.poll() is not None:
                 _reap_group(self._process.pid)
             remove_folder(self._directory)
+        if self._handle is not None:
+            os.close(self._handle)
+        self._handle = None
         self._process = None
         self._directory = None
 

@@ -271,23 +271,23 @@ class Broker:
     def _pass_on(self, peer: bytes, message: Restart | RestartAnswer) -> None:
         """Have the supervisor asked for new workers, and its answer told to who wants them."""
         if isinstance(message, Restart):
-            number = self._restarts.asked(peer)
-            for supervisor in [other for other in self._hellos if self._is_supervisor(other)]:
-                self._ask_supervisor(supervisor, [number])
+            self._ask_supervisors(self._restarts.asked(peer))
         elif self._is_supervisor(peer):
             self._answer_restart(message.token, message.problem)
 
-    def _ask_supervisor(self, supervisor: bytes, numbers: list[int]) -> None:
+    def _ask_supervisors(self, number: int | None) -> None:
         """Ask for new workers, now or once it has said hello: this broker may have come after another."""
-        for number in numbers:
+        for supervisor in [other for other in self._hellos if self._is_supervisor(other)] if number is not None else ():
             if "restart" in self._hellos[supervisor].capabilities:
-                self._send(supervisor, Restart(number))
+                self._send(supervisor, Restart(number or 0))
             else:
-                self._answer_restart(number, "the engine's supervisor is of an older version; send it SIGHUP")
+                self._answer_restart(number or 0, "the engine's supervisor is of an older version; send it SIGHUP")
 
     def _answer_restart(self, number: int, problem: str) -> None:
-        if (asker := self._restarts.answered(number)) is not None:
+        told, following = self._restarts.answered(number)
+        for asker in told:
             self._send(asker, RestartAnswer(problem=problem))
+        self._ask_supervisors(following)
 
     def _is_supervisor(self, peer: bytes) -> bool:
         """Return whether a peer is this process's parent, by the kernel's word."""
@@ -347,7 +347,7 @@ class Broker:
         if hello.role in ("worker", "supervisor"):
             self._tell_who_joined(peer)
         if self._is_supervisor(peer):
-            self._ask_supervisor(peer, self._restarts.open)
+            self._ask_supervisors(self._restarts.open)
 
     def _tell_who_joined(self, peer: bytes) -> None:
         """Tell supervisors of a worker that serves, or a supervisor of all."""

@@ -111,12 +111,15 @@ class Recycler:
         if (worker := self._workers.get(epoch)) is not None:
             worker.memory = memory
 
-    def asked(self) -> None:
-        """All workers that there are now are to be replaced, one after another."""
+    def asked(self) -> bool:
+        """All workers that there are now are to be replaced, one after another; return whether that is news of any."""
         self._failures = 0
         self._not_before = 0.0
+        meant = [worker for worker in self._workers.values() if worker.retired_at is None]
+        is_news = not all(worker.wish for worker in meant)
         for worker in self._workers.values():
             worker.wish = worker.retired_at is None
+        return is_news
 
     def exited(self, epoch: int, now: float) -> bool:
         """A worker ended; return whether another has to be started for it."""

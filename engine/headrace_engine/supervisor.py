@@ -299,8 +299,8 @@ class Supervisor:
             self._link.send(encode_frame(1, [RestartAnswer(question.token, problem)]))
 
     def _replace_all(self) -> None:
-        logger.warning("the workers are to be replaced, one after another")
-        self._recycler.asked()
+        if self._recycler.asked():
+            logger.warning("the workers are to be replaced, one after another")
         self._recycle()
 
     def _recycle(self) -> None:

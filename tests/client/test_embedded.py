@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from headrace import Client, EngineUnavailableError
-from headrace.embedded import ExternalEngine
+from headrace.embedded import EmbeddedEngine, ExternalEngine
+from headrace.processes import open_process
 from tests.conftest import HELLO
 from tests.waiting import busyness, wait_until
 
@@ -75,3 +78,22 @@ def test_an_engine_that_has_not_started_yet_is_waited_for(directory: Path) -> No
     wait_until(lambda: time.monotonic() > until or source.problem())
 
     assert source.problem() is None
+
+
+def test_a_number_that_is_another_process_by_now_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that handles SIGCHLD, as gunicorn's master, takes the status of all its children."""
+    engine = EmbeddedEngine()
+    engine._directory = None
+    process = subprocess.Popen(["sleep", "1000"])
+    engine._process, engine._handle = process, open_process(process.pid)
+    ended = subprocess.Popen(["true"])
+    os.close(engine._handle or 0)
+    engine._handle = open_process(ended.pid)
+    ended.wait()
+    monkeypatch.setattr("headrace.embedded._STOP_TIMEOUT", 0.01)
+
+    engine.close()
+
+    assert process.poll() is None, "its number is that of the engine, and it is not the engine"
+    process.kill()
+    process.wait()
