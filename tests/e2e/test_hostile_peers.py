@@ -19,8 +19,26 @@ from headrace import Client, EngineUnavailableError, ProtocolMismatchError, Remo
 from headrace.router import FOREIGN_PEER, Router
 from headrace.sockets import new_context
 from headrace.testing import SimulatedProvider
-from headrace.wire.codec import encode_frame, from_broker
-from headrace.wire.messages import Acquire, Goodbye, Grant, Hello, Refuse, Status, StatusRequest
+from headrace.types import Message
+from headrace.wire.codec import encode_frame, encode_request, from_broker, from_worker
+from headrace.wire.flow import characters
+from headrace.wire.messages import (
+    MAX_FRAME_BYTES,
+    WINDOW_CHARACTERS,
+    WINDOW_EVENTS,
+    Acquire,
+    Chunk,
+    Credit,
+    Goodbye,
+    Grant,
+    Hello,
+    Refuse,
+    Run,
+    Status,
+    StatusRequest,
+)
+from headrace.wire.request import RunRequest
+from headrace.zmtp import Inbound, frame_head, opening
 from tests.conftest import HELLO, simulate
 from tests.e2e.engines import running_engine
 from tests.peers import RawDealer
@@ -226,3 +244,101 @@ def test_another_users_process_is_refused_even_where_the_directory_lets_it_in(
         directory.chmod(0o700)
 
     assert status == 0
+
+
+class _Liar:
+    """A client that reads nothing, and says at a worker's socket what it likes."""
+
+    def __init__(self, endpoint: Path) -> None:
+        self._epoch = int(endpoint.name.partition("-")[2], 16)
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(10.0)
+        self._socket.connect(str(endpoint))
+        self._socket.sendall(opening(b"DEALER"))
+        self.say(Hello("client", 2, os.getpid()))
+
+    def begin(self, span_id: str, limit: int, repeat: int) -> None:
+        request = RunRequest(
+            provider="openai",
+            model=MODEL,
+            messages=[Message("user", "x")],
+            stream=True,
+            custom_options=simulate(repeat=repeat),
+        )
+        self.say(Run(span_id, 1, self._epoch, encode_request(request), limit, limit))
+
+    def say(self, *messages: Any) -> None:
+        frame = encode_frame(1, messages)
+        self._socket.sendall(frame_head(len(frame)) + frame)
+
+    def heard(self, seconds: float) -> bytes:
+        """Return what comes until nothing has come for so long."""
+        self._socket.settimeout(seconds)
+        said = []
+        with contextlib.suppress(TimeoutError):
+            while data := self._socket.recv(1 << 20):
+                said.append(data)
+        return b"".join(said)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.mark.parametrize("limit", [2**62, 2**64 - 1, 10**9])
+def test_credit_without_end_is_worth_a_window(shared_engine: str, provider: SimulatedProvider, limit: int) -> None:
+    endpoint = next(Path(shared_engine.removeprefix("ipc://")).glob("w1-*"))
+    liar = _Liar(endpoint)
+    liar.begin("sp_liar", limit, 100_000)
+    # One window: what it has been sent it has not taken, as far as it says.
+    assert is_a_window(_chunks(liar.heard(1.0)))
+
+    liar.say(Credit("sp_liar", 1, limit, limit))
+    assert is_a_window(_chunks(liar.heard(1.0)))
+    liar.close()
+    with Client(shared_engine) as client:
+        assert client.run_local(model=MODEL, messages=HELLO).text
+
+
+def is_a_window(chunks: list[Chunk]) -> bool:
+    events = [event for chunk in chunks for event in chunk.events]
+    size = characters(events)
+    assert len(events) <= WINDOW_EVENTS
+    assert size <= WINDOW_CHARACTERS
+    return len(events) == WINDOW_EVENTS or size == WINDOW_CHARACTERS
+
+
+@pytest.mark.parametrize("limit", [0, -1, -(2**63)])
+def test_credit_below_nothing_is_none(shared_engine: str, provider: SimulatedProvider, limit: int) -> None:
+    endpoint = next(Path(shared_engine.removeprefix("ipc://")).glob("w1-*"))
+    liar = _Liar(endpoint)
+    liar.begin("sp_poor", limit, 50)
+    assert _chunks(liar.heard(0.5)) == []
+    liar.say(Credit("sp_poor", 1, 3, 100), Credit("sp_poor", 1, -5, -5), Credit("sp_nobody", 1, 2**62, 2**62))
+    assert [len(chunk.events) for chunk in _chunks(liar.heard(0.5))] == [3]
+    liar.close()
+
+
+def _chunks(said: bytes) -> list[Chunk]:
+    inbound = Inbound(MAX_FRAME_BYTES)
+    # The worker greets as a ROUTER, which here is heard as if it were a client.
+    frames = inbound.received(opening(b"DEALER") + said.removeprefix(opening()))
+    return [message for frame in frames for message in from_worker.decode(frame)[1] if isinstance(message, Chunk)]
+
+
+def test_a_list_of_forty_million_numbers_and_a_large_frame_are_refused_by_name(shared_engine: str) -> None:
+    endpoint = Path(shared_engine.removeprefix("ipc://")) / "broker"
+    hello = encode_frame(1, [Hello("client", 2, os.getpid())])
+    numbers = encode_frame(1, [Acquire("sp_1", 1, "p", "m", avoid=[7] * 1000)])
+    for said, problem in (
+        (frame_head(len(numbers)) + numbers, b"length <= 256"),
+        (frame_head(60 * 1024 * 1024) + bytes(1000), b"a frame has at most 4194304 bytes, not 62914560"),
+    ):
+        with socket.socket(socket.AF_UNIX) as attacker:
+            attacker.settimeout(10.0)
+            attacker.connect(str(endpoint))
+            attacker.sendall(opening(b"DEALER") + frame_head(len(hello)) + hello + said)
+            heard = b""
+            with contextlib.suppress(ConnectionError):
+                while data := attacker.recv(65_536):
+                    heard += data
+        assert problem in heard
