@@ -123,8 +123,11 @@ def test_no_secret_is_shown() -> None:
 
     assert "s3cret" not in repr(settings)
     assert "s3cret" not in repr(read_otel_environment(environ))
-    assert "https://collector/otel" in repr(settings.sinks)
-    assert repr(SinkConfig(type="otlp", url="http://[")) == "SinkConfig(type='otlp', url='…', path='', content=False)"
+    assert "https://…@collector/otel?…" in repr(settings.sinks)
+    assert (
+        repr(SinkConfig(type="otlp", url="http://["))
+        == "SinkConfig(type='otlp', url='http://…', path='', content=False)"
+    )
 
 
 @pytest.mark.parametrize("url", ["collector:4318", "localhost", "http://", "http://a b", "ftp://collector"])
