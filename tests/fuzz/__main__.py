@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
+from tests.fuzz import size
 from tests.fuzz.runner import FuzzError, HangError, fuzz, replay
 from tests.fuzz.targets import TARGETS
 from tests.workers.corpus import WIRE
@@ -26,6 +27,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="repeats a run; else it is random, and printed")
     parser.add_argument("--keep", type=Path, default=_FOLDER, help=f"folder for inputs that fail ({_FOLDER})")
     parser.add_argument("--replay", type=Path, help="puts one kept input in again, and nothing else")
+    parser.add_argument(
+        "--size", action="store_true", help="answers of up to 64 MiB instead; what follows are formats, and -k WORD"
+    )
+    if "--size" in sys.argv[1:]:
+        return size.main([word for word in sys.argv[1:] if word != "--size"])
     arguments = parser.parse_args()
     signal.signal(signal.SIGALRM, _hang)
     if arguments.replay is not None:

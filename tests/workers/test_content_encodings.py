@@ -7,10 +7,12 @@ import gzip
 import os
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
+from headrace_workers.http1 import TURN_BYTES
 from headrace_workers.http_body import PIECE
 from headrace_workers.http_exchange import CUT_REASON
 from tests.workers.http_servers import Recorder, Run, Server, always, ask, once, send, talking
@@ -187,3 +189,71 @@ def test_a_packed_body_that_is_cut_or_damaged_is_no_success(
 
     assert read(run, address, head + packed[:-9], is_cut=True).failure == ("read", CUT_REASON)
     assert read(run, address, response(encoding, b"x" * 40)).failure == ("read", "the compressed body is damaged")
+
+
+class Turns:
+    """Counts the turns of the loop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self.count += 1
+        if self.count < 1_000_000:
+            self._loop.call_soon(self._turn)
+
+
+class PerTurn(Recorder):
+    """Notes how much comes in one turn of the loop."""
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__()
+        self.bytes: Counter[int] = Counter()
+        self.calls_in: Counter[int] = Counter()
+        self._turns = turns
+
+    def on_bytes(self, data: bytes) -> None:
+        super().on_bytes(data)
+        self.bytes[self._turns.count] += len(data)
+        self.calls_in[self._turns.count] += 1
+
+
+FLOODS = {
+    "plain": (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (8 * MIB), bytes(8 * MIB)),
+    "gzip": (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n", gzip.compress(BODY * 2000)),
+    "tiny chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_one_connection_takes_no_turn_of_the_loop_for_itself(
+    run: Run, address: Callable[[Server], str], kind: str
+) -> None:
+    head, body = FLOODS[kind]
+
+    async def story() -> None:
+        async with talking(once(head + body)) as (client, server):
+            recorder = PerTurn(Turns())
+            send(client, address(server), recorder)
+            await recorder.ended.wait()
+            assert recorder.failure is None
+            assert max(recorder.bytes.values()) <= 2 * TURN_BYTES
+            assert max(recorder.calls_in.values()) <= 16
+
+    run(story())
+
+
+def test_interim_responses_without_end_are_no_answer(run: Run) -> None:
+    recorder = read(run, lambda server: server.url, b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000)
+
+    assert recorder.failure == ("read", "response head over 65536 bytes")
+
+
+def test_one_field_again_and_again_costs_little(run: Run) -> None:
+    began = time.thread_time()
+    recorder = read(run, lambda server: server.url, b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * 60_000 + b"\r\n")
+
+    assert recorder.failure == ("read", "response head over 65536 bytes")
+    assert time.thread_time() - began < 2.0

@@ -16,6 +16,7 @@ from headrace_workers.coalesce import merge, pieces_of
 from headrace_workers.limits import (
     LIGHT,
     MAX_CALLS,
+    MAX_CONTINUATIONS,
     MAX_DEPTH,
     MAX_ELEMENTS,
     MAX_KEPT,
@@ -274,6 +275,35 @@ def test_the_memory_that_is_kept_is_estimated_from_bytes_and_elements() -> None:
         kept.add(b"[]," * 20_000)
     with pytest.raises(LimitError, match="64 MiB beside its text"):
         kept.add(b"[]," * 20_000)
+
+
+def continued(run: Driven, token: str) -> None:
+    answer = {
+        "candidates": [
+            {"content": {"parts": [{"text": "a"}]}, "finishReason": "CONTINUATION", "continuationToken": token}
+        ]
+    }
+    run.receive(data(answer))
+    run.complete()
+
+
+def test_an_answer_is_continued_a_hundred_times_and_not_for_ever() -> None:
+    run = Driven(api="google", sequence_limit=10**9, character_limit=10**12).respond()
+    for number in range(MAX_CONTINUATIONS):
+        continued(run, f"token {number}")
+        assert not run.core.has_ended
+        run.core.continue_request(run.sent_request())
+        run.respond()
+    continued(run, "one more")
+
+    assert f"{MAX_CONTINUATIONS} continuations" in refused(run)
+
+
+def test_the_token_of_a_continuation_has_a_limit() -> None:
+    run = Driven(api="google").respond()
+    continued(run, "x" * 65_537)
+
+    assert "65536 characters in the token" in refused(run)
 
 
 # What would cost the square of its length, or more.

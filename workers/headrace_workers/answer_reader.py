@@ -13,7 +13,7 @@ from headrace.types import RunEvent
 from headrace.wire.request import RunRequest
 from headrace_workers.first_bytes import BodyKind
 from headrace_workers.halves import Halves
-from headrace_workers.limits import LimitError, weigh
+from headrace_workers.limits import MAX_CONTINUATIONS, MAX_TOKEN, LimitError, too_large, weigh
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
@@ -53,6 +53,7 @@ class AnswerReader:
 
     __slots__ = (
         "_api",
+        "_continuations",
         "_continued_with",
         "_halves",
         "_request",
@@ -71,6 +72,7 @@ class AnswerReader:
         self._halves: Halves | None = None
         # A response that repeats the token it was asked with would go on for ever.
         self._continued_with: str | None = None
+        self._continuations = 0
         self.mapper: StreamMapper | None = None
         self.has_time: Callable[[], bool] | None = None
         self.waiting: Entries = []
@@ -84,6 +86,14 @@ class AnswerReader:
     def wants_continuation(self) -> bool:
         """Whether the provider stopped at a limit of its own, and is to be asked to go on."""
         return self.mapper is not None and self.mapper.continuation not in (None, self._continued_with)
+
+    def check_continuation(self) -> None:
+        """Raise LimitError where the provider has had the answer continued too often, or asks for too much."""
+        token = self.mapper.continuation if self.mapper is not None else None
+        if self._continuations >= MAX_CONTINUATIONS:
+            raise too_large(f"{MAX_CONTINUATIONS} continuations")
+        if token is not None and len(token) > MAX_TOKEN:
+            raise too_large(f"{MAX_TOKEN} characters in the token of a continuation")
 
     @property
     def has_end_of_former(self) -> bool:
@@ -202,6 +212,7 @@ class AnswerReader:
     def continue_request(self, sent: HttpRequest) -> HttpRequest:
         """Return the request that continues the response; its response is read as part of the same answer."""
         assert self.mapper is not None  # noqa: S101 - it is the mapper that asked
+        self._continuations += 1
         token = self._continued_with = self.mapper.continuation or ""
         self.parser = SSEParser()
         self._response.kind = BodyKind.NONE

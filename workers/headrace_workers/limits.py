@@ -33,6 +33,10 @@ MAX_CALLS = 4096
 """Tool calls of a run."""
 MAX_PARTS = 4096
 """Items, blocks or parts of an answer that are kept as they came."""
+MAX_CONTINUATIONS = 100
+"""Requests by which a provider may have an answer continued."""
+MAX_TOKEN = 64 * 1024
+"""Characters of the token by which it does so, which goes with each of them."""
 MAX_KEPT = 64 * MIB
 """Memory, estimated, for what else a run keeps: blocks, items, citations, signatures, further choices."""
 

@@ -476,6 +476,10 @@ class ProviderRun:
     def _settle(self, command: Command) -> Commands:
         """Nothing more of this response will be read: it is whole, is to be continued, or was cut."""
         if self._answer.wants_continuation:
+            try:
+                self._answer.check_continuation()
+            except LimitError as error:
+                return self._end(self._failure_of(error), Command.CLOSE)
             grown = self._grown() if self._outflow.pending else _NOTHING
             return (*grown, command, Command.CONTINUE)
         return self._finish(command)
