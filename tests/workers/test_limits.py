@@ -49,6 +49,13 @@ def data(*events: dict[str, Any]) -> bytes:
     return b"".join(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n" for event in events)
 
 
+def read(run: Driven, piece: bytes) -> Any:
+    """Read and send without looking at each event again; return the last message."""
+    run.core.received(piece, 0.0)
+    messages, _ = run.core.take(0.0)
+    return messages[-1] if messages else None
+
+
 def refused(run: Driven) -> str:
     assert (run.failure.kind, run.failure.code) == ("provider_protocol", "answer_too_large")
     return run.failure.reason
@@ -304,6 +311,91 @@ def test_the_token_of_a_continuation_has_a_limit() -> None:
     continued(run, "x" * 65_537)
 
     assert "65536 characters in the token" in refused(run)
+
+
+@pytest.mark.parametrize("unit", [b"{}\n", b"data: x\n\n", b"data: {}\r\r", b"\n"])
+def test_a_continuation_in_one_piece_is_no_way_around_the_limits(unit: bytes) -> None:
+    run = Driven(api="google").respond()
+    continued(run, "token")
+    run.core.continue_request(run.sent_request())
+    run.respond(headers=JSON)
+    began = time.thread_time()
+    run.receive(b"x\n" + unit * (16 * MIB // len(unit)))
+    run.complete()
+
+    assert refused(run)
+    assert time.thread_time() - began < 2 * CHEAP
+
+
+@pytest.mark.parametrize("lanes", [2, 3000])
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_very_many_pieces_of_calls_in_turn_are_put_together_as_they_come(lanes: int, is_streamed: bool) -> None:
+    run = Driven(stream=is_streamed, sequence_limit=10**9, character_limit=10**12).respond()
+    run.core.transcript = Transcript()
+    first = [{"index": at, "id": f"c{at}", "function": {"name": "f", "arguments": '{"a":"'}} for at in range(lanes)]
+    run.receive(data({"choices": [{"delta": {"tool_calls": first}}]}))
+    pieces = [{"index": at % lanes, "function": {"arguments": "ab"}} for at in range(6000)]
+    event = data({"choices": [{"delta": {"tool_calls": pieces}}]})
+    for _ in range(30):
+        read(run, event)
+    last = [{"index": at, "function": {"arguments": '"}'}} for at in range(lanes)]
+    read(run, data({"choices": [{"delta": {"tool_calls": last}, "finish_reason": "tool_calls"}]}))
+    began = time.thread_time()
+    run.terminal = read(run, b"data: [DONE]\n\n")
+    said = run.core.answer()
+
+    assert time.thread_time() - began < CHEAP
+    assert said is not None
+    assert said.tool_calls == run.finished.tool_calls
+    assert len(said.tool_calls) == lanes
+    assert json.loads(said.tool_calls[1].arguments) == {"a": "ab" * (180_000 // lanes)}
+
+
+LONG: dict[str, tuple[str, dict[str, Any]]] = {
+    "text": ("openai-chat", {"choices": [{"delta": {"content": "four"}}], "obfuscation": "x" * 100}),
+    "reasoning": ("openai-chat", {"choices": [{"delta": {"reasoning_content": "four"}}], "obfuscation": "x" * 100}),
+    "arguments": ("openai-chat", {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "four"}}]}}]}),
+    "alternatives": ("openai-chat", {"choices": [{"index": 3, "delta": {"content": "four"}}], "obfuscation": "x" * 100}),
+    "a response's text": ("openai-responses", {"type": "response.output_text.delta", "delta": "four", "obfuscation": "x" * 100}),
+    "thinking": (
+        "anthropic", {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "four"}}
+    ),
+    "an input": (
+        "anthropic", {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": "four"}}
+    ),
+    "pings": ("anthropic", {"type": "ping"}),
+    "Google's text": ("google", {"candidates": [{"content": {"parts": [{"text": "four"}]}}], "usageMetadata": {}}),
+    "Google's arguments": (
+        "google",
+        {"candidates": [{"content": {"parts": [{"functionCall": {
+            "partialArgs": [{"jsonPath": "$.a", "stringValue": "four", "willContinue": True}], "willContinue": True
+        }}]}}]},
+    ),
+}  # fmt: skip
+STARTS: dict[str, dict[str, Any]] = {
+    "arguments": {"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}}]},
+    "an input": {
+        "type": "content_block_start",
+        "index": 0,
+        "content_block": {"type": "tool_use", "id": "c", "name": "f"},
+    },
+    "Google's arguments": {
+        "candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "willContinue": True}}]}}]
+    },
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_the_longest_answers_that_models_give_are_far_from_every_limit(kind: str) -> None:
+    """100,000 tokens, each in an event of its own."""
+    api, event = LONG[kind]
+    run = Driven(api=api, sequence_limit=10**9, character_limit=10**12).respond()
+    run.receive(data(STARTS[kind]) if kind in STARTS else b"")
+    many = data(event) * 1000
+    for _ in range(100):
+        read(run, many)
+
+    assert not run.core.has_ended
 
 
 # What would cost the square of its length, or more.

@@ -13,7 +13,7 @@ from headrace.types import RunEvent
 from headrace.wire.request import RunRequest
 from headrace_workers.first_bytes import BodyKind
 from headrace_workers.halves import Halves
-from headrace_workers.limits import MAX_CONTINUATIONS, MAX_TOKEN, LimitError, too_large, weigh
+from headrace_workers.limits import LIGHT, MAX_CONTINUATIONS, MAX_TOKEN, LimitError, too_large, weigh
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
@@ -24,7 +24,7 @@ from headrace_workers.providers.protocol import (
 )
 from headrace_workers.providers.request_parts import wants_several
 from headrace_workers.response import Response
-from headrace_workers.sse import EventTooLargeError, SSEParser
+from headrace_workers.sse import MAX_EVENT_LINES, EventTooLargeError, SSEParser
 from headrace_workers.terminal import unreadable
 from headrace_workers.whole_answer import check_length, events_of, is_content, is_whole
 from headrace_workers.wholeness import unsaid_in
@@ -152,6 +152,10 @@ class AnswerReader:
     def read_last(self, data: bytes, events: list[RunEvent]) -> None:
         """Read the last piece of a stream. Raises one of UNREADABLE."""
         self.has_time = None  # its end is told of once
+        if len(data) > LIGHT:
+            weigh(data)
+            if data.count(b"\n") + data.count(b"\r") > MAX_EVENT_LINES:
+                raise too_large(f"{MAX_EVENT_LINES} lines in one body")
         for start in range(0, len(data), _SLICE):
             self.map(self.parser.feed(data[start : start + _SLICE]), events)
         self.map(self.parser.finish(), events)

@@ -25,6 +25,14 @@ def merge(events: list[RunEvent]) -> list[RunEvent]:
     return [_joined(list(neighbours)) for _, neighbours in groupby(events, _kind)]
 
 
+def fold(events: list[RunEvent]) -> list[RunEvent]:
+    """Return one event for all text, one for all reasoning, one for each tool call …: what they come to, not their order."""
+    kinds: dict[type | int, list[RunEvent]] = {}
+    for event in events:
+        kinds.setdefault(_kind(event), []).append(event)
+    return [_joined(alike) for alike in kinds.values()]
+
+
 def _kind(event: RunEvent) -> type | int:
     return event.index if isinstance(event, ToolCallDelta) else type(event)
 

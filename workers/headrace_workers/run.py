@@ -24,6 +24,7 @@ from headrace.wire.messages import (
 from headrace.wire.request import RunRequest
 from headrace_workers.answer_reader import UNREADABLE, AnswerReader
 from headrace_workers.clocks import Clocks, Expired
+from headrace_workers.coalesce import fold
 from headrace_workers.commands import Command, Commands
 from headrace_workers.first_bytes import BodyKind
 from headrace_workers.limits import (
@@ -59,6 +60,8 @@ from headrace_workers.transcript import Transcript
 from headrace_workers.whole_answer import is_ascii, is_content, with_message
 
 MAX_ERROR_BODY = 64 * 1024
+_FOLD_AT = 4096
+"""Events that wait for the end of a run from which on they are put together, and then at twice as many."""
 _NOTHING: Commands = ()
 _SEND = (Command.SEND,)
 _SEND_NOW = (Command.SEND_NOW,)
@@ -74,6 +77,7 @@ class ProviderRun:
     __slots__ = (
         "_answer",
         "_ended",
+        "_fold_at",
         "_is_ascii",
         "_is_draining",
         "_is_gathered",
@@ -118,6 +122,7 @@ class ProviderRun:
         self._max_body = MAX_VECTORS_BODY if request.inputs else MAX_BODY
         self._size = 0  # of a response that nobody is sent as it comes
         self._unsent: list[RunEvent] = []
+        self._fold_at = _FOLD_AT
         self.response = Response()
         self._answer = AnswerReader(api, request, self.response)
         self.is_answered = False  # whether the provider's answer came to its end, and was one
@@ -426,6 +431,9 @@ class ProviderRun:
     def _keep_unsent(self) -> None:
         """Nobody is to be sent these events; a failure tells of their text, and a whole answer is made of them."""
         self._unsent += [event for event in self._drop_pending() if type(event) is not UsageUpdate]
+        if len(self._unsent) > self._fold_at:
+            self._unsent = fold(self._unsent)
+            self._fold_at = _FOLD_AT + 2 * len(self._unsent)
 
     def _drop_pending(self) -> list[RunEvent]:
         """Return what waits, which is not to be sent; it was received all the same."""

@@ -9,19 +9,22 @@ from collections.abc import Sequence
 
 from headrace.assembly import Assembled, assemble
 from headrace.types import RunEvent, Usage, UsageUpdate
-from headrace_workers.coalesce import merge
+from headrace_workers.coalesce import fold
 
 _TAIL = 64
+_FOLD_AT = 4096
+"""Pieces that are not text from which on they are put together again, and then at twice as many: each is joined a few times at most."""
 
 
 class Transcript:
     """The events of one run, in the order in which they came."""
 
-    __slots__ = ("_others", "_tail", "_texts")
+    __slots__ = ("_fold_at", "_others", "_tail", "_texts")
 
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._others: list[RunEvent] = []
+        self._fold_at = _FOLD_AT
         self._tail: list[RunEvent] = []
 
     def add(self, events: list[RunEvent]) -> None:
@@ -59,4 +62,7 @@ class Transcript:
             self._texts.append(text)
         others = [event for event in tail if type(event) is not str and type(event) is not UsageUpdate]
         if others:
-            self._others += merge(others)
+            self._others += fold(others)
+            if len(self._others) > self._fold_at:
+                self._others = fold(self._others)
+                self._fold_at = _FOLD_AT + 2 * len(self._others)

@@ -125,12 +125,12 @@ class Answer:
 
     def call(self, said: FunctionCall, signature: str, events: list[RunEvent]) -> None:
         """Add a function call, whole or a piece of one."""
-        self.keeps_more = True
         if self._open is not None:
             if self._open.goes_on_in(said):
                 self._grow(self._open, said, events)
                 return
             self.close_call(events)
+        self.keeps_more = True
         if not (said.name or said.id or said.partial_args or _text(said.args)):
             return
         self._end_run()

@@ -61,6 +61,7 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 
 _CHUNKS = (None, "", "chat.completion.chunk", "chat.completion", "text_completion")
 
+_ANSWER_BYTES = 2048
 _MAX_CHOICES = 128
 """Whole messages in one body, or in one event of a stream."""
 
@@ -109,6 +110,7 @@ class ChatMapper:
         "_are_alternatives",
         "_end_word",
         "_keeps_more",
+        "_keeps_text",
         "_kept",
         "_model",
         "_others",
@@ -136,7 +138,8 @@ class ChatMapper:
         self._others: dict[str, ChatAnswer] = {}
         self._end_word = EndWord()
         self._kept = Kept()
-        self._keeps_more = False  # whether the event holds something beside text that is kept
+        # Whether the event holds something beside text that is kept; text of another choice.
+        self._keeps_more = self._keeps_text = False
 
     @property
     def has_end(self) -> bool:
@@ -156,9 +159,8 @@ class ChatMapper:
         for choice in chunk.choices or ():
             if choice is not None:
                 self._take_choice(choice, chunk, events)
-        if self._keeps_more:
-            self._keeps_more = False
-            self._kept.add(data)
+        if self._keeps_more or self._keeps_text:
+            self._keep(data)
         if not self._model:
             self._take_names(chunk)
         if chunk.usage or chunk.x_groq or chunk.error or name or not chunk.choices:
@@ -214,6 +216,14 @@ class ChatMapper:
         self._model = as_name(chunk.model)
         self.response_id = as_name(chunk.id) or self.response_id
 
+    def _keep(self, data: bytes) -> None:
+        """Count what of an event is kept and not said: other choices, and what stands beside text."""
+        if self._keeps_more:
+            self._kept.add(data)
+        else:
+            self._kept.add_bytes(len(data))
+        self._keeps_more = self._keeps_text = False
+
     def _take_choice(self, choice: Choice, chunk: Chunk, events: list[RunEvent]) -> None:
         if choice.index and is_other(choice.index):
             self._take_other(choice, chunk)
@@ -222,10 +232,10 @@ class ChatMapper:
         delta = choice.delta
         if delta is not None:
             if delta.reasoning_content or delta.reasoning or delta.reasoning_details or delta.thinking:
-                self._keeps_more = True
+                self._keeps_more = self._keeps_more or bool(delta.reasoning_details)
                 self._answer.take_reasoning(delta, events)
             if delta.refusal or delta.tool_calls or delta.function_call or delta.audio or delta.annotations:
-                self._keeps_more = True
+                self._keeps_more = self._keeps_more or bool(delta.annotations)
                 self._answer.take_rest(delta, events)
             content = delta.content
             if content and type(content) is str:
@@ -249,11 +259,18 @@ class ChatMapper:
 
     def _take_other(self, choice: Choice, chunk: Chunk) -> None:
         """Take a piece of a choice that is not the first: it waits until the end tells what the first one lacks."""
-        self._keeps_more = True
-        answer = self._others.setdefault(as_name(choice.index), ChatAnswer())
-        if choice.delta is not None:
-            answer.take(choice.delta, [])
+        key = as_name(choice.index)
+        answer = self._others.get(key)
+        if answer is None:
+            self._kept.add_bytes(_ANSWER_BYTES)
+            answer = self._others[key] = ChatAnswer()
+        delta = choice.delta
+        if delta is not None:
+            is_text = not (delta.reasoning_details or delta.annotations or delta.tool_calls)
+            self._keeps_text, self._keeps_more = True, self._keeps_more or not is_text
+            answer.take(delta, [])
         if choice.message is not None:
+            self._keeps_more = True
             answer.rest_of(choice.message, [], beside=choice.delta)
         if choice.finish_reason or choice.error:
             self._take_end(choice, chunk)
