@@ -8,7 +8,7 @@ after the last frame that did arrive. A DEALER whose endpoint nobody has bound i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from headrace.router import SendResult
 from tests.simulation.loops import Descriptors, SimLoop, SimReactor, new_descriptor
@@ -298,13 +298,18 @@ class SimRouter:
     def has_input(self) -> bool:
         return bool(self._inbox)
 
-    def receive(self, limit: int = 1000) -> Iterator[tuple[bytes, bytes]]:
+    def receive(self, limit: int = 1000, busy: Collection[int] = ()) -> Iterator[tuple[bytes, bytes]]:
+        later: list[tuple[bytes, bytes]] = []
         for _ in range(limit):
             if not self._inbox:
-                return
+                break
             identity, frame = self._inbox.popleft()
+            if self._pids[identity] in busy:
+                later.append((identity, frame))
+                continue
             self._heard.add(identity)
             yield identity, frame
+        self._inbox.extendleft(reversed(later))
 
     def departed(self) -> Iterator[bytes]:
         departed, self._departed = self._departed, []
