@@ -1,6 +1,6 @@
 """The files of an engine in its directory: which names are an engine's, and their removal, which touches nothing else.
 
-Sockets (``broker``, ``collector``, ``wN-EPOCH``, each also with ``.full``), the lock and the log. A file is an engine's when its
+Sockets (``broker``, ``collector``, ``wN-EPOCH``, each also with ``.full``), the lock, the log, and links ``path-N``. A file is an engine's when its
 name, its kind and its owner are. The directory is reached by a descriptor, so that nobody can put another in its place meanwhile.
 """
 
@@ -24,6 +24,8 @@ CLOSED = ".full"
 
 _FILES = (LOCK_FILE, LOG_FILE)
 _SOCKETS = re.compile(r"(broker|collector|w[1-9][0-9]*-[0-9a-f]+)(\.full)?")
+_LINKS = re.compile(r"path-[0-9]+")
+"""In an embedded engine's folder: to the places of packages whose paths have a colon."""
 _SHOWN = 3
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -119,7 +121,7 @@ def _empty(parent: int, name: str) -> None:
         if os.fstat(directory).st_uid != os.geteuid():
             return
         for entry in os.listdir(directory):
-            if (entry in _FILES or _SOCKETS.fullmatch(entry)) and _is_ours(directory, entry):
+            if _is_ours(directory, entry):
                 _unlink(directory, entry)
     finally:
         os.close(directory)
@@ -133,10 +135,18 @@ def _strangeness(directory: int, name: str) -> str:
         return ""  # it has gone meanwhile
     kind = stat.S_IFMT(status.st_mode)
     what = _KINDS.get(kind, "a device")
-    wanted = stat.S_IFREG if name in _FILES else stat.S_IFSOCK if _SOCKETS.fullmatch(name) else None
-    if kind != wanted:
+    if kind != _kind_of(name):
         return what
     return "" if status.st_uid == os.geteuid() else f"{what} of user {status.st_uid}"
+
+
+def _kind_of(name: str) -> int | None:
+    """Return of what kind an engine's entry of that name is; None where it has none."""
+    if name in _FILES:
+        return stat.S_IFREG
+    if _SOCKETS.fullmatch(name):
+        return stat.S_IFSOCK
+    return stat.S_IFLNK if _LINKS.fullmatch(name) else None
 
 
 def _is_ours(directory: int, name: str) -> bool:

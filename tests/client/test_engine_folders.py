@@ -32,6 +32,7 @@ def left_folder(*, age: float = 10.0) -> Path:
     folder = make_folder()
     os.close(open_log(folder))
     (folder / "lock").touch()
+    (folder / "path-7").symlink_to("/nowhere:else")  # to packages whose path has a colon
     for name in ("broker", "collector", "w1-1f", "w2-2e.full"):
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(str(folder / name))
