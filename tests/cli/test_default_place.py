@@ -189,3 +189,29 @@ def test_commands_find_an_engine_in_either_place(places: Places) -> None:
     made[0].chmod(0o755)
     with pytest.raises(EngineUnavailableError, match="open to other users"):
         found_directory(None)
+
+
+def test_serve_refuses_a_directory_that_others_could_exchange(
+    places: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places.root.chmod(0o777)
+
+    assert main(["serve", "--directory", str(places.root / "engine")]) == ExitCode.UNAVAILABLE
+
+    assert f"{places.root} may be written by all users" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "directory"])
+def test_whatever_is_in_the_place_of_a_lock_nobody_waits_for_it(places: Places, kind: str) -> None:
+    places.in_runtime.mkdir(mode=0o700, parents=True)
+    lock = places.in_runtime / LOCK_FILE
+    match kind:
+        case "pipe":
+            os.mkfifo(lock)
+        case "link":
+            lock.symlink_to(places.root / "elsewhere")
+        case _:
+            lock.mkdir()
+
+    with pytest.raises(CommandError, match="no engine runs"):
+        found_directory(None)
