@@ -15,6 +15,7 @@ _MOST_LINKS = 40
 _MODE = 0o600
 _NOBODY = (65534, 2**32 - 2)
 _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_STEP = os.O_PATH | os.O_CLOEXEC
 
 
 def open_private(path: str | Path, flags: int) -> int:
@@ -28,63 +29,115 @@ def open_private(path: str | Path, flags: int) -> int:
         if error.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, "it is a link, which is not followed", str(path)) from None
         raise
-    return _checked(descriptor, path, is_strict=True)
+    return _checked(descriptor, path, Path(path).parent.stat(), is_strict=True)
 
 
 def open_named(path: Path, flags: int) -> int:
     """Open, or make, a file whose name the user has chosen, who may mean a link, a pipe or a device: return the descriptor.
 
     Links are followed where they are the user's own or root's, such as ``/dev/stderr``. In a directory where others can make files the file
-    must be the user's own. Raises OSError.
+    must be the user's own, and a pipe or a device the user's own or root's. Raises OSError.
     """
-    target, is_descriptor = _target(path)
-    no_follow = 0 if is_descriptor else os.O_NOFOLLOW
-    descriptor = os.open(target, flags | _FLAGS & ~os.O_NONBLOCK | no_follow, _MODE)
-    return _checked(descriptor, target, is_strict=False)
-
-
-def _target(path: Path) -> tuple[Path, bool]:
-    """Return what a path leads to, and whether that is an open descriptor (in ``/proc``), whose link cannot be read."""
     for _ in range(_MOST_LINKS):
-        path = Path(os.path.realpath(path.parent)) / path.name
+        folder, place = open_folder(path.parent)
         try:
-            status = path.lstat()
-        except FileNotFoundError:
-            return path, False
-        if not stat.S_ISLNK(status.st_mode):
-            return path, False
-        if status.st_uid not in (0, os.geteuid()):
-            raise OSError(errno.ELOOP, "it is a link of another user's, which is not followed", str(path))
-        if path.is_relative_to("/proc"):
-            return path, True
-        path = path.parent / os.readlink(path)
+            status = _status_in(folder, path.name)
+            is_link = status is not None and stat.S_ISLNK(status.st_mode)
+            if is_link and status is not None and status.st_uid not in (0, os.geteuid()):
+                raise OSError(errno.ELOOP, "it is a link of another user's, which is not followed", str(path))
+            is_descriptor = is_link and place.is_relative_to("/proc")  # its link cannot be read
+            if not is_link or is_descriptor:
+                if status is not None and not is_link:  # before it is opened: a pipe may never be
+                    _check(status, os.fstat(folder), path, is_strict=False)
+                no_follow = 0 if is_descriptor else os.O_NOFOLLOW
+                opened = os.open(path.name, flags | _FLAGS & ~os.O_NONBLOCK | no_follow, _MODE, dir_fd=folder)
+                return opened if is_descriptor else _checked(opened, path, os.fstat(folder), is_strict=False)
+            path = place / os.readlink(path.name, dir_fd=folder)
+        finally:
+            os.close(folder)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
 
-def _checked(descriptor: int, path: str | Path, *, is_strict: bool) -> int:
+def open_folder(path: Path) -> tuple[int, Path]:
+    """Return a descriptor of a directory that a user has named, for names in it, and where that is; raises OSError.
+
+    A link that another user has put into a directory where all can make some, or below one, is not followed. Each step is taken from the
+    directory before it, so that nobody can exchange one meanwhile.
+    """
+    where = "/"
+    left = list(path.absolute().parts[:0:-1])
+    folder = os.open(where, _STEP | os.O_DIRECTORY)
+    is_anybodys = False
+    links = 0
     try:
-        problem = _problem(os.fstat(descriptor), Path(path), is_strict=is_strict)
+        while left:
+            name = left.pop()
+            is_anybodys = is_anybodys or bool(os.fstat(folder).st_mode & stat.S_IWOTH)
+            step = os.open(name, _STEP | os.O_NOFOLLOW, dir_fd=folder)
+            if stat.S_ISLNK(os.fstat(step).st_mode):
+                links += 1
+                target = _target(step, os.path.join(where, name), is_anybodys=is_anybodys, links=links)
+                left += [part for part in reversed(target.split("/")) if part not in {"", "."}]
+                if not target.startswith("/"):
+                    continue
+                step, name = os.open("/", _STEP | os.O_DIRECTORY), "/"
+            os.close(folder)
+            folder = step
+            where = os.path.normpath(os.path.join(where, name))
+        os.stat(".", dir_fd=folder)  # which raises where it is no directory
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder, Path(where)
+
+
+def _target(link: int, path: str, *, is_anybodys: bool, links: int) -> str:
+    """Return where an open link leads to, and close it."""
+    try:
+        if is_anybodys and os.fstat(link).st_uid not in (0, os.geteuid()):
+            raise OSError(errno.ELOOP, f"{path} is a link of another user's, which is not followed", path)
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        return os.readlink("", dir_fd=link)
+    finally:
+        os.close(link)
+
+
+def _status_in(folder: int, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _checked(descriptor: int, path: str | Path, folder: os.stat_result, *, is_strict: bool) -> int:
+    try:
+        _check(os.fstat(descriptor), folder, path, is_strict=is_strict)
     except OSError:
         os.close(descriptor)
         raise
-    if problem is not None:
-        os.close(descriptor)
-        raise OSError(errno.EPERM, problem, str(path))
     return descriptor
 
 
-def _problem(status: os.stat_result, path: Path, *, is_strict: bool) -> str | None:
-    if not stat.S_ISREG(status.st_mode):
-        return "it is no regular file" if is_strict else None
-    folder = path.parent.stat()
+def _check(status: os.stat_result, folder: os.stat_result, path: str | Path, *, is_strict: bool) -> None:
+    if (problem := _problem(status, folder, is_strict=is_strict)) is not None:
+        raise OSError(errno.EPERM, problem, str(path))
+
+
+def _problem(status: os.stat_result, folder: os.stat_result, *, is_strict: bool) -> str | None:
+    is_file = stat.S_ISREG(status.st_mode)
+    if is_strict and not is_file:
+        return "it is no regular file"
     is_shared = bool(folder.st_mode & 0o022) or folder.st_uid not in (0, os.geteuid())
     if not is_strict and not is_shared:
         return None
-    if status.st_uid != os.geteuid() and not _is_of_squashed_root(status, folder):
+    # Another user's pipe would give what is written to whoever reads it.
+    is_own = status.st_uid == os.geteuid() or (not is_file and status.st_uid == 0)
+    if not is_own and not is_of_squashed_root(status, folder):
         return "it is another user's"
-    return "it has a second name (a hard link)" if status.st_nlink > 1 else None
+    return "it has a second name (a hard link)" if is_file and status.st_nlink > 1 else None
 
 
-def _is_of_squashed_root(status: os.stat_result, folder: os.stat_result) -> bool:
+def is_of_squashed_root(status: os.stat_result, folder: os.stat_result) -> bool:
     """Return whether a file is root's own on a network file system, which shows what root makes as nobody's."""
     return os.geteuid() == 0 and status.st_uid == folder.st_uid and status.st_uid in _NOBODY

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from headrace.errors import ConfigurationError
+from headrace.trusted_directory import is_private_group
 
 VARIABLE = "HEADRACE_CONFIG"
 NAME = "headrace.toml"
@@ -149,7 +150,15 @@ def distrust(path: str, base: str, status: os.stat_result) -> str | None:
             return f"{name} belongs to user {found.st_uid}, not to {os.geteuid()}; remove it"
         if found.st_mode & stat.S_IWOTH and not _is_guarded(found.st_mode):
             return f"{name} can be written by every user (mode {stat.S_IMODE(found.st_mode):o}); run `chmod o-w` on it"
+        if found.st_mode & stat.S_IWGRP and not _is_guarded(found.st_mode) and _has_others(name, found.st_gid, owners):
+            mode = stat.S_IMODE(found.st_mode)
+            return f"{name} can be written by group {found.st_gid} (mode {mode:o}); run `chmod g-w` on it"
     return None
+
+
+def _has_others(name: str, group: int, owners: set[int]) -> bool:
+    """Return whether other users may be in a group. In containers with any user all are in root's, and nobody else is there."""
+    return group != 0 and not is_private_group(name, group, owners)
 
 
 def _is_guarded(mode: int) -> bool:

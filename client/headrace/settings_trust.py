@@ -37,6 +37,7 @@ _API_NAMES = frozenset({"openai-chat", *(api for api, _, _ in BUILT_IN.values())
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LONGEST_ADDRESS = 500
 _LONGEST_VARIABLE = 100
+_MOST_VARIABLES = 8
 """Characters: what a user is asked to allow fits on a screen."""
 _LIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "5": "s", "-": "", "_": "", ".": ""})
 
@@ -150,6 +151,9 @@ def _of_provider(name: str, table: Mapping[str, Any], known: Known) -> Iterator[
     base_url, variables = table["base_url"], names_of(table.get("api_key_env"))
     if len(base_url) > _LONGEST_ADDRESS or any(len(variable) > _LONGEST_VARIABLE for variable in variables):
         yield Refusal(path, "has an address or a variable of too many characters to be looked at")
+        return
+    if len(variables) > _MOST_VARIABLES:
+        yield Refusal((*path, "api_key_env"), f"names more than {_MOST_VARIABLES} variables, too many to be looked at")
         return
     keys = _Keys(known)
     if secret := next((one for one in variables if not keys.may_go(one, base_url.rstrip("/"))), None):

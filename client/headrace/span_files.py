@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from headrace.errors import ConfigurationError
+from headrace.private_files import is_of_squashed_root
 from headrace.settings import SpansConfig
 from headrace.span_bounds import count, dollars
 from headrace.spans import COUNTS, TIMES, Rank, Span, SpanAttempt, bounded
@@ -159,12 +160,24 @@ def spool_files(slot: Path) -> list[Path]:
 
 
 def is_own_file(path: Path) -> bool:
-    """Return whether a file, and no link, is at a path, and belongs to this user or to the owner of its folder."""
+    """Return whether a file, and no link, is at a path, and belongs to this user or to the owner of its folder.
+
+    That is enough to read it. What is written may be read by the file's owner.
+    """
     try:
         status = path.lstat()
         return stat.S_ISREG(status.st_mode) and status.st_uid in (os.geteuid(), path.parent.stat().st_uid)
     except OSError:
         return False
+
+
+def is_writable_file(path: Path) -> bool:
+    """Return whether a file, and no link, is at a path, and is this user's."""
+    try:
+        status, folder = path.lstat(), path.parent.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and (status.st_uid == os.geteuid() or is_of_squashed_root(status, folder))
 
 
 def _own(folder: Path, names: re.Pattern[str]) -> list[Path]:

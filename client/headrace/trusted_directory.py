@@ -12,7 +12,7 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 _MOST_LINKS = 40
@@ -159,19 +159,24 @@ def _sides(lines: list[list[int]]) -> tuple[list[tuple[int, int]], list[tuple[in
 
 
 def _is_own_group(path: str, group: int) -> bool:
-    """Return whether a group is this user's own: of the same name, with no other member, as many systems make one for each user.
-
-    Root has none: in containers other users are in its group.
-    """
+    """Return whether a group is this user's own. Root has none: in containers other users are in its group."""
     user = os.geteuid()
-    if user == _ROOT:
-        return False
-    try:
-        account, entry = pwd.getpwuid(user), grp.getgrgid(group)
-    except (KeyError, OSError):
-        return False
-    is_own = account.pw_gid == group and entry.gr_name == account.pw_name and set(entry.gr_mem) <= {account.pw_name}
-    return is_own and not _has_acl(path)
+    return user != _ROOT and is_private_group(path, group, {user})
+
+
+def is_private_group(path: str, group: int, users: Collection[int]) -> bool:
+    """Return whether the group of what is at ``path`` is one user's own: of the same name, with no other member.
+
+    Many systems make such a group for each user.
+    """
+    for user in users:
+        try:
+            account, entry = pwd.getpwuid(user), grp.getgrgid(group)
+        except (KeyError, OSError):
+            continue
+        if account.pw_gid == group and entry.gr_name == account.pw_name and set(entry.gr_mem) <= {account.pw_name}:
+            return not _has_acl(path)
+    return False
 
 
 def _has_acl(path: str) -> bool:

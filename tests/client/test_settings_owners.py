@@ -190,6 +190,18 @@ def test_the_users_own_file_can_be_written_by_nobody_else(where: str, environ: d
 
 
 @needs_root
+@pytest.mark.parametrize("where", ["headrace.toml", "", "..", "../.."])
+def test_the_users_own_file_can_be_written_by_no_group_of_others(
+    where: str, environ: dict[str, str], own: Path
+) -> None:
+    path = own.parent / where
+    os.chown(path, -1, STRANGER)
+    path.chmod(path.stat().st_mode | stat.S_IWGRP)
+    with pytest.raises(ConfigurationError, match=rf"can be written by group {STRANGER} \(mode .*run `chmod g-w`"):
+        load_settings(environ)
+
+
+@needs_root
 def test_a_home_in_a_shared_directory_has_no_settings_of_others(environ: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "shared" / ".config" / "headrace"
     path.mkdir(parents=True)
@@ -270,6 +282,17 @@ def test_a_file_of_what_is_allowed_that_everybody_may_write_allows_nothing(envir
     change_grants(environ, lambda _known: frozenset({GRANT}))
     Path(grants_file(environ)).chmod(0o666)
     with pytest.raises(ConfigurationError, match="can be written by every user"):
+        read_grants(environ)
+
+
+@needs_root
+def test_a_file_of_what_is_allowed_that_a_group_may_write_allows_nothing(environ: dict[str, str]) -> None:
+    change_grants(environ, lambda _known: frozenset({GRANT}))
+    path = Path(grants_file(environ))
+    path.chmod(0o660)
+    assert read_grants(environ) == {GRANT}, "of root's group"
+    os.chown(path, 0, STRANGER)
+    with pytest.raises(ConfigurationError, match=rf"can be written by group {STRANGER} .*run `chmod g-w`"):
         read_grants(environ)
 
 

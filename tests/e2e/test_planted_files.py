@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from headrace.cli.exit_codes import CommandError
+from headrace.cli.spans_export import export
 from headrace.engine_folders import open_log
 from headrace.history import VARIABLE, History, open_history
 from headrace.private_files import open_named, open_private
@@ -170,6 +172,50 @@ def test_a_sinks_file_in_a_directory_that_others_write_to_is_not_followed(
     assert said.reason.startswith("it ")
     assert victim.read_text() == SECRET
     assert not victim.with_name("made-by-somebody").exists()
+
+
+@as_root
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_another_users_pipe_is_told_nothing(mode: int, tmp_path: Path) -> None:
+    place = tmp_path / "shared"
+    place.mkdir()
+    place.chmod(mode)
+    os.mkfifo(place / "spans.jsonl", 0o666)
+    os.chown(place / "spans.jsonl", STRANGER, STRANGER)
+    reader = os.open(place / "spans.jsonl", os.O_RDONLY | os.O_NONBLOCK)
+
+    said = append_to(place / "spans.jsonl")
+    with pytest.raises(CommandError, match="another user's"):
+        export([stored(next(iter(EXAMPLES.values())))], "jsonl", place / "spans.jsonl")
+
+    assert (said, os.read(reader, 100)) == (Retry("it is another user's"), b"")
+    os.close(reader)
+
+
+@as_root
+@pytest.mark.parametrize("below", ["reports", "his/reports"])
+def test_another_users_link_to_a_directory_leads_nowhere(below: str, victim: Path, tmp_path: Path) -> None:
+    place = tmp_path / "shared"
+    place.mkdir()
+    place.chmod(0o1777)
+    link = place / below
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(victim.parent)
+    os.lchown(link, STRANGER, STRANGER)
+    span = stored(next(iter(EXAMPLES.values())))
+
+    said = append_to(link / victim.name)
+    with pytest.raises(CommandError, match="is not followed"):
+        export([span], "jsonl", link / victim.name)
+
+    assert isinstance(said, Retry)
+    assert "is not followed" in said.reason
+    assert victim.read_text() == SECRET
+    link.unlink()
+    link.symlink_to(victim.parent)  # the user's own
+    assert export([span], "jsonl", link / "spans.jsonl") == 1
+    assert append_to(link / "spans.jsonl") == Delivered(1)
 
 
 def test_a_sinks_file_may_be_a_link_of_the_users_own(tmp_path: Path) -> None:

@@ -136,6 +136,32 @@ def test_a_link_in_a_spool_leads_nowhere(tmp_path: Path) -> None:
     assert (tmp_path / "0" / "spool" / "w2-b-1.spool").is_symlink()
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make another user's files")
+@pytest.mark.parametrize("is_open", [True, False])
+def test_what_another_user_puts_in_the_data_directorys_place_is_told_nothing(is_open: bool, tmp_path: Path) -> None:
+    """Who owns a directory above it can rename it, and have a folder and a database of his own there, which he reads."""
+    slot, his = tmp_path / "0", tmp_path / "his"
+    for folder in (slot, his):
+        with closing(Store(folder, CONFIG, no_cost)) as store:
+            store.write([span("before")], NOON)
+    store = Store(slot, CONFIG, no_cost)
+    if is_open:
+        store.write([span("before")], NOON)
+    slot.rename(tmp_path / "away")
+    his.rename(slot)
+    for path in (slot, *slot.iterdir()):
+        os.chown(path, 54321, 54321)
+
+    with closing(store):
+        store.check()
+        store.write([span("secret")], NOON)
+
+    his_files = [path for path in slot.iterdir() if path.stat().st_uid != os.getuid()]
+    assert his_files
+    assert not any(b"secret" in path.read_bytes() for path in his_files)
+    assert any(b"secret" in path.read_bytes() for path in slot.iterdir()), "in a file that is its owner's alone"
+
+
 def test_folders_with_other_names_are_no_slots(tmp_path: Path) -> None:
     """The year of somebody's photographs may be one; nothing of Headrace's is in it, and so it gets no lock."""
     for name in ("0", "2024", "007", "²", "1a"):

@@ -20,6 +20,7 @@ import msgspec
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.spans_record import FLAT, flat, line
 from headrace.escaping import escaped
+from headrace.private_files import open_folder, open_named
 from headrace.span_files import StoredSpan
 
 Format = Literal["jsonl", "csv", "parquet"]
@@ -56,20 +57,27 @@ def _output(path: Path | None) -> Iterator[IO[bytes]]:
     if path is None:
         yield sys.stdout.buffer
         return
-    # A device or a pipe is written to as it is; only a file can be put in the place of one.
-    if path.exists() and not path.is_file():
-        with _errors(path), open(path, "wb", opener=_no_file) as out:
-            yield out
-        return
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    with _errors(path), open(unfinished, "xb", opener=_private) as out:  # which removes nothing that is there already
-        try:
-            yield out
-            out.flush()
-            unfinished.replace(path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+    with _errors(path):
+        folder, _ = open_folder(path.parent)
+    try:
+        # A device or a pipe is written to as it is; only a file can be put in the place of one.
+        if path.exists() and not path.is_file():
+            with _errors(path), open(_no_file(path), "wb") as out:
+                yield out
+            return
+        unfinished = f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # which takes nothing that is there already
+        with _errors(path), open(os.open(unfinished, flags, 0o600, dir_fd=folder), "wb") as out:
+            try:
+                yield out
+                out.flush()
+                os.replace(unfinished, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(unfinished, dir_fd=folder)
+                raise
+    finally:
+        os.close(folder)
 
 
 @contextlib.contextmanager
@@ -80,16 +88,12 @@ def _errors(path: Path) -> Iterator[None]:
         raise CommandError(ExitCode.FAILED, f"cannot write {path}: {error.strerror}") from error
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _no_file(path: str, flags: int) -> int:
+def _no_file(path: Path) -> int:
     """Open what is no file: neither is one made nor cut, should somebody have put one there meanwhile."""
-    descriptor = os.open(path, flags & ~(os.O_CREAT | os.O_TRUNC))
+    descriptor = open_named(path, os.O_WRONLY)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise FileExistsError(errno.EEXIST, "a file has been put there meanwhile", path)
+        raise FileExistsError(errno.EEXIST, "a file has been put there meanwhile", str(path))
     return descriptor
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headrace.private_files import open_private
-from headrace.span_files import COLUMNS, DAMAGE, SCHEMA, SCHEMA_VERSION, from_row, stored_text, to_row
+from headrace.span_files import COLUMNS, DAMAGE, SCHEMA, SCHEMA_VERSION, from_row, is_writable_file, stored_text, to_row
 from headrace.spans import Span
 from headrace_engine.spans.ranking import merged
 
@@ -54,7 +55,7 @@ class SpanDatabase:
         self._connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None)
         try:
             self.version = self._prepare(durability)
-            self.inode = path.stat().st_ino
+            self.inode = _own_inode(path)
             self.last_seq = self._last_sequence() if self.is_usable else 0
             self.newest = self._newest() if self.is_usable else 0.0
         except BaseException:
@@ -190,6 +191,13 @@ def _make(path: Path) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_SETUP)
     unseen.rename(path)
+
+
+def _own_inode(path: Path) -> int:
+    """Return the file's number; raises PermissionError where somebody else has put it there meanwhile."""
+    if not is_writable_file(path):
+        raise PermissionError(errno.EPERM, "it is another user's", os.fspath(path))
+    return path.stat().st_ino
 
 
 def _readable(row: sqlite3.Row) -> Span | None:

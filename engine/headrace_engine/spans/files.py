@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from headrace.settings import SpansConfig
-from headrace.span_files import damaged_files, database_files, file_name, is_own_file
+from headrace.span_files import damaged_files, database_files, file_name, is_writable_file
 from headrace_engine.spans.database import SpanDatabase, move_aside, remove
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class SpanFiles:
     def look(self) -> None:
         """Learn which files there are, the first time."""
         if not self._has_looked:
-            for path in database_files(self._slot):
+            for path in self._writable():
                 with contextlib.suppress(DamagedError):
                     self.use(path, SpanDatabase.size)
             self._has_looked = True
@@ -64,7 +64,7 @@ class SpanFiles:
         today = datetime.fromtimestamp(now, UTC).date()
         path = self._current
         if path is None or _day(path) != today:
-            of_today = [known for known in database_files(self._slot) if _day(known) == today]
+            of_today = [known for known in self._writable() if _day(known) == today]
             path = of_today[-1] if of_today else self._slot / file_name(today.isoformat(), 0)
         while not self._has_room(path):
             path = self._slot / file_name(today.isoformat(), _number(path) + 1)
@@ -117,9 +117,13 @@ class SpanFiles:
             database.close()
         self._open.clear()
 
+    def _writable(self) -> list[Path]:
+        """Return the files that are this user's: the owner of another, whoever put it there, would read what is written to it."""
+        return [path for path in database_files(self._slot) if is_writable_file(path)]
+
     def _has_room(self, path: Path) -> bool:
         limit = self._config.max_file_bytes
-        if os.path.lexists(path) and not path.is_symlink() and not is_own_file(path):
+        if os.path.lexists(path) and not path.is_symlink() and not is_writable_file(path):
             return False
         try:
             return self.use(path, lambda database: database.is_usable and database.size() < limit)
