@@ -148,6 +148,7 @@ class Accepted:
     def close(self) -> None:
         """Close; what the kernel has taken is still delivered."""
         self.is_over = True
+        self.fd = -1  # another may have the number from here on
         self._unsent.clear()
         self.unsent_bytes = 0
         self._connection.close()

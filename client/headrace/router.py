@@ -306,16 +306,18 @@ class Router:
             self._watch(peer)
 
     def _end(self, peer: Accepted) -> None:
-        """Close a connection. What it said is still yielded, then its departure told."""
+        """Close a connection. What it said is still yielded, then its departure told; told again, nothing more is yielded."""
         if peer.identity not in self._peers:
             return
-        if self._selector.get_map().get(peer.fd) is not None:
-            self._selector.unregister(peer.fd)
-        self._unread -= peer.unsent_bytes
-        self._unfinished -= peer.inbound.held
-        peer.inbound.held = 0
-        peer.close()
-        if peer.waiting and not peer.is_deaf:
+        was_open = peer.fd >= 0
+        if was_open:
+            if self._selector.get_map().get(peer.fd) is not None:
+                self._selector.unregister(peer.fd)
+            self._unread -= peer.unsent_bytes
+            self._unfinished -= peer.inbound.held
+            peer.inbound.held = 0
+            peer.close()
+        if was_open and peer.waiting and not peer.is_deaf:
             self._queue(peer)
         else:
             self._drop_waiting(peer)
@@ -349,10 +351,12 @@ class Router:
     def dismiss(self, identity: bytes, frame: bytes) -> None:
         """Say something last to a peer, and hear nothing more of it. To be followed by :meth:`disconnect`, a moment later."""
         peer = self._peers.get(identity)
-        if peer is None or peer.is_over:
+        if peer is None:
             return
         self.send(identity, frame)
-        if not peer.is_over:
+        if peer.is_over:
+            self._end(peer)
+        else:
             peer.is_deaf = True
             self._drop_waiting(peer)
             self._watch(peer)

@@ -547,3 +547,36 @@ def test_who_does_not_greet_is_not_heard_and_ends_at_once(tmp_path: Path, said: 
         stranger.until_the_end(router)
         assert list(router.departed()) == []
         known.close()
+
+
+@pytest.mark.parametrize("ending", ["disconnect", "dismiss"])
+def test_ending_the_connection_of_one_that_has_left_harms_nobody_who_has_its_descriptor_now(
+    tmp_path: Path, ending: str
+) -> None:
+    with bound(tmp_path / "s") as (_, router):
+        before = Raw(tmp_path / "s")
+        for number in range(10):
+            before.say(b"%d" % number)
+        before.close()
+        ((left, _),) = wait_until(lambda: list(router.receive(1)), 10.0, "its first word")
+        wait_until(lambda: router._peers[left].fd < 0 or _turn(router), 10.0, "its end")
+        now = Raw(tmp_path / "s")
+        now.say(b"now")
+        told = [frame for _ in range(3) for _, frame in router.receive(1)]
+        assert router._peers[left].waiting, "some of its words are yet to be told"
+        if ending == "disconnect":
+            router.disconnect(left)
+        else:
+            router.dismiss(left, b"goodbye")
+        assert list(router.departed()) == [left]
+        while b"now" not in told:
+            told += [frame for _, frame in heard(router, 1)]
+        now.say(b"again")
+        assert [frame for _, frame in heard(router, 1)] == [b"again"]
+
+
+def _turn(router: Router) -> bool:
+    router._look()
+    for peer in list(router._peers.values()):
+        router._read(peer)
+    return False
