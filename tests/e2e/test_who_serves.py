@@ -14,7 +14,7 @@ from typing import Literal
 
 import pytest
 
-from headrace import Client, EngineUnavailableError
+from headrace import Client, EngineUnavailableError, runtime
 from headrace.channel import StandingChannel
 from headrace.collector_link import CollectorLink
 from headrace.connector import Connector
@@ -40,7 +40,7 @@ from headrace.wire.messages import (
 from headrace_engine.spans.report_link import ReportLink
 from headrace_workers.broker_link import BrokerLink
 from headrace_workers.collector_link import CollectorLink as WorkersCollectorLink
-from tests.conftest import HELLO, engine_processes
+from tests.conftest import HELLO, processes
 from tests.strangers import STRANGER, VICTIM, Child, listening, needs_root
 from tests.waiting import wait_until
 
@@ -196,6 +196,20 @@ def stolen(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
+@pytest.fixture
+def _without_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This program has no engine of its own yet, whatever other tests have."""
+    made = runtime.Process()
+    monkeypatch.setattr(runtime, "_process", made)
+    yield
+    made.shut_down()
+
+
+def has_engine(parent: Path) -> bool:
+    """Return whether an engine runs in a folder below ``parent``."""
+    return any("-m headrace_" in line and f"{parent}/" in line for _, _, line in processes())
+
+
 def exchanges(directory: Path) -> Callable[[], None]:
     """Return what puts the stranger's own in the place of the first folder that somebody makes."""
 
@@ -208,6 +222,7 @@ def exchanges(directory: Path) -> Callable[[], None]:
     return exchange
 
 
+@pytest.mark.usefixtures("_without_engine")
 def test_an_engine_of_ones_own_is_not_made_in_a_strangers_directory(
     place: Path, stolen: Path, provider: SimulatedProvider
 ) -> None:
@@ -220,7 +235,7 @@ def test_an_engine_of_ones_own_is_not_made_in_a_strangers_directory(
     assert trap.exists()
 
 
-@pytest.mark.usefixtures("too_early")
+@pytest.mark.usefixtures("too_early", "_without_engine")
 @pytest.mark.filterwarnings(
     "ignore:.*Popen.__del__.*:pytest.PytestUnraisableExceptionWarning"
 )  # its end is slow at times
@@ -239,7 +254,7 @@ def test_the_folder_of_an_engine_that_is_renamed_gets_nothing(
         with pytest.raises(EngineUnavailableError) as caught:
             client.run_local(model="gpt-4o", messages=HELLO, provider_api_key=KEY)
         # The engine ends by itself: it looks at its directory too.
-        wait_until(lambda: not engine_processes(os.getpid()), 30.0, "the end of the engine")
+        wait_until(lambda: not has_engine(stolen), 30.0, "the end of the engine")
 
     assert f"user {STRANGER}" in str(caught.value)
     assert heard["connections"] > 0
