@@ -30,6 +30,7 @@ from headrace_workers.limits import (
     weigh,
 )
 from headrace_workers.outflow import Outflow
+from headrace_workers.providers.embeddings import read_google, read_openai
 from headrace_workers.span_record import is_heavy
 from headrace_workers.sse import EventTooLargeError, SSEParser
 from headrace_workers.transcript import Transcript
@@ -153,7 +154,104 @@ def test_heavy_json_ends_its_run_with_a_word_and_without_being_decoded(api: str,
     assert time.thread_time() - began < 2 * CHEAP  # read in one piece, here
 
 
+@pytest.mark.parametrize(
+    "number",
+    [
+        b"1e308",
+        b"5E-324",
+        b"1e+0308",
+        b"0." + b"1" * 90 + b"e-300",
+        b"0." + b"0" * 320 + b"1",
+        b"9" * 4200,
+        b"2.27939714866850867e+99",
+    ],
+    ids=lambda number: f"{number[:12].decode()}, {len(number)}",
+)
+def test_numbers_that_take_long_to_read_are_limited(number: bytes) -> None:
+    """A megabyte of ``1e308`` took five seconds to decode."""
+    began = time.thread_time()
+    with contextlib.suppress(LimitError):
+        heavy = b'{"a":' + list_of(number, min(MAX_ELEMENTS - 10, 8 * MIB // len(number))) + b"}"
+        weigh(heavy)
+        msgspec.json.decode(heavy)
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize(
+    "light",
+    [
+        list_of(b"-1.2345678901234567e-05", MAX_ELEMENTS - 1),
+        list_of(b"-0.0012345678901234567", 39_000),
+        b'"' + b"1e308," * 100_000 + b"1" * MIB + b'"',
+    ],
+    ids=["probabilities", "long probabilities", "text"],
+)
+def test_numbers_as_models_say_them_pass(light: bytes) -> None:
+    weigh(light)
+
+
+@pytest.mark.parametrize("kind", ["openai", "google"])
+@pytest.mark.parametrize("number", [b"1e308", b"0." + b"1" * 90 + b"e-300"], ids=["short", "long"])
+@pytest.mark.parametrize("size", [MIB // 2, 8 * MIB], ids=["small", "large"])
+def test_vectors_of_numbers_that_take_long_to_read_are_refused(kind: str, number: bytes, size: int) -> None:
+    row = list_of(number, min(60_000, size // len(number)))
+    rows = [row] * max(1, size // len(row))
+    body = (
+        b'{"data":[' + b",".join(b'{"embedding":' + row + b"}" for row in rows) + b"]}"
+        if kind == "openai"
+        else b'{"embeddings":[' + b",".join(b'{"values":' + row + b"}" for row in rows) + b"]}"
+    )
+    began = time.thread_time()
+    with pytest.raises(LimitError, match="large exponents"):
+        (read_openai if kind == "openai" else read_google)(body, len(rows))
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize("number", [b"1e308", b"9" * 4200], ids=["exponents", "digits"])
+def test_an_error_of_numbers_that_take_long_to_read_is_told_by_its_status(number: bytes) -> None:
+    began = time.thread_time()
+    run = Driven().respond(status=429, headers=JSON)
+    run.receive(b'{"error":{"message":"a"},"x":' + list_of(number, 60_000 // len(number)) + b"}")
+    run.complete()
+
+    assert run.failure.kind == "rate_limit"
+    assert time.thread_time() - began < CHEAP / 5
+
+
 # Events.
+
+
+@pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("line", [b"data:{}\r\r", b":\r", b"{}\r"], ids=["events", "comments", "lines"])
+def test_a_body_that_is_no_answer_is_not_read_as_millions_of_events(line: bytes, is_stream: bool) -> None:
+    """For its scales all of it stood in one string, whose end does not come; its lines took ten seconds of one turn."""
+    run = Driven(stream=is_stream).respond(headers=JSON)
+    run.receive(b'{"\r')
+    for _ in range(16):
+        run.receive(line * (MIB // len(line)))
+    began = time.thread_time()
+    run.complete()
+
+    assert run.failure.kind == "provider_protocol"
+    assert time.thread_time() - began < CHEAP
+
+
+def test_blank_lines_within_a_line_of_json_are_not_read_at_once() -> None:
+    run = Driven().respond(headers=JSON)
+    began = time.thread_time()
+    run.receive(b"{" + b"\r" * 8 * MIB + b"}\nx")
+    run.complete()
+
+    assert run.failure.kind == "provider_protocol"
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize("string", [b'"",', b'"\\\\",', b'\\"\\\\"'], ids=["short", "escaped", "odd"])
+def test_a_line_of_json_has_a_limit_of_strings(string: bytes) -> None:
+    began = time.thread_time()
+    with pytest.raises(LimitError):
+        SSEParser().feed(b":\n[" + string * (8 * MIB // len(string)) + b"]\n")
+    assert time.thread_time() - began < CHEAP / 2
 
 
 def test_an_event_has_a_limit_of_lines() -> None:

@@ -24,7 +24,7 @@ from headrace_workers.providers.protocol import (
 )
 from headrace_workers.providers.request_parts import wants_several
 from headrace_workers.response import Response
-from headrace_workers.sse import MAX_EVENT_LINES, EventTooLargeError, SSEParser
+from headrace_workers.sse import EventTooLargeError, SSEParser
 from headrace_workers.terminal import unreadable
 from headrace_workers.whole_answer import check_length, events_of, is_content, is_whole
 from headrace_workers.wholeness import unsaid_in
@@ -38,6 +38,9 @@ _MOST_AT_ONCE = 32
 """Events between two looks at the time: at first, and where there is time."""
 _SLICE = 256 * 1024
 """Bytes of a body that are read at once."""
+
+_BLANKS = 1024
+"""Bytes of line ends that a long body may end with."""
 
 Entries = list[tuple[str, bytes]]
 """Server-sent events, each with its name."""
@@ -150,12 +153,13 @@ class AnswerReader:
         self.map(waiting, events)
 
     def read_last(self, data: bytes, events: list[RunEvent]) -> None:
-        """Read the last piece of a stream. Raises one of UNREADABLE."""
+        """Read the last piece of a stream. Raises one of UNREADABLE.
+
+        All of it is read in one turn of the loop. So where it is long, it may be but one event, which is weighed.
+        """
+        if len(data) > LIGHT and any(end in data[:-_BLANKS] or end in data.strip() for end in (b"\n", b"\r")):
+            raise too_large("one event in a response that does not say where its events end")
         self.has_time = None  # its end is told of once
-        if len(data) > LIGHT:
-            weigh(data)
-            if data.count(b"\n") + data.count(b"\r") > MAX_EVENT_LINES:
-                raise too_large(f"{MAX_EVENT_LINES} lines in one body")
         for start in range(0, len(data), _SLICE):
             self.map(self.parser.feed(data[start : start + _SLICE]), events)
         self.map(self.parser.finish(), events)
@@ -211,7 +215,12 @@ class AnswerReader:
     def read_error(self) -> ProviderFailure:
         """Return the failure that the response says."""
         response = self._response
-        return self._api.read_error(response.status, response.headers, response.take_body())
+        body = response.take_body()
+        try:
+            weigh(body)
+        except LimitError:
+            body = b""  # its status says what counts
+        return self._api.read_error(response.status, response.headers, body)
 
     def continue_request(self, sent: HttpRequest) -> HttpRequest:
         """Return the request that continues the response; its response is read as part of the same answer."""

@@ -82,6 +82,8 @@ class FirstBytes:
             if end < 0:
                 return BodyKind.UNDECIDED
             line = body[:end]
+            if end > LIGHT and b"\r" in line:
+                return BodyKind.JSON  # which is read at once, while each line of a stream has its turn
             try:
                 _check(line)
                 if self._expects_events and end < LIGHT and is_error(msgspec.json.decode(line)):

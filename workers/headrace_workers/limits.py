@@ -43,7 +43,12 @@ MAX_KEPT = 64 * MIB
 MAX_LOOKED_AT = 64 * 1024 * 1024
 """Characters that are looked through for what an answer says: some hundredths of a second."""
 
-LIGHT = 64 * 1024
+MAX_FAR_EXPONENTS = 2000
+"""Numbers in it with exponents of three digits: to decode ``1e308`` takes 20 µs, a thousand times what ``1.5`` does."""
+MAX_LONG_NUMBERS = 40_000
+"""Numbers in it of 20 digits; longer ones count as several. They take microseconds each."""
+
+LIGHT = 32 * 1024
 """JSON of fewer bytes is not weighed: whatever it holds, it takes milliseconds."""
 
 _BLOCK = 64 * 1024
@@ -52,6 +57,16 @@ _ENTRY = 512
 """Memory for an element, and for whatever is kept at once, beside its own bytes."""
 _NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _STEPS = bytes(1 if byte in b"[{" else 255 for byte in range(256))  # +1 and -1 as signed bytes
+
+_ALIKE = bytes.maketrans(b"123456789.E", b"0000000000e")
+_FAR_EXPONENT = b"e000"
+_LONG_NUMBER = b"0" * 20
+_LONG_POWER = b"0" * 20 + b"e"
+_LONG_FRACTION = b"0" * 28
+_IN_NAMES = 4
+"""Times that the letter e stands in what names a vector and its place."""
+_HONEST_BYTES = 25
+"""More than these for a number are many digits, or no numbers."""
 
 
 class LimitError(Exception):
@@ -74,6 +89,8 @@ def weigh(data: bytes) -> None:
         if len(data) > MIB:
             _weigh_exactly(data[:MIB])  # which mostly tells, and sooner
         _weigh_exactly(data)
+    if _has_costly_numbers(data) and _has_costly_numbers(_outside_strings(data)):
+        raise too_large(f"{MAX_FAR_EXPONENTS} numbers with large exponents, or {MAX_LONG_NUMBERS} long numbers")
 
 
 def elements_in(data: bytes) -> int:
@@ -85,12 +102,41 @@ def _weigh_exactly(data: bytes) -> None:
     """Count what stands outside of strings."""
     if data.count(b'"') - data.count(b'\\"') > 2 * MAX_ELEMENTS:
         raise too_large(f"{MAX_ELEMENTS} values and keys in one piece of JSON")
-    outside = b"".join(data.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    outside = _outside_strings(data)
     if elements_in(outside) > MAX_ELEMENTS:
         raise too_large(f"{MAX_ELEMENTS} values and keys in one piece of JSON")
     steps = array("b", outside.translate(_STEPS, _NO_BRACKETS))
     if max(accumulate(steps), default=0) > MAX_DEPTH:
         raise too_large(f"{MAX_DEPTH} levels of nesting")
+
+
+def _outside_strings(data: bytes) -> bytes:
+    return b"".join(data.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+
+
+def _has_costly_numbers(data: bytes) -> bool:
+    """Whether there are more numbers than may be of those that are read digit by digit, which strings may only seem to hold."""
+    far, long = 0, 0
+    for start in range(0, len(data), MIB):
+        alike = data[start : start + MIB].translate(_ALIKE, b"+-")
+        far += alike.count(_FAR_EXPONENT)
+        long += alike.count(_LONG_NUMBER)
+        if far > MAX_FAR_EXPONENTS or long > MAX_LONG_NUMBERS:
+            return True
+    return False
+
+
+def weigh_vectors(data: bytes) -> None:
+    """Raise LimitError for vectors of numbers that would take too long to decode; honest ones have up to 17 digits."""
+    powers = data.count(b"e") + data.count(b"E") - _IN_NAMES * data.count(b"{")
+    if powers <= MAX_FAR_EXPONENTS and len(data) < _HONEST_BYTES * data.count(b","):
+        return
+    numbers, odd = _outside_strings(data), 0
+    for start in range(0, len(numbers), MIB):
+        alike = numbers[start : start + MIB].translate(_ALIKE, b"+-")
+        odd += alike.count(_FAR_EXPONENT) + alike.count(_LONG_POWER) + alike.count(_LONG_FRACTION)
+        if odd > MAX_FAR_EXPONENTS:
+            raise too_large(f"{MAX_FAR_EXPONENTS} numbers with large exponents or very many digits")
 
 
 def _weigh_text(data: bytes) -> None:

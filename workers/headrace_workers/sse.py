@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from headrace_workers.limits import LIGHT, MAX_EVENT, MIB
+from headrace_workers.limits import LIGHT, MAX_ELEMENTS, MAX_EVENT, MIB, too_large
 
 MAX_EVENT_BYTES = MAX_EVENT
 
@@ -206,7 +206,9 @@ class SSEParser:
         self._json.append(line)
         self._size += len(line)
         self._check_lines(self._json)
-        rest = _JSON_STRING.sub(b"", line)
+        rest, strings = _JSON_STRING.subn(b"", line, MAX_ELEMENTS)
+        if strings == MAX_ELEMENTS:
+            raise too_large(f"{MAX_ELEMENTS} values and keys in one piece of JSON")
         self._json_depth += rest.count(b"{") + rest.count(b"[") - rest.count(b"}") - rest.count(b"]")
         if self._json_depth <= 0:
             whole = b"\n".join(self._json)

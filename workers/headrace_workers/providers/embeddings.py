@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from headrace.types import Usage
-from headrace_workers.limits import weigh
+from headrace_workers.limits import weigh, weigh_vectors
 from headrace_workers.providers import failures, google_errors
 from headrace_workers.providers.failures import is_error, protocol_failure, request_failure
 from headrace_workers.providers.google_request import API_VERSION
@@ -114,6 +114,7 @@ def read_openai(body: bytes, texts: int = 1) -> Embeddings:
     """
     if len(body) > SMALL:
         return _read_large_openai(body, texts)
+    weigh_vectors(body)
     try:
         said = _decode_openai(body)
     except UNREADABLE:
@@ -188,6 +189,7 @@ def read_google(body: bytes, texts: int = 1) -> Embeddings:
     """Map a response with status 200 as :func:`read_openai` does."""
     if len(body) > SMALL:
         return _read_large_google(body, texts)
+    weigh_vectors(body)
     try:
         said = _decode_google(body)
     except UNREADABLE:

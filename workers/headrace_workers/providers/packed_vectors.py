@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from headrace_workers.limits import LIGHT, MIB, too_large
+from headrace_workers.limits import LIGHT, MIB, too_large, weigh_vectors
 from headrace_workers.providers.lenient import UNREADABLE
 
 SMALL = MIB
@@ -34,6 +34,7 @@ def check_size(body: bytes, texts: int) -> None:
         raise too_large(f"the vectors of the {texts} texts that were given", "give fewer texts at a time")
     if body.count(b",") > MAX_NUMBERS + 3 * texts + _BRACES:
         raise too_large(f"{MAX_NUMBERS} numbers", "give fewer texts at a time, or ask for fewer dimensions")
+    weigh_vectors(body)
 
 
 def small_value(raw: msgspec.Raw) -> Any:
