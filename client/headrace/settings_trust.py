@@ -22,6 +22,10 @@ CLOCKS = frozenset(
     {"connect_timeout", "first_chunk_timeout", "idle_timeout", "total_timeout", "stalled_reader_timeout"}
 )
 """What a found file may set in ``[engine]``."""
+_SHORTEST_CLOCK = 1.0
+_LONGEST_CLOCK = 3600.0
+"""Seconds. Outside of these a clock ends each run at once, or lets one that hangs go on for hours: those of the user's own providers too."""
+_CLOCK_TAKES = "is no clock of 1 second to 1 hour, and would stop your runs, or let them hang"
 _OF_PROVIDERS = frozenset(
     {"api", "base_url", "api_key_env", "requests_per_minute", "tokens_per_minute", "max_concurrency"}
 )
@@ -112,6 +116,7 @@ def refusals(found: Mapping[str, Any], known: Known) -> Iterator[Refusal]:
                 yield from _of_prices(table, found.get("providers", {}), known)
             case "engine":
                 yield from (Refusal((name, key), _EFFECTS[name]) for key in table if key not in CLOCKS)
+                yield from (Refusal((name, key), _CLOCK_TAKES) for key in table if _is_odd_clock(key, table[key]))
             case _:
                 yield from (Refusal((name, key), _EFFECTS.get(name, "is yours to set")) for key in table)
 
@@ -133,6 +138,10 @@ def without(found: Mapping[str, Any], refused: Iterable[Refusal]) -> dict[str, A
 def names_of(api_key_env: str | list[str] | None) -> tuple[str, ...]:
     """Return the variables that a provider's ``api_key_env`` names."""
     return (api_key_env,) if isinstance(api_key_env, str) else tuple(api_key_env or ())
+
+
+def _is_odd_clock(key: str, value: object) -> bool:
+    return key in CLOCKS and isinstance(value, int | float) and not _SHORTEST_CLOCK <= value <= _LONGEST_CLOCK
 
 
 def _of_provider(name: str, table: Mapping[str, Any], known: Known) -> Iterator[Refusal]:
@@ -189,8 +198,11 @@ def _of_prices(prices: Mapping[str, Any], own: Collection[str], known: Known) ->
     for name, table in prices.items():
         provider, slash, _ = name.partition("/")
         is_own = bool(slash) and provider in own and provider not in known.providers
-        if not is_own and (provider in known.providers or name.startswith(tuple(each for each, _ in MODEL_PREFIXES))):
-            yield Refusal(("prices", name), "would change what your runs are said to cost")
+        if not is_own:
+            # Also of a model that has no price: any provider of the user's may have it, or have it by now.
+            yield Refusal(
+                ("prices", name), "would change what your runs are said to cost; name it by a provider of the file"
+            )
         elif _is_priced(name, listed):
             yield Refusal(("prices", name), "would change a price that exists without this file")
         else:

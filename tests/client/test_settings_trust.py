@@ -254,6 +254,9 @@ REFUSED = {
     "a price of a model that has none": "[prices.gpt-99]\ninput = 0",
     "a price of a model of another's": '[prices."groq/whatever"]\ninput = 0',
     "a price without its provider": '[prices."openai/gpt-oss-20b"]\ninput = 0',
+    "a price of a model that is not known": "[prices.unheard-of]\ninput = 0",
+    "a price in other letters": "[prices.GPT-4o]\ninput = 0",
+    "a price of a provider that is not there": '[prices."meta-llama/llama-3.3-70b"]\ninput = 0',
     "a price of the end of a name": "[prices.gpt-oss-20b]\ninput = 0",
     "a price of the user's": "[prices.small]\ninput = 0",
     "a price of the user's, by the provider": '[prices."gateway/large"]\ninput = 0',
@@ -291,10 +294,20 @@ def test_each_setting_is_refused_in_a_found_file_unless_it_is_on_the_list() -> N
 
 
 def test_a_found_file_may_price_the_models_of_its_own_providers(environ: dict[str, str]) -> None:
-    prices = '[prices."local/gpt-4o"]\ninput = 1\n[prices.unheard-of]\ninput = 2\n'
+    prices = '[prices."local/gpt-4o"]\ninput = 1\n[prices."local/unheard-of"]\ninput = 2\n'
     Path("headrace.toml").write_text(f"[providers.local]\n{CHAT}{prices}")
     found = load_settings(environ).prices
-    assert (found["local/gpt-4o"].input, found["unheard-of"].input) == (1.0, 2.0)
+    assert (found["local/gpt-4o"].input, found["local/unheard-of"].input) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize("clock", sorted(CLOCKS))
+def test_a_found_files_clocks_neither_stop_runs_nor_let_them_hang(clock: str, environ: dict[str, str]) -> None:
+    for value in (0.001, 0.99, 3601, 31_622_400):
+        assert f"engine.{clock} is no clock of 1 second to 1 hour" in refused(environ, f"[engine]\n{clock} = {value}\n")
+    assert "engine.stalled_reader_timeout" in refused(environ, "[engine]\nstalled_reader_timeout = 0\n")
+    for allowed in (1, 3600.0):
+        Path("headrace.toml").write_text(f"[engine]\n{clock} = {allowed}\n")
+        assert getattr(load_settings(environ).engine, clock) == allowed
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", '"0"', "1e300"])
@@ -330,7 +343,7 @@ HEAVY = {
     "a long name": "a" * 1_000_000 + "=1",
     "a provider's long name": f"[providers.{'a' * 1_000_000}]\n{CHAT}",
     "many providers": "\n".join(f"[providers.p{number}]\n{CHAT}" for number in range(2_000)),
-    "many prices": "\n".join(f"[prices.p{number}]\ninput=1\n" for number in range(4_000)),
+    "many prices": f"[providers.p]\n{CHAT}" + "\n".join(f"[prices.'p/{number}']\ninput=1\n" for number in range(4_000)),
     "a long address": f'[providers.mine]\napi = "openai-chat"\nbase_url = "https://x.example/{"a" * 1_000_000}"\napi_key_env = "X_KEY"',
     "a long variable": f'[providers.mine]\n{CHAT}api_key_env = "{"A_" * 500_000}"',
     "many variables": f'[providers.mine]\n{CHAT}api_key_env = ["{chr(34).join(f"A{n}{chr(34)}," for n in range(5_000))}"Z"]',
