@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from headrace.span_outbox import FULL, SpanOutbox
 from headrace_engine.spans.batching import FIRST_PAUSE, FULL_BYTES, MAX_BYTES, MAX_DELAY, MAX_PAUSE, MAX_SPANS, Batching
-from headrace_engine.spans.flushing import Flushes
+from headrace_engine.spans.flushing import Flushes, bounded_timeout
 from headrace_engine.spans.totals import Totals
 
 
@@ -258,3 +258,10 @@ def test_a_batch_of_an_outbox_is_small_unless_its_only_span_is_not() -> None:
         outbox.add(bytes(size))
 
     assert [len(batch.spans) for batch in outbox.batches()] == [1, 1, 1, 256, 44]
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [(0.5, 0.5), (-1.0, 0.0), (float("nan"), 3600.0), (float("inf"), 3600.0), (1e300, 3600.0)]
+)
+def test_no_question_is_open_for_ever(asked: float, given: float) -> None:
+    assert bounded_timeout(asked) == given

@@ -47,7 +47,7 @@ from headrace.wire.roles import TO_COLLECTOR, breach
 from headrace_engine.doorkeeper import Claim, Doorkeeper, Known, Refused
 from headrace_engine.exit_codes import ExitCode
 from headrace_engine.spans.batching import Batching
-from headrace_engine.spans.flushing import Flushes, OpenFlush
+from headrace_engine.spans.flushing import Flushes, OpenFlush, bounded_timeout
 from headrace_engine.spans.keeper import Keeper
 from headrace_engine.spans.report_link import ReportLink
 
@@ -229,7 +229,7 @@ class Collector:
                 self._refuse_peer(peer.identity, f"more than {_MAX_FLUSHES} flushes are asked for at once")
             case Flush():
                 peer.flush_count += 1
-                self._flush(peer, message.token, now + min(max(message.timeout, 0.0), 3600.0))
+                self._flush(peer, message.token, now + bounded_timeout(message.timeout))
             case Flushed():
                 self._flushes.flushed(peer, message.token, self._batching.arrived_total)
                 self._batching.hurry()

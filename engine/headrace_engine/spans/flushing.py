@@ -11,6 +11,14 @@ Peer = TypeVar("Peer", bound=Hashable)
 MAX_OPEN = 100
 """Questions of one client that are open at once; with one more the oldest is answered."""
 
+_LONGEST = 3600.0
+
+
+def bounded_timeout(asked: float) -> float:
+    """Return the seconds after which a question is answered: what its client asked for, an hour at most."""
+    # In this order: nan, which is neither more nor less than anything, becomes the hour.
+    return max(0.0, min(_LONGEST, asked))
+
 
 class OpenFlush(Generic[Peer]):
     """One question. ``marks`` are the files' last rows once all is committed: how far the sinks must be."""
