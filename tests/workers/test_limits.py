@@ -576,3 +576,60 @@ def test_a_huge_piece_leaves_in_parts_at_the_cost_of_its_length(event: Any) -> N
     assert outflow.pending == []
     assert time.thread_time() - began < CHEAP
     assert pieces_of(event, 10**7) == [event]
+
+
+def chat_calls(*calls: dict[str, Any]) -> bytes:
+    return data({"choices": [{"delta": {"tool_calls": list(calls)}}]})
+
+
+def test_whether_a_call_is_whole_is_not_asked_for_ever() -> None:
+    """Each piece with a name had all of the arguments before it put together and read: an event took half a minute."""
+    run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
+    run.receive(chat_calls({"index": 0, "function": {"name": "f", "arguments": '{"a":"' + "a" * MIB}}))
+    began = time.thread_time()
+    run.receive(chat_calls(*[{"index": 0, "function": {"name": "f", "arguments": "}"}}] * 2000))
+
+    assert "cannot be told apart" in refused(run)
+    assert time.thread_time() - began < CHEAP
+
+
+def test_the_name_of_a_tool_has_a_limit() -> None:
+    run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
+    for place in range(5):
+        run.receive(chat_calls({"index": 0, "function": {"name": f"{place}" + "x" * 1000, "arguments": "1"}}))
+
+    assert "4096 characters in the name" in refused(run)
+
+
+def test_whole_messages_are_looked_for_in_a_long_one_a_few_times_only() -> None:
+    run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
+    run.receive(*[data({"choices": [{"delta": {"content": "a" * MIB}}]})] * 8)
+    run.receive(data({"choices": [{"delta": {"content": "b"}}]}))
+    message = {"index": 0, "message": {"content": "a" * 400 + "b"}}
+    began = time.thread_time()
+    run.receive(data({"choices": [message] * 100}))
+
+    assert "whole messages" in refused(run)
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["$['" + "a" * (4 * MIB) + "']"],
+        [f"$.k{place}" + "[99]" * 60 for place in range(1000)],
+        [f"$.k{place}" + "[99]" * 30 for place in range(1000)],
+        ["$" + ".a" * 30 + f".k{place}" for place in range(30_000)],
+    ],
+    ids=["long", "deep", "gaps", "many"],
+)
+def test_paths_of_arguments_are_limited(paths: list[str]) -> None:
+    """A path of 14 MiB took gigabytes to match, one with gaps made 6000 elements of 300 bytes."""
+    pieces = [{"jsonPath": path, "numberValue": 1} for path in paths]
+    call = {"name": "f", "willContinue": True, "partialArgs": pieces}
+    run = Driven(api="google").respond()
+    began = time.thread_time()
+    run.receive(data({"candidates": [{"content": {"parts": [{"functionCall": call}]}}]}))
+
+    assert run.failure.kind == "provider_protocol"
+    assert time.thread_time() - began < CHEAP

@@ -10,7 +10,7 @@ import pytest
 from headrace.proxy_choice import proxy_of
 from headrace_workers.http import HttpClient
 from tests.waiting import busyness
-from tests.workers.http_servers import SMALL, Recorder, Run, always, ask, talking
+from tests.workers.http_servers import SMALL, Peer, Recorder, Run, always, ask, talking
 
 MALFORMED = "has a password or a user name in which a character is not percent-encoded, such as @, /, ? or #"
 BAD = {
@@ -91,6 +91,27 @@ def test_no_proxy_may_hold_addresses_and_networks_of_any_kind(
             assert (recorder.failure, recorder.body) == (None, b"hello")
 
     run(story())
+
+
+def test_cookies_of_a_server_are_not_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They went with all later requests to it, whoever's they were, and each answer could add to them."""
+    response = b"HTTP/1.1 200 OK\r\nset-cookie: a=b\r\ncontent-length: 5\r\n\r\nhello"
+    requests: list[bytes] = []
+
+    async def handle(peer: Peer) -> None:
+        while True:
+            requests.append(await peer.request())
+            await peer.say(response)
+
+    async def story() -> None:
+        async with talking(handle) as (client, server):
+            monkeypatch.setenv("http_proxy", server.url.removesuffix("/v1/chat?a=b"))
+            for _ in range(2):
+                assert (await ask(client, "http://provider.test/v1/chat")).body == b"hello"
+
+    run(story())
+    assert len(requests) == 2
+    assert not any(b"cookie" in request.lower() for request in requests)
 
 
 def test_only_the_proxy_that_applies_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

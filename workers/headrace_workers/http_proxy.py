@@ -10,6 +10,7 @@ import itertools
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
+from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.http_body import BadResponseError, decoder_for
@@ -23,6 +24,16 @@ logger = logging.getLogger(__name__)
 
 _PIECES_PER_TURN = 16
 """Pieces of a body that are handed over before others have their turn; httpx takes long for each."""
+
+
+class _NoCookies(CookieJar):
+    """Keeps none, as the direct way does: a server's would go with every other run to it, and would grow without end."""
+
+    def extract_cookies(self, *_: object) -> None:
+        pass
+
+    def add_cookie_header(self, *_: object) -> None:
+        pass
 
 
 class ProxyExchange:
@@ -191,6 +202,7 @@ class ProxyTransport:
                 trust_env=False,
                 timeout=httpx.Timeout(None, connect=self._connect_timeout),
                 headers={"User-Agent": self._user_agent, "Accept-Encoding": "identity"},
+                cookies=_NoCookies(),
                 limits=httpx.Limits(max_connections=None),
             )
         return self._clients[proxy]

@@ -11,13 +11,16 @@ from itertools import pairwise
 from typing import Any
 
 from headrace.tool_arguments import read_arguments
+from headrace_workers.limits import too_large
 from headrace_workers.providers.failures import protocol_failure
 from headrace_workers.providers.lenient import json_text
 from headrace_workers.providers.unread import elements_of, object_in, text_in
 
 _STEP = re.compile(r"""\.([^.\[\]]+)|\[(\d{1,6})\]|\[(['"])((?:[^'"\\]|\\.|(?!\3)['"])*)\3\]""")
 _ESCAPE = re.compile(r"\\(.)")
-_MAX_DEPTH = 64
+_MAX_DEPTH = 32
+_MAX_PATH = 4096
+_MAX_NODES = 10_000  # objects, lists and missing elements that the paths of one call may make
 _MAX_GAP = 100  # elements of a list that may be missing before one that comes
 
 _Step = str | int
@@ -26,11 +29,12 @@ _Step = str | int
 class GrowingArguments:
     """Collects the pieces of one call."""
 
-    __slots__ = ("_fields", "_path", "_string")
+    __slots__ = ("_fields", "_nodes", "_path", "_string")
 
     def __init__(self, start: str = "") -> None:
         self._path = ""  # where a string is growing
         self._string: list[str] = []
+        self._nodes = 0
         fields = read_arguments(start) if start else {}
         if fields is None:
             raise protocol_failure("the arguments of a function call are not an object")
@@ -80,15 +84,27 @@ class GrowingArguments:
             child = _at(node, step)
             if not isinstance(child, dict if isinstance(following, str) else list):
                 child = {} if isinstance(following, str) else []
-                _set(node, step, child)
+                self._set(node, step, child)
             node = child
-        _set(node, steps[-1], value)
+        self._set(node, steps[-1], value)
+
+    def _set(self, node: Any, step: _Step, value: Any) -> None:
+        self._nodes += 1
+        if isinstance(node, list) and isinstance(step, int):
+            missing = step + 1 - len(node)
+            if missing > _MAX_GAP:
+                raise protocol_failure(f"a function call has element {step} of a list of {len(node)}")
+            self._nodes += max(missing, 0)
+            node.extend([None] * missing)
+        if self._nodes > _MAX_NODES:
+            raise too_large(f"{_MAX_NODES} values in the pieces of a function call")
+        node[step] = value
 
 
 def _steps(path: str) -> list[_Step]:
     steps: list[_Step] = []
     at = 1
-    while path.startswith("$") and at < len(path) and len(steps) <= _MAX_DEPTH:
+    while path.startswith("$") and at < len(path) <= _MAX_PATH and len(steps) <= _MAX_DEPTH:
         match = _STEP.match(path, at)
         if match is None:
             break
@@ -104,12 +120,3 @@ def _at(node: Any, step: _Step) -> Any:
     if isinstance(node, list):
         return node[step] if isinstance(step, int) and step < len(node) else None
     return node.get(step)
-
-
-def _set(node: Any, step: _Step, value: Any) -> None:
-    if isinstance(node, list) and isinstance(step, int):
-        missing = step + 1 - len(node)
-        if missing > _MAX_GAP:
-            raise protocol_failure(f"a function call has element {step} of a list of {len(node)}")
-        node.extend([None] * missing)
-    node[step] = value

@@ -14,6 +14,8 @@ from headrace_workers.providers.lenient import UNREADABLE
 _check = msgspec.json.Decoder(msgspec.Raw).decode
 """Raises one of UNREADABLE for what is no JSON; makes nothing of what is."""
 _MAX_COMPARED = 4
+_BLANKS = 1024
+"""Characters in which the end of an object is looked for."""
 
 
 def arguments_or_none(text: str, *, is_cut: bool) -> str:
@@ -61,9 +63,14 @@ class GrowingCall:
         return "".join(self.arguments)
 
     @property
+    def may_be_whole(self) -> bool:
+        """Whether the arguments end as an object does."""
+        return bool(self.arguments) and self.arguments[-1][-_BLANKS:].rstrip().endswith("}")
+
+    @property
     def is_whole(self) -> bool:
-        """Whether the arguments are a complete object."""
-        if not self.arguments or not self.arguments[-1].rstrip().endswith("}"):
+        """Whether the arguments are a complete object; to look costs as much as they are long."""
+        if not self.may_be_whole:
             return False
         text = self.text
         self.arguments = [text]

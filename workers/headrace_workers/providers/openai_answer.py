@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from headrace.types import Message, Part, ReasoningDelta, ReasoningPart, RefusalDelta, RunEvent, TextPart
+from headrace_workers.limits import MAX_LOOKED_AT, too_large
 from headrace_workers.providers.lenient import as_text
 from headrace_workers.providers.openai_calls import API_NAME, ToolCalls
 from headrace_workers.providers.openai_chunks import Delta
@@ -30,7 +31,7 @@ _PARTS: dict[str, tuple[Literal["text", "reasoning", "refusal"], str]] = {
 class ChatAnswer:
     """What one choice says. The lists hold its words in pieces."""
 
-    __slots__ = ("_citations", "_details", "_field", "calls", "has_end", "reasoning", "refusal", "text")
+    __slots__ = ("_citations", "_details", "_field", "_looked_at", "calls", "has_end", "reasoning", "refusal", "text")
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -41,6 +42,7 @@ class ChatAnswer:
         self._field = ""  # under which reasoning came
         self._details: list[dict[str, Any]] = []
         self._citations: list[dict[str, Any]] = []
+        self._looked_at = 0  # characters, for the words of whole messages
 
     @property
     def is_opaque(self) -> bool:
@@ -117,11 +119,17 @@ class ChatAnswer:
             said = _joined(getattr(self, kind))
             if words.startswith(said):
                 self._say(kind, words[len(said) :], events)
-            elif beside is None and words.strip() not in said:
+            elif beside is None and not self._holds(said, words.strip()):
                 refuse_content({"message": {"text": words}}, "the whole message after its pieces")
         self._citations = self._citations or other._citations
         if not self.calls:
             self.calls.add(other.calls, events)
+
+    def _holds(self, said: str, words: str) -> bool:
+        self._looked_at += len(said)
+        if self._looked_at > MAX_LOOKED_AT:
+            raise too_large("whole messages after the pieces of a long one")
+        return words in said
 
     def message(self, *, is_cut: bool) -> Message:
         """Return the whole as a message."""

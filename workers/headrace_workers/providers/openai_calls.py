@@ -11,7 +11,7 @@ from typing import Any
 from headrace.tool_arguments import read_arguments
 from headrace.types import RunEvent, ToolCallDelta, ToolCallPart
 from headrace.wire.messages import ToolCallText
-from headrace_workers.limits import check_calls, weigh_arguments
+from headrace_workers.limits import MAX_LOOKED_AT, check_calls, too_large, weigh_arguments
 from headrace_workers.providers.growing_call import GrowingCall, arguments_or_none
 from headrace_workers.providers.lenient import as_text, json_text
 from headrace_workers.providers.unread import object_in, text_in
@@ -22,6 +22,7 @@ API_NAME = "openai-chat"
 _INPUT_STARTS, _INPUT_ENDS = '{"input":"', '"}'
 
 
+_MAX_NAME = 4096
 _ANYWHERE = ("anywhere",)
 
 
@@ -33,10 +34,11 @@ def _key(place: Any) -> Any:
 class ToolCalls:
     """The calls so far, in order of appearance; that order is their index."""
 
-    __slots__ = ("_by_id", "_by_place", "_calls")
+    __slots__ = ("_by_id", "_by_place", "_calls", "_looked_at")
 
     def __init__(self) -> None:
         self._calls: list[GrowingCall] = []
+        self._looked_at = 0  # characters, for whether arguments are whole
         # The last call at a place; the last one with an id, at its place and at any.
         self._by_place: dict[Any, GrowingCall] = {}
         self._by_id: dict[tuple[Any, str], GrowingCall] = {}
@@ -132,11 +134,20 @@ class ToolCalls:
             return None if call_id or name else self._calls[-1]
         if not call_id:
             # Without an id, a name with arguments after arguments that are complete can only be another call.
-            return None if name and arguments.strip() and last.is_whole else last
+            return None if name and arguments.strip() and self._is_whole(last) else last
         same = self._by_id.get((_ANYWHERE if place is None else _key(place), call_id))
         if same is not None or not name:
             return same or last
-        return None if last.has_own_id or last.is_whole else last
+        return None if last.has_own_id or self._is_whole(last) else last
+
+    def _is_whole(self, call: GrowingCall) -> bool:
+        """Whether a call's arguments are complete. Raises LimitError where looking at them again and again takes too long."""
+        if not call.may_be_whole:
+            return False
+        self._looked_at += sum(map(len, call.arguments))
+        if self._looked_at > MAX_LOOKED_AT:
+            raise too_large("pieces of tool calls that cannot be told apart")
+        return call.is_whole
 
 
 def _said(fragment: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -150,8 +161,11 @@ def _said(fragment: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 
 
 def _whole_name(known: str, piece: str) -> str:
-    """Return a name that may come in pieces, or again and again."""
-    return piece if not piece or piece.startswith(known) else known + piece
+    """Return a name that may come in pieces, or again and again. Raises LimitError for what is too long to be one."""
+    name = piece if not piece or piece.startswith(known) else known + piece
+    if len(name) > _MAX_NAME:
+        raise too_large(f"{_MAX_NAME} characters in the name of a tool")
+    return name
 
 
 def _input(said: dict[str, Any]) -> str:
