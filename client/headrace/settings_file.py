@@ -135,6 +135,7 @@ def distrust(path: str, base: str, status: os.stat_result) -> str | None:
     """Return why a file below ``base`` (an absolute directory) may be another user's doing, and what mends it; None where it is not.
 
     The owner of ``base`` is trusted: the environment names it as this user's home. A container may run as any user in the home of one.
+    Not so in a directory where all may make some, such as ``/tmp``: there whoever came first made it.
     """
     folders = [base]
     for name in os.path.relpath(os.path.dirname(path), base).split(os.sep):
@@ -144,7 +145,8 @@ def distrust(path: str, base: str, status: os.stat_result) -> str | None:
         known = [(folder, os.stat(folder)) for folder in folders]
     except OSError as error:
         return f"{path}: its directory cannot be looked at ({error.strerror}); mend that"
-    owners.add(known[0][1].st_uid)
+    if not _is_anybodys(base, owners):
+        owners.add(known[0][1].st_uid)
     for name, found in [*known, (path, status)]:
         if found.st_uid not in owners:
             return f"{name} belongs to user {found.st_uid}, not to {os.geteuid()}; remove it"
@@ -154,6 +156,19 @@ def distrust(path: str, base: str, status: os.stat_result) -> str | None:
             mode = stat.S_IMODE(found.st_mode)
             return f"{name} can be written by group {found.st_gid} (mode {mode:o}); run `chmod g-w` on it"
     return None
+
+
+def _is_anybodys(base: str, owners: set[int]) -> bool:
+    """Return whether a directory is, or is below, what another user has made in a directory where all may."""
+    path = os.path.abspath(base)
+    while path != "/":
+        path, below = os.path.dirname(path), path
+        try:
+            if os.stat(path).st_mode & stat.S_IWOTH and os.lstat(below).st_uid not in owners:
+                return True
+        except OSError:
+            return True
+    return False
 
 
 def _has_others(name: str, group: int, owners: set[int]) -> bool:

@@ -220,6 +220,23 @@ def test_a_container_may_run_as_any_user_in_the_home_of_one(environ: dict[str, s
     assert load_settings(environ).engine.workers == 3
 
 
+@needs_root
+@pytest.mark.parametrize("name", ["HOME", "XDG_CONFIG_HOME"])
+@pytest.mark.parametrize("below", ["home", "his/home"])
+def test_a_home_that_another_user_has_made_where_all_may_decides_nothing(name: str, below: str, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    path = shared / below / ("headrace" if name == "XDG_CONFIG_HOME" else ".config/headrace")
+    path.mkdir(parents=True)
+    (path / "headrace.toml").write_text("[spans]\nretention_days = 0\n")
+    for one in (path / "headrace.toml", path, *list(path.parents)[: list(path.parents).index(shared)]):
+        os.chown(one, STRANGER, STRANGER)
+
+    with pytest.raises(ConfigurationError, match=f"belongs to user {STRANGER}, not to 0"):
+        load_settings({name: str(shared / below)})
+
+
 def test_the_users_own_file_may_be_a_link_to_nothing_at_all(environ: dict[str, str], own: Path) -> None:
     own.unlink()
     own.symlink_to(os.devnull)
