@@ -189,11 +189,22 @@ def _own(folder: Path, names: re.Pattern[str]) -> list[Path]:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Return a connection that can only read; raises sqlite3.Error where there is no such file."""
+    """Return a connection that can only read; raises sqlite3.Error where there is no such file, or it has a query in a table's place."""
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5.0)
+    try:
+        _check_tables(connection)
+    except BaseException:
+        connection.close()
+        raise
     connection.row_factory = sqlite3.Row
     connection.text_factory = stored_text
     return connection
+
+
+def _check_tables(connection: sqlite3.Connection) -> None:
+    query = "SELECT name FROM sqlite_master WHERE type = 'view' AND lower(name) IN ('spans', 'cursors', 'set_aside')"
+    if (found := connection.execute(query).fetchone()) is not None:
+        raise sqlite3.DatabaseError(f"{found[0]} is a query, which may never end, and no table")
 
 
 def stored_text(data: bytes) -> str:

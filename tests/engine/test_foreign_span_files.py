@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from headrace.cli.spans_store import SpanFile
 from headrace.settings import SpansConfig
-from headrace.span_files import slots
+from headrace.span_files import COLUMNS, SCHEMA_VERSION, slots
 from headrace_engine.spans.database import move_aside
 from headrace_engine.spans.recovery import has_leavings, has_spools, recover, recover_others
 from headrace_engine.spans.sinks import jsonl
@@ -160,6 +161,23 @@ def test_what_another_user_puts_in_the_data_directorys_place_is_told_nothing(is_
     assert his_files
     assert not any(b"secret" in path.read_bytes() for path in his_files)
     assert any(b"secret" in path.read_bytes() for path in slot.iterdir()), "in a file that is its owner's alone"
+
+
+@pytest.mark.timeout(20)
+def test_a_database_whose_table_is_an_endless_query_is_left_out(tmp_path: Path) -> None:
+    """In another user's directory, which `headrace spans --data` names."""
+    path = tmp_path / "spans-2026-11-23.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
+        columns = ", ".join(f"x AS {name}" for name in ("seq", *COLUMNS))
+        connection.execute(f"CREATE VIEW spans AS {endless} SELECT {columns} FROM n")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    said: list[str] = []
+
+    file = SpanFile(path, said.append)
+
+    assert not file.is_readable
+    assert "spans is a query, which may never end" in said[0]
 
 
 def test_folders_with_other_names_are_no_slots(tmp_path: Path) -> None:
