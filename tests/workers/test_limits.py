@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from headrace.spans import ContentToolCall, SpanContent
-from headrace.types import ReasoningDelta, ToolCallDelta
+from headrace.types import ReasoningDelta, ReasoningPart, ToolCallDelta
+from headrace.wire.messages import Finished
 from headrace_workers.coalesce import merge, pieces_of
 from headrace_workers.limits import (
     LIGHT,
@@ -633,3 +634,26 @@ def test_paths_of_arguments_are_limited(paths: list[str]) -> None:
 
     assert run.failure.kind == "provider_protocol"
     assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize(
+    "first", [{"text": "a" * 4 * MIB}, {"text": "a", "signature": "s" * MIB}, {f"k{at}": 1 for at in range(5000)}]
+)
+def test_pieces_of_reasoning_details_are_put_together_once(first: dict[str, Any]) -> None:
+    """Each piece had all of the text before it copied: an event of 64 KiB took a minute."""
+    run = Driven(stream=False).respond()
+    kind = {"type": "reasoning.text", "index": 0}
+    run.receive(data({"choices": [{"delta": {"reasoning_details": [kind | first]}}]}))
+    began = time.thread_time()
+    run.receive(data({"choices": [{"delta": {"reasoning_details": [kind | {"text": "b"}] * 10_000}}]}))
+    run.receive(data({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}), b"data: [DONE]\n\n")
+
+    assert time.thread_time() - began < CHEAP
+    assert isinstance(run.terminal, Finished)
+    message = run.terminal.message
+    assert message is not None
+    part = message.content[0]
+    assert isinstance(part, ReasoningPart)
+    assert part.provider_data is not None
+    (detail,) = part.provider_data["reasoning_details"]
+    assert detail == kind | first | {"text": first.get("text", "") + "b" * 10_000}

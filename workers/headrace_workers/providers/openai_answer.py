@@ -31,7 +31,18 @@ _PARTS: dict[str, tuple[Literal["text", "reasoning", "refusal"], str]] = {
 class ChatAnswer:
     """What one choice says. The lists hold its words in pieces."""
 
-    __slots__ = ("_citations", "_details", "_field", "_looked_at", "calls", "has_end", "reasoning", "refusal", "text")
+    __slots__ = (
+        "_citations",
+        "_detail_words",
+        "_details",
+        "_field",
+        "_looked_at",
+        "calls",
+        "has_end",
+        "reasoning",
+        "refusal",
+        "text",
+    )
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -41,6 +52,7 @@ class ChatAnswer:
         self.has_end = False  # whether the choice said why it ends
         self._field = ""  # under which reasoning came
         self._details: list[dict[str, Any]] = []
+        self._detail_words: list[str] = []  # of the last detail, where it comes in pieces
         self._citations: list[dict[str, Any]] = []
         self._looked_at = 0  # characters, for the words of whole messages
 
@@ -101,6 +113,8 @@ class ChatAnswer:
         self._say("text", "".join(other.text), events)
         self._say("refusal", "".join(other.refusal), events)
         self._field = self._field or other._field
+        self._end_detail()
+        other._end_detail()
         self._details += other._details
         self._citations += other._citations
         self.calls.add(other.calls, events)
@@ -135,6 +149,7 @@ class ChatAnswer:
         """Return the whole as a message."""
         parts: list[Part] = []
         opaque: dict[str, Any] = {}
+        self._end_detail()
         if self._field:
             opaque["field"] = self._field
         if self._details:
@@ -176,7 +191,29 @@ class ChatAnswer:
         # Details are for the way back: their words are those of the other fields.
         for detail in elements_of(delta.reasoning_details, "reasoning_details"):
             if object_in(detail, "an element of reasoning_details"):
-                _join_detail(self._details, detail)
+                self._take_detail(detail)
+
+    def _take_detail(self, detail: dict[str, Any]) -> None:
+        """Add a piece of OpenRouter's ``reasoning_details``; text that came in pieces must go back in one."""
+        last = self._details[-1] if self._details else {}
+        field = _TEXT_OF_DETAIL.get(as_text(detail.get("type")))
+        same = all(last.get(key) == detail.get(key) for key in ("type", "index"))
+        if not (last and field and same) or (last.get("id") and detail.get("id") not in (None, last["id"])):
+            self._end_detail()
+            self._details.append(detail)
+            return
+        # Put together at the end: each time, it would cost as much as all that came before.
+        if not self._detail_words:
+            self._detail_words.append(as_text(last.get(field)))
+        self._detail_words.append(as_text(detail.get(field)))
+        last.update({key: value for key, value in detail.items() if value is not None and key != field})
+
+    def _end_detail(self) -> None:
+        """Put the words of the last detail together."""
+        words, self._detail_words = self._detail_words, []
+        if words:
+            last = self._details[-1]
+            last[_TEXT_OF_DETAIL[as_text(last.get("type"))]] = "".join(words)
 
 
 def _joined(pieces: list[str]) -> str:
@@ -211,15 +248,3 @@ def _reasoning_in(value: Any) -> Iterator[str]:
 def _calls_in(value: Any) -> list[Any]:
     """Return the elements of ``tool_calls``; some servers send the only one without a list."""
     return [value] if isinstance(value, dict) and value else list(elements_of(value, "tool_calls"))
-
-
-def _join_detail(details: list[dict[str, Any]], detail: dict[str, Any]) -> None:
-    """Add a piece of OpenRouter's ``reasoning_details``; text that came in pieces must go back in one."""
-    last = details[-1] if details else {}
-    field = _TEXT_OF_DETAIL.get(as_text(detail.get("type")))
-    same = all(last.get(key) == detail.get(key) for key in ("type", "index"))
-    if not (last and field and same) or (last.get("id") and detail.get("id") not in (None, last["id"])):
-        details.append(detail)
-        return
-    text = as_text(last.get(field)) + as_text(detail.get(field))
-    details[-1] = last | {key: value for key, value in detail.items() if value is not None} | {field: text}
