@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from headrace.provider_table import BASE_URL_ENV
 from headrace.secret_mask import is_word
 from headrace.settings import Settings
+from headrace.settings_trust import names_of
 
 _PROXY = re.compile(r"[a-z0-9+.]+_proxy", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"key|token|secret|sig|pass|pwd|auth|code|cred", re.IGNORECASE)
@@ -20,8 +21,7 @@ _QUERY = re.compile(r"[?&#;]([^=?&#;]{1,100})=([^&#;]*)")
 
 def provider_secrets(settings: Settings, environ: Mapping[str, str]) -> list[str]:
     """Return the keys that the environment has for the providers of ``settings``, and what is secret in their addresses."""
-    named = [config.api_key_env for config in settings.providers.values()]
-    variables = [name for names in named for name in ([names] if isinstance(names, str) else names or [])]
+    variables = [name for config in settings.providers.values() for name in names_of(config.api_key_env)]
     addresses = [config.base_url for config in settings.providers.values()]
     addresses += [environ.get(variable, "") for variable in BASE_URL_ENV.values()]
     return _unique([*(environ.get(name, "") for name in variables), *_of_addresses(addresses)])

@@ -12,6 +12,7 @@ from typing import Literal
 from headrace.known_secrets import is_proxy_variable
 from headrace.provider_table import BASE_URL_ENV
 from headrace.settings import Settings
+from headrace.settings_trust import names_of
 
 Role = Literal["supervisor", "broker", "collector", "worker"]
 
@@ -77,5 +78,4 @@ def _is_common(name: str, role: Role) -> bool:
 
 
 def _provider_variables(settings: Settings) -> frozenset[str]:
-    named = [config.api_key_env for config in settings.providers.values()]
-    return frozenset(name for names in named for name in ([names] if isinstance(names, str) else names or []))
+    return frozenset(name for config in settings.providers.values() for name in names_of(config.api_key_env))
