@@ -71,10 +71,7 @@ class Origin(NamedTuple):
 def origin(pid: int) -> Origin | None:
     """Return where process ``pid`` comes from, or None where that cannot be known, as without a /proc of our own."""
     try:
-        if Path("/proc/self").readlink().name != str(os.getpid()):
-            return None  # it shows another namespace's processes
-        # The name, in parentheses, may have any letters in it.
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        fields = _stat_fields(pid)
         return Origin(int(fields[1]), int(fields[19]))
     except (OSError, ValueError, IndexError):
         return None
@@ -83,12 +80,18 @@ def origin(pid: int) -> Origin | None:
 def processor_seconds(pid: int) -> float | None:
     """Return the processor time that process ``pid`` has had, or None where that cannot be known."""
     try:
-        if Path("/proc/self").readlink().name != str(os.getpid()):
-            return None  # it shows another namespace's processes
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        fields = _stat_fields(pid)
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """Return what /proc says of a process behind its name; no fields where /proc shows another namespace's. Raises OSError."""
+    if Path("/proc/self").readlink().name != str(os.getpid()):
+        return []
+    # The name, in parentheses, may have any letters in it.
+    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def is_sibling(pid: int) -> bool:
