@@ -77,7 +77,9 @@ class Dealer:
         self._held: list[bytes] = []
         self._is_over = False
         self._socket = _new_socket(context, zmq.DEALER)
-        _set_common(self._socket)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES + 1024)
+        self._socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
         self._socket.setsockopt(zmq.RECONNECT_IVL, -1)
         # What a worker may send is bounded by credit; a bound here would only make ZeroMQ stop reading.
         self._socket.setsockopt(zmq.RCVHWM, 0)
@@ -169,15 +171,6 @@ class Dealer:
 
 def _number(source: zmq.Socket[bytes], option: zmq.SocketOption) -> int:
     return cast("int", source.getsockopt(option))
-
-
-def _set_common(target: zmq.Socket[bytes]) -> None:
-    target.setsockopt(zmq.LINGER, 0)
-    target.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES + 1024)
-    target.setsockopt(zmq.HANDSHAKE_IVL, 5000)
-    target.setsockopt(zmq.RECONNECT_IVL, 20)
-    # An engine that starts is waited for; longer steps would be seen as a slower start.
-    target.setsockopt(zmq.RECONNECT_IVL_MAX, 80)
 
 
 def _new_socket(context: zmq.Context[zmq.Socket[bytes]], kind: zmq.SocketType) -> zmq.Socket[bytes]:
