@@ -95,12 +95,11 @@ class Doorway:
         return is_last
 
     def _mind(self) -> None:
-        closed = self._path.with_name(self._path.name + CLOSED)
         if not self.is_full and self._count >= self._max_peers:
             self.is_full = True
             logger.warning("no room for further connections", extra={"connections": self._count})
             self._accept_no_more()
-            self._place.rename(closed)
+            self._place.rename(self._path.with_name(self._path.name + CLOSED))
         elif self.is_full and self._count < self._max_peers * _REOPENS_AT:
             self.is_full = False
             self._place.rename(self._path)

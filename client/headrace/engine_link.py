@@ -212,9 +212,8 @@ class EngineLink:
         elif link.is_welcomed:
             self._reopen_for_those_that_wait()
         else:
-            self._reactor.call_later(
-                REOPEN_DELAY, self._reopen_for_those_that_wait
-            )  # it may do the same again and again
+            # It may do the same again and again.
+            self._reactor.call_later(REOPEN_DELAY, self._reopen_for_those_that_wait)
 
     def _reopen_for_those_that_wait(self) -> None:
         if self._broker is None and (self._runs.are_any or self._status_waiters or self._restart_waiters):

@@ -12,7 +12,6 @@ import enum
 import logging
 import os
 import selectors
-import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from itertools import count
@@ -382,8 +381,8 @@ class Router:
         """Close; may be called twice. ``linger`` is how long queued frames may take to leave, in seconds."""
         if self._signal_read < 0:
             return
-        deadline = time.monotonic() + linger
-        while any(peer.unsent_bytes for peer in self._peers.values()) and (left := deadline - time.monotonic()) > 0:
+        deadline = monotonic() + linger
+        while any(peer.unsent_bytes for peer in self._peers.values()) and (left := deadline - monotonic()) > 0:
             for key, events in self._selector.select(min(left, 0.05)):
                 if key.data is not None and events & selectors.EVENT_WRITE:
                     self._flush(key.data)

@@ -41,8 +41,8 @@ _API_NAMES = frozenset({"openai-chat", *(api for api, _, _ in BUILT_IN.values())
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LONGEST_ADDRESS = 500
 _LONGEST_VARIABLE = 100
-_MOST_VARIABLES = 8
 """Characters: what a user is asked to allow fits on a screen."""
+_MOST_VARIABLES = 8
 _LIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "5": "s", "-": "", "_": "", ".": ""})
 
 

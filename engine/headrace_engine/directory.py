@@ -75,7 +75,7 @@ class EngineDirectory:
 
     def _take(self) -> None:
         lock = self._kept(open_private(self._path / LOCK_FILE, os.O_RDWR | os.O_CREAT))
-        if not _within(_LOCK_TIMEOUT, lambda: _is_locked(lock)):
+        if not _within(_LOCK_TIMEOUT, lambda: _has_locked(lock)):
             raise EngineStartError(f"an engine runs in {self._path} already; `headrace status` shows it")
         if os.pread(lock, _MAX_PID_BYTES, 0).strip().isdigit():
             os.ftruncate(lock, 0)  # the process that an older version noted, and would send signals to
@@ -88,7 +88,8 @@ class EngineDirectory:
         return descriptor
 
 
-def _is_locked(lock: int) -> bool:
+def _has_locked(lock: int) -> bool:
+    """Try to take the lock; return whether this process has it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -40,7 +40,7 @@ MAX_TOKEN = 64 * 1024
 MAX_KEPT = 64 * MIB
 """Memory, estimated, for what else a run keeps: blocks, items, citations, signatures, further choices."""
 
-MAX_LOOKED_AT = 64 * 1024 * 1024
+MAX_LOOKED_AT = 64 * MIB
 """Characters that are looked through for what an answer says: some hundredths of a second."""
 
 MAX_FAR_EXPONENTS = 2000
