@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -146,3 +147,41 @@ def test_a_fault_in_events_that_waited_ends_the_run_with_a_word() -> None:
         assert "close" in exchange.calls
 
     asyncio.run(story())
+
+
+def test_events_that_wait_for_a_client_that_is_gone_are_mapped_no_more() -> None:
+    async def story() -> None:
+        host, exchange = started(sequence_limit=1000)
+        host.run.on_bytes(EVENTS + END)
+        host.run.on_complete()
+        host.run.abandon()
+        said = len(host.sent)
+        await turns(3 * COUNT)
+
+        assert len(host.sent) == said
+        assert exchange.calls[-1] == "close"
+
+    asyncio.run(story())
+
+
+def test_a_run_that_has_ended_is_kept_by_nothing_that_it_refers_to() -> None:
+    async def story() -> None:
+        host, _ = started(sequence_limit=1000)
+        host.run.on_bytes(EVENTS + END)
+        host.run.on_complete()
+        await turns(3 * COUNT)
+        assert isinstance(host.sent[-1], Finished)
+        del host.run
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = _live_runs()
+        asyncio.run(story())
+        assert _live_runs() == before
+    finally:
+        gc.enable()
+
+
+def _live_runs() -> int:
+    return sum(type(each) is LiveRun for each in gc.get_objects())

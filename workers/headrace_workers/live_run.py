@@ -156,8 +156,8 @@ class LiveRun:
     def _go_on(self) -> None:
         self._goes_on = False
         core = self.core
-        if not core.has_more:
-            return
+        if not core.has_more or self.client.runs.get(core.span_id) is not self:
+            return  # in the meantime its client may be gone
         try:
             now = self._turn_began = time.monotonic()
             self.carry_out(core.go_on(now))
@@ -251,6 +251,9 @@ class LiveRun:
         logger.debug("run ends", extra={"span_id": self.core.span_id, "outcome": outcome})
         self.client.runs.pop(self.core.span_id, None)
         self.client.dirty.pop(self.core.span_id, None)
+        # What refers to this run would keep it, and its answer, until the collector of garbage comes.
+        self.core.allow(None)
+        self._late_end = None
 
     def abandon(self) -> None:
         """The client is gone: close the provider's connection."""

@@ -154,8 +154,11 @@ class ProviderRun:
         """Whether nothing is to be read until its reader has caught up."""
         return self._is_paused
 
-    def allow(self, has_time: Callable[[], bool]) -> None:
-        """Ask ``has_time`` now and then whether to go on in this turn of the loop, or to leave the rest for the next."""
+    def allow(self, has_time: Callable[[], bool] | None) -> None:
+        """Ask ``has_time`` now and then whether to go on in this turn of the loop, or to leave the rest for the next.
+
+        With None nobody is asked any more.
+        """
         self._answer.has_time = has_time
 
     @property
