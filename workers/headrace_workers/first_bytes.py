@@ -12,7 +12,7 @@ import msgspec
 
 from headrace_workers.limits import LIGHT
 from headrace_workers.providers.failures import is_error
-from headrace_workers.providers.lenient import UNREADABLE
+from headrace_workers.providers.lenient import UNREADABLE, check_json
 
 BOM = b"\xef\xbb\xbf"
 
@@ -24,10 +24,6 @@ _FIELDS = (b"data", b"event", b"id", b"retry")
 _FIELD = re.compile(rb"(?:data|event|id|retry)?[ \t]*:|(?:data|event|id|retry)[\r\n]")
 _LONGEST_FIELD = 16
 """Bytes that are enough to tell a field of an event from other words."""
-
-
-_check = msgspec.json.Decoder(msgspec.Raw).decode
-"""Raises one of UNREADABLE for what is no JSON; makes nothing of what is."""
 
 
 class BodyKind(enum.Enum):
@@ -85,7 +81,7 @@ class FirstBytes:
             if end > LIGHT and b"\r" in line:
                 return BodyKind.JSON  # which is read at once, while each line of a stream has its turn
             try:
-                _check(line)
+                check_json(line)
                 if self._expects_events and end < LIGHT and is_error(msgspec.json.decode(line)):
                     return BodyKind.EVENTS
             except UNREADABLE:

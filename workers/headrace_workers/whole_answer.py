@@ -20,12 +20,10 @@ from headrace.wire.request import RunRequest
 from headrace_workers.first_bytes import BOM
 from headrace_workers.halves import Halves
 from headrace_workers.limits import MAX_TEXT, MAX_WIDE_TEXT, too_large, weigh_arguments
-from headrace_workers.providers.lenient import UNREADABLE
+from headrace_workers.providers.lenient import UNREADABLE, check_json
 from headrace_workers.providers.protocol import Completion, ProviderApi, ProviderFailedError
 
 _LARGE = 1024 * 1024
-_check = msgspec.json.Decoder(msgspec.Raw).decode
-"""Raises one of UNREADABLE for what is no JSON; makes nothing of what is."""
 
 
 def is_content(event: RunEvent) -> bool:
@@ -81,7 +79,7 @@ def is_whole(api: ProviderApi, request: RunRequest, body: bytes) -> bool:
     """Return whether a body that has not ended is a whole answer all the same, or a whole error."""
     body = body.removeprefix(BOM)
     try:
-        _check(body)
+        check_json(body)
         if len(body) > _LARGE:
             return True  # it is JSON: what it says is read once
     except UNREADABLE:

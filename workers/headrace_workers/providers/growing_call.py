@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from headrace.tool_arguments import read_arguments, well_formed_text
 from headrace_workers.limits import weigh_arguments
 from headrace_workers.providers.failures import protocol_failure
-from headrace_workers.providers.lenient import UNREADABLE
+from headrace_workers.providers.lenient import UNREADABLE, check_json
 
-_check = msgspec.json.Decoder(msgspec.Raw).decode
-"""Raises one of UNREADABLE for what is no JSON; makes nothing of what is."""
 _MAX_COMPARED = 4
 _BLANKS = 1024
 """Characters in which the end of an object is looked for."""
@@ -75,7 +71,7 @@ class GrowingCall:
         text = self.text
         self.arguments = [text]
         try:
-            _check(text)
+            check_json(text)
         except UNREADABLE:
             return False
         return text.lstrip().startswith("{")

@@ -19,6 +19,8 @@ UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 MAX_COUNT = 2**53
 """Figures from here on are no counts of tokens but rubbish."""
 
+check_json = msgspec.json.Decoder(msgspec.Raw).decode
+"""Raises one of UNREADABLE for what is no JSON; makes nothing of what is."""
 _MAX_NAME = 1024
 _INFINITE = re.compile(r'"(?:[^"\\]++|\\.)*+"|(-?)Infinity')
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
