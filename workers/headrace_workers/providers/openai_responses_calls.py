@@ -20,12 +20,10 @@ from headrace_workers.providers.unread import text_in
 class ResponseCalls:
     """The calls so far, in order of appearance; that order is their index."""
 
-    __slots__ = ("_by_id", "_by_place", "_calls", "_without_call")
+    __slots__ = ("_calls", "_without_call")
 
     def __init__(self) -> None:
         self._calls: list[GrowingCall] = []
-        self._by_id: dict[str, GrowingCall] = {}
-        self._by_place: dict[Any, GrowingCall] = {}
         self._without_call: list[tuple[Any, Any]] = []  # output index and item id of arguments whose call had not begun
 
     def __bool__(self) -> bool:
