@@ -298,7 +298,7 @@ class Worker:
         elif self._run_count() >= self._shares.exchanges:
             # More than a broker gives leases for. Told as by one that stops, the client looks for another.
             self._turn_away(client, message, "the worker has as many runs as it can")
-        elif self._run_count_of(client) >= self._most_of_one():
+        elif self._has_too_many(client):
             # The broker gives no client so many leases on one worker.
             self._turn_away(client, message, "the worker has as many runs of this client as one may have")
         elif not self._has_room_for(client, len(message.request)):
@@ -410,6 +410,10 @@ class Worker:
 
     def _run_count(self) -> int:
         return sum(len(client.runs) for client in self._clients.values())
+
+    def _has_too_many(self, client: Client) -> bool:
+        most = self._most_of_one()
+        return self._run_count() >= most and self._run_count_of(client) >= most  # the first is quicker to count
 
     def _run_count_of(self, client: Client) -> int:
         """Return how many runs a client has, on all connections of its process."""
