@@ -267,11 +267,24 @@ def read_after(connection: sqlite3.Connection, seq: int, limit: int) -> Iterator
 
 def set_aside(connection: sqlite3.Connection, span_id: str | None = None) -> list[tuple[str, str, str]]:
     """Return the spans that sinks have set aside, or what they say of one span: sink, id and reason of each."""
-    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'set_aside'").fetchone() is None:
+    if not _has_set_aside(connection):
         return []
     query, values = "SELECT sink, span_id, reason FROM set_aside", [] if span_id is None else [span_id]
     where = "" if span_id is None else " WHERE span_id = ?"
     return [tuple(map(str, row)) for row in connection.execute(f"{query}{where} ORDER BY sink, seq", values)]  # type: ignore[misc]
+
+
+def set_aside_count(connection: sqlite3.Connection, sink: str) -> int:
+    """Return how many spans one sink has set aside."""
+    if not _has_set_aside(connection):
+        return 0
+    count: int = connection.execute("SELECT count(*) FROM set_aside WHERE sink = ?", (sink,)).fetchone()[0]
+    return count
+
+
+def _has_set_aside(connection: sqlite3.Connection) -> bool:
+    """Return whether a database has the table, which older ones lack."""
+    return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'set_aside'").fetchone() is not None
 
 
 def file_name(day: str, number: int) -> str:

@@ -19,6 +19,7 @@ from headrace.span_files import database_files
 from headrace.spans import ContentToolCall, Span, SpanContent, encode_content
 from headrace.types import Usage
 from headrace_engine.spans.sinks import semconv
+from headrace_engine.spans.sinks.reading import Unsent
 from headrace_engine.spans.sinks.runner import Sinks
 from tests.e2e.fake_sinks import FakeSink, Say, json_request, otlp_request, partial_success
 from tests.e2e.sink_runs import Start, ids, only, runs, to_http, to_otlp
@@ -116,6 +117,19 @@ def test_what_cannot_be_encoded_is_set_aside_and_stays_so_after_a_restart(
         wait_until(lambda: (only(again).delivered, only(again).aside) == (2, 2))
         again.close(1.0)
         assert not bad & set(fake.taken())
+
+
+def test_rows_without_number_that_make_no_sense_are_passed_over_one_by_one(slot: SlotWriter) -> None:
+    slot.write(runs(1200))
+    slot.execute("UPDATE spans SET tags = '['")
+    slot.write(runs(1, first=5000))
+    unsent = Unsent(slot.slot, "otlp")
+    batch = unsent.next(1, 0.0, is_last=True)
+
+    assert batch is not None
+    assert [stored.span.span_id for stored in batch.spans] == ids(runs(1, first=5000))
+    assert (len(unsent.take_damaged()), unsent.aside()) == (1200, 1200)
+    unsent.close()
 
 
 def test_a_row_that_makes_no_sense_is_set_aside(slot: SlotWriter, start: Start) -> None:

@@ -21,7 +21,7 @@ from headrace.span_files import (
     database_files,
     open_for_reading,
     read_after,
-    set_aside,
+    set_aside_count,
 )
 from headrace.spans import Span
 from headrace_engine.spans.sinks.delivery import Aside
@@ -137,7 +137,7 @@ class _File:
         self.settling = Settling()
         row = reader.execute("SELECT seq FROM cursors WHERE sink = ?", (sink,)).fetchone()
         self.place: int = row[0] if row is not None and isinstance(row[0], int) else 0
-        self.aside = sum(each[0] == sink for each in set_aside(reader))
+        self.aside = set_aside_count(reader, sink)
 
     def is_still_there(self) -> bool:
         """Return whether the file at the path is the one that was opened."""
@@ -147,6 +147,12 @@ class _File:
             return False
 
     def read(self, limit: int, now: float, *, is_last: bool) -> list[StoredSpan]:
+        while (spans := self._read(limit, now, is_last=is_last)) is None:
+            pass
+        return spans
+
+    def _read(self, limit: int, now: float, *, is_last: bool) -> list[StoredSpan] | None:
+        """Return the next spans; None where there are only rows that cannot be read, which are behind it now."""
         last = self._last()
         if last <= self.place:
             if self._is_unwritten:
@@ -158,7 +164,7 @@ class _File:
         self._noticed(damaged)
         if damaged and not spans:
             self.move(damaged[-1].seq, damaged)
-            return self.read(limit, now, is_last=is_last) if self.settling.due is None else []
+            return None if self.settling.due is None else []
         if not spans and self.settling.due is None:
             # The rows up to here were replaced since, by others that lie elsewhere.
             self.move(last)
@@ -240,7 +246,7 @@ class _File:
                 writer.execute("ROLLBACK")
         del self._marks[: len(marks)]
         if marks or delivered:
-            self.aside = sum(each[0] == self._sink for each in set_aside(self._reader))
+            self.aside = set_aside_count(self._reader, self._sink)
 
 
 def _readable(rows: Iterable[StoredSpan | DamagedRow], damaged: list[Mark]) -> Iterator[StoredSpan]:
