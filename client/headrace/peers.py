@@ -1,4 +1,4 @@
-"""Who is at the other end of a descriptor that may be ZeroMQ's own. Looks at it, and never closes it."""
+"""Peer credentials (SO_PEERCRED): which process and which user is at the other end of a Unix socket. Never closes the descriptor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TELLS_PROCESSES = hasattr(socket, "SO_PEERCRED")
 
 @contextlib.contextmanager
 def _borrowed(fd: int) -> Iterator[socket.socket]:
-    """Look at ZeroMQ's own descriptor. A copy would need another one, of which there may be none left."""
+    """Look at a descriptor that is ZeroMQ's, or another's. A copy would need one more, of which there may be none left."""
     connection = socket.socket(fileno=fd)
     try:
         yield connection

@@ -26,7 +26,6 @@ from headrace.types import Usage
 
 SLOT_LOCK = "lock"
 SPOOL = "spool"
-DATABASES = "spans-*.db"
 _SLOT = re.compile(r"0|[1-9][0-9]*")
 _DATABASE = re.compile(r"spans-[0-9]{4}-[0-9]{2}-[0-9]{2}(\.[1-9][0-9]*)?\.db")
 _DAMAGED = re.compile(rf"{_DATABASE.pattern}\.corrupt(\.[1-9][0-9]*)?(-wal|-shm)?")

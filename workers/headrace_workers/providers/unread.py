@@ -26,6 +26,9 @@ _AROUND = frozenset({
 _CALLS = {"function", "custom", "function_call", "functionCall"}
 _SAYS_WHAT_IT_IS = {"type", "role", "parts"}
 
+Where = tuple[Any, Any] | None
+"""The path of what holds a value, and its key or place there: told in words only where it is asked for."""
+
 
 def fail(reason: str) -> None:
     """Raise ProviderFailedError: the answer holds what cannot be read."""
@@ -38,7 +41,7 @@ def content_in(value: Any) -> str | None:
     return None if found is None else told(found)
 
 
-def _content_in(value: Any, path: Path) -> Path:
+def _content_in(value: Any, path: Where) -> Where:
     if isinstance(value, dict):
         for key, item in value.items():
             if (found := _content_under(key, item, (path, key))) is not None:
@@ -50,11 +53,7 @@ def _content_in(value: Any, path: Path) -> Path:
     return None
 
 
-Path = tuple[Any, Any] | None
-"""The path of what holds a value, and its key or place there: told in words only where it is asked for."""
-
-
-def told(path: Path) -> str:
+def told(path: Where) -> str:
     """Return a path in words."""
     steps: list[str] = []
     while path is not None:
@@ -63,9 +62,9 @@ def told(path: Path) -> str:
     return "".join(reversed(steps)).removeprefix(".")
 
 
-def words_in(value: Any) -> list[tuple[Path, str]]:
+def words_in(value: Any) -> list[tuple[Where, str]]:
     """Return the words of an answer, each with its path; of choices that are answers of their own only the first has any."""
-    found: list[tuple[Path, str]] = []
+    found: list[tuple[Where, str]] = []
     for whole in value if isinstance(value, list) else [value]:
         for key in ("choices", "candidates"):
             if isinstance(whole, dict) and isinstance(whole.get(key), list):
@@ -75,7 +74,7 @@ def words_in(value: Any) -> list[tuple[Path, str]]:
 
 
 # Each whole answer is gone through: a list that grows costs less than generators in generators.
-def _find_words(value: Any, path: Path, found: list[tuple[Path, str]], besides: tuple[str, ...] = ()) -> None:
+def _find_words(value: Any, path: Where, found: list[tuple[Where, str]], besides: tuple[str, ...] = ()) -> None:
     if isinstance(value, list):
         for place, item in enumerate(value):
             if item:
@@ -90,7 +89,7 @@ def _find_words(value: Any, path: Path, found: list[tuple[Path, str]], besides: 
                 _find_words(item, (path, key), found)
 
 
-def _find_words_under(value: Any, path: Path, found: list[tuple[Path, str]], *, is_input: bool) -> None:
+def _find_words_under(value: Any, path: Where, found: list[tuple[Where, str]], *, is_input: bool) -> None:
     """Find the words under a key of content; all texts of an input are content, whatever their keys."""
     if isinstance(value, str):
         found.append((path, value))
@@ -132,7 +131,7 @@ def _place_of(choice: Any) -> int:
 
 
 def _has_text(choice: Any) -> bool:
-    found: list[tuple[Path, str]] = []
+    found: list[tuple[Where, str]] = []
     _find_words(choice, None, found)
     return any(path is not None and path[1] in {"text", "content"} and words for path, words in found)
 
@@ -179,7 +178,7 @@ def is_other(index: Any) -> bool:
     return index != 0 if type(index) is int else isinstance(index, str) and index.isdecimal() and int(index) != 0
 
 
-def _content_under(key: str, value: Any, path: Path) -> Path:
+def _content_under(key: str, value: Any, path: Where) -> Where:
     if key in _WORDS:
         # What says nothing holds nothing either: looking at it twice, on each level, would be without end.
         return path if _says_something(value, is_input=key in {"input", "args"}) else None
