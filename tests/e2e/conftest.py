@@ -1,4 +1,4 @@
-"""Fixtures of tests that send spans on: a slot of the store, and sinks on it."""
+"""Fixtures of end-to-end tests: a slot of the span store, sinks on it, and a program without an engine of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace import runtime
 from headrace.settings import SinkConfig
 from headrace_engine.spans.sinks.runner import Sinks
 from tests.e2e.sink_runs import Start
@@ -34,3 +35,12 @@ def start(slot: SlotWriter) -> Iterator[Start]:
     yield run
     for sinks in started:
         sinks.close(1.0)
+
+
+@pytest.fixture
+def _without_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This program has no engine of its own yet, whatever other tests have."""
+    made = runtime.Process()
+    monkeypatch.setattr(runtime, "_process", made)
+    yield
+    made.shut_down()

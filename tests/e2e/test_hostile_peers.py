@@ -325,8 +325,12 @@ def test_credit_below_nothing_is_none(shared_engine: str, provider: SimulatedPro
     liar.begin("sp_poor", limit, 50)
     assert liar.chunks(lambda _: True) == []
     liar.say(Credit("sp_poor", 1, 3, 100), Credit("sp_poor", 1, -5, -5), Credit("sp_nobody", 1, 2**62, 2**62))
-    assert sum(len(chunk.events) for chunk in liar.chunks(bool)) == 3
+    assert event_count(liar.chunks(lambda chunks: event_count(chunks) >= 3)) == 3
     liar.close()
+
+
+def event_count(chunks: list[Chunk]) -> int:
+    return sum(len(chunk.events) for chunk in chunks)
 
 
 def _chunks(said: bytes) -> list[Chunk]:

@@ -208,6 +208,7 @@ def test_where_the_limit_is_zero_already_the_process_cannot_be_dumped() -> None:
     assert done.stdout == "(0, 0) 0\n"
 
 
+@pytest.mark.usefixtures("_without_engine")
 def test_no_process_of_an_embedded_engine_has_a_providers_key(environ: dict[str, str]) -> None:
     with Client(connect_timeout=30.0) as client:
         with pytest.raises(ProviderUnavailableError):

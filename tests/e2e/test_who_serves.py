@@ -14,7 +14,7 @@ from typing import Literal
 
 import pytest
 
-from headrace import Client, EngineUnavailableError, runtime
+from headrace import Client, EngineUnavailableError
 from headrace.channel import StandingChannel
 from headrace.collector_link import CollectorLink
 from headrace.connector import Connector
@@ -194,15 +194,6 @@ def stolen(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(directory))
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     return directory
-
-
-@pytest.fixture
-def _without_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This program has no engine of its own yet, whatever other tests have."""
-    made = runtime.Process()
-    monkeypatch.setattr(runtime, "_process", made)
-    yield
-    made.shut_down()
 
 
 def has_engine(parent: Path) -> bool:
