@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 
 from headrace.testing import RequestRecord, Script, SimulatedProvider
+from headrace.testing.server import run_server
 from tests.conftest import PatientProvider
 from tests.waiting import busyness, wait_until
 
@@ -336,3 +338,11 @@ def test_a_server_in_the_foreground_ends_at_sigterm() -> None:
 def test_a_port_in_use_is_an_error(provider: SimulatedProvider) -> None:
     with pytest.raises(OSError, match="in use"):
         SimulatedProvider(port=provider.port)
+
+
+def test_the_program_hears_its_signals_again_after_the_server() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    run_server(until=lambda: None)
+
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

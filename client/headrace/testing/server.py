@@ -65,7 +65,12 @@ def run_server(
             loop.add_signal_handler(number, stop.set)
         if until is not None:
             threading.Thread(target=_set_after, args=(until, loop, stop), daemon=True).start()
-        await serve(host, port, script, on_ready=on_ready, stop=stop)
+        try:
+            await serve(host, port, script, on_ready=on_ready, stop=stop)
+        finally:
+            # The program may go on: a loop that is closed would swallow its signals.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
 
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(main())
