@@ -17,7 +17,7 @@ from pathlib import Path
 from headrace.engine_files import LOCK_FILE, LOG_FILE, foreign_entries, remove_folder
 from headrace.errors import EngineUnavailableError
 from headrace.plain import is_utf8
-from headrace.private_files import open_private
+from headrace.private_files import make_directories, open_private
 from headrace.settings import EMBEDDED, MAX_PATH
 from headrace.state_directory import sockets_place
 from headrace.trusted_directory import check_place
@@ -51,7 +51,7 @@ def make_folder() -> Path:
             continue
         try:
             if parent == last_resort:
-                os.makedirs(parent, mode=0o700, exist_ok=True)
+                make_directories(Path(parent))
             if (problem := check_place(Path(parent))) is not None:
                 reasons.append(problem)
                 continue

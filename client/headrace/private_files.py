@@ -18,6 +18,12 @@ _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _STEP = os.O_PATH | os.O_CLOEXEC
 
 
+def make_directories(directory: Path) -> None:
+    """Make a directory and those above it that are missing, each for this user alone; raises OSError where one cannot be made."""
+    for each in (*reversed(directory.parents), directory):
+        each.mkdir(mode=0o700, exist_ok=True)
+
+
 def open_private(path: str | Path, flags: int) -> int:
     """Open a file whose name Headrace has chosen; return the descriptor.
 

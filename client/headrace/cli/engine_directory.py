@@ -9,6 +9,7 @@ from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.embedded import is_engine_running
 from headrace.engine_folders import make_folder
 from headrace.errors import EngineUnavailableError
+from headrace.private_files import make_directories
 from headrace.settings import MAX_PATH, directory_of
 from headrace.state_directory import sockets_place
 from headrace.trusted_directory import check_directory, check_place, directory_refusal
@@ -56,7 +57,7 @@ def made_directory() -> Path:
     for directory in default_directories():
         _check_length(directory, "--directory")
         try:
-            directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directories(directory.parent)
         except OSError:
             continue
         if check_place(directory.parent) is None:
