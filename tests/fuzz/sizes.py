@@ -339,6 +339,7 @@ def whole(api: str) -> Iterator[Answer]:
             yield _body(api, f"{hole}: {name}, 500 kB", template, fill, 500_000)
     for name, fill in FILLERS.items():
         yield _body(api, f"an error of status 500: {name}", b'{"error":{"message":HOLE}}', fill, 63 * MIB, 500)
+    yield from _calls(api)
     for name, unit in _BODIES.items():
         yield Answer(api, f"a body of {name}", partial(_repeated, unit), LARGEST, is_stream=False)
     lines = partial(_after, b'{"a":1}\n', partial(_repeated, b"\n"))
@@ -347,11 +348,42 @@ def whole(api: str) -> Iterator[Answer]:
     yield _packed(api, "gzip of gzip of blanks", blanks, 4 * LARGEST, "gzip, gzip", is_stream=False)
 
 
+_CALLS = {
+    "anthropic": (
+        b'{"type":"message","content":[HOLE],"stop_reason":"tool_use"}',
+        b'{"type":"tool_use","id":"c","name":"f","input":INPUT}',
+    ),
+    "google": (
+        b'{"candidates":[{"content":{"parts":[HOLE]},"finishReason":"STOP"}]}',
+        b'{"functionCall":{"name":"f","args":INPUT}}',
+    ),
+}
+_INPUTS = {
+    "text": b'{"a":"' + b"x" * 4000 + b'"}',
+    "numbers and text": b'{"a":[' + b"1," * 20 + b'"' + b"x,:" * 1300 + b'"]}',
+}
+
+
+def _calls(api: str) -> Iterator[Answer]:
+    """Return answers of as many large calls as pass."""
+    if api in _CALLS:
+        around, call = _CALLS[api]
+        for name, said in _INPUTS.items():
+            body = around.replace(b"HOLE", b",".join([call.replace(b"INPUT", said)] * 4000))
+            yield Answer(api, f"4000 calls of 4 kB of {name}", partial(_one, body), len(body), is_stream=False)
+
+
 def _body(api: str, kind: str, template: bytes, fill: Callable[[int], bytes], size: int, status: int = 200) -> Answer:
     def pieces() -> Iterator[bytes]:
         yield template.replace(b"HOLE", fill(size))
 
     return Answer(api, kind, pieces, size, is_stream=False, status=status)
+
+
+_SLOW_NUMBERS = {
+    "numbers that are slow to decode": "956263361681119.4375",
+    "numbers with powers of ten": "1.7976931348623157e12",
+}
 
 
 def vectors() -> Iterator[Answer]:
@@ -364,6 +396,14 @@ def vectors() -> Iterator[Answer]:
             yield ('{"data":[' + data + "]}").encode()
 
         yield Answer("openai embeddings", f"{rows} vectors of 1536 numbers", rows_of, rows * 1536 * 14, is_stream=False)
+    for name, number in _SLOW_NUMBERS.items():
+        row = ",".join([number] * (47 * MIB // 1024 // (len(number) + 1) - 2))
+
+        def slow_rows(row: str = row) -> Iterator[bytes]:
+            data = ",".join(f'{{"index":{place},"embedding":[{row}]}}' for place in range(1024))
+            yield ('{"data":[' + data + "]}").encode()
+
+        yield Answer("openai embeddings", f"1024 vectors of {name}", slow_rows, 47 * MIB, is_stream=False)
     packed = base64.b64encode(b"\x01\x02\x03\x3d" * 3072).decode()
 
     def packed_rows() -> Iterator[bytes]:

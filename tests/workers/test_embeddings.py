@@ -14,14 +14,23 @@ import pytest
 
 from headrace.types import Usage
 from headrace_workers.limits import LimitError
-from headrace_workers.providers.embeddings import Embeddings, build_google, build_openai, read_google, read_openai
-from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError, ProviderSettings
+from headrace_workers.providers import embeddings
+from headrace_workers.providers.embeddings import Embeddings, build_google, build_openai
+from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError, ProviderSettings, finished
 
 OPENAI = ProviderSettings(name="openai", api="openai-chat", base_url="https://api.openai.com/v1")
 GOOGLE = ProviderSettings(name="google", api="google", base_url="https://generativelanguage.googleapis.com")
 
 Build = Callable[[ProviderSettings, str | None, str, list[str], int | None, dict[str, Any]], HttpRequest]
 Read = Callable[[bytes], Embeddings]
+
+
+def read_openai(body: bytes, texts: int = 1) -> Embeddings:
+    return finished(embeddings.read_openai(body, texts))
+
+
+def read_google(body: bytes, texts: int = 1) -> Embeddings:
+    return finished(embeddings.read_google(body, texts))
 
 
 def encoded(value: Any) -> bytes:

@@ -12,7 +12,8 @@ import pytest
 
 from headrace.spans import ContentToolCall, SpanContent
 from headrace.types import ReasoningDelta, ReasoningPart, ToolCallDelta
-from headrace.wire.messages import Finished
+from headrace.wire.messages import Failed, Finished
+from headrace_workers import limits
 from headrace_workers.coalesce import merge, pieces_of
 from headrace_workers.limits import (
     LIGHT,
@@ -32,6 +33,7 @@ from headrace_workers.limits import (
 )
 from headrace_workers.outflow import Outflow
 from headrace_workers.providers.embeddings import read_google, read_openai
+from headrace_workers.providers.protocol import finished
 from headrace_workers.span_record import is_heavy
 from headrace_workers.sse import EventTooLargeError, SSEParser
 from headrace_workers.transcript import Transcript
@@ -204,7 +206,7 @@ def test_vectors_of_numbers_that_take_long_to_read_are_refused(kind: str, number
     )
     began = time.thread_time()
     with pytest.raises(LimitError, match="large exponents"):
-        (read_openai if kind == "openai" else read_google)(body, len(rows))
+        finished((read_openai if kind == "openai" else read_google)(body, len(rows)))
     assert time.thread_time() - began < CHEAP
 
 
@@ -657,3 +659,45 @@ def test_pieces_of_reasoning_details_are_put_together_once(first: dict[str, Any]
     assert part.provider_data is not None
     (detail,) = part.provider_data["reasoning_details"]
     assert detail == kind | first | {"text": first.get("text", "") + "b" * 10_000}
+
+
+_DEEP = "[" * (MAX_DEPTH + 1) + "1" + "]" * (MAX_DEPTH + 1)
+
+
+def whole_of_calls(api: str, inputs: list[Any]) -> bytes:
+    if api == "anthropic":
+        blocks = [{"type": "tool_use", "id": "c", "name": "f", "input": said} for said in inputs]
+        return json.dumps({"type": "message", "content": blocks, "stop_reason": "tool_use"}).encode()
+    parts = [{"functionCall": {"name": "f", "args": said}} for said in inputs]
+    return json.dumps({"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}).encode()
+
+
+@pytest.mark.parametrize("api", ["anthropic", "google"])
+def test_the_inputs_of_calls_in_a_body_are_weighed_with_it_and_not_again(
+    api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weighed: list[int] = []
+    monkeypatch.setattr(limits, "weigh", lambda data: weighed.append(len(data)))
+    run = Driven(api=api, stream=False).respond(headers=JSON)
+    run.receive(whole_of_calls(api, [{"a": "x" * 4000}] * 100))
+    run.complete()
+
+    assert isinstance(run.terminal, Finished)
+    assert len(run.terminal.tool_calls) == 100
+    assert weighed == []
+
+
+def test_an_input_that_is_text_within_a_body_is_weighed_by_itself() -> None:
+    run = Driven(api="anthropic", stream=False).respond(headers=JSON)
+    run.receive(whole_of_calls("anthropic", ['{"a":' + _DEEP + ',"b":"' + "x" * LIGHT + '"}']))
+    run.complete()
+
+    assert isinstance(run.terminal, Failed)
+    assert f"{MAX_DEPTH} levels" in run.terminal.reason
+
+
+def test_costly_numbers_are_found_outside_of_strings_alone_where_those_were_looked_at() -> None:
+    around = b'[{"a":"' + b",1e308" * 50_000 + b'"},%b,' + list_of(b"[]", MAX_DEPTH + 1) + b"]"
+    weigh(around % list_of(b"1.5", 3000))
+    with pytest.raises(LimitError, match="large exponents"):
+        weigh(around % list_of(b"1e308", 3000))

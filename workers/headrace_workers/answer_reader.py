@@ -20,6 +20,8 @@ from headrace_workers.providers.protocol import (
     ProviderApi,
     ProviderFailedError,
     ProviderFailure,
+    SteppedApi,
+    Steps,
     StreamMapper,
 )
 from headrace_workers.providers.request_parts import wants_several
@@ -61,6 +63,7 @@ class AnswerReader:
         "_halves",
         "_request",
         "_response",
+        "_unread",
         "has_time",
         "mapper",
         "parser",
@@ -79,6 +82,17 @@ class AnswerReader:
         self.mapper: StreamMapper | None = None
         self.has_time: Callable[[], bool] | None = None
         self.waiting: Entries = []
+        self._unread: tuple[bytes, Steps] | None = None  # a whole answer, and what is left to do of it
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether a whole answer is there that had no time left in its turn."""
+        return self._unread is not None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether anything waits for the next turn."""
+        return bool(self.waiting) or self._unread is not None
 
     @property
     def is_continuation(self) -> bool:
@@ -177,15 +191,22 @@ class AnswerReader:
 
     def end(self, events: list[RunEvent]) -> None:
         """Nothing more is read: append the halves of characters that still wait."""
+        self._unread = None
         if self._halves is not None:
             self._halves.end(events)
 
-    def read_whole(self, events: list[RunEvent]) -> Completion | ProviderFailure:
-        """Read a whole response: asked for, or sent by a server that does not stream. Return how it ended."""
+    def read_whole(self, events: list[RunEvent]) -> Completion | ProviderFailure | None:
+        """Read a whole response: asked for, or sent by a server that does not stream. Return how it ended.
+
+        None stands for one that has no time left in this turn: see :meth:`read_on`.
+        """
         body = self._response.take_body()
         if body.lstrip().startswith(b"<"):
             reason = "an HTML page came where the API's answer was due; is the base URL right, or a proxy in the way?"
             return self._response.failure("provider_protocol", reason)
+        if self._request.inputs and isinstance(self._api, SteppedApi):
+            self._unread = body, self._api.read_steps(self._request, body)
+            return self.read_on(events)
         try:
             self._weigh(body)
             completion = self._api.read_body(self._request, body)
@@ -198,6 +219,25 @@ class AnswerReader:
         if self._request.stream or lack is not None:
             events += events_of(completion)
         return completion if lack is None else self._response.failure("provider_protocol", lack)
+
+    def read_on(self, events: list[RunEvent]) -> Completion | ProviderFailure | None:
+        """Read more of a whole response, until there is no time left. Return how it ended, or None where it has not yet."""
+        assert self._unread is not None  # noqa: S101 - only then is there more
+        body, steps = self._unread
+        ended: Completion | ProviderFailure | None = None
+        try:
+            next(steps)
+            while self.has_time is None or self.has_time():
+                next(steps)
+        except StopIteration as end:
+            ended = end.value
+        except LimitError as error:
+            ended = unreadable(error, self._response.status)
+        except UNREADABLE as error:
+            ended = self._read_lone_event(body, error, events)
+        if ended is not None:
+            self._unread = None
+        return ended
 
     def holds_whole(self) -> bool:
         """Return whether the body that has come so far is a whole answer, or a whole error."""

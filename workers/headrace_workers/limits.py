@@ -7,6 +7,7 @@ help: decoding JSON holds the interpreter's lock. So JSON is weighed before it i
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from itertools import accumulate
 
 MIB = 1024 * 1024
@@ -84,12 +85,17 @@ def weigh(data: bytes) -> None:
         return
     if len(data) > MAX_WIDE and (not data.isascii() or b"\\" in data):
         _weigh_text(data)
+    outside = b""
     opens = data.count(b"[") + data.count(b"{")
     if opens > MAX_DEPTH or opens + data.count(b",") + data.count(b":") > MAX_ELEMENTS:
         if len(data) > MIB:
             _weigh_exactly(data[:MIB])  # which mostly tells, and sooner
-        _weigh_exactly(data)
-    if _has_costly_numbers(data) and _has_costly_numbers(_outside_strings(data)):
+        outside = _weigh_exactly(data)
+    if outside:
+        has_costly_numbers = _has_costly_numbers(outside)
+    else:
+        has_costly_numbers = _has_costly_numbers(data) and _has_costly_numbers(_outside_strings(data))
+    if has_costly_numbers:
         raise too_large(f"{MAX_FAR_EXPONENTS} numbers with large exponents, or {MAX_LONG_NUMBERS} long numbers")
 
 
@@ -98,8 +104,8 @@ def elements_in(data: bytes) -> int:
     return data.count(b",") + data.count(b":") + data.count(b"[") + data.count(b"{")
 
 
-def _weigh_exactly(data: bytes) -> None:
-    """Count what stands outside of strings."""
+def _weigh_exactly(data: bytes) -> bytes:
+    """Count what stands outside of strings, and return it."""
     if data.count(b'"') - data.count(b'\\"') > 2 * MAX_ELEMENTS:
         raise too_large(f"{MAX_ELEMENTS} values and keys in one piece of JSON")
     outside = _outside_strings(data)
@@ -108,6 +114,7 @@ def _weigh_exactly(data: bytes) -> None:
     steps = array("b", outside.translate(_STEPS, _NO_BRACKETS))
     if max(accumulate(steps), default=0) > MAX_DEPTH:
         raise too_large(f"{MAX_DEPTH} levels of nesting")
+    return outside
 
 
 def _outside_strings(data: bytes) -> bytes:
@@ -128,15 +135,23 @@ def _has_costly_numbers(data: bytes) -> bool:
 
 def weigh_vectors(data: bytes) -> None:
     """Raise LimitError for vectors of numbers that would take too long to decode; honest ones have up to 17 digits."""
-    powers = data.count(b"e") + data.count(b"E") - _IN_NAMES * data.count(b"{")
-    if powers <= MAX_FAR_EXPONENTS and len(data) < _HONEST_BYTES * data.count(b","):
+    for _ in vectors_weighed(data, data.count(b"{"), data.count(b",")):
+        pass
+
+
+def vectors_weighed(data: bytes, braces: int, commas: int) -> Iterator[None]:
+    """Do the same step by step, with what was counted: after each step there may be another turn of the loop."""
+    powers = data.count(b"e") + data.count(b"E") - _IN_NAMES * braces
+    if powers <= MAX_FAR_EXPONENTS and len(data) < _HONEST_BYTES * commas:
         return
+    yield
     numbers, odd = _outside_strings(data), 0
     for start in range(0, len(numbers), MIB):
         alike = numbers[start : start + MIB].translate(_ALIKE, b"+-")
         odd += alike.count(_FAR_EXPONENT) + alike.count(_LONG_POWER) + alike.count(_LONG_FRACTION)
         if odd > MAX_FAR_EXPONENTS:
             raise too_large(f"{MAX_FAR_EXPONENTS} numbers with large exponents or very many digits")
+        yield
 
 
 def _weigh_text(data: bytes) -> None:

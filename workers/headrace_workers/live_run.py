@@ -179,7 +179,8 @@ class LiveRun:
             self._late_end = self.on_complete
             return
         try:
-            self.carry_out(self.core.completed(time.monotonic()))
+            now = self._turn_began = time.monotonic()
+            self.carry_out(self.core.completed(now))
         except Exception as error:  # noqa: BLE001
             self.broke(error)
 
@@ -188,6 +189,7 @@ class LiveRun:
             self._late_end = partial(self.on_failure, stage, reason)
             return
         try:
+            self._turn_began = time.monotonic()
             self.carry_out(self.core.failed(stage, reason))
         except Exception as error:  # noqa: BLE001
             self.broke(error)
@@ -301,7 +303,7 @@ class LiveRun:
 
     def _look_at_clocks(self) -> None:
         self._timer = None
-        now = time.monotonic()
+        now = self._turn_began = time.monotonic()
         try:
             if self._exchange is not None and self._exchange.is_connected:
                 self.core.clocks.connected()

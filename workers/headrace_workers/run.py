@@ -141,13 +141,13 @@ class ProviderRun:
 
     @property
     def has_more(self) -> bool:
-        """Whether events wait for the next turn of the loop, and the run for nothing else: see :meth:`go_on`."""
-        return bool(self._answer.waiting) and self._ended is None and not self._is_paused
+        """Whether something read waits for the next turn of the loop, and the run for nothing else: see :meth:`go_on`."""
+        return self._answer.is_behind and self._ended is None and not self._is_paused
 
     @property
     def is_behind(self) -> bool:
-        """Whether events wait that have been read."""
-        return bool(self._answer.waiting) and self._ended is None
+        """Whether events wait that have been read, or the rest of a whole answer."""
+        return self._answer.is_behind and self._ended is None
 
     @property
     def is_paused(self) -> bool:
@@ -221,6 +221,8 @@ class ProviderRun:
     def go_on(self, now: float) -> Commands:
         """Another turn of the loop has begun: map what had no time in the one before."""
         self.clocks.alive(now)
+        if self._answer.is_unread:
+            return self._read(self._answer.read_on)
         events = self._outflow.pending
         before = len(events)
         try:
@@ -261,12 +263,12 @@ class ProviderRun:
     def completed(self, now: float) -> Commands:
         """The body ended as HTTP says."""
         self.clocks.alive(now)
-        if self._ended is not None:
+        if self._ended is not None or self._answer.is_unread:
             return _NOTHING
         self.response.ended()
         match self.response.kind:
             case BodyKind.JSON if not self._answer.is_continuation:
-                return self._end(self._answer.read_whole(self._outflow.pending), Command.RELEASE)
+                return self._read(self._answer.read_whole)
             case BodyKind.EVENTS | BodyKind.JSON:
                 return self._body_ended()
             case _:
@@ -274,7 +276,7 @@ class ProviderRun:
 
     def failed(self, stage: str, reason: str) -> Commands:
         """The exchange failed: ``stage`` is settings, connect, send or read."""
-        if self._ended is not None:
+        if self._ended is not None or self._answer.is_unread:
             return _NOTHING
         if self.response.kind is BodyKind.ERROR:
             return self._end(self._answer.read_error(), Command.CLOSE)
@@ -339,6 +341,8 @@ class ProviderRun:
 
     def _end_early(self) -> Commands | None:
         """End a run whose answer is there, though its response does not end; None where the answer is not."""
+        if self._answer.is_unread:
+            return None  # its end is on its way
         match self.response.kind:
             case BodyKind.EVENTS if self.clocks.is_finishing:
                 return self._settle(Command.CLOSE)
@@ -346,8 +350,16 @@ class ProviderRun:
                 return self._end(self._answer.read_error(), Command.CLOSE)
             case BodyKind.JSON | BodyKind.UNDECIDED if not self._answer.is_continuation:
                 if self._answer.holds_whole():
-                    return self._end(self._answer.read_whole(self._outflow.pending), Command.RELEASE)
+                    return self._read(self._answer.read_whole)
         return None
+
+    def _read(self, read: Callable[[list[RunEvent]], Completion | ProviderFailure | None]) -> Commands:
+        """Read a whole answer, or more of it; what has no time left is read in the next turn."""
+        ended = read(self._outflow.pending)
+        if ended is not None:
+            return self._end(ended, Command.RELEASE)
+        self.clocks.continued()  # its end is not waited for any more
+        return (Command.LATER,)
 
     def stopped(self, reason: str) -> Commands:
         """The worker ends before the run has."""
@@ -447,6 +459,8 @@ class ProviderRun:
 
     def _collect(self, data: bytes, now: float) -> Commands:
         response = self.response
+        if self._answer.is_unread:
+            return _NOTHING  # nothing follows a whole answer
         response.add(data)
         self.clocks.continued()
         if response.kind is BodyKind.EVENTS:

@@ -42,13 +42,18 @@ def unsaid_in(body: bytes, completion: Completion, *, of_first: bool) -> str | N
     # Most answers are text alone; what else a completion says is put together only where that is not enough.
     content = completion.message.content if completion.message else ""
     text = well_formed_text(content) if isinstance(content, str) else ""
+    texts: dict[str, None] | None = None  # in their order, in which they are looked for
     said: Said | None = None
     in_text = Said(text)
     for path, words in words_in(first_of(whole) if of_first else whole):
         if words.strip() in {"", "null"} or in_text.holds(words):
             continue
+        if texts is None:
+            texts = dict.fromkeys(_texts_in(msgspec.to_builtins(completion)))
+        if words in texts:
+            continue
         if said is None:
-            said = Said("\0".join(_texts_in(msgspec.to_builtins(completion))))
+            said = Said("\0".join(texts))
         if not said.holds(words):
             return f"the answer holds content that was not understood, at {told(path)}"
     return None

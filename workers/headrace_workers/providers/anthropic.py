@@ -180,7 +180,7 @@ class MessageMapper:
             error.partial_text = joined_text(events)
             raise
         self._take_stop_details(message.get("stop_details"))
-        return self._completion(with_message=True)
+        return self._completion(with_message=True, is_weighed=True)
 
     def _take_message(self, message: dict[str, Any], events: list[RunEvent]) -> None:
         """Take the whole message, where its events were due."""
@@ -357,20 +357,21 @@ class MessageMapper:
                 return None
             raise failures.protocol_failure(f"an event of {len(data)} bytes is not JSON") from None
 
-    def _completion(self, *, with_message: bool) -> Completion:
+    def _completion(self, *, with_message: bool, is_weighed: bool = False) -> Completion:
         if self.usage.source == "partial":
             self.usage = msgspec.structs.replace(self.usage, source="provider")
         reason = _FINISH_REASONS.get(self._stop_word, "stop")
         if reason == "stop" and self._calls:
             reason = "tool_calls"
         calls = calls_of(self._blocks, is_cut=reason == "max_tokens")
+        message = message_of(self._blocks, calls, self._container, is_weighed=is_weighed) if with_message else None
         return Completion(
             finish_reason=reason,
             provider_finish_reason=self._stop_word or None,
             usage=self.usage,
             tool_calls=calls,
             model=self._model or self._requested_model,
-            message=message_of(self._blocks, calls, self._container) if with_message else None,
+            message=message,
             refusal=self._refusal,
             response_id=self.response_id,
         )

@@ -133,9 +133,19 @@ def call_id(block: Block) -> str:
     return as_text(block.said.get("id")) or f"call_{block.call}"
 
 
-def message_of(blocks: list[Block], calls: list[ToolCallText], container: dict[str, Any] | None = None) -> Message:
-    """Return the message; plain text stays a plain str. ``container`` is where the server ran code, to be named next time."""
-    weigh_arguments([block.text for block in blocks if block.pieces and block.kind not in {"text", "thinking"}])
+def message_of(
+    blocks: list[Block],
+    calls: list[ToolCallText],
+    container: dict[str, Any] | None = None,
+    *,
+    is_weighed: bool = False,
+) -> Message:
+    """Return the message; plain text stays a plain str. ``container`` is where the server ran code, to be named next time.
+
+    ``is_weighed`` says that the blocks came in one body, which was weighed, and with it each input that is no text.
+    """
+    inputs = [block for block in blocks if block.pieces and block.kind not in {"text", "thinking"}]
+    weigh_arguments([block.text for block in inputs if not (is_weighed and isinstance(block.said.get("input"), dict))])
     parts = [part_of(block, None if block.call is None else calls[block.call]) for block in blocks]
     if container is not None:
         parts.append(ReasoningPart("", {"api": API_NAME, "container": container}))

@@ -17,7 +17,9 @@ from headrace_workers.providers.protocol import (
     ProviderFailedError,
     ProviderFailure,
     ProviderSettings,
+    Steps,
     StreamMapper,
+    finished,
 )
 
 _MAX_PACKED = 9 * MAX_NUMBERS + 64 * 1024
@@ -29,7 +31,7 @@ Build = Callable[[ProviderSettings, str | None, str, list[str], int | None, dict
 class EmbeddingApi:
     """One provider's embeddings; errors are those of its wire format."""
 
-    def __init__(self, build: Build, read: Callable[[bytes, int], embeddings.Embeddings], errors: ProviderApi) -> None:
+    def __init__(self, build: Build, read: Callable[[bytes, int], embeddings.Reading], errors: ProviderApi) -> None:
         self._build = build
         self._read = read
         self._errors = errors
@@ -48,7 +50,11 @@ class EmbeddingApi:
 
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
         """Return the vectors, one for each input."""
-        found = self._read(body, len(request.inputs))
+        return finished(self.read_steps(request, body))
+
+    def read_steps(self, request: RunRequest, body: bytes) -> Steps:
+        """Return the same step by step: to decode numbers may take seconds."""
+        found = yield from self._read(body, len(request.inputs))
         if len(found.vectors) != len(request.inputs):
             reason = f"{len(found.vectors)} vectors came for {len(request.inputs)} texts"
             raise ProviderFailedError(ProviderFailure("provider_protocol", reason, 200))

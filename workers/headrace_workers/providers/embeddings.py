@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 from urllib.parse import quote
 
@@ -21,7 +21,7 @@ from headrace_workers.providers.failures import is_error, protocol_failure, requ
 from headrace_workers.providers.google_request import API_VERSION
 from headrace_workers.providers.lenient import UNREADABLE, as_name
 from headrace_workers.providers.openai_chunks import read_usage
-from headrace_workers.providers.packed_vectors import SMALL, check_size, packed, small_value
+from headrace_workers.providers.packed_vectors import SMALL, packed, size_checked, small_value
 from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError, ProviderFailure, ProviderSettings
 from headrace_workers.providers.request_parts import encoded
 
@@ -80,6 +80,9 @@ class _GoogleBody(msgspec.Struct, gc=False):
     usage: Any = msgspec.field(default=None, name="usageMetadata")
 
 
+Reading = Generator[None, None, Embeddings]
+"""Reads an answer step by step: after each there may be another turn of the loop."""
+
 _decode_openai = msgspec.json.Decoder(_OpenAIBody).decode
 _decode_google = msgspec.json.Decoder(_GoogleBody).decode
 _decode_raw_openai = msgspec.json.Decoder(_RawOpenAIBody).decode
@@ -107,13 +110,13 @@ def build_openai(
     return HttpRequest(settings.url("/embeddings"), tuple(headers), encoded(body | custom_options))
 
 
-def read_openai(body: bytes, texts: int = 1) -> Embeddings:
-    """Map a response with status 200; raise ProviderFailedError where it is an error or none of ours.
+def read_openai(body: bytes, texts: int = 1) -> Reading:
+    """Map a response with status 200, step by step; raise ProviderFailedError where it is an error or none of ours.
 
     ``texts`` is how many there were. Raises LimitError for an answer that holds much more than their vectors.
     """
     if len(body) > SMALL:
-        return _read_large_openai(body, texts)
+        return (yield from _read_large_openai(body, texts))
     weigh_vectors(body)
     try:
         said = _decode_openai(body)
@@ -126,14 +129,17 @@ def read_openai(body: bytes, texts: int = 1) -> Embeddings:
     return Embeddings([_vector(said.data[place].embedding) for place in order], _usage(said.usage), as_name(said.model))
 
 
-def _read_large_openai(body: bytes, texts: int) -> Embeddings:
-    check_size(body, texts)
+def _read_large_openai(body: bytes, texts: int) -> Reading:
+    yield from size_checked(body, texts)
     try:
         said = _decode_raw_openai(body)
     except UNREADABLE:
-        raise _large_failure(body, failures.failure_in_stream) from None
+        said = None
+    yield
+    if said is None:
+        raise (yield from _large_failure(body, failures.failure_in_stream))
     order = _order([small_value(row.index) for row in said.data])
-    vectors = _packed([said.data[place].embedding for place in order])
+    vectors = yield from _packed([said.data[place].embedding for place in order])
     return Embeddings(vectors, _usage(small_value(said.usage)), as_name(small_value(said.model)))
 
 
@@ -149,16 +155,22 @@ def _usage(said: Any) -> Usage:
     return read_usage(said, is_final=True) if isinstance(said, dict) else Usage()
 
 
-def _packed(rows: list[msgspec.Raw]) -> list[msgspec.Raw]:
-    try:
-        return [packed(row) for row in rows]
-    except ValueError:
-        raise protocol_failure("an embedding is neither a list of numbers nor base64 of floats") from None
+def _packed(rows: list[msgspec.Raw]) -> Generator[None, None, list[msgspec.Raw]]:
+    """Pack the vectors, each in a step: one of as many numbers as it may have takes up to 40 ms."""
+    vectors = []
+    for row in rows:
+        yield
+        try:
+            vectors.append(packed(row))
+        except ValueError:
+            raise protocol_failure("an embedding is neither a list of numbers nor base64 of floats") from None
+    return vectors
 
 
-def _large_failure(body: bytes, read: Callable[[Any], ProviderFailure]) -> ProviderFailedError:
+def _large_failure(body: bytes, read: Callable[[Any], ProviderFailure]) -> Generator[None, None, ProviderFailedError]:
     """Return why a large body holds no vectors."""
     weigh(body)
+    yield
     whole = _object(body)
     return ProviderFailedError(read(whole)) if is_error(whole) else _is_none(body)
 
@@ -185,10 +197,10 @@ def build_google(
     return HttpRequest(url, tuple(headers), encoded({"requests": requests}))
 
 
-def read_google(body: bytes, texts: int = 1) -> Embeddings:
+def read_google(body: bytes, texts: int = 1) -> Reading:
     """Map a response with status 200 as :func:`read_openai` does."""
     if len(body) > SMALL:
-        return _read_large_google(body, texts)
+        return (yield from _read_large_google(body, texts))
     weigh_vectors(body)
     try:
         said = _decode_google(body)
@@ -200,13 +212,17 @@ def read_google(body: bytes, texts: int = 1) -> Embeddings:
     return Embeddings([row.values for row in said.embeddings], _google_usage(said.usage), "")
 
 
-def _read_large_google(body: bytes, texts: int) -> Embeddings:
-    check_size(body, texts)
+def _read_large_google(body: bytes, texts: int) -> Reading:
+    yield from size_checked(body, texts)
     try:
         said = _decode_raw_google(body)
     except UNREADABLE:
-        raise _large_failure(body, google_errors.failure_in_stream) from None
-    return Embeddings(_packed([row.values for row in said.embeddings]), _google_usage(small_value(said.usage)), "")
+        said = None
+    yield
+    if said is None:
+        raise (yield from _large_failure(body, google_errors.failure_in_stream))
+    vectors = yield from _packed([row.values for row in said.embeddings])
+    return Embeddings(vectors, _google_usage(small_value(said.usage)), "")
 
 
 def _google_usage(said: Any) -> Usage:

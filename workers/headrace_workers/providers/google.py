@@ -113,6 +113,7 @@ class Google:
             reason = f"the response is not a Gemini response but {failures.describe(body)[:400]}"
             raise failures.protocol_failure(reason) from None
         events: list[RunEvent] = []
+        mapper.is_weighed = True
         try:
             for chunk in chunks:
                 mapper.take(chunk, body, events)
@@ -148,6 +149,7 @@ class GoogleMapper:
         "_resumed_by",
         "continuation",
         "has_halves",
+        "is_weighed",
         "response_id",
         "usage",
     )
@@ -157,6 +159,7 @@ class GoogleMapper:
     def __init__(self, request: RunRequest, *, needs_message: bool = False) -> None:
         self.usage = Usage()
         self.has_halves = False
+        self.is_weighed = False  # whether all of it comes in one body, which was weighed
         self.continuation: str | None = None
         self.response_id: str | None = None
         self._are_alternatives = wants_several(request)
@@ -229,13 +232,14 @@ class GoogleMapper:
             raise failures.protocol_failure("the stream ended without finish reason")
         if self.usage.source == "partial":
             self.usage = msgspec.structs.replace(self.usage, source="provider")
+        has_message = self._needs_message or self._answer.is_opaque
         return Completion(
             finish_reason=self._finish_reason(),
             provider_finish_reason=word,
             usage=self.usage,
             tool_calls=self._answer.tool_calls(),
             model=self._model or self._requested_model,
-            message=self._answer.message() if self._needs_message or self._answer.is_opaque else None,
+            message=self._answer.message(is_weighed=self.is_weighed) if has_message else None,
             response_id=self.response_id,
         )
 

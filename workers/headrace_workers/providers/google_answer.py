@@ -23,7 +23,7 @@ NAME = "google"
 
 
 class _Call:
-    __slots__ = ("growing", "has_own_id", "id", "index", "name", "signature", "text")
+    __slots__ = ("growing", "has_grown", "has_own_id", "id", "index", "name", "signature", "text")
 
     def __init__(self, index: int, said: FunctionCall, signature: str) -> None:
         own_id = as_text(said.id)
@@ -34,6 +34,7 @@ class _Call:
         self.signature = signature
         self.text = ""
         self.growing: GrowingArguments | None = None
+        self.has_grown = False  # whether its arguments came in pieces
 
     def goes_on_in(self, said: FunctionCall) -> bool:
         if said.id and self.has_own_id and said.id != self.id:
@@ -155,16 +156,20 @@ class Answer:
             return
         call.text = call.growing.text(is_cut=is_cut)
         call.growing = None
+        call.has_grown = True
         events.append(ToolCallDelta(call.index, arguments=call.text))
 
     def tool_calls(self) -> list[ToolCallText]:
         """Return the calls."""
         return [ToolCallText(call.id, call.name, call.text) for call in self._calls]
 
-    def message(self) -> Message:
-        """Return the whole as a message."""
+    def message(self, *, is_weighed: bool = False) -> Message:
+        """Return the whole as a message.
+
+        ``is_weighed`` says that all came in one body, which was weighed, and with it the arguments that stood in it.
+        """
         self._end_run()
-        weigh_arguments([call.text for call in self._calls])
+        weigh_arguments([call.text for call in self._calls if call.has_grown or not is_weighed])
         parts: list[Part] = []
         for part in self._parts:
             kept = part.part() if isinstance(part, _Call) else part

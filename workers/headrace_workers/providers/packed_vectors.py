@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from headrace_workers.limits import LIGHT, MIB, too_large, weigh_vectors
+from headrace_workers.limits import LIGHT, MIB, too_large, vectors_weighed
 from headrace_workers.providers.lenient import UNREADABLE
 
 SMALL = MIB
@@ -24,17 +25,29 @@ MAX_DIMENSIONS = 65_535
 _FLOAT_BYTES = 4
 _BRACES = 64
 """Objects that an answer may hold beside those of its vectors."""
+_QUOTES = 32
+"""Quotes in the object of a vector, and in one beside them."""
 _decode = msgspec.json.Decoder(list[float]).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def check_size(body: bytes, texts: int) -> None:
-    """Raise LimitError for an answer that holds much more than the vectors of so many texts."""
-    if body.count(b"{") > 2 * texts + _BRACES:
+def size_checked(body: bytes, texts: int) -> Iterator[None]:
+    """Raise LimitError for an answer that holds much more than the vectors of so many texts.
+
+    Goes step by step: after each there may be another turn of the loop.
+    """
+    braces = body.count(b"{")
+    if braces > 2 * texts + _BRACES:
         raise too_large(f"the vectors of the {texts} texts that were given", "give fewer texts at a time")
-    if body.count(b",") > MAX_NUMBERS + 3 * texts + _BRACES:
+    yield
+    commas = body.count(b",")
+    if commas > MAX_NUMBERS + 3 * texts + _BRACES:
         raise too_large(f"{MAX_NUMBERS} numbers", "give fewer texts at a time, or ask for fewer dimensions")
-    weigh_vectors(body)
+    yield
+    if body.count(b'"') > _QUOTES * (2 * texts + _BRACES):
+        raise too_large(f"the vectors of the {texts} texts that were given", "give fewer texts at a time")
+    yield
+    yield from vectors_weighed(body, braces, commas)
 
 
 def small_value(raw: msgspec.Raw) -> Any:

@@ -5,8 +5,8 @@ A wire format is a module with one object that has the methods of :class:`Provid
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Generator, Mapping
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import msgspec
 
@@ -129,6 +129,21 @@ class StreamMapper(Protocol):
         """
 
 
+_Read = TypeVar("_Read")
+
+Steps = Generator[None, None, Completion]
+"""Reads a whole answer step by step, and returns it: after each step there may be another turn of the loop."""
+
+
+def finished(steps: Generator[None, None, _Read]) -> _Read:
+    """Take all steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast("_Read", end.value)
+
+
 class ProviderApi(Protocol):
     """One wire format."""
 
@@ -146,3 +161,11 @@ class ProviderApi(Protocol):
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """Return the failure that a response with another status says. ``headers`` has lower-case names."""
+
+
+@runtime_checkable
+class SteppedApi(ProviderApi, Protocol):
+    """A wire format of which a whole answer may take long: it is read over several turns of the loop."""
+
+    def read_steps(self, request: RunRequest, body: bytes) -> Steps:
+        """Map a whole JSON response as ``read_body`` does."""
