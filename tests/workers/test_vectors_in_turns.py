@@ -1,4 +1,4 @@
-"""A large answer of vectors is read over many turns of the loop: what happens in between, and how the run ends."""
+"""A large answer in one piece, of vectors above all, is read over many turns of the loop: what happens in between, and how it ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from headrace.wire.messages import Aborted, Failed, Finished, Run
+from headrace.types import Message
+from headrace.wire.messages import Aborted, Credit, Failed, Finished, Run
 from headrace.wire.request import RunRequest
 from headrace_workers.clocks import FINISH_GRACE, ClockLimits, Clocks
 from headrace_workers.limits import MIB, LimitError
@@ -19,6 +20,7 @@ from headrace_workers.live_run import LiveRun
 from headrace_workers.providers.embedding_api import EMBEDDING_API
 from headrace_workers.providers.packed_vectors import SMALL
 from headrace_workers.providers.protocol import SteppedApi
+from headrace_workers.providers.registry import API
 from headrace_workers.run import ProviderRun
 from tests.workers.test_live_run import SENT, FakeHost
 from tests.workers.test_turns import CalmExchange, turns
@@ -48,13 +50,16 @@ def body(api: str = "openai-chat", last: str = SLOW) -> bytes:
 class Story:
     """A run of embeddings in its shell."""
 
-    def __init__(self, api: str = "openai-chat", limits: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, api: str = "openai-chat", limits: dict[str, float] | None = None, request: RunRequest | None = None
+    ) -> None:
         self.host = FakeHost(stream=False)
         self.exchange = self.host.http.exchange = CalmExchange()
-        request = RunRequest(provider="p", model="m", messages=[], inputs=["a"] * COUNT, stream=False)
+        formats: Any = EMBEDDING_API if request is None else API
+        request = request or RunRequest(provider="p", model="m", messages=[], inputs=["a"] * COUNT, stream=False)
         allowed = {"connect": math.inf, "first_chunk": math.inf, "idle": math.inf, "total": math.inf} | (limits or {})
         clocks = Clocks(ClockLimits(**allowed), time.monotonic())
-        self.core = ProviderRun(Run("sp_1", 1, 7, b"", 64, 65536), request, EMBEDDING_API[api], clocks)
+        self.core = ProviderRun(Run("sp_1", 1, 7, b"", 64, 65536), request, formats[api], clocks)
         self.run = self.host.run = LiveRun(self.host, self.host.client, self.core, SENT, None)
         self.host.client.runs["sp_1"] = self.run
         self.run.start()
@@ -255,5 +260,53 @@ def test_an_error_in_place_of_large_vectors_is_told_as_before() -> None:
         failed = run.end()
         assert isinstance(failed, Failed)
         assert failed.kind == "rate_limit"
+
+    asyncio.run(story())
+
+
+CHAT = {
+    "openai-chat": b'{"choices":[{"message":{"content":"HOLE"},"finish_reason":"stop"}]}',
+    "openai-responses": b'{"status":"completed","output":[{"type":"message","content":"HOLE"}]}',
+    "anthropic": b'{"type":"message","content":[{"type":"text","text":"HOLE"}],"stop_reason":"end_turn"}',
+    "google": b'{"candidates":[{"content":{"parts":[{"text":"HOLE"}]},"finishReason":"STOP"}]}',
+}
+
+
+def whole(api: str, *, is_streamed: bool) -> Story:
+    request = RunRequest(provider="p", model="m", messages=[Message("user", "a")], stream=is_streamed)
+    story = Story(api, request=request)
+    story.begin(CHAT[api].replace(b"HOLE", b"x" * 2 * MIB))
+    return story
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("api", CHAT)
+def test_another_large_answer_in_one_piece_takes_several_turns_too(api: str, is_streamed: bool) -> None:
+    async def story() -> None:
+        run = whole(api, is_streamed=is_streamed)
+        await turns(1)
+        assert run.core.is_behind
+        await turns(10)
+        if is_streamed:
+            run.run.carry_out(run.core.credited(Credit("sp_1", 1, 100, 10**9)))
+            text = "".join(str(event) for message in run.host.sent[:-1] for event in message.events)
+        else:
+            text = run.host.sent[-1].message.text
+        assert isinstance(run.host.sent[-1], Finished)
+        assert text == "x" * 2 * MIB
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("mode", ["close", "drain"])
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_an_abort_while_it_is_read_ends_it(mode: Any, is_streamed: bool) -> None:
+    async def story() -> None:
+        run = whole("anthropic", is_streamed=is_streamed)
+        await turns(1)
+        run.run.carry_out(run.core.aborted(mode, 0.0))
+        assert isinstance(run.end(), Aborted)
+        await turns(10)
+        run.end()
 
     asyncio.run(story())

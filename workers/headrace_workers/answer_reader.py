@@ -6,7 +6,7 @@ The run decides when reading stops and what of the events is sent: this module k
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from headrace.tool_arguments import well_formed_text
 from headrace.types import RunEvent
@@ -21,7 +21,6 @@ from headrace_workers.providers.protocol import (
     ProviderFailedError,
     ProviderFailure,
     SteppedApi,
-    Steps,
     StreamMapper,
 )
 from headrace_workers.providers.request_parts import wants_several
@@ -41,8 +40,14 @@ _MOST_AT_ONCE = 32
 _SLICE = 256 * 1024
 """Bytes of a body that are read at once."""
 
+_LARGE = 1024 * 1024
+"""Bytes of a whole answer from which on it is read over several turns of the loop."""
+
 _BLANKS = 1024
 """Bytes of line ends that a long body may end with."""
+
+WholeSteps = Generator[None, None, tuple[Completion, str | None]]
+"""Reads a whole answer step by step; returns it, and what it lacks."""
 
 Entries = list[tuple[str, bytes]]
 """Server-sent events, each with its name."""
@@ -82,7 +87,7 @@ class AnswerReader:
         self.mapper: StreamMapper | None = None
         self.has_time: Callable[[], bool] | None = None
         self.waiting: Entries = []
-        self._unread: tuple[bytes, Steps] | None = None  # a whole answer, and what is left to do of it
+        self._unread: tuple[bytes, WholeSteps] | None = None  # a whole answer, and what is left to do of it
 
     @property
     def is_unread(self) -> bool:
@@ -204,21 +209,29 @@ class AnswerReader:
         if body.lstrip().startswith(b"<"):
             reason = "an HTML page came where the API's answer was due; is the base URL right, or a proxy in the way?"
             return self._response.failure("provider_protocol", reason)
+        self._unread = body, self._steps(body)
+        return self.read_on(events)
+
+    def _steps(self, body: bytes) -> WholeSteps:
+        """Read a whole response step by step: after each step there may be another turn of the loop, where it is large.
+
+        Return what it says, and what that lacks. Raises one of UNREADABLE.
+        """
+        is_large = len(body) > _LARGE
         if self._request.inputs and isinstance(self._api, SteppedApi):
-            self._unread = body, self._api.read_steps(self._request, body)
-            return self.read_on(events)
-        try:
+            completion = yield from self._api.read_steps(self._request, body)
+        else:
             self._weigh(body)
+            if is_large:
+                yield
             completion = self._api.read_body(self._request, body)
-            check_length(completion)
-            lack = unsaid_in(body, completion, of_first=wants_several(self._request))
-        except LimitError as error:
-            return unreadable(error, self._response.status)
-        except UNREADABLE as error:
-            return self._read_lone_event(body, error, events)
-        if self._request.stream or lack is not None:
-            events += events_of(completion)
-        return completion if lack is None else self._response.failure("provider_protocol", lack)
+        check_length(completion)
+        if is_large:
+            yield
+        lack = unsaid_in(body, completion, of_first=wants_several(self._request))
+        if is_large:
+            yield
+        return completion, lack
 
     def read_on(self, events: list[RunEvent]) -> Completion | ProviderFailure | None:
         """Read more of a whole response, until there is no time left. Return how it ended, or None where it has not yet."""
@@ -230,7 +243,10 @@ class AnswerReader:
             while self.has_time is None or self.has_time():
                 next(steps)
         except StopIteration as end:
-            ended = end.value
+            completion, lack = end.value
+            if self._request.stream or lack is not None:
+                events += events_of(completion)
+            ended = completion if lack is None else self._response.failure("provider_protocol", lack)
         except LimitError as error:
             ended = unreadable(error, self._response.status)
         except UNREADABLE as error:

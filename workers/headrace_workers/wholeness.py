@@ -5,7 +5,6 @@ An answer that says of itself what it does not hold is no success: its reader wo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -49,7 +48,8 @@ def unsaid_in(body: bytes, completion: Completion, *, of_first: bool) -> str | N
         if words.strip() in {"", "null"} or in_text.holds(words):
             continue
         if texts is None:
-            texts = dict.fromkeys(_texts_in(msgspec.to_builtins(completion)))
+            texts = {}
+            _add_texts(completion, texts)
         if words in texts:
             continue
         if said is None:
@@ -59,12 +59,19 @@ def unsaid_in(body: bytes, completion: Completion, *, of_first: bool) -> str | N
     return None
 
 
-def _texts_in(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield well_formed_text(value)
-    elif isinstance(value, dict):
+def _add_texts(value: Any, texts: dict[str, None]) -> None:
+    """Add all texts in a value, in their order. No copy of it is made, and no generators in generators: it may be large."""
+    kind = type(value)
+    if kind is str:
+        texts[well_formed_text(value)] = None
+    elif kind is dict:
         for item in value.values():
-            yield from _texts_in(item)
-    elif isinstance(value, list):
+            _add_texts(item, texts)
+    elif kind is list:
         for item in value:
-            yield from _texts_in(item)
+            _add_texts(item, texts)
+    elif isinstance(value, msgspec.Struct):
+        if isinstance(tag := value.__struct_config__.tag, str):
+            texts[tag] = None
+        for name in value.__struct_fields__:
+            _add_texts(getattr(value, name), texts)
