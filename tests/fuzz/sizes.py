@@ -360,6 +360,8 @@ _CALLS = {
 }
 _INPUTS = {
     "text": b'{"a":"' + b"x" * 4000 + b'"}',
+    "many texts": b'{"a":[' + b",".join([b'"' + b"x,:y" * 25 + b'"'] * 37) + b"]}",
+    "nests of text": b'{"a":' + b"[" * 35 + b'"' + b"x,:" * 1200 + b'"' + b"]" * 35 + b"}",
     "numbers and text": b'{"a":[' + b"1," * 20 + b'"' + b"x,:" * 1300 + b'"]}',
 }
 
