@@ -14,9 +14,6 @@ from typing import NamedTuple
 
 from headrace.event_loop import EventLoop
 
-PARENT_CHECK_INTERVAL = 1.0
-"""Seconds between looks at the parent, where the kernel does not tell."""
-
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 

@@ -1,9 +1,11 @@
-"""What the tests of ``headrace spans`` share: a data directory of their own, and the command on it, in this process."""
+"""What tests of commands share: a data directory of their own, a command in this process, a directory for an engine's sockets."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,3 +72,11 @@ def spans(data: Path, capfd: pytest.CaptureFixture[str]) -> Run:
         return Done(code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory whose path is short enough for an engine's sockets."""
+    made = Path(tempfile.mkdtemp(prefix="hr-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,13 +26,6 @@ from tests.waiting import wait_until
 
 VICTIM, ATTACKER = 54911, 54912
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="hr-"))
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
 
 
 def as_user(user: int, action: Callable[[], int]) -> int:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,13 +20,6 @@ from tests.conftest import engine_process
 from tests.waiting import busyness, wait_until
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to give a file away")
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="hr-"))
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -444,7 +444,7 @@ class ProviderRun:
         return _PAUSE
 
     def _keep_unsent(self) -> None:
-        """Nobody is to be sent these events; a failure tells of their text, and a whole answer is made of them."""
+        """Keep the events that wait, which are not sent: a failure tells their text, and a whole answer is made of them."""
         self._unsent += [event for event in self._drop_pending() if type(event) is not UsageUpdate]
         if len(self._unsent) > self._fold_at:
             self._unsent = fold(self._unsent)
@@ -499,7 +499,7 @@ class ProviderRun:
         return grown
 
     def _settle(self, command: Command) -> Commands:
-        """Nothing more of this response will be read: it is whole, is to be continued, or was cut."""
+        """End the response, of which nothing more will be read: it is whole, is to be continued, or was cut."""
         if self._answer.wants_continuation:
             try:
                 self._answer.check_continuation()
@@ -554,7 +554,7 @@ class ProviderRun:
         return unreadable(error, self.response.status)
 
     def _is_beyond(self, size: int) -> bool:
-        """Count bytes of events that nobody is sent before the end; return whether they are too many."""
+        """Count the bytes of an answer that is collected and sent at its end; return whether they are too many."""
         self._size += size
         return self._size > self._max_body
 
@@ -590,7 +590,7 @@ class ProviderRun:
         return masked_terminal(terminal_message(ending, told), self.mask)
 
     def _is_plain(self, completion: Completion) -> bool:
-        """Look once at what most answers tell; return whether nothing of the answer is to be masked."""
+        """Return whether no secret is in the names and ids of an answer, so that nothing of it is masked; looks at them once."""
         said = (completion.model, completion.provider_finish_reason, completion.response_id, self.response.request_id)
         self._is_unquoting = self.mask.is_clean("\n".join([text for text in said if text]))
         has_more = completion.tool_calls or completion.message is not None or completion.usage.server_tool_requests

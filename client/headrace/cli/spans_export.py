@@ -22,19 +22,12 @@ from headrace.cli.spans_record import FLAT, flat, line
 from headrace.escaping import escaped
 from headrace.private_files import open_folder, open_named
 from headrace.span_files import StoredSpan
+from headrace.spans import COUNTS
 
 Format = Literal["jsonl", "csv", "parquet"]
 Writer = Callable[[Iterable[StoredSpan], IO[bytes]], int]
 
 _BATCH = 1000
-_INTEGERS = (
-    "input_tokens",
-    "output_tokens",
-    "total_tokens",
-    "cached_input_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-)
 _FLOATS = ("duration_seconds", "queue_seconds", "first_chunk_seconds", "cost")
 _TIMES = ("started_at", "ended_at")
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -144,7 +137,7 @@ def _write_parquet(spans: Iterable[StoredSpan], out: IO[bytes]) -> int:
     import pyarrow.parquet
 
     types = dict.fromkeys(FLAT, pyarrow.string())
-    types |= dict.fromkeys(_INTEGERS, pyarrow.int64()) | dict.fromkeys(_FLOATS, pyarrow.float64())
+    types |= dict.fromkeys(COUNTS, pyarrow.int64()) | dict.fromkeys(_FLOATS, pyarrow.float64())
     types |= dict.fromkeys(_TIMES, pyarrow.timestamp("us", tz="UTC"))
     types |= {"tags": pyarrow.list_(pyarrow.string()), "streamed": pyarrow.bool_()}
     schema = pyarrow.schema(list(types.items()))
