@@ -40,21 +40,27 @@ class Done(NamedTuple):
 Run = Callable[..., Done]
 
 
+@pytest.fixture(autouse=True)
+def _interrupt() -> Iterator[None]:
+    """What Ctrl-C did before the test: a command in this process leaves it deadly."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A data directory; this machine's spans, settings and clock are kept out. Ctrl-C, which a command leaves deadly, comes back."""
+    """A data directory; this machine's spans, settings and clock are kept out."""
     for name in ("HEADRACE_DATA", "HEADRACE_CONFIG", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.chdir(tmp_path)
     time.tzset()
-    handler = signal.getsignal(signal.SIGINT)
     directory = tmp_path / "data"
     directory.mkdir()
     yield directory
     close_all()
-    signal.signal(signal.SIGINT, handler)
     monkeypatch.undo()
     time.tzset()
 

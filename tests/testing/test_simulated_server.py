@@ -340,9 +340,15 @@ def test_a_port_in_use_is_an_error(provider: SimulatedProvider) -> None:
         SimulatedProvider(port=provider.port)
 
 
-def test_the_program_hears_its_signals_again_after_the_server() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, lambda *_: None])
+def test_the_program_hears_its_signals_again_after_the_server(handler: Any) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        run_server(until=lambda: None)
+        after = [signal.getsignal(number) for number in numbers]
+    finally:
+        for number, own in zip(numbers, before, strict=True):
+            signal.signal(number, own)
 
-    run_server(until=lambda: None)
-
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert after == [handler] * 2

@@ -72,8 +72,14 @@ def run_server(
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
 
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(main())
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(main())
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:  # None: set by something else than Python
+                signal.signal(number, handler)
 
 
 class ServerThread:
