@@ -532,6 +532,54 @@ def test_calls_at_one_place_and_at_many_are_found_at_once() -> None:
     assert time.thread_time() - began < CHEAP
 
 
+RESPONSE_CALLS: dict[str, dict[str, Any]] = {
+    "a delta by its place": {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": " "},
+    "a delta by its item": {"type": "response.function_call_arguments.delta", "item_id": "i0", "delta": " "},
+    "a delta of no call": {"type": "response.function_call_arguments.delta", "output_index": 10**6, "delta": " "},
+    "arguments that are whole": {"type": "response.function_call_arguments.done", "output_index": 0, "arguments": ""},
+    "an item": {
+        "type": "response.output_item.added",
+        "output_index": MAX_CALLS - 2,
+        "item": {"type": "function_call", "call_id": f"c{MAX_CALLS - 2}"},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", RESPONSE_CALLS)
+def test_the_call_of_a_response_is_found_at_once_among_many(kind: str) -> None:
+    """All calls were gone through for each piece of arguments: half a millisecond among as many as a run may have."""
+    run = Driven(api="openai-responses", sequence_limit=10**9, character_limit=10**12).respond()
+    begun = [
+        {"type": "response.output_item.added", "output_index": at, "item": {"type": "function_call", "id": f"i{at}"}}
+        for at in range(MAX_CALLS - 1)
+    ]
+    for event in begun:
+        event["item"] |= {"call_id": f"c{event['output_index']}", "name": "f"}  # type: ignore[operator]
+    for start in range(0, len(begun), 1000):
+        run.receive(data(*begun[start : start + 1000]))
+    many = data(*[RESPONSE_CALLS[kind]] * 4000)
+    began = time.thread_time()
+    read(run, many)
+
+    assert not run.core.has_ended
+    assert time.thread_time() - began < CHEAP
+
+
+def test_blocks_that_have_ended_are_not_ended_again_and_again() -> None:
+    """Each ``message_delta`` went through all blocks: half a millisecond among as many as a run may have."""
+    run = Driven(api="anthropic", sequence_limit=10**9, character_limit=10**12).respond()
+    blocks = [
+        {"type": "content_block_start", "index": at, "content_block": {"type": "text"}} for at in range(MAX_CALLS - 1)
+    ]
+    run.receive(data(*blocks))
+    many = data(*[{"type": "message_delta", "delta": {}, "usage": {}}] * 8000)
+    began = time.thread_time()
+    read(run, many)
+
+    assert not run.core.has_ended
+    assert time.thread_time() - began < CHEAP
+
+
 def test_doubtful_candidates_of_one_event_are_looked_at_together() -> None:
     run = Driven(api="google").respond()
     began = time.thread_time()

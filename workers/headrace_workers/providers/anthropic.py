@@ -91,6 +91,7 @@ class MessageMapper:
         "_at",
         "_blocks",
         "_calls",
+        "_closed",
         "_container",
         "_counts",
         "_kept",
@@ -117,6 +118,7 @@ class MessageMapper:
         self._blocks: list[Block] = []
         self._at: dict[int | None, Block] = {}
         self._calls = 0
+        self._closed = 0  # blocks that are, the first of all
         self._tool_requests: dict[str, int] = {}
         self._container: dict[str, Any] | None = None
         self._counts: dict[str, int] = {}
@@ -289,8 +291,9 @@ class MessageMapper:
             events.append(ToolCallDelta(block.call, arguments=block.pieces[0]))
 
     def _close_all(self, events: list[RunEvent]) -> None:
-        for block in self._blocks:
+        for block in self._blocks[self._closed :]:
             self._close(block, events)
+        self._closed = len(self._blocks)
 
     def _take_odd_delta(self, index: int | None, data: bytes) -> None:
         block, delta = self._at.get(index), object_in(_whole(data).get("delta"), "a delta")

@@ -25,6 +25,11 @@ def arguments_or_none(text: str, *, is_cut: bool) -> str:
     return text
 
 
+def key_of(place: Any) -> Any:
+    """Return what tells a place from others: whatever a server gives for an index, equal places have equal keys."""
+    return place if isinstance(place, (int, float, str)) else (repr(place),)
+
+
 class GrowingCall:
     """One call so far. ``place`` and ``item_id`` are what the server tells it from others by, where it says either."""
 

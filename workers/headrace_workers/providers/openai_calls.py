@@ -12,7 +12,7 @@ from headrace.tool_arguments import read_arguments
 from headrace.types import RunEvent, ToolCallDelta, ToolCallPart
 from headrace.wire.messages import ToolCallText
 from headrace_workers.limits import MAX_LOOKED_AT, check_calls, too_large, weigh_arguments
-from headrace_workers.providers.growing_call import GrowingCall, arguments_or_none
+from headrace_workers.providers.growing_call import GrowingCall, arguments_or_none, key_of
 from headrace_workers.providers.lenient import as_text, json_text
 from headrace_workers.providers.unread import object_in, text_in
 
@@ -24,11 +24,6 @@ _INPUT_STARTS, _INPUT_ENDS = '{"input":"', '"}'
 
 _MAX_NAME = 4096
 _ANYWHERE = ("anywhere",)
-
-
-def _key(place: Any) -> Any:
-    """Return what tells a place from others: whatever a server gives for an index, equal places have equal keys."""
-    return place if isinstance(place, (int, float, str)) else repr(place)
 
 
 class ToolCalls:
@@ -66,13 +61,13 @@ class ToolCalls:
             call.is_custom = is_custom
             self._calls.append(call)
             check_calls(len(self._calls))
-            self._by_place[_key(place)] = call
+            self._by_place[key_of(place)] = call
             call.identify(call_id, name)
             is_named = True
         else:
             return
         if call_id and call.has_own_id and call.id == call_id:
-            self._by_id[_key(call.place), call_id] = self._by_id[_ANYWHERE, call_id] = call
+            self._by_id[key_of(call.place), call_id] = self._by_id[_ANYWHERE, call_id] = call
         if call.is_custom and not call.arguments:
             arguments = _INPUT_STARTS + arguments
         if arguments:
@@ -128,14 +123,14 @@ class ToolCalls:
             return None
         if not call_id and not name and (place is None or place == self._calls[-1].place):
             return self._calls[-1]
-        last = self._calls[-1] if place is None else self._by_place.get(_key(place))
+        last = self._calls[-1] if place is None else self._by_place.get(key_of(place))
         if last is None:
             # Arguments alone start no call: the vendor's index is not to be trusted.
             return None if call_id or name else self._calls[-1]
         if not call_id:
             # Without an id, a name with arguments after arguments that are complete can only be another call.
             return None if name and arguments.strip() and self._is_whole(last) else last
-        same = self._by_id.get((_ANYWHERE if place is None else _key(place), call_id))
+        same = self._by_id.get((_ANYWHERE if place is None else key_of(place), call_id))
         if same is not None or not name:
             return same or last
         return None if last.has_own_id or self._is_whole(last) else last

@@ -11,19 +11,24 @@ from headrace.types import RunEvent, ToolCallDelta
 from headrace.wire.messages import ToolCallText
 from headrace_workers.limits import check_calls
 from headrace_workers.providers.failures import protocol_failure
-from headrace_workers.providers.growing_call import GrowingCall, arguments_or_none
+from headrace_workers.providers.growing_call import GrowingCall, arguments_or_none, key_of
 from headrace_workers.providers.lenient import as_text, json_text
 from headrace_workers.providers.openai_responses_events import Event, Item, arguments_of
 from headrace_workers.providers.unread import text_in
 
 
 class ResponseCalls:
-    """The calls so far, in order of appearance; that order is their index."""
+    """The calls so far, in order of appearance; that order is their index. None is looked for by going through all."""
 
-    __slots__ = ("_calls", "_without_call")
+    __slots__ = ("_by_id", "_calls", "_first_at", "_last_at", "_last_of_item", "_last_unplaced", "_without_call")
 
     def __init__(self) -> None:
         self._calls: list[GrowingCall] = []
+        self._by_id: dict[str, GrowingCall] = {}  # the first call that has an id of its own
+        self._first_at: dict[Any, GrowingCall] = {}  # the first call at a place, and the last
+        self._last_at: dict[Any, GrowingCall] = {}
+        self._last_of_item: dict[Any, GrowingCall] = {}  # the last call of an item; of no item, under the empty text
+        self._last_unplaced: dict[Any, GrowingCall] = {}  # the same of the calls without a place
         self._without_call: list[tuple[Any, Any]] = []  # output index and item id of arguments whose call had not begun
 
     def __bool__(self) -> bool:
@@ -37,10 +42,13 @@ class ResponseCalls:
         is_new = call is None
         if call is None:
             call = GrowingCall(len(self._calls), place, item_id)
-            self._calls.append(call)
-            check_calls(len(self._calls))
+            self._add_call(call)
         if call.identify(call_id, as_text(item.get("name"))) or is_new:
             events.append(ToolCallDelta(call.index, call.id, call.name))
+        if call.has_own_id:
+            known = self._by_id.get(call.id)
+            if known is None or known.index > call.index:
+                self._by_id[call.id] = call
         if is_whole:
             self._add(call, call.missing(arguments_of(item.get("arguments"))), events)
 
@@ -86,27 +94,49 @@ class ResponseCalls:
             call.arguments.append(arguments)
             events.append(ToolCallDelta(call.index, arguments=arguments))
 
+    def _add_call(self, call: GrowingCall) -> None:
+        self._calls.append(call)
+        check_calls(len(self._calls))
+        self._last_of_item[call.item_id] = call
+        if call.place is None:
+            self._last_unplaced.pop(call.item_id, None)  # so that the last of all is the last in it
+            self._last_unplaced[call.item_id] = call
+        else:
+            key = key_of(call.place)
+            self._first_at.setdefault(key, call)
+            self._last_at[key] = call
+
     def _of_item(self, call_id: str, place: Any) -> GrowingCall | None:
-        for call in self._calls:
-            if call.has_own_id and call_id:
-                if call.id == call_id:
-                    return call
-            elif place is not None and call.place == place:
-                return call
-        return None
+        """Return the first call that has the item's id, or that stands at its place where one of both has no id."""
+        at_place = self._first_at.get(key_of(place)) if place is not None else None
+        if not call_id:
+            return at_place
+        same = self._by_id.get(call_id)
+        if at_place is None or at_place.has_own_id:  # none but the first at a place may be without an id
+            return same
+        return at_place if same is None or at_place.index < same.index else same
 
     def _of_event(self, event: Event) -> GrowingCall | None:
         """Return the call that an event is of: by its place, else by its item, else the last one.
 
         None for an item that is no call, as a server's own tools have.
         """
-        for call in reversed(self._calls):
-            if event.output_index is not None and call.place is not None:
-                is_same = event.output_index == call.place
-            elif event.item_id and call.item_id:
-                is_same = event.item_id == call.item_id
-            else:
-                is_same = True
-            if is_same:
-                return call
-        return None
+        item_id = event.item_id
+        if event.output_index is None:
+            return _last_of(self._last_of_item, item_id) if item_id else self._calls[-1] if self._calls else None
+        placed = self._last_at.get(key_of(event.output_index))
+        if not self._last_unplaced:
+            return placed
+        unplaced = _last_of(self._last_unplaced, item_id) if item_id else next(reversed(self._last_unplaced.values()))
+        return _later(placed, unplaced)
+
+
+def _last_of(calls: dict[Any, GrowingCall], item_id: Any) -> GrowingCall | None:
+    """Return the last call that is of an item, or that does not say of which it is."""
+    return _later(calls.get(key_of(item_id)), calls.get(""))
+
+
+def _later(one: GrowingCall | None, other: GrowingCall | None) -> GrowingCall | None:
+    if one is None or other is None:
+        return one or other
+    return one if one.index > other.index else other
