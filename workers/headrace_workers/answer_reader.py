@@ -14,6 +14,7 @@ from headrace.wire.request import RunRequest
 from headrace_workers.first_bytes import BodyKind
 from headrace_workers.halves import Halves
 from headrace_workers.limits import LIGHT, MAX_CONTINUATIONS, MAX_TOKEN, LimitError, too_large, weigh
+from headrace_workers.providers.probabilities import weighed
 from headrace_workers.providers.protocol import (
     Completion,
     HttpRequest,
@@ -154,7 +155,7 @@ class AnswerReader:
         while start < count:
             some = server_events[start : start + at_once]
             if is_each_weighed:
-                weigh(some[0][1])
+                some = [(some[0][0], weighed(some[0][1]))]
             for name, data in some:
                 feed(name, data, events)
                 if mapper.is_complete:
@@ -221,7 +222,7 @@ class AnswerReader:
         if self._request.inputs and isinstance(self._api, SteppedApi):
             completion = yield from self._api.read_steps(self._request, body)
         else:
-            self._weigh(body)
+            body = self._weighed(body)
             if is_large:
                 yield
             completion = self._api.read_body(self._request, body)
@@ -259,14 +260,13 @@ class AnswerReader:
         """Return whether the body that has come so far is a whole answer, or a whole error."""
         body = bytes(self._response.body)
         try:
-            self._weigh(body)
-            return is_whole(self._api, self._request, body)
+            return is_whole(self._api, self._request, self._weighed(body))
         except LimitError:
             return True  # of which no more is wanted
 
-    def _weigh(self, body: bytes) -> None:
-        if not self._request.inputs:  # vectors are numbers, and weighed by those who read them
-            weigh(body)
+    def _weighed(self, body: bytes) -> bytes:
+        """Return what is to be read of a body; vectors are numbers, and weighed by those who read them."""
+        return body if self._request.inputs else weighed(body)
 
     def read_error(self) -> ProviderFailure:
         """Return the failure that the response says."""
