@@ -41,7 +41,8 @@ class InvalidArgumentsError(ValueError):
         self.raw = raw
 
     def __str__(self) -> str:
-        return f"the arguments of tool call {self.name!r} are not a JSON object: {self.raw[:500]!r}"
+        # Not quoted: they are a model's words, and an error goes where those have not been masked for.
+        return f"the arguments of tool call {self.name!r} are not a JSON object ({len(self.raw)} characters)"
 
 
 class Assembled(msgspec.Struct, frozen=True):

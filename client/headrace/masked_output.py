@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, TextIO, cast
 
-from headrace.secret_mask import SecretMask, is_word
+from headrace.secret_mask import SecretMask
 
 
 def masking(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return what takes ``secrets`` out of a line. Dummies stay: they are no secrets, and would blot out words of ours."""
-    return SecretMask(secret for secret in secrets if not is_word(secret)).masked
+    """Return what takes ``secrets`` out of a line: those of :mod:`headrace.known_secrets`, which has left dummies out."""
+    return SecretMask(secrets).masked
 
 
 def mask_output(masked: Callable[[str], str]) -> None:

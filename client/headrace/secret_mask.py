@@ -36,13 +36,14 @@ _LONG_SECRET = 256
 _ENDS = 512
 """Characters of its beginning and of its end of which parts are looked for."""
 LONGEST_TEXT = 32_768
-"""A longer text is only looked through for the middle of a secret, at the speed of memory: see :meth:`SecretMask.is_quoted`."""
+"""A longer text is only looked through for the middles of secrets, at the speed of memory: see :meth:`SecretMask.is_quoted`."""
 _LONGEST_OF_ALL = 4 * 1024 * 1024
 """Of a still longer one only for the run's own key."""
 _ENCODINGS_IN_ONE_ANOTHER = 3
 _GRAM = 6
 _MOST_PLACES = 8
 """Of a secret that repeats itself."""
+_MARKS_OF_ESCAPES = ("%", "\\u", "&#")
 _CUT = "…".encode()
 """Where a reason was cut short."""
 _JSON_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"\\/]))")
@@ -60,6 +61,7 @@ class SecretMask:
         "__weakref__",
         "_beneath",
         "_cores",
+        "_exact_cores",
         "_forms",
         "_gram_set",
         "_grams",
@@ -86,13 +88,12 @@ class SecretMask:
                     places.append((form, start))
         escapes_and_words = ["[%\\\\&]", *map(re.escape, self._words)] if self._forms or self._words else ["(?!)"]
         self._suspicious = re.compile("|".join(escapes_and_words)).search
-        self._cores = [
-            secret[len(secret) // 4 :][: max(len(secret) // 2, SHORT)] for secret in unique if not is_word(secret)
-        ]
         self._plain = [secret for secret in unique if not is_word(secret)]
+        self._exact_cores = [_core(secret) for secret in self._plain]
+        self._cores = list(dict.fromkeys(_core(form.text.decode("utf-8", "surrogatepass")) for form in self._forms))
         self._gram_set = frozenset(self._grams)
         self._has_escapes = any(set("%\\&") & set(secret) for secret in unique)
-        self._long = [core.lower().encode() for core in self._cores if len(core) > _ENDS]
+        self._long = [core.lower().encode("utf-8", "surrogatepass") for core in self._exact_cores if len(core) > _ENDS]
 
     def __repr__(self) -> str:
         return "SecretMask()"
@@ -137,23 +138,44 @@ class SecretMask:
         return any(secret in data for secret in self._long)
 
     def is_quoted(self, text: str) -> bool:
-        """Return whether a very long text has the middle half of a secret in it. Costs a few milliseconds for 10 MB."""
-        if any(core in text for core in self._cores):
-            return True
-        return self._beneath is not None and len(text) <= _LONGEST_OF_ALL and self._beneath.is_quoted(text)
+        """Return whether a long text has the middle half of a secret in it, in any of its spellings.
+
+        Costs a few microseconds for a page. Of more than 4 MiB only the run's own key is looked for, as it is: 10 MB take milliseconds.
+        """
+        if len(text) > _LONGEST_OF_ALL:
+            return self._is_quoted_here(text)
+        if not any(mark in text for mark in _MARKS_OF_ESCAPES) or len(text) > LONGEST_TEXT:
+            return self.has_core(text.lower())
+        return any(self.has_core(level.lower()) for level in _levels(text))
+
+    def stored(self, text: str) -> str:
+        """Return what a model wrote as a span may keep it: the caller gets it as it is, but nobody needs a key in a store.
+
+        A text with less than the middle half of a key in it stays, since looking closer would cost too much.
+        """
+        return self.masked(text, words=False) if text and self.is_quoted(text) else text
+
+    def has_core(self, small: str) -> bool:
+        """Return whether a text in small letters has the middle half of a secret in it."""
+        return any(core in small for core in self._cores) or (
+            self._beneath is not None and self._beneath.has_core(small)
+        )
+
+    def _is_quoted_here(self, text: str) -> bool:
+        if len(text) > _LONGEST_OF_ALL:
+            return any(core in text for core in self._exact_cores)
+        small = text.lower()
+        return any(core in small for core in self._cores)
 
     def _hidden(self, text: str, *, words: bool) -> str:
         if len(text) > LONGEST_TEXT:
             for secret in self._plain:
                 text = text.replace(secret, MASK)
-            return MASK if any(core in text for core in self._cores) else text
+            return MASK if self._is_quoted_here(text) else text
         if self._has_escapes:
             text = self._cut(text, words=words)
-        levels = [text]
-        while len(levels) <= _ENCODINGS_IN_ONE_ANOTHER and (decoded := _decoded(levels[-1])) != levels[-1]:
-            levels.append(decoded)
         # The last first: a secret that is encoded in part is in pieces on the levels before.
-        for level in reversed(levels):
+        for level in reversed(_levels(text)):
             hidden = self._cut(level, words=words)
             if hidden != level:
                 return hidden
@@ -238,6 +260,16 @@ class _Form:
         return []
 
 
+def _core(spelling: str) -> str:
+    """Return the middle half of a spelling; all of it where its middle is a word, as in the dummy ``sk-simulated``."""
+    core = spelling[len(spelling) // 4 :][: max(len(spelling) // 2, SHORT)]
+    return (
+        spelling
+        if _is_plain_word(core.encode("utf-8", "surrogatepass"), spelling.encode("utf-8", "surrogatepass"))
+        else core
+    )
+
+
 def _forms(secret: str) -> list[_Form]:
     """Return the spellings in which a secret is looked for."""
     raw = secret.encode("utf-8", "surrogatepass")
@@ -276,6 +308,14 @@ def _without(data: bytes, found: list[tuple[int, int]]) -> bytes:
             pieces += (data[done:start], MASK.encode())
         done = end
     return b"".join([*pieces, data[done:]])
+
+
+def _levels(text: str) -> list[str]:
+    """Return a text, and the same with one, two and three levels of its escapes undone."""
+    levels = [text]
+    while len(levels) <= _ENCODINGS_IN_ONE_ANOTHER and (decoded := _decoded(levels[-1])) != levels[-1]:
+        levels.append(decoded)
+    return levels
 
 
 def _decoded(text: str) -> str:

@@ -6,6 +6,8 @@ import msgspec
 
 from headrace.assembly import assemble
 from headrace.errors import HeadraceError, RunError
+from headrace.known_secrets import address_secrets
+from headrace.secret_mask import SecretMask
 from headrace.session import Session
 from headrace.span_request import asked_content, asked_span
 from headrace.spans import ContentToolCall, Rank, Span, SpanAttempt, SpanStatus, encode_content
@@ -36,12 +38,14 @@ def fallback_span(session: Session, *, is_aborted: bool, duration: float, wall_t
         usage=_usage(received.usage, outcome),
         attempts=_attempts(session, began, wall_time, reason),
     )
+    # As its worker would have kept it; a key of the worker's environment is not known here.
+    stored = SecretMask([plan.api_key or "", *address_secrets(plan.base_url or "")]).stored
     content = msgspec.structs.replace(
         asked_content(request),
-        text=received.text,
-        reasoning=received.reasoning,
-        refusal=received.refusal or None,
-        tool_calls=[ContentToolCall(call.id, call.name, call.arguments) for call in received.tool_calls],
+        text=stored(received.text),
+        reasoning=stored(received.reasoning),
+        refusal=stored(received.refusal) or None,
+        tool_calls=[ContentToolCall(call.id, call.name, stored(call.arguments)) for call in received.tool_calls],
     )
     status: SpanStatus = "aborted" if is_aborted or isinstance(outcome, Aborted) else "error"
     is_error = status == "error" and isinstance(outcome, HeadraceError)

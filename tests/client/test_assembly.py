@@ -137,6 +137,14 @@ def test_arguments_that_are_none_are_an_error_with_the_raw_text(arguments: str) 
     assert "'f'" in str(caught.value)
 
 
+def test_what_a_model_said_to_a_tool_is_not_in_the_words_of_the_error() -> None:
+    """An error is logged: a key that a model, or a provider, put into the arguments does not belong there."""
+    with pytest.raises(InvalidArgumentsError) as caught:
+        parse_tool_calls([ToolCallText("c1", "f", "sk-4f9a0c7712bd")], may_be_cut=False)
+
+    assert str(caught.value) == "the arguments of tool call 'f' are not a JSON object (15 characters)"
+
+
 @pytest.mark.parametrize("arguments", INVALID, ids=lambda text: text[:8])
 def test_arguments_cut_by_max_tokens_are_kept_as_an_incomplete_call(arguments: str) -> None:
     calls = [ToolCallText("c1", "f", '{"a": 1}'), ToolCallText("c2", "g", arguments)]

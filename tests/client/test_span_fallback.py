@@ -174,6 +174,21 @@ def test_the_record_has_a_refusal_as_far_as_it_came_and_none_where_there_was_non
     assert [decode_content(span.content).refusal for span in spans] == ["I cannot", None]
 
 
+@pytest.mark.parametrize(
+    "access", [{"api_key": "sk-4f9a0c7712bd"}, {"base_url": "http://host/v1?key=sk-4f9a0c7712bd"}], ids=["key", "query"]
+)
+def test_a_key_of_the_caller_that_a_model_quoted_is_not_in_the_record(access: dict[str, str]) -> None:
+    said = "is it SK-4F9A0C7712BD?"
+    events: list[RunEvent] = [said, ReasoningDelta(said), RefusalDelta(said), ToolCallDelta(0, "c1", "look", said)]
+    session = running(*events, **access)
+    session.worker_lost("died")
+
+    content = decode_content(fallback_span(session, is_aborted=False, duration=3.0, wall_time=1000.0).content)
+
+    stored = [content.text, content.reasoning, content.refusal, *(call.arguments for call in content.tool_calls)]
+    assert stored == ["is it [key]?"] * 4
+
+
 def test_a_run_that_ended_with_its_engine_says_what_its_caller_was_told() -> None:
     session = running("a")
     session.failed(EngineUnavailableError("ipc:///run/x", "it went away"))

@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.known_secrets import provider_secrets
 from headrace.secret_mask import SecretMask
+from headrace.settings import ProviderConfig, Settings
 from headrace_workers.masking import RunMasks
 from tests.workers.answers import APIS, WHOLE
 from tests.workers.driven import JSON, Driven
@@ -99,7 +101,8 @@ def test_a_dummy_key_that_is_a_models_name_or_an_id_changes_neither(api: str, ke
 
 
 def test_a_dummy_key_of_another_provider_changes_nothing() -> None:
-    masks = RunMasks(["test", KEY], ["s3cret"])
+    settings = Settings(providers={"p": ProviderConfig(api="google", base_url="http://x", api_key_env=["A", "B"])})
+    masks = RunMasks([*provider_secrets(settings, {"A": "test"}), *provider_secrets(settings, {"B": KEY}), "s3cret"])
     mask = masks.of("sk-own-0123456789abcdef", None)
 
     assert mask.masked(f"a test of {KEY} and sk-own-0123456789abcdef by s3cret") == "a test of [key] and [key] by [key]"

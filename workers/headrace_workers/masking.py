@@ -37,11 +37,10 @@ _KEPT = 128
 
 
 class RunMasks:
-    """The masks of a worker's runs. ``keys`` and ``passwords`` are those of its environment, which no run may tell."""
+    """The masks of a worker's runs. ``secrets`` are those of its environment, which no run may tell: :mod:`headrace.known_secrets`."""
 
-    def __init__(self, keys: Iterable[str], passwords: Iterable[str] = ()) -> None:
-        # A dummy key is no secret, and would blot out words of other runs and of log lines.
-        self._known = frozenset([*(key for key in keys if not is_word(key)), *passwords])
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._known = frozenset(secrets)
         self._base = SecretMask(self._known)
         self._kept: OrderedDict[tuple[str | None, str | None], SecretMask] = OrderedDict()
         self._in_use: weakref.WeakSet[SecretMask] = weakref.WeakSet()
@@ -131,14 +130,6 @@ def masked_calls(calls: list[ToolCallText], mask: SecretMask) -> list[ToolCallTe
     if care is None:
         return calls
     return [ToolCallText(care(call.id), care(call.name), call.arguments) for call in calls]
-
-
-def stored_text(text: str, mask: SecretMask) -> str:
-    """Return what the model wrote as a span may keep it: the caller gets it as it is, but nobody needs a key in a store.
-
-    A text with less than the middle half of a key in it stays, since looking closer would cost too much.
-    """
-    return mask.masked(text, words=False) if text and mask.is_quoted(text) else text
 
 
 def _care(texts: list[str], mask: SecretMask) -> Callable[[str], str] | None:

@@ -31,7 +31,7 @@ from headrace.wire.messages import (
     ToolCallText,
 )
 from headrace.wire.request import RunRequest
-from headrace_workers.masking import masked_calls, stored_text
+from headrace_workers.masking import masked_calls
 from headrace_workers.run import ProviderRun
 
 _MAX_QUEUED = 7 * 24 * 3600.0
@@ -144,9 +144,9 @@ def received_content(core: ProviderRun) -> SpanContent:
     mask = core.mask
     return msgspec.structs.replace(
         asked,
-        text=stored_text(received.text or (message.text if message is not None else ""), mask),
-        reasoning=stored_text(reasoning, mask),
-        refusal=stored_text((finished.refusal if finished else None) or received.refusal or "", mask) or None,
+        text=mask.stored(received.text or (message.text if message is not None else "")),
+        reasoning=mask.stored(reasoning),
+        refusal=mask.stored((finished.refusal if finished else None) or received.refusal or "") or None,
         tool_calls=_stored_calls(calls, mask) if calls else _NO_CALLS,
     )
 
@@ -154,7 +154,7 @@ def received_content(core: ProviderRun) -> SpanContent:
 def _stored_calls(calls: list[ToolCallText], mask: SecretMask) -> list[ContentToolCall]:
     if not mask.is_quoted("\n".join([call.arguments for call in calls])):
         return [ContentToolCall(call.id, call.name, call.arguments) for call in calls]
-    return [ContentToolCall(call.id, call.name, stored_text(call.arguments, mask)) for call in calls]
+    return [ContentToolCall(call.id, call.name, mask.stored(call.arguments)) for call in calls]
 
 
 def is_heavy(content: SpanContent) -> bool:

@@ -96,7 +96,7 @@ class Worker:
         self.history = open_history("worker", settings.epoch)
         self._config = engine.engine
         self._providers = Providers(engine, os.environ)
-        self.masks = RunMasks(provider_secrets(engine, os.environ), proxy_secrets(os.environ))
+        self.masks = RunMasks([*provider_secrets(engine, os.environ), *proxy_secrets(os.environ)])
         self._endpoint = worker_endpoint(settings.directory, settings.name, settings.epoch)
         self._context = new_context()
         self._shares = worker_shares(raise_limit())

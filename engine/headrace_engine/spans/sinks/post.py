@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from headrace.http_values import header_problem, url_problem
-from headrace.known_secrets import address_secrets, proxy_secrets
+from headrace.known_secrets import address_secrets, header_secrets, proxy_secrets
 from headrace.proxy_choice import proxy_of
 from headrace.secret_mask import SecretMask
 from headrace.settings import SinkConfig
@@ -38,7 +38,7 @@ class Post:
         _check_headers(headers)
         secrets = [secret for value in headers.values() for secret in (value, value.rpartition(" ")[2])]
         secrets = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
-        self.mask = SecretMask([*secrets, *address_secrets(url), *proxy_secrets(environ)])
+        self.mask = SecretMask([*secrets, *header_secrets(headers), *address_secrets(url), *proxy_secrets(environ)])
         """Of what no message may quote."""
         # The answer as it is: one that unpacks to gigabytes is not unpacked.
         headers |= {"Content-Type": content_type, "Accept-Encoding": "identity", "User-Agent": "headrace"}
