@@ -22,7 +22,7 @@ from typing import Protocol
 from headrace.callbacks import log
 from headrace.clock import monotonic
 from headrace.engine_files import BROKER_SOCKET, COLLECTOR_SOCKET, LOCK_FILE, LOG_FILE, remove_folder, worker_socket
-from headrace.engine_folders import make_folder, open_log
+from headrace.engine_folders import end_of_log, make_folder, open_log
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError
 from headrace.import_path import engine_environment
 from headrace.interpreter import find_interpreter
@@ -352,12 +352,7 @@ class EmbeddedEngine:
         self._directory = None
 
     def _log_lines(self) -> list[str]:
-        if self._directory is None:
-            return []
-        try:
-            return (self._directory / LOG_FILE).read_text(errors="replace").strip().splitlines()
-        except OSError:
-            return []
+        return end_of_log(self._directory).strip().splitlines() if self._directory is not None else []
 
 
 def _progress(pid: int, directory: Path) -> object:

@@ -29,6 +29,8 @@ _ROOM = 20
 """Bytes of a folder's own name."""
 _LEAST_ROOM = 4096
 """Bytes that the log of a failed start takes, to say why."""
+_MOST_OF_LOG = 64 * 1024
+"""Bytes of its end that are read: runs that are refused look at it."""
 _SETTLED = 1.0
 """Seconds for which a folder is left alone after its engine has ended: its program may be reading the log."""
 _BEGUN = 60.0
@@ -69,6 +71,28 @@ def open_log(folder: Path) -> int:
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     return descriptor
+
+
+def end_of_log(folder: Path) -> str:
+    """Return the last lines of a log, 64 KiB at most; nothing where there is none, or something else in its place."""
+    try:
+        descriptor = os.open(
+            folder / LOG_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        )
+    except OSError:
+        return ""
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return ""
+        start = max(status.st_size - _MOST_OF_LOG, 0)
+        said = os.pread(descriptor, _MOST_OF_LOG, start)
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+    whole = said.partition(b"\n")[2] if start else said  # the first of them is not whole
+    return whole.decode(errors="replace")
 
 
 def _with_room(folder: Path) -> Path:

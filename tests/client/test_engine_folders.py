@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from headrace.engine_files import remove_folder
-from headrace.engine_folders import make_folder, open_log
+from headrace.engine_folders import end_of_log, make_folder, open_log
 from headrace.testing import SimulatedProvider
 from tests.conftest import is_setting
 from tests.waiting import wait_until
@@ -179,3 +179,35 @@ def test_a_foreign_file_survives_the_end_of_a_programs_engine(provider: Simulate
     be_old(folder, 1000.0)
     make_folder()
     assert (folder / "id_ed25519").read_text() == "a key"
+
+
+def test_of_a_log_the_last_lines_are_read_however_long_it_is() -> None:
+    folder = make_folder()
+    assert end_of_log(folder) == ""
+    (folder / "engine.log").write_bytes(b"one\n\xff two\n")
+    assert end_of_log(folder) == "one\n\ufffd two\n"
+
+    with (folder / "engine.log").open("wb") as log:
+        log.truncate(2**33)
+        log.seek(2**33)
+        log.write(b"".join(b"\nline %d" % number for number in range(10_000)))
+    lines = end_of_log(folder).splitlines()
+
+    assert lines[-1] == "line 9999"
+    assert 1000 < len(lines) < 10_000
+    assert all(line.startswith("line ") for line in lines), "the first is a whole one"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
+def test_what_lies_in_a_logs_place_is_not_read(kind: str, tmp_path: Path) -> None:
+    folder = make_folder()
+    match kind:
+        case "link":
+            (tmp_path / "id_ed25519").write_text("a key")
+            (folder / "engine.log").symlink_to(tmp_path / "id_ed25519")
+        case "pipe":
+            os.mkfifo(folder / "engine.log")
+        case _:
+            (folder / "engine.log").mkdir()
+
+    assert end_of_log(folder) == ""
