@@ -21,6 +21,7 @@ _ROOT = 0
 _ACL = "system.posix_acl_access"
 _UID_MAP = Path("/proc/self/uid_map")
 _OVERFLOW_UID = Path("/proc/sys/kernel/overflowuid")
+_USER_NAMESPACE = "/proc/self/ns/user"
 
 
 class UntrustedDirectoryError(OSError):
@@ -147,10 +148,28 @@ def _trusted_users() -> set[int]:
     """Return this user and root. Where root has no number in this user namespace, its files have the one of unknown users."""
     users = {os.geteuid(), _ROOT}
     with contextlib.suppress(OSError, ValueError):
-        lines = [[int(figure) for figure in line.split()] for line in _UID_MAP.read_text().splitlines()]
-        if not all(any(first <= _ROOT < first + count for first, count in side) for side in _sides(lines)):
-            users.add(int(_OVERFLOW_UID.read_text()))
+        # The map of a namespace is written once. A process that goes to another namespace has another name of it.
+        namespace = os.readlink(_USER_NAMESPACE)
+        unknown = _unknown_roots.get(namespace)
+        if unknown is None:
+            unknown, is_settled = _unknown_root()
+            if is_settled:
+                _unknown_roots.clear()
+                _unknown_roots[namespace] = unknown
+        users |= unknown
     return users
+
+
+_unknown_roots: dict[str, frozenset[int]] = {}
+"""What :func:`_unknown_root` has found, by namespace: it costs more than all the rest of a check."""
+
+
+def _unknown_root() -> tuple[frozenset[int], bool]:
+    """Return the number that root's files have where root has none, and whether that can change no more. Raises OSError, ValueError."""
+    lines = [[int(figure) for figure in line.split()] for line in _UID_MAP.read_text().splitlines()]
+    if all(any(first <= _ROOT < first + count for first, count in side) for side in _sides(lines)):
+        return frozenset(), True
+    return frozenset({int(_OVERFLOW_UID.read_text())}), bool(lines)
 
 
 def _sides(lines: list[list[int]]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +24,11 @@ from headrace.router import Limits, Router, SendResult
 from headrace.sockets import new_context
 from headrace.zmtp import frame_head, opening
 from tests.peers import RawDealer
+from tests.strangers import STRANGER, Child, needs_root
 from tests.waiting import wait_until
 
 KIB = 1024
+_CLONE_NEWUSER = 0x10000000
 
 
 @contextlib.contextmanager
@@ -151,6 +156,82 @@ def test_a_descriptor_tells_of_departures(tmp_path: Path) -> None:
         assert not _is_readable(router.monitor_fd)
         assert (router.pid(identity), router.is_connected(identity)) == (0, False)
         assert router.send(identity, b"late") is SendResult.GONE
+
+
+@needs_root
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("users", "own", "others"),
+    [("0 0 1", (0, False), (65534, True)), ("", (65534, False), (65534, False))],
+    ids=["its user has a number", "no user has a number"],
+)
+def test_in_a_container_who_has_no_number_is_foreign_unless_nobody_has_one(
+    users: str, own: tuple[int, bool], others: tuple[int, bool]
+) -> None:
+    """The kernel then says 65534 of everybody. Where that is the router's own number too, the socket's mode must do."""
+    with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp") as folder:
+        path = Path(folder, "s")
+        read, write = os.pipe()
+        told, tell = os.pipe()
+        server = os.fork()
+        if server == 0:
+            try:
+                os.close(read)
+                os.close(tell)
+                if ctypes.CDLL(None).unshare(_CLONE_NEWUSER) != 0:
+                    os.write(write, b"[]")
+                    os._exit(0)
+                os.write(write, b".")
+                os.read(told, 1)
+                os.write(write, json.dumps(_who_comes(path)).encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        os.close(told)
+        with open(read, "rb", buffering=0) as said:
+            if said.read(1) != b".":
+                pytest.skip("no user namespaces here")
+            if users:
+                Path(f"/proc/{server}/uid_map").write_text(users)
+            os.write(tell, b"x")
+            wait_until(path.with_name("ready").exists, 10.0, "the router")
+            Path(folder).chmod(0o711)
+            path.chmod(0o777)
+            with Raw(path).socket as one:
+                one.sendall(frame_head(3) + b"own")
+
+                def say() -> None:
+                    with socket.socket(socket.AF_UNIX) as other:
+                        other.connect(str(path))
+                        other.sendall(opening(b"DEALER") + frame_head(5) + b"other")
+                        other.recv(1)
+                        wait_until(path.with_name("done").exists, 10.0, "both")
+
+                Child(STRANGER, say).result()
+            found = json.loads(said.read())
+        os.close(tell)
+        os.waitpid(server, 0)
+
+    assert found == {"own": list(own), "other": list(others)}
+
+
+def _who_comes(path: Path) -> dict[str, tuple[int | None, bool]]:
+    """Serve two peers; return their users, as the kernel tells them here, and whether they are foreign."""
+    router = Router(f"ipc://{path}")
+    path.with_name("ready").touch()
+    frames = heard(router, 2)
+    who = {frame.decode(): (router._peers[peer].uid, router.is_foreign(peer)) for peer, frame in frames}
+    path.with_name("done").touch()
+    return who
+
+
+def test_who_is_unknown_to_the_kernel_or_gone_is_foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.doorway.credentials", lambda _: (None, None))
+    with bound(tmp_path / "s") as (_, router):
+        Raw(tmp_path / "s").say(b"hello")
+        ((identity, _),) = heard(router, 1)
+        assert (router.pid(identity), router.is_foreign(identity)) == (0, True)
+        assert router.is_foreign(b"nobody")
 
 
 def _is_readable(descriptor: int) -> bool:

@@ -186,8 +186,39 @@ def test_where_root_has_no_number_its_files_are_those_of_unknown_users(
     (place / "overflowuid").write_text(f"{STRANGER}\n")
     monkeypatch.setattr(trusted_directory, "_UID_MAP", place / "uid_map")
     monkeypatch.setattr(trusted_directory, "_OVERFLOW_UID", place / "overflowuid")
+    monkeypatch.setattr(trusted_directory, "_unknown_roots", {})
 
-    assert (check_directory(directory) is None) == is_trusted
+    for _ in range(2):  # the second time by what is known
+        assert (check_directory(directory) is None) == is_trusted
+
+
+@needs_root
+def test_the_users_of_a_namespace_are_looked_up_once_and_not_before_they_are_there(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = private(place / "engine")
+    os.chown(place, STRANGER, STRANGER)
+    users, namespace = place / "uid_map", place / "user"
+    users.touch()
+    namespace.symlink_to("user:[1]")
+    (place / "overflowuid").write_text(f"{STRANGER}\n")
+    monkeypatch.setattr(trusted_directory, "_UID_MAP", users)
+    monkeypatch.setattr(trusted_directory, "_OVERFLOW_UID", place / "overflowuid")
+    monkeypatch.setattr(trusted_directory, "_USER_NAMESPACE", str(namespace))
+    monkeypatch.setattr(trusted_directory, "_unknown_roots", {})
+
+    assert check_directory(directory) is None, "a namespace that was just made has no users yet"
+    users.write_text("0 0 4294967295\n")
+    assert check_directory(directory) is not None
+    users.unlink()
+    assert check_directory(directory) is not None, "it is known"
+
+    namespace.unlink()
+    namespace.symlink_to("user:[2]")  # as after unshare
+    users.write_text("0 1000 1\n")
+    assert check_directory(directory) is None
+    os.chown(place, VICTIM, VICTIM)
+    assert check_directory(directory) is not None, "the directories themselves are looked at each time"
 
 
 @needs_root
