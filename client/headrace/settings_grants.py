@@ -62,7 +62,7 @@ def change_grants(environ: Mapping[str, str], change: Callable[[frozenset[Grant]
     directory = os.path.dirname(place.path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     with _locked(directory) as folder:
-        if (problem := distrust(place.path, place.base, os.fstat(folder))) is not None:
+        if (problem := distrust(grants_file(environ), place.base, os.fstat(folder))) is not None:
             raise ConfigurationError(problem)
         changed = change(read_grants(environ))
         entries = [{name: getattr(grant, name) for name in _FIELDS} for grant in sorted(changed)]

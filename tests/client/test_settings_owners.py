@@ -314,6 +314,17 @@ def test_a_file_of_what_is_allowed_that_a_group_may_write_allows_nothing(environ
 
 
 @needs_root
+def test_who_may_not_keep_what_is_allowed_is_told_of_the_file_that_it_is_about(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the directory is exchanged for another user's between two looks."""
+    stranger = os.stat_result((stat.S_IFDIR | 0o700, 1, 1, 1, STRANGER, STRANGER, 0, 0, 0, 0))
+    monkeypatch.setattr("headrace.settings_grants.os.fstat", lambda _: stranger)
+    with pytest.raises(ConfigurationError, match=f"allowed.json belongs to user {STRANGER}"):
+        change_grants(environ, lambda _known: frozenset({GRANT}))
+
+
+@needs_root
 def test_a_file_of_what_is_allowed_of_another_user_allows_nothing(environ: dict[str, str]) -> None:
     change_grants(environ, lambda _known: frozenset({GRANT}))
     os.chown(grants_file(environ), STRANGER, STRANGER)
