@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -19,7 +21,7 @@ from headrace.span_files import database_files
 from headrace.spans import ContentToolCall, Span, SpanContent, encode_content
 from headrace.types import Usage
 from headrace_engine.spans.sinks import semconv
-from headrace_engine.spans.sinks.reading import Unsent
+from headrace_engine.spans.sinks.reading import Mark, Unsent
 from headrace_engine.spans.sinks.runner import Sinks
 from tests.e2e.fake_sinks import FakeSink, Say, json_request, otlp_request, partial_success
 from tests.e2e.sink_runs import Start, ids, only, runs, to_http, to_otlp
@@ -129,6 +131,26 @@ def test_rows_without_number_that_make_no_sense_are_passed_over_one_by_one(slot:
     assert batch is not None
     assert [stored.span.span_id for stored in batch.spans] == ids(runs(1, first=5000))
     assert (len(unsent.take_damaged()), unsent.aside()) == (1200, 1200)
+    unsent.close()
+
+
+def test_marks_that_cannot_be_written_cost_no_more_the_more_there_are(
+    slot: SlotWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk: each waits, once, for the next time."""
+    (path,) = slot.write(runs(1))
+    unsent = Unsent(slot.slot, "otlp")
+    assert unsent.next(1, 0.0, is_last=True) is not None
+    file = unsent._files[path]
+    with monkeypatch.context() as patch:
+        patch.setattr(file, "_write", Mock(side_effect=sqlite3.OperationalError("disk is full")))
+        began = time.process_time()
+        for number in range(20_000):
+            file.move(1, [Mark(f"sp_{number}", number, "why"), Mark(f"sp_{number // 2}", number // 2, "why")])
+        assert time.process_time() - began < 5.0
+    file.move(1)
+
+    assert unsent.aside() == 20_000
     unsent.close()
 
 

@@ -131,7 +131,7 @@ class _File:
         self._writer: sqlite3.Connection | None = None
         self._has_failed = False
         self._is_unwritten = False
-        self._marks: list[Mark] = []
+        self._marks: dict[Mark, None] = {}
         self._damaged: list[Mark] = []
         self._damaged_upto = 0
         self.settling = Settling()
@@ -173,7 +173,7 @@ class _File:
     def move(self, place: int, marks: Sequence[Mark] = (), taken: Sequence[str] = ()) -> None:
         """Write the place down, where that is possible; with it what is set aside, and what is so no longer: it was ``taken``."""
         self.place = place
-        self._marks += [mark for mark in marks if mark not in self._marks]
+        self._marks |= dict.fromkeys(marks)
         self._is_unwritten = True
         try:
             self._write(place, taken)
@@ -192,7 +192,7 @@ class _File:
         if new:
             self._damaged_upto = new[-1].seq
             self._damaged += new
-            self._marks += new
+            self._marks |= dict.fromkeys(new)
 
     def count(self) -> int:
         try:
@@ -244,7 +244,7 @@ class _File:
         finally:
             if writer.in_transaction:
                 writer.execute("ROLLBACK")
-        del self._marks[: len(marks)]
+        self._marks.clear()
         if marks or delivered:
             self.aside = set_aside_count(self._reader, self._sink)
 
