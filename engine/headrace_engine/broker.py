@@ -61,7 +61,7 @@ from headrace.wire.roles import TO_BROKER, breach
 from headrace.wire.status import ProcessStatus, SpanStatus, WorkerStatus
 from headrace_engine.admission import Admission, Send, Unfinished
 from headrace_engine.blame import Blame
-from headrace_engine.doorkeeper import Claim, Doorkeeper, Known, Refused
+from headrace_engine.doorkeeper import SAID_TOO_MUCH, Claim, Doorkeeper, Known, Refused
 from headrace_engine.inbox import Inbox
 from headrace_engine.incarnations import Incarnation, Incarnations
 from headrace_engine.liveness import Liveness
@@ -77,6 +77,8 @@ _MESSAGES_PER_TURN = 500
 _MIB = 1024 * 1024
 _LIMITS = Limits(frame=BROKER_FRAME_BYTES, unfinished=64 * _MIB, unread=16 * _MIB, all_unread=64 * _MIB)
 """A client that reads has far less unread."""
+_HELD = 8 * _MIB
+"""Of processes of which the supervisor has not told yet. A worker says a hello and heartbeats."""
 _MAX_SPANS = 10_000
 _MAX_SPAN_BYTES = 16 * 1024 * 1024
 """Stubs, and spans that clients have left here, until there is a collector. The oldest are dropped, and counted."""
@@ -101,7 +103,9 @@ class Broker:
         self._directory = directory
         # Those that are what they say. Who is not here is not heard.
         self._hellos: dict[bytes, Hello] = {}
-        self._door: Doorkeeper[tuple[int, ToBroker]] = Doorkeeper(parent, origin(parent), can_tell=TELLS_PROCESSES)
+        self._door: Doorkeeper[tuple[int, ToBroker]] = Doorkeeper(
+            parent, origin(parent), can_tell=TELLS_PROCESSES, room=_HELD
+        )
         self._worker_epochs: dict[bytes, int] = {}
         self._incarnations = Incarnations()
         self._watch = ProcessWatch(self._reactor)
@@ -197,13 +201,13 @@ class Broker:
             if self._history is not None:
                 self._history.frame("received", messages, epoch, peer)
             self._inbox.put(peer, epoch, messages, self._router.pid(peer), len(frame))
-        for peer, epoch, message in self._inbox.take(_MESSAGES_PER_TURN):
-            self._take(peer, epoch, message)
+        for peer, epoch, message, size in self._inbox.take(_MESSAGES_PER_TURN):
+            self._take(peer, epoch, message, size)
         if self._inbox or self._router.has_input():
             self._reactor.call(self._read)
 
-    def _take(self, peer: bytes, epoch: int, message: ToBroker) -> None:
-        """Handle a message if its peer may say it."""
+    def _take(self, peer: bytes, epoch: int, message: ToBroker, size: int) -> None:
+        """Handle a message of about ``size`` bytes if its peer may say it."""
         hello = self._hellos.get(peer)
         if hello is not None:
             if (problem := breach(TO_BROKER, hello.role, message)) is not None:
@@ -211,10 +215,10 @@ class Broker:
             elif not isinstance(message, Hello):
                 self._handle(peer, message, time.monotonic())
         elif self._door.holds(peer):
-            if not self._door.hold(peer, (epoch, message), 1):
-                self._refuse_peer(peer, "it said too much before the supervisor had told who it is")
+            if not self._door.hold(peer, (epoch, message), size):
+                self._refuse_peer(peer, SAID_TOO_MUCH)
         elif isinstance(message, Hello):
-            self._knock(peer, epoch, message, time.monotonic())
+            self._knock(peer, epoch, message, size)
         else:
             self._refuse_peer(peer, "the first message must be a hello")
 
@@ -293,8 +297,9 @@ class Broker:
         """Return whether a peer is this process's parent, by the kernel's word."""
         return self._hellos[peer].role == "supervisor" and self._router.pid(peer) == self._parent
 
-    def _knock(self, peer: bytes, epoch: int, hello: Hello, now: float) -> None:
+    def _knock(self, peer: bytes, epoch: int, hello: Hello, size: int) -> None:
         """Let a peer in that is what it says; one that may be has to wait for the supervisor's word."""
+        now = time.monotonic()
         if self._router.is_foreign(peer):
             self._refuse_peer(peer, FOREIGN_PEER)
             return
@@ -313,8 +318,8 @@ class Broker:
                 self._welcome(peer, epoch, hello, now)
             case Refused(reason):
                 self._refuse_peer(peer, reason)
-            case _:
-                self._door.hold(peer, (epoch, hello), 1)
+            case _ if not self._door.hold(peer, (epoch, hello), size):
+                self._refuse_peer(peer, SAID_TOO_MUCH)
 
     def _open_door(self, now: float) -> None:
         """Let those in whom the supervisor has told of meanwhile, and hear what they have said."""
@@ -324,7 +329,7 @@ class Broker:
                 continue
             for epoch, message in said:
                 if peer in self._hellos:
-                    self._take(peer, epoch, message)
+                    self._take(peer, epoch, message, 0)
                 elif isinstance(message, Hello):
                     self._welcome(peer, epoch, message, now)
 

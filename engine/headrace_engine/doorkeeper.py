@@ -12,6 +12,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
@@ -27,8 +28,11 @@ HOLD_FOR = 5.0
 """Seconds that a process waits for the supervisor's word, which is on its way since the process was started."""
 _MAX_HELD = 1000
 """Messages of one such process that wait with it."""
-_MAX_HELD_BYTES = 64 * 1024 * 1024
-"""The same of all, in bytes."""
+_MESSAGE_BYTES = 128
+"""That a message takes beside its own."""
+ROOM = 64 * 1024 * 1024
+"""Bytes of what all such processes say that wait with them."""
+SAID_TOO_MUCH = "it said too much before the supervisor had told who it is"
 _TICKS = 2.0
 """The kernel tells of a start in whole ticks, a hundredth of a second each."""
 
@@ -73,15 +77,19 @@ class _Held(Generic[M]):
 
 
 class Doorkeeper(Generic[M]):
-    """The processes of one engine. ``can_tell`` is False where the kernel tells no process of its peers: they are believed."""
+    """The processes of one engine. ``can_tell`` is False where the kernel tells no process of its peers: they are believed.
 
-    def __init__(self, supervisor: int, origin: Origin | None, *, can_tell: bool = True) -> None:
+    ``room`` is how many bytes may wait of those of which the supervisor has not told yet. One process has as much of it as it leaves free.
+    """
+
+    def __init__(self, supervisor: int, origin: Origin | None, *, can_tell: bool = True, room: int = ROOM) -> None:
         self._supervisor = supervisor
         self._started = origin.started if origin is not None else 0
         self._can_tell = can_tell
         self._processes: dict[int, ProcessStatus] = {}
         self._held: dict[bytes, _Held[M]] = {}
-        self._size = 0
+        self._room = room
+        self._sizes: Counter[int] = Counter()
 
     def told(self, processes: Sequence[ProcessStatus]) -> None:
         """The supervisor says which processes there are."""
@@ -101,11 +109,14 @@ class Doorkeeper(Generic[M]):
     def hold(self, peer: bytes, message: M, size: int) -> bool:
         """Keep what a peer that waits says, ``size`` bytes of it; return False when it is too much."""
         held = self._held[peer]
-        if len(held.messages) >= _MAX_HELD or self._size + size > _MAX_HELD_BYTES:
+        process = held.claim.pid
+        size += _MESSAGE_BYTES
+        free = self._room - self._sizes.total()
+        if len(held.messages) >= _MAX_HELD or self._sizes[process] + 2 * size > free:
             return False
         held.messages.append(message)
         held.size += size
-        self._size += size
+        self._sizes[process] += size
         return True
 
     def ready(self, now: float) -> list[tuple[bytes, Known | Refused, list[M]]]:
@@ -125,7 +136,7 @@ class Doorkeeper(Generic[M]):
         """A peer has gone; unknown ones are fine."""
         held = self._held.pop(peer, None)
         if held is not None:
-            self._size -= held.size
+            self._sizes -= Counter({held.claim.pid: held.size})
 
     def _judge(self, claim: Claim) -> Verdict:
         if claim.role == "client" or not self._can_tell:

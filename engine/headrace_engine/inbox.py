@@ -57,8 +57,8 @@ class Inbox(Generic[M]):
         waiting.messages.extend([(epoch, message, share) for message in messages])
         self._add(waiting, share * len(messages))
 
-    def take(self, limit: int) -> Iterator[tuple[bytes, int, M]]:
-        """Yield about ``limit`` messages. A peer may be dropped meanwhile."""
+    def take(self, limit: int) -> Iterator[tuple[bytes, int, M, int]]:
+        """Yield about ``limit`` messages: who says it, its epoch, what it says, in about how many bytes. A peer may be dropped meanwhile."""
         while limit > 0 and (waiting := self._turns.take()) is not None:
             peer = waiting.peer
             if self._peers.get(peer) is not waiting:
@@ -68,7 +68,7 @@ class Inbox(Generic[M]):
                 limit -= 1
                 epoch, message, share = waiting.messages.popleft()
                 self._add(waiting, -share)
-                yield peer, epoch, message
+                yield peer, epoch, message, share
                 if self._peers.get(peer) is not waiting:
                     break
             else:

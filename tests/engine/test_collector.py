@@ -39,6 +39,7 @@ from headrace.wire.messages import (
     Welcome,
 )
 from headrace.wire.status import ProcessStatus, SpanStatus
+from headrace_engine.spans.flushing import MAX_OPEN
 from headrace_engine.spans.slots import take_slot, try_slot
 from tests.engine.test_span_recovery import locked, spool
 from tests.engine.test_span_store import kept, span
@@ -281,6 +282,31 @@ def test_a_flush_ends_with_its_timeout_when_a_worker_says_nothing(engine: Engine
     result = client.hear(FlushResult)
     assert isinstance(result, FlushResult)
     assert result.token == 5
+
+
+def test_a_flood_of_flushes_is_answered_and_is_none_to_the_workers(engine: Engine) -> None:
+    engine.start()
+    worker, client, other = engine.peer(), engine.peer("client"), engine.peer("client", epoch=2)
+    worker.hear(Welcome)
+    other.hear(Welcome)
+    count = 20_000
+    for start in range(0, count, 1000):
+        client.send(*[Flush(start + number, 3600.0) for number in range(1000)])
+    client.hear(FlushResult, lambda result: result.token == count - 1 - MAX_OPEN)
+    other.send(Flush(1, 3600.0))
+    client.hear(FlushResult, lambda result: result.token == count - MAX_OPEN)  # its process has one more
+    requests: list[FlushRequest] = []
+
+    def is_acknowledged(message: msgspec.Struct) -> bool:
+        requests.extend([message] if isinstance(message, FlushRequest) else [])
+        return isinstance(message, SpanAck)
+
+    # By now it has been asked for all: what it has sent when it was asked last, it has sent for those before, too.
+    worker.send(batch(1, made(1)), Flushed(2**62, 1))
+    worker.hear(msgspec.Struct, is_acknowledged)
+    assert other.hear(FlushResult) is not None
+    client.hear(FlushResult, lambda result: result.token == count - 1)
+    assert 1 <= len(requests) <= 21, "one for each turn, and not for each question"
 
 
 def test_the_content_of_clients_spans_is_treated_by_policy(engine: Engine) -> None:

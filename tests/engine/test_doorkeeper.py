@@ -99,18 +99,31 @@ def test_a_worker_that_is_there_before_the_supervisors_word_waits_for_it_with_al
     assert made.ready(0.1) == []
 
 
-def test_what_is_held_is_bounded() -> None:
-    made = door()
+def test_what_is_held_is_bounded_in_messages_and_bytes() -> None:
+    made: Doorkeeper[str] = Doorkeeper(SUPERVISOR, Origin(1, 400), room=1_000_000)
     made.knock(PEER, claim(), 0.0)
     made.knock(b"other", claim(pid=13), 0.0)
 
-    assert not made.hold(PEER, "much", 65 * 1024 * 1024)
+    assert not made.hold(PEER, "much", 500_000)
     assert all(made.hold(PEER, "little", 1) for _ in range(1000))
     assert not made.hold(PEER, "little", 1)
-    assert made.hold(b"other", "much", 63 * 1024 * 1024)
+    made.forget(PEER)
+    assert made.hold(b"other", "much", 490_000)
     made.forget(b"other")
-    assert made.knock(b"other", claim(pid=13), 0.0) == Unknown()
-    assert made.hold(b"other", "much", 63 * 1024 * 1024)
+    made.knock(b"other", claim(pid=13), 0.0)
+    assert made.hold(b"other", "much", 490_000)
+
+
+def test_one_process_never_has_all_the_room_however_many_connections_it_has() -> None:
+    made: Doorkeeper[str] = Doorkeeper(SUPERVISOR, Origin(1, 400), room=1_000_000)
+    for number in range(100):
+        peer = b"%d" % number
+        made.knock(peer, claim(pid=13), 0.0)
+        while made.hold(peer, "some", 10_000):
+            pass
+    made.knock(PEER, claim(), 0.0)
+
+    assert made.hold(PEER, "a batch", 200_000)
 
 
 def test_where_the_kernel_tells_no_process_a_peer_is_believed() -> None:

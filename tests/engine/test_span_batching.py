@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from headrace.span_outbox import FULL, SpanOutbox
 from headrace_engine.spans.batching import FIRST_PAUSE, FULL_BYTES, MAX_BYTES, MAX_DELAY, MAX_PAUSE, MAX_SPANS, Batching
-from headrace_engine.spans.flushing import Flushes, bounded_timeout
+from headrace_engine.spans.flushing import MAX_OPEN, Flushes, bounded_timeout
 from headrace_engine.spans.totals import Totals
 
 
@@ -160,7 +160,10 @@ TestArrivals.settings = settings(max_examples=100, deadline=None)
 
 def test_a_flush_is_over_when_its_workers_have_sent_and_all_is_committed() -> None:
     flushes: Flushes[str] = Flushes()
-    number = flushes.asked("c", 5, ["w1", "w2"], 10.0, 3)
+    flushes.asked("c", 7, 5, 10.0)
+    assert flushes.is_one_new
+    number = flushes.begin(["w1", "w2"], 3)
+    assert not flushes.is_one_new
     flushes.flushed("w1", number, 4)
     assert flushes.committed(9) == []
     flushes.flushed("w2", number, 6)
@@ -168,13 +171,15 @@ def test_a_flush_is_over_when_its_workers_have_sent_and_all_is_committed() -> No
     assert flushes.committed(5) == []
     (flush,) = flushes.committed(6)
     assert (flush.client, flush.token) == ("c", 5)
-    flushes.answered(flush)
+    flushes.answered([flush])
     assert not flushes
 
 
 def test_a_flush_waits_for_what_came_before_it_where_there_are_no_workers() -> None:
     flushes: Flushes[str] = Flushes()
-    flushes.asked("c", 5, [], 10.0, 3)
+    flushes.asked("c", 7, 5, 10.0)
+    assert flushes.committed(9) == []
+    flushes.begin([], 3)
 
     assert flushes.committed(2) == []
     assert len(flushes.committed(3)) == 1
@@ -182,7 +187,8 @@ def test_a_flush_waits_for_what_came_before_it_where_there_are_no_workers() -> N
 
 def test_a_worker_that_ends_is_not_waited_for_and_a_client_that_leaves_is_not_told() -> None:
     flushes: Flushes[str] = Flushes()
-    flushes.asked("c", 5, ["w1"], 10.0, 0)
+    flushes.asked("c", 7, 5, 10.0)
+    flushes.begin(["w1"], 0)
     flushes.left("w1")
     assert len(flushes.committed(0)) == 1
 
@@ -192,10 +198,52 @@ def test_a_worker_that_ends_is_not_waited_for_and_a_client_that_leaves_is_not_to
 
 def test_a_flush_ends_when_its_time_is_up() -> None:
     flushes: Flushes[str] = Flushes()
-    flushes.asked("c", 5, ["w1"], 10.0, 0)
+    flushes.asked("c", 7, 5, 10.0)
+    flushes.begin(["w1"], 0)
 
     assert flushes.expired(9.9) == []
     assert [flush.token for flush in flushes.expired(10.0)] == [5]
+
+
+def test_the_questions_of_one_turn_are_one_to_the_workers_and_a_later_answer_is_one_to_those_before() -> None:
+    flushes: Flushes[str] = Flushes()
+    flushes.asked("c", 7, 1, 10.0)
+    flushes.asked("d", 8, 1, 10.0)
+    first = flushes.begin(["w1"], 0)
+    flushes.asked("c", 7, 2, 10.0)
+    second = flushes.begin(["w1"], 0)
+    assert (first, second) == (1, 2)
+
+    flushes.flushed("w1", first, 0)
+    assert [(flush.client, flush.token) for flush in flushes.committed(0)] == [("c", 1), ("d", 1)]
+    flushes.flushed("w1", second, 0)
+    assert len(flushes.committed(0)) == 3
+
+
+def test_a_process_has_so_many_questions_on_all_its_connections_and_no_more() -> None:
+    flushes: Flushes[str] = Flushes()
+    flushes.asked("other", 8, 1, 10.0)
+    for number in range(10_000):
+        flushes.asked(f"c{number % 50}", 7, number, 10.0)
+    flushes.begin(["w1"], 0)
+
+    early = flushes.expired(0.0)
+    assert [flush.token for flush in early] == list(range(10_000 - MAX_OPEN)), "the oldest are answered as they are"
+    flushes.answered(early)
+    flushes.flushed("w1", 1, 0)
+    left = flushes.committed(0)
+    assert [flush.token for flush in left] == [1, *range(10_000 - MAX_OPEN, 10_000)], "another's is not touched"
+    flushes.answered(left)
+    assert not flushes
+
+
+def test_who_leaves_is_not_answered_early_either() -> None:
+    flushes: Flushes[str] = Flushes()
+    for number in range(MAX_OPEN + 5):
+        flushes.asked("c", 7, number, 10.0)
+    flushes.left("c")
+
+    assert (flushes.expired(0.0), bool(flushes)) == ([], False)
 
 
 # Counts.

@@ -32,3 +32,25 @@ def test_senders_that_come_and_go_without_end_are_summed_up() -> None:
 
     assert totals.dropped() == {"memory_full": 25_000}
     assert len(totals._dropped) <= 10_000
+
+
+def test_what_senders_claim_together_still_fits_into_a_message() -> None:
+    """A report that cannot be encoded would end the collector."""
+    totals = Totals()
+    for epoch in range(3000):
+        totals.said(("client", 7, epoch), {"memory_full": 2**63 - 1}, 0)
+    totals.said(("worker", 8, 1), {"spool_full": 2**63 - 1}, 2**63 - 1)
+
+    assert totals.dropped() == {"memory_full": 2**53, "spool_full": 2**53}
+    assert totals.untraced == 2**53
+
+
+def test_clients_without_end_do_not_have_a_workers_counts_counted_twice() -> None:
+    totals = Totals()
+    totals.said(("worker", 8, 1), {"spool_full": 3}, 2)
+    for epoch in range(15_000):
+        totals.said(("client", 7, epoch), {"memory_full": 1}, 0)
+    totals.said(("worker", 8, 1), {"spool_full": 4}, 2)
+
+    assert totals.dropped() == {"memory_full": 15_000, "spool_full": 4}
+    assert totals.untraced == 2

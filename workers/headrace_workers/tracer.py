@@ -54,6 +54,8 @@ SEND_AT = 24
 """Spans that do not wait for others any more."""
 CLOSE_TIMEOUT = 1.0
 """Seconds that a worker which ends waits for the collector; what it does not take by then it finds in the spool."""
+_MAX_FLUSHES = 64
+"""Questions of the collector that wait for an answer. With more, those that came last have one together."""
 FAILED = "failed"
 """The reason under which spans are counted that could not be made."""
 
@@ -222,6 +224,8 @@ class Tracer:
     def flush_asked(self, request: FlushRequest) -> None:
         """Somebody waits for everything to be sent."""
         self.commit()
+        if len(self._flushes) >= _MAX_FLUSHES:
+            self._flushes.pop()  # who has sent all that is asked for later has sent what was asked for before
         self._flushes.append((request.token, self._outbox.added))
         self._send()
 

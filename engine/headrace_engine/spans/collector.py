@@ -44,7 +44,7 @@ from headrace.wire.messages import (
     Welcome,
 )
 from headrace.wire.roles import TO_COLLECTOR, breach
-from headrace_engine.doorkeeper import Claim, Doorkeeper, Known, Refused
+from headrace_engine.doorkeeper import SAID_TOO_MUCH, Claim, Doorkeeper, Known, Refused
 from headrace_engine.exit_codes import ExitCode
 from headrace_engine.spans.batching import Batching
 from headrace_engine.spans.flushing import Flushes, OpenFlush, bounded_timeout
@@ -60,8 +60,6 @@ _RETIRE_EVERY = 60
 _LEFT_DELAY = 0.3
 """Seconds from the end of a worker's connection, where its process cannot be watched, to the look at its spool."""
 _FLUSH_POLL = 0.02
-_MAX_FLUSHES = 256
-"""Flushes that one peer may have asked for and have no answer to yet: each asks all workers."""
 _STOP_BUDGET = 1.0
 _GOODBYE_DELAY = 0.5
 _MIB = 1024 * 1024
@@ -87,7 +85,6 @@ class _Peer:
         self.epoch = epoch
         self.incarnation = (role, pid, epoch)
         self.sequence = 0
-        self.flush_count = 0
 
 
 class Collector:
@@ -170,16 +167,16 @@ class Collector:
                 self._handle(peer, message)
         elif self._door.holds(identity):
             if not self._door.hold(identity, (epoch, message), size):
-                problem = "it said too much before the supervisor had told who it is"
+                problem = SAID_TOO_MUCH
         elif isinstance(message, Hello):
-            problem = self._knock(identity, epoch, message)
+            problem = self._knock(identity, epoch, message, size)
         else:
             problem = "the first message must be a hello"
         if problem is not None:
             self._refuse_peer(identity, problem)
         return problem is None
 
-    def _knock(self, identity: bytes, epoch: int, hello: Hello) -> str | None:
+    def _knock(self, identity: bytes, epoch: int, hello: Hello, size: int) -> str | None:
         """Let a peer in that is what it says, or have it wait for the supervisor's word; return why one is refused."""
         if self._router.is_foreign(identity):
             return FOREIGN_PEER
@@ -191,8 +188,8 @@ class Collector:
                 self._welcome(identity, epoch, hello.role)
             case Refused(reason):
                 return reason
-            case _:
-                self._door.hold(identity, (epoch, hello), 1)
+            case _ if not self._door.hold(identity, (epoch, hello), size):
+                return SAID_TOO_MUCH
         return None
 
     def _open_door(self) -> None:
@@ -225,11 +222,9 @@ class Collector:
                 self._batching.arrived(peer, message.sequence, message.spans, now)
                 if peer.role == "client":
                     self._batching.hurry()  # few, and it may wait for them before it ends
-            case Flush() if peer.flush_count >= _MAX_FLUSHES:
-                self._refuse_peer(peer.identity, f"more than {_MAX_FLUSHES} flushes are asked for at once")
             case Flush():
-                peer.flush_count += 1
-                self._flush(peer, message.token, now + bounded_timeout(message.timeout))
+                process = self._router.pid(peer.identity) or peer.identity
+                self._flushes.asked(peer, process, message.token, now + bounded_timeout(message.timeout))
             case Flushed():
                 self._flushes.flushed(peer, message.token, self._batching.arrived_total)
                 self._batching.hurry()
@@ -264,9 +259,9 @@ class Collector:
         self._router.dismiss(identity, encode_frame(self._settings.epoch, [Goodbye(reason)]))
         self._reactor.call_later(_GOODBYE_DELAY, partial(self._router.disconnect, identity))
 
-    def _send(self, identity: bytes, message: msgspec.Struct) -> None:
+    def _send(self, identity: bytes, *messages: msgspec.Struct) -> None:
         # A peer that is gone sends its spans again when it is back; one that reads nothing has its own loss.
-        self._router.send(identity, encode_frame(self._settings.epoch, [message]))
+        self._router.send(identity, encode_frame(self._settings.epoch, messages))
         if self._router.has_input():
             self._reactor.call(self._read)
 
@@ -310,42 +305,46 @@ class Collector:
 
     # Flushes.
 
-    def _flush(self, peer: _Peer, token: int, deadline: float) -> None:
-        now = time.monotonic()
-        if self._peers.get(peer.identity) is not peer:
-            return
-        workers = [other for other in self._peers.values() if other.role == "worker"]
-        if now < deadline and self._keeper.has_writers_beside({worker.epoch for worker in workers}):
+    def _begin_flushes(self, now: float) -> None:
+        """Ask the workers, once for all that were asked for in this turn."""
+        workers = [peer for peer in self._peers.values() if peer.role == "worker"]
+        if self._keeper.has_writers_beside({worker.epoch for worker in workers}):
             # A new collector has not heard of those yet, whose spans are meant too.
-            self._reactor.call_at(now + _FLUSH_POLL, partial(self._flush, peer, token, deadline))
+            self._wake_at(now + _FLUSH_POLL)
             return
         if self._keeper.has_leavings():
             self._recover()  # what the dead left is meant too, and not looked for before a minute is over
-        number = self._flushes.asked(peer, token, workers, deadline, self._batching.arrived_total)
+        number = self._flushes.begin(workers, self._batching.arrived_total)
         for worker in workers:
             self._send(worker.identity, FlushRequest(number))
         self._batching.hurry()
 
     def _look_at_flushes(self) -> None:
         now = time.monotonic()
+        if self._flushes.is_one_new:
+            self._begin_flushes(now)
+        done = self._flushes.expired(now)
         # What lies in the spool of a worker that has just died is meant too.
         is_recovering = self._recovery is not None
         for flush in [] if is_recovering else self._flushes.committed(self._batching.committed_total):
             if flush.marks is None:
                 flush.marks = self._keeper.marks()
             if flush.marks is not None and self._keeper.is_delivered(flush.marks):
-                self._answer(flush)
-        for flush in self._flushes.expired(now):
-            self._answer(flush)
+                done.append(flush)
+        if done:
+            self._answer(done)
         if self._flushes:
             self._wake_at(now + _FLUSH_POLL)
 
-    def _answer(self, flush: OpenFlush[_Peer]) -> None:
-        self._flushes.answered(flush)
-        flush.client.flush_count -= 1
+    def _answer(self, flushes: list[OpenFlush[_Peer]]) -> None:
+        self._flushes.answered(flushes)
         counts = self._keeper.counts(self._batching.span_count)
         self._link.report(self._keeper.status(self._batching.span_count))
-        self._send(flush.client.identity, FlushResult(flush.token, *counts))
+        results: dict[bytes, list[FlushResult]] = {}
+        for flush in flushes:
+            results.setdefault(flush.client.identity, []).append(FlushResult(flush.token, *counts))
+        for identity, answers in results.items():
+            self._send(identity, *answers)
 
     # Spools.
 

@@ -1,4 +1,8 @@
-"""Who has asked for a flush, and how far it is: workers send what they have, it is committed, the sinks take it. Pure."""
+"""Who has asked for a flush, and how far it is: workers send what they have, it is committed, the sinks take it. Pure.
+
+Those that are asked for in one turn go on together: workers are asked once for all of them, so that a flood of questions is none
+to the workers.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,8 @@ from typing import Generic, TypeVar
 
 Peer = TypeVar("Peer", bound=Hashable)
 
-MAX_OPEN = 100
-"""Questions of one client that are open at once; with one more the oldest is answered."""
+MAX_OPEN = 256
+"""Questions of one process that are open at once, on all its connections; with one more its oldest is answered."""
 
 _LONGEST = 3600.0
 
@@ -23,13 +27,16 @@ def bounded_timeout(asked: float) -> float:
 class OpenFlush(Generic[Peer]):
     """One question. ``marks`` are the files' last rows once all is committed: how far the sinks must be."""
 
-    __slots__ = ("client", "commit_mark", "deadline", "marks", "token", "workers")
+    __slots__ = ("client", "commit_mark", "deadline", "marks", "number", "process", "token", "workers")
 
-    def __init__(self, client: Peer, token: int, workers: set[Peer], deadline: float) -> None:
+    def __init__(self, client: Peer, process: Hashable, token: int, deadline: float) -> None:
         self.client = client
+        self.process = process
         self.token = token
-        self.workers = workers
         self.deadline = deadline
+        self.number = 0
+        """Under which the workers were asked; 0 before that."""
+        self.workers: set[Peer] = set()
         self.commit_mark = 0
         self.marks: Mapping[Path, int] | None = None
 
@@ -38,44 +45,74 @@ class Flushes(Generic[Peer]):
     """The questions that are open. ``arrived`` and ``committed`` are totals of batches, as :mod:`batching` counts them."""
 
     def __init__(self) -> None:
-        self._open: dict[int, OpenFlush[Peer]] = {}
+        self._open: dict[OpenFlush[Peer], None] = {}
+        self._by_process: dict[Hashable, dict[OpenFlush[Peer], None]] = {}
+        self._too_many: list[OpenFlush[Peer]] = []
+        self._is_one_new = False
         self._count = 0
 
     def __bool__(self) -> bool:
-        return bool(self._open)
+        return bool(self._open or self._too_many)
 
-    def asked(self, client: Peer, token: int, workers: Collection[Peer], deadline: float, arrived: int) -> int:
-        """A client asks; return the number under which the workers are asked in turn."""
-        own = [flush for flush in self._open.values() if flush.client == client]
+    @property
+    def is_one_new(self) -> bool:
+        """Whether there is one for which no worker has been asked."""
+        return self._is_one_new
+
+    def asked(self, client: Peer, process: Hashable, token: int, deadline: float) -> None:
+        """A client asks, which is a process's connection."""
+        own = self._by_process.setdefault(process, {})
         if len(own) >= MAX_OPEN:
-            own[0].deadline = 0.0  # it is answered now, as one that has waited long enough
+            oldest = next(iter(own))
+            self._forget(oldest)
+            self._too_many.append(oldest)
+        flush = OpenFlush(client, process, token, deadline)
+        self._open[flush] = self._by_process.setdefault(process, own)[flush] = None
+        self._is_one_new = True
+
+    def begin(self, workers: Collection[Peer], arrived: int) -> int:
+        """Go on with those that are new; return the number under which the workers are to be asked."""
+        self._is_one_new = False
         self._count += 1
-        flush = self._open[self._count] = OpenFlush(client, token, set(workers), deadline)
-        flush.commit_mark = arrived
+        for flush in self._open:
+            if not flush.number:
+                flush.number, flush.workers, flush.commit_mark = self._count, set(workers), arrived
         return self._count
 
     def flushed(self, worker: Peer, number: int, arrived: int) -> None:
-        """A worker has sent all that it had; what has arrived by now must be committed."""
-        flush = self._open.get(number)
-        if flush is not None and worker in flush.workers:
-            flush.workers.discard(worker)
-            flush.commit_mark = max(flush.commit_mark, arrived)
+        """A worker has sent all that it had when it was asked, and before; what has arrived by now must be committed."""
+        for flush in self._open:
+            if flush.number <= number and worker in flush.workers:
+                flush.workers.discard(worker)
+                flush.commit_mark = max(flush.commit_mark, arrived)
 
     def left(self, peer: Peer) -> None:
         """A worker sends nothing more; or a client is not there to be told."""
-        for number, flush in list(self._open.items()):
+        self._too_many = [flush for flush in self._too_many if flush.client != peer]
+        for flush in list(self._open):
             flush.workers.discard(peer)
             if flush.client == peer:
-                del self._open[number]
+                self._forget(flush)
 
     def committed(self, committed: int) -> list[OpenFlush[Peer]]:
         """Return those of which all is committed: what is left is the sinks' part."""
-        return [flush for flush in self._open.values() if not flush.workers and flush.commit_mark <= committed]
+        return [flush for flush in self._open if flush.number and not flush.workers and flush.commit_mark <= committed]
 
     def expired(self, now: float) -> list[OpenFlush[Peer]]:
-        """Return those that have waited long enough."""
-        return [flush for flush in self._open.values() if now >= flush.deadline]
+        """Return those that are to be answered as they are: they have waited long enough, or newer ones of their process are too many."""
+        return [*self._too_many, *(flush for flush in self._open if now >= flush.deadline)]
 
-    def answered(self, flush: OpenFlush[Peer]) -> None:
-        """A question has its answer."""
-        self._open = {number: known for number, known in self._open.items() if known is not flush}
+    def answered(self, flushes: Collection[OpenFlush[Peer]]) -> None:
+        """These have their answers."""
+        done = set(flushes)
+        self._too_many = [flush for flush in self._too_many if flush not in done]
+        for flush in done:
+            self._forget(flush)
+
+    def _forget(self, flush: OpenFlush[Peer]) -> None:
+        if flush in self._open:
+            del self._open[flush]
+            own = self._by_process[flush.process]
+            del own[flush]
+            if not own:
+                del self._by_process[flush.process]
