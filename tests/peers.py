@@ -25,6 +25,19 @@ def connected(dealer: Dealer) -> Dealer:
     return dealer
 
 
+def until_disconnected(peer: RawDealer, timeout: float = 10.0) -> list[bytes]:
+    """Return what a peer says until it ends the connection, its last words too."""
+    said: list[bytes] = []
+
+    def is_over() -> bool:
+        has_ended = peer.is_disconnected()  # asked first: what came before the end is there then
+        said.extend(peer.receive())
+        return has_ended
+
+    wait_until(is_over, timeout, "the end of the connection", lambda: said[-1:])
+    return said
+
+
 class RawDealer:
     """ZeroMQ's own connection to whoever is, or comes, at a place. It looks at no directory and at nobody's user."""
 

@@ -76,9 +76,11 @@ class Recorder:
 
     def __init__(self, path: Path, answer: bytes = b"") -> None:
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(os.fspath(path))
-        path.chmod(0o777)
+        made = path.with_name(f".{path.name}")
+        self._listener.bind(os.fspath(made))
+        made.chmod(0o777)
         self._listener.listen(64)
+        made.rename(path)  # it is there when somebody listens
         self._listener.setblocking(False)
         self._hello = _GREETING + bytes([_COMMAND, len(_READY)]) + _READY
         self._answer = bytes([0, len(answer)]) + answer if answer else b""

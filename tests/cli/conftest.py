@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -38,14 +37,6 @@ class Done(NamedTuple):
 
 
 Run = Callable[..., Done]
-
-
-@pytest.fixture(autouse=True)
-def _interrupt() -> Iterator[None]:
-    """What Ctrl-C did before the test: a command in this process leaves it deadly."""
-    handler = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture

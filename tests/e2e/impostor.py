@@ -170,7 +170,7 @@ def at_others_runs(impostor: Impostor) -> None:
 
 
 def at_the_leases(impostor: Impostor) -> None:
-    """Take all leases that there are, on many connections, and use none of them."""
+    """Take all leases that there are, on many connections, and use none of them: as many as the command line says at least."""
     poller = zmq.Poller()
     taken = 0
     for number in range(4):
@@ -178,7 +178,8 @@ def at_the_leases(impostor: Impostor) -> None:
         questions = [Acquire(f"sp_{os.getpid()}_{number}_{n}", 1, "openai", "m") for n in range(1500)]
         dealer.send(encode_frame(number + 1, [impostor.hello("client"), *questions]))
         poller.register(dealer, zmq.POLLIN)
-    while ready := poller.poll(500):
+    deadline = time.monotonic() + PATIENCE
+    while (ready := poller.poll(500)) or (taken < int(sys.argv[3]) and time.monotonic() < deadline):
         for dealer, _ in ready:
             taken += sum(message[0] == GRANT for message in msgspec.msgpack.decode(dealer.recv()[1:])[1])
     impostor.answers["taken"] = str(taken)

@@ -133,7 +133,7 @@ def test_a_service_and_its_workers_import_nothing_from_the_current_directory(clo
         command, cwd=cloned.directory, env=cloned.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        wait_until((directory / "lock").exists, 30, "the engine's lock")
+        wait_until(lambda: any(directory.glob("w1-*")), 30, "a worker")  # a run waits for ten seconds at most
         done = cloned.run(*WAYS["the command"], HEADRACE_ENGINE=f"ipc://{directory}")
         assert done.returncode == 0, done.stderr
     finally:
@@ -276,6 +276,7 @@ def test_a_link_in_the_current_directory_takes_no_spans_of_a_sink_with_a_relativ
     done = cloned.run(sys.executable, "-c", program, HEADRACE_CONFIG=str(own))
 
     assert done.returncode == 0, done.stderr
-    wait_until((cloned.home / "spans.jsonl").exists, 10, "the file of the sink")
-    assert json.loads((cloned.home / "spans.jsonl").read_text().splitlines()[0])["model"] == "gpt-4o"
+    lines = cloned.home / "spans.jsonl"
+    wait_until(lambda: lines.exists() and lines.read_text().count("\n"), 10, "a line of the sink")
+    assert json.loads(lines.read_text().splitlines()[0])["model"] == "gpt-4o"
     assert bashrc.read_text() == "# the user's\n"

@@ -110,7 +110,7 @@ def wait_until_open(paths: list[str]) -> None:
 
 
 def test_more_runs_than_a_worker_has_descriptors_for_wait_for_their_turn(provider: SimulatedProvider) -> None:
-    script = simulate(repeat=20, pace=0.02)
+    script = simulate(repeat=20, pace=0.02 * busyness())  # long enough to be many at once
     with small_engine(provider) as address, Client(address, connect_timeout=60.0) as client:
         streams = [
             client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=script) for _ in range(150)

@@ -136,8 +136,10 @@ def echoing() -> Iterator[Echo]:
     with Echo(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
-        yield server
-        server.shutdown()
+        try:
+            yield server
+        finally:
+            server.shutdown()
 
 
 @pytest.mark.timeout(120)

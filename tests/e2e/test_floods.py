@@ -35,8 +35,7 @@ from headrace.wire.messages import (
 )
 from tests.conftest import HELLO, engine_process
 from tests.e2e.engines import running_engine
-from tests.e2e.test_hostile_peers import until_disconnected
-from tests.peers import RawDealer
+from tests.peers import RawDealer, until_disconnected
 from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.slow
@@ -89,9 +88,11 @@ class Engine:
     def end(self) -> None:
         """Check that work went on."""
         worked = len(self.latencies)
-        wait_until(lambda: len(self.latencies) > worked + 3)
-        self._is_over.set()
-        self._thread.join(90)
+        try:
+            wait_until(lambda: len(self.latencies) > worked + 3)
+        finally:
+            self._is_over.set()
+            self._thread.join(90)
         print(f"{len(self.latencies)} runs, the slowest in {max(self.latencies):.2f} s; {self.memory() // MIB} MiB")
         assert self._errors == []
         assert max(self.latencies) < 10.0 * busyness()

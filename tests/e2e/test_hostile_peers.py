@@ -41,7 +41,7 @@ from headrace.wire.request import RunRequest
 from headrace.zmtp import Inbound, frame_head, opening
 from tests.conftest import HELLO, simulate
 from tests.e2e.engines import running_engine
-from tests.peers import RawDealer
+from tests.peers import RawDealer, until_disconnected
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -70,18 +70,6 @@ def dealer(endpoint: str) -> Iterator[RawDealer]:
     finally:
         connected.close()
         context.term()
-
-
-def until_disconnected(peer: RawDealer) -> list[bytes]:
-    """Return what a peer says until it ends the connection."""
-    said: list[bytes] = []
-
-    def is_over() -> bool:
-        said.extend(peer.receive())
-        return peer.is_disconnected()
-
-    wait_until(is_over, 5.0, "the connection's end")
-    return said
 
 
 @pytest.mark.parametrize("frame", BAD_FRAMES, ids=range(len(BAD_FRAMES)))
@@ -208,13 +196,15 @@ def test_a_broker_that_ends_each_connection_at_once_is_given_up_in_time() -> Non
 
         thread = threading.Thread(target=serve)
         thread.start()
-        with (
-            Client(f"ipc://{directory}", connect_timeout=0.5) as client,
-            pytest.raises(EngineUnavailableError, match="nothing answered within"),
-        ):
-            client.run_local(model=MODEL, messages=HELLO)
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+        try:
+            with (
+                Client(f"ipc://{directory}", connect_timeout=0.5) as client,
+                pytest.raises(EngineUnavailableError, match="nothing answered within"),
+            ):
+                client.run_local(model=MODEL, messages=HELLO)
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
     assert 0 < accepted < 50, "it is not asked in one go"
     shutil.rmtree(directory)
@@ -235,11 +225,14 @@ def test_another_users_process_is_refused_even_where_the_directory_lets_it_in(
         socket.chmod(0o777)
         pid = os.fork()
         if pid == 0:
-            os.setuid(65534)
-            with dealer(f"ipc://{socket}") as foreigner:
-                foreigner.send(encode_frame(1, [Hello("client", 0, 1)]))
-                is_refused = FOREIGN_PEER.encode() in b"".join(until_disconnected(foreigner))
-            os._exit(0 if is_refused else 1)
+            code = 99
+            try:
+                os.setuid(65534)
+                with dealer(f"ipc://{socket}") as foreigner:
+                    foreigner.send(encode_frame(1, [Hello("client", 0, 1)]))
+                    code = 0 if FOREIGN_PEER.encode() in b"".join(until_disconnected(foreigner)) else 1
+            finally:
+                os._exit(code)  # whatever happens, it runs no further tests
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         directory.chmod(0o700)
 

@@ -148,10 +148,10 @@ def test_anothers_run_is_not_touched_at_the_worker_nor_at_the_broker(
 
 
 def test_leases_that_nobody_uses_shut_nobody_out(address: str) -> None:
-    with Client(address) as client, attack(address, "leases") as one:
+    with Client(address) as client, attack(address, "leases", "4032") as one:
         assert one.answers["taken"] == "4032", "of 4096 places others have 64"
         assert text(client)
-        with attack(address, "leases") as another:
+        with attack(address, "leases", "64") as another:
             assert int(another.answers["taken"]) >= 64
             stream = client.run_local(
                 model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=50, pace=0.3)

@@ -109,7 +109,8 @@ def started_with(pid: int) -> Mapping[str, str]:
 
 
 @pytest.fixture(scope="module")
-def environ(_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def environ(session_provider: SimulatedProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The provider's own variables are set before, so that they are there again afterwards."""
     with pytest.MonkeyPatch.context() as patch:
         environ = with_secrets(tmp_path_factory.mktemp("settings"))
         del environ["PATH"]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from headrace.testing import SimulatedProvider
 from tests.conftest import ROOT
+from tests.waiting import busyness
 
 _PROLOGUE = """
 import asyncio, atexit, gc, os, pathlib, signal, sys, threading, time, weakref
@@ -61,6 +62,6 @@ def run_program(
         capture_output=True,
         text=True,
         check=False,
-        timeout=timeout,
+        timeout=timeout * busyness(),
     )
     return Ended(done.stdout.splitlines(), done.stderr, done.returncode, time.monotonic() - started)

@@ -29,6 +29,7 @@ from tests.faults.harness import faulty_engine
 from tests.faults.load import MODEL
 from tests.peers import RawDealer
 from tests.repetition import repeated
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -78,15 +79,16 @@ class _RawClient:
 
     @staticmethod
     def wait_for(dealer: RawDealer, tag: int) -> list[Any]:
-        for _ in range(1000):
+        def found() -> list[Any] | None:
             for frame in dealer.receive():
                 for message in msgspec.msgpack.decode(frame[1:])[1]:
                     assert message[0] != 3, message  # a goodbye
                     if message[0] == tag:
-                        found: list[Any] = message
-                        return found
-            threading.Event().wait(0.01)
-        raise AssertionError(f"no message {tag}")
+                        wanted: list[Any] = message
+                        return wanted
+            return None
+
+        return wait_until(found, 10.0, f"message {tag}")
 
     def close(self) -> None:
         for dealer in self._dealers:

@@ -22,7 +22,7 @@ from tests.e2e.engines import running_engine
 from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.fuzz.frames import make_frame
 from tests.fuzz.mutation import mutated
-from tests.peers import RawDealer
+from tests.peers import RawDealer, until_disconnected
 from tests.waiting import wait_until
 
 pytestmark = [
@@ -75,21 +75,10 @@ def _try_as_nobody(path: Path, is_open: bool) -> int:
                 return 0 if attempt.connect_ex(os.fsencode(path)) != 0 else 1
         peer = RawDealer(new_context(), f"ipc://{path}")
         peer.send(encode_frame(1, [Hello("client", 0, 1)]))
-        said = b"".join(_until_disconnected(peer))
+        said = b"".join(until_disconnected(peer))
     except BaseException:  # noqa: BLE001 - whatever it is, the child must end by itself
         return 2
     return 0 if FOREIGN_PEER.encode() in said else 3
-
-
-def _until_disconnected(peer: RawDealer) -> list[bytes]:
-    said: list[bytes] = []
-
-    def is_over() -> bool:
-        said.extend(peer.receive())
-        return peer.is_disconnected()
-
-    wait_until(is_over, 10.0, "the end of the connection")
-    return said
 
 
 @needs_root
