@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.machinery
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from headrace.settings import load_files
 from headrace.settings_file import VARIABLE, meant_directory, with_meant_places
 
 _PATH = "PYTHONPATH"
+_LIBRARIES = "LD_LIBRARY_PATH"
 _LINK = "path-"
 
 
@@ -57,7 +59,7 @@ def leave_current_directory() -> None:
         if is_current and not _may_stay(current, os.environ, sys.path[1:]):
             del sys.path[0]
     environ = child_environment(os.environ)
-    for name in (_PATH, "PYTHONSAFEPATH", VARIABLE):
+    for name in (_PATH, _LIBRARIES, "PYTHONSAFEPATH", VARIABLE):
         if name in environ:
             os.environ[name] = environ[name]
         else:
@@ -65,8 +67,12 @@ def leave_current_directory() -> None:
 
 
 def _environment(environ: Mapping[str, str], path: str) -> dict[str, str]:
-    added = {"PYTHONSAFEPATH": "1"} | ({_PATH: path} if path else {})
-    return {name: value for name, value in with_meant_places(environ).items() if name != _PATH} | added
+    added = {"PYTHONSAFEPATH": "1", _PATH: path}
+    if libraries := environ.get(_LIBRARIES):
+        # To the system's loader, too, an empty entry is the current directory.
+        added[_LIBRARIES] = os.pathsep.join(filter(None, re.split("[:;]", libraries)))
+    others = {name: value for name, value in with_meant_places(environ).items() if name not in added}
+    return others | {name: value for name, value in added.items() if value}
 
 
 def _kept(entries: Sequence[object], environ: Mapping[str, str]) -> Iterator[str]:

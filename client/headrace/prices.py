@@ -12,7 +12,7 @@ from functools import cache
 import msgspec
 
 from headrace.price_file import PRICES, price_names, read_prices
-from headrace.settings import Price
+from headrace.settings import OwnPrice, Price
 from headrace.types import Usage
 
 _FILE = PRICES
@@ -69,12 +69,17 @@ class PriceTable:
     def _price(self, provider: str, model: str, input_tokens: int) -> Price | _Listed | None:
         listed = _shipped().models
         for name in price_names(provider, model):
-            if (override := self._overrides.get(name)) is not None:
+            if (override := self._overrides.get(name)) is not None and _counts(override, name, provider):
                 return override
             if (price := listed.get(name)) is not None:
                 is_long = price.long_above is not None and input_tokens > price.long_above
                 return price.long if is_long else price
         return None
+
+
+def _counts(price: Price, name: str, provider: str) -> bool:
+    """Return whether a price counts for a provider. Models have slashes in their names too: ``meta-llama/llama-3.3-70b``."""
+    return not isinstance(price, OwnPrice) or name.startswith(f"{provider}/")
 
 
 def _cost(price: Price | _Listed, usage: Usage) -> float:

@@ -182,6 +182,10 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     cache_write: Dollars | None = None
 
 
+class OwnPrice(Price, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A price of a file that is only found in the current directory. It counts for runs at the provider that its name begins with."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
@@ -209,17 +213,28 @@ def load_files(environ: Mapping[str, str]) -> Settings:
     for file in files:
         check_file(file)
     own: dict[str, Any] = {}
+    found_prices: set[str] = set()
     for file in files:
         if file.ignored:
             _warn_ignored(file.path, file.ignored)
         elif file.is_found and (refused := next(refusals(file.table, known_without(file, own, environ)), None)):
             raise ConfigurationError(f"{file.path}: {refused}. {what_to_do(file, refused, environ)}")
+        found_prices.update(file.table.get("prices", ()) if file.is_found else ())
         own = merged(own, file)
     settings = msgspec.convert(own, Settings)
+    if found_prices:
+        settings = msgspec.structs.replace(settings, prices=_with_own(settings.prices, found_prices))
     for name, provider in settings.providers.items():
         if provider.requests_per_minute or provider.tokens_per_minute or provider.max_concurrency:
             logger.warning("limits of providers.%s are not enforced by this version", name)
     return settings
+
+
+def _with_own(prices: Mapping[str, Price], found: Collection[str]) -> dict[str, Price]:
+    """Return prices, where a name in ``found`` has a price that counts for its own provider alone."""
+    return {
+        name: OwnPrice(**msgspec.structs.asdict(price)) if name in found else price for name, price in prices.items()
+    }
 
 
 @cache
@@ -341,7 +356,10 @@ def what_to_do(file: SettingsFile, refused: Refusal, environ: Mapping[str, str])
     """Return how a user has a setting of a found file taken that is refused."""
     if refused.grants:
         return "You have not allowed that; if it is right, run `headrace config allow` in that directory"
-    allowed = f"set {VARIABLE}={file.path}"
+    import shlex
+
+    # A user copies this into a shell: a cloned directory may be called "$(reboot)".
+    allowed = f"set {VARIABLE}={shlex.quote(file.path)}"
     if users := user_file(environ):
         allowed += f", or move the table to {users}"
     return f"A file that is only found in the current directory may not do that; if it is yours, {allowed}"

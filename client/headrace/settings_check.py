@@ -20,6 +20,7 @@ from headrace.spelling import meant
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+(\[\d+\])?")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LONGEST_SHOWN = 60
+_LONGEST_NAME = 200
 _HIDDEN = {"hidden": True}
 
 
@@ -37,8 +38,14 @@ def figure_problem(name: str, value: object, kind: type[msgspec.Struct], setting
 
 
 def dotted(path: Sequence[str]) -> str:
-    """Return a path of names as TOML writes it."""
-    return ".".join(name if _BARE_KEY.fullmatch(name) else json.dumps(name) for name in path)
+    """Return a path of names as TOML writes it; a name of more than 200 characters is cut."""
+    return ".".join(map(_written, path))
+
+
+def _written(name: str) -> str:
+    if len(name) > _LONGEST_NAME:
+        return f"{_written(name[:_LONGEST_NAME])}…"
+    return name if _BARE_KEY.fullmatch(name) else json.dumps(name)
 
 
 def _misplaced(table: Mapping[str, object], info: inspect.StructType) -> str | None:

@@ -282,17 +282,17 @@ def _table(data: bytes, shown: str) -> dict[str, Any]:
 def _bytes(path: str, shown: str) -> tuple[bytes, os.stat_result]:
     """Return what is in a file, and the status of exactly that file."""
     try:
+        # Before it is opened: that alone rewinds a tape, and arms a watchdog.
+        _check_kind(os.stat(path), shown)
         # A FIFO without a writer would hold the opener for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
         raise ConfigurationError(f"{shown}: the file cannot be read: {error.strerror}") from None
     try:
         status = os.fstat(descriptor)
-        if stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev:
+        _check_kind(status, shown)
+        if stat.S_ISCHR(status.st_mode):
             return b"", status
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise ConfigurationError(f"{shown}: this is {kind}; name a file")
         with open(descriptor, "rb", closefd=False) as file:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
@@ -302,6 +302,15 @@ def _bytes(path: str, shown: str) -> tuple[bytes, os.stat_result]:
     if len(data) > _MAX_BYTES:
         raise ConfigurationError(f"{shown}: the file has more than {_MAX_BYTES} bytes")
     return data, status
+
+
+def _check_kind(status: os.stat_result, shown: str) -> None:
+    """Raise ConfigurationError for what is neither a file nor the null device, which counts as an empty one."""
+    if stat.S_ISREG(status.st_mode):
+        return
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.stat(os.devnull).st_rdev:
+        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise ConfigurationError(f"{shown}: this is {kind}; name a file")
 
 
 def absolute(path: str) -> str:

@@ -39,6 +39,8 @@ _VENDORS = tuple({variable.partition("_")[0] for _, _, variables in BUILT_IN.val
 """OPENAI_ADMIN_KEY, MY_ANTHROPIC_TOKEN: a variable with a word that begins with a vendor's name is taken to hold its key."""
 _API_NAMES = frozenset({"openai-chat", *(api for api, _, _ in BUILT_IN.values())})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_WITHOUT_KEY = re.compile(r"[^?&;@]*(\?api-version=[A-Za-z0-9._-]+)?")
+"""An address without what Headrace would take for a key, and so mask in the spans and logs of all runs: a model's name, for one."""
 _LONGEST_ADDRESS = 500
 _LONGEST_VARIABLE = 100
 """Characters: what a user is asked to allow fits on a screen."""
@@ -163,6 +165,10 @@ def _of_provider(name: str, table: Mapping[str, Any], known: Known) -> Iterator[
         return
     if len(variables) > _MOST_VARIABLES:
         yield Refusal((*path, "api_key_env"), f"names more than {_MOST_VARIABLES} variables, too many to be looked at")
+        return
+    if not _WITHOUT_KEY.fullmatch(base_url):
+        reason = "has what may be a key in it; name a variable that holds the key in api_key_env"
+        yield Refusal((*path, "base_url"), reason)
         return
     keys = _Keys(known)
     if secret := next((one for one in variables if not keys.may_go(one, base_url.rstrip("/"))), None):

@@ -21,7 +21,7 @@ from headrace.private_files import is_of_squashed_root
 from headrace.settings import SpansConfig
 from headrace.span_bounds import count, dollars
 from headrace.spans import COUNTS, TIMES, Rank, Span, SpanAttempt, bounded
-from headrace.state_directory import state_directory
+from headrace.state_directory import expanded, state_directory
 from headrace.types import Usage
 
 SLOT_LOCK = "lock"
@@ -123,7 +123,7 @@ def data_directory(config: SpansConfig, environ: Mapping[str, str]) -> Path:
     named = config.directory or environ.get("HEADRACE_DATA", "")
     try:
         if named:
-            return Path(named).expanduser().absolute()
+            return expanded(named).absolute()
     except RuntimeError:
         raise ConfigurationError(f"{named}: there is no such home directory; name the directory without ~") from None
     except OSError as error:

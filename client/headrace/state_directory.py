@@ -22,6 +22,17 @@ def state_directory(environ: Mapping[str, str]) -> Path | None:
     return Path(home, ".local", "state", "headrace") if home.startswith("/") else None
 
 
+def expanded(path: str) -> Path:
+    """Return a path with ``~`` as the user's home directory.
+
+    Raises RuntimeError where there is no such home, and where ``HOME`` is relative: it would be a place in the current directory.
+    """
+    found = Path(path).expanduser()
+    if path.startswith("~") and not found.is_absolute():
+        raise RuntimeError("HOME is no absolute path")
+    return found
+
+
 def sockets_place(environ: Mapping[str, str]) -> Path | None:
     """Return the directory for the directories of engines' sockets; None for a user without a home, or with one that does not exist."""
     state = state_directory(environ)

@@ -73,6 +73,16 @@ def test_an_empty_entry_names_nothing(named: str, here: Path) -> None:
     assert child.get("PYTHONPATH", "/nowhere") == "/nowhere"
 
 
+@pytest.mark.parametrize(
+    ("named", "kept"), [(":/nowhere", "/nowhere"), ("/nowhere;;/else:", "/nowhere:/else"), (":", None), (".", ".")]
+)
+def test_an_empty_entry_names_nothing_to_the_loader_of_libraries_either(
+    named: str, kept: str | None, here: Path
+) -> None:
+    for environ in environments(here, LD_LIBRARY_PATH=named):
+        assert environ.get("LD_LIBRARY_PATH") == kept
+
+
 def test_a_relative_name_is_the_directory_that_it_named_at_the_start(here: Path) -> None:
     (here.parent / "cloned").mkdir()
     engine, _ = environments(here, "os.chdir('../cloned')", PYTHONPATH=".")

@@ -15,9 +15,12 @@ import pytest
 from headrace.client import Client
 from headrace.errors import ConfigurationError
 from headrace.import_path import child_environment
-from headrace.settings import load_settings
+from headrace.settings import SinkConfig, SpansConfig, load_settings
 from headrace.settings_grants import change_grants, grants_file, read_grants
 from headrace.settings_trust import Grant
+from headrace.span_files import data_directory
+from headrace_engine.spans.sinks.jsonl import JsonLinesSink
+from headrace_engine.spans.sinks.sink import SinkUnusableError
 
 STRANGER = 54321
 GRANT = Grant("/cloned", "mine", "https://mine.example/v1", "MINE_KEY")
@@ -81,6 +84,38 @@ def test_another_users_file_where_a_program_runs_changes_nothing_and_stops_nothi
 
     assert load_settings(environ) == load_settings({**environ, "HEADRACE_CONFIG": "/dev/null"})
     assert f"headrace.toml is ignored: it belongs to user {STRANGER}, not to 0" in caplog.text
+
+
+OPENED = """
+import os, sys
+opened = []
+sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
+from headrace.errors import ConfigurationError
+from headrace.settings import load_settings
+try:
+    load_settings(os.environ)
+except ConfigurationError as error:
+    print(error)
+print([name for name in opened if name.endswith("headrace.toml")])
+"""
+
+
+@pytest.mark.parametrize("where", ["found", "user", "named"])
+def test_a_device_or_a_pipe_in_a_files_place_is_not_even_opened(
+    where: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """To open a device may do something: a tape rewinds, a watchdog begins to count."""
+    own = tmp_path / "home" / ".config" / "headrace" / "headrace.toml"
+    path = {"found": Path("headrace.toml"), "user": own, "named": tmp_path / "headrace.toml"}[where]
+    if where == "named":
+        environ = environ | {"HEADRACE_CONFIG": str(path)}
+    for make in (_zeros, _fifo):
+        make(path)
+        command = [sys.executable, "-P", "-c", OPENED]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=True)
+        assert "this is no regular file; name a file" in done.stdout
+        assert done.stdout.endswith("\n[]\n"), done.stdout
+        path.unlink()
 
 
 def as_user(uid: int, act: Callable[[], object]) -> str:
@@ -245,6 +280,24 @@ def test_the_users_own_file_may_be_a_link_to_nothing_at_all(environ: dict[str, s
 
 
 # Paths in trusted files.
+
+
+@pytest.mark.parametrize("home", [".", "home", ""])
+def test_a_home_that_is_no_absolute_path_makes_no_place_in_the_current_directory(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.chdir(tmp_path)
+    for directory in ("~", "~/spans", ""):
+        try:
+            found = data_directory(SpansConfig(directory=directory), {"HOME": home})
+        except ConfigurationError as error:
+            assert "there is no such home directory" in str(error)  # noqa: PT017 - either will do
+        else:
+            assert tmp_path not in [found, *found.parents]
+    if home:
+        with pytest.raises(SinkUnusableError, match="there is no such home directory"):
+            JsonLinesSink(SinkConfig(type="jsonl", path="~/spans.jsonl"))
 
 
 @pytest.mark.parametrize("is_named", [True, False])

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import shlex
 import time
 from pathlib import Path
 
 import pytest
 
-from headrace.errors import ConfigurationError
+from headrace.costing import run_cost
+from headrace.errors import ConfigurationError, InvalidRequestError
+from headrace.known_secrets import provider_secrets
+from headrace.prices import PriceTable
 from headrace.provider_table import BUILT_IN
 from headrace.requests import _provider_of
 from headrace.settings import EngineConfig, Settings, SpansConfig, load_settings
 from headrace.settings_grants import change_grants
 from headrace.settings_trust import CLOCKS, Grant, Known, refusals
+from headrace.types import Usage
 
+USED = Usage(input_tokens=1_000_000, total_tokens=1_000_000, source="provider")
 ELSEWHERE = "https://elsewhere.example/v1"
 CHAT = f'api = "openai-chat"\nbase_url = "{ELSEWHERE}"\n'
 OPENAI = 'api = "openai-chat"\nbase_url = "https://api.openai.com/v1"\n'
@@ -54,6 +59,12 @@ REDIRECTIONS = {
     "a sink's variable of the user's file": f'[providers.mine]\n{CHAT}api_key_env = "TRACES_TOKEN"',
     "the address of a provider that exists already": f"[providers.openai]\n{OPENAI}",
     "a vendor's key to the vendor, by another name": f'[providers.gemini]\n{CHAT}api_key_env = "GEMINI_API_KEY"',
+    "a key in the address, which would be masked as a secret everywhere": (
+        f"[providers.mine]\n{CHAT.replace('/v1', '/v1?key=gpt-4o-2024-08-06')}"
+    ),
+    "a key behind another word": f"[providers.mine]\n{CHAT.replace('/v1', '/v1?api-version=1&sig=gpt-4o-2024-08-06')}",
+    "a key in the path": f"[providers.mine]\n{CHAT.replace('/v1', '/v1;token=gpt-4o-2024-08-06/x')}",
+    "what looks like a password in the address": f"[providers.mine]\n{CHAT.replace('/v1', ':80/chatcmpl-@v1')}",
     "a sink with a variable of the user's file": (
         '[sinks.traces]\ntype = "otlp"\nurl = "https://elsewhere.example"\napi_key_env = "TRACES_TOKEN"'
     ),
@@ -87,6 +98,16 @@ def test_a_found_file_may_not_move_a_provider_that_is_built_in(environ: dict[str
 @pytest.mark.parametrize("way", REDIRECTIONS)
 def test_a_found_file_may_not_send_a_key_of_the_users_elsewhere(way: str, environ: dict[str, str]) -> None:
     assert "A file that is only found in the current directory may not do that" in refused(environ, REDIRECTIONS[way])
+
+
+def test_what_a_user_may_copy_into_a_shell_does_nothing_else_there(
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "a b;touch $(reboot)'"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    said = refused(environ, "[engine]\nworkers = 9\n").partition("set HEADRACE_CONFIG=")[2]
+    assert shlex.split(said.partition(", or move")[0]) == [str(directory / "headrace.toml")]
 
 
 def test_what_was_refused_is_told_and_how_to_allow_it(environ: dict[str, str], tmp_path: Path) -> None:
@@ -125,6 +146,12 @@ def allow(environ: dict[str, str], provider: str, base_url: str, *variables: str
     """Do what `headrace config allow` does."""
     grants = {Grant(os.path.realpath("."), provider, base_url, variable) for variable in variables}
     change_grants(environ, lambda known: known | grants)
+
+
+def test_a_found_address_may_name_the_version_of_an_api_and_nothing_that_is_masked(environ: dict[str, str]) -> None:
+    address = "https://mine.example/v1?api-version=2024-10-21"
+    Path("headrace.toml").write_text(f'[providers.mine]\napi = "openai-chat"\nbase_url = "{address}"\n')
+    assert provider_secrets(load_settings(environ), {}) == []
 
 
 def test_a_found_file_may_define_providers_without_keys(environ: dict[str, str]) -> None:
@@ -215,11 +242,19 @@ def test_a_found_provider_may_not_be_taken_for_another_or_for_a_model(name: str,
 
 
 def test_a_found_file_does_not_change_where_a_models_name_leads(environ: dict[str, str]) -> None:
-    Path("headrace.toml").write_text(f"[providers.mine]\n{CHAT}[providers.zzz]\n{CHAT}")
+    named = ("mine", "zzz", *LIKE_MODELS)
+    Path("headrace.toml").write_text("".join(f"[providers.{name}]\n{CHAT}" for name in named))
     providers = tuple(load_settings(environ).providers)
-    for model in ("gpt-5", "openai/gpt-5", "claude-x", "gemini-3", "groq/llama", "gateway/small"):
+    longer = [f"{provider}/{name}/x" for provider in ("openrouter", "gateway") for name in named]
+    for model in ("gpt-5", "openai/gpt-5", "claude-x", "gemini-3", "groq/llama", "gateway/small", *longer):
         with_file = _provider_of(model, None, providers, False)
         assert with_file == _provider_of(model, None, (*BUILT_IN, "gateway"), False)
+    for name in named:
+        assert _provider_of(f"{name}/x", "openrouter", providers, False) == ("openrouter", f"{name}/x")
+        assert _provider_of(f"{name}/x", None, providers, False) == (name, "x"), "it is named"
+        for model in (name, f"{name}:x", f"{name}-x", f"{name.upper()}/x", f"/{name}/x"):
+            with pytest.raises(InvalidRequestError):
+                _provider_of(model, None, providers, False)
 
 
 # What decides more than a name and a clock.
@@ -300,6 +335,35 @@ def test_a_found_file_may_price_the_models_of_its_own_providers(environ: dict[st
     assert (found["local/gpt-4o"].input, found["local/unheard-of"].input) == (1.0, 2.0)
 
 
+LIKE_MODELS = ("meta-llama", "qwen", "deepseek-ai", "models", "accounts", "mistralai")
+"""How the names of models begin at providers that serve models of others: ``meta-llama/llama-3.3-70b``."""
+
+
+@pytest.mark.parametrize("name", LIKE_MODELS)
+def test_a_found_price_counts_at_its_own_provider_alone(name: str, environ: dict[str, str], tmp_path: Path) -> None:
+    own = tmp_path / "home" / ".config" / "headrace" / "headrace.toml"
+    own.write_text(f"{OWN_FILE}[prices.'{name}/priced']\ninput = 5\n")
+    models = ("large", "gpt-99", "large-2024-08-06")
+    prices = "".join(f"[prices.'{name}/{model}']\ninput = 0\n" for model in models)
+    Path("headrace.toml").write_text(f"[providers.{name}]\n{CHAT}{prices}")
+    table = PriceTable(load_settings(environ).prices)
+
+    for model in (*models, "large-2025-01-01"):
+        assert table.cost(name, model, USED) == 0.0
+        for provider in ("openrouter", "groq", "gateway", "openai", f"{name}2"):
+            assert table.cost(provider, f"{name}/{model}", USED) is None
+            assert run_cost(table, provider, "unheard-of", f"{name}/{model}", USED) is None
+    assert table.cost("openrouter", f"{name}/priced", USED) == 5.0, "the user's own"
+    assert table.cost("groq", "qwen/qwen3.8-27b", USED) == PriceTable().cost("groq", "qwen/qwen3.8-27b", USED) == 0.8
+
+
+def test_a_users_own_price_counts_wherever_a_model_is_called_so(environ: dict[str, str], tmp_path: Path) -> None:
+    own = tmp_path / "home" / ".config" / "headrace" / "headrace.toml"
+    own.write_text(f"[providers.meta-llama]\n{CHAT}[prices.'meta-llama/large']\ninput = 5\n")
+    table = PriceTable(load_settings(environ).prices)
+    assert table.cost("openrouter", "meta-llama/large", USED) == table.cost("meta-llama", "large", USED) == 5.0
+
+
 @pytest.mark.parametrize("clock", sorted(CLOCKS))
 def test_a_found_files_clocks_neither_stop_runs_nor_let_them_hang(clock: str, environ: dict[str, str]) -> None:
     for value in (0.001, 0.99, 3601, 31_622_400):
@@ -341,6 +405,7 @@ HEAVY = {
     "a table's name of many dots": f"[{'.'.join('a' * 500_000)}]",
     "many names with dots": "\n".join(f"[{'.'.join('a' * 99)}.b{number}]" for number in range(5000)),
     "a long name": "a" * 1_000_000 + "=1",
+    "a long setting": f"[engine]\n{'a' * 1_000_000}=1",
     "a provider's long name": f"[providers.{'a' * 1_000_000}]\n{CHAT}",
     "many providers": "\n".join(f"[providers.p{number}]\n{CHAT}" for number in range(2_000)),
     "many prices": f"[providers.p]\n{CHAT}" + "\n".join(f"[prices.'p/{number}']\ninput=1\n" for number in range(4_000)),
@@ -354,8 +419,12 @@ HEAVY = {
 def test_no_found_file_holds_up_a_program(what: str, environ: dict[str, str]) -> None:
     Path("headrace.toml").write_text(HEAVY[what][: 1024 * 1024])
     began = time.process_time()
-    with contextlib.suppress(ConfigurationError):
+    said = ""
+    try:
         load_settings(environ)
+    except ConfigurationError as error:
+        said = str(error)
     took = time.process_time() - began
     print(f"{took:.2f} s")
     assert took < 5
+    assert len(said) < 5_000, "and it fits on a screen"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -149,6 +150,33 @@ def test_the_simulated_provider_in_a_process_imports_nothing_from_the_current_di
     done = cloned.run(sys.executable, "-P", "-c", program)
 
     assert (done.stdout, cloned.marker.exists()) == ("served\n", False), done.stderr
+
+
+INSTALLED = """
+source {scripts}/environment
+venv={venv}
+(cd "$root" && cat pyproject.toml locks/*.txt | cksum) >"$venv/.headrace-plain"
+environment
+pip_install --help
+"""
+"""What ``scripts/demo`` does first, in a virtual environment to which nothing needs to be added."""
+
+
+def test_a_script_that_is_called_from_the_current_directory_runs_none_of_its_modules(cloned: Cloned) -> None:
+    set_traps(cloned)
+    for name in ("pip", "venv", "ensurepip", "logging", "runpy"):
+        cloned.write(f"{name}.py", "open('MARK', 'a').write(__name__)\nraise SystemExit(0)\n")
+    venv = cloned.home / "venv"
+    python = venv / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    scripts = Path(__file__).parents[2] / "scripts"
+    commands = INSTALLED.format(scripts=shlex.quote(str(scripts)), venv=shlex.quote(str(venv)))
+    done = cloned.run("bash", "-e", "-c", commands)
+
+    assert (done.returncode, "Usage:" in done.stdout) == (0, True), done.stderr
+    assert not cloned.marker.exists(), cloned.marker.read_text()
 
 
 # Hooks.

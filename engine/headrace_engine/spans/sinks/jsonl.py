@@ -16,6 +16,7 @@ from headrace.private_files import open_named
 from headrace.settings import SinkConfig
 from headrace.span_files import StoredSpan, fields_of
 from headrace.spans import SpanContent
+from headrace.state_directory import expanded
 from headrace_engine.spans.sinks.delivery import Delivered, Retry, Verdict
 from headrace_engine.spans.sinks.encoding import encoded
 from headrace_engine.spans.sinks.sink import SinkUnusableError
@@ -32,7 +33,7 @@ class JsonLinesSink:
             raise SinkUnusableError("path must name the file to append to")
         self.batch_size = config.batch_size
         try:
-            self._path = Path(config.path).expanduser()
+            self._path = expanded(config.path)
         except RuntimeError:
             reason = "there is no such home directory; name the file without ~"
             raise SinkUnusableError(f"path {config.path}: {reason}") from None
