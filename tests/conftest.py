@@ -23,6 +23,15 @@ ROOT = Path(__file__).resolve().parent.parent
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
+def pytest_configure() -> None:
+    """Let no example of Hypothesis fail by its clock: on a busy machine each may have to wait."""
+    import hypothesis  # here: programs of the tests import this file too
+
+    patient = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    hypothesis.settings.register_profile("patient", patient)
+    hypothesis.settings.load_profile("patient")
+
+
 def pytest_collection_finish() -> None:
     """Keep what all tests are made of out of garbage collections: a quarter of a second, which some tests would measure."""
     gc.collect()
