@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -55,11 +59,92 @@ def test_all_sets_can_be_installed_together() -> None:
             assert versions.setdefault(package, version) == version, f"{name}.txt: another version of {package}"
 
 
-def test_the_scripts_install_nothing_without_a_hash() -> None:
+def test_the_scripts_install_nothing_without_a_hash_and_build_nothing_with_what_has_none() -> None:
     for script in [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run"]:
         for line in script.read_text().splitlines():
-            if re.search(r"pip_install --|-m pip install", line) and '"$@"' not in line:
-                assert "--require-hashes" in line or "--no-deps --no-build-isolation" in line, f"{script.name}: {line}"
+            if not re.search(r"pip_install|-m pip install", line) or line.strip() in ("pip_install() {", PASSED_ON):
+                continue
+            is_locked = "--require-hashes --only-binary :all:" in line
+            assert is_locked or "--no-deps --no-build-isolation" in line, f"{script.name}: {line}"
+
+
+PASSED_ON = 'PYTHONSAFEPATH=1 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"'
+BACKEND = """
+import pathlib
+pathlib.Path("{mark}").write_text("built")
+"""
+OWN_BACKEND = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+@pytest.mark.parametrize("attack", ["another wheel", "a source that builds itself"])
+def test_what_is_not_what_the_lock_file_says_is_not_installed(attack: str, tmp_path: Path) -> None:
+    """By the scripts' own function, from a folder in the place of an index."""
+    offered, mark = tmp_path / "offered", tmp_path / "was-built"
+    offered.mkdir()
+    if attack == "a source that builds itself":
+        package = offered / "built-1.tar.gz"
+        files = {"backend.py": BACKEND.format(mark=mark), "pyproject.toml": OWN_BACKEND, "PKG-INFO": METADATA}
+        with tarfile.open(package, "w:gz") as archive:
+            for name, text in files.items():
+                entry = tarfile.TarInfo(f"built-1/{name}")
+                entry.size = len(text)
+                archive.addfile(entry, io.BytesIO(text.encode()))
+    else:
+        package = offered / "built-1-py3-none-any.whl"
+        with zipfile.ZipFile(package, "w") as wheel:
+            wheel.writestr("built.py", "")
+            wheel.writestr("built-1.dist-info/METADATA", METADATA)
+            wheel.writestr("built-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr("built-1.dist-info/RECORD", "")
+    digest = hashlib.sha256(package.read_bytes()).hexdigest()
+    if attack == "another wheel":
+        digest = f"{(int(digest[0], 16) + 1) % 16:x}{digest[1:]}"
+    (tmp_path / "lock.txt").write_text(f"built==1 --hash=sha256:{digest}\n")
+    program = f"""
+        source "{ROOT}/scripts/environment"
+        venv="{tmp_path}"
+        locked_install --no-index --find-links "{offered}" --target "{tmp_path}/target" --requirement "{tmp_path}/lock.txt"
+    """
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (tmp_path / "bin" / "python").chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    ended = subprocess.run(
+        ["bash", "-c", program],
+        env=environment | {"PIP_CONFIG_FILE": os.devnull},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode != 0
+    assert ("DO NOT MATCH THE HASHES" if attack == "another wheel" else "No matching distribution") in ended.stderr
+    assert not (tmp_path / "target").exists()
+    assert not mark.exists()
+
+
+def test_no_script_runs_apt_without_saying_so(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for name, text in (("apt-get", 'echo "ran $*" >>"$LOG"'), ("id", "echo 0")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(log)}
+    with log.open("w") as said:
+        subprocess.run(
+            ["bash", "-c", f'source "{ROOT}/scripts/environment"; install_python'],
+            env=environment,
+            stderr=said,
+            check=True,
+        )
+    told, *ran = log.read_text().splitlines()
+
+    assert told == "headrace: runs `apt-get update` and `apt-get install python3 python3-venv` …"
+    assert [line.split()[1] for line in ran] == ["update", "install"]
+    others = [script for script in (ROOT / "scripts").iterdir() if script.name != "environment"]
+    assert not [script for script in others if "apt" in re.findall(r"\b\w+\b", script.read_text())]
+
+
+METADATA = "Metadata-Version: 2.1\nName: built\nVersion: 1\n"
 
 
 @pytest.mark.parametrize(
