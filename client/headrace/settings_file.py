@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from headrace.errors import ConfigurationError
+from headrace.state_directory import home_of_user, is_anothers
 from headrace.trusted_directory import is_private_group
 
 VARIABLE = "HEADRACE_CONFIG"
@@ -22,6 +23,7 @@ NAME = "headrace.toml"
 FOUND_IN = "HEADRACE_FOUND_IN"
 """Tells the processes of an engine in which directory its program has found a file. Such a file is not trusted there either."""
 _DATA = "HEADRACE_DATA"
+OWN_HOME = "set HOME to this user's own home (`sudo -H` does)"
 _MAX_BYTES = 1024 * 1024
 _MAX_WORK = 1_000_000
 """Of a file, as the sum of the squares of its lines' dots: a twentieth of a second."""
@@ -31,11 +33,15 @@ _meant: dict[str, str] = {}
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a file is or would be. ``found``: in the current directory, where nobody named it. ``base`` is what the user's own is below."""
+    """Where a file is or would be. ``found``: in the current directory, where nobody named it. ``base`` is what the user's own is below.
+
+    ``is_anothers``: the base is the home of another user, who has called this one.
+    """
 
     path: str
     kind: Literal["named", "user", "found"]
     base: str = ""
+    is_anothers: bool = False
 
 
 class SettingsFile(msgspec.Struct, frozen=True):
@@ -113,7 +119,7 @@ def _users(place: Place) -> SettingsFile | None:
     if not _is_searchable(os.path.dirname(place.path)) or _status(place.path) is None:
         return None
     data, status = _bytes(place.path, place.path)
-    if (problem := distrust(place.path, place.base, status)) is not None:
+    if (problem := distrust(place, place.path, status)) is not None:
         raise ConfigurationError(f"{problem}, or set {VARIABLE} to the file that is meant")
     return SettingsFile(place.path, _table(data, place.path))
 
@@ -131,31 +137,46 @@ def _found(path: str) -> SettingsFile | None:
     return SettingsFile(shown, _table(data, shown), is_found=True)
 
 
-def distrust(path: str, base: str, status: os.stat_result) -> str | None:
-    """Return why a file below ``base`` (an absolute directory) may be another user's doing, and what mends it; None where it is not.
+def distrust(place: Place, path: str, status: os.stat_result) -> str | None:
+    """Return why a file below a place's base (an absolute directory) may be another user's doing, and what mends it; None where it is not.
 
-    The owner of ``base`` is trusted: the environment names it as this user's home. A container may run as any user in the home of one.
-    Not so in a directory where all may make some, such as ``/tmp``: there whoever came first made it.
+    The owner of the base is trusted: the environment names it as this user's home. A container may run as any user in the home of one.
+    Not so in a directory where all may make some, such as ``/tmp``: there whoever came first made it. Nor where that user has called this
+    one with the environment of his own: there only what this user and root have made counts.
     """
-    folders = [base]
-    for name in os.path.relpath(os.path.dirname(path), base).split(os.sep):
+    folders = [place.base]
+    for name in os.path.relpath(os.path.dirname(path), place.base).split(os.sep):
         folders.append(os.path.join(folders[-1], name))
     owners = {os.geteuid(), 0}
     try:
         known = [(folder, os.stat(folder)) for folder in folders]
     except OSError as error:
         return f"{path}: its directory cannot be looked at ({error.strerror}); mend that"
-    if not _is_anybodys(base, owners):
-        owners.add(known[0][1].st_uid)
+    remedy = "remove it"
+    if not _is_anybodys(place.base, owners):
+        if not place.is_anothers:
+            owners.add(known[0][1].st_uid)
+        else:
+            known = known[1:]
+            remedy = OWN_HOME
     for name, found in [*known, (path, status)]:
-        if found.st_uid not in owners:
-            return f"{name} belongs to user {found.st_uid}, not to {os.geteuid()}; remove it"
+        if stranger := _other_owner(name, found, owners):
+            return f"{name} belongs to user {stranger}, not to {os.geteuid()}; {remedy}"
         if found.st_mode & stat.S_IWOTH and not _is_guarded(found.st_mode):
             return f"{name} can be written by every user (mode {stat.S_IMODE(found.st_mode):o}); run `chmod o-w` on it"
         if found.st_mode & stat.S_IWGRP and not _is_guarded(found.st_mode) and _has_others(name, found.st_gid, owners):
             mode = stat.S_IMODE(found.st_mode)
             return f"{name} can be written by group {found.st_gid} (mode {mode:o}); run `chmod g-w` on it"
     return None
+
+
+def _other_owner(name: str, found: os.stat_result, owners: set[int]) -> int | None:
+    """Return who else owns what is called so, or the link of that name that leads to it."""
+    try:
+        link = os.lstat(name)
+    except OSError:
+        link = found
+    return next((status.st_uid for status in (found, link) if status.st_uid not in owners), None)
 
 
 def _is_anybodys(base: str, owners: set[int]) -> bool:
@@ -191,9 +212,14 @@ def user_place(environ: Mapping[str, str]) -> Place | None:
     """Return the place of the user's own file; None for a user without a home."""
     directory = environ.get("XDG_CONFIG_HOME", "")
     if directory.startswith("/"):  # the specification has a relative path ignored
-        return Place(os.path.join(directory, "headrace", NAME), "user", directory)
-    home = environ.get("HOME", "") or _home_of_user()
-    return Place(os.path.join(home, ".config", "headrace", NAME), "user", home) if home.startswith("/") else None
+        return _users_place(directory, "", environ)
+    home = environ.get("HOME", "") or home_of_user()
+    return _users_place(home, ".config", environ) if home.startswith("/") else None
+
+
+def _users_place(base: str, below: str, environ: Mapping[str, str]) -> Place:
+    path = os.path.join(base, below, "headrace", NAME)
+    return Place(path, "user", base, is_anothers=is_anothers(base, environ))
 
 
 def _is_same_file(one: str, other: str) -> bool:
@@ -223,15 +249,6 @@ def _belongs(status: os.stat_result) -> str:
 def _is_searchable(directory: str) -> bool:
     """Return whether this user may look there. ``HOME`` may be another user's, as in containers: that has nothing for this one."""
     return os.access(directory, os.X_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _home_of_user() -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:
-        return ""
 
 
 def _status(path: str) -> os.stat_result | None:

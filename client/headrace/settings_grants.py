@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 
 from headrace.errors import ConfigurationError
-from headrace.settings_file import distrust, user_place
+from headrace.settings_file import OWN_HOME, distrust, user_place
 from headrace.settings_trust import Grant
 
 NAME = "allowed.json"
@@ -43,7 +43,7 @@ def read_grants(environ: Mapping[str, str]) -> frozenset[Grant]:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigurationError(f"{path}: this is no regular file; remove it")
-        if (problem := distrust(path, place.base, status)) is not None:
+        if (problem := distrust(place, path, status)) is not None:
             raise ConfigurationError(problem)
         data = file.read(_MAX_BYTES + 1)
     try:
@@ -59,10 +59,12 @@ def change_grants(environ: Mapping[str, str], change: Callable[[frozenset[Grant]
     place = user_place(environ)
     if place is None:
         raise ConfigurationError("there is no place to keep what is allowed: HOME names no directory")
+    if place.is_anothers:  # in which nothing is to be left that its owner cannot write
+        raise ConfigurationError(f"{place.base} is another user's home; {OWN_HOME}")
     directory = os.path.dirname(place.path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     with _locked(directory) as folder:
-        if (problem := distrust(grants_file(environ), place.base, os.fstat(folder))) is not None:
+        if (problem := distrust(place, grants_file(environ), os.fstat(folder))) is not None:
             raise ConfigurationError(problem)
         changed = change(read_grants(environ))
         entries = [{name: getattr(grant, name) for name in _FIELDS} for grant in sorted(changed)]

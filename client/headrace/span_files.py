@@ -131,7 +131,7 @@ def data_directory(config: SpansConfig, environ: Mapping[str, str]) -> Path:
         raise ConfigurationError(f"{named}: {reason}; name the directory by a path that begins with /") from error
     state = state_directory(environ)
     if state is None:
-        reason = f"user {os.getuid()} has no home directory, and HOME names none"
+        reason = f"user {os.geteuid()} has no home directory, and HOME names none"
         raise ConfigurationError(f"no place for spans: {reason}; set HEADRACE_DATA to a directory")
     return state
 
@@ -177,6 +177,15 @@ def is_writable_file(path: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(status.st_mode) and (status.st_uid == os.geteuid() or is_of_squashed_root(status, folder))
+
+
+def is_own_folder(path: Path) -> bool:
+    """Return whether a directory, and no link, is at a path, and is this user's: what is removed in it is what was made there."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _own(folder: Path, names: re.Pattern[str]) -> list[Path]:

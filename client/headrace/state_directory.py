@@ -1,4 +1,7 @@
-"""Where a user's state is kept: ``$XDG_STATE_HOME/headrace``, else ``~/.local/state/headrace``. Creates nothing."""
+"""Where a user's home and state are: ``HOME``, unless it is another user's, and ``$XDG_STATE_HOME/headrace``. Creates nothing.
+
+``sudo -E`` and ``su -m`` leave the ``HOME`` of who called them. What lies there, that user has written, and may exchange.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,13 @@ from pathlib import Path
 
 
 def state_directory(environ: Mapping[str, str]) -> Path | None:
-    """Return the directory; None for a user without a home."""
+    """Return ``$XDG_STATE_HOME/headrace``, else ``~/.local/state/headrace``; None for a user without a home."""
     state = environ.get("XDG_STATE_HOME", "")
     if state.startswith("/"):
         return Path(state, "headrace")
     home = environ.get("HOME", "")
-    if not home.startswith("/"):
-        try:
-            home = pwd.getpwuid(os.getuid()).pw_dir
-        except (KeyError, OSError):
-            return None
+    if not home.startswith("/") or is_anothers(home, environ):
+        home = home_of_user()
     return Path(home, ".local", "state", "headrace") if home.startswith("/") else None
 
 
@@ -39,3 +39,29 @@ def sockets_place(environ: Mapping[str, str]) -> Path | None:
     if state is None or not (environ.get("XDG_STATE_HOME", "").startswith("/") or os.path.isdir(state.parents[2])):
         return None
     return state / "run"
+
+
+def home_of_user() -> str:
+    """Return the home that the system knows of this user; an empty string where it knows none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except (KeyError, OSError):
+        return ""
+
+
+def is_anothers(home: str, environ: Mapping[str, str]) -> bool:
+    """Return whether the environment names as this user's home a directory that is that of the user who called this one.
+
+    It is, where another user (not root) owns it, and this user has a home of its own, or that user's number is in ``SUDO_UID``, or is the
+    process's real one. A container's user has no home of its own often, and runs in that of another: there is nobody else.
+    """
+    try:
+        found = os.stat(home)
+        if found.st_uid in (os.geteuid(), 0):
+            return False
+        if found.st_uid == os.getuid() or environ.get("SUDO_UID") == str(found.st_uid):
+            return True
+        known = os.stat(home_of_user())
+    except OSError:
+        return False
+    return known.st_uid == os.geteuid() and not os.path.samestat(known, found)

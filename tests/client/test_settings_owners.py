@@ -19,6 +19,7 @@ from headrace.settings import SinkConfig, SpansConfig, load_settings
 from headrace.settings_grants import change_grants, grants_file, read_grants
 from headrace.settings_trust import Grant
 from headrace.span_files import data_directory
+from headrace.state_directory import state_directory
 from headrace_engine.spans.sinks.jsonl import JsonLinesSink
 from headrace_engine.spans.sinks.sink import SinkUnusableError
 
@@ -247,12 +248,104 @@ def test_a_home_in_a_shared_directory_has_no_settings_of_others(environ: dict[st
         load_settings({"HOME": str(tmp_path / "shared")})
 
 
+def given(user: int, *paths: Path) -> None:
+    for path in paths:
+        os.lchown(path, user, user)
+
+
 @needs_root
-def test_a_container_may_run_as_any_user_in_the_home_of_one(environ: dict[str, str], own: Path, tmp_path: Path) -> None:
-    for one in (own, own.parent, own.parent.parent, tmp_path / "home"):
-        os.chown(one, STRANGER, STRANGER)
+def test_a_container_may_run_as_any_user_in_the_home_of_one(
+    environ: dict[str, str], own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(STRANGER, own, own.parent, own.parent.parent, tmp_path / "home")
+    monkeypatch.setattr("pwd.getpwuid", lambda _: _Account("/nonexistent"))
 
     assert load_settings(environ).engine.workers == 3
+
+
+class _Account:
+    def __init__(self, home: str) -> None:
+        self.pw_dir = home
+
+
+def _with_own_home(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root, and as most users, who have called the victim's account with `sudo -E` or `su -m`."""
+
+
+def _called_with_sudo(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pwd.getpwuid", lambda _: _Account("/nonexistent"))
+    environ["SUDO_UID"] = str(STRANGER)
+
+
+def _with_another_real_user(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pwd.getpwuid", lambda _: _Account("/nonexistent"))
+    monkeypatch.setattr("os.getuid", lambda: STRANGER)
+
+
+CALLED = [_with_own_home, _called_with_sudo, _with_another_real_user]
+
+
+@needs_root
+@pytest.mark.parametrize("called", CALLED)
+@pytest.mark.parametrize("name", ["HOME", "XDG_CONFIG_HOME"])
+def test_a_home_that_is_left_of_who_called_this_user_decides_nothing(
+    name: str,
+    called: Callable[[dict[str, str], pytest.MonkeyPatch], None],
+    environ: dict[str, str],
+    own: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called(environ, monkeypatch)
+    environ["HOME"] = str(tmp_path / "home")
+    if name == "XDG_CONFIG_HOME":
+        environ[name] = str(own.parent.parent)
+    base = Path(environ[name])
+    folders = [own, own.parent, own.parent.parent] if name == "HOME" else [own, own.parent]
+    given(STRANGER, *folders, base)
+    with pytest.raises(
+        ConfigurationError, match=rf"belongs to user {STRANGER}, not to 0; set HOME.*sudo -H.*HEADRACE_CO"
+    ):
+        load_settings(environ)
+    with pytest.raises(ConfigurationError, match="is another user's home; set HOME"):
+        change_grants(environ, lambda _known: frozenset({GRANT}))
+    Path(grants_file(environ)).write_text('{"allowed": []}')
+    given(STRANGER, Path(grants_file(environ)))
+    with pytest.raises(ConfigurationError, match=f"belongs to user {STRANGER}"):
+        read_grants(environ)
+
+    # A link of the stranger's does not make a file of root's his to choose.
+    own.rename(tmp_path / "roots.toml")
+    given(0, tmp_path / "roots.toml", *folders[1:])
+    own.symlink_to(tmp_path / "roots.toml")
+    given(STRANGER, own)
+    with pytest.raises(ConfigurationError, match=rf"{own} belongs to user {STRANGER}, not to 0"):
+        load_settings(environ)
+
+    # What this user has made there is its own: as root in a CI job's container, whose HOME is the runner's.
+    given(0, own)
+    assert load_settings(environ).engine.workers == 3
+
+
+@needs_root
+@pytest.mark.parametrize("called", CALLED)
+def test_state_is_kept_in_no_home_that_is_left_of_who_called_this_user(
+    called: Callable[[dict[str, str], pytest.MonkeyPatch], None],
+    environ: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called(environ, monkeypatch)
+    (tmp_path / "of-the-user").mkdir()
+    if called is _with_own_home:
+        monkeypatch.setattr("pwd.getpwuid", lambda _: _Account(str(tmp_path / "of-the-user")))
+    expected = tmp_path / "of-the-user" if called is _with_own_home else Path("/nonexistent")
+    given(STRANGER, tmp_path / "home")
+
+    assert state_directory(environ) == expected / ".local" / "state" / "headrace"
+    assert data_directory(SpansConfig(), environ) == state_directory(environ)
+    given(0, tmp_path / "home")
+    assert state_directory(environ) == tmp_path / "home" / ".local" / "state" / "headrace"
 
 
 @needs_root
@@ -390,6 +483,8 @@ def test_many_may_allow_at_the_same_time(environ: dict[str, str]) -> None:
 import os, sys
 from headrace.settings_grants import change_grants
 from headrace.settings_trust import Grant
+from headrace.span_files import data_directory
+from headrace.state_directory import state_directory
 for number in range(5):
     change_grants(os.environ, lambda known: known | {Grant("/cloned", sys.argv[1], "https://x.example", str(number))})
 """
