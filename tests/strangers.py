@@ -72,15 +72,19 @@ class Child:
 
 
 class Recorder:
-    """Speaks ZMTP to all that connect, as a ROUTER would, and keeps what they say. ``answer`` is a frame that each is sent."""
+    """Speaks ZMTP to all that connect, as a ROUTER would, and keeps what they say. ``answer`` is a frame that each is sent.
 
-    def __init__(self, path: Path, answer: bytes = b"") -> None:
-        self._listener = socket.socket(socket.AF_UNIX)
-        made = path.with_name(f".{path.name}")
-        self._listener.bind(os.fspath(made))
-        made.chmod(0o777)
-        self._listener.listen(64)
-        made.rename(path)  # it is there when somebody listens
+    ``listener`` is a socket at which somebody listens already.
+    """
+
+    def __init__(self, path: Path, answer: bytes = b"", listener: socket.socket | None = None) -> None:
+        self._listener = listener or socket.socket(socket.AF_UNIX)
+        if listener is None:
+            made = path.with_name(f".{path.name}")
+            self._listener.bind(os.fspath(made))
+            made.chmod(0o777)
+            self._listener.listen(64)
+            made.rename(path)  # it is there when somebody listens
         self._listener.setblocking(False)
         self._hello = _GREETING + bytes([_COMMAND, len(_READY)]) + _READY
         self._answer = bytes([0, len(answer)]) + answer if answer else b""
@@ -149,7 +153,10 @@ def _messages(said: bytes) -> list[bytes]:
 
 @contextlib.contextmanager
 def listening(
-    *paths: Path, answer: bytes = b"", each_turn: Callable[[], None] = lambda: None
+    *paths: Path,
+    answer: bytes = b"",
+    each_turn: Callable[[], None] = lambda: None,
+    listener: socket.socket | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Have a stranger listen at some paths while the block runs; the yielded dict has its ``connections`` and ``messages`` afterwards."""
     heard: dict[str, Any] = {}
@@ -157,7 +164,7 @@ def listening(
 
     def listen() -> dict[str, Any]:
         os.close(tell)
-        recorders = [Recorder(path, answer) for path in paths]
+        recorders = [Recorder(path, answer, listener) for path in paths]
         while not select.select([told], [], [], 0)[0]:
             each_turn()
             for recorder in recorders:

@@ -17,6 +17,7 @@ from typing import cast
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from headrace.engine_files import CLOSED
 from headrace.peers import TELLS_PROCESSES, credentials, refusal_of_peer
 from headrace.trusted_directory import directory_refusal
 from headrace.wire.messages import MAX_FRAME_BYTES
@@ -63,7 +64,7 @@ class Dealer:
         endpoint: str,
         expects: Callable[[int], bool] | None = None,
     ) -> None:
-        path = Path(endpoint.removeprefix("ipc://"))
+        path = self._path = Path(endpoint.removeprefix("ipc://"))
         path.lstat()  # where there is no socket, the rest would cost a hundred times as much
         if (refusal := directory_refusal(path.parent)) is not None:
             raise refusal
@@ -157,7 +158,9 @@ class Dealer:
         self._events()
         if self._is_over:
             return
-        self.refusal = refusal_of_peer(uid)
+        self.refusal = refusal_of_peer(uid) or self._refusal_of_place()
+        if self._is_over:
+            return
         if self.refusal is None and self._expects is not None and not self._expects(pid or 0):
             self.refusal = OTHER_PROCESS
         if self.refusal is not None:
@@ -167,6 +170,20 @@ class Dealer:
         self.has_peer = True
         for frame in self.unsent():
             self.send(frame)
+
+    def _refusal_of_place(self) -> str | None:
+        """Return that another user has made the socket, who may have it open still, and take what is said there.
+
+        The kernel tells who called ``listen``, and that may have been a process of this user that was handed another's socket.
+        """
+        for path in (self._path, self._path.with_name(self._path.name + CLOSED)):
+            with contextlib.suppress(FileNotFoundError):
+                owner = path.stat().st_uid
+                if owner == os.geteuid():
+                    return None
+                return f"user {owner} has made the socket {path}, not user {os.geteuid()}; nothing was sent to it"
+        self._is_over = True  # who listens has gone, or is about to
+        return None
 
 
 def _number(source: zmq.Socket[bytes], option: zmq.SocketOption) -> int:

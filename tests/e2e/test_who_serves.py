@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import tempfile
 import threading
 import time
@@ -20,6 +21,7 @@ from headrace.collector_link import CollectorLink
 from headrace.connector import Connector
 from headrace.engine_folders import make_folder
 from headrace.links import Links
+from headrace.peers import credentials
 from headrace.reactor import Reactor
 from headrace.router import Router
 from headrace.sockets import Dealer, new_context
@@ -41,6 +43,7 @@ from headrace_engine.spans.report_link import ReportLink
 from headrace_workers.broker_link import BrokerLink
 from headrace_workers.collector_link import CollectorLink as WorkersCollectorLink
 from tests.conftest import HELLO, processes
+from tests.repetition import is_long
 from tests.strangers import STRANGER, VICTIM, Child, listening, needs_root
 from tests.waiting import busyness, wait_until
 
@@ -140,17 +143,29 @@ def test_a_directory_that_another_user_makes_after_the_clients_start_is_not_used
     assert heard["messages"] == []
 
 
-def flips(parent: Path) -> Callable[[], None]:
-    """Return what exchanges, each time, the victim's directory for the stranger's, or takes both away."""
-    engine, others = parent / "engine", [parent / "victims", parent / "strangers"]
+def flips(one: Path, others: list[Path]) -> Callable[[], None]:
+    """Return what puts now one, now the other in a path's place, each time it is called twice: between the two nothing is there."""
     state = {"turn": 0}
 
     def flip() -> None:
         turn = state["turn"] = state["turn"] + 1
         if turn % 2:
-            engine.rename(others[turn // 2 % 2])
+            one.rename(others[turn // 2 % 2])
         else:
-            others[turn // 2 % 2].rename(engine)
+            others[turn // 2 % 2].rename(one)
+
+    return flip
+
+
+def link_flips(link: Path, targets: list[Path]) -> Callable[[], None]:
+    """Return what leads a symbolic link now to one directory, now to the other, with nothing between the two."""
+    state = {"turn": 0}
+
+    def flip() -> None:
+        turn = state["turn"] = state["turn"] + 1
+        unseen = link.with_name("unseen")
+        unseen.symlink_to(targets[turn // 2 % 2])
+        unseen.rename(link)
 
     return flip
 
@@ -160,27 +175,99 @@ def tries(directory: Path, count: int) -> list[str]:
     return sorted({failure(directory, 0.02)[0] for _ in range(count)})
 
 
+def place_that_flips(parent: Path, what: str) -> tuple[Path, Callable[[], None]]:
+    """Make the victim's and the stranger's in the stranger's directory; return where he listens, and what exchanges them."""
+    engine = parent / "engine"
+    match what:
+        case "directory":
+            given(engine, VICTIM, 0o700)
+            strangers = given(parent / "strangers", STRANGER, 0o777)
+            return strangers / "broker", flips(engine, [parent / "victims", strangers])
+        case "link":
+            targets = [given(parent / "victims", VICTIM, 0o700), given(parent / "strangers", STRANGER, 0o777)]
+            return targets[1] / "broker", link_flips(engine, targets)
+        case _:
+            given(engine, STRANGER, 0o777)
+            with socket.socket(socket.AF_UNIX) as left:
+                left.bind(str(engine / "broker"))
+            os.chown(engine / "broker", VICTIM, VICTIM)
+            return engine / "strangers", flips(engine / "broker", [engine / "victims", engine / "strangers"])
+
+
+@pytest.mark.parametrize("what", ["directory", "link", "socket"])
 @pytest.mark.parametrize("is_too_early", [False, True], ids=["checked", "checked too early"])
 def test_a_directory_that_flips_never_gets_a_byte_of_a_request(
-    place: Path, is_too_early: bool, request: pytest.FixtureRequest
+    place: Path, is_too_early: bool, what: str, request: pytest.FixtureRequest
 ) -> None:
     if is_too_early:
         request.getfixturevalue("too_early")
     parent = given(place / "parent", STRANGER, 0o777)
-    given(parent / "engine", VICTIM, 0o700)
-    strangers = given(parent / "strangers", STRANGER, 0o777)
-    with listening(strangers / "broker", each_turn=flips(parent)) as heard:
-        victims = [Child(VICTIM, partial(tries, parent / "engine", TRIES // 4)) for _ in range(4)]
+    listens_at, flip = place_that_flips(parent, what)
+    count = TRIES if what == "directory" or is_long() else TRIES // 4
+    with listening(listens_at, each_turn=flip) as heard:
+        victims = [Child(VICTIM, partial(tries, parent / "engine", count // 4)) for _ in range(4)]
         ends = {end for victim in victims for end in victim.result()}
 
     assert heard["messages"] == []
     assert "it was answered" not in ends
     if is_too_early:
-        assert heard["connections"] > TRIES // 20
+        assert heard["connections"] > count // 20
         assert any(f"a process of user {STRANGER} serves there" in end for end in ends)
     else:
         assert heard["connections"] == 0
         assert all(f"{parent} belongs to user {STRANGER}" in end for end in ends), ends
+
+
+@pytest.mark.usefixtures("too_early")
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_a_socket_that_another_user_has_made_is_told_nothing_whoever_listens_there(
+    place: Path, is_removed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells who called `listen`: here a process of the victim's that was handed the socket. The stranger has it too."""
+    directory = given(place / "engine", STRANGER, 0o777)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "broker"))
+        os.chown(directory / "broker", STRANGER, STRANGER)
+        (directory / "broker").chmod(0o777)
+        Child(VICTIM, partial(listener.listen, 64)).result()
+
+        def look_and_lose(fd: int) -> tuple[int | None, int | None]:
+            (directory / "broker").unlink(missing_ok=True)
+            return credentials(fd)
+
+        if is_removed:
+            monkeypatch.setattr("headrace.sockets.credentials", look_and_lose)
+        with listening(directory / "broker", answer=FORGED, listener=listener) as heard:
+            said, _ = Child(VICTIM, partial(failure, directory, 2.0 if is_removed else 30.0)).result()
+
+    assert heard["connections"] > 0
+    assert heard["messages"] == []
+    assert (f"user {STRANGER} has made the socket {directory / 'broker'}" in said) == (not is_removed)
+    assert "it was answered" not in said
+
+
+@pytest.mark.parametrize("is_too_early", [False, True], ids=["checked", "checked too early"])
+def test_root_tells_another_users_engine_nothing(
+    place: Path, is_too_early: bool, request: pytest.FixtureRequest
+) -> None:
+    """Its keys and prompts would be that user's."""
+    if is_too_early:
+        request.getfixturevalue("too_early")
+    directory = given(place / "engine", STRANGER, 0o700)
+    with listening(directory / "broker", answer=FORGED) as heard:
+        said, _ = failure(directory, 5.0)
+
+    assert heard["messages"] == []
+    wanted = f"a process of user {STRANGER} serves there" if is_too_early else f"belongs to user {STRANGER}, not to 0"
+    assert wanted in said
+
+
+def test_roots_engine_is_not_another_users_to_use(place: Path) -> None:
+    directory = given(place / "engine", 0, 0o700)
+
+    said, _ = Child(VICTIM, partial(failure, directory, 5.0)).result()
+
+    assert f"{directory} belongs to user 0, not to {VICTIM}" in said
 
 
 # A program and its own engine.
