@@ -1,0 +1,72 @@
+"""What the scripts remove: a virtual environment that they made, and nobody else's."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A directory with odd letters in its name and a script that makes its environment anew."""
+    repository = tmp_path / "re[p]o sitory"
+    (repository / "scripts").mkdir(parents=True)
+    shutil.copy(SCRIPTS / "environment", repository / "scripts")
+    return repository
+
+
+def run(repository: Path, *, is_phoenix: bool = False) -> subprocess.CompletedProcess[str]:
+    script = "source scripts/environment; python() { :; }; find_python() { echo true; }; "
+    script += 'venv="$root/.venv-phoenix"; begin' if is_phoenix else "begin"
+    return subprocess.run(
+        ["bash", "-euc", script], cwd=repository, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("name", [".venv", ".venv-phoenix"])
+def test_an_environment_that_somebody_else_has_made_stays(repository: Path, name: str) -> None:
+    """As `uv venv` makes them, without pip, which the scripts want."""
+    venv = repository / name
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").write_text("mine")
+
+    done = run(repository, is_phoenix=name != ".venv")
+
+    assert done.returncode == 1
+    assert "move it elsewhere" in done.stderr
+    assert (venv / "bin" / "python").read_text() == "mine"
+
+
+@pytest.mark.parametrize("mark", [".headrace-test", ".headrace-begun", ".headrace"])
+def test_one_that_the_scripts_have_made_or_begun_is_made_anew(repository: Path, mark: str) -> None:
+    venv = repository / ".venv"
+    venv.mkdir()
+    (venv / mark).touch()
+    (venv / "pyvenv.cfg").touch()
+
+    assert run(repository).returncode == 0
+    assert [path.name for path in venv.iterdir()] == [".headrace-begun"]
+
+
+def test_a_link_goes_and_what_it_leads_to_stays(repository: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / ".headrace-test").touch()
+    (repository / ".venv").symlink_to(elsewhere)
+
+    assert run(repository).returncode == 0
+    assert (elsewhere / ".headrace-test").exists()
+
+
+def test_no_script_removes_a_directory_otherwise() -> None:
+    removals = {(path.name, line.strip()) for path in SCRIPTS.iterdir() for line in path.read_text().splitlines()}
+
+    assert {(name, line) for name, line in removals if "rm -r" in line} == {
+        ("environment", 'rm -rf "$venv"'),
+        ("lock", "trap 'rm -rf \"$tools\"' EXIT"),
+    }
