@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import stat
 import tempfile
 import time
@@ -25,6 +26,8 @@ from headrace.trusted_directory import check_place
 _PREFIX = "headrace-"
 _SUFFIX = ".e"
 """Tells an engine's folder from one that a user has named ``headrace-backup``."""
+_NAME = re.compile(r"headrace-[a-z0-9_]{8}\.e")
+"""What ``mkdtemp`` makes of both."""
 _ROOM = 20
 """Bytes of a folder's own name."""
 _LEAST_ROOM = 4096
@@ -120,7 +123,7 @@ def _sweep(parent: Path) -> None:
     """Remove the folders of engines whose processes have all ended, and whose programs were killed before they could."""
     for folder in parent.glob(f"{_PREFIX}*{_SUFFIX}"):
         with contextlib.suppress(OSError):
-            if _is_left(folder):
+            if _NAME.fullmatch(folder.name) and _is_left(folder):
                 remove_folder(folder)
 
 

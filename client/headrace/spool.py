@@ -24,6 +24,11 @@ def encode_record(payload: bytes) -> bytes:
     return _HEAD.pack(_MARK, len(payload), zlib.crc32(payload)) + payload
 
 
+def is_spool(data: bytes) -> bool:
+    """Return whether a file begins as a spool does, whatever came of it afterwards; an empty one does."""
+    return data.startswith(_MARK[: len(data)])
+
+
 def read_records(data: bytes) -> Iterator[memoryview]:
     """Yield the payloads of the whole records in ``data``, those behind damage too."""
     return (part for part in read_spool(data) if part is not None)

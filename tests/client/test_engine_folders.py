@@ -118,7 +118,7 @@ def test_the_folder_of_an_engine_that_lives_is_not_swept_up(lock: str) -> None:
 
 def test_the_sweep_leaves_folders_that_users_have_made(parent: Path) -> None:
     """Private ones too, whose names begin as an engine's do and that have files with names of an engine's."""
-    for name in ("headrace-backup", "headrace-notes.e", "headrace-", "headrace-empty123"):
+    for name in ("headrace-backup", "headrace-notes.e", "headrace-", "headrace-empty123", "headrace-my-empty-one.e"):
         folder = parent / name
         folder.mkdir(mode=0o700)
         if "empty" not in name:

@@ -137,6 +137,83 @@ def test_a_link_in_a_spool_leads_nowhere(tmp_path: Path) -> None:
     assert (tmp_path / "0" / "spool" / "w2-b-1.spool").is_symlink()
 
 
+@pytest.mark.parametrize("content", [b"\0" * 4096, b"notes of somebody", b"S"], ids=["zeros", "text", "a letter"])
+def test_a_file_in_which_no_worker_has_written_is_not_removed_whatever_its_name(tmp_path: Path, content: bytes) -> None:
+    path = spool(tmp_path, "w1-a-1", tail=content)
+
+    with closing(Store(tmp_path, CONFIG, no_cost)) as store:
+        list(recover(tmp_path, store, lambda: NOON))
+        assert list(recover(tmp_path, store, lambda: NOON)) == [], "once"
+
+    assert [left.read_bytes() for left in path.parent.iterdir()] == [content]
+
+
+def test_a_spool_that_is_exchanged_while_it_is_recovered_is_removed_and_no_other(tmp_path: Path) -> None:
+    path = spool(tmp_path, "w1-a-1", span("a"))
+    with closing(Store(tmp_path, CONFIG, no_cost)) as store:
+        steps = recover(tmp_path, store, lambda: NOON)
+        next(steps)
+        path.unlink()
+        path.write_text("mine")
+        list(steps)
+
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("of_what", ["data", "slot", "spool"])
+def test_a_link_that_is_put_in_the_place_of_a_directory_leads_to_no_file_that_is_removed(
+    of_what: str, tmp_path: Path
+) -> None:
+    """Who owns a directory above can put one there. It may lead to other spans of the same user's, which are kept for longer."""
+    data, others = tmp_path / "data", tmp_path / "others"
+    for slot in (data / "0", data / "1", others / "0", others / "1"):
+        with closing(Store(slot, CONFIG, no_cost)) as store:
+            store.write([span("a")], NOON)
+        spool(slot, "w1-a-1", span("b"))
+        (slot / "spans-2026-11-20.db.corrupt").write_text("damaged")
+        os.utime(slot / "spans-2026-11-20.db.corrupt", (0, 0))
+    before = sorted(others.rglob("*"))
+    store = Store(data / "0", CONFIG, no_cost)
+    store.marks()
+    place = {"data": data, "slot": data / "0", "spool": data / "0" / "spool"}[of_what]
+    place.rename(tmp_path / "away")
+    place.symlink_to(others / place.relative_to(data))
+
+    with closing(store):
+        store.retire(NOON + OLD, [])
+        list(recover(data / "0", store, lambda: NOON + OLD))
+        if of_what != "spool":
+            list(recover_others(data / "0", CONFIG, no_cost, lambda: NOON + OLD, []))
+
+    assert sorted(path for path in others.rglob("*") if not path.name.endswith(("-wal", "-shm"))) == before
+
+
+@pytest.mark.parametrize("make", [text, link, folder])
+def test_what_has_the_name_of_a_database_that_is_being_made_is_not_removed(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    slot = tmp_path / "0"
+    slot.mkdir()
+    make(slot / "spans-2026-11-23.db.new")
+    with closing(Store(slot, CONFIG, no_cost)) as store:
+        store.write([span("a")], NOON)
+
+    kept = slot / "spans-2026-11-23.db.new.corrupt"
+    assert os.path.lexists(kept)
+    assert make is not text or kept.read_text() == "mine"
+    assert (slot / "spans-2026-11-23.db").is_file()
+
+
+def test_a_database_that_was_begun_by_an_engine_that_was_killed_goes(tmp_path: Path) -> None:
+    slot = tmp_path / "0"
+    slot.mkdir()
+    another_programs(slot / "spans-2026-11-23.db.new")
+    with closing(Store(slot, CONFIG, no_cost)) as store:
+        store.write([span("a")], NOON)
+
+    assert [path.name for path in slot.iterdir()] == ["spans-2026-11-23.db"]
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make another user's files")
 @pytest.mark.parametrize("is_open", [True, False])
 def test_what_another_user_puts_in_the_data_directorys_place_is_told_nothing(is_open: bool, tmp_path: Path) -> None:

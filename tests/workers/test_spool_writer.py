@@ -208,6 +208,19 @@ def test_a_spool_that_holds_nothing_leaves_nothing_behind(directory: Path) -> No
     assert files(directory) == []
 
 
+def test_what_somebody_has_put_in_a_files_place_is_not_removed(directory: Path) -> None:
+    spool = writer(directory)
+    place(spool, 1, b"span")
+    (path,) = files(directory)
+    path.unlink()
+    path.write_text("mine")
+
+    spool.release(lambda _: False)
+    spool.close()
+
+    assert path.read_text() == "mine"
+
+
 def test_the_oldest_file_is_to_be_given_up_when_there_is_too_much(directory: Path) -> None:
     spool = writer(directory, limit=4000)
     number = 0

@@ -128,7 +128,8 @@ class SpoolWriter:
         segment = self._segments.pop(number)
         self.size -= segment.size
         with contextlib.suppress(OSError):
-            segment.path.unlink()
+            if os.path.samestat(segment.path.lstat(), os.fstat(segment.fd)):  # else somebody has put another there
+                segment.path.unlink()
         os.close(segment.fd)
         if segment is self._current:
             self._current = None

@@ -68,9 +68,10 @@ def _why_not_writable(directory: Path) -> str | None:
     if not directory.is_dir():
         return f"{directory} is not a directory"
     try:
-        # What a file system takes, neither its mode nor its free blocks tell.
-        with tempfile.TemporaryDirectory(prefix=".headrace-", dir=directory) as folder:
-            Path(folder, "room").write_bytes(bytes(_LEAST_ROOM))
+        # What a file system takes, neither its mode nor its free blocks tell. The file has no name: there is nothing to remove by one.
+        with tempfile.TemporaryFile(prefix=".headrace-", dir=directory) as file:
+            file.write(bytes(_LEAST_ROOM))
+            file.flush()
     except OSError as error:
         return f"nothing can be written in {directory} ({error.strerror})"
     return None

@@ -21,6 +21,7 @@ Spans = Mapping[str, Sequence[Span]]
 """Spans by the id of their run; those of one run in the order in which they came."""
 
 _SIDE_FILES = ("-wal", "-shm")
+_SQLITE = b"SQLite format 3\0"
 _MARKS = ", ".join("?" * len(COLUMNS))
 _INTO = f"INTO spans ({', '.join(COLUMNS)}) VALUES ({_MARKS})"
 _INSERT = f"INSERT OR IGNORE {_INTO}"
@@ -184,13 +185,24 @@ class SpanDatabase:
 def _make(path: Path) -> None:
     """Make a file that has its table before anybody can see it."""
     unseen = path.with_name(f"{path.name}.new")
-    remove(unseen)
+    if _was_begun(unseen):
+        remove(unseen)
+    elif os.path.lexists(unseen):
+        move_aside(unseen)
     # SQLite would make it as the umask says; its side files get the mode of this one.
     os.close(open_private(unseen, os.O_RDWR | os.O_CREAT | os.O_EXCL))
     with contextlib.closing(sqlite3.connect(unseen, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_SETUP)
     unseen.rename(path)
+
+
+def _was_begun(path: Path) -> bool:
+    """Return whether a file is a database that an engine had begun to make when it was killed, and nobody else's."""
+    if not is_writable_file(path):
+        return False
+    with contextlib.closing(os.fdopen(open_private(path, os.O_RDONLY), "rb")) as file:
+        return file.read(len(_SQLITE)) in (b"", _SQLITE)
 
 
 def _own_inode(path: Path) -> int:
@@ -222,7 +234,9 @@ def move_aside(path: Path) -> Path:
     return target
 
 
-def remove(path: Path) -> None:
-    """Remove a database and its side files."""
+def remove(path: Path, folder: int | None = None) -> None:
+    """Remove a database and its side files; from ``folder``, an open directory, where that is given."""
     for suffix in ("", *_SIDE_FILES):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            name = path.name + suffix
+            os.unlink(path.with_name(name) if folder is None else name, dir_fd=folder)

@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from headrace.settings import SpansConfig
-from headrace.span_files import damaged_files, database_files, file_name, is_writable_file
+from headrace.span_files import damaged_files, database_files, file_name, is_own_folder, is_writable_file
 from headrace_engine.spans.database import SpanDatabase, move_aside, remove
 
 logger = logging.getLogger(__name__)
@@ -50,10 +50,13 @@ class SpanFiles:
         # The last is the one used last.
         self._open: dict[Path, SpanDatabase] = {}
         self._has_looked = False
+        # Of the slot, once it is there.
+        self._place: os.stat_result | None = None
 
     def look(self) -> None:
         """Learn which files there are, the first time."""
         if not self._has_looked:
+            self._note_place()
             for path in self._writable():
                 with contextlib.suppress(DamagedError):
                     self.use(path, SpanDatabase.size)
@@ -97,7 +100,21 @@ class SpanFiles:
                 self._forget(path)
 
     def retire(self, now: float, sinks: Collection[str]) -> None:
-        """Remove the files that are too old: those that no sink needs, and any of twice that age."""
+        """Remove the files that are too old: those that no sink needs, and any of twice that age.
+
+        Nothing goes while another directory is in the slot's place, which has its own files.
+        """
+        try:
+            folder = os.open(self._slot, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            if self._place is not None and os.path.samestat(os.fstat(folder), self._place):
+                self._retire(now, sinks, folder)
+        finally:
+            os.close(folder)
+
+    def _retire(self, now: float, sinks: Collection[str], folder: int) -> None:
         limit = timedelta(days=self._config.retention_days)
         today = datetime.fromtimestamp(now, UTC)
         for path in [path for path in self.known if path != self._current]:
@@ -105,17 +122,23 @@ class SpanFiles:
             with contextlib.suppress(DamagedError):
                 if age > limit and self.use(path, partial(_may_go, sinks=sinks, is_very_old=age > 2 * limit)):
                     self._forget(path)
-                    remove(path)
+                    remove(path, folder)
                     logger.info("span file removed", extra={"file": path.name})
         for path in damaged_files(self._slot):
-            if now - path.lstat().st_mtime > 2 * limit.total_seconds():
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                changed = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mtime
+                if now - changed > 2 * limit.total_seconds():
+                    os.unlink(path.name, dir_fd=folder)
 
     def close(self) -> None:
         """Close all files; they are opened again when they are used."""
         for database in self._open.values():
             database.close()
         self._open.clear()
+
+    def _note_place(self) -> None:
+        if self._place is None and is_own_folder(self._slot.parent) and is_own_folder(self._slot):
+            self._place = self._slot.lstat()
 
     def _writable(self) -> list[Path]:
         """Return the files that are this user's: the owner of another, whoever put it there, would read what is written to it."""
@@ -134,6 +157,7 @@ class SpanFiles:
         database = self._open.pop(path, None)
         if database is None:
             self._slot.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._note_place()
             if path.is_symlink():
                 self._set_aside(path)  # SQLite would write to what it leads to
             database = SpanDatabase(path, self._config.durability)

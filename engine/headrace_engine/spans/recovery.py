@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import secrets
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -17,9 +18,9 @@ import msgspec
 
 from headrace.errors import RemoteProtocolError
 from headrace.settings import SpansConfig
-from headrace.span_files import database_files, slots, spool_files
+from headrace.span_files import SPOOL, database_files, is_own_folder, slots, spool_files
 from headrace.spans import Span, decode_span
-from headrace.spool import read_spool
+from headrace.spool import is_spool, read_spool
 from headrace_engine.spans.database import Cost
 from headrace_engine.spans.slots import try_slot
 from headrace_engine.spans.store import Store
@@ -68,15 +69,16 @@ def has_leavings(slot: Path) -> bool:
 
 
 def recover(slot: Path, store: Store, clock: Clock) -> Iterator[Recovered]:
-    """Store what is in the spools of dead writers, and remove them. ``clock`` is the wall clock."""
+    """Store what is in the spools of dead writers, and remove them. ``clock`` is the wall clock.
+
+    What lies in another directory that somebody has put in the slot's place is neither taken nor removed.
+    """
+    if not all(map(is_own_folder, (slot.parent, slot, slot / SPOOL))):
+        return
     for path in spool_files(slot):
-        with contextlib.suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                if _is_left(path, descriptor, clock()):
-                    yield from _recover_file(path, descriptor, store, clock)
-            finally:
-                os.close(descriptor)
+        with contextlib.suppress(OSError), _opened_in(path) as (folder, descriptor):
+            if _is_left(path, descriptor, clock()):
+                yield from _recover_file(path, folder, descriptor, store, clock)
 
 
 def recover_others(
@@ -86,9 +88,9 @@ def recover_others(
 
     With ``retire_for``, the names of the sinks, files that are too old are removed there as well.
     """
-    for path in slots(own.parent):
+    for path in slots(own.parent) if is_own_folder(own.parent) else []:
         is_old = retire_for is not None and database_files(path)
-        if path == own or not (has_spools(path) or is_old):
+        if path == own or not is_own_folder(path) or not (has_spools(path) or is_old):
             continue
         try:
             slot = try_slot(path)
@@ -100,6 +102,20 @@ def recover_others(
             yield from recover(path, store, clock)
             if retire_for is not None:
                 store.retire(clock(), retire_for)
+
+
+@contextlib.contextmanager
+def _opened_in(path: Path) -> Iterator[tuple[int, int]]:
+    """Yield the descriptors of a file's directory and of the file, whatever their names lead to from now on."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path.name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
+        try:
+            yield folder, descriptor
+        finally:
+            os.close(descriptor)
+    finally:
+        os.close(folder)
 
 
 def _is_locked(path: Path) -> bool:
@@ -124,7 +140,7 @@ def _is_left(path: Path, descriptor: int, now: float) -> bool:
     return is_named_so and (status.st_size > 0 or now - status.st_mtime > _NEW)
 
 
-def _recover_file(path: Path, descriptor: int, store: Store, clock: Clock) -> Iterator[Recovered]:
+def _recover_file(path: Path, folder: int, descriptor: int, store: Store, clock: Clock) -> Iterator[Recovered]:
     with os.fdopen(os.dup(descriptor), "rb") as file:
         data = file.read()
     spans: list[Span] = []
@@ -141,6 +157,12 @@ def _recover_file(path: Path, descriptor: int, store: Store, clock: Clock) -> It
         batch = spans[start : start + _BATCH]
         written = store.write(batch, clock())
         yield Recovered(len(batch), written.new, unstorable=written.unstorable)
-    path.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        if not os.path.samestat(os.stat(path.name, dir_fd=folder, follow_symlinks=False), os.fstat(descriptor)):
+            return
+        if spans or unreadable or is_spool(data):
+            os.unlink(path.name, dir_fd=folder)
+        else:  # whoever wrote it, it was no worker, or a disk has lost all of it
+            os.rename(path.name, f"{path.name}.{secrets.token_hex(4)}.unreadable", src_dir_fd=folder, dst_dir_fd=folder)
     logger.info("spool recovered", extra={"file": path.name, "spans": len(spans), "torn": torn})
     yield Recovered(torn=torn, unreadable=unreadable)
