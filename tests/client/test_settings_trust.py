@@ -187,6 +187,11 @@ def test_a_provider_with_keys_of_its_own_is_refused_until_each_of_them_is_allowe
         MINE.replace("elsewhere", "somewhere"),
         MINE.replace("https:", "http:"),
         MINE.replace("/v1", "/v1/"),
+        MINE.replace("https://elsewhere", "HTTPS://elsewhere"),
+        MINE.replace("elsewhere", "Elsewhere"),
+        MINE.replace(".example/", ".example:443/"),
+        MINE.replace(".example/", ".example./"),
+        MINE.replace("/v1", "/%761"),
         MINE.replace('"MINE_KEY_2"', '"GITHUB_TOKEN"'),
         MINE.replace('"MINE_KEY_2"', '"mine_key_2"'),
     ],
@@ -210,6 +215,20 @@ def test_what_was_allowed_in_one_directory_is_not_in_another(
     monkeypatch.chdir(tmp_path / "link")
     Path("headrace.toml").write_text(MINE)
     load_settings(environ)
+
+
+def test_a_directory_that_takes_the_place_of_one_or_was_moved_is_another(
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloned, moved = tmp_path / "cloned", tmp_path / "moved"
+    allow(environ, "mine", ELSEWHERE, "MINE_KEY", "MINE_KEY_2")
+    Path("headrace.toml").write_text(MINE)
+    load_settings(environ)
+    cloned.rename(moved)
+    assert "You have not allowed that" in refused(environ, MINE), "it is moved, and the program in it"
+    cloned.symlink_to(moved)
+    monkeypatch.chdir(cloned)
+    assert "You have not allowed that" in refused(environ, MINE), "the link leads to another directory"
 
 
 def test_a_vendors_key_cannot_be_allowed_but_for_the_vendors_own_address(environ: dict[str, str]) -> None:
