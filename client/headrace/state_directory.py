@@ -23,14 +23,18 @@ def state_directory(environ: Mapping[str, str]) -> Path | None:
 
 
 def expanded(path: str) -> Path:
-    """Return a path with ``~`` as the user's home directory.
+    """Return a path with ``~`` as the user's home: ``HOME``, else what the system knows, where ``HOME`` is relative or another user's.
 
-    Raises RuntimeError where there is no such home, and where ``HOME`` is relative: it would be a place in the current directory.
+    Raises RuntimeError where there is no such home.
     """
-    found = Path(path).expanduser()
-    if path.startswith("~") and not found.is_absolute():
-        raise RuntimeError("HOME is no absolute path")
-    return found
+    if path != "~" and not path.startswith("~/"):
+        return Path(path).expanduser()
+    home = os.environ.get("HOME", "")
+    if not home.startswith("/") or is_anothers(home, os.environ):
+        home = home_of_user()
+    if not home.startswith("/"):
+        raise RuntimeError("this user has no home directory")
+    return Path(home, path[2:])
 
 
 def sockets_place(environ: Mapping[str, str]) -> Path | None:

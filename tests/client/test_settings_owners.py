@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 import subprocess
 import sys
@@ -15,13 +16,11 @@ import pytest
 from headrace.client import Client
 from headrace.errors import ConfigurationError
 from headrace.import_path import child_environment
-from headrace.settings import SinkConfig, SpansConfig, load_settings
+from headrace.settings import SpansConfig, load_settings
 from headrace.settings_grants import change_grants, grants_file, read_grants
 from headrace.settings_trust import Grant
 from headrace.span_files import data_directory
-from headrace.state_directory import state_directory
-from headrace_engine.spans.sinks.jsonl import JsonLinesSink
-from headrace_engine.spans.sinks.sink import SinkUnusableError
+from headrace.state_directory import expanded, state_directory
 
 STRANGER = 54321
 GRANT = Grant("/cloned", "mine", "https://mine.example/v1", "MINE_KEY")
@@ -382,15 +381,17 @@ def test_a_home_that_is_no_absolute_path_makes_no_place_in_the_current_directory
     monkeypatch.setenv("HOME", home)
     monkeypatch.chdir(tmp_path)
     for directory in ("~", "~/spans", ""):
-        try:
-            found = data_directory(SpansConfig(directory=directory), {"HOME": home})
-        except ConfigurationError as error:
-            assert "there is no such home directory" in str(error)  # noqa: PT017 - either will do
-        else:
-            assert tmp_path not in [found, *found.parents]
-    if home:
-        with pytest.raises(SinkUnusableError, match="there is no such home directory"):
-            JsonLinesSink(SinkConfig(type="jsonl", path="~/spans.jsonl"))
+        found = data_directory(SpansConfig(directory=directory), {"HOME": home})
+        assert tmp_path not in [found, *found.parents]
+    assert expanded("~/spans.jsonl") == Path(pwd.getpwuid(os.geteuid()).pw_dir, "spans.jsonl")
+
+
+@needs_root
+def test_a_tilde_is_not_the_home_of_who_called_this_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expanded("~/spans") == tmp_path / "spans"
+    os.chown(tmp_path, STRANGER, STRANGER)
+    assert expanded("~/spans") == Path(pwd.getpwuid(0).pw_dir, "spans")
 
 
 @pytest.mark.parametrize("is_named", [True, False])
@@ -484,6 +485,7 @@ import os, sys
 from headrace.settings_grants import change_grants
 from headrace.settings_trust import Grant
 from headrace.span_files import data_directory
+from headrace.state_directory import expanded
 from headrace.state_directory import state_directory
 for number in range(5):
     change_grants(os.environ, lambda known: known | {Grant("/cloned", sys.argv[1], "https://x.example", str(number))})
