@@ -10,7 +10,7 @@ import os
 import select
 import sys
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 from headrace.escaping import escaped
 
@@ -92,9 +92,20 @@ class _LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return escaped(super().format(record))  # a traceback, too, may quote what a provider said
 
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        return _indented(super().formatStack(stack_info))
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         fields = "".join(f" {name}={value!r}" for name, value in vars(record).items() if name not in _STANDARD)
         return _one_line(super().formatMessage(record) + fields)
+
+
+def _indented(text: str) -> str:
+    """Return the lines that follow an event's own: none of them, whatever an error quotes, looks like an event."""
+    return "\n".join([f"    {line}" for line in text.split("\n")])
 
 
 def _one_line(text: str) -> str:

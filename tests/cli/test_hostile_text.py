@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 import types
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -380,7 +381,7 @@ def test_a_log_line_is_one_line_without_control_characters(
     try:
         log_in_program()
         try:
-            int(EVIL.replace("\n", " "))
+            raise ValueError(EVIL)  # noqa: TRY301
         except ValueError:
             logger.exception("it failed: %s", EVIL, extra={"reason": EVIL, "file": Path(EVIL)})
     finally:
@@ -392,13 +393,54 @@ def test_a_log_line_is_one_line_without_control_characters(
     assert "\nforged" not in said
 
 
+SHOWN_CONTROLS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
+"""Signs of Arabic, Syriac and Kaithi. Unicode calls them controls of format, but they are seen."""
+
+
+def test_all_that_unicode_calls_a_control_is_escaped() -> None:
+    """Those of tomorrow's Unicode too, where Python has it."""
+    for code in range(sys.maxunicode + 1):
+        letter = chr(code)
+        if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") and letter not in SHOWN_CONTROLS:
+            assert (escaped(letter) == letter) == (letter in "\t\n\u200c\u200d"), f"U+{code:04X}"
+
+
+@pytest.mark.parametrize("around", ["{}", "a{}", "❤{}", "a\u0301{}b"])
+def test_what_is_not_seen_carries_no_bytes_and_marks_cover_no_lines(around: str) -> None:
+    for unseen in ("\ufe00\ufe0f", "\u200c\u200d", "\u200d\ufe0f", "\u180b\u180c", "\ufe0f\u200d"):
+        shown = escaped(around.format(unseen * 500))
+        left = [letter for letter in shown if letter in unseen]
+        assert len(left) <= 2, unseen
+        assert json.loads(f'"{shown}"') == around.format(unseen * 500)
+    for mark in "\u0301\u0489\u20dd\u0e47\u064b\u0f74":
+        shown = escaped(around.format(mark * 500))
+        assert shown.count(mark) <= 9
+        assert json.loads(f'"{shown}"') == around.format(mark * 500)
+        assert escaped(shown) == shown
+
+
 def test_a_long_text_costs_its_length() -> None:
-    for text in ("\x1b" * 300_000, "x" * 3_000_000, "\r" * 300_000, "\r\n" * 300_000, "世" * 1_000_000):
+    for text in (
+        "a\u0301\u0301" * 100_000,
+        "\u200d" * 300_000,
+        "\u0301\u200d\ufe0f" * 100_000,
+        "\x1b" * 300_000,
+        "x" * 3_000_000,
+        "\r" * 300_000,
+        "\r\n" * 300_000,
+        "世" * 1_000_000,
+    ):
         assert len(escaped(text)) >= len(text)
 
 
 def test_escaped_text_is_as_it_was_when_nothing_needs_it() -> None:
-    for text in ("", "plain", "Grüße\tüber\n世界 👋🏽 👨‍👩‍👧 می‌خواهم क्ष‍ ❤️\r\n", "\\u001b"):
+    for text in (
+        "",
+        "plain",
+        "Grüße\tüber\n世界 👋🏽 👨‍👩‍👧 می‌خواهم क्ष‍ ❤️\r\n",
+        "👩🏽\u200d❤\ufe0f\u200d💋 1\ufe0f\u20e3 e\u0302\u0323\u0301 שָׁ֑ น้ำที่",
+        "\\u001b",
+    ):
         assert escaped(text) == escaped(escaped(text)) == text
     assert json.loads(f'"{escaped("".join(FORBIDDEN))}"') == "".join(FORBIDDEN)
     assert escaped("\udc9b") == "\\udc9b", "a byte of a file's name that is no UTF-8"
