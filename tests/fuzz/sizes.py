@@ -387,6 +387,8 @@ _SLOW_NUMBERS = {
     "numbers with powers of ten": "1.7976931348623157e12",
 }
 
+_DIGITS = {"in one line": "-0.012345679", "a line for each number": "\n        -0.012345678396522999"}
+
 
 def vectors() -> Iterator[Answer]:
     """Return answers with as many numbers as vectors may have."""
@@ -406,6 +408,16 @@ def vectors() -> Iterator[Answer]:
             yield ('{"data":[' + data + "]}").encode()
 
         yield Answer("openai embeddings", f"1024 vectors of {name}", slow_rows, 47 * MIB, is_stream=False)
+    for name, number in _DIGITS.items():
+
+        def large_rows(number: str = number) -> Iterator[bytes]:
+            row = ",".join([number] * 3072)
+            yield b'{"data":['
+            for place in range(2048):
+                yield f'{{"index":{place},"embedding":[{row}]}}{"," if place < 2047 else "]}"}'.encode()
+
+        size = 2048 * 3072 * (len(number) + 1)
+        yield Answer("openai embeddings", f"2048 vectors of 3072 numbers, {name}", large_rows, size, is_stream=False)
     packed = base64.b64encode(b"\x01\x02\x03\x3d" * 3072).decode()
 
     def packed_rows() -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from headrace.wire.request import RunRequest
 from headrace_workers.first_bytes import BodyKind
 from headrace_workers.halves import Halves
 from headrace_workers.limits import LIGHT, MAX_CONTINUATIONS, MAX_TOKEN, LimitError, too_large, weigh
+from headrace_workers.providers.arriving_vectors import ArrivingVectors
 from headrace_workers.providers.probabilities import weighed
 from headrace_workers.providers.protocol import (
     Completion,
@@ -28,7 +29,7 @@ from headrace_workers.providers.request_parts import wants_several
 from headrace_workers.response import Response
 from headrace_workers.sse import EventTooLargeError, SSEParser
 from headrace_workers.terminal import unreadable
-from headrace_workers.whole_answer import check_length, events_of, is_content, is_whole
+from headrace_workers.whole_answer import check_length, events_of, is_content, is_json, is_whole
 from headrace_workers.wholeness import unsaid_in
 
 UNREADABLE = (ProviderFailedError, EventTooLargeError, LimitError, RecursionError)
@@ -64,6 +65,7 @@ class AnswerReader:
 
     __slots__ = (
         "_api",
+        "_arriving",
         "_continuations",
         "_continued_with",
         "_halves",
@@ -88,6 +90,7 @@ class AnswerReader:
         self.mapper: StreamMapper | None = None
         self.has_time: Callable[[], bool] | None = None
         self.waiting: Entries = []
+        self._arriving = ArrivingVectors(len(request.inputs)) if request.inputs else None
         self._unread: tuple[bytes, WholeSteps] | None = None  # a whole answer, and what is left to do of it
 
     @property
@@ -201,6 +204,11 @@ class AnswerReader:
         if self._halves is not None:
             self._halves.end(events)
 
+    def take_vectors(self) -> None:
+        """Take what is whole of the vectors out of a large body that is still coming. Raises one of UNREADABLE."""
+        if self._arriving is not None:
+            self._arriving.take(self._response.body)
+
     def read_whole(self, events: list[RunEvent]) -> Completion | ProviderFailure | None:
         """Read a whole response: asked for, or sent by a server that does not stream. Return how it ended.
 
@@ -220,7 +228,8 @@ class AnswerReader:
         """
         is_large = len(body) > _LARGE
         if self._request.inputs and isinstance(self._api, SteppedApi):
-            completion = yield from self._api.read_steps(self._request, body)
+            arrived = self._arriving.vectors if self._arriving is not None else ()
+            completion = yield from self._api.read_steps(self._request, body, arrived)
         else:
             body = self._weighed(body)
             if is_large:
@@ -259,6 +268,8 @@ class AnswerReader:
     def holds_whole(self) -> bool:
         """Return whether the body that has come so far is a whole answer, or a whole error."""
         body = bytes(self._response.body)
+        if self._arriving is not None and self._arriving.vectors:
+            return is_json(body)  # what it says is read once
         try:
             return is_whole(self._api, self._request, self._weighed(body))
         except LimitError:

@@ -147,11 +147,16 @@ def vectors_weighed(data: bytes, braces: int, commas: int) -> Iterator[None]:
     yield
     numbers, odd = _outside_strings(data), 0
     for start in range(0, len(numbers), MIB):
-        alike = numbers[start : start + MIB].translate(_ALIKE, b"+-")
-        odd += alike.count(_FAR_EXPONENT) + alike.count(_LONG_POWER) + alike.count(_LONG_FRACTION)
+        odd += odd_numbers_in(numbers[start : start + MIB])
         if odd > MAX_FAR_EXPONENTS:
             raise too_large(f"{MAX_FAR_EXPONENTS} numbers with large exponents or very many digits")
         yield
+
+
+def odd_numbers_in(numbers: bytes) -> int:
+    """Return how many of the numbers in a piece of JSON without strings have large exponents, or very many digits."""
+    alike = numbers.translate(_ALIKE, b"+-")
+    return alike.count(_FAR_EXPONENT) + alike.count(_LONG_POWER) + alike.count(_LONG_FRACTION)
 
 
 def _weigh_text(data: bytes) -> None:

@@ -469,6 +469,11 @@ class ProviderRun:
         if response.kind is BodyKind.ERROR and len(response.body) > MAX_ERROR_BODY:
             del response.body[MAX_ERROR_BODY:]
             return self._end(self._answer.read_error(), Command.CLOSE)
+        if self.request.inputs and response.kind is not BodyKind.ERROR:
+            try:
+                self._answer.take_vectors()
+            except UNREADABLE as error:
+                return self._end(self._failure_of(error), Command.CLOSE)
         if len(response.body) > self._max_body:
             return self._end(self._too_large(), Command.CLOSE)
         # JSON says itself where it ends, and an error its status, though the connection may not end.

@@ -75,6 +75,15 @@ def check_length(completion: Completion) -> None:
         raise too_large(f"{MAX_WIDE_TEXT} characters, and not all of them are ASCII")
 
 
+def is_json(body: bytes) -> bool:
+    """Return whether a body is JSON from its beginning to its end."""
+    try:
+        check_json(body.removeprefix(BOM))
+    except UNREADABLE:
+        return False
+    return True
+
+
 def is_whole(api: ProviderApi, request: RunRequest, body: bytes) -> bool:
     """Return whether a body that has not ended is a whole answer all the same, or a whole error."""
     body = body.removeprefix(BOM)

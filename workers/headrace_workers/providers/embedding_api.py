@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -31,7 +31,7 @@ Build = Callable[[ProviderSettings, str | None, str, list[str], int | None, dict
 class EmbeddingApi:
     """One provider's embeddings; errors are those of its wire format."""
 
-    def __init__(self, build: Build, read: Callable[[bytes, int], embeddings.Reading], errors: ProviderApi) -> None:
+    def __init__(self, build: Build, read: embeddings.Read, errors: ProviderApi) -> None:
         self._build = build
         self._read = read
         self._errors = errors
@@ -52,9 +52,9 @@ class EmbeddingApi:
         """Return the vectors, one for each input."""
         return finished(self.read_steps(request, body))
 
-    def read_steps(self, request: RunRequest, body: bytes) -> Steps:
-        """Return the same step by step: to decode numbers may take seconds."""
-        found = yield from self._read(body, len(request.inputs))
+    def read_steps(self, request: RunRequest, body: bytes, arrived: Sequence[msgspec.Raw] = ()) -> Steps:
+        """Return the same step by step: to decode numbers may take seconds. ``arrived`` are vectors that were taken out before."""
+        found = yield from self._read(body, len(request.inputs), arrived)
         if len(found.vectors) != len(request.inputs):
             reason = f"{len(found.vectors)} vectors came for {len(request.inputs)} texts"
             raise ProviderFailedError(ProviderFailure("provider_protocol", reason, 200))

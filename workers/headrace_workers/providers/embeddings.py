@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +17,7 @@ import msgspec
 from headrace.types import Usage
 from headrace_workers.limits import weigh, weigh_vectors
 from headrace_workers.providers import failures, google_errors
+from headrace_workers.providers.arriving_vectors import vector_at
 from headrace_workers.providers.failures import is_error, protocol_failure, request_failure
 from headrace_workers.providers.google_request import API_VERSION
 from headrace_workers.providers.lenient import UNREADABLE, as_name
@@ -83,6 +84,9 @@ class _GoogleBody(msgspec.Struct, gc=False):
 Reading = Generator[None, None, Embeddings]
 """Reads an answer step by step: after each there may be another turn of the loop."""
 
+Read = Callable[[bytes, int, Sequence[msgspec.Raw]], Reading]
+"""Reads the body of an answer to so many texts, out of which vectors may have been taken as it came."""
+
 _decode_openai = msgspec.json.Decoder(_OpenAIBody).decode
 _decode_google = msgspec.json.Decoder(_GoogleBody).decode
 _decode_raw_openai = msgspec.json.Decoder(_RawOpenAIBody).decode
@@ -110,13 +114,13 @@ def build_openai(
     return HttpRequest(settings.url("/embeddings"), tuple(headers), encoded(body | custom_options))
 
 
-def read_openai(body: bytes, texts: int = 1) -> Reading:
+def read_openai(body: bytes, texts: int = 1, arrived: Sequence[msgspec.Raw] = ()) -> Reading:
     """Map a response with status 200, step by step; raise ProviderFailedError where it is an error or none of ours.
 
-    ``texts`` is how many there were. Raises LimitError for an answer that holds much more than their vectors.
+    ``texts`` is how many there were, ``arrived`` are vectors that were taken out of the body as it came. Raises LimitError for an answer that holds much more than their vectors.
     """
-    if len(body) > SMALL:
-        return (yield from _read_large_openai(body, texts))
+    if len(body) > SMALL or arrived:
+        return (yield from _read_large_openai(body, texts, arrived))
     weigh_vectors(body)
     try:
         said = _decode_openai(body)
@@ -129,7 +133,7 @@ def read_openai(body: bytes, texts: int = 1) -> Reading:
     return Embeddings([_vector(said.data[place].embedding) for place in order], _usage(said.usage), as_name(said.model))
 
 
-def _read_large_openai(body: bytes, texts: int) -> Reading:
+def _read_large_openai(body: bytes, texts: int, arrived: Sequence[msgspec.Raw]) -> Reading:
     yield from size_checked(body, texts)
     try:
         said = _decode_raw_openai(body)
@@ -139,7 +143,7 @@ def _read_large_openai(body: bytes, texts: int) -> Reading:
     if said is None:
         raise (yield from _large_failure(body, failures.failure_in_stream))
     order = _order([small_value(row.index) for row in said.data])
-    vectors = yield from _packed([said.data[place].embedding for place in order])
+    vectors = yield from _packed([said.data[place].embedding for place in order], arrived)
     return Embeddings(vectors, _usage(small_value(said.usage)), as_name(small_value(said.model)))
 
 
@@ -155,13 +159,13 @@ def _usage(said: Any) -> Usage:
     return read_usage(said, is_final=True) if isinstance(said, dict) else Usage()
 
 
-def _packed(rows: list[msgspec.Raw]) -> Generator[None, None, list[msgspec.Raw]]:
+def _packed(rows: list[msgspec.Raw], arrived: Sequence[msgspec.Raw]) -> Generator[None, None, list[msgspec.Raw]]:
     """Pack the vectors, each in a step: one of as many numbers as it may have takes up to 40 ms."""
     vectors = []
     for row in rows:
         yield
         try:
-            vectors.append(packed(row))
+            vectors.append(vector_at(row, arrived) or packed(row))
         except ValueError:
             raise protocol_failure("an embedding is neither a list of numbers nor base64 of floats") from None
     return vectors
@@ -197,10 +201,10 @@ def build_google(
     return HttpRequest(url, tuple(headers), encoded({"requests": requests}))
 
 
-def read_google(body: bytes, texts: int = 1) -> Reading:
+def read_google(body: bytes, texts: int = 1, arrived: Sequence[msgspec.Raw] = ()) -> Reading:
     """Map a response with status 200 as :func:`read_openai` does."""
-    if len(body) > SMALL:
-        return (yield from _read_large_google(body, texts))
+    if len(body) > SMALL or arrived:
+        return (yield from _read_large_google(body, texts, arrived))
     weigh_vectors(body)
     try:
         said = _decode_google(body)
@@ -212,7 +216,7 @@ def read_google(body: bytes, texts: int = 1) -> Reading:
     return Embeddings([row.values for row in said.embeddings], _google_usage(said.usage), "")
 
 
-def _read_large_google(body: bytes, texts: int) -> Reading:
+def _read_large_google(body: bytes, texts: int, arrived: Sequence[msgspec.Raw]) -> Reading:
     yield from size_checked(body, texts)
     try:
         said = _decode_raw_google(body)
@@ -221,7 +225,7 @@ def _read_large_google(body: bytes, texts: int) -> Reading:
     yield
     if said is None:
         raise (yield from _large_failure(body, google_errors.failure_in_stream))
-    vectors = yield from _packed([row.values for row in said.embeddings])
+    vectors = yield from _packed([row.values for row in said.embeddings], arrived)
     return Embeddings(vectors, _google_usage(small_value(said.usage)), "")
 
 

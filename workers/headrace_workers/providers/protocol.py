@@ -5,7 +5,7 @@ A wire format is a module with one object that has the methods of :class:`Provid
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import msgspec
@@ -167,5 +167,5 @@ class ProviderApi(Protocol):
 class SteppedApi(ProviderApi, Protocol):
     """A wire format of which a whole answer may take long: it is read over several turns of the loop."""
 
-    def read_steps(self, request: RunRequest, body: bytes) -> Steps:
-        """Map a whole JSON response as ``read_body`` does."""
+    def read_steps(self, request: RunRequest, body: bytes, arrived: Sequence[msgspec.Raw] = ()) -> Steps:
+        """Map a whole JSON response as ``read_body`` does; ``arrived`` are vectors that were taken out of it as it came."""
