@@ -629,6 +629,76 @@ def test_a_huge_piece_leaves_in_parts_at_the_cost_of_its_length(event: Any) -> N
     assert pieces_of(event, 10**7) == [event]
 
 
+SAYS: dict[str, bytes] = {
+    "openai-chat": b'{"choices":[{"index":1,"delta":{"content":HOLE}}]}',
+    "openai-responses": b'{"type":"response.output_text.delta","delta":HOLE}',
+    "anthropic": b'{"type":"error","error":HOLE}',
+    "google": b'{"candidates":[{"index":1,"content":{"parts":[{"text":HOLE}]}}]}',
+}
+HALVES = {
+    "low": b"\\udc00a",
+    "high": b"\\uD83Da",
+    "behind backslashes": b"\\\\ud83d\\ude00",
+    "apart": b"\\ud83d\\\\\\ude00",
+    "bytes": b"\xed\xa0\x80a",
+    "pairs of bytes": b"\xed\xa0\xbd\xed\xb8\x80",
+}
+
+
+@pytest.mark.parametrize("api", SAYS)
+@pytest.mark.parametrize("half", HALVES)
+def test_halves_of_characters_by_the_million_are_refused(api: str, half: str) -> None:
+    """Each took a microsecond, and again for each time that a text was made whole: 7 MiB of them took 7 seconds."""
+    run = Driven(api=api, sequence_limit=10**9, character_limit=10**12).respond()
+    event = b"data: " + SAYS[api].replace(b"HOLE", b'"%b"' % (HALVES[half] * (7 * MIB // len(HALVES[half])))) + b"\n\n"
+    began = time.thread_time()
+    run.receive(event)
+
+    assert "halves of characters" in refused(run)
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize("api", ["openai-chat", "openai-responses", "google"])
+def test_halves_in_many_small_events_are_counted_together(api: str) -> None:
+    run = Driven(api=api, sequence_limit=10**9, character_limit=10**12).respond()
+    event = b"data: " + SAYS[api].replace(b"HOLE", b'"' + b"\\udc00a" * 3000 + b'"') + b"\n\n"
+    for _ in range(10):
+        run.receive(event)
+
+    assert "halves of characters" in refused(run)
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        b'{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":HOLE}}]},"finishReason":"STOP"}]}',
+        b'{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"}],"x":HOLE}',
+    ],
+    ids=["arguments", "unknown"],
+)
+def test_halves_in_a_whole_answer_are_refused(whole: bytes) -> None:
+    run = Driven(api="google", stream=False).respond(headers=JSON)
+    run.receive(whole.replace(b"HOLE", b'{"a":"%b"}' % (b"\\udc00a" * MIB)))
+    began = time.thread_time()
+    run.complete()
+
+    assert "halves of characters" in refused(run)
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize("many", ["\U0001f600" * 50_000, "\ud558\ub298" * 100_000], ids=["smileys", "Korean"])
+@pytest.mark.parametrize("is_ascii", [True, False])
+def test_whole_characters_are_no_halves_however_many_there_are(many: str, is_ascii: bool) -> None:
+    """Beside one half, which has the event read by the slower of the readers."""
+    run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
+    said = json.dumps({"choices": [{"delta": {"content": many}}]}, ensure_ascii=is_ascii)
+    run.receive(b"data: " + said.replace('"}}', '\\ud83d"}}').encode() + b"\n\n")
+    run.receive(b'data: {"choices":[{"delta":{"content":"\\ude00"},"finish_reason":"stop"}]}\n\n', b"data: [DONE]\n\n")
+
+    assert isinstance(run.terminal, Finished)
+    assert run.text == many + "\U0001f600"
+
+
 def chat_calls(*calls: dict[str, Any]) -> bytes:
     return data({"choices": [{"delta": {"tool_calls": list(calls)}}]})
 

@@ -178,15 +178,10 @@ def test_a_connection_that_is_cut_behind_a_whole_answer_changes_nothing() -> Non
     asyncio.run(story())
 
 
-@pytest.mark.parametrize(
-    ("last", "reason"),
-    [('"x"', "neither a list of numbers"), ("1," * 65_535 + "1", "65535 numbers in one vector")],
-    ids=["no number", "too long"],
-)
-def test_a_fault_in_a_late_vector_ends_the_run_with_its_word(last: str, reason: str) -> None:
+def test_a_fault_in_a_late_vector_ends_the_run_with_its_word() -> None:
     async def story() -> None:
         run = Story()
-        run.begin(body(last=last))
+        run.begin(body(last='"x"'))
         await turns(COUNT // 2)
         assert not run.host.sent
         await turns(MANY_TURNS)
@@ -194,7 +189,7 @@ def test_a_fault_in_a_late_vector_ends_the_run_with_its_word(last: str, reason: 
         failed = run.end()
         assert isinstance(failed, Failed)
         assert failed.kind == "provider_protocol"
-        assert reason in failed.reason
+        assert "neither a list of numbers" in failed.reason
 
     asyncio.run(story())
 

@@ -6,9 +6,10 @@ help: decoding JSON holds the interpreter's lock. So JSON is weighed before it i
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, islice
 
 MIB = 1024 * 1024
 
@@ -41,6 +42,9 @@ MAX_TOKEN = 64 * 1024
 MAX_KEPT = 64 * MIB
 """Memory, estimated, for what else a run keeps: blocks, items, citations, signatures, further choices."""
 
+MAX_HALVES = 25_000
+"""Halves of surrogate pairs without their other half, and characters in the two halves that UTF-8 forbids: a microsecond each."""
+
 MAX_LOOKED_AT = 64 * MIB
 """Characters that are looked through for what an answer says: some hundredths of a second."""
 
@@ -58,6 +62,8 @@ _ENTRY = 512
 """Memory for an element, and for whatever is kept at once, beside its own bytes."""
 _NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _STEPS = bytes(1 if byte in b"[{" else 255 for byte in range(256))  # +1 and -1 as signed bytes
+
+_HALF = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]|(\\u[dD][89a-fA-F]|\xed[\xa0-\xbf])")
 
 _ALIKE = bytes.maketrans(b"123456789.E", b"0000000000e")
 _FAR_EXPONENT = b"e000"
@@ -83,6 +89,8 @@ def weigh(data: bytes) -> None:
     """Raise LimitError for JSON that would take too long to decode, or too much memory. What is no JSON may pass."""
     if len(data) <= LIGHT:
         return
+    if data.count(b"\\ud") + data.count(b"\\uD") + data.count(b"\xed") > MAX_HALVES:
+        _check_halves(_halves_in(data))
     if len(data) > MAX_WIDE and (not data.isascii() or b"\\" in data):
         _weigh_text(data)
     outside = b""
@@ -97,6 +105,21 @@ def weigh(data: bytes) -> None:
         has_costly_numbers = _has_costly_numbers(data) and _has_costly_numbers(_outside_strings(data))
     if has_costly_numbers:
         raise too_large(f"{MAX_FAR_EXPONENTS} numbers with large exponents, or {MAX_LONG_NUMBERS} long numbers")
+
+
+def _check_halves(count: int) -> int:
+    if count > MAX_HALVES:
+        raise too_large(f"{MAX_HALVES} halves of characters")
+    return count
+
+
+def _halves_in(data: bytes) -> int:
+    """Return how many halves of characters JSON holds that the decoder does not join, but for those beyond the limit."""
+    if not (b"\\ud" in data or b"\\uD" in data or b"\xed" in data):
+        return 0
+    # An escaped backslash begins no escape, and keeps apart what is around it.
+    halves = (found for found in _HALF.finditer(data.replace(b"\\\\", b"__")) if found[1] is not None)
+    return sum(1 for _ in islice(halves, MAX_HALVES + 1))
 
 
 def elements_in(data: bytes) -> int:
@@ -177,10 +200,11 @@ def _weigh_text(data: bytes) -> None:
 class Kept:
     """Counts what a run keeps beside its text. Raises LimitError when it is too much."""
 
-    __slots__ = ("_weight",)
+    __slots__ = ("_halves", "_weight")
 
     def __init__(self) -> None:
         self._weight = 0
+        self._halves = 0
 
     def add(self, data: bytes) -> None:
         """Something is kept that was decoded from ``data``."""
@@ -191,6 +215,10 @@ class Kept:
         self._weight += count
         if self._weight > MAX_KEPT:
             raise too_large(f"{MAX_KEPT // MIB} MiB beside its text")
+
+    def add_halves(self, data: bytes) -> None:
+        """JSON was read that the decoder refused: it may hold halves of characters, which are joined and replaced at some cost."""
+        self._halves = _check_halves(self._halves + _halves_in(data))
 
 
 def weigh_arguments(arguments: list[str]) -> None:

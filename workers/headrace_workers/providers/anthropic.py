@@ -347,6 +347,7 @@ class MessageMapper:
         """Read what the fast decoder did not take. None: there is nothing in it."""
         data = data.strip()
         self.has_halves = self.has_halves or may_hold_halves(data)
+        self._kept.add_halves(data)
         if data == b"[DONE]" and self._stop_word:
             self.is_complete = True
         if not data or self.is_complete:

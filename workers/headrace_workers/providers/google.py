@@ -247,6 +247,7 @@ class GoogleMapper:
         """Read what the fast decoder did not take: nearly right JSON, or an array of responses."""
         data = data.strip()
         self.has_halves = self.has_halves or may_hold_halves(data)
+        self._kept.add_halves(data)
         if not data or data == b"[DONE]":
             return []
         try:

@@ -300,6 +300,7 @@ class ChatMapper:
         """Read what the fast decoder did not take. None: there is nothing in it."""
         data = data.strip()
         self.has_halves = self.has_halves or may_hold_halves(data)
+        self._kept.add_halves(data)
         if data == b"[DONE]":
             self.is_complete = True
             self._close(events)

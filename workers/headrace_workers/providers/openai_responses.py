@@ -217,6 +217,7 @@ class ResponsesMapper:
         """Read what the fast decoder did not take. None: there is nothing in it."""
         data = data.strip()
         self.has_halves = self.has_halves or may_hold_halves(data)
+        self._kept.add_halves(data)
         if not data or self.is_complete or data == b"null":
             return None
         if data == b"[DONE]":
