@@ -48,6 +48,8 @@ _START_LIMIT = 120.0
 _STALLED_AFTER = 10.0
 """Seconds without any sign of progress, after which a start is given up."""
 _LAST_LINES = 3
+_late: list[subprocess.Popen[bytes]] = []
+"""Engines that were told to end and had not when this program went on. Python warns of a process that is let go of while it runs."""
 
 
 def broker_endpoint(directory: Path) -> str:
@@ -296,6 +298,7 @@ class EmbeddedEngine:
         return self._directory is not None and is_engine_running(self._directory)
 
     def _start(self) -> None:
+        _late[:] = [process for process in _late if process.poll() is None]
         interpreter = find_interpreter()
         directory = make_folder()
         try:
@@ -344,6 +347,8 @@ class EmbeddedEngine:
         if self._process is not None and self._directory is not None:
             if self._process.poll() is not None:
                 _reap_group(self._process.pid)
+            else:
+                _late.append(self._process)
             remove_folder(self._directory)
         if self._handle is not None:
             os.close(self._handle)

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -78,6 +79,26 @@ def test_an_engine_that_has_not_started_yet_is_waited_for(directory: Path) -> No
     wait_until(lambda: time.monotonic() > until or source.problem())
 
     assert source.problem() is None
+
+
+def test_an_engine_that_takes_its_time_to_end_is_no_warning(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where warnings are errors it would fail whichever of a user's tests runs by then."""
+    unraisable: list[object] = []
+    late: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    monkeypatch.setattr("headrace.embedded._late", late)
+    monkeypatch.setattr("headrace.embedded._STOP_TIMEOUT", 0.01)
+    engine = EmbeddedEngine()
+    engine._directory = directory
+    engine._process = subprocess.Popen(["sleep", "1000"])
+    monkeypatch.setattr(engine, "_signal", lambda _: None)  # it hears of nothing yet
+
+    engine.close()
+
+    assert unraisable == []
+    assert len(late) == 1
+    late[0].kill()
+    late[0].wait()
 
 
 def test_a_number_that_is_another_process_by_now_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:

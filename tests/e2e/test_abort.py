@@ -307,6 +307,7 @@ def test_closing_the_client_aborts_its_runs_and_no_others(client: Client, provid
     with Client() as other:
         ended = start(other)
         next(iter(ended))
+        wait_started(provider, 2)
 
     assert ended.result.result().aborted
     assert not kept.result.done()

@@ -357,10 +357,11 @@ def test_a_worker_that_dies_is_replaced_and_its_streams_say_so(provider: Simulat
     with running_engine(provider, "--workers", "1") as address, Client(address) as client:
         running = start_endless(client)
         silent = client.run_local(
-            model=MODEL, messages=HELLO, stream=True, custom_options=simulate(first_token_delay=1)
+            model=MODEL, messages=HELLO, stream=True, custom_options=simulate(first_token_delay=busyness())
         )
         iterator = iter(running)
         next(iterator)
+        provider.wait_until(lambda records: len(records) == 2)  # a run that no worker has had yet makes no attempt
         os.kill(engine_process(address, "-m headrace_workers"), signal.SIGKILL)
         killed_at = time.monotonic()
 

@@ -237,7 +237,7 @@ def test_a_lost_worker_leaves_the_text_that_its_caller_saw(data: Path, engine: s
 @pytest.mark.slow
 def test_a_run_that_moved_on_has_both_attempts_in_one_row(data: Path, engine: str, provider: SimulatedProvider) -> None:
     with Client(engine, connect_timeout=PATIENCE) as client:
-        stream = start(client, repeat=3, first_token_delay=1.0)
+        stream = start(client, repeat=3, first_token_delay=busyness())
         provider.wait_until(len)  # a run that no worker has had yet makes no attempt
         kill(engine, "-m headrace_workers")
         assert stream.result.result().attempts == 2

@@ -181,11 +181,13 @@ def test_under_asgi_the_providers_connection_is_closed_while_the_provider_is_sil
 def test_a_stream_may_last_longer_than_gunicorns_timeout(
     example: tuple[str, str], provider: SimulatedProvider, tmp_path: Path
 ) -> None:
-    provider.enqueue(Script(repeat=60, pace=0.1))
-    with server(example, tmp_path, "--timeout", "2") as port, Browser(port) as browser:
+    timeout = round(2 * busyness())  # seconds, in which a worker must also start
+    chunks = 30 * timeout
+    provider.enqueue(Script(repeat=chunks, pace=0.1))
+    with server(example, tmp_path, "--timeout", str(timeout)) as port, Browser(port) as browser:
         received = browser.read_to_the_end()
 
-    assert b"\r\n59 \r\n" in received
+    assert f"\r\n{chunks - 1} \r\n".encode() in received
     assert received.endswith(b"0\r\n\r\n")
 
 

@@ -314,9 +314,6 @@ def test_an_engine_of_ones_own_is_not_made_in_a_strangers_directory(
 
 
 @pytest.mark.usefixtures("too_early", "_without_engine")
-@pytest.mark.filterwarnings(
-    "ignore:.*Popen.__del__.*:pytest.PytestUnraisableExceptionWarning"
-)  # its end is slow at times
 def test_the_folder_of_an_engine_that_is_renamed_gets_nothing(
     stolen: Path, provider: SimulatedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

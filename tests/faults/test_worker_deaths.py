@@ -36,7 +36,7 @@ def test_a_run_whose_worker_dies_before_its_first_chunk_runs_again_unseen(
         for number in engine.moments(times, 0.0, 0.5):
             engine.wait_ready(2)
             # Later than the kill, however busy the machine is.
-            delay = max(1.0, busyness() / 2)
+            delay = busyness()
             streams = [engine.stream(client, repeat=5, first_token_delay=delay) for _ in range(6)]
             spans = [stream.span_id for stream in streams]
             wait_until(lambda: {call.span_id for call in engine.calls()} >= set(spans), 10.0, "all runs' calls")  # noqa: B023
