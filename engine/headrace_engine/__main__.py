@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def _main() -> int:
     parser.add_argument("--epoch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    # A program may have said that it does not care how its children end: this one does, and knows them by their numbers meanwhile.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     forbid_core_dumps()
     hold_standard_descriptors()
     leave_current_directory()

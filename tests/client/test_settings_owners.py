@@ -343,6 +343,9 @@ def test_state_is_kept_in_no_home_that_is_left_of_who_called_this_user(
 
     assert state_directory(environ) == expected / ".local" / "state" / "headrace"
     assert data_directory(SpansConfig(), environ) == state_directory(environ)
+    for name in ("HOME", "SUDO_UID"):
+        monkeypatch.setenv(name, environ.get(name, ""))
+    assert data_directory(SpansConfig(directory="~/spans"), environ) == expected / "spans"
     given(0, tmp_path / "home")
     assert state_directory(environ) == tmp_path / "home" / ".local" / "state" / "headrace"
 

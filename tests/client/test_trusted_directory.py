@@ -237,18 +237,7 @@ def test_a_group_of_ones_own_may_write_unless_it_has_other_members(
         monkeypatch.setattr("pwd.getpwuid", lambda _: account)
         monkeypatch.setattr("grp.getgrgid", lambda _: struct_of(name, VICTIM, members))
         if has_acl:
-            entries = [
-                (1, 7, 0xFFFFFFFF),
-                (2, 7, STRANGER),
-                (4, 5, 0xFFFFFFFF),
-                (16, 7, 0xFFFFFFFF),
-                (32, 5, 0xFFFFFFFF),
-            ]
-            acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
-            try:
-                os.setxattr(directory.parent, "system.posix_acl_access", acl)
-            except OSError as error:
-                pytest.skip(f"the file system has no access control lists: {error}")
+            let_in(directory.parent, mask=7)
         return bool(Child(VICTIM, lambda: check_directory(directory) is None).result())
 
     assert looked("victim", [])
@@ -256,6 +245,37 @@ def test_a_group_of_ones_own_may_write_unless_it_has_other_members(
     assert not looked("victim", ["victim", "stranger"])
     assert not looked("staff", [])
     assert not looked("victim", [], has_acl=True)
+
+
+def let_in(directory: Path, *, mask: int) -> None:
+    """Give a directory an access control list that lets another user do all that ``mask`` leaves."""
+    unset = 0xFFFFFFFF
+    entries = [(1, 7, unset), (2, 7, STRANGER), (4, 5, unset), (16, mask, unset), (32, 5, unset)]
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(directory, "system.posix_acl_access", acl)
+    except OSError as error:
+        pytest.skip(f"the file system has no access control lists: {error}")
+
+
+@needs_root
+def test_whom_an_access_control_list_lets_in_shows_in_the_mode(place: Path) -> None:
+    """As its group: a mode of 700 lets nobody in, whatever the list says."""
+    place.chmod(0o755)
+    directory = private(place / "open" / "engine")
+    let_in(directory, mask=7)
+    assert "is open to other users" in (check_directory(directory) or "")
+    let_in(directory.parent, mask=7)
+    assert f"{directory.parent} may be written by group" in (check_place(directory.parent) or "")
+
+    def come_in() -> list[bool]:
+        return [os.access(path, os.W_OK) for path in (directory.parent, directory)]
+
+    assert Child(STRANGER, come_in).result() == [True, True]
+    directory.chmod(0o700)
+    directory.parent.chmod(0o755)
+    assert check_directory(directory) is None
+    assert Child(STRANGER, come_in).result() == [False, False]
 
 
 class struct_of:  # noqa: N801 - in place of what pwd and grp return

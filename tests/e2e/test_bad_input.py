@@ -272,7 +272,27 @@ def test_no_engine_at_the_address_says_so_within_the_connect_timeout(tmp_path: P
     assert time.monotonic() - started_at < 3 * busyness()
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:5555", "ipc://relative", "nonsense", "ipc:///" + "x" * 100])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tcp://127.0.0.1:5555",
+        "ipc://@abstract",  # which has no directory that could be looked at
+        "ipc://~/engine",
+        "ipc://relative",
+        "ipc://../engine",
+        "ipc:/run/engine",
+        " ipc:///run/engine",
+        "IPC:///run/engine",
+        "ipc:///run/engine\n",
+        "ipc:///run/eng\0ine",
+        "ipc:///run/\udcffengine",
+        "inproc://engine",
+        "unix:///run/engine",
+        "/run/engine",
+        "nonsense",
+        "ipc:///" + "x" * 100,
+    ],
+)
 def test_an_address_that_is_none_is_refused_at_once(address: str) -> None:
     with pytest.raises(ConfigurationError, match="engine address"):
         Client(address)

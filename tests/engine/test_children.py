@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headrace_engine.children import Child
+from headrace_engine.exit_codes import ExitCode
 from tests.waiting import wait_until
 
 
@@ -42,3 +45,24 @@ def test_a_child_is_ended() -> None:
     wait_until(child.has_ended)
     assert child.reason == f"signal {int(signal.SIGKILL)}"
     child.kill()  # nobody is left to be meant
+
+
+def test_an_engine_whose_program_ignores_the_end_of_its_children_hears_of_its_own(tmp_path: Path) -> None:
+    """Else each of them had ended well: here the check of a hook that there is not."""
+    (tmp_path / "headrace.toml").write_text('[spans]\nredact = "none_of_that_name:redact"\n')
+    program = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'headrace_engine', '--directory', sys.argv[1], '--workers', '1'])"
+    )
+    environ = {
+        **os.environ,
+        "HEADRACE_CONFIG": str(tmp_path / "headrace.toml"),
+        "HEADRACE_DATA": str(tmp_path / "data"),
+    }
+    command = [sys.executable, "-c", program, str(tmp_path / "engine")]
+    with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as engine:
+        try:
+            assert engine.wait(60) == ExitCode.USAGE
+        finally:
+            engine.kill()
+    assert not (tmp_path / "engine").exists()
