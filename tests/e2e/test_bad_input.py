@@ -177,13 +177,14 @@ def test_a_web_page_instead_of_an_answer_is_an_error(client: Client) -> None:
     assert "HTML" in str(error)
 
 
-def test_tool_arguments_that_are_no_json_are_an_error_with_the_raw_text(client: Client) -> None:
+def test_tool_arguments_that_are_no_json_are_an_error_that_does_not_quote_them(client: Client) -> None:
     tool = {"name": "f", "description": "", "parameters": {"type": "object", "properties": {}}}
     script = simulate(tool_calls=[{"name": "f", "arguments": "{broken"}])
 
     error = fail(client, ProviderProtocolError, tools=[tool], custom_options=script)
 
-    assert "{broken" in str(error)
+    assert "the arguments of tool call 'f' are not a JSON object (7 characters)" in str(error)
+    assert "{broken" not in str(error)
 
 
 # Clocks.
