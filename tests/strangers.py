@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.waiting import wait_until
+from tests.waiting import busyness, wait_until
 
 STRANGER = 54321
 VICTIM = 54322
@@ -59,7 +59,7 @@ class Child:
     def result(self, timeout: float = 60.0) -> Any:
         """Wait for the end; return what ``action`` did."""
         said = b""
-        while select.select([self._read], [], [], timeout)[0]:
+        while select.select([self._read], [], [], timeout * busyness())[0]:
             if not (more := os.read(self._read, 65536)):
                 break
             said += more

@@ -105,11 +105,15 @@ class _Server:
         with peer, suppress(OSError):
             request = b""
             while b"\r\n\r\n" not in request:
-                request += peer.recv(65536)
+                if not (more := peer.recv(65536)):
+                    return
+                request += more
             head, _, body = request.partition(b"\r\n\r\n")
             length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
             while len(body) < length:
-                body += peer.recv(65536)
+                if not (more := peer.recv(65536)):
+                    return
+                body += more
             label = "text/event-stream" if answer.is_stream else "application/json"
             fields = "\r\n".join((f"content-type: {label}", "connection: close", *answer.headers))
             peer.sendall(f"HTTP/1.1 {answer.status} Status\r\n{fields}\r\n\r\n".encode())
