@@ -7,11 +7,16 @@ the name that we use, or by a file of his own that he reads.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+import time
 from pathlib import Path
+from time import monotonic
 
 _MOST_LINKS = 40
+_LOOK_EVERY = 0.01
+"""Seconds between two looks at a lock that another process has."""
 _MODE = 0o600
 _NOBODY = (65534, 2**32 - 2)
 _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -62,6 +67,25 @@ def open_named(path: Path, flags: int) -> int:
         finally:
             os.close(folder)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+
+
+def take_lock(descriptor: int, path: str | Path, timeout: float) -> None:
+    """Lock an open file or directory for this process alone; raises BlockingIOError where another has it for ``timeout`` seconds.
+
+    Whoever may read a file can lock it, and keep it locked for ever.
+    """
+    deadline = monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if monotonic() >= deadline:
+                raise BlockingIOError(
+                    errno.EWOULDBLOCK, "another program keeps it locked (`lslocks` shows which)", str(path)
+                ) from None
+            time.sleep(_LOOK_EVERY)
+        else:
+            return
 
 
 def open_folder(path: Path) -> tuple[int, Path]:

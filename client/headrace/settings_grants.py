@@ -6,18 +6,20 @@ Written by ``headrace config allow`` alone. The file is replaced as a whole, nev
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 
 from headrace.errors import ConfigurationError
+from headrace.private_files import take_lock
 from headrace.settings_file import OWN_HOME, distrust, user_place
 from headrace.settings_trust import Grant
 
 NAME = "allowed.json"
 _MAX_BYTES = 1024 * 1024
+_LOCK_TIMEOUT = 20.0
+"""Seconds for other commands that change what is allowed, each of which takes a moment."""
 _FIELDS = ("directory", "provider", "base_url", "variable")
 
 
@@ -84,7 +86,7 @@ def _locked(directory: str) -> Iterator[int]:
     """Hold the directory for this process alone. Yield its descriptor: the name may lead elsewhere a moment later."""
     folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        take_lock(folder, directory, _LOCK_TIMEOUT)
         yield folder
     finally:
         os.close(folder)

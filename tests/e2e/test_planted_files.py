@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from headrace.engine_folders import open_log
 from headrace.history import VARIABLE, History, open_history
 from headrace.private_files import open_named, open_private
 from headrace.settings import SinkConfig, SpansConfig
+from headrace.settings_grants import change_grants
 from headrace.span_files import SLOT_LOCK, database_files, file_name
 from headrace.spans import Rank, Span
 from headrace_engine.spans.sinks.delivery import Delivered, Retry
@@ -191,6 +193,29 @@ def test_another_users_pipe_is_told_nothing(mode: int, tmp_path: Path) -> None:
 
     assert (said, os.read(reader, 100)) == (Retry("it is another user's"), b"")
     os.close(reader)
+
+
+@pytest.mark.timeout(20)
+def test_another_user_who_keeps_a_file_locked_that_he_may_read_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "home" / ".config" / "headrace"
+    place.mkdir(parents=True)
+    (tmp_path / "spans.jsonl").touch(0o644)
+    for user in ("headrace.settings_grants", "headrace_engine.spans.sinks.jsonl"):
+        monkeypatch.setattr(f"{user}._LOCK_TIMEOUT", 0.1)
+    held = [os.open(path, os.O_RDONLY) for path in (place, tmp_path / "spans.jsonl")]
+    for descriptor in held:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+    assert append_to(tmp_path / "spans.jsonl") == Retry("another program keeps it locked (`lslocks` shows which)")
+    with pytest.raises(OSError, match="another program keeps it locked"):
+        change_grants({"HOME": str(tmp_path / "home")}, lambda known: known)
+
+    for descriptor in held:
+        os.close(descriptor)
+    assert append_to(tmp_path / "spans.jsonl") == Delivered(1)
+    change_grants({"HOME": str(tmp_path / "home")}, lambda known: known)
 
 
 @as_root

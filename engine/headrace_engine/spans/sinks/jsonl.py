@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import msgspec
 
 from headrace.escaping import escaped
-from headrace.private_files import open_named
+from headrace.private_files import open_named, take_lock
 from headrace.settings import SinkConfig
 from headrace.span_files import StoredSpan, fields_of
 from headrace.spans import SpanContent
@@ -21,6 +20,8 @@ from headrace_engine.spans.sinks.delivery import Delivered, Retry, Verdict
 from headrace_engine.spans.sinks.encoding import encoded
 from headrace_engine.spans.sinks.sink import SinkUnusableError
 
+_LOCK_TIMEOUT = 5.0
+"""Seconds for other engines that append a batch to the same file."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -82,7 +83,7 @@ def _opened(path: Path) -> Iterator[int]:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = open_named(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        take_lock(descriptor, path, _LOCK_TIMEOUT)
         yield descriptor
     finally:
         os.close(descriptor)
