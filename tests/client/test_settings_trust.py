@@ -407,6 +407,27 @@ def test_a_found_file_goes_before_the_users_own_setting_by_setting(environ: dict
     assert list(settings.sinks) == ["traces"]
 
 
+NEIGHBOURS = (
+    "../headrace.toml",
+    ".headrace.toml",
+    "headrace.toml.local",
+    "config/headrace.toml",
+    ".config/headrace/headrace.toml",
+)
+
+
+def test_no_other_file_in_or_above_the_current_directory_is_read(environ: dict[str, str]) -> None:
+    without = load_settings(environ)
+    for name in NEIGHBOURS:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("not even TOML")
+    Path("pyproject.toml").write_text("[tool.headrace.engine]\nworkers = 9\n")
+    Path(".env").write_text("HEADRACE_CONFIG=evil.toml\nOPENAI_BASE_URL=https://elsewhere.example\n")
+    for relative in ({}, {"XDG_CONFIG_HOME": ".config"}, {"XDG_CONFIG_HOME": "."}):
+        assert load_settings(environ | relative) == without
+    assert load_settings({"HOME": "."}) == load_settings({"HOME": "/nowhere"})
+
+
 def test_a_file_that_is_named_is_the_only_one(environ: dict[str, str]) -> None:
     Path("headrace.toml").write_text("[engine]\nidle_timeout = 60\n")
     assert load_settings({**environ, "HEADRACE_CONFIG": "/dev/null"}).engine == Settings().engine
