@@ -9,17 +9,31 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 from urllib.parse import unquote
 
+import msgspec
+
 from headrace.provider_table import BASE_URL_ENV
-from headrace.secret_mask import is_word
+from headrace.secret_mask import MASK, is_word
 from headrace.settings import Settings
 from headrace.settings_trust import names_of
+from headrace.types import Tool
 
 _PROXY = re.compile(r"[a-z0-9+.]+_proxy", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"key|token|secret|sig|pass|pwd|auth|code|cred", re.IGNORECASE)
+_CREDENTIAL = re.compile(
+    r"(proxy)?authorization(token)?|cookie|secret|passwd"
+    r"|.*(password|apikey(string)?|(access|auth|bearer)token|clientsecret|(secret|private|account)key|connectionstring)"
+)
+"""What a value that opens something is called, in small letters, and without what stands between words."""
+_HOLDERS = ("headers", "authentication")
+"""In these a shorter name says it too, such as ``token``."""
+_MOST_VALUES = 10_000
+"""Of a request's options are looked at: a request of millions must not hold a worker up."""
 _QUERY = re.compile(r"[?&#;]([^=?&#;]{1,100})=([^&#;]*)")
 
 
@@ -49,6 +63,50 @@ def header_secrets(headers: Mapping[str, str]) -> list[str]:
         if scheme.lower() == "basic":
             found += _of_basic(rest)
     return _unique(found)
+
+
+def request_secrets(tools: Iterable[Tool], options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a run's own request has to open other servers with, as for MCP: headers, tokens and keys, told by their names."""
+    given = [tool.extra for tool in tools if tool.extra]
+    if options:
+        given.append(dict(options))
+    found = [secret for holder, name in _credentials(given) for secret in header_secrets({name: holder[name]})]
+    return tuple(_unique(found))
+
+
+def without_credentials(tools: list[Tool]) -> list[Tool]:
+    """Return tools as a span may keep them: without what opens other servers."""
+    return [tool if next(_credentials([tool.extra]), None) is None else _hidden(tool) for tool in tools]
+
+
+def _hidden(tool: Tool) -> Tool:
+    try:
+        copy = msgspec.json.decode(msgspec.json.encode(tool.extra))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return msgspec.structs.replace(tool, extra=None)
+    for holder, name in _credentials([copy]):
+        holder[name] = MASK
+    return msgspec.structs.replace(tool, extra=copy)
+
+
+def _credentials(given: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the dicts of some options that have a credential in them, each with the name of it."""
+    waiting = [("", value) for value in given if value]
+    left = _MOST_VALUES
+    while waiting and left > 0:
+        called, value = waiting.pop()
+        pairs = value.items() if isinstance(value, dict) else ((called, item) for item in value)
+        for name, item in itertools.islice(pairs, left):
+            left -= 1
+            if isinstance(item, dict | list):
+                waiting.append((name, item))
+            elif isinstance(item, str) and isinstance(value, dict) and _is_credential(name, called):
+                yield value, name
+
+
+def _is_credential(name: str, holder: str) -> bool:
+    letters = re.sub(r"[^a-z]", "", name.lower()[:100])
+    return _CREDENTIAL.fullmatch(letters) is not None or (holder in _HOLDERS and _SECRET_NAME.search(name) is not None)
 
 
 def proxy_secrets(environ: Mapping[str, str]) -> list[str]:

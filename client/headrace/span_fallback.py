@@ -6,7 +6,7 @@ import msgspec
 
 from headrace.assembly import assemble
 from headrace.errors import HeadraceError, RunError
-from headrace.known_secrets import address_secrets
+from headrace.known_secrets import address_secrets, request_secrets
 from headrace.secret_mask import SecretMask
 from headrace.session import Session
 from headrace.span_request import asked_content, asked_span
@@ -39,7 +39,8 @@ def fallback_span(session: Session, *, is_aborted: bool, duration: float, wall_t
         attempts=_attempts(session, began, wall_time, reason),
     )
     # As its worker would have kept it; a key of the worker's environment is not known here.
-    stored = SecretMask([plan.api_key or "", *address_secrets(plan.base_url or "")]).stored
+    others = request_secrets(request.tools, request.custom_options)
+    stored = SecretMask([plan.api_key or "", *address_secrets(plan.base_url or ""), *others]).stored
     content = msgspec.structs.replace(
         asked_content(request),
         text=stored(received.text),

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.known_secrets import without_credentials
 from headrace.spans import LOST, Rank, Span, SpanContent, encode_span
 from headrace.types import Usage
 from headrace.wire.request import RunRequest
@@ -45,7 +46,7 @@ def asked_span(span_id: str, request: RunRequest) -> Span:
 
 def asked_content(request: RunRequest) -> SpanContent:
     """Return the content of a run that has been answered nothing."""
-    return SpanContent(messages=request.messages, inputs=request.inputs, tools=request.tools)
+    return SpanContent(messages=request.messages, inputs=request.inputs, tools=without_credentials(request.tools))
 
 
 def parameters(request: RunRequest) -> dict[str, Any]:

@@ -9,14 +9,25 @@ import re
 import sys
 import threading
 import time
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
 import pytest
 
-from headrace.known_secrets import address_secrets, provider_secrets, proxy_secrets, sink_secrets
+from headrace.known_secrets import (
+    address_secrets,
+    provider_secrets,
+    proxy_secrets,
+    request_secrets,
+    sink_secrets,
+    without_credentials,
+)
 from headrace.masked_output import mask_output, masking
 from headrace.settings import ProviderConfig, Settings, SinkConfig
+from headrace.span_request import asked_content
+from headrace.types import Message, Tool
+from headrace.wire.request import RunRequest
 from headrace_workers.masking import RunMasks
 
 KEY = "sk-proj-9fQ2mZx7Lw4vTb81KcYd0R6s"
@@ -105,6 +116,48 @@ def test_a_password_that_is_a_word_is_as_secret_in_a_log_line_as_in_a_run(passwo
         assert line.startswith("none of me said [key] as")
         assert not {password, login, quote(login)} & set(re.split(r"[ ,]", line))
         assert line.endswith("s are words")
+
+
+MCP: list[tuple[dict[str, Any], list[str]]] = [
+    ({"headers": {"Authorization": f"Bearer {KEY}", "X-Team": "payments-and-more"}}, [f"Bearer {KEY}", KEY]),
+    ({"authorization": KEY, "server_url": "https://mcp.test"}, [KEY]),
+    ({"mcp_servers": [{"authorization_token": KEY, "name": "calendar-of-mine"}]}, [KEY]),
+    ({"data_sources": [{"parameters": {"authentication": {"type": "api_key", "key": KEY}}}]}, [KEY]),
+    ({"apiAuth": {"apiKeyConfig": {"apiKeyString": KEY}}}, [KEY]),
+    ({"headers": {"x-mcp-token": KEY, "x-word": "none", "x-secret": "none"}}, [KEY]),
+    ({"prompt_cache_key": "gpt-4o-mini-2024", "stop": ["token"], "eos_token": "<|endoftext|>", "key": KEY[1:]}, []),
+]
+
+
+@pytest.mark.parametrize(("options", "found"), MCP)
+def test_what_opens_the_servers_of_tools_is_a_secret_of_its_run(options: dict[str, Any], found: list[str]) -> None:
+    tool = Tool("t", type="mcp", extra=options)
+    masks = RunMasks(["another-key-0123456789"])
+
+    assert sorted(request_secrets([tool], {})) == sorted(request_secrets([], options)) == sorted(found)
+    (stored,) = asked_content(
+        RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=True, tools=[tool])
+    ).tools
+    assert not found or KEY not in f"{stored}"
+    assert found or stored == tool
+    assert tool.extra == options, "what is sent stays as it is"
+    others = request_secrets([tool], {})
+    said = f"{KEY} and another-key-0123456789 and {KEY[::-1]} of payments-and-more"
+    assert (KEY in masks.of(KEY[::-1], None, others).masked(said)) == (not found)
+    assert masks.of(KEY[::-1], None, others).masked(said).endswith("and [key] and [key] of payments-and-more")
+
+
+def test_options_of_millions_of_values_are_not_gone_through() -> None:
+    nested: Any = {"a": 1}
+    for _ in range(900):
+        nested = [nested]
+    tools = [
+        Tool("t", extra={"a": [{}] * 1_000_000, "b": [[""] * 1_000] * 1_000, "headers": {"token": KEY}, "c": nested})
+    ]
+    began = time.process_time()
+    request_secrets(tools, {"a": ["x"] * 1_000_000})
+    without_credentials(tools)
+    assert time.process_time() - began < 1.0
 
 
 def test_no_way_of_writing_shows_a_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,16 +42,19 @@ class RunMasks:
     def __init__(self, secrets: Iterable[str]) -> None:
         self._known = frozenset(secrets)
         self._base = SecretMask(self._known)
-        self._kept: OrderedDict[tuple[str | None, str | None], SecretMask] = OrderedDict()
+        self._kept: OrderedDict[tuple[str | None, str | None, tuple[str, ...]], SecretMask] = OrderedDict()
         self._in_use: weakref.WeakSet[SecretMask] = weakref.WeakSet()
 
-    def of(self, api_key: str | None, base_url: str | None) -> SecretMask:
-        """Return the mask of a run that is sent with this key to this address."""
-        given = (api_key, base_url)
+    def of(self, api_key: str | None, base_url: str | None, others: tuple[str, ...] = ()) -> SecretMask:
+        """Return the mask of a run that is sent with this key to this address, and has ``others`` in its request."""
+        given = (api_key, base_url, others)
         mask = self._kept.get(given)
         if mask is None:
-            secrets = {api_key or "", *address_secrets(base_url or "")} - self._known - {""}
-            mask = SecretMask(secrets, self._base) if secrets else self._base
+            if others:
+                beneath, secrets = self.of(api_key, base_url), {*others} - self._known
+            else:
+                beneath, secrets = self._base, {api_key or "", *address_secrets(base_url or "")} - self._known - {""}
+            mask = SecretMask(secrets, beneath) if secrets else beneath
             self._kept[given] = mask
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)

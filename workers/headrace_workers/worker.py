@@ -24,7 +24,7 @@ from headrace.descriptors import raise_limit, worker_shares
 from headrace.embedded import broker_endpoint, collector_endpoint, worker_endpoint
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.history import open_history
-from headrace.known_secrets import provider_secrets, proxy_secrets
+from headrace.known_secrets import provider_secrets, proxy_secrets, request_secrets
 from headrace.processes import ProcessWatch, is_orphan
 from headrace.router import FOREIGN_PEER, Router, SendResult
 from headrace.settings import Settings, SpansConfig
@@ -325,7 +325,8 @@ class Worker:
         clocks = Clocks(clock_limits(request, self._config), time.monotonic())
         span = self.tracer.begin(message, request) if self.tracer is not None else None
         transcript = span.transcript if span is not None else None
-        mask = self.masks.of(prepared.api_key, message.base_url)
+        others = request_secrets(request.tools, request.custom_options)
+        mask = self.masks.of(prepared.api_key, message.base_url, others)
         core = ProviderRun(_kept(message), request, prepared.api, clocks, mask, transcript)
         run = LiveRun(self, client, core, prepared.request, span, len(message.request))
         client.runs[message.span_id] = run
