@@ -79,8 +79,9 @@ class FakeCollector:
         if self.batches:
             self._send(SpanAck(self.batches[-1].sequence))
 
-    def ask_flush(self, token: int) -> None:
-        self._send(FlushRequest(token))
+    def ask_flush(self, *tokens: int) -> None:
+        """Ask, in one frame."""
+        self._router.send(self._peer, encode_frame(1, [FlushRequest(token) for token in tokens]))
 
     def close(self) -> None:
         self._router.close()

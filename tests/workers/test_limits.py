@@ -134,7 +134,9 @@ def test_what_strings_hold_does_not_count(light: bytes) -> None:
 
 
 @pytest.mark.parametrize("size", [16 * MIB, 32 * MIB])
-@pytest.mark.parametrize("unit", [b"[],", b'{"a":1},', b'"a",', b'"a"', b'\\"', b"a", "😀".encode(), b"[", b"{"])
+@pytest.mark.parametrize(
+    "unit", [b"[],", b'{"a":1},', b'"a",', b'"a"', b'\\"', b"a", "😀".encode(), b"[", b"{", b"\\ud83d\\ude00"]
+)
 def test_to_weigh_costs_little(unit: bytes, size: int) -> None:
     heavy = b'["' * 2 + unit * (size // len(unit))
     began = time.thread_time()
@@ -329,6 +331,20 @@ def test_a_whole_answer_has_the_same_limit_of_text(text: str) -> None:
     run.complete()
 
     assert "characters" in refused(run)
+
+
+def test_a_large_body_that_is_no_answer_is_tried_as_an_event_in_a_turn_of_its_own() -> None:
+    run = Driven(api="google", stream=False).respond(headers=JSON)
+    run.receive(b'{"candidates":[{"content":{"parts":"' + b'\\"{\\"a\\":' * 200_000 + b'"}}]}')
+    run.core.allow(lambda: False)
+    run.complete()
+    turns = 1
+    while run.core.is_behind:
+        run.carry_out(run.core.go_on(0.0))
+        turns += 1
+
+    assert run.failure.kind == "provider_protocol"
+    assert turns == 3  # weighed, read, tried as an event
 
 
 def test_a_run_has_a_limit_of_tool_calls() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from headrace.testing import SimulatedProvider
-from headrace.wire.messages import NOT_BEGUN, Failed
+from headrace.types import Message
+from headrace.wire.messages import NOT_BEGUN, Abort, Failed, Finished
 from tests.waiting import wait_until
 from tests.workers.span_worker import span_worker
 
@@ -26,3 +27,26 @@ def test_a_client_without_leases_has_a_bounded_number_of_runs(provider: Simulate
         for terminal in worker.terminals.values():
             assert isinstance(terminal, Failed)
             assert terminal.code == NOT_BEGUN
+
+
+def test_the_bytes_of_requests_that_a_worker_holds_are_bounded(provider: SimulatedProvider, tmp_path: Path) -> None:
+    """With bounds of a thousandth: half of them for one process, and as much as a request that is not worth the count."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "from headrace_workers import worker\nworker._MAX_REQUESTS //= 1024\nworker._SMALL_REQUEST //= 64\n"
+    )
+    large = [Message("user", "x" * 300_000)]
+    slow = {"repeat": 1, "first_token_delay": 30.0}
+    with span_worker(provider, PYTHONPATH=str(tmp_path)) as worker:
+        first = worker.run(messages=large, simulate=slow)
+        refused = worker.terminal(worker.run(messages=large))
+        assert isinstance(refused, Failed)
+        assert refused.code == NOT_BEGUN
+        assert "bytes of requests" in refused.reason
+
+        # Others are served, and so are small ones.
+        assert isinstance(worker.terminal(worker.run()), Finished)
+        assert isinstance(worker.terminal(worker.run(messages=[Message("user", "x" * 150_000)])), Finished)
+
+        worker.tell(Abort(first, 1))
+        worker.terminal(first)
+        assert isinstance(worker.terminal(worker.run(messages=large)), Finished)

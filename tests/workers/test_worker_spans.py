@@ -125,6 +125,31 @@ def test_a_flush_is_answered_after_all_that_had_ended(worker: SpanWorker, collec
     assert len(collector.spans) == 4
 
 
+def test_a_flood_of_flushes_is_answered_together_and_stops_no_stream(
+    worker: SpanWorker, collector: FakeCollector
+) -> None:
+    """Each was kept until the spans before it were sent, and then answered in a frame of its own."""
+
+    def is_stuck() -> bool:
+        worker.terminal(worker.run())
+        collector.poll()
+        return len(collector.batches) >= 8  # none of which is acknowledged: no more are sent
+
+    wait_until(is_stuck, what="as many batches as may be open")
+    worker.terminal(worker.run())
+    for start in range(1, 50_000, 1000):
+        collector.ask_flush(*range(start, start + 1000))
+    worker.terminal(worker.run())
+
+    def is_answered() -> bool:
+        collector.acknowledge()
+        return bool(collector.flushed) and collector.flushed[-1].token == 50_000
+
+    wait_until(is_answered, what="the answer to the last")
+    assert len(collector.flushed) <= 64
+    assert [said.token for said in collector.flushed] == sorted(said.token for said in collector.flushed)
+
+
 def test_an_aborted_run_has_what_was_received(worker: SpanWorker, collector: FakeCollector) -> None:
     span_id = worker.run(simulate={"repeat": 50, "pace": 0.01})
     seen = worker.text(span_id)

@@ -234,7 +234,12 @@ class AnswerReader:
             body = self._weighed(body)
             if is_large:
                 yield
-            completion = self._api.read_body(self._request, body)
+            try:
+                completion = self._api.read_body(self._request, body)
+            except UNREADABLE:
+                if is_large:
+                    yield  # it is tried as an event next
+                raise
         check_length(completion)
         if is_large:
             yield

@@ -89,10 +89,10 @@ def weigh(data: bytes) -> None:
     """Raise LimitError for JSON that would take too long to decode, or too much memory. What is no JSON may pass."""
     if len(data) <= LIGHT:
         return
-    if data.count(b"\\ud") + data.count(b"\\uD") + data.count(b"\xed") > MAX_HALVES:
-        _check_halves(_halves_in(data))
     if len(data) > MAX_WIDE and (not data.isascii() or b"\\" in data):
         _weigh_text(data)
+    if data.count(b"\\ud") + data.count(b"\\uD") + data.count(b"\xed") > MAX_HALVES:
+        _check_halves(_halves_in(data))
     outside = b""
     opens = data.count(b"[") + data.count(b"{")
     if opens > MAX_DEPTH or opens + data.count(b",") + data.count(b":") > MAX_ELEMENTS:

@@ -56,6 +56,8 @@ CLOSE_TIMEOUT = 1.0
 """Seconds that a worker which ends waits for the collector; what it does not take by then it finds in the spool."""
 _MAX_FLUSHES = 64
 """Questions of the collector that wait for an answer. With more, those that came last have one together."""
+_MAX_FLUSHES = 64
+"""Questions of the collector that are kept apart until they are answered; the answer to a later one is one to all before it."""
 FAILED = "failed"
 """The reason under which spans are counted that could not be made."""
 
@@ -226,6 +228,8 @@ class Tracer:
         self.commit()
         if len(self._flushes) >= _MAX_FLUSHES:
             self._flushes.pop()  # who has sent all that is asked for later has sent what was asked for before
+        if len(self._flushes) >= _MAX_FLUSHES:
+            self._flushes.pop()
         self._flushes.append((request.token, self._outbox.added))
         self._send()
 
@@ -266,8 +270,10 @@ class Tracer:
             self._send_timer = None
         while self._link.is_open and (batch := self._outbox.take(self._spool.read)) is not None:
             self._send_batch(batch)
+        token: int | None = None
         while self._link.is_open and self._flushes and self._outbox.has_sent_up_to(self._flushes[0][1]):
             token, _ = self._flushes.pop(0)
+        if token is not None:
             self._link.send([Flushed(token, self._outbox.sequence)])
 
     def _send_batch(self, batch: Batch) -> None:
