@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,19 @@ def become(user: int) -> None:
     os.setresuid(user, user, user)
 
 
+def fork() -> int:
+    """Fork. Python warns from 3.12 on where there are threads, as there are in pytest's own processes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
 class Child:
     """A forked process of another user, and what it returns as JSON."""
 
     def __init__(self, user: int, action: Callable[[], Any]) -> None:
         self._read, write = os.pipe()
-        self.pid = os.fork()
+        self.pid = fork()
         if self.pid == 0:
             code = 1
             try:

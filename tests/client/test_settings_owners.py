@@ -21,6 +21,7 @@ from headrace.settings_grants import change_grants, grants_file, read_grants
 from headrace.settings_trust import Grant
 from headrace.span_files import data_directory
 from headrace.state_directory import expanded, state_directory
+from tests.strangers import fork
 
 STRANGER = 54321
 GRANT = Grant("/cloned", "mine", "https://mine.example/v1", "MINE_KEY")
@@ -121,7 +122,7 @@ def test_a_device_or_a_pipe_in_a_files_place_is_not_even_opened(
 def as_user(uid: int, act: Callable[[], object]) -> str:
     """Do something as another user, in a process of its own that has imported all it needs; return what it comes to."""
     read, write = os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             os.setgroups([])
