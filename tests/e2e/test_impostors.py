@@ -16,6 +16,7 @@ from headrace import Client
 from headrace.cli.status import engine_status
 from headrace.errors import HeadraceError
 from headrace.testing import SimulatedProvider
+from headrace_engine.lease_checks import FIRST_CHECK
 from tests.conftest import HELLO, ROOT, simulate
 from tests.e2e.engines import running_engine
 from tests.engine.test_span_store import kept
@@ -149,7 +150,10 @@ def test_anothers_run_is_not_touched_at_the_worker_nor_at_the_broker(
 
 def test_leases_that_nobody_uses_shut_nobody_out(address: str) -> None:
     with Client(address) as client, attack(address, "leases", "4032") as one:
-        assert one.answers["taken"] == "4032", "of 4096 places others have 64"
+        taken = int(one.answers["taken"])
+        # Where the machine is so busy that the first are ended by then as unused, others of its own come after them.
+        is_late = float(one.answers["seconds"]) > FIRST_CHECK
+        assert taken == 4032 or (is_late and taken > 4032), "of 4096 places others have 64"
         assert text(client)
         with attack(address, "leases", "64") as another:
             assert int(another.answers["taken"]) >= 64
