@@ -581,6 +581,31 @@ def test_the_call_of_a_response_is_found_at_once_among_many(kind: str) -> None:
     assert time.thread_time() - began < CHEAP
 
 
+@pytest.mark.parametrize("kind", ["words", "other words", "arguments"])
+def test_many_pieces_are_not_gone_through_for_each_whole_that_follows(kind: str) -> None:
+    run = Driven(api="openai-responses", sequence_limit=10**9, character_limit=10**12).respond()
+    call = {"type": "response.output_item.added", "item": {"type": "function_call", "call_id": "c", "name": "f"}}
+    piece = {"type": "response.output_text.delta", "delta": "a"}
+    item = {
+        "type": "message",
+        "content": [{"type": "output_text", "text": "b" * (1000 if kind == "other words" else 1)}],
+    }
+    whole: dict[str, Any] = {"type": "response.output_item.done", "item": item}
+    if kind == "arguments":
+        run.receive(data(call))
+        piece = {"type": "response.function_call_arguments.delta", "delta": "a"}
+        whole = {"type": "response.function_call_arguments.done", "arguments": ""}
+    many = data(*[piece] * 20_000)
+    for _ in range(10):
+        read(run, many)
+    many = data(*[whole] * 500)
+    began = time.thread_time()
+    read(run, many)
+
+    assert not run.core.has_ended
+    assert time.thread_time() - began < CHEAP
+
+
 def test_blocks_that_have_ended_are_not_ended_again_and_again() -> None:
     """Each ``message_delta`` went through all blocks: half a millisecond among as many as a run may have."""
     run = Driven(api="anthropic", sequence_limit=10**9, character_limit=10**12).respond()

@@ -111,7 +111,8 @@ class GrowingCall:
 
         Raises ProviderFailedError where the whole says other arguments than its pieces.
         """
-        said = well_formed_text(self.text)
+        self.arguments = [self.text]  # asked for again and again, they are put together once
+        said = well_formed_text(self.arguments[0])
         if whole.startswith(said):
             return whole[len(said) :]
         if said.startswith(whole) or self._is_same(whole, said):

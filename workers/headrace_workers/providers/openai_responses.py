@@ -87,12 +87,14 @@ class OpenAIResponses:
 class _Words:
     """Words that arrive in deltas, and again in each whole thing after them."""
 
-    __slots__ = ("_done", "_done_length", "pieces")
+    __slots__ = ("_counted", "_done", "_done_length", "_length", "pieces")
 
     def __init__(self) -> None:
         self.pieces: list[str] = []
         self._done: list[str] = []
         self._done_length = 0
+        self._counted = 0  # pieces whose characters are counted already
+        self._length = 0
 
     def item_done(self, words: str) -> str:
         """Take the words of an item that is complete; return those that no delta brought."""
@@ -100,18 +102,27 @@ class _Words:
             return ""
         self._done.append(words)
         self._done_length += len(words)
-        if self._done_length <= sum(map(len, self.pieces)):
+        self._length += sum(map(len, self.pieces[self._counted :]))
+        self._counted = len(self.pieces)
+        if self._done_length <= self._length:
             return ""
         self._done = ["".join(self._done)]
         return self.missing(self._done[0])
 
     def missing(self, whole: str) -> str:
         """Return what has not come yet of all words. What has come is never said again, nor taken back."""
-        said = well_formed_text("".join(self.pieces))
+        words = "".join(self.pieces)
+        self._become(words)
+        said = well_formed_text(words)
         if len(whole) <= len(said) or not whole.startswith(said):
             return ""
-        self.pieces[:] = [whole]
+        self._become(whole)
         return whole[len(said) :]
+
+    def _become(self, words: str) -> None:
+        """Keep all words as one piece: asked for again and again, they are put together once."""
+        self.pieces[:] = [words] if words else []
+        self._counted, self._length = len(self.pieces), len(words)
 
 
 class ResponsesMapper:
