@@ -172,14 +172,19 @@ def _of_provider(name: str, table: Mapping[str, Any], known: Known) -> Iterator[
         return
     keys = _Keys(known)
     if secret := next((one for one in variables if not keys.may_go(one, base_url.rstrip("/"))), None):
-        reason = f"would send the key in {secret} to an address of the file's own"
+        reason = f"would send the key in {_shown(secret)} to an address of the file's own"
         yield Refusal((*path, "api_key_env"), reason)
         return
     grants = tuple(Grant(known.directory, name, base_url, variable) for variable in variables)
     if unknown := tuple(grant for grant in grants if not known.is_allowed(grant)):
         values = "the value of" if len(unknown) == 1 else "the values of"
-        named = " and ".join(grant.variable for grant in unknown)
+        named = " and ".join(_shown(grant.variable) for grant in unknown)
         yield Refusal((*path, "api_key_env"), f"would send {values} {named} to {base_url}", unknown)
+
+
+def _shown(variable: str) -> str:
+    """Return a variable's name for an error. One with small letters may be a key that somebody wrote in the variable's place."""
+    return variable if variable.isupper() else "a name that is not in capitals (not shown: it may be a key)"
 
 
 def _name_problem(name: str, providers: Collection[str]) -> str | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from headrace.cli.config_report import report
 from headrace.costing import run_cost
 from headrace.errors import ConfigurationError, InvalidRequestError
 from headrace.known_secrets import provider_secrets
@@ -215,6 +218,14 @@ def test_what_was_allowed_in_one_directory_is_not_in_another(
     monkeypatch.chdir(tmp_path / "link")
     Path("headrace.toml").write_text(MINE)
     load_settings(environ)
+
+
+@pytest.mark.parametrize("key", ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", "sk_openai_4eC39HqLyjWDarjtT1zdp7dc"])
+def test_a_key_that_stands_in_the_place_of_its_variable_is_in_no_error(key: str, environ: dict[str, str]) -> None:
+    said = refused(environ, f'[providers.mine]\n{CHAT}api_key_env = ["MINE_KEY", "{key}"]\n')
+    assert "a name that is not in capitals (not shown: it may be a key)" in said
+    assert key not in said
+    assert "4eC39" not in json.dumps(msgspec.to_builtins(report(environ)))
 
 
 def test_a_directory_that_takes_the_place_of_one_or_was_moved_is_another(
