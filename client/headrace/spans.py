@@ -12,6 +12,7 @@ import msgspec
 
 from headrace import span_bounds
 from headrace.errors import RemoteProtocolError
+from headrace.packed_values import has_too_many_values
 from headrace.types import FinishReason, Message, Tool, Usage
 
 SpanStatus = Literal["ok", "aborted", "error"]
@@ -142,7 +143,9 @@ def encode_span(span: Span) -> bytes:
 
 
 def decode_span(data: bytes | memoryview) -> Span:
-    """Return the span in ``data``, within bounds; raises RemoteProtocolError when it is none."""
+    """Return the span in ``data``, within bounds; raises RemoteProtocolError when it is none, or has too much in it."""
+    if has_too_many_values(data):
+        raise RemoteProtocolError("not a span: it has too many values")
     try:
         return bounded(_decoder.decode(data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -243,7 +243,7 @@ class _Liar:
     """A client that reads nothing, and says at a worker's socket what it likes."""
 
     def __init__(self, endpoint: Path) -> None:
-        self._epoch = int(endpoint.name.partition("-")[2], 16)
+        self.epoch = int(endpoint.name.partition("-")[2], 16)
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(10.0)
         self._socket.connect(str(endpoint))
@@ -258,7 +258,7 @@ class _Liar:
             stream=True,
             custom_options=simulate(repeat=repeat),
         )
-        self.say(Run(span_id, 1, self._epoch, encode_request(request), limit, limit))
+        self.say(Run(span_id, 1, self.epoch, encode_request(request), limit, limit))
 
     def say(self, *messages: Any) -> None:
         frame = encode_frame(1, messages)
@@ -351,3 +351,32 @@ def test_a_list_of_forty_million_numbers_and_a_large_frame_are_refused_by_name(s
                 while data := attacker.recv(65_536):
                     heard += data
         assert problem in heard
+
+
+def test_a_request_of_very_many_values_ends_itself_and_holds_up_nobody(shared_engine: str) -> None:
+    """Lists of nothing, a byte each: decoded they took a gigabyte, and the worker was ended as hung, with everybody's runs."""
+    directory = Path(shared_engine.removeprefix("ipc://"))
+    endpoint = next(directory.glob("w1-*"))
+    request = RunRequest(
+        provider="openai",
+        model=MODEL,
+        messages=[Message("user", "x")],
+        stream=True,
+        response_format={"x": [[]] * 15_000_000},
+    )
+    with Client(shared_engine) as client, _Liar(endpoint) as liar:
+        stream = client.run_local(
+            model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=60, pace=0.01)
+        )
+        iterator = iter(stream)
+        first = next(iterator)
+        liar.say(Run("sp_heavy", 1, liar.epoch, encode_request(request), 64, 65536))
+        said: list[bytes] = []
+
+        def is_refused() -> bool:
+            said.append(liar.heard(0.2))
+            return b"the request has more than 200000 values" in b"".join(said)
+
+        wait_until(is_refused, 20.0, "its end", lambda: said[-3:])
+        assert first + "".join(iterator) == "".join(f"{number} " for number in range(60))
+    assert next(directory.glob("w1-*")) == endpoint, "it is the same worker"

@@ -321,6 +321,32 @@ def test_the_content_of_clients_spans_is_treated_by_policy(engine: Engine) -> No
     assert (row.content, row.content_note) == (b"", "policy")
 
 
+def test_a_batch_of_very_many_values_is_left_out_and_takes_no_memory(engine: Engine) -> None:
+    """Decoded, the lists of nothing in it would take gigabytes."""
+    engine.start()
+    client, worker = engine.peer("client"), engine.peer()
+    worker.send(batch(1, made(1)))
+    worker.wait_for(1)
+    assert engine.process is not None
+    before = peak_bytes(engine.process.pid)
+    large = [made(number, parameters={"x": [[]] * 150_000}) for number in range(100, 200)]
+    client.send(batch(1, *large))
+    client.send(batch(2, made(2, parameters={"x": [[]] * 3_000_000})))
+    worker.send(batch(2, made(3)))
+    client.wait_for(2)
+    worker.wait_for(2)
+
+    stored = set(kept(engine.slot))
+    assert stored == {"sp_1", "sp_3", "sp_100", "sp_101", "sp_102"}
+    assert peak_bytes(engine.process.pid) - before < 400 * 1024 * 1024
+
+
+def peak_bytes(pid: int) -> int:
+    """Return the most memory that a process has had."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
 def test_the_cost_of_a_run_is_stored_with_it(engine: Engine) -> None:
     engine.config.write_text("[prices.gpt-4o]\ninput = 1.0\noutput = 3.0\n")
     engine.start()

@@ -57,6 +57,18 @@ def test_a_batch_larger_than_a_commit_is_committed_whole() -> None:
     assert sequences(batching, 10.0) == [1]
 
 
+def test_no_more_bytes_are_committed_at_once_than_a_batch_has_or_two_mebibytes() -> None:
+    batching: Batching[str] = Batching()
+    for number, size in enumerate([3_000_000, 1_000_000, 1_000_000, 500_000, 100]):
+        batching.arrived("w", number, [bytes(size)], 0.0)
+
+    sizes = []
+    while taken := batching.take(1.0):
+        sizes.append(sum(batch.size for batch in taken))
+        batching.committed()
+    assert sizes == [3_000_000, 2_000_000, 500_100]
+
+
 def test_who_is_in_a_hurry_does_not_wait() -> None:
     batching: Batching[str] = Batching()
     batching.arrived("w1", 1, [b"a"], 10.0)

@@ -20,6 +20,7 @@ from headrace.settings import SpansConfig
 from headrace.span_files import StoredSpan, database_files, from_row, open_for_reading
 from headrace.spans import Rank, Span, SpanAttempt
 from headrace.types import Usage
+from headrace_engine.spans.ranking import MAX_ATTEMPTS
 from headrace_engine.spans.store import Store, StoreError, Written
 
 DAY = 86400.0
@@ -152,6 +153,15 @@ def test_what_is_there_already_changes_nothing(slot: Path, store: Store) -> None
 
     assert store.write(spans[100:], NOON + DAY) == Written()
     assert rows(slot) == before
+
+
+def test_clients_that_tell_of_further_attempts_without_end_make_no_row_grow_without_end(
+    slot: Path, store: Store
+) -> None:
+    for start in range(0, 5000, 500):
+        attempts = [SpanAttempt(number, reason="x") for number in range(start, start + 500)]
+        store.write([span("sp_1", rank=Rank.CLIENT, attempts=attempts)] * 3, 0.0)
+    assert [attempt.number for attempt in kept(slot)["sp_1"].attempts] == list(range(MAX_ATTEMPTS))
 
 
 def test_a_run_told_of_twice_in_one_batch_has_one_row(slot: Path, store: Store) -> None:

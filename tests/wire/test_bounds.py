@@ -8,13 +8,19 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec import inspect
 
 from headrace.errors import RemoteProtocolError
+from headrace.packed_values import count_values
 from headrace.session import AskBroker, RunPlan, Session
+from headrace.spans import Rank, Span, decode_span, encode_span
+from headrace.types import Message
 from headrace.wire import codec
 from headrace.wire.bounds import MAX_AVOIDED, MAX_NAME, MAX_REASON, cut
 from headrace.wire.messages import Acquire, Hello, SpanBatch, ToBroker, ToCollector, ToWorker
+from headrace.wire.request import RunRequest
 
 HEARD = {
     "to_broker": (codec.to_broker, ToBroker),
@@ -135,3 +141,67 @@ def test_what_is_cut_says_so() -> None:
     assert cut("short") == "short"
     assert cut("x" * MAX_REASON) == "x" * MAX_REASON
     assert cut("x" * 5000, 10) == "x" * 9 + "…"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary()
+    | st.sampled_from(["x" * 300, "x" * 70_000, b"x" * 300, b"x" * 70_000, msgspec.msgpack.Ext(5, b"x" * 16)])
+    | st.binary(max_size=300).map(lambda data: msgspec.msgpack.Ext(7, data)),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.lists(inner, max_size=1).map(lambda one: one * 70_000),
+    max_leaves=10,
+)  # fmt: skip
+
+
+def number_of_values(value: Any) -> int:
+    match value:
+        case dict():
+            return 1 + sum(number_of_values(key) + number_of_values(item) for key, item in value.items())
+        case list():
+            return (
+                1 + len(value) * number_of_values(value[0])
+                if len(value) == 70_000
+                else 1 + sum(map(number_of_values, value))
+            )
+        case _:
+            return 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(VALUES)
+def test_values_are_counted_as_they_are_encoded(value: Any) -> None:
+    count = number_of_values(value)
+    if count < 300_000:
+        data = msgspec.msgpack.encode(value)
+        assert count_values(data, 10**9) == count
+        assert count_values(memoryview(data), 3) <= 4
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary())
+def test_what_is_broken_is_counted_without_an_error(data: bytes) -> None:
+    assert count_values(data, 10) <= 11
+
+
+def test_a_request_and_a_span_of_very_many_short_values_are_refused_before_they_are_made() -> None:
+    many: list[Any] = [[]] * 2_000_000
+    request = RunRequest(provider="p", model="m", messages=[], stream=True, custom_options={"x": many})
+    span = Span(span_id="sp_1", rank=Rank.WORKER, provider="p", model="m", parameters={"x": many})
+    encoded = codec.encode_request(request), encode_span(span)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RemoteProtocolError, match="more than 200000 values"):
+            codec.decode_request(encoded[0])
+        with pytest.raises(RemoteProtocolError, match="too many values"):
+            decode_span(encoded[1])
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_request_and_a_span_of_long_texts_are_not() -> None:
+    text = "x" * 5_000_000
+    request = RunRequest(provider="p", model="m", messages=[Message("user", text)] * 3, stream=True)
+    span = Span(span_id="sp_1", rank=Rank.WORKER, provider="p", model="m", content=text.encode())
+
+    assert codec.decode_request(codec.encode_request(request)) == request
+    assert decode_span(encode_span(span)) == span

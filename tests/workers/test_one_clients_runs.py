@@ -6,9 +6,11 @@ from pathlib import Path
 
 from headrace.testing import SimulatedProvider
 from headrace.types import Message
-from headrace.wire.messages import NOT_BEGUN, Abort, Failed, Finished
+from headrace.wire.codec import encode_request
+from headrace.wire.messages import NOT_BEGUN, Abort, Failed, Finished, Run
+from headrace.wire.request import RunRequest
 from tests.waiting import wait_until
-from tests.workers.span_worker import span_worker
+from tests.workers.span_worker import EPOCH, span_worker
 
 
 def test_a_client_without_leases_has_a_bounded_number_of_runs(provider: SimulatedProvider, tmp_path: Path) -> None:
@@ -50,3 +52,31 @@ def test_the_bytes_of_requests_that_a_worker_holds_are_bounded(provider: Simulat
         worker.tell(Abort(first, 1))
         worker.terminal(first)
         assert isinstance(worker.terminal(worker.run(messages=large)), Finished)
+
+
+def test_many_requests_of_very_many_values_are_turned_away_by_the_turn(
+    provider: SimulatedProvider, tmp_path: Path
+) -> None:
+    """All in one frame: they would take the worker half a minute, and gigabytes."""
+    request = RunRequest(
+        provider="openai",
+        model="gpt-4o",
+        messages=[Message("user", "x")],
+        stream=True,
+        response_format={"x": [[]] * 150_000},
+        custom_options={"simulate": {"repeat": 1}},
+    )
+    encoded = encode_request(request)
+    with span_worker(provider) as worker:
+        runs = [Run(f"sp_{number}", 1, EPOCH, encoded, 64, 65536) for number in range(200)]
+        worker.tell(*runs)
+
+        def are_over() -> bool:
+            worker.poll()
+            return len(worker.terminals) == 200
+
+        wait_until(are_over, 60.0, "all")
+        turned_away = [
+            each for each in worker.terminals.values() if isinstance(each, Failed) and each.code == NOT_BEGUN
+        ]
+        assert len(turned_away) == 200 - 7

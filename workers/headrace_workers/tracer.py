@@ -55,8 +55,6 @@ SEND_AT = 24
 CLOSE_TIMEOUT = 1.0
 """Seconds that a worker which ends waits for the collector; what it does not take by then it finds in the spool."""
 _MAX_FLUSHES = 64
-"""Questions of the collector that wait for an answer. With more, those that came last have one together."""
-_MAX_FLUSHES = 64
 """Questions of the collector that are kept apart until they are answered; the answer to a later one is one to all before it."""
 FAILED = "failed"
 """The reason under which spans are counted that could not be made."""
@@ -228,8 +226,6 @@ class Tracer:
         self.commit()
         if len(self._flushes) >= _MAX_FLUSHES:
             self._flushes.pop()  # who has sent all that is asked for later has sent what was asked for before
-        if len(self._flushes) >= _MAX_FLUSHES:
-            self._flushes.pop()
         self._flushes.append((request.token, self._outbox.added))
         self._send()
 

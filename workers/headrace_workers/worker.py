@@ -25,6 +25,7 @@ from headrace.embedded import broker_endpoint, collector_endpoint, worker_endpoi
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.history import open_history
 from headrace.known_secrets import provider_secrets, proxy_secrets, request_secrets
+from headrace.packed_values import MAX_VALUES, VALUE_BYTES, count_values
 from headrace.processes import ProcessWatch, is_orphan
 from headrace.router import FOREIGN_PEER, Router, SendResult
 from headrace.settings import Settings, SpansConfig
@@ -67,10 +68,14 @@ logger = logging.getLogger(__name__)
 _HEARTBEAT_INTERVAL = 1.0
 _RUNS_PER_FRAME = 64
 """Bounds a frame: each run adds at most a window's worth."""
+_SHORT_REQUEST = 2 * 1024
+"""Bytes, as they came, of a request that is not worth weighing."""
+_VALUES_PER_TURN = 1_000_000
+"""Numbers, texts, lists and maps of the requests that one turn reads: they cost more time than their bytes."""
 _SMALL_REQUEST = 64 * 1024
 """Bytes of a request that is not worth the count: there are only so many runs at once."""
 _MAX_REQUESTS = 1024 * 1024 * 1024
-"""Bytes of the requests of all runs, as they came; those of one process may be half of it."""
+"""Bytes of the requests of all runs, as they are kept; those of one process may be half of it."""
 _GOODBYE_DELAY = 0.2
 _LINGER = 1.0
 """Seconds at most for what was said last to leave."""
@@ -115,6 +120,7 @@ class Worker:
         )
         self._departure = Departure(loop, self._link, self._runs, self._finish)
         self._done: asyncio.Future[None] = loop.create_future()
+        self._values_left = _VALUES_PER_TURN
 
     async def run(self) -> None:
         """Serve until told to end."""
@@ -201,6 +207,7 @@ class Worker:
     # What clients say.
 
     def _read(self) -> None:
+        self._values_left = _VALUES_PER_TURN
         for identity, frame in self._router.receive():
             try:
                 _, messages = to_worker.decode(frame)
@@ -301,7 +308,9 @@ class Worker:
         elif self._has_too_many(client):
             # The broker gives no client so many leases on one worker.
             self._turn_away(client, message, "the worker has as many runs of this client as one may have")
-        elif not self._has_room_for(client, len(message.request)):
+        elif (weight := self._weighed(message.request)) is None:
+            self._turn_away(client, message, "the worker was asked for more at a time than it can read")
+        elif not self._has_room_for(client, weight):
             self._turn_away(client, message, "the worker holds as many bytes of requests as it can")
         elif message.span_id in client.runs:
             self._refuse_run(
@@ -313,9 +322,9 @@ class Worker:
             except RemoteProtocolError as error:
                 self._refuse_run(client, message, ProviderFailure("invalid_request", str(error)))
                 return
-            self._start_run(client, message, request)
+            self._start_run(client, message, request, weight)
 
-    def _start_run(self, client: Client, message: Run, request: RunRequest) -> None:
+    def _start_run(self, client: Client, message: Run, request: RunRequest, weight: int) -> None:
         try:
             prepared = self._providers.prepare(request, message.api_key, message.base_url)
         except ProviderFailedError as error:
@@ -328,7 +337,7 @@ class Worker:
         others = request_secrets(request.tools, request.custom_options)
         mask = self.masks.of(prepared.api_key, message.base_url, others)
         core = ProviderRun(_kept(message), request, prepared.api, clocks, mask, transcript)
-        run = LiveRun(self, client, core, prepared.request, span, len(message.request))
+        run = LiveRun(self, client, core, prepared.request, span, weight)
         client.runs[message.span_id] = run
         logger.debug(
             "run begins",
@@ -337,6 +346,17 @@ class Worker:
         if self.history is not None:
             self.history.note("start", span_id=message.span_id, attempt=message.attempt, epoch=message.epoch)
         run.start()
+
+    def _weighed(self, request: bytes) -> int | None:
+        """Return about how many bytes a request takes once it is decoded; None where this turn has no time for it."""
+        size = len(request)
+        if size <= _SHORT_REQUEST:
+            return size
+        if self._values_left <= 0:
+            return None
+        values = count_values(request, MAX_VALUES)
+        self._values_left -= values
+        return size + VALUE_BYTES * values
 
     def _has_room_for(self, client: Client, size: int) -> bool:
         """Return whether a request's bytes may be held beside those that its process and all others have here."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
+from headrace.packed_values import MAX_VALUES, has_too_many_values
 from headrace.wire.bounds import Count, Words, cut
 from headrace.wire.messages import (
     MAX_FRAME_MESSAGES,
@@ -86,7 +87,9 @@ def encode_request(request: RunRequest) -> bytes:
 
 
 def decode_request(data: bytes) -> RunRequest:
-    """Return the request in a Run message; raises RemoteProtocolError when it is none, or needs what is not known here."""
+    """Return the request in a Run message; raises RemoteProtocolError when it is none, has too much in it, or needs what is not known here."""
+    if has_too_many_values(data):
+        raise RemoteProtocolError(f"the request has more than {MAX_VALUES} values, keys among them")
     try:
         if data and data[0] not in _MAPS:
             needed, data = _needy_request_decoder.decode(data)

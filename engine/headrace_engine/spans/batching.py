@@ -16,6 +16,8 @@ MAX_SPANS = 256
 """Spans of one commit, unless a single batch has more."""
 MAX_BYTES = 512 * 1024
 """So much does not wait for more: a worker has only so many batches on their way, and large spans would be sent by the clock."""
+MAX_COMMIT_BYTES = 2 * 1024 * 1024
+"""Of one commit, unless a single batch has more: decoded, spans may take many times their bytes."""
 MAX_DELAY = 0.1
 """Seconds that a span waits for others to be committed with it."""
 FULL_BYTES = 32 * 1024 * 1024
@@ -85,11 +87,13 @@ class Batching(Generic[Sender]):
         when = self.next_at
         if when is None or when > now:
             return []
-        count = 0
-        while self._waiting and (not self._taken or count + len(self._waiting[0].spans) <= MAX_SPANS):
-            batch = self._waiting.popleft()
-            count += len(batch.spans)
-            self._taken.append(batch)
+        count = size = 0
+        while self._waiting:
+            batch = self._waiting[0]
+            count, size = count + len(batch.spans), size + batch.size
+            if self._taken and (count > MAX_SPANS or size > MAX_COMMIT_BYTES):
+                break
+            self._taken.append(self._waiting.popleft())
         return list(self._taken)
 
     def committed(self) -> dict[Sender, int]:

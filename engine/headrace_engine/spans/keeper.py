@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 from headrace.costing import run_cost
 from headrace.errors import RemoteProtocolError
 from headrace.otel_environment import UnsupportedExport, read_otel_environment
+from headrace.packed_values import count_values
 from headrace.prices import PriceTable
 from headrace.redaction import Redactor
 from headrace.settings import OTLP, Settings
 from headrace.spans import Span, as_said_by, decode_span
 from headrace.wire.messages import PeerRole
 from headrace.wire.status import UNUSABLE, SinkStatus, SpanStatus
+from headrace_engine.spans.batching import MAX_COMMIT_BYTES
 from headrace_engine.spans.recovery import Recovered, has_leavings, recover, recover_others, writer_epochs
 from headrace_engine.spans.store import Store, StoreError
 from headrace_engine.spans.totals import Totals
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_MAX_VALUES = 500_000
+"""Of the spans of one commit: decoded, each takes up to 64 bytes."""
 UNREADABLE = "unreadable"
 """Bytes that are no span."""
 UNSTORABLE = "unstorable"
@@ -81,7 +85,14 @@ class Keeper:
         """Commit encoded spans, each with who says it; return whether they are stored. If not, give them again."""
         whole: list[Span] = []
         unreadable = 0
+        is_large = sum(len(encoded) for encoded, _ in spans) > MAX_COMMIT_BYTES
+        room = _MAX_VALUES
         for encoded, role in spans:
+            if is_large:  # which is one sender's batch: what it has of values is bounded, as its bytes are
+                room -= count_values(encoded, room) if room > 0 else 1
+                if room < 0:
+                    unreadable += 1
+                    continue
             try:
                 span = decode_span(encoded)
             except RemoteProtocolError:

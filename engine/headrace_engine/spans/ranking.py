@@ -13,6 +13,9 @@ import msgspec
 
 from headrace.spans import Rank, Span, SpanAttempt
 
+MAX_ATTEMPTS = 1000
+"""Of a run. Clients may tell of further ones without end."""
+
 
 def merged(kept: Span, new: Span) -> Span:
     """Return what a row that says ``kept`` is to say once ``new`` has come; ``kept`` itself when that is nothing new."""
@@ -51,4 +54,4 @@ def _merged_attempts(winner: Span, other: Span) -> list[SpanAttempt]:
         known = attempts.get(attempt.number)
         if known is None or known.ended_at is None or attempt.ended_at is not None:
             attempts[attempt.number] = attempt
-    return [attempts[number] for number in sorted(attempts)]
+    return [attempts[number] for number in sorted(attempts)[: max(MAX_ATTEMPTS, len(winner.attempts))]]

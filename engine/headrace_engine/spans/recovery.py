@@ -21,6 +21,7 @@ from headrace.settings import SpansConfig
 from headrace.span_files import SPOOL, database_files, is_own_folder, slots, spool_files
 from headrace.spans import Span, decode_span
 from headrace.spool import is_spool, read_spool
+from headrace_engine.spans.batching import MAX_COMMIT_BYTES
 from headrace_engine.spans.database import Cost
 from headrace_engine.spans.slots import try_slot
 from headrace_engine.spans.store import Store
@@ -143,26 +144,34 @@ def _is_left(path: Path, descriptor: int, now: float) -> bool:
 def _recover_file(path: Path, folder: int, descriptor: int, store: Store, clock: Clock) -> Iterator[Recovered]:
     with os.fdopen(os.dup(descriptor), "rb") as file:
         data = file.read()
-    spans: list[Span] = []
-    torn = unreadable = 0
+    batch: list[Span] = []
+    torn = unreadable = size = count = 0
     for record in read_spool(data):
         if record is None:
             torn += 1
             continue
         try:
-            spans.append(decode_span(record))
+            batch.append(decode_span(record))
         except RemoteProtocolError:
             unreadable += 1
-    for start in range(0, len(spans), _BATCH):
-        batch = spans[start : start + _BATCH]
-        written = store.write(batch, clock())
-        yield Recovered(len(batch), written.new, unstorable=written.unstorable)
+            continue
+        count, size = count + 1, size + len(record)
+        if len(batch) >= _BATCH or size > MAX_COMMIT_BYTES:
+            yield _stored(batch, store, clock)
+            batch, size = [], 0
+    if batch:
+        yield _stored(batch, store, clock)
     with contextlib.suppress(FileNotFoundError):
         if not os.path.samestat(os.stat(path.name, dir_fd=folder, follow_symlinks=False), os.fstat(descriptor)):
             return
-        if spans or unreadable or is_spool(data):
+        if count or unreadable or is_spool(data):
             os.unlink(path.name, dir_fd=folder)
         else:  # whoever wrote it, it was no worker, or a disk has lost all of it
             os.rename(path.name, f"{path.name}.{secrets.token_hex(4)}.unreadable", src_dir_fd=folder, dst_dir_fd=folder)
-    logger.info("spool recovered", extra={"file": path.name, "spans": len(spans), "torn": torn})
+    logger.info("spool recovered", extra={"file": path.name, "spans": count, "torn": torn})
     yield Recovered(torn=torn, unreadable=unreadable)
+
+
+def _stored(batch: list[Span], store: Store, clock: Clock) -> Recovered:
+    written = store.write(batch, clock())
+    return Recovered(len(batch), written.new, unstorable=written.unstorable)
