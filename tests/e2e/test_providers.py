@@ -119,15 +119,15 @@ def test_a_tool_call_cut_by_max_tokens_is_kept_apart(client: Client, name: str) 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ["openai", "openai-responses", "anthropic"])
-def test_a_tool_call_with_invalid_json_is_an_error_that_shows_it(client: Client, name: str, way: str) -> None:
+def test_a_tool_call_with_invalid_json_is_an_error_that_does_not_quote_it(client: Client, name: str, way: str) -> None:
     garbled = {"name": "get_weather", "arguments": '{"location": Tokyo}'}
     script = {"text": "Let me look.", "tool_calls": [garbled]}
 
     with pytest.raises(ProviderProtocolError) as caught:
         run(client, name, HELLO, way, script, tools=[TOOL])
 
-    assert "get_weather" in caught.value.reason
-    assert "Tokyo}" in caught.value.reason
+    assert caught.value.reason == "the arguments of tool call 'get_weather' are not a JSON object (19 characters)"
+    assert "Tokyo}" not in str(caught.value)
     if way.endswith("streamed"):
         assert caught.value.partial_text == "Let me look."
 
