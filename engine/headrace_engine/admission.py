@@ -211,11 +211,11 @@ class Admission:
             self._free(client, question.span_id)
         if self._is_stopping:
             refusal = self._refuse(client, question, "stopping", "the engine is stopping and takes no new runs")
-        elif self.waiting_count >= self._max_waiting:
+        elif (taken := sum(lane.places for lane in self._lanes.values())) >= self._max_waiting:
             reason = f"{self.waiting_count} runs are waiting already"
             refusal = self._refuse(client, question, "queue_full", reason, retry_after=1.0)
-        elif (own := self._waiting_of(self._owner(client))) >= _FREE_SHARE * (self._max_waiting - self.waiting_count):
-            reason = f"{own} runs of this client are waiting already, of {self.waiting_count} in all"
+        elif (own := self._waiting_of(self._owner(client))) >= _FREE_SHARE * (self._max_waiting - taken):
+            reason = f"this client's waiting runs take {own} places already, of {taken} in all"
             refusal = self._refuse(client, question, "queue_full", reason, retry_after=1.0)
         else:
             self._spans_of.setdefault(client, set()).add(question.span_id)

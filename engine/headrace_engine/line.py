@@ -18,6 +18,8 @@ W = TypeVar("W")
 Owner = int | bytes
 """Who takes turns: a process by its pid, or a connection of which no process is known."""
 
+_PLACE_BYTES = 1024
+_EPOCH_BYTES = 44
 _LOOKED_AT = 16
 """Of one client's runs that can go to some workers only, how many are looked at in its turn."""
 
@@ -37,6 +39,13 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
         return self.question.span_id
 
     @property
+    def places(self) -> int:
+        """How many places it takes: one for each KiB, as its names and what it avoids may be long."""
+        question = self.question
+        size = len(question.provider) + len(question.model) + _EPOCH_BYTES * len(question.avoid)
+        return 1 + size // _PLACE_BYTES
+
+    @property
     def owner(self) -> Owner:
         """Whose turn it is."""
         return self.process or self.client
@@ -45,11 +54,12 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 class _Own:
     """One client's runs."""
 
-    __slots__ = ("again", "first")
+    __slots__ = ("again", "first", "places")
 
     def __init__(self) -> None:
         self.first: dict[str, Waiting] = {}
         self.again: dict[str, Waiting] = {}
+        self.places = 0
 
     def of(self, question: Acquire) -> dict[str, Waiting]:
         return self.again if question.avoid else self.first
@@ -62,6 +72,8 @@ class Line:
         # In the order of their turns.
         self._clients: dict[Owner, _Own] = {}
         self._by_span: dict[str, Waiting] = {}
+        self.places = 0
+        """Those that are taken; a run takes one, unless it has long names or avoids many workers."""
 
     def __len__(self) -> int:
         return len(self._by_span)
@@ -71,15 +83,18 @@ class Line:
         return self._by_span.get(span_id)
 
     def count(self, owner: Owner) -> int:
-        """Return how many runs of one client wait."""
+        """Return how many places one client's runs take."""
         own = self._clients.get(owner)
-        return len(own.first) + len(own.again) if own is not None else 0
+        return own.places if own is not None else 0
 
     def add(self, waiting: Waiting) -> None:
         """Put a run at the end of its client's."""
         own = self._clients.setdefault(waiting.owner, _Own())
         own.of(waiting.question)[waiting.span_id] = waiting
         self._by_span[waiting.span_id] = waiting
+        places = waiting.places
+        own.places += places
+        self.places += places
 
     def remove(self, span_id: str) -> None:
         """Take a run out; unknown ones are fine."""
@@ -88,6 +103,9 @@ class Line:
             return
         own = self._clients[waiting.owner]
         del own.of(waiting.question)[span_id]
+        places = waiting.places
+        own.places -= places
+        self.places -= places
         if not own.first and not own.again:
             del self._clients[waiting.owner]
 
@@ -119,4 +137,5 @@ class Line:
         waiting = list(self._by_span.values())
         self._clients.clear()
         self._by_span.clear()
+        self.places = 0
         return waiting

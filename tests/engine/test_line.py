@@ -48,6 +48,16 @@ def test_a_client_s_repeated_runs_count_as_its_others_do() -> None:
     assert (lane.count(ANN), lane.count(BOB), len(lane)) == (0, 1, 1)
 
 
+def test_a_run_with_long_names_or_many_workers_to_avoid_takes_more_places() -> None:
+    """Else a client's share of the queue would be a gigabyte."""
+    lane = line(waiting(ANN, "a", avoid=tuple(range(256))), waiting(BOB, "b"))
+    assert (lane.count(ANN), lane.count(BOB), lane.places, len(lane)) == (12, 1, 13, 2)
+    lane.remove("a")
+    assert (lane.count(ANN), lane.places) == (0, 1)
+    lane.clear()
+    assert lane.places == 0
+
+
 def test_clients_take_turns_and_repeated_runs_come_before_the_others_of_their_client() -> None:
     lane = line(
         waiting(ANN, "a1"), waiting(ANN, "a2"), waiting(ANN, "a3"),
