@@ -498,7 +498,7 @@ def test_no_client_takes_the_last_places_in_the_queue_for_itself() -> None:
     refusals = [answer.message for answer in answers if isinstance(answer.message, Refuse)]
     assert admission.waiting_count == 90
     assert {refusal.kind for refusal in refusals} == {"queue_full"}
-    assert "90 runs of this client" in refusals[0].reason
+    assert "this client's waiting runs take 90 places" in refusals[0].reason
     assert admission.acquired(BOB, ask("b"), 0.0) == []
     assert admission.released(ANN, "a0", 1) == [granted(ANN, "a1", 1)]
     assert admission.released(ANN, "a1", 1) == [granted(BOB, "b", 1)]
