@@ -23,6 +23,7 @@ check_json = msgspec.json.Decoder(msgspec.Raw).decode
 """Raises one of UNREADABLE for what is no JSON; makes nothing of what is."""
 _MAX_NAME = 1024
 _INFINITE = re.compile(r'"(?:[^"\\]++|\\.)*+"|(-?)Infinity')
+_HALF_MARKS = (b"\\ud", b"\\uD", b"\xed")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
 
@@ -49,7 +50,10 @@ def loads(data: bytes | msgspec.Raw) -> Any:
     except UNREADABLE:
         pass
     try:
-        return well_formed(loads_with_halves(bytes(data)))
+        data = bytes(data)
+        value = loads_with_halves(data)
+        # Without any that could be one, no text has half a character: to go through all of them takes long.
+        return well_formed(value) if any(mark in data for mark in _HALF_MARKS) else value
     except RecursionError as error:
         raise ValueError from error
 
