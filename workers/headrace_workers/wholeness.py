@@ -45,7 +45,7 @@ def unsaid_in(body: bytes, completion: Completion, *, of_first: bool) -> str | N
     said: Said | None = None
     in_text = Said(text)
     for path, words in words_in(first_of(whole) if of_first else whole):
-        if words.strip() in {"", "null"} or in_text.holds(words):
+        if words.strip() in {"", "null"} or (text and in_text.holds(words)):
             continue
         if texts is None:
             texts = {}
