@@ -105,9 +105,10 @@ def test_a_mark_whose_span_lies_elsewhere_since_is_passed(slot: SlotWriter, star
 def test_a_file_that_was_moved_aside_as_damaged_is_followed_by_its_successor(slot: SlotWriter, start: Start) -> None:
     with FakeSink() as fake:
         sinks = start(otlp=to_otlp(fake))
-        slot.write(runs(3))
+        marks = slot.write(runs(3))
         sinks.wake()
-        wait_until(lambda: fake.taken() == ids(runs(3)))
+        wait_until(lambda: sinks.is_caught_up(marks))  # it has noted so too, and not in the file that comes next
+        assert fake.taken() == ids(runs(3))
         slot.remove("2026-11-23")
         slot.write(runs(3, first=4))
         sinks.wake()
