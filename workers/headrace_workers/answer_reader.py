@@ -151,7 +151,8 @@ class AnswerReader:
 
     def _map_many(self, mapper: StreamMapper, server_events: Entries, events: list[RunEvent]) -> None:
         """Map many events, or large ones: those that have no time left in this turn wait for the next."""
-        is_each_weighed = self.parser.has_large
+        # Small events may have come in one large piece.
+        is_each_weighed = self.parser.has_large and any(len(data) > LIGHT for _, data in server_events)
         at_once = 1 if is_each_weighed else _EVENTS_AT_ONCE
         feed = mapper.feed
         start, count = 0, len(server_events)
