@@ -388,6 +388,20 @@ def test_what_a_run_keeps_beside_its_text_has_a_limit(kind: str, filler: Any) ->
     assert refused(run)
 
 
+@pytest.mark.parametrize("field", ["content", "refusal", "candidate"])
+def test_another_choice_in_very_many_parts_is_weighed_by_its_parts(field: str) -> None:
+    parts = [{"refusal" if field == "refusal" else "text": "a"}] * 5000
+    if field == "candidate":
+        api, event = "google", {"candidates": [{"index": 1, "content": {"parts": parts}}]}
+    else:
+        api, event = "openai-chat", {"choices": [{"index": 1, "delta": {field: parts}}]}
+    run = Driven(api=api, sequence_limit=10**9, character_limit=10**12).respond()
+    for _ in range(100):
+        run.receive(data(event))
+
+    assert "beside its text" in refused(run)
+
+
 def test_the_memory_that_is_kept_is_estimated_from_bytes_and_elements() -> None:
     kept = Kept()
     for _ in range(MAX_KEPT // (1_001_000)):

@@ -266,7 +266,8 @@ class ChatMapper:
             answer = self._others[key] = ChatAnswer()
         delta = choice.delta
         if delta is not None:
-            is_text = not (delta.reasoning_details or delta.annotations or delta.tool_calls)
+            has_lists = isinstance(delta.content, list) or isinstance(delta.refusal, list)
+            is_text = not (has_lists or delta.reasoning_details or delta.annotations or delta.tool_calls)
             self._keeps_text, self._keeps_more = True, self._keeps_more or not is_text
             answer.take(delta, [])
         if choice.message is not None:
