@@ -111,7 +111,9 @@ class EngineLink:
         if self._broker is None:
             if isinstance(message, Release):
                 return  # with its broker the lease is gone; the next one knows of those alone that are told to it
-            self._open()
+            self._reopen()
+            if self._broker is None or message in self._broker.outbox:
+                return  # the new link has been asked by all that wait
         elif not (self._broker.is_awaited or isinstance(message, Hold | Release)):
             self._await(self._broker)
         if self._broker is not None:
@@ -132,7 +134,7 @@ class EngineLink:
         """Have the engine replace its workers. Whether it knows how to is known once it has answered the hello."""
         self._restart_waiters.append(answer)
         if self._broker is None:
-            self._open()
+            self._reopen()
         elif not self._broker.is_awaited:
             self._await(self._broker)
         self._send_restart()
@@ -220,10 +222,12 @@ class EngineLink:
             self._reopen()
 
     def _reopen(self, *, is_awaited: bool = True) -> None:
-        """Open a link to a new broker, which is told of leases, and asked again by those that wait for one."""
+        """Open a link. Whoever opens it, its broker is told of leases, and asked again by those that wait for one."""
         self._open(is_awaited=is_awaited)
+        if self._broker is None:
+            return
         self._runs.ask_again()
-        if self._broker is not None and self._status_waiters:
+        if self._status_waiters:
             self._links.queue(self._broker, StatusRequest())
 
     def _send_restart(self) -> None:
