@@ -232,7 +232,7 @@ class ProviderRun:
         return self._mapped(before)
 
     def _mapped(self, before: int) -> Commands:
-        """Events were read, of which there were ``before`` before."""
+        """Return what follows from the events that were just read: all behind the first ``before`` pending ones."""
         events, mapper = self._outflow.pending, self._answer.mapper
         grown_by = len(events) - before
         self._pieces += grown_by
@@ -340,7 +340,7 @@ class ProviderRun:
         return self._end(expired, Command.CLOSE)
 
     def _end_early(self) -> Commands | None:
-        """End a run whose answer is there, though its response does not end; None where the answer is not."""
+        """End a run whose whole answer has come, although its response does not end. Return None if the answer is not whole."""
         if self._answer.is_unread:
             return None  # its end is on its way
         match self.response.kind:
@@ -504,7 +504,7 @@ class ProviderRun:
         return grown
 
     def _settle(self, command: Command) -> Commands:
-        """End the response, of which nothing more will be read: it is whole, is to be continued, or was cut."""
+        """End the response: its answer is whole, is to be continued, or was cut. Nothing more of the response is read."""
         if self._answer.wants_continuation:
             try:
                 self._answer.check_continuation()

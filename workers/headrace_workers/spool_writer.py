@@ -70,12 +70,12 @@ class SpoolWriter:
 
     @property
     def has_uncommitted(self) -> bool:
-        """Whether there is something to commit."""
+        """Whether the spool has spans or stubs that are not committed yet."""
         return bool(self._begun or self._ended)
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last attempt to write failed."""
+        """Whether the last attempt to write to the spool failed."""
         return self._retry_at is not None
 
     def begin(self, run: int, stub: bytes) -> None:

@@ -116,7 +116,7 @@ class Tracer:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the collector has everything."""
+        """Whether the collector has acknowledged all spans of this worker."""
         return self._outbox.is_empty and not self._spool.has_uncommitted
 
     def open(self) -> None:

@@ -82,7 +82,7 @@ _LINGER = 1.0
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is told on its command line."""
+    """The command line of a worker process: which worker of which engine it is."""
 
     directory: Path
     name: str
@@ -325,16 +325,16 @@ class Worker:
             self._start_run(client, message, request, weight)
 
     def _start_run(self, client: Client, message: Run, request: RunRequest, weight: int) -> None:
+        others = request_secrets(request.tools, request.custom_options)
         try:
             prepared = self._providers.prepare(request, message.api_key, message.base_url)
         except ProviderFailedError as error:
-            failure = masked_failure(error.failure, self.masks.of(message.api_key, message.base_url))
+            failure = masked_failure(error.failure, self.masks.of(message.api_key, message.base_url, others))
             self._refuse_run(client, message, failure)
             return
         clocks = Clocks(clock_limits(request, self._config), time.monotonic())
         span = self.tracer.begin(message, request) if self.tracer is not None else None
         transcript = span.transcript if span is not None else None
-        others = request_secrets(request.tools, request.custom_options)
         mask = self.masks.of(prepared.api_key, message.base_url, others)
         core = ProviderRun(_kept(message), request, prepared.api, clocks, mask, transcript)
         run = LiveRun(self, client, core, prepared.request, span, weight)

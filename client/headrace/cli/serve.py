@@ -20,6 +20,7 @@ from headrace.import_path import child_environment
 from headrace.interpreter import find_interpreter
 from headrace.process_environment import environment_of
 from headrace.settings import directory_of, load_settings
+from headrace.state_directory import expanded
 
 NAME = "serve"
 HELP = "Serve an engine that many programs share"
@@ -77,7 +78,7 @@ def _prepared(given: Path | None) -> Path:
 
 def _made(given: Path) -> Path:
     try:
-        directory = given.expanduser().absolute()
+        directory = expanded(str(given)).absolute()
     except RuntimeError:
         raise CommandError(
             ExitCode.USAGE, f"--directory {given}: there is no such home directory; name the directory without ~"
