@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from bench.measure import mark
-from headrace.embedded import collector_endpoint
+from headrace.engine_files import collector_endpoint
 from headrace.sockets import Dealer, new_context
 from headrace.span_files import database_files
 from headrace.spans import Rank, Span, SpanAttempt, SpanContent, encode_content, encode_span

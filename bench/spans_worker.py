@@ -20,7 +20,7 @@ from pathlib import Path
 
 import uvloop
 
-from headrace.embedded import collector_endpoint
+from headrace.engine_files import collector_endpoint
 from headrace.router import Router
 from headrace.settings import SpansConfig
 from headrace.sockets import new_context
@@ -132,7 +132,7 @@ async def _turn(tracer: Tracer | None, request: RunRequest, runs: list[Run]) -> 
     spans = [tracer.begin(run, request) if tracer is not None else None for run in runs]
     await asyncio.sleep(0)  # the stubs are written at the end of the turn
     for run, span in zip(runs, spans, strict=True):
-        transcript = span.transcript if span is not None else None
+        transcript = Transcript() if span is not None and span.keeps_content else None
         core = ProviderRun(run, request, API["openai-chat"], Clocks(LIMITS, 0.0), transcript=transcript)
         core.responded(200, STREAM, 0.0)
         for start in range(0, len(DELTAS), 4):
@@ -142,7 +142,7 @@ async def _turn(tracer: Tracer | None, request: RunRequest, runs: list[Run]) -> 
         assert Command.SEND_NOW in core.received(END, 1.0)
         core.take(1.0)
         if tracer is not None and span is not None:
-            tracer.end(span, core)
+            tracer.end(span, core.for_span)
     if tracer is not None:
         tracer.commit()
     await asyncio.sleep(0)

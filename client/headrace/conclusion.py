@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from headrace.assembly import (
@@ -56,3 +58,15 @@ def _aborted(session: Session, facts: ResultFacts, outcome: object) -> RunLocalR
     if isinstance(outcome, Finished):
         outcome = Aborted(outcome.span_id, outcome.attempt, outcome.sequence, outcome.usage)
     return aborted_result(facts, session.events, outcome if isinstance(outcome, Aborted) else None)
+
+
+def end_facts(session: Session) -> dict[str, Any]:
+    """Return how a run ended, as its client's history writes it."""
+    return {
+        "span_id": session.plan.span_id,
+        "attempt": session.attempt,
+        "epoch": session.lease.epoch if session.lease is not None else 0,
+        "kind": type(session.outcome).__name__,
+        "count": len(session.events),
+        "text": joined_text(session.events),
+    }

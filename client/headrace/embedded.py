@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from typing import Protocol
 
 from headrace.callbacks import log
 from headrace.clock import monotonic
-from headrace.engine_files import BROKER_SOCKET, COLLECTOR_SOCKET, LOCK_FILE, LOG_FILE, remove_folder, worker_socket
+from headrace.engine_files import LOCK_FILE, LOG_FILE, broker_endpoint, is_engine_running, remove_folder
 from headrace.engine_folders import end_of_log, make_folder, open_log
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError
 from headrace.import_path import engine_environment
@@ -35,7 +34,6 @@ from headrace.trusted_directory import directory_refusal
 
 logger = logging.getLogger(__name__)
 
-_WORKER_SOCKET = re.compile(r"[\w.-]+-[0-9a-f]+", re.ASCII)
 BAD_SETTINGS = 2
 """How an engine's process ends that cannot use its settings, after a line of its log that says why."""
 _COMPLAINT = "headrace: "
@@ -50,55 +48,6 @@ _STALLED_AFTER = 10.0
 _LAST_LINES = 3
 _late: list[subprocess.Popen[bytes]] = []
 """Engines that were told to end and had not when this program went on. Python warns of a process that is let go of while it runs."""
-
-
-def broker_endpoint(directory: Path) -> str:
-    """Return the broker's ZeroMQ endpoint in an engine's directory."""
-    return f"ipc://{directory / BROKER_SOCKET}"
-
-
-def collector_endpoint(directory: Path) -> str:
-    """Return the collector's ZeroMQ endpoint in an engine's directory."""
-    return f"ipc://{directory / COLLECTOR_SOCKET}"
-
-
-def worker_endpoint(directory: Path, name: str, epoch: int) -> str:
-    """Return a worker's ZeroMQ endpoint in an engine's directory: each process has one of its own."""
-    return f"ipc://{directory / worker_socket(name, epoch)}"
-
-
-def is_workers_endpoint(endpoint: str, directory: Path) -> bool:
-    """Return whether an endpoint is a worker's of the engine in ``directory``: directly in it, and named as a worker's is."""
-    path, name = os.path.split(endpoint.removeprefix("ipc://"))
-    if not endpoint.startswith("ipc:///") or _WORKER_SOCKET.fullmatch(name) is None:
-        return False
-    # The engine may have been given another of the directory's names.
-    return path == str(directory) or (".." not in Path(path).parts and _is_same(path, directory))
-
-
-def _is_same(path: str, directory: Path) -> bool:
-    try:
-        return Path(path).samefile(directory)
-    except (OSError, ValueError):
-        return False
-
-
-def is_engine_running(directory: Path) -> bool:
-    """Return whether a live supervisor holds the directory's lock."""
-    try:
-        # Whatever another user has put there, this neither waits nor leads elsewhere.
-        lock = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(lock)
-    return False
 
 
 class EngineSource(Protocol):

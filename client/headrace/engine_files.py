@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import socket
@@ -26,6 +27,7 @@ _FILES = (LOCK_FILE, LOG_FILE)
 _SOCKETS = re.compile(r"(broker|collector|w[1-9][0-9]*-[0-9a-f]+)(\.full)?")
 _LINKS = re.compile(r"path-[0-9]+")
 """In an embedded engine's folder: to the places of packages whose paths have a colon."""
+_WORKER_SOCKET = re.compile(r"[\w.-]+-[0-9a-f]+", re.ASCII)
 _SHOWN = 3
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -39,6 +41,55 @@ _KINDS = {
 def worker_socket(name: str, epoch: int) -> str:
     """Return the name of the socket of a worker."""
     return f"{name}-{epoch:x}"
+
+
+def broker_endpoint(directory: Path) -> str:
+    """Return the broker's ZeroMQ endpoint in an engine's directory."""
+    return f"ipc://{directory / BROKER_SOCKET}"
+
+
+def collector_endpoint(directory: Path) -> str:
+    """Return the collector's ZeroMQ endpoint in an engine's directory."""
+    return f"ipc://{directory / COLLECTOR_SOCKET}"
+
+
+def worker_endpoint(directory: Path, name: str, epoch: int) -> str:
+    """Return a worker's ZeroMQ endpoint in an engine's directory: each process has one of its own."""
+    return f"ipc://{directory / worker_socket(name, epoch)}"
+
+
+def is_workers_endpoint(endpoint: str, directory: Path) -> bool:
+    """Return whether an endpoint is a worker's of the engine in ``directory``: directly in it, and named as a worker's is."""
+    path, name = os.path.split(endpoint.removeprefix("ipc://"))
+    if not endpoint.startswith("ipc:///") or _WORKER_SOCKET.fullmatch(name) is None:
+        return False
+    # The engine may have been given another of the directory's names.
+    return path == str(directory) or (".." not in Path(path).parts and _is_same(path, directory))
+
+
+def _is_same(path: str, directory: Path) -> bool:
+    try:
+        return Path(path).samefile(directory)
+    except (OSError, ValueError):
+        return False
+
+
+def is_engine_running(directory: Path) -> bool:
+    """Return whether a live supervisor holds the directory's lock."""
+    try:
+        # Whatever another user has put there, this neither waits nor leads elsewhere.
+        lock = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return False
 
 
 def open_directory(path: Path) -> int:

@@ -15,8 +15,10 @@ import msgspec
 from headrace.assembly import joined_text
 from headrace.callbacks import log
 from headrace.clock import monotonic
+from headrace.conclusion import end_facts
 from headrace.delivery import Delivery, Wakeups, wake_all
-from headrace.embedded import EngineSource, is_workers_endpoint
+from headrace.embedded import EngineSource
+from headrace.engine_files import is_workers_endpoint
 from headrace.engine_link import EngineLink
 from headrace.errors import (
     EngineUnavailableError,
@@ -219,7 +221,7 @@ class EngineRuns:
 
     def _tell_end(self, delivery: Delivery) -> None:
         if self._history is not None:
-            self._history.ended(delivery.session)
+            self._history.note("end", **end_facts(delivery.session))
         now = monotonic()
         self._spans.ended(delivery, now)
         delivery.ended(now, self._wakeups)

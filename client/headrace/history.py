@@ -18,9 +18,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from headrace.assembly import joined_text
 from headrace.private_files import open_private
-from headrace.session import Session
 from headrace.types import RunEvent
 from headrace.wire.flow import characters
 from headrace.wire.messages import (
@@ -96,18 +94,6 @@ class History:
         if lines:
             self._write(lines)
 
-    def ended(self, session: Session) -> None:
-        """Write what became of a run, as its client sees it."""
-        self.note(
-            "end",
-            span_id=session.plan.span_id,
-            attempt=session.attempt,
-            epoch=session.lease.epoch if session.lease is not None else 0,
-            kind=type(session.outcome).__name__,
-            count=len(session.events),
-            text=joined_text(session.events),
-        )
-
     def _write(self, lines: Sequence[HistoryEvent]) -> None:
         with contextlib.suppress(OSError):
             os.write(self._descriptor, b"".join([msgspec.json.encode(line) + b"\n" for line in lines]))
@@ -166,5 +152,5 @@ def _contents(events: list[RunEvent], *, has_text: bool) -> dict[str, Any]:
     return {
         "count": len(events),
         "characters": characters(events),
-        "text": joined_text(events) if has_text else "",
+        "text": "".join([event for event in events if isinstance(event, str)]) if has_text else "",
     }

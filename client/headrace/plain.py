@@ -16,12 +16,10 @@ from numbers import Integral, Real
 from typing import Any
 
 from headrace.errors import InvalidRequestError
+from headrace.tool_arguments import INTEGERS
 
 MAX_DEPTH = 200
 """Levels of nesting in one value; a tenth of it is already unheard of."""
-
-INTEGERS = range(-(2**63), 2**64)
-"""Integers that a frame can carry: MessagePack has 64 bits."""
 
 _TEXTS = (str, UserString)
 _NUMBERS = (int, float)

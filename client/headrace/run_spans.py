@@ -12,7 +12,7 @@ from pathlib import Path
 
 from headrace.collector_link import CollectorLink
 from headrace.delivery import Delivery
-from headrace.embedded import collector_endpoint
+from headrace.engine_files import collector_endpoint
 from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.event_loop import CallingLoop
 from headrace.sockets import Dealer

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from headrace.plain import INTEGERS
-
+INTEGERS = range(-(2**63), 2**64)
+"""Integers that a frame can carry: MessagePack has 64 bits."""
 _HALVES = re.compile("[\ud800-\udfff]")
 
 

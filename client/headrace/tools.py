@@ -13,10 +13,11 @@ from headrace.given_keys import KnownKeys, further_keys, joined
 from headrace.given_places import MovedPlaces
 from headrace.plain import named, path_to, plain_dict, plain_text, shown
 from headrace.types import Tool
+from headrace.wire.request import CUSTOM as _CUSTOM
+from headrace.wire.request import chosen_by
 
 _TOOL_CHOICES = ("auto", "none", "required")
 _FUNCTION = "function"
-_CUSTOM = "custom"
 _SCHEMA_KEYS = ("parameters", "input_schema", "inputSchema", "parameters_json_schema", "parametersJsonSchema")
 """Under which names a tool's schema is given: OpenAI's, Anthropic's, MCP's, Google's."""
 
@@ -129,13 +130,6 @@ def _one(levels: Sequence[_Level], names: Sequence[str]) -> tuple[str, Any]:
         if value != found[0][1]:
             raise InvalidRequestError(f"differs from {found[0][0]}", place)
     return found[0] if found else (levels[0][0], None)
-
-
-def chosen_by(tool: Tool) -> str:
-    """Return the name by which ``tool_choice`` chooses a tool; one of the provider's own without a name goes by its type."""
-    inner = (tool.extra or {}).get(_CUSTOM) if tool.type == _CUSTOM else None  # as Chat Completions has it
-    name = inner.get("name") if isinstance(inner, dict) else None
-    return tool.name or (name if isinstance(name, str) else "") or tool.type
 
 
 def read_tool_choice(choice: Any, tools: list[Tool]) -> str | dict[str, str] | None:

@@ -11,8 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from headrace.embedded import is_engine_running
-from headrace.engine_files import remove_folder
+from headrace.engine_files import is_engine_running, remove_folder
 from headrace.errors import ConfigurationError
 from headrace.hook_check import is_hook_usable
 from headrace.import_path import leave_current_directory

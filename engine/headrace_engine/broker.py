@@ -17,7 +17,7 @@ import msgspec
 import headrace
 from headrace.collector_link import CollectorLink
 from headrace.descriptors import broker_shares, raise_limit
-from headrace.embedded import broker_endpoint, collector_endpoint, worker_endpoint
+from headrace.engine_files import broker_endpoint, collector_endpoint, worker_endpoint
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.history import open_history
 from headrace.peers import TELLS_PROCESSES

@@ -21,8 +21,7 @@ import msgspec
 
 from headrace.channel import REOPEN_DELAY
 from headrace.connector import Connector
-from headrace.embedded import broker_endpoint, collector_endpoint
-from headrace.engine_files import COLLECTOR_SOCKET, worker_socket
+from headrace.engine_files import COLLECTOR_SOCKET, broker_endpoint, collector_endpoint, worker_socket
 from headrace.errors import ProtocolError
 from headrace.history import open_history
 from headrace.processes import is_orphan, open_process

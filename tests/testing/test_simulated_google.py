@@ -14,8 +14,9 @@ from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
 from headrace.testing.google_rules import refusal_of, signature_of
 from headrace.types import Message, ReasoningPart, RunEvent, TextPart, Tool, ToolCallPart
 from headrace.wire.request import RunRequest
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.providers.google import API
-from headrace_workers.providers.protocol import Completion, HttpRequest, ProviderFailedError, ProviderSettings
+from headrace_workers.providers.protocol import Completion, ProviderFailedError, ProviderSettings
 from headrace_workers.sse import SSEParser
 
 genai = pytest.importorskip("google.genai")

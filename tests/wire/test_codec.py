@@ -54,7 +54,7 @@ from headrace.wire.messages import (
 )
 from headrace.wire.request import RunRequest
 from headrace.wire.status import ProcessStatus, WorkerStatus
-from headrace_workers.providers.protocol import HttpRequest
+from headrace_workers.http_request import HttpRequest
 
 DIRECTIONS: dict[str, tuple[FrameDecoder[Any], Any]] = {
     "to_broker": (codec.to_broker, ToBroker),

@@ -24,7 +24,7 @@ from headrace.wire.messages import (
 from headrace.wire.request import RunRequest
 from headrace_workers.clocks import ClockLimits, Clocks
 from headrace_workers.commands import Command, Commands
-from headrace_workers.providers.protocol import HttpRequest
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.providers.registry import API
 from headrace_workers.run import ProviderRun
 

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from headrace_workers.http import Exchange, HttpClient
-from headrace_workers.providers.protocol import HttpRequest
+from headrace_workers.http_request import HttpRequest
 
 Handler = Callable[["Peer"], Awaitable[None]]
 Run = Callable[[Coroutine[Any, Any, None]], None]

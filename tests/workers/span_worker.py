@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from headrace.embedded import collector_endpoint
+from headrace.engine_files import collector_endpoint
 from headrace.router import Router
 from headrace.sockets import new_context
 from headrace.spans import Span, decode_span

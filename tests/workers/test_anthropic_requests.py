@@ -12,7 +12,8 @@ from headrace.testing.anthropic_rules import refusal_of
 from headrace.testing.anthropic_turns import signature_of
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.request import RunRequest
-from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError, ProviderSettings
+from headrace_workers.http_request import HttpRequest
+from headrace_workers.providers.protocol import ProviderFailedError, ProviderSettings
 from headrace_workers.providers.registry import API as APIS
 
 API = APIS["anthropic"]

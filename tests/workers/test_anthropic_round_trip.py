@@ -12,7 +12,8 @@ from headrace.testing import Script, ScriptedToolCall
 from headrace.testing import anthropic as simulated
 from headrace.types import Message, ReasoningPart, RunEvent, TextPart, Tool, ToolCallPart
 from headrace.wire.request import RunRequest
-from headrace_workers.providers.protocol import Completion, HttpRequest, ProviderSettings
+from headrace_workers.http_request import HttpRequest
+from headrace_workers.providers.protocol import Completion, ProviderSettings
 from headrace_workers.providers.registry import API as APIS
 from headrace_workers.sse import SSEParser
 

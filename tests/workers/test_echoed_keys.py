@@ -103,8 +103,8 @@ def told(api: str, status: int, headers: dict[str, str], body: bytes, *, stream:
     messages += core.take(0.0)[0]
     assert core.terminal is not None
     events = [event for message in messages if isinstance(message, Chunk) for event in message.events]
-    span = msgspec.to_builtins(ended_span(stub, core, arrived, 1.0))
-    content = msgspec.to_builtins(received_content(core))
+    span = msgspec.to_builtins(ended_span(stub, core.for_span(), arrived, 1.0))
+    content = msgspec.to_builtins(received_content(core.for_span()))
     span["calls"] = [[call["id"], call["name"]] for call in content.get("tool_calls", [])]
     return Told(events, core.terminal, span, json.dumps(content))
 

@@ -13,10 +13,11 @@ import msgspec
 import pytest
 
 from headrace.types import Usage
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.limits import LimitError
 from headrace_workers.providers import embeddings
 from headrace_workers.providers.embeddings import Embeddings, build_google, build_openai
-from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError, ProviderSettings, finished
+from headrace_workers.providers.protocol import ProviderFailedError, ProviderSettings, finished
 
 OPENAI = ProviderSettings(name="openai", api="openai-chat", base_url="https://api.openai.com/v1")
 GOOGLE = ProviderSettings(name="google", api="google", base_url="https://generativelanguage.googleapis.com")

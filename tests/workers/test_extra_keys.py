@@ -9,7 +9,8 @@ import pytest
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.request import RunRequest
-from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError, ProviderSettings
+from headrace_workers.http_request import HttpRequest
+from headrace_workers.providers.protocol import ProviderFailedError, ProviderSettings
 from headrace_workers.providers.registry import API
 
 JSON = dict[str, Any]

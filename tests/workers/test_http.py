@@ -21,7 +21,7 @@ from headrace_workers.http import Exchange, HttpClient, Origin, connect_reason
 from headrace_workers.http1 import MAX_HEAD_BYTES, Connection
 from headrace_workers.http_body import PIECE
 from headrace_workers.http_exchange import CUT_REASON, DirectExchange
-from headrace_workers.providers.protocol import HttpRequest
+from headrace_workers.http_request import HttpRequest
 from tests.workers.http_servers import (
     OPEN_HEAD,
     SMALL,

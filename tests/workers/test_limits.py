@@ -473,7 +473,7 @@ def test_very_many_pieces_of_calls_in_turn_are_put_together_as_they_come(lanes: 
     read(run, data({"choices": [{"delta": {"tool_calls": last}, "finish_reason": "tool_calls"}]}))
     began = time.thread_time()
     run.terminal = read(run, b"data: [DONE]\n\n")
-    said = run.core.answer()
+    said = run.core.for_span().received
 
     assert time.thread_time() - began < CHEAP
     assert said is not None

@@ -17,8 +17,8 @@ from headrace.types import Message, Usage
 from headrace.wire.messages import Chunk, Credit, Failed, Run
 from headrace.wire.request import RunRequest
 from headrace_workers.clocks import ClockLimits, Clocks
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.live_run import Client, LiveRun
-from headrace_workers.providers.protocol import HttpRequest
 from headrace_workers.providers.registry import API
 from headrace_workers.run import ProviderRun
 from headrace_workers.tracer import Tracer

@@ -121,7 +121,7 @@ class Traced:
 
     @property
     def span(self) -> Span:
-        return ended_span(self.stub, self.core, ARRIVED, self.now)
+        return ended_span(self.stub, self.core.for_span(), ARRIVED, self.now)
 
     @property
     def attempt(self) -> SpanAttempt:
@@ -129,7 +129,7 @@ class Traced:
 
     @property
     def content(self) -> SpanContent:
-        return received_content(self.core)
+        return received_content(self.core.for_span())
 
 
 # How it ended.

@@ -13,12 +13,12 @@ from headrace.types import RunEvent
 from headrace.wire.request import RunRequest
 from headrace_workers.first_bytes import BodyKind
 from headrace_workers.halves import Halves
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.limits import LIGHT, MAX_CONTINUATIONS, MAX_TOKEN, LimitError, too_large, weigh
 from headrace_workers.providers.arriving_vectors import ArrivingVectors
 from headrace_workers.providers.probabilities import weighed
 from headrace_workers.providers.protocol import (
     Completion,
-    HttpRequest,
     ProviderApi,
     ProviderFailedError,
     ProviderFailure,

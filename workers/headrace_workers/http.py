@@ -22,7 +22,7 @@ from headrace.proxy_choice import proxy_of
 from headrace_workers.http1 import Connection
 from headrace_workers.http_exchange import DirectExchange, Receiver
 from headrace_workers.http_proxy import ProxyTransport
-from headrace_workers.providers.protocol import HttpRequest
+from headrace_workers.http_request import HttpRequest
 
 __all__ = ["Exchange", "HttpClient", "Receiver"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace_workers.http_body import BadResponseError, decoder_for
 from headrace_workers.http_exchange import CUT_REASON, Receiver
-from headrace_workers.providers.protocol import HttpRequest
+from headrace_workers.http_request import HttpRequest
 
 if TYPE_CHECKING:
     import httpx

@@ -19,7 +19,7 @@ from headrace.history import History
 from headrace.wire.messages import Chunk, Terminal
 from headrace_workers.commands import Command, Commands
 from headrace_workers.http import Exchange, HttpClient
-from headrace_workers.providers.protocol import HttpRequest
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.run import ProviderRun
 from headrace_workers.tracer import OpenSpan, Tracer
 
@@ -246,7 +246,7 @@ class LiveRun:
         if self._span is not None and self.worker.tracer is not None:
             if self._exchange is not None and self._exchange.is_connected:
                 self.core.clocks.connected()
-            self.worker.tracer.end(self._span, self.core)
+            self.worker.tracer.end(self._span, self.core.for_span)
         if self.worker.history is not None:
             self.worker.history.note("let go", span_id=self.core.span_id, attempt=self.core.attempt)
         outcome = type(self.core.terminal).__name__ if self.core.terminal is not None else "abandoned"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from headrace.assembly import Assembled, joined_text
+from headrace.assembly import joined_text
 from headrace.secret_mask import NO_SECRETS, SecretMask
 from headrace.tool_arguments import well_formed_text
 from headrace.types import RunEvent, Usage, UsageUpdate
@@ -27,6 +27,7 @@ from headrace_workers.clocks import Clocks, Expired
 from headrace_workers.coalesce import fold
 from headrace_workers.commands import Command, Commands
 from headrace_workers.first_bytes import BodyKind
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.limits import (
     MAX_BODY,
     MAX_PIECES,
@@ -39,13 +40,9 @@ from headrace_workers.limits import (
 )
 from headrace_workers.masking import masked_events, masked_terminal, masked_usage
 from headrace_workers.outflow import Outflow
-from headrace_workers.providers.protocol import (
-    Completion,
-    HttpRequest,
-    ProviderApi,
-    ProviderFailure,
-)
+from headrace_workers.providers.protocol import Completion, ProviderApi, ProviderFailure
 from headrace_workers.response import Response
+from headrace_workers.span_record import EndedRun
 from headrace_workers.terminal import (
     Ending,
     Told,
@@ -566,9 +563,22 @@ class ProviderRun:
     def _too_large(self) -> ProviderFailure:
         return self._failure_of(too_large(f"{self._max_body // MIB} MiB"))
 
-    def answer(self) -> Assembled | None:
-        """Return all that the provider sent; None where it was not kept."""
-        return None if self.transcript is None else self.transcript.assembled(self._outflow.pending)
+    def for_span(self) -> EndedRun:
+        """Return what the run's span says of it. A run without a terminal message was left by its client."""
+        terminal, response, clocks = self.terminal, self.response, self.clocks
+        return EndedRun(
+            request=self.request,
+            terminal=terminal,
+            headers_at=response.began_at,
+            content_at=clocks.content_at,
+            status_code=response.status,
+            request_id=self.request_id,
+            response_id=self.response_id,
+            maybe_billed=not self.is_answered and response.is_maybe_billed(was_sent=clocks.is_connected),
+            usage=self.best_usage() if terminal is None else terminal.usage,
+            received=None if self.transcript is None else self.transcript.assembled(self._outflow.pending),
+            mask=self.mask,
+        )
 
     def best_usage(self) -> Usage:
         """Return what is known of the tokens of a run that did not come to its end."""

@@ -14,14 +14,9 @@ from headrace.settings import EngineConfig, ProviderConfig, Settings
 from headrace.wire.messages import BAD_SETTINGS
 from headrace.wire.request import RunRequest
 from headrace_workers.clocks import ClockLimits
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.providers.embedding_api import EMBEDDING_API
-from headrace_workers.providers.protocol import (
-    HttpRequest,
-    ProviderApi,
-    ProviderFailedError,
-    ProviderFailure,
-    ProviderSettings,
-)
+from headrace_workers.providers.protocol import ProviderApi, ProviderFailedError, ProviderFailure, ProviderSettings
 from headrace_workers.providers.registry import API
 
 

@@ -9,6 +9,7 @@ import math
 
 import msgspec
 
+from headrace.assembly import Assembled
 from headrace.failures import failure_error
 from headrace.secret_mask import SecretMask
 from headrace.span_request import asked_content, asked_span
@@ -21,7 +22,7 @@ from headrace.spans import (
     SpanContent,
     SpanStatus,
 )
-from headrace.types import ReasoningPart
+from headrace.types import ReasoningPart, Usage
 from headrace.wire.messages import (
     Aborted,
     Failed,
@@ -32,7 +33,6 @@ from headrace.wire.messages import (
 )
 from headrace.wire.request import RunRequest
 from headrace_workers.masking import masked_calls
-from headrace_workers.run import ProviderRun
 
 _MAX_QUEUED = 7 * 24 * 3600.0
 _LONG = 1024 * 1024
@@ -50,6 +50,26 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
     def wall_at(self, monotonic: float) -> float:
         """Return another moment's wall time, as if the wall clock had not been set since."""
         return self.wall + monotonic - self.monotonic
+
+
+class EndedRun(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a span says of a run that has ended: facts of the run and of its exchange with the provider.
+
+    ``terminal`` is None where the run's client went away. ``received`` is all that the provider sent, None where it is not kept.
+    Moments are monotonic seconds. ``maybe_billed``: tokens may have been spent on an answer that nobody has.
+    """
+
+    request: RunRequest
+    terminal: Terminal | None
+    headers_at: float | None
+    content_at: float | None
+    status_code: int
+    request_id: str | None
+    response_id: str | None
+    maybe_billed: bool
+    usage: Usage
+    received: Assembled | None
+    mask: SecretMask
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -73,22 +93,22 @@ def begun_span(run: Run, request: RunRequest, worker: str, arrived: Moment) -> S
     )
 
 
-def ended_span(stub: Span, core: ProviderRun, arrived: Moment, now: float) -> Span:
-    """Return the span, without content, of a run that has ended; one that has no terminal message was left by its client."""
-    terminal, response = core.terminal, core.response
-    outcome = outcome_of(terminal, core.request.provider)
+def ended_span(stub: Span, run: EndedRun, arrived: Moment, now: float) -> Span:
+    """Return the span, without content, of a run that has ended."""
+    terminal = run.terminal
+    outcome = outcome_of(terminal, run.request.provider)
     asked_at = arrived.monotonic - stub.queue_seconds
-    ended_at, content_at = arrived.wall_at(now), core.clocks.content_at
+    ended_at, content_at = arrived.wall_at(now), run.content_at
     attempt = msgspec.structs.replace(
         stub.attempts[0],
         ended_at=ended_at,
-        headers_at=None if response.began_at is None else arrived.wall_at(response.began_at),
+        headers_at=None if run.headers_at is None else arrived.wall_at(run.headers_at),
         first_chunk_at=None if content_at is None else arrived.wall_at(content_at),
-        status_code=response.status or None,
-        request_id=core.request_id,
+        status_code=run.status_code or None,
+        request_id=run.request_id,
         outcome=outcome.error_type or outcome.status,
         reason=outcome.error or "",
-        maybe_billed=not core.is_answered and response.is_maybe_billed(was_sent=core.clocks.is_connected),
+        maybe_billed=run.maybe_billed,
     )
     finished = terminal if isinstance(terminal, Finished) else None
     return msgspec.structs.replace(
@@ -100,9 +120,9 @@ def ended_span(stub: Span, core: ProviderRun, arrived: Moment, now: float) -> Sp
         ended_at=ended_at,
         duration_seconds=now - asked_at,
         first_chunk_seconds=None if content_at is None else content_at - asked_at,
-        usage=core.best_usage() if terminal is None else terminal.usage,
+        usage=run.usage,
         response_model=finished.model if finished else "",
-        response_id=core.response_id,
+        response_id=run.response_id,
         finish_reason=finished.finish_reason if finished else None,
         provider_finish_reason=finished.provider_finish_reason if finished else None,
         attempts=[attempt],
@@ -128,11 +148,9 @@ def refused_span(stub: Span, failed: Failed, arrived: Moment, now: float) -> Spa
     )
 
 
-def received_content(core: ProviderRun) -> SpanContent:
+def received_content(run: EndedRun) -> SpanContent:
     """Return what was asked and all that was answered, also what was never sent on."""
-    request, terminal = core.request, core.terminal
-    asked = asked_content(request)
-    received = core.answer()
+    asked, terminal, received = asked_content(run.request), run.terminal, run.received
     if received is None:
         return asked
     finished = terminal if isinstance(terminal, Finished) else None
@@ -140,8 +158,8 @@ def received_content(core: ProviderRun) -> SpanContent:
     reasoning = received.reasoning
     if message is not None and not reasoning and not isinstance(message.content, str):
         reasoning = "".join([part.text for part in message.content if isinstance(part, ReasoningPart)])
-    calls = finished.tool_calls if finished else masked_calls(received.tool_calls, core.mask)
-    mask = core.mask
+    calls = finished.tool_calls if finished else masked_calls(received.tool_calls, run.mask)
+    mask = run.mask
     return msgspec.structs.replace(
         asked,
         text=mask.stored(received.text or (message.text if message is not None else "")),

@@ -33,9 +33,9 @@ from headrace.wire.messages import (
 )
 from headrace.wire.request import RunRequest
 from headrace_workers.collector_link import CollectorLink
-from headrace_workers.run import ProviderRun
 from headrace_workers.span_outbox import Batch, SpanOutbox
 from headrace_workers.span_record import (
+    EndedRun,
     Moment,
     begun_span,
     ended_span,
@@ -44,7 +44,6 @@ from headrace_workers.span_record import (
     refused_span,
 )
 from headrace_workers.spool_writer import SpoolWriter
-from headrace_workers.transcript import Transcript
 
 logger = logging.getLogger(__name__)
 
@@ -70,15 +69,15 @@ class TracerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenSpan:
-    """The span of a run that has not ended. ``transcript`` is None where content is not kept."""
+    """The span of a run that has not ended. ``keeps_content``: whether it will have what was asked and answered."""
 
-    __slots__ = ("arrived", "number", "stub", "transcript")
+    __slots__ = ("arrived", "keeps_content", "number", "stub")
 
-    def __init__(self, number: int, stub: Span, arrived: Moment, transcript: Transcript | None) -> None:
+    def __init__(self, number: int, stub: Span, arrived: Moment, *, keeps_content: bool) -> None:
         self.number = number
         self.stub = stub
         self.arrived = arrived
-        self.transcript = transcript
+        self.keeps_content = keeps_content
 
 
 class Startable(Protocol):
@@ -140,18 +139,18 @@ class Tracer:
             self._outbox.dropped[FAILED] += 1
             return None
         self.commit_soon()
-        return OpenSpan(self._count, stub, arrived, Transcript() if self._redactor.keeps_content else None)
+        return OpenSpan(self._count, stub, arrived, keeps_content=self._redactor.keeps_content)
 
     def start(self, run: Startable) -> None:
         """Start a run once its stub is written, in this turn of the loop."""
         self._starting.append(run)
         self.commit_soon()
 
-    def end(self, span: OpenSpan, core: ProviderRun) -> None:
-        """A run has ended; to be followed by :meth:`commit` before its terminal message leaves."""
+    def end(self, span: OpenSpan, facts: Callable[[], EndedRun]) -> None:
+        """A run has ended: ``facts`` tells what is known of it. Call :meth:`commit` before its terminal message leaves."""
         try:
-            ended = ended_span(span.stub, core, span.arrived, time.monotonic())
-            self._keep(span, ended, received_content(core))
+            run = facts()
+            self._keep(span, ended_span(span.stub, run, span.arrived, time.monotonic()), received_content(run))
         except Exception:
             logger.exception("span cannot be made")
             self._keep_stub(span)

@@ -21,7 +21,7 @@ import msgspec
 
 import headrace
 from headrace.descriptors import raise_limit, worker_shares
-from headrace.embedded import broker_endpoint, collector_endpoint, worker_endpoint
+from headrace.engine_files import broker_endpoint, collector_endpoint, worker_endpoint
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.history import open_history
 from headrace.known_secrets import provider_secrets, proxy_secrets, request_secrets
@@ -62,6 +62,7 @@ from headrace_workers.providers.protocol import ProviderFailedError, ProviderFai
 from headrace_workers.run import ProviderRun
 from headrace_workers.settings import Providers, clock_limits
 from headrace_workers.tracer import Tracer, TracerSettings
+from headrace_workers.transcript import Transcript
 
 logger = logging.getLogger(__name__)
 
@@ -334,7 +335,7 @@ class Worker:
             return
         clocks = Clocks(clock_limits(request, self._config), time.monotonic())
         span = self.tracer.begin(message, request) if self.tracer is not None else None
-        transcript = span.transcript if span is not None else None
+        transcript = Transcript() if span is not None and span.keeps_content else None
         mask = self.masks.of(prepared.api_key, message.base_url, others)
         core = ProviderRun(_kept(message), request, prepared.api, clocks, mask, transcript)
         run = LiveRun(self, client, core, prepared.request, span, weight)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from headrace.cli.exit_codes import CommandError, ExitCode
-from headrace.embedded import is_engine_running
+from headrace.engine_files import is_engine_running
 from headrace.engine_folders import make_folder
 from headrace.errors import EngineUnavailableError
 from headrace.private_files import make_directories

@@ -13,8 +13,7 @@ from headrace.cli.arguments import count, figure, number
 from headrace.cli.engine_directory import address_of, default_directories, made_directory, make_private
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.terminal import dim
-from headrace.embedded import is_engine_running
-from headrace.engine_files import foreign_entries
+from headrace.engine_files import foreign_entries, is_engine_running
 from headrace.hook_check import is_hook_usable
 from headrace.import_path import child_environment
 from headrace.interpreter import find_interpreter

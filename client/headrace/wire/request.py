@@ -12,6 +12,8 @@ EXTRA = "extra"
 """The need of a request that holds keys in the provider's own words, or a tool of the provider's own type."""
 KNOWN_NEEDS = frozenset({EXTRA})
 """What this version can read of a request beyond minor version 1."""
+CUSTOM = "custom"
+"""The type of a tool that takes text in place of JSON arguments."""
 
 
 class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -61,3 +63,10 @@ def _has_extra(message: Message) -> bool:
     if message.extra:
         return True
     return not isinstance(message.content, str) and any(part.extra for part in message.content)
+
+
+def chosen_by(tool: Tool) -> str:
+    """Return the name by which ``tool_choice`` chooses a tool; one of the provider's own without a name goes by its type."""
+    inner = (tool.extra or {}).get(CUSTOM) if tool.type == CUSTOM else None  # as Chat Completions has it
+    name = inner.get("name") if isinstance(inner, dict) else None
+    return tool.name or (name if isinstance(name, str) else "") or tool.type

@@ -18,7 +18,7 @@ import msgspec
 
 import headrace
 from headrace.descriptors import broker_shares, raise_limit
-from headrace.embedded import broker_endpoint, collector_endpoint
+from headrace.engine_files import broker_endpoint, collector_endpoint
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.peers import TELLS_PROCESSES
 from headrace.processes import ProcessWatch, is_orphan, origin, ticks_at

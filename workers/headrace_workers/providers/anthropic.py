@@ -13,6 +13,7 @@ import msgspec
 from headrace.assembly import joined_text
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
 from headrace.wire.request import RunRequest
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.limits import Kept, check_calls, check_parts
 from headrace_workers.providers import anthropic_errors, anthropic_request, failures
 from headrace_workers.providers.anthropic_blocks import Block, call_id, calls_of, message_of, refuse_unknown
@@ -29,13 +30,7 @@ from headrace_workers.providers.lenient import (
     read_object,
 )
 from headrace_workers.providers.openai_chunks import server_tool_requests
-from headrace_workers.providers.protocol import (
-    Completion,
-    HttpRequest,
-    ProviderFailedError,
-    ProviderFailure,
-    ProviderSettings,
-)
+from headrace_workers.providers.protocol import Completion, ProviderFailedError, ProviderFailure, ProviderSettings
 from headrace_workers.providers.unread import elements_of, object_in, refuse_content, text_in
 
 _FINISH_REASONS: dict[str, FinishReason] = {

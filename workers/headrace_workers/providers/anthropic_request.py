@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.wire.request import RunRequest
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.providers.anthropic_messages import conversation_of, system_of
 from headrace_workers.providers.anthropic_models import ModelFacts, facts_of
 from headrace_workers.providers.anthropic_tools import betas_of, container_of, tool_of
 from headrace_workers.providers.failures import request_failure
-from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
+from headrace_workers.providers.protocol import ProviderSettings
 from headrace_workers.providers.request_parts import accept_headers, encoded, merged
 from headrace_workers.providers.response_formats import read_response_format
 

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from headrace.wire.request import RunRequest
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.providers import embeddings, google, openai_chat
 from headrace_workers.providers.packed_vectors import MAX_NUMBERS
 from headrace_workers.providers.protocol import (
     Completion,
-    HttpRequest,
     ProviderApi,
     ProviderFailedError,
     ProviderFailure,

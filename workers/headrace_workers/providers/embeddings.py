@@ -15,6 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from headrace.types import Usage
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.limits import weigh, weigh_vectors
 from headrace_workers.providers import failures, google_errors
 from headrace_workers.providers.arriving_vectors import vector_at
@@ -23,7 +24,7 @@ from headrace_workers.providers.google_request import API_VERSION
 from headrace_workers.providers.lenient import UNREADABLE, as_name
 from headrace_workers.providers.openai_chunks import read_usage
 from headrace_workers.providers.packed_vectors import SMALL, packed, size_checked, small_value
-from headrace_workers.providers.protocol import HttpRequest, ProviderFailedError, ProviderFailure, ProviderSettings
+from headrace_workers.providers.protocol import ProviderFailedError, ProviderFailure, ProviderSettings
 from headrace_workers.providers.request_parts import encoded
 
 _FLOAT_BYTES = 4

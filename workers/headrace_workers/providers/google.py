@@ -14,6 +14,7 @@ import msgspec
 from headrace.assembly import joined_text
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, Usage, UsageUpdate
 from headrace.wire.request import RunRequest
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.limits import Kept
 from headrace_workers.providers import failures, google_errors, google_request
 from headrace_workers.providers.failures import is_error
@@ -32,13 +33,7 @@ from headrace_workers.providers.google_chunks import (
     says_nothing,
 )
 from headrace_workers.providers.lenient import UNREADABLE, as_name, as_text, loads, may_hold_halves
-from headrace_workers.providers.protocol import (
-    Completion,
-    HttpRequest,
-    ProviderFailedError,
-    ProviderFailure,
-    ProviderSettings,
-)
+from headrace_workers.providers.protocol import Completion, ProviderFailedError, ProviderFailure, ProviderSettings
 from headrace_workers.providers.request_parts import wants_several
 from headrace_workers.providers.unread import fail, is_other, refuse_content, text_in
 from headrace_workers.sse import EventTooLargeError, SSEParser

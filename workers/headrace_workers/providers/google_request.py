@@ -11,9 +11,10 @@ import msgspec
 
 from headrace.types import Tool
 from headrace.wire.request import RunRequest
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.google_contents import KEYS, contents_of, system_instruction_of
-from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
+from headrace_workers.providers.protocol import ProviderSettings
 from headrace_workers.providers.request_parts import encoded
 from headrace_workers.providers.response_formats import read_response_format
 from headrace_workers.providers.server_tools import camel, check_owner, chosen_tool, is_function

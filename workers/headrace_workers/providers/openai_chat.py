@@ -13,6 +13,7 @@ import msgspec
 from headrace.assembly import joined_text
 from headrace.types import FinishReason, RunEvent, Usage, UsageUpdate
 from headrace.wire.request import RunRequest
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.limits import Kept, too_large
 from headrace_workers.providers import failures, openai_request
 from headrace_workers.providers.failures import is_error
@@ -26,14 +27,7 @@ from headrace_workers.providers.openai_chunks import (
     decode_leniently,
     read_usage,
 )
-from headrace_workers.providers.protocol import (
-    CUT,
-    Completion,
-    HttpRequest,
-    ProviderFailedError,
-    ProviderFailure,
-    ProviderSettings,
-)
+from headrace_workers.providers.protocol import CUT, Completion, ProviderFailedError, ProviderFailure, ProviderSettings
 from headrace_workers.providers.request_parts import wants_several
 from headrace_workers.providers.unread import fail, is_other, refuse_content
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.tools import chosen_by
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
-from headrace.wire.request import RunRequest
+from headrace.wire.request import RunRequest, chosen_by
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.providers.extra_keys import ExtraKeys
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.openai_calls import API_NAME
-from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
+from headrace_workers.providers.protocol import ProviderSettings
 from headrace_workers.providers.request_parts import as_json, bearer_headers, encoded, image_url, merged, word_for
 from headrace_workers.providers.response_formats import read_response_format
 from headrace_workers.providers.server_tools import chosen_tool, is_function, own_form

@@ -14,6 +14,7 @@ from headrace.assembly import joined_text
 from headrace.tool_arguments import well_formed_text
 from headrace.types import FinishReason, Message, ReasoningDelta, RefusalDelta, RunEvent, Usage, UsageUpdate
 from headrace.wire.request import RunRequest
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.limits import Kept, check_parts
 from headrace_workers.providers import failures, openai_responses_request
 from headrace_workers.providers.failures import is_error
@@ -40,13 +41,7 @@ from headrace_workers.providers.openai_responses_events import (
     typed,
 )
 from headrace_workers.providers.openai_responses_message import custom_calls_of_caller, is_plain, message_of
-from headrace_workers.providers.protocol import (
-    Completion,
-    HttpRequest,
-    ProviderFailedError,
-    ProviderFailure,
-    ProviderSettings,
-)
+from headrace_workers.providers.protocol import Completion, ProviderFailedError, ProviderFailure, ProviderSettings
 from headrace_workers.providers.unread import elements_of, object_in
 
 _NOTHING = (b"", b"null", b"{}", b"[]")

@@ -11,15 +11,15 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from headrace.tools import chosen_by
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
-from headrace.wire.request import RunRequest
+from headrace.wire.request import RunRequest, chosen_by
+from headrace_workers.http_request import HttpRequest
 from headrace_workers.providers.extra_keys import ExtraKeys
 from headrace_workers.providers.failures import request_failure
 from headrace_workers.providers.openai_responses_events import Item, text_of
 from headrace_workers.providers.openai_responses_message import API_NAME, arguments_in
 from headrace_workers.providers.openai_responses_results import FORMS, call_ids, result_item
-from headrace_workers.providers.protocol import HttpRequest, ProviderSettings
+from headrace_workers.providers.protocol import ProviderSettings
 from headrace_workers.providers.request_parts import as_json, bearer_headers, encoded, image_url, merged, word_for
 from headrace_workers.providers.response_formats import read_response_format
 from headrace_workers.providers.server_tools import check_owner, chosen_tool, is_function, own_form

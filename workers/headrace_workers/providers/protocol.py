@@ -14,6 +14,7 @@ from headrace.shown_address import without_password
 from headrace.types import FinishReason, Message, RunEvent, Usage
 from headrace.wire.messages import FailureKind, ToolCallText
 from headrace.wire.request import RunRequest
+from headrace_workers.http_request import HttpRequest
 
 CUT = ("max_tokens", "content_filter", "error")
 """Finish reasons of an answer that stopped before its end: a tool call in it may be incomplete."""
@@ -40,22 +41,6 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
         path, _, own = path.partition("?")
         queries = "&".join(part for part in (query.strip("&"), own) if part)
         return f"{base.rstrip('/')}{path}?{queries}" if queries else f"{base.rstrip('/')}{path}"
-
-
-class HttpRequest(msgspec.Struct, frozen=True):
-    """A POST to make. ``headers`` hold no content-length, host or accept-encoding; those are the HTTP client's."""
-
-    url: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-    def __repr__(self) -> str:
-        # The headers carry the key.
-        return f"HttpRequest(url={without_password(self.url)!r}, body={len(self.body)} bytes)"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Return what may be shown: no key, no prompt."""
-        return [("url", without_password(self.url))]
 
 
 class ProviderFailure(msgspec.Struct, frozen=True):

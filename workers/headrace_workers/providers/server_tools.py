@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from headrace.tools import chosen_by
 from headrace.types import Tool
+from headrace.wire.request import chosen_by
 from headrace_workers.providers.failures import request_failure
 
 _ANTHROPIC = re.compile(r"[a-z0-9_]+_20\d{6}|mcp_toolset")
