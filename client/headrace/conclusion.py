@@ -14,9 +14,8 @@ from headrace.assembly import (
     finished_result,
     joined_text,
 )
-from headrace.costing import run_cost
 from headrace.errors import EngineUnavailableError, HeadraceError, ProviderProtocolError
-from headrace.prices import PriceTable
+from headrace.prices import PriceTable, run_cost
 from headrace.session import RunPlan, Session
 from headrace.types import RunEmbeddingResult, RunLocalResult
 from headrace.wire.messages import Aborted, Finished

@@ -8,16 +8,33 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from functools import cache
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from headrace.price_file import PRICES, price_names, read_prices
-from headrace.settings import OwnPrice, Price
 from headrace.types import Usage
 
 _FILE = PRICES
 _PER = 1_000_000
 _DIGITS = 12  # of a dollar: a single token of the cheapest model is seen, the noise of binary fractions is not
+
+
+Dollars = Annotated[float, Meta(ge=0, le=1_000_000, extra={"unit": "dollars"})]
+
+
+class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a model costs, in US dollars per million tokens; ``None`` means the price of plain input."""
+
+    input: Dollars
+    output: Dollars = 0.0
+    cached_input: Dollars | None = None
+    cache_write: Dollars | None = None
+
+
+class OwnPrice(Price, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A price of a file that is only found in the current directory. It counts for runs at the provider that its name begins with."""
 
 
 class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -97,3 +114,9 @@ def _cost(price: Price | _Listed, usage: Usage) -> float:
 @cache
 def _shipped() -> _File:
     return msgspec.convert(read_prices(_FILE), type=_File)
+
+
+def run_cost(prices: PriceTable, provider: str, asked: str, answered: str, usage: Usage) -> float | None:
+    """Return a run's cost in US dollars, ``None`` where neither name has a price."""
+    cost = prices.cost(provider, asked, usage)
+    return prices.cost(provider, answered, usage) if cost is None and answered and answered != asked else cost

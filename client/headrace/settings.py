@@ -20,6 +20,7 @@ from headrace.errors import ConfigurationError
 from headrace.http_values import base_url_problem, header_problem, url_problem
 from headrace.otel_environment import OtelExport, UnsupportedExport, read_otel_environment
 from headrace.price_file import read_prices
+from headrace.prices import OwnPrice, Price
 from headrace.provider_table import BASE_URL_ENV, BUILT_IN
 from headrace.settings_check import figure_problem, first_problem
 from headrace.settings_file import VARIABLE, SettingsFile, settings_files, user_file
@@ -49,7 +50,6 @@ Timeout = Annotated[float, Meta(ge=0.001, le=_YEAR, extra={"unit": "seconds"})]
 TimeoutOrNever = Annotated[float, Meta(ge=0, le=_YEAR, extra={"unit": "seconds"})]
 Limit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Bytes = Annotated[int, Meta(ge=0, le=_PIB, extra={"unit": "bytes"})]
-Dollars = Annotated[float, Meta(ge=0, le=1_000_000, extra={"unit": "dollars"})]
 Address = Annotated[str, Meta(extra={"hidden": True})]
 """May have a password in it."""
 Header = Annotated[str, Meta(extra={"hidden": True})]
@@ -171,19 +171,6 @@ class SinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             ("path", self.path),
             ("content", self.content),
         ]
-
-
-class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a model costs, in US dollars per million tokens; ``None`` means the price of plain input."""
-
-    input: Dollars
-    output: Dollars = 0.0
-    cached_input: Dollars | None = None
-    cache_write: Dollars | None = None
-
-
-class OwnPrice(Price, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A price of a file that is only found in the current directory. It counts for runs at the provider that its name begins with."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

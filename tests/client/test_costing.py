@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.costing import run_cost
-from headrace.prices import PriceTable
-from headrace.settings import Price
+from headrace.prices import Price, PriceTable, run_cost
 from headrace.types import Usage
 
 TABLE = PriceTable({"asked": Price(input=1.0), "answered": Price(input=2.0), "free": Price(input=0.0)})

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headrace.prices import _FILE, PriceTable, _shipped
-from headrace.settings import Price, Settings
+from headrace.prices import _FILE, Price, PriceTable, _shipped
+from headrace.settings import Settings
 from headrace.types import Usage, UsageSource
 
 TABLE = PriceTable()

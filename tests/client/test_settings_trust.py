@@ -12,10 +12,9 @@ import msgspec
 import pytest
 
 from headrace.cli.config_report import report
-from headrace.costing import run_cost
 from headrace.errors import ConfigurationError, InvalidRequestError
 from headrace.known_secrets import provider_secrets
-from headrace.prices import PriceTable
+from headrace.prices import PriceTable, run_cost
 from headrace.provider_table import BUILT_IN
 from headrace.requests import _provider_of
 from headrace.settings import EngineConfig, Settings, SpansConfig, load_settings

@@ -12,11 +12,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.costing import run_cost
 from headrace.errors import RemoteProtocolError
 from headrace.otel_environment import UnsupportedExport, read_otel_environment
 from headrace.packed_values import count_values
-from headrace.prices import PriceTable
+from headrace.prices import PriceTable, run_cost
 from headrace.redaction import Redactor
 from headrace.settings import OTLP, Settings
 from headrace.spans import Span, as_said_by, decode_span
