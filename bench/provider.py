@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from headrace.testing import Script, openai_chat, run_server
+from headrace.testing import Script, run_server
+from headrace.testing.openai_chat import answer as openai_chat
 from headrace.testing.reply import Frame, Reply
 from headrace.testing.simulation import WIRE_FORMATS
 

@@ -23,10 +23,10 @@ from pathlib import Path
 import msgspec
 
 from bench.measure import mark
-from headrace.engine_files import collector_endpoint
-from headrace.sockets import Dealer, new_context
-from headrace.span_files import database_files
-from headrace.spans import Rank, Span, SpanAttempt, SpanContent, encode_content, encode_span
+from headrace.files.engine_directory import collector_endpoint
+from headrace.spans.data_directory import database_files
+from headrace.spans.span import Rank, Span, SpanAttempt, SpanContent, encode_content, encode_span
+from headrace.transport.sockets import Dealer, new_context
 from headrace.types import Message, Usage
 from headrace.wire.codec import encode_frame, from_collector
 from headrace.wire.messages import CAPABILITIES, PROTOCOL_MINOR, Hello, SpanAck, SpanBatch

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import uvloop
 
-from headrace.engine_files import collector_endpoint
-from headrace.router import Router
-from headrace.settings import SpansConfig
-from headrace.sockets import new_context
+from headrace.files.engine_directory import collector_endpoint
+from headrace.settings.settings import SpansConfig
+from headrace.transport.router import Router
+from headrace.transport.sockets import new_context
 from headrace.types import Message, RunEvent
 from headrace.wire.codec import encode_frame, encode_request, to_collector
 from headrace.wire.messages import (
@@ -35,12 +35,12 @@ from headrace.wire.messages import (
     SpanBatch,
 )
 from headrace.wire.request import RunRequest
-from headrace_workers.clocks import ClockLimits, Clocks
-from headrace_workers.commands import Command
 from headrace_workers.providers.registry import API
-from headrace_workers.run import ProviderRun
-from headrace_workers.tracer import Tracer, TracerSettings
-from headrace_workers.transcript import Transcript
+from headrace_workers.runs.commands import Command
+from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.timeouts import ClockLimits, Clocks
+from headrace_workers.runs.transcript import Transcript
+from headrace_workers.spans.tracer import Tracer, TracerSettings
 
 PROMPT = "What do you know of millraces? " * 64
 DELTAS = [f"word{number:04} " for number in range(222)]

@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import msgspec
 from hypothesis import strategies as st
 
-from headrace.spans import Rank, Span, SpanContent
+from headrace.spans.span import Rank, Span, SpanContent
 
 INTEGERS = st.sampled_from(
     [0, -1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 2**200, 10**400]

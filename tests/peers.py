@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import zmq
 
-from headrace.sockets import Dealer
+from headrace.transport.sockets import Dealer
 from tests.waiting import wait_until
 
 _numbers = itertools.count()

@@ -16,7 +16,7 @@ import pytest
 
 from headrace import Client, InvalidRequestError
 from headrace.cli.main import command_parser
-from headrace.settings import Settings
+from headrace.settings.settings import Settings
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
 from tests.conftest import HELLO, ROOT
 from tests.documentation import CodeBlock, code_blocks

@@ -14,13 +14,14 @@ import pytest
 import headrace
 import headrace.errors
 from headrace import HeadraceError
-from headrace.provider_table import BUILT_IN
-from headrace.settings import EngineConfig, SpansConfig
+from headrace.settings.provider_table import BUILT_IN
+from headrace.settings.settings import EngineConfig, SpansConfig
 from headrace.wire.messages import FromBroker, FromCollector, FromWorker, ToBroker, ToCollector, ToWorker
 from tests.conftest import ROOT
 from tests.simulation.guards import GUARDS
-from tests.workers import corpus, test_anthropic_corpus, test_google_corpus, test_openai_chat_corpus
-from tests.workers import test_openai_responses_corpus as test_responses_corpus
+from tests.workers import corpus
+from tests.workers.providers import test_anthropic_corpus, test_google_corpus, test_openai_chat_corpus
+from tests.workers.providers import test_openai_responses_corpus as test_responses_corpus
 
 PROVIDERS = (ROOT / "docs" / "providers.md").read_text()
 TEST = re.compile(r"`(?:(?P<file>[\w/]+\.py)::)?(?P<name>test_\w+)`")
@@ -47,7 +48,7 @@ def test_a_test_that_the_documentation_names_exists(named: str) -> None:
     match = TEST.fullmatch(named)
     assert match is not None
     # Without a file it stands in the table of compatible servers, whose head names the file; without a folder in e2e.
-    file = match["file"] or "tests/workers/test_openai_chat.py"
+    file = match["file"] or "tests/workers/providers/test_openai_chat.py"
     path = ROOT / file if "/" in file else ROOT / "tests" / "e2e" / file
 
     assert match["name"] in names_in(path)

@@ -2,7 +2,7 @@
 
 import sys
 
-from headrace.import_path import leave_current_directory
+from headrace.process.import_path import leave_current_directory
 
 if __name__ == "__main__":
     leave_current_directory()  # before more is imported

@@ -8,8 +8,8 @@ from contextvars import Context
 from types import TracebackType
 from typing import Any, Self, cast
 
-from headrace.conclusion import Final
-from headrace.delivery import Delivery, Interest
+from headrace.runs.conclusion import Final
+from headrace.runs.delivery import Delivery, Interest
 from headrace.streams import EndedError, Reader, Stream, public_event
 from headrace.types import StreamEvent, StreamResult
 

@@ -11,17 +11,10 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack, cast, overload
 
-from headrace import program_end  # noqa: F401 - its import registers the exit handler
-from headrace.callbacks import is_io_thread
-from headrace.checks import waiting_time
-from headrace.clock import monotonic
-from headrace.delivery import Delivery, Interest
-from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError, InvalidRequestError
-from headrace.given_places import MovedPlaces
-from headrace.logs import log_in_program
-from headrace.prices import PriceTable
-from headrace.provider_access import ProviderAccess, access_from
-from headrace.requests import (
+from headrace.arguments.checks import waiting_time
+from headrace.arguments.moved_places import MovedPlaces
+from headrace.arguments.provider_access import ProviderAccess, access_from
+from headrace.arguments.request import (
     EmbeddingArguments,
     RequestContext,
     RunArguments,
@@ -31,8 +24,16 @@ from headrace.requests import (
     build_request,
     check_names,
 )
-from headrace.session import RunPlan, Session
-from headrace.settings import (
+from headrace.arguments.trace_context import current_traceparent
+from headrace.connections import program_end  # noqa: F401 - its import registers the exit handler
+from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError, InvalidRequestError
+from headrace.pricing.prices import PriceTable
+from headrace.process.callbacks import is_io_thread
+from headrace.process.clock import monotonic
+from headrace.process.logs import log_in_program
+from headrace.runs.delivery import Delivery, Interest
+from headrace.runs.session import RunPlan, Session
+from headrace.settings.settings import (
     EMBEDDED,
     SpansConfig,
     checked_figure,
@@ -42,9 +43,8 @@ from headrace.settings import (
     with_built_in,
     with_otel_sink,
 )
-from headrace.settings_file import remember_places
+from headrace.settings.toml_file import remember_places
 from headrace.streams import LocalStream, ResultFuture
-from headrace.trace_context import current_traceparent
 from headrace.types import FlushCounts, RunEmbeddingResult, RunLocalResult
 from headrace.wire.codec import encode_request
 from headrace.wire.messages import MAX_REQUEST_BYTES, FlushResult
@@ -52,7 +52,7 @@ from headrace.wire.request import RunRequest
 
 if TYPE_CHECKING:
     from headrace.async_streams import AsyncLocalStream
-    from headrace.runtime import Process
+    from headrace.connections.client_process import Process
 
 R = TypeVar("R")
 
@@ -301,7 +301,7 @@ class Client:
 def _check_hook(config: SpansConfig) -> None:
     """Say before an engine of this program's own is started that it would have no hook. The engine itself looks closer."""
     if config.redact:
-        from headrace.redaction import check_hook_exists
+        from headrace.spans.redaction import check_hook_exists
 
         try:
             check_hook_exists(config)
@@ -311,7 +311,7 @@ def _check_hook(config: SpansConfig) -> None:
 
 def _process() -> Process:
     """Return what this process holds. Sockets and subprocesses are imported with the first run, not with the package."""
-    from headrace.runtime import current_process
+    from headrace.connections.client_process import current_process
 
     return current_process()
 

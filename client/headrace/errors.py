@@ -30,7 +30,7 @@ that errors survive pickling. No error ever carries a provider key.
 
 from __future__ import annotations
 
-from headrace.escaping import escaped
+from headrace.text.escaping import escaped
 
 
 class HeadraceError(Exception):

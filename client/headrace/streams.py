@@ -9,13 +9,13 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
-from headrace.callbacks import Jobs, is_io_thread, run_elsewhere
-from headrace.clock import monotonic
-from headrace.conclusion import Final
-from headrace.delivery import LOCK_TIMEOUT, Delivery, Interest
 from headrace.errors import StreamConsumedError
+from headrace.process.callbacks import Jobs, is_io_thread, run_elsewhere
+from headrace.process.clock import monotonic
+from headrace.process.watchdog import LOOK_AFTER
+from headrace.runs.conclusion import Final
+from headrace.runs.delivery import LOCK_TIMEOUT, Delivery, Interest
 from headrace.types import RunEvent, StreamEvent, StreamResult, TextDelta
-from headrace.watchdog import LOOK_AFTER
 
 R = TypeVar("R")
 

@@ -11,23 +11,23 @@ import signal
 import sys
 from pathlib import Path
 
-from headrace.engine_files import is_engine_running, remove_folder
 from headrace.errors import ConfigurationError
-from headrace.hook_check import is_hook_usable
-from headrace.import_path import leave_current_directory
-from headrace.known_secrets import provider_secrets, proxy_secrets, sink_secrets
-from headrace.logs import log_to_stderr
-from headrace.masked_output import mask_output, masking
-from headrace.process_environment import Role, environment_of
-from headrace.processes import (
+from headrace.files.engine_directory import is_engine_running, remove_folder
+from headrace.process.child_environment import Role, environment_of
+from headrace.process.hook_check import is_hook_usable
+from headrace.process.import_path import leave_current_directory
+from headrace.process.lifecycle import (
     die_with_parent,
     forbid_core_dumps,
     hold_standard_descriptors,
     ignore_interrupt,
     is_orphan,
 )
-from headrace.settings import Settings, checked_figure, load_settings, told_with_file
-from headrace.standard_streams import guarded
+from headrace.process.logs import log_to_stderr
+from headrace.process.masked_output import mask_output, masking
+from headrace.process.standard_streams import guarded
+from headrace.settings.known_secrets import provider_secrets, proxy_secrets, sink_secrets
+from headrace.settings.settings import Settings, checked_figure, load_settings, told_with_file
 from headrace_engine.exit_codes import ExitCode
 
 
@@ -73,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"headrace: {error}", file=sys.stderr)
         return ExitCode.USAGE
     if arguments.role == "broker":
-        from headrace_engine.broker import Broker
+        from headrace_engine.broker.broker import Broker
 
         ignore_interrupt()
         die_with_parent(arguments.parent)
@@ -90,7 +90,7 @@ def _check_figures(arguments: argparse.Namespace) -> None:
 
 def _check(settings: Settings) -> int:
     """Import the hook as a worker would, in this process that is good for nothing else."""
-    from headrace.redaction import load_hook
+    from headrace.spans.redaction import load_hook
 
     if settings.spans.enabled and settings.spans.redact:
         try:
@@ -114,9 +114,9 @@ def _collect(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
-    from headrace_engine.directory import EngineStartError
-    from headrace_engine.recycling import RecyclingLimits
-    from headrace_engine.supervisor import Supervisor, SupervisorSettings
+    from headrace_engine.supervisor.locked_directory import EngineStartError
+    from headrace_engine.supervisor.recycling import RecyclingLimits
+    from headrace_engine.supervisor.supervisor import Supervisor, SupervisorSettings
 
     if arguments.parent is not None:
         ignore_interrupt()

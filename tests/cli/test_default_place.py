@@ -16,8 +16,8 @@ from headrace.cli import serve
 from headrace.cli.engine_directory import default_directories, found_directory, made_directory
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.main import main
-from headrace.engine_files import LOCK_FILE
 from headrace.errors import EngineUnavailableError
+from headrace.files.engine_directory import LOCK_FILE
 from tests.strangers import STRANGER, VICTIM, Child, needs_root
 
 

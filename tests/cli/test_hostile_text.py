@@ -30,10 +30,10 @@ from headrace.cli.main import command_parser, main
 from headrace.cli.output import Output
 from headrace.cli.terminal import red
 from headrace.errors import HeadraceError
-from headrace.escaping import escaped
-from headrace.logs import log_in_program
-from headrace.settings_trust import Grant
-from headrace.spans import Span, SpanContent, encode_content
+from headrace.process.logs import log_in_program
+from headrace.settings.found_file_rules import Grant
+from headrace.spans.span import Span, SpanContent, encode_content
+from headrace.text.escaping import escaped
 from headrace.types import StreamEvent, StreamResult, ToolCall
 from headrace.wire.messages import Status
 from headrace.wire.status import SpanStatus, WorkerStatus

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from headrace.cli.spans_query import Grouping
+from headrace.spans.reading.span_query import Grouping
 from tests.cli.conftest import Run
 from tests.cli.span_rows import Database, span, tool_run
 

@@ -15,9 +15,9 @@ import pytest
 from headrace import Client
 from headrace.cli.exit_codes import ExitCode
 from headrace.cli.main import main
-from headrace.router import Router
-from headrace.sockets import Dealer, new_context
 from headrace.testing import SimulatedProvider
+from headrace.transport.router import Router
+from headrace.transport.sockets import Dealer, new_context
 from headrace.wire.codec import encode_frame, from_broker
 from headrace.wire.messages import Hello, Restart, RestartAnswer, Silent, Welcome
 from tests.conftest import HELLO, engine_process, simulate

@@ -15,7 +15,7 @@ import pytest
 from headrace.cli.exit_codes import ExitCode
 from headrace.cli.main import main
 from headrace.testing import SimulatedProvider
-from headrace_engine.directory import EngineDirectory, EngineStartError
+from headrace_engine.supervisor.locked_directory import EngineDirectory, EngineStartError
 from tests.conftest import engine_process
 from tests.waiting import busyness, wait_until
 
@@ -119,7 +119,7 @@ def test_of_many_foreign_files_the_first_are_named(directory: Path, capsys: pyte
 def test_a_socket_at_which_another_program_listens_is_not_taken(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace_engine.directory._DEATH_TIMEOUT", 0.1)
+    monkeypatch.setattr("headrace_engine.supervisor.locked_directory._DEATH_TIMEOUT", 0.1)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(directory / "broker"))
         listening.listen()

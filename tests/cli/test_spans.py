@@ -11,7 +11,7 @@ import pytest
 
 from headrace.cli.exit_codes import ExitCode
 from headrace.cli.main import main
-from headrace.spans import ContentToolCall, Rank
+from headrace.spans.span import ContentToolCall, Rank
 from headrace.types import Usage
 from tests.cli.conftest import Run
 from tests.cli.span_rows import NOON, Database, content, span

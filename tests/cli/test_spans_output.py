@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from headrace.cli.exit_codes import ExitCode
-from headrace.cli.spans_record import FLAT
+from headrace.spans.reading.exported_span import FLAT
 from headrace.types import Message, Usage
 from tests.cli.conftest import Run
 from tests.cli.span_rows import NOON, Database, content, span, tool_run

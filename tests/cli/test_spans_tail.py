@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from headrace.cli.exit_codes import ExitCode
-from headrace.spans import Rank
+from headrace.spans.span import Rank
 from tests.cli.conftest import Run
 from tests.cli.span_rows import Database, content, span
 from tests.conftest import ROOT

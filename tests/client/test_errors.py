@@ -31,8 +31,8 @@ from headrace.errors import (
     StreamConsumedError,
     WorkerLostError,
 )
-from headrace.failures import failure_error, refusal_error
 from headrace.wire.messages import Failed, Refuse
+from headrace.wire.typed_errors import failure_error, refusal_error
 
 SPAN = "sp_0123456789abcdef"
 PROVIDER_FACTS = (SPAN, "it said no", "half a te", "openai", 418, "req_7", "teapot")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headrace import session
-from headrace_workers import clocks
+from headrace.runs import session
+from headrace_workers.runs import timeouts as clocks
 
 
 def test_the_graces_are_those_that_the_documentation_states() -> None:

@@ -12,7 +12,7 @@ from headrace.async_streams import AsyncLocalStream
 from headrace.errors import EngineUnavailableError, StreamConsumedError
 from headrace.streams import LocalStream
 from headrace.types import ReasoningDelta, StreamResult, TextDelta
-from tests.client.deliveries import FakeRun
+from tests.client.runs.deliveries import FakeRun
 from tests.waiting import wait_until
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace import runtime
-from headrace.settings import SinkConfig
+from headrace.connections import client_process as runtime
+from headrace.settings.settings import SinkConfig
 from headrace_engine.spans.sinks.runner import Sinks
 from tests.e2e.sink_runs import Start
 from tests.e2e.span_slots import SlotWriter

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from headrace.spans import Rank, Span, SpanAttempt, encode_span
+from headrace.spans.span import Rank, Span, SpanAttempt, encode_span
 from headrace.types import Message
 from headrace.wire.codec import encode_frame, encode_request, from_broker, from_worker
 from headrace.wire.messages import (

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from headrace.settings import SinkConfig
-from headrace.spans import Span
+from headrace.settings.settings import SinkConfig
+from headrace.spans.span import Span
 from headrace.wire.status import SinkStatus
 from headrace_engine.spans.sinks.runner import Sinks
 from tests.e2e.fake_sinks import FakeSink, Say
-from tests.engine.span_examples import span
+from tests.engine.spans.span_examples import span
 
 Start = Callable[..., Sinks]
 BUSY = Say(503)

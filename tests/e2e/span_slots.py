@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from headrace.span_files import COLUMNS, SCHEMA, file_name, to_row
-from headrace.spans import Span
+from headrace.spans.data_directory import COLUMNS, SCHEMA, file_name, to_row
+from headrace.spans.span import Span
 
 _INSERT = f"INSERT OR REPLACE INTO spans ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 

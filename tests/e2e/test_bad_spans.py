@@ -16,17 +16,17 @@ import msgspec
 import pytest
 
 from headrace.cli.main import main
-from headrace.settings import SinkConfig
-from headrace.span_files import database_files
-from headrace.spans import ContentToolCall, Span, SpanContent, encode_content
+from headrace.settings.settings import SinkConfig
+from headrace.spans.data_directory import database_files
+from headrace.spans.span import ContentToolCall, Span, SpanContent, encode_content
 from headrace.types import Usage
 from headrace_engine.spans.sinks import semconv
-from headrace_engine.spans.sinks.reading import Mark, Unsent
 from headrace_engine.spans.sinks.runner import Sinks
+from headrace_engine.spans.sinks.unsent_spans import Mark, Unsent
 from tests.e2e.fake_sinks import FakeSink, Say, json_request, otlp_request, partial_success
 from tests.e2e.sink_runs import Start, ids, only, runs, to_http, to_otlp
 from tests.e2e.span_slots import SlotWriter
-from tests.engine.span_examples import span
+from tests.engine.spans.span_examples import span
 from tests.waiting import wait_until
 
 DEEP = "[" * 3000

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from headrace import Client, Message
-from headrace.descriptors import worker_shares
-from headrace.engine_files import CLOSED
-from headrace.sockets import new_context
+from headrace.files.engine_directory import CLOSED
+from headrace.process.descriptors import worker_shares
 from headrace.testing import SimulatedProvider
+from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_frame, encode_request, from_worker
 from headrace.wire.messages import (
     Failed,
@@ -165,7 +165,7 @@ def test_a_worker_takes_no_more_runs_than_it_can_have_whoever_sends_them(provide
 
 PROGRAM = """
 import os, resource, sys
-import headrace.runtime, headrace.connection
+import headrace.connections.client_process, headrace.connections.connection
 from headrace import Client, EngineUnavailableError
 
 client = Client(sys.argv[1])

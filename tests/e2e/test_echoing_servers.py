@@ -18,7 +18,7 @@ from urllib.parse import quote
 import pytest
 
 from headrace import Client, HeadraceError
-from headrace.history import VARIABLE
+from headrace.process.history import VARIABLE
 from headrace.testing import SimulatedProvider
 from tests.e2e.engines import running_engine
 from tests.faults.artefacts import files, found_in

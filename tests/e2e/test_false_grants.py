@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 from headrace import Client, PoisonRunError, RemoteProtocolError
-from headrace.engine_files import is_workers_endpoint
+from headrace.files.engine_directory import is_workers_endpoint
 from headrace.wire.codec import encode_frame, to_broker
 from headrace.wire.messages import Acquire, Grant, Welcome
 from tests.conftest import HELLO

@@ -15,8 +15,8 @@ import pytest
 import zmq
 
 from headrace import Client
-from headrace.sockets import new_context
 from headrace.testing import SimulatedProvider
+from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_frame, from_broker, from_worker
 from headrace.wire.messages import (
     MAX_FRAME_MESSAGES,

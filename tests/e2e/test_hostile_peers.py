@@ -16,9 +16,10 @@ from typing import Any, Self
 import pytest
 
 from headrace import Client, EngineUnavailableError, ProtocolMismatchError, RemoteProtocolError
-from headrace.router import FOREIGN_PEER, Router
-from headrace.sockets import new_context
 from headrace.testing import SimulatedProvider
+from headrace.transport.router import FOREIGN_PEER, Router
+from headrace.transport.sockets import new_context
+from headrace.transport.zmtp import Inbound, frame_head, opening
 from headrace.types import Message
 from headrace.wire.codec import encode_frame, encode_request, from_broker, from_worker
 from headrace.wire.flow import characters
@@ -38,7 +39,6 @@ from headrace.wire.messages import (
     StatusRequest,
 )
 from headrace.wire.request import RunRequest
-from headrace.zmtp import Inbound, frame_head, opening
 from tests.conftest import HELLO, simulate
 from tests.e2e.engines import running_engine
 from tests.peers import RawDealer, until_disconnected

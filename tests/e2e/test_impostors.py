@@ -16,10 +16,10 @@ from headrace import Client
 from headrace.cli.status import engine_status
 from headrace.errors import HeadraceError
 from headrace.testing import SimulatedProvider
-from headrace_engine.lease_checks import FIRST_CHECK
+from headrace_engine.broker.lease_checks import FIRST_CHECK
 from tests.conftest import HELLO, ROOT, simulate
 from tests.e2e.engines import running_engine
-from tests.engine.test_span_store import kept
+from tests.engine.spans.test_span_store import kept
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]

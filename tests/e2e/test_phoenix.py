@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
-from headrace.settings import SinkConfig
-from headrace.spans import Rank
+from headrace.settings.settings import SinkConfig
+from headrace.spans.span import Rank
 from headrace_engine.spans.sinks.runner import Sinks
 from tests.conftest import ROOT
 from tests.e2e.span_slots import SlotWriter
-from tests.engine.span_examples import EXAMPLES, PARENT, TRACE, TRACEPARENT, span, unsampled
+from tests.engine.spans.span_examples import EXAMPLES, PARENT, TRACE, TRACEPARENT, span, unsampled
 from tests.waiting import wait_until
 
 # Installing takes minutes, the first time; starting takes half a minute, and more on a busy machine.

@@ -14,18 +14,18 @@ import pytest
 
 from headrace.cli.exit_codes import CommandError
 from headrace.cli.spans_export import export
-from headrace.engine_folders import open_log
-from headrace.history import VARIABLE, History, open_history
-from headrace.private_files import open_named, open_private
-from headrace.settings import SinkConfig, SpansConfig
-from headrace.settings_grants import change_grants
-from headrace.span_files import SLOT_LOCK, database_files, file_name
-from headrace.spans import Rank, Span
-from headrace_engine.spans.sinks.delivery import Delivered, Retry
+from headrace.connections.embedded_folders import open_log
+from headrace.files.private_files import open_named, open_private
+from headrace.process.history import VARIABLE, History, open_history
+from headrace.settings.allowed_files import change_grants
+from headrace.settings.settings import SinkConfig, SpansConfig
+from headrace.spans.data_directory import SLOT_LOCK, database_files, file_name
+from headrace.spans.span import Rank, Span
+from headrace_engine.spans.recovery.slots import try_slot
+from headrace_engine.spans.sinks.answer_policy import Delivered, Retry
 from headrace_engine.spans.sinks.jsonl import JsonLinesSink
-from headrace_engine.spans.slots import try_slot
-from headrace_engine.spans.store import Store
-from tests.engine.span_examples import EXAMPLES, stored
+from headrace_engine.spans.storage.store import Store
+from tests.engine.spans.span_examples import EXAMPLES, stored
 
 SECRET = "alias ls=ls\n"
 STRANGER = 54321
@@ -202,7 +202,7 @@ def test_another_user_who_keeps_a_file_locked_that_he_may_read_holds_nobody_up(
     place = tmp_path / "home" / ".config" / "headrace"
     place.mkdir(parents=True)
     (tmp_path / "spans.jsonl").touch(0o644)
-    for user in ("headrace.settings_grants", "headrace_engine.spans.sinks.jsonl"):
+    for user in ("headrace.settings.allowed_files", "headrace_engine.spans.sinks.jsonl"):
         monkeypatch.setattr(f"{user}._LOCK_TIMEOUT", 0.1)
     held = [os.open(path, os.O_RDONLY) for path in (place, tmp_path / "spans.jsonl")]
     for descriptor in held:
@@ -254,7 +254,7 @@ def test_a_sinks_file_may_be_a_link_of_the_users_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2", "/dev/null"])
 def test_a_sinks_file_may_be_a_device_or_a_pipe_that_is_named(name: str) -> None:
     program = (
-        "import os, sys, pathlib; from headrace.private_files import open_named\n"
+        "import os, sys, pathlib; from headrace.files.private_files import open_named\n"
         "os.write(open_named(pathlib.Path(sys.argv[1]), os.O_RDWR | os.O_APPEND | os.O_CREAT), b'line')"
     )
     done = subprocess.run([sys.executable, "-c", program, name], capture_output=True, check=False, timeout=60)

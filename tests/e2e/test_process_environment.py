@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from headrace import Client, ProviderUnavailableError
-from headrace.process_environment import Role, environment_of
-from headrace.settings import load_settings
+from headrace.process.child_environment import Role, environment_of
+from headrace.settings.settings import load_settings
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, engine_process, processes
 from tests.e2e.engines import running_engine
@@ -173,7 +173,7 @@ import os, resource, sys
 resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
 os.chdir(sys.argv[1])
 if sys.argv[2:]:
-    from headrace.processes import forbid_core_dumps
+    from headrace.process.lifecycle import forbid_core_dumps
     forbid_core_dumps()
 os.abort()
 """
@@ -196,14 +196,14 @@ import ctypes, os, resource, signal, sys
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 if os.getuid() == 0:  # root may raise a hard limit
     os.setgroups([]); os.setresgid(54321, 54321, 54321); os.setresuid(54321, 54321, 54321)
-from headrace.processes import forbid_core_dumps
+from headrace.process.lifecycle import forbid_core_dumps
 forbid_core_dumps()
 print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
 """
 
 
 def test_where_the_limit_is_zero_already_the_process_cannot_be_dumped() -> None:
-    program = "import headrace.processes\n" + WITHOUT_LIMIT
+    program = "import headrace.process.lifecycle\n" + WITHOUT_LIMIT
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
 
     assert done.stdout == "(0, 0) 0\n"

@@ -328,10 +328,10 @@ def test_an_engine_of_a_program_leaves_nothing_behind(provider: SimulatedProvide
         "import os, headrace\n"
         "client = headrace.Client()\n"
         "client.run_local(model='gpt-4o', messages=[{'role': 'user', 'content': 'Hello'}])\n"
-        "print(os.getpid(), headrace.runtime.current_process().embedded.open(), flush=True)\n"
+        "print(os.getpid(), headrace.connections.client_process.current_process().embedded.open(), flush=True)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", "import headrace.runtime\n" + program],
+        [sys.executable, "-c", "import headrace.connections.client_process\n" + program],
         env={**os.environ, **provider.environment},
         capture_output=True,
         text=True,

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from headrace import Client, WorkerLostError, session
-from headrace.router import Router
+from headrace import Client, WorkerLostError
+from headrace.runs import session
 from headrace.testing import SimulatedProvider
+from headrace.transport.router import Router
 from headrace.wire.codec import encode_frame, to_broker, to_worker
 from headrace.wire.messages import CAPABILITIES, Acquire, Chunk, Grant, Hello, Query, Run, RunState, Welcome
 from tests.conftest import HELLO, simulate

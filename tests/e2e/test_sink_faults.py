@@ -15,7 +15,7 @@ from headrace_engine.spans.sinks import otlp
 from tests.e2e.fake_sinks import FakeSink, Say, partial_success
 from tests.e2e.sink_runs import BUSY, Start, ids, only, runs, to_http, to_otlp
 from tests.e2e.span_slots import SlotWriter
-from tests.engine.span_examples import span
+from tests.engine.spans.span_examples import span
 from tests.waiting import busyness, wait_until
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import msgspec
 
-from headrace.cli import spans_record
-from headrace.settings import SinkConfig
-from headrace_engine.spans.sinks.delivery import Delivered, Retry
+from headrace.settings.settings import SinkConfig
+from headrace.spans.reading import exported_span as spans_record
+from headrace_engine.spans.sinks.answer_policy import Delivered, Retry
 from headrace_engine.spans.sinks.jsonl import JsonLinesSink
 from tests.e2e.sink_runs import Start, ids, only, runs
 from tests.e2e.span_slots import SlotWriter
-from tests.engine.span_examples import EXAMPLES, span, stored
+from tests.engine.spans.span_examples import EXAMPLES, span, stored
 from tests.waiting import wait_until
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from headrace.spans import Rank
+from headrace.spans.span import Rank
 from tests.e2e.fake_sinks import FakeSink, Say
 from tests.e2e.sink_runs import Start, ids, only, runs, to_otlp
 from tests.e2e.span_slots import SlotWriter
-from tests.engine.span_examples import span
+from tests.engine.spans.span_examples import span
 from tests.waiting import wait_until
 
 

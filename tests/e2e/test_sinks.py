@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from headrace import Client
-from headrace.settings import SinkConfig
-from headrace.spans import Rank
+from headrace.settings.settings import SinkConfig
+from headrace.spans.span import Rank
 from headrace.testing import SimulatedProvider
 from headrace.wire.status import SinkStatus
 from tests.conftest import HELLO
@@ -20,7 +20,7 @@ from tests.e2e.engines import running_engine
 from tests.e2e.fake_sinks import FakeSink, Say, json_request, otlp_request
 from tests.e2e.sink_runs import BUSY, Start, ids, only, runs, to_http, to_otlp
 from tests.e2e.span_slots import SlotWriter
-from tests.engine.span_examples import EXAMPLES, span, unsampled
+from tests.engine.spans.span_examples import EXAMPLES, span, unsampled
 from tests.waiting import busyness, wait_until
 
 

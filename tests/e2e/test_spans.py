@@ -26,8 +26,8 @@ from headrace import (
     WorkerLostError,
 )
 from headrace.cli.status import engine_status
-from headrace.span_files import StoredSpan, database_files, from_row, open_for_reading, slots
-from headrace.spans import Rank, decode_content
+from headrace.spans.data_directory import StoredSpan, database_files, from_row, open_for_reading, slots
+from headrace.spans.span import Rank, decode_content
 from headrace.testing import SimulatedProvider
 from headrace.wire.messages import Status
 from tests.conftest import HELLO, engine_process, processes, simulate

@@ -16,17 +16,17 @@ from typing import Literal
 import pytest
 
 from headrace import Client, EngineUnavailableError
-from headrace.channel import StandingChannel
-from headrace.collector_link import CollectorLink
-from headrace.connector import Connector
-from headrace.engine_folders import make_folder
-from headrace.links import Links
-from headrace.peers import credentials
-from headrace.reactor import Reactor
-from headrace.router import Router
-from headrace.sockets import Dealer, new_context
-from headrace.span_outbox import SpanOutbox
+from headrace.connections.embedded_folders import make_folder
+from headrace.connections.run_links import Links
+from headrace.spans.collector_link import CollectorLink
+from headrace.spans.outbox import SpanOutbox
 from headrace.testing import SimulatedProvider
+from headrace.transport.channel import StandingChannel
+from headrace.transport.connector import Connector
+from headrace.transport.peer_identity import credentials
+from headrace.transport.reactor import Reactor
+from headrace.transport.router import Router
+from headrace.transport.sockets import Dealer, new_context
 from headrace.wire.codec import encode_frame, from_broker
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -41,7 +41,7 @@ from headrace.wire.messages import (
 )
 from headrace_engine.spans.report_link import ReportLink
 from headrace_workers.broker_link import BrokerLink
-from headrace_workers.collector_link import CollectorLink as WorkersCollectorLink
+from headrace_workers.spans.worker_collector_link import CollectorLink as WorkersCollectorLink
 from tests.conftest import HELLO, processes
 from tests.repetition import is_long
 from tests.strangers import STRANGER, VICTIM, Child, listening, needs_root
@@ -236,7 +236,7 @@ def test_a_socket_that_another_user_has_made_is_told_nothing_whoever_listens_the
             return credentials(fd)
 
         if is_removed:
-            monkeypatch.setattr("headrace.sockets.credentials", look_and_lose)
+            monkeypatch.setattr("headrace.transport.sockets.credentials", look_and_lose)
         with listening(directory / "broker", answer=FORGED, listener=listener) as heard:
             said, _ = Child(VICTIM, partial(failure, directory, 2.0 if is_removed else 30.0)).result()
 
@@ -324,7 +324,7 @@ def test_the_folder_of_an_engine_that_is_renamed_gets_nothing(
         wait_until((stolen / "away").exists, 10.0, "an exchange")
         return folder
 
-    monkeypatch.setattr("headrace.embedded.make_folder", make_and_lose)
+    monkeypatch.setattr("headrace.connections.engine_source.make_folder", make_and_lose)
     with listening(trap / "broker", trap / "collector", each_turn=exchanges(stolen)) as heard, Client() as client:
         with pytest.raises(EngineUnavailableError) as caught:
             client.run_local(model="gpt-4o", messages=HELLO, provider_api_key=KEY)
@@ -346,7 +346,7 @@ def test_the_folder_of_an_engine_is_made_where_nobody_else_can_exchange_it(
         (place / "link").symlink_to(given(place / "own", 0, 0o700))
         os.chown(place / "link", STRANGER, STRANGER, follow_symlinks=False)
         unsafe = place / "link"
-    monkeypatch.setattr("headrace.engine_folders._parents", lambda: iter([str(unsafe)]))
+    monkeypatch.setattr("headrace.connections.embedded_folders._parents", lambda: iter([str(unsafe)]))
     monkeypatch.setenv("XDG_STATE_HOME", str(place / "state"))
 
     assert make_folder().parent == place / "state" / "headrace" / "run"

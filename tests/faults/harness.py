@@ -41,10 +41,10 @@ import pytest
 from headrace import Client, LocalStream
 from headrace.cli.status import engine_status
 from headrace.errors import HeadraceError
-from headrace.history import VARIABLE, History, HistoryEvent
+from headrace.process.history import VARIABLE, History, HistoryEvent
 from headrace.testing import SimulatedProvider
 from headrace.wire.messages import Status
-from headrace_engine.restart import SHORT_LIFE
+from headrace_engine.supervisor.restart_policy import SHORT_LIFE
 from tests.conftest import ROOT, engine_process, processes
 from tests.e2e.engines import running_engine
 from tests.faults.load import MODEL, Plan

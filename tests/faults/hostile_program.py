@@ -21,6 +21,7 @@ from typing import Any, get_args
 import msgspec
 from msgspec import inspect
 
+from headrace.transport.zmtp import frame_head, opening
 from headrace.types import Message
 from headrace.wire.codec import encode_frame, encode_request
 from headrace.wire.messages import (
@@ -34,7 +35,6 @@ from headrace.wire.messages import (
     ToWorker,
 )
 from headrace.wire.request import RunRequest
-from headrace.zmtp import frame_head, opening
 
 KINDS: list[type[msgspec.Struct]] = sorted(
     {

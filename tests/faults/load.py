@@ -16,7 +16,7 @@ import msgspec
 
 from headrace import Client
 from headrace.errors import HeadraceError
-from headrace.history import History, open_history
+from headrace.process.history import History, open_history
 from tests.faults.other_runs import run_other
 
 MODEL = "gpt-4o"

@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-from headrace.sockets import new_context
-from headrace.span_outbox import SpanOutbox
-from headrace.spans import Rank, Span, SpanContent, encode_content, encode_span
-from headrace.spool import encode_record
+from headrace.spans.outbox import SpanOutbox
+from headrace.spans.span import Rank, Span, SpanContent, encode_content, encode_span
+from headrace.spans.spool_format import encode_record
+from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_frame, from_collector
 from headrace.wire.messages import Hello, ProcessReport, SpanAck
 from headrace.wire.status import ProcessStatus

@@ -7,7 +7,7 @@ from typing import Any
 
 from headrace import Client
 from headrace.errors import HeadraceError, InvalidRequestError, ProviderError
-from headrace.history import History
+from headrace.process.history import History
 
 MODEL = "gpt-4o"
 FAILURES: tuple[dict[str, Any], ...] = (

@@ -17,9 +17,9 @@ from random import Random
 
 import msgspec
 
-from headrace.span_files import database_files, slots
-from headrace.spans import Rank, decode_span
-from headrace.spool import HEAD_BYTES, read_records
+from headrace.spans.data_directory import database_files, slots
+from headrace.spans.span import Rank, decode_span
+from headrace.spans.spool_format import HEAD_BYTES, read_records
 
 PAGE = 4096
 

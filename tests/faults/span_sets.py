@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from headrace.history import HistoryEvent
-from headrace.span_files import StoredSpan, database_files, from_row, open_for_reading, slots
-from headrace.spans import Rank, SpanContent, decode_content
+from headrace.process.history import HistoryEvent
+from headrace.spans.data_directory import StoredSpan, database_files, from_row, open_for_reading, slots
+from headrace.spans.span import Rank, SpanContent, decode_content
 from headrace.wire.status import SpanStatus
 from tests.faults.harness import FaultyEngine
 from tests.history.model import ProcessHistory, read_histories

@@ -13,7 +13,7 @@ import pytest
 
 from headrace import EngineUnavailableError
 from headrace.testing import SimulatedProvider
-from headrace_engine.restart import SHORT_LIFE
+from headrace_engine.supervisor.restart_policy import SHORT_LIFE
 from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.repetition import only_long, repeated
 from tests.waiting import busyness, wait_until

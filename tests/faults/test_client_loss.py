@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from headrace.history import VARIABLE, HistoryEvent
+from headrace.process.history import VARIABLE, HistoryEvent
 from headrace.testing import SimulatedProvider
 from tests.conftest import engine_processes, processes
 from tests.faults.harness import FaultyEngine, Load, faulty_engine, percentile

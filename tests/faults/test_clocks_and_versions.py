@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from headrace import Client, ProtocolMismatchError
-from headrace.router import Router
-from headrace.sockets import new_context
 from headrace.testing import SimulatedProvider
+from headrace.transport.router import Router
+from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_request
 from headrace.wire.messages import (
     PROTOCOL_MAJOR,

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from headrace.history import VARIABLE
+from headrace.process.history import VARIABLE
 from headrace.testing import SimulatedProvider
 from tests.conftest import processes
 from tests.faults.harness import FaultyEngine, faulty_engine, percentile

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from headrace.router import FOREIGN_PEER
-from headrace.sockets import new_context
 from headrace.testing import SimulatedProvider
+from headrace.transport.router import FOREIGN_PEER
+from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_frame
 from headrace.wire.messages import Hello
 from tests.conftest import engine_process

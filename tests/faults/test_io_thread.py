@@ -108,18 +108,18 @@ print(text(client))
 """
 
 CALLBACKS = {
-    "headrace.session:Session:start": False,
-    "headrace.session:Session:granted": False,
-    "headrace.session:Session:ended": False,
-    "headrace.session:Session:due": True,
-    "headrace.session:Session:taken": True,
-    "headrace.delivery:Delivery:arrived": True,
-    "headrace.delivery:Delivery:ended": False,
-    "headrace.engine_link:EngineLink:_from_broker": False,
-    "headrace.engine_runs:EngineRuns:_finish": False,
-    "headrace.links:Links:flush": False,
-    "headrace.links:Links:open_worker": True,
-    "headrace.links:Links:queue": False,
+    "headrace.runs.session:Session:start": False,
+    "headrace.runs.session:Session:granted": False,
+    "headrace.runs.session:Session:ended": False,
+    "headrace.runs.session:Session:due": True,
+    "headrace.runs.session:Session:taken": True,
+    "headrace.runs.delivery:Delivery:arrived": True,
+    "headrace.runs.delivery:Delivery:ended": False,
+    "headrace.connections.engine_link:EngineLink:_from_broker": False,
+    "headrace.connections.engine_runs:EngineRuns:_finish": False,
+    "headrace.connections.run_links:Links:flush": False,
+    "headrace.connections.run_links:Links:open_worker": True,
+    "headrace.connections.run_links:Links:queue": False,
 }
 """What an exception is injected into, and whether runs may succeed all the same."""
 
@@ -182,7 +182,7 @@ def test_a_thread_that_dies_ends_its_runs_and_is_replaced(provider: SimulatedPro
 
 
 _BLOCKED = """
-from headrace.session import Session
+from headrace.runs.session import Session
 
 client = Client()
 print(text(client))

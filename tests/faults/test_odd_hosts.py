@@ -280,7 +280,7 @@ def test_many_programs_may_start_their_engines_at_once(environment: dict[str, st
 
 STANDING_STILL = """
 import os, signal, threading
-from headrace import embedded
+from headrace.connections import engine_source as embedded
 
 start = embedded.subprocess.Popen
 

@@ -156,7 +156,7 @@ def test_after_headraces_own_exit_handler_each_call_ends_at_once(provider: Simul
 
 
 _BUSY_END = """
-from headrace.session import Session
+from headrace.runs.session import Session
 
 client = Client()
 print(text(client))

@@ -18,7 +18,7 @@ import pytest
 
 from headrace import Client, LocalStream, RunError, WorkerLostError
 from headrace.cli.status import engine_status
-from headrace.history import VARIABLE
+from headrace.process.history import VARIABLE
 from headrace.testing import SimulatedProvider
 from tests.conftest import engine_process, simulate
 from tests.e2e.engines import running_engine

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from headrace import WorkerLostError
-from headrace.engine_files import COLLECTOR_SOCKET
-from headrace.spans import Rank
+from headrace.files.engine_directory import COLLECTOR_SOCKET
+from headrace.spans.span import Rank
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.faults.span_sets import content, stored

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from headrace import Client, HeadraceError, LocalStream
-from headrace.span_files import StoredSpan
-from headrace.spans import Rank
+from headrace.spans.data_directory import StoredSpan
+from headrace.spans.span import Rank
 from headrace.testing import SimulatedProvider
 from tests.conftest import simulate
 from tests.faults.harness import FaultyEngine, faulty_engine

@@ -130,7 +130,7 @@ def test_what_a_callback_raises_keeps_no_other_from_being_called(
 
 
 _FINALIZER = """
-from headrace.links import Links
+from headrace.connections.run_links import Links
 flush = Links.flush
 client = Client()
 text(client)
@@ -190,7 +190,7 @@ def test_a_finalizer_on_the_io_thread_that_would_wait_is_refused_at_once(
 
 _LOGS = """
 import logging
-from headrace.session import Session
+from headrace.runs.session import Session
 ended = Session.ended
 client = Client()
 text(client)

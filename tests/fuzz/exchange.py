@@ -20,11 +20,11 @@ from headrace.wire.messages import (
     Terminal,
 )
 from headrace.wire.request import RunRequest
-from headrace_workers.clocks import ClockLimits, Clocks
-from headrace_workers.commands import Command, Commands
-from headrace_workers.http_request import HttpRequest
+from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.registry import API
-from headrace_workers.run import ProviderRun
+from headrace_workers.runs.commands import Command, Commands
+from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.timeouts import ClockLimits, Clocks
 from tests.fuzz.mutation import split
 
 _SPAN = "sp_0123456789abcdef"

@@ -10,10 +10,10 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from headrace_workers.first_bytes import BOM, BodyKind
 from headrace_workers.providers.registry import API
-from headrace_workers.response import Response
-from headrace_workers.sse import MAX_EVENT_BYTES, EventTooLargeError, SSEParser
+from headrace_workers.providers.shared.sse import MAX_EVENT_BYTES, EventTooLargeError, SSEParser
+from headrace_workers.runs.body_kind import BOM, BodyKind
+from headrace_workers.runs.response_body import Response
 from tests.fuzz.exchange import Exchange, carry_out
 from tests.fuzz.frames import Frame, check_frame, make_frame
 from tests.fuzz.mutation import mutated, split

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
-from headrace.history import HistoryEvent
+from headrace.process.history import HistoryEvent
 from tests.history.facts import Facts
 from tests.history.model import ProcessHistory, Violation
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from headrace.history import HistoryEvent
+from headrace.process.history import HistoryEvent
 from tests.history.model import ProcessHistory, ProviderCall
 
 STOPS = ("SIGSTOP", "stall")

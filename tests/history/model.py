@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from headrace.history import HistoryEvent
-from headrace.testing.log import RequestRecord
+from headrace.process.history import HistoryEvent
+from headrace.testing.request_log import RequestRecord
 
 _decode = msgspec.json.Decoder(HistoryEvent).decode
 _SPAN_ID = re.compile(r"sp_[0-9a-f]{16}")

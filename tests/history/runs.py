@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 
-from headrace.history import HistoryEvent
+from headrace.process.history import HistoryEvent
 from tests.history.facts import Facts
 from tests.history.model import ProcessHistory, ProviderCall, Violation
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.history import HistoryEvent
+from headrace.process.history import HistoryEvent
 from tests.history.checker import check
 from tests.history.facts import Limits
 from tests.history.model import ProcessHistory, ProviderCall

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.history import HistoryEvent
+from headrace.process.history import HistoryEvent
 from tests.history.model import ProcessHistory
 from tests.history.story import CLIENT, EPOCH, OTHER_EPOCH, OTHER_WORKER, WORKER, Story, call, chunk, cut, kill, note
 

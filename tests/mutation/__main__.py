@@ -29,12 +29,12 @@ FOLDERS = ("client", "engine", "workers", "wire", "cli", "testing")
 """Folders of tests that need no processes, but for some files: those that ask for one of these."""
 NEEDS_PROCESSES = ("provider: SimulatedProvider", "client: Client", "subprocess.", "running_engine")
 TOLD_BY = {
-    "headrace_workers.answer_reader": [
-        "tests/workers/test_run.py",
-        "tests/workers/test_answer_forms.py",
-        "tests/workers/test_missing_ends.py",
+    "headrace_workers.runs.answer_reader": [
+        "tests/workers/runs/test_run.py",
+        "tests/workers/providers/test_answer_forms.py",
+        "tests/workers/runs/test_missing_ends.py",
     ],
-    "headrace_workers.commands": ["tests/workers/test_run.py"],
+    "headrace_workers.runs.commands": ["tests/workers/runs/test_run.py"],
 }
 """Cores that tests reach through another one."""
 _SLACK = 5.0
@@ -151,7 +151,7 @@ def examine(module: str, tests: Sequence[str], lines: range, stages: Sequence[st
 def main() -> int:
     """Examine the modules of the command line."""
     parser = argparse.ArgumentParser(prog="scripts/mutate", description=__doc__)
-    parser.add_argument("modules", nargs="*", help="such as headrace_engine.line; default: all pure cores")
+    parser.add_argument("modules", nargs="*", help="such as headrace_engine.broker.lane; default: all pure cores")
     parser.add_argument("--tests", action="append", help="test files; default: those that import the module")
     parser.add_argument("--lines", default="1-99999", metavar="A-B", help="mutate these lines only")
     parser.add_argument("--quick", action="store_true", help="without the state machines")

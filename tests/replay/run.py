@@ -23,8 +23,8 @@ from headrace import Client, HeadraceError
 from tests.replay.outcomes import outcome_of
 from tests.replay.server import CUTS
 from tests.replay.tables import Replayed, by_feature, by_provider
-from tests.workers import (
-    corpus,
+from tests.workers import corpus
+from tests.workers.providers import (
     test_anthropic_corpus,
     test_google_corpus,
     test_openai_chat_corpus,

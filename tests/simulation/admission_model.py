@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from headrace.wire.messages import Acquire, Grant, Refuse, Revoke
-from headrace_engine.admission import Admission, Ask, Send
+from headrace_engine.broker.admission import Admission, Ask, Send
 from tests.simulation.world import Violation
 
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
-from headrace.clock import monotonic
-from headrace.processes import Origin
-from headrace.reactor import Reactor
+from headrace.process.clock import monotonic
+from headrace.process.lifecycle import Origin
+from headrace.transport.reactor import Reactor
 from tests.simulation.io_threads import InjectedError, InjectedExit, SimGuarded, SimIoThread, SimThread, SimWatchdog
 from tests.simulation.loops import SimLoop, SimReactor, SimWatch, new_descriptor, signal_end
 from tests.simulation.provider import Provider, SimHttp
@@ -145,12 +145,12 @@ def _edges() -> dict[str, Any]:
     signals = _Signals()
     engine, workers = "headrace_engine", "headrace_workers"
     return {
-        "headrace.engine_runs.Guarded": SimGuarded,
-        "headrace.delivery.run_elsewhere": _run_each,
-        "headrace.runtime.start_io_thread": _start_io_thread,
-        "headrace.runtime.Watchdog": _watchdog,
-        "headrace.links.Dealer": _dealer,
-        "headrace.links.new_context": _Context,
+        "headrace.connections.engine_runs.Guarded": SimGuarded,
+        "headrace.runs.delivery.run_elsewhere": _run_each,
+        "headrace.connections.client_process.start_io_thread": _start_io_thread,
+        "headrace.connections.client_process.Watchdog": _watchdog,
+        "headrace.connections.run_links.Dealer": _dealer,
+        "headrace.connections.run_links.new_context": _Context,
         f"{engine}.broker.os": SimpleNamespace(getpid=lambda: _stage.world.current.pid),
         f"{engine}.broker.signal": signals,
         f"{engine}.broker.Reactor": _reactor,
@@ -161,7 +161,7 @@ def _edges() -> dict[str, Any]:
         f"{engine}.broker.origin": _origin,
         f"{engine}.broker.ticks_at": _ticks_at,
         f"{engine}.broker.processor_seconds": lambda _pid: None,
-        "headrace.engine_link.origin": _origin,
+        "headrace.connections.engine_link.origin": _origin,
         f"{workers}.broker_link.is_sibling": _is_sibling,
         f"{engine}.broker.raise_limit": _descriptor_limit,
         f"{engine}.supervisor.os": SimpleNamespace(getpid=lambda: _stage.world.current.pid, environ={}),

@@ -11,22 +11,22 @@ from typing import Any
 
 import msgspec
 
-from headrace.connection import Connection
-from headrace.delivery import Delivery
-from headrace.engine_runs import EngineRuns
+from headrace.connections.connection import Connection
+from headrace.connections.engine_runs import EngineRuns
 from headrace.errors import HeadraceError
-from headrace.session import Command, Ended, Phase, Session
+from headrace.runs.delivery import Delivery
+from headrace.runs.session import Command, Ended, Phase, Session
 from headrace.types import Usage
 from headrace.wire.messages import Aborted, AbortMode, Chunk, Terminal
-from headrace_engine.admission import Admission, Send
-from headrace_engine.incarnations import Incarnation, Incarnations
-from headrace_engine.line import Waiting
+from headrace_engine.broker.admission import Admission, Send
+from headrace_engine.broker.lane import Waiting
+from headrace_engine.broker.newest_connections import Incarnation, Incarnations
 from headrace_engine.liveness import Liveness
-from headrace_engine.restart import RestartPolicy, StartAt
-from headrace_workers.clocks import Clocks
-from headrace_workers.commands import Commands
-from headrace_workers.outflow import Outflow
-from headrace_workers.run import ProviderRun
+from headrace_engine.supervisor.restart_policy import RestartPolicy, StartAt
+from headrace_workers.runs.commands import Commands
+from headrace_workers.runs.outgoing_chunks import Outflow
+from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.timeouts import Clocks
 
 _UNLIMITED = 1 << 40
 

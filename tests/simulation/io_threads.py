@@ -1,6 +1,6 @@
 """The client's I/O thread, and what can go wrong with it: callbacks that raise, a thread that ends, one that is blocked.
 
-The client's process is the real one (``headrace.runtime``); what stands in for its threads is here.
+The client's process is the real one (``headrace.connections.client_process``); what stands in for its threads is here.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import cast
 
-from headrace.reactor import Guarded, Reactor
-from headrace.watchdog import Bounded, Watchdog
+from headrace.process.watchdog import Bounded, Watchdog
+from headrace.transport.reactor import Guarded, Reactor
 from tests.simulation.loops import SimReactor
 from tests.simulation.world import Host, Violation, World
 

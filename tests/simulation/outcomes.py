@@ -15,7 +15,7 @@ from headrace.errors import (
     RunTimeoutError,
     WorkerLostError,
 )
-from headrace.session import MAX_WORKER_DEATHS, Outcome
+from headrace.runs.session import MAX_WORKER_DEATHS, Outcome
 from headrace.wire.messages import Aborted, Finished
 from tests.simulation.plans import TOTAL_TIMEOUT
 from tests.simulation.provider import Call

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-from headrace.connection import Connection
+from headrace.connections.client_process import Process
+from headrace.connections.connection import Connection
 from headrace.errors import EngineUnavailableError, HeadraceError
-from headrace.runtime import Process
-from headrace.settings import EngineConfig, ProviderConfig, Settings, SpansConfig
+from headrace.settings.settings import EngineConfig, ProviderConfig, Settings, SpansConfig
 from headrace.wire.messages import Silent
-from headrace_engine.broker import Broker
-from headrace_engine.supervisor import Supervisor, SupervisorSettings
+from headrace_engine.broker.broker import Broker
+from headrace_engine.supervisor.supervisor import Supervisor, SupervisorSettings
 from headrace_workers.worker import Worker, WorkerSettings
 from tests.simulation.admission_model import CheckedAdmission
 from tests.simulation.edges import DIRECTORY, Stage

@@ -57,7 +57,7 @@ def simulating() -> Iterator[None]:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        with installed({"headrace_engine.broker.Admission": CheckedAdmission}):
+        with installed({"headrace_engine.broker.broker.Admission": CheckedAdmission}):
             yield
     finally:
         if was_enabled:

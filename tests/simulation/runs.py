@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-from headrace.assembly import joined_text
-from headrace.connection import Connection
-from headrace.delivery import Delivery, Wakeups
+from headrace.answers.assembly import joined_text
+from headrace.connections.connection import Connection
 from headrace.errors import HeadraceError
-from headrace.session import Command, Outcome, Phase, RunPlan, Session
+from headrace.runs.delivery import Delivery, Wakeups
+from headrace.runs.session import Command, Outcome, Phase, RunPlan, Session
 from headrace.streams import EndedError, LocalStream, Reader
 from headrace.types import Message
 from headrace.wire.codec import encode_request

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, cast
 
 from headrace.errors import QueueFullError
-from headrace.session import ABORT_GRACE, DEADLINE_GRACE, DRAIN_GRACE, Phase
+from headrace.runs.session import ABORT_GRACE, DEADLINE_GRACE, DRAIN_GRACE, Phase
 from headrace.wire.messages import Finished, Grant, Silent
 from headrace_engine.liveness import HUNG_AFTER, START_WITHIN
 from tests.simulation.edges import Stage, enter

@@ -1,4 +1,4 @@
-"""Links in virtual time: in place of ``headrace.sockets``.
+"""Links in virtual time: in place of ``headrace.transport.sockets``.
 
 A connection keeps order and loses nothing while it lives; between connections anything may overtake. When one ends (its
 process dies, it is closed or cut) some of the last frames in each direction may be lost, and each side hears of the end
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 
-from headrace.router import SendResult
+from headrace.transport.router import SendResult
 from tests.simulation.loops import Descriptors, SimLoop, SimReactor, new_descriptor
 from tests.simulation.world import Host, Violation, World
 

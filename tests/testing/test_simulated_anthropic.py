@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
-from headrace.testing.anthropic_rules import refusal_of
-from headrace.testing.anthropic_turns import signature_of, thought_mark
+from headrace.testing.anthropic.rules import refusal_of
+from headrace.testing.anthropic.turns import signature_of, thought_mark
 
 anthropic = pytest.importorskip("anthropic")
 

@@ -11,13 +11,13 @@ import msgspec
 import pytest
 
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
-from headrace.testing.google_rules import refusal_of, signature_of
+from headrace.testing.google.rules import refusal_of, signature_of
 from headrace.types import Message, ReasoningPart, RunEvent, TextPart, Tool, ToolCallPart
 from headrace.wire.request import RunRequest
-from headrace_workers.http_request import HttpRequest
-from headrace_workers.providers.google import API
-from headrace_workers.providers.protocol import Completion, ProviderFailedError, ProviderSettings
-from headrace_workers.sse import SSEParser
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.providers.google.stream import API
+from headrace_workers.providers.shared.sse import SSEParser
+from headrace_workers.providers.wire_format import Completion, ProviderFailedError, ProviderSettings
 
 genai = pytest.importorskip("google.genai")
 errors = pytest.importorskip("google.genai.errors")

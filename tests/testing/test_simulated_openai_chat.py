@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
-from headrace.testing.openai_chat_rules import refusal_of
+from headrace.testing.openai_chat.rules import refusal_of
 
 openai = pytest.importorskip("openai")
 

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
-from headrace.testing.openai_responses_items import call_id, encrypted, item_id, reasoning_id
-from headrace.testing.openai_responses_rules import refusal_of
+from headrace.testing.openai_responses.items import call_id, encrypted, item_id, reasoning_id
+from headrace.testing.openai_responses.rules import refusal_of
 
 openai = pytest.importorskip("openai")
 

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from headrace.errors import RemoteProtocolError
-from headrace.packed_values import count_values
-from headrace.session import AskBroker, RunPlan, Session
-from headrace.spans import Rank, Span, decode_span, encode_span
+from headrace.runs.session import AskBroker, RunPlan, Session
+from headrace.spans.span import Rank, Span, decode_span, encode_span
 from headrace.types import Message
 from headrace.wire import codec
 from headrace.wire.bounds import MAX_AVOIDED, MAX_NAME, MAX_REASON, cut
 from headrace.wire.messages import Acquire, Hello, SpanBatch, ToBroker, ToCollector, ToWorker
 from headrace.wire.request import RunRequest
+from headrace.wire.value_count import count_values
 
 HEARD = {
     "to_broker": (codec.to_broker, ToBroker),

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headrace.arguments.request import RunOptions
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
-from headrace.requests import RunOptions
-from headrace.session import RunPlan, TellWorker
+from headrace.runs.session import RunPlan, TellWorker
 from headrace.types import (
     ImagePart,
     Message,
@@ -54,7 +54,7 @@ from headrace.wire.messages import (
 )
 from headrace.wire.request import RunRequest
 from headrace.wire.status import ProcessStatus, WorkerStatus
-from headrace_workers.http_request import HttpRequest
+from headrace_workers.http.request import HttpRequest
 
 DIRECTIONS: dict[str, tuple[FrameDecoder[Any], Any]] = {
     "to_broker": (codec.to_broker, ToBroker),

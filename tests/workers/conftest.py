@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import uvloop
 
-from tests.workers.http_servers import PROXY_VARIABLES, Run
+from tests.workers.http.http_servers import PROXY_VARIABLES, Run
 
 
 @pytest.fixture(params=[uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])

@@ -27,8 +27,8 @@ from headrace.types import (
     Usage,
 )
 from headrace.wire.request import RunRequest
-from headrace_workers.providers.protocol import Completion, ProviderApi, ProviderFailedError, ProviderFailure
-from headrace_workers.sse import SSEParser
+from headrace_workers.providers.shared.sse import SSEParser
+from headrace_workers.providers.wire_format import Completion, ProviderApi, ProviderFailedError, ProviderFailure
 
 ROOT = Path(__file__).resolve().parents[2]
 WIRE = Path(os.environ.get("HEADRACE_WIRE", ROOT.parent / "shared" / "wire"))

@@ -18,21 +18,22 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
-from headrace.secret_mask import SecretMask
+from headrace.text.secret_mask import SecretMask
 from headrace.types import Message, Part, RunEvent, TextPart, ToolCallDelta, ToolCallPart, Usage, UsageUpdate
 from headrace.wire.messages import Chunk, Failed, Finished, Run, Terminal, ToolCallText
 from headrace.wire.request import RunRequest
-from headrace_workers.clocks import ClockLimits, Clocks
 from headrace_workers.masking import masked_events, masked_terminal
 from headrace_workers.providers.registry import API
-from headrace_workers.run import ProviderRun
-from headrace_workers.span_record import Moment, begun_span, ended_span, received_content
-from headrace_workers.transcript import Transcript
+from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.timeouts import ClockLimits, Clocks
+from headrace_workers.runs.transcript import Transcript
+from headrace_workers.spans.record import Moment, begun_span, ended_span, received_content
 from tests.repetition import is_long
-from tests.workers import answers, corpus
-from tests.workers.mutations import Answer, body_of, paths_of
-from tests.workers.results import FORMATS
-from tests.workers.test_mutated_answers import read, recorded
+from tests.workers import corpus
+from tests.workers.providers import answers
+from tests.workers.providers.mutations import Answer, body_of, paths_of
+from tests.workers.providers.results import FORMATS
+from tests.workers.providers.test_mutated_answers import read, recorded
 
 KEY = "sk-proj-9fQ2mZx7Lw4vTb81KcYd0R6s"
 MASK = SecretMask([KEY])

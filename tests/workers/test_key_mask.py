@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.known_secrets import provider_secrets
-from headrace.secret_mask import SecretMask
-from headrace.settings import ProviderConfig, Settings
+from headrace.settings.known_secrets import provider_secrets
+from headrace.settings.settings import ProviderConfig, Settings
+from headrace.text.secret_mask import SecretMask
 from headrace_workers.masking import RunMasks
-from tests.workers.answers import APIS, WHOLE
-from tests.workers.driven import JSON, Driven
+from tests.workers.providers.answers import APIS, WHOLE
+from tests.workers.runs.driven import JSON, Driven
 
 KEY = "sk-proj-4f9a0c7712"
 

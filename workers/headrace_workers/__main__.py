@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 from headrace.errors import ConfigurationError
-from headrace.known_secrets import provider_secrets, proxy_secrets
-from headrace.logs import log_to_stderr
-from headrace.masked_output import mask_output, masking
-from headrace.processes import die_with_parent, forbid_core_dumps, ignore_interrupt
-from headrace.settings import load_settings
-from headrace.standard_streams import guarded
+from headrace.process.lifecycle import die_with_parent, forbid_core_dumps, ignore_interrupt
+from headrace.process.logs import log_to_stderr
+from headrace.process.masked_output import mask_output, masking
+from headrace.process.standard_streams import guarded
+from headrace.settings.known_secrets import provider_secrets, proxy_secrets
+from headrace.settings.settings import load_settings
 
 _BAD_SETTINGS = 2
 _MMAP_THRESHOLD = -3

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 
-from headrace.channel import REOPEN_DELAY, RETRY_DELAY, StandingChannel
-from headrace.event_loop import EventLoop
-from headrace.processes import is_sibling
-from headrace.sockets import Dealer
+from headrace.process.event_loop import EventLoop
+from headrace.process.lifecycle import is_sibling
+from headrace.transport.channel import REOPEN_DELAY, RETRY_DELAY, StandingChannel
+from headrace.transport.sockets import Dealer
 from headrace.wire.codec import from_broker
 from headrace.wire.messages import FromBroker, Goodbye, Heartbeat, Hello, LeaseQuery, LeaseState, Vacated, Welcome
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from headrace.known_secrets import address_secrets
-from headrace.secret_mask import LONGEST_TEXT, MASK, SecretMask, is_word
+from headrace.settings.known_secrets import address_secrets
+from headrace.text.secret_mask import LONGEST_TEXT, MASK, SecretMask, is_word
 from headrace.types import (
     Message,
     Part,
@@ -29,7 +29,7 @@ from headrace.types import (
     UsageUpdate,
 )
 from headrace.wire.messages import Aborted, Failed, Finished, Terminal, ToolCallText
-from headrace_workers.providers.protocol import ProviderFailure
+from headrace_workers.providers.wire_format import ProviderFailure
 
 _MOST_TEXTS = 1_000
 _KEPT = 128
@@ -37,7 +37,7 @@ _KEPT = 128
 
 
 class RunMasks:
-    """The masks of a worker's runs. ``secrets`` are those of its environment, which no run may tell: :mod:`headrace.known_secrets`."""
+    """The masks of a worker's runs. ``secrets`` are those of its environment, which no run may tell: :mod:`headrace.settings.known_secrets`."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._known = frozenset(secrets)
@@ -200,7 +200,7 @@ def _part(part: Part, mask: SecretMask, care: Callable[[str], str] | None, *, is
 
 
 def _value(value: Any, mask: SecretMask) -> Any:
-    """Return opaque data without secrets. It comes from :mod:`headrace_workers.portable`, which bounds its depth."""
+    """Return opaque data without secrets. It comes from :mod:`headrace_workers.runs.wire_safe`, which bounds its depth."""
     if isinstance(value, str):
         return mask.masked(value, words=False)
     if isinstance(value, dict):

@@ -20,16 +20,15 @@ from typing import Any
 import msgspec
 
 import headrace
-from headrace.descriptors import raise_limit, worker_shares
-from headrace.engine_files import broker_endpoint, collector_endpoint, worker_endpoint
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
-from headrace.history import open_history
-from headrace.known_secrets import provider_secrets, proxy_secrets, request_secrets
-from headrace.packed_values import MAX_VALUES, VALUE_BYTES, count_values
-from headrace.processes import ProcessWatch, is_orphan
-from headrace.router import FOREIGN_PEER, Router, SendResult
-from headrace.settings import Settings, SpansConfig
-from headrace.sockets import new_context
+from headrace.files.engine_directory import broker_endpoint, collector_endpoint, worker_endpoint
+from headrace.process.descriptors import raise_limit, worker_shares
+from headrace.process.history import open_history
+from headrace.process.lifecycle import ProcessWatch, is_orphan
+from headrace.settings.known_secrets import provider_secrets, proxy_secrets, request_secrets
+from headrace.settings.settings import Settings, SpansConfig
+from headrace.transport.router import FOREIGN_PEER, Router, SendResult
+from headrace.transport.sockets import new_context
 from headrace.wire.codec import decode_request, encode_frame, to_worker
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -50,19 +49,20 @@ from headrace.wire.messages import (
 )
 from headrace.wire.request import RunRequest
 from headrace.wire.roles import TO_WORKER, breach
+from headrace.wire.value_count import MAX_VALUES, VALUE_BYTES, count_values
 from headrace_workers.broker_link import BrokerLink, RunKey
-from headrace_workers.clocks import Clocks
-from headrace_workers.coalesce import send_at
-from headrace_workers.departure import Departure
-from headrace_workers.http import HttpClient
-from headrace_workers.live_run import Client, LiveRun
+from headrace_workers.http.http_client import HttpClient
 from headrace_workers.masking import RunMasks, masked_failure
-from headrace_workers.outflow import Outflow
-from headrace_workers.providers.protocol import ProviderFailedError, ProviderFailure
-from headrace_workers.run import ProviderRun
-from headrace_workers.settings import Providers, clock_limits
-from headrace_workers.tracer import Tracer, TracerSettings
-from headrace_workers.transcript import Transcript
+from headrace_workers.providers.wire_format import ProviderFailedError, ProviderFailure
+from headrace_workers.runs.coalesce import send_at
+from headrace_workers.runs.live_run import Client, LiveRun
+from headrace_workers.runs.outgoing_chunks import Outflow
+from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.timeouts import Clocks
+from headrace_workers.runs.transcript import Transcript
+from headrace_workers.shutdown import Departure
+from headrace_workers.spans.tracer import Tracer, TracerSettings
+from headrace_workers.worker_settings import Providers, clock_limits
 
 logger = logging.getLogger(__name__)
 

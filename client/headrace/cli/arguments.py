@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from headrace.arguments.plain_values import is_utf8
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.errors import ConfigurationError
-from headrace.plain import is_utf8
-from headrace.settings import checked_figure
+from headrace.settings.settings import checked_figure
 
 _HIGHEST_COUNT = 2**53
 

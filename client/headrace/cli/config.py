@@ -16,12 +16,12 @@ from headrace.cli.config_report import Entry, Report, report
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.terminal import bold, dim, one_line, red
 from headrace.errors import ConfigurationError
-from headrace.settings import check_file, known_without, merged
-from headrace.settings_file import NAME as FILE_NAME
-from headrace.settings_file import VARIABLE, SettingsFile, settings_files
-from headrace.settings_grants import change_grants, grants_file, read_grants
-from headrace.settings_trust import Grant, Known, refusals, wanted_grants
-from headrace.standard_streams import print_json
+from headrace.process.standard_streams import print_json
+from headrace.settings.allowed_files import change_grants, grants_file, read_grants
+from headrace.settings.found_file_rules import Grant, Known, refusals, wanted_grants
+from headrace.settings.settings import check_file, known_without, merged
+from headrace.settings.toml_file import NAME as FILE_NAME
+from headrace.settings.toml_file import VARIABLE, SettingsFile, settings_files
 
 NAME = "config"
 HELP = "Show where settings come from; allow keys to providers of the current directory's file"

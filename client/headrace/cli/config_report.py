@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 
 from headrace.errors import ConfigurationError
-from headrace.http_values import base_url_problem
-from headrace.price_file import read_prices
-from headrace.provider_table import BASE_URL_ENV
-from headrace.settings import (
+from headrace.pricing.price_file import read_prices
+from headrace.settings.found_file_rules import names_of, refusals, without
+from headrace.settings.http_values import base_url_problem
+from headrace.settings.provider_table import BASE_URL_ENV
+from headrace.settings.settings import (
     OTLP,
     ProviderConfig,
     Settings,
@@ -25,11 +26,10 @@ from headrace.settings import (
     with_built_in,
     with_otel_sink,
 )
-from headrace.settings_check import dotted
-from headrace.settings_file import VARIABLE, Place, absolute, places, read_file
-from headrace.settings_trust import names_of, refusals, without
-from headrace.shown_address import without_password
-from headrace.span_files import data_directory
+from headrace.settings.table_check import dotted
+from headrace.settings.toml_file import VARIABLE, Place, absolute, places, read_file
+from headrace.spans.data_directory import data_directory
+from headrace.text.shown_address import without_password
 
 DEFAULT = "default"
 BUILT_IN = "built in"

@@ -19,7 +19,7 @@ from headrace.cli.interrupt import end_on_interrupt, on_interrupt, raise_interru
 from headrace.cli.terminal import bold, dim, green, red
 from headrace.client import Client
 from headrace.errors import HeadraceError
-from headrace.standard_streams import guarded, write_as_it_is
+from headrace.process.standard_streams import guarded, write_as_it_is
 from headrace.testing import Script, SimulatedProvider
 from headrace.types import StreamResult
 

@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 from headrace.cli.exit_codes import CommandError, ExitCode
-from headrace.engine_files import is_engine_running
-from headrace.engine_folders import make_folder
+from headrace.connections.embedded_folders import make_folder
 from headrace.errors import EngineUnavailableError
-from headrace.private_files import make_directories
-from headrace.settings import MAX_PATH, directory_of
-from headrace.state_directory import sockets_place
-from headrace.trusted_directory import check_directory, check_place, directory_refusal
+from headrace.files.engine_directory import is_engine_running
+from headrace.files.private_files import make_directories
+from headrace.files.state_directory import sockets_place
+from headrace.files.trusted_directory import check_directory, check_place, directory_refusal
+from headrace.settings.settings import MAX_PATH, directory_of
 
 _OTHER = "choose another with --directory"
 

@@ -6,10 +6,10 @@ import queue
 from collections.abc import Callable
 from typing import TypeVar
 
-from headrace.connection import Connection
+from headrace.connections.client_process import current_process
+from headrace.connections.connection import Connection
 from headrace.errors import EngineUnavailableError, HeadraceError
-from headrace.runtime import current_process
-from headrace.settings import directory_of
+from headrace.settings.settings import directory_of
 
 T = TypeVar("T")
 

@@ -19,8 +19,8 @@ from headrace.errors import (
     RunTimeoutError,
     WorkerLostError,
 )
-from headrace.settings import ProviderConfig, load_settings
-from headrace.shown_address import without_password
+from headrace.settings.settings import ProviderConfig, load_settings
+from headrace.text.shown_address import without_password
 
 _OPTIONS = {
     "custom_options": "--option",

@@ -15,7 +15,7 @@ from headrace.cli.explain import explanation
 from headrace.cli.interrupt import end_on_interrupt, on_interrupt, raise_interrupt
 from headrace.cli.terminal import one_line, red
 from headrace.errors import HeadraceError
-from headrace.standard_streams import OutputLostError, guarded
+from headrace.process.standard_streams import OutputLostError, guarded
 
 _EPILOG = """\
 try it without a key:

@@ -8,8 +8,8 @@ import msgspec
 
 from headrace.cli.terminal import as_json, dim, one_line
 from headrace.errors import HeadraceError, RunError
-from headrace.escaping import escaped
-from headrace.standard_streams import print_json, write_as_it_is
+from headrace.process.standard_streams import print_json, write_as_it_is
+from headrace.text.escaping import escaped
 from headrace.types import (
     ReasoningDelta,
     RefusalDelta,

@@ -12,7 +12,7 @@ from headrace.cli.engine_directory import address_of, found_directory
 from headrace.cli.engine_question import answer_of
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.terminal import one_line
-from headrace.connection import Connection
+from headrace.connections.connection import Connection
 
 NAME = "restart"
 HELP = "Replace an engine's workers, one after another"

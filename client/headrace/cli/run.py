@@ -9,14 +9,14 @@ import os
 import sys
 from typing import Any
 
+from headrace.arguments.plain_values import path_to
+from headrace.arguments.request import RunArguments
 from headrace.cli.arguments import timeout
 from headrace.cli.exit_codes import ExitCode
 from headrace.cli.interrupt import on_interrupt
 from headrace.cli.output import JsonOutput, Output, TextOutput
 from headrace.client import Client
 from headrace.errors import HeadraceError, InvalidRequestError
-from headrace.plain import path_to
-from headrace.requests import RunArguments
 from headrace.streams import LocalStream
 from headrace.types import RunLocalResult, StreamResult
 

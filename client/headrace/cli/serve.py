@@ -13,13 +13,13 @@ from headrace.cli.arguments import count, figure, number
 from headrace.cli.engine_directory import address_of, default_directories, made_directory, make_private
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.terminal import dim
-from headrace.engine_files import foreign_entries, is_engine_running
-from headrace.hook_check import is_hook_usable
-from headrace.import_path import child_environment
-from headrace.interpreter import find_interpreter
-from headrace.process_environment import environment_of
-from headrace.settings import directory_of, load_settings
-from headrace.state_directory import expanded
+from headrace.files.engine_directory import foreign_entries, is_engine_running
+from headrace.files.state_directory import expanded
+from headrace.process.child_environment import environment_of
+from headrace.process.hook_check import is_hook_usable
+from headrace.process.import_path import child_environment
+from headrace.process.interpreter import find_interpreter
+from headrace.settings.settings import directory_of, load_settings
 
 NAME = "serve"
 HELP = "Serve an engine that many programs share"

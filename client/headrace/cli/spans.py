@@ -13,23 +13,24 @@ from itertools import islice
 from pathlib import Path
 from typing import get_args
 
-from headrace.cli import spans_query, spans_stats
+from headrace.cli import spans_stats
 from headrace.cli.arguments import check_texts, count
 from headrace.cli.exit_codes import CommandError, ExitCode
 from headrace.cli.spans_export import Format, export
-from headrace.cli.spans_query import Filters, Grouping, moment
-from headrace.cli.spans_record import line, record
 from headrace.cli.spans_show import shown
 from headrace.cli.spans_stats import Stats
-from headrace.cli.spans_store import SpanStore, opened, paths
 from headrace.cli.spans_table import Table
 from headrace.cli.spans_tail import Tail, follow
 from headrace.cli.spans_trouble import aside_troubles, directory_trouble, export_trouble, sink_troubles
 from headrace.cli.terminal import as_json, dim, one_line
-from headrace.settings import load_settings
-from headrace.span_files import StoredSpan, data_directory
-from headrace.spans import SpanStatus
-from headrace.standard_streams import print_json
+from headrace.process.standard_streams import print_json
+from headrace.settings.settings import load_settings
+from headrace.spans.data_directory import StoredSpan, data_directory
+from headrace.spans.reading import span_query as spans_query
+from headrace.spans.reading.exported_span import line, record
+from headrace.spans.reading.span_query import Filters, Grouping, moment
+from headrace.spans.reading.stored_spans import SpanStore, opened, paths
+from headrace.spans.span import SpanStatus
 
 NAME = "spans"
 HELP = "Show what was kept of runs: prompts, answers, usage, cost, errors"

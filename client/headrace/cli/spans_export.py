@@ -18,11 +18,11 @@ from typing import IO, Any, Literal
 import msgspec
 
 from headrace.cli.exit_codes import CommandError, ExitCode
-from headrace.cli.spans_record import FLAT, flat, line
-from headrace.escaping import escaped
-from headrace.private_files import open_folder, open_named
-from headrace.span_files import StoredSpan
-from headrace.spans import COUNTS
+from headrace.files.private_files import open_folder, open_named
+from headrace.spans.data_directory import StoredSpan
+from headrace.spans.reading.exported_span import FLAT, flat, line
+from headrace.spans.span import COUNTS
+from headrace.text.escaping import escaped
 
 Format = Literal["jsonl", "csv", "parquet"]
 Writer = Callable[[Iterable[StoredSpan], IO[bytes]], int]

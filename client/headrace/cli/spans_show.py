@@ -8,9 +8,9 @@ from typing import TextIO
 
 from headrace.cli.spans_table import dollars, local_time, milliseconds
 from headrace.cli.terminal import bold, dim, one_line, red
-from headrace.escaping import escaped
-from headrace.span_files import StoredSpan
-from headrace.spans import Span, SpanAttempt, SpanContent, content_of
+from headrace.spans.data_directory import StoredSpan
+from headrace.spans.span import Span, SpanAttempt, SpanContent, content_of
+from headrace.text.escaping import escaped
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
 
 _INDENT = "  "

@@ -10,8 +10,8 @@ import msgspec
 
 from headrace.cli.spans_table import dollars, fitted, milliseconds
 from headrace.cli.terminal import bold, dim, one_line, red
-from headrace.span_bounds import real
-from headrace.span_bounds import seconds as seconds_within
+from headrace.spans.value_bounds import real
+from headrace.spans.value_bounds import seconds as seconds_within
 
 TOTAL = "total"
 _PERCENTILES = (50, 95, 99)

@@ -6,10 +6,10 @@ import datetime
 import unicodedata
 from typing import NamedTuple, TextIO
 
-from headrace import span_bounds
 from headrace.cli.terminal import dim, one_line, red
-from headrace.span_files import StoredSpan
-from headrace.spans import content_of
+from headrace.spans import value_bounds as span_bounds
+from headrace.spans.data_directory import StoredSpan
+from headrace.spans.span import content_of
 
 _GAP = "  "
 _LEAST_TEXT = 18

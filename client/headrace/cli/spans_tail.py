@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from headrace.cli import spans_query
-from headrace.cli.spans_query import Filters
-from headrace.cli.spans_store import Complain, SpanFile, paths
-from headrace.span_files import StoredSpan
+from headrace.spans.data_directory import StoredSpan
+from headrace.spans.reading import span_query as spans_query
+from headrace.spans.reading.span_query import Filters
+from headrace.spans.reading.stored_spans import Complain, SpanFile, paths
 
 _BETWEEN_LOOKS = 0.25
 

@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from headrace.otel_environment import UnsupportedExport, read_otel_environment
-from headrace.settings import OTLP, SinkConfig
-from headrace.trusted_directory import check_private
+from headrace.files.trusted_directory import check_private
+from headrace.settings.otel_environment import UnsupportedExport, read_otel_environment
+from headrace.settings.settings import OTLP, SinkConfig
 
 _LEAST_ROOM = 256 * 1024
 """Bytes that a new database takes, with its journal."""

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headrace import span_bounds
 from headrace.cli.arguments import timeout
 from headrace.cli.engine_directory import address_of, found_directory
 from headrace.cli.engine_question import answer_of
 from headrace.cli.exit_codes import ExitCode
 from headrace.cli.terminal import as_json, bold, dim, one_line, red
-from headrace.connection import Connection
-from headrace.standard_streams import print_json
+from headrace.connections.connection import Connection
+from headrace.process.standard_streams import print_json
+from headrace.spans import value_bounds as span_bounds
 from headrace.wire.messages import Status
 from headrace.wire.status import SpanStatus
 

@@ -1,4 +1,4 @@
-"""Colours of the terminal, text on one line of it, and JSON. What steers a terminal is escaped: headrace.escaping says how."""
+"""Colours of the terminal, text on one line of it, and JSON. What steers a terminal is escaped: headrace.text.escaping says how."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 import os
 from typing import Any, TextIO
 
-from headrace import span_bounds
-from headrace.escaping import escaped
+from headrace.spans import value_bounds as span_bounds
+from headrace.text.escaping import escaped
 
 
 def bold(text: str, stream: TextIO) -> str:

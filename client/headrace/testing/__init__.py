@@ -1,7 +1,7 @@
 """A simulated model provider, for tests and benchmarks without a network or an API key."""
 
-from headrace.testing.log import Outcome, RequestRecord
 from headrace.testing.provider import SimulatedProvider
+from headrace.testing.request_log import Outcome, RequestRecord
 from headrace.testing.script import Script, ScriptedToolCall
 from headrace.testing.server import run_server, serve
 

@@ -11,7 +11,7 @@ import sys
 
 import msgspec
 
-from headrace.standard_streams import guarded
+from headrace.process.standard_streams import guarded
 from headrace.testing.script import Script
 from headrace.testing.server import run_server
 

@@ -14,8 +14,8 @@ from typing import Self
 
 import msgspec
 
-from headrace.import_path import engine_environment
-from headrace.testing.log import RequestRecord
+from headrace.process.import_path import engine_environment
+from headrace.testing.request_log import RequestRecord
 from headrace.testing.script import Script
 from headrace.testing.server import ServerThread
 from headrace.testing.simulation import CONTROL_PREFIX

@@ -11,7 +11,7 @@ from itertools import chain, islice
 
 import msgspec
 
-from headrace.testing.log import Outcome
+from headrace.testing.request_log import Outcome
 from headrace.testing.script import Script
 
 Frame = tuple[bytes, str, int]

@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from headrace.testing.connection import Connection, Connections
+from headrace.testing.provider_connection import Connection, Connections
 from headrace.testing.script import Script
 from headrace.testing.simulation import Simulation
 from headrace.testing.ticker import Ticker

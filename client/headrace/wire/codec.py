@@ -12,7 +12,6 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
-from headrace.packed_values import MAX_VALUES, has_too_many_values
 from headrace.wire.bounds import Count, Words, cut
 from headrace.wire.messages import (
     MAX_FRAME_MESSAGES,
@@ -25,6 +24,7 @@ from headrace.wire.messages import (
     ToWorker,
 )
 from headrace.wire.request import KNOWN_NEEDS, RunRequest, needs
+from headrace.wire.value_count import MAX_VALUES, has_too_many_values
 
 M = TypeVar("M")
 

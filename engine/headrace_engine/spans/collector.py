@@ -17,15 +17,15 @@ from pathlib import Path
 import msgspec
 
 import headrace
-from headrace.descriptors import broker_shares, raise_limit
-from headrace.engine_files import broker_endpoint, collector_endpoint
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
-from headrace.peers import TELLS_PROCESSES
-from headrace.processes import ProcessWatch, is_orphan, origin, ticks_at
-from headrace.reactor import Reactor
-from headrace.router import FOREIGN_PEER, Limits, Router
-from headrace.settings import Settings
-from headrace.sockets import new_context
+from headrace.files.engine_directory import broker_endpoint, collector_endpoint
+from headrace.process.descriptors import broker_shares, raise_limit
+from headrace.process.lifecycle import ProcessWatch, is_orphan, origin, ticks_at
+from headrace.settings.settings import Settings
+from headrace.transport.peer_identity import TELLS_PROCESSES
+from headrace.transport.reactor import Reactor
+from headrace.transport.router import FOREIGN_PEER, Limits, Router
+from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_frame, to_collector
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -44,12 +44,12 @@ from headrace.wire.messages import (
     Welcome,
 )
 from headrace.wire.roles import TO_COLLECTOR, breach
-from headrace_engine.doorkeeper import SAID_TOO_MUCH, Claim, Doorkeeper, Known, Refused
 from headrace_engine.exit_codes import ExitCode
-from headrace_engine.spans.batching import Batching
+from headrace_engine.peer_check import SAID_TOO_MUCH, Claim, Doorkeeper, Known, Refused
 from headrace_engine.spans.flushing import Flushes, OpenFlush, bounded_timeout
-from headrace_engine.spans.keeper import Keeper
 from headrace_engine.spans.report_link import ReportLink
+from headrace_engine.spans.span_pipeline import Keeper
+from headrace_engine.spans.storage.batching import Batching
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ import os
 from functools import partial
 from typing import Any
 
-from headrace.channel import StandingChannel
-from headrace.event_loop import EventLoop
-from headrace.processes import is_sibling
-from headrace.sockets import Dealer
+from headrace.process.event_loop import EventLoop
+from headrace.process.lifecycle import is_sibling
+from headrace.transport.channel import StandingChannel
+from headrace.transport.sockets import Dealer
 from headrace.wire.codec import from_broker
 from headrace.wire.messages import CAPABILITIES, PROTOCOL_MINOR, CollectorReport, FromBroker, Hello
 from headrace.wire.status import SpanStatus

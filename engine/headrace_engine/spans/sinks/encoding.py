@@ -7,10 +7,10 @@ from typing import TypeVar
 
 import msgspec
 
-from headrace.span_bounds import dollars, mended
-from headrace.span_files import StoredSpan
-from headrace.spans import bounded
-from headrace_engine.spans.sinks.delivery import Aside
+from headrace.spans.data_directory import StoredSpan
+from headrace.spans.span import bounded
+from headrace.spans.value_bounds import dollars, mended
+from headrace_engine.spans.sinks.answer_policy import Aside
 
 T = TypeVar("T")
 

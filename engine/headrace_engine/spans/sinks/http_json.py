@@ -10,14 +10,14 @@ from typing import Any
 
 import msgspec
 
-from headrace.settings import SinkConfig
-from headrace.span_bounds import seconds
-from headrace.span_files import StoredSpan
-from headrace.spans import Span, SpanContent, content_of
-from headrace_engine.spans.sinks.delivery import Answer, GiveUp, Verdict, follows, joined
+from headrace.settings.settings import SinkConfig
+from headrace.spans.data_directory import StoredSpan
+from headrace.spans.span import Span, SpanContent, content_of
+from headrace.spans.value_bounds import seconds
+from headrace_engine.spans.sinks.answer_policy import Answer, GiveUp, Verdict, follows, joined
 from headrace_engine.spans.sinks.encoding import encoded
-from headrace_engine.spans.sinks.messages import parsed
-from headrace_engine.spans.sinks.post import Post
+from headrace_engine.spans.sinks.genai_messages import parsed
+from headrace_engine.spans.sinks.http_post import Post
 
 CONCURRENCY = 4
 _PATH = "/api/v1/spans"

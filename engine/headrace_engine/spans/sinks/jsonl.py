@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from headrace.escaping import escaped
-from headrace.private_files import open_named, take_lock
-from headrace.settings import SinkConfig
-from headrace.span_files import StoredSpan, fields_of
-from headrace.spans import SpanContent
-from headrace.state_directory import expanded
-from headrace_engine.spans.sinks.delivery import Delivered, Retry, Verdict
+from headrace.files.private_files import open_named, take_lock
+from headrace.files.state_directory import expanded
+from headrace.settings.settings import SinkConfig
+from headrace.spans.data_directory import StoredSpan, fields_of
+from headrace.spans.span import SpanContent
+from headrace.text.escaping import escaped
+from headrace_engine.spans.sinks.answer_policy import Delivered, Retry, Verdict
 from headrace_engine.spans.sinks.encoding import encoded
 from headrace_engine.spans.sinks.sink import SinkUnusableError
 

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from headrace import __version__, span_bounds
-from headrace.settings import SinkConfig
-from headrace.span_files import StoredSpan
-from headrace_engine.spans.sinks.delivery import Answer, Aside, Delivered, GiveUp, Verdict, excerpt, follows
+from headrace import __version__
+from headrace.settings.settings import SinkConfig
+from headrace.spans import value_bounds as span_bounds
+from headrace.spans.data_directory import StoredSpan
+from headrace_engine.spans.sinks.answer_policy import Answer, Aside, Delivered, GiveUp, Verdict, excerpt, follows
 from headrace_engine.spans.sinks.encoding import encoded
-from headrace_engine.spans.sinks.ids import Ids, ids_of
-from headrace_engine.spans.sinks.post import Post
+from headrace_engine.spans.sinks.http_post import Post
+from headrace_engine.spans.sinks.otel_ids import Ids, ids_of
 from headrace_engine.spans.sinks.semconv import SCHEMA_URL, Attributes, Described, Value, describe
 from headrace_engine.spans.sinks.sink import SinkUnusableError
 

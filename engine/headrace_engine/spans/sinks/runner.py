@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from headrace.settings import SinkConfig
+from headrace.settings.settings import SinkConfig
 from headrace.wire.status import SinkStatus
 from headrace_engine.spans.sinks.sink_thread import SinkThread
 

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from headrace.span_bounds import real
-from headrace.span_files import StoredSpan
-from headrace.spans import Span, SpanAttempt, content_of
+from headrace.spans.data_directory import StoredSpan
+from headrace.spans.span import Span, SpanAttempt, content_of
+from headrace.spans.value_bounds import real
 from headrace.types import Message
-from headrace_engine.spans.sinks import messages
+from headrace_engine.spans.sinks import genai_messages as messages
 
 SEMCONV_VERSION = "0.1.0"
 """Of https://github.com/open-telemetry/semantic-conventions-genai."""

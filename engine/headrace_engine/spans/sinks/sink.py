@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from headrace.span_files import StoredSpan
-from headrace_engine.spans.sinks.delivery import Verdict
+from headrace.spans.data_directory import StoredSpan
+from headrace_engine.spans.sinks.answer_policy import Verdict
 
 
 class SinkUnusableError(Exception):

@@ -9,10 +9,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from headrace.settings import SinkConfig
+from headrace.settings.settings import SinkConfig
 from headrace.wire.status import UNUSABLE, SinkStatus
-from headrace_engine.spans.sinks.circuit import BatchLimit, Circuit
-from headrace_engine.spans.sinks.delivery import (
+from headrace_engine.spans.sinks.answer_policy import (
     Aside,
     Delivered,
     GiveUp,
@@ -21,10 +20,11 @@ from headrace_engine.spans.sinks.delivery import (
     Split,
     Verdict,
 )
-from headrace_engine.spans.sinks.kinds import build
-from headrace_engine.spans.sinks.policy import without_content
-from headrace_engine.spans.sinks.reading import Batch, Unsent
+from headrace_engine.spans.sinks.circuit import BatchLimit, Circuit
+from headrace_engine.spans.sinks.content_policy import without_content
 from headrace_engine.spans.sinks.sink import Sink, SinkUnusableError
+from headrace_engine.spans.sinks.sink_choice import build
+from headrace_engine.spans.sinks.unsent_spans import Batch, Unsent
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,235 @@
+"""From run events to text, tool calls, usage and the result. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from headrace.answers.tool_arguments import read_arguments, sendable
+from headrace.types import (
+    IncompleteToolCall,
+    Message,
+    Part,
+    ReasoningDelta,
+    ReasoningPart,
+    RefusalDelta,
+    RunEmbeddingResult,
+    RunEvent,
+    RunLocalResult,
+    StreamResult,
+    TextPart,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallPart,
+    Usage,
+    UsageUpdate,
+)
+from headrace.wire.messages import Aborted, Finished, ToolCallText
+
+_CUT = ("max_tokens", "content_filter", "error")
+"""Finish reasons of an answer that stopped before its end, be it in the middle of a tool call."""
+
+
+class InvalidArgumentsError(ValueError):
+    """A complete tool call's arguments are not a JSON object; ``raw`` is what the provider sent."""
+
+    def __init__(self, name: str, raw: str) -> None:
+        super().__init__(name, raw)
+        self.name = name
+        self.raw = raw
+
+    def __str__(self) -> str:
+        # Not quoted: they are a model's words, and an error goes where those have not been masked for.
+        return f"the arguments of tool call {self.name!r} are not a JSON object ({len(self.raw)} characters)"
+
+
+class Assembled(msgspec.Struct, frozen=True):
+    """What a run's events say, put together."""
+
+    text: str
+    reasoning: str
+    refusal: str
+    tool_calls: list[ToolCallText]
+    usage: Usage
+
+
+class ResultFacts(msgspec.Struct, frozen=True):
+    """What a result says of its run beyond the events: known to the client."""
+
+    span_id: str
+    trace_id: str
+    provider: str
+    model: str
+    latency_ms: float
+    attempts: int
+
+
+def joined_text(events: Iterable[RunEvent]) -> str:
+    """Return the text in ``events``."""
+    return "".join([event for event in events if type(event) is str])
+
+
+def assemble(events: Sequence[RunEvent]) -> Assembled:
+    """Put a run's events together."""
+    reasoning: list[str] = []
+    refusal: list[str] = []
+    calls: dict[int, _CallBuilder] = {}
+    usage = Usage()
+    for event in events:
+        if type(event) is str:
+            continue
+        match event:
+            case ReasoningDelta():
+                reasoning.append(event.text)
+            case RefusalDelta():
+                refusal.append(event.text)
+            case ToolCallDelta():
+                calls.setdefault(event.index, _CallBuilder()).add(event)
+            case UsageUpdate():
+                usage = event.usage
+    return Assembled(
+        text=joined_text(events),
+        reasoning="".join(reasoning),
+        refusal="".join(refusal),
+        tool_calls=[calls[index].build() for index in sorted(calls)],
+        usage=usage,
+    )
+
+
+def finished_result(
+    facts: ResultFacts, events: Sequence[RunEvent], finished: Finished, *, aborted: bool | None
+) -> RunLocalResult:
+    """Return the result of a run that reached its end; a plain result when ``aborted`` is None, else of a stream.
+
+    Raises InvalidArgumentsError when a complete tool call has arguments that are no JSON object.
+    """
+    assembled = assemble(events)
+    cut = finished.finish_reason in _CUT
+    calls, incomplete = parse_tool_calls(finished.tool_calls, may_be_cut=cut or bool(aborted))
+    text = assembled.text if finished.message is None or events else finished.message.text
+    reasoning = assembled.reasoning or _message_reasoning(finished.message)
+    return _result(
+        facts,
+        aborted,
+        text=text,
+        reasoning=reasoning,
+        refusal=finished.refusal or assembled.refusal or None,
+        usage=finished.usage,
+        model=finished.model or facts.model,
+        tool_calls=calls,
+        incomplete_tool_calls=incomplete,
+        finish_reason=finished.finish_reason,
+        provider_finish_reason=finished.provider_finish_reason,
+        message=finished.message or assembled_message(text, reasoning, calls),
+    )
+
+
+def embedding_result(facts: ResultFacts, finished: Finished) -> RunEmbeddingResult:
+    """Return the result of a run that embedded texts."""
+    return RunEmbeddingResult(
+        embeddings=finished.vectors or [],
+        span_id=facts.span_id,
+        trace_id=facts.trace_id,
+        latency_ms=facts.latency_ms,
+        usage=finished.usage,
+        cost=None,
+        provider=facts.provider,
+        model=finished.model or facts.model,
+        attempts=facts.attempts,
+    )
+
+
+def aborted_result(facts: ResultFacts, events: Sequence[RunEvent], ended: Aborted | None) -> RunLocalResult:
+    """Return the result of a stream that was aborted, with what had arrived."""
+    assembled = assemble(events)
+    calls, incomplete = parse_tool_calls(assembled.tool_calls, may_be_cut=True)
+    usage = ended.usage if ended is not None and ended.usage.source != "none" else assembled.usage
+    if usage.source == "provider" and ended is None:
+        usage = msgspec.structs.replace(usage, source="partial")
+    return _result(
+        facts,
+        True,
+        text=assembled.text,
+        reasoning=assembled.reasoning,
+        refusal=assembled.refusal or None,
+        usage=usage,
+        model=facts.model,
+        tool_calls=calls,
+        incomplete_tool_calls=incomplete,
+        finish_reason=None,
+        provider_finish_reason=None,
+        message=assembled_message(assembled.text, assembled.reasoning, calls),
+    )
+
+
+def parse_tool_calls(
+    calls: Sequence[ToolCallText], *, may_be_cut: bool
+) -> tuple[list[ToolCall], list[IncompleteToolCall]]:
+    """Return the complete calls, and those that were cut off.
+
+    Raises InvalidArgumentsError when arguments are no JSON object and nothing says that they may have been cut.
+    """
+    complete: list[ToolCall] = []
+    incomplete: list[IncompleteToolCall] = []
+    for call in calls:
+        arguments = read_arguments(call.arguments)
+        if arguments is not None:
+            complete.append(ToolCall(call.id, call.name, arguments))
+        elif may_be_cut:
+            incomplete.append(IncompleteToolCall(call.id, call.name, call.arguments))
+        else:
+            raise InvalidArgumentsError(call.name, call.arguments)
+    return complete, incomplete
+
+
+def assembled_message(text: str, reasoning: str, calls: Sequence[ToolCall]) -> Message:
+    """Return the assistant's message; plain text stays a plain str."""
+    if not calls and not reasoning:
+        return Message(role="assistant", content=text)
+    parts: list[Part] = []
+    if reasoning:
+        parts.append(ReasoningPart(reasoning))
+    if text:
+        parts.append(TextPart(text))
+    parts.extend(ToolCallPart(call.id, call.name, sendable(call.arguments)) for call in calls)
+    return Message(role="assistant", content=parts)
+
+
+def _result(facts: ResultFacts, aborted: bool | None, **values: Any) -> RunLocalResult:
+    shared: dict[str, Any] = {
+        "span_id": facts.span_id,
+        "trace_id": facts.trace_id,
+        "provider": facts.provider,
+        "latency_ms": facts.latency_ms,
+        "attempts": facts.attempts,
+        "cost": None,
+        **values,
+    }
+    return RunLocalResult(**shared) if aborted is None else StreamResult(**shared, aborted=aborted)
+
+
+def _message_reasoning(message: Message | None) -> str:
+    if message is None or isinstance(message.content, str):
+        return ""
+    return "".join(part.text for part in message.content if isinstance(part, ReasoningPart))
+
+
+class _CallBuilder:
+    """One tool call, from its pieces."""
+
+    __slots__ = ("_arguments", "_id", "_name")
+
+    def __init__(self) -> None:
+        self._id = ""
+        self._name = ""
+        self._arguments: list[str] = []
+
+    def add(self, delta: ToolCallDelta) -> None:
+        self._id = delta.id or self._id
+        self._name = delta.name or self._name
+        self._arguments.append(delta.arguments)
+
+    def build(self) -> ToolCallText:
+        return ToolCallText(self._id, self._name, "".join(self._arguments))

@@ -1,0 +1,252 @@
+"""From the arguments of ``run_local`` to a checked run request. Pure; nothing wrong gets past here to be sent.
+
+Every error is an InvalidRequestError that names the argument and says what it takes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Required, TypedDict, get_args
+
+import msgspec
+
+from headrace.arguments import checks, conversation, tools
+from headrace.arguments.moved_places import MovedPlaces
+from headrace.arguments.plain_values import plain_text, shown
+from headrace.errors import InvalidRequestError
+from headrace.settings.http_values import key_problem
+from headrace.settings.provider_table import MODEL_PREFIXES
+from headrace.types import Message, Tool
+from headrace.wire.messages import AbortMode
+from headrace.wire.request import RunRequest
+
+Priority = Literal["interactive", "batch"]
+_PRIORITIES = get_args(Priority)
+_ABORT_MODES = get_args(AbortMode)
+
+_SPAN_ID = re.compile(r"sp_[0-9a-f]{16}")
+_TRACE_ID = re.compile(r"tr_[0-9a-f]{16}")
+
+
+class RunArguments(TypedDict, total=False):
+    """The keyword arguments of ``run_local`` and ``arun_local``, beside ``stream``."""
+
+    model: Required[str]
+    messages: Required[Sequence[Message | Mapping[str, Any]]]
+    provider: str | None
+    tools: Sequence[Tool | Mapping[str, Any]] | None
+    tool_choice: str | Mapping[str, str] | None
+    response_format: Mapping[str, Any] | None
+    temperature: float | None
+    max_output_tokens: int | None
+    top_p: float | None
+    stop_sequences: Sequence[str] | None
+    reasoning_effort: str | None
+    timeout_ms: int | None
+    first_chunk_timeout_ms: int | None
+    idle_timeout_ms: int | None
+    variables: Mapping[str, str] | None
+    provider_api_key: str | None
+    custom_options: Mapping[str, Any] | None
+    tags: Sequence[str] | None
+    user_id: str | None
+    session_id: str | None
+    send_trace: bool
+    span_id: str | None
+    trace_id: str | None
+    parent_span_id: str | None
+    priority: Priority
+    on_abort: AbortMode
+
+
+class EmbeddingArguments(TypedDict, total=False):
+    """The keyword arguments of ``run_embedding`` and ``arun_embedding``."""
+
+    model: Required[str]
+    input: Required[str | Sequence[str]]
+    provider: str | None
+    dimensions: int | None
+    timeout_ms: int | None
+    provider_api_key: str | None
+    custom_options: Mapping[str, Any] | None
+    tags: Sequence[str] | None
+    user_id: str | None
+    session_id: str | None
+    send_trace: bool
+    span_id: str | None
+    trace_id: str | None
+    parent_span_id: str | None
+    priority: Priority
+
+
+class RequestContext(TypedDict):
+    """What the client knows of every request.
+
+    ``providers`` are the names known here; with ``takes_any_provider`` an explicit ``provider`` may be another, which the
+    engine knows. ``trace_id`` is used where the arguments name none. ``traceparent`` is that of the caller's own trace.
+    """
+
+    trace_id: str
+    traceparent: str | None
+    providers: Sequence[str]
+    takes_any_provider: bool
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a run stays with the client: how it is admitted and how it is aborted."""
+
+    span_id: str | None
+    provider_api_key: str | None
+    priority: Priority
+    on_abort: AbortMode
+
+    def __repr__(self) -> str:
+        return f"RunOptions(span_id={self.span_id!r}, priority={self.priority!r}, on_abort={self.on_abort!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what may be shown: no key."""
+        return [("span_id", self.span_id)]
+
+
+def check_names(arguments: Mapping[str, Any], kind: type[RunArguments | EmbeddingArguments]) -> None:
+    """Raise InvalidRequestError for an argument that does not exist, or one that must be there and is not."""
+    known = kind.__annotations__
+    for name in arguments:
+        if name not in known:
+            raise InvalidRequestError(f"no such argument; there are: {', '.join(sorted(known))}", name)
+    for name in ("model", "messages" if kind is RunArguments else "input"):
+        if name not in arguments:
+            raise InvalidRequestError("is missing", name)
+
+
+def build_options(arguments: RunArguments | EmbeddingArguments) -> RunOptions:
+    """Return the checked options of a run."""
+    span_id = arguments.get("span_id")
+    if span_id is not None:
+        span_id = checks.matches("span_id", span_id, _SPAN_ID, "'sp_' and 16 hex digits")
+    key = checks.text("provider_api_key", arguments.get("provider_api_key"))
+    if key is not None and (not key or not key.isascii() or not key.isprintable()):
+        raise InvalidRequestError("takes a non-empty str of printable ASCII characters", "provider_api_key")
+    if key is not None and (problem := key_problem(key)) is not None:
+        raise InvalidRequestError(problem, "provider_api_key")
+    priority: Any = checks.one_of("priority", arguments.get("priority", "interactive"), _PRIORITIES)
+    on_abort: Any = checks.one_of("on_abort", arguments.get("on_abort", "close"), _ABORT_MODES)
+    return RunOptions(span_id=span_id, provider_api_key=key, priority=priority, on_abort=on_abort)
+
+
+def build_request(
+    arguments: RunArguments,
+    *,
+    stream: bool,
+    trace_id: str,
+    providers: Sequence[str],
+    takes_any_provider: bool = False,
+    traceparent: str | None = None,
+    moved: MovedPlaces | None = None,
+) -> RunRequest:
+    """Return the checked request; the other arguments are those of :class:`RequestContext`.
+
+    What the request has elsewhere than the arguments is noted in ``moved``.
+    """
+    moved = {} if moved is None else moved
+    provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
+    checks.instance("stream", stream, bool, "a bool")
+    offered = tools.read_tools(arguments.get("tools"), moved)
+    return RunRequest(
+        provider=provider,
+        model=model,
+        messages=conversation.fill_variables(
+            conversation.read_messages(arguments["messages"], moved), arguments.get("variables")
+        ),
+        stream=stream,
+        tools=offered,
+        tool_choice=tools.read_tool_choice(arguments.get("tool_choice"), offered),
+        response_format=checks.json_mapping("response_format", arguments.get("response_format")),
+        temperature=checks.number("temperature", arguments.get("temperature"), 0, 2),
+        max_output_tokens=checks.positive("max_output_tokens", arguments.get("max_output_tokens")),
+        top_p=checks.number("top_p", arguments.get("top_p"), 0, 1),
+        stop_sequences=checks.strings("stop_sequences", arguments.get("stop_sequences")),
+        reasoning_effort=checks.text("reasoning_effort", arguments.get("reasoning_effort")),
+        custom_options=checks.json_mapping("custom_options", arguments.get("custom_options")) or {},
+        total_timeout=checks.seconds("timeout_ms", arguments.get("timeout_ms")),
+        first_chunk_timeout=checks.seconds("first_chunk_timeout_ms", arguments.get("first_chunk_timeout_ms")),
+        idle_timeout=checks.seconds("idle_timeout_ms", arguments.get("idle_timeout_ms")),
+        traceparent=traceparent,
+        **_span_fields(arguments, trace_id),
+    )
+
+
+def build_embedding_request(
+    arguments: EmbeddingArguments,
+    *,
+    trace_id: str,
+    providers: Sequence[str],
+    takes_any_provider: bool = False,
+    traceparent: str | None = None,
+) -> RunRequest:
+    """Return the checked request for vectors; see :func:`build_request`."""
+    provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
+    texts: object = arguments["input"]
+    inputs = [plain_text("input", texts)] if isinstance(texts, str) else checks.strings("input", texts)
+    if not inputs or not all(inputs):
+        raise InvalidRequestError("takes a non-empty str, or a non-empty list of them", "input")
+    return RunRequest(
+        provider=provider,
+        model=model,
+        messages=[],
+        stream=False,
+        inputs=inputs,
+        dimensions=checks.positive("dimensions", arguments.get("dimensions")),
+        custom_options=checks.json_mapping("custom_options", arguments.get("custom_options")) or {},
+        total_timeout=checks.seconds("timeout_ms", arguments.get("timeout_ms")),
+        traceparent=traceparent,
+        **_span_fields(arguments, trace_id),
+    )
+
+
+def _span_fields(arguments: RunArguments | EmbeddingArguments, trace_id: str) -> dict[str, Any]:
+    """Return what a request says of its span, checked."""
+    send_trace = arguments.get("send_trace", True)
+    checks.instance("send_trace", send_trace, bool, "a bool")
+    given = arguments.get("trace_id")
+    if given is not None:
+        given = checks.matches("trace_id", given, _TRACE_ID, "'tr_' and 16 hex digits")
+    parent_span_id = arguments.get("parent_span_id")
+    if parent_span_id is not None:
+        parent_span_id = checks.matches("parent_span_id", parent_span_id, _SPAN_ID, "'sp_' and 16 hex digits")
+    return {
+        "tags": checks.strings("tags", arguments.get("tags")),
+        "user_id": checks.text("user_id", arguments.get("user_id")),
+        "session_id": checks.text("session_id", arguments.get("session_id")),
+        "trace_id": given or trace_id,
+        "parent_span_id": parent_span_id,
+        "send_trace": send_trace,
+    }
+
+
+def _provider_of(
+    model: object, provider: object, providers: Sequence[str], takes_any_provider: bool
+) -> tuple[str, str]:
+    if not isinstance(model, str) or not model:
+        raise InvalidRequestError("takes the model's name, a non-empty str such as 'gpt-4o'", "model")
+    model = plain_text("model", model)
+    if provider is not None:
+        provider = plain_text("provider", provider)
+        if provider not in providers and not takes_any_provider:
+            known = ", ".join(sorted(providers))
+            raise InvalidRequestError(f"{shown(provider)} is not configured; there are: {known}", "provider")
+        return provider, model
+    head, slash, rest = model.partition("/")
+    if slash and rest and head in providers:
+        return head, rest
+    for prefix, name in MODEL_PREFIXES:
+        if model.startswith(prefix) and name in providers:
+            return name, model
+    known = ", ".join(sorted(providers))
+    prefixes = ", ".join(f"{prefix}… ({name})" for prefix, name in MODEL_PREFIXES if name in providers)
+    raise InvalidRequestError(
+        f"cannot tell the provider of {shown(model)}; names that tell it: {prefixes}; "
+        f"or give provider= or 'provider/model' with one of: {known}",
+        "model",
+    )

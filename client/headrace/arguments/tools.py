@@ -1,0 +1,150 @@
+"""From what callers give as tools, in the forms of each provider, to the type that crosses the wire. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from headrace.arguments import checks
+from headrace.arguments.mapping_keys import KnownKeys, further_keys, joined
+from headrace.arguments.moved_places import MovedPlaces
+from headrace.arguments.plain_values import named, path_to, plain_dict, plain_text, shown
+from headrace.errors import InvalidRequestError
+from headrace.types import Tool
+from headrace.wire.request import CUSTOM as _CUSTOM
+from headrace.wire.request import chosen_by
+
+_TOOL_CHOICES = ("auto", "none", "required")
+_FUNCTION = "function"
+_SCHEMA_KEYS = ("parameters", "input_schema", "inputSchema", "parameters_json_schema", "parametersJsonSchema")
+"""Under which names a tool's schema is given: OpenAI's, Anthropic's, MCP's, Google's."""
+
+_READ = frozenset({"name", "description", "strict", *_SCHEMA_KEYS})
+_FIELDS = _READ | {"type", "extra"}
+_PASSED_ON = frozenset({"output_schema", "outputSchema", "input_examples"})
+_SLIPS = {
+    "schema": "parameters",
+    "json_schema": "parameters",
+    "args": "parameters",
+    "arguments": "parameters",
+    "func": _FUNCTION,
+    "fn": _FUNCTION,
+}
+_KEYS = KnownKeys(_FIELDS | {_FUNCTION}, _PASSED_ON, _SLIPS, _FIELDS)
+_KEYS_INSIDE = KnownKeys(_READ, _PASSED_ON, _SLIPS, _FIELDS | {_FUNCTION})
+_KEYS_OF_CUSTOM = KnownKeys(_FIELDS, fields=_FIELDS, guesses=False)
+_FIELDS_OF_OTHERS = frozenset({*Tool.__struct_fields__})
+_KEYS_OF_OTHERS = KnownKeys(_FIELDS_OF_OTHERS, fields=_FIELDS_OF_OTHERS, guesses=False)
+
+_Level = tuple[str, Mapping[Any, Any]]
+"""A dict of a tool, and where it stands."""
+
+
+def read_tools(tools: object, moved: MovedPlaces) -> list[Tool]:
+    """Return the tools, each key that is not Headrace's own in its ``extra``; raises InvalidRequestError.
+
+    What is read as something else is noted in ``moved``.
+    """
+    if tools is None:
+        return []
+    if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
+        raise InvalidRequestError("takes a list of tools", "tools")
+    return [_tool(f"tools[{index}]", tool, moved) for index, tool in enumerate(tools)]
+
+
+def _tool(argument: str, tool: object, moved: MovedPlaces) -> Tool:
+    given = msgspec.structs.asdict(tool) if isinstance(tool, Tool) else tool
+    if not isinstance(given, Mapping):
+        raise InvalidRequestError(f"takes a dict or a Tool, not {named(tool)}", argument)
+    if (keyed := _keyed_tool(argument, given)) is not None:
+        moved |= dict.fromkeys((argument, f"{argument}.type"), path_to(argument, keyed.type))
+        return keyed
+    kind = checks.text(f"{argument}.type", given.get("type")) or _FUNCTION
+    if kind != _FUNCTION:
+        # A custom tool may be a function by another name; nothing of any other tool is read as something else.
+        keys, schema_keys = (_KEYS_OF_CUSTOM, _SCHEMA_KEYS) if kind == _CUSTOM else (_KEYS_OF_OTHERS, ("parameters",))
+        return _built([(argument, given)], kind, further_keys(argument, given, keys), moved, schema_keys)
+    levels: list[_Level] = [(argument, given)]
+    within = None
+    if (function := given.get(_FUNCTION)) is not None:
+        inside = f"{argument}.{_FUNCTION}"
+        checks.instance(inside, function, Mapping, "a dict")
+        levels.append((inside, function))
+        within = further_keys(inside, function, _KEYS_INSIDE)
+    extra = joined(argument, further_keys(argument, given, _KEYS), within and {_FUNCTION: within})
+    built = _built(levels, kind, extra, moved)
+    if not built.name:
+        is_given = any("name" in keys for _, keys in levels)
+        raise InvalidRequestError("takes a non-empty name", f"{argument}.name" if is_given else argument)
+    return built
+
+
+def _keyed_tool(argument: str, given: Mapping[Any, Any]) -> Tool | None:
+    """Read Google's own form of a tool of its own: ``{"google_search": {}}``, one key that holds the settings."""
+    match list(given.items()):
+        case [(str(key), Mapping() as settings)] if key not in _KEYS.read and _KEYS.slip(key) is None:
+            kind = plain_text(argument, key)
+            return Tool(name="", type=kind, extra=plain_dict(path_to(argument, kind), settings) or None)
+        case _:
+            return None
+
+
+def _built(
+    levels: Sequence[_Level],
+    kind: str,
+    extra: dict[str, Any] | None,
+    moved: MovedPlaces,
+    schema_keys: Sequence[str] = _SCHEMA_KEYS,
+) -> Tool:
+    """Return the tool of what is given, flat or in ``function``; two different values of one field are refused."""
+    name_at, name = _one(levels, ("name",))
+    described_at, description = _one(levels, ("description",))
+    schema_at, schema = _one(levels, schema_keys)
+    strict_at, strict = _one(levels, ("strict",))
+    argument = levels[0][0]
+    places = {"name": name_at, "description": described_at, "parameters": schema_at, "strict": strict_at}
+    moved |= {f"{argument}.{field}": at for field, at in places.items() if at not in {argument, f"{argument}.{field}"}}
+    if strict is not None:
+        checks.instance(strict_at, strict, bool, "a bool")
+    return Tool(
+        name=checks.text(name_at, name) or "",
+        description=checks.text(described_at, description) or "",
+        parameters={} if schema is None else plain_dict(schema_at, schema),
+        strict=strict,
+        type=kind,
+        extra=extra,
+    )
+
+
+def _one(levels: Sequence[_Level], names: Sequence[str]) -> tuple[str, Any]:
+    """Return the place and the value of a field that has several names; ``None`` counts as not given."""
+    found = [
+        (path_to(argument, name), value)
+        for argument, given in levels
+        for name in names
+        if (value := given.get(name)) is not None and not (name == "parameters" and value == {})
+    ]
+    for place, value in found[1:]:
+        if value != found[0][1]:
+            raise InvalidRequestError(f"differs from {found[0][0]}", place)
+    return found[0] if found else (levels[0][0], None)
+
+
+def read_tool_choice(choice: Any, tools: list[Tool]) -> str | dict[str, str] | None:
+    """Return the checked choice; see :func:`chosen_by`."""
+    if choice is None:
+        return None
+    if not tools:
+        raise InvalidRequestError("is given, but there are no tools", "tool_choice")
+    if isinstance(choice, str) and choice in _TOOL_CHOICES:
+        return plain_text("tool_choice", choice)
+    if isinstance(choice, Mapping) and set(choice) == {"tool"}:
+        names = [chosen_by(tool) for tool in tools]
+        if choice["tool"] not in names:
+            raise InvalidRequestError(
+                f"there is no tool {shown(choice['tool'])}; there are: {', '.join(names)}", "tool_choice"
+            )
+        return {"tool": plain_text("tool_choice.tool", choice["tool"])}
+    raise InvalidRequestError("takes 'auto', 'none', 'required' or {'tool': name}", "tool_choice")

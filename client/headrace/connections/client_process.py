@@ -1,0 +1,230 @@
+"""The state of Headrace in one process: its I/O thread, and one connection for each engine address. Opened on first use.
+
+A thread that has ended is replaced by the next call, with new connections (``watchdog.py`` has the rule). After a fork the
+child holds nothing: it forgets the parent's sockets without touching them, and connects anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from headrace.connections.connection import Connection
+from headrace.connections.engine_source import EmbeddedEngine, EngineSource, ExternalEngine
+from headrace.connections.io_thread import start_io_thread
+from headrace.connections.program_end import at_program_end, has_begun
+from headrace.errors import EngineUnavailableError
+from headrace.process.callbacks import drain, forget_threads, is_io_thread, log
+from headrace.process.clock import monotonic
+from headrace.process.watchdog import Watchdog
+from headrace.runs.delivery import Delivery
+from headrace.settings.settings import EMBEDDED, EngineConfig
+from headrace.transport.reactor import Reactor
+
+logger = logging.getLogger(__name__)
+
+_CLOSE_TIMEOUT = 2.0
+"""Seconds that closing a client waits for the I/O thread."""
+_EXIT_TIMEOUT = 1.8
+"""Seconds that the end of the program waits for everything together; the interpreter needs some too."""
+_TOTAL_TIMEOUT = EngineConfig().total_timeout
+
+_is_hooked = False
+_kept: list[object] = []
+"""What must neither be used nor closed: what a child inherited, connections whose thread has ended."""
+
+
+class Process:
+    """The I/O thread of one process, and the connections on it."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.RLock()
+        self.epoch = secrets.randbits(31) + 1
+        self.embedded = EmbeddedEngine()
+        self._reactor: Reactor | None = None
+        self._thread: threading.Thread | None = None
+        self._connections: dict[str, Connection] = {}
+        self._connection_count = 0
+        self._watchdog = Watchdog(self._runs)
+
+    def connection(
+        self, address: str | None, connect_timeout: float, owner: int, total_timeout: float = _TOTAL_TIMEOUT
+    ) -> Connection:
+        """Return the connection to the engine at ``address`` (``None``: this program's own), used by ``owner``.
+
+        ``total_timeout`` is the guess at the engine's, in seconds, until it says. Raises EngineUnavailableError where nothing
+        can be opened or started, as at the end of the program.
+        """
+        key = address or EMBEDDED
+        with self.lock:
+            if has_begun():
+                raise EngineUnavailableError(key, "the program is ending, and Headrace has closed everything")
+            connection = self._connections.get(key)
+            if connection is None or connection.is_lost:
+                connection = self._connections[key] = self._connect(key, address, connect_timeout, total_timeout)
+            connection.owners.add(owner)
+            return connection
+
+    def submit(self, connection: Connection, delivery: Delivery) -> None:
+        """Start a run, and have its bound kept."""
+        connection.submit(delivery)
+        self._watchdog.run_added()
+
+    def is_connected(self, address: str | None) -> bool:
+        """Return whether there is a connection to the engine at ``address``."""
+        with self.lock:
+            connection = self._connections.get(address or EMBEDDED)
+            return connection is not None and not connection.is_lost
+
+    def release(self, address: str | None, owner: int) -> None:
+        """Abort the owner's runs; close the connection when it was the last one's, and wait until that is done."""
+        with self.lock:
+            connection = self._connections.get(address or EMBEDDED)
+            if connection is None or owner not in connection.owners:
+                return
+            connection.owners.discard(owner)
+            is_last = not connection.owners
+            if is_last:
+                del self._connections[address or EMBEDDED]
+        post = connection.post_close if is_last else partial(connection.post_abort_all, owner)
+        if self._wait_for(connection, post, _CLOSE_TIMEOUT):
+            return
+        connection.give_up_all(EngineUnavailableError(address or EMBEDDED, "the client was closed"), owner)
+        if is_last and connection.is_lost:
+            connection.close_source()
+
+    def _wait_for(self, connection: Connection, post: Callable[[Callable[[], None]], None], timeout: float) -> bool:
+        """Have the I/O thread do something; return whether it did, or is about to where it is the caller itself."""
+        if connection.is_lost:
+            return False
+        done = threading.Event()
+        post(done.set)
+        return is_io_thread() or done.wait(timeout)
+
+    def shut_down(self) -> None:
+        """Close everything, when the interpreter ends."""
+        if self.pid != os.getpid():
+            return
+        until = monotonic() + _EXIT_TIMEOUT
+        with self.lock:
+            connections = list(self._connections.items())
+        for key, connection in connections:
+            if not self._wait_for(connection, connection.post_close, max(until - monotonic(), 0.0)):
+                connection.give_up_all(EngineUnavailableError(key, "the program is ending"))
+                if connection.is_lost:
+                    connection.close_source()
+        self._watchdog.stop()
+        if self._reactor is not None and self._thread is not None:
+            self._reactor.stop()
+            self._thread.join(max(until - monotonic(), 0.0))
+        drain(max(until - monotonic(), 0.0))
+
+    def _connect(self, key: str, address: str | None, connect_timeout: float, total_timeout: float) -> Connection:
+        if (lost := self._connections.pop(key, None)) is not None:
+            _kept.append(lost)
+        source: EngineSource = self.embedded if address is None else ExternalEngine(address)
+        try:
+            reactor = self._running_reactor()
+            connection = Connection(reactor, source, self._next_epoch(), connect_timeout, total_timeout)
+        except OSError as error:
+            reason = f"this process cannot open a connection: {error.strerror}"
+            raise EngineUnavailableError(key, reason) from error
+        except RuntimeError as error:  # no memory for a thread; or the interpreter is ending, and starts none
+            raise EngineUnavailableError(key, f"this process cannot start a thread: {error}") from error
+        # A signal handler may have connected in the middle of this.
+        return self._connections.get(key, connection)
+
+    def _next_epoch(self) -> int:
+        """Return an epoch for one connection. Two addresses may lead to one engine, which keeps the newest connection of an epoch."""
+        epoch = self.epoch + (self._connection_count << 32)
+        self._connection_count += 1
+        return epoch
+
+    def _running_reactor(self) -> Reactor:
+        reactor = self._reactor
+        if reactor is None or reactor.has_ended:
+            reactor = self._new_reactor(reactor)
+        self._watchdog.start()
+        return reactor
+
+    def _new_reactor(self, former: Reactor | None) -> Reactor:
+        """Start an I/O thread and return its loop. ``former`` is the loop of the thread before, which has ended, if there was one."""
+        reactor, thread = start_io_thread(self._serve)
+        if self._reactor is not None and self._reactor is not former:
+            reactor.stop()  # a signal handler has started a thread in the middle of this
+            return self._reactor
+        self._reactor, self._thread = reactor, thread
+        return reactor
+
+    def _serve(self, reactor: Reactor) -> None:
+        """Be the I/O thread: nothing that it raises gets out, and no run outlives it."""
+        try:
+            reactor.run()
+        except BaseException as error:  # noqa: BLE001 - threading's hook for it is users' code
+            log(logger, logging.ERROR, "the I/O thread ended", error=error)
+        finally:
+            for connection in list(self._connections.values()):
+                if connection.is_lost:
+                    with contextlib.suppress(BaseException):
+                        connection.thread_ended()
+
+    def _runs(self) -> list[Delivery]:
+        return [run for connection in list(self._connections.values()) for run in list(connection.runs)]
+
+
+_process: Process | None = None
+# Reentrant: a finalizer or a signal handler may ask for a run in the middle of the first.
+_lock = threading.RLock()
+
+
+def current_process() -> Process:
+    """Return what this process holds."""
+    global _process  # noqa: PLW0603 - one per process is the point
+    process = _process
+    if process is not None and process.pid == os.getpid():
+        return process
+    with _lock:
+        _hook()
+        if _process is None:
+            made = Process()
+            if _process is None:
+                _process = made
+        elif _process.pid != os.getpid():
+            _leave_to_parent(_process)
+        return _process
+
+
+def _hook() -> None:
+    global _is_hooked  # noqa: PLW0603
+    if not _is_hooked:
+        _is_hooked = True
+        os.register_at_fork(after_in_child=_after_fork)
+        at_program_end(_shut_down)
+
+
+def _after_fork() -> None:
+    """Start afresh in a forked child, whatever the parent's threads were doing."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+    forget_threads()
+    if _process is not None:
+        _leave_to_parent(_process)
+
+
+def _leave_to_parent(parent: Process) -> None:
+    """Keep what belongs to the parent untouched; its engine stays in reach."""
+    global _process  # noqa: PLW0603
+    _kept.append(parent)
+    _process = Process()
+    _process.embedded = parent.embedded.in_child()
+
+
+def _shut_down() -> None:
+    if _process is not None:
+        _process.shut_down()

@@ -1,0 +1,281 @@
+"""The link to an engine's broker: opened when somebody asks, watched while somebody waits, opened again when it is lost.
+
+Used on the I/O thread only. What the broker says of runs is passed on; questions about the engine are answered here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from headrace.connections.client_spans import RunSpans
+from headrace.connections.engine_source import EngineSource
+from headrace.connections.run_links import Link, Links, watch_start
+from headrace.errors import EngineUnavailableError, HeadraceError, ProtocolMismatchError, RemoteProtocolError
+from headrace.process.callbacks import log
+from headrace.process.clock import monotonic
+from headrace.process.event_loop import CallingLoop
+from headrace.process.history import History
+from headrace.process.lifecycle import origin
+from headrace.transport.channel import REOPEN_DELAY
+from headrace.wire.codec import from_broker
+from headrace.wire.messages import (
+    FromBroker,
+    Goodbye,
+    Grant,
+    Heartbeat,
+    Hold,
+    Joined,
+    LeaseQuery,
+    Refuse,
+    Release,
+    Restart,
+    RestartAnswer,
+    Revoke,
+    Silent,
+    SpanBatch,
+    Status,
+    StatusRequest,
+    Vacated,
+    Welcome,
+)
+
+# A name that users' logging settings may have: where in the client a line comes from is no concern of theirs.
+logger = logging.getLogger("headrace.connections.connection")
+
+
+class Asking(Protocol):
+    """The runs that a broker is asked for, as its link knows them."""
+
+    @property
+    def are_any(self) -> bool:
+        """Whether there are runs that have not ended."""
+
+    def granted(self, grant: Grant) -> None:
+        """A run has a worker."""
+
+    def refused(self, refusal: Refuse) -> None:
+        """A run gets no worker."""
+
+    def revoked(self, revocation: Revoke) -> None:
+        """A run's lease has ended, since its worker does not have the run."""
+
+    def limit(self, total_timeout: float) -> None:
+        """The engine says how long runs may take that ask for no limit of their own."""
+
+    def ask_again(self) -> None:
+        """The broker is another one: tell it of leases, and ask again for those that wait."""
+
+    def fail_waiting(self, error: HeadraceError) -> None:
+        """No broker answers: end the runs that wait for one."""
+
+
+class EngineLink:
+    """The link to one engine's broker, and those that wait for word of the engine itself."""
+
+    def __init__(
+        self,
+        reactor: CallingLoop,
+        source: EngineSource,
+        connect_timeout: float,
+        links: Links,
+        history: History | None,
+        spans: RunSpans,
+        runs: Asking,
+    ) -> None:
+        self._reactor = reactor
+        self._source = source
+        self._connect_timeout = connect_timeout
+        self._links = links
+        self._history = history
+        self._spans = spans
+        self._runs = runs
+        self.directory = Path()
+        """Where the engine is, once there was a link."""
+        self.knows_pids = False
+        """Whether the engine numbers processes as this one does: not where it is in a container, and we are not."""
+        self._broker_pid = 0
+        self._broker: Link | None = None
+        # Since when a broker is waited for that has not answered, through all links that were tried.
+        self._awaited_since: float | None = None
+        self._status_waiters: list[Callable[[Status | HeadraceError], None]] = []
+        self._restart_waiters: list[Callable[[RestartAnswer | HeadraceError], None]] = []
+
+    def ask(self, message: msgspec.Struct) -> None:
+        """Send the broker a message; one that needs an answer opens the link, and waits for it."""
+        if self._broker is None:
+            if isinstance(message, Release):
+                return  # with its broker the lease is gone; the next one knows of those alone that are told to it
+            self._reopen()
+            if self._broker is None or message in self._broker.outbox:
+                return  # the new link has been asked by all that wait
+        elif not (self._broker.is_awaited or isinstance(message, Hold | Release)):
+            self._await(self._broker)
+        if self._broker is not None:
+            self._links.queue(self._broker, message)
+
+    def ask_status(self, answer: Callable[[Status | HeadraceError], None]) -> None:
+        """Ask the engine how it is."""
+        self._status_waiters.append(answer)
+        self.ask(StatusRequest())
+
+    def answer_status(self, status: Status | HeadraceError) -> None:
+        """Answer all that asked how the engine is."""
+        waiters, self._status_waiters = self._status_waiters, []
+        for answer in waiters:
+            answer(status)
+
+    def ask_restart(self, answer: Callable[[RestartAnswer | HeadraceError], None]) -> None:
+        """Have the engine replace its workers. Whether it knows how to is known once it has answered the hello."""
+        self._restart_waiters.append(answer)
+        if self._broker is None:
+            self._reopen()
+        elif not self._broker.is_awaited:
+            self._await(self._broker)
+        self._send_restart()
+
+    def answer_restart(self, answer: RestartAnswer | HeadraceError) -> None:
+        """Answer all that want the workers replaced."""
+        waiters, self._restart_waiters = self._restart_waiters, []
+        for waiter in waiters:
+            waiter(answer)
+
+    def fail_waiting(self, error: HeadraceError) -> None:
+        """No broker answers: tell all that wait."""
+        self._runs.fail_waiting(error)
+        self.answer_status(error)
+        self.answer_restart(error)
+
+    def look(self) -> None:
+        """Open a link for the runs, where there is none: a broker that comes later than anybody waited for is told of leases."""
+        if self._broker is None and self._runs.are_any and self._source.problem() is None:
+            self._reopen(is_awaited=False)
+
+    def is_beside_broker(self, pid: int) -> bool:
+        """Return whether a process has the broker's parent, as the collector has, or that cannot be known."""
+        broker, other = (origin(known) if known else None for known in (self._broker_pid, pid))
+        return broker is None or other is None or broker.parent == other.parent
+
+    def drop(self) -> None:
+        """Close the link; the next question opens another."""
+        if self._broker is not None:
+            self._links.close(self._broker)
+            self._broker = None
+
+    def leave(self, left: Iterable[SpanBatch]) -> None:
+        """Leave with the broker the spans that are stored nowhere yet."""
+        self._links.leave(self._broker, left)
+
+    def end(self, linger: float) -> None:
+        """Close the link once what was sent has left, within ``linger`` seconds."""
+        if self._broker is not None:
+            self._links.close(self._broker, linger)
+        self._broker = None
+
+    def _open(self, *, is_awaited: bool = True) -> None:
+        """Open a link and say hello. A failure ends those that wait."""
+        try:
+            endpoint = self._source.open()
+            link = self._links.open_broker(endpoint, self._read, self._ended, self._source.is_broker)
+        except HeadraceError as error:
+            self._reactor.call(partial(self.fail_waiting, error))
+            return
+        self._broker = link
+        self.directory = Path(endpoint.removeprefix("ipc://")).parent
+        self._spans.engine_is_at(endpoint)
+        if is_awaited:
+            self._await(link)
+
+    def _await(self, link: Link) -> None:
+        link.is_awaited = True
+        if self._awaited_since is None:
+            self._awaited_since = monotonic()
+        watch_start(self._reactor, self._source, link, self._awaited_since, self._connect_timeout, self._lose)
+
+    def _lose(self, error: HeadraceError) -> None:
+        log(logger, logging.INFO, "engine lost", extra={"reason": str(error)})
+        self._awaited_since = None
+        self.drop()
+        if self._source.problem() is not None:
+            self._source.close()
+        self.fail_waiting(error)
+
+    def _ended(self, link: Link) -> None:
+        self.drop()
+        if link.refusal is not None:
+            self._lose(self._source.error(link.refusal))
+        elif (problem := self._source.problem()) is not None:
+            self._lose(self._source.error(problem))
+        elif link.is_welcomed:
+            self._reopen_for_those_that_wait()
+        else:
+            # It may do the same again and again.
+            self._reactor.call_later(REOPEN_DELAY, self._reopen_for_those_that_wait)
+
+    def _reopen_for_those_that_wait(self) -> None:
+        if self._broker is None and (self._runs.are_any or self._status_waiters or self._restart_waiters):
+            self._reopen()
+
+    def _reopen(self, *, is_awaited: bool = True) -> None:
+        """Open a link. Whoever opens it, its broker is told of leases, and asked again by those that wait for one."""
+        self._open(is_awaited=is_awaited)
+        if self._broker is None:
+            return
+        self._runs.ask_again()
+        if self._status_waiters:
+            self._links.queue(self._broker, StatusRequest())
+
+    def _send_restart(self) -> None:
+        link = self._broker
+        if link is None or not link.is_welcomed or not self._restart_waiters:
+            return
+        if "restart" in link.capabilities:
+            self._links.queue(link, Restart())
+        else:
+            reason = "its version cannot be asked to replace its workers; send its supervisor SIGHUP"
+            self.answer_restart(EngineUnavailableError(self._source.address, reason))
+
+    def _read(self, link: Link) -> None:
+        for frame in link.connector.receive():
+            if not link.is_open:
+                return
+            try:
+                _, messages = from_broker.decode(frame)
+            except (RemoteProtocolError, ProtocolMismatchError) as error:
+                self._lose(error)
+                return
+            if self._history is not None:
+                self._history.frame("received", messages)
+            for message in messages:
+                self._from_broker(link, message)
+
+    def _from_broker(self, link: Link, message: FromBroker) -> None:
+        match message:
+            case Grant():
+                self._runs.granted(message)
+            case Refuse():
+                self._runs.refused(message)
+            case Welcome():
+                link.welcomed(message)
+                self._awaited_since = None
+                self._broker_pid = link.peer_pid
+                self.knows_pids = bool(link.peer_pid) and link.peer_pid == message.pid
+                if message.total_timeout is not None:
+                    self._runs.limit(message.total_timeout)
+                log(logger, logging.INFO, "connected to the engine", extra={"address": self._source.address})
+                self._send_restart()
+            case Status():
+                self.answer_status(message)
+            case Revoke():
+                self._runs.revoked(message)
+            case RestartAnswer():
+                self.answer_restart(message)
+            case Heartbeat() | Silent() | Joined() | Vacated() | LeaseQuery() | Restart():
+                pass  # the supervisor's matter, and the workers'
+            case Goodbye():
+                self._lose(EngineUnavailableError(self._source.address, message.reason))

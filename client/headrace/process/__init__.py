@@ -1,0 +1,1 @@
+"""What each process does for itself: start and end, environment, log, clock, descriptors. Shared by all processes."""

@@ -1,0 +1,30 @@
+"""Looks, before an engine is started, whether the redaction hook of the settings can be used. A process of its own imports it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from headrace.process.import_path import child_environment
+from headrace.settings.settings import SpansConfig
+
+_TIMEOUT = 60.0
+
+
+def is_hook_usable(config: SpansConfig, environ: Mapping[str, str]) -> bool:
+    """Return whether workers, which have ``environ``, can import the hook; where they cannot, the reason is on stderr. True where no hook is named."""
+    if not config.enabled or not config.redact:
+        return True
+    command = [sys.executable, "-m", "headrace_engine", "check", "--directory", os.devnull]
+    environ = child_environment(environ)
+    try:
+        return (
+            subprocess.run(command, stdin=subprocess.DEVNULL, env=environ, timeout=_TIMEOUT, check=False).returncode
+            == 0
+        )
+    except subprocess.TimeoutExpired:
+        hook = f"spans.redact is {config.redact!r}"
+        print(f"headrace: {hook}: its module takes more than {_TIMEOUT:g} s to be imported", file=sys.stderr)  # noqa: T201
+        return False

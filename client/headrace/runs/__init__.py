@@ -1,0 +1,1 @@
+"""One run as its client sees it: its states, its reader, its result. Used by clients only."""

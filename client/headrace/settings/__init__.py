@@ -1,0 +1,1 @@
+"""Settings: headrace.toml, the environment, and who may set what. Shared by all processes."""

@@ -1,0 +1,106 @@
+"""What the user has allowed files of directories to do with keys: ``allowed.json`` in the user's configuration directory.
+
+Written by ``headrace config allow`` alone. The file is replaced as a whole, never written through a link, and readable by its owner alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+
+from headrace.errors import ConfigurationError
+from headrace.files.private_files import take_lock
+from headrace.settings.found_file_rules import Grant
+from headrace.settings.toml_file import OWN_HOME, distrust, user_place
+
+NAME = "allowed.json"
+_MAX_BYTES = 1024 * 1024
+_LOCK_TIMEOUT = 20.0
+"""Seconds for other commands that change what is allowed, each of which takes a moment."""
+_FIELDS = ("directory", "provider", "base_url", "variable")
+
+
+def grants_file(environ: Mapping[str, str]) -> str:
+    """Return where the file is or would be; an empty string for a user without a home."""
+    place = user_place(environ)
+    return os.path.join(os.path.dirname(place.path), NAME) if place else ""
+
+
+def read_grants(environ: Mapping[str, str]) -> frozenset[Grant]:
+    """Return all that is allowed; raises ConfigurationError for a file that cannot be read or that another user may have written."""
+    place = user_place(environ)
+    if place is None:
+        return frozenset()
+    path = grants_file(environ)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return frozenset()  # nothing is allowed, then
+    except OSError as error:
+        raise ConfigurationError(f"{path}: the file cannot be read: {error.strerror}; remove it") from None
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigurationError(f"{path}: this is no regular file; remove it")
+        if (problem := distrust(place, path, status)) is not None:
+            raise ConfigurationError(problem)
+        data = file.read(_MAX_BYTES + 1)
+    try:
+        return frozenset(_grant(entry) for entry in json.loads(data)["allowed"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ConfigurationError(
+            f"{path}: the file is damaged; remove it, and run `headrace config allow` again where it is needed"
+        ) from None
+
+
+def change_grants(environ: Mapping[str, str], change: Callable[[frozenset[Grant]], frozenset[Grant]]) -> None:
+    """Replace what is allowed by what ``change`` makes of it; raises ConfigurationError, OSError where it cannot be kept."""
+    place = user_place(environ)
+    if place is None:
+        raise ConfigurationError("there is no place to keep what is allowed: HOME names no directory")
+    if place.is_anothers:  # in which nothing is to be left that its owner cannot write
+        raise ConfigurationError(f"{place.base} is another user's home; {OWN_HOME}")
+    directory = os.path.dirname(place.path)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    with _locked(directory) as folder:
+        if (problem := distrust(place, grants_file(environ), os.fstat(folder))) is not None:
+            raise ConfigurationError(problem)
+        changed = change(read_grants(environ))
+        entries = [{name: getattr(grant, name) for name in _FIELDS} for grant in sorted(changed)]
+        # In ASCII: a directory's name may be no UTF-8.
+        _replace(folder, json.dumps({"allowed": entries}, indent=2).encode("ascii") + b"\n")
+
+
+def _grant(entry: Mapping[str, object]) -> Grant:
+    values = [entry[name] for name in _FIELDS]
+    if not all(isinstance(value, str) for value in values):
+        raise TypeError
+    return Grant(*values)  # type: ignore[arg-type]  # each is a str
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[int]:
+    """Hold the directory for this process alone. Yield its descriptor: the name may lead elsewhere a moment later."""
+    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        take_lock(folder, directory, _LOCK_TIMEOUT)
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _replace(folder: int, data: bytes) -> None:
+    temporary = f".{NAME}.{os.urandom(8).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(temporary, NAME, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            os.unlink(temporary, dir_fd=folder)
+            raise

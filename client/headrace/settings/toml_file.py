@@ -1,0 +1,338 @@
+"""Finds and reads the ``headrace.toml`` files of a process. Says in one line what is wrong with one that cannot be read.
+
+``HEADRACE_CONFIG`` names the only file. Without it there may be two: the user's own in the configuration directory, and one that is
+found in the current directory, whose settings go before the user's. Says also whom a file must belong to, so that no other user of the
+machine makes settings for this one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from headrace.errors import ConfigurationError
+from headrace.files.state_directory import home_of_user, is_anothers
+from headrace.files.trusted_directory import is_private_group
+
+VARIABLE = "HEADRACE_CONFIG"
+NAME = "headrace.toml"
+FOUND_IN = "HEADRACE_FOUND_IN"
+"""Tells the processes of an engine in which directory its program has found a file. Such a file is not trusted there either."""
+_DATA = "HEADRACE_DATA"
+OWN_HOME = "set HOME to this user's own home (`sudo -H` does)"
+_MAX_BYTES = 1024 * 1024
+_MAX_WORK = 1_000_000
+"""Of a file, as the sum of the squares of its lines' dots: a twentieth of a second."""
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_meant: dict[str, str] = {}
+"""By a relative name in ``HEADRACE_CONFIG``: the absolute path that it meant when this program last made a client. The current directory by "". """
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a file is or would be. ``found``: in the current directory, where nobody named it. ``base`` is what the user's own is below.
+
+    ``is_anothers``: the base is the home of another user, who has called this one.
+    """
+
+    path: str
+    kind: Literal["named", "user", "found"]
+    base: str = ""
+    is_anothers: bool = False
+
+
+class SettingsFile(msgspec.Struct, frozen=True):
+    """The tables of one file. ``ignored`` says why nothing is taken from a found one that is another user's."""
+
+    path: str
+    table: dict[str, Any]
+    is_found: bool = False
+    ignored: str = ""
+
+
+def settings_files(environ: Mapping[str, str]) -> list[SettingsFile]:
+    """Return the files that there are, the less important one first; raises ConfigurationError for one that cannot be read."""
+    return [file for place in places(environ) if (file := read_file(place)) is not None]
+
+
+def places(environ: Mapping[str, str]) -> list[Place]:
+    """Return where files are looked for, the less important place first."""
+    if named := environ.get(VARIABLE):
+        return [Place(named, "named")]
+    own, found = user_place(environ), os.path.join(environ.get(FOUND_IN, ""), NAME)
+    if own is None:
+        return [Place(found, "found")]
+    return [own] if _is_same_file(own.path, found) else [own, Place(found, "found")]
+
+
+def read_file(place: Place) -> SettingsFile | None:
+    """Return the file at a place, None where there is none; raises ConfigurationError for one that cannot be read."""
+    match place.kind:
+        case "named":
+            return _named(place.path)
+        case "user":
+            return _users(place)
+        case "found":
+            return _found(place.path)
+
+
+def remember_places(environ: Mapping[str, str]) -> None:
+    """Note where files are looked for now: later, when an engine is started, the current directory may be another."""
+    if (named := environ.get(VARIABLE, "")) and not os.path.isabs(named):
+        _meant[named] = absolute(named)
+    _meant[""] = absolute("")
+
+
+def meant_directory() -> str:
+    """Return the current directory of when this program last made a client; an empty string where none was made, or it was gone."""
+    return _meant.get("", "")
+
+
+def with_meant_places(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with which another process looks for files where this program did when it last made a client."""
+    places = {**environ}
+    if (data := environ.get(_DATA, "")) and not data.startswith(("/", "~")):
+        places[_DATA] = absolute(os.path.join(meant_directory(), data))
+    if named := environ.get(VARIABLE, ""):
+        return places | {VARIABLE: _meant.get(named) or absolute(named)}
+    return {FOUND_IN: directory} | places if (directory := meant_directory()) else places
+
+
+def _named(path: str) -> SettingsFile:
+    status = _status(path)
+    if status is None:
+        raise ConfigurationError(f"{VARIABLE}={path}: there is no such file")
+    data, status = _bytes(path, path)
+    # A name that begins with / is one file. Any other is whatever the current directory has by that name.
+    if not os.path.isabs(path) and _is_strangers(status):
+        raise ConfigurationError(
+            f"{VARIABLE}={path}: the file belongs to user {status.st_uid}; if that is right, name it by a path that begins with /"
+        )
+    return SettingsFile(path, _table(data, path))
+
+
+def _users(place: Place) -> SettingsFile | None:
+    # ``HOME`` may be another user's, as in containers: a directory that may not be searched has nothing for this one.
+    if not _is_searchable(os.path.dirname(place.path)) or _status(place.path) is None:
+        return None
+    data, status = _bytes(place.path, place.path)
+    if (problem := distrust(place, place.path, status)) is not None:
+        raise ConfigurationError(f"{problem}, or set {VARIABLE} to the file that is meant")
+    return SettingsFile(place.path, _table(data, place.path))
+
+
+def _found(path: str) -> SettingsFile | None:
+    shown = absolute(path)
+    # Before all else: another user's link, FIFO or nonsense must neither stop nor hold up a program that merely runs here.
+    if (stranger := _strangers_entry(path)) is not None:
+        return SettingsFile(shown, {}, is_found=True, ignored=_belongs(stranger))
+    if _status(path) is None:
+        return None
+    data, status = _bytes(path, shown)
+    if _is_strangers(status):
+        return SettingsFile(shown, {}, is_found=True, ignored=_belongs(status))
+    return SettingsFile(shown, _table(data, shown), is_found=True)
+
+
+def distrust(place: Place, path: str, status: os.stat_result) -> str | None:
+    """Return why a file below a place's base (an absolute directory) may be another user's doing, and what mends it; None where it is not.
+
+    The owner of the base is trusted: the environment names it as this user's home. A container may run as any user in the home of one.
+    Not so in a directory where all may make some, such as ``/tmp``: there whoever came first made it. Nor where that user has called this
+    one with the environment of his own: there only what this user and root have made counts.
+    """
+    folders = [place.base]
+    for name in os.path.relpath(os.path.dirname(path), place.base).split(os.sep):
+        folders.append(os.path.join(folders[-1], name))
+    owners = {os.geteuid(), 0}
+    try:
+        known = [(folder, os.stat(folder)) for folder in folders]
+    except OSError as error:
+        return f"{path}: its directory cannot be looked at ({error.strerror}); mend that"
+    remedy = "remove it"
+    if not _is_anybodys(place.base, owners):
+        if not place.is_anothers:
+            owners.add(known[0][1].st_uid)
+        else:
+            known = known[1:]
+            remedy = OWN_HOME
+    for name, found in [*known, (path, status)]:
+        if stranger := _other_owner(name, found, owners):
+            return f"{name} belongs to user {stranger}, not to {os.geteuid()}; {remedy}"
+        if found.st_mode & stat.S_IWOTH and not _is_guarded(found.st_mode):
+            return f"{name} can be written by every user (mode {stat.S_IMODE(found.st_mode):o}); run `chmod o-w` on it"
+        if found.st_mode & stat.S_IWGRP and not _is_guarded(found.st_mode) and _has_others(name, found.st_gid, owners):
+            mode = stat.S_IMODE(found.st_mode)
+            return f"{name} can be written by group {found.st_gid} (mode {mode:o}); run `chmod g-w` on it"
+    return None
+
+
+def _other_owner(name: str, found: os.stat_result, owners: set[int]) -> int | None:
+    """Return who else owns what is called so, or the link of that name that leads to it."""
+    try:
+        link = os.lstat(name)
+    except OSError:
+        link = found
+    return next((status.st_uid for status in (found, link) if status.st_uid not in owners), None)
+
+
+def _is_anybodys(base: str, owners: set[int]) -> bool:
+    """Return whether a directory is, or is below, what another user has made in a directory where all may."""
+    path = os.path.abspath(base)
+    while path != "/":
+        path, below = os.path.dirname(path), path
+        try:
+            if os.stat(path).st_mode & stat.S_IWOTH and os.lstat(below).st_uid not in owners:
+                return True
+        except OSError:
+            return True
+    return False
+
+
+def _has_others(name: str, group: int, owners: set[int]) -> bool:
+    """Return whether other users may be in a group. In containers with any user all are in root's, and nobody else is there."""
+    return group != 0 and not is_private_group(name, group, owners)
+
+
+def _is_guarded(mode: int) -> bool:
+    """Return whether what everybody may write is safe: in a sticky directory each keeps what is his; the null device has no content."""
+    return bool(stat.S_ISCHR(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX))
+
+
+def user_file(environ: Mapping[str, str]) -> str:
+    """Return where the user's own file is or would be; an empty string for a user without a home."""
+    place = user_place(environ)
+    return place.path if place else ""
+
+
+def user_place(environ: Mapping[str, str]) -> Place | None:
+    """Return the place of the user's own file; None for a user without a home."""
+    directory = environ.get("XDG_CONFIG_HOME", "")
+    if directory.startswith("/"):  # the specification has a relative path ignored
+        return _users_place(directory, "", environ)
+    home = environ.get("HOME", "") or home_of_user()
+    return _users_place(home, ".config", environ) if home.startswith("/") else None
+
+
+def _users_place(base: str, below: str, environ: Mapping[str, str]) -> Place:
+    path = os.path.join(base, below, "headrace", NAME)
+    return Place(path, "user", base, is_anothers=is_anothers(base, environ))
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samestat(os.stat(one), os.stat(other))
+    except (OSError, ValueError):
+        return False
+
+
+def _strangers_entry(path: str) -> os.stat_result | None:
+    """Return the status of what is called ``path``, links not followed, where it is another user's; else None."""
+    try:
+        status = os.lstat(path)
+    except (OSError, ValueError):
+        return None
+    return status if _is_strangers(status) else None
+
+
+def _is_strangers(status: os.stat_result) -> bool:
+    return status.st_uid not in (os.geteuid(), 0)
+
+
+def _belongs(status: os.stat_result) -> str:
+    return f"it belongs to user {status.st_uid}, not to {os.geteuid()}"
+
+
+def _is_searchable(directory: str) -> bool:
+    """Return whether this user may look there. ``HOME`` may be another user's, as in containers: that has nothing for this one."""
+    return os.access(directory, os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _status(path: str) -> os.stat_result | None:
+    """Return what a path leads to; None where there is nothing. A link that leads nowhere is an error: somebody meant a file."""
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.islink(path):
+            raise ConfigurationError(f"{absolute(path)}: the link leads to no file; mend or remove it") from None
+        return None
+    except PermissionError as error:
+        raise ConfigurationError(_forbidden(path, error)) from None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{absolute(path)}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _forbidden(path: str, error: OSError) -> str:
+    if path == NAME:
+        return (
+            f"{NAME}: the current directory cannot be searched for it ({error.strerror}); "
+            f"go to another directory, or set {VARIABLE} to a file, or to {os.devnull} for none"
+        )
+    return f"{path}: {error.strerror}; set {VARIABLE} to a file that this user may read, or to {os.devnull} for none"
+
+
+def _table(data: bytes, shown: str) -> dict[str, Any]:
+    import tomllib
+
+    if data.startswith(_UTF_16):
+        raise ConfigurationError(f"{shown}: the file is UTF-16; save it as UTF-8")
+    # tomllib takes time with the square of the dots in a name: 64 KiB of them a minute.
+    if sum(line.count(b".") ** 2 for line in data.split(b"\n")) > _MAX_WORK:
+        raise ConfigurationError(f"{shown}: the file is no TOML that can be read: it has lines with too many dots")
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"{shown}: the file is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        ) from None
+    except RecursionError:
+        raise ConfigurationError(f"{shown}: the file is no TOML that can be read: it is nested too deeply") from None
+    except ValueError as error:
+        if b"\0" in data[:2]:  # in UTF-16 a letter of ASCII has a zero beside it
+            raise ConfigurationError(f"{shown}: the file is UTF-16; save it as UTF-8") from None
+        raise ConfigurationError(f"{shown}: the file is not TOML: {error}") from None
+
+
+def _bytes(path: str, shown: str) -> tuple[bytes, os.stat_result]:
+    """Return what is in a file, and the status of exactly that file."""
+    try:
+        # Before it is opened: that alone rewinds a tape, and arms a watchdog.
+        _check_kind(os.stat(path), shown)
+        # A FIFO without a writer would hold the opener for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise ConfigurationError(f"{shown}: the file cannot be read: {error.strerror}") from None
+    try:
+        status = os.fstat(descriptor)
+        _check_kind(status, shown)
+        if stat.S_ISCHR(status.st_mode):
+            return b"", status
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{shown}: the file cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+    if len(data) > _MAX_BYTES:
+        raise ConfigurationError(f"{shown}: the file has more than {_MAX_BYTES} bytes")
+    return data, status
+
+
+def _check_kind(status: os.stat_result, shown: str) -> None:
+    """Raise ConfigurationError for what is neither a file nor the null device, which counts as an empty one."""
+    if stat.S_ISREG(status.st_mode):
+        return
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.stat(os.devnull).st_rdev:
+        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise ConfigurationError(f"{shown}: this is {kind}; name a file")
+
+
+def absolute(path: str) -> str:
+    """Return the absolute path; the path itself where the current directory is gone."""
+    try:
+        return os.path.abspath(path)
+    except OSError:  # the current directory is gone
+        return path

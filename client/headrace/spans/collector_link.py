@@ -1,0 +1,174 @@
+"""The link of a client or the broker to the collector, opened when there is something to say. Nobody waits for it.
+
+Used on its reactor's thread only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+from headrace.process.callbacks import log
+from headrace.process.event_loop import CallingLoop
+from headrace.spans.encoded_span import encode_bounded
+from headrace.spans.outbox import SpanOutbox
+from headrace.spans.span import Span
+from headrace.transport.channel import RETRY_DELAY, Channel
+from headrace.transport.sockets import Dealer
+from headrace.wire.codec import from_collector
+from headrace.wire.messages import (
+    CAPABILITIES,
+    PROTOCOL_MINOR,
+    Flush,
+    FlushResult,
+    FromCollector,
+    Goodbye,
+    Hello,
+    SpanAck,
+)
+
+logger = logging.getLogger(__name__)
+
+_REOPEN_DELAY = 0.2
+
+Answer = Callable[[FlushResult], None]
+
+
+class CollectorLink:
+    """The link. ``endpoint`` tells where the collector is, or None while that is unknown; it may change."""
+
+    def __init__(
+        self,
+        reactor: CallingLoop,
+        dealer: Callable[[str], Dealer],
+        endpoint: Callable[[], str | None],
+        role: Literal["client", "broker"],
+        epoch: int,
+        outbox: SpanOutbox,
+    ) -> None:
+        self._reactor = reactor
+        self._new_dealer = dealer
+        self._endpoint = endpoint
+        self._role = role
+        self._epoch = epoch
+        self._outbox = outbox
+        self._channel: Channel[FromCollector] | None = None
+        self._flushes: dict[int, tuple[Flush, Answer]] = {}
+        # Those that this connection's collector has been asked.
+        self._asked: set[int] = set()
+        self._flush_count = 0
+        self._is_scheduled = False
+        self._is_closed = False
+        self._when_empty: Callable[[], None] | None = None
+
+    def send(self, span: Span) -> None:
+        """Have a span stored, sooner or later."""
+        self.pass_on([encode_bounded(span)])
+
+    def pass_on(self, spans: Iterable[bytes]) -> None:
+        """Have encoded spans stored, whosever they are."""
+        for span in spans:
+            self._outbox.add(span)
+        self._schedule()
+
+    def flush(self, timeout: float, answer: Answer) -> int:
+        """Ask for a flush, behind all spans sent before; return its number, with which it can be given up."""
+        self._flush_count += 1
+        self._flushes[self._flush_count] = (Flush(self._flush_count, timeout), answer)
+        self._schedule()
+        return self._flush_count
+
+    def give_up(self, number: int) -> None:
+        """Nobody waits for a flush any more; unknown ones are fine."""
+        self._flushes.pop(number, None)
+
+    def when_empty(self, action: Callable[[], None]) -> bool:
+        """Have ``action`` called once all spans are stored; return False when there is nothing to wait for."""
+        if not self._outbox or not self._is_there():
+            return False
+        self._when_empty = action
+        return True
+
+    def close(self) -> None:
+        """Close for good; may be called twice."""
+        self._is_closed = True
+        self._drop()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._reactor.call(self._pump)
+
+    def _pump(self) -> None:
+        """Send what waits, to a collector that is there; to one that is not there yet a moment later."""
+        self._is_scheduled = False
+        if self._is_closed or not (self._outbox or self._flushes):
+            return
+        channel = self._channel or self._open()
+        if channel is None:
+            self._pump_later(_REOPEN_DELAY)
+            return
+        for batch in self._outbox.batches():
+            channel.send([batch])
+        for number in self._flushes.keys() - self._asked:
+            self._asked.add(number)
+            channel.send([self._flushes[number][0]])
+
+    def _is_there(self) -> bool:
+        endpoint = self._endpoint()
+        return endpoint is not None and Path(endpoint.removeprefix("ipc://")).exists()
+
+    def _open(self) -> Channel[FromCollector] | None:
+        endpoint = self._endpoint()
+        if endpoint is None or not self._is_there():
+            return None  # an engine that keeps no spans has no collector; ZeroMQ would look for one all the time
+        try:
+            dealer = self._new_dealer(endpoint)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log(logger, logging.ERROR, "no link to the collector", error=error)
+            return None
+        channel = Channel(dealer, self._reactor, self._epoch, from_collector, self._handle, self._lost)
+        channel.send([Hello(self._role, PROTOCOL_MINOR, os.getpid(), CAPABILITIES)])
+        self._channel = channel
+        return channel
+
+    def _handle(self, message: FromCollector) -> None:
+        match message:
+            case SpanAck():
+                self._acknowledged(message.sequence)
+            case FlushResult():
+                if (known := self._flushes.pop(message.token, None)) is not None:
+                    known[1](message)
+            case Goodbye():
+                log(logger, logging.WARNING, "the collector takes nothing: %s", message.reason)
+            case _:
+                pass
+
+    def _acknowledged(self, sequence: int) -> None:
+        self._outbox.acknowledged(sequence)
+        if not self._outbox and self._when_empty is not None:
+            action, self._when_empty = self._when_empty, None
+            action()
+
+    def _lost(self) -> None:
+        """A collector that went away comes back as another, which has not heard what was not stored."""
+        is_refused = self._channel is not None and self._channel.is_refused
+        self._drop()
+        if not self._is_scheduled:
+            self._pump_later(RETRY_DELAY if is_refused else _REOPEN_DELAY)
+
+    def _pump_later(self, delay: float) -> None:
+        self._is_scheduled = True
+        self._reactor.call_later(delay, self._pump)
+
+    def _drop(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+            self._outbox.disconnected()
+            self._asked.clear()

@@ -1,0 +1,305 @@
+"""Where spans are kept and in what form: the data directory, its slots, the database files and their one table.
+
+Written by the collector alone; read by whoever shows spans. Each engine that runs has a slot of its own, so that no two ever
+write one file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headrace.errors import ConfigurationError
+from headrace.files.private_files import is_of_squashed_root
+from headrace.files.state_directory import expanded, state_directory
+from headrace.settings.settings import SpansConfig
+from headrace.spans.span import COUNTS, TIMES, Rank, Span, SpanAttempt, bounded
+from headrace.spans.value_bounds import count, dollars
+from headrace.types import Usage
+
+SLOT_LOCK = "lock"
+SPOOL = "spool"
+_SLOT = re.compile(r"0|[1-9][0-9]*")
+_DATABASE = re.compile(r"spans-[0-9]{4}-[0-9]{2}-[0-9]{2}(\.[1-9][0-9]*)?\.db")
+_DAMAGED = re.compile(rf"{_DATABASE.pattern}\.corrupt(\.[1-9][0-9]*)?(-wal|-shm)?")
+_SPOOL_FILE = re.compile(r"w[1-9][0-9]*-[0-9a-f]+-[1-9][0-9]*\.spool")
+SCHEMA_VERSION = 1
+
+COLUMNS = (
+    "span_id", "rank", "trace_id", "parent_span_id", "traceparent", "kind", "provider", "model", "response_model",
+    "response_id", "streamed", "status", "error_type", "error", "finish_reason", "provider_finish_reason", "started_at",
+    "ended_at", "duration_seconds", "queue_seconds", "first_chunk_seconds", "input_tokens", "output_tokens",
+    "total_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens", "usage_source", "cost", "user_id",
+    "session_id", "tags", "parameters", "attempts", "content", "content_note",
+)  # fmt: skip
+"""All but ``seq``. Times as in :class:`headrace.spans.span.Span`; ``tags``, ``parameters``, ``attempts`` and ``content`` are JSON."""
+
+SET_ASIDE = """
+CREATE TABLE IF NOT EXISTS set_aside (  -- spans that a sink will never take, and why; they stay in the store
+    sink TEXT NOT NULL,
+    span_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (sink, span_id)
+)
+"""
+"""A file of an earlier version has no such table until a sink sets a span aside."""
+
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS spans (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- grows with each write: a row that is replaced gets a new one
+    span_id TEXT NOT NULL UNIQUE,
+    rank INTEGER NOT NULL,
+    trace_id TEXT NOT NULL, parent_span_id TEXT, traceparent TEXT,
+    kind TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL, response_model TEXT NOT NULL, response_id TEXT,
+    streamed INTEGER NOT NULL, status TEXT NOT NULL, error_type TEXT, error TEXT,
+    finish_reason TEXT, provider_finish_reason TEXT,
+    started_at REAL NOT NULL, ended_at REAL NOT NULL,
+    duration_seconds REAL NOT NULL, queue_seconds REAL NOT NULL, first_chunk_seconds REAL,
+    input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, total_tokens INTEGER NOT NULL,
+    cached_input_tokens INTEGER NOT NULL, cache_write_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL,
+    usage_source TEXT NOT NULL, cost REAL,
+    user_id TEXT, session_id TEXT,
+    tags TEXT NOT NULL, parameters TEXT NOT NULL, attempts TEXT NOT NULL,
+    content TEXT NOT NULL, content_note TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS spans_started_at ON spans (started_at);
+CREATE INDEX IF NOT EXISTS spans_trace_id ON spans (trace_id);
+CREATE TABLE IF NOT EXISTS cursors (  -- how far each sink has come in this file
+    sink TEXT PRIMARY KEY,
+    seq INTEGER NOT NULL
+);
+{SET_ASIDE};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+_USAGE = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "total_tokens": "total_tokens",
+    "cached_input_tokens": "cached_input_tokens",
+    "cache_write_tokens": "cache_write_tokens",
+    "reasoning_tokens": "reasoning_tokens",
+    "source": "usage_source",
+}
+_AS_THEY_ARE = frozenset(COLUMNS) - {"cost", "tags", "parameters", "attempts", *_USAGE.values()}
+_TEXTS = tuple(_AS_THEY_ARE - {"rank", "streamed", "content", *TIMES})
+_LISTS_OF_ATTEMPTS = msgspec.json.Decoder(list[SpanAttempt])
+_json = msgspec.json.Encoder().encode
+
+
+DAMAGE = (msgspec.MsgspecError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
+"""What :func:`from_row` raises for a row that somebody else wrote, or a disk spoiled."""
+
+
+class DamagedRow(msgspec.Struct, frozen=True):
+    """A row that says nothing sensible, and why."""
+
+    seq: int
+    span_id: str
+    reason: str
+
+
+class StoredSpan(msgspec.Struct, frozen=True):
+    """A row: the span, and what only the store knows of it. ``cost`` in US dollars."""
+
+    seq: int
+    span: Span
+    cost: float | None
+
+
+def data_directory(config: SpansConfig, environ: Mapping[str, str]) -> Path:
+    """Return the directory that holds the slots. Creates nothing.
+
+    Raises ConfigurationError where nothing says where it is: a container may run a user that has no home directory.
+    """
+    named = config.directory or environ.get("HEADRACE_DATA", "")
+    try:
+        if named:
+            return expanded(named).absolute()
+    except RuntimeError:
+        raise ConfigurationError(f"{named}: there is no such home directory; name the directory without ~") from None
+    except OSError as error:
+        reason = f"the current directory is gone ({error.strerror})"
+        raise ConfigurationError(f"{named}: {reason}; name the directory by a path that begins with /") from error
+    state = state_directory(environ)
+    if state is None:
+        reason = f"user {os.geteuid()} has no home directory, and HOME names none"
+        raise ConfigurationError(f"no place for spans: {reason}; set HEADRACE_DATA to a directory")
+    return state
+
+
+def slots(directory: Path) -> list[Path]:
+    """Return the slots that exist, by number."""
+    if not directory.is_dir():
+        return []
+    return sorted((path for path in directory.iterdir() if _SLOT.fullmatch(path.name)), key=lambda path: int(path.name))
+
+
+def database_files(slot: Path) -> list[Path]:
+    """Return a slot's databases, the oldest first. What has another name, is a link or somebody else's, is none of Headrace's."""
+    return sorted(_own(slot, _DATABASE), key=_age_key)
+
+
+def damaged_files(slot: Path) -> list[Path]:
+    """Return the databases that were moved aside in a slot, and their side files."""
+    return _own(slot, _DAMAGED)
+
+
+def spool_files(slot: Path) -> list[Path]:
+    """Return the files that workers have written in a slot, in the order of their names."""
+    return sorted(_own(slot / SPOOL, _SPOOL_FILE))
+
+
+def is_own_file(path: Path) -> bool:
+    """Return whether a file, and no link, is at a path, and belongs to this user or to the owner of its folder.
+
+    That is enough to read it. What is written may be read by the file's owner.
+    """
+    try:
+        status = path.lstat()
+        return stat.S_ISREG(status.st_mode) and status.st_uid in (os.geteuid(), path.parent.stat().st_uid)
+    except OSError:
+        return False
+
+
+def is_writable_file(path: Path) -> bool:
+    """Return whether a file, and no link, is at a path, and is this user's."""
+    try:
+        status, folder = path.lstat(), path.parent.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and (status.st_uid == os.geteuid() or is_of_squashed_root(status, folder))
+
+
+def is_own_folder(path: Path) -> bool:
+    """Return whether a directory, and no link, is at a path, and is this user's: what is removed in it is what was made there."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def _own(folder: Path, names: re.Pattern[str]) -> list[Path]:
+    try:
+        found = [path for path in folder.iterdir() if names.fullmatch(path.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [path for path in found if is_own_file(path)]
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Return a connection that can only read; raises sqlite3.Error where there is no such file, or it has a query in a table's place."""
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5.0)
+    try:
+        _check_tables(connection)
+    except BaseException:
+        connection.close()
+        raise
+    connection.row_factory = sqlite3.Row
+    connection.text_factory = stored_text
+    return connection
+
+
+def _check_tables(connection: sqlite3.Connection) -> None:
+    query = "SELECT name FROM sqlite_master WHERE type = 'view' AND lower(name) IN ('spans', 'cursors', 'set_aside')"
+    if (found := connection.execute(query).fetchone()) is not None:
+        raise sqlite3.DatabaseError(f"{found[0]} is a query, which may never end, and no table")
+
+
+def stored_text(data: bytes) -> str:
+    """Return a text as it is, or with U+FFFD for what is no UTF-8: one letter that a disk spoiled must not hide a whole file."""
+    return data.decode("utf-8", "replace")
+
+
+def to_row(span: Span, cost: float | None) -> tuple[Any, ...]:
+    """Return a span's values in the order of :data:`COLUMNS`, within the bounds of a database."""
+    span, cost = bounded(span), dollars(cost)
+    usage = span.usage
+    return (
+        span.span_id, int(span.rank), span.trace_id, span.parent_span_id, span.traceparent, span.kind, span.provider,
+        span.model, span.response_model, span.response_id, span.streamed, span.status, span.error_type, span.error,
+        span.finish_reason, span.provider_finish_reason, span.started_at, span.ended_at, span.duration_seconds,
+        span.queue_seconds, span.first_chunk_seconds, usage.input_tokens, usage.output_tokens, usage.total_tokens,
+        usage.cached_input_tokens, usage.cache_write_tokens, usage.reasoning_tokens, usage.source, cost, span.user_id,
+        span.session_id, _json(span.tags).decode(), _json(span.parameters).decode(), _json(span.attempts).decode(),
+        span.content.decode("utf-8", "replace"), span.content_note,
+    )  # fmt: skip
+
+
+def from_row(row: sqlite3.Row) -> StoredSpan:
+    """Return what a row of all columns says, within bounds; raises one of :data:`DAMAGE` for a row that makes no sense."""
+    values: dict[str, Any] = {name: row[name] for name in _AS_THEY_ARE}
+    values["rank"] = Rank(row["rank"])
+    values["streamed"] = bool(row["streamed"])
+    values["content"] = row["content"].encode()
+    usage = {field: row[column] for field, column in _USAGE.items()}
+    values["usage"] = Usage(**usage | {name: count(usage[name]) for name in COUNTS if type(usage[name]) is not int})
+    values["tags"] = msgspec.json.decode(row["tags"], type=list[str])
+    values["parameters"] = msgspec.json.decode(row["parameters"], type=dict[str, Any])
+    values["attempts"] = _LISTS_OF_ATTEMPTS.decode(row["attempts"])
+    if odd := [name for name in _TEXTS if not isinstance(values[name], str | None)]:
+        raise TypeError(f"{odd[0]} is no text")
+    if odd := [name for name in TIMES if not isinstance(values[name], float | int | None)]:
+        raise TypeError(f"{odd[0]} is no number")
+    return StoredSpan(row["seq"], bounded(Span(**values)), dollars(row["cost"]))
+
+
+def fields_of(stored: StoredSpan) -> dict[str, Any]:
+    """Return a span as one object for programs: its fields, zeros included, and its cost; ``content`` as it is stored."""
+    span = stored.span
+    fields: dict[str, Any] = msgspec.structs.asdict(span)
+    fields["rank"] = span.rank.name.lower()
+    fields["usage"] = msgspec.structs.asdict(span.usage)
+    fields["attempts"] = [msgspec.structs.asdict(attempt) for attempt in span.attempts]
+    return fields | {"cost": stored.cost}
+
+
+def read_after(connection: sqlite3.Connection, seq: int, limit: int) -> Iterator[StoredSpan | DamagedRow]:
+    """Yield the rows written after ``seq``, in the order of their writing; of one that makes no sense, that it is there."""
+    query = "SELECT * FROM spans WHERE seq > ? ORDER BY seq LIMIT ?"
+    for row in connection.execute(query, (seq, limit)):
+        try:
+            yield from_row(row)
+        except DAMAGE as error:
+            yield DamagedRow(row["seq"], str(row["span_id"]), f"damaged in the store: {type(error).__name__}")
+
+
+def set_aside(connection: sqlite3.Connection, span_id: str | None = None) -> list[tuple[str, str, str]]:
+    """Return the spans that sinks have set aside, or what they say of one span: sink, id and reason of each."""
+    if not _has_set_aside(connection):
+        return []
+    query, values = "SELECT sink, span_id, reason FROM set_aside", [] if span_id is None else [span_id]
+    where = "" if span_id is None else " WHERE span_id = ?"
+    return [tuple(map(str, row)) for row in connection.execute(f"{query}{where} ORDER BY sink, seq", values)]  # type: ignore[misc]
+
+
+def set_aside_count(connection: sqlite3.Connection, sink: str) -> int:
+    """Return how many spans one sink has set aside."""
+    if not _has_set_aside(connection):
+        return 0
+    count: int = connection.execute("SELECT count(*) FROM set_aside WHERE sink = ?", (sink,)).fetchone()[0]
+    return count
+
+
+def _has_set_aside(connection: sqlite3.Connection) -> bool:
+    """Return whether a database has the table, which older ones lack."""
+    return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'set_aside'").fetchone() is not None
+
+
+def file_name(day: str, number: int) -> str:
+    """Return the name of a day's (``2026-11-23``) database number ``number``, from 0."""
+    return f"spans-{day}.db" if number == 0 else f"spans-{day}.{number}.db"
+
+
+def _age_key(path: Path) -> tuple[str, int]:
+    day, _, number = path.name.removeprefix("spans-").removesuffix(".db").partition(".")
+    return day, int(number) if number.isdigit() else 0

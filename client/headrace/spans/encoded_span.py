@@ -1,0 +1,101 @@
+"""What a span says of the request it is the answer to, and how a span is encoded so that it fits. Pure.
+
+Of custom options only the names are kept: their values may be secrets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headrace.settings.known_secrets import without_credentials
+from headrace.spans.span import LOST, Rank, Span, SpanContent, encode_span
+from headrace.types import Usage
+from headrace.wire.request import RunRequest
+
+MAX_SPAN_BYTES = 56 * 1024 * 1024
+"""A longer one fits into no frame; it is kept without its content."""
+TOO_LARGE = "too large"
+
+_PARAMETERS = ("temperature", "max_output_tokens", "top_p", "tool_choice", "reasoning_effort", "dimensions")
+_UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
+_encode_json = msgspec.json.Encoder().encode
+
+
+def asked_span(span_id: str, request: RunRequest) -> Span:
+    """Return a stub that says what was asked, and nothing of when, where and what came of it."""
+    return Span(
+        span_id=span_id,
+        rank=Rank.STUB,
+        provider=request.provider,
+        model=request.model,
+        trace_id=request.trace_id,
+        parent_span_id=request.parent_span_id,
+        traceparent=request.traceparent,
+        kind="embedding" if request.inputs else "llm",
+        streamed=request.stream,
+        status="error",
+        error_type=LOST,
+        tags=request.tags,
+        user_id=request.user_id,
+        session_id=request.session_id,
+        parameters=parameters(request),
+    )
+
+
+def asked_content(request: RunRequest) -> SpanContent:
+    """Return the content of a run that has been answered nothing."""
+    return SpanContent(messages=request.messages, inputs=request.inputs, tools=without_credentials(request.tools))
+
+
+def parameters(request: RunRequest) -> dict[str, Any]:
+    """Return how the model was asked."""
+    said: dict[str, Any] = {name: value for name in _PARAMETERS if (value := getattr(request, name)) is not None}
+    if request.stop_sequences:
+        said["stop_sequences"] = request.stop_sequences
+    if request.response_format is not None:
+        said["response_format"] = _plain(request.response_format)
+    if request.custom_options:
+        said["custom_options"] = [str(name) for name in request.custom_options]
+    return said
+
+
+def encode_bounded(span: Span) -> bytes:
+    """Return the span's bytes, without what no frame has room for."""
+    encoded = encode_span(span)
+    if len(encoded) <= MAX_SPAN_BYTES:
+        return encoded
+    encoded = encode_span(msgspec.structs.replace(span, content=b"", content_note=TOO_LARGE))
+    return encoded if len(encoded) <= MAX_SPAN_BYTES else encode_span(_bare(span))
+
+
+def _bare(span: Span) -> Span:
+    """Return what of a span every frame has room for."""
+    return Span(
+        span_id=span.span_id,
+        rank=span.rank,
+        provider=span.provider,
+        model=span.model,
+        trace_id=span.trace_id,
+        kind=span.kind,
+        streamed=span.streamed,
+        status=span.status,
+        error_type=span.error_type,
+        started_at=span.started_at,
+        ended_at=span.ended_at,
+        duration_seconds=span.duration_seconds,
+        queue_seconds=span.queue_seconds,
+        first_chunk_seconds=span.first_chunk_seconds,
+        usage=Usage(),
+        content_note=TOO_LARGE,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a value if JSON can carry it: it is stored as such."""
+    try:
+        _encode_json(value)
+    except _UNENCODABLE:
+        return None
+    return value

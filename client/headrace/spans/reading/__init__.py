@@ -1,0 +1,1 @@
+"""Reads stored spans from the data directory, for the command line."""

@@ -1,0 +1,133 @@
+"""Redaction: what of a span's content may be written anywhere. The policy first, then the hook that the settings name.
+
+Whatever the hook does, a run does not fail by it: content that it could not go through is dropped, and the span says so.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from headrace.errors import ConfigurationError, RemoteProtocolError
+from headrace.settings.settings import SpansConfig
+from headrace.spans.span import Span, SpanContent, decode_content, encode_content
+
+logger = logging.getLogger(__name__)
+
+POLICY = "policy"
+REDACTED = "redacted"
+FAILED = "redaction failed"
+UNENCODABLE = "cannot be encoded"
+
+Hook = Callable[[dict[str, Any]], dict[str, Any] | None]
+"""Takes content as builtins, each field there; returns what may stay, or None for nothing."""
+
+_EMPTY: dict[str, Any] = {
+    "messages": [],
+    "inputs": [],
+    "tools": [],
+    "text": "",
+    "reasoning": "",
+    "refusal": None,
+    "tool_calls": [],
+}
+
+
+class Redactor:
+    """Decides on the content of spans, by settings that were checked when it was made (ConfigurationError)."""
+
+    def __init__(self, config: SpansConfig) -> None:
+        self._keeps_content = config.content == "full"
+        # Without content there is nothing to redact; a hook that cannot be loaded is still an error.
+        self._hook = load_hook(config.redact) if config.redact else None
+        self._warned: set[str] = set()
+
+    @property
+    def keeps_content(self) -> bool:
+        """Whether a span may have any content."""
+        return self._keeps_content
+
+    def finish(self, span: Span, content: SpanContent) -> Span:
+        """Return the span with what may be kept of ``content``, or with the note that says why there is none."""
+        if not self._keeps_content:
+            return _without(span, POLICY)
+        try:
+            kept = content if self._hook is None else self._redacted(self._hook, content)
+        except Exception as error:  # noqa: BLE001 - a hook is anybody's code
+            self._warn(error)
+            return _without(span, FAILED)
+        if kept is None:
+            return _without(span, REDACTED)
+        try:
+            encoded = encode_content(kept)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            return _without(span, UNENCODABLE if self._hook is None else FAILED)
+        return msgspec.structs.replace(span, content=encoded, content_note="")
+
+    def refinish(self, span: Span) -> Span:
+        """Return a span that comes from somewhere else, its content treated alike."""
+        if not span.content or (self._keeps_content and self._hook is None):
+            return span
+        if not self._keeps_content:
+            return _without(span, POLICY)
+        try:
+            content = decode_content(span.content)
+        except RemoteProtocolError:
+            return _without(span, FAILED)
+        return self.finish(span, content)
+
+    def _redacted(self, hook: Hook, content: SpanContent) -> SpanContent | None:
+        kept = hook(_EMPTY | msgspec.to_builtins(content))
+        return None if kept is None else msgspec.convert(kept, SpanContent)
+
+    def _warn(self, error: Exception) -> None:
+        # Its text may quote the content, and it may come with every run: the type, once.
+        name = type(error).__name__
+        if name not in self._warned:
+            self._warned.add(name)
+            logger.warning("redaction failed", extra={"error": name})
+
+
+def load_hook(name: str) -> Hook:
+    """Return the function that ``module:function`` names; raises ConfigurationError."""
+    module_name, separator, path = name.partition(":")
+    if not separator or not module_name or not path:
+        raise ConfigurationError(f"spans.redact is {name!r}; it takes 'module:function'")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in path.split("."):
+            found = getattr(found, part, None)
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
+        hint = ""
+        if isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]:
+            hint = "; the current directory is not searched: install the module, or name its directory in PYTHONPATH"
+        raise ConfigurationError(
+            f"spans.redact is {name!r}: {module_name} cannot be imported: {type(error).__name__}: {error}{hint}"
+        ) from error
+    if not callable(found):
+        raise ConfigurationError(f"spans.redact is {name!r}: {module_name} has no function {path}")
+    if inspect.iscoroutinefunction(found):
+        raise ConfigurationError(f"spans.redact is {name!r}: the function must not be async")
+    return found  # type: ignore[no-any-return]
+
+
+def check_hook_exists(config: SpansConfig) -> None:
+    """Raise ConfigurationError where this process, and so its engine, cannot find the hook's package. Imports nothing."""
+    top = config.redact.partition(":")[0].partition(".")[0]
+    if not config.enabled or not top:
+        return
+    try:
+        is_there = importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):  # it is being imported, or was not imported from a file
+        return
+    if not is_there:
+        raise ConfigurationError(f"spans.redact is {config.redact!r}: there is no module {top} on the import path")
+
+
+def _without(span: Span, note: str) -> Span:
+    return msgspec.structs.replace(span, content=b"", content_note=note)

@@ -1,0 +1,237 @@
+"""What Anthropic Messages refuses, and in which words. Pure; one check per part of the request."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from headrace.testing.anthropic.turns import Refusal, check_messages
+from headrace.testing.request_rules import is_of_type
+
+VERSIONS = ("2023-06-01", "2026-10-21")
+
+_FIELDS = """
+    model messages max_tokens system tools tool_choice stop_sequences stream metadata thinking output_config cache_control
+    container context_management diagnostics inference_geo mcp_servers service_tier speed user_profile_id
+"""
+_KNOWN_FIELDS = frozenset(_FIELDS.split())
+_SAMPLING = ("temperature", "top_p", "top_k")
+_TYPES: dict[str, tuple[str, type | tuple[type, ...]]] = {
+    "max_tokens": ("integer", int),
+    "messages": ("list", list),
+    "metadata": ("dictionary", dict),
+    "model": ("string", str),
+    "output_config": ("dictionary", dict),
+    "stop_sequences": ("list", list),
+    "stream": ("boolean", bool),
+    "system": ("string or list", (str, list)),
+    "temperature": ("number", (int, float)),
+    "thinking": ("dictionary", dict),
+    "tool_choice": ("dictionary", dict),
+    "tools": ("list", list),
+    "top_k": ("integer", int),
+    "top_p": ("number", (int, float)),
+}
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+_THINKING_TYPES = ("adaptive", "enabled", "disabled", "between_tools")
+_LEAST_BUDGET = 1024
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+_TOOL_FIELD_NAMES = """
+    name description input_schema strict type cache_control allowed_callers defer_loading eager_input_streaming
+    input_examples
+"""
+_TOOL_FIELDS = frozenset(_TOOL_FIELD_NAMES.split())
+
+
+class _Model(msgspec.Struct, frozen=True):
+    """What models whose names match take."""
+
+    pattern: str
+    max_tokens: int = 128_000
+    sampling: bool = False
+    thinking: tuple[str, ...] = ("adaptive", "disabled", "between_tools")
+    prefill: bool = False
+
+
+_OLD: dict[str, Any] = {"sampling": True, "prefill": True}
+_ENABLED = ("enabled", "disabled")
+_MODELS = (
+    _Model(r"claude-(3-opus|3-haiku|3-sonnet|2|instant)", 4_096, thinking=("disabled",), **_OLD),
+    _Model(r"claude-3-5", 8_192, thinking=("disabled",), **_OLD),
+    _Model(r"opus-4(-0|-1)?(-\d{8})?$", 32_000, thinking=_ENABLED, **_OLD),
+    _Model(r"claude-3-7|sonnet-4(-0)?(-\d{8})?$|-4-5", 64_000, thinking=_ENABLED, **_OLD),
+    _Model(r"-4-6", sampling=True, thinking=("adaptive", "enabled", "disabled")),
+    _Model(r""),
+)
+
+
+def refusal_of(body: object, version: str | None) -> Refusal | None:
+    """Return why the real API would refuse this body with this version header, or ``None``."""
+    try:
+        _check_version(version)
+        _check_body(body, takes_sampling=version == VERSIONS[0])
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+def _check_version(version: str | None) -> None:
+    if not version:
+        raise Refusal("anthropic-version: header is required")
+    if version not in VERSIONS:
+        raise Refusal(f'anthropic-version: "{version}" is not a valid version')
+
+
+def _check_body(body: object, *, takes_sampling: bool) -> None:
+    if not isinstance(body, dict):
+        raise Refusal("The request body is not a JSON object")
+    _check_fields(body, _KNOWN_FIELDS | set(_SAMPLING) if takes_sampling else _KNOWN_FIELDS)
+    if body["model"] == "no-such-model":
+        raise Refusal(f"model: {body['model']}", 404)
+    model = next(model for model in _MODELS if re.search(model.pattern, body["model"]))
+    _check_figures(body, model)
+    _check_stop(body.get("stop_sequences") or [])
+    _check_system(body.get("system") or "")
+    names = {_check_tool(f"tools.{index}", tool) for index, tool in enumerate(body.get("tools") or [])}
+    thinks = _check_thinking(body, model)
+    _check_tool_choice(body.get("tool_choice"), names, thinks=thinks)
+    _check_output_config(body.get("output_config") or {})
+    is_off = (body.get("thinking") or {}).get("type") == "disabled"
+    check_messages(body["messages"], thinks=not is_off, may_prefill=model.prefill)
+
+
+def _check_fields(body: dict[str, Any], known: frozenset[str] | set[str]) -> None:
+    for name in ("model", "max_tokens", "messages"):
+        if body.get(name) in (None, ""):
+            raise Refusal(f"{name}: Field required")
+    for name, value in body.items():
+        if name not in known:
+            raise Refusal(f"{name}: Extra inputs are not permitted")
+        if value is None or name not in _TYPES:
+            continue
+        word, kind = _TYPES[name]
+        if not is_of_type(value, kind):
+            raise Refusal(f"{name}: Input should be a valid {word}")
+
+
+def _check_figures(body: dict[str, Any], model: _Model) -> None:
+    max_tokens = body["max_tokens"]
+    if max_tokens < 1:
+        raise Refusal("max_tokens: Input should be greater than or equal to 1")
+    if max_tokens > model.max_tokens:
+        limit = f"{max_tokens} > {model.max_tokens}"
+        raise Refusal(f"max_tokens: {limit}, which is the maximum allowed number of output tokens for {body['model']}")
+    for name in _SAMPLING:
+        value = body.get(name)
+        if value is None:
+            continue
+        if not model.sampling:
+            raise Refusal(f"`{name}` is deprecated for this model.")
+        if value < 0 or (value > 1 and name != "top_k"):
+            raise Refusal(f"{name}: range: 0..1")
+
+
+def _check_stop(sequences: list[Any]) -> None:
+    for index, text in enumerate(sequences):
+        if not isinstance(text, str):
+            raise Refusal(f"stop_sequences.{index}: Input should be a valid string")
+        if not text.strip():
+            raise Refusal("stop_sequences: each stop sequence must contain non-whitespace")
+
+
+def _check_system(system: str | list[Any]) -> None:
+    for index, block in enumerate([] if isinstance(system, str) else system):
+        if not isinstance(block, dict) or block.get("type") != "text":
+            raise Refusal(f"system.{index}.type: Input should be 'text'")
+        for name in block:
+            if name not in {"type", "text", "cache_control", "citations"}:
+                raise Refusal(f"system.{index}.{name}: Extra inputs are not permitted")
+        if not isinstance(block.get("text"), str) or not block["text"].strip():
+            raise Refusal("system: text content blocks must contain non-whitespace text")
+
+
+def _check_tool(where: str, tool: Any) -> str:
+    if isinstance(tool, dict) and tool.get("type") == "mcp_toolset":
+        return str(tool.get("mcp_server_name"))
+    if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
+        raise Refusal(f"{where}.name: Field required")
+    name = str(tool["name"])
+    if not _TOOL_NAME.fullmatch(name):
+        raise Refusal(f"{where}.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
+    if tool.get("type") not in {None, "custom"}:
+        return name  # Anthropic's own tools have fields of their own
+    for field in tool:
+        if field not in _TOOL_FIELDS:
+            raise Refusal(f"{where}.custom.{field}: Extra inputs are not permitted")
+    schema = tool.get("input_schema")
+    if not isinstance(schema, dict):
+        raise Refusal(f"{where}.custom.input_schema: Field required")
+    if schema.get("type") != "object":
+        raise Refusal(f"{where}.custom.input_schema.type: Input should be 'object'")
+    return name
+
+
+def _check_thinking(body: dict[str, Any], model: _Model) -> bool:
+    """Return whether the request turns thinking on."""
+    thinking = body.get("thinking")
+    if thinking is None:
+        return False
+    kind = thinking.get("type")
+    if kind not in _THINKING_TYPES:
+        raise Refusal(f"thinking: Input tag '{kind}' found using 'type' does not match any of the expected tags")
+    own = {"adaptive": {"display"}, "enabled": {"display", "budget_tokens"}}.get(kind, set())
+    for name in thinking:
+        if name not in own | {"type"}:
+            raise Refusal(f"thinking.{kind}.{name}: Extra inputs are not permitted")
+    if kind not in model.thinking:
+        raise Refusal(f'"thinking.type.{kind}" is not supported for this model.')
+    if kind == "enabled":
+        _check_budget(thinking.get("budget_tokens"), body["max_tokens"])
+    thinks = kind in {"adaptive", "enabled"}
+    if thinks and body.get("temperature") not in {None, 1}:
+        raise Refusal("`temperature` may only be set to 1 when thinking is enabled.")
+    return thinks
+
+
+def _check_budget(budget: Any, max_tokens: int) -> None:
+    if not isinstance(budget, int):
+        raise Refusal("thinking.enabled.budget_tokens: Field required")
+    if budget < _LEAST_BUDGET:
+        raise Refusal(f"thinking.enabled.budget_tokens: Input should be greater than or equal to {_LEAST_BUDGET}")
+    if budget >= max_tokens:
+        raise Refusal("`max_tokens` must be greater than `thinking.budget_tokens`.")
+
+
+def _check_tool_choice(choice: dict[str, Any] | None, names: set[str], *, thinks: bool) -> None:
+    if choice is None:
+        return
+    kind = choice.get("type")
+    if kind not in {"auto", "any", "tool", "none"}:
+        raise Refusal(f"tool_choice: Input tag '{kind}' found using 'type' does not match any of the expected tags")
+    if not names:
+        raise Refusal("tool_choice may only be specified while providing tools.")
+    own = {"name"} if kind == "tool" else set()
+    for name in choice:
+        if name not in own | {"type", "disable_parallel_tool_use"}:
+            raise Refusal(f"tool_choice.{kind}.{name}: Extra inputs are not permitted")
+    if kind == "tool" and choice.get("name") not in names:
+        raise Refusal(f"Tool '{choice.get('name')}' not found in provided tools")
+    if thinks and kind in {"any", "tool"}:
+        raise Refusal("Thinking may not be enabled when tool_choice forces tool use.")
+
+
+def _check_output_config(config: dict[str, Any]) -> None:
+    for name in config:
+        if name not in {"effort", "format", "task_budget"}:
+            raise Refusal(f"output_config.{name}: Extra inputs are not permitted")
+    if config.get("effort") not in {None, *_EFFORTS}:
+        raise Refusal(f"output_config.effort: Input should be {', '.join(repr(word) for word in _EFFORTS)}")
+    wanted = config.get("format")
+    if wanted is None:
+        return
+    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
+        raise Refusal("output_config.format.type: Input should be 'json_schema'")
+    if not isinstance(wanted.get("schema"), dict):
+        raise Refusal("output_config.format.schema: Field required")

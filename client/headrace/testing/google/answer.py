@@ -1,0 +1,293 @@
+"""Google Gemini on the wire, generateContent and streamGenerateContent: what it refuses, how it words an answer. Pure.
+
+The path holds the API version, the model and the method, so what is entered in ``simulation`` is :func:`endpoint`. A script's
+``reasoning`` becomes thoughts with a signature on the answer's last part, its ``refusal`` is text that ends with SAFETY, and
+arguments that are no JSON object end with MALFORMED_FUNCTION_CALL, since Google parses them itself. ``omit_done`` changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from headrace.testing import continuation
+from headrace.testing.google.rules import camel, refusal_of, signature_of
+from headrace.testing.reply import Frame, Reply, StreamParts, json_reply, silence, streamed, web_page, whole
+from headrace.testing.script import Script
+from headrace.testing.scripted_answers import Answer, CallToMake, Situation, answer
+
+_PATH = re.compile(
+    r"/(?P<version>v1|v1beta|v1alpha)/models/(?P<model>[^/:]+):(?P<method>generateContent|streamGenerateContent)"
+)
+_KEY = re.compile(r"sk-(?!invalid)")
+_HEADERS = {
+    "server-timing": "gfet4t7; dur=12",
+    "vary": "Origin, X-Origin, Referer",
+    "x-content-type-options": "nosniff",
+}
+_WORDS = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_OVERLOADED = 503
+_BLANK = b"\r\n\r\n"
+
+_encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
+
+
+def endpoint(path: str, query: str = "") -> Endpoint | None:
+    """Return what speaks at this path, if Google does."""
+    match = _PATH.fullmatch(path)
+    if match is None:
+        return None
+    is_stream = match["method"] == "streamGenerateContent"
+    return Endpoint(match["version"], match["model"], is_stream=is_stream, has_events="alt=sse" in query.split("&"))
+
+
+def error_body(message: str, status: int, word: str | None = None) -> dict[str, Any]:
+    """Return an error in Google's shape."""
+    word = word or _WORDS.get(status) or ("INTERNAL" if status >= 500 else "FAILED_PRECONDITION")  # noqa: PLR2004
+    return {"error": {"code": status, "message": message, "status": word}}
+
+
+class Endpoint:
+    """The wire format at one path: of one model, whole or streamed. Without ``alt=sse`` a stream is one array in JSON."""
+
+    def __init__(self, version: str, model: str, *, is_stream: bool, has_events: bool) -> None:
+        self._version = version
+        self._model = model
+        self._is_stream = is_stream
+        self._has_events = has_events
+
+    def headers(self, request_id: str) -> dict[str, str]:  # noqa: ARG002 - Google names no request
+        """Return the headers of each response."""
+        return _HEADERS
+
+    def refused_key(self, headers: dict[str, str]) -> Reply | None:
+        """Return the refusal that a missing or wrong API key earns."""
+        key = headers.get("x-goog-api-key", "").strip()
+        if not key:
+            message = "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other form of API identity to call this API."
+            return self.refused(403, message)
+        if not _KEY.match(key):
+            body = error_body("API key not valid. Please pass a valid API key.", 400)
+            info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+            body["error"]["details"] = [info | {"domain": "googleapis.com"}]
+            return json_reply(body, 400)
+        return None
+
+    def refused(self, status: int, message: str, param: str | None = None, code: str | None = None) -> Reply:  # noqa: ARG002
+        """Return a refusal of the request as such: its method, JSON or ``simulate`` field."""
+        return json_reply(error_body(message, status, code if code and code.isupper() else None), status)
+
+    def refused_body(self, body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG002 - the seam's form
+        """Return the error that the real API answers to this body, if any."""
+        if self._model == "no-such-model":
+            message = f"models/{self._model} is not found for API version {self._version}, or is not supported for generateContent. Call ListModels to see the list of available models and their supported methods."
+            return self.refused(404, message)
+        refusal = refusal_of(body)
+        return None if refusal is None else self.refused(refusal.status, refusal.message, code=refusal.word)
+
+    def reply(self, body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:  # noqa: ARG002
+        """Return the answer that the script asks for to a valid request."""
+        if script.silent:
+            return silence()
+        if script.status != 200:  # noqa: PLR2004
+            error = _error_of(script, script.status)
+            return json_reply(error, script.status, script.headers, close_after=script.close_after_response)
+        if script.html:
+            return web_page(script)
+        body = camel(body)
+        response = _Response(self._model, body, script, answer(script, _situation(body)), completion_id)
+        if not self._is_stream:
+            return whole(script, response.whole(), response.text, response.chunk_count)
+        if not self._has_events:
+            return whole(script, response.array(), response.text, response.chunk_count)
+        # An error comes in the stream as it would come without one: as lines of JSON, not as an event.
+        failing = msgspec.json.format(_encode(_error_of(script, _OVERLOADED))).replace(b"\n", b"\r\n") + b"\r\n"
+        garbage, comment = b"data: {not json" + _BLANK, b": keep-alive" + _BLANK
+        return streamed(script, StreamParts([], response.chunks(), response.closing(), failing, garbage, comment))
+
+
+def _error_of(script: Script, status: int) -> dict[str, Any]:
+    message = script.error_message or f"Simulated error with status {status}."
+    return script.error_body or error_body(message, status, script.error_code)
+
+
+def _situation(body: dict[str, Any]) -> Situation:
+    results: list[str] = []
+    asked = ""
+    for content in reversed(body["contents"]):
+        parts = [camel(part, "contents.parts") for part in content["parts"]]
+        if content.get("role") == "model":
+            continue
+        results[:0] = [_result_of(part["functionResponse"]) for part in parts if "functionResponse" in part]
+        asked = "".join(part.get("text", "") for part in parts)
+        if asked:
+            break
+    calling = camel(body.get("toolConfig", {}), "tool_config").get("functionCallingConfig", {})
+    calling = camel(calling, "function_calling_config")
+    tools = _tools(body)
+    allowed = calling.get("allowedFunctionNames") or list(tools)
+    return Situation(
+        last_user_text=asked,
+        tool_results=results,
+        tools=tools,
+        may_call_tools=calling.get("mode") != "NONE",
+        demanded_tool=allowed[0] if calling.get("mode") == "ANY" else None,
+        max_tokens=camel(body.get("generationConfig", {}), "generation_config").get("maxOutputTokens"),
+    )
+
+
+def _tools(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    declarations = [
+        camel(declaration, "function_declarations")
+        for tool in body.get("tools") or []
+        for declaration in camel(tool, "tools").get("functionDeclarations", [])
+    ]
+    return {one["name"]: one.get("parametersJsonSchema") or one.get("parameters") or {} for one in declarations}
+
+
+def _result_of(response: dict[str, Any]) -> str:
+    said = response.get("response") or {}
+    text = said.get("result", said.get("output"))
+    return text if isinstance(text, str) else _encode(said).decode()
+
+
+class _Response:
+    """One answer, or the piece of it that this request gets: its id and figures around what was said."""
+
+    def __init__(self, model: str, body: dict[str, Any], script: Script, said: Answer, completion_id: str) -> None:
+        self._script = script
+        self._said = said
+        self._tail = {
+            "modelVersion": model,
+            "responseId": hashlib.sha256(completion_id.encode()).hexdigest()[:22],
+        }
+        self._start = continuation.position_of(body.get("continuationToken"))
+        prompt = [body["contents"], body.get("systemInstruction"), body.get("tools")]
+        self._prompt_tokens = max(len(_encode(prompt)) // 4, 1)
+        self._calls, self._is_malformed = _calls(said)
+        self._pieces = len(said.reasoning) + len(said.text) + len(said.refusal) + len(self._calls)
+        stop = None if script.continue_after is None else self._start + script.continue_after
+        self._stop = self._pieces if stop is None else min(stop, self._pieces)
+        self.chunk_count = max(self._stop - self._start, 0)
+
+    @property
+    def text(self) -> str:
+        """The text of this piece."""
+        return "".join(text for _, text, _ in self.chunks())
+
+    def chunks(self) -> Iterator[Frame]:
+        return islice(self._all_chunks(), self._start, self._stop)
+
+    def closing(self) -> list[Frame]:
+        return [(_event(self._closing()), "", 0)]
+
+    def array(self) -> list[msgspec.Raw]:
+        """Return the responses of the stream as one array."""
+        frames = [*self.chunks(), *self.closing()]
+        return [msgspec.Raw(data.removeprefix(b"data: ")) for data, _, _ in frames]
+
+    def whole(self) -> dict[str, Any]:
+        """Return the whole as generateContent answers it: one response, text and thoughts each in one part."""
+        parts: list[dict[str, Any]] = []
+        closing = self._closing()
+        candidate = closing["candidates"][0]
+        for data, _, _ in self.chunks():
+            (part,) = msgspec.json.decode(data.removeprefix(b"data: "))["candidates"][0]["content"]["parts"]
+            last = parts[-1] if parts else {}
+            if "text" in part and "text" in last and part.get("thought") == last.get("thought"):
+                last["text"] += part["text"]
+            else:
+                parts.append(part)
+        parts += [part for part in candidate["content"]["parts"] if part != {"text": ""} or not parts]
+        candidate["content"] = {"parts": parts, "role": "model"}
+        return closing
+
+    def _all_chunks(self) -> Iterator[Frame]:
+        said = self._said
+        yield from self._text_chunks(said.reasoning, 0, is_thought=True)
+        yield from self._text_chunks([*said.text, *said.refusal], len(said.reasoning))
+        count = len(said.reasoning) + len(said.text) + len(said.refusal)
+        for place, (call, args) in enumerate(self._calls):
+            function = {"name": call.name, "args": args} | ({"id": call.id} if call.id else {})
+            part: dict[str, Any] = {"functionCall": function}
+            if not place:
+                part["thoughtSignature"] = signature_of(call.name, args)
+            yield _event(self._response([part], count + place + 1)), "", 1
+
+    def _text_chunks(self, deltas: Sequence[str], before: int, *, is_thought: bool = False) -> Iterator[Frame]:
+        # The benchmarks' hot path: all but the text and the figures is encoded once per stream.
+        part = {"text": "\0", "thought": True} if is_thought else {"text": "\0"}
+        usage = {} if self._script.omit_usage else {"usageMetadata": "\1"}
+        candidate = {"content": {"parts": [part], "role": "model"}, "index": 0}
+        head, _, rest = _event({"candidates": [candidate]} | usage | self._tail).partition(b'"\\u0000"')
+        middle, _, tail = rest.partition(b'"\\u0001"')
+        for count, delta in enumerate(deltas, before + 1):
+            figures = b"" if self._script.omit_usage else _encode(self._usage(count))
+            yield head + _encode(delta) + middle + figures + tail, "" if is_thought else delta, 1
+
+    def _response(self, parts: list[dict[str, Any]], count: int, **candidate: Any) -> dict[str, Any]:
+        said = {"content": {"parts": parts, "role": "model"}, **candidate, "index": 0}
+        usage = {} if self._script.omit_usage else {"usageMetadata": self._usage(count)}
+        return {"candidates": [said]} | usage | self._tail
+
+    def _closing(self) -> dict[str, Any]:
+        if self._stop < self._pieces:
+            token = continuation.token(self._script, self._stop)
+            last = self._response([{"text": ""}], self._stop, finishReason="CONTINUATION", continuationToken=token)
+        else:
+            part = {"text": ""}
+            if self._said.reasoning and not self._calls:
+                part["thoughtSignature"] = signature_of("text", "")
+            last = self._response([part], self._stop, finishReason=self._script.finish_reason or self._finish_reason())
+            if self._script.usage is not None and not self._script.omit_usage:
+                last["usageMetadata"] = self._script.usage
+        return last
+
+    def _finish_reason(self) -> str:
+        if self._is_malformed:
+            return "MALFORMED_FUNCTION_CALL"
+        if self._said.refusal:
+            return "SAFETY"
+        return "MAX_TOKENS" if self._said.is_shortened else "STOP"
+
+    def _usage(self, count: int) -> dict[str, Any]:
+        """Return the running figures after so many pieces of the whole answer; those of other requests are not in them."""
+        thoughts = len(self._said.reasoning)
+        thought = max(min(count, thoughts) - self._start, 0)
+        output = max(count - max(self._start, thoughts), 0)
+        usage = {"promptTokenCount": self._prompt_tokens}
+        if output:
+            usage["candidatesTokenCount"] = output
+        usage["totalTokenCount"] = self._prompt_tokens + thought + output
+        if thought:
+            usage["thoughtsTokenCount"] = thought
+        return usage
+
+
+def _calls(said: Answer) -> tuple[list[tuple[CallToMake, dict[str, Any]]], bool]:
+    """Return the calls with their arguments, and whether one was malformed: it and what follows are not made."""
+    calls: list[tuple[CallToMake, dict[str, Any]]] = []
+    for call in said.tool_calls:
+        try:
+            calls.append((call, msgspec.json.decode(call.arguments, type=dict[str, Any])))
+        except msgspec.DecodeError:
+            return calls, True
+    return calls, False
+
+
+def _event(data: object) -> bytes:
+    return b"data: " + _encode(data) + _BLANK

@@ -1,0 +1,70 @@
+"""Gemini embeddings on the wire, batchEmbedContents: vectors that depend on nothing but their text. Pure: no I/O, no clock.
+
+Of a script only what replaces the answer counts: ``status``, ``silent``, ``html``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from headrace.testing.google import answer as google
+from headrace.testing.openai_chat.embeddings import vector_of
+from headrace.testing.reply import Reply, whole
+from headrace.testing.script import Script
+
+_PATH = re.compile(r"/(?P<version>v1|v1beta)/models/(?P<model>[^/:]+):batchEmbedContents")
+_DIMENSIONS = 64
+_MAX_INPUTS = 100
+_KNOWN_FIELDS = {"model", "content", "taskType", "title", "outputDimensionality"}
+
+
+def endpoint(path: str) -> EmbeddingEndpoint | None:
+    """Return what speaks at this path, if it is one of embeddings."""
+    match = _PATH.fullmatch(path)
+    return None if match is None else EmbeddingEndpoint(match["version"], match["model"])
+
+
+class EmbeddingEndpoint(google.Endpoint):
+    """The wire format at one model's path; keys and errors are those of all of Google's."""
+
+    def __init__(self, version: str, model: str) -> None:
+        super().__init__(version, model, is_stream=False, has_events=False)
+        self._name = f"models/{model}"
+
+    def refused_body(self, body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG002 - the seam's form
+        """Return the error that the real API answers to this body, if any."""
+        requests = body.get("requests") if isinstance(body, dict) else None
+        if not isinstance(requests, list) or not requests:
+            return self.refused(400, "BatchEmbedContentsRequest.requests: must not be empty.")
+        if len(requests) > _MAX_INPUTS:
+            return self.refused(400, f"at most {_MAX_INPUTS} requests can be in one batch")
+        for index, request in enumerate(requests):
+            if (fault := self._fault(request)) is not None:
+                return self.refused(400, f"BatchEmbedContentsRequest.requests[{index}]: {fault}")
+        return None
+
+    def reply(self, body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
+        """Return the answer that the script asks for to a valid request."""
+        if script.silent or script.html or script.status != 200:  # noqa: PLR2004
+            return super().reply(body, script, completion_id, created)
+        vectors = [
+            vector_of(_text_of(request), request.get("outputDimensionality") or _DIMENSIONS)
+            for request in body["requests"]
+        ]
+        return whole(script, {"embeddings": [{"values": vector} for vector in vectors]}, "", 1)
+
+    def _fault(self, request: object) -> str | None:
+        if not isinstance(request, dict):
+            return "must be an object"
+        if unknown := request.keys() - _KNOWN_FIELDS:
+            return f'Unknown name "{min(unknown)}": Cannot find field.'
+        if request.get("model") != self._name:
+            return f"model must match the one of the URL, {self._name}"
+        return None if _text_of(request) else "content is required"
+
+
+def _text_of(request: dict[str, Any]) -> str:
+    content = request.get("content")
+    parts = content.get("parts") if isinstance(content, dict) else None
+    return "".join(part.get("text", "") for part in parts or [] if isinstance(part, dict))

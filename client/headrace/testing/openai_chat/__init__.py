@@ -1,0 +1,1 @@
+"""The simulated provider's Chat Completions and embeddings APIs of OpenAI."""

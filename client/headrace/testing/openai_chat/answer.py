@@ -1,0 +1,258 @@
+"""OpenAI Chat Completions on the wire: what the real API refuses, and how it words an answer. Pure: no I/O, no clock.
+
+A second wire format is a module with the same functions, entered in ``simulation.WIRE_FORMATS``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from headrace.testing.openai_chat.rules import refusal_of
+from headrace.testing.reply import Frame, Reply, StreamParts, json_reply, silence, streamed, web_page, whole
+from headrace.testing.script import Script
+from headrace.testing.scripted_answers import Answer, CallToMake, Situation, answer
+
+PATH = "/v1/chat/completions"
+
+_FINGERPRINT = "fp_simulated"
+_ARGUMENTS_FRAGMENT = 6  # characters of a tool call's arguments in one chunk
+_HEADERS = {
+    "openai-organization": "simulated",
+    "openai-processing-ms": "12",
+    "openai-version": "2020-10-01",
+    "x-ratelimit-limit-requests": "10000",
+    "x-ratelimit-limit-tokens": "2000000",
+    "x-ratelimit-remaining-requests": "9999",
+    "x-ratelimit-remaining-tokens": "1999000",
+    "x-ratelimit-reset-requests": "6ms",
+    "x-ratelimit-reset-tokens": "30ms",
+}
+_ERROR_TYPES = {401: "invalid_request_error", 403: "invalid_request_error", 429: "requests"}
+_ERROR_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
+_SERVER_ERROR = "The server had an error while processing your request. Sorry about that!"
+
+_encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
+
+
+def error_body(
+    message: str, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    """Return an error in OpenAI's shape."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def headers(request_id: str) -> dict[str, str]:
+    """Return the headers of each response."""
+    return _HEADERS | {"x-request-id": request_id}
+
+
+def refused_key(headers: dict[str, str]) -> Reply | None:
+    """Return the 401 that a missing or wrong API key earns."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        message = "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth."
+        return json_reply(error_body(message), 401)
+    if not key.startswith("sk-") or key.startswith("sk-invalid"):
+        message = f"Incorrect API key provided: {key[:3]}***. You can find your API key in your account's settings."
+        return json_reply(error_body(message, code="invalid_api_key"), 401)
+    return None
+
+
+def refused(status: int, message: str, param: str | None = None, code: str | None = None) -> Reply:
+    """Return a refusal of the request as such: its path, method, JSON or ``simulate`` field."""
+    return json_reply(error_body(message, param=param, code=code), status)
+
+
+def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - other APIs look at both
+    """Return the error that the real API answers to this body, if any."""
+    refusal = refusal_of(body)
+    if refusal is None:
+        return None
+    return refused(refusal.status, refusal.message, refusal.param, refusal.code)
+
+
+def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
+    """Return the answer that the script asks for to a valid request."""
+    if script.silent:
+        return silence()
+    if script.status != 200:  # noqa: PLR2004
+        return _scripted_error(script)
+    if script.html:
+        return web_page(script)
+    said = answer(script, _situation(body))
+    envelope = _Envelope(body, script, said, completion_id, created)
+    if body.get("stream"):
+        parts = StreamParts(envelope.opening(), envelope.chunks(), envelope.closing(), _event(_error_of(script, 500)))
+        return streamed(script, parts)
+    return whole(script, envelope.completion(), "".join(said.text), envelope.chunk_count)
+
+
+def _scripted_error(script: Script) -> Reply:
+    body = script.error_body or _error_of(script, script.status)
+    return json_reply(body, script.status, script.headers, close_after=script.close_after_response)
+
+
+def _error_of(script: Script, status: int) -> dict[str, Any]:
+    server_error = status >= 500  # noqa: PLR2004
+    kind = "server_error" if server_error else _ERROR_TYPES.get(status, "invalid_request_error")
+    message = script.error_message or (_SERVER_ERROR if server_error else f"Simulated error with status {status}.")
+    return script.error_body or error_body(message, kind, code=script.error_code or _ERROR_CODES.get(status))
+
+
+def _situation(body: dict[str, Any]) -> Situation:
+    results: list[str] = []
+    asked = ""
+    for message in reversed(body["messages"]):
+        if message["role"] == "user":
+            asked = _text_of(message)
+            break
+        if message["role"] == "tool":
+            results.insert(0, _text_of(message))
+    tools = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in body.get("tools") or []}
+    choice = body.get("tool_choice")
+    demanded = choice["function"]["name"] if isinstance(choice, dict) else None
+    return Situation(
+        last_user_text=asked,
+        tool_results=results,
+        tools=tools,
+        may_call_tools=choice != "none",
+        demanded_tool=next(iter(tools)) if choice == "required" else demanded,
+        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+    )
+
+
+def _text_of(message: dict[str, Any]) -> str:
+    content = message.get("content") or ""
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def _event(data: object) -> bytes:
+    return b"data: " + _encode(data) + b"\n\n"
+
+
+class _Envelope:
+    """One completion: its id and figures around what was said."""
+
+    def __init__(self, body: dict[str, Any], script: Script, said: Answer, completion_id: str, created: int) -> None:
+        self._body = body
+        self._script = script
+        self._said = said
+        self._head = {"id": completion_id, "created": created, "model": body["model"]}
+        options = body.get("stream_options") or {}
+        self._has_usage = bool(options.get("include_usage"))
+        self._is_padded = script.obfuscation and options.get("include_obfuscation", True)
+        self.chunk_count = len(said.text) + len(said.reasoning) + len(said.refusal)
+        self._finish_reason = script.finish_reason or _finish_reason(said)
+
+    def opening(self) -> list[Frame]:
+        content = None if self._said.tool_calls and not self._said.text else ""
+        return [(self._choice_event({"role": "assistant", "content": content, "refusal": None}), "", 0)]
+
+    def chunks(self) -> Iterator[Frame]:
+        yield from self._text_chunks("reasoning_content")
+        yield from self._text_chunks("content")
+        yield from self._text_chunks("refusal")
+        for index, call in enumerate(self._said.tool_calls):
+            for delta in self._call_deltas(index, call):
+                yield self._choice_event({"tool_calls": [delta]}), "", 1
+
+    def closing(self) -> list[Frame]:
+        frames = [(self._choice_event({}, self._finish_reason), "", 0)]
+        if self._has_usage and not self._script.omit_usage:
+            head = self._head | {"object": "chat.completion.chunk", "service_tier": "default"}
+            frames.append((_event(head | {"choices": [], "usage": self._usage()}), "", 0))
+        if not self._script.omit_done:
+            frames.append((b"data: [DONE]\n\n", "", 0))
+        return frames
+
+    def completion(self) -> dict[str, Any]:
+        """Return the whole completion, as it is answered to a request without ``stream``."""
+        said = self._said
+        text = "".join(said.text)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": None if (said.tool_calls or said.refusal) and not text else text,
+            "refusal": "".join(said.refusal) or None,
+            "annotations": [],
+        }
+        if said.reasoning:
+            message["reasoning_content"] = "".join(said.reasoning)
+        if said.tool_calls:
+            message["tool_calls"] = [self._whole_call(index, call) for index, call in enumerate(said.tool_calls)]
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._finish_reason}
+        usage = {} if self._script.omit_usage else {"usage": self._usage()}
+        tail = {"service_tier": "default", "system_fingerprint": _FINGERPRINT}
+        return self._head | {"object": "chat.completion", "choices": [choice]} | usage | tail
+
+    def _text_chunks(self, field: str) -> Iterator[Frame]:
+        # The benchmarks' hot path: all but the text is encoded once per stream.
+        before, _, after = self._choice_event({field: "\0"}, pad="").rpartition(b'"\\u0000"')
+        is_content = field == "content"
+        deltas = {"content": self._said.text, "reasoning_content": self._said.reasoning}.get(field, self._said.refusal)
+        if self._is_padded:
+            for number, delta in enumerate(deltas):
+                yield self._choice_event({field: delta}, pad=_padding(delta, number)), delta if is_content else "", 1
+            return
+        for delta in deltas:
+            yield before + _encode(delta) + after, delta if is_content else "", 1
+
+    def _choice_event(self, delta: dict[str, Any], finish_reason: str | None = None, pad: str | None = None) -> bytes:
+        chunk = {
+            "id": self._head["id"],
+            "object": "chat.completion.chunk",
+            "created": self._head["created"],
+            "model": self._head["model"],
+            "service_tier": "default",
+            "system_fingerprint": _FINGERPRINT,
+            "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}],
+        }
+        if self._has_usage:
+            chunk["usage"] = None
+        if self._is_padded and pad != "":
+            chunk["obfuscation"] = pad or _padding("", 0)
+        return _event(chunk)
+
+    def _call_id(self, index: int, call: CallToMake) -> str:
+        return call.id or "call_" + hashlib.sha256(f"{self._head['id']}{index}".encode()).hexdigest()[:24]
+
+    def _call_deltas(self, index: int, call: CallToMake) -> Iterator[dict[str, Any]]:
+        function = {"name": call.name, "arguments": ""}
+        yield {"index": index, "id": self._call_id(index, call), "type": "function", "function": function}
+        for start in range(0, len(call.arguments), _ARGUMENTS_FRAGMENT):
+            yield {"index": index, "function": {"arguments": call.arguments[start : start + _ARGUMENTS_FRAGMENT]}}
+
+    def _whole_call(self, index: int, call: CallToMake) -> dict[str, Any]:
+        function = {"name": call.name, "arguments": call.arguments}
+        return {"id": self._call_id(index, call), "type": "function", "function": function}
+
+    def _usage(self) -> dict[str, Any]:
+        if self._script.usage is not None:
+            return self._script.usage
+        prompt = max(len(_encode([self._body["messages"], self._body.get("tools")])) // 4, 1)
+        arguments = sum(len(call.arguments) // 4 + 8 for call in self._said.tool_calls)
+        output = self.chunk_count + arguments
+        output_details = {"reasoning_tokens": len(self._said.reasoning), "audio_tokens": 0}
+        output_details |= {"accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": output,
+            "total_tokens": prompt + output,
+            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+            "completion_tokens_details": output_details,
+        }
+
+
+def _finish_reason(said: Answer) -> str:
+    if said.tool_calls:
+        return "tool_calls"
+    return "length" if said.is_shortened else "stop"
+
+
+def _padding(delta: str, number: int) -> str:
+    # OpenAI pads each chunk so that its size does not betray the length of its text.
+    digest = hashlib.sha256(f"{number}{delta}".encode()).hexdigest()
+    return digest[: max(16 - len(delta), 1)]

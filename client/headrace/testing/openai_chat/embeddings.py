@@ -1,0 +1,88 @@
+"""OpenAI embeddings on the wire: vectors that depend on nothing but their text. Pure: no I/O, no clock.
+
+Of a script only what replaces the answer counts: ``status``, ``silent``, ``html``; and ``usage``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import struct
+from typing import Any
+
+from headrace.testing.openai_chat import answer as openai_chat
+from headrace.testing.reply import Reply, whole
+from headrace.testing.request_rules import Refusal, check_choice, check_type
+from headrace.testing.script import Script
+
+PATH = "/v1/embeddings"
+
+_DIMENSIONS = 64
+_MAX_INPUTS = 2048
+_KNOWN_FIELDS = ("model", "input", "dimensions", "encoding_format", "user")
+
+headers = openai_chat.headers
+refused = openai_chat.refused
+refused_key = openai_chat.refused_key
+
+
+def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - as all wire formats
+    """Return the error that the real API answers to this body, if any."""
+    try:
+        _check(body)
+    except Refusal as refusal:
+        return refused(refusal.status, refusal.message, refusal.param, refusal.code)
+    return None
+
+
+def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
+    """Return the answer that the script asks for to a valid request."""
+    if script.silent or script.html or script.status != 200:  # noqa: PLR2004
+        return openai_chat.reply(body, script, completion_id, created)
+    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+    vectors = [vector_of(text, body.get("dimensions") or _DIMENSIONS) for text in texts]
+    is_packed = body.get("encoding_format") == "base64"
+    data = [
+        {"object": "embedding", "index": index, "embedding": _packed(vector) if is_packed else vector}
+        for index, vector in enumerate(vectors)
+    ]
+    tokens = sum(max(len(text) // 4, 1) for text in texts)
+    usage = script.usage or {"prompt_tokens": tokens, "total_tokens": tokens}
+    answer = {"object": "list", "data": data, "model": body["model"], "usage": usage}
+    return whole(script, answer, "", 1)
+
+
+def vector_of(text: str, dimensions: int) -> list[float]:
+    """Return the embedding of a text: of length one, the same each time."""
+    digest = hashlib.shake_256(text.encode()).digest(dimensions * 2)
+    raw = [number / 32768 for number in struct.unpack(f"<{dimensions}h", digest)]
+    length = math.sqrt(sum(number * number for number in raw)) or 1.0
+    return [number / length for number in raw]
+
+
+def _packed(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def _check(body: object) -> None:
+    if not isinstance(body, dict):
+        raise Refusal("We could not parse the JSON body of your request: it is not an object.")
+    for name in body:
+        if name not in _KNOWN_FIELDS:
+            raise Refusal(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
+    for name in ("model", "input"):
+        if body.get(name) in (None, "", []):
+            raise Refusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+    check_type("input", body["input"], "string or array of strings", (str, list))
+    for index, text in enumerate(body["input"] if isinstance(body["input"], list) else []):
+        check_type(f"input[{index}]", text, "string", str)
+        if not text or index >= _MAX_INPUTS:
+            raise Refusal(
+                f"Invalid 'input[{index}]': input cannot be empty, nor have more than {_MAX_INPUTS} elements.", "input"
+            )
+    if body.get("dimensions") is not None:
+        check_type("dimensions", body["dimensions"], "integer", int)
+        if body["dimensions"] < 1:
+            raise Refusal("Invalid 'dimensions': integer below minimum value.", "dimensions", "integer_below_min_value")
+    check_choice("encoding_format", body.get("encoding_format"), ("float", "base64"))

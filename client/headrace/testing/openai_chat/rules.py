@@ -1,0 +1,303 @@
+"""What OpenAI Chat Completions refuses, and in which words. Pure; one check per part of the request."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from headrace.testing.request_rules import (
+    Refusal,
+    check_choice,
+    check_function_name,
+    check_object,
+    check_ranges,
+    check_type,
+)
+
+_FIELDS = """
+    messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens
+    metadata modalities moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key prompt_cache_options
+    prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store stream
+    stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options
+"""
+_KNOWN_FIELDS = frozenset(_FIELDS.split())
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_TYPES: dict[str, tuple[str, type | tuple[type, ...]]] = {
+    "frequency_penalty": ("decimal", (int, float)),
+    "logit_bias": ("object", dict),
+    "logprobs": ("boolean", bool),
+    "max_completion_tokens": ("integer", int),
+    "max_tokens": ("integer", int),
+    "messages": ("array of objects", list),
+    "metadata": ("object", dict),
+    "model": ("string", str),
+    "n": ("integer", int),
+    "parallel_tool_calls": ("boolean", bool),
+    "presence_penalty": ("decimal", (int, float)),
+    "prompt_cache_key": ("string", str),
+    "reasoning_effort": ("string", str),
+    "response_format": ("object", dict),
+    "safety_identifier": ("string", str),
+    "seed": ("integer", int),
+    "service_tier": ("string", str),
+    "stop": ("string or array of strings", (str, list)),
+    "store": ("boolean", bool),
+    "stream": ("boolean", bool),
+    "stream_options": ("object", dict),
+    "temperature": ("decimal", (int, float)),
+    "tool_choice": ("string or object", (str, dict)),
+    "tools": ("array of objects", list),
+    "top_logprobs": ("integer", int),
+    "top_p": ("decimal", (int, float)),
+    "user": ("string", str),
+    "verbosity": ("string", str),
+}
+_RANGES: dict[str, tuple[float, float]] = {
+    "frequency_penalty": (-2, 2),
+    "presence_penalty": (-2, 2),
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "top_logprobs": (0, 20),
+    "max_completion_tokens": (1, 1_000_000),
+    "max_tokens": (1, 1_000_000),
+    "n": (1, 1),  # more choices are not simulated
+}
+_CHOICES = {
+    "reasoning_effort": ("none", "minimal", "low", "medium", "high", "xhigh", "max"),
+    "service_tier": ("auto", "default", "flex", "scale", "priority", "fast"),
+    "verbosity": ("low", "medium", "high"),
+}
+_REASONING_MODEL = re.compile(r"o\d|gpt-5")
+_O_SERIES = re.compile(r"o\d")
+_MAX_STOPS = 4
+
+
+def refusal_of(body: object) -> Refusal | None:
+    """Return why the real API would refuse this body, or ``None``."""
+    try:
+        _check_body(body)
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+def _check_body(body: object) -> None:
+    if not isinstance(body, dict):
+        raise Refusal("We could not parse the JSON body of your request: it is not an object.")
+    _check_fields(body)
+    _check_model(body)
+    _check_figures(body)
+    _check_stop(body.get("stop"))
+    if body.get("stream_options") is not None:
+        _check_stream_options(body["stream_options"], streams=bool(body.get("stream")))
+    names = _check_tools(body.get("tools"))
+    _check_tool_choice(body.get("tool_choice"), names)
+    _check_messages(body["messages"])
+
+
+def _check_fields(body: dict[str, Any]) -> None:
+    for name in body:
+        if name not in _KNOWN_FIELDS:
+            raise Refusal(f"Unrecognized request argument supplied: {name}", name, "unknown_parameter")
+    for name in ("model", "messages"):
+        if body.get(name) in (None, "", []):
+            raise Refusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+    for name, value in body.items():
+        if value is not None and name in _TYPES:
+            check_type(name, value, *_TYPES[name])
+
+
+def _check_model(body: dict[str, Any]) -> None:
+    model = body["model"]
+    if model == "no-such-model":
+        message = f"The model `{model}` does not exist or you do not have access to it."
+        raise Refusal(message, None, "model_not_found", 404)
+    if body.get("max_tokens") is not None and _REASONING_MODEL.match(model):
+        message = (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        )
+        raise Refusal(message, "max_tokens", "unsupported_parameter")
+    if body.get("temperature") not in (None, 1) and _O_SERIES.match(model):
+        message = "Unsupported value: 'temperature' does not support this value with this model. Only the default (1) value is supported."
+        raise Refusal(message, "temperature", "unsupported_value")
+
+
+def _check_figures(body: dict[str, Any]) -> None:
+    check_ranges(body, _RANGES)
+    for name, known in _CHOICES.items():
+        check_choice(name, body.get(name), known)
+
+
+def _check_stop(stop: object) -> None:
+    if not isinstance(stop, list):
+        return
+    if len(stop) > _MAX_STOPS:
+        message = f"Invalid 'stop': array too long. Expected an array with maximum length {_MAX_STOPS}, but got an array with length {len(stop)} instead."
+        raise Refusal(message, "stop", "array_above_max_length")
+    for index, text in enumerate(stop):
+        check_type(f"stop[{index}]", text, "string", str)
+
+
+def _check_stream_options(options: dict[str, Any], *, streams: bool) -> None:
+    if not streams:
+        message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+        raise Refusal(message, "stream_options")
+    for name, value in options.items():
+        where = f"stream_options.{name}"
+        if name not in {"include_usage", "include_obfuscation"}:
+            raise Refusal(f"Unknown parameter: '{where}'.", where, "unknown_parameter")
+        check_type(where, value, "boolean", bool)
+
+
+def _check_tools(tools: list[Any] | None) -> set[str] | None:
+    if tools is None:
+        return None
+    if not tools:
+        message = (
+            "Invalid 'tools': empty array. Expected an array with minimum length 1, but got an empty array instead."
+        )
+        raise Refusal(message, "tools", "empty_array")
+    return {_check_tool(f"tools[{index}]", tool) for index, tool in enumerate(tools)}
+
+
+def _check_tool(where: str, tool: object) -> str:
+    tool = check_object(where, tool, known={"type", "function"}, required="type")
+    check_choice(f"{where}.type", tool["type"], ("function",))
+    inner = f"{where}.function"
+    function = check_object(
+        inner, tool.get("function"), known={"name", "description", "parameters", "strict"}, required="name"
+    )
+    check_function_name(f"{inner}.name", function["name"])
+    for name, word, kind in (
+        ("description", "string", str),
+        ("parameters", "object", dict),
+        ("strict", "boolean", bool),
+    ):
+        if function.get(name) is not None:
+            check_type(f"{inner}.{name}", function[name], word, kind)
+    schema_type = (function.get("parameters") or {"type": "object"}).get("type")
+    if schema_type != "object":
+        message = f"Invalid schema for function '{function['name']}': schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{schema_type}\"'."
+        raise Refusal(message, f"{inner}.parameters", "invalid_function_parameters")
+    return str(function["name"])
+
+
+def _check_tool_choice(choice: object, names: set[str] | None) -> None:
+    if choice is None:
+        return
+    if names is None:
+        raise Refusal(
+            "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified.", "tool_choice"
+        )
+    if isinstance(choice, str):
+        check_choice("tool_choice", choice, ("none", "auto", "required"))
+        return
+    choice = check_object("tool_choice", choice, known={"type", "function"}, required="type")
+    check_choice("tool_choice.type", choice["type"], ("function",))
+    function = check_object("tool_choice.function", choice.get("function"), known={"name"}, required="name")
+    if function["name"] not in names:
+        message = f"Invalid value for 'tool_choice': tool '{function['name']}' not found in 'tools'."
+        raise Refusal(message, "tool_choice")
+
+
+def _check_messages(messages: list[Any]) -> None:
+    unanswered: list[str] = []
+    for index, message in enumerate(messages):
+        where = f"messages.[{index}]"
+        _check_message(where, message)
+        if message["role"] == "tool":
+            _check_is_answer(where, message["tool_call_id"], unanswered)
+            unanswered.remove(message["tool_call_id"])
+            continue
+        _check_all_answered(unanswered, f"{where}.role")
+        unanswered = [call["id"] for call in message.get("tool_calls") or []]
+    _check_all_answered(unanswered, "messages")
+
+
+def _check_is_answer(where: str, call_id: str, unanswered: list[str]) -> None:
+    if call_id not in unanswered:
+        message = (
+            "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'."
+        )
+        raise Refusal(message, f"{where}.role")
+
+
+def _check_all_answered(unanswered: list[str], where: str) -> None:
+    if unanswered:
+        ids = ", ".join(unanswered)
+        message = f"An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. The following tool_call_ids did not have response messages: {ids}"
+        raise Refusal(message, where)
+
+
+_MESSAGE_FIELD_NAMES = "role content name tool_calls tool_call_id refusal annotations audio function_call"
+_MESSAGE_FIELDS = set(_MESSAGE_FIELD_NAMES.split())
+
+
+def _check_message(where: str, value: object) -> None:
+    message = check_object(where, value, known=_MESSAGE_FIELDS, required="role")
+    role = message["role"]
+    check_choice(f"{where}.role", role if isinstance(role, str) else repr(role), _ROLES)
+    if message.get("tool_calls") is not None:
+        _check_tool_calls(where, role, message["tool_calls"])
+    if role == "tool":
+        check_type(f"{where}.tool_call_id", message.get("tool_call_id"), "string", str)
+    elif "tool_call_id" in message:
+        raise Refusal(f"Unknown parameter: '{where}.tool_call_id'.", f"{where}.tool_call_id", "unknown_parameter")
+    _check_content(where, message)
+
+
+def _check_tool_calls(where: str, role: str, calls: object) -> None:
+    where = f"{where}.tool_calls"
+    if role != "assistant":
+        raise Refusal(f"Unknown parameter: '{where}'.", where, "unknown_parameter")
+    check_type(where, calls, "array of objects", list)
+    if not isinstance(calls, list) or not calls:
+        raise Refusal(f"Invalid '{where}': empty array.", where, "empty_array")
+    for index, value in enumerate(calls):
+        at = f"{where}[{index}]"
+        call = check_object(at, value, known={"id", "type", "function"}, required="id")
+        check_type(f"{at}.id", call["id"], "string", str)
+        check_choice(f"{at}.type", call.get("type", ""), ("function",))
+        function = check_object(f"{at}.function", call.get("function"), known={"name", "arguments"}, required="name")
+        check_function_name(f"{at}.function.name", function["name"])
+        check_type(f"{at}.function.arguments", function.get("arguments"), "string", str)
+
+
+def _check_content(where: str, message: dict[str, Any]) -> None:
+    content, where = message.get("content"), f"{where}.content"
+    may_be_null = message["role"] == "assistant" and bool(message.get("tool_calls") or message.get("refusal"))
+    if content is None:
+        if not may_be_null:
+            raise Refusal(
+                f"Invalid value for 'content': expected a string, got null. ({where})", where, "invalid_value"
+            )
+        return
+    check_type(where, content, "one of a string or array of objects", (str, list))
+    if isinstance(content, str):
+        return
+    if not content:
+        raise Refusal(f"Invalid '{where}': empty array.", where, "empty_array")
+    for index, part in enumerate(content):
+        _check_part(f"{where}[{index}]", part, message["role"])
+
+
+_PARTS: dict[str, tuple[set[str], str | None]] = {
+    "image_url": ({"url", "detail"}, "url"),
+    "input_audio": ({"data", "format"}, "data"),
+    "file": ({"file_data", "file_id", "filename"}, None),
+}
+
+
+def _check_part(where: str, value: object, role: str) -> None:
+    known = {"type", "text", "image_url", "input_audio", "file", "refusal"}
+    part = check_object(where, value, known=known, required="type")
+    own = {"user": ("text", "image_url", "input_audio", "file"), "assistant": ("text", "refusal")}.get(role, ("text",))
+    check_choice(f"{where}.type", part["type"], own)
+    kind = part["type"]
+    if kind in {"text", "refusal"}:
+        check_type(f"{where}.{kind}", part.get(kind), "string", str)
+        return
+    fields, required = _PARTS[kind]
+    inner = check_object(f"{where}.{kind}", part.get(kind), known=fields, required=required)
+    if required is not None:
+        check_type(f"{where}.{kind}.{required}", inner[required], "string", str)

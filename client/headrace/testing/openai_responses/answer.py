@@ -1,0 +1,349 @@
+"""The OpenAI Responses API on the wire: what the real API refuses, and how it words an answer. Pure: no I/O, no clock.
+
+It has no ``[DONE]``, so ``omit_done`` changes nothing. A scripted ``finish_reason`` other than ``completed`` is the reason
+for which the response is incomplete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
+from typing import Any
+
+import msgspec
+
+from headrace.testing.openai_chat import answer as openai_chat
+from headrace.testing.openai_responses.items import call_id, encrypted, item_id, kind_of, reasoning_id
+from headrace.testing.openai_responses.rules import refusal_of
+from headrace.testing.reply import Frame, Reply, StreamParts, streamed, whole
+from headrace.testing.script import Script
+from headrace.testing.scripted_answers import Answer, CallToMake, Situation, answer
+from headrace.testing.server_steps import ITEM_PREFIXES, sealed_item
+
+PATH = "/v1/responses"
+
+_ARGUMENTS_FRAGMENT = 6  # characters of a tool call's arguments in one chunk
+
+Event = dict[str, Any]
+
+_encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
+
+headers = openai_chat.headers
+refused = openai_chat.refused
+refused_key = openai_chat.refused_key
+
+
+def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - as all wire formats
+    """Return the error that the real API answers to this body, if any."""
+    refusal = refusal_of(body)
+    if refusal is None:
+        return None
+    return refused(refusal.status, refusal.message, refusal.param, refusal.code)
+
+
+def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
+    """Return the answer that the script asks for to a valid request."""
+    if script.silent or script.html or script.status != 200:  # noqa: PLR2004
+        return openai_chat.reply(body, script, completion_id, created)  # the same on all of OpenAI's paths
+    envelope = _Envelope(body, script, answer(script, _situation(body)), completion_id, created)
+    if body.get("stream"):
+        parts = StreamParts(envelope.opening(), envelope.chunks(), envelope.closing(), envelope.error())
+        return streamed(script, parts)
+    return whole(script, envelope.response(), "".join(envelope.said.text), envelope.chunk_count)
+
+
+def _situation(body: dict[str, Any]) -> Situation:
+    sent = body["input"]
+    items = [{"role": "user", "content": sent}] if isinstance(sent, str) else sent
+    results: list[str] = []
+    asked = ""
+    for item in reversed(items):
+        if item.get("role") == "user":
+            asked = _text_of(item["content"])
+            break
+        if kind_of(item) == "function_call_output":
+            results.insert(0, _text_of(item["output"]))
+    tools = {tool["name"]: tool.get("parameters") or {} for tool in body.get("tools") or [] if "name" in tool}
+    choice = body.get("tool_choice")
+    demanded = choice.get("name") if isinstance(choice, dict) else None
+    return Situation(
+        last_user_text=asked,
+        tool_results=results,
+        tools=tools,
+        may_call_tools=choice != "none",
+        demanded_tool=next(iter(tools)) if choice == "required" else demanded,
+        max_tokens=body.get("max_output_tokens"),
+    )
+
+
+def _text_of(content: str | list[dict[str, Any]]) -> str:
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of deltas of one kind, with the events before and after them. ``number`` is the first event's."""
+
+    number: int
+    opening: list[Event]
+    delta: Event
+    deltas: Sequence[str]
+    closing: list[Event]
+    is_text: bool = False
+    is_call: bool = False
+
+    @property
+    def end(self) -> int:
+        return self.number + len(self.opening) + len(self.deltas) + len(self.closing)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing of it counts as a chunk."""
+        return not self.deltas and not self.is_call
+
+
+class _Envelope:
+    """One response: its items around what was said."""
+
+    def __init__(self, body: dict[str, Any], script: Script, said: Answer, completion_id: str, created: int) -> None:
+        self.said = said
+        self._body = body
+        self._script = script
+        self._seed = completion_id
+        self._created = created
+        self._reason = _incomplete_reason(script, said)
+        self._reasoning = "".join(said.reasoning)
+        options = body.get("stream_options") or {}
+        self._is_padded = script.obfuscation and options.get("include_obfuscation", True)
+        self.chunk_count = len(said.text) + len(said.reasoning) + len(said.refusal)
+        self._items = self._all_items()
+        self._sections = self._all_sections()
+
+    def opening(self) -> list[Frame]:
+        head = self._head("in_progress") | {"output": [], "usage": None}
+        events = [{"type": f"response.{kind}", "response": head} for kind in ("created", "in_progress")]
+        return [(_framed(events, 0), "", 0)]
+
+    def chunks(self) -> Iterator[Frame]:
+        pending = b""
+        for section in self._sections:
+            pending += _framed(section.opening, section.number)
+            if section.is_call:
+                yield pending, "", 1
+                pending = b""
+            for data, text in self._deltas(section):
+                yield pending + data, text, 1
+                pending = b""
+            pending += _framed(section.closing, section.end - len(section.closing))
+
+    def closing(self) -> list[Frame]:
+        silent = list(takewhile(lambda section: section.is_silent, reversed(self._sections)))[::-1]
+        spoken = self._sections[: len(self._sections) - len(silent)]
+        frame = _framed(spoken[-1].closing, spoken[-1].end - len(spoken[-1].closing)) if spoken else b""
+        for section in silent:
+            frame += _framed(section.opening, section.number)
+            frame += _framed(section.closing, section.end - len(section.closing))
+        last = self._sections[-1]
+        kind = "response.incomplete" if self._reason else "response.completed"
+        return [(frame + _framed([{"type": kind, "response": self.response()}], last.end), "", 0)]
+
+    def error(self) -> bytes:
+        """Return what breaks a stream off: the error, and then the whole response as failed."""
+        code = self._script.error_code or "server_error"
+        message = self._script.error_message or "The model produced invalid content."
+        body = self._script.error_body or openai_chat.error_body(message, code, code=code)
+        failed = self._head("failed") | {"error": {"code": code, "message": message}, "output": [], "usage": None}
+        events: list[Event] = [{"type": "error", **body}, {"type": "response.failed", "response": failed}]
+        return _framed(events, self._sections[-1].end)
+
+    def response(self) -> dict[str, Any]:
+        """Return the whole response."""
+        status = "incomplete" if self._reason else "completed"
+        usage = None if self._script.omit_usage else self._usage()
+        return self._head(status) | {"output": self._items, "usage": usage}
+
+    def _head(self, status: str) -> dict[str, Any]:
+        is_incomplete = status == "incomplete"
+        return {
+            "id": f"resp_{_digest(self._seed)}",
+            "object": "response",
+            "created_at": self._created,
+            "status": status,
+            "background": False,
+            "error": None,
+            "incomplete_details": {"reason": self._reason} if is_incomplete else None,
+            "instructions": self._body.get("instructions"),
+            "max_output_tokens": self._body.get("max_output_tokens"),
+            "model": self._body["model"],
+            "parallel_tool_calls": True,
+            "previous_response_id": None,
+            "reasoning": self._body.get("reasoning") or {"effort": None, "summary": None},
+            "store": self._body.get("store", True),
+            "temperature": self._body.get("temperature", 1.0),
+            "text": self._body.get("text") or {"format": {"type": "text"}},
+            "tool_choice": self._body.get("tool_choice") or "auto",
+            "tools": self._body.get("tools") or [],
+            "top_p": self._body.get("top_p", 1.0),
+            "truncation": "disabled",
+            "metadata": self._body.get("metadata") or {},
+        }
+
+    def _all_items(self) -> list[dict[str, Any]]:
+        said, items = self.said, []
+        if said.reasoning:
+            items.append(
+                {
+                    "id": reasoning_id(self._reasoning),
+                    "type": "reasoning",
+                    "encrypted_content": encrypted(self._reasoning),
+                    "summary": [{"type": "summary_text", "text": self._reasoning}],
+                }
+            )
+        items += [sealed_item(step) for step in self._script.server_steps]
+        if said.text or said.refusal or not said.tool_calls:
+            items.append(self._message())
+        items += [self._call(index, call) for index, call in enumerate(said.tool_calls)]
+        return items
+
+    def _message(self) -> dict[str, Any]:
+        said, content = self.said, []
+        if said.text or not said.refusal:
+            content.append({"type": "output_text", "annotations": [], "logprobs": [], "text": "".join(said.text)})
+        if said.refusal:
+            content.append({"type": "refusal", "refusal": "".join(said.refusal)})
+        status = "incomplete" if self._reason else "completed"
+        own_id = item_id("msg", self._reasoning, self._seed)
+        return {"id": own_id, "type": "message", "status": status, "content": content, "role": "assistant"}
+
+    def _call(self, index: int, call: CallToMake) -> dict[str, Any]:
+        seed = f"{self._seed}{index}"
+        return {
+            "id": item_id("fc", self._reasoning, seed),
+            "type": "function_call",
+            "status": "incomplete" if self._reason else "completed",
+            "arguments": call.arguments,
+            "call_id": call.id or call_id(self._reasoning, seed),
+            "name": call.name,
+        }
+
+    def _all_sections(self) -> list[_Section]:
+        sections: list[_Section] = []
+        number = 2  # after created and in_progress
+        for place, item in enumerate(self._items):
+            for section in self._sections_of(item, place, number):
+                sections.append(section)
+                number = section.end
+        return sections
+
+    def _sections_of(self, item: dict[str, Any], place: int, number: int) -> Iterator[_Section]:
+        begun: list[Event] = [_event("output_item.added", output_index=place, item=_begun(item))]
+        done: list[Event] = [_event("output_item.done", output_index=place, item=item)]
+        at = {"item_id": item["id"], "output_index": place}
+        match item["type"]:
+            case "reasoning":
+                part = item["summary"][0]
+                yield self._part_section("reasoning_summary", {**at, "summary_index": 0}, part, number, begun, done)
+            case "message":
+                last = len(item["content"]) - 1
+                for index, part in enumerate(item["content"]):
+                    where = {**at, "content_index": index}
+                    opening, closing = begun if index == 0 else [], done if index == last else []
+                    section = self._part_section("content", where, part, number, opening, closing)
+                    number = section.end
+                    yield section
+            case kind if kind in ITEM_PREFIXES:
+                steps: list[Event] = [_event(f"{kind}.{word}", **at) for word in ("in_progress", "completed")]
+                never = _event(f"{kind}.delta")
+                yield _Section(number=number, opening=begun, delta=never, deltas=(), closing=[*steps, *done])
+            case _:
+                arguments = item["arguments"]
+                starts = range(0, len(arguments), _ARGUMENTS_FRAGMENT)
+                yield _Section(
+                    number=number,
+                    opening=begun,
+                    delta=_event("function_call_arguments.delta", **at),
+                    deltas=[arguments[start : start + _ARGUMENTS_FRAGMENT] for start in starts],
+                    closing=[_event("function_call_arguments.done", **at, arguments=arguments), *done],
+                    is_call=True,
+                )
+
+    def _part_section(
+        self, kind: str, at: Event, part: Event, number: int, begun: list[Event], done: list[Event]
+    ) -> _Section:
+        is_text, is_refusal = part["type"] == "output_text", part["type"] == "refusal"
+        word = {"output_text": "output_text", "refusal": "refusal"}.get(part["type"], "reasoning_summary_text")
+        field = "refusal" if is_refusal else "text"
+        more: Event = {"logprobs": []} if is_text else {}
+        return _Section(
+            number=number,
+            opening=[*begun, _event(f"{kind}_part.added", **at, part=part | {field: ""})],
+            delta=_event(f"{word}.delta", **at, **more),
+            deltas=self.said.text if is_text else self.said.refusal if is_refusal else self.said.reasoning,
+            closing=[
+                _event(f"{word}.done", **at, **more, **{field: part[field]}),
+                _event(f"{kind}_part.done", **at, part=part),
+                *done,
+            ],
+            is_text=is_text,
+        )
+
+    def _deltas(self, section: _Section) -> Iterator[tuple[bytes, str]]:
+        # The benchmarks' hot path: all but the text and the number is encoded once per section.
+        before, _, after = _framed([section.delta | {"delta": "\0"}], None).rpartition(b'"\\u0000"')
+        after = after.removesuffix(b"}\n\n")
+        for number, delta in enumerate(section.deltas, section.number + len(section.opening)):
+            pad = b',"obfuscation":' + _encode(_padding(delta, number)) if self._is_padded else b""
+            data = b'%b%b%b%b,"sequence_number":%d}\n\n' % (before, _encode(delta), after, pad, number)
+            yield data, delta if section.is_text else ""
+
+    def _usage(self) -> dict[str, Any]:
+        if self._script.usage is not None:
+            return self._script.usage
+        prompt = max(len(_encode([self._body["input"], self._body.get("tools")])) // 4, 1)
+        output = self.chunk_count + sum(len(call.arguments) // 4 + 8 for call in self.said.tool_calls)
+        return {
+            "input_tokens": prompt,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": output,
+            "output_tokens_details": {"reasoning_tokens": len(self.said.reasoning)},
+            "total_tokens": prompt + output,
+        }
+
+
+def _incomplete_reason(script: Script, said: Answer) -> str | None:
+    if script.finish_reason is not None:
+        return None if script.finish_reason == "completed" else script.finish_reason
+    return "max_output_tokens" if said.is_shortened else None
+
+
+def _begun(item: dict[str, Any]) -> dict[str, Any]:
+    """Return an item as it is before its first delta."""
+    empty: dict[str, Event] = {
+        "message": {"content": []},
+        "function_call": {"arguments": ""},
+        "reasoning": {"summary": []},
+    }
+    status: Event = {"status": "in_progress"} if "status" in item else {}
+    return item | empty.get(item["type"], {}) | status
+
+
+def _event(kind: str, **fields: Any) -> Event:
+    return {"type": f"response.{kind}", **fields}
+
+
+def _framed(events: list[Event], number: int | None) -> bytes:
+    """Return events as they travel, numbered from ``number`` on."""
+    frames: list[bytes] = []
+    for place, event in enumerate(events):
+        numbered = event if number is None else event | {"sequence_number": number + place}
+        frames.append(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), _encode(numbered)))
+    return b"".join(frames)
+
+
+def _digest(seed: str) -> str:
+    return hashlib.sha256(seed.encode()).hexdigest()[:48]
+
+
+def _padding(delta: str, number: int) -> str:
+    # OpenAI pads each delta so that its size does not betray the length of its text.
+    return _digest(f"{number}{delta}")[: max(16 - len(delta), 1)]

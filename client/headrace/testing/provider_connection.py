@@ -1,0 +1,170 @@
+"""One client's connection to the simulated provider: HTTP/1.1 requests in, one reply at a time out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import cast
+
+import httptools
+
+from headrace.testing.openai_chat.answer import refused
+from headrace.testing.request_log import Entry
+from headrace.testing.sender import Sender
+from headrace.testing.simulation import Request, Simulation
+from headrace.testing.ticker import Ticker
+
+_WRITE_BUFFER_LIMIT = 64 * 1024
+
+
+class Connections:
+    """The open connections, those for control of the simulation apart."""
+
+    def __init__(self) -> None:
+        self.all: set[Connection] = set()
+        self._opened = 0
+
+    def opened(self, connection: Connection) -> int:
+        """Add a connection and return its number."""
+        self._opened += 1
+        self.all.add(connection)
+        return self._opened
+
+    def count(self) -> int:
+        """Return how many connections of clients are open."""
+        return sum(not connection.is_control for connection in self.all)
+
+    def abort(self) -> None:
+        """Close all, at once."""
+        for connection in list(self.all):
+            connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    """Parses requests, has the simulation answer them in order, and sees at once when the client closes.
+
+    A client that closes only its sending side counts as having closed: LLM clients do not, and waiting for more would hide a close.
+    """
+
+    def __init__(self, simulation: Simulation, connections: Connections, ticker: Ticker) -> None:
+        self.is_control = False
+        self._simulation = simulation
+        self._connections = connections
+        self._ticker = ticker
+        self._parser = httptools.HttpRequestParser(self)
+        self._waiting: deque[tuple[Request, Entry]] = deque()
+        self._sender: Sender | None = None
+        self._entry: Entry | None = None
+        self._is_paused = False
+        self._start_request()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=_WRITE_BUFFER_LIMIT)
+        self._number = self._connections.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; complete requests arrive in ``on_message_complete``."""
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._closed()
+            reply = refused(400, f"Bad request: {error}")
+            body = b"".join(frame[0] for frame in reply.frames)
+            self._transport.write(
+                b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+                b"content-length: %d\r\n\r\n%b" % (len(body), body)
+            )
+            self._transport.close()
+
+    def eof_received(self) -> None:
+        """Take the end of input as the client's close."""
+        self._closed()
+        self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Stop sending and note when."""
+        self._closed()
+        self._connections.all.discard(self)
+
+    def pause_writing(self) -> None:
+        """Pass on that the client does not read."""
+        self._is_paused = True
+        if self._sender is not None:
+            self._sender.pause()
+
+    def resume_writing(self) -> None:
+        """Pass on that the client reads again."""
+        self._is_paused = False
+        if self._sender is not None:
+            self._sender.resume()
+
+    # httptools
+
+    def on_url(self, url: bytes) -> None:
+        """Collect the path and the query."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header."""
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """Let a client that asks first send its body."""
+        if self._headers.get("expect", "").lower() == "100-continue" and self._sender is None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, data: bytes) -> None:
+        """Collect a piece of the body."""
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        """Answer the request, or queue it behind the one being answered."""
+        path, _, query = self._url.decode("latin-1").partition("?")
+        request = Request(self._parser.get_method().decode(), path, self._headers, b"".join(self._body), query)
+        self.is_control = self.is_control or request.is_control
+        self._waiting.append((request, self._simulation.arrived(request, self._number, time.monotonic())))
+        self._start_request()
+        self._answer_next()
+
+    def abort(self) -> None:
+        """Close the connection, sending nothing more."""
+        self._closed()
+        self._transport.abort()
+
+    def _start_request(self) -> None:
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._body: list[bytes] = []
+
+    def _answer_next(self) -> None:
+        if self._sender is not None or not self._waiting or self._transport.is_closing():
+            return
+        request, self._entry = self._waiting.popleft()
+        if request.is_control:
+            reply = self._simulation.control(request, self._connections.count())
+        else:
+            reply = self._simulation.reply_to(request, self._entry, int(time.time()))
+        self._sender = Sender(
+            reply, self._entry, self._transport, self._ticker, self._answered, is_paused=self._is_paused
+        )
+        self._sender.start()
+
+    def _answered(self) -> None:
+        self._sender = None
+        if self._waiting:
+            self._ticker.loop.call_soon(self._answer_next)
+
+    def _closed(self) -> None:
+        now = time.monotonic()
+        if self._sender is not None:
+            self._sender.stop()
+        if self._entry is not None:
+            self._entry.end("closed_by_client", now)
+        while self._waiting:
+            _, entry = self._waiting.popleft()
+            entry.end("closed_by_client", now)

@@ -1,0 +1,1 @@
+"""Frames between processes: sockets, framing, and who the peer is. Shared by all processes."""

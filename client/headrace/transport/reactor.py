@@ -1,0 +1,195 @@
+"""A small event loop for one thread that owns sockets: descriptors, calls from other threads, timers.
+
+The client's I/O thread and the broker run on it. It never waits while there is work and never runs user code.
+:class:`Guarded` is the same loop as one connection uses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import logging
+import os
+import selectors
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from headrace.process.callbacks import log
+from headrace.process.clock import monotonic
+
+logger = logging.getLogger(__name__)
+
+_MAX_WAIT = 3600.0
+
+
+class Reactor:
+    """Runs callbacks when descriptors are readable, when others ask for it, and when time comes."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self.add_reader(self._wake_read, self._clear_wake)
+        self._calls: deque[Callable[[], None]] = deque()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_count = 0
+        self._turn_end: list[Callable[[], None]] = []
+        # True from just before the thread looks for work until it has some: only then is a wake-up written.
+        self._is_idle = False
+        self._is_stopping = False
+        self.has_ended = False
+        """Whether :meth:`run` has returned or raised: the loop runs no further callback."""
+
+    def call(self, action: Callable[[], None]) -> None:
+        """Run ``action`` on the loop's thread soon. Safe from any thread, a signal handler or a finalizer."""
+        self._calls.append(action)
+        if self._is_idle:
+            self._is_idle = False
+            self.wake()
+
+    def wake(self) -> None:
+        """End the current wait. A full pipe means that a wake-up is under way already."""
+        with contextlib.suppress(OSError):
+            os.write(self._wake_write, b"\0")
+
+    def call_at(self, when: float, action: Callable[[], None]) -> None:
+        """Run ``action`` once ``time.monotonic()`` reaches ``when``. From the loop's thread only."""
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when, self._timer_count, action))
+
+    def call_later(self, delay: float, action: Callable[[], None]) -> None:
+        """Run ``action`` in ``delay`` seconds. From the loop's thread only."""
+        self.call_at(monotonic() + delay, action)
+
+    def each_turn(self, action: Callable[[], None]) -> None:
+        """Run ``action`` at the end of each turn of the loop."""
+        self._turn_end.append(action)
+
+    def remove_each_turn(self, action: Callable[[], None]) -> None:
+        """Undo :meth:`each_turn`; unknown ones are fine."""
+        self._turn_end = [known for known in self._turn_end if known != action]
+
+    def add_reader(self, fd: int, action: Callable[[], None]) -> None:
+        """Run ``action`` whenever ``fd`` is readable, and never once it is removed."""
+        self._selector.register(fd, selectors.EVENT_READ, action)
+        self._readers[fd] = action
+
+    def remove_reader(self, fd: int) -> None:
+        """Forget ``fd``; unknown ones are fine."""
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(fd)
+        self._readers.pop(fd, None)
+
+    def stop(self) -> None:
+        """Make :meth:`run` return. Safe from any thread."""
+        self._is_stopping = True
+        self.wake()
+
+    def run(self) -> None:
+        """Run until stopped, then close. Raises what no callback has raised: then the loop cannot go on."""
+        try:
+            while not self._is_stopping:
+                self.turn()
+        finally:
+            self.has_ended = True
+            self.close()
+
+    def turn(self) -> None:
+        """Wait for work and do what there is."""
+        self._is_idle = True
+        wait = 0.0 if self._calls else self._wait()
+        ready = self._selector.select(wait)
+        self._is_idle = False
+        for key, _ in ready:
+            # Who ran before it in this turn may have closed what it would read, and even have opened another with its number.
+            action = self._readers.get(key.fd)
+            if action is not None and action is key.data:
+                self._guard(action)
+        for _ in range(len(self._calls)):
+            self._guard(self._calls.popleft())
+        self._run_timers()
+        for action in self._turn_end:
+            self._guard(action)
+
+    def close(self) -> None:
+        """Release the descriptors; may be called twice."""
+        self._selector.close()
+        # Forgotten before they are closed: a late wake-up must not write into another file with the same number.
+        descriptors, self._wake_read, self._wake_write = (self._wake_read, self._wake_write), -1, -1
+        for fd in descriptors:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    def _wait(self) -> float:
+        if not self._timers:
+            return _MAX_WAIT
+        return min(max(self._timers[0][0] - monotonic(), 0.0), _MAX_WAIT)
+
+    def _run_timers(self) -> None:
+        if not self._timers:
+            return
+        now = monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            self._guard(heapq.heappop(self._timers)[2])
+
+    def _clear_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._wake_read, 4096):
+                pass
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        """Run one callback; an error in it must not end the service of all others."""
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            log(logger, logging.ERROR, "callback failed", error=error)
+
+
+class Guarded:
+    """A loop as one connection uses it: ``failed`` is told what a callback raises, and the loop goes on.
+
+    That includes SystemExit and KeyboardInterrupt: they are meant for the thread that raised them, not for the I/O thread.
+    """
+
+    def __init__(self, reactor: Reactor, failed: Callable[[BaseException], None]) -> None:
+        self._reactor = reactor
+        self._failed = failed
+        self.remove_reader = reactor.remove_reader
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the loop has ended: it runs no further callback."""
+        return self._reactor.has_ended
+
+    def call(self, action: Callable[[], None]) -> None:
+        """Run ``action`` on the loop's thread soon. Safe from any thread, a signal handler or a finalizer."""
+        self._reactor.call(partial(self.run, action))
+
+    def call_at(self, when: float, action: Callable[[], None]) -> None:
+        """Run ``action`` once ``time.monotonic()`` reaches ``when``. From the loop's thread only."""
+        self._reactor.call_at(when, partial(self.run, action))
+
+    def call_later(self, delay: float, action: Callable[[], None]) -> None:
+        """Run ``action`` in ``delay`` seconds. From the loop's thread only."""
+        self._reactor.call_later(delay, partial(self.run, action))
+
+    def add_reader(self, fd: int, action: Callable[[], None]) -> None:
+        """Run ``action`` whenever ``fd`` is readable, and never once it is removed."""
+        self._reactor.add_reader(fd, partial(self.run, action))
+
+    def each_turn(self, action: Callable[[], None]) -> Callable[[], None]:
+        """Run ``action`` at the end of each turn of the loop; return what undoes that."""
+        guarded = partial(self.run, action)
+        self._reactor.each_turn(guarded)
+        return partial(self._reactor.remove_each_turn, guarded)
+
+    def run(self, action: Callable[[], None]) -> None:
+        """Run ``action`` now."""
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001 - a promise of the class
+            with contextlib.suppress(BaseException):
+                self._failed(error)

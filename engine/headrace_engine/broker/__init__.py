@@ -1,0 +1,1 @@
+"""The broker process: who may run where, and who is alive."""

@@ -1,0 +1,177 @@
+"""What writers that died left in their spools, moved into the store. A file that nobody holds is nobody's any more.
+
+Both functions are generators that commit one batch for each step, so that their caller can serve others in between. A step may
+raise StoreError; begun anew later, they find what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+import msgspec
+
+from headrace.errors import RemoteProtocolError
+from headrace.settings.settings import SpansConfig
+from headrace.spans.data_directory import SPOOL, database_files, is_own_folder, slots, spool_files
+from headrace.spans.span import Span, decode_span
+from headrace.spans.spool_format import is_spool, read_spool
+from headrace_engine.spans.recovery.slots import try_slot
+from headrace_engine.spans.storage.batching import MAX_COMMIT_BYTES
+from headrace_engine.spans.storage.database import Cost
+from headrace_engine.spans.storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+
+_BATCH = 256
+_NEW = 5.0
+"""Seconds for which an empty file is left alone: its writer may be about to lock it."""
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """What one step found: spans that are stored now, those of runs that had no row, torn stretches, what is of no use."""
+
+    spans: int = 0
+    new: int = 0
+    torn: int = 0
+    unreadable: int = 0
+    unstorable: int = 0
+
+
+def has_spools(slot: Path) -> bool:
+    """Return whether a slot has spool files, whoever holds them."""
+    return bool(spool_files(slot))
+
+
+def writer_epochs(slot: Path) -> set[int]:
+    """Return the epochs of the processes that are writing spool files in a slot: each holds the lock of its files."""
+    epochs = set()
+    for path in spool_files(slot):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if _is_locked(path):
+                epochs.add(int(path.stem.split("-")[-2], 16))
+    return epochs
+
+
+def has_leavings(slot: Path) -> bool:
+    """Return whether a writer that is gone has left spans in a slot."""
+    for path in spool_files(slot):
+        with contextlib.suppress(OSError):
+            if path.stat().st_size and not _is_locked(path):
+                return True
+    return False
+
+
+def recover(slot: Path, store: Store, clock: Clock) -> Iterator[Recovered]:
+    """Store what is in the spools of dead writers, and remove them. ``clock`` is the wall clock.
+
+    What lies in another directory that somebody has put in the slot's place is neither taken nor removed.
+    """
+    if not all(map(is_own_folder, (slot.parent, slot, slot / SPOOL))):
+        return
+    for path in spool_files(slot):
+        with contextlib.suppress(OSError), _opened_in(path) as (folder, descriptor):
+            if _is_left(path, descriptor, clock()):
+                yield from _recover_file(path, folder, descriptor, store, clock)
+
+
+def recover_others(
+    own: Path, config: SpansConfig, cost: Cost, clock: Clock, retire_for: Collection[str] | None = None
+) -> Iterator[Recovered]:
+    """Do the same in the slots that no engine has, each into its own store.
+
+    With ``retire_for``, the names of the sinks, files that are too old are removed there as well.
+    """
+    for path in slots(own.parent) if is_own_folder(own.parent) else []:
+        is_old = retire_for is not None and database_files(path)
+        if path == own or not is_own_folder(path) or not (has_spools(path) or is_old):
+            continue
+        try:
+            slot = try_slot(path)
+        except OSError:
+            continue
+        if slot is None:
+            continue
+        with slot, contextlib.closing(Store(path, config, cost)) as store:
+            yield from recover(path, store, clock)
+            if retire_for is not None:
+                store.retire(clock(), retire_for)
+
+
+@contextlib.contextmanager
+def _opened_in(path: Path) -> Iterator[tuple[int, int]]:
+    """Yield the descriptors of a file's directory and of the file, whatever their names lead to from now on."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path.name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
+        try:
+            yield folder, descriptor
+        finally:
+            os.close(descriptor)
+    finally:
+        os.close(folder)
+
+
+def _is_locked(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _is_left(path: Path, descriptor: int, now: float) -> bool:
+    """Return whether a file's writer is gone; the file is then locked, until its descriptor is closed."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    status = os.fstat(descriptor)
+    is_named_so = path.lstat().st_ino == status.st_ino
+    return is_named_so and (status.st_size > 0 or now - status.st_mtime > _NEW)
+
+
+def _recover_file(path: Path, folder: int, descriptor: int, store: Store, clock: Clock) -> Iterator[Recovered]:
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        data = file.read()
+    batch: list[Span] = []
+    torn = unreadable = size = count = 0
+    for record in read_spool(data):
+        if record is None:
+            torn += 1
+            continue
+        try:
+            batch.append(decode_span(record))
+        except RemoteProtocolError:
+            unreadable += 1
+            continue
+        count, size = count + 1, size + len(record)
+        if len(batch) >= _BATCH or size > MAX_COMMIT_BYTES:
+            yield _stored(batch, store, clock)
+            batch, size = [], 0
+    if batch:
+        yield _stored(batch, store, clock)
+    with contextlib.suppress(FileNotFoundError):
+        if not os.path.samestat(os.stat(path.name, dir_fd=folder, follow_symlinks=False), os.fstat(descriptor)):
+            return
+        if count or unreadable or is_spool(data):
+            os.unlink(path.name, dir_fd=folder)
+        else:  # whoever wrote it, it was no worker, or a disk has lost all of it
+            os.rename(path.name, f"{path.name}.{secrets.token_hex(4)}.unreadable", src_dir_fd=folder, dst_dir_fd=folder)
+    logger.info("spool recovered", extra={"file": path.name, "spans": count, "torn": torn})
+    yield Recovered(torn=torn, unreadable=unreadable)
+
+
+def _stored(batch: list[Span], store: Store, clock: Clock) -> Recovered:
+    written = store.write(batch, clock())
+    return Recovered(len(batch), written.new, unstorable=written.unstorable)

@@ -1,0 +1,151 @@
+"""What follows from the answer to a batch of spans. Pure.
+
+Only what is certain to be about these very spans is given up: whatever the operator can mend (a key, an address) keeps them pending.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+import msgspec
+
+from headrace.text.secret_mask import NO_SECRETS, SecretMask
+
+MAX_RETRY_AFTER = 300.0
+"""The longest wait, in seconds, that a server can ask for."""
+MAX_TRIES_OF_ONE = 20
+"""How often one span alone may be answered with a plain 500, so that one that breaks the server does not hold up all others."""
+MAX_EXCERPT = 200
+
+_MALFORMED = frozenset({400, 422})
+_PASSING = frozenset({408, 425, 429})
+
+
+class Aside(msgspec.Struct, frozen=True):
+    """A span that this sink will never take: its place among those that were to be sent, and why."""
+
+    index: int
+    reason: str
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """The first ``taken`` spans are dealt with: of them ``rejected`` were refused for good, ``skipped`` not for this sink.
+
+    ``aside`` are those of the rejected that are known one by one.
+    """
+
+    taken: int
+    rejected: int = 0
+    skipped: int = 0
+    reason: str = ""
+    aside: tuple[Aside, ...] = ()
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """It may work later: not before ``after`` seconds, where the server says so."""
+
+    reason: str
+    after: float | None = None
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """It will not work until somebody mends the configuration, here or there."""
+
+    reason: str
+
+
+class Split(msgspec.Struct, frozen=True):
+    """It was too much at once, or one of them is refused: fewer at once say which."""
+
+    reason: str
+
+
+class GiveUp(msgspec.Struct, frozen=True):
+    """These spans will never be taken."""
+
+    reason: str
+
+
+Verdict = Delivered | Retry | Hold | Split | GiveUp
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a server said. ``body`` may have been cut."""
+
+    status: int
+    retry_after: str = ""
+    body: bytes = b""
+
+
+def follows(answer: Answer, spans: int, tries: int, wall_time: float, mask: SecretMask = NO_SECRETS) -> Verdict:
+    """Return what an HTTP answer to ``spans`` spans means; ``tries`` is how often they were sent, ``mask`` takes secrets out."""
+    status = answer.status
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        return Delivered(spans)
+    reason = _words(answer, mask)
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or status in _MALFORMED:
+        return Split(reason) if spans > 1 else GiveUp(reason)
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR and spans == 1 and tries >= MAX_TRIES_OF_ONE:
+        return GiveUp(f"{reason}, {tries} times")
+    is_broken = status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
+    if is_broken or status in _PASSING:
+        return Retry(reason, seconds_to_wait(answer.retry_after, wall_time))
+    return Hold(reason)
+
+
+def seconds_to_wait(retry_after: str, wall_time: float) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for, as a number or as a date; None for no or nonsense."""
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), MAX_RETRY_AFTER)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return min(max(moment.timestamp() - wall_time, 0.0), MAX_RETRY_AFTER)
+
+
+def joined(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return what follows for a batch whose spans were sent one by one: the spans up to the first that must be sent again.
+
+    Those behind it may have arrived too; they are sent again with it, under the same ids.
+    """
+    taken = 0
+    aside: list[Aside] = []
+    for verdict in verdicts:
+        match verdict:
+            case Delivered():
+                pass
+            case GiveUp():
+                aside.append(Aside(taken, verdict.reason))
+            case _:
+                return _dealt_with(taken, aside) if taken else verdict
+        taken += 1
+    return _dealt_with(taken, aside)
+
+
+def _dealt_with(taken: int, aside: list[Aside]) -> Delivered:
+    return Delivered(taken, len(aside), reason=aside[-1].reason if aside else "", aside=tuple(aside))
+
+
+def excerpt(text: str, mask: SecretMask) -> str:
+    """Return the beginning of what a server says, on one line and without secrets; nothing if it is markup or no text."""
+    said = " ".join(text.split())
+    if not said.isprintable() or said.startswith("<"):
+        return ""
+    return mask.masked(said)[:MAX_EXCERPT]
+
+
+def _words(answer: Answer, mask: SecretMask) -> str:
+    """Return the status, and what the server says to it if that is a line of text."""
+    try:
+        words = f"HTTP {answer.status} {HTTPStatus(answer.status).phrase}"
+    except ValueError:
+        words = f"HTTP {answer.status}"
+    said = excerpt(answer.body[: 4 * MAX_EXCERPT].decode("utf-8", "ignore"), mask)
+    return f"{words}: {said}" if said else words

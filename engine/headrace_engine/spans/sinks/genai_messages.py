@@ -1,0 +1,108 @@
+"""What was asked and answered, in the message and part shapes of the GenAI semantic conventions. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+import msgspec
+
+from headrace.spans.span import UNENCODABLE, SpanContent
+from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
+
+_INSTRUCTIONS = ("system", "developer")
+
+Json = dict[str, Any]
+
+
+def split_instructions(messages: list[Message]) -> tuple[list[Message], list[Message]]:
+    """Return the instructions, and the rest: for providers that take them apart from the conversation."""
+    instructions = [message for message in messages if message.role in _INSTRUCTIONS]
+    return instructions, [message for message in messages if message.role not in _INSTRUCTIONS]
+
+
+def system_instructions(messages: list[Message]) -> list[Json]:
+    """Return the parts of ``gen_ai.system_instructions``."""
+    return [_text(message.text) for message in messages]
+
+
+def input_messages(content: SpanContent, messages: list[Message]) -> list[Json]:
+    """Return ``gen_ai.input.messages``: the conversation, or the texts that were embedded."""
+    if content.inputs:
+        return [{"role": "user", "parts": [_text(text)]} for text in content.inputs]
+    return [{"role": message.role, "parts": _parts(message)} for message in messages]
+
+
+def output_messages(content: SpanContent, finish_reason: str | None) -> list[Json]:
+    """Return ``gen_ai.output.messages``: the one answer, or as much of it as arrived. 1.41 has a finish reason in it."""
+    parts: list[Json] = []
+    if content.reasoning:
+        parts.append({"type": "reasoning", "content": content.reasoning})
+    if content.text:
+        parts.append(_text(content.text))
+    if content.refusal:
+        parts.append({"type": "refusal", "content": content.refusal})
+    parts += [
+        {"type": "tool_call", "id": call.id, "name": call.name, "arguments": parsed(call.arguments)}
+        for call in content.tool_calls
+    ]
+    if not parts:
+        return []
+    message: Json = {"role": "assistant", "parts": parts}
+    return [message if finish_reason is None else message | {"finish_reason": finish_reason}]
+
+
+def tool_definitions(tools: list[Tool]) -> list[Json]:
+    """Return ``gen_ai.tool.definitions``."""
+    return [_tool_definition(tool) for tool in tools]
+
+
+def _tool_definition(tool: Tool) -> Json:
+    """Describe a function by its schema; a tool of the provider's own by its settings."""
+    if tool.type != "function":
+        return {**(tool.extra or {}), "type": tool.type, "name": tool.name or tool.type}
+    return {"type": "function", "name": tool.name, "description": tool.description, "parameters": tool.parameters}
+
+
+def parsed(arguments: str) -> Any:
+    """Return a tool call's arguments, as text where an abort has cut them, or where no other format could carry them."""
+    try:
+        value = msgspec.json.decode(arguments)
+        msgspec.json.encode(value)  # an integer of thousands of digits can be read, and not written
+    except (msgspec.DecodeError, *UNENCODABLE):
+        return arguments
+    return value
+
+
+def _parts(message: Message) -> list[Json]:
+    if message.role == "tool":
+        return [{"type": "tool_call_response", "id": message.tool_call_id, "response": message.text}]
+    if isinstance(message.content, str):
+        return [_text(message.content)]
+    return [_part(part) for part in message.content]
+
+
+def _part(part: Part) -> Json:
+    match part:
+        case TextPart():
+            return _text(part.text)
+        case ReasoningPart():
+            return {"type": "reasoning", "content": part.text}
+        case ToolCallPart():
+            return {"type": "tool_call", "id": part.id, "name": part.name, "arguments": part.arguments}
+        case ImagePart():
+            return _image(part)
+        case _:
+            assert_never(part)
+
+
+def _image(part: ImagePart) -> Json:
+    kind, data, url = part.media_type, part.data, part.url or ""
+    if url.startswith("data:"):  # such a URL is data, by the conventions
+        head, _, data = url.removeprefix("data:").partition(",")
+        kind = head.partition(";")[0]
+    image = {"modality": "image", "mime_type": kind} if kind else {"modality": "image"}
+    return {"type": "uri", **image, "uri": url} if data is None else {"type": "blob", **image, "content": data}
+
+
+def _text(text: str) -> Json:
+    return {"type": "text", "content": text}

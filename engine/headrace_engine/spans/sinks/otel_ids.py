@@ -1,0 +1,50 @@
+"""Headrace's ids as OpenTelemetry's: 16 bytes for a trace, 8 for a span. Pure, and the same each time.
+
+An id that is none of Headrace's, as a peer may send, becomes a digest of it: receivers refuse a whole batch for one id of another
+length, or one that is all zeros.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import msgspec
+
+from headrace.spans.span import Span
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+_DIGITS = re.compile(r"[0-9a-fA-F]{16}")
+_SAMPLED = 1
+
+
+class Ids(msgspec.Struct, frozen=True):
+    """Where a span stands in OpenTelemetry's world. ``parent`` is empty for a root."""
+
+    trace: bytes
+    span: bytes
+    parent: bytes
+    is_sampled: bool = True
+
+
+def ids_of(span: Span) -> Ids:
+    """Return a span's ids: those of the caller's OpenTelemetry span, if one was active, above Headrace's own."""
+    own = _bytes(span.span_id, "sp_") or _digest(span.span_id)
+    context = _TRACEPARENT.fullmatch(span.traceparent or "")
+    if context is not None and int(context[1], 16) and int(context[2], 16):
+        is_sampled = bool(int(context[3], 16) & _SAMPLED)
+        return Ids(bytes.fromhex(context[1]), own, bytes.fromhex(context[2]), is_sampled)
+    # A run whose worker and client were both lost has no trace that anybody knows: it is a trace of its own.
+    trace = (_bytes(span.trace_id, "tr_") or _digest(span.trace_id)) if span.trace_id else own
+    parent = span.parent_span_id and (_bytes(span.parent_span_id, "sp_") or _digest(span.parent_span_id))
+    return Ids(trace.rjust(16, b"\0"), own, parent or b"")
+
+
+def _bytes(name: str, prefix: str) -> bytes:
+    """Return the 8 bytes that an id of Headrace writes; none for another id."""
+    digits = name.removeprefix(prefix)
+    return bytes.fromhex(digits) if _DIGITS.fullmatch(digits) and int(digits, 16) else b""
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest()

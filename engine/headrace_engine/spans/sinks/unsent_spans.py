@@ -1,0 +1,289 @@
+"""What one sink has yet to send: its place in each of a slot's database files. Used by the sink's thread alone.
+
+The place is written down in the file itself, after the spans were taken, with the spans that are set aside: those that the sink will
+never take stay in the store, marked. That can fail, on a full disk for one; it is then known to this process only, and after it ends
+spans are sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from headrace.spans.data_directory import (
+    SET_ASIDE,
+    DamagedRow,
+    StoredSpan,
+    database_files,
+    open_for_reading,
+    read_after,
+    set_aside_count,
+)
+from headrace.spans.span import Span
+from headrace_engine.spans.sinks.answer_policy import Aside
+from headrace_engine.spans.sinks.settle_time import Settling
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+"""Of one batch; receivers refuse requests of some size, 4 MiB at the least."""
+MAX_COUNTED = 10_000
+"""Spans up to which those that wait are counted; beyond, a difference of row numbers does."""
+_BUSY_TIMEOUT = 5.0
+_PLACE = "INSERT INTO cursors (sink, seq) VALUES (?, ?) ON CONFLICT (sink) DO UPDATE SET seq = excluded.seq"
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Spans of one file, in the order of their writing."""
+
+    path: Path
+    spans: list[StoredSpan]
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """A span that is set aside: its id, its row, and why."""
+
+    span_id: str
+    seq: int
+    reason: str
+
+
+class Unsent:
+    """A slot's files, and how far one sink has come in each."""
+
+    def __init__(self, slot: Path, sink: str) -> None:
+        self._slot = slot
+        self._sink = sink
+        self._files: dict[Path, _File] = {}
+
+    def next(self, limit: int, now: float, *, is_last: bool) -> Batch | None:
+        """Return up to ``limit`` spans of the oldest file that has any. ``is_last``: there is no time to wait for better ones."""
+        self._look()
+        for path, file in self._files.items():
+            try:
+                spans = file.read(limit, now, is_last=is_last)
+            except sqlite3.Error as error:
+                file.failed("spans cannot be read", error)
+                continue
+            if spans:
+                return Batch(path, spans)
+        return None
+
+    def taken(self, batch: Batch, count: int, aside: Sequence[Aside] = ()) -> None:
+        """The first ``count`` spans of a batch are dealt with, those in ``aside`` by marking them."""
+        if count and (file := self._files.get(batch.path)) is not None:
+            some = batch.spans[:count]
+            marks = [Mark(some[each.index].span.span_id, some[each.index].seq, each.reason) for each in aside]
+            file.move(some[-1].seq, marks, [stored.span.span_id for stored in some])
+
+    def aside(self) -> int:
+        """Return how many spans of these files are set aside."""
+        return sum(file.aside for file in self._files.values())
+
+    def take_damaged(self) -> list[Mark]:
+        """Return the rows that could not be read since the last time; they are marked, and passed over."""
+        return [mark for file in self._files.values() for mark in file.take_damaged()]
+
+    def count(self) -> int:
+        """Return how many spans wait."""
+        self._look()
+        return sum(file.count() for file in self._files.values())
+
+    def due(self) -> float | None:
+        """Return when spans that are held back can be sent, if there are any."""
+        return min((file.settling.due for file in self._files.values() if file.settling.due is not None), default=None)
+
+    def places(self) -> dict[Path, int]:
+        """Return the last row that is dealt with, by file."""
+        return {path: file.place for path, file in self._files.items()}
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    def _look(self) -> None:
+        """Find new files, and let go of those that are gone."""
+        known, self._files = self._files, {}
+        for path in database_files(self._slot):
+            # One that was damaged is moved aside, and another made under its name.
+            if path in known and known[path].is_still_there():
+                self._files[path] = known.pop(path)
+            elif (file := _open(path, self._sink)) is not None:
+                self._files[path] = file
+        for file in known.values():
+            file.close()
+
+
+class _File:
+    """One database file. ``place`` is the last row that is dealt with."""
+
+    def __init__(self, path: Path, sink: str, reader: sqlite3.Connection) -> None:
+        self._path = path
+        self._sink = sink
+        self._reader = reader
+        self._inode = path.stat().st_ino
+        self._writer: sqlite3.Connection | None = None
+        self._has_failed = False
+        self._is_unwritten = False
+        self._marks: dict[Mark, None] = {}
+        self._damaged: list[Mark] = []
+        self._damaged_upto = 0
+        self.settling = Settling()
+        row = reader.execute("SELECT seq FROM cursors WHERE sink = ?", (sink,)).fetchone()
+        self.place: int = row[0] if row is not None and isinstance(row[0], int) else 0
+        self.aside = set_aside_count(reader, sink)
+
+    def is_still_there(self) -> bool:
+        """Return whether the file at the path is the one that was opened."""
+        try:
+            return self._path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    def read(self, limit: int, now: float, *, is_last: bool) -> list[StoredSpan]:
+        while (spans := self._read(limit, now, is_last=is_last)) is None:
+            pass
+        return spans
+
+    def _read(self, limit: int, now: float, *, is_last: bool) -> list[StoredSpan] | None:
+        """Return the next spans; None where there are only rows that cannot be read, which are behind it now."""
+        last = self._last()
+        if last <= self.place:
+            if self._is_unwritten:
+                self.move(self.place)
+            return []
+        damaged: list[Mark] = []
+        rows = _readable(read_after(self._reader, self.place, limit), damaged)
+        spans = list(_within(rows if is_last else self.settling.ready(rows, last, now), MAX_BATCH_BYTES))
+        self._noticed(damaged)
+        if damaged and not spans:
+            self.move(damaged[-1].seq, damaged)
+            return None if self.settling.due is None else []
+        if not spans and self.settling.due is None:
+            # The rows up to here were replaced since, by others that lie elsewhere.
+            self.move(last)
+        return spans
+
+    def move(self, place: int, marks: Sequence[Mark] = (), taken: Sequence[str] = ()) -> None:
+        """Write the place down, where that is possible; with it what is set aside, and what is so no longer: it was ``taken``."""
+        self.place = place
+        self._marks |= dict.fromkeys(marks)
+        self._is_unwritten = True
+        try:
+            self._write(place, taken)
+        except sqlite3.Error as error:
+            self.failed("place cannot be written", error)
+        else:
+            self._is_unwritten = self._has_failed = False
+
+    def take_damaged(self) -> list[Mark]:
+        damaged, self._damaged = self._damaged, []
+        return damaged
+
+    def _noticed(self, damaged: Sequence[Mark]) -> None:
+        """Have rows marked that cannot be read, with the next move, and told of once."""
+        new = [mark for mark in damaged if mark.seq > self._damaged_upto]
+        if new:
+            self._damaged_upto = new[-1].seq
+            self._damaged += new
+            self._marks |= dict.fromkeys(new)
+
+    def count(self) -> int:
+        try:
+            query = "SELECT COUNT(*) FROM (SELECT 1 FROM spans WHERE seq > ? LIMIT ?)"
+            counted: int = self._reader.execute(query, (self.place, MAX_COUNTED)).fetchone()[0]
+            return counted if counted < MAX_COUNTED else max(self._last() - self.place, counted)
+        except sqlite3.Error:
+            return 0
+
+    def failed(self, what: str, error: Exception) -> None:
+        """Say it once, not for each batch."""
+        if not self._has_failed:
+            logger.warning("sink %s: %s in %s: %s", self._sink, what, self._path.name, error)
+        self._has_failed = True
+
+    def close(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                connection.close()
+
+    def _last(self) -> int:
+        """Return the number of the last row that was ever written."""
+        row = self._reader.execute("SELECT seq FROM sqlite_sequence WHERE name = 'spans'").fetchone()
+        return 0 if row is None else row[0]
+
+    def _write(self, place: int, taken: Sequence[str]) -> None:
+        if self._writer is None:
+            # Not created when it is gone: retention may have removed it under us.
+            self._writer = sqlite3.connect(
+                f"{self._path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None
+            )
+            self._writer.execute("PRAGMA synchronous = NORMAL")
+        writer, marks = self._writer, list(self._marks)
+        ids = {mark.span_id for mark in marks}
+        delivered = [span_id for span_id in taken if span_id not in ids] if self.aside else []
+        try:
+            writer.execute("BEGIN IMMEDIATE")
+            if marks:
+                writer.execute(SET_ASIDE)
+                rows = [(self._sink, mark.span_id, mark.seq, mark.reason) for mark in marks]
+                writer.executemany(
+                    "INSERT OR REPLACE INTO set_aside (sink, span_id, seq, reason) VALUES (?, ?, ?, ?)", rows
+                )
+            if delivered:  # a better record of a run came, and this one the sink has taken
+                pairs = [(self._sink, span_id) for span_id in delivered]
+                writer.executemany("DELETE FROM set_aside WHERE sink = ? AND span_id = ?", pairs)
+            writer.execute(_PLACE, (self._sink, place))
+            writer.execute("COMMIT")
+        finally:
+            if writer.in_transaction:
+                writer.execute("ROLLBACK")
+        self._marks.clear()
+        if marks or delivered:
+            self.aside = set_aside_count(self._reader, self._sink)
+
+
+def _readable(rows: Iterable[StoredSpan | DamagedRow], damaged: list[Mark]) -> Iterator[StoredSpan]:
+    """Yield the spans; of rows that make no sense, collect what there is to say."""
+    for row in rows:
+        if isinstance(row, DamagedRow):
+            damaged.append(Mark(row.span_id, row.seq, row.reason))
+        else:
+            yield row
+
+
+def _open(path: Path, sink: str) -> _File | None:
+    """Return a file, or None while it cannot be read: it may be about to be made, or removed."""
+    try:
+        reader = open_for_reading(path)
+    except sqlite3.Error:
+        return None
+    try:
+        return _File(path, sink, reader)
+    except (sqlite3.Error, OSError):
+        reader.close()
+        return None
+
+
+def _within(rows: Iterable[StoredSpan], most: int) -> Iterator[StoredSpan]:
+    """Yield rows until they have more than about ``most`` bytes together, at least one."""
+    size = 0
+    for row in rows:
+        own = _size(row.span)
+        size += own
+        if size > most and size > own:
+            return
+        yield row
+
+
+def _size(span: Span) -> int:
+    """Return about how many bytes a span has: its content, and what else may be of any size."""
+    options = sum(len(repr(value)) for value in span.parameters.values())
+    texts = [span.error or "", span.model, *span.tags, *(attempt.reason for attempt in span.attempts)]
+    return len(span.content) + options + sum(map(len, texts))

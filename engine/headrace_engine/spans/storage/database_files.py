@@ -1,0 +1,199 @@
+"""The database files of one slot: which there are, which takes new rows, which are damaged, and which are too old."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Collection
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from headrace.settings.settings import SpansConfig
+from headrace.spans.data_directory import damaged_files, database_files, file_name, is_own_folder, is_writable_file
+from headrace_engine.spans.storage.database import SpanDatabase, move_aside, remove
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_MAX_OPEN = 4
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class DamagedError(Exception):
+    """A file cannot be read; it has been moved aside, and another may take its name."""
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What is known of a file whether or not it is open: its last row's number, when its newest run was asked for."""
+
+    last_seq: int
+    newest: float
+
+
+class SpanFiles:
+    """The files. Methods raise sqlite3.Error and OSError."""
+
+    def __init__(self, slot: Path, config: SpansConfig) -> None:
+        self.known: dict[Path, Known] = {}
+        self.damaged: list[Path] = []
+        """Files that could not be read, by the names that they have now."""
+        self._slot = slot
+        self._config = config
+        self._current: Path | None = None
+        # The last is the one used last.
+        self._open: dict[Path, SpanDatabase] = {}
+        self._has_looked = False
+        # Of the slot, once it is there.
+        self._place: os.stat_result | None = None
+
+    def look(self) -> None:
+        """Learn which files there are, the first time."""
+        if not self._has_looked:
+            self._note_place()
+            for path in self._writable():
+                with contextlib.suppress(DamagedError):
+                    self.use(path, SpanDatabase.size)
+            self._has_looked = True
+
+    def current(self, now: float) -> Path:
+        """Return the file that new rows go to: the day's last, or the one after it once that is full."""
+        today = datetime.fromtimestamp(now, UTC).date()
+        path = self._current
+        if path is None or _day(path) != today:
+            of_today = [known for known in self._writable() if _day(known) == today]
+            path = of_today[-1] if of_today else self._slot / file_name(today.isoformat(), 0)
+        while not self._has_room(path):
+            path = self._slot / file_name(today.isoformat(), _number(path) + 1)
+        self._current = path
+        return path
+
+    def use(self, path: Path, action: Callable[[SpanDatabase], T]) -> T:
+        """Do something with a file, which is made if it is not there; raises DamagedError."""
+        try:
+            database = self._opened(path)
+            try:
+                return action(database)
+            finally:
+                self.known[path] = Known(database.last_seq, database.newest)
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+                raise
+            self._set_aside(path)
+            raise DamagedError(str(error)) from error
+
+    def check(self) -> None:
+        """Forget files that somebody removed: what is written to them would be lost."""
+        for path in list(self.known):
+            database = self._open.get(path)
+            try:
+                is_there = database is None or path.stat().st_ino == database.inode
+            except OSError:
+                is_there = False
+            if not is_there or not path.exists():
+                self._forget(path)
+
+    def retire(self, now: float, sinks: Collection[str]) -> None:
+        """Remove the files that are too old: those that no sink needs, and any of twice that age.
+
+        Nothing goes while another directory is in the slot's place, which has its own files.
+        """
+        try:
+            folder = os.open(self._slot, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            if self._place is not None and os.path.samestat(os.fstat(folder), self._place):
+                self._retire(now, sinks, folder)
+        finally:
+            os.close(folder)
+
+    def _retire(self, now: float, sinks: Collection[str], folder: int) -> None:
+        limit = timedelta(days=self._config.retention_days)
+        today = datetime.fromtimestamp(now, UTC)
+        for path in [path for path in self.known if path != self._current]:
+            age = today - datetime.combine(_day(path) + timedelta(days=1), datetime.min.time(), UTC)
+            with contextlib.suppress(DamagedError):
+                if age > limit and self.use(path, partial(_may_go, sinks=sinks, is_very_old=age > 2 * limit)):
+                    self._forget(path)
+                    remove(path, folder)
+                    logger.info("span file removed", extra={"file": path.name})
+        for path in damaged_files(self._slot):
+            with contextlib.suppress(FileNotFoundError):
+                changed = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mtime
+                if now - changed > 2 * limit.total_seconds():
+                    os.unlink(path.name, dir_fd=folder)
+
+    def close(self) -> None:
+        """Close all files; they are opened again when they are used."""
+        for database in self._open.values():
+            database.close()
+        self._open.clear()
+
+    def _note_place(self) -> None:
+        if self._place is None and is_own_folder(self._slot.parent) and is_own_folder(self._slot):
+            self._place = self._slot.lstat()
+
+    def _writable(self) -> list[Path]:
+        """Return the files that are this user's: the owner of another, whoever put it there, would read what is written to it."""
+        return [path for path in database_files(self._slot) if is_writable_file(path)]
+
+    def _has_room(self, path: Path) -> bool:
+        limit = self._config.max_file_bytes
+        if os.path.lexists(path) and not path.is_symlink() and not is_writable_file(path):
+            return False
+        try:
+            return self.use(path, lambda database: database.is_usable and database.size() < limit)
+        except DamagedError:
+            return True
+
+    def _opened(self, path: Path) -> SpanDatabase:
+        database = self._open.pop(path, None)
+        if database is None:
+            self._slot.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._note_place()
+            if path.is_symlink():
+                self._set_aside(path)  # SQLite would write to what it leads to
+            database = SpanDatabase(path, self._config.durability)
+        self._open[path] = database
+        while len(self._open) > _MAX_OPEN:
+            unused = next(other for other in self._open if other not in (path, self._current))
+            self._open.pop(unused).close()
+        return database
+
+    def _set_aside(self, path: Path) -> None:
+        self._forget(path)
+        target = move_aside(path)
+        self.damaged.append(target)
+        logger.error("span file is damaged and was moved aside", extra={"file": target.name})
+
+    def _forget(self, path: Path) -> None:
+        if (database := self._open.pop(path, None)) is not None:
+            database.close()
+        self.known.pop(path, None)
+        if self._current == path:
+            self._current = None
+
+
+def _may_go(database: SpanDatabase, sinks: Collection[str], *, is_very_old: bool) -> bool:
+    """Return whether a file that is too old is Headrace's to remove, and no sink needs it."""
+    return database.is_ours and (is_very_old or database.is_delivered(sinks))
+
+
+def _day(path: Path) -> date:
+    """Return the day in a file's name; one that has none counts as very old."""
+    try:
+        return date.fromisoformat(path.name.removeprefix("spans-").partition(".")[0])
+    except ValueError:
+        return date(1970, 1, 1)
+
+
+def _number(path: Path) -> int:
+    number = path.name.removesuffix(".db").partition(".")[2]
+    return int(number) if number.isdigit() else 0

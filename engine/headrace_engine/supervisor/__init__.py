@@ -1,0 +1,1 @@
+"""The supervisor process: starts, watches, replaces and ends the other processes."""

@@ -1,0 +1,213 @@
+"""The folders of embedded engines: what their engines made goes with them, and nothing else does."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headrace.connections.embedded_folders import end_of_log, make_folder, open_log
+from headrace.files.engine_directory import remove_folder
+from headrace.testing import SimulatedProvider
+from tests.conftest import is_setting
+from tests.waiting import wait_until
+
+
+@pytest.fixture(autouse=True)
+def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only place for folders. It is short, because paths of sockets are."""
+    short = Path(os.environ["TMPDIR"], tmp_path.name[-12:])
+    short.mkdir(mode=0o700)
+    monkeypatch.setenv("TMPDIR", str(short))
+    return short
+
+
+def left_folder(*, age: float = 10.0) -> Path:
+    """Return a folder as a program and its engine leave it when both are killed."""
+    folder = make_folder()
+    os.close(open_log(folder))
+    (folder / "lock").touch()
+    (folder / "path-7").symlink_to("/nowhere:else")  # to packages whose path has a colon
+    for name in ("broker", "collector", "w1-1f", "w2-2e.full"):
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(folder / name))
+    be_old(folder, age)
+    return folder
+
+
+def be_old(folder: Path, age: float) -> None:
+    when = folder.stat().st_mtime - age
+    os.utime(folder, (when, when))
+
+
+def test_a_folder_goes_with_all_that_an_engine_makes() -> None:
+    folder = left_folder()
+    remove_folder(folder)
+    assert not folder.exists()
+    remove_folder(folder)  # what is gone already is fine
+
+
+def test_a_foreign_file_stays_and_so_does_its_folder() -> None:
+    folder = left_folder()
+    (folder / "id_ed25519").write_text("a key")
+    (folder / "w3-3d").write_text("no socket")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "file").write_text("mine")
+
+    remove_folder(folder)
+
+    assert {path.name for path in folder.iterdir()} == {"id_ed25519", "w3-3d", "sub"}
+    assert (folder / "sub" / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", ["the folder", "a file in it"])
+def test_a_link_in_the_place_of_what_is_removed_leads_nowhere(tmp_path: Path, place: str) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    for name in ("lock", "engine.log"):
+        (precious / name).write_text("mine")
+    folder = left_folder()
+    if place == "the folder":
+        remove_folder(folder)
+        folder.symlink_to(precious)
+    else:
+        (folder / "lock").unlink()
+        (folder / "lock").symlink_to(precious / "lock")
+
+    remove_folder(folder)
+
+    assert folder.is_symlink() or {path.name for path in folder.iterdir()} == {"lock"}
+    assert [path.read_text() for path in precious.iterdir()] == ["mine", "mine"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to give a folder away")
+def test_another_users_folder_is_left_alone() -> None:
+    folder = left_folder()
+    os.chown(folder, 54911, 54911)
+    before = sorted(folder.iterdir())
+    remove_folder(folder)
+    make_folder()
+    assert sorted(folder.iterdir()) == before
+
+
+def test_folders_of_killed_programs_are_swept_up() -> None:
+    folder, empty, bare = left_folder(), make_folder(), make_folder()
+    be_old(empty, 100.0)
+    os.close(open_log(bare))
+    be_old(bare, 10.0)
+
+    remaining = make_folder()
+
+    assert list(remaining.parent.iterdir()) == [remaining]
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("lock", ["engine.log", "lock"])
+def test_the_folder_of_an_engine_that_lives_is_not_swept_up(lock: str) -> None:
+    folder = left_folder()
+    with (folder / lock).open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        make_folder()
+    assert (folder / "broker").is_socket()
+
+
+def test_the_sweep_leaves_folders_that_users_have_made(parent: Path) -> None:
+    """Private ones too, whose names begin as an engine's do and that have files with names of an engine's."""
+    for name in ("headrace-backup", "headrace-notes.e", "headrace-", "headrace-empty123", "headrace-my-empty-one.e"):
+        folder = parent / name
+        folder.mkdir(mode=0o700)
+        if "empty" not in name:
+            (folder / "engine.log").write_text("mine")
+            (folder / "notes").write_text("mine")
+        be_old(folder, 1000.0)
+    before = sorted(parent.rglob("*"))
+
+    made = make_folder()
+
+    assert sorted(path for path in parent.rglob("*") if path != made) == before
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "pipe", "directory"])
+def test_the_sweep_leaves_a_folder_with_something_foreign(kind: str, tmp_path: Path) -> None:
+    folder = left_folder()
+    match kind:
+        case "file":
+            (folder / "id_ed25519").write_text("a key")
+        case "link":
+            (folder / "collector").unlink()
+            (folder / "collector").symlink_to(tmp_path)
+        case "pipe":
+            (folder / "engine.log").unlink()
+            os.mkfifo(folder / "engine.log")  # which must not be waited for
+        case "directory":
+            (folder / "w1-ff").mkdir()
+    be_old(folder, 10.0)
+    before = sorted(folder.iterdir())
+
+    make_folder()
+
+    assert sorted(folder.iterdir()) == before
+
+
+PROGRAM = """
+import os, sys
+from pathlib import Path
+from headrace import Client
+with Client() as client:
+    assert client.run_local(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}]).text
+    folder = next(Path(os.environ["TMPDIR"]).glob("headrace-*"))
+    (folder / "id_ed25519").write_text("a key")
+    print(folder, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_foreign_file_survives_the_end_of_a_programs_engine(provider: SimulatedProvider, parent: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not is_setting(name)}
+    environment |= {**provider.environment, "HEADRACE_DATA": str(parent / "data")}
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    folder = Path(ended.stdout.strip())
+
+    wait_until(lambda: [path.name for path in folder.iterdir()] == ["id_ed25519"], what="the engine's end")
+    be_old(folder, 1000.0)
+    make_folder()
+    assert (folder / "id_ed25519").read_text() == "a key"
+
+
+def test_of_a_log_the_last_lines_are_read_however_long_it_is() -> None:
+    folder = make_folder()
+    assert end_of_log(folder) == ""
+    (folder / "engine.log").write_bytes(b"one\n\xff two\n")
+    assert end_of_log(folder) == "one\n\ufffd two\n"
+
+    with (folder / "engine.log").open("wb") as log:
+        log.truncate(2**33)
+        log.seek(2**33)
+        log.write(b"".join(b"\nline %d" % number for number in range(10_000)))
+    lines = end_of_log(folder).splitlines()
+
+    assert lines[-1] == "line 9999"
+    assert 1000 < len(lines) < 10_000
+    assert all(line.startswith("line ") for line in lines), "the first is a whole one"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
+def test_what_lies_in_a_logs_place_is_not_read(kind: str, tmp_path: Path) -> None:
+    folder = make_folder()
+    match kind:
+        case "link":
+            (tmp_path / "id_ed25519").write_text("a key")
+            (folder / "engine.log").symlink_to(tmp_path / "id_ed25519")
+        case "pipe":
+            os.mkfifo(folder / "engine.log")
+        case _:
+            (folder / "engine.log").mkdir()
+
+    assert end_of_log(folder) == ""

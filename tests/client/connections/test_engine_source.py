@@ -1,0 +1,120 @@
+"""What is promised of where an engine is: one that has ended is known to have, one that starts is waited for."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace import Client, EngineUnavailableError
+from headrace.connections.engine_source import EmbeddedEngine, ExternalEngine
+from headrace.process.lifecycle import open_process
+from tests.conftest import HELLO
+from tests.waiting import busyness, wait_until
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="hr-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def refusal(directory: Path) -> tuple[EngineUnavailableError, float]:
+    began = time.monotonic()
+    with Client(f"ipc://{directory}", connect_timeout=30) as client, pytest.raises(EngineUnavailableError) as error:
+        client.run_local(model="gpt-4o", messages=HELLO)
+    return error.value, time.monotonic() - began
+
+
+def test_an_engine_that_has_ended_is_known_at_once(directory: Path) -> None:
+    (directory / "lock").write_text("1\n")
+
+    error, took = refusal(directory)
+
+    assert "has ended" in error.reason
+    assert "headrace serve" in error.reason
+    assert took < 2.0 * busyness()
+
+
+def test_a_socket_that_nobody_listens_on_is_known_at_once(directory: Path) -> None:
+    import socket
+
+    (directory / "lock").touch()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(directory / "broker"))
+
+    assert refusal(directory)[1] < 2.0 * busyness()
+
+
+def test_a_directory_that_is_gone_is_known_at_once(directory: Path) -> None:
+    error, took = refusal(directory / "gone")
+
+    assert "no directory" in error.reason
+    assert took < 2.0 * busyness()
+
+
+def test_a_broker_is_waited_for_while_its_supervisor_lives(directory: Path) -> None:
+    source = ExternalEngine(f"ipc://{directory}")
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        until = time.monotonic() + 1.0
+        wait_until(lambda: time.monotonic() > until or source.problem())
+        assert source.problem() is None
+
+    assert "has ended" in wait_until(source.problem)
+
+
+def test_an_engine_that_has_not_started_yet_is_waited_for(directory: Path) -> None:
+    source = ExternalEngine(f"ipc://{directory}")
+    until = time.monotonic() + 1.0
+    wait_until(lambda: time.monotonic() > until or source.problem())
+
+    assert source.problem() is None
+
+
+def test_an_engine_that_takes_its_time_to_end_is_no_warning(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where warnings are errors it would fail whichever of a user's tests runs by then."""
+    unraisable: list[object] = []
+    late: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    monkeypatch.setattr("headrace.connections.engine_source._late", late)
+    monkeypatch.setattr("headrace.connections.engine_source._STOP_TIMEOUT", 0.01)
+    engine = EmbeddedEngine()
+    engine._directory = directory
+    engine._process = subprocess.Popen(["sleep", "1000"])
+    monkeypatch.setattr(engine, "_signal", lambda _: None)  # it hears of nothing yet
+
+    engine.close()
+
+    assert unraisable == []
+    assert len(late) == 1
+    late[0].kill()
+    late[0].wait()
+
+
+def test_a_number_that_is_another_process_by_now_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that handles SIGCHLD, as gunicorn's master, takes the status of all its children."""
+    engine = EmbeddedEngine()
+    engine._directory = None
+    process = subprocess.Popen(["sleep", "1000"])
+    engine._process, engine._handle = process, open_process(process.pid)
+    ended = subprocess.Popen(["true"])
+    os.close(engine._handle or 0)
+    engine._handle = open_process(ended.pid)
+    ended.wait()
+    monkeypatch.setattr("headrace.connections.engine_source._STOP_TIMEOUT", 0.01)
+
+    engine.close()
+
+    assert process.poll() is None, "its number is that of the engine, and it is not the engine"
+    process.kill()
+    process.wait()

@@ -1,0 +1,96 @@
+"""What callback threads promise: jobs run elsewhere, in order, and neither sleep nor exception of one stops the others."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from headrace.process.callbacks import CallbackThreads, is_io_thread, log, mark_io_thread
+
+
+def test_jobs_that_belong_together_run_in_order_whatever_they_raise(caplog: pytest.LogCaptureFixture) -> None:
+    threads, called = CallbackThreads(), []
+
+    def raising() -> None:
+        raise KeyboardInterrupt
+
+    jobs: list[Callable[[], object]] = [lambda: called.append(1), raising, lambda: called.append(2)]
+    threads.submit(jobs)
+    threads.drain(10)
+
+    assert called == [1, 2]
+    assert jobs == []
+    assert [record.getMessage() for record in caplog.records] == ["a callback failed"]
+
+
+def test_a_job_that_waits_holds_up_no_other_until_all_threads_are_taken() -> None:
+    threads, release, started = CallbackThreads(limit=3), threading.Event(), threading.Semaphore(0)
+
+    def waiting() -> None:
+        started.release()
+        release.wait(30)
+
+    for _ in range(2):
+        threads.submit([waiting])
+        assert started.acquire(timeout=60)
+    third = threading.Event()
+    threads.submit([third.set])
+    assert third.wait(10)
+    threads.submit([waiting])
+    assert started.acquire(timeout=60)
+    fifth = threading.Event()
+    threads.submit([fifth.set])
+    assert not fifth.wait(0.05)
+    release.set()
+    assert fifth.wait(10)
+
+
+def test_jobs_that_no_thread_can_be_started_for_run_when_they_are_drained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    threads, called = CallbackThreads(), []
+    threads.submit([lambda: called.append(1)])
+    threads.submit([lambda: called.append(2)])
+    assert called == []
+
+    threads.drain(1)
+    assert called == [1, 2]
+
+
+def test_draining_does_not_wait_longer_than_it_is_told_to() -> None:
+    threads, release = CallbackThreads(), threading.Event()
+    threads.submit([lambda: release.wait(30)])
+    threads.drain(0.05)
+    release.set()
+
+
+def test_an_io_thread_logs_on_another_thread() -> None:
+    logger, seen = logging.getLogger("headrace.tested"), threading.Event()
+    threads: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() == "it failed":
+                threads.append(threading.current_thread().name)
+            seen.set()
+
+    handler = Handler()
+    logger.addHandler(handler)
+
+    def work() -> None:
+        mark_io_thread()
+        log(logger, logging.ERROR, "it %s", "failed", error=ValueError("x"))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(10)
+    assert seen.wait(10)
+    logger.removeHandler(handler)
+
+    assert not is_io_thread()
+    assert threads == ["headrace-callbacks"]

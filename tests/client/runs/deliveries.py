@@ -1,0 +1,51 @@
+"""Makes deliveries without processes: the test says the run's events and its end, and a fake connection counts what it is asked for."""
+
+from __future__ import annotations
+
+import time
+
+from headrace.runs.delivery import Delivery
+from headrace.runs.session import RunPlan, Session
+from headrace.types import RunEvent, Usage
+from headrace.wire.messages import Chunk, Finished, Grant
+
+SPAN = "sp_0123456789abcdef"
+_EPOCH = 7
+
+
+class Port:
+    """In place of a connection: remembers what it is asked for."""
+
+    def __init__(self) -> None:
+        self.aborts = 0
+        self.credits = 0
+
+    def post_abort(self, _: Delivery, /) -> None:
+        self.aborts += 1
+
+    def post_taken(self, _: Delivery, /) -> None:
+        self.credits += 1
+
+
+class FakeRun:
+    """A run that is on a worker, with its delivery. The test is the I/O thread, and the worker."""
+
+    def __init__(self, *, streams: bool = True, total_timeout: float | None = None, started: float = 0.0) -> None:
+        """``started`` seconds ago."""
+        self.port = Port()
+        session = Session(RunPlan(SPAN, "openai", "gpt-4o", b"", streams, total_timeout=total_timeout))
+        self.delivery = Delivery(session, "tr_0123456789abcdef", time.monotonic() - started, self.port, 1)
+        session.start(0.0)
+        session.granted(Grant(SPAN, 1, "w1", "ipc://w1", _EPOCH), 0.0)
+
+    def says(self, *events: RunEvent) -> None:
+        session = self.delivery.session
+        session.chunk(_EPOCH, Chunk(SPAN, 1, len(session.events), list(events)))
+        self.delivery.arrived({})
+
+    def ends(self) -> None:
+        session = self.delivery.session
+        length = sum(len(event) for event in session.events if isinstance(event, str))
+        usage = Usage(1, 2, 3, source="provider")
+        session.ended(_EPOCH, Finished(SPAN, 1, len(session.events), length, "stop", "stop", usage, [], "gpt-4o"))
+        self.delivery.ended(time.monotonic(), {})

@@ -1,0 +1,241 @@
+"""What the hand-over of a run promises to its reader: all events, one outcome, in time, and no more waiting than that."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+
+import pytest
+
+from headrace.errors import EngineUnavailableError, RunError, RunTimeoutError
+from headrace.runs.delivery import Interest
+from headrace.streams import ResultFuture
+from headrace.types import RunLocalResult
+from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS
+from tests.client.runs.deliveries import FakeRun
+from tests.waiting import busyness, wait_until
+
+
+def result_of(run: FakeRun) -> RunLocalResult:
+    final = run.delivery.final()
+    assert isinstance(final, RunLocalResult)
+    return final
+
+
+def test_events_are_taken_once_and_in_order() -> None:
+    run = FakeRun()
+    run.says("a", "b")
+    assert run.delivery.take() == ["a", "b"]
+    run.says("c")
+
+    assert run.delivery.take() == ["c"]
+    assert run.delivery.take() == []
+
+
+def test_credit_is_asked_for_before_the_window_is_used_up() -> None:
+    run = FakeRun()
+    run.says(*["x"] * (WINDOW_EVENTS * 3 // 4 - 1))
+    run.delivery.take()
+    assert run.port.credits == 0
+    run.says("x")
+    run.delivery.take()
+
+    assert run.port.credits == 1
+
+
+def test_credit_counts_characters_too() -> None:
+    run = FakeRun()
+    run.says("x" * (WINDOW_CHARACTERS * 3 // 4))
+    run.delivery.take()
+
+    assert run.port.credits == 1
+
+
+def test_an_abort_before_the_end_was_seen_counts() -> None:
+    run = FakeRun()
+    run.says("all")
+    run.ends()
+
+    run.delivery.abort()
+
+    assert getattr(run.delivery.final(), "aborted", None) is True
+    assert result_of(run).text == "all"
+
+
+def test_an_abort_after_the_end_was_seen_changes_nothing_and_asks_for_nothing() -> None:
+    run = FakeRun()
+    run.says("all")
+    run.ends()
+    seen = run.delivery.final()
+
+    run.delivery.abort()
+
+    assert run.delivery.final() is seen
+    assert getattr(seen, "aborted", None) is False
+    assert (run.delivery.is_aborted, run.port.aborts) == (False, 0)
+
+
+def test_an_abort_is_asked_for_once() -> None:
+    run = FakeRun()
+    run.delivery.abort()
+    run.delivery.abort()
+
+    assert run.port.aborts == 1
+
+
+def test_whoever_wants_it_no_more_aborts_a_run_and_not_one_that_has_ended() -> None:
+    running, over = FakeRun(), FakeRun()
+    over.ends()
+    interests = [Interest(running.delivery), Interest(over.delivery)]
+    interests.clear()
+    gc.collect()
+
+    assert (running.port.aborts, over.port.aborts) == (1, 0)
+
+
+def test_a_reader_that_waits_takes_no_processor_time() -> None:
+    run = FakeRun()
+    used: list[float] = []
+
+    def read() -> None:
+        before = time.thread_time()
+        run.delivery.wait()
+        used.append(time.thread_time() - before)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    threading.Event().wait(2.2)  # the waiting is what is measured
+    run.says("x")
+    reader.join(10)
+
+    assert used[0] < 0.05
+
+
+@pytest.mark.parametrize("what", ["says", "ends", "abort"])
+def test_a_reader_wakes_with_whatever_comes(what: str) -> None:
+    run = FakeRun()
+    reader = threading.Thread(target=run.delivery.wait)
+    reader.start()
+    wait_until(lambda: run.delivery._waiter is not None, 5.0, "a reader that waits")
+
+    {"says": lambda: run.says("x"), "ends": run.ends, "abort": run.delivery.abort}[what]()
+    began = time.monotonic()
+    reader.join(10)
+
+    assert time.monotonic() - began < 0.5 * busyness()
+
+
+def test_a_reader_that_nobody_wakes_finds_what_came() -> None:
+    run = FakeRun()
+    reader = threading.Thread(target=run.delivery.wait)
+    reader.start()
+    wait_until(lambda: run.delivery._waiter is not None, 5.0, "a reader that waits")
+    run.delivery.session.events.append("x")
+
+    reader.join(1.0 + 4.0 * busyness())
+    assert not reader.is_alive()
+
+
+def test_who_waits_keeps_the_bound_though_nobody_else_does() -> None:
+    """The total timeout and 5 s, from the moment when the run was asked for."""
+    run = FakeRun(total_timeout=2.0, started=6.5)
+    run.says("half")
+    began = time.monotonic()
+
+    error = ResultFuture[RunLocalResult](run.delivery, Interest(run.delivery)).exception(30)
+
+    assert isinstance(error, RunTimeoutError)
+    assert (error.clock, error.limit, error.partial_text) == ("total", 2.0, "half")
+    assert 0.4 < time.monotonic() - began < 1.5 + busyness()
+    assert run.port.aborts == 1
+
+
+def test_a_run_is_not_ended_before_its_bound() -> None:
+    run = FakeRun(total_timeout=2.0)
+    assert run.delivery.bound == pytest.approx(run.delivery.started_at + 7.0)
+
+    run.delivery.look(run.delivery.bound - 0.001)
+    assert not run.delivery.has_ended
+    run.delivery.look(run.delivery.bound)
+    assert run.delivery.has_ended
+
+
+def test_a_run_that_was_given_up_keeps_its_error_whatever_comes_later() -> None:
+    run = FakeRun()
+    error = EngineUnavailableError("nowhere", "gone")
+    run.delivery.give_up(error)
+    run.says("late")
+    run.ends()
+    run.delivery.give_up(RunError("sp", "another"))
+
+    assert run.delivery.final() is error
+    assert run.port.aborts == 1
+
+
+def test_a_run_that_has_ended_is_not_given_up() -> None:
+    run = FakeRun()
+    run.says("all")
+    run.ends()
+    run.delivery.give_up(EngineUnavailableError("nowhere", "gone"))
+
+    assert result_of(run).text == "all"
+    assert run.port.aborts == 0
+
+
+def test_a_result_that_cannot_be_made_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> RunLocalResult:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr("headrace.runs.conclusion.finished_result", fail)
+    run = FakeRun()
+    run.says("half")
+    run.ends()
+    final = run.delivery.final()
+
+    assert isinstance(final, RunError)
+    assert (final.partial_text, "a fault of ours" in final.reason) == ("half", True)
+
+
+def test_a_task_wakes_with_whatever_comes() -> None:
+    async def main() -> None:
+        for act in ("says", "ends", "abort"):
+            run = FakeRun()
+            loop = asyncio.get_running_loop()
+            waiting = asyncio.ensure_future(run.delivery.wait_async(loop))
+            await asyncio.sleep(0)
+            wakeups: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+            if act == "abort":
+                run.delivery.abort()
+            else:
+                run.delivery.session.events.append("x")
+                run.delivery.arrived(wakeups)
+                assert list(wakeups) == [loop]
+                wakeups[loop][0].set_result(None)
+            await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(main())
+
+
+def test_a_future_that_its_holder_has_resolved_keeps_no_other_waiting() -> None:
+    run = FakeRun()
+    first = ResultFuture[RunLocalResult](run.delivery, Interest(run.delivery))
+    second = ResultFuture[RunLocalResult](run.delivery, Interest(run.delivery))
+    first.set_exception(ValueError("of its holder"))
+    run.ends()
+
+    assert second.result(0).text == ""
+
+
+def test_a_run_whose_lock_is_held_ends_once_it_is_free() -> None:
+    run = FakeRun()
+    future = ResultFuture[RunLocalResult](run.delivery, Interest(run.delivery))
+    with run.delivery._lock:
+        ending = threading.Thread(target=run.ends)
+        ending.start()
+        ending.join(30)
+        assert not ending.is_alive()
+        assert not run.delivery.has_ended
+
+    assert future.result(30).text == ""

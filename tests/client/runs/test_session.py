@@ -1,0 +1,892 @@
+"""What a run's session promises: one outcome that never changes, events in sequence, credit, leases given back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from headrace.errors import (
+    EngineUnavailableError,
+    InvalidRequestError,
+    PoisonRunError,
+    ProviderUnavailableError,
+    QueueFullError,
+    RemoteProtocolError,
+    RunTimeoutError,
+    WorkerLostError,
+)
+from headrace.runs.session import (
+    QUERY_AFTER,
+    QUERY_TIMEOUT,
+    AskBroker,
+    Command,
+    Ended,
+    Outcome,
+    Phase,
+    RunPlan,
+    Session,
+    TellWorker,
+)
+from headrace.types import ReasoningDelta, RunEvent, Usage
+from headrace.wire.flow import characters
+from headrace.wire.messages import (
+    WINDOW_CHARACTERS,
+    WINDOW_EVENTS,
+    Abort,
+    Aborted,
+    AbortMode,
+    Acquire,
+    Chunk,
+    Credit,
+    Failed,
+    Finished,
+    Grant,
+    Hold,
+    Query,
+    Refuse,
+    Release,
+    Run,
+    RunState,
+    Terminal,
+)
+
+SPAN = "sp_0123456789abcdef"
+EPOCH = 7
+USAGE = Usage(1, 2, 3, source="provider")
+
+
+def new_session(**changes: Any) -> Session:
+    facts: dict[str, Any] = {"span_id": SPAN, "provider": "p", "model": "m", "request": b"r", "streams": True}
+    return Session(RunPlan(**facts | changes))
+
+
+def grant(attempt: int = 1, epoch: int = EPOCH) -> Grant:
+    return Grant(SPAN, attempt, "w1", "ipc://w1", epoch)
+
+
+def acquire(attempt: int = 1, avoid: list[int] | None = None) -> AskBroker:
+    return AskBroker(Acquire(SPAN, attempt, "p", "m", "interactive", avoid or []))
+
+
+def release(attempt: int = 1) -> AskBroker:
+    return AskBroker(Release(SPAN, attempt))
+
+
+def abort(attempt: int = 1, mode: AbortMode = "close") -> TellWorker:
+    return TellWorker(Abort(SPAN, attempt, mode))
+
+
+def chunk(sequence: int, *events: RunEvent, attempt: int = 1) -> Chunk:
+    return Chunk(SPAN, attempt, sequence, list(events))
+
+
+def finished(sequence: int, text_length: int, attempt: int = 1) -> Finished:
+    return Finished(SPAN, attempt, sequence, text_length, "stop", "stop", USAGE, [], "m-1")
+
+
+def waiting(**changes: Any) -> Session:
+    session = new_session(**changes)
+    session.start(0.0)
+    return session
+
+
+def running(**changes: Any) -> Session:
+    session = waiting(**changes)
+    session.granted(grant(), 0.0)
+    return session
+
+
+def aborting(**changes: Any) -> Session:
+    session = running(**changes)
+    session.aborted(0.0)
+    return session
+
+
+# The way through.
+
+
+def test_a_run_asks_for_a_lease_runs_and_gives_the_lease_back() -> None:
+    session = new_session(api_key="k")
+    assert session.start(0.0) == [acquire()]
+
+    run = Run(SPAN, 1, EPOCH, b"r", WINDOW_EVENTS, WINDOW_CHARACTERS, "k")
+    assert session.granted(grant(), 0.0) == [TellWorker(run)]
+
+    assert session.chunk(EPOCH, chunk(0, "Hel", ReasoningDelta("hm"))) == []
+    assert session.chunk(EPOCH, chunk(2, "lo")) == []
+    assert session.events == ["Hel", ReasoningDelta("hm"), "lo"]
+
+    end = finished(3, 5)
+    assert session.ended(EPOCH, end) == [release(), Ended()]
+    assert session.outcome is end
+    assert session.phase is Phase.ENDED
+
+
+def test_a_run_without_streaming_takes_its_terminal_message_for_the_whole() -> None:
+    session = running(streams=False)
+    end = finished(0, 0)
+
+    assert session.ended(EPOCH, end) == [release(), Ended()]
+    assert session.outcome is end
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        (Refuse(SPAN, 1, "duplicate_span_id", "it runs"), InvalidRequestError),
+        (Refuse(SPAN, 1, "queue_full", "full", 1.5), QueueFullError),
+        (Refuse(SPAN, 1, "no_workers", "none"), EngineUnavailableError),
+        (Refuse(SPAN, 1, "stopping", "bye"), EngineUnavailableError),
+    ],
+)
+def test_a_refused_run_ends_with_the_error_of_the_refusal(refusal: Refuse, error: type[Exception]) -> None:
+    session = waiting()
+
+    assert Ended() in session.refused(refusal)
+    assert type(session.outcome) is error
+
+
+def test_a_failed_run_keeps_the_text_that_arrived() -> None:
+    session = running()
+    session.chunk(EPOCH, chunk(0, "half"))
+
+    session.ended(EPOCH, Failed(SPAN, 1, 1, "provider_unavailable", "502", status_code=502))
+
+    assert isinstance(session.outcome, ProviderUnavailableError)
+    assert session.outcome.partial_text == "half"
+    assert (session.outcome.provider, session.outcome.status_code) == ("p", 502)
+
+
+def test_a_waiting_run_asks_a_new_broker_again_and_a_running_one_does_not() -> None:
+    assert waiting().asked_again() == [acquire()]
+    assert running().asked_again() == [AskBroker(Hold(SPAN, 1, EPOCH))]
+    assert new_session().asked_again() == []
+
+
+# Abort.
+
+
+def test_abort_before_the_start_needs_nobody() -> None:
+    session = new_session()
+
+    assert session.aborted(0.0) == [Ended()]
+    assert session.outcome == Aborted(SPAN, 1, 0, Usage())
+
+
+def test_abort_of_a_waiting_run_gives_its_place_back_and_a_late_grant_starts_nothing() -> None:
+    session = waiting()
+
+    assert session.aborted(0.0) == [release(), Ended()]
+    assert session.granted(grant(), 0.0) == []
+    assert session.outcome == Aborted(SPAN, 1, 0, Usage())
+
+
+def test_abort_of_a_running_run_tells_the_worker_and_takes_its_last_word_on_usage() -> None:
+    session = running()
+    session.chunk(EPOCH, chunk(0, "half"))
+
+    assert session.aborted(0.0) == [abort()]
+    assert session.chunk(EPOCH, chunk(1, "late")) == []
+    assert session.events == ["half"]
+
+    assert session.ended(EPOCH, Aborted(SPAN, 1, 1, USAGE)) == [release(), Ended()]
+    assert session.outcome == Aborted(SPAN, 1, 1, USAGE)
+
+
+def test_an_abort_wins_over_an_end_that_was_on_its_way() -> None:
+    session = aborting()
+
+    session.ended(EPOCH, finished(9, 9))
+
+    assert session.outcome == Aborted(SPAN, 1, 9, USAGE)
+
+
+def test_abort_after_the_end_changes_nothing() -> None:
+    session = running()
+    end = finished(0, 0)
+    session.ended(EPOCH, end)
+
+    assert session.aborted(0.0) == []
+    assert session.outcome is end
+
+
+def test_abort_twice_is_abort_once() -> None:
+    session = aborting()
+
+    assert session.aborted(0.1) == []
+    assert session.next_deadline == 0.2
+
+
+@pytest.mark.parametrize(("mode", "grace"), [("close", 0.2), ("drain", 60.0)])
+def test_an_aborted_run_waits_for_its_worker_for_the_grace_of_its_mode_only(mode: AbortMode, grace: float) -> None:
+    session = running(on_abort=mode)
+    session.chunk(EPOCH, chunk(0, "half"))
+
+    assert session.aborted(10.0) == [abort(mode=mode)]
+    assert session.next_deadline == 10.0 + grace
+    assert session.due(10.0 + grace - 0.001) == []
+    assert session.due(10.0 + grace) == [release(), Ended()]
+    assert session.outcome == Aborted(SPAN, 1, 1, Usage())
+
+
+def test_an_aborted_run_whose_worker_is_lost_is_aborted_all_the_same() -> None:
+    session = aborting()
+
+    assert session.worker_lost("gone") == [release(), Ended()]
+    assert session.outcome == Aborted(SPAN, 1, 0, Usage())
+
+
+# Workers that die.
+
+
+def test_a_run_of_which_nothing_arrived_runs_again_on_another_worker() -> None:
+    session = running()
+
+    assert session.worker_lost("gone") == [release(), acquire(2, [EPOCH])]
+    assert session.phase is Phase.WAITING
+
+    session.granted(grant(2, 8), 0.0)
+    session.chunk(8, chunk(0, "text", attempt=2))
+    session.ended(8, finished(1, 4, attempt=2))
+    assert session.events == ["text"]
+    assert isinstance(session.outcome, Finished)
+    assert session.attempt == 2
+
+
+def test_a_run_that_was_stopped_before_its_first_chunk_is_lost_with_its_worker_where_the_engine_ends() -> None:
+    """What docs/engine.md promises of a second SIGTERM."""
+    stopped = Failed(SPAN, 1, 0, "worker_stopping", "its worker was stopped", partial_text="what a whole answer had")
+    refused, failed = running(), running()
+    for session in (refused, failed):
+        assert session.ended(EPOCH, stopped)[-1] == acquire(2, [EPOCH])
+    refused.refused(Refuse(SPAN, 2, "stopping", "the engine is stopping"))
+    failed.failed(EngineUnavailableError("embedded", "it has ended"))
+
+    for session in (refused, failed):
+        assert isinstance(session.outcome, WorkerLostError)
+        assert session.outcome.partial_text == "what a whole answer had"
+
+
+def test_a_run_that_no_worker_began_is_refused_where_the_engine_ends() -> None:
+    waits, turned_away = waiting(), running()
+    turned_away.ended(EPOCH, Failed(SPAN, 1, 0, "worker_stopping", "the worker is stopping", code="not_begun"))
+    waits.refused(Refuse(SPAN, 1, "stopping", "the engine is stopping"))
+    turned_away.refused(Refuse(SPAN, 2, "stopping", "the engine is stopping"))
+
+    for session in (waits, turned_away):
+        assert isinstance(session.outcome, EngineUnavailableError)
+
+
+def test_a_run_of_which_something_arrived_ends_with_its_worker() -> None:
+    session = running()
+    session.chunk(EPOCH, chunk(0, "half"))
+
+    assert session.worker_lost("gone") == [release(), Ended()]
+    assert isinstance(session.outcome, WorkerLostError)
+    assert session.outcome.partial_text == "half"
+
+
+def test_a_refusal_names_the_place_as_the_caller_gave_it() -> None:
+    session = running(moved={"messages[0].content[0]": "messages[0].tool_calls[0]"})
+    session.ended(EPOCH, Failed(SPAN, 1, 0, "invalid_request", "no such key", argument="messages[0].content[0].colour"))
+
+    assert isinstance(session.outcome, InvalidRequestError)
+    assert session.outcome.argument == "messages[0].tool_calls[0].colour"
+
+
+def test_another_worker_gets_the_same_key_and_the_same_address() -> None:
+    session = waiting(api_key="sk-secret", base_url="http://user:secret@host/v1")
+    asked = [session.granted(grant(), 0.0)]
+    session.worker_lost("gone")
+    asked.append(session.granted(grant(2, 8), 0.0))
+
+    for commands in asked:
+        (told,) = commands
+        assert isinstance(told, TellWorker)
+        assert isinstance(told.message, Run)
+        assert (told.message.api_key, told.message.base_url) == ("sk-secret", "http://user:secret@host/v1")
+        assert "secret" not in f"{told} {session.plan}"
+
+
+def test_a_run_that_saw_two_workers_die_is_not_tried_again() -> None:
+    session = running()
+    session.worker_lost("gone")
+    session.granted(grant(2, 8), 0.0)
+
+    assert session.worker_lost("gone too") == [release(2), Ended()]
+    assert isinstance(session.outcome, PoisonRunError)
+
+
+def test_a_second_attempt_starts_with_a_whole_window() -> None:
+    session = running()
+    session.worker_lost("gone")
+
+    run = Run(SPAN, 2, 8, b"r", WINDOW_EVENTS, WINDOW_CHARACTERS)
+    assert session.granted(grant(2, 8), 0.0) == [TellWorker(run)]
+
+
+def test_messages_of_an_earlier_attempt_or_another_incarnation_change_nothing() -> None:
+    session = running()
+    session.worker_lost("gone")
+    assert session.granted(grant(1, EPOCH), 0.0) == []
+    assert session.refused(Refuse(SPAN, 1, "no_workers", "late")) == []
+    session.granted(grant(2, 8), 0.0)
+
+    assert session.chunk(EPOCH, chunk(0, "old")) == []
+    assert session.chunk(8, chunk(0, "old")) == []
+    assert session.chunk(EPOCH, chunk(0, "old", attempt=2)) == []
+    assert session.ended(EPOCH, finished(1, 3)) == []
+    assert session.ended(EPOCH, finished(1, 3, attempt=2)) == []
+    assert session.events == []
+    assert session.outcome is None
+
+
+def test_a_worker_lost_while_the_run_waits_is_none_of_its_business() -> None:
+    session = waiting()
+
+    assert session.worker_lost("gone") == []
+    assert session.phase is Phase.WAITING
+
+
+# A peer that breaks the protocol.
+
+
+@pytest.mark.parametrize("sequence", [0, 2, 5])
+def test_a_chunk_out_of_sequence_ends_the_run_and_stops_the_worker(sequence: int) -> None:
+    session = running()
+    session.chunk(EPOCH, chunk(0, "a"))
+
+    assert session.chunk(EPOCH, chunk(sequence, "c")) == [abort(), release(), Ended()]
+    assert isinstance(session.outcome, RemoteProtocolError)
+    assert session.events == ["a"]
+
+
+@pytest.mark.parametrize(("sequence", "text_length"), [(1, 4), (1, 6), (0, 5), (2, 5)])
+def test_a_terminal_that_counts_otherwise_than_what_arrived_is_no_success(sequence: int, text_length: int) -> None:
+    session = running()
+    session.chunk(EPOCH, chunk(0, "Hello"))
+
+    assert session.ended(EPOCH, finished(sequence, text_length)) == [release(), Ended()]
+    assert isinstance(session.outcome, RemoteProtocolError)
+
+
+# Time.
+
+
+def test_a_run_without_a_total_timeout_has_no_deadline() -> None:
+    session = running()
+
+    assert session.next_deadline is None
+    assert session.due(1e9) == []
+
+
+def test_a_worker_that_does_not_keep_the_total_timeout_is_not_waited_for() -> None:
+    session = running(total_timeout=3.0)
+    session.chunk(EPOCH, chunk(0, "half"))
+    deadline = 3.0 + 5.0
+    assert session.next_deadline == deadline
+
+    assert session.due(deadline - 0.001) == []
+    assert session.due(deadline) == [abort(), release(), Ended()]
+    assert isinstance(session.outcome, RunTimeoutError)
+    assert (session.outcome.clock, session.outcome.limit, session.outcome.partial_text) == ("total", 3.0, "half")
+
+
+def test_the_total_timeout_counts_from_the_start_also_for_a_second_attempt() -> None:
+    session = running(total_timeout=3.0)
+    session.worker_lost("gone")
+
+    assert session.due(3.0 + 5.0) == [release(2), Ended()]
+    assert isinstance(session.outcome, RunTimeoutError)
+
+
+# Silence.
+
+ASK = TellWorker(Query(SPAN, 1))
+
+
+def test_a_worker_is_asked_for_a_run_of_which_nothing_is_heard() -> None:
+    session = running()
+    assert session.listen(100.0) == []
+    assert session.listen(100.0 + QUERY_AFTER - 0.1) == []
+
+    assert session.listen(100.0 + QUERY_AFTER) == [ASK]
+    assert session.listen(100.0 + QUERY_AFTER + 1.0) == [], "asked once"
+
+
+def test_a_worker_that_has_the_run_is_asked_again_later() -> None:
+    session = running()
+    session.listen(0.0)
+    session.listen(QUERY_AFTER)
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=True)) == []
+
+    assert session.listen(2 * QUERY_AFTER - 0.1) == []
+    assert session.listen(2 * QUERY_AFTER) == [ASK]
+
+
+def test_events_are_as_good_as_an_answer() -> None:
+    session = running()
+    session.listen(0.0)
+    assert session.listen(QUERY_AFTER) == [ASK]
+    session.chunk(EPOCH, chunk(0, "a"))
+
+    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == []
+    assert session.listen(2 * QUERY_AFTER + QUERY_TIMEOUT) == [ASK]
+
+
+def test_a_run_that_its_worker_does_not_have_ends_as_with_a_lost_worker() -> None:
+    session = running()
+    session.chunk(EPOCH, chunk(0, "half"))
+
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [release(), Ended()]
+    assert isinstance(session.outcome, WorkerLostError)
+    assert session.outcome.partial_text == "half"
+    assert running().run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [release(), acquire(2, [EPOCH])]
+
+
+def test_a_worker_that_does_not_answer_is_not_waited_for() -> None:
+    session = running()
+    session.listen(0.0)
+    session.listen(QUERY_AFTER)
+
+    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT - 0.1) == []
+    abort_there = TellWorker(Abort(SPAN, 1, "close"), grant())
+    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == [abort_there, release(), acquire(2, [EPOCH])]
+
+
+def test_nor_is_one_of_which_something_arrived_and_its_run_ends() -> None:
+    session = running()
+    session.chunk(EPOCH, chunk(0, "half"))
+    session.listen(0.0)
+    session.listen(QUERY_AFTER)
+
+    abort_there = TellWorker(Abort(SPAN, 1, "close"), grant())
+    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == [abort_there, release(), Ended()]
+    assert isinstance(session.outcome, WorkerLostError)
+    assert session.outcome.partial_text == "half"
+
+
+def test_a_lease_that_the_broker_ends_while_the_worker_has_the_run_is_told_of_again() -> None:
+    session = running()
+
+    assert session.revoked(1) == [ASK]
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=True)) == [AskBroker(Hold(SPAN, 1, EPOCH))]
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=True)) == []
+
+
+def test_a_lease_that_the_broker_ends_and_a_run_that_no_worker_has_are_asked_for_again() -> None:
+    session = running()
+    session.revoked(1)
+
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [release(), acquire(2, [EPOCH])]
+
+
+def test_the_end_of_another_lease_changes_nothing() -> None:
+    assert running().revoked(2) == []
+    assert new_session().revoked(1) == []
+
+
+def test_an_answer_about_another_attempt_changes_nothing() -> None:
+    session = running()
+    for epoch, attempt in ((EPOCH, 2), (EPOCH + 1, 1)):
+        assert session.run_state(epoch, RunState(SPAN, attempt, is_running=False)) == []
+
+    assert session.phase is Phase.RUNNING
+    assert waiting().listen(1e9) == []
+    assert waiting().run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == []
+
+
+# Credit.
+
+
+def test_credit_is_given_once_half_the_window_of_events_is_taken() -> None:
+    session = running()
+    half = WINDOW_EVENTS // 2
+
+    assert session.taken(half - 1, half - 1) == []
+    credit = Credit(SPAN, 1, half + WINDOW_EVENTS, half + WINDOW_CHARACTERS)
+    assert session.taken(half, half) == [TellWorker(credit)]
+    assert session.taken(half, half) == []
+
+
+def test_credit_is_given_once_half_the_window_of_characters_is_taken() -> None:
+    session = running()
+    half = WINDOW_CHARACTERS // 2
+
+    assert session.taken(1, half - 1) == []
+    assert session.taken(1, half) == [TellWorker(Credit(SPAN, 1, 1 + WINDOW_EVENTS, half + WINDOW_CHARACTERS))]
+
+
+def test_a_run_that_is_not_running_gives_no_credit() -> None:
+    assert waiting().taken(1000, 1000) == []
+    assert aborting().taken(1000, 1000) == []
+
+
+# The connection gives up.
+
+
+def test_a_connection_that_fails_ends_each_run_with_its_error() -> None:
+    error = EngineUnavailableError("embedded", "gone")
+
+    for session, commands in (
+        (new_session(), [Ended()]),
+        (waiting(), [release(), Ended()]),
+        (running(), [abort(), release(), Ended()]),
+        (aborting(), [abort(), release(), Ended()]),
+    ):
+        assert session.failed(error) == commands
+        assert session.outcome is error
+        assert session.failed(EngineUnavailableError("embedded", "again")) == []
+        assert session.outcome is error
+
+
+def test_the_plan_does_not_show_the_key() -> None:
+    assert "sk-secret" not in repr(new_session(api_key="sk-secret").plan)
+
+
+# Everything at once.
+
+
+class WorkerModel:
+    """One incarnation of a worker: what it was told, what it said."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.attempt = 0
+        self.inbox: list[Run | Credit | Abort | Query] = []
+        self.sent: list[RunEvent] = []
+        self.outbox: list[Chunk | Terminal | RunState] = []
+        self.is_running = False
+        self.sequence_limit = 0
+        self.character_limit = 0
+
+    def read(self) -> None:
+        message = self.inbox.pop(0)
+        match message:
+            case Run():
+                assert message.epoch == self.epoch
+                self.attempt = message.attempt
+                self.is_running = True
+                self.sequence_limit, self.character_limit = message.sequence_limit, message.character_limit
+            case Credit():
+                self.sequence_limit = max(self.sequence_limit, message.sequence_limit)
+                self.character_limit = max(self.character_limit, message.character_limit)
+            case Abort():
+                if self.is_running:
+                    self.end(Aborted(SPAN, self.attempt, len(self.sent), USAGE))
+            case Query():
+                is_running = self.is_running and self.attempt == message.attempt
+                self.outbox.append(RunState(SPAN, message.attempt, is_running))
+
+    def send(self, events: list[RunEvent]) -> None:
+        room = self.character_limit - characters(self.sent)
+        allowed = events[: self.sequence_limit - len(self.sent)]
+        while characters(allowed) > room:
+            allowed.pop()
+        if allowed:
+            self.outbox.append(Chunk(SPAN, self.attempt, len(self.sent), allowed))
+            self.sent.extend(allowed)
+
+    def end(self, terminal: Terminal) -> None:
+        self.is_running = False
+        self.outbox.append(terminal)
+
+
+EVENTS = st.lists(
+    st.one_of(
+        st.text(max_size=5),
+        st.builds(ReasoningDelta, st.text(max_size=5)),
+        st.integers(1, WINDOW_CHARACTERS // 4).map("x".__mul__),
+    ),
+    min_size=1,
+    max_size=WINDOW_EVENTS,
+)
+
+
+class SessionMachine(RuleBasedStateMachine):
+    """A client, a broker and two workers that die, with every message in flight for as long as chance wants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.asked: list[Acquire | Hold | Release] = []  # on its way to the broker
+        self.answers: list[Grant | Refuse] = []  # on its way from it
+        self.waiting: Acquire | None = None
+        self.released: list[int] = []
+        self.granted: set[int] = set()
+        self.epochs = 2
+        self.workers = [WorkerModel(1), WorkerModel(2)]
+        self.stale: list[tuple[int, Chunk | Terminal | RunState]] = []
+        self.sent_of: dict[int, list[RunEvent]] = {}
+        self.taken = 0
+        self.ends = 0
+        self.happens: set[str] = set()
+        self.first_outcome: Outcome | None = None
+        self.events_before: list[RunEvent] = []
+        self.worker_deaths = 0
+
+    @initialize(
+        happens=st.sets(st.sampled_from(["refusal", "abort", "time", "end", "forgotten"])),
+        streams=st.sampled_from([True, True, True, False]),
+        on_abort=st.sampled_from(["close", "drain"]),
+        total_timeout=st.sampled_from([None, 1.0, 30.0]),
+    )
+    def start(self, happens: set[str], streams: bool, on_abort: AbortMode, total_timeout: float | None) -> None:
+        self.happens = happens  # what may end this run; the less, the further it goes
+        self.session = new_session(streams=streams, on_abort=on_abort, total_timeout=total_timeout)
+        self.carry_out(self.session.start(self.now))
+
+    def carry_out(self, commands: list[Command]) -> None:
+        had_ended = self.first_outcome is not None
+        assert not (had_ended and commands), "something after the outcome"
+        for command in commands:
+            match command:
+                case AskBroker():
+                    self.asked.append(command.message)
+                    if isinstance(command.message, Release):
+                        self.released.append(command.message.attempt)
+                case TellWorker():
+                    assert self.session.lease is not None
+                    for worker in self.workers:
+                        if worker.epoch == self.session.lease.epoch:
+                            worker.inbox.append(command.message)
+                case Ended():
+                    self.ends += 1
+        if self.session.outcome is not None and not had_ended:
+            self.first_outcome = self.session.outcome
+
+    def worker_of_lease(self) -> WorkerModel | None:
+        lease = self.session.lease
+        return next((worker for worker in self.workers if lease and worker.epoch == lease.epoch), None)
+
+    # The broker.
+
+    @precondition(lambda self: self.asked)
+    @rule()
+    def broker_reads(self) -> None:
+        message = self.asked.pop(0)
+        if isinstance(message, Acquire):
+            self.waiting = message
+        elif self.waiting is not None and self.waiting.attempt == message.attempt:
+            self.waiting = None
+
+    @precondition(lambda self: self.waiting is not None)
+    @rule(number=st.integers(0, 1))
+    def broker_grants(self, number: int) -> None:
+        assert self.waiting is not None
+        question, self.waiting = self.waiting, None
+        assert question.attempt not in self.granted
+        self.granted.add(question.attempt)
+        self.answers.append(Grant(SPAN, question.attempt, "w", f"ipc://{number}", self.workers[number].epoch))
+
+    @precondition(lambda self: self.waiting is not None and "refusal" in self.happens)
+    @rule()
+    def broker_refuses(self) -> None:
+        assert self.waiting is not None
+        question, self.waiting = self.waiting, None
+        self.answers.append(Refuse(SPAN, question.attempt, "queue_full", "full"))
+
+    @precondition(lambda self: self.answers)
+    @rule()
+    def answer_arrives(self) -> None:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Refuse):
+            self.carry_out(self.session.refused(answer))
+            return
+        self.carry_out(self.session.granted(answer, self.now))
+        if self.session.phase is Phase.RUNNING and self.worker_of_lease() is None:
+            # Granted on a worker that has died since: the connection to it fails.
+            self.worker_deaths += 1
+            self.carry_out(self.session.worker_lost("gone"))
+
+    # The workers.
+
+    @precondition(lambda self: any(worker.inbox for worker in self.workers))
+    @rule()
+    def worker_reads(self) -> None:
+        next(worker for worker in self.workers if worker.inbox).read()
+
+    @precondition(lambda self: any(worker.is_running for worker in self.workers))
+    @rule(events=EVENTS)
+    def worker_sends(self, events: list[RunEvent]) -> None:
+        worker = next(worker for worker in self.workers if worker.is_running)
+        if self.session.plan.streams:
+            worker.send(events)
+            self.sent_of[worker.attempt] = worker.sent
+
+    @precondition(lambda self: "end" in self.happens and any(worker.is_running for worker in self.workers))
+    @rule(succeeds=st.booleans())
+    def worker_ends(self, succeeds: bool) -> None:
+        worker = next(worker for worker in self.workers if worker.is_running)
+        length = sum(len(event) for event in worker.sent if isinstance(event, str))
+        if succeeds:
+            worker.end(finished(len(worker.sent), length, worker.attempt))
+        else:
+            worker.end(Failed(SPAN, worker.attempt, len(worker.sent), "provider_unavailable", "502"))
+
+    @precondition(lambda self: any(worker.outbox for worker in self.workers))
+    @rule()
+    def message_arrives(self) -> None:
+        worker = next(worker for worker in self.workers if worker.outbox)
+        self.receive(worker.epoch, worker.outbox.pop(0))
+
+    def receive(self, epoch: int, message: Chunk | Terminal | RunState) -> None:
+        self.stale.append((epoch, message))
+        match message:
+            case Chunk():
+                self.carry_out(self.session.chunk(epoch, message))
+            case RunState():
+                was_running = self.session.phase is Phase.RUNNING
+                self.carry_out(self.session.run_state(epoch, message))
+                self.worker_deaths += was_running and self.session.phase is not Phase.RUNNING
+                assert self.session.phase is Phase.RUNNING or not was_running or "forgotten" in self.happens
+            case _:
+                self.carry_out(self.session.ended(epoch, message))
+
+    @precondition(lambda self: "forgotten" in self.happens and any(worker.is_running for worker in self.workers))
+    @rule()
+    def worker_forgets_the_run(self) -> None:
+        next(worker for worker in self.workers if worker.is_running).is_running = False
+
+    @rule(number=st.integers(0, 1), reads_on=st.booleans())
+    def worker_dies(self, number: int, reads_on: bool) -> None:
+        worker = self.workers[number]
+        while reads_on and worker.outbox:  # what it said last comes first
+            self.receive(worker.epoch, worker.outbox.pop(0))
+        self.stale.extend((worker.epoch, message) for message in worker.outbox)
+        self.epochs += 1
+        self.workers[number] = WorkerModel(self.epochs)
+        lease = self.session.lease
+        if lease is not None and lease.epoch == worker.epoch:
+            self.worker_deaths += self.session.phase is Phase.RUNNING
+            self.carry_out(self.session.worker_lost("gone"))
+
+    @precondition(lambda self: self.session.phase is Phase.RUNNING and not self.session.events)
+    @rule(events=EVENTS)
+    def worker_dies_with_words_unheard(self, events: list[RunEvent]) -> None:
+        worker = self.worker_of_lease()
+        assert worker is not None
+        while worker.inbox:
+            worker.read()
+        if worker.is_running:
+            self.worker_sends(events)
+        self.worker_dies(self.workers.index(worker), reads_on=False)
+
+    @precondition(lambda self: self.stale)
+    @rule(data=st.data())
+    def a_message_of_an_old_attempt_comes_late(self, data: st.DataObject) -> None:
+        epoch, message = data.draw(st.sampled_from(self.stale))
+        lease = self.session.lease
+        is_current = lease is not None and lease.epoch == epoch and message.attempt == self.session.attempt
+        if is_current and self.first_outcome is None:
+            return  # of the current attempt nothing comes twice: a link is in order
+        self.receive(epoch, message)
+
+    @precondition(lambda self: self.first_outcome is None)
+    @rule(number=st.integers(0, 1))
+    def all_goes_well(self, number: int) -> None:
+        """Deliver what is on its way, up to a run that runs."""
+        while self.asked:
+            self.broker_reads()
+        if self.waiting is not None:
+            self.broker_grants(number)
+        while self.answers:
+            self.answer_arrives()
+        while any(worker.inbox for worker in self.workers):
+            self.worker_reads()
+
+    # The caller.
+
+    @precondition(lambda self: "abort" in self.happens)
+    @rule()
+    def caller_aborts(self) -> None:
+        self.carry_out(self.session.aborted(self.now))
+        assert self.session.phase in (Phase.ABORTING, Phase.ENDED)
+        assert self.session.aborted(self.now + 1.0) == []
+
+    @rule(count=st.integers(1, WINDOW_EVENTS))
+    def caller_reads(self, count: int) -> None:
+        self.taken = min(self.taken + count, len(self.session.events))
+        self.carry_out(self.session.taken(self.taken, characters(self.session.events[: self.taken])))
+
+    @precondition(lambda self: "time" in self.happens)
+    @rule(seconds=st.sampled_from([0.01, 0.3, 10.0, 100.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.carry_out(self.session.due(self.now))
+        deadline = self.session.next_deadline
+        assert self.first_outcome is not None or deadline is None or deadline > self.now
+
+    @rule(seconds=st.sampled_from([1.0, QUERY_AFTER]))
+    def silence_is_listened_to(self, seconds: float) -> None:
+        lease = self.session.lease
+        worker = next((worker for worker in self.workers if lease and worker.epoch == lease.epoch), None)
+        is_answered = worker is None or not any(isinstance(message, Query) for message in worker.inbox)
+        answers = [message for message in worker.outbox if isinstance(message, RunState)] if worker else []
+        if is_answered and not answers:  # a worker that answers does so in time
+            self.now += seconds
+            self.carry_out(self.session.listen(self.now))
+
+    @rule()
+    def engine_changes(self) -> None:
+        if self.session.phase is Phase.WAITING and self.waiting is None and not self.answers:
+            self.asked = [message for message in self.asked if isinstance(message, Release)]
+            self.carry_out(self.session.asked_again())
+
+    # What always holds.
+
+    @invariant()
+    def the_outcome_comes_once_and_never_changes(self) -> None:
+        if hasattr(self, "session"):
+            assert self.session.outcome is self.first_outcome
+            assert self.ends == (self.first_outcome is not None)
+            assert (self.session.phase is Phase.ENDED) == (self.first_outcome is not None)
+
+    @invariant()
+    def events_grow_and_are_a_prefix_of_what_the_worker_sent(self) -> None:
+        if hasattr(self, "session"):
+            events = self.session.events
+            assert events[: len(self.events_before)] == self.events_before
+            assert events == self.sent_of.get(self.session.attempt, [])[: len(events)]
+            self.events_before = list(events)
+
+    @invariant()
+    def no_more_than_a_window_is_outstanding(self) -> None:
+        if hasattr(self, "session"):
+            size = characters(self.session.events[: self.taken])
+            assert len(self.session.events) - self.taken <= WINDOW_EVENTS
+            for worker in self.workers:
+                if worker.attempt == self.session.attempt:
+                    assert worker.sequence_limit <= self.taken + WINDOW_EVENTS
+                    assert worker.character_limit <= size + WINDOW_CHARACTERS
+
+    @invariant()
+    def no_lease_is_given_back_twice(self) -> None:
+        assert len(self.released) == len(set(self.released))
+
+    @invariant()
+    def no_more_than_two_workers_die_of_a_run(self) -> None:
+        assert self.worker_deaths <= 2
+
+    def teardown(self) -> None:
+        if not hasattr(self, "session"):
+            return
+        while self.answers:
+            self.answer_arrives()
+        self.carry_out(self.session.failed(EngineUnavailableError("embedded", "the test is over")))
+        assert self.session.outcome is not None
+        self.the_outcome_comes_once_and_never_changes()
+        # Every question that was put has been taken back: the broker is left with nothing.
+        assert self.released == list(range(1, self.session.attempt + 1))
+        assert self.granted <= set(self.released)
+        while self.asked:
+            self.broker_reads()
+        assert self.waiting is None
+
+
+TestSessionMachine = SessionMachine.TestCase
+TestSessionMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

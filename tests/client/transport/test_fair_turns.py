@@ -1,0 +1,27 @@
+"""Whose turn it is to be read."""
+
+from __future__ import annotations
+
+from headrace.transport.fair_turns import Turns
+
+
+def test_processes_take_turns_and_the_connections_of_one_among_themselves() -> None:
+    turns: Turns[str] = Turns()
+    for number in range(100):
+        turns.put(1, f"many {number}")
+    turns.put(2, "one")
+    turns.put(2, "other")
+
+    taken = [turns.take() for _ in range(6)]
+
+    assert taken == ["many 0", "one", "many 1", "other", "many 2", "many 3"]
+    assert turns
+
+
+def test_nobody_has_a_turn_where_nobody_waits() -> None:
+    turns: Turns[str] = Turns()
+    assert turns.take() is None
+    turns.put(0, "one")
+    assert turns.take() == "one"
+    assert turns.take() is None
+    assert not turns

@@ -1,0 +1,82 @@
+"""What the event loop promises of descriptors: one that is removed is heard of no more, not even in the turn under way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from headrace.transport.reactor import Reactor
+
+
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    made = Reactor()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def readable() -> Iterator[list[int]]:
+    """Two descriptors that are readable, and stay so."""
+    pipes = [os.pipe() for _ in range(2)]
+    for _, write in pipes:
+        os.write(write, b"\0")
+    yield [read for read, _ in pipes]
+    for pipe in pipes:
+        for fd in pipe:
+            os.close(fd)
+
+
+def test_who_is_removed_by_another_of_the_same_turn_is_not_called(reactor: Reactor, readable: list[int]) -> None:
+    called: list[int] = []
+
+    def read(fd: int) -> None:
+        called.append(fd)
+        for each in readable:
+            reactor.remove_reader(each)
+
+    for fd in readable:
+        reactor.add_reader(fd, lambda fd=fd: read(fd))  # type: ignore[misc]
+    reactor.turn()
+
+    assert len(called) == 1  # whichever came first
+
+
+def test_who_is_added_under_a_number_that_another_had_in_this_turn_waits_for_its_own_event(
+    reactor: Reactor, readable: list[int]
+) -> None:
+    called: list[str] = []
+
+    def replace(name: str) -> None:
+        called.append(name)
+        for each in readable:
+            reactor.remove_reader(each)
+            reactor.add_reader(each, lambda: called.append("new"))
+
+    for fd in readable:
+        reactor.add_reader(fd, lambda: replace("old"))
+    reactor.turn()
+    assert called == ["old"]
+
+    reactor.turn()
+    assert called == ["old", "new", "new"]
+
+
+def test_an_error_in_one_call_keeps_no_other_from_its_turn(
+    reactor: Reactor, readable: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    reactor.add_reader(readable[0], fail)
+    reactor.add_reader(readable[1], lambda: called.append("read"))
+    reactor.call(fail)
+    reactor.call(lambda: called.append("call"))
+    reactor.turn()
+
+    assert sorted(called) == ["call", "read"]
+    assert [record.getMessage() for record in caplog.records] == ["callback failed"] * 2

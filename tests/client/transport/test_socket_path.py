@@ -1,0 +1,99 @@
+"""Where a socket is bound: nothing that is there is replaced, and at the end only the socket goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.transport.router import Router
+from headrace.transport.socket_path import ListeningPlace
+from headrace.transport.sockets import Dealer, new_context
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="hr-"))
+    yield made / "broker"
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def context() -> Iterator[Any]:
+    made = new_context()
+    yield made
+    made.term()
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "broken link", "directory", "pipe"])
+def test_what_is_there_is_not_replaced(path: Path, kind: str, tmp_path: Path) -> None:
+    match kind:
+        case "file":
+            path.write_text("mine")
+        case "link" | "broken link":
+            path.symlink_to(tmp_path / ("" if kind == "link" else "nothing"))
+        case "directory":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+    before = path.lstat()
+
+    with pytest.raises(OSError, match="no socket that an ended process has left"):
+        Router(f"ipc://{path}")
+
+    assert path.lstat() == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_socket_at_which_somebody_listens_is_not_stolen(path: Path, context: Any) -> None:
+    with closing(Router(f"ipc://{path}")) as router:
+        with pytest.raises(OSError, match="no socket that an ended process has left"):
+            Router(f"ipc://{path}")
+        with closing(Dealer(context, f"ipc://{path}")) as dealer:
+            dealer.send(b"for the first")
+            wait_until(lambda: dealer.is_disconnected() or dealer.has_peer)
+            assert wait_until(lambda: [frame for _, frame in router.receive()]) == [b"for the first"]
+
+
+def test_what_an_ended_process_left_is_replaced(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    with closing(Router(f"ipc://{path}")):
+        assert path.is_socket()
+    assert not path.exists()
+
+
+def test_a_file_in_the_place_of_the_socket_survives_its_end(path: Path) -> None:
+    router = Router(f"ipc://{path}")
+    path.unlink()
+    path.write_text("mine")
+    router.close()
+    assert path.read_text() == "mine"
+
+
+def test_a_socket_is_renamed_over_nothing(path: Path) -> None:
+    place = ListeningPlace(path, 1)
+    full = path.with_name("broker.full")
+    full.write_text("mine")
+    place.rename(full)
+    assert (path.is_socket(), full.read_text()) == (True, "mine")
+
+    full.unlink()
+    place.rename(full)
+    assert (path.exists(), full.is_socket()) == (False, True)
+
+    path.write_text("mine")
+    place.rename(path)
+    assert (path.read_text(), full.is_socket()) == ("mine", True)
+
+    place.close()
+    assert [entry.name for entry in path.parent.iterdir()] == ["broker"]
+    place.close()

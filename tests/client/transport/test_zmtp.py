@@ -1,0 +1,123 @@
+"""What the bound end of ZMTP takes, in pieces of any size, and what it refuses."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from headrace.transport.zmtp import Inbound, frame_head, opening
+
+LIMIT = 100_000
+DEALER = opening(b"DEALER")
+GREETING, READY = DEALER[:64], DEALER[64:]
+
+
+def frame(body: bytes) -> bytes:
+    return frame_head(len(body)) + body
+
+
+def ready(**properties: bytes) -> bytes:
+    body = b"\x05READY"
+    for name, value in properties.items():
+        named = name.replace("_", "-").encode()
+        body += bytes([len(named)]) + named + len(value).to_bytes(4, "big") + value
+    return b"\x06" + len(body).to_bytes(8, "big") + body
+
+
+def test_frames_are_the_same_however_they_are_cut() -> None:
+    rng = random.Random(7)
+    for _ in range(200):
+        bodies = [rng.randbytes(rng.choice((0, 1, 2, 8, 9, 255, 256, 1000, 90_000))) for _ in range(rng.randint(1, 6))]
+        said = DEALER + b"".join(map(frame, bodies))
+        inbound, frames = Inbound(LIMIT), []
+        while said:
+            count = rng.choice((1, 2, 3, 9, 64, 100, 5000, 65_536, 200_000))
+            frames += inbound.received(said[:count])
+            said = said[count:]
+        assert (frames, inbound.breach, inbound.held, inbound.missing) == (bodies, "", 0, 0)
+
+
+def test_what_has_not_come_whole_is_counted() -> None:
+    inbound = Inbound(LIMIT)
+    inbound.received(DEALER + frame_head(1000) + b"x" * 300)
+    assert (inbound.held, inbound.missing) == (300, 700)
+    inbound.received(b"x" * 600)
+    assert (inbound.held, inbound.missing) == (900, 100)
+    assert inbound.received(b"x" * 100 + frame(b"y")) == [b"x" * 1000, b"y"]
+    assert (inbound.held, inbound.missing) == (0, 0)
+
+
+def test_a_short_frame_in_the_long_form_is_taken() -> None:
+    assert Inbound(LIMIT).received(DEALER + b"\x02" + (3).to_bytes(8, "big") + b"abc") == [b"abc"]
+
+
+@pytest.mark.parametrize(
+    "identity", [b"", b"a", b"\0abcd", b"x" * 255, b"y" * 3000], ids=["none", "one", "as made", "long", "longer"]
+)
+def test_a_routing_id_is_read_and_ignored(identity: bytes) -> None:
+    inbound = Inbound(LIMIT)
+    said = GREETING + ready(Socket_Type=b"DEALER", Identity=identity, X_own=b"z") + frame(b"hello")
+    assert inbound.received(said) == [b"hello"]
+
+
+@pytest.mark.parametrize(
+    ("said", "breach"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "it does not speak ZMTP 3"),
+        (b"\x01\x00\x06\x00Hello", "it does not speak ZMTP 3"),
+        (b"\xff" + bytes(8) + b"\x00", "it does not speak ZMTP 3"),
+        (b"\xff" + bytes(8) + b"\x7f\x01\x05", "it does not speak ZMTP 3"),
+        (GREETING[:12] + b"CURVE".ljust(20, b"\0") + bytes(32), "its mechanism is not NULL"),
+        (GREETING[:31] + b"x" + bytes(32), "its mechanism is not NULL"),
+        (GREETING + frame(b"hello"), "a message came before READY"),
+        (GREETING + b"\x04\x06\x05ERROR", "it is not a DEALER that is ready"),
+        (GREETING + ready(Socket_Type=b"ROUTER"), "it is not a DEALER that is ready"),
+        (GREETING + b"\x04\x08\x05READY\x09x", "it is not a DEALER that is ready"),
+        (GREETING + b"\x06" + (5000).to_bytes(8, "big"), "a command has at most 4096 bytes, not 5000"),
+        (GREETING + b"\x02" + b"\xff" * 8, f"a frame has at most {LIMIT} bytes, not {2**64 - 1}"),
+        (DEALER + frame_head(LIMIT + 1), f"a frame has at most {LIMIT} bytes, not {LIMIT + 1}"),
+        (DEALER + b"\x01\x01x", "a message has one part, not several"),
+        (DEALER + b"\x05\x01x", "a message has one part, not several"),
+        (DEALER + b"\x08\x01x", "a frame has unknown flags: 0x8"),
+        (DEALER + b"\x04\x05\x04PING", "a PING has the wrong length"),
+        (DEALER + b"\x04\x18\x04PING\0\0" + bytes(17), "a PING has the wrong length"),
+    ],
+)
+def test_what_is_not_the_protocol_ends_it_however_it_is_cut(said: bytes, breach: str) -> None:
+    whole, pieces = Inbound(LIMIT), Inbound(LIMIT)
+    assert whole.received(said) == []
+    for number in range(len(said)):
+        pieces.received(said[number : number + 1])
+    assert (whole.breach, pieces.breach) == (breach, breach)
+    assert whole.received(DEALER + frame(b"more")) == []
+
+
+def test_what_came_whole_before_a_breach_is_heard() -> None:
+    inbound = Inbound(LIMIT)
+    assert inbound.received(DEALER + frame(b"hello") + b"\x01\x01x") == [b"hello"]
+    assert inbound.breach
+
+
+def test_a_ping_is_answered_and_other_commands_are_passed_over() -> None:
+    inbound = Inbound(LIMIT)
+    frames = inbound.received(
+        DEALER + b"\x04\x0a\x04PING\x00\x10abc" + b"\x04\x00" + READY + b"\x04\x02\x01x" + frame(b"y")
+    )
+    assert frames == [b"y"]
+    assert inbound.replies == [b"\x04\x08\x04PONGabc"]
+
+
+def test_any_bytes_end_in_frames_or_a_breach() -> None:
+    rng = random.Random(11)
+    for _ in range(3000):
+        said = bytearray(DEALER + b"".join(frame(rng.randbytes(rng.randint(0, 400))) for _ in range(4)))
+        for _ in range(rng.randint(1, 6)):
+            said[rng.randrange(len(said))] = rng.randrange(256)
+        inbound, frames = Inbound(LIMIT), 0
+        while said:
+            count = rng.randint(1, 700)
+            frames += len(inbound.received(bytes(said[:count])))
+            del said[:count]
+        assert inbound.held <= LIMIT
+        assert frames <= 600

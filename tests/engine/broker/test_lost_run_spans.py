@@ -1,0 +1,59 @@
+"""What the broker promises to put on record of runs whose worker or client went away."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.spans.span import CLIENT_LOST, LOST, Rank
+from headrace.wire.messages import Acquire
+from headrace_engine.broker.admission import Admission, Unfinished
+from headrace_engine.broker.lost_run_spans import stubs
+
+ANN = b"ann"
+BOB = b"bob"
+
+
+@pytest.fixture
+def admission() -> Admission:
+    """Ann has runs on both workers and one that waits; Bob has one."""
+    made = Admission(max_runs_per_worker=2, max_waiting_runs=10)
+    for epoch in (1, 2):
+        made.worker_joined(f"w{epoch}", f"ipc://w{epoch}", epoch)
+    for client, span_id in ((ANN, "a"), (ANN, "b"), (BOB, "c"), (ANN, "d"), (ANN, "waits")):
+        made.acquired(client, Acquire(span_id, 1, "openai", "m", is_traced=span_id != "d"), 100.0)
+    return made
+
+
+def test_the_runs_of_a_worker_are_those_with_a_lease_on_it(admission: Admission) -> None:
+    assert admission.unfinished_on(1) == [
+        Unfinished("a", 1, "openai", "m", "w1", 100.0),
+        Unfinished("c", 1, "openai", "m", "w1", 100.0),
+    ]
+    assert [run.span_id for run in admission.unfinished_on(2)] == ["b"], "d wants no span"
+    assert admission.unfinished_on(3) == []
+
+
+def test_the_runs_of_a_client_are_those_with_a_lease(admission: Admission) -> None:
+    assert [run.span_id for run in admission.unfinished_of(ANN)] == ["a", "b"]
+    admission.released(ANN, "a", 1)
+    assert [run.span_id for run in admission.unfinished_of(ANN)] == ["b", "waits"], (
+        "its lease went to the one that waited"
+    )
+    assert admission.unfinished_of(b"nobody") == []
+
+
+def test_a_lease_of_the_broker_before_is_nothing_that_this_one_can_tell_of(admission: Admission) -> None:
+    admission.held(BOB, "held", 1, 1)
+
+    assert [run.span_id for run in admission.unfinished_of(BOB)] == ["c"]
+
+
+@pytest.mark.parametrize("error_type", [LOST, CLIENT_LOST])
+def test_a_stub_says_what_the_broker_knows(admission: Admission, error_type: str) -> None:
+    (stub,) = stubs(admission.unfinished_of(BOB), error_type, "why", 103.0, 1000.0)
+
+    assert (stub.span_id, stub.rank, stub.provider, stub.model) == ("c", Rank.STUB, "openai", "m")
+    assert (stub.status, stub.error_type, stub.error) == ("error", error_type, "why")
+    assert (stub.started_at, stub.ended_at, stub.duration_seconds) == (997.0, 1000.0, 3.0)
+    (attempt,) = stub.attempts
+    assert (attempt.number, attempt.worker, attempt.started_at, attempt.ended_at) == (1, "w1", 997.0, None)

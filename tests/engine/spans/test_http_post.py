@@ -1,0 +1,78 @@
+"""A sink goes through the proxy that applies to it, and says at once what it cannot use of its surroundings."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from headrace.settings.settings import SinkConfig
+from headrace_engine.spans.sinks.answer_policy import Hold, Retry
+from headrace_engine.spans.sinks.http_post import Post
+from headrace_engine.spans.sinks.sink import SinkUnusableError
+
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name.startswith("SSL_CERT"):
+            monkeypatch.delenv(name)
+
+
+def posted(url: str = NOBODY) -> object:
+    post = Post(url, SinkConfig(type="http", url=url, timeout=5.0), {}, "application/json")
+    try:
+        return post.send(b"{}")
+    finally:
+        post.close()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("no_proxy", "fd00::/8"), ("no_proxy", "/,,[::1"), ("https_proxy", "http://proxy:port"), ("all_proxy", "")],
+)
+def test_what_does_not_apply_keeps_no_sink_from_sending(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    answer = posted()
+
+    assert isinstance(answer, Retry)
+    assert "refused" in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("http_proxy", "http://proxy:port", "the proxy of the environment (http_proxy or HTTP_PROXY) is no address"),
+        ("http_proxy", "ftp://proxy:1", "begins with ftp://"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem", "the certificates cannot be read (No such file or directory)"),
+    ],
+)
+def test_what_a_sink_cannot_use_is_told_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SinkUnusableError) as caught:
+        posted()
+
+    assert said in str(caught.value)
+    assert variable in str(caught.value) or value.partition(":")[0] in str(caught.value)
+
+
+def test_what_socks_needs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
+    with pytest.raises(SinkUnusableError, match="SOCKS"):
+        posted()
+
+
+def test_a_host_that_no_name_server_could_know_waits_for_somebody_to_mend_it() -> None:
+    assert isinstance(posted("http://xn--a"), Hold)
+
+
+@pytest.mark.parametrize("host", ["a..b", "$HOST", "x" * 64, "x%00", "{region}.test"])
+def test_a_host_that_is_none_is_told(host: str) -> None:
+    with pytest.raises(SinkUnusableError, match="must be an http:// or https:// address"):
+        posted(f"http://{host}/v1")

@@ -1,0 +1,173 @@
+"""Promises of what a span looks like in OpenTelemetry: golden files, compared with the message that is sent.
+
+``python -m tests.engine.spans.test_semconv`` writes the files anew; read the difference.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtelSpan
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+from headrace.spans.data_directory import StoredSpan
+from headrace.spans.span import Rank
+from headrace.types import Tool
+from headrace_engine.spans.sinks.content_policy import without_content
+from headrace_engine.spans.sinks.genai_messages import tool_definitions
+from headrace_engine.spans.sinks.otel_ids import ids_of
+from headrace_engine.spans.sinks.otlp import export_request, otlp_span, rejected_spans, traces_url
+from headrace_engine.spans.sinks.semconv import Version, describe
+from tests.engine.spans.span_examples import EXAMPLES, span, stored, unsampled
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CASES: dict[str, tuple[StoredSpan, Version]] = {
+    **{name: (without_content(stored(example)), "current") for name, example in EXAMPLES.items()},
+    "chat_with_tools.content": (stored(EXAMPLES["chat_with_tools"]), "current"),
+    "chat_with_tools.content.1.41": (stored(EXAMPLES["chat_with_tools"]), "1.41"),
+    "aborted.content": (stored(EXAMPLES["aborted"]), "current"),
+    "failed.content": (stored(EXAMPLES["failed"]), "current"),
+    "embedding.content": (stored(EXAMPLES["embedding"]), "current"),
+}
+
+
+def plain(value: AnyValue) -> Any:
+    """Return a value as Python has it, JSON text decoded."""
+    match value.WhichOneof("value"):
+        case "array_value":
+            return [plain(one) for one in value.array_value.values]
+        case "string_value" if value.string_value.startswith("[{"):
+            return {"json": json.loads(value.string_value)}
+        case field:
+            return getattr(value, str(field))
+
+
+def readable(otel: OtelSpan) -> dict[str, Any]:
+    return {
+        "name": otel.name,
+        "trace_id": otel.trace_id.hex(),
+        "span_id": otel.span_id.hex(),
+        "parent_span_id": otel.parent_span_id.hex(),
+        "kind": OtelSpan.SpanKind.Name(otel.kind),
+        "start": otel.start_time_unix_nano,
+        "end": otel.end_time_unix_nano,
+        "status": [Status.StatusCode.Name(otel.status.code), otel.status.message],
+        "attributes": {one.key: plain(one.value) for one in otel.attributes},
+        "events": [
+            {
+                "name": event.name,
+                "time": event.time_unix_nano,
+                "attributes": {one.key: plain(one.value) for one in event.attributes},
+            }
+            for event in otel.events
+        ],
+    }
+
+
+def exported(example: StoredSpan, version: Version) -> dict[str, Any]:
+    span = otlp_span(ids_of(example.span), describe(example, version))
+    request = export_request([span], "shop", version)
+    return readable(type(request).FromString(request.SerializeToString()).resource_spans[0].scope_spans[0].spans[0])
+
+
+def text(exported: dict[str, Any]) -> str:
+    return json.dumps(exported, indent=1, ensure_ascii=False) + "\n"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_span_looks_as_it_did(name: str) -> None:
+    # As text, since 40 and 40.0, or 1 and true, are the same to Python and not to a receiver.
+    assert text(exported(*CASES[name])) == (GOLDEN / f"{name}.json").read_text()
+
+
+def test_no_golden_file_is_left_over() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.json")} == set(CASES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_content_is_sent_only_by_leave(name: str) -> None:
+    attributes = exported(without_content(stored(EXAMPLES[name])), "current")["attributes"]
+
+    assert not [key for key in attributes if "messages" in key or "instructions" in key or "definitions" in key]
+
+
+def test_a_request_says_whose_spans_they_are() -> None:
+    request = export_request([], "shop", "1.41")
+    resource_spans = request.resource_spans[0]
+
+    assert [(one.key, plain(one.value)) for one in resource_spans.resource.attributes] == [("service.name", "shop")]
+    assert resource_spans.scope_spans[0].scope.name == "headrace"
+    assert resource_spans.scope_spans[0].schema_url == "https://opentelemetry.io/schemas/1.41.0"
+
+
+def test_ids_are_exact_and_the_same_each_time() -> None:
+    own = ids_of(span(0xABC, trace_id="tr_0123456789abcdef", parent_span_id="sp_fedcba9876543210"))
+
+    assert own.span.hex() == "0000000000000abc"
+    assert own.trace.hex() == "00000000000000000123456789abcdef"
+    assert own.parent.hex() == "fedcba9876543210"
+
+
+def test_a_span_hangs_below_the_callers_own() -> None:
+    ids = ids_of(EXAMPLES["with_traceparent"])
+
+    assert ids.trace.hex() == "0af7651916cd43dd8448eb211c80319c"
+    assert ids.parent.hex() == "b7ad6b7169203331"
+    assert ids.is_sampled
+    assert not ids_of(unsampled()).is_sampled
+
+
+@pytest.mark.parametrize("traceparent", ["", "nonsense", f"00-{'0' * 32}-{'0' * 16}-01", "00-AB-CD-01"])
+def test_a_broken_traceparent_is_as_none(traceparent: str) -> None:
+    assert ids_of(span(1, traceparent=traceparent)) == ids_of(span(1))
+
+
+def test_a_run_that_nobody_knows_is_a_trace_of_its_own() -> None:
+    ids = ids_of(EXAMPLES["lost"])
+
+    assert EXAMPLES["lost"].rank is Rank.STUB
+    assert ids.trace.hex() == "00000000000000000000000000000004"
+    assert ids.parent == b""
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("http://collector:4318", "http://collector:4318/v1/traces"),
+        ("http://collector:4318/", "http://collector:4318/v1/traces"),
+        ("https://host/otel/v1/traces", "https://host/otel/v1/traces"),
+        ("https://host/otel/v1/traces/", "https://host/otel/v1/traces"),
+        ("https://host/api/v0.2/traces", "https://host/api/v0.2/traces"),
+        ("https://host/otel?key=1", "https://host/otel/v1/traces?key=1"),
+    ],
+)
+def test_traces_go_below_the_collectors_address(given: str, url: str) -> None:
+    assert traces_url(given) == url
+
+
+@given(st.binary(max_size=200))
+def test_no_answer_to_an_export_is_an_error(body: bytes) -> None:
+    rejected, words = rejected_spans(body)
+
+    assert rejected >= 0
+    assert isinstance(words, str)
+
+
+if __name__ == "__main__":
+    for name, case in CASES.items():
+        (GOLDEN / f"{name}.json").write_text(text(exported(*case)))
+
+
+def test_a_tool_of_the_provider_s_own_is_described_by_its_settings() -> None:
+    tools = [Tool("f", "does f", {"type": "object"}), Tool("", type="web_search", extra={"max_uses": 2})]
+
+    assert tool_definitions(tools) == [
+        {"type": "function", "name": "f", "description": "does f", "parameters": {"type": "object"}},
+        {"type": "web_search", "name": "web_search", "max_uses": 2},
+    ]

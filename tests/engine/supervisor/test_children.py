@@ -1,0 +1,68 @@
+"""The supervisor's children: a signal goes to the process that was started, and to no other that has its number by now."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace_engine.exit_codes import ExitCode
+from headrace_engine.supervisor.children import Child
+from tests.waiting import wait_until
+
+
+@pytest.mark.parametrize("has_handle", [True, False], ids=["with a handle", "without"])
+def test_a_number_that_is_free_again_gets_no_signal(monkeypatch: pytest.MonkeyPatch, has_handle: bool) -> None:
+    if not has_handle:
+        monkeypatch.setattr("headrace_engine.supervisor.children.open_process", lambda _: None)
+    child = Child("w1", [sys.executable, "-c", "import sys; sys.exit(0)"], os.environ)
+    child.start(0.0)
+    assert child.process is not None
+    os.waitpid(child.process.pid, 0)  # somebody else has taken its status: the number may be anybody's
+
+    def nobody_is_meant(*signalled: Any) -> None:
+        raise AssertionError(signalled)
+
+    monkeypatch.setattr(os, "kill", nobody_is_meant)
+    child.leave()
+    child.kill()
+    assert child.wait(0.0)
+    assert child.has_ended()
+
+
+def test_a_child_is_ended() -> None:
+    child = Child("w1", [sys.executable, "-c", "import time; time.sleep(1000)"], os.environ)
+    child.start(0.0)
+    assert not child.wait(0.0)
+
+    child.kill()
+
+    wait_until(child.has_ended)
+    assert child.reason == f"signal {int(signal.SIGKILL)}"
+    child.kill()  # nobody is left to be meant
+
+
+def test_an_engine_whose_program_ignores_the_end_of_its_children_hears_of_its_own(tmp_path: Path) -> None:
+    """Else each of them had ended well: here the check of a hook that there is not."""
+    (tmp_path / "headrace.toml").write_text('[spans]\nredact = "none_of_that_name:redact"\n')
+    program = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'headrace_engine', '--directory', sys.argv[1], '--workers', '1'])"
+    )
+    environ = {
+        **os.environ,
+        "HEADRACE_CONFIG": str(tmp_path / "headrace.toml"),
+        "HEADRACE_DATA": str(tmp_path / "data"),
+    }
+    command = [sys.executable, "-c", program, str(tmp_path / "engine")]
+    with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as engine:
+        try:
+            assert engine.wait(60) == ExitCode.USAGE
+        finally:
+            engine.kill()
+    assert not (tmp_path / "engine").exists()

@@ -1,0 +1,259 @@
+"""What a body is packed in is unpacked, what only looks so is read as it is, and what cannot be unpacked is named."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from headrace_workers.http.body_decoding import PIECE
+from headrace_workers.http.exchange import CUT_REASON
+from headrace_workers.http.http1_connection import TURN_BYTES
+from tests.workers.http.http_servers import Recorder, Run, Server, always, ask, once, send, talking
+
+MIB = 1024 * 1024
+BODY = b'{"choices": []}' * 100
+PLAIN = [
+    "", "identity", "none", "None", "utf-8", "UTF-8", "utf8", "utf-16le", "us-ascii", "iso-8859-1", "latin1", "windows-1252",
+    "binary", "8bit", "null", "application/json", "identity, identity", "utf-8, none", ", ,", " identity ", '"identity"',
+]  # fmt: skip
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "GZIP": gzip.compress,
+    "x-gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "gzip, identity": gzip.compress,
+    "identity, gzip": gzip.compress,
+    "utf-8, gzip": gzip.compress,
+    ", gzip": gzip.compress,
+    "gzip, gzip": lambda body: gzip.compress(gzip.compress(body)),
+    "deflate, gzip": lambda body: gzip.compress(zlib.compress(body)),
+    "gzip, deflate": lambda body: zlib.compress(gzip.compress(body)),
+}
+UNKNOWN = ["br", "zstd", "compress", "x-compress", "dcb", "aes128gcm", "snappy", "gzip, br", "br, gzip", "identity, br"]
+
+
+@pytest.fixture(params=["directly", "through a proxy"])
+def address(request: pytest.FixtureRequest, run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], str]:
+    """Return where to ask, so that the request reaches the server in the way of the parameter."""
+
+    def of(server: Server) -> str:
+        if request.param == "directly":
+            return server.url
+        monkeypatch.setenv("http_proxy", server.url.removesuffix("/v1/chat?a=b"))
+        return "http://provider.test/v1"
+
+    return of
+
+
+def response(encoding: str, body: bytes, status: str = "200 OK") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def read(run: Run, address: Callable[[Server], str], answer: bytes, *, is_cut: bool = False) -> Recorder:
+    kept: list[Recorder] = []
+
+    async def story() -> None:
+        async with talking(once(answer) if is_cut else always(answer)) as (client, server):
+            kept.append(await ask(client, address(server)))
+
+    run(story())
+    return kept[0]
+
+
+@pytest.mark.parametrize("encoding", PLAIN)
+def test_a_word_that_is_no_coding_changes_nothing(run: Run, address: Callable[[Server], str], encoding: str) -> None:
+    recorder = read(run, address, response(encoding, BODY))
+
+    assert (recorder.failure, recorder.body) == (None, BODY)
+
+
+@pytest.mark.parametrize("encoding", PACKED)
+def test_each_layer_is_unpacked(run: Run, address: Callable[[Server], str], encoding: str) -> None:
+    recorder = read(run, address, response(encoding, PACKED[encoding](BODY)))
+
+    assert (recorder.failure, recorder.body) == (None, BODY)
+
+
+@pytest.mark.parametrize("encoding", UNKNOWN)
+@pytest.mark.parametrize("status", ["200 OK", "503 Busy"])
+def test_a_coding_that_cannot_be_unpacked_is_named_and_the_status_is_told(
+    run: Run, address: Callable[[Server], str], encoding: str, status: str
+) -> None:
+    recorder = read(run, address, response(encoding, BODY, status))
+    unknown = next(coding for coding in encoding.split(", ") if coding not in ("gzip", "identity"))
+
+    assert recorder.status == int(status[:3])
+    assert recorder.body == b""
+    assert recorder.failure == (
+        "read",
+        f"the body is packed as {unknown!r} (content-encoding), which was not asked for",
+    )
+
+
+def test_a_body_in_two_fields_is_unpacked(run: Run, address: Callable[[Server], str]) -> None:
+    body = gzip.compress(zlib.compress(BODY))
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+
+    assert read(run, address, head.encode() + body).body == BODY
+
+
+def test_a_bomb_of_many_layers_is_refused(run: Run, address: Callable[[Server], str]) -> None:
+    recorder = read(run, address, response(", ".join(["gzip"] * 3), b"x"))
+
+    assert recorder.failure == ("read", "the body is packed 3 times; 2 are unpacked at most")
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_bomb_is_unpacked_to_200_times_its_size_and_no_more(
+    run: Run, address: Callable[[Server], str], layers: int
+) -> None:
+    bomb = gzip.compress(bytes(64 * MIB))
+    for _ in range(layers - 1):
+        bomb = gzip.compress(bomb)
+    recorder = read(run, address, response(", ".join(["gzip"] * layers), bomb))
+
+    assert recorder.failure == ("read", "the compressed body unpacks to more than 200 times its size")
+    assert len(recorder.body) <= 16 * MIB
+    assert max(map(len, recorder.pieces)) <= PIECE
+
+
+def test_thousands_of_empty_files_in_one_body_cost_little_each(run: Run, address: Callable[[Server], str]) -> None:
+    began = time.thread_time()
+    recorder = read(run, address, response("gzip", gzip.compress(b"") * 10_000 + gzip.compress(b"end")))
+
+    assert (recorder.failure, recorder.body) == (None, b"end")
+    assert time.thread_time() - began < 5.0
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, gzip"])
+def test_a_reader_that_pauses_is_given_no_more_of_a_packed_body(
+    run: Run, address: Callable[[Server], str], encoding: str
+) -> None:
+    """8 MiB in a few reads of the socket: all that comes after the pause is what one turn of the loop unpacks."""
+    body = os.urandom(MIB).hex().encode() * 4
+
+    async def story() -> None:
+        async with talking(always(response(encoding, PACKED[encoding](body)))) as (client, server):
+            recorder = Recorder("bytes", lambda exchange: exchange.pause())
+            exchange = send(client, address(server), recorder)
+            for _ in range(len(body) // PIECE // 4):
+                given = len(recorder.body)
+                recorder.read.clear()
+                exchange.resume()
+                await recorder.read.wait()
+                for _ in range(20):  # turns of the loop in which more could come
+                    await asyncio.sleep(0)
+                assert len(recorder.body) - given <= 2 * PIECE
+            recorder._act_in = ""
+            exchange.resume()
+            await recorder.ended.wait()
+            assert (recorder.failure, recorder.body) == (None, body)
+
+    run(story())
+
+
+def test_a_connection_is_used_again_after_a_packed_body_that_took_many_turns(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = os.urandom(MIB).hex().encode()
+
+    async def story() -> None:
+        async with talking(always(response("gzip", gzip.compress(body)))) as (client, server):
+            for _ in range(3):
+                assert (await ask(client, server.url)).body == body
+            left = Recorder("bytes", lambda exchange: exchange.release())
+            send(client, server.url, left)
+            await left.read.wait()
+            assert (await ask(client, server.url)).body == body
+            assert len(server.peers) <= 2
+
+    run(story())
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate, gzip"])
+def test_a_packed_body_that_is_cut_or_damaged_is_no_success(
+    run: Run, address: Callable[[Server], str], encoding: str
+) -> None:
+    packed = PACKED[encoding](BODY)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\n\r\n".encode()
+
+    assert read(run, address, head + packed[:-9], is_cut=True).failure == ("read", CUT_REASON)
+    assert read(run, address, response(encoding, b"x" * 40)).failure == ("read", "the compressed body is damaged")
+
+
+class Turns:
+    """Counts the turns of the loop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self.count += 1
+        if self.count < 1_000_000:
+            self._loop.call_soon(self._turn)
+
+
+class PerTurn(Recorder):
+    """Notes how much comes in one turn of the loop."""
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__()
+        self.bytes: Counter[int] = Counter()
+        self.calls_in: Counter[int] = Counter()
+        self._turns = turns
+
+    def on_bytes(self, data: bytes) -> None:
+        super().on_bytes(data)
+        self.bytes[self._turns.count] += len(data)
+        self.calls_in[self._turns.count] += 1
+
+
+FLOODS = {
+    "plain": (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (8 * MIB), bytes(8 * MIB)),
+    "gzip": (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n", gzip.compress(BODY * 2000)),
+    "tiny chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_one_connection_takes_no_turn_of_the_loop_for_itself(
+    run: Run, address: Callable[[Server], str], kind: str
+) -> None:
+    head, body = FLOODS[kind]
+
+    async def story() -> None:
+        async with talking(once(head + body)) as (client, server):
+            recorder = PerTurn(Turns())
+            send(client, address(server), recorder)
+            await recorder.ended.wait()
+            assert recorder.failure is None
+            assert max(recorder.bytes.values()) <= 2 * TURN_BYTES
+            assert max(recorder.calls_in.values()) <= 16
+
+    run(story())
+
+
+def test_interim_responses_without_end_are_no_answer(run: Run) -> None:
+    recorder = read(run, lambda server: server.url, b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000)
+
+    assert recorder.failure == ("read", "response head over 65536 bytes")
+
+
+def test_one_field_again_and_again_costs_little(run: Run) -> None:
+    began = time.thread_time()
+    recorder = read(run, lambda server: server.url, b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * 60_000 + b"\r\n")
+
+    assert recorder.failure == ("read", "response head over 65536 bytes")
+    assert time.thread_time() - began < 2.0

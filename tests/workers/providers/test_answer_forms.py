@@ -1,0 +1,282 @@
+"""An answer is whole in whatever form it comes: a stream where none was asked for, one piece where one was, and any label on it."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from headrace.answers.assembly import ResultFacts, finished_result
+from headrace.types import RunLocalResult, ToolCall, Usage
+from headrace_workers.providers.shared.answer_limits import MAX_BODY
+from headrace_workers.runs.body_kind import BodyKind
+from headrace_workers.runs.response_body import Response
+from tests.workers.providers.answers import APIS, STREAMED, events, whole
+from tests.workers.runs.driven import Driven
+
+LABELS = [
+    "text/event-stream",
+    "application/json",
+    "text/html",
+    "text/plain; charset=utf-8",
+    "",
+    "\xff;",
+    "application/x-ndjson",
+]
+STARTS = {
+    "nothing": b"",
+    "a mark": b"\xef\xbb\xbf",
+    "a comment": b": ping\n\n",
+    "a comment without words": b":\n\n",
+    "blank lines": b"\n\r\n \n",
+    "a mark and blank lines": b"\xef\xbb\xbf\n\n",
+    "blank lines and a mark": b"\n\n\xef\xbb\xbf",
+    "a retry": b"retry: 3000\n\n",
+    "an id": b"id: 7\n",
+    "an id without a value": b"id\n",
+    "a field without a blank": b"retry:1\n",
+}
+every_api = pytest.mark.parametrize("api", APIS)
+stream_or_not = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+every_label = pytest.mark.parametrize("label", LABELS)
+
+
+def result_of(run: Driven) -> RunLocalResult:
+    """Return what the caller is given."""
+    facts = ResultFacts("sp_1", "tr_1", "p", "m", 1.0, 1)
+    return finished_result(facts, run.sent, run.finished, aborted=False if run.core.request.stream else None)
+
+
+def read(api: str, body: bytes, *, stream: bool, label: str = "", status: int = 200, size: int = 1 << 20) -> Driven:
+    run = Driven(api=api, stream=stream).respond(status, {"content-type": label} if label else {})
+    for start in range(0, len(body), size):
+        run.receive(body[start : start + size])
+    run.complete()
+    return run
+
+
+def check(run: Driven) -> None:
+    result = result_of(run)
+
+    assert result.text == "Hello"
+    assert result.tool_calls == [ToolCall("c1", "look", {"at": 1})]
+    assert result.finish_reason == "tool_calls"
+    assert (result.usage.input_tokens, result.usage.output_tokens) == (3, 4)
+    assert result.message.text == "Hello"
+    assert not isinstance(result.message.content, str), "the call is in the message that is sent back"
+
+
+@every_api
+@stream_or_not
+@every_label
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_events_are_read_as_events_whatever_was_asked_for_and_whatever_they_are_called(
+    api: str, stream: bool, label: str, size: int
+) -> None:
+    check(read(api, b"".join(events(api)), stream=stream, label=label, size=size))
+
+
+@every_api
+@stream_or_not
+@every_label
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_one_piece_is_read_as_one_piece_whatever_was_asked_for_and_whatever_it_is_called(
+    api: str, stream: bool, label: str, size: int
+) -> None:
+    check(read(api, whole(api), stream=stream, label=label, size=size))
+
+
+@every_api
+@stream_or_not
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS.keys())
+@pytest.mark.parametrize("label", ["application/json", "text/event-stream", ""])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
+def test_what_a_stream_begins_with_changes_nothing(
+    api: str, stream: bool, start: bytes, label: str, end: bytes
+) -> None:
+    body = start + b"".join(events(api)).replace(b"\n", end)
+
+    for size in (1, 1 << 20):
+        check(read(api, body, stream=stream, label=label, size=size))
+
+
+@every_api
+@stream_or_not
+@pytest.mark.parametrize(
+    "start",
+    [b"\xef\xbb\xbf", b"\n \t", b"\xef\xbb\xbf\r\n", b"\n\xef\xbb\xbf"],
+    ids=["a mark", "blanks", "a mark and blanks", "blanks and a mark"],
+)
+def test_what_a_body_begins_with_changes_nothing(api: str, stream: bool, start: bytes) -> None:
+    check(read(api, start + whole(api) + b"\n", stream=stream, label="application/json"))
+
+
+@every_api
+@stream_or_not
+@pytest.mark.parametrize("before", [b"data: ", b": ping\n\ndata: ", b""], ids=["an event", "a comment", "json"])
+@pytest.mark.parametrize("after", [b"\n\n", b"\n\ndata: [DONE]\n\n"], ids=["no more", "done"])
+def test_one_piece_as_the_one_event_of_a_stream_is_an_answer(
+    api: str, stream: bool, before: bytes, after: bytes
+) -> None:
+    for size in (1, 1 << 20):
+        check(read(api, before + whole(api) + after, stream=stream, label="text/event-stream", size=size))
+
+
+@every_api
+@stream_or_not
+def test_json_over_many_lines_is_one_piece(api: str, stream: bool) -> None:
+    body = json.dumps(json.loads(whole(api)), indent=2).encode()
+
+    check(read(api, body, stream=stream, label="text/event-stream", size=50))
+
+
+@every_api
+@stream_or_not
+@pytest.mark.parametrize("label", ["application/x-ndjson", "application/json", "text/event-stream"])
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_a_line_of_json_for_each_event_is_a_stream(api: str, stream: bool, label: str, size: int) -> None:
+    body = b"".join(json.dumps(event).encode() + b"\n" for event in STREAMED[api])
+
+    check(read(api, body, stream=stream, label=label, size=size))
+
+
+def test_lines_of_json_are_passed_on_as_they_come() -> None:
+    run = Driven().respond(headers={"content-type": "application/x-ndjson"})
+    for event in STREAMED["openai-chat"][:2]:
+        run.receive(json.dumps(event).encode() + b"\n")
+
+    assert run.text == "Hello"
+
+
+@stream_or_not
+def test_a_stream_of_one_line_is_not_taken_for_a_whole_answer_that_lacks_its_text(stream: bool) -> None:
+    event = {"choices": [{"delta": {"content": "Hello"}, "finish_reason": "stop"}]}
+
+    run = read("openai-chat", json.dumps(event).encode() + b"\n", stream=stream, label="application/json")
+
+    assert result_of(run).text == "Hello"
+
+
+@stream_or_not
+@pytest.mark.parametrize("label", ["application/json", "text/event-stream"])
+def test_an_array_as_google_sends_it_without_alt_sse_is_an_answer(stream: bool, label: str) -> None:
+    body = b"[" + b"\n,\n".join(json.dumps(event).encode() for event in STREAMED["google"]) + b"\n]"
+
+    for size in (1, 1 << 20):
+        check(read("google", body, stream=stream, label=label, size=size))
+
+
+@every_api
+@stream_or_not
+@pytest.mark.parametrize("status", [200, 201, 202, 203, 206, 226, 299])
+def test_every_status_that_promises_an_answer_brings_one(api: str, stream: bool, status: int) -> None:
+    check(read(api, b"".join(events(api)), stream=stream, status=status))
+    check(read(api, whole(api), stream=stream, status=status))
+
+
+@every_api
+@stream_or_not
+@pytest.mark.parametrize("status", [200, 202, 204, 205])
+@pytest.mark.parametrize(
+    "body", [b"", b"\n", b"\xef\xbb\xbf", b": ping\n\n"], ids=["empty", "blank", "mark", "comment"]
+)
+def test_an_answer_without_content_is_no_success(api: str, stream: bool, status: int, body: bytes) -> None:
+    run = read(api, body, stream=stream, status=status, label="text/event-stream" if stream else "application/json")
+
+    assert (run.failure.kind, run.failure.status_code) == ("provider_protocol", status)
+
+
+@pytest.mark.parametrize("api", ["openai-responses", "anthropic", "google"])
+@stream_or_not
+def test_the_mark_of_a_streams_end_alone_is_no_answer(api: str, stream: bool) -> None:
+    """But for Chat Completions, where real services end an empty answer so."""
+    run = read(api, b"data: [DONE]\n\n", stream=stream, label="text/event-stream")
+
+    assert run.failure.kind == "provider_protocol"
+
+
+@every_api
+@stream_or_not
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("body", [b"<html>", b"<!doctype html>\n<title>Sign in</title>", b"\n<html>"])
+def test_a_page_is_no_answer(api: str, stream: bool, label: str, body: bytes) -> None:
+    run = read(api, body, stream=stream, label=label)
+
+    assert (run.failure.kind, run.failure.status_code) == ("provider_protocol", 200)
+    assert "HTML" in run.failure.reason
+
+
+@every_api
+@stream_or_not
+@pytest.mark.parametrize("label", LABELS)
+def test_an_error_is_read_in_every_form(api: str, stream: bool, label: str) -> None:
+    error = b'{"type": "error", "error": {"type": "overloaded_error", "message": "too much to do"}}'
+    for body in (error, error + b"\n", b"data: " + error + b"\n\n", b"event: error\ndata: " + error + b"\n\n"):
+        for size in (1, 1 << 20):
+            run = read(api, body, stream=stream, label=label, size=size)
+
+            assert (run.failure.kind, run.failure.reason) == ("provider_unavailable", "too much to do")
+
+
+def test_an_error_that_a_stream_begins_with_is_told_at_once() -> None:
+    run = Driven().respond()
+    run.receive(b'{"error": {"message": "too much to do", "code": "overloaded"}}\n')
+
+    assert run.failure.reason == "too much to do"
+
+
+@every_api
+def test_a_stream_that_was_not_asked_for_and_is_cut_fails_with_its_text(api: str) -> None:
+    run = Driven(api=api, stream=False).respond()
+    run.receive(*events(api)[:-2] if api != "openai-chat" else events(api)[:2])
+    run.complete()
+
+    assert run.failure.kind == "provider_protocol"
+    assert run.failure.partial_text.startswith("Hel")
+
+
+def test_a_stream_that_was_not_asked_for_is_read_no_further_than_a_whole_answer() -> None:
+    piece = b'data: {"choices": [{"delta": {"content": "x"}}], "obfuscation": "' + b"x" * (1 << 20) + b'"}\n\n'
+    run = Driven(stream=False).respond()
+    for _ in range(MAX_BODY // len(piece)):
+        assert run.receive(piece) == ()
+    run.receive(piece)
+
+    assert run.failure.kind == "provider_protocol"
+    assert run.failure.code == "answer_too_large"
+    assert "32 MiB" in run.failure.reason
+
+
+def test_the_usage_of_a_stream_that_was_not_asked_for_is_its_own() -> None:
+    run = read("openai-chat", b"".join(events("openai-chat")), stream=False)
+
+    assert run.finished.usage == Usage(3, 4, 7, source="provider")
+
+
+@pytest.mark.parametrize("start", [*STARTS.values(), b"\n\xef\xbb\xbf", b"\xef\xbb\xbf\n\xef\xbb\xbf \n"])
+@pytest.mark.parametrize("rest", [b'{"a":1}', b'{"a":1}}', b'{"a":1}\n{"a":2}\n', b"data: x\n\n", b"<html>", b"words"])
+@pytest.mark.parametrize("label", ["application/json", "text/event-stream"])
+def test_a_body_is_read_as_the_same_wherever_it_is_split(start: bytes, rest: bytes, label: str) -> None:
+    def read(*pieces: bytes) -> tuple[BodyKind, bytes]:
+        response = Response()
+        response.began(200, {"content-type": label}, 0.0, is_streamed=True)
+        for piece in pieces:
+            response.add(piece)
+        response.ended()
+        return response.kind, response.take_body()
+
+    body = start + rest
+    assert {read(body[:place], body[place:]) for place in range(len(body))} == {read(body)}
+
+
+def test_a_long_beginning_of_blanks_and_marks_costs_no_more_than_its_length() -> None:
+    """A server that sends nothing else must not keep a worker from its other runs: taken off one by one, this takes minutes."""
+    response = Response()
+    response.began(200, {"content-type": "application/json"}, 0.0, is_streamed=False)
+    began = time.process_time()
+    response.add(b"\n\xef\xbb\xbf" * 250_000)
+
+    assert time.process_time() - began < 2.0
+    assert response.kind is BodyKind.UNDECIDED
+    assert response.body == b""

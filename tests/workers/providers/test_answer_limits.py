@@ -1,0 +1,876 @@
+"""What one answer may cost its worker: JSON is weighed before it is decoded, and all that grows with an answer has a limit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import Any
+
+import msgspec
+import pytest
+
+from headrace.spans.span import ContentToolCall, SpanContent
+from headrace.types import ReasoningDelta, ReasoningPart, ToolCallDelta
+from headrace.wire.messages import Failed, Finished
+from headrace_workers.providers.embeddings.vectors import read_google, read_openai
+from headrace_workers.providers.shared import answer_limits as limits
+from headrace_workers.providers.shared.answer_limits import (
+    LIGHT,
+    MAX_CALLS,
+    MAX_CONTINUATIONS,
+    MAX_DEPTH,
+    MAX_ELEMENTS,
+    MAX_KEPT,
+    MAX_TEXT,
+    MAX_WIDE,
+    MAX_WIDE_TEXT,
+    MIB,
+    Kept,
+    LimitError,
+    Said,
+    weigh,
+)
+from headrace_workers.providers.shared.sse import EventTooLargeError, SSEParser
+from headrace_workers.providers.wire_format import finished
+from headrace_workers.runs.coalesce import merge, pieces_of
+from headrace_workers.runs.outgoing_chunks import Outflow
+from headrace_workers.runs.transcript import Transcript
+from headrace_workers.spans.record import is_heavy
+from tests.workers.providers.answers import APIS
+from tests.workers.runs.driven import CLOSE_ONE, Driven
+
+JSON = {"content-type": "application/json"}
+CHEAP = 0.5
+"""Seconds of CPU: what one turn of a worker's loop may take."""
+
+
+def list_of(item: bytes, count: int) -> bytes:
+    return b"[" + b",".join([item] * count) + b"]"
+
+
+def data(*events: dict[str, Any]) -> bytes:
+    return b"".join(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n" for event in events)
+
+
+def read(run: Driven, piece: bytes) -> Any:
+    """Read and send without looking at each event again; return the last message."""
+    run.core.received(piece, 0.0)
+    messages, _ = run.core.take(0.0)
+    return messages[-1] if messages else None
+
+
+def refused(run: Driven) -> str:
+    assert (run.failure.kind, run.failure.code) == ("provider_protocol", "answer_too_large")
+    return run.failure.reason
+
+
+# JSON is weighed.
+
+
+@pytest.mark.parametrize(
+    "heavy",
+    [
+        list_of(b"[]", MAX_ELEMENTS),
+        list_of(b"{}", MAX_ELEMENTS),
+        list_of(b'"a"', MAX_ELEMENTS + 1),
+        list_of(b"1", MAX_ELEMENTS + 1),
+        b"{" + b'"a":0,' * MAX_ELEMENTS + b'"a":0}',
+        b'"' + b"a" * (5 * MIB) + b'\\\\", ' + list_of(b"1", MAX_ELEMENTS + 1),
+        b'"a",' * MAX_ELEMENTS * 3,
+    ],
+    ids=["lists", "objects", "strings", "numbers", "one key", "behind a long string", "no list"],
+)
+def test_json_of_too_many_values_and_keys_is_refused(heavy: bytes) -> None:
+    with pytest.raises(LimitError, match=f"more than {MAX_ELEMENTS} values and keys"):
+        weigh(heavy)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":[],"b":'])
+def test_json_that_is_nested_too_deeply_is_refused(opening: bytes) -> None:
+    closing = {91: b"]", 123: b"}"}
+    ends = b"".join(closing[byte] for byte in reversed(opening.replace(b"[]", b"")) if byte in closing)
+    levels = len(ends)
+    deep = b'{"x": "%b", "y": %b}' % (b"a" * LIGHT, opening * (MAX_DEPTH // levels + 1) + b"1" + ends * MAX_DEPTH)
+    with pytest.raises(LimitError, match=f"more than {MAX_DEPTH} levels"):
+        weigh(deep)
+
+    shallow = MAX_DEPTH // levels - 2
+    weigh(b'{"x": "%b", "y": %b}' % (b"a" * LIGHT, list_of(opening * shallow + b"1" + ends * shallow, 300)))
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["😀" + "A" * 24 * MIB, "A" * 24 * MIB + "😀", '\\"' + "A" * 24 * MIB, "A" * 24 * MIB + '\\"', "😀" * 3 * MIB],
+)
+def test_one_wide_character_makes_its_whole_string_wide(image: str) -> None:
+    with pytest.raises(LimitError, match="more than 8 MiB of text"):
+        weigh(f'{{"image": "{image}"}}'.encode())
+
+
+@pytest.mark.parametrize("odd", ["😀", "ä", "\\u00e4", "\\n", '\\"'])
+def test_text_that_may_take_four_bytes_a_character_is_limited_and_an_image_beside_it_is_not(odd: str) -> None:
+    image = "A" * 24 * MIB
+    weigh(f'{{"image": "{image}", "text": "{odd * 1000}"}}'.encode())
+    weigh(f'{{"image": "{image}", "text": "plain"}}'.encode())
+
+    with pytest.raises(LimitError, match="more than 8 MiB of text"):
+        weigh(f'{{"image": "{image}", "text": "{odd * (MAX_WIDE // len(odd.encode()) + 1)}"}}'.encode())
+
+
+@pytest.mark.parametrize(
+    "light",
+    [
+        json.dumps({"text": "[{,:}]" * MAX_ELEMENTS}).encode(),
+        json.dumps({"text": '\\"[,' * (MAX_ELEMENTS + 1)}).encode(),
+        json.dumps({"csv": '"a","b"\n' * MAX_ELEMENTS}).encode(),
+        list_of(b"0.5", MAX_ELEMENTS - 2),
+    ],
+    ids=["punctuation in text", "quotes in text", "a table in text", "numbers"],
+)
+def test_what_strings_hold_does_not_count(light: bytes) -> None:
+    weigh(light)
+    assert msgspec.json.decode(light)
+
+
+@pytest.mark.parametrize("size", [16 * MIB, 32 * MIB])
+@pytest.mark.parametrize(
+    "unit", [b"[],", b'{"a":1},', b'"a",', b'"a"', b'\\"', b"a", "😀".encode(), b"[", b"{", b"\\ud83d\\ude00"]
+)
+def test_to_weigh_costs_little(unit: bytes, size: int) -> None:
+    heavy = b'["' * 2 + unit * (size // len(unit))
+    began = time.thread_time()
+    with contextlib.suppress(LimitError):
+        weigh(heavy)
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("is_whole", [False, True], ids=["streamed", "whole"])
+def test_heavy_json_ends_its_run_with_a_word_and_without_being_decoded(api: str, is_whole: bool) -> None:
+    heavy = b'{"x": %b}' % list_of(b"[]", 5 * MIB)
+    run = Driven(api=api, stream=not is_whole).respond(headers=JSON if is_whole else None)
+    began = time.thread_time()
+    run.receive(heavy if is_whole else b"data: " + heavy + b"\n\n")
+    if is_whole:
+        run.complete()
+
+    assert "values and keys" in refused(run)
+    assert time.thread_time() - began < 2 * CHEAP  # read in one piece, here
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        b"1e308",
+        b"5E-324",
+        b"1e+0308",
+        b"0." + b"1" * 90 + b"e-300",
+        b"0." + b"0" * 320 + b"1",
+        b"9" * 4200,
+        b"2.27939714866850867e+99",
+    ],
+    ids=lambda number: f"{number[:12].decode()}, {len(number)}",
+)
+def test_numbers_that_take_long_to_read_are_limited(number: bytes) -> None:
+    """A megabyte of ``1e308`` took five seconds to decode."""
+    began = time.thread_time()
+    with contextlib.suppress(LimitError):
+        heavy = b'{"a":' + list_of(number, min(MAX_ELEMENTS - 10, 8 * MIB // len(number))) + b"}"
+        weigh(heavy)
+        msgspec.json.decode(heavy)
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize(
+    "light",
+    [
+        list_of(b"-1.2345678901234567e-05", MAX_ELEMENTS - 1),
+        list_of(b"-0.0012345678901234567", 39_000),
+        b'"' + b"1e308," * 100_000 + b"1" * MIB + b'"',
+    ],
+    ids=["probabilities", "long probabilities", "text"],
+)
+def test_numbers_as_models_say_them_pass(light: bytes) -> None:
+    weigh(light)
+
+
+@pytest.mark.parametrize("kind", ["openai", "google"])
+@pytest.mark.parametrize("number", [b"1e308", b"0." + b"1" * 90 + b"e-300"], ids=["short", "long"])
+@pytest.mark.parametrize("size", [MIB // 2, 8 * MIB], ids=["small", "large"])
+def test_vectors_of_numbers_that_take_long_to_read_are_refused(kind: str, number: bytes, size: int) -> None:
+    row = list_of(number, min(60_000, size // len(number)))
+    rows = [row] * max(1, size // len(row))
+    body = (
+        b'{"data":[' + b",".join(b'{"embedding":' + row + b"}" for row in rows) + b"]}"
+        if kind == "openai"
+        else b'{"embeddings":[' + b",".join(b'{"values":' + row + b"}" for row in rows) + b"]}"
+    )
+    began = time.thread_time()
+    with pytest.raises(LimitError, match="large exponents"):
+        finished((read_openai if kind == "openai" else read_google)(body, len(rows)))
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize("number", [b"1e308", b"9" * 4200], ids=["exponents", "digits"])
+def test_an_error_of_numbers_that_take_long_to_read_is_told_by_its_status(number: bytes) -> None:
+    began = time.thread_time()
+    run = Driven().respond(status=429, headers=JSON)
+    run.receive(b'{"error":{"message":"a"},"x":' + list_of(number, 60_000 // len(number)) + b"}")
+    run.complete()
+
+    assert run.failure.kind == "rate_limit"
+    assert time.thread_time() - began < CHEAP / 5
+
+
+# Events.
+
+
+@pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("line", [b"data:{}\r\r", b":\r", b"{}\r"], ids=["events", "comments", "lines"])
+def test_a_body_that_is_no_answer_is_not_read_as_millions_of_events(line: bytes, is_stream: bool) -> None:
+    """For its scales all of it stood in one string, whose end does not come; its lines took ten seconds of one turn."""
+    run = Driven(stream=is_stream).respond(headers=JSON)
+    run.receive(b'{"\r')
+    for _ in range(16):
+        run.receive(line * (MIB // len(line)))
+    began = time.thread_time()
+    run.complete()
+
+    assert run.failure.kind == "provider_protocol"
+    assert time.thread_time() - began < CHEAP
+
+
+def test_blank_lines_within_a_line_of_json_are_not_read_at_once() -> None:
+    run = Driven().respond(headers=JSON)
+    began = time.thread_time()
+    run.receive(b"{" + b"\r" * 8 * MIB + b"}\nx")
+    run.complete()
+
+    assert run.failure.kind == "provider_protocol"
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize("string", [b'"",', b'"\\\\",', b'\\"\\\\"'], ids=["short", "escaped", "odd"])
+def test_a_line_of_json_has_a_limit_of_strings(string: bytes) -> None:
+    began = time.thread_time()
+    with pytest.raises(LimitError):
+        SSEParser().feed(b":\n[" + string * (8 * MIB // len(string)) + b"]\n")
+    assert time.thread_time() - began < CHEAP / 2
+
+
+def test_an_event_has_a_limit_of_lines() -> None:
+    parser = SSEParser()
+    for _ in range(10):
+        parser.feed(b"data: ab\n" * 10_000)
+    with pytest.raises(EventTooLargeError, match="100000 lines"):
+        parser.feed(b"data: ab\n")
+
+
+def test_a_string_without_end_is_looked_at_once() -> None:
+    """It was looked at again from each of its quotes: 64 KiB took half a minute."""
+    began = time.thread_time()
+    SSEParser().feed(b'{"' + b'\\"' * 200_000 + b"\n\n")
+    SSEParser().feed(b'{"' + b'\\"' * 200_000 + b"\\\n\n")
+
+    assert time.thread_time() - began < CHEAP
+
+
+def test_blank_lines_behind_a_line_of_json_are_not_kept() -> None:
+    run = Driven().respond(headers=JSON)
+    for _ in range(200):
+        run.receive(b"\n" * 256 * 1024 if run.core.response.body else b'{"a": 1}\n')
+
+    assert len(run.core.response.body) <= LIGHT + 256 * 1024
+
+
+# The whole of a run.
+
+
+@pytest.mark.parametrize(("piece", "limit"), [("x" * 100_000, MAX_TEXT), ("😀" * 50_000, MAX_WIDE_TEXT)])
+@pytest.mark.parametrize("field", ["content", "reasoning", "refusal"])
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_a_stream_that_does_not_end_has_a_limit_of_text(piece: str, limit: int, field: str, is_streamed: bool) -> None:
+    run = Driven(stream=is_streamed, sequence_limit=10**9, character_limit=10**12).respond()
+    event = data({"choices": [{"delta": {field: piece}}]})
+    commands: Any = ()
+    for _ in range(limit // len(piece) + 3):
+        commands = run.receive(event)
+        if run.core.has_ended:
+            break
+
+    assert commands == CLOSE_ONE
+    assert f"{limit} characters" in refused(run)
+    if field == "content":
+        assert len(run.text + run.failure.partial_text) >= limit
+
+
+def test_a_long_answer_is_ascii_from_its_beginning_to_its_end() -> None:
+    for first, second in ("ä", "x"), ("x", "ä"):
+        run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
+        run.core.transcript = Transcript()
+        run.receive(data({"choices": [{"delta": {"content": first}}]}))
+        for _ in range(MAX_WIDE_TEXT // 100_000 + 1):
+            run.receive(data({"choices": [{"delta": {"content": "x" * 100_000}}]}))
+        run.receive(data({"choices": [{"delta": {"content": second}}]}))
+
+        assert "not all of them are ASCII" in refused(run)
+
+
+def test_a_span_of_millions_of_control_characters_is_kept_without_its_content() -> None:
+    assert is_heavy(SpanContent(text="\0" * 2 * MIB))
+    assert is_heavy(SpanContent(tool_calls=[ContentToolCall("c", "f", "\n" * 2 * MIB)]))
+    assert not is_heavy(SpanContent(text="x" * 16 * MIB))
+    assert not is_heavy(SpanContent(text="a line\n" * 1_000_000))
+
+
+@pytest.mark.parametrize("text", ["x" * (MAX_TEXT + 1), "ä" + "x" * MAX_WIDE_TEXT])
+def test_a_whole_answer_has_the_same_limit_of_text(text: str) -> None:
+    run = Driven(stream=False).respond(headers=JSON)
+    run.receive(json.dumps({"choices": [{"message": {"content": text}}]}, ensure_ascii=False).encode())
+    run.complete()
+
+    assert "characters" in refused(run)
+
+
+def test_a_large_body_that_is_no_answer_is_tried_as_an_event_in_a_turn_of_its_own() -> None:
+    run = Driven(api="google", stream=False).respond(headers=JSON)
+    run.receive(b'{"candidates":[{"content":{"parts":"' + b'\\"{\\"a\\":' * 200_000 + b'"}}]}')
+    run.core.allow(lambda: False)
+    run.complete()
+    turns = 1
+    while run.core.is_behind:
+        run.carry_out(run.core.go_on(0.0))
+        turns += 1
+
+    assert run.failure.kind == "provider_protocol"
+    assert turns == 3  # weighed, read, tried as an event
+
+
+def test_a_run_has_a_limit_of_tool_calls() -> None:
+    run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
+    for start in range(0, MAX_CALLS + 100, 100):
+        calls = [{"index": at, "id": f"c{at}", "function": {"name": "f"}} for at in range(start, start + 100)]
+        run.receive(data({"choices": [{"delta": {"tool_calls": calls}}]}))
+
+    assert f"{MAX_CALLS} tool calls" in refused(run)
+
+
+KEPT: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "reasoning details": [("openai-chat", {"choices": [{"delta": {"reasoning_details": [{"type": "x", "x": "HOLE"}]}}]})],
+    "annotations": [("openai-chat", {"choices": [{"delta": {"content": "a", "annotations": [{"x": "HOLE"}]}}]})],
+    "choices": [("openai-chat", {"choices": [{"index": 1, "delta": {"content": "HOLE"}}]})],
+    "items": [("openai-responses", {"type": "response.output_item.done", "item": {"type": "x_call", "x": "HOLE"}})],
+    "blocks": [("anthropic", {"type": "content_block_start", "index": 0, "content_block": {"type": "x_result", "x": "HOLE"}})],
+    "citations": [
+        ("anthropic", {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}),
+        ("anthropic", {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": "HOLE"}}),
+    ],
+    "parts": [("google", {"candidates": [{"content": {"parts": [{"executableCode": {"code": "HOLE"}}]}}]})],
+    "candidates": [("google", {"candidates": [{"index": 1, "content": {"parts": [{"text": "HOLE"}]}}]})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KEPT)
+@pytest.mark.parametrize("filler", ["x" * MIB, [[]] * 60_000], ids=["bytes", "elements"])
+def test_what_a_run_keeps_beside_its_text_has_a_limit(kind: str, filler: Any) -> None:
+    *before, (api, event) = KEPT[kind]
+    run = Driven(api=api, sequence_limit=10**9, character_limit=10**12).respond()
+    run.receive(*(data(first) for _, first in before))
+    said = data(event).replace(
+        b'"HOLE"', json.dumps(filler if kind not in ("choices", "candidates") else "x" * MIB).encode()
+    )
+    for _ in range(80):
+        run.receive(said)
+        if run.core.has_ended:
+            break
+
+    assert refused(run)
+
+
+@pytest.mark.parametrize("field", ["content", "refusal", "candidate"])
+def test_another_choice_in_very_many_parts_is_weighed_by_its_parts(field: str) -> None:
+    parts = [{"refusal" if field == "refusal" else "text": "a"}] * 5000
+    if field == "candidate":
+        api, event = "google", {"candidates": [{"index": 1, "content": {"parts": parts}}]}
+    else:
+        api, event = "openai-chat", {"choices": [{"index": 1, "delta": {field: parts}}]}
+    run = Driven(api=api, sequence_limit=10**9, character_limit=10**12).respond()
+    for _ in range(100):
+        run.receive(data(event))
+
+    assert "beside its text" in refused(run)
+
+
+def test_the_memory_that_is_kept_is_estimated_from_bytes_and_elements() -> None:
+    kept = Kept()
+    for _ in range(MAX_KEPT // (1_001_000)):
+        kept.add(b"x" * 1_000_000)
+    with pytest.raises(LimitError, match="64 MiB beside its text"):
+        kept.add(b"x" * 1_000_000)
+    kept = Kept()
+    for _ in range(MAX_KEPT // (40_000 * 66)):
+        kept.add(b"[]," * 20_000)
+    with pytest.raises(LimitError, match="64 MiB beside its text"):
+        kept.add(b"[]," * 20_000)
+
+
+def continued(run: Driven, token: str) -> None:
+    answer = {
+        "candidates": [
+            {"content": {"parts": [{"text": "a"}]}, "finishReason": "CONTINUATION", "continuationToken": token}
+        ]
+    }
+    run.receive(data(answer))
+    run.complete()
+
+
+def test_an_answer_is_continued_a_hundred_times_and_not_for_ever() -> None:
+    run = Driven(api="google", sequence_limit=10**9, character_limit=10**12).respond()
+    for number in range(MAX_CONTINUATIONS):
+        continued(run, f"token {number}")
+        assert not run.core.has_ended
+        run.core.continue_request(run.sent_request())
+        run.respond()
+    continued(run, "one more")
+
+    assert f"{MAX_CONTINUATIONS} continuations" in refused(run)
+
+
+def test_the_token_of_a_continuation_has_a_limit() -> None:
+    run = Driven(api="google").respond()
+    continued(run, "x" * 65_537)
+
+    assert "65536 characters in the token" in refused(run)
+
+
+@pytest.mark.parametrize("unit", [b"{}\n", b"data: x\n\n", b"data: {}\r\r", b"\n"])
+def test_a_continuation_in_one_piece_is_no_way_around_the_limits(unit: bytes) -> None:
+    run = Driven(api="google").respond()
+    continued(run, "token")
+    run.core.continue_request(run.sent_request())
+    run.respond(headers=JSON)
+    began = time.thread_time()
+    run.receive(b"x\n" + unit * (16 * MIB // len(unit)))
+    run.complete()
+
+    assert refused(run)
+    assert time.thread_time() - began < 2 * CHEAP
+
+
+@pytest.mark.parametrize("lanes", [2, 1000])
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_very_many_pieces_of_calls_in_turn_are_put_together_as_they_come(lanes: int, is_streamed: bool) -> None:
+    run = Driven(stream=is_streamed, sequence_limit=10**9, character_limit=10**12).respond()
+    run.core.transcript = Transcript()
+    first = [{"index": at, "id": f"c{at}", "function": {"name": "f", "arguments": '{"a":"'}} for at in range(lanes)]
+    run.receive(data({"choices": [{"delta": {"tool_calls": first}}]}))
+    pieces = [{"index": at % lanes, "function": {"arguments": "ab"}} for at in range(4000)]
+    event = data({"choices": [{"delta": {"tool_calls": pieces}}]})
+    for _ in range(30):
+        read(run, event)
+    last = [{"index": at, "function": {"arguments": '"}'}} for at in range(lanes)]
+    read(run, data({"choices": [{"delta": {"tool_calls": last}, "finish_reason": "tool_calls"}]}))
+    began = time.thread_time()
+    run.terminal = read(run, b"data: [DONE]\n\n")
+    said = run.core.for_span().received
+
+    assert time.thread_time() - began < CHEAP
+    assert said is not None
+    assert said.tool_calls == run.finished.tool_calls
+    assert len(said.tool_calls) == lanes
+    assert json.loads(said.tool_calls[1].arguments) == {"a": "ab" * (120_000 // lanes)}
+
+
+LONG: dict[str, tuple[str, dict[str, Any]]] = {
+    "text": ("openai-chat", {"choices": [{"delta": {"content": "four"}}], "obfuscation": "x" * 100}),
+    "reasoning": ("openai-chat", {"choices": [{"delta": {"reasoning_content": "four"}}], "obfuscation": "x" * 100}),
+    "arguments": ("openai-chat", {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "four"}}]}}]}),
+    "alternatives": ("openai-chat", {"choices": [{"index": 3, "delta": {"content": "four"}}], "obfuscation": "x" * 100}),
+    "a response's text": ("openai-responses", {"type": "response.output_text.delta", "delta": "four", "obfuscation": "x" * 100}),
+    "thinking": (
+        "anthropic", {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "four"}}
+    ),
+    "an input": (
+        "anthropic", {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": "four"}}
+    ),
+    "pings": ("anthropic", {"type": "ping"}),
+    "Google's text": ("google", {"candidates": [{"content": {"parts": [{"text": "four"}]}}], "usageMetadata": {}}),
+    "Google's arguments": (
+        "google",
+        {"candidates": [{"content": {"parts": [{"functionCall": {
+            "partialArgs": [{"jsonPath": "$.a", "stringValue": "four", "willContinue": True}], "willContinue": True
+        }}]}}]},
+    ),
+}  # fmt: skip
+STARTS: dict[str, dict[str, Any]] = {
+    "arguments": {"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}}]},
+    "an input": {
+        "type": "content_block_start",
+        "index": 0,
+        "content_block": {"type": "tool_use", "id": "c", "name": "f"},
+    },
+    "Google's arguments": {
+        "candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "willContinue": True}}]}}]
+    },
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_the_longest_answers_that_models_give_are_far_from_every_limit(kind: str) -> None:
+    """50,000 tokens, each in an event of its own, which is far beyond what models give today."""
+    api, event = LONG[kind]
+    run = Driven(api=api, sequence_limit=10**9, character_limit=10**12).respond()
+    run.receive(data(STARTS[kind]) if kind in STARTS else b"")
+    many = data(event) * 1000
+    for _ in range(50):
+        read(run, many)
+
+    assert not run.core.has_ended
+
+
+# What would cost the square of its length, or more.
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_choices_within_choices_are_gone_through_once(api: str) -> None:
+    """On each level all below was gone through twice: forty levels took longer than a day."""
+    nested = b'{"text":""}'
+    for key in (b"choices", b"content", b"candidates", b"message", b"output") * 12:
+        nested = b'{"type":"x","%b":[%b,{"type":"x"}]}' % (key, nested)
+    run = Driven(api=api, stream=False).respond(headers=JSON)
+    began = time.thread_time()
+    run.receive(
+        b'{"choices":[%b,%b],"candidates":[%b,%b],"output":[%b],"content":[%b],"stop_reason":"x","status":"completed"}'
+        % ((nested,) * 6)
+    )
+    run.complete()
+
+    assert run.terminal is not None
+    assert time.thread_time() - began < CHEAP
+
+
+def test_calls_at_one_place_and_at_many_are_found_at_once() -> None:
+    run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
+    calls = [{"index": 0, "id": f"c{at}", "function": {"name": "f"}} for at in range(MAX_CALLS - 1)]
+    run.receive(data({"choices": [{"delta": {"tool_calls": calls}}]}))
+    again = [{"index": 0, "id": "c1", "function": {"arguments": " "}} for _ in range(20_000)]
+    event = data({"choices": [{"delta": {"tool_calls": again}}]})
+    began = time.thread_time()
+    run.receive(event)
+
+    assert time.thread_time() - began < CHEAP
+
+
+RESPONSE_CALLS: dict[str, dict[str, Any]] = {
+    "a delta by its place": {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": " "},
+    "a delta by its item": {"type": "response.function_call_arguments.delta", "item_id": "i0", "delta": " "},
+    "a delta of no call": {"type": "response.function_call_arguments.delta", "output_index": 10**6, "delta": " "},
+    "arguments that are whole": {"type": "response.function_call_arguments.done", "output_index": 0, "arguments": ""},
+    "an item": {
+        "type": "response.output_item.added",
+        "output_index": MAX_CALLS - 2,
+        "item": {"type": "function_call", "call_id": f"c{MAX_CALLS - 2}"},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", RESPONSE_CALLS)
+def test_the_call_of_a_response_is_found_at_once_among_many(kind: str) -> None:
+    """All calls were gone through for each piece of arguments: half a millisecond among as many as a run may have."""
+    run = Driven(api="openai-responses", sequence_limit=10**9, character_limit=10**12).respond()
+    begun = [
+        {"type": "response.output_item.added", "output_index": at, "item": {"type": "function_call", "id": f"i{at}"}}
+        for at in range(MAX_CALLS - 1)
+    ]
+    for event in begun:
+        event["item"] |= {"call_id": f"c{event['output_index']}", "name": "f"}  # type: ignore[operator]
+    for start in range(0, len(begun), 1000):
+        run.receive(data(*begun[start : start + 1000]))
+    many = data(*[RESPONSE_CALLS[kind]] * 4000)
+    began = time.thread_time()
+    read(run, many)
+
+    assert not run.core.has_ended
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize("kind", ["words", "other words", "arguments"])
+def test_many_pieces_are_not_gone_through_for_each_whole_that_follows(kind: str) -> None:
+    run = Driven(api="openai-responses", sequence_limit=10**9, character_limit=10**12).respond()
+    call = {"type": "response.output_item.added", "item": {"type": "function_call", "call_id": "c", "name": "f"}}
+    piece = {"type": "response.output_text.delta", "delta": "a"}
+    item = {
+        "type": "message",
+        "content": [{"type": "output_text", "text": "b" * (1000 if kind == "other words" else 1)}],
+    }
+    whole: dict[str, Any] = {"type": "response.output_item.done", "item": item}
+    if kind == "arguments":
+        run.receive(data(call))
+        piece = {"type": "response.function_call_arguments.delta", "delta": "a"}
+        whole = {"type": "response.function_call_arguments.done", "arguments": ""}
+    many = data(*[piece] * 20_000)
+    for _ in range(10):
+        read(run, many)
+    many = data(*[whole] * 500)
+    began = time.thread_time()
+    read(run, many)
+
+    assert not run.core.has_ended
+    assert time.thread_time() - began < CHEAP
+
+
+def test_blocks_that_have_ended_are_not_ended_again_and_again() -> None:
+    """Each ``message_delta`` went through all blocks: half a millisecond among as many as a run may have."""
+    run = Driven(api="anthropic", sequence_limit=10**9, character_limit=10**12).respond()
+    blocks = [
+        {"type": "content_block_start", "index": at, "content_block": {"type": "text"}} for at in range(MAX_CALLS - 1)
+    ]
+    run.receive(data(*blocks))
+    many = data(*[{"type": "message_delta", "delta": {}, "usage": {}}] * 8000)
+    began = time.thread_time()
+    read(run, many)
+
+    assert not run.core.has_ended
+    assert time.thread_time() - began < CHEAP
+
+
+def test_doubtful_candidates_of_one_event_are_looked_at_together() -> None:
+    run = Driven(api="google").respond()
+    began = time.thread_time()
+    run.receive(data({"candidates": [{"content": {"parts": [{}]}}] * 10_000}))
+
+    assert time.thread_time() - began < CHEAP
+
+
+def test_words_are_looked_for_where_the_last_were_found_and_not_for_ever() -> None:
+    said = Said("a" * 4_000_000 + "b" * 1000)
+    for _ in range(1000):
+        assert said.holds("b")
+    for _ in range(15):
+        assert not said.holds("c")
+    with pytest.raises(LimitError, match="cannot be checked"):
+        said.holds("c")
+
+
+def test_many_pieces_become_one_at_the_cost_of_their_length() -> None:
+    began = time.thread_time()
+    merged = merge([ReasoningDelta("ab") for _ in range(100_000)])
+    assert merged == [ReasoningDelta("ab" * 100_000)]
+    calls = [ToolCallDelta(0, "c", "f", "{"), *(ToolCallDelta(0, arguments="ab") for _ in range(100_000))]
+    assert merge([*calls, ToolCallDelta(1, "d", "g", "{}")]) == [
+        ToolCallDelta(0, "c", "f", "{" + "ab" * 100_000),
+        ToolCallDelta(1, "d", "g", "{}"),
+    ]
+
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize(
+    "event", ["x" * 3_000_000, ReasoningDelta("x" * 3_000_000), ToolCallDelta(0, "c", "f", "x" * 3_000_000)]
+)
+def test_a_huge_piece_leaves_in_parts_at_the_cost_of_its_length(event: Any) -> None:
+    outflow = Outflow(10**9, 0)
+    outflow.pending.append(event)
+    taken: list[Any] = []
+    began = time.thread_time()
+    for limit in range(1000, 3_001_000, 1000):
+        outflow.credited(10**9, limit)
+        taken += outflow.take()[1]
+
+    assert merge(taken) == [event]
+    assert outflow.pending == []
+    assert time.thread_time() - began < CHEAP
+    assert pieces_of(event, 10**7) == [event]
+
+
+SAYS: dict[str, bytes] = {
+    "openai-chat": b'{"choices":[{"index":1,"delta":{"content":HOLE}}]}',
+    "openai-responses": b'{"type":"response.output_text.delta","delta":HOLE}',
+    "anthropic": b'{"type":"error","error":HOLE}',
+    "google": b'{"candidates":[{"index":1,"content":{"parts":[{"text":HOLE}]}}]}',
+}
+HALVES = {
+    "low": b"\\udc00a",
+    "high": b"\\uD83Da",
+    "behind backslashes": b"\\\\ud83d\\ude00",
+    "apart": b"\\ud83d\\\\\\ude00",
+    "bytes": b"\xed\xa0\x80a",
+    "pairs of bytes": b"\xed\xa0\xbd\xed\xb8\x80",
+}
+
+
+@pytest.mark.parametrize("api", SAYS)
+@pytest.mark.parametrize("half", HALVES)
+def test_halves_of_characters_by_the_million_are_refused(api: str, half: str) -> None:
+    """Each took a microsecond, and again for each time that a text was made whole: 7 MiB of them took 7 seconds."""
+    run = Driven(api=api, sequence_limit=10**9, character_limit=10**12).respond()
+    event = b"data: " + SAYS[api].replace(b"HOLE", b'"%b"' % (HALVES[half] * (7 * MIB // len(HALVES[half])))) + b"\n\n"
+    began = time.thread_time()
+    run.receive(event)
+
+    assert "halves of characters" in refused(run)
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize("api", ["openai-chat", "openai-responses", "google"])
+def test_halves_in_many_small_events_are_counted_together(api: str) -> None:
+    run = Driven(api=api, sequence_limit=10**9, character_limit=10**12).respond()
+    event = b"data: " + SAYS[api].replace(b"HOLE", b'"' + b"\\udc00a" * 3000 + b'"') + b"\n\n"
+    for _ in range(10):
+        run.receive(event)
+
+    assert "halves of characters" in refused(run)
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        b'{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":HOLE}}]},"finishReason":"STOP"}]}',
+        b'{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"}],"x":HOLE}',
+    ],
+    ids=["arguments", "unknown"],
+)
+def test_halves_in_a_whole_answer_are_refused(whole: bytes) -> None:
+    run = Driven(api="google", stream=False).respond(headers=JSON)
+    run.receive(whole.replace(b"HOLE", b'{"a":"%b"}' % (b"\\udc00a" * MIB)))
+    began = time.thread_time()
+    run.complete()
+
+    assert "halves of characters" in refused(run)
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize("many", ["\U0001f600" * 50_000, "\ud558\ub298" * 100_000], ids=["smileys", "Korean"])
+@pytest.mark.parametrize("is_ascii", [True, False])
+def test_whole_characters_are_no_halves_however_many_there_are(many: str, is_ascii: bool) -> None:
+    """Beside one half, which has the event read by the slower of the readers."""
+    run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
+    said = json.dumps({"choices": [{"delta": {"content": many}}]}, ensure_ascii=is_ascii)
+    run.receive(b"data: " + said.replace('"}}', '\\ud83d"}}').encode() + b"\n\n")
+    run.receive(b'data: {"choices":[{"delta":{"content":"\\ude00"},"finish_reason":"stop"}]}\n\n', b"data: [DONE]\n\n")
+
+    assert isinstance(run.terminal, Finished)
+    assert run.text == many + "\U0001f600"
+
+
+def chat_calls(*calls: dict[str, Any]) -> bytes:
+    return data({"choices": [{"delta": {"tool_calls": list(calls)}}]})
+
+
+def test_whether_a_call_is_whole_is_not_asked_for_ever() -> None:
+    """Each piece with a name had all of the arguments before it put together and read: an event took half a minute."""
+    run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
+    run.receive(chat_calls({"index": 0, "function": {"name": "f", "arguments": '{"a":"' + "a" * MIB}}))
+    began = time.thread_time()
+    run.receive(chat_calls(*[{"index": 0, "function": {"name": "f", "arguments": "}"}}] * 2000))
+
+    assert "cannot be told apart" in refused(run)
+    assert time.thread_time() - began < CHEAP
+
+
+def test_the_name_of_a_tool_has_a_limit() -> None:
+    run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
+    for place in range(5):
+        run.receive(chat_calls({"index": 0, "function": {"name": f"{place}" + "x" * 1000, "arguments": "1"}}))
+
+    assert "4096 characters in the name" in refused(run)
+
+
+def test_whole_messages_are_looked_for_in_a_long_one_a_few_times_only() -> None:
+    run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
+    run.receive(*[data({"choices": [{"delta": {"content": "a" * MIB}}]})] * 8)
+    run.receive(data({"choices": [{"delta": {"content": "b"}}]}))
+    message = {"index": 0, "message": {"content": "a" * 400 + "b"}}
+    began = time.thread_time()
+    run.receive(data({"choices": [message] * 100}))
+
+    assert "whole messages" in refused(run)
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["$['" + "a" * (4 * MIB) + "']"],
+        [f"$.k{place}" + "[99]" * 60 for place in range(1000)],
+        [f"$.k{place}" + "[99]" * 30 for place in range(1000)],
+        ["$" + ".a" * 30 + f".k{place}" for place in range(30_000)],
+    ],
+    ids=["long", "deep", "gaps", "many"],
+)
+def test_paths_of_arguments_are_limited(paths: list[str]) -> None:
+    """A path of 14 MiB took gigabytes to match, one with gaps made 6000 elements of 300 bytes."""
+    pieces = [{"jsonPath": path, "numberValue": 1} for path in paths]
+    call = {"name": "f", "willContinue": True, "partialArgs": pieces}
+    run = Driven(api="google").respond()
+    began = time.thread_time()
+    run.receive(data({"candidates": [{"content": {"parts": [{"functionCall": call}]}}]}))
+
+    assert run.failure.kind == "provider_protocol"
+    assert time.thread_time() - began < CHEAP
+
+
+@pytest.mark.parametrize(
+    "first", [{"text": "a" * 4 * MIB}, {"text": "a", "signature": "s" * MIB}, {f"k{at}": 1 for at in range(5000)}]
+)
+def test_pieces_of_reasoning_details_are_put_together_once(first: dict[str, Any]) -> None:
+    """Each piece had all of the text before it copied: an event of 64 KiB took a minute."""
+    run = Driven(stream=False).respond()
+    kind = {"type": "reasoning.text", "index": 0}
+    run.receive(data({"choices": [{"delta": {"reasoning_details": [kind | first]}}]}))
+    began = time.thread_time()
+    run.receive(data({"choices": [{"delta": {"reasoning_details": [kind | {"text": "b"}] * 10_000}}]}))
+    run.receive(data({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}), b"data: [DONE]\n\n")
+
+    assert time.thread_time() - began < CHEAP
+    assert isinstance(run.terminal, Finished)
+    message = run.terminal.message
+    assert message is not None
+    part = message.content[0]
+    assert isinstance(part, ReasoningPart)
+    assert part.provider_data is not None
+    (detail,) = part.provider_data["reasoning_details"]
+    assert detail == kind | first | {"text": first.get("text", "") + "b" * 10_000}
+
+
+_DEEP = "[" * (MAX_DEPTH + 1) + "1" + "]" * (MAX_DEPTH + 1)
+
+
+def whole_of_calls(api: str, inputs: list[Any]) -> bytes:
+    if api == "anthropic":
+        blocks = [{"type": "tool_use", "id": "c", "name": "f", "input": said} for said in inputs]
+        return json.dumps({"type": "message", "content": blocks, "stop_reason": "tool_use"}).encode()
+    parts = [{"functionCall": {"name": "f", "args": said}} for said in inputs]
+    return json.dumps({"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}).encode()
+
+
+@pytest.mark.parametrize("api", ["anthropic", "google"])
+def test_the_inputs_of_calls_in_a_body_are_weighed_with_it_and_not_again(
+    api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weighed: list[int] = []
+    monkeypatch.setattr(limits, "weigh", lambda data: weighed.append(len(data)))
+    run = Driven(api=api, stream=False).respond(headers=JSON)
+    run.receive(whole_of_calls(api, [{"a": "x" * 4000}] * 100))
+    run.complete()
+
+    assert isinstance(run.terminal, Finished)
+    assert len(run.terminal.tool_calls) == 100
+    assert weighed == []
+
+
+def test_an_input_that_is_text_within_a_body_is_weighed_by_itself() -> None:
+    run = Driven(api="anthropic", stream=False).respond(headers=JSON)
+    run.receive(whole_of_calls("anthropic", ['{"a":' + _DEEP + ',"b":"' + "x" * LIGHT + '"}']))
+    run.complete()
+
+    assert isinstance(run.terminal, Failed)
+    assert f"{MAX_DEPTH} levels" in run.terminal.reason
+
+
+def test_costly_numbers_are_found_outside_of_strings_alone_where_those_were_looked_at() -> None:
+    around = b'[{"a":"' + b",1e308" * 50_000 + b'"},%b,' + list_of(b"[]", MAX_DEPTH + 1) + b"]"
+    weigh(around % list_of(b"1.5", 3000))
+    with pytest.raises(LimitError, match="large exponents"):
+        weigh(around % list_of(b"1e308", 3000))

@@ -1,0 +1,204 @@
+"""Vectors are packed while the body of a large answer comes: what passes then, what is refused, and what is left as it came."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import time
+from typing import Any
+
+import msgspec
+import pytest
+
+from headrace.wire.messages import Failed, Finished, Run
+from headrace.wire.request import RunRequest
+from headrace_workers.providers.embeddings import arriving_vectors
+from headrace_workers.providers.embeddings.embedding_api import EMBEDDING_API
+from headrace_workers.providers.shared.answer_limits import MAX_VECTORS_BODY, MIB
+from headrace_workers.runs import run
+from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.timeouts import FINISH_GRACE, ClockLimits, Clocks
+
+PIECE = 256 * 1024
+CHEAP = 0.25
+"""Seconds of CPU for a piece of a body, and for its end: a third of what a turn of the loop may take."""
+FLOATS = [struct.unpack("f", struct.pack("f", math.sin(place) / 30))[0] for place in range(3072)]
+FORMS: dict[str, dict[str, Any]] = {
+    "in one line": {"separators": (",", ":")},
+    "with blanks": {},
+    "a line for each number": {"separators": (",\n" + " " * 8, ": ")},
+}
+
+
+class Story:
+    """A run of embeddings, whose answer comes in pieces."""
+
+    def __init__(self, texts: int, api: str = "openai-chat") -> None:
+        allowed = ClockLimits(connect=math.inf, first_chunk=math.inf, idle=math.inf, total=math.inf)
+        request = RunRequest(provider="p", model="m", messages=[], inputs=["a"] * texts, stream=False)
+        self.core = ProviderRun(Run("sp_1", 1, 7, b"", 64, 65536), request, EMBEDDING_API[api], Clocks(allowed, 0.0))
+        self.core.responded(200, {"content-type": "application/json"}, 0.0)
+        self.slowest = 0.0
+        self.held = 0
+
+    def receive(self, body: bytes, piece: int = PIECE) -> None:
+        for start in range(0, len(body), piece):
+            if self.core.has_ended:
+                return
+            began = time.thread_time()
+            self.core.received(body[start : start + piece], 0.0)
+            self.slowest = max(self.slowest, time.thread_time() - began)
+            self.held = max(self.held, len(self.core.response.body))
+
+    def end(self) -> Any:
+        self.core.completed(0.0)
+        (message,) = self.core.take(0.0)[0]
+        return message
+
+
+def answer(api: str, count: int, row: list[float], **form: Any) -> bytes:
+    """Return an answer of equal vectors, the first of which alone is made anew."""
+    said = json.dumps(row, **form)
+    if api == "google":
+        return b'{"embeddings":[' + b",".join([b'{"values": %b}' % said.encode()] * count) + b"]}"
+    rows = ",".join([f'{{"object":"embedding","index":{place},"embedding" : {said}}}' for place in range(count)])
+    return f'{{"object":"list","data":[{rows}],"model":"m-1","usage":{{"prompt_tokens":3,"total_tokens":3}}}}'.encode()
+
+
+def vectors_of(message: Any) -> list[list[float]]:
+    assert isinstance(message, Finished), message
+    vectors: Any = message.vectors
+    return [msgspec.msgpack.decode(vector) if isinstance(vector, msgspec.Raw) else vector for vector in vectors]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("api", ["openai-chat", "google"])
+def test_vectors_of_a_body_larger_than_may_be_held_are_those_that_came(
+    api: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "MAX_VECTORS_BODY", limit := 3 * MIB)
+    body = answer(api, count := limit // len(json.dumps(row := FLOATS, **FORMS[form])) + 5, row, **FORMS[form])
+    assert len(body) > limit
+    story = Story(count, api)
+    story.receive(body)
+    message = story.end()
+
+    assert story.held < limit
+    assert story.slowest < CHEAP
+    found = vectors_of(message)
+    assert len(found) == count
+    assert found[0] == found[count // 2] == found[-1] == row
+
+
+def test_as_many_numbers_as_a_frame_has_room_for_pass() -> None:
+    """2,048 texts, of 3,072 numbers each: 82 MiB, of which 57 are left once they are packed."""
+    row = [round(number, 8) for number in FLOATS]
+    story = Story(2048)
+    story.receive(answer("openai-chat", 2048, row, **FORMS["in one line"]))
+
+    assert story.held < 3 * MIB
+    assert story.slowest < CHEAP
+    message = story.end()
+    assert isinstance(message, Finished)
+    vectors: Any = message.vectors
+    assert len(vectors) == 2048
+    assert msgspec.msgpack.decode(vectors[-1]) == row
+
+
+@pytest.mark.parametrize("size", [65536, 100_003, 10**9])
+def test_it_does_not_matter_how_the_body_is_split(size: int) -> None:
+    rows = [[float(place), *FLOATS[:500]] for place in range(300)]
+    data = [{"index": 299 - place, "embedding": row} for place, row in enumerate(rows)]
+    story = Story(300)
+    story.receive(json.dumps({"data": data}).encode(), size)
+
+    assert vectors_of(story.end()) == rows[::-1]
+
+
+def test_an_answer_whose_connection_does_not_end_is_whole_all_the_same() -> None:
+    story = Story(100)
+    story.receive(answer("openai-chat", 100, FLOATS))
+    assert story.core._answer.holds_whole()
+    story.core.due(FINISH_GRACE + 1)
+    (message,) = story.core.take(0.0)[0]
+
+    assert vectors_of(message) == [FLOATS] * 100
+
+
+def refusal(story: Story, body: bytes) -> str:
+    story.receive(body)
+    message = story.end()
+    assert isinstance(message, Failed)
+    assert message.kind == "provider_protocol"
+    assert story.slowest < CHEAP
+    assert story.held < MAX_VECTORS_BODY + MIB
+    return message.reason
+
+
+def rows_of(row: bytes, count: int) -> bytes:
+    return b'{"data":[' + b",".join([b'{"embedding":[%b]}' % row] * count) + b"]}"
+
+
+@pytest.mark.parametrize(
+    ("row", "count", "reason"),
+    [
+        (b",".join([b"1e308"] * 1000), 3000, "large exponents"),
+        (b",".join([b"9" * 4200] * 50), 100, "large exponents or very many digits"),
+        (b"1," * 70_000 + b"1", 20, "65535 numbers in one vector"),
+        (b"1," * 60_000 + b"1", 200, "6400000 numbers"),
+        (b" " * 2 * MIB + b"1" + b" " * 48 * MIB, 1, "48 MiB"),
+        (b",".join([b"1e5-"] * 60_000), 8, "neither a list of numbers"),
+    ],
+    ids=["exponents", "digits", "dimensions", "numbers", "blanks", "no numbers"],
+)
+def test_vectors_that_cost_too_much_are_refused_as_they_come(row: bytes, count: int, reason: str) -> None:
+    assert reason in refusal(Story(count), rows_of(row, count))
+
+
+def test_an_answer_has_a_limit_of_bytes_beside_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arriving_vectors, "MAX_BYTES", 8 * MIB)
+    assert "6400000 numbers" in refusal(Story(40), rows_of(b"1," + b" " * MIB + b"1", 40))
+
+
+@pytest.mark.parametrize("unit", [b"]", b'"embedding":[],', b"["])
+def test_brackets_by_the_million_are_looked_at_once_and_not_for_ever(unit: bytes) -> None:
+    refusal(Story(1), b'{"data":[' + unit * (49 * MIB // len(unit)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        '"x":[' + "1," * 500 + "1]",
+        '"message":' + json.dumps('"embedding":[' + "1," * 500 + "1]"),
+        '"x":"~0~","model":"~0~"',
+    ],
+    ids=["another list", "a list in a text", "the word that stands for one"],
+)
+def test_what_is_no_vector_stays_as_it_came(other: str) -> None:
+    body = b'{%b,"data":[%b]}' % (other.encode(), b",".join([b'{"embedding":%b}' % json.dumps(FLOATS).encode()] * 40))
+    story = Story(40)
+    story.receive(body)
+    assert other.encode() in bytes(story.core.response.body)
+
+    assert vectors_of(story.end()) == [FLOATS] * 40
+
+
+@pytest.mark.parametrize("place", ["~0~", "~39~", "~1000000~", "~-1~", "~x~"])
+def test_a_server_that_says_the_word_itself_gets_no_other_vectors_than_its_own(place: str) -> None:
+    rows = [b'{"embedding":%b}' % json.dumps(FLOATS).encode()] * 40
+    story = Story(41)
+    story.receive(b'{"data":[%b,{"embedding":"%b"}]}' % (b",".join(rows), place.encode()))
+    message = story.end()
+
+    assert isinstance(message, Failed) or vectors_of(message) == [FLOATS] * 41
+
+
+def test_an_error_behind_vectors_is_told() -> None:
+    story = Story(40)
+    error = b'"error":{"message":"busy","code":"rate_limit_exceeded"}'
+    story.receive(b'{"x":[%b],%b}' % (b",".join([b'{"embedding":%b}' % json.dumps(FLOATS).encode()] * 40), error))
+    message = story.end()
+
+    assert isinstance(message, Failed)
+    assert message.kind == "rate_limit"

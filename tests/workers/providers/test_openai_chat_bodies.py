@@ -1,0 +1,139 @@
+"""What the wire format openai-chat reads from responses in one piece: answers and errors."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from headrace.types import (
+    Message,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    Usage,
+)
+from headrace.wire.messages import ToolCallText
+from headrace.wire.request import RunRequest
+from headrace_workers.providers.registry import API as APIS
+from headrace_workers.providers.wire_format import Completion, ProviderFailedError, ProviderFailure
+
+API = APIS["openai-chat"]
+
+REQUEST = RunRequest(provider="openai", model="m", messages=[], stream=False)
+
+
+def read(body: dict[str, Any] | bytes) -> Completion:
+    return API.read_body(REQUEST, body if isinstance(body, bytes) else json.dumps(body).encode())
+
+
+def test_a_whole_body_gives_the_same_and_a_message() -> None:
+    calls = [
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}},
+        {"id": "b", "type": "function", "function": {"name": "g", "arguments": '{"x":'}},
+    ]
+    message = {"role": "assistant", "content": "t", "reasoning": "why", "tool_calls": calls}
+    usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+    whole = read({"model": "gpt", "choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
+    assert whole == Completion(
+        finish_reason="tool_calls",
+        provider_finish_reason="stop",
+        usage=Usage(input_tokens=3, output_tokens=1, total_tokens=4, source="provider"),
+        tool_calls=[ToolCallText("a", "f", '{"x":1}'), ToolCallText("b", "g", '{"x":')],
+        model="gpt",
+        message=Message(
+            "assistant",
+            [ReasoningPart("why", {"field": "reasoning"}), TextPart("t"), ToolCallPart("a", "f", {"x": 1})],
+        ),
+    )
+
+
+def test_a_plain_body_gives_a_plain_message() -> None:
+    whole = read({"choices": [{"message": {"content": "hi"}, "finish_reason": "length"}]})
+    assert (whole.message, whole.finish_reason, whole.model) == (Message("assistant", "hi"), "max_tokens", "m")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "reason"),
+    [
+        ({"error": {"message": "m", "code": 429}}, "rate_limit", "m"),
+        ({"choices": [{"error": {"message": "m", "code": 502}}]}, "provider_unavailable", "m"),
+        ({"object": "error", "message": "m", "type": "invalid"}, "invalid_request", "m"),
+        ({"choices": []}, "provider_protocol", "the response holds no message"),
+        (
+            b"<html><title>Login</title>",
+            "provider_protocol",
+            "the response is not a chat completion but an HTML page (Login)",
+        ),
+        (b"", "provider_protocol", "the response is not a chat completion but an empty body"),
+    ],
+)
+def test_a_body_that_is_no_answer_fails(body: dict[str, Any] | bytes, kind: str, reason: str) -> None:
+    with pytest.raises(ProviderFailedError) as caught:
+        read(body)
+    assert (caught.value.failure.kind, caught.value.failure.reason) == (kind, reason)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request"),
+        (401, "authentication"),
+        (403, "authentication"),
+        (404, "invalid_request"),
+        (408, "provider_unavailable"),
+        (409, "provider_unavailable"),
+        (413, "invalid_request"),
+        (422, "invalid_request"),
+        (429, "rate_limit"),
+        (500, "provider_unavailable"),
+        (529, "provider_unavailable"),
+        (418, "invalid_request"),
+        (302, "provider_protocol"),
+    ],
+)
+def test_a_status_tells_the_kind(status: int, kind: str) -> None:
+    failure = API.read_error(status, {"x-request-id": "r1"}, b'{"error":{"message":"m","code":"c"}}')
+    assert failure == ProviderFailure(kind, "m", status_code=status, request_id="r1", code="c")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"error":"m"}', "m"),
+        (b'{"code":"some words","error":"m"}', "m"),
+        (b'{"detail":"m"}', "m"),
+        (b'{"detail":[{"loc":["body"],"msg":"m"}]}', "m"),
+        (b'{"message":"m"}', "m"),
+        (b'[{"error":{"message":"m","status":"INVALID"}}]', "m"),
+        (b'{"error":{"message":{"detail":"m"}}}', "m"),
+        (b'{"x":1}', '{"x":1}'),
+        (b"[]", "HTTP status 500"),
+        (b"", "HTTP status 500"),
+        (b"null", "HTTP status 500"),
+        (b"upstream\n", "upstream"),
+        (b"<html><head><title>502 Bad\nGateway</title>", "an HTML page (502 Bad Gateway)"),
+        (b"<!doctype html>", "an HTML page"),
+        (b"x" * 5000, "x" * 500 + "…"),
+    ],
+)
+def test_the_reason_is_the_providers_whatever_the_shape(body: bytes, reason: str) -> None:
+    assert API.read_error(500, {}, body).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({}, None),
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after": "2", "retry-after-ms": "1500"}, 1.5),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "Sun, 02 Nov 2025 17:36:00 GMT"}, None),
+        ({"retry-after": "Sun, 02 Nov 2025 17:36:00 GMT", "date": "Sun, 02 Nov 2025 17:35:49 GMT"}, 11.0),
+        ({"retry-after": "Sun, 02 Nov 2025 17:35:00 GMT", "date": "Sun, 02 Nov 2025 17:35:49 GMT"}, 0.0),
+    ],
+)
+def test_the_wait_is_read_without_a_clock(headers: dict[str, str], wait: float | None) -> None:
+    assert API.read_error(429, headers, b"").retry_after == wait

@@ -1,0 +1,307 @@
+"""A large answer in one piece, of vectors above all, is read over many turns of the loop: what happens in between, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from typing import Any
+
+import msgspec
+import pytest
+
+from headrace.types import Message
+from headrace.wire.messages import Aborted, Credit, Failed, Finished, Run
+from headrace.wire.request import RunRequest
+from headrace_workers.providers.embeddings.embedding_api import EMBEDDING_API
+from headrace_workers.providers.embeddings.packed_vectors import SMALL
+from headrace_workers.providers.registry import API
+from headrace_workers.providers.shared.answer_limits import MIB, LimitError
+from headrace_workers.providers.wire_format import SteppedApi
+from headrace_workers.runs.live_run import LiveRun
+from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.timeouts import FINISH_GRACE, ClockLimits, Clocks
+from tests.workers.runs.test_live_run import SENT, FakeHost
+from tests.workers.runs.test_turns_of_the_loop import CalmExchange, turns
+
+COUNT = 60
+NUMBERS = ["956263361681119.4375"] * 1000
+SLOW = ",".join(NUMBERS)
+MANY_TURNS = 2 * COUNT + 20
+
+
+@pytest.fixture(autouse=True)
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No turn has time for more than one step."""
+    monkeypatch.setattr(LiveRun, "_has_time", lambda _: False)
+
+
+def body(api: str = "openai-chat", last: str = SLOW) -> bytes:
+    rows = [SLOW] * (COUNT - 1) + [last]
+    if api == "google":
+        said = '{"embeddings":[' + ",".join(f'{{"values":[{row}]}}' for row in rows) + "]}"
+    else:
+        said = '{"data":[' + ",".join(f'{{"index":{at},"embedding":[{row}]}}' for at, row in enumerate(rows)) + "]}"
+    assert len(said) > SMALL
+    return said.encode()
+
+
+class Story:
+    """A run of embeddings in its shell."""
+
+    def __init__(
+        self, api: str = "openai-chat", limits: dict[str, float] | None = None, request: RunRequest | None = None
+    ) -> None:
+        self.host = FakeHost(stream=False)
+        self.exchange = self.host.http.exchange = CalmExchange()
+        formats: Any = EMBEDDING_API if request is None else API
+        request = request or RunRequest(provider="p", model="m", messages=[], inputs=["a"] * COUNT, stream=False)
+        allowed = {"connect": math.inf, "first_chunk": math.inf, "idle": math.inf, "total": math.inf} | (limits or {})
+        clocks = Clocks(ClockLimits(**allowed), time.monotonic())
+        self.core = ProviderRun(Run("sp_1", 1, 7, b"", 64, 65536), request, formats[api], clocks)
+        self.run = self.host.run = LiveRun(self.host, self.host.client, self.core, SENT, None)
+        self.host.client.runs["sp_1"] = self.run
+        self.run.start()
+        self.run.on_response(200, {"content-type": "application/json"})
+
+    def begin(self, said: bytes) -> None:
+        """All of the body comes, and the first steps are taken."""
+        self.run.on_bytes(said)
+        self.run.on_complete()
+        assert self.core.is_behind
+        assert not self.host.sent
+
+    def end(self) -> Any:
+        """Return the one message of the run."""
+        (message,) = self.host.sent
+        assert self.core.is_over
+        assert not self.core.is_behind
+        assert not self.host.client.runs
+        return message
+
+
+@pytest.mark.parametrize("api", ["openai-chat", "google"])
+def test_each_turn_packs_some_of_the_vectors(api: str) -> None:
+    async def story() -> None:
+        run = Story(api)
+        run.begin(body(api))
+        await turns(COUNT // 2)
+        assert run.core.is_behind
+        await turns(MANY_TURNS)
+
+        finished = run.end()
+        assert isinstance(finished, Finished)
+        vectors: Any = finished.vectors
+        assert [msgspec.msgpack.decode(vector) for vector in vectors] == [[float(number) for number in NUMBERS]] * COUNT
+        assert run.exchange.calls[-1] == "release"
+
+    asyncio.run(story())
+
+
+def test_a_turn_that_has_time_packs_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LiveRun, "_has_time", lambda _: True)
+
+    async def story() -> None:
+        run = Story()
+        run.run.on_bytes(body())
+        run.run.on_complete()
+        assert isinstance(run.end(), Finished)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("mode", ["close", "drain"])
+def test_an_abort_in_between_ends_the_run(mode: Any) -> None:
+    async def story() -> None:
+        run = Story()
+        run.begin(body())
+        await turns(5)
+        run.run.carry_out(run.core.aborted(mode, 0.0))
+        assert isinstance(run.end(), Aborted)
+        assert "close" in run.exchange.calls
+        await turns(MANY_TURNS)
+        run.end()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("clock", ["total", "first_chunk"])
+def test_a_clock_in_between_ends_the_run(clock: str) -> None:
+    async def story() -> None:
+        run = Story(limits={clock: 1000.0})
+        run.begin(body())
+        await turns(5)
+        run.run.carry_out(run.core.due(time.monotonic() + 1001))
+        failed = run.end()
+        assert isinstance(failed, Failed)
+        assert (failed.kind, failed.clock) == ("timeout", clock)
+        await turns(MANY_TURNS)
+        run.end()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("end", ["complete", "cut", "more", "none"])
+def test_an_answer_whose_connection_does_not_end_is_read_whatever_comes_meanwhile(end: str) -> None:
+    async def story() -> None:
+        run = Story()
+        run.run.on_bytes(body())
+        now = time.monotonic() + FINISH_GRACE + 1
+        run.run.carry_out(run.core.due(now))
+        assert run.core.is_behind
+        await turns(5)
+        match end:
+            case "complete":
+                run.run.on_complete()
+            case "cut":
+                run.run.on_failure("read", "reset")
+            case "more":
+                run.run.on_bytes(b"\n{}")
+        assert not run.core.due(now + 10 * FINISH_GRACE), "its end is not waited for twice"
+        assert not run.host.sent
+        await turns(MANY_TURNS)
+        assert isinstance(run.end(), Finished)
+
+    asyncio.run(story())
+
+
+def test_a_connection_that_is_cut_behind_a_whole_answer_changes_nothing() -> None:
+    async def story() -> None:
+        run = Story()
+        run.run.on_bytes(body())
+        run.run.on_failure("read", "reset")
+        assert run.core.is_behind
+        await turns(MANY_TURNS)
+        assert isinstance(run.end(), Finished)
+
+    asyncio.run(story())
+
+
+def test_a_fault_in_a_late_vector_ends_the_run_with_its_word() -> None:
+    async def story() -> None:
+        run = Story()
+        run.begin(body(last='"x"'))
+        await turns(COUNT // 2)
+        assert not run.host.sent
+        await turns(MANY_TURNS)
+
+        failed = run.end()
+        assert isinstance(failed, Failed)
+        assert failed.kind == "provider_protocol"
+        assert "neither a list of numbers" in failed.reason
+
+    asyncio.run(story())
+
+
+def test_a_worker_that_stops_in_between_says_so() -> None:
+    async def story() -> None:
+        run = Story()
+        run.begin(body())
+        await turns(5)
+        run.run.stop("it stops")
+        failed = run.end()
+        assert isinstance(failed, Failed)
+        assert failed.kind == "worker_stopping"
+
+    asyncio.run(story())
+
+
+def test_vectors_for_a_client_that_is_gone_are_packed_no_more() -> None:
+    async def story() -> None:
+        run = Story()
+        run.begin(body())
+        await turns(5)
+        run.run.abandon()
+        await turns(MANY_TURNS)
+        assert not run.host.sent
+        assert run.exchange.calls[-1] == "close"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("number", "most"),
+    [("956263361681119.4375", 0.15), ("1.7976931348623157e12", 0.15), ('""', 0.15)],
+    ids=["slow", "powers", "quotes"],
+)
+def test_no_step_takes_long(number: str, most: float) -> None:
+    row = ",".join([number] * (8 * MIB // COUNT // (len(number) + 1)))
+    said = ('{"data":[' + ",".join([f'{{"embedding":[{row}]}}'] * COUNT) + "]}").encode()
+    api = EMBEDDING_API["openai-chat"]
+    assert isinstance(api, SteppedApi)
+    steps = api.read_steps(RunRequest(provider="p", model="m", messages=[], inputs=["a"] * COUNT, stream=False), said)
+    longest, is_refused = 0.0, False
+    while True:
+        began = time.thread_time()
+        try:
+            next(steps)
+        except StopIteration:
+            break
+        except LimitError:
+            is_refused = True
+            break
+        finally:
+            longest = max(longest, time.thread_time() - began)
+    assert longest < most
+    assert is_refused == (number == '""')
+
+
+def test_an_error_in_place_of_large_vectors_is_told_as_before() -> None:
+    async def story() -> None:
+        run = Story()
+        run.begin(json.dumps({"error": {"message": "busy " + "x" * SMALL, "code": "rate_limit_exceeded"}}).encode())
+        await turns(MANY_TURNS)
+        failed = run.end()
+        assert isinstance(failed, Failed)
+        assert failed.kind == "rate_limit"
+
+    asyncio.run(story())
+
+
+CHAT = {
+    "openai-chat": b'{"choices":[{"message":{"content":"HOLE"},"finish_reason":"stop"}]}',
+    "openai-responses": b'{"status":"completed","output":[{"type":"message","content":"HOLE"}]}',
+    "anthropic": b'{"type":"message","content":[{"type":"text","text":"HOLE"}],"stop_reason":"end_turn"}',
+    "google": b'{"candidates":[{"content":{"parts":[{"text":"HOLE"}]},"finishReason":"STOP"}]}',
+}
+
+
+def whole(api: str, *, is_streamed: bool) -> Story:
+    request = RunRequest(provider="p", model="m", messages=[Message("user", "a")], stream=is_streamed)
+    story = Story(api, request=request)
+    story.begin(CHAT[api].replace(b"HOLE", b"x" * 2 * MIB))
+    return story
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("api", CHAT)
+def test_another_large_answer_in_one_piece_takes_several_turns_too(api: str, is_streamed: bool) -> None:
+    async def story() -> None:
+        run = whole(api, is_streamed=is_streamed)
+        await turns(1)
+        assert run.core.is_behind
+        await turns(10)
+        if is_streamed:
+            run.run.carry_out(run.core.credited(Credit("sp_1", 1, 100, 10**9)))
+            text = "".join(str(event) for message in run.host.sent[:-1] for event in message.events)
+        else:
+            text = run.host.sent[-1].message.text
+        assert isinstance(run.host.sent[-1], Finished)
+        assert text == "x" * 2 * MIB
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("mode", ["close", "drain"])
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_an_abort_while_it_is_read_ends_it(mode: Any, is_streamed: bool) -> None:
+    async def story() -> None:
+        run = whole("anthropic", is_streamed=is_streamed)
+        await turns(1)
+        run.run.carry_out(run.core.aborted(mode, 0.0))
+        assert isinstance(run.end(), Aborted)
+        await turns(10)
+        run.end()
+
+    asyncio.run(story())

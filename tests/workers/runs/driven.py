@@ -1,0 +1,159 @@
+"""A run, driven as its shell would, with everything checked that always holds; and what its providers say."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from headrace.text.secret_mask import SecretMask
+from headrace.types import Message, RunEvent
+from headrace.wire.flow import characters
+from headrace.wire.messages import (
+    WINDOW_CHARACTERS,
+    WINDOW_EVENTS,
+    Aborted,
+    AbortMode,
+    Chunk,
+    Credit,
+    Failed,
+    Finished,
+    Run,
+    Terminal,
+)
+from headrace.wire.request import RunRequest
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.providers.registry import API
+from headrace_workers.runs.commands import Command, Commands
+from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.timeouts import ClockLimits, Clocks
+
+SPAN = "sp_0123456789abcdef"
+SSE = {"content-type": "text/event-stream; charset=utf-8", "x-request-id": "req_7"}
+JSON = {"content-type": "application/json"}
+DONE = b"data: [DONE]\n\n"
+FINISH_ONE = (Command.RELEASE, Command.SEND_NOW)
+CLOSE_ONE = (Command.CLOSE, Command.SEND_NOW)
+
+
+def sse(**chunk: Any) -> bytes:
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+def delta(**fields: Any) -> bytes:
+    return sse(model="m-1", choices=[{"index": 0, "delta": fields}])
+
+
+def text(content: str) -> bytes:
+    return delta(content=content)
+
+
+def stop(reason: str = "stop") -> bytes:
+    return sse(choices=[{"index": 0, "delta": {}, "finish_reason": reason}])
+
+
+def usage(tokens: int) -> bytes:
+    return sse(choices=[], usage={"prompt_tokens": tokens, "completion_tokens": tokens, "total_tokens": 2 * tokens})
+
+
+class Driven:
+    """A run, and what a shell sees of it: carries commands out, keeps what is sent, checks what always holds."""
+
+    def __init__(
+        self,
+        *,
+        stream: bool = True,
+        api: str = "openai-chat",
+        sequence_limit: int = WINDOW_EVENTS,
+        character_limit: int = WINDOW_CHARACTERS,
+        api_key: str | None = None,
+        **limits: float,
+    ) -> None:
+        self.now = 0.0
+        self.sequence_limit, self.character_limit = sequence_limit, character_limit
+        request = RunRequest(provider="openai", model="m", messages=[Message("user", "x" * 40)], stream=stream)
+        allowed = {"connect": math.inf, "first_chunk": math.inf, "idle": math.inf, "total": math.inf} | limits
+        clocks = Clocks(ClockLimits(**allowed), 0.0)
+        run = Run(SPAN, 1, 7, b"", sequence_limit, character_limit, api_key)
+        self.core = ProviderRun(run, request, API[api], clocks, SecretMask([api_key or ""]))
+        self.sent: list[RunEvent] = []
+        self.terminal: Terminal | None = None
+        self.is_paused = False
+        self.is_closed = False
+
+    def carry_out(self, commands: Commands) -> Commands:
+        """Do what the shell does, and return the commands."""
+        for command in commands:
+            match command:
+                case Command.SEND | Command.SEND_NOW:
+                    self.take()
+                case Command.PAUSE:
+                    self.is_paused = True
+                case Command.RESUME:
+                    self.is_paused = False
+                case Command.CLOSE | Command.RELEASE:
+                    self.is_closed = True
+        return commands
+
+    def take(self) -> None:
+        messages, commands = self.core.take(self.now)
+        for message in messages:
+            assert self.terminal is None, "something after the terminal message"
+            assert (message.span_id, message.attempt) == (SPAN, 1)
+            assert message.sequence == len(self.sent)
+            if isinstance(message, Chunk):
+                assert message.events
+                self.sent += message.events
+            else:
+                self.terminal = message
+        assert len(self.sent) <= self.sequence_limit
+        assert characters(self.sent) <= self.character_limit
+        self.carry_out(commands)
+
+    def respond(self, status: int = 200, headers: dict[str, str] | None = None) -> Driven:
+        self.core.clocks.connected()
+        self.carry_out(self.core.responded(status, SSE if headers is None else headers, self.now))
+        return self
+
+    def receive(self, *data: bytes) -> Commands:
+        return self.carry_out(self.core.received(b"".join(data), self.now))
+
+    def complete(self) -> Commands:
+        return self.carry_out(self.core.completed(self.now))
+
+    def fail(self, stage: str, reason: str = "reset") -> Commands:
+        return self.carry_out(self.core.failed(stage, reason))
+
+    def abort(self, mode: AbortMode = "close") -> Commands:
+        return self.carry_out(self.core.aborted(mode, self.now))
+
+    def credit(self, events: int, letters: int) -> Commands:
+        self.sequence_limit += events
+        self.character_limit += letters
+        return self.carry_out(self.core.credited(Credit(SPAN, 1, self.sequence_limit, self.character_limit)))
+
+    def due(self, now: float) -> Commands:
+        self.now = now
+        return self.carry_out(self.core.due(now))
+
+    def sent_request(self) -> HttpRequest:
+        return HttpRequest("http://x/y", (), b'{"contents": []}')
+
+    @property
+    def text(self) -> str:
+        return "".join(event for event in self.sent if isinstance(event, str))
+
+    @property
+    def finished(self) -> Finished:
+        assert isinstance(self.terminal, Finished), self.terminal
+        return self.terminal
+
+    @property
+    def failure(self) -> Failed:
+        assert isinstance(self.terminal, Failed), self.terminal
+        return self.terminal
+
+    @property
+    def aborted(self) -> Aborted:
+        assert isinstance(self.terminal, Aborted), self.terminal
+        return self.terminal

@@ -1,0 +1,77 @@
+"""What is promised of merging and splitting deltas: fewer or smaller events, the same content."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.answers.assembly import assemble
+from headrace.types import ReasoningDelta, RefusalDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
+from headrace.wire.flow import characters, event_characters
+from headrace_workers.runs.coalesce import FRAME_INTERVAL, merge, send_at, split_within
+
+TEXTS = st.text(max_size=6)
+EVENTS: st.SearchStrategy[RunEvent] = st.one_of(
+    TEXTS,
+    st.builds(ReasoningDelta, TEXTS),
+    st.builds(RefusalDelta, TEXTS),
+    st.builds(ToolCallDelta, st.integers(0, 2), st.none() | TEXTS, st.none() | TEXTS, TEXTS),
+    st.builds(UsageUpdate, st.builds(Usage, st.integers(0, 9))),
+)
+
+
+@settings(deadline=None)
+@given(events=st.lists(EVENTS, max_size=12))
+def test_merged_events_say_the_same(events: list[RunEvent]) -> None:
+    merged = merge(events)
+
+    assert assemble(merged) == assemble(events)
+    assert characters(merged) == characters(events)
+    assert len(merged) <= len(events)
+    assert merge(merged) == merged
+
+
+def test_neighbours_of_one_kind_become_one() -> None:
+    events: list[RunEvent] = ["a", "b", ReasoningDelta("c"), ReasoningDelta("d"), "e", "f"]
+
+    assert merge(events) == ["ab", ReasoningDelta("cd"), "ef"]
+
+
+def test_pieces_of_different_tool_calls_stay_apart() -> None:
+    events: list[RunEvent] = [
+        ToolCallDelta(0, "a", "f", "{"),
+        ToolCallDelta(0, arguments="}"),
+        ToolCallDelta(1, "b", "g", "{}"),
+    ]
+
+    assert merge(events) == [ToolCallDelta(0, "a", "f", "{}"), ToolCallDelta(1, "b", "g", "{}")]
+
+
+def test_of_neighbouring_usage_the_last_counts() -> None:
+    assert merge([UsageUpdate(Usage(1)), UsageUpdate(Usage(2))]) == [UsageUpdate(Usage(2))]
+
+
+def test_merging_leaves_the_given_list_alone() -> None:
+    events: list[RunEvent] = ["a", "b"]
+    merge(events)
+
+    assert events == ["a", "b"]
+
+
+@settings(deadline=None)
+@given(event=EVENTS, limit=st.integers(0, 8))
+def test_the_halves_of_an_event_say_the_same(event: RunEvent, limit: int) -> None:
+    halves = split_within(event, limit)
+
+    if isinstance(event, UsageUpdate):
+        assert halves is None
+        return
+    assert halves is not None
+    assert event_characters(halves[0]) == min(limit, event_characters(event))
+    assert assemble(halves) == assemble([event])
+
+
+def test_a_frame_waits_for_a_millisecond_after_the_one_before_unless_it_is_urgent() -> None:
+    assert send_at(10.0, 0.0, is_urgent=False) == 10.0
+    assert send_at(10.0, 9.9999, is_urgent=False) == 9.9999 + FRAME_INTERVAL
+    assert send_at(10.0, 9.9999, is_urgent=True) == 10.0

@@ -1,0 +1,251 @@
+"""Whatever is raised in a run's worker, its caller has a terminal message at once, and no other run is concerned."""
+
+# ruff: noqa: ARG002 - fakes take what they are given
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from headrace.process.history import History
+from headrace.types import Message, Usage
+from headrace.wire.messages import Chunk, Credit, Failed, Run
+from headrace.wire.request import RunRequest
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.providers.registry import API
+from headrace_workers.runs.live_run import Client, LiveRun
+from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.timeouts import ClockLimits, Clocks
+from headrace_workers.spans.tracer import Tracer
+
+SENT = HttpRequest("http://x/y", (), b"{}")
+TEXT = b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n'
+
+
+class OddError(Exception):
+    """Raised where nobody thought of it."""
+
+
+class FakeExchange:
+    """An exchange that notes whether it was closed."""
+
+    is_connected = True
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def pause(self) -> None:
+        raise OddError
+
+    def resume(self) -> None:
+        raise OddError
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def release(self) -> None:
+        raise OddError
+
+
+class FakeHttp:
+    """Starts exchanges, or fails to."""
+
+    def __init__(self) -> None:
+        self.exchange = FakeExchange()
+        self.fault: Exception | None = None
+
+    def send(self, request: HttpRequest, receiver: Any) -> FakeExchange:
+        if self.fault is not None:
+            raise self.fault
+        return self.exchange
+
+
+class OddMapper:
+    """A mapper that fails in the method that it is told."""
+
+    usage = Usage()
+    is_complete = False
+    has_halves = False
+    has_end = False
+    continuation: str | None = None
+    response_id: str | None = None
+
+    def __init__(self, fails_in: str) -> None:
+        self._fails_in = fails_in
+
+    def feed(self, name: str, data: bytes, events: list[Any]) -> None:
+        if self._fails_in == "feed":
+            raise OddError
+        events.append("a")
+
+    def finish(self, events: list[Any]) -> Any:
+        raise OddError
+
+
+class OddApi:
+    """A wire format that nobody has tested."""
+
+    def __init__(self, fails_in: str) -> None:
+        self._fails_in = fails_in
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(API["openai-chat"], name)
+
+    def open_stream(self, request: RunRequest) -> Any:
+        if self._fails_in == "open_stream":
+            raise OddError
+        return OddMapper(self._fails_in)
+
+    def read_body(self, request: RunRequest, body: bytes) -> Any:
+        raise OddError
+
+    def read_error(self, status: int, headers: Any, body: bytes) -> Any:
+        raise OddError
+
+
+class FakeHost:
+    """A worker with one run."""
+
+    history: History | None = None
+    tracer: Tracer | None = None
+
+    def __init__(self, *, fails_in: str = "", stream: bool = True, sequence_limit: int = 64) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.http: Any = FakeHttp()
+        self.client = Client(b"c")
+        self.sent: list[Any] = []
+        self.is_told: Callable[[], None] = lambda: None
+        request = RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=stream)
+        clocks = Clocks(ClockLimits(connect=math.inf, first_chunk=math.inf, idle=math.inf, total=math.inf), 0.0)
+        api: Any = OddApi(fails_in) if fails_in else API["openai-chat"]
+        core = ProviderRun(Run("sp_1", 1, 7, b"", sequence_limit, 65536), request, api, clocks)
+        self.run = LiveRun(self, self.client, core, SENT, None)
+        self.client.runs["sp_1"] = self.run
+
+    def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
+        self.sent += run.take(0.0)
+        self.is_told()
+
+    def tell(self, client: Client, message: msgspec.Struct) -> None:
+        self.sent.append(message)
+
+    def respond(self, status: int = 200) -> None:
+        self.run.start()
+        self.run.on_response(status, {"content-type": "text/event-stream"})
+
+
+def _starts(host: FakeHost) -> None:
+    host.http.fault = OddError()
+    host.run.start_now()
+
+
+def _opens(host: FakeHost) -> None:
+    host.respond()
+
+
+def _reads(host: FakeHost) -> None:
+    host.respond()
+    host.run.on_bytes(TEXT)
+
+
+def _ends(host: FakeHost) -> None:
+    host.respond()
+    host.run.on_bytes(TEXT)
+    host.run.on_complete()
+
+
+def _is_cut(host: FakeHost) -> None:
+    host.respond()
+    host.run.on_bytes(TEXT)
+    host.run.on_failure("read", "cut")
+
+
+def _is_refused(host: FakeHost) -> None:
+    host.respond(500)
+    host.run.on_complete()
+
+
+def _is_whole(host: FakeHost) -> None:
+    host.respond()
+    host.run.on_bytes(b"{}")
+    host.run.on_complete()
+
+
+def _is_paused(host: FakeHost) -> None:
+    host.respond()
+    host.run.on_bytes(TEXT)
+    host.run.on_bytes(TEXT.replace(b'"a"', b'"' + b"b" * 70_000 + b'"'))
+
+
+@pytest.mark.parametrize(
+    ("fails_in", "story"),
+    [
+        ("start", _starts),
+        ("open_stream", _opens),
+        ("feed", _reads),
+        ("finish", _ends),
+        ("finish", _is_cut),
+        ("read_error", _is_refused),
+        ("read_body", _is_whole),
+        ("", _is_paused),
+    ],
+)
+def test_what_is_raised_while_a_run_goes_on_ends_it_with_a_word(
+    fails_in: str, story: Callable[[FakeHost], None]
+) -> None:
+    async def check() -> None:
+        host = FakeHost(fails_in=fails_in, sequence_limit=1)
+        story(host)
+
+        *chunks, last = host.sent
+        assert all(isinstance(message, Chunk) for message in chunks)
+        assert isinstance(last, Failed)
+        assert (last.kind, last.sequence) == ("worker_failed", len(chunks))
+        assert last.reason == "the worker failed at the run: OddError"
+        assert host.client.runs == {}
+        assert host.http.exchange.is_closed or story is _starts
+
+        host.run.on_bytes(TEXT)
+        host.run.on_complete()
+        host.run.carry_out(host.run.core.credited(Credit("sp_1", 1, 100, 100)))
+        assert host.sent == [*chunks, last], "nothing follows it"
+
+    asyncio.run(check())
+
+
+def test_a_worker_that_stops_and_fails_at_it_tells_the_caller_all_the_same() -> None:
+    async def check() -> None:
+        host = FakeHost(fails_in="finish")
+        host.respond()
+        host.run.on_bytes(TEXT)
+        host.run.core.clocks.finishing()
+        host.run.stop("it stops")
+
+        assert isinstance(host.sent[-1], Failed)
+        assert host.client.runs == {}
+
+    asyncio.run(check())
+
+
+def test_an_answer_whose_end_does_not_come_is_not_waited_for_longer_than_the_grace() -> None:
+    """The shell's timer is set for it: the clock that it waits for without it is ten minutes away."""
+
+    async def check() -> None:
+        host = FakeHost()
+        host.respond()
+        began = host.loop.time()
+        host.run.on_bytes(TEXT + b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n')
+        ended = asyncio.Event()
+        host.is_told = ended.set
+        await asyncio.wait_for(ended.wait(), 20)
+
+        assert 1.9 < host.loop.time() - began < 10
+        assert host.sent[-1].finish_reason == "stop"
+        assert host.http.exchange.is_closed
+
+    asyncio.run(check())

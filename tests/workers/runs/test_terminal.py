@@ -1,0 +1,213 @@
+"""What the last message of a run says: how it ended, what was sent of it, and the best usage that is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart, Usage
+from headrace.wire.messages import Aborted, Failed, Finished, ToolCallText
+from headrace.wire.request import RunRequest
+from headrace_workers.providers.shared.sse import EventTooLargeError
+from headrace_workers.providers.wire_format import Completion, ProviderFailedError, ProviderFailure
+from headrace_workers.runs.terminal import (
+    Told,
+    portable_ending,
+    prompt_characters,
+    terminal_message,
+    unfinished_usage,
+    unreadable,
+    with_status,
+)
+from headrace_workers.runs.timeouts import Expired
+
+USAGE = Usage(3, 4, 7, source="partial")
+TOLD = Told(
+    span_id="sp_1", attempt=2, sequence=5, text_length=11, usage=USAGE, request_id="req_head", unsent_text="unsent"
+)
+
+
+def completion(**fields: Any) -> Completion:
+    given: dict[str, Any] = {
+        "finish_reason": "stop",
+        "provider_finish_reason": "STOP",
+        "usage": Usage(1, 2, 3, source="provider"),
+        "tool_calls": [],
+        "model": "m-1",
+    }
+    return Completion(**given | fields)
+
+
+def request(*messages: str | list[Part]) -> RunRequest:
+    return RunRequest(provider="p", model="m", messages=[Message("user", content) for content in messages], stream=True)
+
+
+# The message of each ending.
+
+
+def test_a_completion_is_told_whole() -> None:
+    call, message = ToolCallText("c1", "f", "{}"), Message("assistant", "Hi")
+    ended = completion(tool_calls=[call], message=message, refusal="no", vectors=[[1.0]])
+
+    assert terminal_message(ended, TOLD) == Finished(
+        span_id="sp_1",
+        attempt=2,
+        sequence=5,
+        text_length=11,
+        finish_reason="stop",
+        provider_finish_reason="STOP",
+        usage=Usage(1, 2, 3, source="provider"),
+        tool_calls=[call],
+        model="m-1",
+        message=message,
+        refusal="no",
+        vectors=[[1.0]],
+    )
+
+
+def test_a_failure_is_told_with_the_providers_facts_and_the_text_that_nobody_was_sent() -> None:
+    ended = ProviderFailure("rate_limit", "slow down", 429, "req_body", "limit", 2.5)
+
+    assert terminal_message(ended, TOLD) == Failed(
+        span_id="sp_1",
+        attempt=2,
+        sequence=5,
+        kind="rate_limit",
+        reason="slow down",
+        usage=USAGE,
+        status_code=429,
+        request_id="req_body",
+        code="limit",
+        retry_after=2.5,
+        partial_text="unsent",
+    )
+
+
+def test_the_request_id_of_the_head_stands_where_the_failure_has_none() -> None:
+    told = terminal_message(ProviderFailure("provider_protocol", "garbage"), TOLD)
+
+    assert isinstance(told, Failed)
+    assert told.request_id == "req_head"
+
+
+def test_a_clock_is_told_with_its_name_its_limit_and_the_text() -> None:
+    assert terminal_message(Expired("idle", 1.5), TOLD) == Failed(
+        span_id="sp_1",
+        attempt=2,
+        sequence=5,
+        kind="timeout",
+        reason="the idle clock ran out after 1.5 s",
+        usage=USAGE,
+        clock="idle",
+        limit=1.5,
+        partial_text="unsent",
+    )
+
+
+def test_an_abort_is_told_with_its_usage() -> None:
+    assert terminal_message(Usage(9, 9, 18), TOLD) == Aborted("sp_1", 2, 5, Usage(9, 9, 18))
+
+
+# The usage of a run that did not come to its end.
+
+
+@pytest.mark.parametrize(
+    ("messages", "characters"),
+    [
+        ([], 0),
+        (["twelve chars"], 12),
+        (["one", "three"], 8),
+        ([[TextPart("four"), TextPart("more")]], 8),
+        ([[ImagePart(url="https://x/y.png")]], 15),
+        ([[ImagePart(data="aaaa", media_type="image/png")]], 0),
+        ([[TextPart("four"), ImagePart(url="https://x"), TextPart("!")], "and"], 17),
+        ([[ReasoningPart("thought"), ToolCallPart("c1", "f", {"a": 1}), TextPart("said")]], 4),
+    ],
+)
+def test_a_prompt_is_as_long_as_its_texts_and_the_addresses_of_its_images(
+    messages: list[str | list[Part]], characters: int
+) -> None:
+    assert prompt_characters(request(*messages)) == characters
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "tokens"),
+    [(0, 0, (0, 0, 0)), (4, 0, (1, 0, 1)), (7, 8, (1, 2, 3)), (8, 7, (2, 1, 3)), (40, 20, (10, 5, 15))],
+)
+def test_what_the_provider_did_not_count_is_estimated_at_four_characters_a_token(
+    prompt: int, text: int, tokens: tuple[int, int, int]
+) -> None:
+    assert unfinished_usage(Usage(), prompt, text) == Usage(*tokens, source="estimated")
+
+
+@pytest.mark.parametrize("source", ["partial", "provider"])
+def test_what_the_provider_counted_stands_and_is_partial(source: Any) -> None:
+    known = Usage(1, 2, 3, cached_input_tokens=1, source=source)
+
+    assert unfinished_usage(known, 400, 400) == Usage(1, 2, 3, cached_input_tokens=1, source="partial")
+
+
+# What cannot be passed on, or read.
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_an_answer_that_is_too_deep_is_a_failure_with_its_status() -> None:
+    message = Message("assistant", [TextPart("Hi", {"x": deep(200)})])
+
+    failure = portable_ending(completion(message=message), 201)
+    assert isinstance(failure, ProviderFailure)
+    assert (failure.kind, failure.status_code) == ("provider_protocol", 201)
+    assert failure.reason == "the message holds data that is nested deeper than 200 levels"
+    unknown = portable_ending(completion(message=message), 0)
+    assert isinstance(unknown, ProviderFailure)
+    assert unknown.status_code is None
+
+
+def test_an_answer_of_two_hundred_levels_is_passed_on() -> None:
+    ended = completion(message=Message("assistant", [TextPart("Hi", {"x": deep(199)})]))
+
+    assert portable_ending(ended, 200) == ended
+
+
+def test_an_answer_that_lacks_what_it_says_is_a_failure_with_its_status() -> None:
+    failure = portable_ending(completion(finish_reason="tool_calls", message=Message("assistant", "Hi")), 201)
+
+    assert isinstance(failure, ProviderFailure)
+    assert (failure.kind, failure.status_code) == ("provider_protocol", 201)
+
+
+def test_an_answer_without_a_message_is_passed_on_as_it_is() -> None:
+    assert portable_ending(completion(vectors=[[0.5]]), 200) == completion(vectors=[[0.5]])
+
+
+@pytest.mark.parametrize(("status", "told"), [(200, 200), (206, 206), (0, None)])
+def test_what_cannot_be_read_is_a_failure_with_its_status(status: int, told: int | None) -> None:
+    assert unreadable(RecursionError("x"), status) == ProviderFailure(
+        "provider_protocol", "the response is nested too deeply", told
+    )
+    too_large = unreadable(EventTooLargeError(16), status)
+    assert too_large.reason.startswith("a server-sent event is larger than 16 bytes")
+    assert (too_large.kind, too_large.status_code, too_large.code) == ("provider_protocol", told, "answer_too_large")
+
+
+def test_what_a_mapper_says_is_wrong_is_the_failure() -> None:
+    failure = ProviderFailure("rate_limit", "slow down", retry_after=3.0)
+
+    assert unreadable(ProviderFailedError(failure), 200) is failure
+
+
+def test_only_a_broken_answer_is_given_the_status_of_its_response() -> None:
+    broken = ProviderFailure("provider_protocol", "garbage")
+    assert with_status(broken, 200).status_code == 200
+    assert with_status(broken, 0) is broken
+    known = ProviderFailure("provider_protocol", "garbage", 302)
+    assert with_status(known, 200) is known
+    refused = ProviderFailure("rate_limit", "slow down")
+    assert with_status(refused, 200) is refused

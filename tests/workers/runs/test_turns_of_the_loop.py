@@ -1,0 +1,187 @@
+"""A turn of the loop ends by the clock: events that had no time wait for the next, in order, and so does the end behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+
+from headrace.wire.messages import Abort, Chunk, Credit, Failed, Finished
+from headrace_workers.runs.live_run import LiveRun
+from tests.workers.runs.test_live_run import FakeHost
+
+COUNT = 100
+EVENTS = b"".join(b'data: {"choices": [{"delta": {"content": "%d "}}]}\n\n' % number for number in range(COUNT))
+WHOLE = "".join(f"{number} " for number in range(COUNT))
+END = b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+
+
+class CalmExchange:
+    """An exchange that notes what it is asked."""
+
+    is_connected = True
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda: self.calls.append(name)
+
+
+@pytest.fixture(autouse=True)
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No turn has time for more than its first events."""
+    monkeypatch.setattr(LiveRun, "_has_time", lambda _: False)
+
+
+def started(**settings: Any) -> tuple[FakeHost, CalmExchange]:
+    host = FakeHost(**settings)
+    exchange = host.http.exchange = CalmExchange()
+    host.respond()
+    return host, exchange
+
+
+def text_of(host: FakeHost) -> str:
+    return "".join(str(event) for message in host.sent if isinstance(message, Chunk) for event in message.events)
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_events_of_one_read_that_take_too_long_are_mapped_over_many_turns_and_read_on_then() -> None:
+    async def story() -> None:
+        host, exchange = started(sequence_limit=1000)
+        host.run.on_bytes(EVENTS)
+        host.schedule(host.run, is_urgent=False)
+        first = len(text_of(host))
+        assert 0 < first < len(WHOLE) // 5
+        assert exchange.calls[-1] == "pause"
+
+        await turns(2)
+        assert first < len(text_of(host)) < len(WHOLE)
+        await turns(2 * COUNT)
+        assert text_of(host) == WHOLE
+        assert exchange.calls[-1] == "resume"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("is_read_at_once", [True, False])
+def test_the_end_of_the_response_comes_after_the_events_before_it(is_read_at_once: bool) -> None:
+    async def story() -> None:
+        host, _ = started(sequence_limit=1000)
+        for piece in (EVENTS + END,) if is_read_at_once else (EVENTS, END):
+            host.run.on_bytes(piece)
+        host.run.on_complete()
+        assert not isinstance(host.sent[-1], Finished)
+
+        await turns(3 * COUNT)
+        assert text_of(host) == WHOLE
+        assert isinstance(host.sent[-1], Finished)
+
+    asyncio.run(story())
+
+
+def test_a_cut_is_told_after_the_events_before_it() -> None:
+    async def story() -> None:
+        host, _ = started(sequence_limit=1000)
+        host.run.on_bytes(EVENTS)
+        host.run.on_failure("read", "cut")
+
+        await turns(3 * COUNT)
+        assert text_of(host) == WHOLE
+        assert isinstance(host.sent[-1], Failed)
+
+    asyncio.run(story())
+
+
+def test_a_reader_without_credit_is_waited_for_in_between() -> None:
+    async def story() -> None:
+        host, exchange = started(sequence_limit=1)
+        large = EVENTS.replace(b' "}', b" " + b"x" * 10_000 + b'"}')
+        host.run.on_bytes(large)
+        host.run.on_complete()
+        await turns(3 * COUNT)
+        assert exchange.calls[-1] == "pause"
+        assert host.run.core.is_behind
+
+        for limit in range(1, 4000):
+            host.run.carry_out(host.run.core.credited(Credit("sp_1", 1, limit, limit * 1000)))
+            await turns(2)
+        assert text_of(host).replace("x", "") == WHOLE
+        assert isinstance(host.sent[-1], Failed)  # there was no end
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("mode", ["close", "drain"])
+def test_an_abort_while_events_wait_ends_the_run(mode: Any) -> None:
+    async def story() -> None:
+        host, exchange = started(sequence_limit=1000)
+        host.run.on_bytes(EVENTS + END)
+        host.run.on_complete()
+        abort = Abort("sp_1", 1, mode)
+        host.run.carry_out(host.run.core.aborted(abort.mode, 0.0))
+        await turns(3 * COUNT)
+
+        assert host.run.core.is_over
+        assert not host.client.runs
+        if mode == "close":
+            assert "close" in exchange.calls
+
+    asyncio.run(story())
+
+
+def test_a_fault_in_events_that_waited_ends_the_run_with_a_word() -> None:
+    async def story() -> None:
+        host, exchange = started(sequence_limit=1000)
+        host.run.on_bytes(EVENTS + b"data: {{\n\n")
+        await turns(3 * COUNT)
+
+        assert text_of(host) == WHOLE
+        assert isinstance(host.sent[-1], Failed)
+        assert "close" in exchange.calls
+
+    asyncio.run(story())
+
+
+def test_events_that_wait_for_a_client_that_is_gone_are_mapped_no_more() -> None:
+    async def story() -> None:
+        host, exchange = started(sequence_limit=1000)
+        host.run.on_bytes(EVENTS + END)
+        host.run.on_complete()
+        host.run.abandon()
+        said = len(host.sent)
+        await turns(3 * COUNT)
+
+        assert len(host.sent) == said
+        assert exchange.calls[-1] == "close"
+
+    asyncio.run(story())
+
+
+def test_a_run_that_has_ended_is_kept_by_nothing_that_it_refers_to() -> None:
+    async def story() -> None:
+        host, _ = started(sequence_limit=1000)
+        host.run.on_bytes(EVENTS + END)
+        host.run.on_complete()
+        await turns(3 * COUNT)
+        assert isinstance(host.sent[-1], Finished)
+        del host.run
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = _live_runs()
+        asyncio.run(story())
+        assert _live_runs() == before
+    finally:
+        gc.enable()
+
+
+def _live_runs() -> int:
+    return sum(type(each) is LiveRun for each in gc.get_objects())

@@ -1,0 +1,44 @@
+"""What is promised of a provider's message on its way: any frame can carry it, and where that cannot be it is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace.wire.codec import encode_frame
+from headrace_workers.runs.wire_safe import MAX_DEPTH, TooDeepError, portable
+
+
+def nested(levels: int) -> dict[str, Any]:
+    value: Any = 1
+    for _ in range(levels - 1):
+        value = [value]
+    return {"a": value}
+
+
+@pytest.mark.parametrize(
+    ("integer", "written"),
+    [(2**64, float(2**64)), (-(2**63) - 1, float(-(2**63))), (10**30, 1e30), (10**400, str(10**400))],
+)
+def test_integers_of_any_length_can_be_carried(integer: int, written: float | str) -> None:
+    call = ToolCallPart("c1", "f", {"n": [integer]}, {"block": {"n": integer}})
+    carried = portable(Message("assistant", [call, ReasoningPart("", {"n": integer})]))
+
+    encode_frame(1, [carried])
+    assert carried.tool_calls[0].arguments == {"n": [written]}
+
+
+def test_all_else_stays_as_it_is() -> None:
+    parts: list[Part] = [TextPart("x"), ToolCallPart("c1", "f", {"n": [2**64 - 1, -(2**63), 1.5, True, None, "2"]})]
+
+    assert portable(Message("assistant", parts)) == Message("assistant", parts)
+    assert portable(Message("assistant", "x")) == Message("assistant", "x")
+
+
+def test_what_is_nested_too_deeply_is_refused() -> None:
+    portable(Message("assistant", [ReasoningPart("", nested(MAX_DEPTH))]))
+
+    with pytest.raises(TooDeepError, match="200 levels"):
+        portable(Message("assistant", [ReasoningPart("", nested(MAX_DEPTH + 1))]))

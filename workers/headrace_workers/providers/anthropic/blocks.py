@@ -1,0 +1,155 @@
+"""The content of an Anthropic message: its blocks in their order, as tool calls and as a message to be sent back.
+
+What is no text, thinking or call of the caller's tools (server-side tools and their results, redacted thinking, compaction
+and whatever is still to come) is kept whole and unread, since the API wants it back as it was.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headrace.answers.tool_arguments import read_arguments
+from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace.wire.messages import ToolCallText
+from headrace_workers.providers.shared.answer_limits import weigh_arguments
+from headrace_workers.providers.shared.growing_call import arguments_or_none
+from headrace_workers.providers.shared.lenient_json import UNREADABLE, as_text
+from headrace_workers.providers.shared.unread_content import refuse_content
+
+API_NAME = "anthropic"
+"""Marks ``provider_data`` as ours."""
+
+_SAID_BY_PARTS = {"text": {"text"}, "thinking": {"thinking"}, "tool_use": {"id", "name", "input"}}
+"""Fields of a block that are said by the part itself, and so not repeated in its opaque data."""
+_KIND_OF_DELTA = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "tool_use"}
+_SERVERS = ("server_tool_use", "mcp_tool_use", "_result")
+"""How the types of the blocks end that the server's own tools make."""
+_OWN_WORDS = ("text", "thinking", "input", "partial_json")
+_DIRECT: dict[str, Any] = {"caller": {"type": "direct"}}
+
+
+class Block:
+    """One content block. ``call`` is the tool call's index; ``pieces`` hold text, thinking or the JSON of an input."""
+
+    __slots__ = ("call", "is_open", "kind", "pieces", "said")
+
+    def __init__(self, said: dict[str, Any], call: int | None = None) -> None:
+        kind = said.get("type")
+        self.kind = kind if isinstance(kind, str) else ""
+        self.said = said
+        self.call = call
+        self.pieces: list[str] = []
+        self.is_open = True
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the block is read, rather than kept as it came."""
+        return self.kind in _SAID_BY_PARTS
+
+    def takes(self, delta_kind: str) -> bool:
+        """Whether a delta of this kind is a piece of the block; a block that is kept takes an input."""
+        wanted = _KIND_OF_DELTA.get(delta_kind)
+        return self.kind == wanted or (wanted == "tool_use" and not self.is_ours and bool(self.kind))
+
+    def change(self, delta: dict[str, Any]) -> None:
+        """Take a delta that is no piece of text: a signature, a citation, or one of a kind that we do not know."""
+        if delta.get("type") == "citations_delta":
+            if self.kind == "text" and "citation" in delta:
+                if not isinstance(self.said.get("citations"), list):
+                    self.said["citations"] = []
+                self.said["citations"].append(delta["citation"])
+        elif delta.get("type") == "signature_delta":
+            self.said["signature"] = as_text(delta.get("signature"))
+        elif self.kind not in _SAID_BY_PARTS:
+            self.said.update((name, value) for name, value in delta.items() if name != "type")
+
+    def opaque(self) -> dict[str, Any] | None:
+        """Return what the part alone cannot say of this block."""
+        own = _SAID_BY_PARTS.get(self.kind)
+        if not self.kind:
+            return None
+        if own is None:
+            return {"api": API_NAME, "block": self._whole()}
+        rest = {name: value for name, value in self.said.items() if name not in own and name != "type" and value}
+        if self.kind == "thinking":
+            return {"api": API_NAME, "block": {"type": "thinking", "signature": ""} | rest}
+        return {"api": API_NAME, "block": rest} if rest and rest != _DIRECT else None
+
+    def _whole(self) -> dict[str, Any]:
+        """Return a block that is kept unread, with the input that came in pieces."""
+        if not self.pieces:
+            return self.said
+        try:
+            return self.said | {"input": msgspec.json.decode(self.text)}
+        except UNREADABLE:
+            return self.said
+
+
+def refuse_unknown(said: dict[str, Any]) -> None:
+    """Raise ProviderFailedError for a block of a kind that is not known, where it holds words or a call of its own.
+
+    What the server's own tools did is kept as it came, and so is what holds no words.
+    """
+    kind = as_text(said.get("type"))
+    is_servers = kind.endswith(_SERVERS)
+    if kind and is_servers:
+        return
+    refuse_content({key: said[key] for key in _OWN_WORDS if key in said}, f"a content block of type {kind!r}")
+
+
+def part_of(block: Block, call: ToolCallText | None) -> Part | None:
+    """Return the part of a message that says a block; None where there is nothing to say, or the call was cut."""
+    opaque = block.opaque()
+    if block.kind == "text":
+        return TextPart(block.text, opaque) if block.pieces else None
+    if call is None:
+        if opaque is None:
+            return None
+        return ReasoningPart(block.text if block.kind == "thinking" else "", opaque)
+    arguments = read_arguments(call.arguments)
+    if arguments is None:
+        return None
+    return ToolCallPart(call.id, call.name, arguments, opaque)
+
+
+def calls_of(blocks: list[Block], *, is_cut: bool) -> list[ToolCallText]:
+    """Return all tool calls. One without arguments takes none, unless the output was cut before they came."""
+    calls = []
+    for block in blocks:
+        if block.call is not None:
+            arguments = arguments_or_none(block.text, is_cut=is_cut and block is blocks[-1])
+            calls.append(ToolCallText(call_id(block), as_text(block.said.get("name")), arguments))
+    return calls
+
+
+def call_id(block: Block) -> str:
+    """Return the id of a tool call; compatible servers may leave it out."""
+    return as_text(block.said.get("id")) or f"call_{block.call}"
+
+
+def message_of(
+    blocks: list[Block],
+    calls: list[ToolCallText],
+    container: dict[str, Any] | None = None,
+    *,
+    is_weighed: bool = False,
+) -> Message:
+    """Return the message; plain text stays a plain str. ``container`` is where the server ran code, to be named next time.
+
+    ``is_weighed`` says that the blocks came in one body, which was weighed, and with it each input that is no text.
+    """
+    inputs = [block for block in blocks if block.pieces and block.kind not in {"text", "thinking"}]
+    weigh_arguments([block.text for block in inputs if not (is_weighed and isinstance(block.said.get("input"), dict))])
+    parts = [part_of(block, None if block.call is None else calls[block.call]) for block in blocks]
+    if container is not None:
+        parts.append(ReasoningPart("", {"api": API_NAME, "container": container}))
+    said = [part for part in parts if part is not None]
+    if all(isinstance(part, TextPart) and part.provider_data is None for part in said):
+        return Message("assistant", "".join(part.text for part in said if isinstance(part, TextPart)))
+    return Message("assistant", said)

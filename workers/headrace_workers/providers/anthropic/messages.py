@@ -1,0 +1,217 @@
+"""A conversation as the Messages API wants it: system texts apart, turns that alternate, tool results first in the user's turn.
+
+Opaque data of this API goes back as it came; that of others stays behind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace_workers.providers.anthropic.blocks import API_NAME
+from headrace_workers.providers.shared.extra_keys import ExtraKeys
+from headrace_workers.providers.shared.provider_errors import request_failure
+from headrace_workers.providers.shared.request_parts import parts_of, word_for
+
+_NOT_IN_IDS = re.compile(r"[^a-zA-Z0-9_-]")
+_DATA_URL = re.compile(r"data:(?P<media_type>[^;,]+);base64,(?P<data>.*)", re.DOTALL)
+_SERVER_USES = ("server_tool_use", "mcp_tool_use")
+_THINKING = ("thinking", "redacted_thinking")
+
+Block = dict[str, Any]
+
+_TOOL_KEYS = ("allowed_callers", "cache_control", "defer_loading", "eager_input_streaming", "input_examples")
+KEYS = ExtraKeys(
+    "Anthropic",
+    {
+        "message": {"cache_control"},
+        "assistant message": {"cache_control"},
+        "tool message": {"cache_control", "is_error", "toolset_name"},
+        "text": {"cache_control", "citations"},
+        "image": {"cache_control", "transformations"},
+        "tool call": {"cache_control", "caller", "toolset_name"},
+        "tool": _TOOL_KEYS,
+        "function": _TOOL_KEYS,
+    },
+    {
+        "prompt_cache_breakpoint": "its word is cache_control={'type': 'ephemeral'}",
+        "detail": "it takes images as they are; resize them before",
+    },
+)
+"""What the API takes beyond what Headrace names. On a message, a key stands for the message's last block."""
+
+
+def system_of(messages: Sequence[Message]) -> list[Block]:
+    """Return the system prompt: the texts of all system and developer messages."""
+    blocks: list[Block] = []
+    for index, message in enumerate(messages):
+        if message.role in {"system", "developer"}:
+            where = f"messages[{index}]"
+            for part_index, part in enumerate(parts_of(message)):
+                if not isinstance(part, TextPart):
+                    at = f"{where}.content[{part_index}]"
+                    raise request_failure(f"a message with role {message.role} can hold nothing but text", at)
+            said = [_user_block(at, part, message.role) for at, part in _said(where, message)]
+            blocks += _marked(where, message, said)
+    return blocks
+
+
+def conversation_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return the other messages, those of one side in a row as one turn."""
+    turns: list[tuple[str, list[Block]]] = []
+    toolsets: dict[str, str] = {}
+    for index, message in enumerate(messages):
+        if message.role in {"system", "developer"}:
+            continue
+        role = "assistant" if message.role == "assistant" else "user"
+        blocks = _blocks(f"messages[{index}]", message)
+        for block in blocks:
+            _keep_toolset(block, toolsets)
+        if message.role == "user" and len(turns) > 1:
+            _check_mixed_turn(f"messages[{index}]", turns)
+        if turns and turns[-1][0] == role:
+            turns[-1][1].extend(blocks)
+        elif blocks:
+            turns.append((role, blocks))
+    return [{"role": role, "content": _content(_ordered(role, blocks))} for role, blocks in turns]
+
+
+def _keep_toolset(block: Block, toolsets: dict[str, str]) -> None:
+    """Name in a call's result the toolset that its call named."""
+    if block.get("type") == "tool_use" and block.get("toolset_name"):
+        toolsets[block["id"]] = block["toolset_name"]
+    elif block.get("type") == "tool_result" and block["tool_use_id"] in toolsets:
+        block.setdefault("toolset_name", toolsets[block["tool_use_id"]])
+
+
+def _check_mixed_turn(where: str, turns: list[tuple[str, list[Block]]]) -> None:
+    """Refuse words of the user where the API takes results alone: a tool of its own is still to end."""
+    said = turns[-1][1] if turns[-1][0] == "assistant" else turns[-2][1]
+    ended = {block.get("tool_use_id") for block in said}
+    pending = [block for block in said if block.get("type") in _SERVER_USES and block.get("id") not in ended]
+    if pending and any(block.get("type") == "tool_use" for block in said):
+        reason = (
+            f"Anthropic's own tool {pending[0].get('name')} has not ended: answer the calls with tool messages alone"
+        )
+        raise request_failure(reason, where)
+
+
+def _blocks(where: str, message: Message) -> list[Block]:
+    match message.role:
+        case "assistant":
+            return _marked(where, message, _assistant_blocks(where, message))
+        case "tool":
+            return _marked(where, message, [_tool_result(where, message)])
+        case _:
+            blocks = [_user_block(at, part, message.role) for at, part in _said(where, message)]
+            if not blocks:
+                raise request_failure("a message with role user is empty", f"{where}.content")
+            return _marked(where, message, blocks)
+
+
+def _said(where: str, message: Message) -> list[tuple[str, Part]]:
+    """Return the parts that can be sent, with their places: the API refuses text that is white space alone, though models say it."""
+    said: list[tuple[str, Part]] = []
+    for index, part in enumerate(parts_of(message)):
+        at = f"{where}.content[{index}]"
+        if not isinstance(part, TextPart) or part.text.strip():
+            said.append((at, part))
+        elif part.extra:
+            raise request_failure(
+                "Anthropic takes it on no text that is empty or white space alone", f"{at}.{next(iter(part.extra))}"
+            )
+    return said
+
+
+def _marked(where: str, message: Message, blocks: list[Block]) -> list[Block]:
+    """Return the blocks of a message; what the caller gave on the message itself stands on the last of them."""
+    extra = KEYS.of_message(where, message)
+    if not extra:
+        return blocks
+    if not blocks or blocks[-1]["type"] in _THINKING:
+        raise request_failure("the message has no block that can carry it", f"{where}.{next(iter(extra))}")
+    for key, value in extra.items():
+        if blocks[-1].get(key, value) != value:
+            raise request_failure("the last part of the message has another", f"{where}.{key}")
+    return [*blocks[:-1], blocks[-1] | extra]
+
+
+def _ordered(role: str, blocks: list[Block]) -> list[Block]:
+    if role == "user":
+        return sorted(blocks, key=lambda block: block["type"] != "tool_result")
+    return blocks
+
+
+def _content(blocks: list[Block]) -> str | list[Block]:
+    if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
+        text = blocks[0]["text"]
+        return text if isinstance(text, str) else blocks
+    return blocks
+
+
+def _assistant_blocks(where: str, message: Message) -> list[Block]:
+    blocks = [_assistant_block(at, part) for at, part in _said(where, message)]
+    sent = [block for block in blocks if block is not None]
+    # Thinking that led to nothing was cut off, and a turn must not end in it.
+    while sent and sent[-1].get("type") in _THINKING:
+        sent.pop()
+    return sent
+
+
+def _assistant_block(where: str, part: Part) -> Block | None:
+    match part:
+        case TextPart():
+            return {"type": "text", "text": part.text} | _opaque(part) | KEYS.of("text", where, part.extra)
+        case ToolCallPart():
+            call = {"type": "tool_use", "id": _id(part.id), "name": part.name, "input": part.arguments}
+            return call | _opaque(part) | KEYS.of("tool call", where, part.extra)
+        case ReasoningPart():
+            extra = KEYS.of("reasoning", where, part.extra)
+            block = _opaque(part)
+            if block.get("type") == "thinking":
+                return {"type": "thinking", "thinking": part.text} | block
+            return (block | extra) or None
+        case ImagePart():
+            raise request_failure("a message with role assistant cannot hold an image", where)
+
+
+def _opaque(part: TextPart | ToolCallPart | ReasoningPart) -> Block:
+    said = part.provider_data or {}
+    block = said.get("block")
+    return block if said.get("api") == API_NAME and isinstance(block, dict) else {}
+
+
+def _tool_result(where: str, message: Message) -> Block:
+    if not message.tool_call_id:
+        raise request_failure(
+            "a message with role tool needs the id of the call that it answers", f"{where}.tool_call_id"
+        )
+    blocks = [_user_block(at, part, "tool") for at, part in _said(where, message)]
+    return {"type": "tool_result", "tool_use_id": _id(message.tool_call_id), "content": _content(blocks) or ""}
+
+
+def _user_block(where: str, part: Part, role: str) -> Block:
+    match part:
+        case TextPart():
+            return {"type": "text", "text": part.text} | KEYS.of("text", where, part.extra)
+        case ImagePart():
+            return {"type": "image", "source": _image_source(where, part)} | KEYS.of("image", where, part.extra)
+        case ToolCallPart() | ReasoningPart():
+            raise request_failure(f"a message with role {role} cannot hold {word_for(part)}", where)
+
+
+def _image_source(where: str, part: ImagePart) -> Block:
+    if part.url and (inline := _DATA_URL.fullmatch(part.url)):
+        return {"type": "base64", **inline.groupdict()}
+    if part.url:
+        return {"type": "url", "url": part.url}
+    if not part.data or not part.media_type:
+        raise request_failure("an image needs url, or data and media_type", where)
+    return {"type": "base64", "media_type": part.media_type, "data": part.data}
+
+
+def _id(call_id: str) -> str:
+    """Return a call's id in the letters that this API takes: ids of other providers may hold more."""
+    return _NOT_IN_IDS.sub("_", call_id)

@@ -1,0 +1,135 @@
+"""The body of a Messages request from a run request. Never drops silently what the API cannot take: it refuses.
+
+``reasoning_effort`` becomes ``output_config.effort`` with adaptive thinking, its text summarised, on models that have it (4.6 and
+later); a thinking budget on older ones; ``none`` turns thinking off, ``minimal`` is the lowest that the model has. With a forced
+``tool_choice`` thinking is left to the model, since the API does not take both, and the effort alone is sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.wire.request import RunRequest
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.providers.anthropic.messages import conversation_of, system_of
+from headrace_workers.providers.anthropic.models import ModelFacts, facts_of
+from headrace_workers.providers.anthropic.tools import betas_of, container_of, tool_of
+from headrace_workers.providers.shared.provider_errors import request_failure
+from headrace_workers.providers.shared.request_parts import accept_headers, encoded, merged
+from headrace_workers.providers.shared.response_formats import read_response_format
+from headrace_workers.providers.wire_format import ProviderSettings
+
+_VERSION = "2026-10-21"
+_VERSION_WITH_SAMPLING = "2023-06-01"
+"""The last version that takes temperature, top_p and top_k."""
+_SAMPLING = ("temperature", "top_p", "top_k")
+
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 24_576, "max": 30_000}
+_LEAST_BUDGET = 1_024
+
+
+def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+    """Return the request to send."""
+    body = _body(request)
+    headers = [
+        *accept_headers(stream=request.stream),
+        ("anthropic-version", _VERSION_WITH_SAMPLING if any(name in body for name in _SAMPLING) else _VERSION),
+    ]
+    if betas := betas_of(request.tools, request.custom_options):
+        headers.append(("anthropic-beta", ",".join(betas)))
+    if api_key:
+        headers.append(("x-api-key", api_key))
+    return HttpRequest(settings.url("/v1/messages"), tuple(headers), encoded(body))
+
+
+def _body(request: RunRequest) -> dict[str, Any]:
+    facts = facts_of(request.model)
+    max_tokens = request.max_output_tokens or facts.max_tokens
+    body: dict[str, Any] = {"model": request.model, "max_tokens": max_tokens}
+    if system := system_of(request.messages):
+        body["system"] = system
+    body["messages"] = conversation_of(request.messages)
+    if request.tools:
+        body["tools"] = [tool_of(f"tools[{index}]", tool) for index, tool in enumerate(request.tools)]
+    if container := container_of(request.messages, request.tools):
+        body["container"] = container
+    if request.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(request.tool_choice)
+    body |= _sampling(request, facts)
+    if request.stop_sequences:
+        body["stop_sequences"] = _stop(request.stop_sequences)
+    if request.reasoning_effort is not None:
+        body |= _reasoning(request, facts, max_tokens)
+    if output_format := _output_format(request.response_format):
+        body["output_config"] = body.get("output_config", {}) | {"format": output_format}
+    if request.stream:
+        body["stream"] = True
+    options = {name: value for name, value in request.custom_options.items() if name != "betas"}
+    return merged(body, options, ("output_config",))
+
+
+def _sampling(request: RunRequest, facts: ModelFacts) -> dict[str, float]:
+    said = {"temperature": request.temperature, "top_p": request.top_p}
+    given = {name: value for name, value in said.items() if value is not None}
+    if given and not facts.sampling:
+        raise request_failure(f"{request.model} does not take {' or '.join(given)}", next(iter(given)))
+    if given.get("temperature", 0) > 1:
+        raise request_failure(f"takes 0 to 1 here, got {given['temperature']}", "temperature")
+    return given
+
+
+def _reasoning(request: RunRequest, facts: ModelFacts, max_tokens: int) -> dict[str, Any]:
+    """Return how to ask for an effort. What the caller's own ``thinking`` says comes over it later."""
+    effort = request.reasoning_effort
+    if effort not in _EFFORTS:
+        raise request_failure(f"takes {', '.join(_EFFORTS)} here, got {effort!r}", "reasoning_effort")
+    if effort == "none":
+        return {} if facts.thinking == "none" else {"thinking": {"type": "disabled"}}
+    if facts.thinking == "none":
+        raise request_failure(f"takes only none here: {request.model} does not think", "reasoning_effort")
+    is_forced = isinstance(request.tool_choice, dict) or request.tool_choice == "required"
+    if facts.thinking == "adaptive":
+        asked: dict[str, Any] = {"output_config": {"effort": "low" if effort == "minimal" else effort}}
+        if not is_forced:
+            asked["thinking"] = {"type": "adaptive", "display": "summarized"}
+    elif is_forced:
+        raise request_failure(
+            f"{request.model} does not think when tool_choice forces a call: leave it out", "reasoning_effort"
+        )
+    else:
+        asked = {"thinking": {"type": "enabled", "budget_tokens": _budget(effort, max_tokens)}}
+    if "thinking" in asked and request.temperature not in {None, 1}:
+        raise request_failure("takes only 1 with reasoning_effort here", "temperature")
+    return asked
+
+
+def _budget(effort: str, max_tokens: int) -> int:
+    """Return a thinking budget that leaves at least half of the output to the answer where it can."""
+    if max_tokens <= _LEAST_BUDGET:
+        raise request_failure(f"needs max_output_tokens above {_LEAST_BUDGET} on this model", "reasoning_effort")
+    return min(_BUDGETS[effort], max(_LEAST_BUDGET, max_tokens // 2))
+
+
+def _tool_choice(choice: str | dict[str, str]) -> dict[str, Any]:
+    if isinstance(choice, dict) and "tool" in choice:
+        return {"type": "tool", "name": choice["tool"]}
+    if choice in ("auto", "none", "required"):
+        return {"type": "any" if choice == "required" else choice}
+    raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
+
+
+def _output_format(wanted: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the format for a JSON schema; the API has no place for a name, and always holds the model to the schema."""
+    form = None if wanted is None else read_response_format(wanted)
+    if form is None or form.kind == "text":
+        return None
+    if form.kind == "json_object":
+        raise request_failure("needs a JSON schema here: json_object alone is not taken", "response_format")
+    return {"type": "json_schema", "schema": form.schema}
+
+
+def _stop(sequences: list[str]) -> list[str]:
+    if not all(sequence.strip() for sequence in sequences):
+        raise request_failure("takes none that are empty or white space alone here", "stop_sequences")
+    return sequences

@@ -1,0 +1,1 @@
+"""Embeddings of OpenAI-shaped servers and of Google."""

@@ -1,0 +1,215 @@
+"""A Gemini answer as it grows: its parts in order, each with the signature that it must be sent back with.
+
+Parts with a signature are never joined with others: Google takes them back only as they came.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headrace.answers.tool_arguments import read_arguments
+from headrace.types import ImagePart, Message, Part, ReasoningPart, RunEvent, TextPart, ToolCallDelta, ToolCallPart
+from headrace.wire.messages import ToolCallText
+from headrace_workers.providers.google.arguments import GrowingArguments
+from headrace_workers.providers.google.chunks import Candidate, FunctionCall
+from headrace_workers.providers.shared.answer_limits import check_calls, check_parts, weigh_arguments
+from headrace_workers.providers.shared.lenient_json import as_text
+from headrace_workers.providers.shared.unread_content import text_in
+
+NAME = "google"
+"""Under which ``api`` opaque data is kept."""
+
+
+class _Call:
+    __slots__ = ("growing", "has_grown", "has_own_id", "id", "index", "name", "signature", "text")
+
+    def __init__(self, index: int, said: FunctionCall, signature: str) -> None:
+        own_id = as_text(said.id)
+        self.index = index
+        self.id = own_id or f"call_{index}"
+        self.has_own_id = bool(own_id)
+        self.name = text_in(said.name, "the name of a function")
+        self.signature = signature
+        self.text = ""
+        self.growing: GrowingArguments | None = None
+        self.has_grown = False  # whether its arguments came in pieces
+
+    def goes_on_in(self, said: FunctionCall) -> bool:
+        if said.id and self.has_own_id and said.id != self.id:
+            return False
+        return not said.name or (said.name == self.name and bool(said.partial_args))
+
+    def part(self) -> ToolCallPart | None:
+        """Return the call for the message; None when its arguments are no object, since then it cannot be sent back."""
+        arguments = read_arguments(self.text)
+        if arguments is None:
+            return None
+        return ToolCallPart(self.id, self.name, arguments, opaque(self.signature, self.id if self.has_own_id else ""))
+
+
+def opaque(signature: str, call_id: str = "") -> dict[str, Any] | None:
+    """Return what a part keeps for its way back."""
+    kept = {"thoughtSignature": signature} if signature else {}
+    if call_id:
+        kept["id"] = call_id
+    return {"api": NAME, **kept} if kept else None
+
+
+class Answer:
+    """Collects the parts. ``is_opaque`` says that the message holds what events cannot say."""
+
+    __slots__ = ("_calls", "_is_thought", "_open", "_parts", "_run", "_sources", "is_opaque", "keeps_more")
+
+    def __init__(self) -> None:
+        self.is_opaque = False
+        self.keeps_more = False  # whether something beside text came that is kept, since this was set to False
+        self._sources: dict[str, Any] = {}
+        self._parts: list[Part | _Call] = []
+        self._run: list[str] = []  # text, or thoughts, without signature: of one part
+        self._is_thought = False
+        self._calls: list[_Call] = []
+        self._open: _Call | None = None
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether the model called a function."""
+        return bool(self._calls)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the answer says text."""
+        is_saying = bool(self._run) and not self._is_thought
+        return is_saying or any(isinstance(part, TextPart) and part.text for part in self._parts)
+
+    def say(self, text: str) -> None:
+        """Add text."""
+        if self._is_thought:
+            self._end_run()
+        self._run.append(text)
+
+    def think(self, text: str) -> None:
+        """Add thoughts."""
+        if not self._is_thought:
+            self._end_run()
+            self._is_thought = True
+        self._run.append(text)
+
+    def sign(self, text: str, signature: str, *, is_thought: bool) -> None:
+        """Add text or thoughts that are a part of their own; both may be empty but for the signature."""
+        self._end_run()
+        part = ReasoningPart if is_thought else TextPart
+        self._parts.append(part(text, opaque(signature)))
+        check_parts(len(self._parts))
+        self.is_opaque = self.keeps_more = True
+
+    def keep(self, whole: dict[str, Any]) -> None:
+        """Add a part that is neither text nor call: an image, or what the provider's own tools did."""
+        self._end_run()
+        check_parts(len(self._parts))
+        self._parts.append(_image_of(whole) or ReasoningPart("", {"api": NAME, "part": whole}))
+        self.is_opaque = self.keeps_more = True
+
+    def cite(self, candidate: Candidate) -> None:
+        """Keep what the answer rests on. Later figures replace earlier ones: they are of the whole answer."""
+        said = {
+            "groundingMetadata": candidate.grounding_metadata,
+            "urlContextMetadata": candidate.url_context_metadata,
+            "citationMetadata": candidate.citation_metadata,
+        }
+        self._sources |= {
+            name: value for name, value in said.items() if isinstance(value, dict) and any(value.values())
+        }
+        self.is_opaque = self.is_opaque or bool(self._sources)
+        self.keeps_more = True
+
+    def call(self, said: FunctionCall, signature: str, events: list[RunEvent]) -> None:
+        """Add a function call, whole or a piece of one."""
+        if self._open is not None:
+            if self._open.goes_on_in(said):
+                self._grow(self._open, said, events)
+                return
+            self.close_call(events)
+        self.keeps_more = True
+        if not (said.name or said.id or said.partial_args or _text(said.args)):
+            return
+        self._end_run()
+        call = _Call(len(self._calls), said, signature)
+        self._calls.append(call)
+        check_calls(len(self._calls))
+        self._parts.append(call)
+        self.is_opaque = self.is_opaque or bool(signature) or call.has_own_id
+        if said.will_continue or said.partial_args:
+            call.growing = GrowingArguments(_text(said.args))
+            self._open = call
+            events.append(ToolCallDelta(call.index, call.id, call.name))
+            self._grow(call, said, events)
+            return
+        call.text = _text(said.args) or "{}"
+        events.append(ToolCallDelta(call.index, call.id, call.name, call.text))
+
+    def close_call(self, events: list[RunEvent], *, is_cut: bool = False) -> None:
+        """End the call that came in pieces. One that was cut has arguments that cannot be taken for complete."""
+        call, self._open = self._open, None
+        if call is None or call.growing is None:
+            return
+        call.text = call.growing.text(is_cut=is_cut)
+        call.growing = None
+        call.has_grown = True
+        events.append(ToolCallDelta(call.index, arguments=call.text))
+
+    def tool_calls(self) -> list[ToolCallText]:
+        """Return the calls."""
+        return [ToolCallText(call.id, call.name, call.text) for call in self._calls]
+
+    def message(self, *, is_weighed: bool = False) -> Message:
+        """Return the whole as a message.
+
+        ``is_weighed`` says that all came in one body, which was weighed, and with it the arguments that stood in it.
+        """
+        self._end_run()
+        weigh_arguments([call.text for call in self._calls if call.has_grown or not is_weighed])
+        parts: list[Part] = []
+        for part in self._parts:
+            kept = part.part() if isinstance(part, _Call) else part
+            if kept is not None:
+                parts.append(kept)
+        if self._sources:
+            parts.append(ReasoningPart("", {"api": NAME, **self._sources}))
+        match parts:
+            case []:
+                return Message("assistant", "")
+            case [TextPart(provider_data=None) as only]:
+                return Message("assistant", only.text)
+            case _:
+                return Message("assistant", parts)
+
+    def _grow(self, call: _Call, said: FunctionCall, events: list[RunEvent]) -> None:
+        if call.growing is not None:
+            call.growing.take(said.partial_args)
+        if not said.will_continue:
+            self.close_call(events)
+
+    def _end_run(self) -> None:
+        if self._run:
+            part = ReasoningPart if self._is_thought else TextPart
+            self._parts.append(part("".join(self._run)))
+            self._run = []
+        self._is_thought = False
+
+
+def _image_of(whole: dict[str, Any]) -> ImagePart | None:
+    data = None if whole.get("thought") else whole.get("inlineData")  # a draft among the thoughts is no answer
+    media_type = as_text(data.get("mimeType")) if isinstance(data, dict) else ""
+    if not isinstance(data, dict) or not media_type.startswith("image/") or not isinstance(data.get("data"), str):
+        return None
+    signature = as_text(whole.get("thoughtSignature"))
+    return ImagePart(
+        data=data["data"], media_type=media_type, extra={"thoughtSignature": signature} if signature else None
+    )
+
+
+def _text(args: msgspec.Raw) -> str:
+    text = bytes(args).decode("utf-8", "replace").strip()
+    return "" if text == "null" else text

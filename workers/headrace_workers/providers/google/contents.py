@@ -1,0 +1,235 @@
+"""A conversation as Google takes it: turns of the user and the model by turns, and the system's words apart.
+
+What came from Google goes back byte for byte: signatures, and the ids of calls that had one. Calls that another provider's
+model made have no signature; Gemini 3 and later take a word that stands for one instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace_workers.providers.google.answer import NAME
+from headrace_workers.providers.shared.extra_keys import ExtraKeys
+from headrace_workers.providers.shared.lenient_json import UNREADABLE
+from headrace_workers.providers.shared.provider_errors import request_failure
+from headrace_workers.providers.shared.request_parts import parts_of
+
+KEYS = ExtraKeys(
+    "Google",
+    {
+        "image": {"thoughtSignature", "mediaResolution", "media_resolution", "videoMetadata", "video_metadata"},
+        "tool": {"behavior", "response", "responseJsonSchema", "response_json_schema"},
+        "function": {"behavior", "response", "responseJsonSchema", "response_json_schema"},
+    },
+    {
+        "cache_control": "it caches by itself; for a cache of your own, custom_options takes cachedContent",
+        "prompt_cache_breakpoint": "it caches by itself; for a cache of your own, custom_options takes cachedContent",
+        "detail": "its word is mediaResolution",
+    },
+)
+"""What the API takes beyond what Headrace names."""
+
+FOREIGN_CALL_SIGNATURE = "skip_thought_signature_validator"
+_WITHOUT_SIGNATURES = ("gemini-1", "gemini-2", "gemma")
+_SYSTEM = ("system", "developer")
+_MEDIA_TYPES = {
+    "avif": "image/avif",
+    "bmp": "image/bmp",
+    "gif": "image/gif",
+    "heic": "image/heic",
+    "heif": "image/heif",
+    "jpeg": "image/jpeg",
+    "jpg": "image/jpeg",
+    "png": "image/png",
+    "tif": "image/tiff",
+    "tiff": "image/tiff",
+    "webp": "image/webp",
+}
+
+
+def system_instruction_of(messages: Sequence[Message]) -> dict[str, Any] | None:
+    """Return the text of all system and developer messages, wherever they stand."""
+    parts: list[dict[str, Any]] = []
+    for index, message in enumerate(messages):
+        if message.role in _SYSTEM:
+            KEYS.of_message(f"messages[{index}]", message)
+            parts += [{"text": text} for text in _texts(f"messages[{index}]", message) if text]
+    return {"parts": parts} if parts else None
+
+
+def contents_of(messages: Sequence[Message], model: str) -> list[dict[str, Any]]:
+    """Return the turns."""
+    contents = _Contents(needs_signatures=not model.removeprefix("models/").startswith(_WITHOUT_SIGNATURES))
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        KEYS.of_message(where, message)
+        match message.role:
+            case "assistant":
+                contents.model_said(where, message)
+            case "tool":
+                contents.tool_said(where, message)
+            case "user":
+                contents.user_said(where, message)
+            case _:
+                pass
+    return contents.done()
+
+
+class _Contents:
+    """Builds the turns; messages of one side in a row are one turn."""
+
+    def __init__(self, *, needs_signatures: bool) -> None:
+        self._needs_signatures = needs_signatures
+        self._turns: list[dict[str, Any]] = []
+        self._calls: dict[str, ToolCallPart] = {}  # by id, the latest
+        self._asked: list[str] = []  # ids of the last turn's calls, in order
+        self._results: list[tuple[int, dict[str, Any]]] = []
+
+    def model_said(self, where: str, message: Message) -> None:
+        self._flush_results()
+        sent = [_model_part(f"{where}.content[{index}]", part) for index, part in enumerate(parts_of(message))]
+        parts = [part for part in sent if part is not None]
+        calls = [part for part in parts if "functionCall" in part]
+        if calls and self._needs_signatures and not any(_is_google_s(call) for call in message.tool_calls):
+            calls[0]["thoughtSignature"] = FOREIGN_CALL_SIGNATURE
+        self._add("model", parts)
+        self._asked = [call.id for call in message.tool_calls]
+        self._calls |= {call.id: call for call in message.tool_calls}
+
+    def user_said(self, where: str, message: Message) -> None:
+        self._flush_results()
+        parts = [_user_part(f"{where}.content[{index}]", part) for index, part in enumerate(parts_of(message))]
+        self._add("user", [part for part in parts if part != {"text": ""}] or [{"text": ""}])
+
+    def tool_said(self, where: str, message: Message) -> None:
+        call_id = message.tool_call_id or ""
+        call = self._calls.get(call_id)
+        name = message.tool_name or (call.name if call else "")
+        if not name:
+            raise request_failure(
+                "a message with role tool needs tool_name, or tool_call_id of a call that was made", where
+            )
+        response: dict[str, Any] = {"name": name, "response": _result(where, message)}
+        own_id = _kept(call.provider_data, "id") if call else ""
+        if own_id:
+            response["id"] = own_id
+        # Without ids, Google matches results with calls by their order.
+        place = self._asked.index(call_id) if call_id in self._asked else len(self._asked)
+        self._results.append((place, {"functionResponse": response}))
+
+    def done(self) -> list[dict[str, Any]]:
+        self._flush_results()
+        return self._turns
+
+    def _flush_results(self) -> None:
+        results = sorted(self._results, key=lambda result: result[0])
+        self._results = []
+        self._add("user", [part for _, part in results])
+
+    def _add(self, role: str, parts: list[dict[str, Any]]) -> None:
+        if not parts:
+            return
+        if self._turns and self._turns[-1]["role"] == role:
+            self._turns[-1]["parts"].extend(parts)
+        else:
+            self._turns.append({"role": role, "parts": parts})
+
+
+def _texts(where: str, message: Message) -> list[str]:
+    for index, part in enumerate(parts_of(message)):
+        if not isinstance(part, TextPart):
+            raise request_failure(f"a message with role {message.role} holds text alone", f"{where}.content[{index}]")
+        KEYS.of("text", f"{where}.content[{index}]", part.extra)
+    return [part.text for part in parts_of(message) if isinstance(part, TextPart)]
+
+
+def _model_part(where: str, part: Part) -> dict[str, Any] | None:
+    """Return a part as the model said it, None for what has nothing to say to Google."""
+    match part:
+        case TextPart():
+            KEYS.of("text", where, part.extra)
+            signed = _signed({"text": part.text}, part.provider_data)
+            return None if signed == {"text": ""} else signed
+        case ReasoningPart():
+            KEYS.of("reasoning", where, part.extra)
+            if own := _whole_part(part):
+                return own
+            # Thoughts without Google's signature are of no use to it, and those of other models none of its business.
+            if not _kept(part.provider_data, "thoughtSignature"):
+                return None
+            return _signed({"text": part.text, "thought": True}, part.provider_data)
+        case ToolCallPart():
+            KEYS.of("tool call", where, part.extra)
+            call: dict[str, Any] = {"name": part.name, "args": part.arguments}
+            own_id = _kept(part.provider_data, "id")
+            if own_id:
+                call["id"] = own_id
+            return _signed({"functionCall": call}, part.provider_data)
+        case ImagePart():
+            return _image(where, part) | KEYS.of("image", where, part.extra)
+
+
+def _whole_part(part: ReasoningPart) -> dict[str, Any] | None:
+    """Return a part that Google gave whole, such as code that it ran, as it came."""
+    said = part.provider_data or {}
+    whole = said.get("part") if said.get("api") == NAME else None
+    return dict(whole) if isinstance(whole, dict) else None
+
+
+def _is_google_s(call: ToolCallPart) -> bool:
+    return (call.provider_data or {}).get("api") == NAME
+
+
+def _user_part(where: str, part: Part) -> dict[str, Any]:
+    match part:
+        case TextPart():
+            return {"text": part.text} | KEYS.of("text", where, part.extra)
+        case ImagePart():
+            return _image(where, part) | KEYS.of("image", where, part.extra)
+        case _:
+            raise request_failure("a message with role user holds text and images alone", where)
+
+
+def _signed(sent: dict[str, Any], provider_data: dict[str, Any] | None) -> dict[str, Any]:
+    signature = _kept(provider_data, "thoughtSignature")
+    return sent | {"thoughtSignature": signature} if signature else sent
+
+
+def _kept(provider_data: dict[str, Any] | None, key: str) -> str:
+    """Return what a part kept for Google; what another provider said of it stays behind."""
+    if not provider_data or provider_data.get("api") != NAME:
+        return ""
+    value = provider_data.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _image(where: str, part: ImagePart) -> dict[str, Any]:
+    if part.data and part.media_type:
+        return {"inlineData": {"mimeType": part.media_type, "data": part.data}}
+    if not part.url:
+        raise request_failure("an image needs url, or data and media_type", where)
+    if part.url.startswith("data:"):
+        head, _, data = part.url.removeprefix("data:").partition(",")
+        media_type = head.partition(";")[0]
+        if not head.endswith(";base64") or not media_type:
+            raise request_failure("an image by data: URL needs a media type and base64", f"{where}.url")
+        return {"inlineData": {"mimeType": media_type, "data": data}}
+    file: dict[str, Any] = {"fileUri": part.url}
+    suffix = part.url.partition("?")[0].partition("#")[0].rpartition(".")[2].lower()
+    media_type = part.media_type or _MEDIA_TYPES.get(suffix, "")
+    if media_type:
+        file["mimeType"] = media_type
+    return {"fileData": file}
+
+
+def _result(where: str, message: Message) -> dict[str, Any]:
+    """Return a tool's answer as the object that Google demands."""
+    text = "".join(_texts(where, message))
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except UNREADABLE:
+        return {"result": text}

@@ -1,0 +1,174 @@
+"""The request of ``streamGenerateContent`` from a run request. Never drops silently what the API cannot take: it refuses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from headrace.types import Tool
+from headrace.wire.request import RunRequest
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.providers.google.contents import KEYS, contents_of, system_instruction_of
+from headrace_workers.providers.shared.provider_errors import request_failure
+from headrace_workers.providers.shared.request_parts import encoded
+from headrace_workers.providers.shared.response_formats import read_response_format
+from headrace_workers.providers.shared.server_tools import camel, check_owner, chosen_tool, is_function
+from headrace_workers.providers.wire_format import ProviderSettings
+
+API_VERSION = "v1beta"
+"""A superset of ``v1``: preview models, ``VALIDATED`` function calls and JSON schemas are answered here first."""
+
+_MAX_STOP_SEQUENCES = 5
+_TOOL_CHOICES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
+
+# Gemini 2.5 takes a budget of tokens, later models take a level. The budgets are those of Google's OpenAI-compatible endpoint.
+_HAS_BUDGET = re.compile(r"gemini-2\.5")
+_HAS_NO_THOUGHTS = re.compile(r"gemini-(1|2\.0)|gemma")
+_IS_PRO = re.compile(r"gemini-2\.5-pro")
+_BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
+_LEVELS = ("minimal", "low", "medium", "high", "xhigh")
+
+
+def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+    """Return the request to send."""
+    headers = [("content-type", "application/json")]
+    if api_key:
+        headers.append(("x-goog-api-key", api_key))
+    model = request.model if request.model.startswith(("models/", "tunedModels/")) else f"models/{request.model}"
+    url = settings.url(f"/{API_VERSION}/{quote(model, safe='/')}:streamGenerateContent?alt=sse")
+    return HttpRequest(url, tuple(headers), encoded(_body(request)))
+
+
+def continue_request(sent: HttpRequest, token: str) -> HttpRequest:
+    """Return the same request with the token with which the provider goes on."""
+    body = msgspec.json.decode(sent.body)
+    return msgspec.structs.replace(sent, body=msgspec.json.encode(body | {"continuationToken": token}))
+
+
+def _body(request: RunRequest) -> dict[str, Any]:
+    contents = contents_of(request.messages, request.model)
+    if not contents:
+        raise request_failure("Google takes no conversation of system messages alone", "messages")
+    body: dict[str, Any] = {"contents": contents}
+    system = system_instruction_of(request.messages)
+    if system:
+        body["systemInstruction"] = system
+    if request.tools:
+        body["tools"] = _tools(request.tools)
+    calling = _function_calling(request)
+    if calling:
+        body["toolConfig"] = {"functionCallingConfig": calling}
+    generation = _generation_config(request)
+    if generation:
+        body["generationConfig"] = generation
+    return _merged(body, request.custom_options)
+
+
+def _tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    """Return the functions as one tool, and those of Google's own each as one."""
+    functions: list[dict[str, Any]] = []
+    own: list[dict[str, Any]] = []
+    for index, tool in enumerate(tools):
+        if is_function(tool):
+            functions.append(_function(tool) | KEYS.of("tool", f"tools[{index}]", tool.extra))
+        else:
+            own.append(_own_tool(f"tools[{index}]", tool))
+    return [{"functionDeclarations": functions}, *own] if functions else own
+
+
+def _own_tool(where: str, tool: Tool) -> dict[str, Any]:
+    """Return a tool of Google's own, given as ``{"google_search": {…}}`` or as ``{"type": "google_search", …}``."""
+    check_owner(where, tool, "Google", KEYS.api)
+    for key in ("name", "description", "parameters", "strict"):
+        if getattr(tool, key):
+            raise request_failure(f"Google's tool {tool.type} has none", f"{where}.{key}")
+    return {camel(tool.type): tool.extra or {}}
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.parameters:
+        # ``parameters`` would take Google's own subset of OpenAPI alone.
+        function["parametersJsonSchema"] = tool.parameters
+    return function
+
+
+def _function_calling(request: RunRequest) -> dict[str, Any]:
+    choice = request.tool_choice
+    if isinstance(choice, dict):
+        tool = chosen_tool(choice, request.tools)
+        if not is_function(tool):
+            raise request_failure(
+                f"Google decides itself when it uses {tool.type}: only functions can be demanded", "tool_choice"
+            )
+        return {"mode": "ANY", "allowedFunctionNames": [tool.name]}
+    if choice is not None and choice not in _TOOL_CHOICES:
+        raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
+    is_strict = any(tool.strict for tool in request.tools)
+    if is_strict and choice in {None, "auto"}:
+        # Strictness is no matter of a single function here.
+        return {"mode": "VALIDATED"}
+    return {} if choice is None else {"mode": _TOOL_CHOICES[choice]}
+
+
+def _generation_config(request: RunRequest) -> dict[str, Any]:
+    if len(request.stop_sequences) > _MAX_STOP_SEQUENCES:
+        sequences = len(request.stop_sequences)
+        raise request_failure(f"takes at most {_MAX_STOP_SEQUENCES} here, got {sequences}", "stop_sequences")
+    config: dict[str, Any] = {
+        "temperature": request.temperature,
+        "topP": request.top_p,
+        "maxOutputTokens": request.max_output_tokens,
+        "stopSequences": request.stop_sequences or None,
+    }
+    config = {name: value for name, value in config.items() if value is not None}
+    if request.response_format is not None:
+        config |= _response_format(request.response_format)
+    if request.reasoning_effort is not None:
+        config["thinkingConfig"] = _thinking(request.model, request.reasoning_effort)
+    return config
+
+
+def _response_format(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return the form of the answer; the API has no place for a schema's name or strictness."""
+    form = read_response_format(wanted)
+    match form.kind:
+        case "text":
+            return {}
+        case "json_object":
+            return {"responseMimeType": "application/json"}
+        case "json_schema":
+            return {"responseMimeType": "application/json", "responseJsonSchema": form.schema}
+
+
+def _thinking(model: str, effort: str) -> dict[str, Any]:
+    if _HAS_NO_THOUGHTS.search(model):
+        raise request_failure(f"{model} does not take it", "reasoning_effort")
+    if not _HAS_BUDGET.search(model):
+        if effort not in _LEVELS:
+            raise request_failure(f"{model} takes {', '.join(_LEVELS)}, not {effort}", "reasoning_effort")
+        return {"includeThoughts": True, "thinkingLevel": effort.upper()}
+    if effort not in _BUDGETS or (effort == "none" and _IS_PRO.search(model)):
+        known = [name for name in _BUDGETS if name != "none" or not _IS_PRO.search(model)]
+        raise request_failure(f"{model} takes {', '.join(known)}, not {effort}", "reasoning_effort")
+    return {"includeThoughts": effort != "none", "thinkingBudget": _BUDGETS[effort]}
+
+
+def _merged(mine: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Merge objects deeply. Tools add up: those of Google's own stand beside the functions."""
+    merged = dict(mine)
+    for name, value in options.items():
+        own = mine.get(name)
+        if isinstance(own, dict) and isinstance(value, dict):
+            merged[name] = _merged(own, value)
+        elif name == "tools" and isinstance(own, list) and isinstance(value, list):
+            merged[name] = own + value
+        else:
+            merged[name] = value
+    return merged

@@ -1,0 +1,250 @@
+"""One answer of a Chat Completions response as it grows: text, reasoning, refusal and tool calls, whatever form they come in.
+
+What holds content and cannot be read is an error, never nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from headrace.types import Message, Part, ReasoningDelta, ReasoningPart, RefusalDelta, RunEvent, TextPart
+from headrace_workers.providers.openai_chat.calls import API_NAME, ToolCalls
+from headrace_workers.providers.openai_chat.chunks import Delta
+from headrace_workers.providers.openai_chat.request import REASONING_FIELDS
+from headrace_workers.providers.shared.answer_limits import MAX_LOOKED_AT, too_large
+from headrace_workers.providers.shared.lenient_json import as_text
+from headrace_workers.providers.shared.unread_content import elements_of, object_in, refuse_content, text_in
+
+_TEXT_OF_DETAIL = {"reasoning.text": "text", "reasoning.summary": "summary"}
+_PARTS: dict[str, tuple[Literal["text", "reasoning", "refusal"], str]] = {
+    "text": ("text", "text"),
+    "output_text": ("text", "text"),
+    "input_text": ("text", "text"),
+    "thinking": ("reasoning", "thinking"),
+    "reasoning": ("reasoning", "reasoning"),
+    "refusal": ("refusal", "refusal"),
+}
+"""What a part of content is by its type, and under which key its words stand."""
+
+
+class ChatAnswer:
+    """What one choice says. The lists hold its words in pieces."""
+
+    __slots__ = (
+        "_citations",
+        "_detail_words",
+        "_details",
+        "_field",
+        "_looked_at",
+        "calls",
+        "has_end",
+        "reasoning",
+        "refusal",
+        "text",
+    )
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.refusal: list[str] = []
+        self.calls = ToolCalls()
+        self.has_end = False  # whether the choice said why it ends
+        self._field = ""  # under which reasoning came
+        self._details: list[dict[str, Any]] = []
+        self._detail_words: list[str] = []  # of the last detail, where it comes in pieces
+        self._citations: list[dict[str, Any]] = []
+        self._looked_at = 0  # characters, for the words of whole messages
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether the message holds what the events cannot say."""
+        return bool(self._field or self._details or self._citations or self.calls.has_custom)
+
+    def take(self, delta: Delta, events: list[RunEvent], *, is_whole: bool = False) -> None:
+        """Take a piece of a message, or all of it."""
+        has_reasoning = not (
+            delta.reasoning_content is None
+            and delta.reasoning is None
+            and delta.thinking is None
+            and delta.reasoning_details is None
+        )
+        if has_reasoning:
+            self.take_reasoning(delta, events)
+        self.take_content(delta.content, events)
+        self.take_rest(delta, events, is_whole=is_whole)
+
+    def take_content(self, content: Any, events: list[RunEvent]) -> None:
+        """Take content: text, or a list of parts, be it of text, thinking or refusal."""
+        if type(content) is str:
+            self._say("text", content, events)
+            return
+        for part in content if isinstance(content, list) else [content]:
+            if not isinstance(part, dict):
+                self._say("text", text_in(part, "content"), events)
+                continue
+            said = _PARTS.get(as_text(part.get("type") or "text"))
+            words = None if said is None else _words_of(part, said[1])
+            if said is not None and words is not None:
+                self._say(said[0], words, events)
+            else:
+                refuse_content({"content": part}, "the message")
+
+    def take_rest(self, delta: Delta, events: list[RunEvent], *, is_whole: bool = False) -> None:
+        """Take what a message says beside content and reasoning."""
+        if delta.refusal is not None:
+            for piece in delta.refusal if isinstance(delta.refusal, list) else [delta.refusal]:
+                words = text_in(piece.get("refusal") if isinstance(piece, dict) else piece, "refusal")
+                self._say("refusal", words, events)
+        if not delta.content and delta.audio:
+            transcript = object_in(delta.audio, "audio").get("transcript")
+            self._say("text", text_in(transcript, "the transcript of audio"), events)
+        if delta.tool_calls is not None:
+            for place, fragment in enumerate(_calls_in(delta.tool_calls)):
+                self.calls.take(fragment, events, place if is_whole else None)
+        if delta.function_call:
+            self.calls.take_function(delta.function_call, events, beside=delta.tool_calls)
+        if isinstance(delta.annotations, list):
+            self._citations += [said for said in delta.annotations if isinstance(said, dict)]
+
+    def add(self, other: ChatAnswer, events: list[RunEvent]) -> None:
+        """Add what another choice says, which completes this one."""
+        self._say("reasoning", "".join(other.reasoning), events)
+        self._say("text", "".join(other.text), events)
+        self._say("refusal", "".join(other.refusal), events)
+        self._field = self._field or other._field
+        self._end_detail()
+        other._end_detail()
+        self._details += other._details
+        self._citations += other._citations
+        self.calls.add(other.calls, events)
+
+    def rest_of(self, whole: Delta, events: list[RunEvent], *, beside: Delta | None) -> None:
+        """Take a whole message after its pieces: what of it has not come yet.
+
+        Other words than those of the pieces are an error, unless the message only stands ``beside`` the next piece.
+        """
+        other = ChatAnswer()
+        other.take(whole, [], is_whole=True)
+        for kind in ("reasoning", "text", "refusal"):
+            words = "".join(getattr(other, kind))
+            if not words:
+                continue
+            said = _joined(getattr(self, kind))
+            if words.startswith(said):
+                self._say(kind, words[len(said) :], events)
+            elif beside is None and not self._holds(said, words.strip()):
+                refuse_content({"message": {"text": words}}, "the whole message after its pieces")
+        self._citations = self._citations or other._citations
+        if not self.calls:
+            self.calls.add(other.calls, events)
+
+    def _holds(self, said: str, words: str) -> bool:
+        self._looked_at += len(said)
+        if self._looked_at > MAX_LOOKED_AT:
+            raise too_large("whole messages after the pieces of a long one")
+        return words in said
+
+    def message(self, *, is_cut: bool) -> Message:
+        """Return the whole as a message."""
+        parts: list[Part] = []
+        opaque: dict[str, Any] = {}
+        self._end_detail()
+        if self._field:
+            opaque["field"] = self._field
+        if self._details:
+            opaque["reasoning_details"] = self._details
+        if self.reasoning or opaque:
+            parts.append(ReasoningPart("".join(self.reasoning), opaque or None))
+        text = "".join(self.text)
+        if text:
+            cited = {"api": API_NAME, "annotations": self._citations} if self._citations else None
+            parts.append(TextPart(text, cited))
+        if self.calls:
+            parts += self.calls.parts(is_cut=is_cut)
+        is_plain = not parts or (len(parts) == 1 and bool(text) and not self._citations)
+        return Message("assistant", text if is_plain else parts)
+
+    def _say(self, kind: str, words: str, events: list[RunEvent]) -> None:
+        if not words:
+            return
+        if kind == "text":
+            self.text.append(words)
+            events.append(words)
+        elif kind == "reasoning":
+            self.reasoning.append(words)
+            events.append(ReasoningDelta(words))
+        else:
+            self.refusal.append(words)
+            events.append(RefusalDelta(words))
+
+    def take_reasoning(self, delta: Delta, events: list[RunEvent]) -> None:
+        """Take reasoning under the name that the server gives it, and what must go back with it."""
+        said: list[str] = []
+        for field in (*REASONING_FIELDS, "thinking"):
+            words = "".join(_reasoning_in(getattr(delta, field)))
+            # A vendor that sends both means the same words.
+            if words and words not in said:
+                self._field = self._field or field
+                said.append(words)
+        self._say("reasoning", "".join(said), events)
+        # Details are for the way back: their words are those of the other fields.
+        for detail in elements_of(delta.reasoning_details, "reasoning_details"):
+            if object_in(detail, "an element of reasoning_details"):
+                self._take_detail(detail)
+
+    def _take_detail(self, detail: dict[str, Any]) -> None:
+        """Add a piece of OpenRouter's ``reasoning_details``; text that came in pieces must go back in one."""
+        last = self._details[-1] if self._details else {}
+        field = _TEXT_OF_DETAIL.get(as_text(detail.get("type")))
+        same = all(last.get(key) == detail.get(key) for key in ("type", "index"))
+        if not (last and field and same) or (last.get("id") and detail.get("id") not in (None, last["id"])):
+            self._end_detail()
+            self._details.append(detail)
+            return
+        # Put together at the end: each time, it would cost as much as all that came before.
+        if not self._detail_words:
+            self._detail_words.append(as_text(last.get(field)))
+        self._detail_words.append(as_text(detail.get(field)))
+        last.update({key: value for key, value in detail.items() if value is not None and key != field})
+
+    def _end_detail(self) -> None:
+        """Put the words of the last detail together."""
+        words, self._detail_words = self._detail_words, []
+        if words:
+            last = self._details[-1]
+            last[_TEXT_OF_DETAIL[as_text(last.get("type"))]] = "".join(words)
+
+
+def _joined(pieces: list[str]) -> str:
+    """Return pieces as one, which they become: asked for again and again, it is put together once."""
+    if len(pieces) > 1:
+        pieces[:] = ["".join(pieces)]
+    return pieces[0] if pieces else ""
+
+
+def _words_of(part: dict[str, Any], key: str) -> str | None:
+    """Return the words of a part of content; None where they are not where its type says."""
+    value = part.get(key)
+    if isinstance(value, list):
+        words = [_words_of(piece, "text") if isinstance(piece, dict) else text_in(piece, "a part") for piece in value]
+        return None if None in words else "".join(word for word in words if word)
+    if value is None:
+        return None
+    return text_in(value, f"{key} in a part of the message")
+
+
+def _reasoning_in(value: Any) -> Iterator[str]:
+    for piece in value if isinstance(value, list) else [value]:
+        if isinstance(piece, dict):
+            words = _words_of(piece, "text")
+            if words is None:
+                refuse_content({"reasoning": piece}, "the message")
+            yield words or ""
+        else:
+            yield text_in(piece, "reasoning")
+
+
+def _calls_in(value: Any) -> list[Any]:
+    """Return the elements of ``tool_calls``; some servers send the only one without a list."""
+    return [value] if isinstance(value, dict) and value else list(elements_of(value, "tool_calls"))

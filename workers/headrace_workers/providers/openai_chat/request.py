@@ -1,0 +1,267 @@
+"""The body of a Chat Completions request from a run request. Never drops silently what the API cannot take: it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
+from headrace.wire.request import RunRequest, chosen_by
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.providers.openai_chat.calls import API_NAME
+from headrace_workers.providers.shared.extra_keys import ExtraKeys
+from headrace_workers.providers.shared.provider_errors import request_failure
+from headrace_workers.providers.shared.request_parts import (
+    as_json,
+    bearer_headers,
+    encoded,
+    image_url,
+    merged,
+    word_for,
+)
+from headrace_workers.providers.shared.response_formats import read_response_format
+from headrace_workers.providers.shared.server_tools import chosen_tool, is_function, own_form
+from headrace_workers.providers.wire_format import ProviderSettings
+
+REASONING_FIELDS = ("reasoning_content", "reasoning")
+"""Under which names compatible servers send reasoning, and take it back."""
+
+_LIMIT_COMPLETIONS = ("openai", "azure")
+"""Their reasoning models refuse the old name of the limit; most compatible servers do not know the new one."""
+
+_MAX_STOP_SEQUENCES = 4
+
+_TEXT_FIELDS = {"type", "text"}
+
+_OPENAI_SERVERS = ("openai", "azure")
+_OPENAI_KEYS = ExtraKeys(
+    "OpenAI",
+    {
+        "message": {"name"},
+        "assistant message": {"annotations", "audio", "name", "refusal"},
+        "text": {"prompt_cache_breakpoint"},
+        "image": {"detail", "prompt_cache_breakpoint"},
+    },
+    {"cache_control": "it caches by itself; custom_options takes prompt_cache_key and prompt_cache_options"},
+)
+_COMPATIBLE_KEYS = ExtraKeys(
+    "the OpenAI Chat format of compatible servers",
+    {
+        "message": {"cache_control", "name"},
+        "assistant message": {
+            "annotations",
+            "audio",
+            "cache_control",
+            "name",
+            "partial",  # Moonshot and Alibaba: the answer begins so
+            "prefix",  # DeepSeek and Mistral: likewise
+            "reasoning",
+            "reasoning_content",
+            "reasoning_details",
+            "refusal",
+        },
+        "tool message": {"cache_control", "name"},
+        "text": {"cache_control", "prompt_cache_breakpoint"},
+        "image": {"cache_control", "detail", "max_pixels", "min_pixels", "prompt_cache_breakpoint"},
+        "image_url": {"format"},
+        "tool call": {"cache_control", "extra_content"},  # Google's endpoint has its signatures in the latter
+        "tool": {"cache_control"},
+        "function": {"cache_control"},
+    },
+)
+"""What OpenRouter, LiteLLM, Alibaba and others take beyond OpenAI; servers that do not know ``cache_control`` pass over it."""
+
+
+def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+    """Return the request to send."""
+    headers = bearer_headers(api_key, stream=request.stream)
+    body = encoded(_body(request, settings.name))
+    return HttpRequest(settings.url("/chat/completions"), headers, body)
+
+
+def _body(request: RunRequest, server: str) -> dict[str, Any]:
+    is_openai = server == "openai"
+    keys = _OPENAI_KEYS if server in _OPENAI_SERVERS else _COMPATIBLE_KEYS
+    messages = [_message(f"messages[{index}]", message, keys) for index, message in enumerate(request.messages)]
+    if is_openai:
+        _drop_reasoning(messages)
+    body: dict[str, Any] = {"model": request.model, "messages": messages}
+    if request.tools:
+        body["tools"] = [_tool(f"tools[{index}]", tool, keys) for index, tool in enumerate(request.tools)]
+    if request.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(request.tool_choice, request.tools)
+    if request.response_format is not None:
+        body["response_format"] = _response_format(request.response_format)
+    if request.stop_sequences:
+        body["stop"] = _stop(request.stop_sequences)
+    if request.max_output_tokens is not None:
+        body["max_completion_tokens" if server in _LIMIT_COMPLETIONS else "max_tokens"] = request.max_output_tokens
+    sampling = {name: getattr(request, name) for name in ("temperature", "top_p", "reasoning_effort")}
+    body |= {name: value for name, value in sampling.items() if value is not None}
+    if request.stream:
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+        if is_openai:
+            # Padding against guessing tokens by packet length; it doubles the bytes to read.
+            body["stream_options"]["include_obfuscation"] = False
+    return merged(body, request.custom_options, ("stream_options",))
+
+
+def _drop_reasoning(messages: list[dict[str, Any]]) -> None:
+    """OpenAI itself refuses the fields in which its compatibles give reasoning; a turn may come from one of them."""
+    for message in messages:
+        for field in (*REASONING_FIELDS, "reasoning_details"):
+            message.pop(field, None)
+
+
+def _message(where: str, message: Message, keys: ExtraKeys) -> dict[str, Any]:
+    extra = keys.of_message(where, message)
+    match message.role:
+        case "assistant":
+            return _assistant_message(where, message, keys) | extra
+        case "tool":
+            if not message.tool_call_id:
+                raise request_failure(
+                    "a message with role tool needs the id of the call that it answers", f"{where}.tool_call_id"
+                )
+            content = _text_content(where, message, keys)
+            return {"role": "tool", "tool_call_id": message.tool_call_id, "content": content} | extra
+        case "user":
+            return {"role": "user", "content": _user_content(where, message, keys)} | extra
+        case _:
+            return {"role": message.role, "content": _text_content(where, message, keys)} | extra
+
+
+def _assistant_message(where: str, message: Message, keys: ExtraKeys) -> dict[str, Any]:
+    parts = [] if isinstance(message.content, str) else message.content
+    calls: list[dict[str, Any]] = []
+    texts: list[dict[str, Any]] = []
+    sent: dict[str, Any] = {"role": "assistant", "content": None}
+    for index, part in enumerate(parts):
+        at = f"{where}.content[{index}]"
+        match part:
+            case ImagePart():
+                raise request_failure("a message with role assistant cannot hold an image", at)
+            case ToolCallPart():
+                calls.append(_tool_call(at, part, keys))
+            case TextPart():
+                texts.append({"type": "text", "text": part.text} | keys.of("text", at, part.extra))
+            case ReasoningPart():
+                keys.of("reasoning", at, part.extra)
+                _add_reasoning(sent, part)
+    if any(len(text) > len(_TEXT_FIELDS) for text in texts):
+        sent["content"] = texts
+    else:
+        sent["content"] = message.text or None if calls else message.text
+    if calls:
+        sent["tool_calls"] = calls
+    return sent
+
+
+def _add_reasoning(sent: dict[str, Any], part: ReasoningPart) -> None:
+    """Give reasoning back where this API's server said it; that of other providers stays behind."""
+    said = part.provider_data or {}
+    field, details = said.get("field"), said.get("reasoning_details")
+    if field in REASONING_FIELDS:
+        sent[field] = sent.get(field, "") + part.text
+    if isinstance(details, list):
+        sent["reasoning_details"] = sent.get("reasoning_details", []) + details
+
+
+def _text_content(where: str, message: Message, keys: ExtraKeys) -> str | list[dict[str, Any]]:
+    """Return the content of a message that holds text alone, as a str where it can be: not every compatible server takes parts."""
+    if isinstance(message.content, str):
+        return message.content
+    sent: list[dict[str, Any]] = []
+    for index, part in enumerate(message.content):
+        if not isinstance(part, TextPart):
+            at = f"{where}.content[{index}]"
+            raise request_failure(f"a message with role {message.role} cannot hold {word_for(part)}", at)
+        sent.append({"type": "text", "text": part.text} | keys.of("text", f"{where}.content[{index}]", part.extra))
+    return sent if any(len(text) > len(_TEXT_FIELDS) for text in sent) else message.text
+
+
+def _user_content(where: str, message: Message, keys: ExtraKeys) -> str | list[dict[str, Any]]:
+    if isinstance(message.content, str):
+        return message.content
+    sent = [_user_part(f"{where}.content[{index}]", part, keys) for index, part in enumerate(message.content)]
+    if len(sent) == 1 and sent[0].keys() == _TEXT_FIELDS:
+        return str(sent[0]["text"])
+    return sent
+
+
+def _user_part(where: str, part: Part, keys: ExtraKeys) -> dict[str, Any]:
+    match part:
+        case TextPart():
+            return {"type": "text", "text": part.text} | keys.of("text", where, part.extra)
+        case ImagePart():
+            extra, inner = keys.of_both("image", where, part.extra)
+            if "detail" in extra:
+                inner["detail"] = extra.pop("detail")
+            return {"type": "image_url", "image_url": {"url": image_url(part)} | inner} | extra
+        case _:
+            raise request_failure(f"a message with role user cannot hold {word_for(part)}", where)
+
+
+def _tool_call(where: str, part: ToolCallPart, keys: ExtraKeys) -> dict[str, Any]:
+    extra, inner = keys.of_both("tool call", where, part.extra)
+    if (text := _custom_input(part)) is not None:
+        return {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": text} | inner} | extra
+    arguments = as_json(part.arguments, f"{where}.arguments").decode()
+    function = {"name": part.name, "arguments": arguments} | inner
+    return {"id": part.id, "type": "function", "function": function} | extra
+
+
+def _custom_input(part: ToolCallPart) -> str | None:
+    """Return the input of a custom tool's call that came from this API; None for all other calls."""
+    said = part.provider_data or {}
+    is_custom = said.get("api") == API_NAME and said.get("type") == "custom" and part.arguments.keys() == {"input"}
+    text = part.arguments.get("input")
+    return text if is_custom and isinstance(text, str) else None
+
+
+def _tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
+    if not is_function(tool, may_be_custom=False):
+        return _own_tool(where, tool, keys)
+    extra, inner = keys.of_both("tool", where, tool.extra)
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    function["parameters"] = tool.parameters or {"type": "object", "properties": {}}
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function | inner} | extra
+
+
+def _own_tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
+    """Return a tool that is no function: OpenAI has custom tools alone, compatible servers have tools that they run themselves."""
+    if tool.type == "custom" and "custom" not in (tool.extra or {}):
+        return {"type": "custom", "custom": {key: value for key, value in own_form(tool).items() if key != "type"}}
+    if tool.type != "custom" and keys is _OPENAI_KEYS:
+        raise request_failure(
+            f"Chat Completions has no tool {tool.type!r} of its own: use the provider openai-responses, or for searches "
+            "custom_options={'web_search_options': {}}",
+            f"{where}.type",
+        )
+    return own_form(tool)
+
+
+def _tool_choice(choice: str | dict[str, str], tools: list[Tool]) -> str | dict[str, Any]:
+    if isinstance(choice, str):
+        return choice
+    tool = chosen_tool(choice, tools)
+    if is_function(tool, may_be_custom=False):
+        return {"type": "function", "function": {"name": tool.name}}
+    if tool.type == "custom":
+        return {"type": "custom", "custom": {"name": chosen_by(tool)}}
+    return {"type": tool.type}
+
+
+def _response_format(wanted: dict[str, Any]) -> dict[str, Any]:
+    form = read_response_format(wanted)
+    return {"type": form.kind} | ({"json_schema": form.for_openai()} if form.kind == "json_schema" else {})
+
+
+def _stop(sequences: list[str]) -> list[str]:
+    if len(sequences) > _MAX_STOP_SEQUENCES:
+        raise request_failure(f"takes at most {_MAX_STOP_SEQUENCES} here, got {len(sequences)}", "stop_sequences")
+    return sequences

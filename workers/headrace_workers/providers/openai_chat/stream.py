@@ -1,0 +1,408 @@
+"""OpenAI Chat Completions, and the many servers that speak it with an accent: maps its responses to run events.
+
+Never does I/O. Strict about what a stream must bring (an end), lenient about everything that vendors vary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from headrace.answers.assembly import joined_text
+from headrace.types import FinishReason, RunEvent, Usage, UsageUpdate
+from headrace.wire.request import RunRequest
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.providers.openai_chat import request as openai_request
+from headrace_workers.providers.openai_chat.answer import ChatAnswer
+from headrace_workers.providers.openai_chat.chunks import (
+    Choice,
+    Chunk,
+    Delta,
+    decode,
+    decode_leniently,
+    read_usage,
+)
+from headrace_workers.providers.shared import provider_errors as failures
+from headrace_workers.providers.shared.answer_limits import Kept, too_large
+from headrace_workers.providers.shared.lenient_json import UNREADABLE, as_name, may_hold_halves, read_object
+from headrace_workers.providers.shared.provider_errors import is_error
+from headrace_workers.providers.shared.request_parts import wants_several
+from headrace_workers.providers.shared.unread_content import fail, is_other, refuse_content
+from headrace_workers.providers.wire_format import (
+    CUT,
+    Completion,
+    ProviderFailedError,
+    ProviderFailure,
+    ProviderSettings,
+)
+
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "max_tokens",
+    "max_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "model_length": "max_tokens",
+    "model_context_window_exceeded": "max_tokens",
+    "tool_calls": "tool_calls",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+    "sensitive": "content_filter",
+    "refusal": "content_filter",
+    "error": "error",
+    "network_error": "error",
+    "insufficient_system_resource": "error",
+    "abort": "error",
+    "malformed_function_call": "error",
+}
+
+
+_CHUNKS = (None, "", "chat.completion.chunk", "chat.completion", "text_completion")
+
+_ANSWER_BYTES = 2048
+_MAX_CHOICES = 128
+"""Whole messages in one body, or in one event of a stream."""
+
+_NO_END = ("", "null", "none")
+"""Words of a finish reason that say no end; any other word that is not known is a stop."""
+
+
+class OpenAIChat:
+    """The wire format ``openai-chat``."""
+
+    def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do."""
+        return openai_request.build_request(request, settings, api_key)
+
+    def open_stream(self, request: RunRequest) -> ChatMapper:
+        """Return a mapper for one streamed response."""
+        return _mapper(request)
+
+    def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:  # noqa: ARG002 - the protocol's form
+        """Return ``sent``: this API never stops in the middle to be asked again."""
+        return sent
+
+    def read_body(self, request: RunRequest, body: bytes) -> Completion:
+        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
+        try:
+            chunk = decode_leniently(body)
+        except ValueError:
+            reason = f"the response is not a chat completion but {failures.describe(body)}"
+            raise failures.protocol_failure(reason) from None
+        return _mapper(request).read_whole(chunk, body)
+
+    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
+        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
+        return failures.read_error(status, headers, body)
+
+
+class ChatMapper:
+    """Maps one response. ``usage`` is the best known so far, ``is_complete`` says that ``[DONE]`` was seen.
+
+    A finish reason does not complete a stream: usage may still follow it. Of several choices the first is the run's; the others
+    are kept until the end, since some gateways put the text into one and the calls into another.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_are_alternatives",
+        "_end_word",
+        "_keeps_more",
+        "_keeps_text",
+        "_kept",
+        "_model",
+        "_others",
+        "_requested_model",
+        "_text",
+        "has_halves",
+        "is_complete",
+        "response_id",
+        "usage",
+    )
+
+    continuation: str | None = None
+
+    def __init__(self, requested_model: str, *, are_alternatives: bool = False) -> None:
+        self.usage = Usage()
+        self.is_complete = False
+        self.has_halves = False
+        self.response_id: str | None = None
+        self._requested_model = requested_model
+        # Whether further choices are answers of their own, as the caller wanted.
+        self._are_alternatives = are_alternatives
+        self._model = ""
+        self._answer = ChatAnswer()
+        self._text = self._answer.text
+        self._others: dict[str, ChatAnswer] = {}
+        self._end_word = EndWord()
+        self._kept = Kept()
+        # Whether the event holds something beside text that is kept; text of another choice.
+        self._keeps_more = self._keeps_text = False
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the response told why it ends."""
+        return bool(self._end_word.word)
+
+    def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
+        """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
+        try:
+            chunk = decode(data)
+        except UNREADABLE:
+            odd = self._read_odd(data, events)
+            if odd is None:
+                return
+            chunk = odd
+        before = len(events)
+        for choice in chunk.choices or ():
+            if choice is not None:
+                self._take_choice(choice, chunk, events)
+        if self._keeps_more or self._keeps_text:
+            self._keep(data)
+        if not self._model:
+            self._take_names(chunk)
+        if chunk.usage or chunk.x_groq or chunk.error or name or not chunk.choices:
+            self._take_envelope(name, chunk, data, events)
+        if len(events) == before and not self._others and chunk.choices:
+            # Whole messages were read, and may say nothing new.
+            choices = read_object(data).get("choices")
+            unread = [choice | {"message": None} for choice in choices if isinstance(choice, dict)] if choices else None
+            refuse_content(unread, "an event")
+
+    def finish(self, events: list[RunEvent] | None = None) -> Completion:
+        """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
+        if not (self.is_complete or self.has_end):
+            raise failures.protocol_failure("the stream ended without finish reason")
+        self._close([] if events is None else events)
+        return self._completion(with_message=self._answer.is_opaque)
+
+    def read_whole(self, chunk: Chunk, body: bytes) -> Completion:
+        """Map a response that came in one piece; ``body`` is where ``chunk`` was decoded from."""
+        events: list[RunEvent] = []
+        try:
+            self._read_choices(chunk, body, events)
+        except ProviderFailedError as error:
+            error.partial_text = error.partial_text or joined_text(events)
+            raise
+        self._close(events)
+        return self._completion(with_message=True)
+
+    def _read_choices(self, chunk: Chunk, body: bytes, events: list[RunEvent]) -> None:
+        choices = [choice for choice in chunk.choices or [] if choice is not None]
+        if len(choices) > _MAX_CHOICES:
+            raise too_large(f"{_MAX_CHOICES} choices")
+        if len(choices) > 1:
+            choices.sort(key=lambda choice: choice.index if isinstance(choice.index, int) else 0)
+        self._take_names(chunk)
+        for choice in choices:
+            self._take_end(choice, chunk)
+        self._take_envelope("", chunk, body, events)
+        for place, choice in enumerate(choices):
+            answer = self._answer if not place else self._others.setdefault(str(place), ChatAnswer())
+            answer.has_end = True
+            message = choice.message or choice.delta
+            if message is not None:
+                answer.take(message, events if not place else [], is_whole=True)
+            elif choice.text:
+                answer.take_content(choice.text, events if not place else [])
+            elif not place and self._end_word.reason != "content_filter":
+                raise failures.protocol_failure("the response holds no message")
+        if not choices:
+            raise failures.protocol_failure("the response holds no message")
+
+    def _take_names(self, chunk: Chunk) -> None:
+        self._model = as_name(chunk.model)
+        self.response_id = as_name(chunk.id) or self.response_id
+
+    def _keep(self, data: bytes) -> None:
+        """Count what of an event is kept and not said: other choices, and what stands beside text."""
+        if self._keeps_more:
+            self._kept.add(data)
+        else:
+            self._kept.add_bytes(len(data))
+        self._keeps_more = self._keeps_text = False
+
+    def _take_choice(self, choice: Choice, chunk: Chunk, events: list[RunEvent]) -> None:
+        if choice.index and is_other(choice.index):
+            self._take_other(choice, chunk)
+            return
+        # The hot path of the product: a delta with text and nothing else.
+        delta = choice.delta
+        if delta is not None:
+            if delta.reasoning_content or delta.reasoning or delta.reasoning_details or delta.thinking:
+                self._keeps_more = self._keeps_more or bool(delta.reasoning_details)
+                self._answer.take_reasoning(delta, events)
+            if delta.refusal or delta.tool_calls or delta.function_call or delta.audio or delta.annotations:
+                self._keeps_more = self._keeps_more or bool(delta.annotations)
+                self._answer.take_rest(delta, events)
+            content = delta.content
+            if content and type(content) is str:
+                self._text.append(content)
+                events.append(content)
+            elif content:
+                self._answer.take_content(content, events)
+        elif choice.text:
+            self._answer.take_content(choice.text, events)
+        if choice.message is not None:
+            self._take_message(choice.message, chunk, events, beside=delta)
+        if choice.finish_reason or choice.error:
+            self._take_end(choice, chunk)
+
+    def _take_message(self, message: Delta, chunk: Chunk, events: list[RunEvent], *, beside: Delta | None) -> None:
+        """Take a whole message after its pieces, which is compared with all of them."""
+        if len(chunk.choices or ()) > _MAX_CHOICES:
+            raise too_large(f"{_MAX_CHOICES} choices")
+        self._keeps_more = True
+        self._answer.rest_of(message, events, beside=beside)
+
+    def _take_other(self, choice: Choice, chunk: Chunk) -> None:
+        """Take a piece of a choice that is not the first: it waits until the end tells what the first one lacks."""
+        key = as_name(choice.index)
+        answer = self._others.get(key)
+        if answer is None:
+            self._kept.add_bytes(_ANSWER_BYTES)
+            answer = self._others[key] = ChatAnswer()
+        delta = choice.delta
+        if delta is not None:
+            has_lists = isinstance(delta.content, list) or isinstance(delta.refusal, list)
+            is_text = not (has_lists or delta.reasoning_details or delta.annotations or delta.tool_calls)
+            self._keeps_text, self._keeps_more = True, self._keeps_more or not is_text
+            answer.take(delta, [])
+        if choice.message is not None:
+            self._keeps_more = True
+            answer.rest_of(choice.message, [], beside=choice.delta)
+        if choice.finish_reason or choice.error:
+            self._take_end(choice, chunk)
+            answer.has_end = bool(_word(choice.finish_reason))
+
+    def _take_end(self, choice: Choice, chunk: Chunk) -> None:
+        is_first = not is_other(choice.index)
+        self._end_word.take(choice, is_first=is_first)
+        if is_first and _word(choice.finish_reason):
+            self._answer.has_end = True
+        chunk.error = chunk.error or choice.error
+
+    def _close(self, events: list[RunEvent]) -> None:
+        """Nothing more comes: what other choices say that the first one does not is the run's too."""
+        for answer in self._others.values():
+            if self._are_alternatives:
+                continue
+            if not (self._text and answer.text):
+                self._answer.add(answer, events)
+            elif not (answer.has_end and self._answer.has_end):
+                fail("two choices hold text, and not both an end: neither is an answer of its own")
+        self._others.clear()
+        if self._answer.calls:
+            self._answer.calls.end(events, is_cut=self._end_word.is_cut)
+
+    def _read_odd(self, data: bytes, events: list[RunEvent]) -> Chunk | None:
+        """Read what the fast decoder did not take. None: there is nothing in it."""
+        data = data.strip()
+        self.has_halves = self.has_halves or may_hold_halves(data)
+        self._kept.add_halves(data)
+        if data == b"[DONE]":
+            self.is_complete = True
+            self._close(events)
+        if not data or self.is_complete:
+            return None
+        try:
+            return decode_leniently(data)
+        except ValueError:
+            if self.has_end:
+                # Nothing that is still missing could take back the answer, but for more of it.
+                refuse_content(read_object(data), "an event")
+                return None
+            raise failures.protocol_failure(f"an event of {len(data)} bytes is not a chunk in JSON") from None
+
+    def _take_envelope(self, name: str, chunk: Chunk, data: bytes, events: list[RunEvent]) -> None:
+        """Take what a chunk says beside its choices: usage, or an error in one of its many forms."""
+        groq = chunk.x_groq if isinstance(chunk.x_groq, dict) else {}
+        self._take_usage(chunk.usage or groq.get("usage"), events)
+        error = chunk.error or groq.get("error")
+        if not error and (name == "error" or not chunk.choices):
+            whole = read_object(data)
+            if name == "error" or is_error(whole):
+                error = whole
+            elif _is_chunk(whole):
+                refuse_content(whole, "an event without choices")
+        if error:
+            raise ProviderFailedError(failures.failure_in_stream(error))
+
+    def _take_usage(self, said: Any, events: list[RunEvent]) -> None:
+        if not isinstance(said, dict) or not said:
+            return
+        usage = read_usage(said, is_final=self.has_end)
+        if usage != self.usage:
+            self.usage = usage
+            events.append(UsageUpdate(usage))
+
+    def _completion(self, *, with_message: bool) -> Completion:
+        if self.usage.source == "partial":
+            self.usage = msgspec.structs.replace(self.usage, source="provider")
+        answer, end = self._answer, self._end_word
+        reason = end.reason
+        is_cut = reason in CUT
+        if reason == "stop" and answer.refusal:
+            reason = "content_filter"
+        elif reason == "stop" and answer.calls:
+            reason = "tool_calls"  # some vendors finish with stop after tool calls
+        return Completion(
+            finish_reason=reason,
+            provider_finish_reason=end.word or None,
+            usage=self.usage,
+            tool_calls=answer.calls.complete(is_cut=is_cut),
+            model=self._model or self._requested_model,
+            message=answer.message(is_cut=is_cut) if with_message else None,
+            refusal="".join(answer.refusal) or None,
+            response_id=self.response_id,
+        )
+
+
+def _is_chunk(whole: dict[str, Any]) -> bool:
+    """Whether an event without choices is a chunk all the same; gateways tell of their tools in events of their own kinds."""
+    return whole.get("object") in _CHUNKS and not isinstance(whole.get("type"), str)
+
+
+class EndWord:
+    """Why a response ends: the word of its first choice, else of another; and the word behind a gateway's, where it says it."""
+
+    __slots__ = ("_native", "word")
+
+    def __init__(self) -> None:
+        self.word = ""
+        self._native = ""
+
+    def take(self, choice: Choice, *, is_first: bool) -> None:
+        """Take what a choice says of its end."""
+        word, native = _word(choice.finish_reason), _word(choice.native_finish_reason)
+        if word and (is_first or not self.word):
+            self.word = word
+        self._native = native or self._native
+
+    @property
+    def reason(self) -> FinishReason:
+        """Headrace's word. A gateway may say tool_calls, or stop, of an answer that its model's provider cut."""
+        reason = _FINISH_REASONS.get(self.word.lower(), "stop")
+        native = _FINISH_REASONS.get(self._native.lower(), "stop")
+        return native if reason in {"stop", "tool_calls"} and native in CUT else reason
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last tool call may be incomplete."""
+        return self.reason in CUT
+
+
+def _word(value: Any) -> str:
+    """Return a finish reason; an empty text where it says no end."""
+    word = as_name(value).strip() if isinstance(value, str) else ""
+    return "" if word.lower() in _NO_END else word
+
+
+def _mapper(request: RunRequest) -> ChatMapper:
+    return ChatMapper(request.model, are_alternatives=wants_several(request))
+
+
+API = OpenAIChat()

@@ -1,0 +1,113 @@
+"""The assistant's message from the items of a response, such that the next request can give back each item as it came.
+
+``provider_data`` of a part is ``{"api": "openai-responses", "item": {…}}``. Items that are neither text nor call (reasoning,
+and what the server's own tools did) are reasoning parts: the API refuses a call or a reasoning item without its neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.answers.tool_arguments import read_arguments
+from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace_workers.providers.openai_responses.events import (
+    Item,
+    arguments_of,
+    reasoning_of,
+    refusal_of,
+    text_of,
+)
+from headrace_workers.providers.shared.answer_limits import weigh_arguments
+from headrace_workers.providers.shared.growing_call import arguments_or_none
+from headrace_workers.providers.shared.lenient_json import as_text
+
+API_NAME = "openai-responses"
+
+_PLAIN_CALL = {"type", "id", "call_id", "name", "arguments", "status"}
+
+
+def is_plain(items: list[Item]) -> bool:
+    """Whether text and calls say it all: one message at most, and after it nothing but calls."""
+    for place, item in enumerate(items):
+        kind = item.get("type")
+        if kind == "message":
+            if place or item.get("phase") or refusal_of(item) or _is_annotated(item):
+                return False
+        elif kind != "function_call" or any(item[key] for key in item.keys() - _PLAIN_CALL):
+            return False
+    return True
+
+
+def _is_annotated(item: Item) -> bool:
+    """Whether a message holds citations."""
+    content = item.get("content")
+    return (
+        any(isinstance(part, dict) and part.get("annotations") for part in content or ())
+        if isinstance(content, list)
+        else False
+    )
+
+
+def message_of(items: list[Item], *, is_cut: bool = False) -> Message:
+    """Return the message. A call that was cut, so that its arguments cannot be read, is left out.
+
+    The last reasoning of a response that was cut led to nothing; the API would refuse it, and so only its words are kept.
+    """
+    plain = is_plain(items)
+    weigh_arguments([arguments_of(item.get("arguments")) for item in items if item.get("type") == "function_call"])
+    parts = [part for item in items if (part := _part(item, is_plain=plain)) is not None]
+    if is_cut:
+        _strip_last_reasoning(parts)
+    if plain and all(isinstance(part, TextPart) for part in parts):
+        return Message("assistant", "".join(part.text for part in parts if isinstance(part, TextPart)))
+    return Message("assistant", parts)
+
+
+def _strip_last_reasoning(parts: list[Part]) -> None:
+    for place in range(len(parts) - 1, -1, -1):
+        part = parts[place]
+        item = (part.provider_data or {}).get("item", {}) if isinstance(part, ReasoningPart) else {}
+        if item.get("type") != "reasoning":
+            return
+        parts[place] = ReasoningPart(reasoning_of(item))
+
+
+def custom_calls_of_caller(items: list[Item]) -> list[Item]:
+    """Return the calls of custom tools that wait for an answer.
+
+    xAI shows calls that it answers itself in the same way; where the model went on after a call, it had the answer.
+    """
+    calls: list[Item] = []
+    for item in items:
+        if item.get("type") == "custom_tool_call":
+            calls.append(item)
+        elif item.get("type") in ("message", "reasoning"):
+            calls.clear()
+    return calls
+
+
+def arguments_in(item: Item) -> dict[str, Any] | None:
+    """Return the arguments of a call as the caller sees them; None where they cannot be read."""
+    if item.get("type") == "custom_tool_call":
+        return {"input": as_text(item.get("input"))}
+    return read_arguments(arguments_or_none(arguments_of(item.get("arguments")), is_cut=False))
+
+
+def _part(item: Item, *, is_plain: bool) -> Part | None:
+    opaque = None if is_plain else {"api": API_NAME, "item": item}
+    match item.get("type"):
+        case "message":
+            text = text_of(item)
+            return TextPart(text, opaque) if text or opaque else None
+        case "function_call" | "custom_tool_call":
+            return _call_part(item, opaque)
+        case _:
+            return ReasoningPart(reasoning_of(item), opaque)
+
+
+def _call_part(item: Item, opaque: dict[str, Any] | None) -> ToolCallPart | None:
+    arguments = arguments_in(item)
+    call_id = as_text(item.get("call_id")) or as_text(item.get("id"))
+    if arguments is None or not call_id:
+        return None
+    return ToolCallPart(call_id, as_text(item.get("name")), arguments, opaque)

@@ -1,0 +1,295 @@
+"""The body of a Responses request from a run request. Never drops silently what the API cannot take: it refuses.
+
+Nothing is kept at the provider (``store`` is false), so the conversation's reasoning goes along, encrypted: it is asked for
+(``include``) from models that reason, since others refuse to be asked. ``custom_options`` override both; what they ``include``
+is added, but for an empty list, which asks for nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
+from headrace.wire.request import RunRequest, chosen_by
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.providers.openai_responses.events import Item, text_of
+from headrace_workers.providers.openai_responses.message import API_NAME, arguments_in
+from headrace_workers.providers.openai_responses.results import FORMS, call_ids, result_item
+from headrace_workers.providers.shared.extra_keys import ExtraKeys
+from headrace_workers.providers.shared.provider_errors import request_failure
+from headrace_workers.providers.shared.request_parts import (
+    as_json,
+    bearer_headers,
+    encoded,
+    image_url,
+    merged,
+    word_for,
+)
+from headrace_workers.providers.shared.response_formats import read_response_format
+from headrace_workers.providers.shared.server_tools import check_owner, chosen_tool, is_function, own_form
+from headrace_workers.providers.wire_format import ProviderSettings
+
+_REASONS = re.compile(
+    r"(^|[/.])(o\d|gpt-([5-9]|\d\d)(?!.*chat)|codex|computer-use|grok-([4-9]|\d\d)(?!.*non-reasoning))"
+)
+_READABLE = ("encrypted_content", "content", "signature")
+"""Fields in which a reasoning item holds what the model needs of it."""
+
+_TOOL_KEYS = ("allowed_callers", "async", "defer_loading", "output_schema")
+_OPENAI_KEYS = ExtraKeys(
+    "OpenAI Responses",
+    {
+        "assistant message": {"phase"},
+        "tool message": {"caller", "namespace"},
+        "text": {"prompt_cache_breakpoint"},
+        "image": {"detail", "prompt_cache_breakpoint"},
+        "tool call": {"caller", "namespace"},
+        "tool": _TOOL_KEYS,
+        "function": _TOOL_KEYS,
+    },
+    {"cache_control": "it caches by itself; custom_options takes prompt_cache_key and prompt_cache_options"},
+)
+_COMPATIBLE_KEYS = ExtraKeys(
+    "the OpenAI Responses format of compatible servers",
+    {
+        "message": {"cache_control"},
+        "assistant message": {"cache_control", "phase"},
+        "tool message": {"cache_control", "caller", "namespace"},
+        "text": {"cache_control", "prompt_cache_breakpoint"},
+        "image": {"cache_control", "detail", "prompt_cache_breakpoint"},
+        "tool call": {"cache_control", "caller", "namespace"},
+        "tool": {*_TOOL_KEYS, "cache_control"},
+        "function": {*_TOOL_KEYS, "cache_control"},
+    },
+)
+"""What OpenRouter and LiteLLM take beyond OpenAI."""
+_MERGED = ("reasoning", "stream_options", "text")
+
+
+def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+    """Return the request to send."""
+    headers = bearer_headers(api_key, stream=request.stream)
+    body = _body(request, settings)
+    return HttpRequest(settings.url("/responses"), headers, encoded(body))
+
+
+def _is_openai(base_url: str) -> bool:
+    host = urlsplit(base_url).hostname or ""
+    return host == "api.openai.com" or host.endswith(".api.openai.com")
+
+
+def _body(request: RunRequest, settings: ProviderSettings) -> dict[str, Any]:
+    is_openai = _is_openai(settings.base_url)
+    keys = _OPENAI_KEYS if is_openai or settings.name == "openai-responses" else _COMPATIBLE_KEYS
+    if request.stop_sequences:
+        raise request_failure("cannot be sent: the Responses API has none", "stop_sequences")
+    body: dict[str, Any] = {
+        "model": request.model,
+        "input": _input(request.messages, _Items(keys, is_openai=is_openai)),
+    }
+    body["store"] = False
+    body |= _reasoning(request.model, request.reasoning_effort)
+    if request.tools:
+        body["tools"] = [_tool(f"tools[{index}]", tool, keys) for index, tool in enumerate(request.tools)]
+    if request.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(request.tool_choice, request.tools)
+    if request.response_format is not None:
+        body["text"] = {"format": _format(request.response_format)}
+    for name in ("temperature", "top_p", "max_output_tokens"):
+        value = getattr(request, name)
+        if value is not None:
+            body[name] = value
+    if request.stream:
+        body["stream"] = True
+        if is_openai:
+            # Padding against guessing tokens by packet length; it doubles the bytes to read.
+            body["stream_options"] = {"include_obfuscation": False}
+    result = merged(body, request.custom_options, _MERGED)
+    if (asked := request.custom_options.get("include")) and isinstance(asked, list) and "include" in body:
+        # Without its reasoning, a turn goes back as words alone: what the caller asks for beside comes in addition.
+        result["include"] = [*asked, *(word for word in body["include"] if word not in asked)]
+    return result
+
+
+def _reasoning(model: str, effort: str | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if effort is not None:
+        fields["reasoning"] = {"effort": effort, "summary": "auto"}
+    if effort not in {None, "none"} or _REASONS.search(model):
+        fields["include"] = ["reasoning.encrypted_content"]
+    return fields
+
+
+def _input(messages: list[Message], items: _Items) -> list[Item]:
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        match message.role:
+            case "assistant":
+                items.add_answer(where, message)
+            case "tool":
+                items.add_result(where, message)
+            case _:
+                items.add_message(where, message)
+    return items.all
+
+
+class _Items:
+    """Builds the conversation, item by item."""
+
+    def __init__(self, keys: ExtraKeys, *, is_openai: bool) -> None:
+        self.all: list[Item] = []
+        self._keys = keys
+        self._is_openai = is_openai
+        self._calls: dict[str, str] = {}  # types of the model's items, by the ids under which they are answered
+
+    def add_message(self, where: str, message: Message) -> None:
+        extra = self._keys.of_message(where, message)
+        content = self._content(where, message)
+        self.all.append({"type": "message", "role": message.role, "content": content} | extra)
+
+    def add_result(self, where: str, message: Message) -> None:
+        if not message.tool_call_id:
+            raise request_failure(
+                "a message with role tool needs the id of the call that it answers", f"{where}.tool_call_id"
+            )
+        form = FORMS.get(self._calls.get(message.tool_call_id, ""), FORMS["function_call"])
+        extra = self._keys.of_message(where, message, form.keys)
+        content = self._content(where, message)
+        if content and "output" in extra:
+            raise request_failure("is given beside content: give one of the two", f"{where}.output")
+        self.all.append(result_item(form, message, content, extra))
+
+    def add_answer(self, where: str, message: Message) -> None:
+        extra = self._keys.of_message(where, message)
+        if isinstance(message.content, str) and message.content:
+            self.all.append(_text_item(message.content, {}, is_openai=self._is_openai) | extra)
+            return
+        parts = message.content if isinstance(message.content, list) else []
+        # The API refuses a call or text under its own id without the reasoning that led to it, and reasoning that it cannot read.
+        can_return = all(_is_readable(item) for part in parts if (item := _own_item(part)) is not None)
+        items: list[Item] = []
+        for index, part in enumerate(parts):
+            item = self._answer_item(f"{where}.content[{index}]", part, can_return=can_return)
+            if item is not None:
+                items.append(item | extra if item.get("type") == "message" else item)
+        if extra and not any(item.get("type") == "message" for item in items):
+            raise request_failure("the message has no text that can carry it", f"{where}.{next(iter(extra))}")
+        while items and _led_to_nothing(items, is_openai=self._is_openai):
+            items.pop()
+        self._calls |= {own_id: str(item.get("type")) for item in items for own_id in call_ids(item)}
+        self.all += items
+
+    def _answer_item(self, where: str, part: Part, *, can_return: bool) -> Item | None:
+        own = _own_item(part) if can_return else None
+        match part:
+            case ImagePart():
+                raise request_failure("a message with role assistant cannot hold an image", where)
+            case ReasoningPart():
+                self._keys.of("reasoning", where, part.extra)
+                return own
+            case TextPart():
+                extra = self._keys.of("text", where, part.extra)
+                if own is not None and text_of(own) == part.text and not extra:
+                    return own
+                if extra and not part.text:
+                    raise request_failure("the part has no text that can carry it", f"{where}.{next(iter(extra))}")
+                return _text_item(part.text, extra, is_openai=self._is_openai) if part.text else None
+            case ToolCallPart():
+                extra = self._keys.of("tool call", where, part.extra)
+                return (own if own is not None and _is_unchanged(part, own) else _call_item(where, part)) | extra
+
+    def _content(self, where: str, message: Message) -> str | list[dict[str, Any]]:
+        """Return text as a str where that is all: not every compatible server takes parts everywhere."""
+        if isinstance(message.content, str):
+            return message.content
+        sent = [
+            self._input_part(f"{where}.content[{index}]", part, message.role)
+            for index, part in enumerate(message.content)
+        ]
+        if not sent or (len(sent) == 1 and sent[0].keys() == {"type", "text"}):
+            return message.text
+        return sent
+
+    def _input_part(self, where: str, part: Part, role: str) -> dict[str, Any]:
+        match part:
+            case TextPart():
+                return {"type": "input_text", "text": part.text} | self._keys.of("text", where, part.extra)
+            case ImagePart() if role in {"user", "tool"}:
+                image = {"type": "input_image", "detail": "auto", "image_url": image_url(part)}
+                return image | self._keys.of("image", where, part.extra)
+            case _:
+                raise request_failure(f"a message with role {role} cannot hold {word_for(part)}", where)
+
+
+def _led_to_nothing(items: list[Item], *, is_openai: bool) -> bool:
+    """Whether the last item is reasoning that the API refuses, because what followed was cut or taken out.
+
+    OpenRouter puts the signature of another vendor's model behind the answer, as reasoning with a ``format``; that belongs there.
+    """
+    last = items[-1]
+    if last.get("type") != "reasoning":
+        return False
+    is_openais_own = is_openai and not (last.get("format") or last.get("signature"))
+    return is_openais_own or all(item.get("type") == "reasoning" for item in items)
+
+
+def _own_item(part: Part) -> Item | None:
+    """Return the item that this API gave, to be sent back as it came; what other APIs gave stays behind."""
+    said = None if isinstance(part, ImagePart) else part.provider_data
+    item = said.get("item") if said is not None and said.get("api") == API_NAME else None
+    return item if isinstance(item, dict) else None
+
+
+def _is_readable(item: Item) -> bool:
+    """Whether a reasoning item holds what the model needs of it, rather than an id of something that was not stored."""
+    return item.get("type") != "reasoning" or any(map(item.get, _READABLE))
+
+
+def _is_unchanged(part: ToolCallPart, item: Item) -> bool:
+    is_same_call = part.id in (item.get("call_id"), item.get("id")) and part.name == item.get("name")
+    return is_same_call and arguments_in(item) == part.arguments
+
+
+def _text_item(text: str, extra: dict[str, Any], *, is_openai: bool) -> Item:
+    """Return text of the assistant. OpenAI has a str for text without an id; llama.cpp takes only what a model may have said."""
+    parts = [{"type": "output_text", "text": text} | extra]
+    return {"type": "message", "role": "assistant", "content": text if is_openai and not extra else parts}
+
+
+def _call_item(where: str, part: ToolCallPart) -> Item:
+    arguments = as_json(part.arguments, f"{where}.arguments").decode()
+    return {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": arguments}
+
+
+def _tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
+    if not is_function(tool, may_be_custom=False):
+        check_owner(where, tool, "OpenAI", keys.api)
+        own = own_form(tool)
+        # Chat Completions has what it says of a custom tool in an object of its own.
+        return own | own.pop("custom") if isinstance(own.get("custom"), dict) else own
+    sent: dict[str, Any] = {"type": "function", "name": tool.name}
+    if tool.description:
+        sent["description"] = tool.description
+    sent["parameters"] = tool.parameters or {"type": "object", "properties": {}}
+    # Left out, it would mean true here: schemas that every other API takes would be refused.
+    sent["strict"] = bool(tool.strict)
+    return sent | keys.of("tool", where, tool.extra)
+
+
+def _tool_choice(choice: str | dict[str, str], tools: list[Tool]) -> str | dict[str, Any]:
+    if isinstance(choice, str):
+        return choice
+    tool = chosen_tool(choice, tools)
+    if is_function(tool, may_be_custom=False):
+        return {"type": "function", "name": tool.name}
+    if tool.type == "custom":
+        return {"type": "custom", "name": chosen_by(tool)}
+    label = (tool.extra or {}).get("server_label")
+    return {"type": tool.type, "server_label": label} if tool.type == "mcp" and label else {"type": tool.type}
+
+
+def _format(wanted: dict[str, Any]) -> dict[str, Any]:
+    form = read_response_format(wanted)
+    return {"type": form.kind} | (form.for_openai() if form.kind == "json_schema" else {})

@@ -1,0 +1,57 @@
+"""Answers to the calls of a Responses conversation: which item answers which kind of call, and what it holds. Pure.
+
+A message with role ``tool`` answers them all. What the item has beside text stands on the message itself, in OpenAI's words:
+``{"role": "tool", "tool_call_id": "mcpr_1", "content": "", "approve": True}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+
+from headrace.types import ImagePart, Message
+from headrace_workers.providers.openai_responses.events import Item
+from headrace_workers.providers.shared.request_parts import image_url
+
+
+class ResultForm(msgspec.Struct, frozen=True):
+    """The item that answers one kind of call. ``id_key`` names the call, ``keys`` are what else it may hold."""
+
+    kind: str
+    id_key: str = "call_id"
+    keys: Collection[str] = ()
+
+
+FORMS = {
+    "function_call": ResultForm("function_call_output"),
+    "custom_tool_call": ResultForm("custom_tool_call_output"),
+    "apply_patch_call": ResultForm("apply_patch_call_output", keys=("caller", "status")),
+    "computer_call": ResultForm("computer_call_output", keys=("acknowledged_safety_checks", "output", "status")),
+    "local_shell_call": ResultForm("local_shell_call_output", "id", ("status",)),
+    "mcp_approval_request": ResultForm("mcp_approval_response", "approval_request_id", ("approve", "reason")),
+    "shell_call": ResultForm("shell_call_output", keys=("caller", "max_output_length", "output", "status")),
+}
+"""By the type of the call's item."""
+
+_PLAIN = ("function_call_output", "custom_tool_call_output")
+
+
+def call_ids(item: Item) -> list[str]:
+    """Return the ids by which an item of the model's may be answered."""
+    return [str(item[key]) for key in ("call_id", "id") if item.get(key)]
+
+
+def result_item(form: ResultForm, message: Message, content: str | list[dict[str, Any]], extra: dict[str, Any]) -> Item:
+    """Return the item that answers a call; text stands as its output."""
+    item: Item = {"type": form.kind, form.id_key: message.tool_call_id}
+    if form.kind in _PLAIN:
+        return item | {"output": content} | extra
+    parts = message.content if isinstance(message.content, list) else []
+    if form.kind == "computer_call_output" and len(parts) == 1 and isinstance(parts[0], ImagePart):
+        own = {key: value for key, value in (parts[0].extra or {}).items() if value is not None}
+        item["output"] = {"type": "computer_screenshot", "image_url": image_url(parts[0])} | own
+    elif content:
+        item["output"] = content
+    return item | extra

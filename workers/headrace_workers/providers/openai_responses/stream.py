@@ -1,0 +1,402 @@
+"""OpenAI Responses, and the servers that speak it too: maps its responses to run events.
+
+Never does I/O. Strict about what a stream must bring (an end), lenient about everything that vendors vary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from headrace.answers.assembly import joined_text
+from headrace.answers.tool_arguments import well_formed_text
+from headrace.types import FinishReason, Message, ReasoningDelta, RefusalDelta, RunEvent, Usage, UsageUpdate
+from headrace.wire.request import RunRequest
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.providers.openai_responses import request as openai_responses_request
+from headrace_workers.providers.openai_responses.calls import ResponseCalls
+from headrace_workers.providers.openai_responses.check import check_items
+from headrace_workers.providers.openai_responses.events import (
+    Event,
+    Item,
+    decode,
+    event_of,
+    items_of,
+    read_usage,
+    reasoning_of,
+    refusal_of,
+    text_of,
+    typed,
+)
+from headrace_workers.providers.openai_responses.message import custom_calls_of_caller, is_plain, message_of
+from headrace_workers.providers.shared import provider_errors as failures
+from headrace_workers.providers.shared.answer_limits import Kept, check_parts
+from headrace_workers.providers.shared.lenient_json import (
+    UNREADABLE,
+    as_name,
+    as_text,
+    loads_with_halves,
+    may_hold_halves,
+    read_object,
+)
+from headrace_workers.providers.shared.provider_errors import is_error
+from headrace_workers.providers.shared.unread_content import elements_of, object_in
+from headrace_workers.providers.wire_format import Completion, ProviderFailedError, ProviderFailure, ProviderSettings
+
+_NOTHING = (b"", b"null", b"{}", b"[]")
+
+# Codes of a response's error that blame the request, beyond those that all OpenAI-like servers use.
+_BLAMES_REQUEST = ("image", "policy", "residency", "prompt")
+
+
+class OpenAIResponses:
+    """The wire format ``openai-responses``."""
+
+    def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do."""
+        return openai_responses_request.build_request(request, settings, api_key)
+
+    def open_stream(self, request: RunRequest) -> ResponsesMapper:
+        """Return a mapper for one streamed response."""
+        return ResponsesMapper(request.model)
+
+    def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:  # noqa: ARG002 - the protocol's form
+        """Return ``sent``: this API never stops in the middle to be asked again."""
+        return sent
+
+    def read_body(self, request: RunRequest, body: bytes) -> Completion:
+        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
+        response = read_object(body)
+        if not isinstance(response.get("output"), list) and not _is_filtered(response):
+            _raise_if_error(response)
+            reason = f"the response is not of the Responses API but {failures.describe(body)}"
+            raise failures.protocol_failure(reason)
+        return ResponsesMapper(request.model).read_whole(response)
+
+    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
+        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
+        return failures.read_error(status, headers, body)
+
+
+class _Words:
+    """Words that arrive in deltas, and again in each whole thing after them."""
+
+    __slots__ = ("_counted", "_done", "_done_length", "_length", "pieces")
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self._done: list[str] = []
+        self._done_length = 0
+        self._counted = 0  # pieces whose characters are counted already
+        self._length = 0
+
+    def item_done(self, words: str) -> str:
+        """Take the words of an item that is complete; return those that no delta brought."""
+        if not words:
+            return ""
+        self._done.append(words)
+        self._done_length += len(words)
+        self._length += sum(map(len, self.pieces[self._counted :]))
+        self._counted = len(self.pieces)
+        if self._done_length <= self._length:
+            return ""
+        self._done = ["".join(self._done)]
+        return self.missing(self._done[0])
+
+    def missing(self, whole: str) -> str:
+        """Return what has not come yet of all words. What has come is never said again, nor taken back."""
+        words = "".join(self.pieces)
+        self._become(words)
+        said = well_formed_text(words)
+        if len(whole) <= len(said) or not whole.startswith(said):
+            return ""
+        self._become(whole)
+        return whole[len(said) :]
+
+    def _become(self, words: str) -> None:
+        """Keep all words as one piece: asked for again and again, they are put together once."""
+        self.pieces[:] = [words] if words else []
+        self._counted, self._length = len(self.pieces), len(words)
+
+
+class ResponsesMapper:
+    """Maps one response. ``usage`` is the best known so far; ``is_complete`` says that its terminal event was seen."""
+
+    __slots__ = (
+        "_calls",
+        "_is_in_doubt",
+        "_items",
+        "_kept",
+        "_model",
+        "_reason",
+        "_reasoning",
+        "_refusal",
+        "_requested_model",
+        "_status",
+        "_text",
+        "has_halves",
+        "is_complete",
+        "response_id",
+        "usage",
+    )
+
+    continuation: str | None = None
+
+    def __init__(self, requested_model: str) -> None:
+        self.usage = Usage()
+        self.is_complete = False
+        self.has_halves = False
+        self.response_id: str | None = None
+        self._requested_model = requested_model
+        self._model = ""
+        self._status = ""
+        self._is_in_doubt = False  # whether something could not be read that the whole response may still say
+        self._reason = ""
+        self._text = _Words()
+        self._reasoning = _Words()
+        self._refusal = _Words()
+        self._calls = ResponseCalls()
+        self._items: list[Item] = []
+        self._kept = Kept()
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the response told why it ends."""
+        return self.is_complete
+
+    def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
+        """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
+        try:
+            event = decode(data)
+        except UNREADABLE:
+            odd = self._read_odd(data, events)
+            if odd is None:
+                return
+            event, data = odd
+        kind = event.kind or name
+        if kind == "response.output_text.delta":
+            # The hot path of the product.
+            delta = event.delta
+            if delta and type(delta) is str:
+                self._text.pieces.append(delta)
+                events.append(delta)
+            elif delta:
+                self._is_in_doubt = True
+            return
+        take = self._takers.get(kind) if type(kind) is str else None
+        if take is not None:
+            event.kind = kind  # where the data does not say it, or in another type
+            take(self, event, events)
+        elif kind == "error" or name == "error" or not as_text(kind).startswith("response."):
+            self._take_untold(read_object(data), events, is_error_told=kind == "error" or name == "error")
+
+    def _take_untold(self, whole: dict[str, Any], events: list[RunEvent], *, is_error_told: bool) -> None:
+        """Take an event of no kind of this API: an error, or the whole response where its events were due."""
+        _raise_if_error(whole, is_certain=is_error_told)
+        status = as_text(whole.get("status")) or "completed"
+        if isinstance(whole.get("output"), list) and status not in {"queued", "in_progress"}:
+            self._end(whole, status, events)
+
+    def finish(self, events: list[RunEvent] | None = None) -> Completion:  # noqa: ARG002 - the protocol's form
+        """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
+        if not self.is_complete:
+            raise failures.protocol_failure("the stream ended before the response was complete")
+        return self._completion(None if is_plain(self._items) else self._message())
+
+    def read_whole(self, response: dict[str, Any]) -> Completion:
+        """Map a response that came in one piece."""
+        events: list[RunEvent] = []
+        try:
+            self._end(response, as_text(response.get("status")) or "completed", events)
+        except ProviderFailedError as error:
+            error.partial_text = joined_text(events)
+            raise
+        if self._status in {"queued", "in_progress"}:
+            raise failures.protocol_failure(f"the response is not complete but {self._status}")
+        return self._completion(self._message())
+
+    def _message(self) -> Message:
+        return message_of(self._items, is_cut=self._status == "incomplete")
+
+    def _read_odd(self, data: bytes, events: list[RunEvent]) -> tuple[Event, bytes] | None:
+        """Read what the fast decoder did not take. None: there is nothing in it."""
+        data = data.strip()
+        self.has_halves = self.has_halves or may_hold_halves(data)
+        self._kept.add_halves(data)
+        if not data or self.is_complete or data == b"null":
+            return None
+        if data == b"[DONE]":
+            # Some servers leave the last event out. A stream without an answer has no end either.
+            if self._items or self._text.pieces or self._refusal.pieces or self._calls:
+                self._settle(events)
+            return None
+        try:
+            loaded = loads_with_halves(data)
+            if isinstance(loaded, list):
+                _raise_if_error((items_of(loaded) or [{}])[0])
+            return event_of(loaded), data
+        except (ValueError, *UNREADABLE):
+            raise failures.protocol_failure(f"an event of {len(data)} bytes is not one in JSON") from None
+
+    def _take_head(self, event: Event, events: list[RunEvent]) -> None:  # noqa: ARG002 - as all takers
+        self._take_names(read_object(event.response))
+
+    def _take_names(self, response: dict[str, Any]) -> None:
+        self._model = as_name(response.get("model")) or self._model
+        self.response_id = as_name(response.get("id")) or self.response_id
+
+    def _take_reasoning(self, event: Event, events: list[RunEvent]) -> None:
+        if event.delta and isinstance(event.delta, str):
+            self._reasoning.pieces.append(event.delta)
+            events.append(ReasoningDelta(event.delta))
+        elif event.delta:
+            self._is_in_doubt = True
+
+    def _take_refusal(self, event: Event, events: list[RunEvent]) -> None:
+        if event.delta and isinstance(event.delta, str):
+            self._refusal.pieces.append(event.delta)
+            events.append(RefusalDelta(event.delta))
+        elif event.delta:
+            self._is_in_doubt = True
+
+    def _take_arguments(self, event: Event, events: list[RunEvent]) -> None:
+        self._calls.take_delta(event, events)
+
+    def _take_whole_arguments(self, event: Event, events: list[RunEvent]) -> None:
+        self._calls.take_done(event, events)
+
+    def _take_added(self, event: Event, events: list[RunEvent]) -> None:
+        item = read_object(event.item)
+        if item.get("type") == "function_call":
+            self._calls.take_item(item, event.output_index, events, is_whole=False)
+
+    def _take_done(self, event: Event, events: list[RunEvent]) -> None:
+        self._kept.add(bytes(event.item))
+        item = typed(read_object(event.item))
+        if item:
+            self._items.append(item)
+            check_parts(len(self._items))
+        elif bytes(event.item).strip() not in _NOTHING:
+            self._is_in_doubt = True
+        if item.get("type") == "function_call":
+            self._calls.take_item(item, event.output_index, events, is_whole=True)
+            return
+        if reasoning := self._reasoning.item_done(reasoning_of(item)):
+            events.append(ReasoningDelta(reasoning))
+        if text := self._text.item_done(text_of(item)):
+            events.append(text)
+        if refusal := self._refusal.item_done(refusal_of(item)):
+            events.append(RefusalDelta(refusal))
+
+    def _take_end(self, event: Event, events: list[RunEvent]) -> None:
+        response = read_object(event.response)
+        self._end(response, as_text(response.get("status")) or event.kind.removeprefix("response."), events)
+
+    def _take_failure(self, event: Event, events: list[RunEvent]) -> None:
+        self._end(read_object(event.response), event.kind.removeprefix("response."), events)
+
+    def _end(self, response: dict[str, Any], status: str, events: list[RunEvent]) -> None:
+        """Take a response that is whole, and what of it no earlier event brought."""
+        self._status = as_name(status)
+        self._take_names(response)
+        usage = response.get("usage")
+        if isinstance(usage, dict) and usage:
+            self.usage = read_usage(usage)
+            events.append(UsageUpdate(self.usage))
+        if response.get("error") or status in {"failed", "cancelled"}:
+            error = response.get("error") or {"message": f"the response was {status}"}
+            raise ProviderFailedError(_failure({"error": error}))
+        details = response.get("incomplete_details")
+        self._reason = as_name(details.get("reason")) if isinstance(details, dict) else ""
+        output = response.get("output")
+        check_parts(len(output) if isinstance(output, list) else 0)
+        for element in elements_of(output, "the output"):
+            object_in(element, "an item of the output")
+        if len(items := items_of(output)) >= len(self._items):
+            self._items = items
+        self._settle(events)
+
+    def _settle(self, events: list[RunEvent]) -> None:
+        """Nothing more will come."""
+        if reasoning := self._reasoning.missing("".join(map(reasoning_of, self._items))):
+            events.append(ReasoningDelta(reasoning))
+        if text := self._text.missing("".join(map(text_of, self._items))):
+            events.append(text)
+        if refusal := self._refusal.missing("".join(map(refusal_of, self._items))):
+            events.append(RefusalDelta(refusal))
+        for place, item in enumerate(self._items):
+            if item.get("type") == "function_call":
+                self._calls.take_item(item, place, events, is_whole=True)
+        for item in custom_calls_of_caller(self._items):
+            self._calls.take_custom(item, events)
+        said = {"reasoning": self._reasoning, "text": self._text, "refusal": self._refusal}
+        check_items(self._items, {kind: "".join(words.pieces) for kind, words in said.items()})
+        self._calls.check(self._items)
+        if self._is_in_doubt and not self._items:
+            raise failures.protocol_failure("the answer holds content that cannot be read, and came in no other form")
+        self.is_complete = True
+
+    def _completion(self, message: Message | None) -> Completion:
+        refusal = "".join(self._refusal.pieces)
+        reason = _finish_reason(self._status, self._reason, has_calls=bool(self._calls), is_refused=bool(refusal))
+        return Completion(
+            finish_reason=reason,
+            # The reason says more than "incomplete".
+            provider_finish_reason=self._reason or self._status or None,
+            usage=self.usage,
+            tool_calls=self._calls.complete(is_cut=reason == "max_tokens"),
+            model=self._model or self._requested_model,
+            message=message,
+            refusal=refusal or None,
+            response_id=self.response_id,
+        )
+
+    _takers: ClassVar[dict[str, Callable[[ResponsesMapper, Event, list[RunEvent]], None]]] = {
+        "response.created": _take_head,
+        "response.reasoning_summary_text.delta": _take_reasoning,
+        "response.reasoning_text.delta": _take_reasoning,
+        "response.reasoning.delta": _take_reasoning,
+        "response.refusal.delta": _take_refusal,
+        "response.function_call_arguments.delta": _take_arguments,
+        "response.function_call_arguments.done": _take_whole_arguments,
+        "response.output_item.added": _take_added,
+        "response.output_item.done": _take_done,
+        "response.completed": _take_end,
+        "response.incomplete": _take_end,
+        "response.failed": _take_failure,
+        "response.cancelled": _take_failure,
+    }
+
+
+def _finish_reason(status: str, reason: str, *, has_calls: bool, is_refused: bool) -> FinishReason:
+    if reason == "content_filter" or (is_refused and status != "incomplete"):
+        return "content_filter"
+    if status == "incomplete" and reason != "steered":
+        return "max_tokens"  # or another of the server's limits; its word tells
+    return "tool_calls" if has_calls else "stop"
+
+
+def _is_filtered(response: dict[str, Any]) -> bool:
+    """Whether a response has no output since all of it was filtered."""
+    details = response.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    return response.get("output") is None and response.get("status") == "incomplete" and reason == "content_filter"
+
+
+def _raise_if_error(whole: dict[str, Any], *, is_certain: bool = False) -> None:
+    if is_certain or is_error(whole):
+        raise ProviderFailedError(_failure(whole))
+
+
+def _failure(whole: dict[str, Any]) -> ProviderFailure:
+    """Read an error: under ``error``, or in the event itself, whose type says nothing."""
+    error = whole.get("error") or {key: value for key, value in whole.items() if value != "error"}
+    failure = failures.failure_in_stream(error)
+    if failure.kind == "provider_unavailable" and any(word in (failure.code or "") for word in _BLAMES_REQUEST):
+        return msgspec.structs.replace(failure, kind="invalid_request")
+    return failure
+
+
+API = OpenAIResponses()

@@ -1,0 +1,88 @@
+"""Log probabilities (``logprobs``, ``top_logprobs``) of a large answer, which nothing here reads: they are left out of its JSON. Pure.
+
+With twenty alternatives for each token they are a thousand bytes and 250 values a token: too many values to decode in one
+turn of the loop, while to pass over them takes 3 ms a MiB at most, whatever they are.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from headrace_workers.providers.shared.answer_limits import LimitError, weigh
+from headrace_workers.providers.shared.lenient_json import UNREADABLE
+
+_KEY = b"ogprobs"
+_SHORT = 1024
+_MOST_OBJECTS = 1_500_000
+"""In one piece of JSON of which it is worth to look for them: as many as it has room for."""
+
+
+class _Probable(msgspec.Struct, gc=False):
+    logprobs: msgspec.Raw = msgspec.Raw()
+    logprobs_result: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="logprobsResult")
+
+
+class _Item(msgspec.Struct, gc=False):
+    content: list[_Probable] | None = None
+
+
+class _Response(msgspec.Struct, gc=False):
+    output: list[_Item] | None = None
+
+
+class _Whole(msgspec.Struct, gc=False):
+    choices: list[_Probable] | None = None
+    candidates: list[_Probable] | None = None
+    output: list[_Item] | None = None
+    response: _Response | None = None
+    item: _Item | None = None
+    part: _Probable | None = None
+    logprobs: msgspec.Raw = msgspec.Raw()
+
+
+_decode = msgspec.json.Decoder(_Whole).decode
+
+
+def weighed(data: bytes) -> bytes:
+    """Return JSON that is light enough to be decoded: as it is, or without its log probabilities. Raises LimitError."""
+    try:
+        weigh(data)
+    except LimitError:
+        lighter = _without(data)
+        if lighter is None:
+            raise
+        weigh(lighter)
+        return lighter
+    return data
+
+
+def _without(data: bytes) -> bytes | None:
+    """Return JSON without its long log probabilities; None where it has none that are where the APIs have them."""
+    if _KEY not in data or data.count(b"{") > _MOST_OBJECTS:
+        return None
+    try:
+        whole = _decode(data)
+    except UNREADABLE:
+        return None
+    pieces: list[bytes] = []
+    end = 0
+    for raw in _raw_in(whole):
+        value = bytes(raw)
+        if len(value) <= _SHORT:
+            continue
+        start = data.find(value, end)
+        if start < 0:
+            return None  # they stand in two kinds of places, as in no answer of an API
+        pieces += [data[end:start], b"[]" if value.startswith(b"[") else b"null"]
+        end = start + len(value)
+    return b"".join([*pieces, data[end:]]) if pieces else None
+
+
+def _raw_in(whole: _Whole) -> list[msgspec.Raw]:
+    """Return the log probabilities; those of one kind of place in the order of the JSON."""
+    items = [*(whole.output or ()), *((whole.response.output or ()) if whole.response else ())]
+    items += [whole.item] if whole.item else []
+    probable = [*(whole.choices or ()), *(whole.candidates or ()), *([whole.part] if whole.part else [])]
+    for item in items:
+        probable += item.content or ()
+    return [raw for one in probable for raw in (one.logprobs, one.logprobs_result)] + [whole.logprobs]

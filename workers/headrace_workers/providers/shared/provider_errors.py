@@ -1,0 +1,214 @@
+"""Reads the errors of providers, in any wire format: from a whole body, from inside a stream, and from a stream's end.
+
+What one provider alone says is added by its own module. Never reads a clock: a Retry-After date counts from the response's
+own date.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+from headrace.answers.tool_arguments import well_formed_text
+from headrace.wire.messages import FailureKind
+from headrace_workers.providers.shared.lenient_json import UNREADABLE, json_text
+from headrace_workers.providers.wire_format import ProviderFailedError, ProviderFailure
+
+_MAX_REASON = 500
+_MAX_CODE = 200
+_MAX_DEPTH = 4
+_CODE_KEYS = ("code", "type", "status", "error_code", "error_type")
+_FIGURE = re.compile(r"\s*[-+]?[0-9.]+\s*")
+_MESSAGE_KEYS = ("message", "detail", "msg", "error_message", "reason")
+
+# The first that occurs in the error's words decides, so the more particular words come first.
+_KIND_OF_WORD: tuple[tuple[str, FailureKind], ...] = (
+    ("insufficient_quota", "rate_limit"),
+    ("rate_limit", "rate_limit"),
+    ("ratelimit", "rate_limit"),
+    ("too_many_requests", "rate_limit"),
+    ("resource_exhausted", "rate_limit"),
+    ("quota", "rate_limit"),
+    ("api_key", "authentication"),
+    ("authentication", "authentication"),
+    ("unauthorized", "authentication"),
+    ("unauthenticated", "authentication"),
+    ("permission", "authentication"),
+    ("forbidden", "authentication"),
+    ("context_length", "invalid_request"),
+    ("content_policy", "invalid_request"),
+    ("content_filter", "invalid_request"),
+    ("moderation", "invalid_request"),
+    ("safety", "invalid_request"),
+    ("tool_use_failed", "invalid_request"),
+    ("bad_request", "invalid_request"),
+    ("badrequest", "invalid_request"),
+    ("not_found", "invalid_request"),
+    ("notfound", "invalid_request"),
+    ("unprocessable", "invalid_request"),
+    ("too_large", "invalid_request"),
+    ("unsupported", "invalid_request"),
+    ("invalid", "invalid_request"),
+)
+
+
+def protocol_failure(reason: str) -> ProviderFailedError:
+    """Return the error for a response that is not what the API promises."""
+    return ProviderFailedError(ProviderFailure("provider_protocol", _bounded(reason)))
+
+
+def request_failure(reason: str, argument: str | None = None) -> ProviderFailedError:
+    """Return the error for a request that cannot be put to this API; ``argument`` is the place that is to blame."""
+    return ProviderFailedError(ProviderFailure("invalid_request", reason, argument=argument))
+
+
+def is_error(whole: Any) -> bool:
+    """Tell an error without the usual ``error`` around it."""
+    if not isinstance(whole, dict):
+        return False
+    is_bare = "detail" in whole or ("message" in whole and "code" in whole)
+    return bool(whole.get("error")) or whole.get("object") == "error" or is_bare
+
+
+def failure_in_stream(error: Any) -> ProviderFailure:
+    """Read an error that came with status 200: only its own words tell its kind. Unknown ones are the provider's trouble."""
+    error = _error_of(error)
+    return ProviderFailure(
+        _kind_of_words(error), _bounded(_message_of(error)) or "no reason given", code=_code_of(error)
+    )
+
+
+def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
+    """Return the failure that a response says whose HTTP status is not 200."""
+    error = _error_of(_decoded(body))
+    return ProviderFailure(
+        kind_of_status(status),
+        _bounded(_message_of(error)) or f"HTTP status {status}",
+        status_code=status,
+        request_id=headers.get("x-request-id") or headers.get("request-id"),
+        code=_code_of(error),
+        retry_after=retry_after(headers),
+    )
+
+
+def kind_of_status(status: int) -> FailureKind:
+    """Classify an HTTP status that is not success."""
+    if status in {401, 403}:
+        return "authentication"
+    if status == 429:  # noqa: PLR2004 - statuses are their own names
+        return "rate_limit"
+    if status in {408, 409} or status >= 500:  # noqa: PLR2004
+        return "provider_unavailable"
+    return "invalid_request" if status >= 400 else "provider_protocol"  # noqa: PLR2004
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the wait in seconds that the response asks for."""
+    milliseconds = figure_of(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = figure_of(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+    except (ValueError, TypeError, OverflowError):  # no date, or only one of the two with a time zone
+        return None
+    return max(0.0, wait.total_seconds())
+
+
+def describe(body: bytes) -> str:
+    """Say in a few words what a body that should be JSON holds instead."""
+    text = body[:2000].decode("utf-8", "replace").strip()
+    if not text:
+        return "an empty body"
+    if text.startswith("<"):
+        title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
+        words = " ".join(title[1].split()) if title else ""
+        return f"an HTML page ({words})" if words else "an HTML page"
+    return text
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except UNREADABLE:
+        return describe(body) if body.strip() else ""
+
+
+def _error_of(value: Any) -> Any:
+    """Return the innermost error: from a list with one, from ``{"error": …}``, or the value itself."""
+    for _ in range(_MAX_DEPTH):
+        inner = value
+        if isinstance(value, list):
+            inner = value[0] if value else None
+        elif isinstance(value, dict):
+            inner = value.get("error") or value.get("errors") or value
+        if inner is value:
+            break
+        value = inner
+    return value
+
+
+def _message_of(error: Any) -> str:
+    value = error
+    for _ in range(_MAX_DEPTH):
+        if isinstance(value, list) and value:
+            value = value[0]
+        elif isinstance(value, dict):
+            value = next((value[key] for key in _MESSAGE_KEYS if value.get(key)), None)
+        else:
+            break
+    if isinstance(value, str):
+        return well_formed_text(value)
+    return well_formed_text(_as_json(error)) if error else ""
+
+
+def _as_json(error: Any) -> str:
+    try:
+        return json_text(error)
+    except RecursionError:  # writing takes more depth than reading did
+        return "an error nested without end"
+
+
+def _code_of(error: Any) -> str | None:
+    if not isinstance(error, dict):
+        return None
+    said = [well_formed_text(str(value)[:1024]) for key in _CODE_KEYS if _is_code(value := error.get(key))]
+    # A figure says no more than the status does; a word tells which error it is.
+    code = next((code for code in said if not _FIGURE.fullmatch(code)), said[0] if said else None)
+    return None if code is None else code[:_MAX_CODE]
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool) and bool(str(value).strip())
+
+
+def _kind_of_words(error: Any) -> FailureKind:
+    facts = [error.get(key) for key in ("status_code", "code", "status", "type")] if isinstance(error, dict) else []
+    for fact in facts:
+        status = figure_of(str(fact)) if isinstance(fact, str | int | float) else None
+        if status is not None and 400 <= status <= 599:  # noqa: PLR2004
+            return kind_of_status(int(status))
+    words = " ".join(fact.lower() for fact in facts if isinstance(fact, str))
+    return next((kind for word, kind in _KIND_OF_WORD if word in words), "provider_unavailable")
+
+
+def _bounded(reason: str) -> str:
+    reason = reason.strip()
+    return reason if len(reason) <= _MAX_REASON else reason[:_MAX_REASON] + "…"
+
+
+def figure_of(value: str | None) -> float | None:
+    """Return a figure that is finite and not negative; None for anything else."""
+    try:
+        number = float(value or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None

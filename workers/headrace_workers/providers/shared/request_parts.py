@@ -1,0 +1,109 @@
+"""What the requests of several wire formats have in common: headers, images, and the caller's own options on top."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace.wire.request import RunRequest
+from headrace_workers.providers.shared.provider_errors import request_failure
+
+_WORDS: dict[type, str] = {
+    TextPart: "text",
+    ImagePart: "an image",
+    ToolCallPart: "a tool call",
+    ReasoningPart: "reasoning",
+}
+
+
+def encoded(body: dict[str, Any]) -> bytes:
+    """Return the body as JSON; refuse NaN and infinity, for which JSON has no words and the encoder would write null."""
+    return as_json(body, "")
+
+
+def as_json(value: Any, where: str) -> bytes:
+    """Return a value of the request as JSON; ``where`` is its place in what the caller gave."""
+    try:
+        data = msgspec.json.encode(value)
+        # The encoder writes null for such a number: without a null there is none to look for.
+        found = _no_number(value, where) if b"null" in data else None
+    except RecursionError:
+        raise request_failure("is nested too deeply", where or None) from None
+    if found is not None:
+        raise request_failure(f"holds {found[1]}, which JSON cannot carry", found[0])
+    return data
+
+
+def _no_number(value: Any, where: str) -> tuple[str, float] | None:
+    """Return the place in the body of the first number that is NaN or infinite, and that number."""
+    if type(value) is float:
+        return None if math.isfinite(value) else (where, value)
+    children: Any = ()
+    if isinstance(value, dict):
+        children = ((f"{where}.{key}" if where else str(key), child) for key, child in value.items())
+    elif isinstance(value, list):
+        children = ((f"{where}[{index}]", child) for index, child in enumerate(value))
+    for place, child in children:
+        if not isinstance(child, str) and (found := _no_number(child, place)):
+            return found
+    return None
+
+
+def accept_headers(*, stream: bool) -> list[tuple[str, str]]:
+    """Return the headers that say what is sent, and what is to come back."""
+    return [
+        ("content-type", "application/json"),
+        ("accept", "text/event-stream" if stream else "application/json"),
+    ]
+
+
+def bearer_headers(api_key: str | None, *, stream: bool) -> tuple[tuple[str, str], ...]:
+    """Return the headers of an API that takes its key as a bearer token."""
+    key = [("authorization", f"Bearer {api_key}")] if api_key else []
+    return (*accept_headers(stream=stream), *key)
+
+
+def merged(body: dict[str, Any], options: dict[str, Any], nested: Sequence[str]) -> dict[str, Any]:
+    """Return the body with the caller's options over it; objects of these names are merged, not replaced."""
+    result = body | options
+    for name in nested:
+        mine, theirs = body.get(name), options.get(name)
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            result[name] = mine | theirs
+    return result
+
+
+def parts_of(message: Message) -> Sequence[Part]:
+    """Return the parts of a message, of which plain text is one."""
+    return [TextPart(message.content)] if isinstance(message.content, str) else message.content
+
+
+def image_url(part: ImagePart) -> str:
+    """Return the URL of an image; one that came as data is put into its URL."""
+    if part.url:
+        return part.url
+    if not part.data or not part.media_type:
+        raise request_failure("an image needs url, or data and media_type")
+    return f"data:{part.media_type};base64,{part.data}"
+
+
+def word_for(part: Part) -> str:
+    """Return what a part is called in a refusal."""
+    return _WORDS[type(part)]
+
+
+def wants_several(request: RunRequest) -> bool:
+    """Whether the caller asked for several answers, of which the first becomes the result."""
+    options = request.custom_options
+    if not options:
+        return False
+    config = options.get("generationConfig")
+    inner = config.get("candidateCount") if isinstance(config, dict) else None
+    for figure in (options.get("n"), options.get("candidateCount"), inner):
+        if type(figure) is int and figure > 1:
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""One run in its worker, from its request to its last message."""

@@ -1,0 +1,334 @@
+"""Reads a provider's answer, streamed or whole: from the bytes of its body to events, and how the answer ended. Pure.
+
+The run decides when reading stops and what of the events is sent: this module knows no clock and no credit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+
+from headrace.answers.tool_arguments import well_formed_text
+from headrace.types import RunEvent
+from headrace.wire.request import RunRequest
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.providers.embeddings.arriving_vectors import ArrivingVectors
+from headrace_workers.providers.shared.answer_limits import (
+    LIGHT,
+    MAX_CONTINUATIONS,
+    MAX_TOKEN,
+    LimitError,
+    too_large,
+    weigh,
+)
+from headrace_workers.providers.shared.probabilities import weighed
+from headrace_workers.providers.shared.request_parts import wants_several
+from headrace_workers.providers.shared.sse import EventTooLargeError, SSEParser
+from headrace_workers.providers.wire_format import (
+    Completion,
+    ProviderApi,
+    ProviderFailedError,
+    ProviderFailure,
+    SteppedApi,
+    StreamMapper,
+)
+from headrace_workers.runs.body_kind import BodyKind
+from headrace_workers.runs.completeness import unsaid_in
+from headrace_workers.runs.response_body import Response
+from headrace_workers.runs.split_characters import Halves
+from headrace_workers.runs.terminal import unreadable
+from headrace_workers.runs.whole_answer import check_length, events_of, is_content, is_json, is_whole
+
+UNREADABLE = (ProviderFailedError, EventTooLargeError, LimitError, RecursionError)
+"""What reading a response raises when it cannot be read; nesting without end is found wherever a value is gone through."""
+
+
+_EVENTS_AT_ONCE = 8
+_MOST_AT_ONCE = 32
+"""Events between two looks at the time: at first, and where there is time."""
+_SLICE = 256 * 1024
+"""Bytes of a body that are read at once."""
+
+_LARGE = 1024 * 1024
+"""Bytes of a whole answer from which on it is read over several turns of the loop."""
+
+_BLANKS = 1024
+"""Bytes of line ends that a long body may end with."""
+
+WholeSteps = Generator[None, None, tuple[Completion, str | None]]
+"""Reads a whole answer step by step; returns it, and what it lacks."""
+
+Entries = list[tuple[str, bytes]]
+"""Server-sent events, each with its name."""
+
+
+class AnswerReader:
+    """Reads one answer, which may come in several responses: the provider continues it when it is asked to.
+
+    Methods that take ``events`` append to that list what they read. The run itself feeds ``parser``, piece by piece, which
+    saves a call for each. ``mapper`` is None until a stream is opened. ``has_time`` says whether the turn of the loop may go on;
+    ``waiting`` are events that had none left in it.
+    """
+
+    __slots__ = (
+        "_api",
+        "_arriving",
+        "_continuations",
+        "_continued_with",
+        "_halves",
+        "_request",
+        "_response",
+        "_unread",
+        "has_time",
+        "mapper",
+        "parser",
+        "waiting",
+    )
+
+    def __init__(self, api: ProviderApi, request: RunRequest, response: Response) -> None:
+        self._api = api
+        self._request = request
+        self._response = response
+        self.parser = SSEParser()
+        self._halves: Halves | None = None
+        # A response that repeats the token it was asked with would go on for ever.
+        self._continued_with: str | None = None
+        self._continuations = 0
+        self.mapper: StreamMapper | None = None
+        self.has_time: Callable[[], bool] | None = None
+        self.waiting: Entries = []
+        self._arriving = ArrivingVectors(len(request.inputs)) if request.inputs else None
+        self._unread: tuple[bytes, WholeSteps] | None = None  # a whole answer, and what is left to do of it
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether a whole answer is there that had no time left in its turn."""
+        return self._unread is not None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether anything waits for the next turn."""
+        return bool(self.waiting) or self._unread is not None
+
+    @property
+    def is_continuation(self) -> bool:
+        """Whether the response continues an earlier one."""
+        return self._continued_with is not None
+
+    @property
+    def wants_continuation(self) -> bool:
+        """Whether the provider stopped at a limit of its own, and is to be asked to go on."""
+        return self.mapper is not None and self.mapper.continuation not in (None, self._continued_with)
+
+    def check_continuation(self) -> None:
+        """Raise LimitError where the provider has had the answer continued too often, or asks for too much."""
+        token = self.mapper.continuation if self.mapper is not None else None
+        if self._continuations >= MAX_CONTINUATIONS:
+            raise too_large(f"{MAX_CONTINUATIONS} continuations")
+        if token is not None and len(token) > MAX_TOKEN:
+            raise too_large(f"{MAX_TOKEN} characters in the token of a continuation")
+
+    @property
+    def has_end_of_former(self) -> bool:
+        """Whether the mapper knows the end of the response before this one, and not yet the end of this one."""
+        return self.mapper is not None and self._continued_with == self.mapper.continuation is not None
+
+    def open_stream(self) -> StreamMapper:
+        """Open the stream, unless it is open. Return its mapper."""
+        if self.mapper is None:
+            self.mapper = self._api.open_stream(self._request)
+        return self.mapper
+
+    def map(self, server_events: Entries, events: list[RunEvent]) -> None:
+        """Map what the parser found in a piece of a stream. Raises one of UNREADABLE."""
+        mapper = self.mapper
+        assert mapper is not None  # noqa: S101 - set with the response's head
+        before = len(events)
+        try:
+            if len(server_events) > _EVENTS_AT_ONCE or self.parser.has_large:
+                self._map_many(mapper, server_events, events)
+                return
+            for name, data in server_events:
+                mapper.feed(name, data, events)
+                if mapper.is_complete:
+                    return
+        finally:
+            if mapper.has_halves:
+                self._join_halves(events, before)
+
+    def _map_many(self, mapper: StreamMapper, server_events: Entries, events: list[RunEvent]) -> None:
+        """Map many events, or large ones: those that have no time left in this turn wait for the next."""
+        # Small events may have come in one large piece.
+        is_each_weighed = self.parser.has_large and any(len(data) > LIGHT for _, data in server_events)
+        at_once = 1 if is_each_weighed else _EVENTS_AT_ONCE
+        feed = mapper.feed
+        start, count = 0, len(server_events)
+        while start < count:
+            some = server_events[start : start + at_once]
+            if is_each_weighed:
+                some = [(some[0][0], weighed(some[0][1]))]
+            for name, data in some:
+                feed(name, data, events)
+                if mapper.is_complete:
+                    return
+            start += at_once
+            if start < count and self.has_time is not None and not self.has_time():
+                self.waiting = server_events[start:]
+                return
+            if not is_each_weighed and at_once < _MOST_AT_ONCE:
+                at_once *= 2
+
+    def map_waiting(self, events: list[RunEvent]) -> None:
+        """Map what had no time in the turn before. Raises one of UNREADABLE."""
+        waiting, self.waiting = self.waiting, []
+        self.map(waiting, events)
+
+    def read_last(self, data: bytes, events: list[RunEvent]) -> None:
+        """Read the last piece of a stream. Raises one of UNREADABLE.
+
+        All of it is read in one turn of the loop. So where it is long, it may be but one event, which is weighed.
+        """
+        if len(data) > LIGHT and any(end in data[:-_BLANKS] or end in data.strip() for end in (b"\n", b"\r")):
+            raise too_large("one event in a response that does not say where its events end")
+        self.has_time = None  # its end is told of once
+        for start in range(0, len(data), _SLICE):
+            self.map(self.parser.feed(data[start : start + _SLICE]), events)
+        self.map(self.parser.finish(), events)
+
+    def finish(self, events: list[RunEvent]) -> Completion:
+        """Return the whole of a stream; append the events that only its end completes. Raises one of UNREADABLE."""
+        mapper = self.mapper
+        assert mapper is not None  # noqa: S101 - only a stream is finished so
+        before = len(events)
+        try:
+            return mapper.finish(events)
+        finally:
+            if mapper.has_halves:
+                self._join_halves(events, before)
+
+    def end(self, events: list[RunEvent]) -> None:
+        """Nothing more is read: append the halves of characters that still wait."""
+        self._unread = None
+        if self._halves is not None:
+            self._halves.end(events)
+
+    def take_vectors(self) -> None:
+        """Take what is whole of the vectors out of a large body that is still coming. Raises one of UNREADABLE."""
+        if self._arriving is not None:
+            self._arriving.take(self._response.body)
+
+    def read_whole(self, events: list[RunEvent]) -> Completion | ProviderFailure | None:
+        """Read a whole response: asked for, or sent by a server that does not stream. Return how it ended.
+
+        None stands for one that has no time left in this turn: see :meth:`read_on`.
+        """
+        body = self._response.take_body()
+        if body.lstrip().startswith(b"<"):
+            reason = "an HTML page came where the API's answer was due; is the base URL right, or a proxy in the way?"
+            return self._response.failure("provider_protocol", reason)
+        self._unread = body, self._steps(body)
+        return self.read_on(events)
+
+    def _steps(self, body: bytes) -> WholeSteps:
+        """Read a whole response step by step: after each step there may be another turn of the loop, where it is large.
+
+        Return what it says, and what that lacks. Raises one of UNREADABLE.
+        """
+        is_large = len(body) > _LARGE
+        if self._request.inputs and isinstance(self._api, SteppedApi):
+            arrived = self._arriving.vectors if self._arriving is not None else ()
+            completion = yield from self._api.read_steps(self._request, body, arrived)
+        else:
+            body = self._weighed(body)
+            if is_large:
+                yield
+            try:
+                completion = self._api.read_body(self._request, body)
+            except UNREADABLE:
+                if is_large:
+                    yield  # it is tried as an event next
+                raise
+        check_length(completion)
+        if is_large:
+            yield
+        lack = unsaid_in(body, completion, of_first=wants_several(self._request))
+        if is_large:
+            yield
+        return completion, lack
+
+    def read_on(self, events: list[RunEvent]) -> Completion | ProviderFailure | None:
+        """Read more of a whole response, until there is no time left. Return how it ended, or None where it has not yet."""
+        assert self._unread is not None  # noqa: S101 - only then is there more
+        body, steps = self._unread
+        ended: Completion | ProviderFailure | None = None
+        try:
+            next(steps)
+            while self.has_time is None or self.has_time():
+                next(steps)
+        except StopIteration as end:
+            completion, lack = end.value
+            if self._request.stream or lack is not None:
+                events += events_of(completion)
+            ended = completion if lack is None else self._response.failure("provider_protocol", lack)
+        except LimitError as error:
+            ended = unreadable(error, self._response.status)
+        except UNREADABLE as error:
+            ended = self._read_lone_event(body, error, events)
+        if ended is not None:
+            self._unread = None
+        return ended
+
+    def holds_whole(self) -> bool:
+        """Return whether the body that has come so far is a whole answer, or a whole error."""
+        body = bytes(self._response.body)
+        if self._arriving is not None and self._arriving.vectors:
+            return is_json(body)  # what it says is read once
+        try:
+            return is_whole(self._api, self._request, self._weighed(body))
+        except LimitError:
+            return True  # of which no more is wanted
+
+    def _weighed(self, body: bytes) -> bytes:
+        """Return what is to be read of a body; vectors are numbers, and weighed by those who read them."""
+        return body if self._request.inputs else weighed(body)
+
+    def read_error(self) -> ProviderFailure:
+        """Return the failure that the response says."""
+        response = self._response
+        body = response.take_body()
+        try:
+            weigh(body)
+        except LimitError:
+            body = b""  # its status says what counts
+        return self._api.read_error(response.status, response.headers, body)
+
+    def continue_request(self, sent: HttpRequest) -> HttpRequest:
+        """Return the request that continues the response; its response is read as part of the same answer."""
+        assert self.mapper is not None  # noqa: S101 - it is the mapper that asked
+        self._continuations += 1
+        token = self._continued_with = self.mapper.continuation or ""
+        self.parser = SSEParser()
+        self._response.kind = BodyKind.NONE
+        return self._api.continue_request(sent, token)
+
+    def _read_lone_event(self, body: bytes, error: Exception, events: list[RunEvent]) -> Completion | ProviderFailure:
+        """Read JSON that is no whole answer as a stream of one event, which some servers send for a short one."""
+        failure = unreadable(error, self._response.status)
+        if failure.kind != "provider_protocol":
+            return failure
+        self.open_stream()
+        ended: Completion | ProviderFailure = failure
+        with contextlib.suppress(*UNREADABLE):
+            self.read_last(body, events)
+            ended = self.finish(events)
+        if not any(map(is_content, events)):
+            ended = failure
+        partial_text = error.partial_text if isinstance(error, ProviderFailedError) else ""
+        if ended is failure and partial_text:
+            events[:] = [well_formed_text(partial_text)]
+        return ended
+
+    def _join_halves(self, events: list[RunEvent], start: int) -> None:
+        if self._halves is None:
+            self._halves = Halves()
+        self._halves.join(events, start)

@@ -1,0 +1,314 @@
+"""One run's shell, and the client that it belongs to: carries out what the run's core decides, tells it what the exchange does.
+
+Whatever is raised in here ends the run with a terminal message, at once: a loop that only logs it would leave the run to its
+clocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from headrace.process.history import History
+from headrace.wire.messages import Chunk, Terminal
+from headrace_workers.http.http_client import Exchange, HttpClient
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.runs.commands import Command, Commands
+from headrace_workers.runs.run import ProviderRun
+from headrace_workers.spans.tracer import OpenSpan, Tracer
+
+logger = logging.getLogger(__name__)
+
+
+TURN_SECONDS = 0.01
+"""How long a run maps events in one turn of the loop: others wait as long for theirs."""
+
+
+class Host(Protocol):
+    """What a run needs of its worker."""
+
+    loop: asyncio.AbstractEventLoop
+    http: HttpClient
+    history: History | None
+    tracer: Tracer | None
+
+    def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
+        """Have what the run can send leave."""
+
+    def tell(self, client: Client, message: msgspec.Struct) -> None:
+        """Send a message at the end of the turn."""
+
+
+class Client:
+    """One client: its runs, and what is to be sent to it."""
+
+    __slots__ = ("dirty", "identity", "is_scheduled", "last_sent", "messages", "runs")
+
+    def __init__(self, identity: bytes) -> None:
+        self.identity = identity
+        self.runs: dict[str, LiveRun] = {}
+        self.messages: list[msgspec.Struct] = []
+        self.dirty: dict[str, LiveRun] = {}
+        self.last_sent = 0.0
+        # "no", "later" (a timer is set), or "soon" (at the end of this turn).
+        self.is_scheduled = "no"
+
+
+class LiveRun:
+    """One run: carries out what its core decides, and tells it what the exchange does."""
+
+    __slots__ = (
+        "_exchange",
+        "_goes_on",
+        "_late_end",
+        "_request",
+        "_span",
+        "_timer",
+        "_turn_began",
+        "_wakes_at",
+        "client",
+        "core",
+        "size",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        worker: Host,
+        client: Client,
+        core: ProviderRun,
+        request: HttpRequest,
+        span: OpenSpan | None,
+        size: int = 0,
+    ) -> None:
+        self.size = size  # of the request, in bytes as it came
+        self.worker = worker
+        self.client = client
+        self.core = core
+        self._request = request
+        self._span = span
+        self._exchange: Exchange | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0  # when the timer does, at the latest
+        self._turn_began = 0.0
+        self._goes_on = False  # in the next turn of the loop, which is asked for
+        self._late_end: Callable[[], None] | None = None  # of the exchange, to be told once all before it is mapped
+        core.allow(self._has_time)
+
+    def start(self) -> None:
+        """Send the request; that of a run with a span once the span's stub is written."""
+        if self._span is None or self.worker.tracer is None:
+            self._send()
+        else:
+            self.worker.tracer.start(self)
+
+    def start_now(self) -> None:
+        # In the meantime the run may have been aborted, or its client gone.
+        if self.core.has_ended or self.client.runs.get(self.core.span_id) is not self:
+            return
+        try:
+            self._send()
+        except Exception as error:  # noqa: BLE001 - see above
+            self.broke(error)
+
+    def _send(self) -> None:
+        self._exchange = self.worker.http.send(self._request, self)
+        self._set_timer()
+
+    # What the exchange says.
+
+    def on_response(self, status: int, headers: dict[str, str]) -> None:
+        now = time.monotonic()
+        logger.debug("provider answers", extra={"span_id": self.core.span_id, "status": status})
+        try:
+            self.core.clocks.connected()
+            self.carry_out(self.core.responded(status, headers, now))
+            self._set_timer()  # the idle clock runs from here on
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
+
+    def on_bytes(self, data: bytes) -> None:
+        try:
+            now = self._turn_began = time.monotonic()
+            commands = self.core.received(data, now)
+            if commands:
+                self.carry_out(commands)
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
+
+    def _has_time(self) -> bool:
+        return time.monotonic() - self._turn_began < TURN_SECONDS
+
+    def _go_on_later(self) -> None:
+        """The events of one read take longer than a turn may: nothing more is read until they are mapped."""
+        if self._exchange is not None:
+            self._exchange.pause()
+        if not self._goes_on:
+            self._goes_on = True
+            self.worker.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        core = self.core
+        if not core.has_more or self.client.runs.get(core.span_id) is not self:
+            return  # in the meantime its client may be gone
+        try:
+            now = self._turn_began = time.monotonic()
+            self.carry_out(core.go_on(now))
+            if not core.is_behind:
+                self._caught_up()
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
+
+    def _caught_up(self) -> None:
+        """All that was read is mapped: hear of the exchange's end, or read on."""
+        late_end, self._late_end = self._late_end, None
+        if late_end is not None:
+            late_end()
+        elif self._exchange is not None and not self.core.is_paused and not self.core.has_ended:
+            self._exchange.resume()
+
+    def on_complete(self) -> None:
+        if self.core.is_behind:
+            self._late_end = self.on_complete
+            return
+        try:
+            now = self._turn_began = time.monotonic()
+            self.carry_out(self.core.completed(now))
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
+
+    def on_failure(self, stage: str, reason: str) -> None:
+        if self.core.is_behind:
+            self._late_end = partial(self.on_failure, stage, reason)
+            return
+        try:
+            self._turn_began = time.monotonic()
+            self.carry_out(self.core.failed(stage, reason))
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
+
+    # What is to be done.
+
+    def carry_out(self, commands: Commands) -> None:
+        for command in commands:
+            match command:
+                case Command.SEND:
+                    self.worker.schedule(self, is_urgent=False)
+                case Command.SEND_NOW:
+                    self.worker.schedule(self, is_urgent=True)
+                case _:
+                    self._steer(command)
+
+    def broke(self, error: Exception) -> None:
+        """The worker failed at this run, which may be in any state: end it with a word."""
+        logger.error("run failed", exc_info=error, extra={"span_id": self.core.span_id})
+        if self.core.is_over:
+            self.client.runs.pop(self.core.span_id, None)
+            return
+        message = self.core.broke(f"the worker failed at the run: {type(error).__name__}")
+        try:
+            self._steer(Command.CLOSE)
+        finally:
+            self.worker.tell(self.client, message)
+            self.finish()
+
+    def stop(self, reason: str) -> None:
+        """The worker ends: end the run with what there is of it."""
+        try:
+            self.carry_out(self.core.stopped(reason))
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
+
+    def take(self, now: float) -> list[Chunk | Terminal]:
+        """Return the messages that may leave now."""
+        messages: list[Chunk | Terminal] = []
+        try:
+            messages, commands = self.core.take(now)
+            self.carry_out(commands)
+            if self.core.is_over:
+                self.finish()
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
+        return messages
+
+    def finish(self) -> None:
+        """The terminal message is on its way, or nobody wants it: let go of everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._span is not None and self.worker.tracer is not None:
+            if self._exchange is not None and self._exchange.is_connected:
+                self.core.clocks.connected()
+            self.worker.tracer.end(self._span, self.core.for_span)
+        if self.worker.history is not None:
+            self.worker.history.note("let go", span_id=self.core.span_id, attempt=self.core.attempt)
+        outcome = type(self.core.terminal).__name__ if self.core.terminal is not None else "abandoned"
+        logger.debug("run ends", extra={"span_id": self.core.span_id, "outcome": outcome})
+        self.client.runs.pop(self.core.span_id, None)
+        self.client.dirty.pop(self.core.span_id, None)
+        # What refers to this run would keep it, and its answer, until the collector of garbage comes.
+        self.core.allow(None)
+        self._late_end = None
+
+    def abandon(self) -> None:
+        """The client is gone: close the provider's connection."""
+        self._steer(Command.CLOSE)
+        self.finish()
+        if self.worker.tracer is not None:
+            self.worker.tracer.commit_soon()
+
+    def _steer(self, command: Command) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        match command:
+            case Command.PAUSE:
+                exchange.pause()
+                self._set_timer()
+            case Command.RESUME:
+                if self.core.has_more:
+                    self._go_on_later()
+                else:
+                    exchange.resume()
+                self._set_timer()
+            case Command.WATCH:
+                self._set_timer()
+            case Command.LATER:
+                self._go_on_later()
+            case Command.RELEASE:
+                exchange.release()
+            case Command.CONTINUE:
+                self._request = self.core.continue_request(self._request)
+                self._exchange = self.worker.http.send(self._request, self)
+            case _:
+                exchange.close()
+
+    def _set_timer(self) -> None:
+        """Wake at the next deadline, or before it: the timer is set anew when it finds that the deadline has moved."""
+        deadline = self.core.clocks.next_deadline()
+        if self._timer is not None:
+            if self._wakes_at <= deadline:
+                return
+            self._timer.cancel()
+        self._wakes_at = deadline
+        delay = max(deadline - time.monotonic(), 0.0)
+        self._timer = self.worker.loop.call_later(min(delay + 0.001, 3600.0), self._look_at_clocks)
+
+    def _look_at_clocks(self) -> None:
+        self._timer = None
+        now = self._turn_began = time.monotonic()
+        try:
+            if self._exchange is not None and self._exchange.is_connected:
+                self.core.clocks.connected()
+            self.carry_out(self.core.due(now))
+            if not self.core.is_over:
+                self._set_timer()
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)

@@ -1,0 +1,87 @@
+"""The provider's answer as HTTP tells it: its head, what its body is to be read as, and a body that is read as a whole. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from headrace.wire.messages import FailureKind
+from headrace_workers.providers.wire_format import ProviderFailure
+from headrace_workers.runs.body_kind import BOM, BodyKind, FirstBytes
+
+_SUCCESSES = range(200, 300)
+_WITHOUT_BODY = frozenset({204, 205})
+"""Successes that bring no answer by what HTTP says of them."""
+
+
+class Response:
+    """One response, or its continuation by another. ``began_at`` is when the head of the first came.
+
+    ``expects_events`` is what the request and the content type make likely; the body's first bytes decide.
+    """
+
+    __slots__ = ("_first_bytes", "began_at", "body", "content_type", "expects_events", "headers", "kind", "status")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self.content_type = ""
+        self.expects_events = False
+        self.kind = BodyKind.NONE
+        self.body = bytearray()
+        self.began_at: float | None = None
+        self._first_bytes: FirstBytes | None = None
+
+    @property
+    def request_id(self) -> str | None:
+        """The provider's id of the request."""
+        return self.headers.get("x-request-id") or self.headers.get("request-id")
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status promises an answer."""
+        return self.status in _SUCCESSES and self.status not in _WITHOUT_BODY
+
+    def began(self, status: int, headers: Mapping[str, str], now: float, *, is_streamed: bool) -> None:
+        """The head is there. ``headers`` has lower-case names; ``is_streamed`` says that a stream was asked for."""
+        if self.began_at is None:
+            self.began_at = now
+        self.status = status
+        self.headers = headers
+        self.body.clear()
+        self.content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        self.expects_events = self._says_events(is_streamed)
+        is_success = self.is_success
+        self.kind = BodyKind.UNDECIDED if is_success else BodyKind.ERROR
+        self._first_bytes = FirstBytes(expects_events=self.expects_events) if is_success else None
+
+    def add(self, data: bytes) -> None:
+        """Keep a piece of a body that is not read event by event, and decide what it is as soon as it tells."""
+        fresh = len(self.body)
+        self.body += data
+        if self.kind is BodyKind.UNDECIDED and self._first_bytes is not None:
+            self.kind = self._first_bytes.told(self.body, fresh)
+
+    def ended(self) -> None:
+        """The body ended: decide at last."""
+        if self.kind is BodyKind.UNDECIDED and self._first_bytes is not None:
+            self.kind = self._first_bytes.ended(self.body)
+
+    def take_body(self) -> bytes:
+        """Return what was kept, without a byte order mark, and keep it no longer."""
+        body = bytes(self.body)
+        self.body.clear()
+        return body.removeprefix(BOM)
+
+    def failure(self, kind: FailureKind, reason: str) -> ProviderFailure:
+        """Return a failure with the response's status, if it has one."""
+        return ProviderFailure(kind, reason, self.status or None)
+
+    def is_maybe_billed(self, *, was_sent: bool) -> bool:
+        """Return whether tokens may have been spent on an answer that nobody read to its end."""
+        return self.is_success or (not self.status and was_sent)
+
+    def _says_events(self, is_streamed: bool) -> bool:
+        """A provider that streams says so; one that was asked to may leave it out."""
+        if self.content_type == "text/event-stream":
+            return True
+        return is_streamed and self.content_type not in ("application/json", "text/html")

@@ -1,0 +1,141 @@
+"""The last message of a run: how it ended, what was sent of it, and the best usage known. Pure."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+
+from headrace.answers.tool_arguments import well_formed_text
+from headrace.types import ImagePart, TextPart, Usage
+from headrace.wire.messages import (
+    Aborted,
+    Failed,
+    Finished,
+    Terminal,
+)
+from headrace.wire.request import RunRequest
+from headrace_workers.providers.shared.answer_limits import LimitError
+from headrace_workers.providers.shared.sse import EventTooLargeError
+from headrace_workers.providers.wire_format import Completion, ProviderFailedError, ProviderFailure
+from headrace_workers.runs.completeness import lack_of
+from headrace_workers.runs.timeouts import Expired
+from headrace_workers.runs.wire_safe import TooDeepError, portable_completion
+
+TOO_LARGE = "answer_too_large"
+"""The code of a failure of an answer that goes beyond a limit."""
+CHARACTERS_PER_TOKEN = 4
+"""For estimates only: what a token of English text comes to."""
+
+Ending = Completion | ProviderFailure | Expired | Usage
+"""How a run ended; a usage is that of an aborted one."""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a terminal message says of its run, however it ended. ``unsent_text`` is text that nobody was to be sent."""
+
+    span_id: str
+    attempt: int
+    sequence: int
+    text_length: int
+    usage: Usage
+    request_id: str | None
+    unsent_text: str
+
+
+def terminal_message(ending: Ending, told: Told) -> Terminal:
+    """Return the message that says how a run ended."""
+    span_id, attempt, sequence = told.span_id, told.attempt, told.sequence
+    match ending:
+        case Completion():
+            return Finished(
+                span_id=span_id,
+                attempt=attempt,
+                sequence=sequence,
+                text_length=told.text_length,
+                finish_reason=ending.finish_reason,
+                provider_finish_reason=ending.provider_finish_reason,
+                usage=ending.usage,
+                tool_calls=ending.tool_calls,
+                model=ending.model,
+                message=ending.message,
+                refusal=ending.refusal,
+                vectors=cast("list[list[float]] | None", ending.vectors),  # what is packed has the same form in a frame
+            )
+        case ProviderFailure():
+            return Failed(
+                span_id=span_id,
+                attempt=attempt,
+                sequence=sequence,
+                kind=ending.kind,
+                reason=well_formed_text(ending.reason),
+                usage=told.usage,
+                status_code=ending.status_code,
+                request_id=ending.request_id or told.request_id,
+                code=None if ending.code is None else well_formed_text(ending.code),
+                retry_after=ending.retry_after,
+                partial_text=well_formed_text(told.unsent_text),
+                argument=ending.argument,
+            )
+        case Expired():
+            return Failed(
+                span_id=span_id,
+                attempt=attempt,
+                sequence=sequence,
+                kind="timeout",
+                reason=f"the {ending.clock} clock ran out after {ending.limit:g} s",
+                usage=told.usage,
+                clock=ending.clock,
+                limit=ending.limit,
+                partial_text=told.unsent_text,
+            )
+        case Usage():
+            return Aborted(span_id, attempt, sequence, ending)
+
+
+def portable_ending(completion: Completion, status: int) -> Completion | ProviderFailure:
+    """Return the completion such that it can be passed on, or why that cannot be: it is not whole, or no frame can carry it."""
+    lack = lack_of(completion)
+    if lack is None:
+        try:
+            return portable_completion(completion)
+        except TooDeepError as error:
+            lack = str(error)
+    return ProviderFailure("provider_protocol", lack, status or None)
+
+
+def unreadable(error: Exception, status: int) -> ProviderFailure:
+    """Return why a response could not be read."""
+    if isinstance(error, ProviderFailedError):
+        return error.failure
+    reason = "the response is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    code = TOO_LARGE if isinstance(error, (LimitError, EventTooLargeError)) else None
+    return ProviderFailure("provider_protocol", reason, status or None, code=code)
+
+
+def with_status(failure: ProviderFailure, status: int) -> ProviderFailure:
+    """Return the failure with the status of the response that is not what it should be; 0 stands for none."""
+    if failure.kind != "provider_protocol" or failure.status_code is not None or not status:
+        return failure
+    return msgspec.structs.replace(failure, status_code=status)
+
+
+def unfinished_usage(known: Usage, prompt_characters: int, text_characters: int) -> Usage:
+    """Return what is known of the tokens of a run that the provider began and did not end."""
+    if known.source != "none":
+        return msgspec.structs.replace(known, source="partial")
+    tokens_in = prompt_characters // CHARACTERS_PER_TOKEN
+    tokens_out = text_characters // CHARACTERS_PER_TOKEN
+    return Usage(tokens_in, tokens_out, tokens_in + tokens_out, source="estimated")
+
+
+def prompt_characters(request: RunRequest) -> int:
+    """Return the length of a request's text."""
+    total = 0
+    for message in request.messages:
+        if isinstance(message.content, str):
+            total += len(message.content)
+        else:
+            total += sum(len(part.text) for part in message.content if isinstance(part, TextPart))
+            total += sum(len(part.url or "") for part in message.content if isinstance(part, ImagePart))
+    return total

@@ -1,0 +1,114 @@
+"""The whole answer of a run: put together where its provider streamed unasked, and known for whole where its end is missing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from headrace.answers.assembly import assemble, assembled_message, parse_tool_calls
+from headrace.types import (
+    ReasoningDelta,
+    ReasoningPart,
+    RefusalDelta,
+    RunEvent,
+    TextPart,
+    ToolCallDelta,
+    UsageUpdate,
+)
+from headrace.wire.request import RunRequest
+from headrace_workers.providers.shared.answer_limits import MAX_TEXT, MAX_WIDE_TEXT, too_large, weigh_arguments
+from headrace_workers.providers.shared.lenient_json import UNREADABLE, check_json
+from headrace_workers.providers.wire_format import Completion, ProviderApi, ProviderFailedError
+from headrace_workers.runs.body_kind import BOM
+from headrace_workers.runs.split_characters import Halves
+
+_LARGE = 1024 * 1024
+
+
+def is_content(event: RunEvent) -> bool:
+    """Return whether an event is of the answer itself."""
+    return type(event) is not UsageUpdate
+
+
+def events_of(completion: Completion) -> list[RunEvent]:
+    """Return the events of an answer that came in one piece though a stream was asked for."""
+    message = completion.message
+    events: list[RunEvent] = []
+    if message is not None:
+        parts = [] if isinstance(message.content, str) else message.content
+        reasoning = "".join(part.text for part in parts if isinstance(part, ReasoningPart))
+        events += [ReasoningDelta(reasoning)] if reasoning else []
+        events += [message.text] if message.text else []
+    events += [RefusalDelta(completion.refusal)] if completion.refusal else []
+    calls = enumerate(completion.tool_calls)
+    events += [ToolCallDelta(index, call.id, call.name, call.arguments) for index, call in calls]
+    Halves().join(events, 0)
+    return events
+
+
+def is_ascii(event: RunEvent) -> bool:
+    """Return whether an event says nothing but plain ASCII."""
+    match event:
+        case str():
+            return event.isascii()
+        case ReasoningDelta() | RefusalDelta():
+            return event.text.isascii()
+        case ToolCallDelta():
+            return event.arguments.isascii()
+        case UsageUpdate():
+            return True
+
+
+def check_length(completion: Completion) -> None:
+    """Raise LimitError for an answer with too many characters of text, reasoning, refusal and arguments."""
+    texts = [completion.refusal or "", *[call.arguments for call in completion.tool_calls]]
+    content = completion.message.content if completion.message is not None else ""
+    if isinstance(content, str):
+        texts.append(content)
+    else:
+        texts += [part.text for part in content if isinstance(part, (TextPart, ReasoningPart))]
+    length = sum(map(len, texts))
+    if length > MAX_TEXT:
+        raise too_large(f"{MAX_TEXT} characters")
+    if length > MAX_WIDE_TEXT and not all(map(str.isascii, texts)):
+        raise too_large(f"{MAX_WIDE_TEXT} characters, and not all of them are ASCII")
+
+
+def is_json(body: bytes) -> bool:
+    """Return whether a body is JSON from its beginning to its end."""
+    try:
+        check_json(body.removeprefix(BOM))
+    except UNREADABLE:
+        return False
+    return True
+
+
+def is_whole(api: ProviderApi, request: RunRequest, body: bytes) -> bool:
+    """Return whether a body that has not ended is a whole answer all the same, or a whole error."""
+    body = body.removeprefix(BOM)
+    try:
+        check_json(body)
+        if len(body) > _LARGE:
+            return True  # it is JSON: what it says is read once
+    except UNREADABLE:
+        if len(body) > _LARGE:
+            return False
+    try:
+        api.read_body(request, body)
+    except ProviderFailedError as error:
+        return error.failure.kind != "provider_protocol"
+    except RecursionError:
+        return False
+    return True
+
+
+def with_message(completion: Completion, events: Sequence[RunEvent]) -> Completion:
+    """Return the completion with a message that says what ``events`` do, unless it has one, or is one of vectors."""
+    if completion.message is not None or completion.vectors is not None:
+        return completion
+    said = assemble(events)
+    weigh_arguments([call.arguments for call in completion.tool_calls])
+    calls, _ = parse_tool_calls(completion.tool_calls, may_be_cut=True)
+    message = assembled_message(said.text, said.reasoning, calls)
+    return msgspec.structs.replace(completion, message=message, refusal=completion.refusal or said.refusal or None)

@@ -1,0 +1,231 @@
+"""A worker's spool: the files that hold its spans until the collector has them, and the stubs of its open runs.
+
+Each file is locked for as long as this process lives: what can be locked is the collector's to recover. Whatever the disk does,
+no call raises: what cannot be written is the caller's to keep in memory, and writing is tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from headrace.spans.spool_format import HEAD_BYTES, encode_record, read_records
+from headrace_workers.spans.unacknowledged import Place
+
+logger = logging.getLogger(__name__)
+
+SEGMENT_BYTES = 4 * 1024 * 1024
+RETRY_AFTER = 1.0
+"""Seconds without another attempt after one that failed."""
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+_NAMES_TO_TRY = 16
+
+
+class Written(msgspec.Struct, frozen=True, gc=False):
+    """The span of a run that ended, and where it lies now; nowhere, if the disk did not take it."""
+
+    span: bytes
+    place: Place | None
+
+
+class _Segment:
+    """One file. ``head`` bytes at its start are the stubs of runs that were open when it was begun."""
+
+    __slots__ = ("fd", "head", "number", "path", "size")
+
+    def __init__(self, number: int, path: Path, fd: int, head: int) -> None:
+        self.number = number
+        self.path = path
+        self.fd = fd
+        self.head = head
+        self.size = 0
+
+
+class SpoolWriter:
+    """The files ``directory/NAME-EPOCHHEX-N.spool`` of one worker. What is told waits for :meth:`commit`, which writes it at once.
+
+    The newest file holds the stubs of all runs that are open. With a ``limit`` of 0 bytes nothing is written.
+    """
+
+    def __init__(self, directory: Path, name: str, epoch: int, limit: int) -> None:
+        self.size = 0
+        self._directory = directory
+        self._prefix = f"{name}-{epoch:x}"
+        self._limit = limit
+        self._segment_bytes = min(SEGMENT_BYTES, limit // 4)
+        self._count = 0
+        self._segments: dict[int, _Segment] = {}  # the oldest first
+        self._current: _Segment | None = None
+        self._retry_at: float | None = None
+        self._stubs: dict[int, bytes] = {}
+        self._begun: list[bytes] = []
+        self._ended: list[bytes] = []
+
+    @property
+    def has_uncommitted(self) -> bool:
+        """Whether the spool has spans or stubs that are not committed yet."""
+        return bool(self._begun or self._ended)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last attempt to write to the spool failed."""
+        return self._retry_at is not None
+
+    def begin(self, run: int, stub: bytes) -> None:
+        """A run has begun: ``stub`` is its span until it has ended."""
+        record = self._stubs[run] = encode_record(stub)
+        self._begun.append(record)
+
+    def end(self, run: int, span: bytes) -> None:
+        """A run has ended, whether it had begun or not."""
+        self._stubs.pop(run, None)
+        self._ended.append(span)
+
+    def commit(self, now: float) -> list[Written]:
+        """Write what has been told since the last time; return the spans of the runs that ended."""
+        if not self.has_uncommitted:
+            return []
+        begun, self._begun = self._begun, []
+        ended, self._ended = self._ended, []
+        records = [encode_record(span) for span in ended]
+        offset = self._append(begun, records, now)
+        if offset is None or self._current is None:
+            return [Written(span, None) for span in ended]
+        number = self._current.number
+        written: list[Written] = []
+        for span, record in zip(ended, records, strict=True):
+            written.append(Written(span, Place(number, offset, len(record))))
+            offset += len(record)
+        return written
+
+    def read(self, place: Place) -> bytes | None:
+        """Return the span at a place; None when the disk does not give it back whole."""
+        segment = self._segments.get(place.segment)
+        if segment is None:
+            return None
+        try:
+            record = os.pread(segment.fd, place.length, place.offset)
+        except OSError:
+            return None
+        payload = next(read_records(record), None)
+        return bytes(payload) if payload is not None and len(payload) + HEAD_BYTES == place.length else None
+
+    def over_limit(self) -> int | None:
+        """Return the file that must be given up; None as long as all may stay. The newest always may."""
+        if self.size <= self._limit or len(self._segments) <= 1:
+            return None
+        return next(iter(self._segments))
+
+    def remove(self, number: int) -> None:
+        """Give a file up."""
+        segment = self._segments.pop(number)
+        self.size -= segment.size
+        with contextlib.suppress(OSError):
+            if os.path.samestat(segment.path.lstat(), os.fstat(segment.fd)):  # else somebody has put another there
+                segment.path.unlink()
+        os.close(segment.fd)
+        if segment is self._current:
+            self._current = None
+
+    def release(self, is_needed: Callable[[int], object]) -> None:
+        """Remove the oldest files for as long as none is needed; empty the newest when no run is open."""
+        while len(self._segments) > 1 and not is_needed(number := next(iter(self._segments))):
+            self.remove(number)
+        if len(self._segments) == 1 and not self._stubs:
+            segment = next(iter(self._segments.values()))
+            if segment.size and not is_needed(segment.number):
+                self._cut(segment, 0)
+
+    def close(self) -> None:
+        """Let go of the files; those that hold something are left to the collector. May be called twice."""
+        for segment in list(self._segments.values()):
+            if segment.size:
+                os.close(segment.fd)
+            else:
+                self.remove(segment.number)
+        self._segments.clear()
+        self._current = None
+        self._limit = 0
+
+    # How it is done.
+
+    def _append(self, begun: list[bytes], ended: list[bytes], now: float) -> int | None:
+        """Write; return where the first of ``ended`` lies, or None when the disk took nothing."""
+        if self._limit <= 0 or (self._retry_at is not None and now < self._retry_at):
+            return None
+        try:
+            segment = self._current
+            if segment is None or self.is_failing or segment.size - segment.head >= self._segment_bytes:
+                begun = list(self._stubs.values())
+                segment = self._open(head=sum(map(len, begun)))
+            self._write(segment, b"".join([*begun, *ended]))
+        except OSError as error:
+            self._failed(error, now)
+            return None
+        if self.is_failing:
+            self._retry_at = None
+            logger.warning("spool is written again")
+        return segment.size - sum(map(len, ended))
+
+    def _open(self, head: int) -> _Segment:
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        for _ in range(_NAMES_TO_TRY):
+            self._count += 1
+            path = self._directory / f"{self._prefix}-{self._count}.spool"
+            try:
+                fd = os.open(path, _FLAGS, 0o600)
+            except FileExistsError:
+                continue
+            if _is_ours(fd):
+                segment = self._current = self._segments[self._count] = _Segment(self._count, path, fd, head)
+                return segment
+            os.close(fd)
+        raise FileExistsError(f"{self._prefix}: no free name")
+
+    def _write(self, segment: _Segment, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                count = os.write(segment.fd, view)
+                view = view[count:]
+        except OSError:
+            self._cut(segment, segment.size)
+            raise
+        segment.size += len(data)
+        self.size += len(data)
+
+    def _cut(self, segment: _Segment, size: int) -> None:
+        """Shorten a file to whole records; one that cannot be shortened is not written to again."""
+        try:
+            os.ftruncate(segment.fd, size)
+        except OSError:
+            self._current = None
+            return
+        self.size += size - segment.size
+        segment.size = size
+        segment.head = min(segment.head, size)
+
+    def _failed(self, error: OSError, now: float) -> None:
+        if self._retry_at is None:
+            logger.warning("spool cannot be written", extra={"reason": error.strerror})
+        self._retry_at = now + RETRY_AFTER
+        # The next attempt begins a file: what this one says at its end is not known.
+        if self._current is not None and not self._current.size:
+            self.remove(self._current.number)
+        self._current = None
+
+
+def _is_ours(fd: int) -> bool:
+    """Lock a new file. The collector may have locked it first, taken it for a dead worker's, and removed it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return os.fstat(fd).st_nlink > 0

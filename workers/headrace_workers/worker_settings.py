@@ -1,0 +1,127 @@
+"""What a worker knows of its providers: addresses and keys, from settings and its environment. Keys stay in here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from headrace.settings.http_values import base_url_problem, key_problem
+from headrace.settings.provider_table import BASE_URL_ENV
+from headrace.settings.settings import EngineConfig, ProviderConfig, Settings
+from headrace.wire.messages import BAD_SETTINGS
+from headrace.wire.request import RunRequest
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.providers.embeddings.embedding_api import EMBEDDING_API
+from headrace_workers.providers.registry import API
+from headrace_workers.providers.wire_format import ProviderApi, ProviderFailedError, ProviderFailure, ProviderSettings
+from headrace_workers.runs.timeouts import ClockLimits
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """What a run is sent with: the wire format, the HTTP request, and the key in it."""
+
+    api: ProviderApi
+    request: HttpRequest
+    api_key: str | None
+
+    def __repr__(self) -> str:
+        return f"Prepared({self.request!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("request", self.request)]
+
+
+class Providers:
+    """The configured providers."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._settings = {name: _provider_settings(name, config) for name, config in settings.providers.items()}
+
+    def prepare(self, request: RunRequest, api_key: str | None, base_url: str | None = None) -> Prepared:
+        """Return what sends a run; raises ProviderFailedError.
+
+        ``api_key`` and ``base_url`` are the caller's: see :class:`headrace.wire.messages.Run`.
+        """
+        settings = self._settings.get(request.provider)
+        if settings is None:
+            known = ", ".join(sorted(self._settings))
+            reason = f"the engine has no such provider; it has: {known}"
+            raise ProviderFailedError(ProviderFailure("invalid_request", reason))
+        if base_url is not None:
+            settings = msgspec.structs.replace(settings, base_url=base_url.rstrip("/"))
+        self._check_address(settings, is_callers=base_url is not None)
+        api = embedding_api(settings) if request.inputs else API[settings.api]
+        # A key of the engine goes to no address that a caller names.
+        is_callers = api_key is not None or base_url is not None
+        key = api_key or self._key(settings, is_callers=is_callers)
+        try:
+            return Prepared(api, api.build_request(request, settings, key), key)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            reason = f"the request holds a value that JSON cannot carry: {error}"
+            raise ProviderFailedError(ProviderFailure("invalid_request", reason)) from None
+
+    def _check_address(self, settings: ProviderSettings, *, is_callers: bool) -> None:
+        variable = BASE_URL_ENV.get(settings.name)
+        if not settings.base_url:
+            where = "in this program's environment" if is_callers else "where the engine starts"
+            reason = f"no address: set {variable} {where}, or base_url in your own headrace.toml"
+            raise settings_failure(reason)
+        if (problem := base_url_problem(settings.base_url)) is not None:
+            is_from_variable = variable is not None and self._environ.get(variable) == settings.base_url
+            name = (
+                f"{variable}, where the engine starts," if is_from_variable else f"providers.{settings.name}.base_url"
+            )
+            raise settings_failure(f"{name} {problem}")
+
+    def _key(self, settings: ProviderSettings, *, is_callers: bool) -> str | None:
+        """Return the key of the environment; where that is the caller's to say, it has said that there is none."""
+        for variable in () if is_callers else settings.api_key_env:
+            if key := self._environ.get(variable):
+                if (problem := key_problem(key)) is not None:
+                    raise settings_failure(f"{variable}, where the engine starts, {problem}")
+                return key
+        if settings.api_key_env:
+            variables = " or ".join(settings.api_key_env)
+            where = "in this program's environment" if is_callers else "where the engine starts"
+            reason = f"no key: set {variables} {where}, or give provider_api_key="
+            raise ProviderFailedError(ProviderFailure("authentication", reason, code="no_api_key"))
+        return None
+
+
+def settings_failure(reason: str) -> ProviderFailedError:
+    """Return the error for settings that cannot be used; it is a ConfigurationError at the caller."""
+    return ProviderFailedError(ProviderFailure("invalid_request", reason, code=BAD_SETTINGS))
+
+
+def embedding_api(settings: ProviderSettings) -> ProviderApi:
+    """Return the embeddings of a provider; raises ProviderFailedError where it has none."""
+    if settings.api not in EMBEDDING_API:
+        raise ProviderFailedError(ProviderFailure("invalid_request", f"{settings.name} has no embeddings"))
+    return EMBEDDING_API[settings.api]
+
+
+def clock_limits(request: RunRequest, config: EngineConfig) -> ClockLimits:
+    """Return what a run's clocks allow: the caller's word, else the engine's.
+
+    A run without streaming is silent until its whole answer is there, so that its first-chunk and idle clocks run only
+    when the caller asks for them.
+    """
+    first_chunk = config.first_chunk_timeout if request.stream else math.inf
+    idle = config.idle_timeout if request.stream else math.inf
+    return ClockLimits(
+        connect=config.connect_timeout,
+        first_chunk=request.first_chunk_timeout or first_chunk,
+        idle=request.idle_timeout or idle,
+        total=request.total_timeout or config.total_timeout,
+        reader=config.stalled_reader_timeout or math.inf,
+    )
+
+
+def _provider_settings(name: str, config: ProviderConfig) -> ProviderSettings:
+    named = config.api_key_env
+    variables = (named,) if isinstance(named, str) else tuple(named or ())
+    return ProviderSettings(name=name, api=config.api, base_url=config.base_url, api_key_env=variables)
