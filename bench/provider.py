@@ -14,7 +14,7 @@ import msgspec
 
 from headrace.testing import Script, run_server
 from headrace.testing.openai_chat import answer as openai_chat
-from headrace.testing.reply import Frame, Reply
+from headrace.testing.shared.reply import Frame, Reply
 from headrace.testing.simulation import WIRE_FORMATS
 
 PLACE = "0" * 16 + " "

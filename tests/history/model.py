@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from headrace.process.history import HistoryEvent
-from headrace.testing.request_log import RequestRecord
+from headrace.testing.shared.request_log import RequestRecord
 
 _decode = msgspec.json.Decoder(HistoryEvent).decode
 _SPAN_ID = re.compile(r"sp_[0-9a-f]{16}")

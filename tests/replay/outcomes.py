@@ -23,7 +23,7 @@ from headrace import (
     Usage,
 )
 from headrace.wire.messages import FailureKind, ToolCallText
-from headrace_workers.providers.wire_format import Completion, ProviderFailure
+from headrace_workers.providers.shared.wire_format import Completion, ProviderFailure
 from tests.workers import corpus
 
 _TIMEOUT_MS = 300_000

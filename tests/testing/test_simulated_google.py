@@ -17,7 +17,7 @@ from headrace.wire.request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.google.stream import API
 from headrace_workers.providers.shared.sse import SSEParser
-from headrace_workers.providers.wire_format import Completion, ProviderFailedError, ProviderSettings
+from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderSettings
 
 genai = pytest.importorskip("google.genai")
 errors = pytest.importorskip("google.genai.errors")

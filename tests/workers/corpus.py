@@ -28,7 +28,7 @@ from headrace.types import (
 )
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.shared.sse import SSEParser
-from headrace_workers.providers.wire_format import Completion, ProviderApi, ProviderFailedError, ProviderFailure
+from headrace_workers.providers.shared.wire_format import Completion, ProviderApi, ProviderFailedError, ProviderFailure
 
 ROOT = Path(__file__).resolve().parents[2]
 WIRE = Path(os.environ.get("HEADRACE_WIRE", ROOT.parent / "shared" / "wire"))

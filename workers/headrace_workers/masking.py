@@ -29,7 +29,7 @@ from headrace.types import (
     UsageUpdate,
 )
 from headrace.wire.messages import Aborted, Failed, Finished, Terminal, ToolCallText
-from headrace_workers.providers.wire_format import ProviderFailure
+from headrace_workers.providers.shared.wire_format import ProviderFailure
 
 _MOST_TEXTS = 1_000
 _KEPT = 128

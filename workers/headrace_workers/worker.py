@@ -53,7 +53,7 @@ from headrace.wire.value_count import MAX_VALUES, VALUE_BYTES, count_values
 from headrace_workers.broker_link import BrokerLink, RunKey
 from headrace_workers.http.http_client import HttpClient
 from headrace_workers.masking import RunMasks, masked_failure
-from headrace_workers.providers.wire_format import ProviderFailedError, ProviderFailure
+from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 from headrace_workers.runs.coalesce import send_at
 from headrace_workers.runs.live_run import Client, LiveRun
 from headrace_workers.runs.outgoing_chunks import Outflow

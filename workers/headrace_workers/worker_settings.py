@@ -16,7 +16,12 @@ from headrace.wire.request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.embeddings.embedding_api import EMBEDDING_API
 from headrace_workers.providers.registry import API
-from headrace_workers.providers.wire_format import ProviderApi, ProviderFailedError, ProviderFailure, ProviderSettings
+from headrace_workers.providers.shared.wire_format import (
+    ProviderApi,
+    ProviderFailedError,
+    ProviderFailure,
+    ProviderSettings,
+)
 from headrace_workers.runs.timeouts import ClockLimits
 
 

@@ -12,8 +12,8 @@ import sys
 import msgspec
 
 from headrace.process.standard_streams import guarded
-from headrace.testing.script import Script
 from headrace.testing.server import run_server
+from headrace.testing.shared.script import Script
 
 
 def main() -> int:

@@ -15,9 +15,9 @@ from typing import Self
 import msgspec
 
 from headrace.process.import_path import engine_environment
-from headrace.testing.request_log import RequestRecord
-from headrace.testing.script import Script
 from headrace.testing.server import ServerThread
+from headrace.testing.shared.request_log import RequestRecord
+from headrace.testing.shared.script import Script
 from headrace.testing.simulation import CONTROL_PREFIX
 
 _POLL = 0.004  # between two looks at the log

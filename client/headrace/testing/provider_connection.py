@@ -10,8 +10,8 @@ from typing import cast
 import httptools
 
 from headrace.testing.openai_chat.answer import refused
-from headrace.testing.request_log import Entry
 from headrace.testing.sender import Sender
+from headrace.testing.shared.request_log import Entry
 from headrace.testing.simulation import Request, Simulation
 from headrace.testing.ticker import Ticker
 

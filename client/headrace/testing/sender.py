@@ -11,8 +11,8 @@ from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 
-from headrace.testing.reply import Frame, Reply
-from headrace.testing.request_log import Entry
+from headrace.testing.shared.reply import Frame, Reply
+from headrace.testing.shared.request_log import Entry
 from headrace.testing.ticker import Ticker
 
 _FRAMES_PER_TURN = 64  # then the loop looks for closed connections and serves other streams

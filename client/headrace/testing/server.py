@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from headrace.testing.provider_connection import Connection, Connections
-from headrace.testing.script import Script
+from headrace.testing.shared.script import Script
 from headrace.testing.simulation import Simulation
 from headrace.testing.ticker import Ticker
 

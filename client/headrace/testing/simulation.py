@@ -11,16 +11,16 @@ from typing import Any, Protocol
 
 import msgspec
 
-from headrace.testing import continuation
 from headrace.testing.anthropic import answer as anthropic
 from headrace.testing.google import answer as google
 from headrace.testing.google import embeddings as google_embeddings
 from headrace.testing.openai_chat import answer as openai_chat
 from headrace.testing.openai_chat import embeddings as openai_embeddings
 from headrace.testing.openai_responses import answer as openai_responses
-from headrace.testing.reply import Reply, json_reply
-from headrace.testing.request_log import Entry
-from headrace.testing.script import Script
+from headrace.testing.shared import continuation
+from headrace.testing.shared.reply import Reply, json_reply
+from headrace.testing.shared.request_log import Entry
+from headrace.testing.shared.script import Script
 
 
 class WireFormat(Protocol):

@@ -32,7 +32,7 @@ from headrace_workers.providers.shared.answer_limits import (
     weigh,
 )
 from headrace_workers.providers.shared.sse import EventTooLargeError, SSEParser
-from headrace_workers.providers.wire_format import finished
+from headrace_workers.providers.shared.wire_format import finished
 from headrace_workers.runs.coalesce import merge, pieces_of
 from headrace_workers.runs.outgoing_chunks import Outflow
 from headrace_workers.runs.transcript import Transcript

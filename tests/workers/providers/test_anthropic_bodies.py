@@ -11,7 +11,7 @@ from headrace.types import Message, ReasoningPart, TextPart, ToolCallPart, Usage
 from headrace.wire.messages import ToolCallText
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.registry import API as APIS
-from headrace_workers.providers.wire_format import Completion, ProviderFailedError, ProviderFailure
+from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
 
 API = APIS["anthropic"]
 REQUEST = RunRequest(provider="anthropic", model="claude", messages=[], stream=False)

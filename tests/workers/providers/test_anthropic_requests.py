@@ -14,7 +14,7 @@ from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, To
 from headrace.wire.request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.registry import API as APIS
-from headrace_workers.providers.wire_format import ProviderFailedError, ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
 
 API = APIS["anthropic"]
 ANTHROPIC = ProviderSettings(name="anthropic", api="anthropic", base_url="https://api.anthropic.com")

@@ -15,7 +15,7 @@ from headrace.wire.request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.registry import API as APIS
 from headrace_workers.providers.shared.sse import SSEParser
-from headrace_workers.providers.wire_format import Completion, ProviderSettings
+from headrace_workers.providers.shared.wire_format import Completion, ProviderSettings
 
 API = APIS["anthropic"]
 SETTINGS = ProviderSettings(name="anthropic", api="anthropic", base_url="http://127.0.0.1")

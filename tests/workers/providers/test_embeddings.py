@@ -17,7 +17,7 @@ from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.embeddings import vectors as embeddings
 from headrace_workers.providers.embeddings.vectors import Embeddings, build_google, build_openai
 from headrace_workers.providers.shared.answer_limits import LimitError
-from headrace_workers.providers.wire_format import ProviderFailedError, ProviderSettings, finished
+from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings, finished
 
 OPENAI = ProviderSettings(name="openai", api="openai-chat", base_url="https://api.openai.com/v1")
 GOOGLE = ProviderSettings(name="google", api="google", base_url="https://generativelanguage.googleapis.com")

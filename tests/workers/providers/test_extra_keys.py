@@ -11,7 +11,7 @@ from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, To
 from headrace.wire.request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.registry import API
-from headrace_workers.providers.wire_format import ProviderFailedError, ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
 
 JSON = dict[str, Any]
 CACHE: JSON = {"cache_control": {"type": "ephemeral"}}

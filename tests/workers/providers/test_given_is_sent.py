@@ -13,7 +13,7 @@ from headrace.arguments.request import RunArguments, build_request
 from headrace.errors import InvalidRequestError
 from headrace.settings.settings import ProviderConfig, Settings
 from headrace.wire.codec import decode_request, encode_request
-from headrace_workers.providers.wire_format import ProviderFailedError
+from headrace_workers.providers.shared.wire_format import ProviderFailedError
 from headrace_workers.worker_settings import Providers
 from tests.workers.providers.given import FURTHER_KEYS, arguments, is_path, marks_in, pairs_in
 

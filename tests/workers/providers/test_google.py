@@ -25,7 +25,7 @@ from headrace.wire.messages import ToolCallText
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.registry import API as APIS
 from headrace_workers.providers.shared.sse import SSEParser
-from headrace_workers.providers.wire_format import Completion, ProviderFailedError, ProviderFailure
+from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
 
 API = APIS["google"]
 STOP: dict[str, Any] = {"candidates": [{"finishReason": "STOP"}]}

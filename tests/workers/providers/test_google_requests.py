@@ -18,7 +18,7 @@ from headrace.types import (
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.registry import API as APIS
 from headrace_workers.providers.shared.sse import SSEParser
-from headrace_workers.providers.wire_format import ProviderFailedError, ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
 from tests.workers import corpus
 
 API = APIS["google"]

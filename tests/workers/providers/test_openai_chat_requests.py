@@ -17,7 +17,7 @@ from headrace.types import (
 )
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.registry import API as APIS
-from headrace_workers.providers.wire_format import ProviderFailedError, ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
 
 API = APIS["openai-chat"]
 OPENAI = ProviderSettings(name="openai", api="openai-chat", base_url="https://api.openai.com/v1")

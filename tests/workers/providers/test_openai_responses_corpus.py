@@ -11,7 +11,7 @@ from headrace.types import Message
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.openai_responses.stream import API
 from headrace_workers.providers.shared.sse import SSEParser
-from headrace_workers.providers.wire_format import ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderSettings
 from tests.workers import corpus
 
 EXPECTATION_IS_WRONG: dict[str, tuple[set[str], str]] = {

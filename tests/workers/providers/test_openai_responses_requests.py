@@ -14,7 +14,7 @@ from headrace.types import ImagePart, Message, Part, ReasoningPart, RunEvent, Te
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.registry import API as APIS
 from headrace_workers.providers.shared.sse import SSEParser
-from headrace_workers.providers.wire_format import ProviderFailedError, ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
 
 API = APIS["openai-responses"]
 OPENAI = ProviderSettings(name="openai-responses", api="openai-responses", base_url="https://api.openai.com/v1")

@@ -10,7 +10,7 @@ import pytest
 from headrace.types import Message, Tool, ToolCallPart
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.registry import API
-from headrace_workers.providers.wire_format import ProviderFailedError, ProviderFailure, ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure, ProviderSettings
 
 HOSTS = {
     "openai-chat": ("openai", "https://api.openai.com/v1"),

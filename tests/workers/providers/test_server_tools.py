@@ -12,7 +12,7 @@ from headrace.types import ImagePart, Message, ReasoningPart, RunEvent, TextPart
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.registry import API
 from headrace_workers.providers.shared.sse import SSEParser
-from headrace_workers.providers.wire_format import Completion, ProviderFailedError
+from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError
 from tests.workers.providers.test_extra_keys import PROVIDERS, body_of, refused, send
 
 JSON = dict[str, Any]

@@ -18,7 +18,7 @@ from headrace_workers.providers.embeddings.embedding_api import EMBEDDING_API
 from headrace_workers.providers.embeddings.packed_vectors import SMALL
 from headrace_workers.providers.registry import API
 from headrace_workers.providers.shared.answer_limits import MIB, LimitError
-from headrace_workers.providers.wire_format import SteppedApi
+from headrace_workers.providers.shared.wire_format import SteppedApi
 from headrace_workers.runs.live_run import LiveRun
 from headrace_workers.runs.run import ProviderRun
 from headrace_workers.runs.timeouts import FINISH_GRACE, ClockLimits, Clocks

@@ -24,7 +24,7 @@ from headrace.wire.messages import (
 )
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.shared.sse import MAX_EVENT_BYTES
-from headrace_workers.providers.wire_format import ProviderFailedError, ProviderFailure
+from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 from headrace_workers.runs.commands import Command, Commands
 from headrace_workers.runs.run import MAX_ERROR_BODY
 from headrace_workers.worker_settings import Providers

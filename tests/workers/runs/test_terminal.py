@@ -10,7 +10,7 @@ from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, To
 from headrace.wire.messages import Aborted, Failed, Finished, ToolCallText
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.shared.sse import EventTooLargeError
-from headrace_workers.providers.wire_format import Completion, ProviderFailedError, ProviderFailure
+from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
 from headrace_workers.runs.terminal import (
     Told,
     portable_ending,

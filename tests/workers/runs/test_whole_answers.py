@@ -19,7 +19,7 @@ from headrace.types import (
 )
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.registry import API
-from headrace_workers.providers.wire_format import ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderSettings
 from tests.workers.providers.answers import STREAMED
 from tests.workers.providers.results import FORMATS, Failure, heard_of, of_body, of_stream, sse
 

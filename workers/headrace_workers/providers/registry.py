@@ -6,7 +6,7 @@ from headrace_workers.providers.anthropic import stream as anthropic
 from headrace_workers.providers.google import stream as google
 from headrace_workers.providers.openai_chat import stream as openai_chat
 from headrace_workers.providers.openai_responses import stream as openai_responses
-from headrace_workers.providers.wire_format import ProviderApi
+from headrace_workers.providers.shared.wire_format import ProviderApi
 
 API: dict[str, ProviderApi] = {
     "anthropic": anthropic.API,

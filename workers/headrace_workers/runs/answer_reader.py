@@ -24,7 +24,7 @@ from headrace_workers.providers.shared.answer_limits import (
 from headrace_workers.providers.shared.probabilities import weighed
 from headrace_workers.providers.shared.request_parts import wants_several
 from headrace_workers.providers.shared.sse import EventTooLargeError, SSEParser
-from headrace_workers.providers.wire_format import (
+from headrace_workers.providers.shared.wire_format import (
     Completion,
     ProviderApi,
     ProviderFailedError,

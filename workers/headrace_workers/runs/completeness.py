@@ -13,7 +13,7 @@ from headrace.answers.tool_arguments import well_formed_text
 from headrace_workers.providers.shared.answer_limits import Said
 from headrace_workers.providers.shared.lenient_json import loads
 from headrace_workers.providers.shared.unread_content import first_of, told, words_in
-from headrace_workers.providers.wire_format import CUT, Completion
+from headrace_workers.providers.shared.wire_format import CUT, Completion
 
 
 def lack_of(completion: Completion) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from headrace.wire.messages import FailureKind
-from headrace_workers.providers.wire_format import ProviderFailure
+from headrace_workers.providers.shared.wire_format import ProviderFailure
 from headrace_workers.runs.body_kind import BOM, BodyKind, FirstBytes
 
 _SUCCESSES = range(200, 300)

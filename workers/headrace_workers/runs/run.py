@@ -34,7 +34,7 @@ from headrace_workers.providers.shared.answer_limits import (
     LimitError,
     too_large,
 )
-from headrace_workers.providers.wire_format import Completion, ProviderApi, ProviderFailure
+from headrace_workers.providers.shared.wire_format import Completion, ProviderApi, ProviderFailure
 from headrace_workers.runs.answer_reader import UNREADABLE, AnswerReader
 from headrace_workers.runs.body_kind import BodyKind
 from headrace_workers.runs.coalesce import fold

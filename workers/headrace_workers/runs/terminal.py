@@ -17,7 +17,7 @@ from headrace.wire.messages import (
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.shared.answer_limits import LimitError
 from headrace_workers.providers.shared.sse import EventTooLargeError
-from headrace_workers.providers.wire_format import Completion, ProviderFailedError, ProviderFailure
+from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
 from headrace_workers.runs.completeness import lack_of
 from headrace_workers.runs.timeouts import Expired
 from headrace_workers.runs.wire_safe import TooDeepError, portable_completion

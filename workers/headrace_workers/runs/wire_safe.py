@@ -13,7 +13,7 @@ import msgspec
 from headrace.answers.tool_arguments import sendable_number, well_formed_text
 from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace.wire.messages import ToolCallText
-from headrace_workers.providers.wire_format import Completion
+from headrace_workers.providers.shared.wire_format import Completion
 
 MAX_DEPTH = 200
 """Levels of nesting in what a provider gives to be sent back; a tenth of it is already unheard of."""

@@ -14,10 +14,10 @@ import msgspec
 
 from headrace.testing.anthropic.rules import refusal_of
 from headrace.testing.anthropic.turns import signature_of, thought_mark, turns_of
-from headrace.testing.reply import Frame, Reply, StreamParts, json_reply, silence, streamed, web_page, whole
-from headrace.testing.script import Script
-from headrace.testing.scripted_answers import Answer, CallToMake, Situation, answer
-from headrace.testing.server_steps import sealed_block
+from headrace.testing.shared.reply import Frame, Reply, StreamParts, json_reply, silence, streamed, web_page, whole
+from headrace.testing.shared.script import Script
+from headrace.testing.shared.scripted_answers import Answer, CallToMake, Situation, answer
+from headrace.testing.shared.server_steps import sealed_block
 
 PATH = "/v1/messages"
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from headrace.testing.anthropic.turns import Refusal, check_messages
-from headrace.testing.request_rules import is_of_type
+from headrace.testing.shared.request_rules import is_of_type
 
 VERSIONS = ("2023-06-01", "2026-10-21")
 

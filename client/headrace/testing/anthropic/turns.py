@@ -11,7 +11,7 @@ import hashlib
 import re
 from typing import Any
 
-from headrace.testing.server_steps import has_broken_seal
+from headrace.testing.shared.server_steps import has_broken_seal
 
 Turn = tuple[str, list[dict[str, Any]]]
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-from headrace.testing import continuation
 from headrace.testing.google.rules import camel, refusal_of, signature_of
-from headrace.testing.reply import Frame, Reply, StreamParts, json_reply, silence, streamed, web_page, whole
-from headrace.testing.script import Script
-from headrace.testing.scripted_answers import Answer, CallToMake, Situation, answer
+from headrace.testing.shared import continuation
+from headrace.testing.shared.reply import Frame, Reply, StreamParts, json_reply, silence, streamed, web_page, whole
+from headrace.testing.shared.script import Script
+from headrace.testing.shared.scripted_answers import Answer, CallToMake, Situation, answer
 
 _PATH = re.compile(
     r"/(?P<version>v1|v1beta|v1alpha)/models/(?P<model>[^/:]+):(?P<method>generateContent|streamGenerateContent)"

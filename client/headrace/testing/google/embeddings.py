@@ -10,8 +10,8 @@ from typing import Any
 
 from headrace.testing.google import answer as google
 from headrace.testing.openai_chat.embeddings import vector_of
-from headrace.testing.reply import Reply, whole
-from headrace.testing.script import Script
+from headrace.testing.shared.reply import Reply, whole
+from headrace.testing.shared.script import Script
 
 _PATH = re.compile(r"/(?P<version>v1|v1beta)/models/(?P<model>[^/:]+):batchEmbedContents")
 _DIMENSIONS = 64

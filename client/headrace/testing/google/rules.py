@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from headrace.testing.request_rules import is_of_type
+from headrace.testing.shared.request_rules import is_of_type
 
 _URL_SAFE = str.maketrans("-_", "+/")
 FOREIGN_CALL_SIGNATURE = "skip_thought_signature_validator"

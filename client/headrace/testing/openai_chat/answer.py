@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from headrace.testing.openai_chat.rules import refusal_of
-from headrace.testing.reply import Frame, Reply, StreamParts, json_reply, silence, streamed, web_page, whole
-from headrace.testing.script import Script
-from headrace.testing.scripted_answers import Answer, CallToMake, Situation, answer
+from headrace.testing.shared.reply import Frame, Reply, StreamParts, json_reply, silence, streamed, web_page, whole
+from headrace.testing.shared.script import Script
+from headrace.testing.shared.scripted_answers import Answer, CallToMake, Situation, answer
 
 PATH = "/v1/chat/completions"
 

@@ -12,9 +12,9 @@ import struct
 from typing import Any
 
 from headrace.testing.openai_chat import answer as openai_chat
-from headrace.testing.reply import Reply, whole
-from headrace.testing.request_rules import Refusal, check_choice, check_type
-from headrace.testing.script import Script
+from headrace.testing.shared.reply import Reply, whole
+from headrace.testing.shared.request_rules import Refusal, check_choice, check_type
+from headrace.testing.shared.script import Script
 
 PATH = "/v1/embeddings"
 

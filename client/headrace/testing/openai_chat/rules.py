@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from headrace.testing.request_rules import (
+from headrace.testing.shared.request_rules import (
     Refusal,
     check_choice,
     check_function_name,

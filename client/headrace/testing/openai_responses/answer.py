@@ -16,10 +16,10 @@ import msgspec
 from headrace.testing.openai_chat import answer as openai_chat
 from headrace.testing.openai_responses.items import call_id, encrypted, item_id, kind_of, reasoning_id
 from headrace.testing.openai_responses.rules import refusal_of
-from headrace.testing.reply import Frame, Reply, StreamParts, streamed, whole
-from headrace.testing.script import Script
-from headrace.testing.scripted_answers import Answer, CallToMake, Situation, answer
-from headrace.testing.server_steps import ITEM_PREFIXES, sealed_item
+from headrace.testing.shared.reply import Frame, Reply, StreamParts, streamed, whole
+from headrace.testing.shared.script import Script
+from headrace.testing.shared.scripted_answers import Answer, CallToMake, Situation, answer
+from headrace.testing.shared.server_steps import ITEM_PREFIXES, sealed_item
 
 PATH = "/v1/responses"
 

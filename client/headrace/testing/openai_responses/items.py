@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.testing.request_rules import Refusal, check_choice, check_function_name, check_object, check_type
-from headrace.testing.server_steps import ITEM_PREFIXES, is_sealed_item
+from headrace.testing.shared.request_rules import Refusal, check_choice, check_function_name, check_object, check_type
+from headrace.testing.shared.server_steps import ITEM_PREFIXES, is_sealed_item
 
 _NO_REASONING = "0" * 24
 _MARKED_ID = re.compile(r"(?:msg|fc)_([0-9a-f]{24})[0-9a-f]{24}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.testing.openai_responses.items import check_input
-from headrace.testing.request_rules import (
+from headrace.testing.shared.request_rules import (
     Refusal,
     check_choice,
     check_function_name,

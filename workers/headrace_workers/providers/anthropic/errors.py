@@ -10,7 +10,7 @@ import msgspec
 from headrace.wire.messages import FailureKind
 from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.lenient_json import loads
-from headrace_workers.providers.wire_format import ProviderFailure
+from headrace_workers.providers.shared.wire_format import ProviderFailure
 
 # By the statuses that these errors have outside of a stream.
 _KINDS: dict[str, FailureKind] = {

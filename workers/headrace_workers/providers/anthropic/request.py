@@ -17,7 +17,7 @@ from headrace_workers.providers.anthropic.tools import betas_of, container_of, t
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.request_parts import accept_headers, encoded, merged
 from headrace_workers.providers.shared.response_formats import read_response_format
-from headrace_workers.providers.wire_format import ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderSettings
 
 _VERSION = "2026-10-21"
 _VERSION_WITH_SAMPLING = "2023-06-01"

@@ -33,7 +33,12 @@ from headrace_workers.providers.shared.lenient_json import (
     read_object,
 )
 from headrace_workers.providers.shared.unread_content import elements_of, object_in, refuse_content, text_in
-from headrace_workers.providers.wire_format import Completion, ProviderFailedError, ProviderFailure, ProviderSettings
+from headrace_workers.providers.shared.wire_format import (
+    Completion,
+    ProviderFailedError,
+    ProviderFailure,
+    ProviderSettings,
+)
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "tool_use": "tool_calls",

@@ -13,7 +13,7 @@ from headrace_workers.providers.embeddings import vectors as embeddings
 from headrace_workers.providers.embeddings.packed_vectors import MAX_NUMBERS
 from headrace_workers.providers.google import stream as google
 from headrace_workers.providers.openai_chat import stream as openai_chat
-from headrace_workers.providers.wire_format import (
+from headrace_workers.providers.shared.wire_format import (
     Completion,
     ProviderApi,
     ProviderFailedError,

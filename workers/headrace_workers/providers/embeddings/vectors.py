@@ -26,7 +26,7 @@ from headrace_workers.providers.shared.answer_limits import weigh, weigh_vectors
 from headrace_workers.providers.shared.lenient_json import UNREADABLE, as_name
 from headrace_workers.providers.shared.provider_errors import is_error, protocol_failure, request_failure
 from headrace_workers.providers.shared.request_parts import encoded
-from headrace_workers.providers.wire_format import ProviderFailedError, ProviderFailure, ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure, ProviderSettings
 
 _FLOAT_BYTES = 4
 MANY = 256

@@ -14,7 +14,7 @@ import msgspec
 from headrace.wire.messages import FailureKind
 from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.lenient_json import UNREADABLE
-from headrace_workers.providers.wire_format import ProviderFailure
+from headrace_workers.providers.shared.wire_format import ProviderFailure
 
 _KINDS: dict[str, FailureKind] = {
     "RESOURCE_EXHAUSTED": "rate_limit",

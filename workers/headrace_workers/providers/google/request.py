@@ -17,7 +17,7 @@ from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.request_parts import encoded
 from headrace_workers.providers.shared.response_formats import read_response_format
 from headrace_workers.providers.shared.server_tools import camel, check_owner, chosen_tool, is_function
-from headrace_workers.providers.wire_format import ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderSettings
 
 API_VERSION = "v1beta"
 """A superset of ``v1``: preview models, ``VALIDATED`` function calls and JSON schemas are answered here first."""

@@ -38,7 +38,12 @@ from headrace_workers.providers.shared.provider_errors import is_error
 from headrace_workers.providers.shared.request_parts import wants_several
 from headrace_workers.providers.shared.sse import EventTooLargeError, SSEParser
 from headrace_workers.providers.shared.unread_content import fail, is_other, refuse_content, text_in
-from headrace_workers.providers.wire_format import Completion, ProviderFailedError, ProviderFailure, ProviderSettings
+from headrace_workers.providers.shared.wire_format import (
+    Completion,
+    ProviderFailedError,
+    ProviderFailure,
+    ProviderSettings,
+)
 
 _EVENT_STARTS = (b"data:", b"event:", b":")
 _CONTINUATION = "CONTINUATION"

@@ -20,7 +20,7 @@ from headrace_workers.providers.shared.request_parts import (
 )
 from headrace_workers.providers.shared.response_formats import read_response_format
 from headrace_workers.providers.shared.server_tools import chosen_tool, is_function, own_form
-from headrace_workers.providers.wire_format import ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderSettings
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Under which names compatible servers send reasoning, and take it back."""

@@ -30,7 +30,7 @@ from headrace_workers.providers.shared.lenient_json import UNREADABLE, as_name, 
 from headrace_workers.providers.shared.provider_errors import is_error
 from headrace_workers.providers.shared.request_parts import wants_several
 from headrace_workers.providers.shared.unread_content import fail, is_other, refuse_content
-from headrace_workers.providers.wire_format import (
+from headrace_workers.providers.shared.wire_format import (
     CUT,
     Completion,
     ProviderFailedError,

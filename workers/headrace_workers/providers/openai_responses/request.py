@@ -29,7 +29,7 @@ from headrace_workers.providers.shared.request_parts import (
 )
 from headrace_workers.providers.shared.response_formats import read_response_format
 from headrace_workers.providers.shared.server_tools import check_owner, chosen_tool, is_function, own_form
-from headrace_workers.providers.wire_format import ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderSettings
 
 _REASONS = re.compile(
     r"(^|[/.])(o\d|gpt-([5-9]|\d\d)(?!.*chat)|codex|computer-use|grok-([4-9]|\d\d)(?!.*non-reasoning))"

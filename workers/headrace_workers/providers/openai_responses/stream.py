@@ -43,7 +43,12 @@ from headrace_workers.providers.shared.lenient_json import (
 )
 from headrace_workers.providers.shared.provider_errors import is_error
 from headrace_workers.providers.shared.unread_content import elements_of, object_in
-from headrace_workers.providers.wire_format import Completion, ProviderFailedError, ProviderFailure, ProviderSettings
+from headrace_workers.providers.shared.wire_format import (
+    Completion,
+    ProviderFailedError,
+    ProviderFailure,
+    ProviderSettings,
+)
 
 _NOTHING = (b"", b"null", b"{}", b"[]")
 

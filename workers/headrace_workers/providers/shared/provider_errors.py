@@ -17,7 +17,7 @@ import msgspec
 from headrace.answers.tool_arguments import well_formed_text
 from headrace.wire.messages import FailureKind
 from headrace_workers.providers.shared.lenient_json import UNREADABLE, json_text
-from headrace_workers.providers.wire_format import ProviderFailedError, ProviderFailure
+from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 
 _MAX_REASON = 500
 _MAX_CODE = 200

@@ -11,8 +11,8 @@ from itertools import chain, islice
 
 import msgspec
 
-from headrace.testing.request_log import Outcome
-from headrace.testing.script import Script
+from headrace.testing.shared.request_log import Outcome
+from headrace.testing.shared.script import Script
 
 Frame = tuple[bytes, str, int]
 

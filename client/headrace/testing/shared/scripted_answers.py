@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.testing.script import Script
+from headrace.testing.shared.script import Script
 
 _SHORT = """\
 The river came down from the hills before dawn, quiet and cold, and the miller opened the sluice by one hand's width. \

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.testing.script import Script
+from headrace.testing.shared.script import Script
 
 
 class _Told(msgspec.Struct, frozen=True):
