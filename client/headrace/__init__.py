@@ -50,6 +50,7 @@ from headrace.types import (
     Usage,
     UsageUpdate,
 )
+from headrace.version import VERSION
 
 if TYPE_CHECKING:
     from headrace.async_streams import AsyncLocalStream
@@ -100,7 +101,7 @@ __all__ = [
     "__version__",
 ]
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 
 def __getattr__(name: str) -> Any:

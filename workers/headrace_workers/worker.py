@@ -19,7 +19,6 @@ from typing import Any
 
 import msgspec
 
-import headrace
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.files.engine_directory import broker_endpoint, collector_endpoint, worker_endpoint
 from headrace.process.descriptors import raise_limit, worker_shares
@@ -29,6 +28,7 @@ from headrace.settings.known_secrets import provider_secrets, proxy_secrets, req
 from headrace.settings.settings import Settings, SpansConfig
 from headrace.transport.router import FOREIGN_PEER, Router, SendResult
 from headrace.transport.sockets import new_context
+from headrace.version import VERSION
 from headrace.wire.codec import decode_request, encode_frame, to_worker
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -270,7 +270,7 @@ class Worker:
             self._refuse_client(identity, FOREIGN_PEER)
             return
         client = self._clients[identity] = Client(identity)
-        self.tell(client, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))
+        self.tell(client, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, VERSION))
         # A connection outlives its process where a forked child holds a copy of it.
         self._watch.watch(identity, self._router.pid(identity), partial(self._drop_client, identity))
 

@@ -1,6 +1,6 @@
 """The state of Headrace in one process: its I/O thread, and one connection for each engine address. Opened on first use.
 
-A thread that has ended is replaced by the next call, with new connections (``watchdog.py`` has the rule). After a fork the
+A thread that has ended is replaced by the next call, with new connections (``process/watchdog.py`` has the rule). After a fork the
 child holds nothing: it forgets the parent's sockets without touching them, and connects anew.
 """
 

@@ -1,6 +1,6 @@
 """One engine as any thread of this process sees it: runs are begun, aborted and given up, without waiting.
 
-What is asked for here is done by the process's I/O thread (``engine_runs.py``), which is only left word. Where that thread has
+What is asked for here is done by the process's I/O thread (``connections/engine_runs.py``), which is only left word. Where that thread has
 ended, runs are ended here.
 """
 

@@ -1,4 +1,4 @@
-"""Starts the I/O thread of a client, the only thread of a program that speaks to engines. Its loop is in ``reactor.py``.
+"""Starts the I/O thread of a client, the only thread of a program that speaks to engines. Its loop is in ``transport/reactor.py``.
 
 The thread makes its loop itself: under gevent (``patch_all(thread=False)``) a selector serves only the thread that made it. The
 caller waits until the loop is there, because a thread can end before: a hook of ``threading.settrace`` or

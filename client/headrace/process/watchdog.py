@@ -4,10 +4,10 @@ A run ends within its total timeout plus 5 s, at its caller, with a result or a 
 own or the engine's. In detail:
 
 1.  What a callback raises on the I/O thread (SystemExit too) ends the runs that it was about, and the thread goes on:
-    one run where the callback was about one, else all runs of the connection (``engine_runs.py``).
-2.  An I/O thread that ends, for whatever reason, ends all its runs first; the next call starts another (``runtime.py``). Where
+    one run where the callback was about one, else all runs of the connection (``connections/engine_runs.py``).
+2.  An I/O thread that ends, for whatever reason, ends all its runs first; the next call starts another (``connections/client_process.py``). Where
     none can be started, and once Headrace's exit handler has run, the call raises EngineUnavailableError at once.
-3.  Users' code does not run on the I/O thread: callbacks and log handlers have threads of their own (``callbacks.py``).
+3.  Users' code does not run on the I/O thread: callbacks and log handlers have threads of their own (``process/callbacks.py``).
     Python may still run a finalizer there; a call in it that would wait raises at once.
 4.  An I/O thread that is blocked, by such a finalizer or anything else, ends no run. This module's thread does then,
     and so does any thread that waits for a run (``delivery.py``): neither waits for the I/O thread, nor for the other.

@@ -1,7 +1,7 @@
 """The hand-over of one run from the I/O thread to whoever reads it: buffer, waking, result, abort.
 
 The I/O thread adds events and the outcome; one reader takes them. What a reader waits on is woken once for all that has
-arrived. Whoever waits keeps the run's bound itself (``watchdog.py`` has the rule). Nothing here refers to the stream object that the user holds, so that dropping it can abort the run.
+arrived. Whoever waits keeps the run's bound itself (``process/watchdog.py`` has the rule). Nothing here refers to the stream object that the user holds, so that dropping it can abort the run.
 """
 
 from __future__ import annotations

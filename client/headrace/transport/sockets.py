@@ -1,4 +1,4 @@
-"""All of ZeroMQ that Headrace uses, the connecting end, and the only file that imports zmq. ``router.py`` is the bound end.
+"""All of ZeroMQ that Headrace uses, the connecting end, and the only file that imports zmq. ``transport/router.py`` is the bound end.
 
 Facts behind the choices are in docs/protocol.md: routing ids are never chosen; sends never block; every socket
 is read until it is empty; a peer's coming and going is seen by a socket monitor that hears of nothing else.

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import msgspec
 
-import headrace
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.files.engine_directory import broker_endpoint, collector_endpoint, worker_endpoint
 from headrace.process.descriptors import broker_shares, raise_limit
@@ -28,6 +27,7 @@ from headrace.transport.peer_identity import TELLS_PROCESSES
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import FOREIGN_PEER, Limits, Router, SendResult
 from headrace.transport.sockets import Dealer, new_context
+from headrace.version import VERSION
 from headrace.wire.codec import encode_frame, to_broker
 from headrace.wire.messages import (
     BROKER_FRAME_BYTES,
@@ -338,7 +338,7 @@ class Broker:
         if (earlier := self._incarnations.joined(peer, Incarnation(hello.role, epoch, pid))) is not None:
             self._forget(earlier, "its process has a newer one")
         self._hellos[peer] = hello
-        welcome = Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__, self._total_timeout)
+        welcome = Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, VERSION, self._total_timeout)
         self._send(peer, welcome)
         logger.info("peer joined", extra={"role": hello.role, "peer": hello.name, "pid": pid})
         # A connection outlives its process where a forked child holds a copy; the process handle does not.
@@ -433,7 +433,7 @@ class Broker:
                     workers.append(WorkerStatus(worker.name, hello.pid, state, len(worker.spans), silence))
         return Status(
             pid=os.getpid(),
-            version=headrace.__version__,
+            version=VERSION,
             uptime=now - self._started_at,
             clients=sum(hello.role == "client" for hello in self._hellos.values()),
             leases=self._admission.lease_count,

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-import headrace
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.files.engine_directory import broker_endpoint, collector_endpoint
 from headrace.process.descriptors import broker_shares, raise_limit
@@ -26,6 +25,7 @@ from headrace.transport.peer_identity import TELLS_PROCESSES
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import FOREIGN_PEER, Limits, Router
 from headrace.transport.sockets import new_context
+from headrace.version import VERSION
 from headrace.wire.codec import encode_frame, to_collector
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -207,7 +207,7 @@ class Collector:
     def _welcome(self, identity: bytes, epoch: int, role: PeerRole) -> None:
         pid = self._router.pid(identity)
         self._peers[identity] = _Peer(identity, epoch, role, pid)
-        self._send(identity, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, headrace.__version__))
+        self._send(identity, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, VERSION))
         # Once the process has ended its spool is nobody's; its connection may end a moment before.
         self._watch.watch(identity, pid, partial(self._forget, identity))
 

@@ -1,1 +1,1 @@
-"""One module per provider wire format; `protocol.py` says what each must offer, `registry.py` lists them."""
+"""One module per provider wire format; `providers/shared/wire_format.py` says what each must offer, `registry.py` lists them."""

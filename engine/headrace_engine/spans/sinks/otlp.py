@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from headrace import __version__
 from headrace.settings.settings import SinkConfig
 from headrace.spans import value_bounds as span_bounds
 from headrace.spans.data_directory import StoredSpan
+from headrace.version import VERSION
 from headrace_engine.spans.sinks.answer_policy import Answer, Aside, Delivered, GiveUp, Verdict, excerpt, follows
 from headrace_engine.spans.sinks.encoding import encoded
 from headrace_engine.spans.sinks.http_post import Post
@@ -102,7 +102,7 @@ def traces_url(url: str) -> str:
 
 def export_request(spans: Sequence[Span], service_name: str, version: Version) -> ExportTraceServiceRequest:
     """Return spans as one message."""
-    scope = InstrumentationScope(name="headrace", version=__version__)
+    scope = InstrumentationScope(name="headrace", version=VERSION)
     scope_spans = ScopeSpans(scope=scope, schema_url=SCHEMA_URL[version], spans=spans)
     resource = Resource(attributes=_key_values({"service.name": service_name}))
     return ExportTraceServiceRequest(resource_spans=[ResourceSpans(resource=resource, scope_spans=[scope_spans])])

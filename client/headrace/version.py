@@ -1,0 +1,3 @@
+"""The version of Headrace, which every process tells its peers."""
+
+VERSION = "0.1.0"
