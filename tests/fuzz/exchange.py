@@ -22,8 +22,8 @@ from headrace.wire.messages import (
 from headrace.wire.request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.registry import API
-from headrace_workers.runs.commands import Command, Commands
-from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.provider_run import ProviderRun
+from headrace_workers.runs.run_commands import Command, Commands
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 from tests.fuzz.mutation import split
 
@@ -141,7 +141,7 @@ class _Shell:
     def _credit(self, events: int, letters: int) -> None:
         self._sequence_limit += events
         self._character_limit += letters
-        self._do(self._core.credited(Credit(_SPAN, 1, self._sequence_limit, self._character_limit)))
+        self._do(self._core.allow_more(Credit(_SPAN, 1, self._sequence_limit, self._character_limit)))
 
     def _do(self, commands: Commands) -> None:
         for command in commands:
@@ -154,7 +154,7 @@ class _Shell:
                     self._is_paused = False
                 case Command.CLOSE:
                     self._is_closed = True
-                case Command.CONTINUE:
+                case Command.SEND_CONTINUATION:
                     self._wants_more = True
 
     def _take(self) -> None:

@@ -30,11 +30,11 @@ FOLDERS = ("client", "engine", "workers", "wire", "cli", "testing")
 NEEDS_PROCESSES = ("provider: SimulatedProvider", "client: Client", "subprocess.", "running_engine")
 TOLD_BY = {
     "headrace_workers.runs.answer_reader": [
-        "tests/workers/runs/test_run.py",
+        "tests/workers/runs/test_provider_run.py",
         "tests/workers/providers/test_answer_forms.py",
         "tests/workers/runs/test_missing_ends.py",
     ],
-    "headrace_workers.runs.commands": ["tests/workers/runs/test_run.py"],
+    "headrace_workers.runs.run_commands": ["tests/workers/runs/test_provider_run.py"],
 }
 """Cores that tests reach through another one."""
 _SLACK = 5.0

@@ -23,9 +23,9 @@ from headrace_engine.broker.lane import Waiting
 from headrace_engine.broker.newest_connections import Incarnation, Incarnations
 from headrace_engine.liveness import Liveness
 from headrace_engine.supervisor.restart_policy import RestartPolicy, StartAt
-from headrace_workers.runs.commands import Commands
-from headrace_workers.runs.outgoing_chunks import Outflow
-from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.outgoing_events import OutgoingEvents
+from headrace_workers.runs.provider_run import ProviderRun
+from headrace_workers.runs.run_commands import Commands
 from headrace_workers.runs.timeouts import Clocks
 
 _UNLIMITED = 1 << 40
@@ -48,7 +48,7 @@ def without(guard: str | None) -> Iterator[None]:
         setattr(owner, name, original)
 
 
-_outflow_init = Outflow.__init__
+_outflow_init = OutgoingEvents.__init__
 _session_aborted = Session.aborted
 _session_chunk = Session.chunk
 _session_ended = Session.ended
@@ -58,7 +58,7 @@ _admission_choose = Admission._choose
 _run_take = ProviderRun.take
 
 
-def _unlimited_outflow(self: Outflow, *limits: int) -> None:
+def _unlimited_outflow(self: OutgoingEvents, *limits: int) -> None:
     _outflow_init(self, *(_UNLIMITED for _ in limits))
 
 
@@ -174,7 +174,7 @@ def _submitted_whatever_became_of_it(self: EngineRuns, delivery: Delivery) -> No
 
 
 GUARDS: dict[str, Replacement] = {
-    "credit": (Outflow, "__init__", _unlimited_outflow),
+    "credit": (OutgoingEvents, "__init__", _unlimited_outflow),
     "attempt-fence": (Session, "_is_current", _from_any_attempt),
     "epoch-fence": (Session, "_is_current", _from_any_epoch),
     "abort-while-waiting": (Session, "aborted", _not_while_waiting),

@@ -24,7 +24,7 @@ from headrace.wire.messages import Chunk, Failed, Finished, Run, Terminal, ToolC
 from headrace.wire.request import RunRequest
 from headrace_workers.masking import masked_events, masked_terminal
 from headrace_workers.providers.registry import API
-from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 from headrace_workers.runs.transcript import Transcript
 from headrace_workers.spans.record import Moment, begun_span, ended_span, received_content

@@ -200,7 +200,7 @@ def _part(part: Part, mask: SecretMask, care: Callable[[str], str] | None, *, is
 
 
 def _value(value: Any, mask: SecretMask) -> Any:
-    """Return opaque data without secrets. It comes from :mod:`headrace_workers.runs.wire_safe`, which bounds its depth."""
+    """Return opaque data without secrets. It comes from :mod:`headrace_workers.runs.sendable_answer`, which bounds its depth."""
     if isinstance(value, str):
         return mask.masked(value, words=False)
     if isinstance(value, dict):

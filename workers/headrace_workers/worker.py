@@ -54,10 +54,10 @@ from headrace_workers.broker_link import BrokerLink, RunKey
 from headrace_workers.http.http_client import HttpClient
 from headrace_workers.masking import RunMasks, masked_failure
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
-from headrace_workers.runs.coalesce import send_at
-from headrace_workers.runs.live_run import Client, LiveRun
-from headrace_workers.runs.outgoing_chunks import Outflow
-from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.frame_timing import send_at
+from headrace_workers.runs.live_run import ConnectedClient, LiveRun
+from headrace_workers.runs.outgoing_events import OutgoingEvents
+from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import Clocks
 from headrace_workers.runs.transcript import Transcript
 from headrace_workers.shutdown import Departure
@@ -107,7 +107,7 @@ class Worker:
         self._context = new_context()
         self._shares = worker_shares(raise_limit())
         self._router = Router(self._endpoint, self._shares.peers)
-        self._clients: dict[bytes, Client] = {}
+        self._clients: dict[bytes, ConnectedClient] = {}
         self._watch = ProcessWatch(loop)
         self.http = HttpClient(
             loop,
@@ -153,7 +153,7 @@ class Worker:
             client.is_scheduled = "later"
             self.loop.call_later(when - now, self._flush, client)
 
-    def _flush(self, client: Client) -> None:
+    def _flush(self, client: ConnectedClient) -> None:
         if client.is_scheduled == "no":
             return  # an urgent message has taken the rest along
         client.is_scheduled = "no"
@@ -167,7 +167,7 @@ class Worker:
                 return
             messages = []
 
-    def _send(self, client: Client, messages: list[Any]) -> bool:
+    def _send(self, client: ConnectedClient, messages: list[Any]) -> bool:
         if self.tracer is not None:
             self.tracer.commit()  # how a run ended is written before its client hears of it
         frame = self._frame(messages)
@@ -199,7 +199,7 @@ class Worker:
                 self._settings.epoch, [encodable(message, self.masks.masked_line) for message in messages]
             )
 
-    def tell(self, client: Client, message: msgspec.Struct) -> None:
+    def tell(self, client: ConnectedClient, message: msgspec.Struct) -> None:
         client.messages.append(message)
         if client.is_scheduled != "soon":
             client.is_scheduled = "soon"
@@ -248,7 +248,7 @@ class Worker:
         match message:
             case Credit():
                 if (run := _current(client, message)) is not None:
-                    run.carry_out(run.core.claimed(message))
+                    run.carry_out(run.core.credit_received(message))
             case Run():
                 self._start(client, message)
             case Abort():
@@ -261,7 +261,7 @@ class Worker:
             case _:
                 pass
 
-    def _answer(self, client: Client, query: Query) -> None:
+    def _answer(self, client: ConnectedClient, query: Query) -> None:
         is_running = _current(client, query) is not None
         self.tell(client, RunState(query.span_id, query.attempt, is_running))
 
@@ -269,7 +269,7 @@ class Worker:
         if self._router.is_foreign(identity):
             self._refuse_client(identity, FOREIGN_PEER)
             return
-        client = self._clients[identity] = Client(identity)
+        client = self._clients[identity] = ConnectedClient(identity)
         self.tell(client, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, VERSION))
         # A connection outlives its process where a forked child holds a copy of it.
         self._watch.watch(identity, self._router.pid(identity), partial(self._drop_client, identity))
@@ -296,7 +296,7 @@ class Worker:
 
     # Runs.
 
-    def _start(self, client: Client, message: Run) -> None:
+    def _start(self, client: ConnectedClient, message: Run) -> None:
         if message.epoch != self._settings.epoch:
             return  # meant for the process that was here before
         if not self._router.is_connected(client.identity):
@@ -325,7 +325,7 @@ class Worker:
                 return
             self._start_run(client, message, request, weight)
 
-    def _start_run(self, client: Client, message: Run, request: RunRequest, weight: int) -> None:
+    def _start_run(self, client: ConnectedClient, message: Run, request: RunRequest, weight: int) -> None:
         others = request_secrets(request.tools, request.custom_options)
         try:
             prepared = self._providers.prepare(request, message.api_key, message.base_url)
@@ -359,7 +359,7 @@ class Worker:
         self._values_left -= values
         return size + VALUE_BYTES * values
 
-    def _has_room_for(self, client: Client, size: int) -> bool:
+    def _has_room_for(self, client: ConnectedClient, size: int) -> bool:
         """Return whether a request's bytes may be held beside those that its process and all others have here."""
         if size <= _SMALL_REQUEST:
             return True
@@ -372,11 +372,11 @@ class Worker:
                 own += held
         return own + size <= _MAX_REQUESTS // 2 and total + size <= _MAX_REQUESTS
 
-    def _turn_away(self, client: Client, message: Run, reason: str) -> None:
+    def _turn_away(self, client: ConnectedClient, message: Run, reason: str) -> None:
         """Have the client look for another worker."""
         self._refuse_run(client, message, ProviderFailure("worker_stopping", reason, code=NOT_BEGUN))
 
-    def _refuse_run(self, client: Client, message: Run, why: ProviderFailure) -> None:
+    def _refuse_run(self, client: ConnectedClient, message: Run, why: ProviderFailure) -> None:
         code, argument = why.code, why.argument
         logger.info("run refused", extra={"span_id": message.span_id, "kind": why.kind, "code": code})
         failed = Failed(message.span_id, message.attempt, 0, why.kind, why.reason, code=code, argument=argument)
@@ -433,11 +433,11 @@ class Worker:
     def _run_count(self) -> int:
         return sum(len(client.runs) for client in self._clients.values())
 
-    def _has_too_many(self, client: Client) -> bool:
+    def _has_too_many(self, client: ConnectedClient) -> bool:
         most = self._most_of_one()
         return self._run_count() >= most and self._run_count_of(client) >= most  # the first is quicker to count
 
-    def _run_count_of(self, client: Client) -> int:
+    def _run_count_of(self, client: ConnectedClient) -> int:
         """Return how many runs a client has, on all connections of its process."""
         process = self._router.pid(client.identity)
         if not process:
@@ -475,7 +475,7 @@ def encodable(message: Any, masked: Callable[[str], str] = str) -> Any:
     return Failed(message.span_id, message.attempt, message.sequence, "provider_protocol", reason, status_code=200)
 
 
-def _breach(client: Client | None, message: ToWorker) -> str | None:
+def _breach(client: ConnectedClient | None, message: ToWorker) -> str | None:
     """Return why a peer must not say a message: all that are served here are clients."""
     if isinstance(message, Hello):
         return breach(TO_WORKER, message.role, message)
@@ -484,11 +484,13 @@ def _breach(client: Client | None, message: ToWorker) -> str | None:
 
 def _kept(message: Run) -> Run:
     """Return what a run needs of the message that began it: no request, and no more credit than there is at first."""
-    sequence_limit, character_limit = Outflow(0, 0).within_window(message.sequence_limit, message.character_limit)
+    sequence_limit, character_limit = OutgoingEvents(0, 0).within_window(
+        message.sequence_limit, message.character_limit
+    )
     return msgspec.structs.replace(message, request=b"", sequence_limit=sequence_limit, character_limit=character_limit)
 
 
-def _current(client: Client, message: Run | Credit | Abort | Query) -> LiveRun | None:
+def _current(client: ConnectedClient, message: Run | Credit | Abort | Query) -> LiveRun | None:
     """Return the run that a message is about, unless it is about an earlier attempt."""
     run = client.runs.get(message.span_id)
     return run if run is not None and run.core.attempt == message.attempt else None

@@ -14,7 +14,7 @@ from headrace.types import Message, RunEvent, RunLocalResult
 from headrace.wire.messages import Chunk, Failed, Finished, Run, Terminal
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.registry import API
-from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 
 FORMATS = ("openai-chat", "openai-responses", "anthropic", "google")

@@ -33,8 +33,8 @@ from headrace_workers.providers.shared.answer_limits import (
 )
 from headrace_workers.providers.shared.sse import EventTooLargeError, SSEParser
 from headrace_workers.providers.shared.wire_format import finished
-from headrace_workers.runs.coalesce import merge, pieces_of
-from headrace_workers.runs.outgoing_chunks import Outflow
+from headrace_workers.runs.event_merging import merge_neighbours, pieces_of
+from headrace_workers.runs.outgoing_events import OutgoingEvents
 from headrace_workers.runs.transcript import Transcript
 from headrace_workers.spans.record import is_heavy
 from tests.workers.providers.answers import APIS
@@ -336,11 +336,11 @@ def test_a_whole_answer_has_the_same_limit_of_text(text: str) -> None:
 def test_a_large_body_that_is_no_answer_is_tried_as_an_event_in_a_turn_of_its_own() -> None:
     run = Driven(api="google", stream=False).respond(headers=JSON)
     run.receive(b'{"candidates":[{"content":{"parts":"' + b'\\"{\\"a\\":' * 200_000 + b'"}}]}')
-    run.core.allow(lambda: False)
+    run.core.limit_turn(lambda: False)
     run.complete()
     turns = 1
     while run.core.is_behind:
-        run.carry_out(run.core.go_on(0.0))
+        run.carry_out(run.core.next_turn(0.0))
         turns += 1
 
     assert run.failure.kind == "provider_protocol"
@@ -655,10 +655,10 @@ def test_words_are_looked_for_where_the_last_were_found_and_not_for_ever() -> No
 
 def test_many_pieces_become_one_at_the_cost_of_their_length() -> None:
     began = time.thread_time()
-    merged = merge([ReasoningDelta("ab") for _ in range(100_000)])
+    merged = merge_neighbours([ReasoningDelta("ab") for _ in range(100_000)])
     assert merged == [ReasoningDelta("ab" * 100_000)]
     calls = [ToolCallDelta(0, "c", "f", "{"), *(ToolCallDelta(0, arguments="ab") for _ in range(100_000))]
-    assert merge([*calls, ToolCallDelta(1, "d", "g", "{}")]) == [
+    assert merge_neighbours([*calls, ToolCallDelta(1, "d", "g", "{}")]) == [
         ToolCallDelta(0, "c", "f", "{" + "ab" * 100_000),
         ToolCallDelta(1, "d", "g", "{}"),
     ]
@@ -670,15 +670,15 @@ def test_many_pieces_become_one_at_the_cost_of_their_length() -> None:
     "event", ["x" * 3_000_000, ReasoningDelta("x" * 3_000_000), ToolCallDelta(0, "c", "f", "x" * 3_000_000)]
 )
 def test_a_huge_piece_leaves_in_parts_at_the_cost_of_its_length(event: Any) -> None:
-    outflow = Outflow(10**9, 0)
+    outflow = OutgoingEvents(10**9, 0)
     outflow.pending.append(event)
     taken: list[Any] = []
     began = time.thread_time()
     for limit in range(1000, 3_001_000, 1000):
-        outflow.credited(10**9, limit)
+        outflow.allow_more(10**9, limit)
         taken += outflow.take()[1]
 
-    assert merge(taken) == [event]
+    assert merge_neighbours(taken) == [event]
     assert outflow.pending == []
     assert time.thread_time() - began < CHEAP
     assert pieces_of(event, 10**7) == [event]

@@ -16,8 +16,8 @@ from headrace.wire.request import RunRequest
 from headrace_workers.providers.embeddings import arriving_vectors
 from headrace_workers.providers.embeddings.embedding_api import EMBEDDING_API
 from headrace_workers.providers.shared.answer_limits import MAX_VECTORS_BODY, MIB
-from headrace_workers.runs import run
-from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs import provider_run
+from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import FINISH_GRACE, ClockLimits, Clocks
 
 PIECE = 256 * 1024
@@ -77,7 +77,7 @@ def vectors_of(message: Any) -> list[list[float]]:
 def test_vectors_of_a_body_larger_than_may_be_held_are_those_that_came(
     api: str, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "MAX_VECTORS_BODY", limit := 3 * MIB)
+    monkeypatch.setattr(provider_run, "MAX_VECTORS_BODY", limit := 3 * MIB)
     body = answer(api, count := limit // len(json.dumps(row := FLOATS, **FORMS[form])) + 5, row, **FORMS[form])
     assert len(body) > limit
     story = Story(count, api)

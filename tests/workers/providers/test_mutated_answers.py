@@ -18,7 +18,7 @@ from headrace.types import RunLocalResult
 from headrace.wire.messages import Finished
 from headrace_workers.providers.shared import unread_content as unread
 from headrace_workers.providers.shared.sse import SSEParser
-from headrace_workers.runs import answer_reader, terminal
+from headrace_workers.runs import answer_reader, terminal_message
 from tests.workers import corpus
 from tests.workers.providers import answers
 from tests.workers.providers.mutations import Answer, Mutant, body_of, mutants, said_by
@@ -118,7 +118,7 @@ def test_each_fault_in_each_place_of_an_answer_gives_its_content_or_an_error(api
 @pytest.mark.parametrize("api", FORMATS)
 def test_without_its_guard_the_rule_is_broken(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unread, "fail", lambda _: None)
-    monkeypatch.setattr(terminal, "lack_of", lambda _: None)
+    monkeypatch.setattr(terminal_message, "lack_of", lambda _: None)
     monkeypatch.setattr(answer_reader, "unsaid_in", lambda *_, **__: None)
     with pytest.raises(AssertionError, match="a success without"):
         test_each_fault_in_each_place_of_an_answer_gives_its_content_or_an_error(api)

@@ -20,7 +20,7 @@ from headrace_workers.providers.registry import API
 from headrace_workers.providers.shared.answer_limits import MIB, LimitError
 from headrace_workers.providers.shared.wire_format import SteppedApi
 from headrace_workers.runs.live_run import LiveRun
-from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import FINISH_GRACE, ClockLimits, Clocks
 from tests.workers.runs.test_live_run import SENT, FakeHost
 from tests.workers.runs.test_turns_of_the_loop import CalmExchange, turns
@@ -34,7 +34,7 @@ MANY_TURNS = 2 * COUNT + 20
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No turn has time for more than one step."""
-    monkeypatch.setattr(LiveRun, "_has_time", lambda _: False)
+    monkeypatch.setattr(LiveRun, "_may_continue", lambda _: False)
 
 
 def body(api: str = "openai-chat", last: str = SLOW) -> bytes:
@@ -100,7 +100,7 @@ def test_each_turn_packs_some_of_the_vectors(api: str) -> None:
 
 
 def test_a_turn_that_has_time_packs_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LiveRun, "_has_time", lambda _: True)
+    monkeypatch.setattr(LiveRun, "_may_continue", lambda _: True)
 
     async def story() -> None:
         run = Story()
@@ -283,7 +283,7 @@ def test_another_large_answer_in_one_piece_takes_several_turns_too(api: str, is_
         assert run.core.is_behind
         await turns(10)
         if is_streamed:
-            run.run.carry_out(run.core.credited(Credit("sp_1", 1, 100, 10**9)))
+            run.run.carry_out(run.core.allow_more(Credit("sp_1", 1, 100, 10**9)))
             text = "".join(str(event) for message in run.host.sent[:-1] for event in message.events)
         else:
             text = run.host.sent[-1].message.text

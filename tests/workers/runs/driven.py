@@ -24,8 +24,8 @@ from headrace.wire.messages import (
 from headrace.wire.request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.registry import API
-from headrace_workers.runs.commands import Command, Commands
-from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.provider_run import ProviderRun
+from headrace_workers.runs.run_commands import Command, Commands
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 
 SPAN = "sp_0123456789abcdef"
@@ -130,7 +130,7 @@ class Driven:
     def credit(self, events: int, letters: int) -> Commands:
         self.sequence_limit += events
         self.character_limit += letters
-        return self.carry_out(self.core.credited(Credit(SPAN, 1, self.sequence_limit, self.character_limit)))
+        return self.carry_out(self.core.allow_more(Credit(SPAN, 1, self.sequence_limit, self.character_limit)))
 
     def due(self, now: float) -> Commands:
         self.now = now

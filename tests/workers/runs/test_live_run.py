@@ -18,8 +18,8 @@ from headrace.wire.messages import Chunk, Credit, Failed, Run
 from headrace.wire.request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.registry import API
-from headrace_workers.runs.live_run import Client, LiveRun
-from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.live_run import ConnectedClient, LiveRun
+from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 from headrace_workers.spans.tracer import Tracer
 
@@ -70,7 +70,7 @@ class OddMapper:
 
     usage = Usage()
     is_complete = False
-    has_halves = False
+    has_split_characters = False
     has_end = False
     continuation: str | None = None
     response_id: str | None = None
@@ -117,7 +117,7 @@ class FakeHost:
     def __init__(self, *, fails_in: str = "", stream: bool = True, sequence_limit: int = 64) -> None:
         self.loop = asyncio.get_running_loop()
         self.http: Any = FakeHttp()
-        self.client = Client(b"c")
+        self.client = ConnectedClient(b"c")
         self.sent: list[Any] = []
         self.is_told: Callable[[], None] = lambda: None
         request = RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=stream)
@@ -131,7 +131,7 @@ class FakeHost:
         self.sent += run.take(0.0)
         self.is_told()
 
-    def tell(self, client: Client, message: msgspec.Struct) -> None:
+    def tell(self, client: ConnectedClient, message: msgspec.Struct) -> None:
         self.sent.append(message)
 
     def respond(self, status: int = 200) -> None:
@@ -212,7 +212,7 @@ def test_what_is_raised_while_a_run_goes_on_ends_it_with_a_word(
 
         host.run.on_bytes(TEXT)
         host.run.on_complete()
-        host.run.carry_out(host.run.core.credited(Credit("sp_1", 1, 100, 100)))
+        host.run.carry_out(host.run.core.allow_more(Credit("sp_1", 1, 100, 100)))
         assert host.sent == [*chunks, last], "nothing follows it"
 
     asyncio.run(check())

@@ -8,7 +8,7 @@ import pytest
 
 from headrace.types import Usage
 from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS
-from headrace_workers.runs.commands import Command
+from headrace_workers.runs.run_commands import Command
 from tests.workers.providers.answers import APIS, STREAMED, whole
 from tests.workers.runs.driven import CLOSE_ONE, JSON, Driven, stop, text, usage
 
@@ -119,7 +119,7 @@ def test_a_continuation_is_asked_for_after_the_grace_and_waited_for() -> None:
     run = Driven(api="google").respond()
     part = {"content": {"parts": [{"text": "a"}]}, "finishReason": "CONTINUATION", "continuationToken": "t1"}
     run.receive(b"data: " + json.dumps({"candidates": [part], "responseId": "r1"}).encode() + b"\n\n")
-    assert run.due(GRACE)[-2:] == (Command.CLOSE, Command.CONTINUE)
+    assert run.due(GRACE)[-2:] == (Command.CLOSE, Command.SEND_CONTINUATION)
 
     run.core.continue_request(run.sent_request())
     run.respond()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace.types import ReasoningDelta, RefusalDelta, RunEvent, RunLocalResult, ToolCallDelta
-from headrace_workers.runs.split_characters import Halves
+from headrace_workers.runs.split_characters import SplitCharacters
 from tests.workers.providers.results import of_body, of_stream, sse
 
 FIRST, SECOND, WHOLE = "\ud83d", "\udc4b", "\U0001f44b"
@@ -141,7 +141,7 @@ def test_names_and_ids_hold_whole_characters() -> None:
 
 
 def joined(*turns: list[RunEvent]) -> list[list[RunEvent]]:
-    halves = Halves()
+    halves = SplitCharacters()
     for turn in turns:
         halves.join(turn, 0)
     return [*turns]
@@ -182,7 +182,7 @@ def test_each_kind_of_event_and_each_call_has_halves_of_its_own() -> None:
 
 
 def test_what_still_waits_at_the_end_is_said() -> None:
-    halves, events = Halves(), list[RunEvent]()
+    halves, events = SplitCharacters(), list[RunEvent]()
     turn: list[RunEvent] = [FIRST, ReasoningDelta(FIRST), RefusalDelta(FIRST), ToolCallDelta(3, arguments=FIRST)]
     halves.join(turn, 0)
     assert turn == []

@@ -33,7 +33,7 @@ class CalmExchange:
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No turn has time for more than its first events."""
-    monkeypatch.setattr(LiveRun, "_has_time", lambda _: False)
+    monkeypatch.setattr(LiveRun, "_may_continue", lambda _: False)
 
 
 def started(**settings: Any) -> tuple[FakeHost, CalmExchange]:
@@ -110,7 +110,7 @@ def test_a_reader_without_credit_is_waited_for_in_between() -> None:
         assert host.run.core.is_behind
 
         for limit in range(1, 4000):
-            host.run.carry_out(host.run.core.credited(Credit("sp_1", 1, limit, limit * 1000)))
+            host.run.carry_out(host.run.core.allow_more(Credit("sp_1", 1, limit, limit * 1000)))
             await turns(2)
         assert text_of(host).replace("x", "") == WHOLE
         assert isinstance(host.sent[-1], Failed)  # there was no end

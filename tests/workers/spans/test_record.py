@@ -35,8 +35,8 @@ from headrace.wire.messages import (
 )
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.registry import API
-from headrace_workers.runs.commands import Commands
-from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.provider_run import ProviderRun
+from headrace_workers.runs.run_commands import Commands
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 from headrace_workers.runs.transcript import Transcript
 from headrace_workers.spans.record import (

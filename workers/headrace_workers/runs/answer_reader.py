@@ -35,8 +35,8 @@ from headrace_workers.providers.shared.wire_format import (
 from headrace_workers.runs.body_kind import BodyKind
 from headrace_workers.runs.completeness import unsaid_in
 from headrace_workers.runs.response_body import Response
-from headrace_workers.runs.split_characters import Halves
-from headrace_workers.runs.terminal import unreadable
+from headrace_workers.runs.split_characters import SplitCharacters
+from headrace_workers.runs.terminal_message import unreadable
 from headrace_workers.runs.whole_answer import check_length, events_of, is_content, is_json, is_whole
 
 UNREADABLE = (ProviderFailedError, EventTooLargeError, LimitError, RecursionError)
@@ -66,7 +66,7 @@ class AnswerReader:
     """Reads one answer, which may come in several responses: the provider continues it when it is asked to.
 
     Methods that take ``events`` append to that list what they read. The run itself feeds ``parser``, piece by piece, which
-    saves a call for each. ``mapper`` is None until a stream is opened. ``has_time`` says whether the turn of the loop may go on;
+    saves a call for each. ``mapper`` is None until a stream is opened. ``may_continue`` says whether the turn of the loop may go on;
     ``waiting`` are events that had none left in it.
     """
 
@@ -75,12 +75,12 @@ class AnswerReader:
         "_arriving",
         "_continuations",
         "_continued_with",
-        "_halves",
         "_request",
         "_response",
+        "_split_characters",
         "_unread",
-        "has_time",
         "mapper",
+        "may_continue",
         "parser",
         "waiting",
     )
@@ -90,18 +90,18 @@ class AnswerReader:
         self._request = request
         self._response = response
         self.parser = SSEParser()
-        self._halves: Halves | None = None
+        self._split_characters: SplitCharacters | None = None
         # A response that repeats the token it was asked with would go on for ever.
         self._continued_with: str | None = None
         self._continuations = 0
         self.mapper: StreamMapper | None = None
-        self.has_time: Callable[[], bool] | None = None
+        self.may_continue: Callable[[], bool] | None = None
         self.waiting: Entries = []
         self._arriving = ArrivingVectors(len(request.inputs)) if request.inputs else None
         self._unread: tuple[bytes, WholeSteps] | None = None  # a whole answer, and what is left to do of it
 
     @property
-    def is_unread(self) -> bool:
+    def is_reading_whole(self) -> bool:
         """Whether a whole answer is there that had no time left in its turn."""
         return self._unread is not None
 
@@ -153,8 +153,8 @@ class AnswerReader:
                 if mapper.is_complete:
                     return
         finally:
-            if mapper.has_halves:
-                self._join_halves(events, before)
+            if mapper.has_split_characters:
+                self._join_split_characters(events, before)
 
     def _map_many(self, mapper: StreamMapper, server_events: Entries, events: list[RunEvent]) -> None:
         """Map many events, or large ones: those that have no time left in this turn wait for the next."""
@@ -172,7 +172,7 @@ class AnswerReader:
                 if mapper.is_complete:
                     return
             start += at_once
-            if start < count and self.has_time is not None and not self.has_time():
+            if start < count and self.may_continue is not None and not self.may_continue():
                 self.waiting = server_events[start:]
                 return
             if not is_each_weighed and at_once < _MOST_AT_ONCE:
@@ -190,7 +190,7 @@ class AnswerReader:
         """
         if len(data) > LIGHT and any(end in data[:-_BLANKS] or end in data.strip() for end in (b"\n", b"\r")):
             raise too_large("one event in a response that does not say where its events end")
-        self.has_time = None  # its end is told of once
+        self.may_continue = None  # its end is told of once
         for start in range(0, len(data), _SLICE):
             self.map(self.parser.feed(data[start : start + _SLICE]), events)
         self.map(self.parser.finish(), events)
@@ -203,14 +203,14 @@ class AnswerReader:
         try:
             return mapper.finish(events)
         finally:
-            if mapper.has_halves:
-                self._join_halves(events, before)
+            if mapper.has_split_characters:
+                self._join_split_characters(events, before)
 
     def end(self, events: list[RunEvent]) -> None:
         """Nothing more is read: append the halves of characters that still wait."""
         self._unread = None
-        if self._halves is not None:
-            self._halves.end(events)
+        if self._split_characters is not None:
+            self._split_characters.end(events)
 
     def take_vectors(self) -> None:
         """Take what is whole of the vectors out of a large body that is still coming. Raises one of UNREADABLE."""
@@ -263,7 +263,7 @@ class AnswerReader:
         ended: Completion | ProviderFailure | None = None
         try:
             next(steps)
-            while self.has_time is None or self.has_time():
+            while self.may_continue is None or self.may_continue():
                 next(steps)
         except StopIteration as end:
             completion, lack = end.value
@@ -328,7 +328,7 @@ class AnswerReader:
             events[:] = [well_formed_text(partial_text)]
         return ended
 
-    def _join_halves(self, events: list[RunEvent], start: int) -> None:
-        if self._halves is None:
-            self._halves = Halves()
-        self._halves.join(events, start)
+    def _join_split_characters(self, events: list[RunEvent], start: int) -> None:
+        if self._split_characters is None:
+            self._split_characters = SplitCharacters()
+        self._split_characters.join(events, start)

@@ -19,8 +19,8 @@ from headrace.process.history import History
 from headrace.wire.messages import Chunk, Terminal
 from headrace_workers.http.http_client import Exchange, HttpClient
 from headrace_workers.http.request import HttpRequest
-from headrace_workers.runs.commands import Command, Commands
-from headrace_workers.runs.run import ProviderRun
+from headrace_workers.runs.provider_run import ProviderRun
+from headrace_workers.runs.run_commands import Command, Commands
 from headrace_workers.spans.tracer import OpenSpan, Tracer
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ TURN_SECONDS = 0.01
 """How long a run maps events in one turn of the loop: others wait as long for theirs."""
 
 
-class Host(Protocol):
+class WorkerServices(Protocol):
     """What a run needs of its worker."""
 
     loop: asyncio.AbstractEventLoop
@@ -41,11 +41,11 @@ class Host(Protocol):
     def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
         """Have what the run can send leave."""
 
-    def tell(self, client: Client, message: msgspec.Struct) -> None:
+    def tell(self, client: ConnectedClient, message: msgspec.Struct) -> None:
         """Send a message at the end of the turn."""
 
 
-class Client:
+class ConnectedClient:
     """One client: its runs, and what is to be sent to it."""
 
     __slots__ = ("dirty", "identity", "is_scheduled", "last_sent", "messages", "runs")
@@ -80,8 +80,8 @@ class LiveRun:
 
     def __init__(
         self,
-        worker: Host,
-        client: Client,
+        worker: WorkerServices,
+        client: ConnectedClient,
         core: ProviderRun,
         request: HttpRequest,
         span: OpenSpan | None,
@@ -99,7 +99,7 @@ class LiveRun:
         self._turn_began = 0.0
         self._goes_on = False  # in the next turn of the loop, which is asked for
         self._late_end: Callable[[], None] | None = None  # of the exchange, to be told once all before it is mapped
-        core.allow(self._has_time)
+        core.limit_turn(self._may_continue)
 
     def start(self) -> None:
         """Send the request; that of a run with a span once the span's stub is written."""
@@ -142,7 +142,7 @@ class LiveRun:
         except Exception as error:  # noqa: BLE001
             self.broke(error)
 
-    def _has_time(self) -> bool:
+    def _may_continue(self) -> bool:
         return time.monotonic() - self._turn_began < TURN_SECONDS
 
     def _go_on_later(self) -> None:
@@ -156,11 +156,11 @@ class LiveRun:
     def _go_on(self) -> None:
         self._goes_on = False
         core = self.core
-        if not core.has_more or self.client.runs.get(core.span_id) is not self:
+        if not core.wants_next_turn or self.client.runs.get(core.span_id) is not self:
             return  # in the meantime its client may be gone
         try:
             now = self._turn_began = time.monotonic()
-            self.carry_out(core.go_on(now))
+            self.carry_out(core.next_turn(now))
             if not core.is_behind:
                 self._caught_up()
         except Exception as error:  # noqa: BLE001
@@ -254,7 +254,7 @@ class LiveRun:
         self.client.runs.pop(self.core.span_id, None)
         self.client.dirty.pop(self.core.span_id, None)
         # What refers to this run would keep it, and its answer, until the collector of garbage comes.
-        self.core.allow(None)
+        self.core.limit_turn(None)
         self._late_end = None
 
     def abandon(self) -> None:
@@ -273,18 +273,18 @@ class LiveRun:
                 exchange.pause()
                 self._set_timer()
             case Command.RESUME:
-                if self.core.has_more:
+                if self.core.wants_next_turn:
                     self._go_on_later()
                 else:
                     exchange.resume()
                 self._set_timer()
             case Command.WATCH:
                 self._set_timer()
-            case Command.LATER:
+            case Command.NEXT_TURN:
                 self._go_on_later()
             case Command.RELEASE:
                 exchange.release()
-            case Command.CONTINUE:
+            case Command.SEND_CONTINUATION:
                 self._request = self.core.continue_request(self._request)
                 self._exchange = self.worker.http.send(self._request, self)
             case _:

@@ -15,7 +15,7 @@ _Lane = type | int
 """The type of the events; of tool calls the call's index."""
 
 
-class Halves:
+class SplitCharacters:
     """The halves that wait."""
 
     __slots__ = ("_waiting",)

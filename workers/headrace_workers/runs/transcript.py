@@ -9,22 +9,22 @@ from collections.abc import Sequence
 
 from headrace.answers.assembly import Assembled, assemble
 from headrace.types import RunEvent, Usage, UsageUpdate
-from headrace_workers.runs.coalesce import fold
+from headrace_workers.runs.event_merging import merge_by_kind
 
 _TAIL = 64
-_FOLD_AT = 4096
+_MERGE_AT = 4096
 """Pieces that are not text from which on they are put together again, and then at twice as many: each is joined a few times at most."""
 
 
 class Transcript:
     """The events of one run, in the order in which they came."""
 
-    __slots__ = ("_fold_at", "_others", "_tail", "_texts")
+    __slots__ = ("_merge_at", "_others", "_tail", "_texts")
 
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._others: list[RunEvent] = []
-        self._fold_at = _FOLD_AT
+        self._merge_at = _MERGE_AT
         self._tail: list[RunEvent] = []
 
     def add(self, events: list[RunEvent]) -> None:
@@ -62,7 +62,7 @@ class Transcript:
             self._texts.append(text)
         others = [event for event in tail if type(event) is not str and type(event) is not UsageUpdate]
         if others:
-            self._others += fold(others)
-            if len(self._others) > self._fold_at:
-                self._others = fold(self._others)
-                self._fold_at = _FOLD_AT + 2 * len(self._others)
+            self._others += merge_by_kind(others)
+            if len(self._others) > self._merge_at:
+                self._others = merge_by_kind(self._others)
+                self._merge_at = _MERGE_AT + 2 * len(self._others)

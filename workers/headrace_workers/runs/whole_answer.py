@@ -21,7 +21,7 @@ from headrace_workers.providers.shared.answer_limits import MAX_TEXT, MAX_WIDE_T
 from headrace_workers.providers.shared.lenient_json import UNREADABLE, check_json
 from headrace_workers.providers.shared.wire_format import Completion, ProviderApi, ProviderFailedError
 from headrace_workers.runs.body_kind import BOM
-from headrace_workers.runs.split_characters import Halves
+from headrace_workers.runs.split_characters import SplitCharacters
 
 _LARGE = 1024 * 1024
 
@@ -43,7 +43,7 @@ def events_of(completion: Completion) -> list[RunEvent]:
     events += [RefusalDelta(completion.refusal)] if completion.refusal else []
     calls = enumerate(completion.tool_calls)
     events += [ToolCallDelta(index, call.id, call.name, call.arguments) for index, call in calls]
-    Halves().join(events, 0)
+    SplitCharacters().join(events, 0)
     return events
 
 

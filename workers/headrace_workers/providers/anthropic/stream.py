@@ -102,7 +102,7 @@ class MessageMapper:
         "_requested_model",
         "_stop_word",
         "_tool_requests",
-        "has_halves",
+        "has_split_characters",
         "is_complete",
         "response_id",
         "usage",
@@ -113,7 +113,7 @@ class MessageMapper:
     def __init__(self, requested_model: str) -> None:
         self.usage = Usage()
         self.is_complete = False
-        self.has_halves = False
+        self.has_split_characters = False
         self.response_id: str | None = None
         self._requested_model = requested_model
         self._model = ""
@@ -348,7 +348,7 @@ class MessageMapper:
     def _read_odd(self, data: bytes) -> Event | None:
         """Read what the fast decoder did not take. None: there is nothing in it."""
         data = data.strip()
-        self.has_halves = self.has_halves or may_hold_halves(data)
+        self.has_split_characters = self.has_split_characters or may_hold_halves(data)
         self._kept.add_halves(data)
         if data == b"[DONE]" and self._stop_word:
             self.is_complete = True

@@ -150,7 +150,7 @@ class GoogleMapper:
         "_response_id",
         "_resumed_by",
         "continuation",
-        "has_halves",
+        "has_split_characters",
         "is_weighed",
         "response_id",
         "usage",
@@ -160,7 +160,7 @@ class GoogleMapper:
 
     def __init__(self, request: RunRequest, *, needs_message: bool = False) -> None:
         self.usage = Usage()
-        self.has_halves = False
+        self.has_split_characters = False
         self.is_weighed = False  # whether all of it comes in one body, which was weighed
         self.continuation: str | None = None
         self.response_id: str | None = None
@@ -248,7 +248,7 @@ class GoogleMapper:
     def _read_odd(self, data: bytes) -> list[Chunk]:
         """Read what the fast decoder did not take: nearly right JSON, or an array of responses."""
         data = data.strip()
-        self.has_halves = self.has_halves or may_hold_halves(data)
+        self.has_split_characters = self.has_split_characters or may_hold_halves(data)
         self._kept.add_halves(data)
         if not data or data == b"[DONE]":
             return []

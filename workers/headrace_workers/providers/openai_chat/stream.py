@@ -117,7 +117,7 @@ class ChatMapper:
         "_others",
         "_requested_model",
         "_text",
-        "has_halves",
+        "has_split_characters",
         "is_complete",
         "response_id",
         "usage",
@@ -128,7 +128,7 @@ class ChatMapper:
     def __init__(self, requested_model: str, *, are_alternatives: bool = False) -> None:
         self.usage = Usage()
         self.is_complete = False
-        self.has_halves = False
+        self.has_split_characters = False
         self.response_id: str | None = None
         self._requested_model = requested_model
         # Whether further choices are answers of their own, as the caller wanted.
@@ -301,7 +301,7 @@ class ChatMapper:
     def _read_odd(self, data: bytes, events: list[RunEvent]) -> Chunk | None:
         """Read what the fast decoder did not take. None: there is nothing in it."""
         data = data.strip()
-        self.has_halves = self.has_halves or may_hold_halves(data)
+        self.has_split_characters = self.has_split_characters or may_hold_halves(data)
         self._kept.add_halves(data)
         if data == b"[DONE]":
             self.is_complete = True

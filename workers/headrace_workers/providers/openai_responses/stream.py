@@ -141,7 +141,7 @@ class ResponsesMapper:
         "_requested_model",
         "_status",
         "_text",
-        "has_halves",
+        "has_split_characters",
         "is_complete",
         "response_id",
         "usage",
@@ -152,7 +152,7 @@ class ResponsesMapper:
     def __init__(self, requested_model: str) -> None:
         self.usage = Usage()
         self.is_complete = False
-        self.has_halves = False
+        self.has_split_characters = False
         self.response_id: str | None = None
         self._requested_model = requested_model
         self._model = ""
@@ -228,7 +228,7 @@ class ResponsesMapper:
     def _read_odd(self, data: bytes, events: list[RunEvent]) -> tuple[Event, bytes] | None:
         """Read what the fast decoder did not take. None: there is nothing in it."""
         data = data.strip()
-        self.has_halves = self.has_halves or may_hold_halves(data)
+        self.has_split_characters = self.has_split_characters or may_hold_halves(data)
         self._kept.add_halves(data)
         if not data or self.is_complete or data == b"null":
             return None

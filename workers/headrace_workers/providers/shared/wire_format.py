@@ -87,7 +87,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 class StreamMapper(Protocol):
     """Maps one streamed response.
 
-    ``has_halves`` says that a character may have come in two halves, as surrogates in two events: the run joins them.
+    ``has_split_characters`` says that a character may have come in two halves, as surrogates in two events: the run joins them.
     ``usage`` is the best known so far; ``is_complete`` says that its terminal event was seen; ``response_id`` is the provider's
     id of the response, once it is known. ``has_end`` says that the response told why it ends: if nothing more comes, it is
     whole. ``continuation`` is set where the provider stopped at a limit of its own and goes on when asked again with this token: the run then sends
@@ -96,7 +96,7 @@ class StreamMapper(Protocol):
 
     usage: Usage
     is_complete: bool
-    has_halves: bool
+    has_split_characters: bool
     continuation: str | None
     response_id: str | None
 

@@ -25,8 +25,8 @@ from headrace.wire.messages import (
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.shared.sse import MAX_EVENT_BYTES
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
-from headrace_workers.runs.commands import Command, Commands
-from headrace_workers.runs.run import MAX_ERROR_BODY
+from headrace_workers.runs.provider_run import MAX_ERROR_BODY
+from headrace_workers.runs.run_commands import Command, Commands
 from headrace_workers.worker_settings import Providers
 from tests.workers.runs.driven import CLOSE_ONE, DONE, FINISH_ONE, JSON, SPAN, Driven, delta, sse, stop, text, usage
 
@@ -135,7 +135,7 @@ def test_a_window_that_waits_stops_the_reading_until_it_has_left() -> None:
 
 def test_a_repeated_or_late_credit_takes_nothing_back() -> None:
     run = Driven().respond()
-    run.carry_out(run.core.credited(Credit(SPAN, 1, 1, 1)))
+    run.carry_out(run.core.allow_more(Credit(SPAN, 1, 1, 1)))
 
     run.receive(text("ab"), text("cd"))
     assert run.text == "abcd"
@@ -786,7 +786,7 @@ def test_a_run_that_reads_is_not_told_to_read_on() -> None:
     run.receive(text("a"))
 
     assert run.core.take(0.0) == ([], ())
-    assert run.core.credited(Credit(SPAN, 1, 100, 100_000)) == ()
+    assert run.core.allow_more(Credit(SPAN, 1, 100, 100_000)) == ()
     assert run.abort("drain") == ()
 
 
@@ -802,7 +802,7 @@ def continued(**limits: Any) -> Driven:
     """Return a run whose first response said "a" and is to be continued."""
     run = Driven(api="google", **limits).respond()
     run.receive(google("a", finishReason="CONTINUATION", continuationToken="t1"))
-    assert run.complete() == (Command.RELEASE, Command.CONTINUE)
+    assert run.complete() == (Command.RELEASE, Command.SEND_CONTINUATION)
     sent = run.core.continue_request(run.sent_request())
     assert json.loads(sent.body)["continuationToken"] == "t1"
     run.is_closed = False

@@ -37,15 +37,15 @@ from headrace_workers.providers.shared.answer_limits import (
 from headrace_workers.providers.shared.wire_format import Completion, ProviderApi, ProviderFailure
 from headrace_workers.runs.answer_reader import UNREADABLE, AnswerReader
 from headrace_workers.runs.body_kind import BodyKind
-from headrace_workers.runs.coalesce import fold
-from headrace_workers.runs.commands import Command, Commands
-from headrace_workers.runs.outgoing_chunks import Outflow
+from headrace_workers.runs.event_merging import merge_by_kind
+from headrace_workers.runs.outgoing_events import OutgoingEvents
 from headrace_workers.runs.response_body import Response
-from headrace_workers.runs.terminal import (
-    Ending,
-    Told,
-    portable_ending,
+from headrace_workers.runs.run_commands import Command, Commands
+from headrace_workers.runs.terminal_message import (
+    RunEnd,
+    TerminalFacts,
     prompt_characters,
+    sendable_end,
     terminal_message,
     unfinished_usage,
     unreadable,
@@ -57,7 +57,7 @@ from headrace_workers.runs.whole_answer import is_ascii, is_content, with_messag
 from headrace_workers.spans.record import EndedRun
 
 MAX_ERROR_BODY = 64 * 1024
-_FOLD_AT = 4096
+_MERGE_AT = 4096
 """Events that wait for the end of a run from which on they are put together, and then at twice as many."""
 _NOTHING: Commands = ()
 _SEND = (Command.SEND,)
@@ -74,13 +74,13 @@ class ProviderRun:
     __slots__ = (
         "_answer",
         "_ended",
-        "_fold_at",
         "_is_ascii",
         "_is_draining",
         "_is_gathered",
         "_is_paused",
         "_is_unquoting",
         "_max_body",
+        "_merge_at",
         "_outflow",
         "_pieces",
         "_run",
@@ -109,17 +109,17 @@ class ProviderRun:
         self.clocks = clocks
         self._is_unquoting = False  # whether the answer is known to have no secret in what it tells beside its content
         self.mask = mask  # of what may not be told of the run: its key, and the worker's own secrets
-        self._outflow = Outflow(run.sequence_limit, run.character_limit)
+        self._outflow = OutgoingEvents(run.sequence_limit, run.character_limit)
         self._is_paused = False
         self._is_draining = False
-        self._ended: Ending | None = None
+        self._ended: RunEnd | None = None
         self._is_gathered = not request.stream
         self._is_ascii: bool | None = None  # whether all of a long answer is; not asked of others
         self._pieces = 0  # in which the answer came
         self._max_body = MAX_VECTORS_BODY if request.inputs else MAX_BODY
         self._size = 0  # of a response that nobody is sent as it comes
         self._unsent: list[RunEvent] = []
-        self._fold_at = _FOLD_AT
+        self._merge_at = _MERGE_AT
         self.response = Response()
         self._answer = AnswerReader(api, request, self.response)
         self.is_answered = False  # whether the provider's answer came to its end, and was one
@@ -137,8 +137,8 @@ class ProviderRun:
         return self._run.attempt
 
     @property
-    def has_more(self) -> bool:
-        """Whether something read waits for the next turn of the loop, and the run for nothing else: see :meth:`go_on`."""
+    def wants_next_turn(self) -> bool:
+        """Whether something read waits for the next turn of the loop, and the run for nothing else: see :meth:`next_turn`."""
         return self._answer.is_behind and self._ended is None and not self._is_paused
 
     @property
@@ -151,12 +151,12 @@ class ProviderRun:
         """Whether nothing is to be read until its reader has caught up."""
         return self._is_paused
 
-    def allow(self, has_time: Callable[[], bool] | None) -> None:
-        """Ask ``has_time`` now and then whether to go on in this turn of the loop, or to leave the rest for the next.
+    def limit_turn(self, may_continue: Callable[[], bool] | None) -> None:
+        """Ask ``may_continue`` now and then whether to go on in this turn of the loop, or to leave the rest for the next.
 
         With None nobody is asked any more.
         """
-        self._answer.has_time = has_time
+        self._answer.may_continue = may_continue
 
     @property
     def has_ended(self) -> bool:
@@ -215,10 +215,10 @@ class ProviderRun:
             return self._end(self._failure_of(error), Command.CLOSE)
         return self._mapped(before)
 
-    def go_on(self, now: float) -> Commands:
+    def next_turn(self, now: float) -> Commands:
         """Another turn of the loop has begun: map what had no time in the one before."""
         self.clocks.alive(now)
-        if self._answer.is_unread:
+        if self._answer.is_reading_whole:
             return self._read(self._answer.read_on)
         events = self._outflow.pending
         before = len(events)
@@ -242,7 +242,7 @@ class ProviderRun:
             commands = self._nearly_ended(events[before:])
         else:
             commands = self._grown() if grown_by else _NOTHING
-        return (*commands, Command.LATER) if self._answer.waiting and not self._is_paused else commands
+        return (*commands, Command.NEXT_TURN) if self._answer.waiting and not self._is_paused else commands
 
     def _excess(self, fresh: list[RunEvent]) -> LimitError | None:
         """Return how a long answer, which ``fresh`` events have come to, goes beyond a limit; None where it does not."""
@@ -260,7 +260,7 @@ class ProviderRun:
     def completed(self, now: float) -> Commands:
         """The body ended as HTTP says."""
         self.clocks.alive(now)
-        if self._ended is not None or self._answer.is_unread:
+        if self._ended is not None or self._answer.is_reading_whole:
             return _NOTHING
         self.response.ended()
         match self.response.kind:
@@ -273,7 +273,7 @@ class ProviderRun:
 
     def failed(self, stage: str, reason: str) -> Commands:
         """The exchange failed: ``stage`` is settings, connect, send or read."""
-        if self._ended is not None or self._answer.is_unread:
+        if self._ended is not None or self._answer.is_reading_whole:
             return _NOTHING
         if self.response.kind is BodyKind.ERROR:
             return self._end(self._answer.read_error(), Command.CLOSE)
@@ -295,21 +295,21 @@ class ProviderRun:
 
     # What the client says.
 
-    def claimed(self, credit: Credit) -> Commands:
+    def credit_received(self, credit: Credit) -> Commands:
         """The client says how much it allows, which counts up to a window beyond what it was sent."""
         sequence_limit, character_limit = self._outflow.within_window(credit.sequence_limit, credit.character_limit)
-        return self.credited(Credit(credit.span_id, credit.attempt, sequence_limit, character_limit))
+        return self.allow_more(Credit(credit.span_id, credit.attempt, sequence_limit, character_limit))
 
-    def credited(self, credit: Credit) -> Commands:
+    def allow_more(self, credit: Credit) -> Commands:
         """The client allows more."""
-        self._outflow.credited(credit.sequence_limit, credit.character_limit)
+        self._outflow.allow_more(credit.sequence_limit, credit.character_limit)
         # A paused run may have nothing waiting: what it waits for is this credit.
         if self._outflow.pending or self._is_paused or self._ended is not None:
             return _SEND_NOW
         return _NOTHING
 
     def aborted(self, mode: AbortMode, now: float) -> Commands:
-        """The client wants no more. Told again, nothing changes."""
+        """The client wants no more. TerminalFacts again, nothing changes."""
         self._drop_pending()
         if self._ended is not None:
             if not isinstance(self._ended, Usage):
@@ -328,7 +328,7 @@ class ProviderRun:
         if expired is None or self.is_over:
             return _NOTHING
         if expired.clock == "reader":
-            return self._cut(expired)
+            return self._end_without_rest(expired)
         if (commands := self._end_early()) is not None:
             return commands
         if expired.clock == "finish":  # of JSON that only looked as if it were whole
@@ -338,11 +338,11 @@ class ProviderRun:
 
     def _end_early(self) -> Commands | None:
         """End a run whose whole answer has come, although its response does not end. Return None if the answer is not whole."""
-        if self._answer.is_unread:
+        if self._answer.is_reading_whole:
             return None  # its end is on its way
         match self.response.kind:
             case BodyKind.EVENTS if self.clocks.is_finishing:
-                return self._settle(Command.CLOSE)
+                return self._end_response(Command.CLOSE)
             case BodyKind.ERROR:
                 return self._end(self._answer.read_error(), Command.CLOSE)
             case BodyKind.JSON | BodyKind.UNDECIDED if not self._answer.is_continuation:
@@ -356,13 +356,13 @@ class ProviderRun:
         if ended is not None:
             return self._end(ended, Command.RELEASE)
         self.clocks.continued()  # its end is not waited for any more
-        return (Command.LATER,)
+        return (Command.NEXT_TURN,)
 
     def stopped(self, reason: str) -> Commands:
         """The worker ends before the run has."""
         if self._ended is None:
             self._end_early()
-        return self._cut(self.response.failure("worker_stopping", reason))
+        return self._end_without_rest(self.response.failure("worker_stopping", reason))
 
     def broke(self, reason: str) -> Terminal:
         """The worker itself failed at this run, which is of no further use. Return its terminal message all the same."""
@@ -443,9 +443,9 @@ class ProviderRun:
     def _keep_unsent(self) -> None:
         """Keep the events that wait, which are not sent: a failure tells their text, and a whole answer is made of them."""
         self._unsent += [event for event in self._drop_pending() if type(event) is not UsageUpdate]
-        if len(self._unsent) > self._fold_at:
-            self._unsent = fold(self._unsent)
-            self._fold_at = _FOLD_AT + 2 * len(self._unsent)
+        if len(self._unsent) > self._merge_at:
+            self._unsent = merge_by_kind(self._unsent)
+            self._merge_at = _MERGE_AT + 2 * len(self._unsent)
 
     def _drop_pending(self) -> list[RunEvent]:
         """Return what waits, which is not to be sent; it was received all the same."""
@@ -456,7 +456,7 @@ class ProviderRun:
 
     def _collect(self, data: bytes, now: float) -> Commands:
         response = self.response
-        if self._answer.is_unread:
+        if self._answer.is_reading_whole:
             return _NOTHING  # nothing follows a whole answer
         response.add(data)
         self.clocks.continued()
@@ -487,7 +487,7 @@ class ProviderRun:
             self._answer.read_last(self.response.take_body(), self._outflow.pending)
         except UNREADABLE as error:
             return self._end(self._failure_of(error), Command.RELEASE)
-        return self._settle(Command.RELEASE)
+        return self._end_response(Command.RELEASE)
 
     def _nearly_ended(self, fresh: list[RunEvent]) -> Commands:
         """Why the answer ended was said; the end itself may still come, and usage before it."""
@@ -500,7 +500,7 @@ class ProviderRun:
             return (*grown, Command.WATCH)
         return grown
 
-    def _settle(self, command: Command) -> Commands:
+    def _end_response(self, command: Command) -> Commands:
         """End the response: its answer is whole, is to be continued, or was cut. Nothing more of the response is read."""
         if self._answer.wants_continuation:
             try:
@@ -508,7 +508,7 @@ class ProviderRun:
             except LimitError as error:
                 return self._end(self._failure_of(error), Command.CLOSE)
             grown = self._grown() if self._outflow.pending else _NOTHING
-            return (*grown, command, Command.CONTINUE)
+            return (*grown, command, Command.SEND_CONTINUATION)
         return self._finish(command)
 
     def _finish(self, command: Command) -> Commands:
@@ -517,7 +517,7 @@ class ProviderRun:
         except UNREADABLE as error:
             return self._end(self._failure_of(error), Command.CLOSE)
 
-    def _end(self, ended: Ending, command: Command) -> Commands:
+    def _end(self, ended: RunEnd, command: Command) -> Commands:
         if self._ended is not None:
             return _NOTHING
         self._answer.end(self._outflow.pending)
@@ -539,12 +539,12 @@ class ProviderRun:
                 completion = with_message(completion, self._unsent)
             except LimitError as error:
                 return self._failure_of(error)
-        ending = portable_ending(completion, self.response.status)
+        ending = sendable_end(completion, self.response.status)
         if isinstance(ending, ProviderFailure) and not (self.request.stream or self._unsent):
             self._unsent.append(well_formed_text(completion.message.text if completion.message else ""))
         return ending
 
-    def _cut(self, ended: Ending) -> Commands:
+    def _end_without_rest(self, ended: RunEnd) -> Commands:
         """End the run without what its reader has not taken; a response that was complete is so no more."""
         is_whole = not self._outflow.pending
         self._keep_unsent()
@@ -588,8 +588,8 @@ class ProviderRun:
         usage = unfinished_usage(mapper.usage, prompt_characters(self.request), self._outflow.text_length)
         return masked_usage(usage, self.mask)
 
-    def _terminal(self, ending: Ending) -> Terminal:
-        told = Told(
+    def _terminal(self, ending: RunEnd) -> Terminal:
+        facts = TerminalFacts(
             span_id=self.span_id,
             attempt=self.attempt,
             sequence=self._outflow.sequence,
@@ -601,12 +601,14 @@ class ProviderRun:
         if isinstance(ending, ProviderFailure):
             ending = with_status(ending, self.response.status)
         elif isinstance(ending, Completion) and self._is_plain(ending):
-            return terminal_message(ending, told)
-        return masked_terminal(terminal_message(ending, told), self.mask)
+            return terminal_message(ending, facts)
+        return masked_terminal(terminal_message(ending, facts), self.mask)
 
     def _is_plain(self, completion: Completion) -> bool:
         """Return whether no secret is in the names and ids of an answer, so that nothing of it is masked; looks at them once."""
         said = (completion.model, completion.provider_finish_reason, completion.response_id, self.response.request_id)
         self._is_unquoting = self.mask.is_clean("\n".join([text for text in said if text]))
-        has_more = completion.tool_calls or completion.message is not None or completion.usage.server_tool_requests
-        return self._is_unquoting and not has_more
+        wants_next_turn = (
+            completion.tool_calls or completion.message is not None or completion.usage.server_tool_requests
+        )
+        return self._is_unquoting and not wants_next_turn

@@ -8,7 +8,7 @@ from __future__ import annotations
 from headrace.types import RunEvent
 from headrace.wire.flow import characters, event_characters
 from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS
-from headrace_workers.runs.coalesce import merge, pieces_of, split_within
+from headrace_workers.runs.event_merging import merge_neighbours, pieces_of, split_within
 
 _MAX_WAITING = 4 * WINDOW_EVENTS
 """Events that may wait: some cannot be merged, and have no characters by which they would count."""
@@ -17,7 +17,7 @@ _MAX_READ = WINDOW_CHARACTERS
 stall has left in the kernel."""
 
 
-class Outflow:
+class OutgoingEvents:
     """The events of one run on their way to its client."""
 
     __slots__ = (
@@ -47,7 +47,7 @@ class Outflow:
         """Whether at least one event may leave."""
         return self.sequence < self._sequence_limit and self._characters < self._character_limit
 
-    def credited(self, sequence_limit: int, character_limit: int) -> None:
+    def allow_more(self, sequence_limit: int, character_limit: int) -> None:
         """The client allows more. Limits never shrink: a late credit changes nothing."""
         self._sequence_limit = max(self._sequence_limit, sequence_limit)
         self._character_limit = max(self._character_limit, character_limit)
@@ -79,7 +79,7 @@ class Outflow:
         if self.has_credit:
             return False
         if len(self.pending) > 1:
-            self.pending = merge(self.pending)
+            self.pending = merge_neighbours(self.pending)
         return len(self.pending) >= _MAX_WAITING or characters(self.pending) >= WINDOW_CHARACTERS
 
     def waiting_is_low(self) -> bool:

@@ -19,19 +19,19 @@ from headrace_workers.providers.shared.answer_limits import LimitError
 from headrace_workers.providers.shared.sse import EventTooLargeError
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
 from headrace_workers.runs.completeness import lack_of
+from headrace_workers.runs.sendable_answer import TooDeepError, sendable_completion
 from headrace_workers.runs.timeouts import Expired
-from headrace_workers.runs.wire_safe import TooDeepError, portable_completion
 
 TOO_LARGE = "answer_too_large"
 """The code of a failure of an answer that goes beyond a limit."""
 CHARACTERS_PER_TOKEN = 4
 """For estimates only: what a token of English text comes to."""
 
-Ending = Completion | ProviderFailure | Expired | Usage
+RunEnd = Completion | ProviderFailure | Expired | Usage
 """How a run ended; a usage is that of an aborted one."""
 
 
-class Told(msgspec.Struct, frozen=True):
+class TerminalFacts(msgspec.Struct, frozen=True):
     """What a terminal message says of its run, however it ended. ``unsent_text`` is text that nobody was to be sent."""
 
     span_id: str
@@ -43,16 +43,16 @@ class Told(msgspec.Struct, frozen=True):
     unsent_text: str
 
 
-def terminal_message(ending: Ending, told: Told) -> Terminal:
+def terminal_message(ending: RunEnd, facts: TerminalFacts) -> Terminal:
     """Return the message that says how a run ended."""
-    span_id, attempt, sequence = told.span_id, told.attempt, told.sequence
+    span_id, attempt, sequence = facts.span_id, facts.attempt, facts.sequence
     match ending:
         case Completion():
             return Finished(
                 span_id=span_id,
                 attempt=attempt,
                 sequence=sequence,
-                text_length=told.text_length,
+                text_length=facts.text_length,
                 finish_reason=ending.finish_reason,
                 provider_finish_reason=ending.provider_finish_reason,
                 usage=ending.usage,
@@ -69,12 +69,12 @@ def terminal_message(ending: Ending, told: Told) -> Terminal:
                 sequence=sequence,
                 kind=ending.kind,
                 reason=well_formed_text(ending.reason),
-                usage=told.usage,
+                usage=facts.usage,
                 status_code=ending.status_code,
-                request_id=ending.request_id or told.request_id,
+                request_id=ending.request_id or facts.request_id,
                 code=None if ending.code is None else well_formed_text(ending.code),
                 retry_after=ending.retry_after,
-                partial_text=well_formed_text(told.unsent_text),
+                partial_text=well_formed_text(facts.unsent_text),
                 argument=ending.argument,
             )
         case Expired():
@@ -84,21 +84,21 @@ def terminal_message(ending: Ending, told: Told) -> Terminal:
                 sequence=sequence,
                 kind="timeout",
                 reason=f"the {ending.clock} clock ran out after {ending.limit:g} s",
-                usage=told.usage,
+                usage=facts.usage,
                 clock=ending.clock,
                 limit=ending.limit,
-                partial_text=told.unsent_text,
+                partial_text=facts.unsent_text,
             )
         case Usage():
             return Aborted(span_id, attempt, sequence, ending)
 
 
-def portable_ending(completion: Completion, status: int) -> Completion | ProviderFailure:
+def sendable_end(completion: Completion, status: int) -> Completion | ProviderFailure:
     """Return the completion such that it can be passed on, or why that cannot be: it is not whole, or no frame can carry it."""
     lack = lack_of(completion)
     if lack is None:
         try:
-            return portable_completion(completion)
+            return sendable_completion(completion)
         except TooDeepError as error:
             lack = str(error)
     return ProviderFailure("provider_protocol", lack, status or None)

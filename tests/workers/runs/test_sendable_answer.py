@@ -8,7 +8,7 @@ import pytest
 
 from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace.wire.codec import encode_frame
-from headrace_workers.runs.wire_safe import MAX_DEPTH, TooDeepError, portable
+from headrace_workers.runs.sendable_answer import MAX_DEPTH, TooDeepError, sendable_message
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def nested(levels: int) -> dict[str, Any]:
 )
 def test_integers_of_any_length_can_be_carried(integer: int, written: float | str) -> None:
     call = ToolCallPart("c1", "f", {"n": [integer]}, {"block": {"n": integer}})
-    carried = portable(Message("assistant", [call, ReasoningPart("", {"n": integer})]))
+    carried = sendable_message(Message("assistant", [call, ReasoningPart("", {"n": integer})]))
 
     encode_frame(1, [carried])
     assert carried.tool_calls[0].arguments == {"n": [written]}
@@ -33,12 +33,12 @@ def test_integers_of_any_length_can_be_carried(integer: int, written: float | st
 def test_all_else_stays_as_it_is() -> None:
     parts: list[Part] = [TextPart("x"), ToolCallPart("c1", "f", {"n": [2**64 - 1, -(2**63), 1.5, True, None, "2"]})]
 
-    assert portable(Message("assistant", parts)) == Message("assistant", parts)
-    assert portable(Message("assistant", "x")) == Message("assistant", "x")
+    assert sendable_message(Message("assistant", parts)) == Message("assistant", parts)
+    assert sendable_message(Message("assistant", "x")) == Message("assistant", "x")
 
 
 def test_what_is_nested_too_deeply_is_refused() -> None:
-    portable(Message("assistant", [ReasoningPart("", nested(MAX_DEPTH))]))
+    sendable_message(Message("assistant", [ReasoningPart("", nested(MAX_DEPTH))]))
 
     with pytest.raises(TooDeepError, match="200 levels"):
-        portable(Message("assistant", [ReasoningPart("", nested(MAX_DEPTH + 1))]))
+        sendable_message(Message("assistant", [ReasoningPart("", nested(MAX_DEPTH + 1))]))

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from headrace.answers.assembly import assemble
 from headrace.types import ReasoningDelta, RefusalDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
 from headrace.wire.flow import characters, event_characters
-from headrace_workers.runs.coalesce import FRAME_INTERVAL, merge, send_at, split_within
+from headrace_workers.runs.event_merging import merge_neighbours, split_within
+from headrace_workers.runs.frame_timing import FRAME_INTERVAL, send_at
 
 TEXTS = st.text(max_size=6)
 EVENTS: st.SearchStrategy[RunEvent] = st.one_of(
@@ -23,18 +24,18 @@ EVENTS: st.SearchStrategy[RunEvent] = st.one_of(
 @settings(deadline=None)
 @given(events=st.lists(EVENTS, max_size=12))
 def test_merged_events_say_the_same(events: list[RunEvent]) -> None:
-    merged = merge(events)
+    merged = merge_neighbours(events)
 
     assert assemble(merged) == assemble(events)
     assert characters(merged) == characters(events)
     assert len(merged) <= len(events)
-    assert merge(merged) == merged
+    assert merge_neighbours(merged) == merged
 
 
 def test_neighbours_of_one_kind_become_one() -> None:
     events: list[RunEvent] = ["a", "b", ReasoningDelta("c"), ReasoningDelta("d"), "e", "f"]
 
-    assert merge(events) == ["ab", ReasoningDelta("cd"), "ef"]
+    assert merge_neighbours(events) == ["ab", ReasoningDelta("cd"), "ef"]
 
 
 def test_pieces_of_different_tool_calls_stay_apart() -> None:
@@ -44,16 +45,16 @@ def test_pieces_of_different_tool_calls_stay_apart() -> None:
         ToolCallDelta(1, "b", "g", "{}"),
     ]
 
-    assert merge(events) == [ToolCallDelta(0, "a", "f", "{}"), ToolCallDelta(1, "b", "g", "{}")]
+    assert merge_neighbours(events) == [ToolCallDelta(0, "a", "f", "{}"), ToolCallDelta(1, "b", "g", "{}")]
 
 
 def test_of_neighbouring_usage_the_last_counts() -> None:
-    assert merge([UsageUpdate(Usage(1)), UsageUpdate(Usage(2))]) == [UsageUpdate(Usage(2))]
+    assert merge_neighbours([UsageUpdate(Usage(1)), UsageUpdate(Usage(2))]) == [UsageUpdate(Usage(2))]
 
 
 def test_merging_leaves_the_given_list_alone() -> None:
     events: list[RunEvent] = ["a", "b"]
-    merge(events)
+    merge_neighbours(events)
 
     assert events == ["a", "b"]
 

@@ -12,10 +12,10 @@ class Command(enum.Enum):
     SEND_NOW = "send now"  # a first chunk or a terminal: at once
     PAUSE = "pause"  # stop reading the response
     RESUME = "resume"
-    LATER = "later"  # go on in the next turn of the loop, before anything more is read
+    NEXT_TURN = "next turn"  # go on in the next turn of the loop, before anything more is read
     WATCH = "watch"  # a clock runs out sooner than the one that is waited for
     CLOSE = "close"  # the response is not wanted any more
-    CONTINUE = "continue"  # send the request that continues the response
+    SEND_CONTINUATION = "send continuation"  # send the request that continues the response
     RELEASE = "release"  # nothing more is needed of it; the connection may be used again
 
 

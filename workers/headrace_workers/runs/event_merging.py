@@ -1,9 +1,4 @@
-"""When a client's frame leaves, and how pending deltas are merged. Pure.
-
-What became ready in one turn of the loop leaves in one frame. If the last frame to the same client left less than a
-millisecond ago, the next waits for the rest of it: under load that makes few large frames of many small ones. First chunks
-and terminals never wait, and neither does a client that heard nothing for a millisecond.
-"""
+"""Merges neighbouring deltas of one kind, and splits long ones: fewer or smaller events with the same content. Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +6,13 @@ from itertools import groupby
 
 from headrace.types import ReasoningDelta, RefusalDelta, RunEvent, ToolCallDelta
 
-FRAME_INTERVAL = 0.001
-"""Seconds between frames to one client under load."""
 
-
-def send_at(now: float, last_sent: float, *, is_urgent: bool) -> float:
-    """Return when a frame that became ready ``now`` is to leave."""
-    return now if is_urgent else max(now, last_sent + FRAME_INTERVAL)
-
-
-def merge(events: list[RunEvent]) -> list[RunEvent]:
+def merge_neighbours(events: list[RunEvent]) -> list[RunEvent]:
     """Return the same content in fewer events: neighbours of one kind become one. Costs as much as the events are long."""
     return [_joined(list(neighbours)) for _, neighbours in groupby(events, _kind)]
 
 
-def fold(events: list[RunEvent]) -> list[RunEvent]:
+def merge_by_kind(events: list[RunEvent]) -> list[RunEvent]:
     """Return one event for all text, one for all reasoning, one for each tool call …: what they come to, not their order."""
     kinds: dict[type | int, list[RunEvent]] = {}
     for event in events:

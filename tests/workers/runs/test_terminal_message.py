@@ -11,10 +11,10 @@ from headrace.wire.messages import Aborted, Failed, Finished, ToolCallText
 from headrace.wire.request import RunRequest
 from headrace_workers.providers.shared.sse import EventTooLargeError
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
-from headrace_workers.runs.terminal import (
-    Told,
-    portable_ending,
+from headrace_workers.runs.terminal_message import (
+    TerminalFacts,
     prompt_characters,
+    sendable_end,
     terminal_message,
     unfinished_usage,
     unreadable,
@@ -23,7 +23,7 @@ from headrace_workers.runs.terminal import (
 from headrace_workers.runs.timeouts import Expired
 
 USAGE = Usage(3, 4, 7, source="partial")
-TOLD = Told(
+TOLD = TerminalFacts(
     span_id="sp_1", attempt=2, sequence=5, text_length=11, usage=USAGE, request_id="req_head", unsent_text="unsent"
 )
 
@@ -161,11 +161,11 @@ def deep(levels: int) -> Any:
 def test_an_answer_that_is_too_deep_is_a_failure_with_its_status() -> None:
     message = Message("assistant", [TextPart("Hi", {"x": deep(200)})])
 
-    failure = portable_ending(completion(message=message), 201)
+    failure = sendable_end(completion(message=message), 201)
     assert isinstance(failure, ProviderFailure)
     assert (failure.kind, failure.status_code) == ("provider_protocol", 201)
     assert failure.reason == "the message holds data that is nested deeper than 200 levels"
-    unknown = portable_ending(completion(message=message), 0)
+    unknown = sendable_end(completion(message=message), 0)
     assert isinstance(unknown, ProviderFailure)
     assert unknown.status_code is None
 
@@ -173,18 +173,18 @@ def test_an_answer_that_is_too_deep_is_a_failure_with_its_status() -> None:
 def test_an_answer_of_two_hundred_levels_is_passed_on() -> None:
     ended = completion(message=Message("assistant", [TextPart("Hi", {"x": deep(199)})]))
 
-    assert portable_ending(ended, 200) == ended
+    assert sendable_end(ended, 200) == ended
 
 
 def test_an_answer_that_lacks_what_it_says_is_a_failure_with_its_status() -> None:
-    failure = portable_ending(completion(finish_reason="tool_calls", message=Message("assistant", "Hi")), 201)
+    failure = sendable_end(completion(finish_reason="tool_calls", message=Message("assistant", "Hi")), 201)
 
     assert isinstance(failure, ProviderFailure)
     assert (failure.kind, failure.status_code) == ("provider_protocol", 201)
 
 
 def test_an_answer_without_a_message_is_passed_on_as_it_is() -> None:
-    assert portable_ending(completion(vectors=[[0.5]]), 200) == completion(vectors=[[0.5]])
+    assert sendable_end(completion(vectors=[[0.5]]), 200) == completion(vectors=[[0.5]])
 
 
 @pytest.mark.parametrize(("status", "told"), [(200, 200), (206, 206), (0, None)])

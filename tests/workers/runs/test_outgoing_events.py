@@ -9,7 +9,7 @@ from headrace.answers.assembly import assemble
 from headrace.types import ReasoningDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
 from headrace.wire.flow import characters
 from headrace.wire.messages import WINDOW_CHARACTERS
-from headrace_workers.runs.outgoing_chunks import Outflow
+from headrace_workers.runs.outgoing_events import OutgoingEvents
 
 TEXTS = st.text(min_size=1, max_size=6)
 EVENTS: st.SearchStrategy[RunEvent] = st.one_of(
@@ -20,13 +20,13 @@ EVENTS: st.SearchStrategy[RunEvent] = st.one_of(
 )
 
 
-def waiting(outflow: Outflow, *events: RunEvent) -> Outflow:
+def waiting(outflow: OutgoingEvents, *events: RunEvent) -> OutgoingEvents:
     outflow.pending.extend(events)
     return outflow
 
 
 def test_what_there_is_credit_for_leaves_as_it_is() -> None:
-    outflow = waiting(Outflow(3, 10), "ab", "cd")
+    outflow = waiting(OutgoingEvents(3, 10), "ab", "cd")
 
     assert outflow.take() == (0, ["ab", "cd"])
     assert outflow.take() == (2, [])
@@ -36,54 +36,54 @@ def test_what_there_is_credit_for_leaves_as_it_is() -> None:
 
 
 def test_credit_for_events_bounds_their_number() -> None:
-    outflow = waiting(Outflow(1, 100), "a", "b", "c")
+    outflow = waiting(OutgoingEvents(1, 100), "a", "b", "c")
     assert outflow.take() == (0, ["a"])
     assert outflow.take() == (1, [])
 
-    outflow.credited(3, 100)
+    outflow.allow_more(3, 100)
     assert outflow.take() == (1, ["b", "c"])
 
 
 def test_credit_for_characters_may_split_an_event() -> None:
-    outflow = waiting(Outflow(10, 4), "abc", "def")
+    outflow = waiting(OutgoingEvents(10, 4), "abc", "def")
     assert outflow.take() == (0, ["abc", "d"])
     assert outflow.pending == ["ef"]
 
-    outflow.credited(10, 6)
+    outflow.allow_more(10, 6)
     assert outflow.take() == (2, ["ef"])
     assert outflow.text_length == 6
 
 
 def test_a_late_credit_takes_nothing_back() -> None:
-    outflow = Outflow(5, 5)
-    outflow.credited(1, 9)
-    outflow.credited(9, 1)
+    outflow = OutgoingEvents(5, 5)
+    outflow.allow_more(1, 9)
+    outflow.allow_more(9, 1)
 
     assert waiting(outflow, *"abcdefghi").take() == (0, list("abcdefghi"))
 
 
 def test_only_text_counts_as_text() -> None:
-    outflow = waiting(Outflow(10, 100), "ab", ReasoningDelta("cde"))
+    outflow = waiting(OutgoingEvents(10, 100), "ab", ReasoningDelta("cde"))
     outflow.take()
 
     assert outflow.text_length == 2
 
 
 def test_waiting_is_full_at_a_window_without_credit() -> None:
-    outflow = waiting(Outflow(0, 0), "x" * (WINDOW_CHARACTERS - 1))
+    outflow = waiting(OutgoingEvents(0, 0), "x" * (WINDOW_CHARACTERS - 1))
     assert not outflow.waiting_is_full()
 
     assert waiting(outflow, "x").waiting_is_full()
     assert len(outflow.pending) == 1, "what waits is merged"
-    outflow.credited(1, 2 * WINDOW_CHARACTERS)
+    outflow.allow_more(1, 2 * WINDOW_CHARACTERS)
     assert not outflow.waiting_is_full()
 
 
 def test_waiting_is_low_again_below_half_a_window_with_credit() -> None:
-    outflow = waiting(Outflow(0, 0), "x" * (WINDOW_CHARACTERS // 2 - 1))
+    outflow = waiting(OutgoingEvents(0, 0), "x" * (WINDOW_CHARACTERS // 2 - 1))
     assert not outflow.waiting_is_low()
 
-    outflow.credited(1, 1)
+    outflow.allow_more(1, 1)
     assert outflow.waiting_is_low()
     assert not waiting(outflow, "x").waiting_is_low()
 
@@ -97,7 +97,7 @@ def test_waiting_is_low_again_below_half_a_window_with_credit() -> None:
 def test_whatever_the_credit_everything_leaves_in_sequence(
     steps: list[list[RunEvent] | tuple[int, int]],
 ) -> None:
-    outflow = Outflow(0, 0)
+    outflow = OutgoingEvents(0, 0)
     limits = [0, 0]
     put: list[RunEvent] = []
     left: list[RunEvent] = []
@@ -112,14 +112,14 @@ def test_whatever_the_credit_everything_leaves_in_sequence(
     for step in steps:
         if isinstance(step, tuple):
             limits = [limits[0] + step[0], limits[1] + step[1]]
-            outflow.credited(*limits)
+            outflow.allow_more(*limits)
         else:
             put += step
             outflow.pending.extend(step)
             outflow.waiting_is_full()
         take()
     limits = [10**6, 10**6]
-    outflow.credited(*limits)
+    outflow.allow_more(*limits)
     take()
 
     assert outflow.pending == []
@@ -128,7 +128,7 @@ def test_whatever_the_credit_everything_leaves_in_sequence(
 
 
 def test_events_that_cannot_be_merged_and_have_no_characters_stop_the_reading_too() -> None:
-    outflow = Outflow(0, 0)
+    outflow = OutgoingEvents(0, 0)
     for index in range(1000):
         outflow.pending.append(ToolCallDelta(index, f"c{index}", "f"))
         if outflow.waiting_is_full():
@@ -138,13 +138,13 @@ def test_events_that_cannot_be_merged_and_have_no_characters_stop_the_reading_to
 
     assert outflow.pending[0] == ToolCallDelta(0, "c0", "f")
     assert not outflow.waiting_is_low()
-    outflow.credited(10_000, 10_000)
+    outflow.allow_more(10_000, 10_000)
     outflow.take()
     assert outflow.waiting_is_low()
 
 
 def test_more_than_a_window_is_not_read_before_something_leaves() -> None:
-    outflow = Outflow(100, 10 * WINDOW_CHARACTERS)
+    outflow = OutgoingEvents(100, 10 * WINDOW_CHARACTERS)
     outflow.has_read(WINDOW_CHARACTERS - 1)
     assert not outflow.is_flooded
     outflow.has_read(1)
@@ -156,7 +156,7 @@ def test_more_than_a_window_is_not_read_before_something_leaves() -> None:
 
 def test_reading_goes_on_only_where_half_of_what_may_wait_has_left() -> None:
     """Calls that cannot be merged and have no characters: their number alone counts, of which four windows may wait."""
-    outflow = Outflow(1, 1)
+    outflow = OutgoingEvents(1, 1)
     outflow.pending = [ToolCallDelta(index, f"c{index}", "f") for index in range(4 * 64 // 2)]
     assert not outflow.waiting_is_low()
 
@@ -166,33 +166,33 @@ def test_reading_goes_on_only_where_half_of_what_may_wait_has_left() -> None:
 
 def test_reading_does_not_go_on_without_credit_for_an_event_or_for_a_character() -> None:
     for limits in ((1, 10), (10, 1)):
-        outflow = waiting(Outflow(*limits), "a")
+        outflow = waiting(OutgoingEvents(*limits), "a")
         outflow.take()
         assert not outflow.waiting_is_low()
         assert not outflow.has_credit
 
-        outflow.credited(11, 11)
+        outflow.allow_more(11, 11)
         assert outflow.waiting_is_low()
 
 
 def test_reading_stops_at_four_windows_of_events_and_at_one_of_characters() -> None:
-    outflow = Outflow(0, 0)
+    outflow = OutgoingEvents(0, 0)
     outflow.pending = [ToolCallDelta(index, f"c{index}", "f") for index in range(4 * 64 - 1)]
     assert not outflow.waiting_is_full()
     outflow.pending.append(ToolCallDelta(999, "c", "f"))
     assert outflow.waiting_is_full()
 
-    assert not waiting(Outflow(0, 0), "x" * 65_535).waiting_is_full()
-    assert waiting(Outflow(0, 0), "x" * 65_536).waiting_is_full()
+    assert not waiting(OutgoingEvents(0, 0), "x" * 65_535).waiting_is_full()
+    assert waiting(OutgoingEvents(0, 0), "x" * 65_536).waiting_is_full()
 
 
 def test_reading_goes_on_below_half_a_window_of_characters() -> None:
-    assert waiting(Outflow(1, 1), "x" * 32_767).waiting_is_low()
-    assert not waiting(Outflow(1, 1), "x" * 32_768).waiting_is_low()
+    assert waiting(OutgoingEvents(1, 1), "x" * 32_767).waiting_is_low()
+    assert not waiting(OutgoingEvents(1, 1), "x" * 32_768).waiting_is_low()
 
 
 def test_a_flood_is_a_window_of_bytes_since_something_last_left() -> None:
-    outflow = Outflow(1, 1)
+    outflow = OutgoingEvents(1, 1)
     outflow.has_read(40_000)
     outflow.has_read(25_535)
     assert not outflow.is_flooded
@@ -201,12 +201,12 @@ def test_a_flood_is_a_window_of_bytes_since_something_last_left() -> None:
 
 
 def test_no_claim_of_a_client_counts_beyond_a_window_of_what_it_was_sent() -> None:
-    outflow = waiting(Outflow(64, 65_536), *["abc"] * 10)
+    outflow = waiting(OutgoingEvents(64, 65_536), *["abc"] * 10)
     outflow.take()
     for claimed in (2**62, 10**9, 75):
         assert outflow.within_window(claimed, 2**64 - 1) == (10 + 64, 30 + WINDOW_CHARACTERS)
     assert outflow.within_window(-(2**63), -1) == (-(2**63), -1)
-    outflow.credited(*outflow.within_window(-(2**63), -1))
+    outflow.allow_more(*outflow.within_window(-(2**63), -1))
     assert outflow.has_credit, "limits never shrink"
     # All that an honest client can mean, which has taken ten events of thirty characters at most.
     assert outflow.within_window(74, 65_566) == (74, 65_566)

@@ -26,8 +26,8 @@ class TooDeepError(ValueError):
         return f"the message holds data that is nested deeper than {MAX_DEPTH} levels"
 
 
-def portable_completion(completion: Completion) -> Completion:
-    """Return the completion with a message that is portable, and whole characters everywhere. Raises TooDeepError."""
+def sendable_completion(completion: Completion) -> Completion:
+    """Return the completion with a message that is sendable_message, and whole characters everywhere. Raises TooDeepError."""
     return msgspec.structs.replace(
         completion,
         provider_finish_reason=_text(completion.provider_finish_reason),
@@ -36,13 +36,13 @@ def portable_completion(completion: Completion) -> Completion:
             for call in completion.tool_calls
         ],
         model=well_formed_text(completion.model),
-        message=None if completion.message is None else portable(completion.message),
+        message=None if completion.message is None else sendable_message(completion.message),
         refusal=_text(completion.refusal),
         response_id=_text(completion.response_id),
     )
 
 
-def portable(message: Message) -> Message:
+def sendable_message(message: Message) -> Message:
     """Return the message with whole characters and numbers that can be sent back only.
 
     The text of a tool call keeps each digit. Raises TooDeepError.
