@@ -5,6 +5,7 @@ Importing this package opens no socket and starts no thread.
 
 from typing import TYPE_CHECKING, Any
 
+from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.client import Client
 from headrace.errors import (
     AuthenticationError,
@@ -60,6 +61,7 @@ __all__ = [
     "AuthenticationError",
     "Client",
     "ConfigurationError",
+    "EmbeddingArguments",
     "EngineUnavailableError",
     "FlushCounts",
     "ForkedStreamError",
@@ -82,6 +84,7 @@ __all__ = [
     "ReasoningPart",
     "RefusalDelta",
     "RemoteProtocolError",
+    "RunArguments",
     "RunEmbeddingResult",
     "RunError",
     "RunLocalResult",

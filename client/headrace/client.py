@@ -15,15 +15,14 @@ from headrace.arguments.checks import waiting_time
 from headrace.arguments.moved_places import MovedPlaces
 from headrace.arguments.provider_access import ProviderAccess, access_from
 from headrace.arguments.request import (
-    EmbeddingArguments,
     RequestContext,
-    RunArguments,
     RunOptions,
     build_embedding_request,
     build_options,
     build_request,
     check_names,
 )
+from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.arguments.trace_context import current_traceparent
 from headrace.connections import program_end  # noqa: F401 - its import registers the exit handler
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError, InvalidRequestError

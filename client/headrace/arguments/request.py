@@ -7,77 +7,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Required, TypedDict, get_args
+from typing import Any, TypedDict, get_args
 
 import msgspec
 
 from headrace.arguments import checks, conversation, tools
 from headrace.arguments.moved_places import MovedPlaces
 from headrace.arguments.plain_values import plain_text, shown
+from headrace.arguments.run_arguments import EmbeddingArguments, Priority, RunArguments
 from headrace.errors import InvalidRequestError
 from headrace.settings.http_values import key_problem
 from headrace.settings.provider_table import MODEL_PREFIXES
-from headrace.types import Message, Tool
 from headrace.wire.messages import AbortMode
 from headrace.wire.request import RunRequest
 
-Priority = Literal["interactive", "batch"]
 _PRIORITIES = get_args(Priority)
 _ABORT_MODES = get_args(AbortMode)
 
 _SPAN_ID = re.compile(r"sp_[0-9a-f]{16}")
 _TRACE_ID = re.compile(r"tr_[0-9a-f]{16}")
-
-
-class RunArguments(TypedDict, total=False):
-    """The keyword arguments of ``run_local`` and ``arun_local``, beside ``stream``."""
-
-    model: Required[str]
-    messages: Required[Sequence[Message | Mapping[str, Any]]]
-    provider: str | None
-    tools: Sequence[Tool | Mapping[str, Any]] | None
-    tool_choice: str | Mapping[str, str] | None
-    response_format: Mapping[str, Any] | None
-    temperature: float | None
-    max_output_tokens: int | None
-    top_p: float | None
-    stop_sequences: Sequence[str] | None
-    reasoning_effort: str | None
-    timeout_ms: int | None
-    first_chunk_timeout_ms: int | None
-    idle_timeout_ms: int | None
-    variables: Mapping[str, str] | None
-    provider_api_key: str | None
-    custom_options: Mapping[str, Any] | None
-    tags: Sequence[str] | None
-    user_id: str | None
-    session_id: str | None
-    send_trace: bool
-    span_id: str | None
-    trace_id: str | None
-    parent_span_id: str | None
-    priority: Priority
-    on_abort: AbortMode
-
-
-class EmbeddingArguments(TypedDict, total=False):
-    """The keyword arguments of ``run_embedding`` and ``arun_embedding``."""
-
-    model: Required[str]
-    input: Required[str | Sequence[str]]
-    provider: str | None
-    dimensions: int | None
-    timeout_ms: int | None
-    provider_api_key: str | None
-    custom_options: Mapping[str, Any] | None
-    tags: Sequence[str] | None
-    user_id: str | None
-    session_id: str | None
-    send_trace: bool
-    span_id: str | None
-    trace_id: str | None
-    parent_span_id: str | None
-    priority: Priority
 
 
 class RequestContext(TypedDict):

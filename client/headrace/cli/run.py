@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from headrace.arguments.plain_values import path_to
-from headrace.arguments.request import RunArguments
+from headrace.arguments.run_arguments import RunArguments
 from headrace.cli.arguments import timeout
 from headrace.cli.exit_codes import ExitCode
 from headrace.cli.interrupt import on_interrupt

@@ -17,7 +17,7 @@ import msgspec
 
 from headrace.answers.assembly import joined_text
 from headrace.arguments.moved_places import MovedPlaces, place_as_given
-from headrace.arguments.request import Priority
+from headrace.arguments.run_arguments import Priority
 from headrace.errors import (
     EngineUnavailableError,
     HeadraceError,

@@ -13,13 +13,12 @@ from django.utils.safestring import mark_safe
 
 from headrace.arguments.moved_places import place_as_given
 from headrace.arguments.request import (
-    EmbeddingArguments,
-    RunArguments,
     build_embedding_request,
     build_options,
     build_request,
     check_names,
 )
+from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.errors import InvalidRequestError
 from headrace.types import ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.codec import decode_request, encode_request

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from headrace.arguments.moved_places import MovedPlaces, place_as_given
-from headrace.arguments.request import RunArguments, build_request
+from headrace.arguments.request import build_request
+from headrace.arguments.run_arguments import RunArguments
 from headrace.errors import InvalidRequestError
 from headrace.settings.settings import ProviderConfig, Settings
 from headrace.wire.codec import decode_request, encode_request

@@ -1,0 +1,163 @@
+"""The keyword arguments of a run, field by field. Types only: :mod:`headrace.arguments.request` checks values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Required, TypedDict
+
+from headrace.types import Message, Tool
+from headrace.wire.messages import AbortMode
+
+Priority = Literal["interactive", "batch"]
+
+
+class RunArguments(TypedDict, total=False):
+    """The keyword arguments of ``run_local`` and ``arun_local``, beside ``stream``.
+
+    ``model`` and ``messages`` must be given. ``None`` means the same as leaving the argument out. A wrong value raises
+    InvalidRequestError before anything is sent; its ``argument`` names the argument, such as ``messages[2].content``.
+    """
+
+    model: Required[str]
+    """The model's name: ``gpt-4o``, or ``PROVIDER/MODEL`` for any configured provider. Not empty.
+
+    Raises InvalidRequestError if the name does not tell the provider and ``provider`` is not given.
+    """
+    messages: Required[Sequence[Message | Mapping[str, Any]]]
+    """The conversation: a non-empty list of dicts or of :class:`Message`.
+
+    A dict has ``role`` (``system``, ``developer``, ``user``, ``assistant`` or ``tool``) and ``content`` (a str, or a
+    list of parts).
+    An answer to a tool call has ``tool_call_id`` too. Encoded, all arguments together have at most 48 MiB.
+    """
+    provider: str | None
+    """The provider's name.
+
+    Default: the model's name tells it. It must be configured, unless the engine is at an address.
+    """
+    tools: Sequence[Tool | Mapping[str, Any]] | None
+    """Tools that the model may call: dicts or :class:`Tool`.
+
+    Default: none. OpenAI's, Anthropic's and Google's forms are read.
+    """
+    tool_choice: str | Mapping[str, str] | None
+    """``"auto"``, ``"none"``, ``"required"``, or ``{"tool": NAME}``. Default: the provider decides. Needs ``tools``."""
+    response_format: Mapping[str, Any] | None
+    """A JSON schema for the answer, bare or in OpenAI's form. Default: free text."""
+    temperature: float | None
+    """Sampling temperature, from 0 to 2; some providers take less. Default: the provider's."""
+    max_output_tokens: int | None
+    """The most tokens that the answer may have, above 0. Default: the provider's; for Anthropic, chosen per model."""
+    top_p: float | None
+    """Nucleus sampling, from 0 to 1. Default: the provider's."""
+    stop_sequences: Sequence[str] | None
+    """Texts that end the answer. Default: none. OpenAI Chat takes at most 4, Google 5, OpenAI Responses none."""
+    reasoning_effort: str | None
+    """How much the model reasons, in the provider's word, such as ``"low"``. Default: the provider's."""
+    timeout_ms: int | None
+    """The total timeout in milliseconds: above 0, at most 366 days. Default: ``total_timeout`` of the engine, 600 s.
+
+    The run's wait for a worker counts. When the time is over, the run ends with RunTimeoutError (``clock`` is
+    ``total``).
+    """
+    first_chunk_timeout_ms: int | None
+    """Milliseconds from the request to the first content: above 0, at most 366 days.
+
+    Default: ``first_chunk_timeout`` of the engine, 300 s; for a run with ``stream=False``: no limit.
+    Ends the run with RunTimeoutError (``clock`` is ``first_chunk``).
+    """
+    idle_timeout_ms: int | None
+    """Milliseconds between two signs of life from the provider: above 0, at most 366 days.
+
+    Default: ``idle_timeout`` of the engine, 120 s; for a run with ``stream=False``: no limit.
+    Ends the run with RunTimeoutError (``clock`` is ``idle``).
+    """
+    variables: Mapping[str, str] | None
+    """Texts for ``{{name}}`` in the messages.
+
+    Default: braces stay as they are. A name without a text is an InvalidRequestError.
+    """
+    provider_api_key: str | None
+    """The provider's key for this run only: printable ASCII, not empty. It is in no span, log or error.
+
+    Default: the variable of the provider (``OPENAI_API_KEY``), in this program's environment as it is now. For an
+    engine
+    at an address: in the engine's environment.
+    """
+    custom_options: Mapping[str, Any] | None
+    """Keys that are merged into the provider's request body as they are.
+
+    They go before the other arguments. Default: none.
+    """
+    tags: Sequence[str] | None
+    """Words that are kept with the span, to find it again. Default: none."""
+    user_id: str | None
+    """The id of your user; kept with the span. Default: none. It is not sent to the provider."""
+    session_id: str | None
+    """The id of the conversation; kept with the span. Default: none. It is not sent to the provider."""
+    send_trace: bool
+    """Whether a span of the run is kept. Default: ``True``. With ``False`` the run is only counted."""
+    span_id: str | None
+    """The run's id: ``sp_`` and 16 hex digits.
+
+    Default: a new one. The engine refuses the id of a run that is still going.
+    """
+    trace_id: str | None
+    """The id of the trace that the run belongs to: ``tr_`` and 16 hex digits. Default: a new one."""
+    parent_span_id: str | None
+    """The span above this one: ``sp_`` and 16 hex digits. Default: none."""
+    priority: Priority
+    """``"interactive"`` or ``"batch"``: a batch run waits while interactive runs wait for a worker.
+
+    Default: ``"interactive"``.
+    """
+    on_abort: AbortMode
+    """What an abort does to the provider's response. Default: ``"close"``, close the connection at once.
+
+    ``"drain"``: read the response to its end, for its exact usage. The provider bills all of it.
+    """
+
+
+class EmbeddingArguments(TypedDict, total=False):
+    """The keyword arguments of ``run_embedding`` and ``arun_embedding``.
+
+    ``model`` and ``input`` must be given. ``None`` means the same as leaving the argument out. A wrong value raises
+    InvalidRequestError before anything is sent; its ``argument`` names the argument.
+    """
+
+    model: Required[str]
+    """The model's name: ``text-embedding-3-small``, or ``PROVIDER/MODEL`` for any configured provider. Not empty."""
+    input: Required[str | Sequence[str]]
+    """The text to embed, or a list of texts. No text may be empty."""
+    provider: str | None
+    """The provider's name.
+
+    Default: the model's name tells it. It must be configured, unless the engine is at an address.
+    """
+    dimensions: int | None
+    """Numbers in each vector, above 0. Default: the model's. Not every model takes it."""
+    timeout_ms: int | None
+    """The total timeout in milliseconds: above 0, at most 366 days. Default: ``total_timeout`` of the engine, 600 s."""
+    provider_api_key: str | None
+    """The provider's key for this run only. Default: as for ``run_local``."""
+    custom_options: Mapping[str, Any] | None
+    """Keys that are merged into the provider's request body as they are. Default: none."""
+    tags: Sequence[str] | None
+    """Words that are kept with the span, to find it again. Default: none."""
+    user_id: str | None
+    """The id of your user; kept with the span. Default: none."""
+    session_id: str | None
+    """The id of the conversation; kept with the span. Default: none."""
+    send_trace: bool
+    """Whether a span of the run is kept. Default: ``True``. With ``False`` the run is only counted."""
+    span_id: str | None
+    """The run's id: ``sp_`` and 16 hex digits. Default: a new one."""
+    trace_id: str | None
+    """The id of the trace that the run belongs to: ``tr_`` and 16 hex digits. Default: a new one."""
+    parent_span_id: str | None
+    """The span above this one: ``sp_`` and 16 hex digits. Default: none."""
+    priority: Priority
+    """``"interactive"`` or ``"batch"``: a batch run waits while interactive runs wait for a worker.
+
+    Default: ``"interactive"``.
+    """
