@@ -1,4 +1,4 @@
-"""Reads the code blocks of README.md and docs/*.md, so that tests can run them."""
+"""Reads the code blocks of README.md and of all pages in docs/, so that tests can run them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import msgspec
 
 from tests.conftest import ROOT
 
-FILES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")))
+_FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 

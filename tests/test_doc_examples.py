@@ -1,4 +1,4 @@
-"""Every example of README.md and docs/*.md does what it says: Python runs, settings load, commands are understood."""
+"""Every example of README.md and of the pages in docs/ does what it says: Python runs, settings load, commands are understood."""
 
 from __future__ import annotations
 

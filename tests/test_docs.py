@@ -128,7 +128,7 @@ def shown(value: object) -> set[str]:
     return ways | ({"see above"} if value == "" else set())
 
 
-@pytest.mark.parametrize(("file", "table"), [("docs/engine.md", EngineConfig), ("docs/spans.md", SpansConfig)])
+@pytest.mark.parametrize(("file", "table"), [("docs/engine.md", EngineConfig), ("docs/guides/spans.md", SpansConfig)])
 def test_each_setting_is_listed_with_its_default(file: str, table: type[EngineConfig | SpansConfig]) -> None:
     rows: dict[str, str] = {}
     for name, default, *_ in rows_of(file):

@@ -184,7 +184,7 @@ def test_no_command_lets_text_steer_the_terminal(command: Arguments, is_terminal
     assert command in CASES, "a new command: say in CASES what has it show text from elsewhere"
     for arguments in CASES[command]:
         out, notes = shown(arguments, is_terminal=is_terminal)
-        # A program that reads a pipe gets a model's words as they are; docs/spans.md says which.
+        # A program that reads a pipe gets a model's words as they are; docs/guides/spans.md says which.
         is_raw = command == ("run",) and not is_terminal and "--json" not in arguments
         assert is_raw or steering(out) == set(), arguments
         assert steering(notes) == set(), arguments

@@ -1,4 +1,4 @@
-"""The views and commands of docs/web.md and README.md behind real servers: chunks leave at once, and a browser that leaves ends its run."""
+"""The views and commands of docs/guides/web-servers.md and README.md behind real servers: chunks leave at once, and a browser that leaves ends its run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from headrace.testing import Script, SimulatedProvider
 from tests.documentation import CodeBlock, code_block, code_blocks
 from tests.waiting import busyness, wait_until
 
-FASTAPI = ("docs/web.md", "FastAPI")
-DJANGO_ASGI = ("docs/web.md", "Django under ASGI")
-DJANGO_WSGI = ("docs/web.md", "Django under WSGI")
+FASTAPI = ("docs/guides/web-servers.md", "FastAPI")
+DJANGO_ASGI = ("docs/guides/web-servers.md", "Django under ASGI")
+DJANGO_WSGI = ("docs/guides/web-servers.md", "Django under WSGI")
 README = ("README.md", "In a web server")
 EVERY = [FASTAPI, DJANGO_ASGI, DJANGO_WSGI, README]
 NOTICES_WHILE_SILENT = [FASTAPI, DJANGO_ASGI]
@@ -195,7 +195,7 @@ def test_a_stream_may_last_longer_than_gunicorns_timeout(
 def test_gunicorns_sync_worker_is_killed_in_the_middle_of_a_longer_stream(
     provider: SimulatedProvider, tmp_path: Path
 ) -> None:
-    """Why docs/web.md asks for another worker class; when this no longer holds the page may say so."""
+    """Why docs/guides/web-servers.md asks for another worker class; when this no longer holds the page may say so."""
     timeout = round(2 * busyness())  # seconds, in which the worker must also start its engine
     chunks = 50 * timeout
     provider.enqueue(Script(repeat=chunks, pace=0.1))
