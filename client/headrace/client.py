@@ -47,7 +47,7 @@ from headrace.streams import LocalStream, ResultFuture
 from headrace.types import FlushCounts, RunEmbeddingResult, RunLocalResult
 from headrace.wire.codec import encode_request
 from headrace.wire.messages import MAX_REQUEST_BYTES, FlushResult
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 
 if TYPE_CHECKING:
     from headrace.async_streams import AsyncLocalStream

@@ -19,8 +19,8 @@ from typing import Generic, TypeVar
 import msgspec
 
 from headrace.process.lifecycle import Origin
+from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import PeerRole
-from headrace.wire.status import ProcessStatus
 
 M = TypeVar("M")
 

@@ -35,8 +35,8 @@ from headrace.settings.found_file_rules import Grant
 from headrace.spans.span import Span, SpanContent, encode_content
 from headrace.text.escaping import escaped
 from headrace.types import StreamEvent, StreamResult, ToolCall
+from headrace.wire.engine_status import SpanStatus, WorkerStatus
 from headrace.wire.messages import Status
-from headrace.wire.status import SpanStatus, WorkerStatus
 from tests.cli.span_rows import NOON, Database
 from tests.cli.span_rows import span as usual_span
 from tests.cli.test_standard_streams import commands

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from headrace.cli import status
+from headrace.wire.engine_status import SinkStatus, SpanStatus
 from headrace.wire.messages import Status
-from headrace.wire.status import SinkStatus, SpanStatus
 
 FINE = SpanStatus("/var/lib/headrace/0", stored=1204, waiting=3, untraced=2, age=0.4)
 

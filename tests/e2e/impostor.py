@@ -20,6 +20,7 @@ import zmq
 from headrace.spans.span import Rank, Span, SpanAttempt, encode_span
 from headrace.types import Message
 from headrace.wire.codec import encode_frame, encode_request, from_broker, from_worker
+from headrace.wire.engine_status import ProcessStatus, SpanStatus
 from headrace.wire.messages import (
     CAPABILITIES,
     Abort,
@@ -43,8 +44,7 @@ from headrace.wire.messages import (
     Vacated,
     Welcome,
 )
-from headrace.wire.request import RunRequest
-from headrace.wire.status import ProcessStatus, SpanStatus
+from headrace.wire.run_request import RunRequest
 from tests.waiting import busyness
 
 PATIENCE = 20.0

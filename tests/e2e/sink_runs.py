@@ -8,7 +8,7 @@ import msgspec
 
 from headrace.settings.settings import SinkConfig
 from headrace.spans.span import Span
-from headrace.wire.status import SinkStatus
+from headrace.wire.engine_status import SinkStatus
 from headrace_engine.spans.sinks.runner import Sinks
 from tests.e2e.fake_sinks import FakeSink, Say
 from tests.engine.spans.span_examples import span

@@ -23,7 +23,7 @@ from headrace.wire.messages import (
     Hello,
     Run,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from tests.conftest import HELLO, engine_process, simulate
 from tests.e2e.engines import running_engine
 from tests.peers import RawDealer

@@ -38,7 +38,7 @@ from headrace.wire.messages import (
     Status,
     StatusRequest,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from tests.conftest import HELLO, simulate
 from tests.e2e.engines import running_engine
 from tests.peers import RawDealer, until_disconnected

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.wire.status import SinkStatus
+from headrace.wire.engine_status import SinkStatus
 from headrace_engine.spans.sinks import otlp
 from tests.e2e.fake_sinks import FakeSink, Say, partial_success
 from tests.e2e.sink_runs import BUSY, Start, ids, only, runs, to_http, to_otlp

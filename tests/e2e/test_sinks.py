@@ -14,7 +14,7 @@ from headrace import Client
 from headrace.settings.settings import SinkConfig
 from headrace.spans.span import Rank
 from headrace.testing import SimulatedProvider
-from headrace.wire.status import SinkStatus
+from headrace.wire.engine_status import SinkStatus
 from tests.conftest import HELLO
 from tests.e2e.engines import running_engine
 from tests.e2e.fake_sinks import FakeSink, Say, json_request, otlp_request

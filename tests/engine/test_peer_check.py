@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from headrace.process.lifecycle import Origin
+from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import PeerRole
-from headrace.wire.status import ProcessStatus
 from headrace_engine.peer_check import HOLD_FOR, Claim, Doorkeeper, Known, Refused, Unknown
 
 SUPERVISOR = 10

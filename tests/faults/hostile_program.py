@@ -34,7 +34,7 @@ from headrace.wire.messages import (
     ToCollector,
     ToWorker,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 
 KINDS: list[type[msgspec.Struct]] = sorted(
     {

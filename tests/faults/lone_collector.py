@@ -16,8 +16,8 @@ from headrace.spans.span import Rank, Span, SpanContent, encode_content, encode_
 from headrace.spans.spool_format import encode_record
 from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_frame, from_collector
+from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import Hello, ProcessReport, SpanAck
-from headrace.wire.status import ProcessStatus
 from tests.peers import RawDealer
 
 _EPOCH = 1

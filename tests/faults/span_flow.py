@@ -19,7 +19,7 @@ import pytest
 from headrace import Client, HeadraceError
 from headrace.cli.status import engine_status
 from headrace.testing import SimulatedProvider
-from headrace.wire.status import SpanStatus
+from headrace.wire.engine_status import SpanStatus
 from tests.conftest import engine_process, simulate
 from tests.e2e.engines import running_engine
 from tests.faults.span_sets import ids

@@ -15,7 +15,7 @@ import msgspec
 from headrace.process.history import HistoryEvent
 from headrace.spans.data_directory import StoredSpan, database_files, from_row, open_for_reading, slots
 from headrace.spans.span import Rank, SpanContent, decode_content
-from headrace.wire.status import SpanStatus
+from headrace.wire.engine_status import SpanStatus
 from tests.faults.harness import FaultyEngine
 from tests.history.model import ProcessHistory, read_histories
 from tests.waiting import wait_until

@@ -23,7 +23,7 @@ from headrace.wire.messages import (
     Hello,
     Run,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from tests.conftest import HELLO
 from tests.faults.harness import faulty_engine
 from tests.faults.load import MODEL

@@ -19,7 +19,7 @@ from headrace.wire.messages import (
     Run,
     Terminal,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.registry import API
 from headrace_workers.runs.provider_run import ProviderRun

@@ -10,6 +10,7 @@ import msgspec
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.types import Message, ReasoningDelta, TextPart, Tool, ToolCallDelta, ToolCallPart, Usage, UsageUpdate
 from headrace.wire import codec
+from headrace.wire.engine_status import ProcessStatus, WorkerStatus
 from headrace.wire.messages import (
     Abort,
     Aborted,
@@ -38,8 +39,7 @@ from headrace.wire.messages import (
     Vacated,
     Welcome,
 )
-from headrace.wire.request import RunRequest
-from headrace.wire.status import ProcessStatus, WorkerStatus
+from headrace.wire.run_request import RunRequest
 from tests.fuzz.mutation import mutated
 
 _SPAN = "sp_0123456789abcdef"

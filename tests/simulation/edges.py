@@ -165,7 +165,9 @@ def _edges() -> dict[str, Any]:
         f"{workers}.broker_link.is_sibling": _is_sibling,
         f"{engine}.broker.broker.raise_limit": _descriptor_limit,
         f"{engine}.supervisor.supervisor.os": SimpleNamespace(getpid=lambda: _stage.world.current.pid, environ={}),
-        f"{engine}.supervisor.supervisor.sys": SimpleNamespace(executable="python", stdin=_Stdin(), stderr=io.StringIO()),
+        f"{engine}.supervisor.supervisor.sys": SimpleNamespace(
+            executable="python", stdin=_Stdin(), stderr=io.StringIO()
+        ),
         f"{engine}.supervisor.supervisor.signal": signals,
         f"{engine}.supervisor.supervisor.Hangup": _Hangup,
         f"{engine}.supervisor.supervisor.Reactor": _reactor,

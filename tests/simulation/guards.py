@@ -94,7 +94,8 @@ def _ended_without_release(self: Session, outcome: Any) -> list[Command]:
 def _lost_whatever_was_delivered(self: Session, *arguments: Any) -> list[Command]:
     if self.phase is Phase.RUNNING:
         self.deaths += 1
-        return self._elsewhere()
+        self._avoid_worker()
+        return self._try_again()
     return _session_worker_lost(self, *arguments)
 
 

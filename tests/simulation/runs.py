@@ -21,7 +21,7 @@ from headrace.wire.messages import (
     Chunk,
     Terminal,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from tests.simulation.plans import Order
 from tests.simulation.provider import Call, Provider
 from tests.simulation.world import Host, Violation

@@ -19,7 +19,7 @@ from headrace.types import Message
 from headrace.wire import codec
 from headrace.wire.bounds import MAX_AVOIDED, MAX_NAME, MAX_REASON, cut
 from headrace.wire.messages import Acquire, Hello, SpanBatch, ToBroker, ToCollector, ToWorker
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace.wire.value_count import count_values
 
 HEARD = {

@@ -26,6 +26,7 @@ from headrace.types import (
 )
 from headrace.wire import codec
 from headrace.wire.codec import FrameDecoder, decode_request, encode_frame, encode_request
+from headrace.wire.engine_status import ProcessStatus, WorkerStatus
 from headrace.wire.messages import (
     PROTOCOL_MAJOR,
     Abort,
@@ -48,12 +49,12 @@ from headrace.wire.messages import (
     Status,
     StatusRequest,
     ToBroker,
+    TokenCounts,
     ToolCallText,
     ToWorker,
     Welcome,
 )
-from headrace.wire.request import RunRequest
-from headrace.wire.status import ProcessStatus, WorkerStatus
+from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 
 DIRECTIONS: dict[str, tuple[FrameDecoder[Any], Any]] = {
@@ -387,9 +388,19 @@ def test_fields_with_defaults_may_be_left_out_by_an_older_minor_version() -> Non
     assert codec.to_broker.decode(VERSION + pack((1, [[10, "s", 1, "p", "m"]]))) == (1, [Acquire("s", 1, "p", "m")])
 
 
+def test_a_release_of_an_older_minor_version_says_nothing_of_how_the_attempt_ended() -> None:
+    assert codec.to_broker.decode(VERSION + pack((1, [[13, "s", 1]]))) == (1, [Release("s", 1)])
+
+
 @pytest.mark.parametrize(
     ("message", "encoded"),
     [
+        (Acquire("s", 2, "p", "m", "batch", [7]), [10, "s", 2, "p", "m", "batch", [7], True, False]),
+        (Release("s", 1), [13, "s", 1, "", None, None, None]),
+        (
+            Release("s", 1, "rate_limit", TokenCounts(3, 2, 1, "provider"), 429, 1.5),
+            [13, "s", 1, "rate_limit", [3, 2, 1, "provider"], 429, 1.5],
+        ),
         (Heartbeat(), [20, -1, False]),
         (Credit("s", 1, 64, 65536), [31, "s", 1, 64, 65536]),
         (Chunk("s", 1, 0, ["Hel"]), [40, "s", 1, 0, ["Hel"]]),

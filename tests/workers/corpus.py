@@ -26,7 +26,7 @@ from headrace.types import (
     ToolCallDelta,
     Usage,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import Completion, ProviderApi, ProviderFailedError, ProviderFailure
 

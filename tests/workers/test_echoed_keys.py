@@ -21,7 +21,7 @@ import pytest
 from headrace.text.secret_mask import SecretMask
 from headrace.types import Message, Part, RunEvent, TextPart, ToolCallDelta, ToolCallPart, Usage, UsageUpdate
 from headrace.wire.messages import Chunk, Failed, Finished, Run, Terminal, ToolCallText
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.masking import masked_events, masked_terminal
 from headrace_workers.providers.registry import API
 from headrace_workers.runs.provider_run import ProviderRun

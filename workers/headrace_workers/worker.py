@@ -47,8 +47,8 @@ from headrace.wire.messages import (
     ToWorker,
     Welcome,
 )
-from headrace.wire.request import RunRequest
 from headrace.wire.roles import TO_WORKER, breach
+from headrace.wire.run_request import RunRequest
 from headrace.wire.value_count import MAX_VALUES, VALUE_BYTES, count_values
 from headrace_workers.broker_link import BrokerLink, RunKey
 from headrace_workers.http.http_client import HttpClient

@@ -12,7 +12,7 @@ from headrace.settings.http_values import base_url_problem, key_problem
 from headrace.settings.provider_table import BASE_URL_ENV
 from headrace.settings.settings import EngineConfig, ProviderConfig, Settings
 from headrace.wire.messages import BAD_SETTINGS
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.embeddings.embedding_api import EMBEDDING_API
 from headrace_workers.providers.registry import API

@@ -19,7 +19,7 @@ from headrace.errors import InvalidRequestError
 from headrace.settings.http_values import key_problem
 from headrace.settings.provider_table import MODEL_PREFIXES
 from headrace.wire.messages import AbortMode
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 
 _PRIORITIES = get_args(Priority)
 _ABORT_MODES = get_args(AbortMode)

@@ -13,8 +13,8 @@ from headrace.arguments.moved_places import MovedPlaces
 from headrace.arguments.plain_values import named, path_to, plain_dict, plain_text, shown
 from headrace.errors import InvalidRequestError
 from headrace.types import Tool
-from headrace.wire.request import CUSTOM as _CUSTOM
-from headrace.wire.request import chosen_by
+from headrace.wire.run_request import CUSTOM as _CUSTOM
+from headrace.wire.run_request import chosen_by
 
 _TOOL_CHOICES = ("auto", "none", "required")
 _FUNCTION = "function"

@@ -17,8 +17,8 @@ from headrace.cli.terminal import as_json, bold, dim, one_line, red
 from headrace.connections.connection import Connection
 from headrace.process.standard_streams import print_json
 from headrace.spans import value_bounds as span_bounds
+from headrace.wire.engine_status import SpanStatus
 from headrace.wire.messages import Status
-from headrace.wire.status import SpanStatus
 
 NAME = "status"
 HELP = "Show how an engine is"

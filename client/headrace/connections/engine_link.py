@@ -25,6 +25,7 @@ from headrace.process.lifecycle import origin
 from headrace.transport.channel import REOPEN_DELAY
 from headrace.wire.codec import from_broker
 from headrace.wire.messages import (
+    Acquire,
     FromBroker,
     Goodbye,
     Grant,
@@ -111,9 +112,9 @@ class EngineLink:
         if self._broker is None:
             if isinstance(message, Release):
                 return  # with its broker the lease is gone; the next one knows of those alone that are told to it
-            self._reopen()
-            if self._broker is None or message in self._broker.outbox:
-                return  # the new link has been asked by all that wait
+            self._reopen()  # which repeats the questions of all runs that wait, this one's too
+            if self._broker is not None:
+                _drop_repeat(self._broker.outbox, message)
         elif not (self._broker.is_awaited or isinstance(message, Hold | Release)):
             self._await(self._broker)
         if self._broker is not None:
@@ -279,3 +280,11 @@ class EngineLink:
                 pass  # the supervisor's matter, and the workers'
             case Goodbye():
                 self._lose(EngineUnavailableError(self._source.address, message.reason))
+
+
+def _drop_repeat(outbox: list[msgspec.Struct], message: msgspec.Struct) -> None:
+    """Take what repeats ``message`` out of a new link's outbox: the message itself comes after it."""
+    if isinstance(message, Acquire):
+        message = msgspec.structs.replace(message, is_repeat=True)
+    if message in outbox:
+        outbox.remove(message)

@@ -49,6 +49,7 @@ from headrace.wire.messages import (
     RunState,
     Terminal,
 )
+from headrace.wire.settlement import ClientOutcome, release_of
 from headrace.wire.typed_errors import failure_error, refusal_error
 
 ABORT_GRACE = 0.2
@@ -139,12 +140,13 @@ class Session:
         "_sequence_limit",
         "_started_at",
         "_stopped",
+        "_terminal",
         "_was_granted",
         "attempt",
+        "avoided_epochs",
         "deaths",
         "events",
         "lease",
-        "lost_epochs",
         "outcome",
         "phase",
         "plan",
@@ -156,7 +158,8 @@ class Session:
         self.phase = Phase.NEW
         self.attempt = 1
         self.deaths = 0
-        self.lost_epochs: list[int] = []
+        # Workers on which the run must not be tried again.
+        self.avoided_epochs: list[int] = []
         self.lease: Grant | None = None
         self.events: list[RunEvent] = []
         self.outcome: Outcome | None = None
@@ -174,6 +177,8 @@ class Session:
         # What a worker said that had begun the run and was stopped before anything had arrived: the outcome, if no
         # other worker takes the run.
         self._stopped: Failed | None = None
+        # The worker's terminal message for this attempt: it goes to the broker with the Release.
+        self._terminal: Terminal | None = None
         # How many events there were when silence was last looked for, since when, and whether the worker was asked.
         self._heard = 0
         self._heard_at: float | None = None
@@ -201,7 +206,7 @@ class Session:
     def asked_again(self) -> list[Command]:
         """The broker is a new one: repeat a waiting run's question, tell of a running one's lease."""
         if self.phase is Phase.WAITING:
-            return self._acquire()
+            return self._acquire(is_repeat=True)
         if self.lease is not None and self.phase in (Phase.RUNNING, Phase.ABORTING):
             return [AskBroker(Hold(self.plan.span_id, self.attempt, self.lease.epoch))]
         return _NOTHING
@@ -262,6 +267,7 @@ class Session:
         """The worker's terminal message arrived."""
         if self.phase not in (Phase.RUNNING, Phase.ABORTING) or not self._is_current(epoch, terminal.attempt):
             return _NOTHING
+        self._terminal = terminal
         # A worker on its way out says nothing of a run that it did not begin.
         self._has_workers_word = (
             not isinstance(terminal, Failed) or terminal.kind != "worker_stopping" or terminal.sequence > 0
@@ -274,7 +280,8 @@ class Session:
             case Failed(kind="worker_stopping") if not self.events:
                 if terminal.code != NOT_BEGUN:
                     self._stopped = terminal
-                return self._elsewhere()  # it met a worker on its way out
+                self._avoid_worker()  # it is on its way out
+                return self._try_again()
             case Failed():
                 text = joined_text(self.events) + terminal.partial_text
                 return self._end(failure_error(self._with_place(terminal), self.plan.provider, text))
@@ -327,7 +334,8 @@ class Session:
         if self.deaths >= MAX_WORKER_DEATHS:
             reason = f"the run was present at {self.deaths} worker deaths and is not tried again ({reason})"
             return self._end(PoisonRunError(self.plan.span_id, reason))
-        return self._elsewhere()
+        self._avoid_worker()
+        return self._try_again()
 
     def listen(self, now: float) -> list[Command]:
         """Time has passed on a worker that answers queries: after silence ask it, after none of an answer give it up."""
@@ -400,24 +408,34 @@ class Session:
     def _is_current(self, epoch: int, attempt: int) -> bool:
         return attempt == self.attempt and self.lease is not None and epoch == self.lease.epoch
 
-    def _acquire(self) -> list[Command]:
+    def _acquire(self, *, is_repeat: bool = False) -> list[Command]:
         self.phase = Phase.WAITING
         plan = self.plan
-        avoid = self.lost_epochs[-MAX_AVOIDED:]
+        avoid = self.avoided_epochs[-MAX_AVOIDED:]
         provider, model = cut(plan.provider, MAX_NAME), cut(plan.model, MAX_NAME)
-        question = Acquire(plan.span_id, self.attempt, provider, model, plan.priority, avoid, plan.is_traced)
-        return [AskBroker(question)]
+        names = (plan.span_id, self.attempt, provider, model)
+        return [AskBroker(Acquire(*names, plan.priority, avoid, plan.is_traced, is_repeat))]
 
-    def _elsewhere(self) -> list[Command]:
-        """Ask for another worker; nothing of the run has arrived."""
-        release = AskBroker(Release(self.plan.span_id, self.attempt))
+    def _avoid_worker(self) -> None:
+        """Have further attempts of this run avoid the worker of its lease."""
         if self.lease is not None:
-            self.lost_epochs.append(self.lease.epoch)
+            self.avoided_epochs.append(self.lease.epoch)
+
+    def _try_again(self) -> list[Command]:
+        """Ask for a lease for another attempt, from the beginning. Nothing of the run has arrived."""
+        release = AskBroker(self._release("worker_lost"))
         self.lease = None
         self.attempt += 1
+        self._terminal = None
         self._sequence_limit = WINDOW_EVENTS
         self._character_limit = WINDOW_CHARACTERS
         return [release, *self._acquire()]
+
+    def _release(self, otherwise: ClientOutcome) -> Release:
+        """Return the Release of this attempt; ``otherwise`` says how it ended if its worker did not."""
+        if self._terminal is not None:
+            return release_of(self._terminal)
+        return Release(self.plan.span_id, self.attempt, otherwise if self.lease is not None else "withdrawn")
 
     def _abort_message(self, mode: AbortMode) -> Command:
         return TellWorker(Abort(self.plan.span_id, self.attempt, mode))
@@ -427,5 +445,12 @@ class Session:
         self.phase = Phase.ENDED
         self.outcome = outcome
         if was_leased:
-            return [AskBroker(Release(self.plan.span_id, self.attempt)), Ended()]
+            return [AskBroker(self._release(_ended_as(outcome))), Ended()]
         return [Ended()]
+
+
+def _ended_as(outcome: Outcome) -> ClientOutcome:
+    """Return how a run ended of which its worker said nothing."""
+    if isinstance(outcome, Aborted):
+        return "aborted"
+    return "worker_lost" if isinstance(outcome, WorkerLostError | PoisonRunError) else "client_failed"

@@ -12,7 +12,7 @@ import msgspec
 from headrace.settings.known_secrets import without_credentials
 from headrace.spans.span import LOST, Rank, Span, SpanContent, encode_span
 from headrace.types import Usage
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 
 MAX_SPAN_BYTES = 56 * 1024 * 1024
 """A longer one fits into no frame; it is kept without its content."""

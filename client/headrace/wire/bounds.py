@@ -1,6 +1,7 @@
-"""How long, how many and how large what crosses a process boundary may be: more is no message. Pure.
+"""Bounds of what crosses a process boundary: how long, how many, how large. Pure.
 
-A decoder refuses what is out of bounds before it makes it. Limits of credit are not here: their receiver clamps them.
+A decoder refuses a value beyond its bound before it makes the value. The limits of credit have no bound here: their receiver
+clamps them.
 """
 
 from __future__ import annotations
@@ -10,31 +11,34 @@ from typing import Annotated
 from msgspec import Meta
 
 MAX_NAME = 1024
-"""Characters of a name: of a provider, a model, a worker, a place. Who has a longer one to tell cuts it."""
+"""Characters of a name of a provider, a model, a worker or a place. A sender cuts a longer name."""
 MAX_REASON = 4096
-"""Characters of a reason. Who has a longer one to tell cuts it."""
+"""Characters of a reason. A sender cuts a longer reason."""
 MAX_AVOIDED = 256
 """Workers that one run may avoid."""
+MAX_COUNT = 2**63 - 1
+MAX_SMALL = 2**31 - 1
+MAX_SECONDS = 1e12
 
 Id = Annotated[str, Meta(max_length=64)]
-"""An id of a run or a span: 19 characters, where it is ours."""
+"""Id of a run or a span. Headrace's own have 19 characters."""
 Name = Annotated[str, Meta(max_length=MAX_NAME)]
 Reason = Annotated[str, Meta(max_length=MAX_REASON)]
 Secret = Annotated[str, Meta(max_length=64 * 1024)]
-"""A key, or an address that may hold one."""
+"""A key, or an address that may contain one."""
 Word = Annotated[str, Meta(max_length=64)]
 Words = Annotated[list[Word], Meta(max_length=64)]
 
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Small = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-"""An attempt, a process id, a minor version."""
-Capacity = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
-Seconds = Annotated[float, Meta(ge=0.0, le=1e12)]
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+Small = Annotated[int, Meta(ge=0, le=MAX_SMALL)]
+"""An attempt, a process id, a minor version, an HTTP status."""
+Capacity = Annotated[int, Meta(ge=-1, le=MAX_SMALL)]
+Seconds = Annotated[float, Meta(ge=0.0, le=MAX_SECONDS)]
 Epochs = Annotated[list[Count], Meta(max_length=MAX_AVOIDED)]
 Counts = Annotated[dict[Word, Count], Meta(max_length=64)]
 """Numbers by reason."""
 
 
 def cut(text: str, limit: int = MAX_REASON) -> str:
-    """Return as much of ``text`` as may be told."""
+    """Return the text, cut to ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -23,7 +23,7 @@ from headrace.wire.messages import (
     ToCollector,
     ToWorker,
 )
-from headrace.wire.request import KNOWN_NEEDS, RunRequest, needs
+from headrace.wire.run_request import KNOWN_NEEDS, RunRequest, needs
 from headrace.wire.value_count import MAX_VALUES, has_too_many_values
 
 M = TypeVar("M")

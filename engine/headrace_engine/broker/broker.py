@@ -29,6 +29,7 @@ from headrace.transport.router import FOREIGN_PEER, Limits, Router, SendResult
 from headrace.transport.sockets import Dealer, new_context
 from headrace.version import VERSION
 from headrace.wire.codec import encode_frame, to_broker
+from headrace.wire.engine_status import ProcessStatus, SpanStatus, WorkerStatus
 from headrace.wire.messages import (
     BROKER_FRAME_BYTES,
     CAPABILITIES,
@@ -58,7 +59,6 @@ from headrace.wire.messages import (
     Welcome,
 )
 from headrace.wire.roles import TO_BROKER, breach
-from headrace.wire.status import ProcessStatus, SpanStatus, WorkerStatus
 from headrace_engine.broker.admission import Admission, Send, Unfinished
 from headrace_engine.broker.hang_blame import Blame
 from headrace_engine.broker.inbox import Inbox

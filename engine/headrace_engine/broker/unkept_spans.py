@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from headrace.wire.status import ProcessStatus, SpanStatus
+from headrace.wire.engine_status import ProcessStatus, SpanStatus
 
 NOT_KEPT = "not_kept"
 """Why these spans are dropped."""

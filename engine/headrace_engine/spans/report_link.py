@@ -11,8 +11,8 @@ from headrace.process.lifecycle import is_sibling
 from headrace.transport.channel import StandingChannel
 from headrace.transport.sockets import Dealer
 from headrace.wire.codec import from_broker
+from headrace.wire.engine_status import SpanStatus
 from headrace.wire.messages import CAPABILITIES, PROTOCOL_MINOR, CollectorReport, FromBroker, Hello
-from headrace.wire.status import SpanStatus
 
 
 class ReportLink:

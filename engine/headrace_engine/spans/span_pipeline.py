@@ -18,8 +18,8 @@ from headrace.settings.otel_environment import UnsupportedExport, read_otel_envi
 from headrace.settings.settings import OTLP, Settings
 from headrace.spans.redaction import Redactor
 from headrace.spans.span import Span, as_said_by, decode_span
+from headrace.wire.engine_status import UNUSABLE, SinkStatus, SpanStatus
 from headrace.wire.messages import PeerRole
-from headrace.wire.status import UNUSABLE, SinkStatus, SpanStatus
 from headrace.wire.value_count import count_values
 from headrace_engine.spans.drop_counts import Totals
 from headrace_engine.spans.recovery.spool_recovery import (

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headrace.process.lifecycle import open_process, origin, signal_process
-from headrace.wire.status import ProcessStatus
+from headrace.wire.engine_status import ProcessStatus
 from headrace_engine.supervisor.restart_policy import RestartPolicy
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")

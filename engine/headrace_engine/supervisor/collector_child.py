@@ -15,7 +15,7 @@ from headrace.errors import ConfigurationError
 from headrace.files.engine_directory import COLLECTOR_SOCKET
 from headrace.settings.settings import SpansConfig
 from headrace.spans.data_directory import data_directory
-from headrace.wire.status import ProcessStatus
+from headrace.wire.engine_status import ProcessStatus
 from headrace_engine.spans.recovery.slots import Slot, SlotError, take_slot
 from headrace_engine.supervisor.children import Child
 from headrace_engine.supervisor.restart_policy import RestartPolicy

@@ -11,8 +11,8 @@ from headrace.process.event_loop import EventLoop
 from headrace.transport.channel import StandingChannel
 from headrace.transport.sockets import Dealer
 from headrace.wire.codec import from_collector
+from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import CAPABILITIES, PROTOCOL_MINOR, FromCollector, Hello, ProcessReport
-from headrace.wire.status import ProcessStatus
 
 
 class NewsLink:

@@ -29,6 +29,7 @@ from headrace.transport.connector import Connector
 from headrace.transport.reactor import Reactor
 from headrace.transport.sockets import Dealer, new_context
 from headrace.wire.codec import encode_frame, from_broker
+from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import (
     CAPABILITIES,
     PROTOCOL_MINOR,
@@ -40,7 +41,6 @@ from headrace.wire.messages import (
     RestartAnswer,
     Silent,
 )
-from headrace.wire.status import ProcessStatus
 from headrace_engine.exit_codes import ExitCode
 from headrace_engine.liveness import Liveness
 from headrace_engine.supervisor.children import Child

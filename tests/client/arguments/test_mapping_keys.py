@@ -22,7 +22,7 @@ from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.errors import InvalidRequestError
 from headrace.types import ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.codec import decode_request, encode_request
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 
 HELLO = [{"role": "user", "content": "Hello"}]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}

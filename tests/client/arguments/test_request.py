@@ -15,7 +15,7 @@ from headrace.arguments.run_arguments import RunArguments
 from headrace.errors import InvalidRequestError
 from headrace.types import ImagePart, Message, TextPart, Tool, ToolCallPart
 from headrace.wire.codec import decode_request, encode_request
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 
 TRACE = "tr_0123456789abcdef"
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -30,7 +30,7 @@ from headrace.wire.messages import (
     RunState,
     Terminal,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 
 SPAN = "sp_0123456789abcdef"
 EPOCH = 7

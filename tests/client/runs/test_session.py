@@ -52,11 +52,14 @@ from headrace.wire.messages import (
     Run,
     RunState,
     Terminal,
+    TokenCounts,
 )
+from headrace.wire.settlement import AttemptOutcome
 
 SPAN = "sp_0123456789abcdef"
 EPOCH = 7
 USAGE = Usage(1, 2, 3, source="provider")
+TOKENS = TokenCounts(1, 2, 0, "provider")
 
 
 def new_session(**changes: Any) -> Session:
@@ -72,8 +75,12 @@ def acquire(attempt: int = 1, avoid: list[int] | None = None) -> AskBroker:
     return AskBroker(Acquire(SPAN, attempt, "p", "m", "interactive", avoid or []))
 
 
-def release(attempt: int = 1) -> AskBroker:
-    return AskBroker(Release(SPAN, attempt))
+def repeat(attempt: int = 1, avoid: list[int] | None = None) -> AskBroker:
+    return AskBroker(Acquire(SPAN, attempt, "p", "m", "interactive", avoid or [], is_repeat=True))
+
+
+def release(outcome: AttemptOutcome, attempt: int = 1, tokens: TokenCounts | None = None) -> AskBroker:
+    return AskBroker(Release(SPAN, attempt, outcome, tokens))
 
 
 def abort(attempt: int = 1, mode: AbortMode = "close") -> TellWorker:
@@ -121,7 +128,7 @@ def test_a_run_asks_for_a_lease_runs_and_gives_the_lease_back() -> None:
     assert session.events == ["Hel", ReasoningDelta("hm"), "lo"]
 
     end = finished(3, 5)
-    assert session.ended(EPOCH, end) == [release(), Ended()]
+    assert session.ended(EPOCH, end) == [release("finished", tokens=TOKENS), Ended()]
     assert session.outcome is end
     assert session.phase is Phase.ENDED
 
@@ -130,7 +137,7 @@ def test_a_run_without_streaming_takes_its_terminal_message_for_the_whole() -> N
     session = running(streams=False)
     end = finished(0, 0)
 
-    assert session.ended(EPOCH, end) == [release(), Ended()]
+    assert session.ended(EPOCH, end) == [release("finished", tokens=TOKENS), Ended()]
     assert session.outcome is end
 
 
@@ -162,7 +169,7 @@ def test_a_failed_run_keeps_the_text_that_arrived() -> None:
 
 
 def test_a_waiting_run_asks_a_new_broker_again_and_a_running_one_does_not() -> None:
-    assert waiting().asked_again() == [acquire()]
+    assert waiting().asked_again() == [repeat()]
     assert running().asked_again() == [AskBroker(Hold(SPAN, 1, EPOCH))]
     assert new_session().asked_again() == []
 
@@ -180,7 +187,7 @@ def test_abort_before_the_start_needs_nobody() -> None:
 def test_abort_of_a_waiting_run_gives_its_place_back_and_a_late_grant_starts_nothing() -> None:
     session = waiting()
 
-    assert session.aborted(0.0) == [release(), Ended()]
+    assert session.aborted(0.0) == [release("withdrawn"), Ended()]
     assert session.granted(grant(), 0.0) == []
     assert session.outcome == Aborted(SPAN, 1, 0, Usage())
 
@@ -193,7 +200,7 @@ def test_abort_of_a_running_run_tells_the_worker_and_takes_its_last_word_on_usag
     assert session.chunk(EPOCH, chunk(1, "late")) == []
     assert session.events == ["half"]
 
-    assert session.ended(EPOCH, Aborted(SPAN, 1, 1, USAGE)) == [release(), Ended()]
+    assert session.ended(EPOCH, Aborted(SPAN, 1, 1, USAGE)) == [release("aborted", tokens=TOKENS), Ended()]
     assert session.outcome == Aborted(SPAN, 1, 1, USAGE)
 
 
@@ -229,14 +236,14 @@ def test_an_aborted_run_waits_for_its_worker_for_the_grace_of_its_mode_only(mode
     assert session.aborted(10.0) == [abort(mode=mode)]
     assert session.next_deadline == 10.0 + grace
     assert session.due(10.0 + grace - 0.001) == []
-    assert session.due(10.0 + grace) == [release(), Ended()]
+    assert session.due(10.0 + grace) == [release("aborted"), Ended()]
     assert session.outcome == Aborted(SPAN, 1, 1, Usage())
 
 
 def test_an_aborted_run_whose_worker_is_lost_is_aborted_all_the_same() -> None:
     session = aborting()
 
-    assert session.worker_lost("gone") == [release(), Ended()]
+    assert session.worker_lost("gone") == [release("aborted"), Ended()]
     assert session.outcome == Aborted(SPAN, 1, 0, Usage())
 
 
@@ -246,7 +253,7 @@ def test_an_aborted_run_whose_worker_is_lost_is_aborted_all_the_same() -> None:
 def test_a_run_of_which_nothing_arrived_runs_again_on_another_worker() -> None:
     session = running()
 
-    assert session.worker_lost("gone") == [release(), acquire(2, [EPOCH])]
+    assert session.worker_lost("gone") == [release("worker_lost"), acquire(2, [EPOCH])]
     assert session.phase is Phase.WAITING
 
     session.granted(grant(2, 8), 0.0)
@@ -285,7 +292,7 @@ def test_a_run_of_which_something_arrived_ends_with_its_worker() -> None:
     session = running()
     session.chunk(EPOCH, chunk(0, "half"))
 
-    assert session.worker_lost("gone") == [release(), Ended()]
+    assert session.worker_lost("gone") == [release("worker_lost"), Ended()]
     assert isinstance(session.outcome, WorkerLostError)
     assert session.outcome.partial_text == "half"
 
@@ -312,12 +319,39 @@ def test_another_worker_gets_the_same_key_and_the_same_address() -> None:
         assert "secret" not in f"{told} {session.plan}"
 
 
+def test_a_run_that_a_stopping_worker_did_not_begin_is_a_retry_that_avoids_this_worker() -> None:
+    session = running()
+    stopping = Failed(SPAN, 1, 0, "worker_stopping", "it stops", code="not_begun")
+
+    commands = session.ended(EPOCH, stopping)
+
+    assert commands == [release("worker_stopping"), acquire(2, [EPOCH])]
+    assert isinstance(question := commands[1], AskBroker)
+    assert isinstance(question.message, Acquire)
+    assert question.message.is_retry
+
+
+def test_the_broker_is_told_how_an_attempt_ended_as_its_worker_said_it() -> None:
+    session = running()
+    limited = Failed(SPAN, 1, 0, "rate_limit", "slow down", USAGE, 429, retry_after=2.0)
+
+    assert session.ended(EPOCH, limited) == [AskBroker(Release(SPAN, 1, "rate_limit", TOKENS, 429, 2.0)), Ended()]
+
+
+def test_what_a_worker_said_of_one_attempt_is_not_told_of_the_next() -> None:
+    session = running()
+    session.ended(EPOCH, Failed(SPAN, 1, 0, "worker_stopping", "it stops", code="not_begun"))
+    session.granted(grant(2, 8), 0.0)
+
+    assert session.worker_lost("gone")[0] == release("worker_lost", 2)
+
+
 def test_a_run_that_saw_two_workers_die_is_not_tried_again() -> None:
     session = running()
     session.worker_lost("gone")
     session.granted(grant(2, 8), 0.0)
 
-    assert session.worker_lost("gone too") == [release(2), Ended()]
+    assert session.worker_lost("gone too") == [release("worker_lost", 2), Ended()]
     assert isinstance(session.outcome, PoisonRunError)
 
 
@@ -360,7 +394,7 @@ def test_a_chunk_out_of_sequence_ends_the_run_and_stops_the_worker(sequence: int
     session = running()
     session.chunk(EPOCH, chunk(0, "a"))
 
-    assert session.chunk(EPOCH, chunk(sequence, "c")) == [abort(), release(), Ended()]
+    assert session.chunk(EPOCH, chunk(sequence, "c")) == [abort(), release("client_failed"), Ended()]
     assert isinstance(session.outcome, RemoteProtocolError)
     assert session.events == ["a"]
 
@@ -370,7 +404,7 @@ def test_a_terminal_that_counts_otherwise_than_what_arrived_is_no_success(sequen
     session = running()
     session.chunk(EPOCH, chunk(0, "Hello"))
 
-    assert session.ended(EPOCH, finished(sequence, text_length)) == [release(), Ended()]
+    assert session.ended(EPOCH, finished(sequence, text_length)) == [release("finished", tokens=TOKENS), Ended()]
     assert isinstance(session.outcome, RemoteProtocolError)
 
 
@@ -391,7 +425,7 @@ def test_a_worker_that_does_not_keep_the_total_timeout_is_not_waited_for() -> No
     assert session.next_deadline == deadline
 
     assert session.due(deadline - 0.001) == []
-    assert session.due(deadline) == [abort(), release(), Ended()]
+    assert session.due(deadline) == [abort(), release("client_failed"), Ended()]
     assert isinstance(session.outcome, RunTimeoutError)
     assert (session.outcome.clock, session.outcome.limit, session.outcome.partial_text) == ("total", 3.0, "half")
 
@@ -400,7 +434,7 @@ def test_the_total_timeout_counts_from_the_start_also_for_a_second_attempt() -> 
     session = running(total_timeout=3.0)
     session.worker_lost("gone")
 
-    assert session.due(3.0 + 5.0) == [release(2), Ended()]
+    assert session.due(3.0 + 5.0) == [release("withdrawn", 2), Ended()]
     assert isinstance(session.outcome, RunTimeoutError)
 
 
@@ -442,10 +476,13 @@ def test_a_run_that_its_worker_does_not_have_ends_as_with_a_lost_worker() -> Non
     session = running()
     session.chunk(EPOCH, chunk(0, "half"))
 
-    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [release(), Ended()]
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [release("worker_lost"), Ended()]
     assert isinstance(session.outcome, WorkerLostError)
     assert session.outcome.partial_text == "half"
-    assert running().run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [release(), acquire(2, [EPOCH])]
+    assert running().run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [
+        release("worker_lost"),
+        acquire(2, [EPOCH]),
+    ]
 
 
 def test_a_worker_that_does_not_answer_is_not_waited_for() -> None:
@@ -455,7 +492,7 @@ def test_a_worker_that_does_not_answer_is_not_waited_for() -> None:
 
     assert session.listen(QUERY_AFTER + QUERY_TIMEOUT - 0.1) == []
     abort_there = TellWorker(Abort(SPAN, 1, "close"), grant())
-    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == [abort_there, release(), acquire(2, [EPOCH])]
+    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == [abort_there, release("worker_lost"), acquire(2, [EPOCH])]
 
 
 def test_nor_is_one_of_which_something_arrived_and_its_run_ends() -> None:
@@ -465,7 +502,7 @@ def test_nor_is_one_of_which_something_arrived_and_its_run_ends() -> None:
     session.listen(QUERY_AFTER)
 
     abort_there = TellWorker(Abort(SPAN, 1, "close"), grant())
-    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == [abort_there, release(), Ended()]
+    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == [abort_there, release("worker_lost"), Ended()]
     assert isinstance(session.outcome, WorkerLostError)
     assert session.outcome.partial_text == "half"
 
@@ -482,7 +519,10 @@ def test_a_lease_that_the_broker_ends_and_a_run_that_no_worker_has_are_asked_for
     session = running()
     session.revoked(1)
 
-    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [release(), acquire(2, [EPOCH])]
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [
+        release("worker_lost"),
+        acquire(2, [EPOCH]),
+    ]
 
 
 def test_the_end_of_another_lease_changes_nothing() -> None:
@@ -534,9 +574,9 @@ def test_a_connection_that_fails_ends_each_run_with_its_error() -> None:
 
     for session, commands in (
         (new_session(), [Ended()]),
-        (waiting(), [release(), Ended()]),
-        (running(), [abort(), release(), Ended()]),
-        (aborting(), [abort(), release(), Ended()]),
+        (waiting(), [release("withdrawn"), Ended()]),
+        (running(), [abort(), release("client_failed"), Ended()]),
+        (aborting(), [abort(), release("client_failed"), Ended()]),
     ):
         assert session.failed(error) == commands
         assert session.outcome is error

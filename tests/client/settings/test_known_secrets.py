@@ -27,7 +27,7 @@ from headrace.settings.known_secrets import (
 from headrace.settings.settings import ProviderConfig, Settings, SinkConfig
 from headrace.spans.encoded_span import asked_content
 from headrace.types import Message, Tool
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.masking import RunMasks
 
 KEY = "sk-proj-9fQ2mZx7Lw4vTb81KcYd0R6s"

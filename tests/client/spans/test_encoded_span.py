@@ -8,7 +8,7 @@ from headrace.spans.encoded_span import MAX_SPAN_BYTES, TOO_LARGE, asked_content
 from headrace.spans.span import LOST, Rank, decode_span, encode_span
 from headrace.types import Message, Tool
 from headrace.wire.messages import MAX_REQUEST_BYTES
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 
 ASKED = RunRequest(provider="openai", model="gpt-4o", messages=[Message("user", "Hello")], stream=True, trace_id="tr_1")
 EMBEDDED = RunRequest(provider="openai", model="m", messages=[], inputs=["a", "b"], stream=False, dimensions=3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.wire.status import ProcessStatus
+from headrace.wire.engine_status import ProcessStatus
 from headrace_engine.broker.unkept_spans import NOT_KEPT, Unkept
 
 OFF = [ProcessStatus("collector", None, "off", 0, "must be 700")]

@@ -24,6 +24,7 @@ from headrace.spans.span import Rank, Span, SpanContent, encode_content, encode_
 from headrace.transport.router import Router
 from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_frame, from_collector, to_broker
+from headrace.wire.engine_status import ProcessStatus, SpanStatus
 from headrace.wire.messages import (
     CollectorReport,
     Flush,
@@ -38,7 +39,6 @@ from headrace.wire.messages import (
     SpanBatch,
     Welcome,
 )
-from headrace.wire.status import ProcessStatus, SpanStatus
 from headrace_engine.spans.flushing import MAX_OPEN
 from headrace_engine.spans.recovery.slots import take_slot, try_slot
 from tests.engine.spans.test_span_store import kept, span

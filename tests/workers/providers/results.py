@@ -12,7 +12,7 @@ import msgspec
 from headrace.answers.assembly import InvalidArgumentsError, ResultFacts, finished_result, joined_text
 from headrace.types import Message, RunEvent, RunLocalResult
 from headrace.wire.messages import Chunk, Failed, Finished, Run, Terminal
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.registry import API
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import ClockLimits, Clocks

@@ -21,7 +21,7 @@ from headrace.types import (
     UsageUpdate,
 )
 from headrace.wire.messages import ToolCallText
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.registry import API as APIS
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
 

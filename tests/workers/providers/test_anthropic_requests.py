@@ -11,7 +11,7 @@ import pytest
 from headrace.testing.anthropic.rules import refusal_of
 from headrace.testing.anthropic.turns import signature_of
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.registry import API as APIS
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings

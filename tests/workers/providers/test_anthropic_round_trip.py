@@ -11,7 +11,7 @@ import pytest
 from headrace.testing import Script, ScriptedToolCall
 from headrace.testing.anthropic import answer as simulated
 from headrace.types import Message, ReasoningPart, RunEvent, TextPart, Tool, ToolCallPart
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.registry import API as APIS
 from headrace_workers.providers.shared.sse import SSEParser

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from headrace.wire.messages import Failed, Finished, Run
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.embeddings import arriving_vectors
 from headrace_workers.providers.embeddings.embedding_api import EMBEDDING_API
 from headrace_workers.providers.shared.answer_limits import MAX_VECTORS_BODY, MIB

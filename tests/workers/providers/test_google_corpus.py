@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace.types import Message
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.google.stream import API
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import ProviderSettings

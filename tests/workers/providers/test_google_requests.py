@@ -15,7 +15,7 @@ from headrace.types import (
     Tool,
     ToolCallPart,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.registry import API as APIS
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings

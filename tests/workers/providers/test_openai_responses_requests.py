@@ -11,7 +11,7 @@ from headrace.testing import Script, ScriptedToolCall
 from headrace.testing.openai_responses import answer as simulated
 from headrace.testing.openai_responses.rules import refusal_of
 from headrace.types import ImagePart, Message, Part, ReasoningPart, RunEvent, TextPart, Tool, ToolCallPart
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.registry import API as APIS
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings

@@ -8,7 +8,7 @@ from headrace.errors import ConfigurationError
 from headrace.settings.settings import ProviderConfig, Settings, with_built_in
 from headrace.types import Message
 from headrace.wire.messages import Failed
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace.wire.typed_errors import failure_error
 from headrace_workers.providers.shared.wire_format import ProviderFailedError
 from headrace_workers.worker_settings import Providers

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace.types import Message, Tool, ToolCallPart
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.registry import API
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure, ProviderSettings
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from headrace.types import ImagePart, Message, ReasoningPart, RunEvent, TextPart, Tool, Usage
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.registry import API
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError

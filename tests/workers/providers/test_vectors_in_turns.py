@@ -13,7 +13,7 @@ import pytest
 
 from headrace.types import Message
 from headrace.wire.messages import Aborted, Credit, Failed, Finished, Run
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.embeddings.embedding_api import EMBEDDING_API
 from headrace_workers.providers.embeddings.packed_vectors import SMALL
 from headrace_workers.providers.registry import API

@@ -15,7 +15,7 @@ import pytest
 from headrace.process.history import History
 from headrace.types import Message, Usage
 from headrace.wire.messages import Chunk, Credit, Failed, Run
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.registry import API
 from headrace_workers.runs.live_run import ConnectedClient, LiveRun

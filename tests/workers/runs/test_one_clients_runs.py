@@ -8,7 +8,7 @@ from headrace.testing import SimulatedProvider
 from headrace.types import Message
 from headrace.wire.codec import encode_request
 from headrace.wire.messages import NOT_BEGUN, Abort, Failed, Finished, Run
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from tests.waiting import wait_until
 from tests.workers.spans.span_worker import EPOCH, span_worker
 

@@ -22,7 +22,7 @@ from headrace.wire.messages import (
     Credit,
     ToolCallText,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.shared.sse import MAX_EVENT_BYTES
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 from headrace_workers.runs.provider_run import MAX_ERROR_BODY

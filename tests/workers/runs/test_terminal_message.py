@@ -8,7 +8,7 @@ import pytest
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart, Usage
 from headrace.wire.messages import Aborted, Failed, Finished, ToolCallText
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.shared.sse import EventTooLargeError
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
 from headrace_workers.runs.terminal_message import (

@@ -17,7 +17,7 @@ from headrace.types import (
     ToolCall,
     ToolCallDelta,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.registry import API
 from headrace_workers.providers.shared.wire_format import ProviderSettings
 from tests.workers.providers.answers import STREAMED

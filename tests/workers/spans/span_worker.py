@@ -36,7 +36,7 @@ from headrace.wire.messages import (
     SpanBatch,
     Welcome,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from tests.peers import RawDealer
 from tests.waiting import wait_until
 

@@ -33,7 +33,7 @@ from headrace.wire.messages import (
     FailureKind,
     Run,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.registry import API
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.run_commands import Commands

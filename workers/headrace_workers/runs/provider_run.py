@@ -21,7 +21,7 @@ from headrace.wire.messages import (
     Run,
     Terminal,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.masking import masked_events, masked_terminal, masked_usage
 from headrace_workers.providers.shared.answer_limits import (

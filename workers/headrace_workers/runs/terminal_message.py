@@ -14,7 +14,7 @@ from headrace.wire.messages import (
     Finished,
     Terminal,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.shared.answer_limits import LimitError
 from headrace_workers.providers.shared.sse import EventTooLargeError
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure

@@ -16,7 +16,7 @@ from headrace.types import (
     ToolCallDelta,
     UsageUpdate,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.shared.answer_limits import MAX_TEXT, MAX_WIDE_TEXT, too_large, weigh_arguments
 from headrace_workers.providers.shared.lenient_json import UNREADABLE, check_json
 from headrace_workers.providers.shared.wire_format import Completion, ProviderApi, ProviderFailedError

@@ -30,7 +30,7 @@ from headrace.wire.messages import (
     Terminal,
     ToolCallText,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace.wire.typed_errors import failure_error
 from headrace_workers.masking import masked_calls
 

@@ -31,7 +31,7 @@ from headrace.wire.messages import (
     SpanAck,
     SpanBatch,
 )
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.spans.record import (
     EndedRun,
     Moment,

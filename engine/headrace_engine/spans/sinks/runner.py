@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headrace.settings.settings import SinkConfig
-from headrace.wire.status import SinkStatus
+from headrace.wire.engine_status import SinkStatus
 from headrace_engine.spans.sinks.sink_thread import SinkThread
 
 

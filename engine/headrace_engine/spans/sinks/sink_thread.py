@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headrace.settings.settings import SinkConfig
-from headrace.wire.status import UNUSABLE, SinkStatus
+from headrace.wire.engine_status import UNUSABLE, SinkStatus
 from headrace_engine.spans.sinks.answer_policy import (
     Aside,
     Delivered,

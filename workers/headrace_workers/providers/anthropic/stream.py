@@ -12,7 +12,7 @@ import msgspec
 
 from headrace.answers.assembly import joined_text
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.anthropic import errors as anthropic_errors
 from headrace_workers.providers.anthropic import request as anthropic_request

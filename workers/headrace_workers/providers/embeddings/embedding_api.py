@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.embeddings import vectors as embeddings
 from headrace_workers.providers.embeddings.packed_vectors import MAX_NUMBERS

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from headrace.types import Tool
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.google.contents import KEYS, contents_of, system_instruction_of
 from headrace_workers.providers.shared.provider_errors import request_failure

@@ -13,7 +13,7 @@ import msgspec
 
 from headrace.answers.assembly import joined_text
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, Usage, UsageUpdate
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.google import errors as google_errors
 from headrace_workers.providers.google import request as google_request

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
-from headrace.wire.request import RunRequest, chosen_by
+from headrace.wire.run_request import RunRequest, chosen_by
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.openai_chat.calls import API_NAME
 from headrace_workers.providers.shared.extra_keys import ExtraKeys

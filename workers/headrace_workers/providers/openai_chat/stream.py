@@ -12,7 +12,7 @@ import msgspec
 
 from headrace.answers.assembly import joined_text
 from headrace.types import FinishReason, RunEvent, Usage, UsageUpdate
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.openai_chat import request as openai_request
 from headrace_workers.providers.openai_chat.answer import ChatAnswer

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
-from headrace.wire.request import RunRequest, chosen_by
+from headrace.wire.run_request import RunRequest, chosen_by
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.openai_responses.events import Item, text_of
 from headrace_workers.providers.openai_responses.message import API_NAME, arguments_in

@@ -13,7 +13,7 @@ import msgspec
 from headrace.answers.assembly import joined_text
 from headrace.answers.tool_arguments import well_formed_text
 from headrace.types import FinishReason, Message, ReasoningDelta, RefusalDelta, RunEvent, Usage, UsageUpdate
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.openai_responses import request as openai_responses_request
 from headrace_workers.providers.openai_responses.calls import ResponseCalls

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.shared.provider_errors import request_failure
 
 _WORDS: dict[type, str] = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.types import Tool
-from headrace.wire.request import chosen_by
+from headrace.wire.run_request import chosen_by
 from headrace_workers.providers.shared.provider_errors import request_failure
 
 _ANTHROPIC = re.compile(r"[a-z0-9_]+_20\d{6}|mcp_toolset")

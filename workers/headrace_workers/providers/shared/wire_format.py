@@ -13,7 +13,7 @@ import msgspec
 from headrace.text.shown_address import without_password
 from headrace.types import FinishReason, Message, RunEvent, Usage
 from headrace.wire.messages import FailureKind, ToolCallText
-from headrace.wire.request import RunRequest
+from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 
 CUT = ("max_tokens", "content_filter", "error")
