@@ -108,7 +108,7 @@ __version__ = VERSION
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs asyncio when it is asked for: a program without asyncio does not pay for it."""
+    """Import AsyncLocalStream at its first use, so that a program without asyncio does not import asyncio."""
     if name == "AsyncLocalStream":
         from headrace.async_streams import AsyncLocalStream
 

@@ -1,4 +1,4 @@
-"""AsyncLocalStream: what a task holds of a run that streams. Imported only where asyncio is in use already."""
+"""AsyncLocalStream: the stream that an asyncio task iterates. Imported only by programs that use asyncio."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from headrace.types import StreamEvent, StreamResult
 
 
 class AsyncLocalStream(Stream):
-    """The same for ``async for``, ``async with`` and ``await stream.result``."""
+    """A run whose text arrives piece by piece, for asyncio. Made by ``await client.arun_local(stream=True)``.
+
+    As :class:`LocalStream`, with ``async for``, ``async with`` and ``await stream.result``.
+    """
 
     def __init__(self, delivery: Delivery) -> None:
         super().__init__(delivery)
@@ -23,9 +26,10 @@ class AsyncLocalStream(Stream):
 
     @property
     def result(self) -> asyncio.Future[StreamResult]:
-        """The run's result, as a future of the running loop; asking for it reads the stream to its end.
+        """The run's result, as a future of the running event loop. From then on the stream is read to its end.
 
-        Cancelling it (or the task that awaits it) aborts the run.
+        It gives a StreamResult, or raises the error that iteration raises. Cancelling it, or the task that awaits it,
+        aborts the run. Raises RuntimeError outside an event loop, ForkedStreamError in a forked child.
         """
         self._delivery.check_process()
         loop = asyncio.get_running_loop()
@@ -37,12 +41,16 @@ class AsyncLocalStream(Stream):
         return future
 
     def __aiter__(self) -> AsyncIterator[str]:
-        """Yield text as it arrives. Raises a HeadraceError when the run fails, StreamConsumedError the second time."""
+        """Yield text as it arrives.
+
+        Raises StreamConsumedError if the stream was iterated already, ForkedStreamError in a forked child, and any
+        other HeadraceError when the run fails. Cancelling the task that iterates aborts the run.
+        """
         self.consume()
         return _AsyncTextIterator(self)
 
     def events(self) -> AsyncIterator[StreamEvent]:
-        """Yield typed events as they arrive; raises as iteration does."""
+        """Yield typed events as they arrive. Raises the same errors as iteration over text."""
         self.consume()
         return _AsyncEventIterator(self)
 
@@ -59,7 +67,7 @@ class _AsyncReader(Reader):
     __slots__ = ()
 
     async def aclose(self) -> None:
-        """Abort the run, as closing an async generator ends it."""
+        """Abort the run. Async generators have the same method."""
         self._delivery.abort()
 
     async def _refill(self) -> None:
@@ -108,7 +116,7 @@ class _AsyncEventIterator(_AsyncReader, AsyncIterator[StreamEvent]):
 
 
 class AsyncResultFuture(asyncio.Future[Any]):
-    """A run's result for one event loop. Whoever holds it, or waits on it, keeps the run going."""
+    """A run's result, for one event loop. The run goes on while somebody holds this future or awaits it."""
 
     def __init__(self, delivery: Delivery, interest: Interest, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
@@ -118,11 +126,11 @@ class AsyncResultFuture(asyncio.Future[Any]):
         delivery.attach(self)
 
     def settle(self, final: Final) -> None:
-        """Resolve with the outcome, in the future's own loop."""
+        """Resolve with the outcome, in the future's own event loop. Any thread may call it."""
         try:
             self.get_loop().call_soon_threadsafe(self._settle, final)
         except Exception:  # noqa: BLE001 - a loop of any make
-            return  # it is closed: nobody can be waiting
+            return  # the loop is closed: no task can wait
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Abort the run."""
@@ -132,7 +140,10 @@ class AsyncResultFuture(asyncio.Future[Any]):
         return is_cancelled
 
     def add_done_callback(self, fn: Callable[[Any], object], *, context: Context | None = None) -> None:
-        """Call ``fn`` at the end, even if nobody holds this future until then."""
+        """Call ``fn`` with this future at the end of the run.
+
+        The run goes on until then, even if nobody holds the future.
+        """
         self._delivery.pin(self)
         super().add_done_callback(fn, context=context)
 
@@ -141,6 +152,6 @@ class AsyncResultFuture(asyncio.Future[Any]):
             return
         if isinstance(final, Exception):
             self.set_exception(final)
-            self.exception()  # mark it as seen: nobody need ask, and asyncio must not complain at exit
+            self.exception()  # marks it as seen: else asyncio complains at exit if the program does not ask for it
         else:
             self.set_result(final)

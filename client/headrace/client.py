@@ -1,4 +1,4 @@
-"""Client: the entry point. Checks arguments, makes runs, and hands them to this process's I/O thread."""
+"""Client: the entry point of a program. Checks arguments, makes runs, and hands them to this process's I/O thread."""
 
 from __future__ import annotations
 
@@ -57,19 +57,21 @@ R = TypeVar("R")
 
 _numbers = itertools.count(1)
 _FLUSH_MARGIN = 2.0
-"""Seconds beyond which a flush is not waited for, should the I/O thread end meanwhile."""
+"""Seconds that a flush waits beyond its timeout, in case the I/O thread has ended."""
 
 
 class Client:
     """Runs models on an engine.
 
-    Without ``address`` (and without ``HEADRACE_ENGINE`` in the environment) the engine is this program's own: it starts on
-    first use and ends with the program. An address such as ``ipc:///run/headrace/engine`` names one that runs already.
+    * ``address`` (str or None): the engine's address, such as ``ipc:///run/headrace/engine``. Default:
+      ``HEADRACE_ENGINE`` of the environment; if it is not set, an engine of this program's own, which starts with the
+      first run and ends with the program.
+    * ``connect_timeout`` (float): seconds that a run waits for an engine at an address. Default: 10.
 
-    Making a client opens nothing. One client serves any number of threads, event loops and forked children.
-    ``connect_timeout`` is how long a run waits for an engine to answer, in seconds.
+    Making a client opens no socket and starts no process. All threads, event loops and forked children can share one
+    client.
 
-    Raises ConfigurationError for an address or a ``headrace.toml`` that cannot be used.
+    Raises ConfigurationError if the address, an environment variable or a ``headrace.toml`` cannot be used.
     """
 
     def __init__(self, address: str | None = None, *, connect_timeout: float = 10.0) -> None:
@@ -99,24 +101,12 @@ class Client:
     def run_local(self, *, stream: bool = False, **arguments: Unpack[RunArguments]) -> LocalStream | RunLocalResult:
         """Run a model.
 
-        With ``stream=True`` return at once with a LocalStream, whose iteration and ``result`` raise the run's errors.
-        Otherwise wait for the end, and return the result or raise.
+        * ``stream`` (bool): ``True`` returns a LocalStream at once; it raises the run's errors later. ``False``, the
+          default, waits for the end, and returns the result or raises.
+        * all other arguments: see :class:`RunArguments`. ``model`` and ``messages`` must be given.
 
-        Arguments (keyword only; ``model`` and ``messages`` must be given):
-
-        * ``model``: ``gpt-4o``; ``provider/model`` for any configured provider; ``provider`` overrides what the name tells
-        * ``messages``: dicts or Messages; roles system, developer, user, assistant, tool; content a str or parts
-        * ``tools``, ``tool_choice`` (``auto``, ``none``, ``required``, ``{"tool": name}``), ``response_format`` (JSON schema)
-        * ``temperature``, ``top_p``, ``max_output_tokens``, ``stop_sequences``, ``reasoning_effort``
-        * ``timeout_ms`` (total), ``first_chunk_timeout_ms``, ``idle_timeout_ms``: milliseconds
-        * ``variables``: fills ``{{name}}`` in the messages
-        * ``provider_api_key``: for this run; else the key in the environment: this program's, as it is now, for an engine of
-          its own; for one at an address, the engine's
-        * ``custom_options``: merged into the provider's request body as it is
-        * ``tags``, ``user_id``, ``session_id``, ``send_trace``, ``span_id``, ``trace_id``, ``parent_span_id``
-        * ``priority``: ``interactive`` or ``batch``; ``on_abort``: ``close`` or ``drain``
-
-        Raises InvalidRequestError, naming the argument, before anything is sent; any HeadraceError afterwards.
+        Raises InvalidRequestError before anything is sent if an argument is wrong. Later it may raise any
+        HeadraceError.
         """
         delivery = self._start(stream, arguments)
         return LocalStream(delivery) if stream else cast("RunLocalResult", _wait(delivery))
@@ -134,7 +124,10 @@ class Client:
     async def arun_local(
         self, *, stream: bool = False, **arguments: Unpack[RunArguments]
     ) -> AsyncLocalStream | RunLocalResult:
-        """Run a model from asyncio: as :meth:`run_local`, with an AsyncLocalStream. Cancelling the task aborts the run."""
+        """Run a model, from asyncio. As :meth:`run_local`, but ``stream=True`` returns an AsyncLocalStream.
+
+        Cancelling the task that waits for the result aborts the run.
+        """
         import asyncio
 
         from headrace.async_streams import AsyncLocalStream, AsyncResultFuture
@@ -146,18 +139,17 @@ class Client:
         return cast("RunLocalResult", await future)
 
     def run_embedding(self, **arguments: Unpack[EmbeddingArguments]) -> RunEmbeddingResult:
-        """Embed texts: return a vector for each.
+        """Turn texts into vectors, one for each text.
 
-        ``model`` (``text-embedding-3-small``, ``gemini-embedding-001``, ``provider/model``) and ``input`` (a str or a list of
-        them) must be given; ``dimensions`` where the model takes it; the others as in :meth:`run_local`.
+        Arguments: see :class:`EmbeddingArguments`. ``model`` and ``input`` must be given.
 
-        Raises InvalidRequestError, naming the argument, before anything is sent (a provider without embeddings counts);
-        any HeadraceError afterwards.
+        Raises InvalidRequestError before anything is sent if an argument is wrong, or if the provider has no
+        embeddings. Later it may raise any HeadraceError.
         """
         return cast("RunEmbeddingResult", _wait(self._start_embedding(arguments)))
 
     async def arun_embedding(self, **arguments: Unpack[EmbeddingArguments]) -> RunEmbeddingResult:
-        """As :meth:`run_embedding`, from asyncio."""
+        """Turn texts into vectors, from asyncio. As :meth:`run_embedding`."""
         import asyncio
 
         from headrace.async_streams import AsyncResultFuture
@@ -167,11 +159,13 @@ class Client:
         return cast("RunEmbeddingResult", await future)
 
     def flush(self, timeout: float = 5.0) -> FlushCounts:
-        """Have the spans of all runs that have ended stored, and delivered to every sink, within ``timeout`` seconds.
+        """Wait, at most ``timeout`` seconds (default: 5), until the spans of all ended runs are stored and with every sink.
 
-        Returns how many are and how many are not. Nothing is lost without a flush; it is for those who want to look at once.
-        Raises InvalidRequestError for a timeout that is no number of seconds, EngineUnavailableError when the engine does not
-        answer.
+        Returns how many spans are there and how many are not. Without a flush nothing is lost: it is for a program that
+        looks at the spans at once.
+
+        Raises InvalidRequestError if ``timeout`` is not a number of seconds, EngineUnavailableError if the engine does
+        not answer.
         """
         self._begin()
         timeout = waiting_time("timeout", timeout)
@@ -190,19 +184,19 @@ class Client:
             raise EngineUnavailableError(self._address or EMBEDDED, "the client was closed") from None
 
     async def aflush(self, timeout: float = 5.0) -> FlushCounts:  # noqa: ASYNC109 - it is the engine's to keep
-        """As :meth:`flush`, without blocking the event loop."""
+        """Wait as :meth:`flush` does, without blocking the event loop."""
         return await _in_thread(partial(self.flush, timeout))
 
     def close(self) -> None:
-        """Abort this client's runs, and close what only it used; an embedded engine ends with its last client.
+        """Abort this client's runs, and close its connections. This program's own engine ends with its last client.
 
-        May be called twice.
+        May be called more than once.
         """
         self._is_closed = True
         _process().release(self._address, self._number)
 
     async def aclose(self) -> None:
-        """As :meth:`close`, without blocking the event loop."""
+        """Close as :meth:`close` does, without blocking the event loop."""
         await _in_thread(self.close)
 
     def __enter__(self) -> Self:
@@ -222,7 +216,7 @@ class Client:
         await self.aclose()
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        """Be a client of one's own: a copy, pickled or not, ends with its own runs only."""
+        """Give a copy a number of its own, so that closing the copy ends only its own runs."""
         self.__dict__.update(state)
         self._number = next(_numbers)
 
@@ -230,7 +224,7 @@ class Client:
         return f"<Client {self._address or EMBEDDED}>"
 
     def _start(self, stream: bool, arguments: RunArguments) -> Delivery:
-        """Check everything, then hand the run to the I/O thread."""
+        """Check all arguments, then hand the run to the I/O thread."""
         started_at = self._begin()
         check_names(arguments, RunArguments)
         options = build_options(arguments)
@@ -259,7 +253,10 @@ class Client:
         }
 
     def _access(self, provider: str, api_key: str | None) -> ProviderAccess:
-        """Return what the run is sent with: an engine of the program's own uses the program's environment, as it is now."""
+        """Return the key and the address for the run.
+
+        The program's own engine uses the program's environment, as it is now.
+        """
         if self._address is not None:
             return ProviderAccess(api_key)
         return access_from(os.environ, provider, self._configured, api_key)
@@ -293,12 +290,12 @@ class Client:
         connection = process.connection(self._address, self._connect_timeout, self._number, self._total_timeout)
         delivery = Delivery(Session(plan), request.trace_id, started_at, connection, self._number, self._prices)
         process.submit(connection, delivery)
-        self._prices.load()  # while the run is on its way: reading them takes a while, the first time
+        self._prices.load()  # reading them takes a while the first time: so while the run is on its way
         return delivery
 
 
 def _check_hook(config: SpansConfig) -> None:
-    """Say before an engine of this program's own is started that it would have no hook. The engine itself looks closer."""
+    """Raise ConfigurationError if the redaction hook does not exist, before the program's own engine starts."""
     if config.redact:
         from headrace.spans.redaction import check_hook_exists
 
@@ -309,14 +306,17 @@ def _check_hook(config: SpansConfig) -> None:
 
 
 def _process() -> Process:
-    """Return what this process holds. Sockets and subprocesses are imported with the first run, not with the package."""
+    """Return the connections of this process. Imports sockets and subprocesses only now, not with the package."""
     from headrace.connections.client_process import current_process
 
     return current_process()
 
 
 async def _in_thread(action: Callable[[], R]) -> R:
-    """Do what waits, without blocking the event loop; at the end of the program, when no thread can be had, here."""
+    """Do ``action`` in a thread, so that the event loop goes on.
+
+    At the end of the program no thread can start: then do it here.
+    """
     import asyncio
 
     try:
@@ -338,9 +338,9 @@ def _wait(delivery: Delivery) -> object:
     try:
         return result.result()
     finally:
-        delivery.abandon()  # of no effect, unless an interrupt ended the wait
+        delivery.abandon()  # has an effect only if an interrupt ended the wait
 
 
 def _new_id(prefix: str) -> str:
-    # Unique, not secret. Seeded by the system at start, and by Python again in each forked child.
+    # Unique, but not secret. Python seeds it at the start, and again in each forked child.
     return f"{prefix}{random.getrandbits(64):016x}"

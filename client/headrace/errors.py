@@ -1,31 +1,31 @@
-r"""Every exception that Headrace raises on purpose, and nothing else.
+r"""The exceptions that Headrace raises.
 
 ::
 
     HeadraceError
-        ConfigurationError              bad settings
+        ConfigurationError              a setting cannot be used
         EngineUnavailableError          no engine answered in time, or it went away
-        InvalidRequestError             bad arguments, or 400, 404, 413, 422 from the provider
-        RunError                        accepted but not finished
+        InvalidRequestError             a wrong argument, or 400, 404, 413, 422 from the provider
+        RunError                        a run was accepted but did not finish
             ProviderError
                 AuthenticationError         401, 403, or no key
                 RateLimitError              429
-                ProviderUnavailableError    5xx, overload, connect and read failures
-                ProviderProtocolError       the stream was not what the API promises
-            WorkerLostError             the worker died or fell silent
-            RunTimeoutError             one of the run's clocks ran out
-            QueueFullError              refused at admission
-            PoisonRunError              present at two worker deaths
-        StreamConsumedError             a stream is iterated once
+                ProviderUnavailableError    5xx, overload, or no connection
+                ProviderProtocolError       the response was not what the provider's API promises
+            WorkerLostError             the worker process died or stopped answering
+            RunTimeoutError             one of the run's time limits was reached
+            QueueFullError              too many runs wait for a worker
+            PoisonRunError              two workers died with this run
+        StreamConsumedError             a stream can be iterated once
         ForkedStreamError               a stream belongs to the process that made it
-        ProtocolError                   the engine's own wire, not the provider's
+        ProtocolError                   a fault between Headrace's own processes
             LocalProtocolError
             RemoteProtocolError
             ProtocolMismatchError       client and engine speak different major versions
 
-An error carries facts; its text is built once, by ``str()``. Control characters in the text are escaped (``\u001b``): a
-traceback that quotes a provider cannot steer a terminal. The facts have them as they came. All arguments are positional so
-that errors survive pickling. No error ever carries a provider key.
+An error has its facts as attributes; ``str()`` makes the text from them. The text has control characters escaped
+(``\u001b``), so that a traceback that quotes a provider cannot steer a terminal. The attributes have them as they came.
+All arguments are positional, so that errors can be pickled. No error contains a provider key.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from headrace.text.escaping import escaped
 
 
 class HeadraceError(Exception):
-    """Base of all errors raised on purpose."""
+    """The base of all errors that Headrace raises on purpose."""
 
     def __str__(self) -> str:
         return escaped(self._words())
@@ -44,13 +44,16 @@ class HeadraceError(Exception):
 
 
 class ConfigurationError(HeadraceError):
-    """Settings that cannot be used; the text names the setting and what it takes."""
+    """A setting or an environment variable cannot be used. The text names it and says what it takes."""
 
 
 class EngineUnavailableError(HeadraceError):
     """No engine answered within the connect timeout, or the engine went away.
 
-    ``address`` is where it was looked for (``"embedded"`` for an engine of this program's own).
+    Its attributes:
+
+    * ``address`` (str): the engine's address; ``"embedded"`` for this program's own engine.
+    * ``reason`` (str): what happened.
     """
 
     def __init__(self, address: str, reason: str) -> None:
@@ -63,10 +66,16 @@ class EngineUnavailableError(HeadraceError):
 
 
 class InvalidRequestError(HeadraceError):
-    """An argument is wrong, found before anything was sent; or the provider refused the request as malformed.
+    """An argument is wrong, or the provider refused the request as malformed (400, 404, 413, 422).
 
-    ``argument`` names the argument (``None`` when the provider refused); ``provider``, ``status_code``, ``request_id``
-    and ``code`` are set when the refusal came from the provider (400, 404, 413, 422).
+    A wrong argument is found before anything is sent.
+
+    Its attributes:
+
+    * ``reason`` (str): what is wrong, and what is allowed.
+    * ``argument`` (str or None): the place, such as ``messages[2].content``; None if the provider refused.
+    * ``provider``, ``request_id``, ``code`` (str or None), ``status_code`` (int or None): see :class:`ProviderError`;
+      None if Headrace refused.
     """
 
     def __init__(
@@ -97,7 +106,13 @@ class InvalidRequestError(HeadraceError):
 class RunError(HeadraceError):
     """A run was accepted but did not finish.
 
-    ``partial_text`` is the text that had reached this process; it is a prefix of what the provider sent.
+    A plain RunError, not one of its subclasses, means that something failed inside this program's Headrace client.
+
+    Its attributes:
+
+    * ``span_id`` (str): the run's id.
+    * ``reason`` (str): what happened.
+    * ``partial_text`` (str): the text that had reached this process: the beginning of what the provider sent.
     """
 
     def __init__(self, span_id: str, reason: str, partial_text: str = "") -> None:
@@ -111,10 +126,14 @@ class RunError(HeadraceError):
 
 
 class ProviderError(RunError):
-    """The provider refused the run or failed to finish it.
+    """The provider refused the run, or failed to finish it.
 
-    ``status_code`` is the HTTP status (``None`` when there was none), ``request_id`` the provider's id of the request,
-    ``code`` the provider's own code or error type.
+    Its attributes, beside those of :class:`RunError`:
+
+    * ``provider`` (str): the provider's name.
+    * ``status_code`` (int or None): the HTTP status; None if there was none.
+    * ``request_id`` (str or None): the provider's id of the request, for its support.
+    * ``code`` (str or None): the provider's own code or type of the error.
     """
 
     def __init__(
@@ -140,11 +159,17 @@ class ProviderError(RunError):
 
 
 class AuthenticationError(ProviderError):
-    """401 or 403 from the provider, or no key was found for it."""
+    """The provider answered 401 or 403, or there is no key for it. The text names the variable to set."""
 
 
 class RateLimitError(ProviderError):
-    """429. ``retry_after`` is the wait that the provider asked for, in seconds (``None`` when it did not say)."""
+    """The provider answered 429: too many requests.
+
+    Its attributes, beside those of :class:`ProviderError`:
+
+    * ``retry_after`` (float or None): seconds to wait before the next try, as the provider says; None if it does not
+      say.
+    """
 
     def __init__(
         self,
@@ -163,22 +188,25 @@ class RateLimitError(ProviderError):
 
 
 class ProviderUnavailableError(ProviderError):
-    """The provider answered 5xx or "overloaded", or the connection to it could not be made or was lost."""
+    """The provider answered 5xx or "overloaded", or the connection to it failed."""
 
 
 class ProviderProtocolError(ProviderError):
-    """The provider's response was not what its API promises: cut, garbled, or not a stream at all."""
+    """The provider's response was not what its API promises: it was cut, garbled, or not an answer at all."""
 
 
 class WorkerLostError(RunError):
-    """The worker process that held the run died or fell silent."""
+    """The worker process that ran the run died or stopped answering. Nothing is known to be wrong with the request."""
 
 
 class RunTimeoutError(RunError):
-    """One of the run's clocks ran out.
+    """One of the run's time limits was reached.
 
-    ``clock`` is ``connect``, ``first_chunk``, ``idle``, ``total`` or ``reader`` (nobody read the stream for so long); ``limit`` is
-    what it allowed, in seconds.
+    Its attributes, beside those of :class:`RunError`:
+
+    * ``clock`` (str): which limit: ``connect``, ``first_chunk``, ``idle``, ``total``, or ``reader`` (the program read
+      nothing of a full stream for that long).
+    * ``limit`` (float): the limit in seconds.
     """
 
     def __init__(self, span_id: str, reason: str, partial_text: str = "", clock: str = "", limit: float = 0.0) -> None:
@@ -189,7 +217,12 @@ class RunTimeoutError(RunError):
 
 
 class QueueFullError(RunError):
-    """Refused at admission. ``retry_after`` is a guess at when there is room, in seconds, or ``None``."""
+    """Too many runs wait for a worker: the engine did not accept this one.
+
+    Its attributes, beside those of :class:`RunError`:
+
+    * ``retry_after`` (float or None): seconds after which there may be room, a guess; None if the engine cannot guess.
+    """
 
     def __init__(self, span_id: str, reason: str, partial_text: str = "", retry_after: float | None = None) -> None:
         super().__init__(span_id, reason, partial_text)
@@ -198,11 +231,19 @@ class QueueFullError(RunError):
 
 
 class PoisonRunError(RunError):
-    """The run was present at two worker deaths, or was the only one on a worker that hung at work, and is not tried again."""
+    """The run is not tried again, because it seems to kill workers.
+
+    Two workers died while they ran it, or a worker hung and had no other run.
+    """
 
 
 class StreamConsumedError(HeadraceError):
-    """A stream was iterated a second time, or by a second thread or task while another one waits for its next event."""
+    """A stream was iterated a second time, or by a second thread or task at the same time.
+
+    The text is in ``stream.result.result().text``.
+
+    Its attributes: ``span_id`` (str), the run's id; ``reason`` (str).
+    """
 
     def __init__(self, span_id: str, reason: str = "was iterated already") -> None:
         super().__init__(span_id, reason)
@@ -214,7 +255,10 @@ class StreamConsumedError(HeadraceError):
 
 
 class ForkedStreamError(HeadraceError):
-    """A stream was used in a child process; it belongs to the process that made it."""
+    """A stream was used in a forked child. It belongs to the process that made it; make a new run in the child.
+
+    Its attributes: ``span_id`` (str), the run's id.
+    """
 
     def __init__(self, span_id: str) -> None:
         super().__init__(span_id)
@@ -225,7 +269,7 @@ class ForkedStreamError(HeadraceError):
 
 
 class ProtocolError(HeadraceError):
-    """A message between client, broker and worker broke the protocol of docs/protocol.md."""
+    """A message between Headrace's processes broke the protocol of ``docs/protocol.md``."""
 
 
 class LocalProtocolError(ProtocolError):
@@ -237,7 +281,10 @@ class RemoteProtocolError(ProtocolError):
 
 
 class ProtocolMismatchError(ProtocolError):
-    """The other process speaks another major version of the protocol."""
+    """The other process speaks another major version of the protocol.
+
+    Its attributes: ``ours`` and ``theirs`` (int), the two versions.
+    """
 
     def __init__(self, ours: int, theirs: int) -> None:
         super().__init__(ours, theirs)

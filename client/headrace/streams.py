@@ -1,4 +1,4 @@
-"""LocalStream: what a thread holds of a run that streams. A thin face on a delivery, and its parts that asyncio shares."""
+"""LocalStream: the stream that a thread iterates, its result, and the parts that it shares with AsyncLocalStream."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ R = TypeVar("R")
 
 
 class Stream:
-    """What both faces share."""
+    """What LocalStream and AsyncLocalStream share."""
 
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
         self._interest = Interest(delivery)
-        # Taken by whoever iterates first, and never given back.
+        # The first iteration takes it and never gives it back.
         self._turn = threading.Lock()
 
     @property
@@ -42,8 +42,8 @@ class Stream:
     def abort(self) -> None:
         """Stop the run: iteration ends, and the provider's connection is closed.
 
-        Returns at once. May be called from any thread, at any time and any number of times; without effect once the
-        outcome was seen. An abort is not an error: the result has ``aborted=True`` and the partial text.
+        Returns at once. Any thread may call it, at any time, more than once. It has no effect after the program has
+        seen the run's outcome. An abort is not an error: the result has ``aborted=True`` and the partial text.
         """
         self._delivery.abort()
 
@@ -57,10 +57,12 @@ class Stream:
 
 
 class LocalStream(Stream):
-    """A run whose text arrives piece by piece.
+    """A run whose text arrives piece by piece. Made by ``client.run_local(stream=True)``.
 
-    Iterate for text, or over :meth:`events` for everything. Dropping the stream, or leaving ``with stream:``, aborts a
-    run that is still going. A ``break`` alone does not while the stream has a name: ``result`` then reads to the end.
+    Iterate over it for text, or over :meth:`events` for everything. One thread may iterate it, once.
+
+    The run is aborted when you leave ``with stream:``, and when the last reference to the stream, its iterator and its
+    result is gone. A ``break`` alone aborts nothing while a variable holds the stream.
     """
 
     def __init__(self, delivery: Delivery) -> None:
@@ -69,9 +71,10 @@ class LocalStream(Stream):
 
     @property
     def result(self) -> concurrent.futures.Future[StreamResult]:
-        """The run's result, which always resolves; asking for it reads the stream to its end.
+        """The run's result, as a future that always resolves. From then on the stream is read to its end.
 
-        It raises the same error as iteration does. ``cancel()`` aborts the run.
+        ``result.result(timeout)`` waits at most ``timeout`` seconds. It returns a StreamResult, or raises the error
+        that iteration raises. ``result.cancel()`` aborts the run. Raises ForkedStreamError in a forked child.
         """
         self._delivery.check_process()
         if self._result is None:
@@ -79,12 +82,16 @@ class LocalStream(Stream):
         return self._result
 
     def __iter__(self) -> Iterator[str]:
-        """Yield text as it arrives. Raises a HeadraceError when the run fails, StreamConsumedError the second time."""
+        """Yield text as it arrives.
+
+        Raises StreamConsumedError if the stream was iterated already, ForkedStreamError in a forked child, and any
+        other HeadraceError when the run fails.
+        """
         self.consume()
         return _TextIterator(self)
 
     def events(self) -> Iterator[StreamEvent]:
-        """Yield typed events as they arrive; raises as iteration does."""
+        """Yield typed events as they arrive. Raises the same errors as iteration over text."""
         self.consume()
         return _EventIterator(self)
 
@@ -97,11 +104,11 @@ class LocalStream(Stream):
         self.abort()
 
 
-# Iterators. Each keeps its stream alive, and hands out a batch of events before it looks for the next.
+# Iterators. Each keeps its stream alive. It hands out one batch of events, then fetches the next.
 
 
 class Reader:
-    """What the iterators share: a batch, and what comes after it."""
+    """What all iterators share: the current batch of events, and how to fetch the next."""
 
     __slots__ = ("_batch", "_delivery", "_stream")
 
@@ -111,14 +118,18 @@ class Reader:
         self._batch: Iterator[RunEvent] = iter(())
 
     def claim(self) -> None:
-        """Become the one that fetches; raises StreamConsumedError while another thread or task does."""
+        """Become the only reader. Raises StreamConsumedError while another thread or task fetches events."""
         if not self._delivery.reading.acquire(blocking=False):
             raise StreamConsumedError(self._delivery.span_id, "is being iterated by another thread or task")
 
     def take(self) -> bool:
-        """Fetch the next batch; return False when there is none yet, raise the run's error when there will be none."""
+        """Fetch the next batch. Return False if there is none yet.
+
+        Raises the run's error after its last event, or EndedError after the last event of a run that ended well or was
+        aborted.
+        """
         delivery = self._delivery
-        has_ended = delivery.has_ended  # asked first: events that came before the end are not to be missed
+        has_ended = delivery.has_ended  # read before the batch: else events that came just before the end would be lost
         batch = delivery.take()
         if batch:
             self._batch = iter(batch)
@@ -137,7 +148,7 @@ class _SyncReader(Reader):
     __slots__ = ()
 
     def close(self) -> None:
-        """Abort the run, as closing a generator ends it."""
+        """Abort the run. Generators have the same method."""
         self._delivery.abort()
 
     def _refill(self) -> None:
@@ -183,7 +194,7 @@ def public_event(event: RunEvent) -> StreamEvent:
 
 
 def raise_error(final: Final | None) -> None:
-    """Raise ``final`` where it is an error."""
+    """Raise ``final`` if it is an error."""
     if isinstance(final, Exception):
         raise final
 
@@ -192,7 +203,7 @@ def raise_error(final: Final | None) -> None:
 
 
 class ResultFuture(concurrent.futures.Future[R]):
-    """A run's result for threads. Whoever holds it keeps the run going."""
+    """A run's result, for threads. The run goes on while somebody holds this future."""
 
     def __init__(self, delivery: Delivery, interest: Interest) -> None:
         super().__init__()
@@ -204,7 +215,10 @@ class ResultFuture(concurrent.futures.Future[R]):
         delivery.attach(self)
 
     def settle(self, final: Final) -> None:
-        """Resolve with the outcome. A future's own lock may be held by one who waits for this thread: then elsewhere."""
+        """Resolve with the outcome.
+
+        A thread that waits for this thread may hold the future's own lock. Then a callback thread resolves it.
+        """
         if not self._condition.acquire(timeout=LOCK_TIMEOUT):
             run_elsewhere([partial(self._settle, final)])
             return
@@ -214,25 +228,33 @@ class ResultFuture(concurrent.futures.Future[R]):
             self._condition.release()
 
     def cancel(self) -> bool:
-        """Abort the run; the future still resolves, with what there is."""
+        """Abort the run. Returns False: the future still resolves, with the partial text."""
         self._delivery.abort()
         return False
 
     def result(self, timeout: float | None = None) -> R:
-        """Wait for the result, at most ``timeout`` seconds; raises TimeoutError, or the run's error."""
+        """Wait for the result, at most ``timeout`` seconds (None: no limit).
+
+        Raises TimeoutError, or the run's error.
+        """
         self._await(timeout)
         return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the end, at most ``timeout`` seconds; return the run's error or None."""
+        """Wait for the end, at most ``timeout`` seconds (None: no limit).
+
+        Return the run's error or None. Raises TimeoutError.
+        """
         self._await(timeout)
         return super().exception(0)
 
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[R]], object]) -> None:
-        """Call ``fn`` at the end of the run. The run goes on until then, whether or not anybody holds this future.
+        """Call ``fn`` with this future at the end of the run.
 
-        Called on one of Headrace's callback threads; at once and here where the end is there already. It may wait and ask
-        for further runs; what it raises is logged.
+        The run goes on until then, even if nobody holds the future.
+
+        ``fn`` is called on one of Headrace's callback threads. If the run has ended already, it is called here, at
+        once. It may wait, and it may make further runs. An error that it raises is logged.
         """
         self._delivery.pin(self)
         with self._callbacks_lock:
@@ -247,7 +269,7 @@ class ResultFuture(concurrent.futures.Future[R]):
             super().add_done_callback(fn)
 
     def hand_over(self) -> None:
-        """Have the callbacks called, in their order and on one thread, which also waits for their lock. For this module."""
+        """Call the callbacks on a callback thread, in their order. Only this module uses it."""
         jobs: Jobs = []
         jobs.append(partial(self._add_callbacks, jobs))
         run_elsewhere(jobs)
@@ -264,7 +286,7 @@ class ResultFuture(concurrent.futures.Future[R]):
             self.set_result(cast("R", final))
 
     def _await(self, timeout: float | None) -> None:
-        """Wait for the end, and keep the run's bound meanwhile; raises TimeoutError."""
+        """Wait for the end, and check the run's time limit meanwhile. Raises TimeoutError."""
         self._delivery.check_process()
         if self.done():
             return

@@ -1,7 +1,7 @@
 """The public data types: messages, tools, usage, events and results.
 
-All are frozen msgspec Structs, so they compare, hash where their fields do, pickle, and cross a process boundary as
-they are. This module knows nothing of processes, sockets or providers.
+All are frozen msgspec Structs: they can be compared, pickled, and sent between processes. They can be hashed where all
+their fields can. This module knows nothing of processes, sockets or providers.
 """
 
 from __future__ import annotations
@@ -16,63 +16,78 @@ UsageSource = Literal["provider", "partial", "estimated", "none"]
 
 
 class TextPart(msgspec.Struct, frozen=True, tag="text", omit_defaults=True):
-    """Text in a message.
-
-    ``provider_data`` (here and on the other parts) is what a provider needs back byte for byte to accept the part again.
-    ``extra`` (here, on the other parts, on messages and tools) holds further keys that the caller gave, in the provider's
-    own words, such as ``cache_control``. They are sent where the provider's format has them, and refused by name elsewhere.
-    """
+    """Text in a message."""
 
     text: str
+    """The text."""
     provider_data: dict[str, Any] | None = None
+    """What the provider needs back, byte for byte, to accept this part again: a signature, or citations."""
     extra: dict[str, Any] | None = None
+    """Further keys that you gave, in the provider's own words, such as ``cache_control``.
+
+    They are sent where the provider's format has them. Elsewhere the run fails with an InvalidRequestError that names
+    the key.
+    """
 
 
 class ImagePart(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
-    """An image, by ``url`` or as base64 ``data`` with its ``media_type`` (``image/png``); ``extra`` may hold ``detail``."""
+    """An image in a message: either ``url``, or ``data`` with ``media_type``."""
 
     url: str | None = None
+    """The image's address."""
     data: str | None = None
+    """The image itself, in base64."""
     media_type: str | None = None
+    """The type of ``data``, such as ``image/png``."""
     extra: dict[str, Any] | None = None
+    """Further keys, such as ``detail``: see :class:`TextPart`."""
 
 
 class ToolCallPart(msgspec.Struct, frozen=True, tag="tool_call", omit_defaults=True):
-    """A call of a tool, in a message of the assistant.
-
-    In ``extra``, the key ``function`` holds further keys that stood inside ``function`` of OpenAI's form.
-    """
+    """A call of a tool, in a message of the assistant."""
 
     id: str
+    """The call's id. The tool's answer names it as ``tool_call_id``."""
     name: str
+    """The tool's name."""
     arguments: dict[str, Any]
+    """The arguments that the model chose."""
     provider_data: dict[str, Any] | None = None
+    """What the provider needs back to accept this part again."""
     extra: dict[str, Any] | None = None
+    """Further keys: see :class:`TextPart`.
+
+    Its key ``function`` holds those that stood inside ``function`` of OpenAI's form.
+    """
 
 
 class ReasoningPart(msgspec.Struct, frozen=True, tag="reasoning", omit_defaults=True):
-    """Reasoning of the model, in a message of the assistant; kept so that it can be sent back."""
+    """Reasoning of the model, in a message of the assistant. It is kept so that it can be sent back."""
 
     text: str = ""
+    """The reasoning, as far as the provider shows it."""
     provider_data: dict[str, Any] | None = None
+    """What the provider needs back to accept this part again, such as a signature."""
     extra: dict[str, Any] | None = None
+    """Further keys: see :class:`TextPart`."""
 
 
 Part = TextPart | ImagePart | ToolCallPart | ReasoningPart
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One message of a conversation.
-
-    ``tool_call_id`` and ``tool_name`` belong to role ``tool``: they say which call the content answers. ``extra`` holds
-    further keys of the message: see :class:`TextPart`.
-    """
+    """One message of a conversation."""
 
     role: Role
+    """``system``, ``developer``, ``user``, ``assistant`` or ``tool``."""
     content: str | list[Part] = ""
+    """The text, or a list of parts."""
     tool_call_id: str | None = None
+    """For role ``tool``: the id of the call that this message answers."""
     tool_name: str | None = None
+    """For role ``tool``: the name of the tool. Only Google's format sends it."""
     extra: dict[str, Any] | None = None
+    """Further keys of the message: see :class:`TextPart`."""
 
     @property
     def text(self) -> str:
@@ -90,89 +105,119 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A tool that the model may call; ``parameters`` is a JSON schema.
+    """A tool that the model may call.
 
-    With another ``type`` than ``function`` it is a tool of the provider's own, such as ``web_search_20250305``: its
-    settings are in ``extra``, and ``name`` may be empty. ``extra`` also holds further keys of a function, such as
-    ``cache_control``; its key ``function`` holds those that stood inside ``function`` of OpenAI's form.
+    A tool whose ``type`` is not ``function`` is one that the provider runs itself, such as ``web_search_20250305``: its
+    settings are in ``extra``, and its name may be empty.
     """
 
     name: str
+    """The tool's name."""
     description: str = ""
+    """What the tool does, for the model."""
     parameters: dict[str, Any] = msgspec.field(default_factory=dict)
+    """The arguments that the tool takes, as a JSON schema."""
     strict: bool | None = None
+    """Whether the model must keep to the schema exactly. ``None``: the provider decides."""
     type: str = "function"
+    """``function``, or the provider's word for a tool that it runs itself."""
     extra: dict[str, Any] | None = None
+    """Further keys, such as ``cache_control``: see :class:`TextPart`.
+
+    Its key ``function`` holds those that stood inside ``function`` of OpenAI's form.
+    """
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """A call that the model made, complete."""
+    """A complete call that the model made."""
 
     id: str
+    """The call's id. The tool's answer names it as ``tool_call_id``."""
     name: str
+    """The tool's name."""
     arguments: dict[str, Any]
+    """The arguments that the model chose. Headrace does not check them against the tool's schema."""
 
 
 class IncompleteToolCall(msgspec.Struct, frozen=True):
-    """A call that was cut off, by ``max_output_tokens`` or an abort; ``arguments`` is the raw text so far."""
+    """A call that was cut off, by ``max_output_tokens`` or by an abort."""
 
     id: str
+    """The call's id."""
     name: str
+    """The tool's name."""
     arguments: str
+    """The text of the arguments so far. It is not whole JSON."""
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Tokens of a run. Input includes cached input; output includes reasoning.
-
-    ``source`` says how far to trust the figures: ``provider`` (its final figures), ``partial`` (its running figures, the
-    run did not end), ``estimated`` (by Headrace, from the length of the text), ``none`` (nothing is known; all zero).
-    ``server_tool_requests`` counts what the provider's own tools did, in the provider's words (``web_search_requests``).
-    """
+    """Tokens of a run."""
 
     input_tokens: int = 0
+    """Tokens of the prompt, cached ones included."""
     output_tokens: int = 0
+    """Tokens of the answer, reasoning included."""
     total_tokens: int = 0
+    """Tokens of both."""
     cached_input_tokens: int = 0
+    """Tokens of the prompt that the provider read from its cache."""
     cache_write_tokens: int = 0
+    """Tokens of the prompt that the provider wrote to its cache."""
     reasoning_tokens: int = 0
+    """Tokens of the reasoning."""
     source: UsageSource = "none"
+    """How far to trust the figures.
+
+    ``provider``: the provider's final figures. ``partial``: its last figures of a run that did not end. ``estimated``:
+    counted by Headrace, one token for four characters. ``none``: nothing is known, and all figures are 0.
+    """
     server_tool_requests: dict[str, int] = {}
+    """How often the provider ran its own tools, in its own words, such as ``{"web_search_requests": 2}``."""
 
 
-# Events. On the wire and in the buffers text is a bare str: it is by far the most frequent, and costs least so.
+# Events. On the wire and in the buffers text is a bare str: it is by far the most frequent event, and a str costs
+# least.
 
 
 class TextDelta(msgspec.Struct, frozen=True, gc=False):
     """Text that arrived."""
 
     text: str
+    """The text."""
 
 
 class ReasoningDelta(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """Reasoning that arrived."""
 
     text: str
+    """The reasoning."""
 
 
 class RefusalDelta(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
-    """Words in which the model refuses, where the provider sends them apart from text."""
+    """A piece of a refusal, from a provider that sends refusals apart from text."""
 
     text: str
+    """The refusal's words."""
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
-    """A piece of tool call number ``index``. ``id`` and ``name`` come with its first piece, ``arguments`` is a fragment."""
+    """A piece of a tool call."""
 
     index: int
+    """Which call of the answer it belongs to, counted from 0."""
     id: str | None = None
+    """The call's id; only with its first piece."""
     name: str | None = None
+    """The tool's name; only with its first piece."""
     arguments: str = ""
+    """A piece of the arguments' JSON text."""
 
 
 class UsageUpdate(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
-    """Usage as known so far; each update replaces the one before."""
+    """The usage so far."""
 
     usage: Usage
+    """All that is known. It replaces the update before it."""
 
 
 RunEvent = str | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageUpdate
@@ -183,57 +228,78 @@ StreamEvent = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageU
 
 
 class RunLocalResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run came to.
-
-    ``latency_ms`` runs from the call to its end, in milliseconds. ``cost`` is in US dollars, ``None`` when no price is
-    known. ``finish_reason`` is Headrace's word, ``provider_finish_reason`` the provider's own. ``message`` is the assistant's
-    message, ready to be sent back. ``attempts`` counts how often the run was handed to a worker.
-    """
+    """The result of a run."""
 
     text: str
+    """The answer's text."""
     span_id: str
+    """The run's id: ``sp_`` and 16 hex digits."""
     trace_id: str
+    """The id of the trace that the run belongs to: ``tr_`` and 16 hex digits."""
     latency_ms: float
+    """Milliseconds from the call to the run's end."""
     usage: Usage
+    """The tokens of the run."""
     cost: float | None
+    """US dollars; ``None`` if the model's price or the usage is not known."""
     provider: str
+    """The provider's name."""
     model: str
+    """The model's name."""
     tool_calls: list[ToolCall]
+    """The complete calls that the model made."""
     incomplete_tool_calls: list[IncompleteToolCall]
+    """Calls that were cut off. Do not answer them."""
     finish_reason: FinishReason | None
+    """Why the answer ended: ``stop``, ``tool_calls``, ``max_tokens``, ``content_filter`` or ``error``."""
     provider_finish_reason: str | None
+    """Why the answer ended, in the provider's word; ``None`` if it gave none."""
     message: Message
+    """The assistant's message. Add it to ``messages`` to go on with the conversation."""
     reasoning: str
+    """The model's reasoning, as far as the provider shows it."""
     refusal: str | None
+    """The words with which the model refused; ``None`` if it did not, or if its provider sends refusals as text."""
     attempts: int
+    """How often the run was handed to a worker: more than 1 if a worker died before the first chunk."""
 
 
 class RunEmbeddingResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The vectors of some texts, in the order of the texts; the other fields as in :class:`RunLocalResult`."""
+    """The vectors of some texts."""
 
     embeddings: list[list[float]]
+    """One vector for each text, in the order of the texts."""
     span_id: str
+    """The run's id: ``sp_`` and 16 hex digits."""
     trace_id: str
+    """The id of the trace that the run belongs to: ``tr_`` and 16 hex digits."""
     latency_ms: float
+    """Milliseconds from the call to the run's end."""
     usage: Usage
+    """The tokens of the run."""
     cost: float | None
+    """US dollars; ``None`` if the model's price or the usage is not known."""
     provider: str
+    """The provider's name."""
     model: str
+    """The model's name."""
     attempts: int
+    """How often the run was handed to a worker."""
 
 
 class FlushCounts(msgspec.Struct, frozen=True):
-    """What became of an engine's spans since its start.
-
-    ``delivered`` are stored, and with every sink; ``pending`` are not yet; ``failed`` never will be.
-    """
+    """How many spans an engine has delivered since its start."""
 
     delivered: int
+    """Spans that are stored, and that every sink has taken."""
     pending: int
+    """Spans that are not yet stored, or not yet with every sink."""
     failed: int
+    """Spans that will never be stored, or never be with every sink."""
 
 
 class StreamResult(RunLocalResult, frozen=True, kw_only=True):
-    """What a streamed run came to. ``finish_reason`` is ``None`` when it was aborted."""
+    """The result of a streamed run. ``finish_reason`` is ``None`` if the run was aborted."""
 
     aborted: bool
+    """Whether the run was aborted. ``text`` is then the text that had arrived."""
