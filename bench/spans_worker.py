@@ -35,7 +35,7 @@ from headrace.wire.messages import (
     SpanBatch,
 )
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.run_commands import Command
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
@@ -133,7 +133,7 @@ async def _turn(tracer: Tracer | None, request: RunRequest, runs: list[Run]) -> 
     await asyncio.sleep(0)  # the stubs are written at the end of the turn
     for run, span in zip(runs, spans, strict=True):
         transcript = Transcript() if span is not None and span.keeps_content else None
-        core = ProviderRun(run, request, API["openai-chat"], Clocks(LIMITS, 0.0), transcript=transcript)
+        core = ProviderRun(run, request, WIRE_FORMATS["openai-chat"].api, Clocks(LIMITS, 0.0), transcript=transcript)
         core.responded(200, STREAM, 0.0)
         for start in range(0, len(DELTAS), 4):
             events: list[RunEvent] = [*DELTAS[start : start + 4]]

@@ -21,7 +21,7 @@ from headrace.wire.messages import (
 )
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.run_commands import Command, Commands
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
@@ -63,7 +63,7 @@ class _Shell:
         run = Run(_SPAN, 1, 7, b"", self._sequence_limit, self._character_limit)
         request = RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=exchange.stream)
         clocks = Clocks(ClockLimits(connect=math.inf, first_chunk=math.inf, idle=_IDLE, total=math.inf), 0.0)
-        self._core = ProviderRun(run, request, API[exchange.api], clocks)
+        self._core = ProviderRun(run, request, WIRE_FORMATS[exchange.api].api, clocks)
         self._events = 0
         self._characters = 0
         self._text_length = 0

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.sse import MAX_EVENT_BYTES, EventTooLargeError, SSEParser
 from headrace_workers.runs.body_kind import BOM, BodyKind
 from headrace_workers.runs.response_body import Response
@@ -183,7 +183,7 @@ def _make_headers(rng: random.Random) -> Headers:
 
 
 def _check_headers(said: Headers) -> str:
-    failure = API[said.api].read_error(said.status, said.headers, said.body)
+    failure = WIRE_FORMATS[said.api].api.read_error(said.status, said.headers, said.body)
     assert failure.reason
     assert len(failure.reason) < 3_000
     assert failure.retry_after is None or 0 <= failure.retry_after < math.inf

@@ -23,7 +23,7 @@ from headrace.types import Message, Part, RunEvent, TextPart, ToolCallDelta, Too
 from headrace.wire.messages import Chunk, Failed, Finished, Run, Terminal, ToolCallText
 from headrace.wire.run_request import RunRequest
 from headrace_workers.masking import masked_events, masked_terminal
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 from headrace_workers.runs.transcript import Transcript
@@ -94,7 +94,7 @@ def told(api: str, status: int, headers: dict[str, str], body: bytes, *, stream:
     request = RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=stream)
     clocks = Clocks(ClockLimits(connect=math.inf, first_chunk=math.inf, idle=math.inf, total=math.inf), 0.0)
     run = Run("sp_0123456789abcdef", 1, 7, b"", 10**9, 10**9)
-    core = ProviderRun(run, request, API[api], clocks, mask, Transcript())
+    core = ProviderRun(run, request, WIRE_FORMATS[api].api, clocks, mask, Transcript())
     arrived = Moment(0.0, 0.0)
     stub = begun_span(run, request, "w1", arrived)
     core.responded(status, headers, 0.0)

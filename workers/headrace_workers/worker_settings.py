@@ -14,13 +14,13 @@ from headrace.settings.settings import EngineConfig, ProviderConfig, Settings
 from headrace.wire.messages import BAD_SETTINGS
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
-from headrace_workers.providers.embeddings.embedding_api import EMBEDDING_API
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.wire_format import (
     ProviderApi,
     ProviderFailedError,
     ProviderFailure,
     ProviderSettings,
+    WireFormat,
 )
 from headrace_workers.runs.timeouts import ClockLimits
 
@@ -59,7 +59,8 @@ class Providers:
         if base_url is not None:
             settings = msgspec.structs.replace(settings, base_url=base_url.rstrip("/"))
         self._check_address(settings, is_callers=base_url is not None)
-        api = embedding_api(settings) if request.inputs else API[settings.api]
+        declared = WIRE_FORMATS[settings.api]
+        api = embedding_api(settings, declared) if request.inputs else declared.api
         # A key of the engine goes to no address that a caller names.
         is_callers = api_key is not None or base_url is not None
         key = api_key or self._key(settings, is_callers=is_callers)
@@ -102,11 +103,11 @@ def settings_failure(reason: str) -> ProviderFailedError:
     return ProviderFailedError(ProviderFailure("invalid_request", reason, code=BAD_SETTINGS))
 
 
-def embedding_api(settings: ProviderSettings) -> ProviderApi:
-    """Return the embeddings of a provider; raises ProviderFailedError where it has none."""
-    if settings.api not in EMBEDDING_API:
+def embedding_api(settings: ProviderSettings, declared: WireFormat) -> ProviderApi:
+    """Return the embeddings of a provider's wire format; raises ProviderFailedError where the format has none."""
+    if declared.embeddings is None:
         raise ProviderFailedError(ProviderFailure("invalid_request", f"{settings.name} has no embeddings"))
-    return EMBEDDING_API[settings.api]
+    return declared.embeddings
 
 
 def clock_limits(request: RunRequest, config: EngineConfig) -> ClockLimits:

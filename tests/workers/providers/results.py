@@ -13,7 +13,7 @@ from headrace.answers.assembly import InvalidArgumentsError, ResultFacts, finish
 from headrace.types import Message, RunEvent, RunLocalResult
 from headrace.wire.messages import Chunk, Failed, Finished, Run, Terminal
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 
@@ -71,7 +71,7 @@ def heard_of(api: str, reads: Iterable[bytes], *, content_type: str, stream: boo
         provider="p", model="m", messages=[Message("user", "hi")], stream=stream, custom_options=options
     )
     core = ProviderRun(
-        Run(_FACTS.span_id, 1, 7, b"", _ENOUGH, _ENOUGH, None), request, API[api], Clocks(_NO_LIMITS, 0.0)
+        Run(_FACTS.span_id, 1, 7, b"", _ENOUGH, _ENOUGH, None), request, WIRE_FORMATS[api].api, Clocks(_NO_LIMITS, 0.0)
     )
     core.responded(200, {"content-type": content_type}, 0.0)
     sent: list[Chunk | Terminal] = []

@@ -13,7 +13,8 @@ import pytest
 from headrace.spans.span import ContentToolCall, SpanContent
 from headrace.types import ReasoningDelta, ReasoningPart, ToolCallDelta
 from headrace.wire.messages import Failed, Finished
-from headrace_workers.providers.embeddings.vectors import read_google, read_openai
+from headrace_workers.providers.embeddings.openai_embeddings import read_openai
+from headrace_workers.providers.google.embeddings import read_google
 from headrace_workers.providers.shared import answer_limits as limits
 from headrace_workers.providers.shared.answer_limits import (
     LIGHT,

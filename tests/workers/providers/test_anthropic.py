@@ -22,10 +22,9 @@ from headrace.types import (
 )
 from headrace.wire.messages import ToolCallText
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.registry import API as APIS
+from headrace_workers.providers.anthropic.api import API
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
 
-API = APIS["anthropic"]
 REQUEST = RunRequest(provider="anthropic", model="claude", messages=[], stream=True)
 
 JSON = dict[str, Any]

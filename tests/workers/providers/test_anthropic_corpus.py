@@ -10,7 +10,7 @@ import pytest
 
 from headrace.types import Message
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.anthropic.stream import API
+from headrace_workers.providers.anthropic.api import API
 from headrace_workers.providers.shared.wire_format import ProviderSettings
 from tests.workers import corpus
 

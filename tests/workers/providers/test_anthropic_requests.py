@@ -13,10 +13,9 @@ from headrace.testing.anthropic.turns import signature_of
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
-from headrace_workers.providers.registry import API as APIS
+from headrace_workers.providers.anthropic.api import API
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
 
-API = APIS["anthropic"]
 ANTHROPIC = ProviderSettings(name="anthropic", api="anthropic", base_url="https://api.anthropic.com")
 HI = Message("user", "hi")
 MODEL = "claude-opus-4-6"

@@ -13,11 +13,10 @@ from headrace.testing.anthropic import answer as simulated
 from headrace.types import Message, ReasoningPart, RunEvent, TextPart, Tool, ToolCallPart
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
-from headrace_workers.providers.registry import API as APIS
+from headrace_workers.providers.anthropic.api import API
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import Completion, ProviderSettings
 
-API = APIS["anthropic"]
 SETTINGS = ProviderSettings(name="anthropic", api="anthropic", base_url="http://127.0.0.1")
 TOOLS = [Tool("weather", "", {"type": "object", "properties": {"city": {"type": "string"}}}), Tool("clock")]
 ASK = Message("user", "What is the weather, and how late is it?")

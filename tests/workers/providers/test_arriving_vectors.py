@@ -14,7 +14,7 @@ import pytest
 from headrace.wire.messages import Failed, Finished, Run
 from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.embeddings import arriving_vectors
-from headrace_workers.providers.embeddings.embedding_api import EMBEDDING_API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.answer_limits import MAX_VECTORS_BODY, MIB
 from headrace_workers.runs import provider_run
 from headrace_workers.runs.provider_run import ProviderRun
@@ -37,7 +37,9 @@ class Story:
     def __init__(self, texts: int, api: str = "openai-chat") -> None:
         allowed = ClockLimits(connect=math.inf, first_chunk=math.inf, idle=math.inf, total=math.inf)
         request = RunRequest(provider="p", model="m", messages=[], inputs=["a"] * texts, stream=False)
-        self.core = ProviderRun(Run("sp_1", 1, 7, b"", 64, 65536), request, EMBEDDING_API[api], Clocks(allowed, 0.0))
+        embeddings = WIRE_FORMATS[api].embeddings
+        assert embeddings is not None
+        self.core = ProviderRun(Run("sp_1", 1, 7, b"", 64, 65536), request, embeddings, Clocks(allowed, 0.0))
         self.core.responded(200, {"content-type": "application/json"}, 0.0)
         self.slowest = 0.0
         self.held = 0

@@ -14,8 +14,11 @@ import pytest
 
 from headrace.types import Usage
 from headrace_workers.http.request import HttpRequest
-from headrace_workers.providers.embeddings import vectors as embeddings
-from headrace_workers.providers.embeddings.vectors import Embeddings, build_google, build_openai
+from headrace_workers.providers.embeddings import openai_embeddings
+from headrace_workers.providers.embeddings.openai_embeddings import build_openai
+from headrace_workers.providers.embeddings.vectors import Embeddings
+from headrace_workers.providers.google import embeddings as google_embeddings
+from headrace_workers.providers.google.embeddings import build_google
 from headrace_workers.providers.shared.answer_limits import LimitError
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings, finished
 
@@ -27,11 +30,11 @@ Read = Callable[[bytes], Embeddings]
 
 
 def read_openai(body: bytes, texts: int = 1) -> Embeddings:
-    return finished(embeddings.read_openai(body, texts))
+    return finished(openai_embeddings.read_openai(body, texts))
 
 
 def read_google(body: bytes, texts: int = 1) -> Embeddings:
-    return finished(embeddings.read_google(body, texts))
+    return finished(google_embeddings.read_google(body, texts))
 
 
 def encoded(value: Any) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
 
 JSON = dict[str, Any]
@@ -34,7 +34,7 @@ def send(provider: str, *messages: Message, **fields: Any) -> HttpRequest:
     api, url, model = PROVIDERS[provider]
     said = list(messages or [Message("user", "hi")])
     run = RunRequest(provider=provider, model=model, messages=said, stream=True, **fields)
-    return API[api].build_request(run, ProviderSettings(name=provider, api=api, base_url=url), "k")
+    return WIRE_FORMATS[api].api.build_request(run, ProviderSettings(name=provider, api=api, base_url=url), "k")
 
 
 def body_of(provider: str, *messages: Message, **fields: Any) -> Any:

@@ -23,11 +23,10 @@ from headrace.types import (
 )
 from headrace.wire.messages import ToolCallText
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.registry import API as APIS
+from headrace_workers.providers.google.api import API
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
 
-API = APIS["google"]
 STOP: dict[str, Any] = {"candidates": [{"finishReason": "STOP"}]}
 KEYS = ["candidates", "content", "parts", "text", "thought", "thoughtSignature", "functionCall", "name", "args", "id"]
 KEYS += ["partialArgs", "jsonPath", "stringValue", "willContinue", "finishReason", "continuationToken", "index"]

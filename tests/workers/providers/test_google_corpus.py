@@ -9,7 +9,7 @@ import pytest
 
 from headrace.types import Message
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.google.stream import API
+from headrace_workers.providers.google.api import API
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import ProviderSettings
 from tests.workers import corpus

@@ -16,12 +16,11 @@ from headrace.types import (
     ToolCallPart,
 )
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.registry import API as APIS
+from headrace_workers.providers.google.api import API
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
 from tests.workers import corpus
 
-API = APIS["google"]
 GOOGLE = ProviderSettings(name="google", api="google", base_url="https://generativelanguage.googleapis.com")
 HI = Message("user", "hi")
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}

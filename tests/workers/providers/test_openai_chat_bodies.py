@@ -16,10 +16,8 @@ from headrace.types import (
 )
 from headrace.wire.messages import ToolCallText
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.registry import API as APIS
+from headrace_workers.providers.openai_chat.api import API
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
-
-API = APIS["openai-chat"]
 
 REQUEST = RunRequest(provider="openai", model="m", messages=[], stream=False)
 

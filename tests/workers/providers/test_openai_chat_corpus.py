@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace_workers.providers.openai_chat.stream import API
+from headrace_workers.providers.openai_chat.api import API
 from tests.workers import corpus
 
 EXPECTATION_IS_WRONG: dict[str, tuple[set[str], str]] = {

@@ -16,10 +16,9 @@ from headrace.types import (
     ToolCallPart,
 )
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.registry import API as APIS
+from headrace_workers.providers.openai_chat.api import API
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
 
-API = APIS["openai-chat"]
 OPENAI = ProviderSettings(name="openai", api="openai-chat", base_url="https://api.openai.com/v1")
 AZURE = ProviderSettings(name="azure", api="openai-chat", base_url="https://mine.openai.azure.com/openai/v1")
 GROQ = ProviderSettings(name="groq", api="openai-chat", base_url="https://api.groq.com/openai/v1")

@@ -12,11 +12,10 @@ from headrace.testing.openai_responses import answer as simulated
 from headrace.testing.openai_responses.rules import refusal_of
 from headrace.types import ImagePart, Message, Part, ReasoningPart, RunEvent, TextPart, Tool, ToolCallPart
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.registry import API as APIS
+from headrace_workers.providers.openai_responses.api import API
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
 
-API = APIS["openai-responses"]
 OPENAI = ProviderSettings(name="openai-responses", api="openai-responses", base_url="https://api.openai.com/v1")
 XAI = ProviderSettings(name="xai", api="openai-responses", base_url="https://api.x.ai/v1")
 HI = Message("user", "hi")

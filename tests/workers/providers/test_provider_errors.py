@@ -7,7 +7,7 @@ import json
 import pytest
 
 from headrace_workers.providers.google import errors as google_errors
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.provider_errors import failure_in_stream, protocol_failure, retry_after
 
 DATE = "Mon, 23 Nov 2026 05:36:27 GMT"
@@ -48,24 +48,24 @@ def test_an_error_that_is_nested_without_end_has_a_reason() -> None:
     assert failure_in_stream({"type": "t", "x": error}).reason
 
 
-@pytest.mark.parametrize("api", API)
+@pytest.mark.parametrize("api", WIRE_FORMATS)
 @pytest.mark.parametrize("figure", [400, "400", -1, 0, "400.0", " 400 "])
 def test_a_figure_does_not_hide_the_word_for_the_error(api: str, figure: object) -> None:
     error = {"code": figure, "message": "too long", "type": "exceed_context_size_error"}
 
     for said in ({"error": error}, {"error": {**error, "code": None, "status_code": figure}}, error):
-        failure = API[api].read_error(400, {}, json.dumps(said).encode())
+        failure = WIRE_FORMATS[api].api.read_error(400, {}, json.dumps(said).encode())
         assert (failure.code, failure.reason) == ("exceed_context_size_error", "too long")
 
 
-@pytest.mark.parametrize("api", API)
+@pytest.mark.parametrize("api", WIRE_FORMATS)
 def test_a_figure_is_the_code_where_there_is_no_word(api: str) -> None:
     for error in (
         {"code": 400, "message": "m"},
         {"code": 400, "type": "", "message": "m"},
         {"code": 400, "type": None},
     ):
-        assert API[api].read_error(400, {}, json.dumps({"error": error}).encode()).code == "400"
+        assert WIRE_FORMATS[api].api.read_error(400, {}, json.dumps({"error": error}).encode()).code == "400"
 
 
 def test_a_figure_in_the_stream_does_not_hide_the_word_either() -> None:

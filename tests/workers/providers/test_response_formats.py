@@ -9,7 +9,7 @@ import pytest
 
 from headrace.types import Message, Tool, ToolCallPart
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure, ProviderSettings
 
 HOSTS = {
@@ -28,7 +28,9 @@ def body_of(api: str, **fields: Any) -> dict[str, Any]:
     name, url = HOSTS[api]
     fields = {"messages": [Message("user", "hi")]} | fields
     run = RunRequest(provider=name, model=MODELS.get(api, "gpt-4o"), stream=True, **fields)
-    sent = json.loads(API[api].build_request(run, ProviderSettings(name=name, api=api, base_url=url), "k").body)
+    sent = json.loads(
+        WIRE_FORMATS[api].api.build_request(run, ProviderSettings(name=name, api=api, base_url=url), "k").body
+    )
     assert isinstance(sent, dict)
     return sent
 

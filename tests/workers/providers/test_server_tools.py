@@ -10,7 +10,7 @@ import pytest
 
 from headrace.types import ImagePart, Message, ReasoningPart, RunEvent, TextPart, Tool, Usage
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError
 from tests.workers.providers.test_extra_keys import PROVIDERS, body_of, refused, send
@@ -27,7 +27,7 @@ def own(kind: str, name: str = "", **settings: Any) -> Tool:
 def play(api: str, *events: JSON) -> Completion:
     """Map a stream of these events."""
     run = RunRequest(provider="p", model="m", messages=[HI], stream=True)
-    mapper, parser = API[api].open_stream(run), SSEParser()
+    mapper, parser = WIRE_FORMATS[api].api.open_stream(run), SSEParser()
     mapped: list[RunEvent] = []
     body = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
     for name, data in parser.feed(body):
@@ -36,7 +36,7 @@ def play(api: str, *events: JSON) -> Completion:
 
 
 def whole(api: str, body: JSON) -> Completion:
-    return API[api].read_body(
+    return WIRE_FORMATS[api].api.read_body(
         RunRequest(provider="p", model="m", messages=[HI], stream=False), json.dumps(body).encode()
     )
 

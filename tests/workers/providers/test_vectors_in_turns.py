@@ -14,9 +14,8 @@ import pytest
 from headrace.types import Message
 from headrace.wire.messages import Aborted, Credit, Failed, Finished, Run
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.embeddings.embedding_api import EMBEDDING_API
 from headrace_workers.providers.embeddings.packed_vectors import SMALL
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.answer_limits import MIB, LimitError
 from headrace_workers.providers.shared.wire_format import SteppedApi
 from headrace_workers.runs.live_run import LiveRun
@@ -55,11 +54,12 @@ class Story:
     ) -> None:
         self.host = FakeHost(stream=False)
         self.exchange = self.host.http.exchange = CalmExchange()
-        formats: Any = EMBEDDING_API if request is None else API
+        declared = WIRE_FORMATS[api]
+        provider_api: Any = declared.embeddings if request is None else declared.api
         request = request or RunRequest(provider="p", model="m", messages=[], inputs=["a"] * COUNT, stream=False)
         allowed = {"connect": math.inf, "first_chunk": math.inf, "idle": math.inf, "total": math.inf} | (limits or {})
         clocks = Clocks(ClockLimits(**allowed), time.monotonic())
-        self.core = ProviderRun(Run("sp_1", 1, 7, b"", 64, 65536), request, formats[api], clocks)
+        self.core = ProviderRun(Run("sp_1", 1, 7, b"", 64, 65536), request, provider_api, clocks)
         self.run = self.host.run = LiveRun(self.host, self.host.client, self.core, SENT, None)
         self.host.client.runs["sp_1"] = self.run
         self.run.start()
@@ -228,7 +228,7 @@ def test_vectors_for_a_client_that_is_gone_are_packed_no_more() -> None:
 def test_no_step_takes_long(number: str, most: float) -> None:
     row = ",".join([number] * (8 * MIB // COUNT // (len(number) + 1)))
     said = ('{"data":[' + ",".join([f'{{"embedding":[{row}]}}'] * COUNT) + "]}").encode()
-    api = EMBEDDING_API["openai-chat"]
+    api = WIRE_FORMATS["openai-chat"].embeddings
     assert isinstance(api, SteppedApi)
     steps = api.read_steps(RunRequest(provider="p", model="m", messages=[], inputs=["a"] * COUNT, stream=False), said)
     longest, is_refused = 0.0, False

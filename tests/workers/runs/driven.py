@@ -23,7 +23,7 @@ from headrace.wire.messages import (
 )
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.run_commands import Command, Commands
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
@@ -75,7 +75,7 @@ class Driven:
         allowed = {"connect": math.inf, "first_chunk": math.inf, "idle": math.inf, "total": math.inf} | limits
         clocks = Clocks(ClockLimits(**allowed), 0.0)
         run = Run(SPAN, 1, 7, b"", sequence_limit, character_limit, api_key)
-        self.core = ProviderRun(run, request, API[api], clocks, SecretMask([api_key or ""]))
+        self.core = ProviderRun(run, request, WIRE_FORMATS[api].api, clocks, SecretMask([api_key or ""]))
         self.sent: list[RunEvent] = []
         self.terminal: Terminal | None = None
         self.is_paused = False

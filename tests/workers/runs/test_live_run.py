@@ -17,7 +17,7 @@ from headrace.types import Message, Usage
 from headrace.wire.messages import Chunk, Credit, Failed, Run
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.runs.live_run import ConnectedClient, LiveRun
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
@@ -94,7 +94,7 @@ class OddApi:
         self._fails_in = fails_in
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(API["openai-chat"], name)
+        return getattr(WIRE_FORMATS["openai-chat"].api, name)
 
     def open_stream(self, request: RunRequest) -> Any:
         if self._fails_in == "open_stream":
@@ -122,7 +122,7 @@ class FakeHost:
         self.is_told: Callable[[], None] = lambda: None
         request = RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=stream)
         clocks = Clocks(ClockLimits(connect=math.inf, first_chunk=math.inf, idle=math.inf, total=math.inf), 0.0)
-        api: Any = OddApi(fails_in) if fails_in else API["openai-chat"]
+        api: Any = OddApi(fails_in) if fails_in else WIRE_FORMATS["openai-chat"].api
         core = ProviderRun(Run("sp_1", 1, 7, b"", sequence_limit, 65536), request, api, clocks)
         self.run = LiveRun(self, self.client, core, SENT, None)
         self.client.runs["sp_1"] = self.run

@@ -18,7 +18,7 @@ from headrace.types import (
     ToolCallDelta,
 )
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.wire_format import ProviderSettings
 from tests.workers.providers.answers import STREAMED
 from tests.workers.providers.results import FORMATS, Failure, heard_of, of_body, of_stream, sse
@@ -135,7 +135,7 @@ def test_a_custom_tools_input_is_an_argument_and_goes_back_as_it_came() -> None:
         assert result.tool_calls == [ToolCall("c", "f", {"input": text})]
         request = RunRequest(provider="openai", model="m", messages=[result.message], stream=False)
         settings = ProviderSettings(name="openai", api="openai-chat", base_url="http://x")
-        body = json.loads(API["openai-chat"].build_request(request, settings, None).body)
+        body = json.loads(WIRE_FORMATS["openai-chat"].api.build_request(request, settings, None).body)
         assert body["messages"][0]["tool_calls"] == [custom]
 
     cut = success(chat_stream(*deltas, piece({}, "length"), DONE))
@@ -512,7 +512,7 @@ def test_reasoning_details_of_different_ids_stay_apart() -> None:
 def test_the_response_has_the_providers_id() -> None:
     request = RunRequest(provider="p", model="m", messages=[], stream=False)
     body = {"id": "msg_1", "content": [], "stop_reason": "end_turn"}
-    assert API["anthropic"].read_body(request, json.dumps(body).encode()).response_id == "msg_1"
-    mapper = API["anthropic"].open_stream(request)
+    assert WIRE_FORMATS["anthropic"].api.read_body(request, json.dumps(body).encode()).response_id == "msg_1"
+    mapper = WIRE_FORMATS["anthropic"].api.open_stream(request)
     mapper.feed("", json.dumps({"type": "message_start", "message": {"id": "msg_2"}}).encode(), [])
     assert mapper.response_id == "msg_2"

@@ -34,7 +34,7 @@ from headrace.wire.messages import (
     Run,
 )
 from headrace.wire.run_request import RunRequest
-from headrace_workers.providers.registry import API
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.run_commands import Commands
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
@@ -92,7 +92,7 @@ class Traced:
         clocks = Clocks(
             ClockLimits(connect=math.inf, first_chunk=10.0, idle=math.inf, total=600.0, reader=math.inf), self.now
         )
-        self.core = ProviderRun(run, request, API["openai-chat"], clocks, SecretMask([KEY]), Transcript())
+        self.core = ProviderRun(run, request, WIRE_FORMATS["openai-chat"].api, clocks, SecretMask([KEY]), Transcript())
         self.sent = ""
 
     def after(self, seconds: float) -> Traced:

@@ -1,1 +1,1 @@
-"""One module per provider wire format; `providers/shared/wire_format.py` says what each must offer, `registry.py` lists them."""
+"""The wire formats: one folder each. ``shared/wire_format.py`` is their interface, ``registry.py`` lists them."""

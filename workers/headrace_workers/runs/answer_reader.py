@@ -26,6 +26,7 @@ from headrace_workers.providers.shared.request_parts import wants_several
 from headrace_workers.providers.shared.sse import EventTooLargeError, SSEParser
 from headrace_workers.providers.shared.wire_format import (
     Completion,
+    ContinuingApi,
     ProviderApi,
     ProviderFailedError,
     ProviderFailure,
@@ -305,6 +306,7 @@ class AnswerReader:
     def continue_request(self, sent: HttpRequest) -> HttpRequest:
         """Return the request that continues the response; its response is read as part of the same answer."""
         assert self.mapper is not None  # noqa: S101 - it is the mapper that asked
+        assert isinstance(self._api, ContinuingApi)  # noqa: S101 - its mapper has a continuation
         self._continuations += 1
         token = self._continued_with = self.mapper.continuation or ""
         self.parser = SSEParser()

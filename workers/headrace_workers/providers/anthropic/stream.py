@@ -5,20 +5,15 @@ Never does I/O. Strict about what a stream must bring (an end), lenient about wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from headrace.answers.assembly import joined_text
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
-from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.anthropic import errors as anthropic_errors
-from headrace_workers.providers.anthropic import request as anthropic_request
 from headrace_workers.providers.anthropic.blocks import Block, call_id, calls_of, message_of, refuse_unknown
 from headrace_workers.providers.anthropic.events import Delta, Event, decode, decode_leniently
-from headrace_workers.providers.openai_chat.chunks import server_tool_requests
 from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.answer_limits import Kept, check_calls, check_parts
 from headrace_workers.providers.shared.lenient_json import (
@@ -33,11 +28,10 @@ from headrace_workers.providers.shared.lenient_json import (
     read_object,
 )
 from headrace_workers.providers.shared.unread_content import elements_of, object_in, refuse_content, text_in
+from headrace_workers.providers.shared.usage_counts import server_tool_requests
 from headrace_workers.providers.shared.wire_format import (
     Completion,
     ProviderFailedError,
-    ProviderFailure,
-    ProviderSettings,
 )
 
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -55,35 +49,6 @@ _EVENTS = (
 
 _INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _COUNTS = frozenset({*_INPUT_COUNTS, "output_tokens", "thinking_tokens"})
-
-
-class Anthropic:
-    """The wire format ``anthropic``."""
-
-    def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
-        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do."""
-        return anthropic_request.build_request(request, settings, api_key)
-
-    def open_stream(self, request: RunRequest) -> MessageMapper:
-        """Return a mapper for one streamed response."""
-        return MessageMapper(request.model)
-
-    def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:  # noqa: ARG002 - the protocol's form
-        """Return ``sent``: what this API pauses is the caller's to go on with."""
-        return sent
-
-    def read_body(self, request: RunRequest, body: bytes) -> Completion:
-        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
-        try:
-            whole = loads(body)
-        except ValueError:
-            reason = f"the response is not a message but {failures.describe(body)}"
-            raise failures.protocol_failure(reason) from None
-        return MessageMapper(request.model).read_whole(whole)
-
-    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
-        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
-        return anthropic_errors.read_error(status, headers, body)
 
 
 class MessageMapper:
@@ -398,6 +363,3 @@ def _whole(data: bytes) -> dict[str, Any]:
     if not isinstance(whole, dict):
         raise failures.protocol_failure(f"an event of {len(data)} bytes cannot be read")
     return whole
-
-
-API = Anthropic()

@@ -1,1 +1,1 @@
-"""Embeddings of OpenAI-shaped servers and of Google."""
+"""What the wire formats that have embeddings share; embeddings of OpenAI-compatible servers."""

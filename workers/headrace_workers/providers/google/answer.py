@@ -18,7 +18,7 @@ from headrace_workers.providers.shared.answer_limits import check_calls, check_p
 from headrace_workers.providers.shared.lenient_json import as_text
 from headrace_workers.providers.shared.unread_content import text_in
 
-NAME = "google"
+API_NAME = "google"
 """Under which ``api`` opaque data is kept."""
 
 
@@ -54,7 +54,7 @@ def opaque(signature: str, call_id: str = "") -> dict[str, Any] | None:
     kept = {"thoughtSignature": signature} if signature else {}
     if call_id:
         kept["id"] = call_id
-    return {"api": NAME, **kept} if kept else None
+    return {"api": API_NAME, **kept} if kept else None
 
 
 class Answer:
@@ -108,7 +108,7 @@ class Answer:
         """Add a part that is neither text nor call: an image, or what the provider's own tools did."""
         self._end_run()
         check_parts(len(self._parts))
-        self._parts.append(_image_of(whole) or ReasoningPart("", {"api": NAME, "part": whole}))
+        self._parts.append(_image_of(whole) or ReasoningPart("", {"api": API_NAME, "part": whole}))
         self.is_opaque = self.keeps_more = True
 
     def cite(self, candidate: Candidate) -> None:
@@ -176,7 +176,7 @@ class Answer:
             if kept is not None:
                 parts.append(kept)
         if self._sources:
-            parts.append(ReasoningPart("", {"api": NAME, **self._sources}))
+            parts.append(ReasoningPart("", {"api": API_NAME, **self._sources}))
         match parts:
             case []:
                 return Message("assistant", "")

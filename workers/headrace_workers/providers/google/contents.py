@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
-from headrace_workers.providers.google.answer import NAME
+from headrace_workers.providers.google.answer import API_NAME
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
 from headrace_workers.providers.shared.lenient_json import UNREADABLE
 from headrace_workers.providers.shared.provider_errors import request_failure
@@ -176,12 +176,12 @@ def _model_part(where: str, part: Part) -> dict[str, Any] | None:
 def _whole_part(part: ReasoningPart) -> dict[str, Any] | None:
     """Return a part that Google gave whole, such as code that it ran, as it came."""
     said = part.provider_data or {}
-    whole = said.get("part") if said.get("api") == NAME else None
+    whole = said.get("part") if said.get("api") == API_NAME else None
     return dict(whole) if isinstance(whole, dict) else None
 
 
 def _is_google_s(call: ToolCallPart) -> bool:
-    return (call.provider_data or {}).get("api") == NAME
+    return (call.provider_data or {}).get("api") == API_NAME
 
 
 def _user_part(where: str, part: Part) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def _signed(sent: dict[str, Any], provider_data: dict[str, Any] | None) -> dict[
 
 def _kept(provider_data: dict[str, Any] | None, key: str) -> str:
     """Return what a part kept for Google; what another provider said of it stays behind."""
-    if not provider_data or provider_data.get("api") != NAME:
+    if not provider_data or provider_data.get("api") != API_NAME:
         return ""
     value = provider_data.get(key)
     return value if isinstance(value, str) else ""

@@ -6,17 +6,13 @@ has ended. A response may stop with CONTINUATION and be carried on by another re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from headrace.answers.assembly import joined_text
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, Usage, UsageUpdate
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
 from headrace_workers.providers.google import errors as google_errors
-from headrace_workers.providers.google import request as google_request
 from headrace_workers.providers.google.answer import Answer
 from headrace_workers.providers.google.chunks import (
     READ_KEYS,
@@ -36,16 +32,12 @@ from headrace_workers.providers.shared.answer_limits import Kept
 from headrace_workers.providers.shared.lenient_json import UNREADABLE, as_name, as_text, loads, may_hold_halves
 from headrace_workers.providers.shared.provider_errors import is_error
 from headrace_workers.providers.shared.request_parts import wants_several
-from headrace_workers.providers.shared.sse import EventTooLargeError, SSEParser
 from headrace_workers.providers.shared.unread_content import fail, is_other, refuse_content, text_in
 from headrace_workers.providers.shared.wire_format import (
     Completion,
     ProviderFailedError,
-    ProviderFailure,
-    ProviderSettings,
 )
 
-_EVENT_STARTS = (b"data:", b"event:", b":")
 _CONTINUATION = "CONTINUATION"
 _UNSPECIFIED = ("FINISH_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED")
 
@@ -79,54 +71,6 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 # two APIs of Google give one number two meanings.
 _FINISH_NUMBERS = ("", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER")
 _BLOCK_NUMBERS = ("", "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT")
-
-
-class Google:
-    """The wire format ``google``."""
-
-    def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
-        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do.
-
-        It asks for a stream in any case, since only a stream shows that it is alive.
-        """
-        return google_request.build_request(request, settings, api_key)
-
-    def open_stream(self, request: RunRequest) -> GoogleMapper:
-        """Return a mapper for one streamed response, and for those that carry it on."""
-        return GoogleMapper(request)
-
-    def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:
-        """Return the same request with the token with which the provider goes on."""
-        return google_request.continue_request(sent, token)
-
-    def read_body(self, request: RunRequest, body: bytes) -> Completion:
-        """Map a whole body with status 200: a response, an array of them, or events that nobody announced as such.
-
-        Raises ProviderFailedError where it is an error or none of ours.
-        """
-        mapper = GoogleMapper(request, needs_message=True)
-        if body.lstrip().startswith(_EVENT_STARTS):
-            for name, data in _events_of(body):
-                mapper.feed(name, data, [])
-            return mapper.finish()
-        try:
-            chunks = decode_leniently(body)
-        except ValueError:
-            reason = f"the response is not a Gemini response but {failures.describe(body)[:400]}"
-            raise failures.protocol_failure(reason) from None
-        events: list[RunEvent] = []
-        mapper.is_weighed = True
-        try:
-            for chunk in chunks:
-                mapper.take(chunk, body, events)
-            return mapper.finish(events)
-        except ProviderFailedError as error:
-            error.partial_text = joined_text(events)
-            raise
-
-    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
-        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
-        return google_errors.read_error(status, headers, body)
 
 
 class GoogleMapper:
@@ -404,19 +348,8 @@ def _without_read_parts(whole: Any) -> Any:
     return {key: _without_read_parts(value) for key, value in whole.items()}
 
 
-def _events_of(body: bytes) -> list[tuple[str, bytes]]:
-    parser = SSEParser()
-    try:
-        return parser.feed(body) + parser.finish()
-    except EventTooLargeError as error:
-        raise failures.protocol_failure(str(error)) from None
-
-
 def _loaded(data: bytes) -> Any:
     try:
         return loads(data)
     except ValueError:
         return None
-
-
-API = Google()

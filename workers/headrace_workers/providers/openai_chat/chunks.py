@@ -9,8 +9,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.types import Usage
-from headrace_workers.providers.shared.lenient_json import UNREADABLE, as_count, loads_with_halves
+from headrace_workers.providers.shared.lenient_json import UNREADABLE, loads_with_halves
 from headrace_workers.providers.shared.provider_errors import is_error
 
 # Vendors send null, or another type, wherever they like: hence Any in the leaves.
@@ -75,49 +74,6 @@ def decode_leniently(data: bytes) -> Chunk:
         raise ValueError from error
 
 
-_CACHED = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
-"""Where servers say beside ``prompt_tokens_details`` what they read from their cache: DeepSeek, Moonshot, LiteLLM."""
-_WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens")
-_TOOL_COUNTS = ("server_tool_use", "server_tool_use_details", "server_side_tool_usage_details")
-"""Under which names Anthropic, OpenRouter and xAI count what their own tools did."""
-
-
-def read_usage(said: dict[str, Any], *, is_final: bool) -> Usage:
-    """Return the usage that a response says."""
-    input_tokens, output_tokens = as_count(said.get("prompt_tokens")), as_count(said.get("completion_tokens"))
-    reasoning = _count(said.get("completion_tokens_details"), "reasoning_tokens")
-    total = as_count(said.get("total_tokens")) or input_tokens + output_tokens
-    # xAI counts reasoning apart from completion tokens; its total tells.
-    if total == input_tokens + output_tokens + reasoning:
-        output_tokens += reasoning
-    details = said.get("prompt_tokens_details")
-    return Usage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        total_tokens=total,
-        cached_input_tokens=_first_count(details, "cached_tokens") or _first_count(said, *_CACHED),
-        cache_write_tokens=_first_count(details, *_WRITTEN) or _first_count(said, "cache_creation_input_tokens"),
-        reasoning_tokens=reasoning,
-        source="provider" if is_final else "partial",
-        server_tool_requests=server_tool_requests(said),
-    )
-
-
-def server_tool_requests(said: dict[str, Any]) -> dict[str, int]:
-    """Return what the server's own tools did, as the usage counts it."""
-    for counts in _TOOL_COUNTS:
-        if isinstance(counted := said.get(counts), dict):
-            return {name: count for name, value in counted.items() if (count := as_count(value))}
-    return {}
-
-
-def _first_count(said: Any, *names: str) -> int:
-    if isinstance(said, dict):
-        for name in names:
-            if (value := said.get(name)) and (count := as_count(value)):
-                return count
-    return 0
-
-
-def _count(said: Any, key: str) -> int:
-    return as_count(said.get(key)) if isinstance(said, dict) else 0
+def groq_part(chunk: Chunk) -> dict[str, Any]:
+    """Return what Groq puts beside the choices of a chunk (``x_groq``): usage, or an error."""
+    return chunk.x_groq if isinstance(chunk.x_groq, dict) else {}

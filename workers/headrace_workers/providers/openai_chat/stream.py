@@ -5,16 +5,12 @@ Never does I/O. Strict about what a stream must bring (an end), lenient about ev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from headrace.answers.assembly import joined_text
 from headrace.types import FinishReason, RunEvent, Usage, UsageUpdate
-from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
-from headrace_workers.providers.openai_chat import request as openai_request
 from headrace_workers.providers.openai_chat.answer import ChatAnswer
 from headrace_workers.providers.openai_chat.chunks import (
     Choice,
@@ -22,20 +18,18 @@ from headrace_workers.providers.openai_chat.chunks import (
     Delta,
     decode,
     decode_leniently,
-    read_usage,
+    groq_part,
 )
+from headrace_workers.providers.openai_chat.errors import check_for_error
 from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.answer_limits import Kept, too_large
 from headrace_workers.providers.shared.lenient_json import UNREADABLE, as_name, may_hold_halves, read_object
-from headrace_workers.providers.shared.provider_errors import is_error
-from headrace_workers.providers.shared.request_parts import wants_several
 from headrace_workers.providers.shared.unread_content import fail, is_other, refuse_content
+from headrace_workers.providers.shared.usage_counts import read_usage
 from headrace_workers.providers.shared.wire_format import (
     CUT,
     Completion,
     ProviderFailedError,
-    ProviderFailure,
-    ProviderSettings,
 )
 
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -60,43 +54,12 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 }
 
 
-_CHUNKS = (None, "", "chat.completion.chunk", "chat.completion", "text_completion")
-
 _ANSWER_BYTES = 2048
 _MAX_CHOICES = 128
 """Whole messages in one body, or in one event of a stream."""
 
 _NO_END = ("", "null", "none")
 """Words of a finish reason that say no end; any other word that is not known is a stop."""
-
-
-class OpenAIChat:
-    """The wire format ``openai-chat``."""
-
-    def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
-        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do."""
-        return openai_request.build_request(request, settings, api_key)
-
-    def open_stream(self, request: RunRequest) -> ChatMapper:
-        """Return a mapper for one streamed response."""
-        return _mapper(request)
-
-    def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:  # noqa: ARG002 - the protocol's form
-        """Return ``sent``: this API never stops in the middle to be asked again."""
-        return sent
-
-    def read_body(self, request: RunRequest, body: bytes) -> Completion:
-        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
-        try:
-            chunk = decode_leniently(body)
-        except ValueError:
-            reason = f"the response is not a chat completion but {failures.describe(body)}"
-            raise failures.protocol_failure(reason) from None
-        return _mapper(request).read_whole(chunk, body)
-
-    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
-        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
-        return failures.read_error(status, headers, body)
 
 
 class ChatMapper:
@@ -319,17 +282,8 @@ class ChatMapper:
 
     def _take_envelope(self, name: str, chunk: Chunk, data: bytes, events: list[RunEvent]) -> None:
         """Take what a chunk says beside its choices: usage, or an error in one of its many forms."""
-        groq = chunk.x_groq if isinstance(chunk.x_groq, dict) else {}
-        self._take_usage(chunk.usage or groq.get("usage"), events)
-        error = chunk.error or groq.get("error")
-        if not error and (name == "error" or not chunk.choices):
-            whole = read_object(data)
-            if name == "error" or is_error(whole):
-                error = whole
-            elif _is_chunk(whole):
-                refuse_content(whole, "an event without choices")
-        if error:
-            raise ProviderFailedError(failures.failure_in_stream(error))
+        self._take_usage(chunk.usage or groq_part(chunk).get("usage"), events)
+        check_for_error(name, chunk, data)
 
     def _take_usage(self, said: Any, events: list[RunEvent]) -> None:
         if not isinstance(said, dict) or not said:
@@ -359,11 +313,6 @@ class ChatMapper:
             refusal="".join(answer.refusal) or None,
             response_id=self.response_id,
         )
-
-
-def _is_chunk(whole: dict[str, Any]) -> bool:
-    """Whether an event without choices is a chunk all the same; gateways tell of their tools in events of their own kinds."""
-    return whole.get("object") in _CHUNKS and not isinstance(whole.get("type"), str)
 
 
 class EndWord:
@@ -399,10 +348,3 @@ def _word(value: Any) -> str:
     """Return a finish reason; an empty text where it says no end."""
     word = as_name(value).strip() if isinstance(value, str) else ""
     return "" if word.lower() in _NO_END else word
-
-
-def _mapper(request: RunRequest) -> ChatMapper:
-    return ChatMapper(request.model, are_alternatives=wants_several(request))
-
-
-API = OpenAIChat()

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from headrace.types import Usage
-from headrace_workers.providers.openai_chat import chunks as openai_chunks
+from headrace_workers.providers.shared import usage_counts
 from headrace_workers.providers.shared.lenient_json import as_text, json_text
 
 Item = dict[str, Any]
@@ -51,7 +51,7 @@ def read_usage(said: dict[str, Any]) -> Usage:
         "prompt_tokens_details": said.get("input_tokens_details"),
         "completion_tokens_details": said.get("output_tokens_details"),
     }
-    return openai_chunks.read_usage(chat, is_final=True)
+    return usage_counts.read_usage(chat, is_final=True)
 
 
 def items_of(value: Any) -> list[Item]:

@@ -5,19 +5,15 @@ Never does I/O. Strict about what a stream must bring (an end), lenient about ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar
-
-import msgspec
 
 from headrace.answers.assembly import joined_text
 from headrace.answers.tool_arguments import well_formed_text
 from headrace.types import FinishReason, Message, ReasoningDelta, RefusalDelta, RunEvent, Usage, UsageUpdate
-from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
-from headrace_workers.providers.openai_responses import request as openai_responses_request
 from headrace_workers.providers.openai_responses.calls import ResponseCalls
 from headrace_workers.providers.openai_responses.check import check_items
+from headrace_workers.providers.openai_responses.errors import failure_in_response, raise_if_error
 from headrace_workers.providers.openai_responses.events import (
     Event,
     Item,
@@ -41,48 +37,13 @@ from headrace_workers.providers.shared.lenient_json import (
     may_hold_halves,
     read_object,
 )
-from headrace_workers.providers.shared.provider_errors import is_error
 from headrace_workers.providers.shared.unread_content import elements_of, object_in
 from headrace_workers.providers.shared.wire_format import (
     Completion,
     ProviderFailedError,
-    ProviderFailure,
-    ProviderSettings,
 )
 
 _NOTHING = (b"", b"null", b"{}", b"[]")
-
-# Codes of a response's error that blame the request, beyond those that all OpenAI-like servers use.
-_BLAMES_REQUEST = ("image", "policy", "residency", "prompt")
-
-
-class OpenAIResponses:
-    """The wire format ``openai-responses``."""
-
-    def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
-        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do."""
-        return openai_responses_request.build_request(request, settings, api_key)
-
-    def open_stream(self, request: RunRequest) -> ResponsesMapper:
-        """Return a mapper for one streamed response."""
-        return ResponsesMapper(request.model)
-
-    def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:  # noqa: ARG002 - the protocol's form
-        """Return ``sent``: this API never stops in the middle to be asked again."""
-        return sent
-
-    def read_body(self, request: RunRequest, body: bytes) -> Completion:
-        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
-        response = read_object(body)
-        if not isinstance(response.get("output"), list) and not _is_filtered(response):
-            _raise_if_error(response)
-            reason = f"the response is not of the Responses API but {failures.describe(body)}"
-            raise failures.protocol_failure(reason)
-        return ResponsesMapper(request.model).read_whole(response)
-
-    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
-        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
-        return failures.read_error(status, headers, body)
 
 
 class _Words:
@@ -199,7 +160,7 @@ class ResponsesMapper:
 
     def _take_untold(self, whole: dict[str, Any], events: list[RunEvent], *, is_error_told: bool) -> None:
         """Take an event of no kind of this API: an error, or the whole response where its events were due."""
-        _raise_if_error(whole, is_certain=is_error_told)
+        raise_if_error(whole, is_certain=is_error_told)
         status = as_text(whole.get("status")) or "completed"
         if isinstance(whole.get("output"), list) and status not in {"queued", "in_progress"}:
             self._end(whole, status, events)
@@ -240,7 +201,7 @@ class ResponsesMapper:
         try:
             loaded = loads_with_halves(data)
             if isinstance(loaded, list):
-                _raise_if_error((items_of(loaded) or [{}])[0])
+                raise_if_error((items_of(loaded) or [{}])[0])
             return event_of(loaded), data
         except (ValueError, *UNREADABLE):
             raise failures.protocol_failure(f"an event of {len(data)} bytes is not one in JSON") from None
@@ -312,7 +273,7 @@ class ResponsesMapper:
             events.append(UsageUpdate(self.usage))
         if response.get("error") or status in {"failed", "cancelled"}:
             error = response.get("error") or {"message": f"the response was {status}"}
-            raise ProviderFailedError(_failure({"error": error}))
+            raise ProviderFailedError(failure_in_response({"error": error}))
         details = response.get("incomplete_details")
         self._reason = as_name(details.get("reason")) if isinstance(details, dict) else ""
         output = response.get("output")
@@ -381,27 +342,3 @@ def _finish_reason(status: str, reason: str, *, has_calls: bool, is_refused: boo
     if status == "incomplete" and reason != "steered":
         return "max_tokens"  # or another of the server's limits; its word tells
     return "tool_calls" if has_calls else "stop"
-
-
-def _is_filtered(response: dict[str, Any]) -> bool:
-    """Whether a response has no output since all of it was filtered."""
-    details = response.get("incomplete_details")
-    reason = details.get("reason") if isinstance(details, dict) else None
-    return response.get("output") is None and response.get("status") == "incomplete" and reason == "content_filter"
-
-
-def _raise_if_error(whole: dict[str, Any], *, is_certain: bool = False) -> None:
-    if is_certain or is_error(whole):
-        raise ProviderFailedError(_failure(whole))
-
-
-def _failure(whole: dict[str, Any]) -> ProviderFailure:
-    """Read an error: under ``error``, or in the event itself, whose type says nothing."""
-    error = whole.get("error") or {key: value for key, value in whole.items() if value != "error"}
-    failure = failures.failure_in_stream(error)
-    if failure.kind == "provider_unavailable" and any(word in (failure.code or "") for word in _BLAMES_REQUEST):
-        return msgspec.structs.replace(failure, kind="invalid_request")
-    return failure
-
-
-API = OpenAIResponses()

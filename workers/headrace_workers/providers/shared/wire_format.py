@@ -1,6 +1,7 @@
-"""What the worker asks of a provider's wire format: build one request, map one response. Pure: bytes in, run events out.
+"""The interface of a wire format: build a request, read a response. Pure: bytes in, run events out.
 
-A wire format is a module with one object that has the methods of :class:`ProviderApi`, registered in ``registry.py``.
+A wire format is a folder in ``providers/``, or a plug-in. It has one object with the methods of :class:`ProviderApi`, and
+declares it in one :class:`WireFormat`.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class StreamMapper(Protocol):
     ``usage`` is the best known so far; ``is_complete`` says that its terminal event was seen; ``response_id`` is the provider's
     id of the response, once it is known. ``has_end`` says that the response told why it ends: if nothing more comes, it is
     whole. ``continuation`` is set where the provider stopped at a limit of its own and goes on when asked again with this token: the run then sends
-    :meth:`ProviderApi.continue_request` and feeds the same mapper with what follows.
+    :meth:`ContinuingApi.continue_request` and feeds the same mapper with what follows.
     """
 
     usage: Usage
@@ -138,9 +139,6 @@ class ProviderApi(Protocol):
     def open_stream(self, request: RunRequest) -> StreamMapper:
         """Return a mapper for one streamed response."""
 
-    def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:
-        """Return the request that continues a response; only called where a mapper has a ``continuation``."""
-
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
         """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
 
@@ -154,3 +152,30 @@ class SteppedApi(ProviderApi, Protocol):
 
     def read_steps(self, request: RunRequest, body: bytes, arrived: Sequence[msgspec.Raw] = ()) -> Steps:
         """Map a whole JSON response as ``read_body`` does; ``arrived`` are vectors that were taken out of it as it came."""
+
+
+@runtime_checkable
+class ContinuingApi(ProviderApi, Protocol):
+    """A wire format in which the provider may stop at a limit of its own, and continue the answer in a further response."""
+
+    def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:
+        """Return the request that continues a response. ``token`` is the ``continuation`` of the mapper."""
+
+
+class WireFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """The declaration of one wire format. The registry and every table of formats are made from these declarations.
+
+    ``name`` is what ``api =`` says in ``headrace.toml``: small letters, digits and single hyphens, as in ``openai-chat``.
+    ``embeddings`` is None where the format has no embeddings. ``telemetry_provider`` is the format's value of
+    ``gen_ai.provider.name`` in OpenTelemetry's GenAI conventions.
+    """
+
+    name: str
+    api: ProviderApi
+    embeddings: SteppedApi | None = None
+    telemetry_provider: str
+
+    @property
+    def has_continuation(self) -> bool:
+        """Whether the provider may continue an answer in a further response."""
+        return isinstance(self.api, ContinuingApi)

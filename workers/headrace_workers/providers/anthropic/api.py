@@ -1,0 +1,45 @@
+"""The wire format ``anthropic``: Anthropic's Messages API. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from headrace.wire.run_request import RunRequest
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.providers.anthropic import errors as anthropic_errors
+from headrace_workers.providers.anthropic import request as anthropic_request
+from headrace_workers.providers.anthropic.blocks import API_NAME
+from headrace_workers.providers.anthropic.stream import MessageMapper
+from headrace_workers.providers.shared import provider_errors as failures
+from headrace_workers.providers.shared.lenient_json import loads
+from headrace_workers.providers.shared.wire_format import Completion, ProviderFailure, ProviderSettings, WireFormat
+
+
+class Anthropic:
+    """The wire format ``anthropic``."""
+
+    def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do."""
+        return anthropic_request.build_request(request, settings, api_key)
+
+    def open_stream(self, request: RunRequest) -> MessageMapper:
+        """Return a mapper for one streamed response."""
+        return MessageMapper(request.model)
+
+    def read_body(self, request: RunRequest, body: bytes) -> Completion:
+        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
+        try:
+            whole = loads(body)
+        except ValueError:
+            reason = f"the response is not a message but {failures.describe(body)}"
+            raise failures.protocol_failure(reason) from None
+        return MessageMapper(request.model).read_whole(whole)
+
+    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
+        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
+        return anthropic_errors.read_error(status, headers, body)
+
+
+API = Anthropic()
+
+FORMAT = WireFormat(name=API_NAME, api=API, telemetry_provider="anthropic")

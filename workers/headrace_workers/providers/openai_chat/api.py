@@ -1,0 +1,56 @@
+"""The wire format ``openai-chat``: OpenAI's Chat Completions, and the servers that are compatible with it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from headrace.wire.run_request import RunRequest
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.providers.embeddings.embedding_api import EmbeddingApi
+from headrace_workers.providers.embeddings.openai_embeddings import build_openai, read_openai
+from headrace_workers.providers.openai_chat import request as openai_request
+from headrace_workers.providers.openai_chat.calls import API_NAME
+from headrace_workers.providers.openai_chat.chunks import decode_leniently
+from headrace_workers.providers.openai_chat.stream import ChatMapper
+from headrace_workers.providers.shared import provider_errors as failures
+from headrace_workers.providers.shared.request_parts import wants_several
+from headrace_workers.providers.shared.wire_format import Completion, ProviderFailure, ProviderSettings, WireFormat
+
+
+class OpenAIChat:
+    """The wire format ``openai-chat``."""
+
+    def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do."""
+        return openai_request.build_request(request, settings, api_key)
+
+    def open_stream(self, request: RunRequest) -> ChatMapper:
+        """Return a mapper for one streamed response."""
+        return _mapper(request)
+
+    def read_body(self, request: RunRequest, body: bytes) -> Completion:
+        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
+        try:
+            chunk = decode_leniently(body)
+        except ValueError:
+            reason = f"the response is not a chat completion but {failures.describe(body)}"
+            raise failures.protocol_failure(reason) from None
+        return _mapper(request).read_whole(chunk, body)
+
+    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
+        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
+        return failures.read_error(status, headers, body)
+
+
+def _mapper(request: RunRequest) -> ChatMapper:
+    return ChatMapper(request.model, are_alternatives=wants_several(request))
+
+
+API = OpenAIChat()
+
+FORMAT = WireFormat(
+    name=API_NAME,
+    api=API,
+    embeddings=EmbeddingApi(build_openai, read_openai, API),
+    telemetry_provider="openai",
+)

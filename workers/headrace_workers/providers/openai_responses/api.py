@@ -1,0 +1,60 @@
+"""The wire format ``openai-responses``: OpenAI's Responses API, and the servers that are compatible with it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.wire.run_request import RunRequest
+from headrace_workers.http.request import HttpRequest
+from headrace_workers.providers.embeddings.embedding_api import EmbeddingApi
+from headrace_workers.providers.embeddings.openai_embeddings import build_openai, read_openai
+from headrace_workers.providers.openai_responses import request as openai_responses_request
+from headrace_workers.providers.openai_responses.errors import raise_if_error
+from headrace_workers.providers.openai_responses.message import API_NAME
+from headrace_workers.providers.openai_responses.stream import ResponsesMapper
+from headrace_workers.providers.shared import provider_errors as failures
+from headrace_workers.providers.shared.lenient_json import read_object
+from headrace_workers.providers.shared.wire_format import Completion, ProviderFailure, ProviderSettings, WireFormat
+
+
+class OpenAIResponses:
+    """The wire format ``openai-responses``."""
+
+    def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
+        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do."""
+        return openai_responses_request.build_request(request, settings, api_key)
+
+    def open_stream(self, request: RunRequest) -> ResponsesMapper:
+        """Return a mapper for one streamed response."""
+        return ResponsesMapper(request.model)
+
+    def read_body(self, request: RunRequest, body: bytes) -> Completion:
+        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
+        response = read_object(body)
+        if not isinstance(response.get("output"), list) and not _is_filtered(response):
+            raise_if_error(response)
+            reason = f"the response is not of the Responses API but {failures.describe(body)}"
+            raise failures.protocol_failure(reason)
+        return ResponsesMapper(request.model).read_whole(response)
+
+    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
+        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
+        return failures.read_error(status, headers, body)
+
+
+def _is_filtered(response: dict[str, Any]) -> bool:
+    """Whether a response has no output since all of it was filtered."""
+    details = response.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    return response.get("output") is None and response.get("status") == "incomplete" and reason == "content_filter"
+
+
+API = OpenAIResponses()
+
+FORMAT = WireFormat(
+    name=API_NAME,
+    api=API,
+    embeddings=EmbeddingApi(build_openai, read_openai, API),
+    telemetry_provider="openai",
+)
