@@ -48,7 +48,7 @@ def without(guard: str | None) -> Iterator[None]:
         setattr(owner, name, original)
 
 
-_outflow_init = OutgoingEvents.__init__
+_outgoing_init = OutgoingEvents.__init__
 _session_aborted = Session.aborted
 _session_chunk = Session.chunk
 _session_ended = Session.ended
@@ -58,8 +58,8 @@ _admission_choose = Admission._choose
 _run_take = ProviderRun.take
 
 
-def _unlimited_outflow(self: OutgoingEvents, *limits: int) -> None:
-    _outflow_init(self, *(_UNLIMITED for _ in limits))
+def _unlimited_outgoing(self: OutgoingEvents, *limits: int) -> None:
+    _outgoing_init(self, *(_UNLIMITED for _ in limits))
 
 
 def _from_any_attempt(self: Session, epoch: int, attempt: int) -> bool:
@@ -151,8 +151,8 @@ def _not_paused(self: Clocks) -> None:
 
 def _terminal_first(self: ProviderRun, now: float) -> tuple[list[Any], Commands]:
     messages, commands = _run_take(self, now)
-    if self._ended is not None and self.terminal is None:
-        self.terminal = self._terminal(self._ended)
+    if self._end_of_run is not None and self.terminal is None:
+        self.terminal = self._summary.terminal(self._end_of_run, self._unsent.events)
         messages.append(self.terminal)
     return messages, commands
 
@@ -175,7 +175,7 @@ def _submitted_whatever_became_of_it(self: EngineRuns, delivery: Delivery) -> No
 
 
 GUARDS: dict[str, Replacement] = {
-    "credit": (OutgoingEvents, "__init__", _unlimited_outflow),
+    "credit": (OutgoingEvents, "__init__", _unlimited_outgoing),
     "attempt-fence": (Session, "_is_current", _from_any_attempt),
     "epoch-fence": (Session, "_is_current", _from_any_epoch),
     "abort-while-waiting": (Session, "aborted", _not_while_waiting),

@@ -16,7 +16,7 @@ from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.embeddings import arriving_vectors
 from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.answer_limits import MAX_VECTORS_BODY, MIB
-from headrace_workers.runs import provider_run
+from headrace_workers.runs import answer_bounds
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import FINISH_GRACE, ClockLimits, Clocks
 
@@ -79,7 +79,7 @@ def vectors_of(message: Any) -> list[list[float]]:
 def test_vectors_of_a_body_larger_than_may_be_held_are_those_that_came(
     api: str, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provider_run, "MAX_VECTORS_BODY", limit := 3 * MIB)
+    monkeypatch.setattr(answer_bounds, "MAX_VECTORS_BODY", limit := 3 * MIB)
     body = answer(api, count := limit // len(json.dumps(row := FLOATS, **FORMS[form])) + 5, row, **FORMS[form])
     assert len(body) > limit
     story = Story(count, api)

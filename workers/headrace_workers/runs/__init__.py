@@ -1,1 +1,1 @@
-"""One run in its worker, from its request to its last message."""
+"""One run in its worker, from its request to its terminal message."""

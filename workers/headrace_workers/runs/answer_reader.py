@@ -1,6 +1,6 @@
-"""Reads a provider's answer, streamed or whole: from the bytes of its body to events, and how the answer ended. Pure.
+"""Reads a provider's answer, streamed or whole: turns the bytes of its body into events and a completion. Pure.
 
-The run decides when reading stops and what of the events is sent: this module knows no clock and no credit.
+The run decides when reading stops and which events are sent. This module knows no clock and no credit.
 """
 
 from __future__ import annotations
@@ -34,41 +34,41 @@ from headrace_workers.providers.shared.wire_format import (
     StreamMapper,
 )
 from headrace_workers.runs.body_kind import BodyKind
-from headrace_workers.runs.completeness import unsaid_in
+from headrace_workers.runs.completeness import missing_content
 from headrace_workers.runs.response_body import Response
 from headrace_workers.runs.split_characters import SplitCharacters
 from headrace_workers.runs.terminal_message import unreadable
 from headrace_workers.runs.whole_answer import check_length, events_of, is_content, is_json, is_whole
 
 UNREADABLE = (ProviderFailedError, EventTooLargeError, LimitError, RecursionError)
-"""What reading a response raises when it cannot be read; nesting without end is found wherever a value is gone through."""
-
+"""The exceptions for a response that cannot be read. RecursionError: a value is nested too deeply."""
 
 _EVENTS_AT_ONCE = 8
+"""Events that are mapped before the first question whether the turn may continue."""
 _MOST_AT_ONCE = 32
-"""Events between two looks at the time: at first, and where there is time."""
+"""Events between two later questions, at most."""
 _SLICE = 256 * 1024
-"""Bytes of a body that are read at once."""
+"""Bytes of a body that are parsed at once."""
 
 _LARGE = 1024 * 1024
-"""Bytes of a whole answer from which on it is read over several turns of the loop."""
+"""Bytes of a whole answer. A larger one is read over several turns of the loop."""
 
 _BLANKS = 1024
-"""Bytes of line ends that a long body may end with."""
+"""Bytes of blank lines that a long body may end with."""
 
 WholeSteps = Generator[None, None, tuple[Completion, str | None]]
-"""Reads a whole answer step by step; returns it, and what it lacks."""
+"""Reads a whole answer step by step. Returns it, and what is missing in it or None."""
 
 Entries = list[tuple[str, bytes]]
-"""Server-sent events, each with its name."""
+"""Server-sent events: (name, data)."""
 
 
 class AnswerReader:
-    """Reads one answer, which may come in several responses: the provider continues it when it is asked to.
+    """Reads one answer. It may come in several responses, if the provider must be asked to continue it.
 
-    Methods that take ``events`` append to that list what they read. The run itself feeds ``parser``, piece by piece, which
-    saves a call for each. ``mapper`` is None until a stream is opened. ``may_continue`` says whether the turn of the loop may go on;
-    ``waiting`` are events that had none left in it.
+    Methods append what they read to their argument ``events``. The run feeds ``parser`` itself, which saves a call per piece.
+    ``mapper`` is None until a stream is opened. ``may_continue`` says whether the turn of the loop may go on; None: always.
+    ``waiting`` are server-sent events that the turn had no time for.
     """
 
     __slots__ = (
@@ -92,37 +92,37 @@ class AnswerReader:
         self._response = response
         self.parser = SSEParser()
         self._split_characters: SplitCharacters | None = None
-        # A response that repeats the token it was asked with would go on for ever.
+        # The token of the last continuation. A response that repeats it would be continued for ever.
         self._continued_with: str | None = None
         self._continuations = 0
         self.mapper: StreamMapper | None = None
         self.may_continue: Callable[[], bool] | None = None
         self.waiting: Entries = []
         self._arriving = ArrivingVectors(len(request.inputs)) if request.inputs else None
-        self._unread: tuple[bytes, WholeSteps] | None = None  # a whole answer, and what is left to do of it
+        self._unread: tuple[bytes, WholeSteps] | None = None  # a whole body, and the steps left to read it
 
     @property
     def is_reading_whole(self) -> bool:
-        """Whether a whole answer is there that had no time left in its turn."""
+        """Whether a whole answer is being read over several turns."""
         return self._unread is not None
 
     @property
     def is_behind(self) -> bool:
-        """Whether anything waits for the next turn."""
+        """Whether input waits for the next turn."""
         return bool(self.waiting) or self._unread is not None
 
     @property
     def is_continuation(self) -> bool:
-        """Whether the response continues an earlier one."""
+        """Whether the current response continues an earlier one."""
         return self._continued_with is not None
 
     @property
     def wants_continuation(self) -> bool:
-        """Whether the provider stopped at a limit of its own, and is to be asked to go on."""
+        """Whether the provider stopped at a limit of its own, and must be asked to continue."""
         return self.mapper is not None and self.mapper.continuation not in (None, self._continued_with)
 
     def check_continuation(self) -> None:
-        """Raise LimitError where the provider has had the answer continued too often, or asks for too much."""
+        """Raise LimitError if the answer was continued too often, or if the token for it is too long."""
         token = self.mapper.continuation if self.mapper is not None else None
         if self._continuations >= MAX_CONTINUATIONS:
             raise too_large(f"{MAX_CONTINUATIONS} continuations")
@@ -131,19 +131,19 @@ class AnswerReader:
 
     @property
     def has_end_of_former(self) -> bool:
-        """Whether the mapper knows the end of the response before this one, and not yet the end of this one."""
+        """Whether the end that the mapper knows is that of the earlier response, not of the current one."""
         return self.mapper is not None and self._continued_with == self.mapper.continuation is not None
 
     def open_stream(self) -> StreamMapper:
-        """Open the stream, unless it is open. Return its mapper."""
+        """Open the stream if it is not open. Return its mapper."""
         if self.mapper is None:
             self.mapper = self._api.open_stream(self._request)
         return self.mapper
 
     def map(self, server_events: Entries, events: list[RunEvent]) -> None:
-        """Map what the parser found in a piece of a stream. Raises one of UNREADABLE."""
+        """Map the server-sent events of one piece of a stream. Raises one of UNREADABLE."""
         mapper = self.mapper
-        assert mapper is not None  # noqa: S101 - set with the response's head
+        assert mapper is not None  # noqa: S101 - set when the response's head came
         before = len(events)
         try:
             if len(server_events) > _EVENTS_AT_ONCE or self.parser.has_large:
@@ -158,8 +158,8 @@ class AnswerReader:
                 self._join_split_characters(events, before)
 
     def _map_many(self, mapper: StreamMapper, server_events: Entries, events: list[RunEvent]) -> None:
-        """Map many events, or large ones: those that have no time left in this turn wait for the next."""
-        # Small events may have come in one large piece.
+        """Map many or large events. Events that this turn has no time for wait for the next."""
+        # A large piece may hold only small events. Only large events are weighed one by one.
         is_each_weighed = self.parser.has_large and any(len(data) > LIGHT for _, data in server_events)
         at_once = 1 if is_each_weighed else _EVENTS_AT_ONCE
         feed = mapper.feed
@@ -180,26 +180,26 @@ class AnswerReader:
                 at_once *= 2
 
     def map_waiting(self, events: list[RunEvent]) -> None:
-        """Map what had no time in the turn before. Raises one of UNREADABLE."""
+        """Map the events that waited for this turn. Raises one of UNREADABLE."""
         waiting, self.waiting = self.waiting, []
         self.map(waiting, events)
 
     def read_last(self, data: bytes, events: list[RunEvent]) -> None:
         """Read the last piece of a stream. Raises one of UNREADABLE.
 
-        All of it is read in one turn of the loop. So where it is long, it may be but one event, which is weighed.
+        All of it is read in one turn of the loop. A long piece must therefore be a single event, which is weighed first.
         """
         if len(data) > LIGHT and any(end in data[:-_BLANKS] or end in data.strip() for end in (b"\n", b"\r")):
             raise too_large("one event in a response that does not say where its events end")
-        self.may_continue = None  # its end is told of once
+        self.may_continue = None  # the end of a body is reported once: read all of it now
         for start in range(0, len(data), _SLICE):
             self.map(self.parser.feed(data[start : start + _SLICE]), events)
         self.map(self.parser.finish(), events)
 
     def finish(self, events: list[RunEvent]) -> Completion:
-        """Return the whole of a stream; append the events that only its end completes. Raises one of UNREADABLE."""
+        """Return the completion of a stream. Append the events that only its end completes. Raises one of UNREADABLE."""
         mapper = self.mapper
-        assert mapper is not None  # noqa: S101 - only a stream is finished so
+        assert mapper is not None  # noqa: S101 - only a stream is finished here
         before = len(events)
         try:
             return mapper.finish(events)
@@ -208,32 +208,34 @@ class AnswerReader:
                 self._join_split_characters(events, before)
 
     def end(self, events: list[RunEvent]) -> None:
-        """Nothing more is read: append the halves of characters that still wait."""
+        """Read nothing more. Append the halves of characters that still wait."""
         self._unread = None
         if self._split_characters is not None:
             self._split_characters.end(events)
 
     def take_vectors(self) -> None:
-        """Take what is whole of the vectors out of a large body that is still coming. Raises one of UNREADABLE."""
+        """Take the complete vectors out of a body that is still coming. Raises one of UNREADABLE."""
         if self._arriving is not None:
             self._arriving.take(self._response.body)
 
     def read_whole(self, events: list[RunEvent]) -> Completion | ProviderFailure | None:
-        """Read a whole response: asked for, or sent by a server that does not stream. Return how it ended.
+        """Read a body as one whole answer. Return how it ended.
 
-        None stands for one that has no time left in this turn: see :meth:`read_on`.
+        Return None if this turn has no time for all of it: then call :meth:`read_on` in the next turn.
         """
         body = self._response.take_body()
         if body.lstrip().startswith(b"<"):
-            reason = "an HTML page came where the API's answer was due; is the base URL right, or a proxy in the way?"
+            reason = (
+                "the server answered with an HTML page instead of the API's answer; check the base URL, and any proxy"
+            )
             return self._response.failure("provider_protocol", reason)
         self._unread = body, self._steps(body)
         return self.read_on(events)
 
     def _steps(self, body: bytes) -> WholeSteps:
-        """Read a whole response step by step: after each step there may be another turn of the loop, where it is large.
+        """Read a whole answer step by step. The loop may take another turn after each step; only large answers need it.
 
-        Return what it says, and what that lacks. Raises one of UNREADABLE.
+        Return the completion, and what is missing in it or None. Raises one of UNREADABLE.
         """
         is_large = len(body) > _LARGE
         if self._request.inputs and isinstance(self._api, SteppedApi):
@@ -247,19 +249,19 @@ class AnswerReader:
                 completion = self._api.read_body(self._request, body)
             except UNREADABLE:
                 if is_large:
-                    yield  # it is tried as an event next
+                    yield  # next, it is read as a stream of one event
                 raise
         check_length(completion)
         if is_large:
             yield
-        lack = unsaid_in(body, completion, of_first=wants_several(self._request))
+        missing = missing_content(body, completion, of_first=wants_several(self._request))
         if is_large:
             yield
-        return completion, lack
+        return completion, missing
 
     def read_on(self, events: list[RunEvent]) -> Completion | ProviderFailure | None:
-        """Read more of a whole response, until there is no time left. Return how it ended, or None where it has not yet."""
-        assert self._unread is not None  # noqa: S101 - only then is there more
+        """Read more of a whole answer, as long as the turn may continue. Return how it ended, or None if it is not read yet."""
+        assert self._unread is not None  # noqa: S101 - the run calls this only while a whole answer is being read
         body, steps = self._unread
         ended: Completion | ProviderFailure | None = None
         try:
@@ -267,10 +269,10 @@ class AnswerReader:
             while self.may_continue is None or self.may_continue():
                 next(steps)
         except StopIteration as end:
-            completion, lack = end.value
-            if self._request.stream or lack is not None:
+            completion, missing = end.value
+            if self._request.stream or missing is not None:
                 events += events_of(completion)
-            ended = completion if lack is None else self._response.failure("provider_protocol", lack)
+            ended = completion if missing is None else self._response.failure("provider_protocol", missing)
         except LimitError as error:
             ended = unreadable(error, self._response.status)
         except UNREADABLE as error:
@@ -280,32 +282,32 @@ class AnswerReader:
         return ended
 
     def holds_whole(self) -> bool:
-        """Return whether the body that has come so far is a whole answer, or a whole error."""
+        """Return whether the bytes of the body so far are a whole answer, or a whole error."""
         body = bytes(self._response.body)
         if self._arriving is not None and self._arriving.vectors:
-            return is_json(body)  # what it says is read once
+            return is_json(body)  # do not read large vectors twice
         try:
             return is_whole(self._api, self._request, self._weighed(body))
         except LimitError:
-            return True  # of which no more is wanted
+            return True  # it is too large already: read no more of it
 
     def _weighed(self, body: bytes) -> bytes:
-        """Return what is to be read of a body; vectors are numbers, and weighed by those who read them."""
+        """Return the body to read, after a check of its weight. Bodies of vectors are checked by their own reader."""
         return body if self._request.inputs else weighed(body)
 
     def read_error(self) -> ProviderFailure:
-        """Return the failure that the response says."""
+        """Return the failure that an error response describes."""
         response = self._response
         body = response.take_body()
         try:
             weigh(body)
         except LimitError:
-            body = b""  # its status says what counts
+            body = b""  # the status is enough
         return self._api.read_error(response.status, response.headers, body)
 
     def continue_request(self, sent: HttpRequest) -> HttpRequest:
-        """Return the request that continues the response; its response is read as part of the same answer."""
-        assert self.mapper is not None  # noqa: S101 - it is the mapper that asked
+        """Return the request that continues the answer. Its response is read as part of the same answer."""
+        assert self.mapper is not None  # noqa: S101 - the mapper asked for the continuation
         assert isinstance(self._api, ContinuingApi)  # noqa: S101 - its mapper has a continuation
         self._continuations += 1
         token = self._continued_with = self.mapper.continuation or ""
@@ -314,7 +316,7 @@ class AnswerReader:
         return self._api.continue_request(sent, token)
 
     def _read_lone_event(self, body: bytes, error: Exception, events: list[RunEvent]) -> Completion | ProviderFailure:
-        """Read JSON that is no whole answer as a stream of one event, which some servers send for a short one."""
+        """Read JSON that is not a whole answer as a stream of one event. Some servers send short streams like this."""
         failure = unreadable(error, self._response.status)
         if failure.kind != "provider_protocol":
             return failure

@@ -1,6 +1,6 @@
-"""Tells by the first bytes of a response's body whether it is server-sent events or one JSON value. Pure.
+"""Decides from the first bytes of a response's body whether it is server-sent events or one JSON value. Pure.
 
-The content type is not believed: gateways label streams as JSON or HTML, and whole answers as streams.
+The content type does not decide. Some gateways label streams as JSON or HTML, and whole answers as streams.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from headrace_workers.providers.shared.provider_errors import is_error
 BOM = b"\xef\xbb\xbf"
 
 _BLANK = b" \t\r\n"
-# Possessive: it never goes back, so that a long beginning costs no more than its length.
+# Possessive quantifiers never go back: the time grows with the length only.
 _BEFORE = re.compile(rb"(?:[ \t\r\n]++|\xef\xbb\xbf)*+")
 """Blanks and byte order marks."""
 _FIELDS = (b"data", b"event", b"id", b"retry")
 _FIELD = re.compile(rb"(?:data|event|id|retry)?[ \t]*:|(?:data|event|id|retry)[\r\n]")
 _LONGEST_FIELD = 16
-"""Bytes that are enough to tell a field of an event from other words."""
+"""Bytes that are enough to recognise the field of an event."""
 
 
 class BodyKind(enum.Enum):
-    """The ways in which the body of a provider's response is read."""
+    """How the body of a provider's response is read."""
 
-    NONE = "none"  # no head has come
-    UNDECIDED = "undecided"  # a success, and no byte has come that tells
+    NONE = "none"  # the response's head has not come
+    UNDECIDED = "undecided"  # a success, and its first bytes do not decide yet
     EVENTS = "events"
-    JSON = "json"  # or anything else that is no stream: it is read as a whole
+    JSON = "json"  # or anything else that is not a stream; it is read as a whole
     ERROR = "error"
 
 
 class FirstBytes:
-    """Decides about one body. ``expects_events`` is what the request and the content type make likely."""
+    """Decides about one body. ``expects_events``: the request and the content type suggest a stream."""
 
     __slots__ = ("_expects_events", "_is_json", "_line_end")
 
     def __init__(self, *, expects_events: bool) -> None:
         self._expects_events = expects_events
         self._is_json = False
-        self._line_end = 0  # of a first line that is a whole JSON value
+        self._line_end = 0  # the length of the first line, once it is known to be a whole JSON value
 
-    def told(self, body: bytearray, fresh: int) -> BodyKind:
-        """Decide whether ``body`` is EVENTS, JSON or still UNDECIDED. Its bytes from ``fresh`` on have not been looked at.
+    def kind_of(self, body: bytearray, fresh: int) -> BodyKind:
+        """Return whether ``body`` is EVENTS, JSON or still UNDECIDED. Its bytes from ``fresh`` on are new.
 
-        Takes blanks and byte order marks off its beginning. Each byte is looked at once, however the body is split.
+        Removes blanks and byte order marks at its beginning. Reads each byte once, however the body is split.
         """
         if self._is_json:
             return self._look_at_lines(body, fresh)
@@ -61,7 +61,7 @@ class FirstBytes:
         return self._look_at_words(bytes(body[:_LONGEST_FIELD]))
 
     def ended(self, body: bytearray) -> BodyKind:
-        """The body ended. One that told nothing is what it was expected to be; an empty one is no stream."""
+        """Decide at the end of the body. If its bytes did not decide, the expectation does. An empty body is not a stream."""
         return BodyKind.EVENTS if self._expects_events and body and not self._is_json else BodyKind.JSON
 
     def _look_at_words(self, start: bytes) -> BodyKind:
@@ -72,14 +72,14 @@ class FirstBytes:
         return BodyKind.EVENTS if self._expects_events and not start.startswith(b"<") else BodyKind.JSON
 
     def _look_at_lines(self, body: bytearray, fresh: int) -> BodyKind:
-        """Tell one JSON value from many, a line each: these are events, and so is an error that a stream begins with."""
+        """Decide for a body that begins with JSON. Several lines, each a JSON value, are events. So is an error in the first line."""
         if not self._line_end:
             end = body.find(b"\n", fresh)
             if end < 0:
                 return BodyKind.UNDECIDED
             line = body[:end]
             if end > LIGHT and b"\r" in line:
-                return BodyKind.JSON  # which is read at once, while each line of a stream has its turn
+                return BodyKind.JSON  # one long line with "\r" is read as a whole
             try:
                 check_json(line)
                 if self._expects_events and end < LIGHT and is_error(msgspec.json.decode(line)):
@@ -90,5 +90,5 @@ class FirstBytes:
         if body[fresh:].strip(_BLANK):
             return BodyKind.EVENTS
         if len(body) - self._line_end > LIGHT:
-            del body[self._line_end + 1 :]  # blanks say nothing, however many there are
+            del body[self._line_end + 1 :]  # do not keep many blanks
         return BodyKind.UNDECIDED

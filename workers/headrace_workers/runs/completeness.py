@@ -1,6 +1,6 @@
-"""The rule that a success is whole, at the one place where an answer becomes a result. Pure.
+"""Checks that a successful answer is complete: all content that the provider sent must be in the result. Pure.
 
-An answer that says of itself what it does not hold is no success: its reader would take it for all that the model said.
+An incomplete answer is a failure. The caller would take a part of it for all that the model said.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from headrace_workers.providers.shared.unread_content import first_of, told, wor
 from headrace_workers.providers.shared.wire_format import CUT, Completion
 
 
-def lack_of(completion: Completion) -> str | None:
-    """Return what an answer lacks; None where it is whole."""
+def incomplete_reason(completion: Completion) -> str | None:
+    """Return what is missing in an answer, or None if it is complete."""
     if completion.finish_reason == "tool_calls" and not completion.tool_calls:
-        return "the provider says that the model called a tool, and sent no call"
+        return "the provider says that the model called a tool, but sent no tool call"
     if completion.finish_reason not in CUT:
         for call in completion.tool_calls:
             if not call.name:
@@ -27,21 +27,21 @@ def lack_of(completion: Completion) -> str | None:
     return None
 
 
-def unsaid_in(body: bytes, completion: Completion, *, of_first: bool) -> str | None:
-    """Return what the completion lacks of the content of the body that it was read from; None where it lacks nothing.
+def missing_content(body: bytes, completion: Completion, *, of_first: bool) -> str | None:
+    """Return a reason if ``body`` has content that is not in the ``completion`` read from it; else None.
 
-    ``of_first`` says that the caller asked for several answers, of which only the first counts.
+    ``of_first``: the caller asked for several answers, and only the first counts.
     """
     if completion.vectors is not None:
         return None
     try:
         whole = loads(body)
     except ValueError:
-        return None  # no JSON: events, or an array without its end
-    # Most answers are text alone; what else a completion says is put together only where that is not enough.
+        return None  # not JSON: events, or an array without its end
+    # Most answers are text only. The other texts of the completion are collected only if they are needed.
     content = completion.message.content if completion.message else ""
     text = well_formed_text(content) if isinstance(content, str) else ""
-    texts: dict[str, None] | None = None  # in their order, in which they are looked for
+    texts: dict[str, None] | None = None  # a dict keeps the order
     said: Said | None = None
     in_text = Said(text)
     for path, words in words_in(first_of(whole) if of_first else whole):
@@ -60,7 +60,7 @@ def unsaid_in(body: bytes, completion: Completion, *, of_first: bool) -> str | N
 
 
 def _add_texts(value: Any, texts: dict[str, None]) -> None:
-    """Add all texts in a value, in their order. No copy of it is made, and no generators in generators: it may be large."""
+    """Add all texts in a value, in their order. The value may be large: it is not copied, and no generators are nested."""
     kind = type(value)
     if kind is str:
         texts[well_formed_text(value)] = None

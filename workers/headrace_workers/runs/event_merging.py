@@ -6,14 +6,37 @@ from itertools import groupby
 
 from headrace.types import ReasoningDelta, RefusalDelta, RunEvent, ToolCallDelta
 
+_MERGE_AT = 4096
+"""Events that a :class:`MergedEvents` keeps before it merges them for the first time."""
+
+
+class MergedEvents:
+    """A list of events that merges itself by kind when it grows long. Its size stays near that of its content.
+
+    The limit grows with what is left after a merge. So each event is merged a few times at most.
+    """
+
+    __slots__ = ("_merge_at", "events")
+
+    def __init__(self) -> None:
+        self.events: list[RunEvent] = []
+        self._merge_at = _MERGE_AT
+
+    def add(self, events: list[RunEvent]) -> None:
+        """Append events."""
+        self.events += events
+        if len(self.events) > self._merge_at:
+            self.events = merge_by_kind(self.events)
+            self._merge_at = _MERGE_AT + 2 * len(self.events)
+
 
 def merge_neighbours(events: list[RunEvent]) -> list[RunEvent]:
-    """Return the same content in fewer events: neighbours of one kind become one. Costs as much as the events are long."""
+    """Return the same content in fewer events: neighbours of one kind become one. Takes time in proportion to their length."""
     return [_joined(list(neighbours)) for _, neighbours in groupby(events, _kind)]
 
 
 def merge_by_kind(events: list[RunEvent]) -> list[RunEvent]:
-    """Return one event for all text, one for all reasoning, one for each tool call …: what they come to, not their order."""
+    """Return one event for all text, one for all reasoning, one per tool call, and so on. The order of the kinds is lost."""
     kinds: dict[type | int, list[RunEvent]] = {}
     for event in events:
         kinds.setdefault(_kind(event), []).append(event)
@@ -21,11 +44,12 @@ def merge_by_kind(events: list[RunEvent]) -> list[RunEvent]:
 
 
 def _kind(event: RunEvent) -> type | int:
+    """Return what tells kinds of events apart: the type, or the index of a tool call."""
     return event.index if isinstance(event, ToolCallDelta) else type(event)
 
 
 def _joined(events: list[RunEvent]) -> RunEvent:
-    """Return one event for several of one kind."""
+    """Return one event for several events of one kind."""
     first = events[0]
     if len(events) == 1:
         return first
@@ -44,7 +68,7 @@ def _joined(events: list[RunEvent]) -> RunEvent:
 
 
 def pieces_of(event: RunEvent, length: int) -> list[RunEvent]:
-    """Return an event in pieces of at most ``length`` characters."""
+    """Return an event as several events of at most ``length`` characters each."""
     match event:
         case str():
             return [event[start : start + length] for start in range(0, len(event), length)]
@@ -59,7 +83,7 @@ def pieces_of(event: RunEvent, length: int) -> list[RunEvent]:
 
 
 def split_within(event: RunEvent, limit: int) -> tuple[RunEvent, RunEvent] | None:
-    """Return ``event`` in two, the first of ``limit`` characters; None where it cannot be split."""
+    """Return ``event`` as two events, the first with ``limit`` characters. Return None if its kind cannot be split."""
     match event:
         case str():
             return event[:limit], event[limit:]

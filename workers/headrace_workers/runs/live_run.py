@@ -1,7 +1,7 @@
-"""One run's shell, and the client that it belongs to: carries out what the run's core decides, tells it what the exchange does.
+"""Carries out the commands of one run's core, and reports to it what the HTTP exchange does. Also holds one client's runs.
 
-Whatever is raised in here ends the run with a terminal message, at once: a loop that only logs it would leave the run to its
-clocks.
+Any exception in here ends the run with a terminal message at once. If the loop only logged it, the run would hang until a clock
+runs out.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ logger = logging.getLogger(__name__)
 
 
 TURN_SECONDS = 0.01
-"""How long a run maps events in one turn of the loop: others wait as long for theirs."""
+"""Seconds that a run may map events in one turn of the loop. All other runs wait meanwhile."""
 
 
 class WorkerServices(Protocol):
-    """What a run needs of its worker."""
+    """What a run uses of its worker."""
 
     loop: asyncio.AbstractEventLoop
     http: HttpClient
@@ -39,14 +39,14 @@ class WorkerServices(Protocol):
     tracer: Tracer | None
 
     def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
-        """Have what the run can send leave."""
+        """Send the run's messages soon, or at the end of this turn if urgent."""
 
     def tell(self, client: ConnectedClient, message: msgspec.Struct) -> None:
-        """Send a message at the end of the turn."""
+        """Send ``message`` to ``client`` at the end of this turn."""
 
 
 class ConnectedClient:
-    """One client: its runs, and what is to be sent to it."""
+    """One connected client: its runs, the messages for it, and the runs with messages to take (``dirty``)."""
 
     __slots__ = ("dirty", "identity", "is_scheduled", "last_sent", "messages", "runs")
 
@@ -56,16 +56,16 @@ class ConnectedClient:
         self.messages: list[msgspec.Struct] = []
         self.dirty: dict[str, LiveRun] = {}
         self.last_sent = 0.0
-        # "no", "later" (a timer is set), or "soon" (at the end of this turn).
+        # When the next frame leaves: "no", "later" (a timer is set), or "soon" (at the end of this turn).
         self.is_scheduled = "no"
 
 
 class LiveRun:
-    """One run: carries out what its core decides, and tells it what the exchange does."""
+    """The shell of one run. ``size`` is the weight of its request in bytes, as the worker counts it."""
 
     __slots__ = (
         "_exchange",
-        "_goes_on",
+        "_is_next_turn_scheduled",
         "_late_end",
         "_request",
         "_span",
@@ -87,7 +87,7 @@ class LiveRun:
         span: OpenSpan | None,
         size: int = 0,
     ) -> None:
-        self.size = size  # of the request, in bytes as it came
+        self.size = size
         self.worker = worker
         self.client = client
         self.core = core
@@ -95,33 +95,33 @@ class LiveRun:
         self._span = span
         self._exchange: Exchange | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._wakes_at = 0.0  # when the timer does, at the latest
+        self._wakes_at = 0.0  # when the timer fires, at the latest
         self._turn_began = 0.0
-        self._goes_on = False  # in the next turn of the loop, which is asked for
-        self._late_end: Callable[[], None] | None = None  # of the exchange, to be told once all before it is mapped
+        self._is_next_turn_scheduled = False  # whether next_turn() is already scheduled
+        self._late_end: Callable[[], None] | None = None  # the exchange's end, reported once all input is mapped
         core.limit_turn(self._may_continue)
 
     def start(self) -> None:
-        """Send the request; that of a run with a span once the span's stub is written."""
+        """Send the request. If the run has a span, send it after the span's first record is written."""
         if self._span is None or self.worker.tracer is None:
             self._send()
         else:
             self.worker.tracer.start(self)
 
     def start_now(self) -> None:
-        # In the meantime the run may have been aborted, or its client gone.
+        # Meanwhile the run may have been aborted, or its client may have gone.
         if self.core.has_ended or self.client.runs.get(self.core.span_id) is not self:
             return
         try:
             self._send()
-        except Exception as error:  # noqa: BLE001 - see above
+        except Exception as error:  # noqa: BLE001 - any exception ends the run: see the first lines of this module
             self.broke(error)
 
     def _send(self) -> None:
         self._exchange = self.worker.http.send(self._request, self)
         self._set_timer()
 
-    # What the exchange says.
+    # Calls by the HTTP exchange.
 
     def on_response(self, status: int, headers: dict[str, str]) -> None:
         now = time.monotonic()
@@ -129,7 +129,7 @@ class LiveRun:
         try:
             self.core.clocks.connected()
             self.carry_out(self.core.responded(status, headers, now))
-            self._set_timer()  # the idle clock runs from here on
+            self._set_timer()  # the idle clock runs from now on
         except Exception as error:  # noqa: BLE001
             self.broke(error)
 
@@ -145,19 +145,19 @@ class LiveRun:
     def _may_continue(self) -> bool:
         return time.monotonic() - self._turn_began < TURN_SECONDS
 
-    def _go_on_later(self) -> None:
-        """The events of one read take longer than a turn may: nothing more is read until they are mapped."""
+    def _schedule_next_turn(self) -> None:
+        """The input takes longer than one turn may: pause reading, and map the rest in the next turn."""
         if self._exchange is not None:
             self._exchange.pause()
-        if not self._goes_on:
-            self._goes_on = True
-            self.worker.loop.call_soon(self._go_on)
+        if not self._is_next_turn_scheduled:
+            self._is_next_turn_scheduled = True
+            self.worker.loop.call_soon(self._next_turn)
 
-    def _go_on(self) -> None:
-        self._goes_on = False
+    def _next_turn(self) -> None:
+        self._is_next_turn_scheduled = False
         core = self.core
         if not core.wants_next_turn or self.client.runs.get(core.span_id) is not self:
-            return  # in the meantime its client may be gone
+            return  # meanwhile the run may have ended, or its client may have gone
         try:
             now = self._turn_began = time.monotonic()
             self.carry_out(core.next_turn(now))
@@ -167,7 +167,7 @@ class LiveRun:
             self.broke(error)
 
     def _caught_up(self) -> None:
-        """All that was read is mapped: hear of the exchange's end, or read on."""
+        """All input is mapped: report the end of the exchange if it has come, else read on."""
         late_end, self._late_end = self._late_end, None
         if late_end is not None:
             late_end()
@@ -194,7 +194,7 @@ class LiveRun:
         except Exception as error:  # noqa: BLE001
             self.broke(error)
 
-    # What is to be done.
+    # Calls by the worker.
 
     def carry_out(self, commands: Commands) -> None:
         for command in commands:
@@ -207,7 +207,7 @@ class LiveRun:
                     self._steer(command)
 
     def broke(self, error: Exception) -> None:
-        """The worker failed at this run, which may be in any state: end it with a word."""
+        """The worker failed at this run, in any state of it: send a terminal message and end it."""
         logger.error("run failed", exc_info=error, extra={"span_id": self.core.span_id})
         if self.core.is_over:
             self.client.runs.pop(self.core.span_id, None)
@@ -220,7 +220,7 @@ class LiveRun:
             self.finish()
 
     def stop(self, reason: str) -> None:
-        """The worker ends: end the run with what there is of it."""
+        """The worker stops: end the run. The client keeps what it was sent."""
         try:
             self.carry_out(self.core.stopped(reason))
         except Exception as error:  # noqa: BLE001
@@ -239,7 +239,7 @@ class LiveRun:
         return messages
 
     def finish(self) -> None:
-        """The terminal message is on its way, or nobody wants it: let go of everything."""
+        """The terminal message was handed out, or the client is gone: end the span and free everything."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -253,7 +253,7 @@ class LiveRun:
         logger.debug("run ends", extra={"span_id": self.core.span_id, "outcome": outcome})
         self.client.runs.pop(self.core.span_id, None)
         self.client.dirty.pop(self.core.span_id, None)
-        # What refers to this run would keep it, and its answer, until the collector of garbage comes.
+        # Break the reference cycles: else the answer stays in memory until the next garbage collection.
         self.core.limit_turn(None)
         self._late_end = None
 
@@ -274,14 +274,14 @@ class LiveRun:
                 self._set_timer()
             case Command.RESUME:
                 if self.core.wants_next_turn:
-                    self._go_on_later()
+                    self._schedule_next_turn()
                 else:
                     exchange.resume()
                 self._set_timer()
             case Command.WATCH:
                 self._set_timer()
             case Command.NEXT_TURN:
-                self._go_on_later()
+                self._schedule_next_turn()
             case Command.RELEASE:
                 exchange.release()
             case Command.SEND_CONTINUATION:
@@ -291,7 +291,7 @@ class LiveRun:
                 exchange.close()
 
     def _set_timer(self) -> None:
-        """Wake at the next deadline, or before it: the timer is set anew when it finds that the deadline has moved."""
+        """Set the timer to the next deadline, or leave an earlier one: when it fires, it is set again."""
         deadline = self.core.clocks.next_deadline()
         if self._timer is not None:
             if self._wakes_at <= deadline:

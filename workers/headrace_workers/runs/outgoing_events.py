@@ -1,6 +1,6 @@
-"""What of one run has left and what waits: sequence numbers and credit. Pure.
+"""The events of one run that wait to be sent: sequence numbers, credit, and when to stop reading. Pure.
 
-Out of credit, waiting deltas are merged; when more waits than a window, the run stops reading from its provider.
+Without credit, pending deltas are merged. When more than a window is pending, the run stops reading from its provider.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS
 from headrace_workers.runs.event_merging import merge_neighbours, pieces_of, split_within
 
 _MAX_WAITING = 4 * WINDOW_EVENTS
-"""Events that may wait: some cannot be merged, and have no characters by which they would count."""
+"""Events that may be pending. Characters alone are no bound: some events have none, and cannot be merged."""
 _MAX_READ = WINDOW_CHARACTERS
-"""Bytes of the response that may come before anything of it leaves: one turn of the loop can read megabytes of what a
-stall has left in the kernel."""
+"""Bytes of the response that are read before events must leave. After a stall, the kernel holds megabytes, and one turn of
+the loop could read them all."""
 
 
 class OutgoingEvents:
-    """The events of one run on their way to its client."""
+    """The events of one run on their way to its client.
+
+    ``sequence`` is the number of the next event to leave. ``text_length`` counts the characters of text that have left.
+    ``length`` counts characters of all kinds, without those of the pending events.
+    """
 
     __slots__ = (
         "_character_limit",
@@ -37,45 +41,44 @@ class OutgoingEvents:
         self._characters = 0
         self._read = 0
         self.length = 0
-        """Characters of all kinds that came, but for those that wait."""
         self.pending: list[RunEvent] = []
         self.sequence = 0
         self.text_length = 0
 
     @property
     def has_credit(self) -> bool:
-        """Whether at least one event may leave."""
+        """Whether the client allows at least one more event."""
         return self.sequence < self._sequence_limit and self._characters < self._character_limit
 
     def allow_more(self, sequence_limit: int, character_limit: int) -> None:
-        """The client allows more. Limits never shrink: a late credit changes nothing."""
+        """Raise the limits. They never shrink: an old credit that arrives late changes nothing."""
         self._sequence_limit = max(self._sequence_limit, sequence_limit)
         self._character_limit = max(self._character_limit, character_limit)
 
     def within_window(self, sequence_limit: int, character_limit: int) -> tuple[int, int]:
-        """Return limits as far as they can be meant: a client that has taken all that was sent allows a window more."""
+        """Return the limits, at most one window beyond what was sent. No honest client allows more."""
         return (
             min(sequence_limit, self.sequence + WINDOW_EVENTS),
             min(character_limit, self._characters + WINDOW_CHARACTERS),
         )
 
     def has_read(self, size: int) -> None:
-        """So many bytes came, of which events may be waiting."""
+        """Count ``size`` bytes of the response as read."""
         self._read += size
 
     @property
     def is_flooded(self) -> bool:
-        """Whether more was read than should be before the next :meth:`take`, credit or not."""
+        """Whether so much was read that events must leave before more is read, even if there is credit."""
         return self._read >= _MAX_READ
 
     def drop(self) -> list[RunEvent]:
-        """Return what waits, which is not to be sent."""
+        """Return the pending events, and forget them: they are not sent."""
         dropped, self.pending = self.pending, []
         self.length += characters(dropped)
         return dropped
 
     def waiting_is_full(self) -> bool:
-        """Whether a window's worth waits without credit. Merges what waits, which keeps its size bounded."""
+        """Return whether a whole window is pending and there is no credit. Merges the pending events, which bounds their size."""
         if self.has_credit:
             return False
         if len(self.pending) > 1:
@@ -83,13 +86,13 @@ class OutgoingEvents:
         return len(self.pending) >= _MAX_WAITING or characters(self.pending) >= WINDOW_CHARACTERS
 
     def waiting_is_low(self) -> bool:
-        """Whether reading may go on."""
+        """Return whether a paused run may read again: there is credit, and half a window at most is pending."""
         if not self.has_credit or len(self.pending) >= _MAX_WAITING // 2:
             return False
         return characters(self.pending) < WINDOW_CHARACTERS // 2
 
     def take(self) -> tuple[int, list[RunEvent]]:
-        """Return the number of the first event that may leave, and the events."""
+        """Return the sequence number of the first event that may leave, and all events that may leave."""
         first, pending = self.sequence, self.pending
         self._read = 0
         size = characters(pending)
@@ -105,7 +108,7 @@ class OutgoingEvents:
         return first, taken
 
     def _take_some(self) -> list[RunEvent]:
-        """Return the events that the credit is enough for; the last may be a part of one."""
+        """Return the events that the credit is enough for. The last may be the first part of a longer event."""
         count = max(self._sequence_limit - self.sequence, 0)
         room = self._character_limit - self._characters
         taken: list[RunEvent] = []
@@ -114,7 +117,7 @@ class OutgoingEvents:
             size = event_characters(event)
             if size > room:
                 if size > 2 * WINDOW_CHARACTERS:
-                    # Once, and not a little of it each time, which would copy the rest as often.
+                    # Split it into all its pieces now. To cut one piece off each time would copy the rest each time.
                     self.pending[:1] = pieces_of(event, WINDOW_CHARACTERS)
                     event = self.pending[0]
                     if event_characters(event) <= room:

@@ -1,4 +1,4 @@
-"""The provider's answer as HTTP tells it: its head, what its body is to be read as, and a body that is read as a whole. Pure."""
+"""One HTTP response of a provider: its head, how its body is read, and the bytes of a body that is read as a whole. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from headrace_workers.runs.body_kind import BOM, BodyKind, FirstBytes
 
 _SUCCESSES = range(200, 300)
 _WITHOUT_BODY = frozenset({204, 205})
-"""Successes that bring no answer by what HTTP says of them."""
+"""Successes that have no body, as HTTP defines them."""
 
 
 class Response:
-    """One response, or its continuation by another. ``began_at`` is when the head of the first came.
+    """One response, or several that continue one answer. ``began_at`` is when the head of the first one came.
 
-    ``expects_events`` is what the request and the content type make likely; the body's first bytes decide.
+    ``expects_events``: the request and the content type suggest a stream. The body's first bytes decide.
     """
 
     __slots__ = ("_first_bytes", "began_at", "body", "content_type", "expects_events", "headers", "kind", "status")
@@ -38,11 +38,11 @@ class Response:
 
     @property
     def is_success(self) -> bool:
-        """Whether the status promises an answer."""
+        """Whether the status says that an answer follows."""
         return self.status in _SUCCESSES and self.status not in _WITHOUT_BODY
 
     def began(self, status: int, headers: Mapping[str, str], now: float, *, is_streamed: bool) -> None:
-        """The head is there. ``headers`` has lower-case names; ``is_streamed`` says that a stream was asked for."""
+        """The head has come. ``headers`` has lower-case names. ``is_streamed``: a stream was requested."""
         if self.began_at is None:
             self.began_at = now
         self.status = status
@@ -55,19 +55,19 @@ class Response:
         self._first_bytes = FirstBytes(expects_events=self.expects_events) if is_success else None
 
     def add(self, data: bytes) -> None:
-        """Keep a piece of a body that is not read event by event, and decide what it is as soon as it tells."""
+        """Keep a piece of a body that is not known to be a stream. Decide its kind as soon as the bytes allow it."""
         fresh = len(self.body)
         self.body += data
         if self.kind is BodyKind.UNDECIDED and self._first_bytes is not None:
-            self.kind = self._first_bytes.told(self.body, fresh)
+            self.kind = self._first_bytes.kind_of(self.body, fresh)
 
     def ended(self) -> None:
-        """The body ended: decide at last."""
+        """The body has ended: decide its kind if it is undecided."""
         if self.kind is BodyKind.UNDECIDED and self._first_bytes is not None:
             self.kind = self._first_bytes.ended(self.body)
 
     def take_body(self) -> bytes:
-        """Return what was kept, without a byte order mark, and keep it no longer."""
+        """Return the bytes that were kept, without a byte order mark, and forget them."""
         body = bytes(self.body)
         self.body.clear()
         return body.removeprefix(BOM)
@@ -77,11 +77,11 @@ class Response:
         return ProviderFailure(kind, reason, self.status or None)
 
     def is_maybe_billed(self, *, was_sent: bool) -> bool:
-        """Return whether tokens may have been spent on an answer that nobody read to its end."""
+        """Return whether the provider may bill tokens for an answer that was not read to its end."""
         return self.is_success or (not self.status and was_sent)
 
     def _says_events(self, is_streamed: bool) -> bool:
-        """A provider that streams says so; one that was asked to may leave it out."""
+        """Return whether a stream is likely. Some providers stream as requested, but send another content type."""
         if self.content_type == "text/event-stream":
             return True
         return is_streamed and self.content_type not in ("application/json", "text/html")

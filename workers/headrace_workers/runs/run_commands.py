@@ -1,4 +1,4 @@
-"""What a run asks of its shell. Pure."""
+"""The commands that a run's core returns to its shell. Pure."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import enum
 
 
 class Command(enum.Enum):
-    """What the shell is to do."""
+    """One thing that the shell must do."""
 
-    SEND = "send"  # there is something to take, when it suits
-    SEND_NOW = "send now"  # a first chunk or a terminal: at once
+    SEND = "send"  # take the run's messages soon, together with those of other runs
+    SEND_NOW = "send now"  # take the run's messages in this turn: a first chunk or a terminal message is among them
     PAUSE = "pause"  # stop reading the response
-    RESUME = "resume"
-    NEXT_TURN = "next turn"  # go on in the next turn of the loop, before anything more is read
-    WATCH = "watch"  # a clock runs out sooner than the one that is waited for
-    CLOSE = "close"  # the response is not wanted any more
+    RESUME = "resume"  # read the response again
+    NEXT_TURN = "next turn"  # call next_turn() in the next turn of the loop, before anything more is read
+    WATCH = "watch"  # set the timer again: a clock now runs out earlier
+    CLOSE = "close"  # close the connection to the provider
     SEND_CONTINUATION = "send continuation"  # send the request that continues the response
-    RELEASE = "release"  # nothing more is needed of it; the connection may be used again
+    RELEASE = "release"  # the response is read to its end: keep the connection for another request
 
 
 Commands = tuple[Command, ...]
+"""What the shell must do, in this order."""

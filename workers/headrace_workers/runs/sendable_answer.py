@@ -1,7 +1,7 @@
-"""Makes a provider's answer such that a frame can carry it, and any client read it. Pure.
+"""Changes a provider's answer so that a frame can carry it and every client can read it. Pure.
 
-UTF-8 has no halves of surrogate pairs. A model may call a tool with integers of any length, where MessagePack has 64 bits; and a server's opaque data may be nested
-deeper than a decoder on the way goes.
+Three things cannot be sent as they are. UTF-8 cannot encode half of a surrogate pair. MessagePack has 64 bits for an integer,
+and a model may write longer ones. Opaque data may be nested deeper than a decoder can read.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from headrace.wire.messages import ToolCallText
 from headrace_workers.providers.shared.wire_format import Completion
 
 MAX_DEPTH = 200
-"""Levels of nesting in what a provider gives to be sent back; a tenth of it is already unheard of."""
+"""Levels of nesting allowed in a provider's data. Real providers use fewer than 20."""
 
 
 class TooDeepError(ValueError):
-    """A part of the message is nested deeper than the limit."""
+    """Data in the message is nested deeper than MAX_DEPTH levels."""
 
     def __str__(self) -> str:
         return f"the message holds data that is nested deeper than {MAX_DEPTH} levels"
 
 
 def sendable_completion(completion: Completion) -> Completion:
-    """Return the completion with a message that is sendable_message, and whole characters everywhere. Raises TooDeepError."""
+    """Return the completion with whole characters everywhere and a sendable message. Raises TooDeepError."""
     return msgspec.structs.replace(
         completion,
         provider_finish_reason=_text(completion.provider_finish_reason),
@@ -43,34 +43,34 @@ def sendable_completion(completion: Completion) -> Completion:
 
 
 def sendable_message(message: Message) -> Message:
-    """Return the message with whole characters and numbers that can be sent back only.
+    """Return the message with whole characters, and only numbers that a frame can carry. Raises TooDeepError.
 
-    The text of a tool call keeps each digit. Raises TooDeepError.
+    A tool call's arguments as text keep all digits.
     """
     if isinstance(message.content, str):
         return msgspec.structs.replace(message, content=well_formed_text(message.content))
-    return msgspec.structs.replace(message, content=[_portable_part(part) for part in message.content])
+    return msgspec.structs.replace(message, content=[_sendable_part(part) for part in message.content])
 
 
 def _text(text: str | None) -> str | None:
     return None if text is None else well_formed_text(text)
 
 
-def _portable_part(part: Part) -> Part:
+def _sendable_part(part: Part) -> Part:
     match part:
         case ToolCallPart():
-            arguments, opaque = _portable(part.arguments), _portable(part.provider_data)
+            arguments, opaque = _sendable_value(part.arguments), _sendable_value(part.provider_data)
             call_id, name = well_formed_text(part.id), well_formed_text(part.name)
             return msgspec.structs.replace(part, id=call_id, name=name, arguments=arguments, provider_data=opaque)
         case TextPart() | ReasoningPart():
-            text, opaque = well_formed_text(part.text), _portable(part.provider_data)
+            text, opaque = well_formed_text(part.text), _sendable_value(part.provider_data)
             return msgspec.structs.replace(part, text=text, provider_data=opaque)
         case _:
             return part
 
 
-def _portable(value: Any, room: int = MAX_DEPTH) -> Any:
-    # Hundreds of thousands of values may be gone through: the exact types of JSON are told apart sooner than by isinstance.
+def _sendable_value(value: Any, room: int = MAX_DEPTH) -> Any:
+    # There may be hundreds of thousands of values. Comparing exact types is faster than isinstance.
     kind = type(value)
     if kind is str:
         return well_formed_text(value)
@@ -79,6 +79,6 @@ def _portable(value: Any, room: int = MAX_DEPTH) -> Any:
             raise TooDeepError
         room -= 1
         if kind is dict:
-            return {well_formed_text(key): _portable(item, room) for key, item in value.items()}
-        return [_portable(item, room) for item in value]
+            return {well_formed_text(key): _sendable_value(item, room) for key, item in value.items()}
+        return [_sendable_value(item, room) for item in value]
     return sendable_number(value) if type(value) in {int, float} else value

@@ -1,7 +1,7 @@
-"""Joins characters that a provider cut in two: one half of a surrogate pair in one event, the other in the next. Pure.
+"""Joins characters that a provider cut in two: half of a surrogate pair in one event, the other half in the next. Pure.
 
-Only the half waits, for the next piece of its own lane: text, reasoning, refusal, or one tool call's arguments. A half without
-its other half becomes U+FFFD.
+Only the first half waits, and only for the next event of the same kind: text, reasoning, refusal, or the arguments of one
+tool call. A half that stays alone becomes U+FFFD.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ from headrace.types import ReasoningDelta, RefusalDelta, RunEvent, ToolCallDelta
 
 _FIRST_HALVES = ("\ud800", "\udbff")
 
-_Lane = type | int
-"""The type of the events; of tool calls the call's index."""
+_Kind = type | int
+"""The type of an event; for a tool call, its index."""
 
 
 class SplitCharacters:
-    """The halves that wait."""
+    """The first halves that wait for their second halves."""
 
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: dict[_Lane, str] = {}
+        self._waiting: dict[_Kind, str] = {}
 
     def join(self, events: list[RunEvent], start: int) -> None:
-        """Change ``events`` from ``start`` on such that they hold whole characters only."""
+        """Change ``events[start:]`` so that they hold whole characters only."""
         joined = [whole for event in events[start:] if (whole := self._whole(event)) is not None]
         events[start:] = joined
 
     def end(self, events: list[RunEvent]) -> None:
-        """Nothing more comes: add what waits, as U+FFFD."""
-        for lane, half in self._waiting.items():
-            events.append(_event(lane, well_formed_text(half)))
+        """No more events come: append each waiting half as U+FFFD."""
+        for kind, half in self._waiting.items():
+            events.append(_event(kind, well_formed_text(half)))
         self._waiting.clear()
 
     def _whole(self, event: RunEvent) -> RunEvent | None:
-        """Return an event with whole characters; None where nothing is left of it."""
+        """Return an event with whole characters, or None if nothing is left of it."""
         match event:
             case str():
                 return self._piece(str, event) or None
@@ -51,15 +51,15 @@ class SplitCharacters:
             case UsageUpdate():
                 return event
 
-    def _piece(self, lane: _Lane, text: str) -> str:
-        """Return a piece without the half at its end, behind the half that waited."""
-        text = self._waiting.pop(lane, "") + text
+    def _piece(self, kind: _Kind, text: str) -> str:
+        """Return the waiting half and ``text``, without a half at the end, which now waits."""
+        text = self._waiting.pop(kind, "") + text
         if text and _FIRST_HALVES[0] <= text[-1] <= _FIRST_HALVES[1]:
-            self._waiting[lane], text = text[-1], text[:-1]
+            self._waiting[kind], text = text[-1], text[:-1]
         return well_formed_text(text)
 
 
-def _event(lane: _Lane, text: str) -> RunEvent:
-    if isinstance(lane, int):
-        return ToolCallDelta(lane, arguments=text)
-    return text if lane is str else ReasoningDelta(text) if lane is ReasoningDelta else RefusalDelta(text)
+def _event(kind: _Kind, text: str) -> RunEvent:
+    if isinstance(kind, int):
+        return ToolCallDelta(kind, arguments=text)
+    return text if kind is str else ReasoningDelta(text) if kind is ReasoningDelta else RefusalDelta(text)

@@ -1,4 +1,4 @@
-"""The last message of a run: how it ended, what was sent of it, and the best usage known. Pure."""
+"""Builds the terminal message of a run: how it ended, how much was sent, and the best known usage. Pure."""
 
 from __future__ import annotations
 
@@ -18,21 +18,25 @@ from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.shared.answer_limits import LimitError
 from headrace_workers.providers.shared.sse import EventTooLargeError
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
-from headrace_workers.runs.completeness import lack_of
+from headrace_workers.runs.completeness import incomplete_reason
 from headrace_workers.runs.sendable_answer import TooDeepError, sendable_completion
 from headrace_workers.runs.timeouts import Expired
 
 TOO_LARGE = "answer_too_large"
-"""The code of a failure of an answer that goes beyond a limit."""
+"""The error code for an answer that is larger than a limit."""
 CHARACTERS_PER_TOKEN = 4
-"""For estimates only: what a token of English text comes to."""
+"""The average length of a token of English text. For estimates only."""
 
 RunEnd = Completion | ProviderFailure | Expired | Usage
-"""How a run ended; a usage is that of an aborted one."""
+"""How a run ended. ``Usage`` means that it was aborted, and used so much."""
 
 
 class TerminalFacts(msgspec.Struct, frozen=True):
-    """What a terminal message says of its run, however it ended. ``unsent_text`` is text that nobody was to be sent."""
+    """What a terminal message says about its run, however the run ended.
+
+    ``sequence`` and ``text_length`` count the events and the characters of text that were sent. ``unsent_text`` came from the
+    provider and was not sent.
+    """
 
     span_id: str
     attempt: int
@@ -44,7 +48,7 @@ class TerminalFacts(msgspec.Struct, frozen=True):
 
 
 def terminal_message(ending: RunEnd, facts: TerminalFacts) -> Terminal:
-    """Return the message that says how a run ended."""
+    """Return the message that tells the client how its run ended."""
     span_id, attempt, sequence = facts.span_id, facts.attempt, facts.sequence
     match ending:
         case Completion():
@@ -60,7 +64,7 @@ def terminal_message(ending: RunEnd, facts: TerminalFacts) -> Terminal:
                 model=ending.model,
                 message=ending.message,
                 refusal=ending.refusal,
-                vectors=cast("list[list[float]] | None", ending.vectors),  # what is packed has the same form in a frame
+                vectors=cast("list[list[float]] | None", ending.vectors),  # msgspec.Raw has the same form in a frame
             )
         case ProviderFailure():
             return Failed(
@@ -94,18 +98,18 @@ def terminal_message(ending: RunEnd, facts: TerminalFacts) -> Terminal:
 
 
 def sendable_end(completion: Completion, status: int) -> Completion | ProviderFailure:
-    """Return the completion such that it can be passed on, or why that cannot be: it is not whole, or no frame can carry it."""
-    lack = lack_of(completion)
-    if lack is None:
+    """Return the completion as a frame can carry it. If it is not whole, or no frame can carry it, return the failure instead."""
+    problem = incomplete_reason(completion)
+    if problem is None:
         try:
             return sendable_completion(completion)
         except TooDeepError as error:
-            lack = str(error)
-    return ProviderFailure("provider_protocol", lack, status or None)
+            problem = str(error)
+    return ProviderFailure("provider_protocol", problem, status or None)
 
 
 def unreadable(error: Exception, status: int) -> ProviderFailure:
-    """Return why a response could not be read."""
+    """Return the failure for an ``error`` that reading a response has raised."""
     if isinstance(error, ProviderFailedError):
         return error.failure
     reason = "the response is nested too deeply" if isinstance(error, RecursionError) else str(error)
@@ -114,14 +118,14 @@ def unreadable(error: Exception, status: int) -> ProviderFailure:
 
 
 def with_status(failure: ProviderFailure, status: int) -> ProviderFailure:
-    """Return the failure with the status of the response that is not what it should be; 0 stands for none."""
+    """Return the failure with the HTTP status of a response that broke the protocol. ``status`` 0 means that none has come."""
     if failure.kind != "provider_protocol" or failure.status_code is not None or not status:
         return failure
     return msgspec.structs.replace(failure, status_code=status)
 
 
 def unfinished_usage(known: Usage, prompt_characters: int, text_characters: int) -> Usage:
-    """Return what is known of the tokens of a run that the provider began and did not end."""
+    """Return the usage of an unfinished run: what the provider has said so far, else an estimate from the characters."""
     if known.source != "none":
         return msgspec.structs.replace(known, source="partial")
     tokens_in = prompt_characters // CHARACTERS_PER_TOKEN
@@ -130,7 +134,7 @@ def unfinished_usage(known: Usage, prompt_characters: int, text_characters: int)
 
 
 def prompt_characters(request: RunRequest) -> int:
-    """Return the length of a request's text."""
+    """Return the number of characters in a request's texts and image addresses."""
     total = 0
     for message in request.messages:
         if isinstance(message.content, str):

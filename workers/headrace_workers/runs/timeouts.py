@@ -1,7 +1,8 @@
-"""The clocks of a run: connect, first chunk, idle, total, its reader's, and that of an answer whose end does not come. Pure.
+"""The clocks of a run: connect, first_chunk, idle, total, reader, finish. Says when the next one runs out. Pure.
 
-The idle clock starts with the provider's answer. While the run waits for its own reader the provider's clocks stand still and the
-reader's runs: until the reader takes something, or the reader is taken to be gone for good.
+The idle clock starts with the provider's response. The reader clock measures how long the client takes no events. While the
+run waits for its client, the reader clock runs, and the provider's clocks stand still, except total. The finish clock bounds
+the wait for the end of a response whose answer is complete.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import math
 import msgspec
 
 FINISH_GRACE = 2.0
-"""Seconds that a response may take to end after it has said why it ends: usage may still follow."""
+"""Seconds that a response may take to end after its finish reason. Usage may come in that time."""
 
 
 class ClockLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What each clock allows, in seconds; infinity where it does not run."""
+    """The limit of each clock, in seconds. Infinity: the clock does not run."""
 
     connect: float
     first_chunk: float
@@ -25,14 +26,17 @@ class ClockLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Expired(msgspec.Struct, frozen=True):
-    """A clock ran out."""
+    """A clock has run out: its name, and its limit in seconds."""
 
     clock: str
     limit: float
 
 
 class Clocks:
-    """The clocks of one run."""
+    """The clocks of one run. Times are monotonic seconds.
+
+    ``content_at`` is when the first content came. ``is_finishing``: the answer is complete, and only its end is missing.
+    """
 
     __slots__ = (
         "_finished_at", "_has_ended", "_is_paused", "_last_life", "_limits", "_started_at", "_waits_since", "content_at",
@@ -48,23 +52,23 @@ class Clocks:
         self._waits_since = now
         self.is_connected = False
         self.content_at: float | None = None
-        self.is_finishing = False  # whether all of the answer is there, and only its end is missing
+        self.is_finishing = False
         self._finished_at: float | None = None
 
     def connected(self) -> None:
-        """The request is on its way."""
+        """The connection to the provider is open."""
         self.is_connected = True
 
     def alive(self, now: float) -> None:
-        """Bytes came, whatever they say."""
+        """Bytes have come from the provider."""
         self._last_life = now
 
     def content(self) -> None:
-        """The first content came, with the last bytes."""
+        """The last bytes had the first content of the answer."""
         self.content_at = self._now
 
     def finishing(self) -> bool:
-        """The last bytes said why the answer ends. Return whether the wait for its end begins with them."""
+        """The answer is complete. Return whether this is new, so that the finish clock starts now."""
         if self._finished_at is not None:
             return False
         self.is_finishing = True
@@ -72,47 +76,47 @@ class Clocks:
         return True
 
     def goes_on(self) -> None:
-        """More of the answer came all the same, so that this provider's word for its end says nothing."""
+        """More content came after the finish reason: this provider's finish reason does not mean the end."""
         self.is_finishing = False
 
     def continued(self) -> None:
-        """Another response follows this one."""
+        """The response goes on, or another response continues it: stop the finish clock."""
         self.is_finishing = False
         self._finished_at = None
 
     def paused(self) -> None:
-        """The run reads nothing until its reader has caught up: it has all of the window before it, as of the last bytes."""
+        """The run stops reading until its client has caught up. The reader clock starts at the last bytes."""
         self._is_paused = True
         self._wait()
 
     def taken(self, now: float) -> None:
-        """The reader took something."""
+        """The client took events: the reader clock starts anew."""
         self._waits_since = now
 
     def resumed(self, now: float) -> None:
-        """The run reads again."""
+        """The run reads again: the provider's clocks start anew."""
         self._is_paused = False
         self._last_life = now
         if self.is_finishing:
             self._finished_at = now
 
     def ended(self) -> None:
-        """Nothing more is wanted of the provider; what has come of it may still wait for the reader."""
+        """The run needs nothing more from the provider. Events may still wait for the client."""
         self._has_ended = True
         if not self._is_paused:
             self._wait()
 
     def next_deadline(self) -> float:
-        """Return when the next clock runs out, if nothing happens until then; may be infinite."""
+        """Return when the next clock runs out if nothing happens before. May be infinity."""
         return min(self._deadlines())[0]
 
     def expired(self, now: float) -> Expired | None:
-        """Return the clock that has run out, if one has."""
+        """Return the clock that has run out first, or None."""
         when, clock, limit = min(self._deadlines(), key=lambda deadline: deadline[0])
         return Expired(clock, limit) if now >= when else None
 
     def _deadlines(self) -> list[tuple[float, str, float]]:
-        """Return when each clock that runs will run out, its name, and what it allows."""
+        """Return one tuple for each running clock: when it runs out, its name, its limit."""
         limits = self._limits
         reader = (self._waits_since + limits.reader, "reader", limits.reader)
         if self._has_ended:
@@ -135,5 +139,5 @@ class Clocks:
 
     @property
     def _now(self) -> float:
-        """When the last bytes came."""
+        """When the last bytes came, or when the run started."""
         return self._started_at if self._last_life is None else self._last_life

@@ -1,4 +1,4 @@
-"""The whole answer of a run: put together where its provider streamed unasked, and known for whole where its end is missing. Pure."""
+"""Whole answers: events from a whole answer, a message from events, and whether a body without an end is whole. Pure."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _LARGE = 1024 * 1024
 
 
 def is_content(event: RunEvent) -> bool:
-    """Return whether an event is of the answer itself."""
+    """Return whether an event is content: anything but usage."""
     return type(event) is not UsageUpdate
 
 
 def events_of(completion: Completion) -> list[RunEvent]:
-    """Return the events of an answer that came in one piece though a stream was asked for."""
+    """Return an answer as events. For a provider that answered in one piece although a stream was requested."""
     message = completion.message
     events: list[RunEvent] = []
     if message is not None:
@@ -48,7 +48,7 @@ def events_of(completion: Completion) -> list[RunEvent]:
 
 
 def is_ascii(event: RunEvent) -> bool:
-    """Return whether an event says nothing but plain ASCII."""
+    """Return whether an event's text is ASCII only."""
     match event:
         case str():
             return event.isascii()
@@ -61,7 +61,7 @@ def is_ascii(event: RunEvent) -> bool:
 
 
 def check_length(completion: Completion) -> None:
-    """Raise LimitError for an answer with too many characters of text, reasoning, refusal and arguments."""
+    """Raise LimitError if text, reasoning, refusal and arguments of an answer have too many characters together."""
     texts = [completion.refusal or "", *[call.arguments for call in completion.tool_calls]]
     content = completion.message.content if completion.message is not None else ""
     if isinstance(content, str):
@@ -76,7 +76,7 @@ def check_length(completion: Completion) -> None:
 
 
 def is_json(body: bytes) -> bool:
-    """Return whether a body is JSON from its beginning to its end."""
+    """Return whether all of a body is one JSON value."""
     try:
         check_json(body.removeprefix(BOM))
     except UNREADABLE:
@@ -85,12 +85,12 @@ def is_json(body: bytes) -> bool:
 
 
 def is_whole(api: ProviderApi, request: RunRequest, body: bytes) -> bool:
-    """Return whether a body that has not ended is a whole answer all the same, or a whole error."""
+    """Return whether the bytes that have come are a whole answer, or a whole error. The body itself has not ended."""
     body = body.removeprefix(BOM)
     try:
         check_json(body)
         if len(body) > _LARGE:
-            return True  # it is JSON: what it says is read once
+            return True  # do not read a large answer twice: it is JSON, and that is enough
     except UNREADABLE:
         if len(body) > _LARGE:
             return False
@@ -104,7 +104,7 @@ def is_whole(api: ProviderApi, request: RunRequest, body: bytes) -> bool:
 
 
 def with_message(completion: Completion, events: Sequence[RunEvent]) -> Completion:
-    """Return the completion with a message that says what ``events`` do, unless it has one, or is one of vectors."""
+    """Return the completion with a message made of ``events``. Unchanged if it has a message, or holds vectors."""
     if completion.message is not None or completion.vectors is not None:
         return completion
     said = assemble(events)
