@@ -334,7 +334,7 @@ class Worker:
             self._refuse_run(client, message, failure)
             return
         clocks = Clocks(clock_limits(request, self._config), time.monotonic())
-        span = self.tracer.begin(message, request) if self.tracer is not None else None
+        span = self.tracer.begin(message, request, prepared.wire_format) if self.tracer is not None else None
         transcript = Transcript() if span is not None and span.keeps_content else None
         mask = self.masks.of(prepared.api_key, message.base_url, others)
         core = ProviderRun(_kept(message), request, prepared.api, clocks, mask, transcript)

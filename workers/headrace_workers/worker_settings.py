@@ -26,8 +26,9 @@ from headrace_workers.runs.timeouts import ClockLimits
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """What a run is sent with: the wire format, the HTTP request, and the key in it."""
+    """A run that is ready to be sent: its wire format, the format's API for it (chat or embeddings), the request, and the key in it."""
 
+    wire_format: WireFormat
     api: ProviderApi
     request: HttpRequest
     api_key: str | None
@@ -65,7 +66,7 @@ class Providers:
         is_callers = api_key is not None or base_url is not None
         key = api_key or self._key(settings, is_callers=is_callers)
         try:
-            return Prepared(api, api.build_request(request, settings, key), key)
+            return Prepared(declared, api, api.build_request(request, settings, key), key)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             reason = f"the request holds a value that JSON cannot carry: {error}"
             raise ProviderFailedError(ProviderFailure("invalid_request", reason)) from None

@@ -36,6 +36,9 @@ class SpanAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One try of a run on one worker. Times are wall-clock seconds since 1970.
 
     ``maybe_billed``: the request was sent and its answer did not come to its end.
+    ``wire_format`` is the ``api`` of the provider in the worker's settings, such as ``openai-chat``; ``telemetry_provider`` is the
+    value of ``gen_ai.provider.name`` for this format. Both are empty where the worker did not get so far, and in spans of
+    earlier versions.
     """
 
     number: int
@@ -49,6 +52,8 @@ class SpanAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     outcome: str = LOST
     reason: str = ""
     maybe_billed: bool = False
+    wire_format: str = ""
+    telemetry_provider: str = ""
 
 
 class ContentToolCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -17,14 +17,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtelSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from headrace.spans.data_directory import StoredSpan
-from headrace.spans.span import Rank
-from headrace.types import Tool
+from headrace.spans.span import Rank, SpanContent, encode_content
+from headrace.types import Message, Tool
 from headrace_engine.spans.sinks.content_policy import without_content
 from headrace_engine.spans.sinks.genai_messages import tool_definitions
 from headrace_engine.spans.sinks.otel_ids import ids_of
 from headrace_engine.spans.sinks.otlp import export_request, otlp_span, rejected_spans, traces_url
 from headrace_engine.spans.sinks.semconv import Version, describe
-from tests.engine.spans.span_examples import EXAMPLES, span, stored, unsampled
+from tests.engine.spans.span_examples import EXAMPLES, attempt, span, stored, unsampled
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES: dict[str, tuple[StoredSpan, Version]] = {
@@ -88,6 +88,61 @@ def test_a_span_looks_as_it_did(name: str) -> None:
 
 def test_no_golden_file_is_left_over() -> None:
     assert {path.stem for path in GOLDEN.glob("*.json")} == set(CASES)
+
+
+def asked(provider: str, wire_format: str, telemetry_provider: str) -> StoredSpan:
+    """Return the span of a run that was sent to ``provider`` in a wire format."""
+    said = attempt(1, wire_format=wire_format, telemetry_provider=telemetry_provider)
+    messages = [Message("system", "Be brief."), Message("user", "Hi")]
+    return stored(span(1, provider=provider, attempts=[said], content=encode_content(SpanContent(messages=messages))))
+
+
+@pytest.mark.parametrize(
+    ("provider", "wire_format", "telemetry_provider", "name", "operation"),
+    [
+        ("our-gateway", "google", "gcp.gemini", "gcp.gemini", "generate_content"),
+        ("our-gateway", "anthropic", "anthropic", "anthropic", "chat"),
+        ("our-gateway", "openai-responses", "openai", "openai", "chat"),
+        ("our-gateway", "ollama-chat", "ollama", "ollama", "chat"),
+        ("google", "openai-chat", "openai", "openai", "chat"),
+        ("google", "google", "gcp.gemini", "gcp.gemini", "generate_content"),
+        ("groq", "openai-chat", "openai", "groq", "chat"),
+        ("xai", "openai-chat", "openai", "x_ai", "chat"),
+        ("azure", "openai-chat", "openai", "azure.ai.openai", "chat"),
+        ("azure", "anthropic", "anthropic", "anthropic", "chat"),
+    ],
+)
+def test_a_span_is_described_by_its_wire_format_and_not_by_the_name_of_its_provider(
+    provider: str, wire_format: str, telemetry_provider: str, name: str, operation: str
+) -> None:
+    attributes = describe(asked(provider, wire_format, telemetry_provider), "current").attributes
+
+    assert attributes["gen_ai.provider.name"] == name
+    assert attributes["gen_ai.operation.name"] == operation
+    assert attributes["headrace.provider"] == provider
+    assert ("gen_ai.system_instructions" in attributes) == (name in ("anthropic", "gcp.gemini"))
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "operation"),
+    [("google", "gcp.gemini", "generate_content"), ("our-gateway", "our-gateway", "chat"), ("xai", "x_ai", "chat")],
+)
+def test_a_span_from_an_older_version_is_described_by_the_name_of_its_provider(
+    provider: str, name: str, operation: str
+) -> None:
+    attributes = describe(asked(provider, "", ""), "current").attributes
+
+    assert attributes["gen_ai.provider.name"] == name
+    assert attributes["gen_ai.operation.name"] == operation
+
+
+def test_a_retry_without_a_wire_format_leaves_the_earlier_one() -> None:
+    lost = attempt(1, number=2, outcome="lost")
+    told = attempt(1, wire_format="google", telemetry_provider="gcp.gemini")
+
+    attributes = describe(stored(span(1, provider="our-gateway", attempts=[told, lost])), "current").attributes
+
+    assert attributes["gen_ai.provider.name"] == "gcp.gemini"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -269,6 +269,17 @@ def test_the_stub_says_who_asked_for_what_and_nothing_of_the_content() -> None:
     assert stub.attempts == [SpanAttempt(2, "w1", ARRIVED.wall)]
 
 
+def test_the_stub_names_the_wire_format_in_which_the_provider_is_asked() -> None:
+    request = RunRequest(
+        provider="our-gateway", model="gemini-2.5-flash", messages=[Message("user", "hi")], stream=True
+    )
+
+    stub = begun_span(Run(SPAN, 1, 7, b"", 64, 65536), request, "w1", ARRIVED, WIRE_FORMATS["google"])
+
+    attempt = stub.attempts[0]
+    assert (attempt.wire_format, attempt.telemetry_provider) == ("google", "gcp.gemini")
+
+
 # What came.
 
 

@@ -33,6 +33,7 @@ from headrace.wire.messages import (
 from headrace.wire.run_request import RunRequest
 from headrace.wire.typed_errors import failure_error
 from headrace_workers.masking import masked_calls
+from headrace_workers.providers.shared.wire_format import WireFormat
 
 _MAX_QUEUED = 7 * 24 * 3600.0
 _LONG = 1024 * 1024
@@ -81,15 +82,22 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     rank: Rank = Rank.WORKER
 
 
-def begun_span(run: Run, request: RunRequest, worker: str, arrived: Moment) -> Span:
-    """Return the stub of a run that reached its worker: what the span will be if nobody can say more."""
+def begun_span(
+    run: Run, request: RunRequest, worker: str, arrived: Moment, wire_format: WireFormat | None = None
+) -> Span:
+    """Return the stub of a run that reached its worker: the run's span, if the worker dies before it writes more."""
     queued = queue_seconds(run)
+    attempt = SpanAttempt(run.attempt, worker, arrived.wall)
+    if wire_format is not None:
+        attempt = msgspec.structs.replace(
+            attempt, wire_format=wire_format.name, telemetry_provider=wire_format.telemetry_provider
+        )
     return msgspec.structs.replace(
         asked_span(run.span_id, request),
         started_at=arrived.wall - queued,
         ended_at=arrived.wall,
         queue_seconds=queued,
-        attempts=[SpanAttempt(run.attempt, worker, arrived.wall)],
+        attempts=[attempt],
     )
 
 

@@ -32,6 +32,7 @@ from headrace.wire.messages import (
     SpanBatch,
 )
 from headrace.wire.run_request import RunRequest
+from headrace_workers.providers.shared.wire_format import WireFormat
 from headrace_workers.spans.record import (
     EndedRun,
     Moment,
@@ -124,7 +125,7 @@ class Tracer:
 
     # What the runs say.
 
-    def begin(self, run: Run, request: RunRequest) -> OpenSpan | None:
+    def begin(self, run: Run, request: RunRequest, wire_format: WireFormat | None = None) -> OpenSpan | None:
         """A run has come; None when it is not to be traced."""
         if not request.send_trace:
             self._outbox.untraced += 1
@@ -132,7 +133,7 @@ class Tracer:
         self._count += 1
         arrived = Moment(time.time(), time.monotonic())
         try:
-            stub = begun_span(run, request, self._worker, arrived)
+            stub = begun_span(run, request, self._worker, arrived, wire_format)
             self._spool.begin(self._count, encode_span(stub))
         except Exception:
             logger.exception("span cannot be begun")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from headrace.settings.provider_table import BUILT_IN
 from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import Span, SpanAttempt, content_of
 from headrace.spans.value_bounds import real
@@ -33,11 +34,14 @@ PROVIDER_NAME = {
     "openai-responses": "openai",
     "xai": "x_ai",
 }
-"""Where the conventions' name for a provider differs from Headrace's."""
+"""The conventions' name of a provider, where Headrace's name differs."""
+_SERVICES = {name: api for name, (api, _, _) in BUILT_IN.items()} | {"moonshot": "openai-chat"}
+"""Providers that are services of their own: provider → the wire format that the service has."""
+_GEMINI = PROVIDER_NAME["google"]
 FINISH_REASON = {"max_tokens": "length", "tool_calls": "tool_call"}
 
 _SAME = "the same"
-_TAKES_INSTRUCTIONS_APART = frozenset({"anthropic", "google"})
+_TAKES_INSTRUCTIONS_APART = frozenset({"anthropic", _GEMINI})
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -91,6 +95,7 @@ class _Facts:
         self.version = version
         self.usage = stored.span.usage
         self.is_embedding = self.span.kind == "embedding"
+        self.provider_name = _provider_name(self.span)
         self.content = content_of(self.span)
         self.instructions, self.conversation = self._messages()
 
@@ -98,7 +103,7 @@ class _Facts:
     def operation(self) -> str:
         if self.is_embedding:
             return "embeddings"
-        return "generate_content" if self.span.provider == "google" else "chat"
+        return "generate_content" if self.provider_name == _GEMINI else "chat"
 
     @property
     def finish_reason(self) -> str | None:
@@ -111,9 +116,22 @@ class _Facts:
         return None if reason is None else FINISH_REASON.get(reason, reason)
 
     def _messages(self) -> tuple[list[Message], list[Message]]:
-        if self.span.provider in _TAKES_INSTRUCTIONS_APART:
+        if self.provider_name in _TAKES_INSTRUCTIONS_APART:
             return messages.split_instructions(self.content.messages)
         return [], self.content.messages
+
+
+def _provider_name(span: Span) -> str:
+    """Return the value of ``gen_ai.provider.name``.
+
+    The conventions use this name to tell how the other attributes are meant, so it follows the wire format. A service that
+    Headrace knows (``groq``) keeps its own name while it is asked in its own format. A span without a format is described by
+    the name of its provider: it is older, or no worker wrote it.
+    """
+    attempt = next((attempt for attempt in reversed(span.attempts) if attempt.wire_format), None)
+    if attempt is None or _SERVICES.get(span.provider) == attempt.wire_format:
+        return PROVIDER_NAME.get(span.provider, span.provider)
+    return attempt.telemetry_provider or span.provider
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -186,7 +204,7 @@ def _last_worker(facts: _Facts) -> str | None:
 
 _TABLE = (
     _row("gen_ai.operation.name", lambda facts: facts.operation),
-    _row("gen_ai.provider.name", lambda facts: PROVIDER_NAME.get(facts.span.provider, facts.span.provider)),
+    _row("gen_ai.provider.name", lambda facts: facts.provider_name),
     _row("error.type", lambda facts: (facts.span.error_type or "_OTHER") if facts.span.status == "error" else None),
     _row("gen_ai.conversation.id", lambda facts: facts.span.session_id),
     _row("gen_ai.output.type", _output_type),
@@ -215,6 +233,7 @@ _TABLE = (
     _row("gen_ai.input.messages", lambda facts: _json(messages.input_messages(facts.content, facts.conversation))),
     _row("gen_ai.output.messages", _output_messages),
     _row("gen_ai.tool.definitions", lambda facts: _json(messages.tool_definitions(facts.content.tools))),
+    _row("headrace.provider", lambda facts: facts.span.provider or None),
     _row("headrace.span_id", lambda facts: facts.span.span_id),
     _row("headrace.trace_id", lambda facts: facts.span.trace_id or None),
     _row("headrace.parent_span_id", lambda facts: facts.span.parent_span_id),
