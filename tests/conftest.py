@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest_timeout
 
 from headrace import Client
 from headrace.testing import RequestRecord, SimulatedProvider
+from tests.leftovers import entries_of_user, own_folder, processes_with
 from tests.waiting import busyness, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,23 +75,42 @@ def hear_signals() -> None:
 def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep settings of the machine out of the tests, and their spans out of the user's."""
     hear_signals()
-    with pytest.MonkeyPatch.context() as patch:
+    # pytest's own folders have paths that are too long for sockets.
+    with leaving_nothing(Path("/tmp")) as folder, pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if is_setting(name):
                 patch.delenv(name)
         patch.delenv("XDG_RUNTIME_DIR", raising=False)
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # each start of Python would compile all modules again
         # What tests start, gunicorn for one, would write to the user's own.
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("HEADRACE_DATA", str(tmp_path_factory.mktemp("data")))
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("configuration")))
         if importlib.util.find_spec("gunicorn.ctl") is not None:
             patch.setenv("GUNICORN_CMD_ARGS", "--no-control-socket")  # it would be in the home directory
-        with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-            # All that is left anywhere goes with it. pytest's own folders have paths that are too long for sockets.
-            Path(folder).chmod(0o755)
-            patch.setenv("TMPDIR", folder)
-            patch.setattr(tempfile, "tempdir", folder)
-            yield
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
+
+
+@contextmanager
+def leaving_nothing(parent: Path) -> Iterator[Path]:
+    """Make a temporary folder; at the end, fail if the tests have left processes, or files in it or in the user's directories."""
+    users = (Path.home(), Path(tempfile.gettempdir()))  # before the tests get directories of their own
+    before = entries_of_user(*users)
+    folder = own_folder(parent)
+    try:
+        yield folder
+        wait_until(
+            lambda: not processes_with(str(folder)),
+            20.0,
+            "the end of all processes",
+            lambda: processes_with(str(folder)),
+        )
+        left = sorted({*folder.iterdir(), *(entries_of_user(*users) - before)})
+        assert not left, f"the tests have left {', '.join(map(str, left))}"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

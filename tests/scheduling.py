@@ -1,38 +1,54 @@
-"""A pytest plugin, for ``-p tests.scheduling``: which files run first, and which never beside one another."""
+"""A pytest plugin, for ``-p tests.scheduling``: which tests run first, and which tests never run beside one another."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-HEAVY = frozenset(
-    f"tests/{name}.py"
-    for name in (
-        "faults/test_soak",
-        "faults/test_span_faults",
-        "faults/test_stalled_reader",
-        "simulation/test_simulation",
-    )
+MEASURING = frozenset(
+    f"tests/faults/{name}.py"
+    for name in ("test_soak", "test_span_disk", "test_span_faults", "test_span_pressure", "test_stalled_reader")
 )
-"""Those that keep a processor busy: two at once would slow what the others measure."""
+"""Files of tests that keep a processor busy, or compare throughputs: all of them run in one test process, one after the other."""
+STARTING_PROCESSES = ("tests/faults/", "tests/simulation/", "tests/e2e/", "tests/cli/")
+"""Folders of tests that take long: they run first, so that no test process is left without work at the end."""
 
 
-class OneHeavyFileAtATime(LoadFileScheduling):  # type: ignore[misc]
-    """Gives whole files to test processes, all the heavy ones to the same."""
+class TestByTest(LoadFileScheduling):  # type: ignore[misc]
+    """Gives test processes single tests where tests take long, and whole files where they are short or share something."""
+
+    __test__ = False
 
     def _split_scope(self, nodeid: str) -> str:
-        return "heavy" if _file(nodeid) in HEAVY else _file(nodeid)
+        file = _file(nodeid)
+        if file in MEASURING:
+            return "measuring"
+        if file.startswith(STARTING_PROCESSES) and not _shares(self.config.rootpath / file):
+            return nodeid
+        return file
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneHeavyFileAtATime:
-    return OneHeavyFileAtATime(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TestByTest:
+    return TestByTest(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have those begin first that take minutes: begun last, they would leave other test processes without work."""
-    items.sort(key=lambda item: (_file(item.nodeid) not in HEAVY, not item.nodeid.startswith("tests/faults/")))
+    """Put the tests that take long first, and of these the ones that measure."""
+    items.sort(key=lambda item: _order(_file(item.nodeid)))
+
+
+def _order(file: str) -> int:
+    if file in MEASURING:
+        return 0
+    return next((rank for rank, folder in enumerate(STARTING_PROCESSES, 1) if file.startswith(folder)), 9)
+
+
+def _shares(file: Path) -> bool:
+    """Return whether the tests of a file share a fixture."""
+    return 'scope="module"' in file.read_text()
 
 
 def _file(nodeid: str) -> str:

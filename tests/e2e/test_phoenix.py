@@ -20,10 +20,11 @@ from headrace_engine.spans.sinks.runner import Sinks
 from tests.conftest import ROOT
 from tests.e2e.span_slots import SlotWriter
 from tests.engine.spans.span_examples import EXAMPLES, PARENT, TRACE, TRACEPARENT, span, unsampled
+from tests.repetition import long_test
 from tests.waiting import wait_until
 
-# Installing takes minutes, the first time; starting takes half a minute, and more on a busy machine.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+# Installing takes minutes and 850 MB, the first time; starting takes half a minute, and more on a busy machine.
+pytestmark = [long_test, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SCRIPT = ROOT / "scripts" / "phoenix"
 UNREACHABLE = ("No matching distribution", "NewConnectionError", "Temporary failure", "ConnectionError", "ReadTimeout")

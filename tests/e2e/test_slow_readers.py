@@ -12,6 +12,7 @@ from headrace import Client, LocalStream, RunTimeoutError
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, simulate
 from tests.e2e.engines import running_engine
+from tests.repetition import repeated
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +20,8 @@ MODEL = "gpt-4o"
 # More than the windows on the way and the sockets of all sides hold.
 PIECES = 4000
 PIECE = "x" * 4096
+PAUSE = repeated(8.0, 30.0)
+"""Seconds: much longer than the idle timeout of the run that is not read."""
 
 
 def large(client: Client, idle_timeout_ms: int | None = None) -> LocalStream:
@@ -83,7 +86,7 @@ def test_a_reader_that_takes_something_now_and_then_is_waited_for(
 
 
 @pytest.mark.timeout(120)
-def test_a_reader_that_pauses_for_30_seconds_loses_nothing(provider: SimulatedProvider) -> None:
+def test_a_reader_that_pauses_for_long_loses_nothing(provider: SimulatedProvider) -> None:
     with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=60.0) as client:
         stream = iter(large(client, idle_timeout_ms=2000))  # much shorter than the pause
         first = next(stream)
@@ -91,7 +94,7 @@ def test_a_reader_that_pauses_for_30_seconds_loses_nothing(provider: SimulatedPr
             model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=200, pace=0.005)
         )
         assert "".join(other) == "".join(f"{number} " for number in range(200)), "others are not held up"
-        wait(30.0)
+        wait(PAUSE)
 
         assert len(first + "".join(stream)) == PIECES * len(PIECE)
         assert provider.requests()[0].outcome == "complete"

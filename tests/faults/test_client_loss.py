@@ -29,8 +29,8 @@ ENDED_WITHIN = 2.0
 """Seconds that a program with open streams takes to end, once it wants to."""
 BUSY = 4
 """By how much the worst may be slower on any machine: on an idle one it is a tenth of what is promised."""
-KILLS = repeated(18, 60)
-AT_A_TIME = 6
+KILLS = repeated(9, 60)
+AT_A_TIME = 3
 MAX_RUNS = 20
 """For each of two workers: fewer than the clients want."""
 STREAMS = 8
@@ -177,7 +177,11 @@ FOR_EVER = 600.0
 
 
 @pytest.mark.parametrize("is_interrupted", [False, True], ids=["at its end", "at Ctrl-C"])
-@pytest.mark.parametrize(("is_embedded", "times"), [(False, 21), (True, 6)], ids=["shared engine", "engine of its own"])
+@pytest.mark.parametrize(
+    ("is_embedded", "times"),
+    [(False, repeated(3, 21)), (True, repeated(3, 6))],
+    ids=["shared engine", "engine of its own"],
+)
 def test_a_program_with_open_streams_ends_within_two_seconds(
     provider: SimulatedProvider, is_interrupted: bool, is_embedded: bool, times: int
 ) -> None:

@@ -33,7 +33,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
-TIMES = pytest.mark.parametrize("times", [pytest.param(repeated(4, 20), marks=pytest.mark.slow)])
+TIMES = pytest.mark.parametrize("times", [pytest.param(repeated(3, 20), marks=pytest.mark.slow)])
 HOUR = 3600
 
 

@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
-TIMES = repeated(10, 20)
+TIMES = repeated(5, 20)
 
 
 def worker_socket(engine: FaultyEngine, name: str = "w1") -> Path:

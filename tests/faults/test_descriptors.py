@@ -15,11 +15,14 @@ import pytest
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.faults.process_figures import figures
+from tests.repetition import repeated
 from tests.waiting import busyness, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 DESCRIPTORS = 200
+RUNS = repeated(110, 200)
+"""Of each of three programs, which have 100 streams at a time each."""
 FEW = ("sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$@"', "sh")
 NAMES = ("supervisor", "broker", "w1", "w2")
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -58,8 +61,8 @@ def connections(paths: list[Path], count: int) -> Iterator[int]:
 def test_runs_beyond_the_descriptors_wait_their_turn(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=2, wrapper=FEW) as engine:
         before = processes_of(engine)
-        loads = [engine.load(streams=100, runs=200, chunks=(5, 20), connect_timeout=60.0) for _ in range(3)]
-        while not all(len(load.outcomes()) == 200 for load in loads):
+        loads = [engine.load(streams=100, runs=RUNS, chunks=(5, 20), connect_timeout=60.0) for _ in range(3)]
+        while not all(len(load.outcomes()) == RUNS for load in loads):
             assert all(figures(pid).descriptors < DESCRIPTORS for pid in before.values())
             threading.Event().wait(0.2)
 
@@ -68,13 +71,13 @@ def test_runs_beyond_the_descriptors_wait_their_turn(provider: SimulatedProvider
 
 
 def test_connections_beyond_the_descriptors_are_turned_away_and_let_in_again(provider: SimulatedProvider) -> None:
-    """20 storms of silent connections, to the broker and to a worker, while streams run."""
+    """Storms of silent connections, to the broker and to a worker, while streams run."""
     with faulty_engine(provider, workers=2, wrapper=FEW) as engine:
         before = processes_of(engine)
         load = engine.load(streams=10)
         load.wait_for(10)
         sockets = [engine.directory / "broker", next(engine.directory.glob("w1-*"))]
-        for _ in engine.moments(20, 0.0, 0.3):
+        for _ in engine.moments(repeated(3, 20), 0.0, 0.3):
             with connections(sockets, engine.random.randrange(150, 600)) as made:
                 assert made >= 20
                 ended = len(load.outcomes())

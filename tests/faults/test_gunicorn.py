@@ -13,6 +13,7 @@ from tests.conftest import processes
 from tests.faults.harness import FaultyEngine, faulty_engine, percentile
 from tests.faults.web import APPLICATION, WARM_APPLICATION, Aftermath, Visitors, aftermath, kill_at_random, web_server
 from tests.history.facts import Limits
+from tests.repetition import repeated
 from tests.waiting import busyness, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -35,7 +36,7 @@ def report(server: str, killed: dict[int, float], figures: Aftermath) -> None:
     )
 
 
-@pytest.mark.parametrize(("server", "times"), [(GUNICORN, 20), (UVICORN, 3)], ids=["gunicorn", "uvicorn"])
+@pytest.mark.parametrize(("server", "times"), [(GUNICORN, repeated(5, 20)), (UVICORN, 3)], ids=["gunicorn", "uvicorn"])
 def test_the_others_never_notice_that_a_web_process_was_killed(
     server: list[str], times: int, provider: SimulatedProvider, tmp_path: Path
 ) -> None:

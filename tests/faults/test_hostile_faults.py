@@ -23,6 +23,7 @@ from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.fuzz.frames import make_frame
 from tests.fuzz.mutation import mutated
 from tests.peers import RawDealer, until_disconnected
+from tests.repetition import repeated
 from tests.waiting import wait_until
 
 pytestmark = [
@@ -31,7 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]
 
-TIMES = 20
+TIMES = repeated(6, 20)
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
 NOBODY = 65534
 
@@ -82,17 +83,17 @@ def _try_as_nobody(path: Path, is_open: bool) -> int:
 
 
 @needs_root
-@pytest.mark.parametrize("fault", ["owner", "mode"])
+@pytest.mark.parametrize(("fault", "times"), [("owner", repeated(3, 10)), ("mode", 6)])
 def test_a_directory_that_others_could_have_made_is_not_used(
-    provider: SimulatedProvider, fault: str, tmp_path: Path
+    provider: SimulatedProvider, fault: str, times: int, tmp_path: Path
 ) -> None:
-    for number in range(TIMES // 2):
+    for number in range(times):
         directory = tmp_path / str(number)
         directory.mkdir(mode=0o700)
         if fault == "owner":
             os.chown(directory, NOBODY, NOBODY)
         else:
-            directory.chmod(0o700 | (1 << number % 6))
+            directory.chmod(0o700 | (1 << number))
         command = [sys.executable, "-m", "headrace_engine", "--directory", str(directory), "--workers", "1"]
 
         done = subprocess.run(
@@ -105,7 +106,7 @@ def test_a_directory_that_others_could_have_made_is_not_used(
 
 
 def test_a_socket_whose_path_was_stolen_serves_nobody_in_its_engines_name(provider: SimulatedProvider) -> None:
-    for _ in range(TIMES // 10):
+    for _ in range(3):
         with running_engine(provider, "--workers", "1") as address:
             directory = Path(address.removeprefix("ipc://"))
             wait_until(lambda: any(path.name.startswith("w1-") for path in directory.iterdir()), 10.0, "a worker")  # noqa: B023
@@ -125,7 +126,7 @@ def test_spoiled_frames_end_their_own_connection_at_most(provider: SimulatedProv
         load.wait_for(5)
         pids = {name: engine.pid(name) for name in ("w1", "w2", "broker", "supervisor")}
         context = new_context()
-        for _ in range(10 * TIMES):
+        for _ in range(repeated(100, 200)):
             peer = RawDealer(context, f"ipc://{engine.random.choice(sockets_of(engine))}")
             peer.send(encode_frame(1, [Hello("client", 0, os.getpid())]))
             for frame in _spoiled(engine.random, engine.random.randint(1, 20)):

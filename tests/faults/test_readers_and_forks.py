@@ -16,6 +16,7 @@ from headrace import ForkedStreamError, LocalStream
 from headrace.testing import SimulatedProvider
 from tests.conftest import ROOT
 from tests.faults.harness import faulty_engine
+from tests.repetition import repeated
 from tests.waiting import busyness, wait_until
 
 pytestmark = [
@@ -24,7 +25,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]
 
-TIMES = 20
+TIMES = repeated(6, 20)
+PROGRAMS = repeated(3, 5)
 
 
 def test_readers_that_pause_lose_nothing_and_are_not_cut_off(provider: SimulatedProvider) -> None:
@@ -131,7 +133,7 @@ if sys.argv[3] == "wait": threading.Event().wait()
 @pytest.mark.parametrize("way", ["sync", "threads", "daemon", "async"])
 def test_a_program_ends_within_two_seconds_whatever_is_open(provider: SimulatedProvider, way: str) -> None:
     with faulty_engine(provider, workers=1) as engine:
-        for number in range(TIMES // 4):
+        for number in range(PROGRAMS):
             ending = ("end", "raise", "wait")[number % 3]
             command = [sys.executable, "-c", _PROGRAM, engine.address, way, ending]
             program = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

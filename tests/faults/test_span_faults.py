@@ -19,10 +19,10 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-FEW_KILLS = {"worker": 12, "collector": 8, "broker": 5, "client": 5}
+FEW_KILLS = {"worker": 4, "collector": 3, "broker": 3, "client": 3}
 MANY_KILLS = {"worker": 40, "collector": 25, "broker": 15, "client": 15}
 KILLS = repeated(FEW_KILLS, MANY_KILLS)
-DEATHS_OF_ALL = repeated(2, 5)
+DEATHS_OF_ALL = repeated(3, 5)
 STREAMS = 8
 
 

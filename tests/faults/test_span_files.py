@@ -30,11 +30,12 @@ from tests.faults.span_injuries import (
     spools,
 )
 from tests.faults.span_sets import Admitted, admitted, check_texts, span_status, stored, wait_for_all
+from tests.repetition import repeated
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-ROUNDS = 4
+ROUNDS = repeated(3, 4)
 WORKERS = 3
 """Each of them leaves a spool, which is spoiled, as the journal is: four injuries a round."""
 STREAMS = 8

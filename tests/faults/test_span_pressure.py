@@ -30,7 +30,7 @@ from tests.waiting import busyness, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-STOPS = [30.0] if is_long() else [4.0, 4.0]
+STOPS = [30.0] if is_long() else [3.0, 3.0]
 """Seconds for which the collector stands still, one after the other. `scripts/test --long` asks for the longer form."""
 NOT_SLOWER = 0.6
 """The least part of the runs in a second that there are still to be: what a busy machine varies by is far more than any cost."""
@@ -58,7 +58,7 @@ def test_a_collector_that_stands_still_slows_no_stream_and_costs_no_span(
         collector, worker = process(address, "collector"), process(address, "w1")
         flow.wait_for(100)
         for seconds in STOPS:
-            usual.append(flow.go_on(4.0))
+            usual.append(flow.go_on(3.0))
             before = resident_bytes(worker)
             with stopped(collector):
                 began, count = time.monotonic(), len(flow.ended)

@@ -25,19 +25,21 @@ Reader = Callable[[Client, str], AbstractAsyncContextManager[Stallable]]
 NEIGHBOURS = 199
 NEIGHBOUR_CHUNKS = 100
 """Each of a token's size."""
-WARM_UP = 6.0
-SETTLING = 0.7
+WARM_UP = 3.0
+SETTLING = 0.5
 """Seconds in which the stalled stream's windows fill."""
-PHASE = 1.5
+PHASE = 1.0
 ROUNDS = 3
-MORE_ROUNDS = 15
-"""When the machine is busy with other things."""
+MORE_ROUNDS = 9
+"""If the median is below the bound: a busy machine makes the rates vary."""
+PROMISED = 0.9
+"""The least part of the neighbours' throughput that a stall leaves them. On an idle machine it is 0.97 to 1.03."""
 STALLS = 4
 
 
 def slower() -> float:
     """Return by how much these seconds are more on a busy machine."""
-    return min(busyness(), 5.0)
+    return min(busyness(), 3.0)
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ async def alternate(
     rates: list[tuple[float, float]] = []
     neighbours = Neighbours(client, pace=0.0)
     async with reader(client, address) as stalled, neighbours.reading():
-        while len(rates) < ROUNDS or (median_ratio(rates) < 0.9 and len(rates) < MORE_ROUNDS):
+        while len(rates) < ROUNDS or (median_ratio(rates) < least_ratio() and len(rates) < MORE_ROUNDS):
             await asyncio.to_thread(provider.clear)
             undisturbed = await neighbours.rate()
             await stalled.begin()
@@ -104,6 +106,11 @@ async def alternate(
             rates.append((undisturbed, await neighbours.rate()))
             await stalled.finish()
     return rates
+
+
+def least_ratio() -> float:
+    """Return the promise on an idle machine, and a wider bound where other programs take much of the processors."""
+    return max(PROMISED - 0.1 * busyness(), 0.5)
 
 
 def median_ratio(rates: list[tuple[float, float]]) -> float:
@@ -123,8 +130,7 @@ def test_one_stalled_reader_among_200_slows_nobody(reader: Reader, provider: Sim
         f"{reader.__name__}: {statistics.median(rate for rate, _ in rates):,.0f} chunks/s; with the stall "
         f"{median_ratio(rates):.3f} of it ({min(ratios):.3f} to {max(ratios):.3f}, {len(rates)} rounds)"
     )
-    # The promise is 0.9; on an idle machine it is 0.97 to 1.03. This bound is for a busy one.
-    assert median_ratio(rates) > 0.8
+    assert median_ratio(rates) > least_ratio()
 
 
 async def stall_one_by_one(client: Client, address: str, reader: Reader) -> list[int]:

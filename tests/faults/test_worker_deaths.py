@@ -21,7 +21,7 @@ from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
-FEW_AND_MANY = pytest.mark.parametrize("times", [pytest.param(repeated(4, 20), marks=pytest.mark.slow)])
+FEW_AND_MANY = pytest.mark.parametrize("times", [pytest.param(repeated(3, 20), marks=pytest.mark.slow)])
 
 
 # Deaths.
@@ -81,7 +81,7 @@ def test_a_worker_that_crashes_is_as_one_that_is_killed(provider: SimulatedProvi
         load = engine.load(streams=30, pace=0.03)
         load.wait_for(15)
 
-        crashes = [engine.order(engine.some_worker(), order) for _ in engine.moments(repeated(8, 20), 0.3, 1.2)]
+        crashes = [engine.order(engine.some_worker(), order) for _ in engine.moments(repeated(3, 20), 0.3, 1.2)]
 
     delays = lost_after(crashes, engine.outcomes("WorkerLostError"))
     report(f"{order} of a worker to its callers' errors", delays, engine)
@@ -113,7 +113,7 @@ def test_a_worker_without_memory_is_as_one_that_is_killed(provider: SimulatedPro
     ):
         load = engine.load(streams=20)
         load.wait_for(10)
-        for _ in engine.moments(repeated(8, 20), 0.3, 1.0):
+        for _ in engine.moments(repeated(3, 20), 0.3, 1.0):
             worker = engine.some_worker()
             with suppress(ProcessLookupError):  # one that joins while another fills the group may be ended at once
                 (group / "cgroup.procs").write_text(str(worker))

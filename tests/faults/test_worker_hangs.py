@@ -13,13 +13,15 @@ from headrace import PoisonRunError
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.faults.worker_losses import LOST_WITHIN, check_others, report
-from tests.repetition import only_long
+from tests.repetition import only_long, repeated
 from tests.waiting import busyness, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 HUNG_WITHIN = 6.0
 """Seconds from when a worker stops to its callers' errors."""
+HANGING = repeated(3, 10)
+"""Workers that hang at the same time."""
 
 
 def hurt(engine: FaultyEngine, fault: str, worker: int) -> float:
@@ -29,17 +31,17 @@ def hurt(engine: FaultyEngine, fault: str, worker: int) -> float:
 
 @pytest.mark.parametrize("fault", ["SIGSTOP", *only_long("hold 30", "stall 30")])
 def test_a_worker_that_hangs_is_found_and_replaced(provider: SimulatedProvider, fault: str) -> None:
-    """20 workers, ten at a time: stopped, with the interpreter's lock held, with the loop stuck."""
-    with faulty_engine(provider, workers=12, has_orders=fault != "SIGSTOP") as engine:
-        load = engine.load(streams=48, chunks=(100, 150), pace=0.1)
+    """Most workers at once, two times: stopped, with the interpreter's lock held, with the loop stuck."""
+    with faulty_engine(provider, workers=HANGING + 2, has_orders=fault != "SIGSTOP") as engine:
+        load = engine.load(streams=4 * HANGING, chunks=(100, 150), pace=0.1)
         hurt_at: dict[int, float] = {}
         for _ in range(2):
-            load.wait_for(len(load.outcomes()) + 40)
-            workers = [engine.pid(f"w{number}") for number in engine.random.sample(range(1, 13), 10)]
-            for worker, _ in zip(workers, engine.moments(10, 0.0, 0.1), strict=True):
+            load.wait_for(len(load.outcomes()) + 3 * HANGING)
+            workers = [engine.pid(f"w{number}") for number in engine.random.sample(range(1, HANGING + 3), HANGING)]
+            for worker, _ in zip(workers, engine.moments(HANGING, 0.0, 0.1), strict=True):
                 hurt_at[worker] = hurt(engine, fault, worker)
             wait_until(lambda: not alive(workers), 15.0, "the end of those that hang")  # noqa: B023
-            engine.wait_ready(12)
+            engine.wait_ready(HANGING + 2)
         load.stop()
         load.join(30)
         workers_of = engine.workers_of_runs()
@@ -47,7 +49,7 @@ def test_a_worker_that_hangs_is_found_and_replaced(provider: SimulatedProvider, 
     lost = engine.outcomes("WorkerLostError")
     delays = [outcome.ended_at - hurt_at[workers_of[outcome.span_id]] for outcome in lost]
     report(f"{fault} of a worker to its callers' errors", delays, engine)
-    assert len(lost) >= 20
+    assert len(lost) >= 2 * HANGING
     assert max(delays) < HUNG_WITHIN + LOST_WITHIN * (busyness() - 1.0)
     check_others(engine)
 
@@ -58,11 +60,11 @@ def alive(pids: list[int]) -> list[int]:
 
 @pytest.mark.parametrize("fault", ["stall", *only_long("SIGSTOP", "hold")])
 def test_a_worker_that_pauses_goes_on_and_nothing_is_lost(provider: SimulatedProvider, fault: str) -> None:
-    """21 pauses, too short to be a hang. Runs that came in the meantime may go elsewhere: what is said of them late is void."""
+    """Pauses that are too short to be a hang. Runs that came in the meantime may go elsewhere: what is said of them late is void."""
     with faulty_engine(provider, workers=6, has_orders=fault != "SIGSTOP") as engine:
         engine.load(streams=24, chunks=(20, 80), pace=0.05).wait_for(20)
         before = [engine.pid(f"w{number}") for number in range(1, 7)]
-        for _ in engine.moments(7, 0.5, 1.5):
+        for _ in engine.moments(repeated(2, 7), 0.5, 1.5):
             workers = engine.random.sample(before, 3)
             # Until 5 s after its last heartbeat, which may be a second old, or more where the machine is busy.
             pause = engine.random.uniform(3.0, 3.5)
@@ -99,11 +101,11 @@ def test_a_run_that_alone_made_its_worker_hang_is_not_tried_again(provider: Simu
 def test_runs_sent_to_a_worker_that_has_stopped_go_elsewhere_whatever_fills_its_socket(
     provider: SimulatedProvider,
 ) -> None:
-    """More than a socket takes, to 20 workers that have just stopped: their clients wait in no send, and all runs end well."""
+    """More than a socket takes, to workers that have just stopped: their clients wait in no send, and all runs end well."""
     with faulty_engine(provider, workers=6) as engine:
         client = engine.client()
         prompt = "x" * 500_000
-        for _ in range(5):
+        for _ in range(repeated(2, 5)):
             engine.wait_ready(6)
             stopped = [engine.pid(f"w{number}") for number in engine.random.sample(range(1, 7), 4)]
             for worker in stopped:

@@ -137,7 +137,7 @@ def _no_excuse(self: Liveness, now: float) -> None:
     return
 
 
-def _never_again(self: RestartPolicy, status: str, now: float) -> StartAt:
+def _never_again(self: RestartPolicy, status: str, now: float, *, has_served: bool = True) -> StartAt:
     return StartAt(now + 1e9)
 
 
