@@ -143,7 +143,7 @@ class _Secrets:
 
 def _edges() -> dict[str, Any]:
     signals = _Signals()
-    engine, workers = "headrace_engine", "headrace_workers"
+    engine, workers, server = "headrace_engine", "headrace_workers", "headrace.transport.peer_server"
     return {
         "headrace.connections.engine_runs.Guarded": SimGuarded,
         "headrace.runs.delivery.run_elsewhere": _run_each,
@@ -151,15 +151,16 @@ def _edges() -> dict[str, Any]:
         "headrace.connections.client_process.Watchdog": _watchdog,
         "headrace.connections.run_links.Dealer": _dealer,
         "headrace.connections.run_links.new_context": _Context,
+        f"{server}.os": SimpleNamespace(getpid=lambda: _stage.world.current.pid),
+        f"{server}.Router": _router,
+        f"{server}.ProcessWatch": _watch,
+        f"{server}.origin": _origin,
+        f"{server}.ticks_at": _ticks_at,
         f"{engine}.broker.broker.os": SimpleNamespace(getpid=lambda: _stage.world.current.pid),
         f"{engine}.broker.broker.signal": signals,
         f"{engine}.broker.broker.Reactor": _reactor,
-        f"{engine}.broker.broker.Router": _router,
         f"{engine}.broker.broker.new_context": _Context,
-        f"{engine}.broker.broker.ProcessWatch": _watch,
         f"{engine}.broker.broker.is_orphan": _is_orphan,
-        f"{engine}.broker.broker.origin": _origin,
-        f"{engine}.broker.broker.ticks_at": _ticks_at,
         f"{engine}.broker.broker.processor_seconds": lambda _pid: None,
         "headrace.connections.engine_link.origin": _origin,
         f"{workers}.broker_link.is_sibling": _is_sibling,
@@ -181,9 +182,7 @@ def _edges() -> dict[str, Any]:
         f"{engine}.supervisor.children.open_process": _open_process,
         f"{engine}.supervisor.children.origin": _origin,
         f"{engine}.supervisor.children.signal_process": _signal_process,
-        f"{workers}.worker.Router": _router,
         f"{workers}.worker.new_context": _Context,
-        f"{workers}.worker.ProcessWatch": _watch,
         f"{workers}.worker.is_orphan": _is_orphan,
         f"{workers}.worker.HttpClient": _http,
         f"{workers}.worker.raise_limit": _descriptor_limit,

@@ -88,6 +88,8 @@ class SimReactor:
         if not self._in_turn:
             self.host.wake(self.host.world.now)
 
+    call_soon = call
+
     def call_at(self, when: float, action: Action) -> None:
         self._count += 1
         heapq.heappush(self._timers, (when, self._count, action))

@@ -13,22 +13,21 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from headrace.errors import ProtocolMismatchError, RemoteProtocolError
+from headrace.errors import RemoteProtocolError
 from headrace.files.engine_directory import broker_endpoint, collector_endpoint, worker_endpoint
 from headrace.process.descriptors import raise_limit, worker_shares
 from headrace.process.history import open_history
-from headrace.process.lifecycle import ProcessWatch, is_orphan
+from headrace.process.lifecycle import is_orphan
 from headrace.settings.known_secrets import provider_secrets, proxy_secrets, request_secrets
 from headrace.settings.settings import Settings, SpansConfig
-from headrace.transport.router import FOREIGN_PEER, Router, SendResult
+from headrace.transport.peer_server import PeerServer, ServedPeer, Service
+from headrace.transport.router import SendResult
 from headrace.transport.sockets import new_context
-from headrace.version import VERSION
 from headrace.wire.codec import decode_request, encode_frame, to_worker
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -38,16 +37,14 @@ from headrace.wire.messages import (
     Abort,
     Credit,
     Failed,
-    Goodbye,
     Heartbeat,
     Hello,
     Query,
     Run,
     RunState,
     ToWorker,
-    Welcome,
 )
-from headrace.wire.roles import TO_WORKER, breach
+from headrace.wire.roles import TO_WORKER
 from headrace.wire.run_request import RunRequest
 from headrace.wire.value_count import MAX_VALUES, VALUE_BYTES, count_values
 from headrace_workers.broker_link import BrokerLink, RunKey
@@ -77,7 +74,6 @@ _SMALL_REQUEST = 64 * 1024
 """Bytes of a request that is not worth the count: there are only so many runs at once."""
 _MAX_REQUESTS = 1024 * 1024 * 1024
 """Bytes of the requests of all runs, as they are kept; those of one process may be half of it."""
-_GOODBYE_DELAY = 0.2
 _LINGER = 1.0
 """Seconds at most for what was said last to leave."""
 
@@ -106,9 +102,12 @@ class Worker:
         self._endpoint = worker_endpoint(settings.directory, settings.name, settings.epoch)
         self._context = new_context()
         self._shares = worker_shares(raise_limit())
-        self._router = Router(self._endpoint, self._shares.peers)
+        service = Service(
+            endpoint=self._endpoint, epoch=settings.epoch, parent=settings.parent, max_peers=self._shares.peers
+        )
+        self._server = PeerServer(loop, service, to_worker, TO_WORKER, self, history=self.history)
+        self._send_frame = self._server.send_frame
         self._clients: dict[bytes, ConnectedClient] = {}
-        self._watch = ProcessWatch(loop)
         self.http = HttpClient(
             loop,
             connect_timeout=self._config.connect_timeout + 1.0,
@@ -126,8 +125,7 @@ class Worker:
     async def run(self) -> None:
         """Serve until told to end."""
         logger.info("worker serves", extra={"worker": self._settings.name})
-        self.loop.add_reader(self._router.fd, self._read)
-        self.loop.add_reader(self._router.monitor_fd, self._read_departures)
+        self._server.open()
         self.loop.add_signal_handler(signal.SIGTERM, self._departure.told)
         self._link.open()
         if self.tracer is not None:
@@ -170,34 +168,28 @@ class Worker:
     def _send(self, client: ConnectedClient, messages: list[Any]) -> bool:
         if self.tracer is not None:
             self.tracer.commit()  # how a run ended is written before its client hears of it
-        frame = self._frame(messages)
+        try:
+            frame = encode_frame(self._settings.epoch, messages)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            logger.exception("message cannot be encoded")
+            messages = [
+                encodable(message, self.masks.masked_line) for message in messages
+            ]  # ends its run, and no other
+            frame = encode_frame(self._settings.epoch, messages)
         if len(frame) > MAX_FRAME_BYTES:
             if len(messages) > 1:
                 return all(self._send(client, [message]) for message in messages)
             messages = [encodable(messages[0])]
-            frame = self._frame(messages)
+            frame = encode_frame(self._settings.epoch, messages)
         if self.history is not None:
             self.history.frame("sent", messages, self._settings.epoch, client.identity)
-        result = self._router.send(client.identity, frame)
+        result = self._send_frame(client.identity, frame)
         if result is not SendResult.SENT:
             # Credit bounds what a client that reads can have waiting: one that is full does not read at all.
             logger.warning("client dropped", extra={"reason": result.value})
-            self._router.disconnect(client.identity)
-            self._drop_client(client.identity)
+            self._server.end(client.identity, "it cannot be reached")
             return False
-        if self._router.has_input():
-            self.loop.call_soon(self._read)
         return True
-
-    def _frame(self, messages: list[Any]) -> bytes:
-        """Encode messages; one that cannot be encoded ends its own run and no other."""
-        try:
-            return encode_frame(self._settings.epoch, messages)
-        except (TypeError, ValueError, OverflowError, RecursionError):
-            logger.exception("message cannot be encoded")
-            return encode_frame(
-                self._settings.epoch, [encodable(message, self.masks.masked_line) for message in messages]
-            )
 
     def tell(self, client: ConnectedClient, message: msgspec.Struct) -> None:
         client.messages.append(message)
@@ -207,29 +199,18 @@ class Worker:
 
     # What clients say.
 
-    def _read(self) -> None:
-        self._values_left = _VALUES_PER_TURN
-        for identity, frame in self._router.receive():
-            try:
-                _, messages = to_worker.decode(frame)
-            except (RemoteProtocolError, ProtocolMismatchError) as error:
-                self._refuse_client(identity, str(error))
-                continue
-            if self.history is not None:
-                self.history.frame("received", messages, peer=identity)
-            for message in messages:
-                self._handle_safely(identity, message)
-        if self._router.has_input():
-            self.loop.call_soon(self._read)
+    def peer_joined(self, peer: ServedPeer) -> None:
+        """A client has said hello."""
+        self._clients[peer.identity] = ConnectedClient(peer.identity, peer.pid)
 
-    def _handle_safely(self, identity: bytes, message: ToWorker) -> None:
-        """Whatever goes wrong with one message, the others are served."""
+    def peer_said(self, peer: ServedPeer, message: ToWorker) -> None:
+        """Handle a message. If it fails, only its run ends."""
+        client = self._clients[peer.identity]
         try:
-            self._handle(identity, message)
+            self._handle(client, message)
         except Exception as error:
             logger.exception("message failed")
-            client = self._clients.get(identity)
-            if client is None or not isinstance(message, Run | Credit | Abort | Query):
+            if not isinstance(message, Run | Credit | Abort | Query):
                 return
             if (run := _current(client, message)) is not None:
                 run.broke(error)
@@ -237,14 +218,12 @@ class Worker:
                 reason = f"the worker could not start the run: {type(error).__name__}"
                 self._refuse_run(client, message, ProviderFailure("worker_failed", reason))
 
-    def _handle(self, identity: bytes, message: ToWorker) -> None:
-        client = self._clients.get(identity)
-        if (problem := _breach(client, message)) is not None:
-            self._refuse_client(identity, problem)
-            return
-        if client is None:
-            self._welcome(identity)
-            return
+    def peer_left(self, peer: ServedPeer, reason: str) -> None:  # noqa: ARG002 - the server's form
+        """A client has gone: end its runs."""
+        for run in list(self._clients.pop(peer.identity).runs.values()):
+            run.abandon()
+
+    def _handle(self, client: ConnectedClient, message: ToWorker) -> None:
         match message:
             case Credit():
                 if (run := _current(client, message)) is not None:
@@ -256,50 +235,19 @@ class Worker:
                     run.carry_out(run.core.aborted(message.mode, time.monotonic()))
             case Query():
                 self._answer(client, message)
-            case Goodbye():
-                self._drop_client(identity)
             case _:
-                pass
+                pass  # the server has handled it
 
     def _answer(self, client: ConnectedClient, query: Query) -> None:
         is_running = _current(client, query) is not None
         self.tell(client, RunState(query.span_id, query.attempt, is_running))
-
-    def _welcome(self, identity: bytes) -> None:
-        if self._router.is_foreign(identity):
-            self._refuse_client(identity, FOREIGN_PEER)
-            return
-        client = self._clients[identity] = ConnectedClient(identity)
-        self.tell(client, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, VERSION))
-        # A connection outlives its process where a forked child holds a copy of it.
-        self._watch.watch(identity, self._router.pid(identity), partial(self._drop_client, identity))
-
-    def _refuse_client(self, identity: bytes, reason: str) -> None:
-        """End one connection; whatever its bytes were, nobody else is concerned."""
-        reason = self._router.breach(identity) or reason
-        logger.warning("client refused", extra={"reason": reason})
-        self._drop_client(identity)
-        self._router.dismiss(identity, encode_frame(self._settings.epoch, [Goodbye(reason)]))
-        self.loop.call_later(_GOODBYE_DELAY, self._router.disconnect, identity)
-
-    def _read_departures(self) -> None:
-        self._read()  # what they said last comes first
-        for identity in self._router.departed():
-            self._drop_client(identity)
-
-    def _drop_client(self, identity: bytes) -> None:
-        self._watch.forget(identity)
-        client = self._clients.pop(identity, None)
-        if client is not None:
-            for run in list(client.runs.values()):
-                run.abandon()
 
     # Runs.
 
     def _start(self, client: ConnectedClient, message: Run) -> None:
         if message.epoch != self._settings.epoch:
             return  # meant for the process that was here before
-        if not self._router.is_connected(client.identity):
+        if not self._server.is_connected(client.identity):
             return  # its client gave this worker up while the loop stood still, and may have asked another
         if self._departure.has_begun:
             self._turn_away(client, message, "the worker is stopping")
@@ -355,20 +303,25 @@ class Worker:
             return size
         if self._values_left <= 0:
             return None
+        if self._values_left == _VALUES_PER_TURN:
+            self.loop.call_soon(self._begin_turn)
         values = count_values(request, MAX_VALUES)
         self._values_left -= values
         return size + VALUE_BYTES * values
+
+    def _begin_turn(self) -> None:
+        self._values_left = _VALUES_PER_TURN
 
     def _has_room_for(self, client: ConnectedClient, size: int) -> bool:
         """Return whether a request's bytes may be held beside those that its process and all others have here."""
         if size <= _SMALL_REQUEST:
             return True
         own = total = 0
-        pid = self._router.pid(client.identity)
+        pid = client.pid
         for other in self._clients.values():
             held = sum(run.size for run in other.runs.values())
             total += held
-            if self._router.pid(other.identity) == pid:
+            if other.pid == pid:
                 own += held
         return own + size <= _MAX_REQUESTS // 2 and total + size <= _MAX_REQUESTS
 
@@ -407,8 +360,6 @@ class Worker:
         self._link.beat()
         if self.tracer is not None:
             self.tracer.beat()
-        self._router.end_silent()
-        self._read_departures()
         self.loop.call_later(_HEARTBEAT_INTERVAL, self._tick)
 
     def _heartbeat(self) -> Heartbeat:
@@ -417,7 +368,7 @@ class Worker:
     def _capacity(self) -> int:
         capacity = min(self._config.max_runs_per_worker, self._shares.exchanges)
         # Where there is no room for further clients, a new run may be that of one which could not connect.
-        return min(capacity, self._run_count()) if self._router.is_full else capacity
+        return min(capacity, self._run_count()) if self._server.is_full else capacity
 
     def _runs(self) -> Iterator[LiveRun]:
         for client in self._clients.values():
@@ -425,7 +376,7 @@ class Worker:
 
     def _run_keys(self) -> list[RunKey]:
         return [
-            (span_id, run.core.attempt, self._router.pid(client.identity))
+            (span_id, run.core.attempt, client.pid)
             for client in self._clients.values()
             for span_id, run in client.runs.items()
         ]
@@ -439,10 +390,10 @@ class Worker:
 
     def _run_count_of(self, client: ConnectedClient) -> int:
         """Return how many runs a client has, on all connections of its process."""
-        process = self._router.pid(client.identity)
+        process = client.pid
         if not process:
             return len(client.runs)
-        return sum(len(other.runs) for other in self._clients.values() if self._router.pid(other.identity) == process)
+        return sum(len(other.runs) for other in self._clients.values() if other.pid == process)
 
     def _most_of_one(self) -> int:
         """Return how many runs one client may have: as many as it can have leases, some that are ending, and never all."""
@@ -456,9 +407,7 @@ class Worker:
 
     def _close(self) -> None:
         """Wait until what was said last has left."""
-        for fd in (self._router.fd, self._router.monitor_fd):
-            self.loop.remove_reader(fd)
-        self._router.close(_LINGER)
+        self._server.close(_LINGER)
         self._link.close()
         self._context.term()
 
@@ -473,13 +422,6 @@ def encodable(message: Any, masked: Callable[[str], str] = str) -> Any:
         reason = masked(f"the provider's answer cannot be passed on: {error}")
     # What cannot be encoded was read of a response that was a success.
     return Failed(message.span_id, message.attempt, message.sequence, "provider_protocol", reason, status_code=200)
-
-
-def _breach(client: ConnectedClient | None, message: ToWorker) -> str | None:
-    """Return why a peer must not say a message: all that are served here are clients."""
-    if isinstance(message, Hello):
-        return breach(TO_WORKER, message.role, message)
-    return breach(TO_WORKER, "client", message) if client is not None else "the first message must be a hello"
 
 
 def _kept(message: Run) -> Run:

@@ -1,4 +1,4 @@
-"""What is needed of an event loop: the reactor has it, asyncio's loops have it, the simulator's too."""
+"""What Headrace needs of an event loop. The reactor, asyncio's loops and the simulator's loops have it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from typing import Protocol
 
 
 class EventLoop(Protocol):
-    """The names and the order of arguments are asyncio's."""
+    """An event loop. The names and the order of the arguments are asyncio's. To be used on the loop's thread only."""
 
     def add_reader(self, fd: int, callback: Callable[[], None], /) -> object:
-        """Call whenever ``fd`` is readable."""
+        """Call ``callback`` whenever the descriptor ``fd`` is readable."""
 
     def remove_reader(self, fd: int, /) -> object:
-        """Do so no more."""
+        """Undo :meth:`add_reader`. An unknown descriptor is ignored."""
+
+    def call_soon(self, callback: Callable[[], None], /) -> object:
+        """Call ``callback`` in the next turn of the loop."""
 
     def call_later(self, delay: float, callback: Callable[[], None], /) -> object:
-        """Call in ``delay`` seconds."""
+        """Call ``callback`` in ``delay`` seconds."""
 
 
 class CallingLoop(EventLoop, Protocol):
-    """What only the reactor has, its guarded form and the simulator's."""
+    """What the reactor and the simulator's reactor have besides, and asyncio's loops have not."""
 
     def call(self, action: Callable[[], None], /) -> None:
-        """Call soon; from any thread."""
+        """Call ``action`` soon. May be called from any thread."""
 
     def call_at(self, when: float, action: Callable[[], None], /) -> None:
-        """Call once ``time.monotonic()`` reaches ``when``."""
+        """Call ``action`` once ``time.monotonic()`` reaches ``when``."""

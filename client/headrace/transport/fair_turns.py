@@ -1,6 +1,6 @@
-"""Whose turn it is to be read: processes take turns, and the connections of one process among themselves. Pure.
+"""Fair turns: processes take turns to be served, and so do the connections of one process. Pure.
 
-However many connections one process has, another's waits for one turn of each process.
+A process with many connections gets no more turns than a process with one connection.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Turns(Generic[T]):
-    """Who waits to be read."""
+class FairTurns(Generic[T]):
+    """The items that wait for a turn, by process."""
 
     def __init__(self) -> None:
-        # In the order of their turns.
+        # In the order of the processes' next turns.
         self._processes: dict[Hashable, deque[T]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._processes)
 
     def put(self, process: Hashable, item: T) -> None:
-        """Have ``item`` be given a turn, behind the others of its process."""
+        """Add an item of a process, behind the other items of that process."""
         waiting = self._processes.get(process)
         if waiting is None:
             self._processes[process] = deque((item,))
@@ -31,7 +31,7 @@ class Turns(Generic[T]):
             waiting.append(item)
 
     def take(self) -> T | None:
-        """Return who has the turn, or None."""
+        """Remove and return the item that has the next turn; None if no item waits."""
         for process, waiting in self._processes.items():
             item = waiting.popleft()
             del self._processes[process]

@@ -50,6 +50,8 @@ class Reactor:
             self._is_idle = False
             self.wake()
 
+    call_soon = call  # asyncio's name
+
     def wake(self) -> None:
         """End the current wait. A full pipe means that a wake-up is under way already."""
         with contextlib.suppress(OSError):
@@ -167,6 +169,8 @@ class Guarded:
     def call(self, action: Callable[[], None]) -> None:
         """Run ``action`` on the loop's thread soon. Safe from any thread, a signal handler or a finalizer."""
         self._reactor.call(partial(self.run, action))
+
+    call_soon = call  # asyncio's name
 
     def call_at(self, when: float, action: Callable[[], None]) -> None:
         """Run ``action`` once ``time.monotonic()`` reaches ``when``. From the loop's thread only."""

@@ -21,7 +21,7 @@ import msgspec
 
 from headrace.process.clock import monotonic
 from headrace.transport.accepted_connection import FRAME_COST, Accepted
-from headrace.transport.fair_turns import Turns
+from headrace.transport.fair_turns import FairTurns
 from headrace.transport.listener import Doorway
 from headrace.wire.messages import MAX_FRAME_BYTES
 
@@ -52,7 +52,7 @@ class SendResult(enum.Enum):
     GONE = "gone"  # no such peer any more
 
 
-class Limits(msgspec.Struct, frozen=True):
+class PeerLimits(msgspec.Struct, frozen=True):
     """Bytes that are kept of peers and for them. Whoever passes a bound of its own, or has most where all together pass one, is cut off."""
 
     frame: int = MAX_FRAME_BYTES
@@ -74,23 +74,24 @@ class Router:
     and tries again. Raises OSError where it cannot be bound.
     """
 
-    def __init__(self, endpoint: str, max_peers: int = 1_000_000, limits: Limits | None = None) -> None:
-        self._limits = limits or Limits()
+    def __init__(self, endpoint: str, max_peers: int = 1_000_000, limits: PeerLimits | None = None) -> None:
+        self._limits = limits or PeerLimits()
         self._numbers = count(1)
         self._peers: dict[bytes, Accepted] = {}
         self._newcomers: dict[bytes, Accepted] = {}  # who has not said anything, by age
         self._untold: Counter[int] = Counter()
-        self._turns: Turns[Accepted] = Turns()
+        self._turns: FairTurns[Accepted] = FairTurns()
         self._unfinished = 0
         self._unread = 0
         self._departed: list[bytes] = []
+        self._is_signalled = False
         self._selector = selectors.DefaultSelector()
         self._door = Doorway(Path(endpoint.removeprefix("ipc://")), max_peers, self._selector)
         self._signal_read, self._signal_write = os.pipe()
         os.set_blocking(self._signal_read, False)
         self.fd: int = self._selector.fileno()
         self.monitor_fd: int = self._signal_read
-        """Readable while :meth:`departed` has something to tell."""
+        """Readable when a peer has gone: read what it said last, then ask :meth:`departed`."""
 
     # Who is there.
 
@@ -183,7 +184,7 @@ class Router:
     # What is read.
 
     def has_input(self) -> bool:
-        """Return whether something waits that no descriptor tells of."""
+        """Return whether frames wait that no descriptor tells of. To be asked after :meth:`receive`."""
         return bool(self._turns)
 
     def receive(self, limit: int = 1000, busy: Collection[int] = ()) -> Iterator[tuple[bytes, bytes]]:
@@ -318,6 +319,7 @@ class Router:
             peer.close()
         if was_open and peer.waiting and not peer.is_deaf:
             self._queue(peer)
+            self._signal()
         else:
             self._drop_waiting(peer)
             self._depart(peer)
@@ -334,14 +336,20 @@ class Router:
         if self._door.left(peer.pid):
             self._untold.pop(peer.pid or 0, None)
         if peer.is_known:
-            if not self._departed:
-                os.write(self._signal_write, b"\0")
             self._departed.append(peer.identity)
+            self._signal()
+
+    def _signal(self) -> None:
+        """Make ``monitor_fd`` readable, until :meth:`departed` is called."""
+        if not self._is_signalled:
+            self._is_signalled = True
+            os.write(self._signal_write, b"\0")
 
     def departed(self) -> Iterator[bytes]:
         """Yield the peers whose connections have ended since the last call, of those that were yielded by :meth:`receive`."""
-        if not self._departed:
+        if not self._is_signalled:
             return
+        self._is_signalled = False
         with contextlib.suppress(BlockingIOError):
             os.read(self._signal_read, 16)
         departed, self._departed = self._departed, []

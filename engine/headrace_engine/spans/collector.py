@@ -11,41 +11,31 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.files.engine_directory import broker_endpoint, collector_endpoint
 from headrace.process.descriptors import broker_shares, raise_limit
-from headrace.process.lifecycle import ProcessWatch, is_orphan, origin, ticks_at
+from headrace.process.lifecycle import is_orphan
 from headrace.settings.settings import Settings
-from headrace.transport.peer_identity import TELLS_PROCESSES
+from headrace.transport.peer_server import PeerServer, ServedPeer, Service
 from headrace.transport.reactor import Reactor
-from headrace.transport.router import FOREIGN_PEER, Limits, Router
+from headrace.transport.router import PeerLimits
 from headrace.transport.sockets import new_context
-from headrace.version import VERSION
-from headrace.wire.codec import encode_frame, to_collector
+from headrace.wire.codec import to_collector
 from headrace.wire.messages import (
-    CAPABILITIES,
-    PROTOCOL_MINOR,
     Flush,
     Flushed,
     FlushRequest,
     FlushResult,
-    Goodbye,
-    Hello,
-    PeerRole,
     ProcessReport,
     SpanAck,
     SpanBatch,
     ToCollector,
-    Welcome,
 )
-from headrace.wire.roles import TO_COLLECTOR, breach
+from headrace.wire.roles import TO_COLLECTOR
 from headrace_engine.exit_codes import ExitCode
-from headrace_engine.peer_check import SAID_TOO_MUCH, Claim, Doorkeeper, Known, Refused
 from headrace_engine.spans.flushing import Flushes, OpenFlush, bounded_timeout
 from headrace_engine.spans.report_link import ReportLink
 from headrace_engine.spans.span_pipeline import Keeper
@@ -61,9 +51,8 @@ _LEFT_DELAY = 0.3
 """Seconds from the end of a worker's connection, where its process cannot be watched, to the look at its spool."""
 _FLUSH_POLL = 0.02
 _STOP_BUDGET = 1.0
-_GOODBYE_DELAY = 0.5
 _MIB = 1024 * 1024
-_LIMITS = Limits(unfinished=128 * _MIB, unread=4 * _MIB, all_unread=16 * _MIB, turn=512 * 1024)
+_LIMITS = PeerLimits(unfinished=128 * _MIB, unread=4 * _MIB, all_unread=16 * _MIB, turn=512 * 1024)
 """What is said to a sender is short; what senders say comes in batches, which one turn may take several of."""
 
 
@@ -76,14 +65,14 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
 
 
-class _Peer:
-    """A connection that has said hello and is what it says, and whose it is. ``pid`` is the kernel's word."""
+class SpanSender:
+    """A peer that sends spans or asks for a flush, with the number of its last batch. ``incarnation`` names its process."""
 
-    def __init__(self, identity: bytes, epoch: int, role: PeerRole, pid: int) -> None:
-        self.identity = identity
-        self.role = role
-        self.epoch = epoch
-        self.incarnation = (role, pid, epoch)
+    def __init__(self, peer: ServedPeer) -> None:
+        self.peer = peer
+        self.role = peer.role
+        self.epoch = peer.epoch
+        self.incarnation = (peer.role, peer.pid, peer.epoch)
         self.sequence = 0
 
 
@@ -97,22 +86,22 @@ class Collector:
         # Before the socket is there, by which the supervisor sees that this process can be told to end.
         signal.signal(signal.SIGTERM, self._terminated)
         self._keeper = Keeper(settings.slot, config)
-        self._batching: Batching[_Peer] = Batching()
-        self._flushes: Flushes[_Peer] = Flushes()
+        self._batching: Batching[SpanSender] = Batching()
+        self._flushes: Flushes[SpanSender] = Flushes()
         context = new_context()
-        peers = broker_shares(raise_limit()).peers
-        self._router = Router(collector_endpoint(settings.directory), peers, _LIMITS)
-        self._link = ReportLink(self._reactor, context, broker_endpoint(settings.directory), settings.epoch)
-        self._watch = ProcessWatch(self._reactor)
-        # Those that are what they say. Who is not here is not heard.
-        self._peers: dict[bytes, _Peer] = {}
-        self._door: Doorkeeper[tuple[int, ToCollector]] = Doorkeeper(
-            settings.parent, origin(settings.parent), can_tell=TELLS_PROCESSES
+        service = Service(
+            endpoint=collector_endpoint(settings.directory),
+            epoch=settings.epoch,
+            parent=settings.parent,
+            max_peers=broker_shares(raise_limit()).peers,
+            limits=_LIMITS,
         )
+        self._server = PeerServer(self._reactor, service, to_collector, TO_COLLECTOR, self)
+        self._link = ReportLink(self._reactor, context, broker_endpoint(settings.directory), settings.epoch)
+        self._senders: dict[bytes, SpanSender] = {}
         self._recovery: Iterator[None] | None = None
         self._recoveries = 0
         self._is_recovery_wanted = False
-        self._is_reading = False
         self._wakes_at = float("inf")
         self._reported: tuple[str, str] = ("", "")
 
@@ -121,149 +110,52 @@ class Collector:
         logger.info("collector serves", extra={"directory": str(self._settings.slot)})
         self._link.open()
         self._keeper.start()
-        self._reactor.add_reader(self._router.monitor_fd, self._read_departures)
         self._reactor.each_turn(self._work)
-        self._go_on_reading()
+        self._server.open()
         self._tick()
         self._recover_all()
         self._reactor.run()
 
     # Peers.
 
-    def _go_on_reading(self) -> None:
-        self._is_reading = True
-        self._reactor.add_reader(self._router.fd, self._read)
-        self._read()
+    def peer_joined(self, peer: ServedPeer) -> None:
+        """A peer has said hello."""
+        self._senders[peer.identity] = SpanSender(peer)
 
-    def _read(self) -> None:
-        if not self._is_reading:
-            return
-        for identity, frame in self._router.receive():
-            self._take_frame(identity, frame)
-            if self._batching.is_full:
-                # What is not read stays with its senders, and in their spools.
-                self._is_reading = False
-                self._reactor.remove_reader(self._router.fd)
-                return
-        if self._router.has_input():
-            self._reactor.call(self._read)
+    def peer_said(self, peer: ServedPeer, message: ToCollector) -> None:
+        """Handle a message. When no more spans fit in memory, the rest waits with the senders, and in their spools."""
+        self._handle(self._senders[peer.identity], message)
+        if self._batching.is_full:
+            self._server.pause()
 
-    def _take_frame(self, identity: bytes, frame: bytes) -> None:
-        try:
-            epoch, messages = to_collector.decode(frame)
-        except (RemoteProtocolError, ProtocolMismatchError) as error:
-            self._refuse_peer(identity, str(error))
-            return
-        for message in messages:
-            if not self._take(identity, epoch, message, len(frame) // len(messages)):
-                return
+    def peer_left(self, peer: ServedPeer, reason: str) -> None:  # noqa: ARG002 - the server's form
+        """A peer has gone. Take over what a worker has left in its spool."""
+        self._flushes.left(self._senders.pop(peer.identity))
+        if peer.role == "worker":
+            self._recover()
+            self._reactor.call_later(_LEFT_DELAY, self._recover)
 
-    def _take(self, identity: bytes, epoch: int, message: ToCollector, size: int) -> bool:
-        """Handle a message if its peer may say it; return False when the peer is refused."""
-        peer = self._peers.get(identity)
-        problem = None
-        if peer is not None:
-            if (problem := breach(TO_COLLECTOR, peer.role, message)) is None:
-                self._handle(peer, message)
-        elif self._door.holds(identity):
-            if not self._door.hold(identity, (epoch, message), size):
-                problem = SAID_TOO_MUCH
-        elif isinstance(message, Hello):
-            problem = self._knock(identity, epoch, message, size)
-        else:
-            problem = "the first message must be a hello"
-        if problem is not None:
-            self._refuse_peer(identity, problem)
-        return problem is None
-
-    def _knock(self, identity: bytes, epoch: int, hello: Hello, size: int) -> str | None:
-        """Let a peer in that is what it says, or have it wait for the supervisor's word; return why one is refused."""
-        if self._router.is_foreign(identity):
-            return FOREIGN_PEER
-        pid = self._router.pid(identity)
-        connected = ticks_at(self._router.connected_at(identity))
-        claim = Claim(hello.role, hello.name, epoch, pid, origin(pid) if pid else None, connected)
-        match self._door.knock(identity, claim, time.monotonic()):
-            case Known():
-                self._welcome(identity, epoch, hello.role)
-            case Refused(reason):
-                return reason
-            case _ if not self._door.hold(identity, (epoch, hello), size):
-                return SAID_TOO_MUCH
-        return None
-
-    def _open_door(self) -> None:
-        """Let those in whom the supervisor has told of meanwhile, and hear what they have said."""
-        for identity, verdict, said in self._door.ready(time.monotonic()):
-            if isinstance(verdict, Refused):
-                self._refuse_peer(identity, verdict.reason)
-                continue
-            for epoch, message in said:
-                if identity in self._peers:
-                    self._take(identity, epoch, message, 1)
-                elif isinstance(message, Hello):
-                    self._welcome(identity, epoch, message.role)
-
-    def _welcome(self, identity: bytes, epoch: int, role: PeerRole) -> None:
-        pid = self._router.pid(identity)
-        self._peers[identity] = _Peer(identity, epoch, role, pid)
-        self._send(identity, Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, VERSION))
-        # Once the process has ended its spool is nobody's; its connection may end a moment before.
-        self._watch.watch(identity, pid, partial(self._forget, identity))
-
-    def _handle(self, peer: _Peer, message: ToCollector) -> None:
+    def _handle(self, sender: SpanSender, message: ToCollector) -> None:
         now = time.monotonic()
         match message:
             case SpanBatch():
-                self._keeper.totals.said(peer.incarnation, message.dropped, message.untraced)
-                if not message.spans and message.sequence == peer.sequence:
+                self._keeper.totals.said(sender.incarnation, message.dropped, message.untraced)
+                if not message.spans and message.sequence == sender.sequence:
                     return  # it says its counts, and waits for what it has sent before
-                peer.sequence = message.sequence
-                self._batching.arrived(peer, message.sequence, message.spans, now)
-                if peer.role == "client":
+                sender.sequence = message.sequence
+                self._batching.arrived(sender, message.sequence, message.spans, now)
+                if sender.role == "client":
                     self._batching.hurry()  # few, and it may wait for them before it ends
             case Flush():
-                process = self._router.pid(peer.identity) or peer.identity
-                self._flushes.asked(peer, process, message.token, now + bounded_timeout(message.timeout))
+                process = sender.peer.pid or sender.peer.identity
+                self._flushes.asked(sender, process, message.token, now + bounded_timeout(message.timeout))
             case Flushed():
-                self._flushes.flushed(peer, message.token, self._batching.arrived_total)
+                self._flushes.flushed(sender, message.token, self._batching.arrived_total)
                 self._batching.hurry()
             case ProcessReport():
-                self._door.told(message.processes)
-                self._open_door()
-            case Goodbye():
-                self._forget(peer.identity)
-            case Hello():
-                pass
-
-    def _read_departures(self) -> None:
-        self._read()  # what they said last comes first
-        for identity in self._router.departed():
-            self._forget(identity)
-
-    def _forget(self, identity: bytes) -> None:
-        self._watch.forget(identity)
-        self._door.forget(identity)
-        peer = self._peers.pop(identity, None)
-        if peer is not None:
-            self._flushes.left(peer)
-            if peer.role == "worker":
-                self._recover()
-                self._reactor.call_later(_LEFT_DELAY, self._recover)
-
-    def _refuse_peer(self, identity: bytes, reason: str) -> None:
-        """End one connection; whatever its bytes were, nobody else is concerned."""
-        reason = self._router.breach(identity) or reason
-        logger.warning("peer refused", extra={"reason": reason})
-        self._forget(identity)
-        self._router.dismiss(identity, encode_frame(self._settings.epoch, [Goodbye(reason)]))
-        self._reactor.call_later(_GOODBYE_DELAY, partial(self._router.disconnect, identity))
-
-    def _send(self, identity: bytes, *messages: msgspec.Struct) -> None:
-        # A peer that is gone sends its spans again when it is back; one that reads nothing has its own loss.
-        self._router.send(identity, encode_frame(self._settings.epoch, messages))
-        if self._router.has_input():
-            self._reactor.call(self._read)
+                self._server.reported(message.processes)
+            case _:
+                pass  # the server has handled it
 
     # Spans.
 
@@ -272,8 +164,8 @@ class Collector:
         if self._is_stopping:
             return
         self._commit(time.monotonic())
-        if not self._is_reading and not self._batching.is_full:
-            self._go_on_reading()
+        if not self._batching.is_full:
+            self._server.resume()
         if self._flushes:
             self._look_at_flushes()
         self._report_change()
@@ -288,8 +180,9 @@ class Collector:
         if not self._keeper.keep(spans):
             self._batching.failed(time.monotonic())
             return False
-        for peer, sequence in self._batching.committed().items():
-            self._send(peer.identity, SpanAck(sequence))
+        for sender, sequence in self._batching.committed().items():
+            # A peer that has gone sends its spans again when it is back. A peer that does not read has its own loss.
+            self._server.send(sender.peer.identity, [SpanAck(sequence)])
         return True
 
     def _wake_at(self, when: float) -> None:
@@ -307,7 +200,7 @@ class Collector:
 
     def _begin_flushes(self, now: float) -> None:
         """Ask the workers, once for all that were asked for in this turn."""
-        workers = [peer for peer in self._peers.values() if peer.role == "worker"]
+        workers = [sender for sender in self._senders.values() if sender.role == "worker"]
         if self._keeper.has_writers_beside({worker.epoch for worker in workers}):
             # A new collector has not heard of those yet, whose spans are meant too.
             self._wake_at(now + _FLUSH_POLL)
@@ -316,7 +209,7 @@ class Collector:
             self._recover()  # what the dead left is meant too, and not looked for before a minute is over
         number = self._flushes.begin(workers, self._batching.arrived_total)
         for worker in workers:
-            self._send(worker.identity, FlushRequest(number))
+            self._server.send(worker.peer.identity, [FlushRequest(number)])
         self._batching.hurry()
 
     def _look_at_flushes(self) -> None:
@@ -336,15 +229,15 @@ class Collector:
         if self._flushes:
             self._wake_at(now + _FLUSH_POLL)
 
-    def _answer(self, flushes: list[OpenFlush[_Peer]]) -> None:
+    def _answer(self, flushes: list[OpenFlush[SpanSender]]) -> None:
         self._flushes.answered(flushes)
         counts = self._keeper.counts(self._batching.span_count)
         self._link.report(self._keeper.status(self._batching.span_count))
         results: dict[bytes, list[FlushResult]] = {}
         for flush in flushes:
-            results.setdefault(flush.client.identity, []).append(FlushResult(flush.token, *counts))
+            results.setdefault(flush.client.peer.identity, []).append(FlushResult(flush.token, *counts))
         for identity, answers in results.items():
-            self._send(identity, *answers)
+            self._server.send(identity, answers)
 
     # Spools.
 
@@ -391,9 +284,6 @@ class Collector:
         if is_orphan(self._settings.parent):
             self._stop()
             return
-        self._router.end_silent()
-        self._read_departures()
-        self._open_door()
         self._keeper.check()
         self._link.report(self._keeper.status(self._batching.span_count))
         self._reactor.call_later(_TICK, self._tick)
@@ -426,8 +316,7 @@ class Collector:
         self._link.report(self._keeper.status(self._batching.span_count))
         self._keeper.close(max(deadline - time.monotonic(), 0.05))
         self._link.close()
-        self._is_reading = False  # what is left of this turn finds no sockets
-        self._router.close(0.05)
+        self._server.close(0.05)
         self._reactor.stop()
 
     def _read_all(self, deadline: float) -> None:
@@ -435,7 +324,7 @@ class Collector:
         arrived = -1
         while arrived != self._batching.arrived_total and time.monotonic() < deadline:
             arrived = self._batching.arrived_total
-            self._read()
+            self._server.read()
 
 
 def _nothing() -> None:

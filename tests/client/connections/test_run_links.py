@@ -6,7 +6,7 @@ from pathlib import Path
 
 from headrace.connections.run_links import Links
 from headrace.transport.reactor import Reactor
-from headrace.transport.router import Limits, Router
+from headrace.transport.router import PeerLimits, Router
 from headrace.wire.codec import to_broker
 from headrace.wire.messages import BROKER_FRAME_BYTES, MAX_FRAME_MESSAGES, Acquire, Hello, Release
 from tests.waiting import wait_until
@@ -40,7 +40,7 @@ def test_very_many_messages_of_one_turn_leave_in_frames_that_the_receiver_takes(
 
 
 def test_messages_that_are_long_together_leave_in_frames_that_the_receiver_takes(tmp_path: Path) -> None:
-    router = Router(f"ipc://{tmp_path / 'broker'}", limits=Limits(frame=BROKER_FRAME_BYTES))
+    router = Router(f"ipc://{tmp_path / 'broker'}", limits=PeerLimits(frame=BROKER_FRAME_BYTES))
     reactor = Reactor()
     links = Links(reactor, 7)
     link = links.open_broker(f"ipc://{tmp_path / 'broker'}", lambda _: None, lambda _: None)

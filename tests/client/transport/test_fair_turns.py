@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from headrace.transport.fair_turns import Turns
+from headrace.transport.fair_turns import FairTurns
 
 
 def test_processes_take_turns_and_the_connections_of_one_among_themselves() -> None:
-    turns: Turns[str] = Turns()
+    turns: FairTurns[str] = FairTurns()
     for number in range(100):
         turns.put(1, f"many {number}")
     turns.put(2, "one")
@@ -19,7 +19,7 @@ def test_processes_take_turns_and_the_connections_of_one_among_themselves() -> N
 
 
 def test_nobody_has_a_turn_where_nobody_waits() -> None:
-    turns: Turns[str] = Turns()
+    turns: FairTurns[str] = FairTurns()
     assert turns.take() is None
     turns.put(0, "one")
     assert turns.take() == "one"

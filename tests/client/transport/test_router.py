@@ -20,7 +20,7 @@ import pytest
 import zmq
 
 from headrace.files.engine_directory import CLOSED
-from headrace.transport.router import Limits, Router, SendResult
+from headrace.transport.router import PeerLimits, Router, SendResult
 from headrace.transport.sockets import new_context
 from headrace.transport.zmtp import frame_head, opening
 from tests.peers import RawDealer
@@ -33,7 +33,7 @@ _CLONE_NEWUSER = 0x10000000
 
 @contextlib.contextmanager
 def bound(
-    path: Path, max_peers: int = 1_000_000, limits: Limits | None = None
+    path: Path, max_peers: int = 1_000_000, limits: PeerLimits | None = None
 ) -> Iterator[tuple[zmq.Context[zmq.Socket[bytes]], Router]]:
     """Have a router at ``path``; yield it behind the context for its peers, which are to be closed in the block."""
     context = new_context()
@@ -344,7 +344,7 @@ def test_one_process_has_no_more_than_half_of_the_places(tmp_path: Path) -> None
 def test_a_breach_stands_for_itself_as_an_empty_frame_and_nothing_follows(
     tmp_path: Path, said: bytes, breach: str
 ) -> None:
-    with bound(tmp_path / "s", limits=Limits(frame=4096)) as (_, router):
+    with bound(tmp_path / "s", limits=PeerLimits(frame=4096)) as (_, router):
         peer = Raw(tmp_path / "s")
         peer.socket.sendall(b"\x00\x02hi" + said)
         peer.say(b"more")
@@ -397,7 +397,7 @@ def test_who_chooses_a_routing_id_gains_and_harms_nothing(tmp_path: Path, identi
 
 
 def test_one_that_does_not_read_is_full_at_its_bound(tmp_path: Path) -> None:
-    with bound(tmp_path / "s", limits=Limits(unread=2_000_000)) as (_, router):
+    with bound(tmp_path / "s", limits=PeerLimits(unread=2_000_000)) as (_, router):
         peer = Raw(tmp_path / "s")
         peer.say(b"hello")
         ((identity, _),) = heard(router, 1)
@@ -417,7 +417,7 @@ def test_where_all_together_leave_too_much_unread_the_process_that_leaves_most_l
 ) -> None:
     """Many small debts of one process weigh more than a large one of another."""
     program = "import socket, sys\nfrom headrace.transport.zmtp import opening\nown = socket.socket(socket.AF_UNIX)\nown.connect(sys.argv[1])\nown.sendall(opening(b'DEALER') + b'\\0\\5other')\nsys.stdin.read()"
-    with bound(tmp_path / "s", limits=Limits(all_unread=4_000_000)) as (_, router):
+    with bound(tmp_path / "s", limits=PeerLimits(all_unread=4_000_000)) as (_, router):
         other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "s")], stdin=subprocess.PIPE)
         ((bystander, _),) = heard(router, 1)
         peers = [Raw(tmp_path / "s") for _ in range(10)]
@@ -439,7 +439,7 @@ def test_where_all_together_leave_too_much_unread_the_process_that_leaves_most_l
 
 
 def test_where_too_many_frames_have_not_come_whole_those_that_began_first_end(tmp_path: Path) -> None:
-    with bound(tmp_path / "s", limits=Limits(frame=1_000_000, unfinished=2_000_000)) as (context, router):
+    with bound(tmp_path / "s", limits=PeerLimits(frame=1_000_000, unfinished=2_000_000)) as (context, router):
         peers = []
         for _ in range(30):
             peers.append(Raw(tmp_path / "s"))

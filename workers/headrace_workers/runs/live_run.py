@@ -48,10 +48,11 @@ class WorkerServices(Protocol):
 class ConnectedClient:
     """One connected client: its runs, the messages for it, and the runs with messages to take (``dirty``)."""
 
-    __slots__ = ("dirty", "identity", "is_scheduled", "last_sent", "messages", "runs")
+    __slots__ = ("dirty", "identity", "is_scheduled", "last_sent", "messages", "pid", "runs")
 
-    def __init__(self, identity: bytes) -> None:
+    def __init__(self, identity: bytes, pid: int = 0) -> None:
         self.identity = identity
+        self.pid = pid  # of its process; 0 if the kernel does not tell it
         self.runs: dict[str, LiveRun] = {}
         self.messages: list[msgspec.Struct] = []
         self.dirty: dict[str, LiveRun] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_engine.broker.inbox import SLICE, Inbox
+from headrace.transport.inbox import SLICE, Inbox
 
 ANN, BOB = b"ann", b"bob"
 
@@ -30,7 +30,7 @@ def test_no_more_is_handled_at_once_than_was_asked_for_and_the_rest_of_a_turn() 
     assert len(list(inbox.take(1))) == SLICE
     assert len(list(inbox.take(SLICE))) == SLICE
     assert len(list(inbox.take(SLICE + 1))) == 2 * SLICE
-    assert (inbox.count(ANN), inbox.count(BOB)) == (1000 - 2 * SLICE, 1000 - 2 * SLICE)
+    assert len(list(inbox.take(10_000))) == 2000 - 4 * SLICE
 
 
 def test_a_turn_is_32_messages() -> None:
@@ -50,7 +50,6 @@ def test_what_a_peer_said_that_is_gone_is_not_handled() -> None:
 
     assert handled == [1, 4]
     assert not inbox
-    assert inbox.count(ANN) == 0
 
 
 @given(

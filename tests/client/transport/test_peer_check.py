@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from headrace.process.lifecycle import Origin
+from headrace.transport.peer_check import HOLD_FOR, Claim, Genuine, Impostor, PeerCheck, Undecided
 from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import PeerRole
-from headrace_engine.peer_check import HOLD_FOR, Claim, Doorkeeper, Known, Refused, Unknown
 
 SUPERVISOR = 10
 WORKER = ProcessStatus("w1", 11, "running", 0, epoch=7, started=500)
@@ -28,23 +28,23 @@ def claim(role: PeerRole = "worker", **changes: Any) -> Claim:
     return Claim(role, **{**facts, **changes})
 
 
-def door(*processes: ProcessStatus) -> Doorkeeper[str]:
-    made: Doorkeeper[str] = Doorkeeper(SUPERVISOR, Origin(1, 400))
+def door(*processes: ProcessStatus) -> PeerCheck[str]:
+    made: PeerCheck[str] = PeerCheck(SUPERVISOR, Origin(1, 400))
     if processes:
-        made.told(processes)
+        made.reported(processes)
     return made
 
 
 def test_anybody_is_a_client() -> None:
-    assert door().knock(PEER, claim("client", pid=0, origin=None), 0.0) == Known()
+    assert door().check(PEER, claim("client", pid=0, origin=None), 0.0) == Genuine()
 
 
 def test_a_process_that_the_supervisor_has_told_of_is_what_it_says() -> None:
     made = door(WORKER, COLLECTOR)
 
-    assert made.knock(PEER, claim(), 0.0) == Known()
-    assert made.knock(PEER, claim("collector", pid=12, origin=Origin(SUPERVISOR, 510)), 0.0) == Known()
-    assert made.knock(PEER, claim("supervisor", pid=SUPERVISOR, origin=Origin(1, 400)), 0.0) == Known()
+    assert made.check(PEER, claim(), 0.0) == Genuine()
+    assert made.check(PEER, claim("collector", pid=12, origin=Origin(SUPERVISOR, 510)), 0.0) == Genuine()
+    assert made.check(PEER, claim("supervisor", pid=SUPERVISOR, origin=Origin(1, 400)), 0.0) == Genuine()
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_process_that_the_supervisor_has_told_of_is_what_it_says() -> None:
     ],
 )
 def test_a_process_that_is_not_the_supervisors_is_no_worker(changes: dict[str, Any]) -> None:
-    assert isinstance(door(WORKER, COLLECTOR).knock(PEER, claim(**changes), 0.0), Refused)
+    assert isinstance(door(WORKER, COLLECTOR).check(PEER, claim(**changes), 0.0), Impostor)
 
 
 @pytest.mark.parametrize(
@@ -72,37 +72,37 @@ def test_a_process_that_is_not_the_supervisors_is_no_worker(changes: dict[str, A
 )
 def test_a_child_of_the_supervisor_is_no_worker_unless_the_supervisor_says_so(changes: dict[str, Any]) -> None:
     made = door(WORKER, COLLECTOR)
-    assert made.knock(PEER, claim(**changes), 0.0) == Unknown()
+    assert made.check(PEER, claim(**changes), 0.0) == Undecided()
     assert made.holds(PEER)
-    assert made.ready(HOLD_FOR - 0.1) == []
+    assert made.decided(HOLD_FOR - 0.1) == []
 
-    [(peer, verdict, said)] = made.ready(HOLD_FOR)
+    [(peer, verdict, said)] = made.decided(HOLD_FOR)
 
-    assert (peer, isinstance(verdict, Refused), said) == (PEER, True, [])
+    assert (peer, isinstance(verdict, Impostor), said) == (PEER, True, [])
     assert not made.holds(PEER)
 
 
 def test_nobody_but_the_parent_is_the_supervisor() -> None:
     for changes in ({"pid": 11}, {"pid": SUPERVISOR, "origin": Origin(1, 401)}):
-        assert isinstance(door(WORKER).knock(PEER, claim("supervisor", **changes), 0.0), Refused)
+        assert isinstance(door(WORKER).check(PEER, claim("supervisor", **changes), 0.0), Impostor)
 
 
 def test_a_worker_that_is_there_before_the_supervisors_word_waits_for_it_with_all_that_it_says() -> None:
     made = door()
-    assert made.knock(PEER, claim(), 0.0) == Unknown()
+    assert made.check(PEER, claim(), 0.0) == Undecided()
     assert made.hold(PEER, "hello", 10)
     assert made.hold(PEER, "heartbeat", 10)
 
-    made.told([WORKER])
+    made.reported([WORKER])
 
-    assert made.ready(0.1) == [(PEER, Known(), ["hello", "heartbeat"])]
-    assert made.ready(0.1) == []
+    assert made.decided(0.1) == [(PEER, Genuine(), ["hello", "heartbeat"])]
+    assert made.decided(0.1) == []
 
 
 def test_what_is_held_is_bounded_in_messages_and_bytes() -> None:
-    made: Doorkeeper[str] = Doorkeeper(SUPERVISOR, Origin(1, 400), room=1_000_000)
-    made.knock(PEER, claim(), 0.0)
-    made.knock(b"other", claim(pid=13), 0.0)
+    made: PeerCheck[str] = PeerCheck(SUPERVISOR, Origin(1, 400), max_held_bytes=1_000_000)
+    made.check(PEER, claim(), 0.0)
+    made.check(b"other", claim(pid=13), 0.0)
 
     assert not made.hold(PEER, "much", 500_000)
     assert all(made.hold(PEER, "little", 1) for _ in range(1000))
@@ -110,31 +110,31 @@ def test_what_is_held_is_bounded_in_messages_and_bytes() -> None:
     made.forget(PEER)
     assert made.hold(b"other", "much", 490_000)
     made.forget(b"other")
-    made.knock(b"other", claim(pid=13), 0.0)
+    made.check(b"other", claim(pid=13), 0.0)
     assert made.hold(b"other", "much", 490_000)
 
 
 def test_one_process_never_has_all_the_room_however_many_connections_it_has() -> None:
-    made: Doorkeeper[str] = Doorkeeper(SUPERVISOR, Origin(1, 400), room=1_000_000)
+    made: PeerCheck[str] = PeerCheck(SUPERVISOR, Origin(1, 400), max_held_bytes=1_000_000)
     for number in range(100):
         peer = b"%d" % number
-        made.knock(peer, claim(pid=13), 0.0)
+        made.check(peer, claim(pid=13), 0.0)
         while made.hold(peer, "some", 10_000):
             pass
-    made.knock(PEER, claim(), 0.0)
+    made.check(PEER, claim(), 0.0)
 
     assert made.hold(PEER, "a batch", 200_000)
 
 
 def test_where_the_kernel_tells_no_process_a_peer_is_believed() -> None:
-    made: Doorkeeper[str] = Doorkeeper(SUPERVISOR, None, can_tell=False)
+    made: PeerCheck[str] = PeerCheck(SUPERVISOR, None, can_tell=False)
 
-    assert made.knock(PEER, claim(pid=0, origin=None), 0.0) == Known()
+    assert made.check(PEER, claim(pid=0, origin=None), 0.0) == Genuine()
 
 
 def test_without_a_process_file_system_the_pid_must_do() -> None:
-    made: Doorkeeper[str] = Doorkeeper(SUPERVISOR, None)
-    made.told([ProcessStatus("w1", 11, "running", 0, epoch=7)])
+    made: PeerCheck[str] = PeerCheck(SUPERVISOR, None)
+    made.reported([ProcessStatus("w1", 11, "running", 0, epoch=7)])
 
-    assert made.knock(PEER, claim(origin=None), 0.0) == Known()
-    assert made.knock(b"other", claim(origin=None, pid=99), 0.0) == Unknown()
+    assert made.check(PEER, claim(origin=None), 0.0) == Genuine()
+    assert made.check(b"other", claim(origin=None, pid=99), 0.0) == Undecided()
