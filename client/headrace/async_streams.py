@@ -8,8 +8,9 @@ from contextvars import Context
 from types import TracebackType
 from typing import Any, Self, cast
 
-from headrace.runs.conclusion import Final
-from headrace.runs.delivery import Delivery, Interest
+from headrace.errors import HeadraceError
+from headrace.runs.delivery import Delivery, RunHandle
+from headrace.runs.outcome import ResultOrError
 from headrace.streams import EndedError, Reader, Stream, public_event
 from headrace.types import StreamEvent, StreamResult
 
@@ -36,7 +37,7 @@ class AsyncLocalStream(Stream):
         future = self._results.get(loop)
         if future is None or future.cancelled():
             future = self._results[loop] = cast(
-                "asyncio.Future[StreamResult]", AsyncResultFuture(self._delivery, self._interest, loop)
+                "asyncio.Future[StreamResult]", AsyncResultFuture(self._delivery, self._handle, loop)
             )
         return future
 
@@ -94,8 +95,8 @@ class _AsyncTextIterator(_AsyncReader, AsyncIterator[str]):
     __slots__ = ()
 
     async def __anext__(self) -> str:
-        delivery = self._delivery
-        while not delivery.is_aborted:
+        outcome = self._outcome
+        while not outcome.is_aborted:
             for event in self._batch:
                 if type(event) is str:
                     return event
@@ -107,8 +108,8 @@ class _AsyncEventIterator(_AsyncReader, AsyncIterator[StreamEvent]):
     __slots__ = ()
 
     async def __anext__(self) -> StreamEvent:
-        delivery = self._delivery
-        while not delivery.is_aborted:
+        outcome = self._outcome
+        while not outcome.is_aborted:
             for event in self._batch:
                 return public_event(event)
             await self._refill()
@@ -118,22 +119,22 @@ class _AsyncEventIterator(_AsyncReader, AsyncIterator[StreamEvent]):
 class AsyncResultFuture(asyncio.Future[Any]):
     """A run's result, for one event loop. The run goes on while somebody holds this future or awaits it."""
 
-    def __init__(self, delivery: Delivery, interest: Interest, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, delivery: Delivery, handle: RunHandle, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self._delivery = delivery
-        self._interest = interest
+        self._handle = handle
         delivery.check_may_wait()
         delivery.attach(self)
 
-    def settle(self, final: Final) -> None:
+    def resolve(self, result: ResultOrError) -> None:
         """Resolve with the outcome, in the future's own event loop. Any thread may call it."""
         try:
-            self.get_loop().call_soon_threadsafe(self._settle, final)
+            self.get_loop().call_soon_threadsafe(self._resolve, result)
         except Exception:  # noqa: BLE001 - a loop of any make
             return  # the loop is closed: no task can wait
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Abort the run."""
+        """Cancel the future, and abort the run. Returns False where the future has its result already."""
         is_cancelled = super().cancel(msg)
         if is_cancelled:
             self._delivery.abort()
@@ -147,11 +148,11 @@ class AsyncResultFuture(asyncio.Future[Any]):
         self._delivery.pin(self)
         super().add_done_callback(fn, context=context)
 
-    def _settle(self, final: Final) -> None:
+    def _resolve(self, result: ResultOrError) -> None:
         if self.done():
             return
-        if isinstance(final, Exception):
-            self.set_exception(final)
+        if isinstance(result, HeadraceError):
+            self.set_exception(result)
             self.exception()  # marks it as seen: else asyncio complains at exit if the program does not ask for it
         else:
-            self.set_result(final)
+            self.set_result(result)

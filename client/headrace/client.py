@@ -30,8 +30,9 @@ from headrace.pricing.prices import PriceTable
 from headrace.process.callbacks import is_io_thread
 from headrace.process.clock import monotonic
 from headrace.process.logs import log_in_program
-from headrace.runs.delivery import Delivery, Interest
-from headrace.runs.session import RunPlan, Session
+from headrace.runs.delivery import Delivery, RunHandle
+from headrace.runs.run_plan import RunPlan
+from headrace.runs.session import Session
 from headrace.settings.settings import (
     EMBEDDED,
     SpansConfig,
@@ -135,7 +136,7 @@ class Client:
         delivery = self._start(stream, arguments)
         if stream:
             return AsyncLocalStream(delivery)
-        future = AsyncResultFuture(delivery, Interest(delivery), asyncio.get_running_loop())
+        future = AsyncResultFuture(delivery, RunHandle(delivery), asyncio.get_running_loop())
         return cast("RunLocalResult", await future)
 
     def run_embedding(self, **arguments: Unpack[EmbeddingArguments]) -> RunEmbeddingResult:
@@ -155,7 +156,7 @@ class Client:
         from headrace.async_streams import AsyncResultFuture
 
         delivery = self._start_embedding(arguments)
-        future = AsyncResultFuture(delivery, Interest(delivery), asyncio.get_running_loop())
+        future = AsyncResultFuture(delivery, RunHandle(delivery), asyncio.get_running_loop())
         return cast("RunEmbeddingResult", await future)
 
     def flush(self, timeout: float = 5.0) -> FlushCounts:
@@ -334,7 +335,7 @@ def _settle_flush(answer: concurrent.futures.Future[FlushCounts], said: FlushRes
 
 
 def _wait(delivery: Delivery) -> object:
-    result: ResultFuture[object] = ResultFuture(delivery, Interest(delivery))
+    result: ResultFuture[object] = ResultFuture(delivery, RunHandle(delivery))
     try:
         return result.result()
     finally:

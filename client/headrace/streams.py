@@ -9,12 +9,12 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
-from headrace.errors import StreamConsumedError
+from headrace.errors import HeadraceError, StreamConsumedError
 from headrace.process.callbacks import Jobs, is_io_thread, run_elsewhere
 from headrace.process.clock import monotonic
 from headrace.process.watchdog import LOOK_AFTER
-from headrace.runs.conclusion import Final
-from headrace.runs.delivery import LOCK_TIMEOUT, Delivery, Interest
+from headrace.runs.delivery import LOCK_TIMEOUT, Delivery, RunHandle
+from headrace.runs.outcome import ResultOrError
 from headrace.types import RunEvent, StreamEvent, StreamResult, TextDelta
 
 R = TypeVar("R")
@@ -25,13 +25,13 @@ class Stream:
 
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
-        self._interest = Interest(delivery)
+        self._handle = RunHandle(delivery)
         # The first iteration takes it and never gives it back.
-        self._turn = threading.Lock()
+        self._consumed = threading.Lock()
 
     @property
     def span_id(self) -> str:
-        """The run's id, known before any chunk."""
+        """The run's id. It is known before the first chunk."""
         return self._delivery.span_id
 
     @property
@@ -51,8 +51,9 @@ class Stream:
         return f"<{type(self).__name__} {self.span_id}>"
 
     def consume(self) -> None:
+        """Begin the only iteration. Raises StreamConsumedError the second time, ForkedStreamError in a child process."""
         self._delivery.check_process()
-        if not self._turn.acquire(blocking=False):
+        if not self._consumed.acquire(blocking=False):
             raise StreamConsumedError(self.span_id)
 
 
@@ -78,7 +79,7 @@ class LocalStream(Stream):
         """
         self._delivery.check_process()
         if self._result is None:
-            self._result = ResultFuture(self._delivery, self._interest)
+            self._result = ResultFuture(self._delivery, self._handle)
         return self._result
 
     def __iter__(self) -> Iterator[str]:
@@ -110,11 +111,12 @@ class LocalStream(Stream):
 class Reader:
     """What all iterators share: the current batch of events, and how to fetch the next."""
 
-    __slots__ = ("_batch", "_delivery", "_stream")
+    __slots__ = ("_batch", "_delivery", "_outcome", "_stream")
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._delivery = stream._delivery  # noqa: SLF001 - the stream's own iterator
+        self._outcome = self._delivery.outcome
         self._batch: Iterator[RunEvent] = iter(())
 
     def claim(self) -> None:
@@ -128,14 +130,15 @@ class Reader:
         Raises the run's error after its last event, or EndedError after the last event of a run that ended well or was
         aborted.
         """
-        delivery = self._delivery
-        has_ended = delivery.has_ended  # read before the batch: else events that came just before the end would be lost
-        batch = delivery.take()
+        # Read before the batch: else events that came just before the end would be lost.
+        has_ended = self._outcome.has_ended
+        batch = self._delivery.take()
         if batch:
             self._batch = iter(batch)
             return True
-        if has_ended or delivery.is_aborted:
-            raise_error(delivery.final() if has_ended else None)
+        if has_ended or self._outcome.is_aborted:
+            if has_ended:
+                raise_error(self._delivery.see_result())
             raise EndedError
         return False
 
@@ -168,8 +171,8 @@ class _TextIterator(_SyncReader, Iterator[str]):
     __slots__ = ()
 
     def __next__(self) -> str:
-        delivery = self._delivery
-        while not delivery.is_aborted:
+        outcome = self._outcome
+        while not outcome.is_aborted:
             for event in self._batch:
                 if type(event) is str:
                     return event
@@ -181,8 +184,8 @@ class _EventIterator(_SyncReader, Iterator[StreamEvent]):
     __slots__ = ()
 
     def __next__(self) -> StreamEvent:
-        delivery = self._delivery
-        while not delivery.is_aborted:
+        outcome = self._outcome
+        while not outcome.is_aborted:
             for event in self._batch:
                 return public_event(event)
             self._refill()
@@ -190,13 +193,14 @@ class _EventIterator(_SyncReader, Iterator[StreamEvent]):
 
 
 def public_event(event: RunEvent) -> StreamEvent:
+    """Return an event as :meth:`LocalStream.events` yields it."""
     return TextDelta(event) if isinstance(event, str) else event
 
 
-def raise_error(final: Final | None) -> None:
-    """Raise ``final`` if it is an error."""
-    if isinstance(final, Exception):
-        raise final
+def raise_error(result: ResultOrError) -> None:
+    """Raise the run's error, if it has one."""
+    if isinstance(result, HeadraceError):
+        raise result
 
 
 # Results.
@@ -205,25 +209,25 @@ def raise_error(final: Final | None) -> None:
 class ResultFuture(concurrent.futures.Future[R]):
     """A run's result, for threads. The run goes on while somebody holds this future."""
 
-    def __init__(self, delivery: Delivery, interest: Interest) -> None:
+    def __init__(self, delivery: Delivery, handle: RunHandle) -> None:
         super().__init__()
         self._delivery = delivery
-        self._interest = interest
+        self._handle = handle
         self._callbacks: list[Callable[[concurrent.futures.Future[R]], object]] = []
         self._callbacks_lock = threading.RLock()
         self.set_running_or_notify_cancel()
         delivery.attach(self)
 
-    def settle(self, final: Final) -> None:
+    def resolve(self, result: ResultOrError) -> None:
         """Resolve with the outcome.
 
         A thread that waits for this thread may hold the future's own lock. Then a callback thread resolves it.
         """
         if not self._condition.acquire(timeout=LOCK_TIMEOUT):
-            run_elsewhere([partial(self._settle, final)])
+            run_elsewhere([partial(self._resolve, result)])
             return
         try:
-            self._settle(final)
+            self._resolve(result)
         finally:
             self._condition.release()
 
@@ -261,14 +265,14 @@ class ResultFuture(concurrent.futures.Future[R]):
             if not self.done():
                 self._callbacks.append(fn)
                 if len(self._callbacks) == 1:
-                    super().add_done_callback(_hand_over)
+                    super().add_done_callback(_run_callbacks)
                 return
         if is_io_thread():
             run_elsewhere([partial(fn, self)])
         else:
             super().add_done_callback(fn)
 
-    def hand_over(self) -> None:
+    def run_callbacks(self) -> None:
         """Call the callbacks on a callback thread, in their order. Only this module uses it."""
         jobs: Jobs = []
         jobs.append(partial(self._add_callbacks, jobs))
@@ -279,11 +283,11 @@ class ResultFuture(concurrent.futures.Future[R]):
             callbacks, self._callbacks = self._callbacks, []
         jobs += [partial(callback, self) for callback in callbacks]
 
-    def _settle(self, final: Final) -> None:
-        if isinstance(final, Exception):
-            self.set_exception(final)
+    def _resolve(self, result: ResultOrError) -> None:
+        if isinstance(result, HeadraceError):
+            self.set_exception(result)
         else:
-            self.set_result(cast("R", final))
+            self.set_result(cast("R", result))
 
     def _await(self, timeout: float | None) -> None:
         """Wait for the end, and check the run's time limit meanwhile. Raises TimeoutError."""
@@ -304,5 +308,5 @@ class ResultFuture(concurrent.futures.Future[R]):
                 return
 
 
-def _hand_over(future: concurrent.futures.Future[R]) -> None:
-    cast("ResultFuture[R]", future).hand_over()
+def _run_callbacks(future: concurrent.futures.Future[R]) -> None:
+    cast("ResultFuture[R]", future).run_callbacks()

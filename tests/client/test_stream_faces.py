@@ -50,7 +50,7 @@ def test_leaving_the_with_block_aborts_and_so_does_closing_an_iterator() -> None
     iterator = iter(LocalStream(closed.delivery))
     iterator.close()  # type: ignore[attr-defined]
 
-    assert (left.port.aborts, closed.port.aborts) == (1, 1)
+    assert (left.connection.aborts, closed.connection.aborts) == (1, 1)
     assert list(iterator) == []
 
 
@@ -61,9 +61,9 @@ def test_a_break_without_with_leaves_the_run_going_while_the_stream_has_a_name()
     for _ in stream:
         break
 
-    assert run.port.aborts == 0
+    assert run.connection.aborts == 0
     del stream
-    assert run.port.aborts == 1
+    assert run.connection.aborts == 1
 
 
 def test_a_second_reader_raises_at_once_and_the_first_goes_on() -> None:
@@ -173,7 +173,7 @@ def test_a_result_that_is_not_there_in_time_is_a_timeout_and_the_run_goes_on() -
 
     assert future.result(0).text == "a"
     assert wait([future], 1).not_done == set()
-    assert run.port.aborts == 0
+    assert run.connection.aborts == 0
 
 
 def test_cancelling_a_result_aborts_and_the_result_still_resolves() -> None:
@@ -194,9 +194,9 @@ def test_a_second_task_raises_at_once_and_the_first_goes_on() -> None:
         with pytest.raises(StreamConsumedError):
             await anext(iterator)
         run.delivery.session.events.append("a")
-        wakeups: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-        run.delivery.arrived(wakeups)
-        wakeups[asyncio.get_running_loop()][0].set_result(None)
+        to_wake: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        run.delivery.arrived(to_wake)
+        to_wake[asyncio.get_running_loop()][0].set_result(None)
         assert await asyncio.wait_for(first, 5) == "a"
 
     asyncio.run(main())
@@ -211,7 +211,7 @@ def test_cancelling_a_task_that_reads_aborts_and_gives_the_reading_back() -> Non
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        assert run.port.aborts == 1
+        assert run.connection.aborts == 1
         with pytest.raises(StopAsyncIteration):
             await anext(iterator)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from headrace import Client, WorkerLostError
-from headrace.runs import session
+from headrace.runs import silence
 from headrace.testing import SimulatedProvider
 from headrace.transport.router import Router
 from headrace.wire.codec import encode_frame, to_broker, to_worker
@@ -27,8 +27,8 @@ EPOCH = 7
 
 @pytest.fixture(autouse=True)
 def _impatient_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "QUERY_AFTER", 0.3)
-    monkeypatch.setattr(session, "QUERY_TIMEOUT", 30.0)  # who answers may take its time on a busy machine
+    monkeypatch.setattr(silence, "QUERY_AFTER", 0.3)
+    monkeypatch.setattr(silence, "QUERY_TIMEOUT", 30.0)  # who answers may take its time on a busy machine
 
 
 class ForgetfulEngine(threading.Thread):
@@ -92,7 +92,7 @@ def test_a_run_that_its_worker_has_lost_ends_with_its_partial_text(
     forgetful: ForgetfulEngine, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if reason == "did not say":
-        monkeypatch.setattr(session, "QUERY_TIMEOUT", 1.0)
+        monkeypatch.setattr(silence, "QUERY_TIMEOUT", 1.0)
     with Client(f"ipc://{forgetful.directory}") as client:
         stream = client.run_local(model=MODEL, messages=HELLO, stream=True)
 

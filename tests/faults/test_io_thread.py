@@ -112,7 +112,7 @@ CALLBACKS = {
     "headrace.runs.session:Session:granted": False,
     "headrace.runs.session:Session:ended": False,
     "headrace.runs.session:Session:due": True,
-    "headrace.runs.session:Session:taken": True,
+    "headrace.runs.reader_credit:ReaderCredit:is_due": True,
     "headrace.runs.delivery:Delivery:arrived": True,
     "headrace.runs.delivery:Delivery:ended": False,
     "headrace.connections.engine_link:EngineLink:_from_broker": False,

@@ -15,7 +15,7 @@ from headrace.connections.connection import Connection
 from headrace.connections.engine_runs import EngineRuns
 from headrace.errors import HeadraceError
 from headrace.runs.delivery import Delivery
-from headrace.runs.session import Command, Ended, Phase, Session
+from headrace.runs.session import Command, Phase, RunEnded, Session
 from headrace.types import Usage
 from headrace.wire.messages import Aborted, AbortMode, Chunk, Terminal
 from headrace_engine.broker.admission import Admission, Send
@@ -49,7 +49,7 @@ def without(guard: str | None) -> Iterator[None]:
 
 
 _outgoing_init = OutgoingEvents.__init__
-_session_aborted = Session.aborted
+_session_stop = Session.stop
 _session_chunk = Session.chunk
 _session_ended = Session.ended
 _session_end = Session._end
@@ -71,12 +71,12 @@ def _from_any_epoch(self: Session, epoch: int, attempt: int) -> bool:
 
 
 def _not_while_waiting(self: Session, now: float, mode: AbortMode | None = None) -> list[Command]:
-    return [] if self.phase is Phase.WAITING else _session_aborted(self, now, mode)
+    return [] if self.phase is Phase.WAITING else _session_stop(self, now, mode)
 
 
 def _aborted_without_a_word(self: Session, now: float, mode: AbortMode | None = None) -> list[Command]:
-    commands = _session_aborted(self, now, mode)
-    if self.phase is Phase.ABORTING:
+    commands = _session_stop(self, now, mode)
+    if self.phase is Phase.STOPPING:
         return self._end(Aborted(self.plan.span_id, self.attempt, len(self.events), Usage()))
     return commands
 
@@ -88,7 +88,7 @@ def _ended_again(self: Session, epoch: int, terminal: Terminal) -> list[Command]
 
 
 def _ended_without_release(self: Session, outcome: Any) -> list[Command]:
-    return [command for command in _session_end(self, outcome) if isinstance(command, Ended)]
+    return [command for command in _session_end(self, outcome) if isinstance(command, RunEnded)]
 
 
 def _lost_whatever_was_delivered(self: Session, *arguments: Any) -> list[Command]:
@@ -178,14 +178,14 @@ GUARDS: dict[str, Replacement] = {
     "credit": (OutgoingEvents, "__init__", _unlimited_outgoing),
     "attempt-fence": (Session, "_is_current", _from_any_attempt),
     "epoch-fence": (Session, "_is_current", _from_any_epoch),
-    "abort-while-waiting": (Session, "aborted", _not_while_waiting),
-    "abort-before-dropping": (Session, "aborted", _aborted_without_a_word),
+    "abort-while-waiting": (Session, "stop", _not_while_waiting),
+    "abort-before-dropping": (Session, "stop", _aborted_without_a_word),
     "one-terminal": (Session, "ended", _ended_again),
     "release": (Session, "_end", _ended_without_release),
     "no-rerun-after-content": (Session, "worker_lost", _lost_whatever_was_delivered),
     "poison": (Session, "worker_lost", _lost_without_counting),
     "sequence": (Session, "chunk", _chunk_in_any_order),
-    "hold": (Session, "asked_again", _nothing_held),
+    "hold": (Session, "broker_changed", _nothing_held),
     "client-left": (Admission, "client_left", _client_left),
     "newer-connection": (Incarnations, "joined", _all_of_them),
     "avoid": (Admission, "_choose", _choose_any),

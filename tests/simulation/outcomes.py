@@ -15,7 +15,8 @@ from headrace.errors import (
     RunTimeoutError,
     WorkerLostError,
 )
-from headrace.runs.session import MAX_WORKER_DEATHS, Outcome
+from headrace.runs.outcome import Ending
+from headrace.runs.session import MAX_WORKER_DEATHS
 from headrace.wire.messages import Aborted, Finished
 from tests.simulation.plans import TOTAL_TIMEOUT
 from tests.simulation.provider import Call
@@ -50,7 +51,7 @@ def check_outcome(caller: Caller, seen: Circumstances) -> None:
         raise Violation(f"{caller.order.span_id}: {problem}: {outcome!r}")
 
 
-def _problem(caller: Caller, outcome: Outcome | None, seen: Circumstances) -> str | None:
+def _problem(caller: Caller, outcome: Ending | None, seen: Circumstances) -> str | None:
     calls = caller.calls()
     call = next((known for known in calls if known.attempt == caller.session.attempt), None)
     match outcome:

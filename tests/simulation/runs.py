@@ -9,8 +9,11 @@ from typing import Any, cast
 from headrace.answers.assembly import joined_text
 from headrace.connections.connection import Connection
 from headrace.errors import HeadraceError
-from headrace.runs.delivery import Delivery, Wakeups
-from headrace.runs.session import Command, Outcome, Phase, RunPlan, Session
+from headrace.runs.delivery import Delivery
+from headrace.runs.outcome import Ending
+from headrace.runs.run_plan import RunPlan
+from headrace.runs.session import Command, Phase, Session
+from headrace.runs.task_alarm import TasksToWake
 from headrace.streams import EndedError, LocalStream, Reader
 from headrace.types import Message
 from headrace.wire.codec import encode_request
@@ -49,7 +52,7 @@ class Caller:
         self.submitted_at = host.world.now
         self.aborted_at: float | None = None
         self.ended_at: float | None = None
-        self.outcome: Outcome | None = None
+        self.outcome: Ending | None = None
         self.event_count = 0
         self.text_length = 0
         self.starts = 0
@@ -60,7 +63,7 @@ class Caller:
         self.trip: Callable[[], None] = cast("Any", connection)._reactor._reactor.trip
         """Called at each step that may be made to raise."""
         self.connection = connection
-        self._final: object = None
+        self._result: object = None
         self._provider = provider
         self._told = told
         self._last: tuple[int, Terminal] | None = None
@@ -88,7 +91,7 @@ class Caller:
     @property
     def is_given_up(self) -> bool:
         """Whether something else than its session has ended it."""
-        return self.delivery.is_given_up
+        return self.delivery.outcome.is_given_up
 
     def calls(self) -> list[Call]:
         """Return this run's calls of the provider."""
@@ -97,7 +100,7 @@ class Caller:
     # What the caller does.
 
     def _abort(self) -> None:
-        if self._stream is None or self.delivery.has_ended:
+        if self._stream is None or self.delivery.outcome.has_ended:
             return
         self.host.world.note(self.host, f"{self.order.span_id}: {self.order.abort_by}")
         self.aborted_at = self.host.world.now
@@ -128,7 +131,7 @@ class Caller:
 
     def _pause(self) -> None:
         order = self.order
-        if order.stall_after is not None and not self._has_stalled and self.delivery.taken >= order.stall_after:
+        if order.stall_after is not None and not self._has_stalled and self.delivery.credit.taken >= order.stall_after:
             self._has_stalled = True
             self.host.world.note(self.host, f"{order.span_id}: its reader pauses")
             self._read_soon(order.stall_seconds)
@@ -153,15 +156,15 @@ class Caller:
         self.text_length += len(text)
         if self.text_length > call.sent_length:
             raise Violation(f"{self.order.span_id}: text arrived before the provider sent it")
-        if not self.delivery.is_draining:
+        if not self.delivery.credit.reads_all:
             self._check_window()
 
     def _check_window(self) -> None:
         delivery, session = self.delivery, self.session
-        waiting = len(session.events) - delivery.taken
+        waiting = len(session.events) - delivery.credit.taken
         if waiting > WINDOW_EVENTS:
             raise Violation(f"{self.order.span_id}: {waiting} events wait for a reader, beyond the window")
-        if waiting and (size := characters(session.events[delivery.taken :])) > WINDOW_CHARACTERS:
+        if waiting and (size := characters(session.events[delivery.credit.taken :])) > WINDOW_CHARACTERS:
             raise Violation(f"{self.order.span_id}: {size} characters wait for a reader, beyond the window")
 
     def started(self) -> None:
@@ -191,8 +194,8 @@ class Caller:
         if self.ended_at is not None:
             raise Violation(f"{self.order.span_id}: a second outcome")
         self.ended_at = world.now
-        self._final = self.delivery.final()
-        self.outcome = self.delivery._failure or self.session.outcome
+        self._result = self.delivery.see_result()
+        self.outcome = self.delivery.outcome.ending
         self.event_count = len(self.session.events)
         world.note(self.host, f"{self.order.span_id}: {type(self.outcome).__name__}")
         self._told(self)
@@ -202,12 +205,12 @@ class Caller:
     def check_unchanged(self) -> None:
         """The outcome is what it was, and so is what was delivered."""
         session = self.session
-        if self.delivery.final() is not self._final:
-            raise Violation(f"{self.order.span_id}: the outcome changed from {self._final!r}")
+        if self.delivery.see_result() is not self._result:
+            raise Violation(f"{self.order.span_id}: the outcome changed from {self._result!r}")
         if self.is_given_up:
             return
-        if session.outcome is not self.outcome or session.phase is not Phase.ENDED:
-            raise Violation(f"{self.order.span_id}: the outcome changed from {self.outcome!r} to {session.outcome!r}")
+        if session.ending is not self.outcome or session.phase is not Phase.ENDED:
+            raise Violation(f"{self.order.span_id}: the outcome changed from {self.outcome!r} to {session.ending!r}")
         if len(session.events) != self.event_count:
             raise Violation(f"{self.order.span_id}: events were added after the outcome")
 
@@ -221,10 +224,10 @@ class Caller:
             epoch = session.lease.epoch
             commands += session.chunk(epoch, Chunk(self.order.span_id, session.attempt, len(session.events), ["late"]))
         commands += session.worker_lost("late")
-        commands += session.aborted(now)
+        commands += session.stop(now)
         commands += session.due(now + 1000.0)
-        commands += session.asked_again()
-        commands += session.taken(1000, 1000)
+        commands += session.broker_changed()
+        commands += session.give_credit()
         if commands:
             raise Violation(f"{self.order.span_id}: has ended, and still wants {commands}")
         self.check_unchanged()
@@ -295,9 +298,9 @@ class CheckedDelivery(Delivery):
 
     caller: Caller
 
-    def ended(self, now: float, wakeups: Wakeups) -> None:
-        had_ended = self.has_ended
-        super().ended(now, wakeups)
+    def ended(self, now: float, to_wake: TasksToWake) -> None:
+        had_ended = self.outcome.has_ended
+        super().ended(now, to_wake)
         if not had_ended:
             self.caller.ended()
 

@@ -273,7 +273,7 @@ class Simulation:
             if client.host.is_alive
             for caller in client.callers
             if not caller.connection.is_lost
-            if caller.session.phase in (Phase.RUNNING, Phase.ABORTING) and self._is_there(caller.session.lease)
+            if caller.session.phase in (Phase.RUNNING, Phase.STOPPING) and self._is_there(caller.session.lease)
         }
         phases = {caller.order.span_id: caller.session.phase for client in self.clients for caller in client.callers}
         # On its way to the client now, and given back half a second later, is no disagreement that lasts.

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from headrace.errors import RemoteProtocolError
-from headrace.runs.session import AskBroker, RunPlan, Session
+from headrace.runs.run_plan import RunPlan
+from headrace.runs.session import AskBroker, Session
 from headrace.spans.span import Rank, Span, decode_span, encode_span
 from headrace.types import Message
 from headrace.wire import codec

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from headrace.arguments.request import RunOptions
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
-from headrace.runs.session import RunPlan, TellWorker
+from headrace.runs.run_plan import RunPlan
+from headrace.runs.session import TellWorker
 from headrace.types import (
     ImagePart,
     Message,

@@ -52,9 +52,7 @@ class RunSpans:
         """A run has ended: where no worker has said how, say what this side knows."""
         if delivery.session.wants_span:
             duration = now - delivery.started_at
-            span = fallback_span(
-                delivery.session, is_aborted=delivery.is_aborted, duration=duration, wall_time=time.time()
-            )
+            span = fallback_span(delivery.session, delivery.outcome, duration=duration, wall_time=time.time())
             self._link.send(span)
 
     def flush(self, timeout: float, answer: Answer, ask_status: Callable[[Told], None]) -> None:

@@ -48,7 +48,7 @@ class Connection:
         """Abort a run."""
         self._post(self._engine_runs.abort, delivery)
 
-    def post_taken(self, delivery: Delivery) -> None:
+    def post_credit(self, delivery: Delivery) -> None:
         """Give a reader's credit."""
         self._post(self._engine_runs.credit, delivery)
 

@@ -29,10 +29,10 @@ from headrace.files.engine_directory import is_workers_endpoint
 from headrace.process.callbacks import log
 from headrace.process.clock import monotonic
 from headrace.process.history import open_history
-from headrace.runs.conclusion import end_facts
-from headrace.runs.delivery import Delivery, Wakeups, wake_all
+from headrace.runs.delivery import Delivery
 from headrace.runs.open_runs import OpenRuns
-from headrace.runs.session import AskBroker, Command, Ended, Phase, TellWorker
+from headrace.runs.session import AskBroker, Command, Phase, RunEnded, TellWorker
+from headrace.runs.task_alarm import TasksToWake, wake_tasks
 from headrace.transport.reactor import Guarded, Reactor
 from headrace.transport.sockets import OTHER_PROCESS, Dealer
 from headrace.wire.codec import from_worker
@@ -75,7 +75,7 @@ class EngineRuns:
         self._engine = EngineLink(self.reactor, source, connect_timeout, self._links, self._history, self._spans, self)
         self._workers: dict[str, WorkerLink] = {}
         self._deliveries: dict[str, Delivery] = {}
-        self._wakeups: Wakeups = {}
+        self._to_wake: TasksToWake = {}
         self._is_checking = False
         self._is_closed = False
         self._stop_flushing: Callable[[], None] = lambda: None
@@ -132,7 +132,7 @@ class EngineRuns:
 
     def submit(self, delivery: Delivery) -> None:
         """Start a run."""
-        if delivery.has_ended:
+        if delivery.outcome.has_ended:
             return  # it was given up before this thread came to it
         span_id = delivery.span_id
         if self._history is not None:
@@ -141,8 +141,8 @@ class EngineRuns:
             self._fail(delivery, EngineUnavailableError(self._source.address, "the client is closed"))
         elif span_id in self._deliveries:
             self._fail(delivery, InvalidRequestError(f"{span_id} is running already", "span_id"))
-        elif delivery.is_aborted:
-            self._carry_out(delivery, delivery.session.aborted(monotonic()))
+        elif delivery.outcome.is_aborted:
+            self._carry_out(delivery, delivery.session.stop(monotonic()))
         else:
             self._deliveries[span_id] = delivery
             self._carry_out(delivery, delivery.session.start(monotonic()))
@@ -152,9 +152,9 @@ class EngineRuns:
         """Abort a run."""
         if delivery.session.phase is Phase.NEW:
             return  # its submission is behind in the queue, and looks for itself
-        mode: AbortMode | None = "close" if delivery.is_given_up else None  # else as its caller asked for
-        self._carry_out(delivery, delivery.session.aborted(monotonic(), mode))
-        if (deadline := delivery.session.next_deadline) is not None and delivery.session.phase is Phase.ABORTING:
+        mode: AbortMode | None = "close" if delivery.outcome.is_given_up else None  # else as its caller asked for
+        self._carry_out(delivery, delivery.session.stop(monotonic(), mode))
+        if (deadline := delivery.session.next_deadline) is not None and delivery.session.phase is Phase.STOPPING:
             self.reactor.call_at(deadline, partial(self._check, delivery))
 
     def abort_all(self, owner: int, done: Callable[[], None]) -> None:
@@ -168,12 +168,8 @@ class EngineRuns:
     def credit(self, delivery: Delivery) -> None:
         """Give credit for what a run's reader has taken."""
         session = delivery.session
-        if delivery.is_draining:
-            delivery.drained()
-            self._carry_out(delivery, session.taken(len(session.events), delivery.drained_characters))
-        elif commands := session.taken(delivery.taken, delivery.taken_characters):
-            delivery.credited()
-            self._carry_out(delivery, commands)
+        if session.credit.is_due(session.events):
+            self._carry_out(delivery, session.give_credit())
 
     def _fail(self, delivery: Delivery, error: HeadraceError) -> None:
         self._carry_out(delivery, delivery.session.failed(error))
@@ -188,7 +184,7 @@ class EngineRuns:
                     self._tell_worker(delivery, command)
                 case AskBroker():
                     self._engine.ask(command.message)
-                case Ended():
+                case RunEnded():
                     self._finish(delivery)
 
     def _tell_worker(self, delivery: Delivery, command: TellWorker) -> None:
@@ -221,10 +217,10 @@ class EngineRuns:
 
     def _tell_end(self, delivery: Delivery) -> None:
         if self._history is not None:
-            self._history.note("end", **end_facts(delivery.session))
+            self._history.note("end", **delivery.session.end_facts())
         now = monotonic()
         self._spans.ended(delivery, now)
-        delivery.ended(now, self._wakeups)
+        delivery.ended(now, self._to_wake)
         self._open.deliveries.discard(delivery)
 
     def _start_flushing(self) -> None:
@@ -233,9 +229,9 @@ class EngineRuns:
     def _flush(self) -> None:
         """Send what this turn produced: a frame for each link, a wake-up for each loop."""
         self._links.flush()
-        if self._wakeups:
-            wakeups, self._wakeups = self._wakeups, {}
-            wake_all(wakeups)
+        if self._to_wake:
+            to_wake, self._to_wake = self._to_wake, {}
+            wake_tasks(to_wake)
 
     # What the broker says.
 
@@ -267,7 +263,7 @@ class EngineRuns:
     def ask_again(self) -> None:
         """The broker is another one: tell it of leases, and ask again for those that wait."""
         for delivery in list(self._deliveries.values()):
-            self._carry_out(delivery, delivery.session.asked_again())
+            self._carry_out(delivery, delivery.session.broker_changed())
 
     def fail_waiting(self, error: HeadraceError) -> None:
         """No broker answers: end the runs that wait for one."""
@@ -372,7 +368,7 @@ class EngineRuns:
             self._carry_out(delivery, commands)
             return
         self.credit(delivery)
-        delivery.arrived(self._wakeups)
+        delivery.arrived(self._to_wake)
 
     # Deadlines and the end.
 
@@ -390,7 +386,7 @@ class EngineRuns:
         now = monotonic()
         for link in list(self._workers.values()):
             for delivery in list(link.deliveries.values()) if "query" in link.capabilities else ():
-                self._carry_out(delivery, delivery.session.listen(now))
+                self._carry_out(delivery, delivery.session.check_silence(now))
         if self._is_checking:
             self.reactor.call_later(_CHECK_INTERVAL, self._check_all)
 
@@ -408,7 +404,7 @@ class EngineRuns:
             raise
 
     def _end_now(self, delivery: Delivery) -> None:
-        self._carry_out(delivery, delivery.session.aborted(monotonic(), "close"))
+        self._carry_out(delivery, delivery.session.stop(monotonic(), "close"))
         self._fail(delivery, EngineUnavailableError(self._source.address, "the client was closed"))
 
     def _close_links(self, done: Callable[[], None], left: Iterable[SpanBatch]) -> None:

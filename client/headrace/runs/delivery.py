@@ -1,7 +1,8 @@
-"""The hand-over of one run from the I/O thread to whoever reads it: buffer, waking, result, abort.
+"""Hands one run over from the I/O thread to its reader: events, waking, and the result. Any thread may abort.
 
-The I/O thread adds events and the outcome; one reader takes them. What a reader waits on is woken once for all that has
-arrived. Whoever waits keeps the run's bound itself (``process/watchdog.py`` has the rule). Nothing here refers to the stream object that the user holds, so that dropping it can abort the run.
+The I/O thread adds events and ends the run; one reader takes the events. A thread that waits for the run also keeps the
+run's time limit (``process/watchdog.py`` states the rule). ``outcome.py`` states the rule of an abort. A delivery does not
+refer to the stream object that the user holds: so dropping the stream can abort the run.
 """
 
 from __future__ import annotations
@@ -18,60 +19,39 @@ from headrace.errors import ForkedStreamError, HeadraceError, RunError, RunTimeo
 from headrace.process.callbacks import is_io_thread, run_elsewhere
 from headrace.process.clock import monotonic
 from headrace.process.watchdog import LOOK_AFTER, Alarm
-from headrace.runs.conclusion import Final, conclude, priced
+from headrace.runs.outcome import ResultOrError, RunOutcome
 from headrace.runs.session import DEADLINE_GRACE, Session
+from headrace.runs.task_alarm import TaskAlarm, TasksToWake, wake_tasks
 from headrace.types import RunEvent
-from headrace.wire.flow import characters
-from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS
 
 if TYPE_CHECKING:
     import asyncio
 
     from headrace.pricing.prices import PriceTable
 
-# The I/O thread gives credit by itself, at half the window, whenever events arrive. The reader asks for it only where
-# no further event may come before it does.
-_ASK_EVENTS = WINDOW_EVENTS * 3 // 4
-_ASK_CHARACTERS = WINDOW_CHARACTERS * 3 // 4
-
-Wakeups = dict["asyncio.AbstractEventLoop", list["asyncio.Future[None]"]]
-"""Readers to wake, by their loop: each loop is woken once for all of them."""
+LOCK_TIMEOUT = 0.2
+"""Seconds that the I/O thread waits for the lock of a run. A signal handler or a finalizer may block the lock's holder."""
 
 
-class Port(Protocol):
-    """What a delivery asks of the connection, from any thread, without waiting."""
+class RunConnection(Protocol):
+    """What a delivery asks of the connection. May be called from any thread, and returns at once."""
 
     def post_abort(self, delivery: Delivery, /) -> None:
-        """Abort the run."""
+        """Have the worker stop the run."""
 
-    def post_taken(self, delivery: Delivery, /) -> None:
-        """Look at how far the reader is, and give credit."""
-
-
-class Settled(Protocol):
-    """A future that waits for the outcome."""
-
-    def settle(self, final: Final) -> None:
-        """Resolve; called once, from any thread."""
+    def post_credit(self, delivery: Delivery, /) -> None:
+        """Look at how much the reader has taken, and give credit."""
 
 
-LOCK_TIMEOUT = 0.2
-"""Seconds that a run which is to end waits for a lock: a signal handler or a finalizer may block the thread that has it."""
+class ResultWaiter(Protocol):
+    """A future that waits for the result."""
+
+    def resolve(self, result: ResultOrError) -> None:
+        """Resolve the future. Called once, from any thread."""
 
 
-class _LoopWaiter:
-    __slots__ = ("future", "loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.future: asyncio.Future[None] = loop.create_future()
-
-    def wake(self) -> None:
-        wake_loop(self.loop, [self.future])
-
-
-class Interest:
-    """Somebody wants this run: held by the stream, its iterators and its result. When the last is gone, it is aborted."""
+class RunHandle:
+    """Keeps a run going. The stream, its iterators and its result each hold it; without a holder the run is aborted."""
 
     __slots__ = ("__weakref__", "_delivery")
 
@@ -79,7 +59,7 @@ class Interest:
         self._delivery = delivery
 
     def __del__(self) -> None:
-        # Runs in any thread, in the middle of anything: takes no lock.
+        # A finalizer runs in any thread, between any two steps of its code. So it takes no lock.
         self._delivery.abandon()
 
 
@@ -88,30 +68,21 @@ class Delivery:
 
     __slots__ = (
         "__weakref__",
-        "_asked_characters",
-        "_asked_events",
-        "_drained",
-        "_failure",
-        "_final",
+        "_connection",
         "_futures",
         "_lock",
         "_pid",
         "_pinned",
-        "_port",
         "_prices",
         "_waiter",
         "bound",
-        "drained_characters",
+        "credit",
         "ended_at",
-        "has_ended",
-        "is_aborted",
-        "is_draining",
+        "outcome",
         "owner",
         "reading",
         "session",
         "started_at",
-        "taken",
-        "taken_characters",
         "trace_id",
     )
 
@@ -120,40 +91,30 @@ class Delivery:
         session: Session,
         trace_id: str,
         started_at: float,
-        port: Port,
+        connection: RunConnection,
         owner: int,
         prices: PriceTable | None = None,
     ) -> None:
         self.session = session
+        self.credit = session.credit
+        self.outcome = RunOutcome()
+        """Changed under the lock, except by a finalizer: see :meth:`abandon`."""
         self.trace_id = trace_id
         self.owner = owner
         self.started_at = started_at
         self.ended_at = started_at
-        self.taken = 0
-        self.taken_characters = 0
-        self.has_ended = False
-        self.is_aborted = False
         self.bound = float("inf")
         """When the run must have ended, on the monotonic clock."""
         self.limit(session.plan.total_timeout)
         self.reading = threading.Lock()
-        """Held by the one reader that takes events; another must not wait for it."""
-        # Somebody asked for the result: events are read to their end whether or not anyone iterates.
-        self.is_draining = not session.plan.streams
-        self._port = port
+        """Held by the one reader that takes events. A second reader must not wait for it."""
+        self._connection = connection
         self._prices = prices
         self._pid = os.getpid()
-        self.drained_characters = 0
-        self._drained = 0
-        self._asked_events = 0
-        self._asked_characters = 0
-        self._waiter: Alarm | _LoopWaiter | None = None
+        self._waiter: Alarm | TaskAlarm | None = None
         self._futures: list[weakref.ref[Any]] = []
-        self._pinned: list[Settled] = []
-        self._final: Final | None = None
-        # Why the run was given up, by somebody else than its session.
-        self._failure: HeadraceError | None = None
-        # Reentrant: a signal handler may abort in the middle of a call from its own thread.
+        self._pinned: list[ResultWaiter] = []
+        # Reentrant: a signal handler may abort the run while its own thread is in one of these methods.
         self._lock = threading.RLock()
 
     @property
@@ -161,85 +122,78 @@ class Delivery:
         """The run's id."""
         return self.session.plan.span_id
 
-    @property
-    def is_given_up(self) -> bool:
-        """Whether the run was ended with an error by :meth:`give_up`, not by its session."""
-        return self._failure is not None
-
-    # Any thread: the end that does not depend on the I/O thread.
+    # Any thread: ends the run in time, also where the I/O thread does not.
 
     def limit(self, total_timeout: float | None) -> None:
-        """Set the bound by a total timeout, in seconds; ``None`` leaves it as it is."""
+        """Set the bound by a total timeout, in seconds. ``None`` leaves the bound as it is."""
         if total_timeout is not None:
             self.bound = self.started_at + total_timeout + DEADLINE_GRACE
 
     def look(self, now: float) -> None:
-        """End the run if its bound has passed. Of no effect on a run that has ended."""
-        if now < self.bound or self.has_ended:
+        """End the run if its bound has passed. Does nothing for a run that has ended."""
+        if now < self.bound or self.outcome.has_ended:
             return
         limit = self.bound - self.started_at - DEADLINE_GRACE
         reason = f"not finished within {limit:g} s (total timeout), and this process's I/O thread did not say so"
         self.give_up(RunTimeoutError(self.span_id, reason, joined_text(self.session.events), "total", limit))
 
     def give_up(self, error: HeadraceError) -> None:
-        """End the run with an error, without its session; of no effect on a run that has ended."""
+        """End the run with an error, without its session. Does nothing for a run that has ended."""
         if not self._lock.acquire(timeout=LOCK_TIMEOUT):
-            return  # whoever waits looks again
+            return  # the watchdog, or a thread that waits for the run, tries again
         try:
-            if self.has_ended:
+            if not self.outcome.give_up(error):
                 return
-            self._failure = self._failure or error
         finally:
             self._lock.release()
-        wakeups: Wakeups = {}
-        self.ended(monotonic(), wakeups)
-        wake_all(wakeups)
-        self._port.post_abort(self)
+        to_wake: TasksToWake = {}
+        self.ended(monotonic(), to_wake)
+        wake_tasks(to_wake)
+        self._connection.post_abort(self)
 
-    # The I/O thread's side.
+    # The I/O thread.
 
-    def arrived(self, wakeups: Wakeups) -> None:
-        """Events were added, or the end is there: wake the reader if it waits."""
+    def arrived(self, to_wake: TasksToWake) -> None:
+        """Events were added, or the run has ended. Wake a thread that waits; add a task that waits to ``to_wake``."""
         waiter = self._waiter
         if waiter is None:
             return
         self._waiter = None
-        if isinstance(waiter, _LoopWaiter):
-            wakeups.setdefault(waiter.loop, []).append(waiter.future)
+        if isinstance(waiter, TaskAlarm):
+            to_wake.setdefault(waiter.loop, []).append(waiter.future)
         else:
             waiter.wake()
 
-    def ended(self, now: float, wakeups: Wakeups) -> None:
-        """The session has its outcome, or the run was given up; the second time has no effect."""
+    def ended(self, now: float, to_wake: TasksToWake) -> None:
+        """The session has its ending, or the run was given up. The second call does nothing."""
         if not self._lock.acquire(timeout=LOCK_TIMEOUT):
-            run_elsewhere([partial(self._ended_late, now)])  # the lock's holder may wait for this thread
+            run_elsewhere([partial(self._ended_late, now)])  # the lock's holder may be waiting for this thread
             return
         try:
-            if self.has_ended:
+            if not self.outcome.end(self.session.ending):
                 return
             self.ended_at = now
-            self.has_ended = True
             references, self._futures = self._futures, []
             pinned, self._pinned = self._pinned, []
-            final = self.final() if references else None
+            result = self.see_result() if references else None
         finally:
             self._lock.release()
         try:
-            if final is not None:
-                _settle(references, final)
+            if result is not None:
+                _resolve(references, result)
         finally:
             if pinned:
-                run_elsewhere([pinned.clear])  # what they hold may have finalizers, which are users' code
-            self.arrived(wakeups)
+                run_elsewhere([pinned.clear])  # this may run finalizers, which are users' code
+            self.arrived(to_wake)
 
     def _ended_late(self, now: float) -> None:
-        """The same, in a thread that may wait for the lock."""
-        wakeups: Wakeups = {}
+        """Do the same in a thread that may wait for the lock."""
+        to_wake: TasksToWake = {}
         with self._lock:
-            self.ended(now, wakeups)
-        wake_all(wakeups)
+            self.ended(now, to_wake)
+        wake_tasks(to_wake)
 
-    # The reader's side.
+    # The reader.
 
     def check_process(self) -> None:
         """Raise ForkedStreamError in a child of the process that made the run."""
@@ -254,28 +208,11 @@ class Delivery:
 
     def take(self) -> list[RunEvent]:
         """Return the events that have arrived since the last call."""
-        batch = self.session.events[self.taken :]
-        if batch:
-            self.taken += len(batch)
-            self.taken_characters += characters(batch)
-            if (
-                self.taken - self._asked_events >= _ASK_EVENTS
-                or self.taken_characters - self._asked_characters >= _ASK_CHARACTERS
-            ):
-                self.credited()
-                self._port.post_taken(self)
+        credit = self.credit
+        batch = self.session.events[credit.taken :]
+        if batch and credit.take(batch):
+            self._connection.post_credit(self)
         return batch
-
-    def drained(self) -> None:
-        """Nobody need take the events that have arrived: the result will have them. For the I/O thread."""
-        events = self.session.events
-        self.drained_characters += characters(events[self._drained :])
-        self._drained = len(events)
-
-    def credited(self) -> None:
-        """Credit has been given, or asked for, up to what was taken."""
-        self._asked_events = self.taken
-        self._asked_characters = self.taken_characters
 
     def wait(self) -> None:
         """Wait, in a thread, until there may be something new."""
@@ -285,67 +222,69 @@ class Delivery:
             while not waiter.wait(LOOK_AFTER):
                 self.look(monotonic())
                 if self._has_news():
-                    return  # and nobody could say so
+                    return  # the I/O thread is blocked, and did not wake this thread
 
     async def wait_async(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait, in a task, until there may be something new."""
         self.check_may_wait()
-        waiter = _LoopWaiter(loop)
+        waiter = TaskAlarm(loop)
         if self._may_wait(waiter):
             try:
                 await waiter.future
             finally:
                 self._waiter = None
 
+    def see_result(self) -> ResultOrError:
+        """Return what the caller gets. The first call decides it: an abort comes too late from then on."""
+        session, plan = self.session, self.session.plan
+        with self._lock:
+            facts = ResultFacts(
+                span_id=plan.span_id,
+                trace_id=self.trace_id,
+                provider=plan.provider,
+                model=plan.model,
+                latency_ms=(self.ended_at - self.started_at) * 1000,
+                attempts=session.attempt,
+            )
+            return self.outcome.see(plan, facts, session.events, self._prices)
+
+    def attach(self, future: ResultWaiter) -> None:
+        """Resolve ``future`` with the result, now or later. From here on the run is read to its end."""
+        with self._lock:
+            if not self.outcome.has_ended:
+                self._futures.append(weakref.ref(future))
+                if not self.credit.reads_all:
+                    self.credit.reads_all = True
+                    self._connection.post_credit(self)
+                return
+        future.resolve(self.see_result())
+
+    def pin(self, future: ResultWaiter) -> None:
+        """Keep ``future`` alive until the end of the run, because its waiters may not hold it."""
+        with self._lock:
+            if not self.outcome.has_ended:
+                self._pinned.append(future)
+
+    # Whoever wants no more of the run.
+
     def abort(self) -> None:
-        """Abort, unless the outcome was seen already. Returns at once."""
+        """Abort, unless the result was seen already. Returns at once."""
         self.check_process()
         with self._lock:
-            if self.is_aborted or self._final is not None:
+            if not self.outcome.abort():
                 return
-            self.is_aborted = True
-        self._port.post_abort(self)
+        self._connection.post_abort(self)
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.wake()
 
     def abandon(self) -> None:
-        """Nobody holds the run any more. Lock-free: called by a finalizer."""
-        if self.has_ended or self.is_aborted or os.getpid() != self._pid:
-            return
-        self.is_aborted = True
-        self._port.post_abort(self)
+        """Nobody holds the run any more. Takes no lock: a finalizer calls this."""
+        if os.getpid() == self._pid and self.outcome.abandon():
+            self._connection.post_abort(self)
 
-    def final(self) -> Final:
-        """Return the outcome, as the caller sees it; from the first call on it never changes."""
-        with self._lock:
-            if self._final is None:
-                try:
-                    self._final = self._conclude()
-                except Exception as error:  # noqa: BLE001 - whatever it is, the run ends with it
-                    reason = f"its result cannot be made: {type(error).__name__}: {error}"
-                    self._final = RunError(self.span_id, reason, joined_text(self.session.events))
-            return self._final
-
-    def attach(self, future: Settled) -> None:
-        """Resolve ``future`` with the outcome, now or later; the run is read to its end from here on."""
-        with self._lock:
-            if not self.has_ended:
-                self._futures.append(weakref.ref(future))
-                if not self.is_draining:
-                    self.is_draining = True
-                    self._port.post_taken(self)
-                return
-        future.settle(self.final())
-
-    def pin(self, future: Settled) -> None:
-        """Keep ``future`` alive until the end: somebody waits on it who may not hold it."""
-        with self._lock:
-            if not self.has_ended:
-                self._pinned.append(future)
-
-    def _may_wait(self, waiter: Alarm | _LoopWaiter) -> bool:
-        """Announce the waiter; return False when something came in the meantime."""
+    def _may_wait(self, waiter: Alarm | TaskAlarm) -> bool:
+        """Announce the waiter. Returns False when something came in the meantime."""
         self._waiter = waiter
         if self._has_news():
             self._waiter = None
@@ -353,42 +292,12 @@ class Delivery:
         return True
 
     def _has_news(self) -> bool:
-        return self.has_ended or self.is_aborted or len(self.session.events) > self.taken
-
-    def _conclude(self) -> Final:
-        plan = self.session.plan
-        facts = ResultFacts(
-            span_id=plan.span_id,
-            trace_id=self.trace_id,
-            provider=plan.provider,
-            model=plan.model,
-            latency_ms=(self.ended_at - self.started_at) * 1000,
-            attempts=self.session.attempt,
-        )
-        final = conclude(self.session, facts, self._failure, is_aborted=self.is_aborted)
-        return priced(final, plan, self._prices)
+        outcome = self.outcome
+        return outcome.has_ended or outcome.is_aborted or len(self.session.events) > self.credit.taken
 
 
-def _settle(references: list[weakref.ref[Any]], final: Final) -> None:
+def _resolve(references: list[weakref.ref[Any]], result: ResultOrError) -> None:
     for reference in references:
         if (future := reference()) is not None:
-            with contextlib.suppress(Exception):  # one that its holder has resolved keeps no other waiting
-                future.settle(final)
-
-
-def wake_loop(loop: asyncio.AbstractEventLoop, waiting: list[asyncio.Future[None]]) -> None:
-    """Wake tasks of another thread's loop. A loop that is closed has no task left to wake."""
-    with contextlib.suppress(Exception):
-        loop.call_soon_threadsafe(_wake, waiting)
-
-
-def wake_all(wakeups: Wakeups) -> None:
-    """Wake the tasks of some loops, each loop once."""
-    for loop, waiting in wakeups.items():
-        wake_loop(loop, waiting)
-
-
-def _wake(waiting: list[asyncio.Future[None]]) -> None:
-    for future in waiting:
-        if not future.done():
-            future.set_result(None)
+            with contextlib.suppress(Exception):  # its holder has resolved it already; the others must not suffer
+                future.resolve(result)

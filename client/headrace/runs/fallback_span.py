@@ -1,4 +1,4 @@
-"""A client's own record of a run whose worker could not say how it ended: what was asked, and what had arrived. Pure."""
+"""Makes the span of a run from what its client knows, where no worker said how the run ended. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import msgspec
 
 from headrace.answers.assembly import assemble
 from headrace.errors import HeadraceError, RunError
+from headrace.runs.outcome import Ending, RunOutcome
 from headrace.runs.session import Session
 from headrace.settings.known_secrets import address_secrets, request_secrets
 from headrace.spans.encoded_span import asked_content, asked_span
@@ -18,16 +19,16 @@ from headrace.wire.messages import Aborted
 _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
-def fallback_span(session: Session, *, is_aborted: bool, duration: float, wall_time: float) -> Span:
-    """Return the span of a run that has ended. ``is_aborted``: its caller wanted no more, whatever it ended with.
+def fallback_span(session: Session, outcome: RunOutcome, *, duration: float, wall_time: float) -> Span:
+    """Return the span of a run that has ended: what was asked, and what had arrived.
 
-    ``duration`` is in seconds since the caller asked, ``wall_time`` the time of the end.
+    ``duration`` is in seconds since the caller asked; ``wall_time`` is the time of the end, in seconds since 1970.
     """
-    plan, outcome = session.plan, session.outcome
+    plan, ending = session.plan, session.ending
     request = decode_request(plan.request)
     received = assemble(session.events)
     began = wall_time - duration
-    reason = _reason(outcome)
+    reason = _reason(ending)
     span = msgspec.structs.replace(
         asked_span(plan.span_id, request),
         rank=Rank.CLIENT,
@@ -35,10 +36,10 @@ def fallback_span(session: Session, *, is_aborted: bool, duration: float, wall_t
         ended_at=wall_time,
         duration_seconds=duration,
         queue_seconds=session.queue_seconds,
-        usage=_usage(received.usage, outcome),
+        usage=_usage(received.usage, ending),
         attempts=_attempts(session, began, wall_time, reason),
     )
-    # As its worker would have kept it; a key of the worker's environment is not known here.
+    # A worker masks the same secrets, and the keys of its own environment, which are not known here.
     others = request_secrets(request.tools, request.custom_options)
     stored = SecretMask([plan.api_key or "", *address_secrets(plan.base_url or ""), *others]).stored
     content = msgspec.structs.replace(
@@ -48,10 +49,10 @@ def fallback_span(session: Session, *, is_aborted: bool, duration: float, wall_t
         refusal=stored(received.refusal) or None,
         tool_calls=[ContentToolCall(call.id, call.name, stored(call.arguments)) for call in received.tool_calls],
     )
-    status: SpanStatus = "aborted" if is_aborted or isinstance(outcome, Aborted) else "error"
-    is_error = status == "error" and isinstance(outcome, HeadraceError)
+    status: SpanStatus = "aborted" if outcome.counts_as_aborted(ending) else "error"
+    is_error = status == "error" and isinstance(ending, HeadraceError)
     span = msgspec.structs.replace(
-        span, status=status, error_type=type(outcome).__name__ if is_error else None, error=reason if is_error else None
+        span, status=status, error_type=type(ending).__name__ if is_error else None, error=reason if is_error else None
     )
     try:
         return msgspec.structs.replace(span, content=encode_content(content))
@@ -59,21 +60,21 @@ def fallback_span(session: Session, *, is_aborted: bool, duration: float, wall_t
         return msgspec.structs.replace(span, content_note="cannot be encoded")
 
 
-def _reason(outcome: object) -> str:
-    return (
-        outcome.reason if isinstance(outcome, RunError) else str(outcome) if isinstance(outcome, HeadraceError) else ""
-    )
+def _reason(ending: Ending | None) -> str:
+    if isinstance(ending, RunError):
+        return ending.reason
+    return str(ending) if isinstance(ending, HeadraceError) else ""
 
 
-def _usage(received: Usage, outcome: object) -> Usage:
-    """Return what is known: figures that came with the events are those of a run that did not end."""
-    if isinstance(outcome, Aborted) and outcome.usage.source != "none":
-        return outcome.usage
+def _usage(received: Usage, ending: Ending | None) -> Usage:
+    """Return the usage as far as it is known. Usage that came with the events is partial: the run did not come to its end."""
+    if isinstance(ending, Aborted) and ending.usage.source != "none":
+        return ending.usage
     return msgspec.structs.replace(received, source="partial") if received.source == "provider" else received
 
 
 def _attempts(session: Session, began: float, ended: float, reason: str) -> list[SpanAttempt]:
-    """Return the last attempt; those before it are in the spools of the workers that it was lost with."""
+    """Return the last attempt. Earlier attempts are in the spools of the workers that were lost."""
     if session.lease is None:
         return []
     started_at = began + session.queue_seconds

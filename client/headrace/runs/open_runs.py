@@ -1,4 +1,4 @@
-"""The runs of one connection that have not ended: any thread adds them, and may end them without their sessions."""
+"""The runs of one connection that have not ended. Any thread adds runs, and may end them without their sessions."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from headrace.runs.delivery import Delivery
 
 
 class OpenRuns:
-    """Runs that have not ended, from the moment they are asked for."""
+    """Runs that were asked for and have not ended."""
 
     def __init__(self, total_timeout: float) -> None:
         self.deliveries: set[Delivery] = set()
         """Changed by any thread, in one step each time."""
-        # Of runs that ask for none: a guess, until the broker says.
+        # For runs without a total timeout of their own, in seconds: a guess, until the broker says the engine's.
         self._total_timeout = total_timeout
 
     def add(self, delivery: Delivery) -> None:
-        """A run is asked for."""
+        """Add a run that was just asked for."""
         if delivery.session.plan.total_timeout is None:
             delivery.limit(self._total_timeout)
         self.deliveries.add(delivery)
 
     def limit(self, total_timeout: float) -> None:
-        """The engine says how long runs may take that ask for no limit of their own, in seconds."""
+        """Set the engine's total timeout, in seconds, for runs without one of their own."""
         self._total_timeout = total_timeout
         for delivery in list(self.deliveries):
             if delivery.session.plan.total_timeout is None:
                 delivery.limit(total_timeout)
 
     def give_up(self, delivery: Delivery, error: HeadraceError) -> None:
-        """End a run without its session; where that fails too, the watchdog does so later."""
+        """End a run with an error, without its session. Where that fails, the watchdog ends the run later."""
         with contextlib.suppress(BaseException):
             delivery.give_up(error)
-        if delivery.has_ended:
+        if delivery.outcome.has_ended:
             self.deliveries.discard(delivery)

@@ -1,11 +1,11 @@
-"""One run seen from its client: lease, sequence, credit, abort, and the one writer of its outcome. Pure.
+"""The state machine of one run in its client: it waits for a lease, runs on a worker, and ends. Pure.
 
 Rules of this file:
 
-1. Everything that changes a run's phase lives here.
-2. A run gets exactly one outcome, which never changes.
-3. Events are taken in sequence only, from the attempt and the worker epoch that hold the lease.
-4. A run of which nothing arrived may run again on another worker; any other ends with its worker.
+1. Everything that changes a run's phase is here.
+2. A run gets exactly one ending, which never changes. ``outcome.py`` says what the caller gets, and what an abort changes.
+3. Events are accepted in sequence only, from the attempt and the worker epoch that hold the lease.
+4. A run without any event so far is retried on another worker. Any other run ends with its worker.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any
 import msgspec
 
 from headrace.answers.assembly import joined_text
-from headrace.arguments.moved_places import MovedPlaces, place_as_given
-from headrace.arguments.run_arguments import Priority
+from headrace.arguments.moved_places import place_as_given
 from headrace.errors import (
     EngineUnavailableError,
     HeadraceError,
@@ -26,12 +25,14 @@ from headrace.errors import (
     RunTimeoutError,
     WorkerLostError,
 )
+from headrace.runs.outcome import Ending, stopped
+from headrace.runs.reader_credit import ReaderCredit
+from headrace.runs.run_plan import RunPlan
+from headrace.runs.silence import QUERY_TIMEOUT, Silence
 from headrace.types import RunEvent, Usage
 from headrace.wire.bounds import MAX_AVOIDED, MAX_NAME, cut
 from headrace.wire.messages import (
     NOT_BEGUN,
-    WINDOW_CHARACTERS,
-    WINDOW_EVENTS,
     Abort,
     Aborted,
     AbortMode,
@@ -53,101 +54,67 @@ from headrace.wire.settlement import ClientOutcome, release_of
 from headrace.wire.typed_errors import failure_error, refusal_error
 
 ABORT_GRACE = 0.2
-"""Seconds that an aborted run waits for the worker's last word on usage."""
+"""Seconds that a stopped run waits for the worker's last message, which has the usage."""
 DRAIN_GRACE = 60.0
-"""The same with ``on_abort="drain"``."""
+"""The same with ``on_abort="drain"``: the worker reads the provider's answer to its end."""
 DEADLINE_GRACE = 5.0
-"""Seconds that a run waits beyond its total timeout for the worker to say so."""
-QUERY_AFTER = 15.0
-"""Seconds without any event of a run, after which its worker is asked whether it has it; asked again as often."""
-QUERY_TIMEOUT = 10.0
-"""Seconds for the answer. A worker whose loop is stuck is found sooner, by its missing heartbeats."""
+"""Seconds that a run waits beyond its total timeout for the worker's message that it timed out."""
 MAX_WORKER_DEATHS = 2
+"""A run that was on so many workers when they died is not tried again."""
 
 
 class Phase(enum.Enum):
-    """Where a run is."""
+    """How far a run has come."""
 
     NEW = "new"
     WAITING = "waiting"  # for a lease
     RUNNING = "running"  # on a worker
-    ABORTING = "aborting"  # on a worker, which has been told
+    STOPPING = "stopping"  # the worker was told to stop; its last message is awaited
     ENDED = "ended"
 
 
 class AskBroker(msgspec.Struct, frozen=True, gc=False):
-    """Send to the broker."""
+    """Send a message to the broker."""
 
     message: Acquire | Hold | Release
 
 
 class TellWorker(msgspec.Struct, frozen=True, gc=False):
-    """Send to the worker of the lease; of that one, which is the run's no more, where it is named."""
+    """Send a message to the worker of the lease. If ``former`` is set, send it to that earlier worker instead."""
 
     message: Run | Credit | Abort | Query
     former: Grant | None = None
 
 
-class Ended(msgspec.Struct, frozen=True, gc=False):
-    """The outcome is there."""
+class RunEnded(msgspec.Struct, frozen=True, gc=False):
+    """Tell the caller that the run has ended."""
 
 
-Command = AskBroker | TellWorker | Ended
-Outcome = Finished | Aborted | HeadraceError
+Command = AskBroker | TellWorker | RunEnded
 
 _NOTHING: list[Command] = []
 
 
-class RunPlan(msgspec.Struct, frozen=True):
-    """What a session needs to know of its run. ``total_timeout`` in seconds, ``None`` for the worker's default.
-
-    ``moved``: see :mod:`headrace.arguments.moved_places`.
-    """
-
-    span_id: str
-    provider: str
-    model: str
-    request: bytes
-    streams: bool
-    api_key: str | None = None
-    base_url: str | None = None
-    moved: MovedPlaces = {}
-    priority: Priority = "interactive"
-    on_abort: AbortMode = "close"
-    total_timeout: float | None = None
-    is_traced: bool = True
-
-    def __repr__(self) -> str:
-        return f"RunPlan(span_id={self.span_id!r}, provider={self.provider!r}, model={self.model!r})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Return what may be shown: no key."""
-        return [("span_id", self.span_id)]
-
-
 class Session:
-    """One run. Methods take what happened and return what to do; nothing else is touched."""
+    """One run. Each method takes what happened, and returns what to do."""
 
     __slots__ = (
-        "_abort_deadline",
-        "_asked_at",
-        "_character_limit",
         "_deadline",
-        "_has_workers_word",
-        "_heard",
-        "_heard_at",
         "_is_revoked",
-        "_sequence_limit",
+        "_silence",
         "_started_at",
-        "_stopped",
+        "_stop_deadline",
+        "_stopped_early",
         "_terminal",
         "_was_granted",
+        "_worker_told_end",
         "attempt",
         "avoided_epochs",
+        "credit",
         "deaths",
+        "ending",
         "events",
         "lease",
-        "outcome",
         "phase",
         "plan",
         "queue_seconds",
@@ -158,43 +125,38 @@ class Session:
         self.phase = Phase.NEW
         self.attempt = 1
         self.deaths = 0
-        # Workers on which the run must not be tried again.
         self.avoided_epochs: list[int] = []
+        """Epochs of workers on which the run must not be tried again."""
         self.lease: Grant | None = None
         self.events: list[RunEvent] = []
-        self.outcome: Outcome | None = None
-        # From the start to the lease that the run has, or had last.
+        self.ending: Ending | None = None
+        self.credit = ReaderCredit(reads_all=not plan.streams)
         self.queue_seconds = 0.0
-        self._sequence_limit = WINDOW_EVENTS
-        self._character_limit = WINDOW_CHARACTERS
-        # Not yet running: how long to wait is the connection's matter until the run has a deadline of its own.
+        """Seconds from the start to the run's last lease."""
+        # None: the connection limits how long the run waits, until the run has a deadline.
         self._deadline: float | None = None
-        self._abort_deadline: float | None = None
+        self._stop_deadline: float | None = None
         self._started_at = 0.0
-        # A worker may know of the run; a worker has said how it ended.
         self._was_granted = False
-        self._has_workers_word = False
-        # What a worker said that had begun the run and was stopped before anything had arrived: the outcome, if no
-        # other worker takes the run.
-        self._stopped: Failed | None = None
-        # The worker's terminal message for this attempt: it goes to the broker with the Release.
+        self._worker_told_end = False
+        # The message of a worker that had begun the run and was stopped before any event had arrived. It is the ending,
+        # if no other worker takes the run.
+        self._stopped_early: Failed | None = None
+        # The worker's terminal message of this attempt. The Release tells the broker how the attempt ended.
         self._terminal: Terminal | None = None
-        # How many events there were when silence was last looked for, since when, and whether the worker was asked.
-        self._heard = 0
-        self._heard_at: float | None = None
-        self._asked_at: float | None = None
-        # The broker has ended the lease; the worker is asked whether it has the run all the same.
+        self._silence = Silence()
+        # The broker has ended the lease. The worker was asked whether it has the run all the same.
         self._is_revoked = False
 
     @property
     def next_deadline(self) -> float | None:
-        """When :meth:`due` has something to say next, on the caller's clock; ``None`` for never."""
-        return self._abort_deadline if self.phase is Phase.ABORTING else self._deadline
+        """When :meth:`due` must be called next, on the caller's clock; ``None`` for never."""
+        return self._stop_deadline if self.phase is Phase.STOPPING else self._deadline
 
     @property
     def wants_span(self) -> bool:
-        """Whether this side is to say what became of the run, which has ended: a worker had it, and has not said."""
-        return self.plan.is_traced and self._was_granted and not self._has_workers_word
+        """Whether the client must write the span of a run that has ended: a worker had the run, and did not say how it ended."""
+        return self.plan.is_traced and self._was_granted and not self._worker_told_end
 
     def start(self, now: float) -> list[Command]:
         """Ask for a lease."""
@@ -203,25 +165,25 @@ class Session:
             self._deadline = now + self.plan.total_timeout + DEADLINE_GRACE
         return self._acquire()
 
-    def asked_again(self) -> list[Command]:
-        """The broker is a new one: repeat a waiting run's question, tell of a running one's lease."""
+    def broker_changed(self) -> list[Command]:
+        """The broker is a new one: ask it for a lease again, or tell it of the lease that the run has."""
         if self.phase is Phase.WAITING:
             return self._acquire(is_repeat=True)
-        if self.lease is not None and self.phase in (Phase.RUNNING, Phase.ABORTING):
+        if self.lease is not None and self.phase in (Phase.RUNNING, Phase.STOPPING):
             return [AskBroker(Hold(self.plan.span_id, self.attempt, self.lease.epoch))]
         return _NOTHING
 
     def granted(self, grant: Grant, now: float) -> list[Command]:
         """A lease arrived."""
         if self.phase is not Phase.WAITING or grant.attempt != self.attempt:
-            # Stale: whoever stopped waiting has said so to the broker.
+            # The run waits no longer: it has given this lease back already.
             return _NOTHING
         self.phase = Phase.RUNNING
         self.lease = grant
         self._was_granted = True
         self._is_revoked = False
         self.queue_seconds = now - self._started_at
-        self._heard_at = self._asked_at = None
+        self._silence.restart()
         return [
             TellWorker(
                 Run(
@@ -229,8 +191,8 @@ class Session:
                     attempt=self.attempt,
                     epoch=grant.epoch,
                     request=self.plan.request,
-                    sequence_limit=self._sequence_limit,
-                    character_limit=self._character_limit,
+                    sequence_limit=self.credit.sequence_limit,
+                    character_limit=self.credit.character_limit,
                     api_key=self.plan.api_key,
                     queued=self.queue_seconds,
                     base_url=self.plan.base_url,
@@ -239,15 +201,15 @@ class Session:
         ]
 
     def refused(self, refusal: Refuse, address: str = "the engine") -> list[Command]:
-        """The broker gives no lease. ``address`` is the engine's, as errors name it."""
+        """The broker gives no lease. ``address`` is the engine's address, for the error's text."""
         if self.phase is not Phase.WAITING or refusal.attempt != self.attempt:
             return _NOTHING
-        if refusal.kind == "stopping" and self._stopped is not None:
-            return self._end(self._stopped_error(self._stopped))
+        if refusal.kind == "stopping" and self._stopped_early is not None:
+            return self._end(self._stopped_error(self._stopped_early))
         return self._end(refusal_error(self.plan.span_id, refusal, address))
 
     def revoked(self, attempt: int) -> list[Command]:
-        """The broker has ended the lease, since the worker did not know the run: it may by now, and is asked."""
+        """The broker has ended the lease, because the worker did not know the run. It may know it by now: ask the worker."""
         if self.phase is not Phase.RUNNING or attempt != self.attempt:
             return _NOTHING
         self._is_revoked = True
@@ -265,22 +227,22 @@ class Session:
 
     def ended(self, epoch: int, terminal: Terminal) -> list[Command]:
         """The worker's terminal message arrived."""
-        if self.phase not in (Phase.RUNNING, Phase.ABORTING) or not self._is_current(epoch, terminal.attempt):
+        if self.phase not in (Phase.RUNNING, Phase.STOPPING) or not self._is_current(epoch, terminal.attempt):
             return _NOTHING
         self._terminal = terminal
-        # A worker on its way out says nothing of a run that it did not begin.
-        self._has_workers_word = (
+        # A worker that shuts down writes no span of a run that it did not begin.
+        self._worker_told_end = (
             not isinstance(terminal, Failed) or terminal.kind != "worker_stopping" or terminal.sequence > 0
         )
-        if self.phase is Phase.ABORTING:
-            return self._end(Aborted(self.plan.span_id, self.attempt, terminal.sequence, terminal.usage))
+        if self.phase is Phase.STOPPING:
+            return self._end(stopped(terminal))
         match terminal:
             case Finished():
                 return self._end(self._checked(terminal))
             case Failed(kind="worker_stopping") if not self.events:
                 if terminal.code != NOT_BEGUN:
-                    self._stopped = terminal
-                self._avoid_worker()  # it is on its way out
+                    self._stopped_early = terminal
+                self._avoid_worker()  # it shuts down
                 return self._try_again()
             case Failed():
                 text = joined_text(self.events) + terminal.partial_text
@@ -289,43 +251,40 @@ class Session:
                 return self._end(terminal)
 
     def _with_place(self, failed: Failed) -> Failed:
-        """Return the failure with the place to blame as the caller gave it, not as the request has it."""
+        """Return the failure with the name of the argument as the caller wrote it."""
         if failed.argument is None:
             return failed
         return msgspec.structs.replace(failed, argument=place_as_given(failed.argument, self.plan.moved))
 
-    def aborted(self, now: float, mode: AbortMode | None = None) -> list[Command]:
-        """The caller wants no more. Safe in every phase, any number of times."""
+    def stop(self, now: float, mode: AbortMode | None = None) -> list[Command]:
+        """Have the worker stop: the caller aborted, or the run was given up. Safe in every phase, any number of times.
+
+        ``mode`` is the plan's ``on_abort`` unless it is given.
+        """
         match self.phase:
             case Phase.NEW | Phase.WAITING:
                 return self._end(Aborted(self.plan.span_id, self.attempt, 0, Usage()))
             case Phase.RUNNING:
                 mode = mode or self.plan.on_abort
-                self.phase = Phase.ABORTING
-                self._abort_deadline = now + (ABORT_GRACE if mode == "close" else DRAIN_GRACE)
+                self.phase = Phase.STOPPING
+                self._stop_deadline = now + (ABORT_GRACE if mode == "close" else DRAIN_GRACE)
                 return [self._abort_message(mode)]
             case _:
                 return _NOTHING
 
-    def taken(self, sequence: int, characters: int) -> list[Command]:
-        """The reader has taken so many events, so many characters: give credit once half the window is used."""
+    def give_credit(self) -> list[Command]:
+        """Give the worker further credit. Called when the reader's credit is due (``reader_credit.py``)."""
         if self.phase is not Phase.RUNNING:
             return _NOTHING
-        sequence_limit = sequence + WINDOW_EVENTS
-        character_limit = characters + WINDOW_CHARACTERS
-        if (
-            sequence_limit - self._sequence_limit < WINDOW_EVENTS // 2
-            and character_limit - self._character_limit < WINDOW_CHARACTERS // 2
-        ):
-            return _NOTHING
-        self._sequence_limit = sequence_limit
-        self._character_limit = character_limit
-        return [TellWorker(Credit(self.plan.span_id, self.attempt, sequence_limit, character_limit))]
+        credit = self.credit
+        credit.give()
+        message = Credit(self.plan.span_id, self.attempt, credit.sequence_limit, credit.character_limit)
+        return [TellWorker(message)]
 
     def worker_lost(self, reason: str) -> list[Command]:
         """The worker of the lease is gone."""
-        if self.phase is Phase.ABORTING:
-            return self._end(Aborted(self.plan.span_id, self.attempt, len(self.events), Usage()))
+        if self.phase is Phase.STOPPING:
+            return self._end(self._stopped_without_answer())
         if self.phase is not Phase.RUNNING or self.lease is None:
             return _NOTHING
         self.deaths += 1
@@ -337,22 +296,20 @@ class Session:
         self._avoid_worker()
         return self._try_again()
 
-    def listen(self, now: float) -> list[Command]:
-        """Time has passed on a worker that answers queries: after silence ask it, after none of an answer give it up."""
+    def check_silence(self, now: float) -> list[Command]:
+        """Ask the worker after a long silence; if it does not answer, treat it as lost. For workers that answer queries."""
         if self.phase is not Phase.RUNNING:
             return _NOTHING
-        if self._heard_at is None or len(self.events) != self._heard:
-            self._heard, self._heard_at, self._asked_at = len(self.events), now, None
-        elif self._asked_at is not None:
-            if now >= self._asked_at + QUERY_TIMEOUT:
+        match self._silence.check(len(self.events), now):
+            case "ask":
+                return [TellWorker(Query(self.plan.span_id, self.attempt))]
+            case "lost":
                 reason = f"the worker did not say within {QUERY_TIMEOUT:g} s whether it has the run"
-                # It may have it still, and be heard again.
+                # The worker may still have the run, and may go on later.
                 abort = TellWorker(Abort(self.plan.span_id, self.attempt, "close"), self.lease)
                 return [abort, *self.worker_lost(reason)]
-        elif now >= self._heard_at + QUERY_AFTER:
-            self._asked_at = now
-            return [TellWorker(Query(self.plan.span_id, self.attempt))]
-        return _NOTHING
+            case None:
+                return _NOTHING
 
     def run_state(self, epoch: int, state: RunState) -> list[Command]:
         """The worker answered a query."""
@@ -360,18 +317,22 @@ class Session:
             return _NOTHING
         if not state.is_running:
             return self.worker_lost("the worker does not have the run")
-        self._heard_at, self._asked_at = self._asked_at, None
+        self._silence.answered()
         if self._is_revoked and self.lease is not None:
             self._is_revoked = False
             return [AskBroker(Hold(self.plan.span_id, self.attempt, self.lease.epoch))]
         return _NOTHING
 
     def failed(self, error: HeadraceError) -> list[Command]:
-        """The connection gives the run up (no engine, closed client)."""
-        if self.phase in (Phase.RUNNING, Phase.ABORTING):
+        """The connection ends the run with ``error``: there is no engine, or the client was closed."""
+        if self.phase in (Phase.RUNNING, Phase.STOPPING):
             return [self._abort_message("close"), *self._end(error)]
-        if isinstance(error, EngineUnavailableError) and self._stopped is not None and self.phase is Phase.WAITING:
-            return self._end(self._stopped_error(self._stopped))
+        if (
+            isinstance(error, EngineUnavailableError)
+            and self._stopped_early is not None
+            and self.phase is Phase.WAITING
+        ):
+            return self._end(self._stopped_error(self._stopped_early))
         return _NOTHING if self.phase is Phase.ENDED else self._end(error)
 
     def due(self, now: float) -> list[Command]:
@@ -380,8 +341,8 @@ class Session:
         if deadline is None or now < deadline:
             return _NOTHING
         match self.phase:
-            case Phase.ABORTING:
-                return self._end(Aborted(self.plan.span_id, self.attempt, len(self.events), Usage()))
+            case Phase.STOPPING:
+                return self._end(self._stopped_without_answer())
             case Phase.WAITING | Phase.RUNNING:
                 limit = self.plan.total_timeout or 0.0
                 reason = f"not finished within {limit:g} s (total timeout), and the worker did not say so"
@@ -390,11 +351,23 @@ class Session:
             case _:
                 return _NOTHING
 
+    def end_facts(self) -> dict[str, Any]:
+        """Return how the run ended, as the client's history writes it."""
+        return {
+            "span_id": self.plan.span_id,
+            "attempt": self.attempt,
+            "epoch": self.lease.epoch if self.lease is not None else 0,
+            "kind": type(self.ending).__name__,
+            "count": len(self.events),
+            "text": joined_text(self.events),
+        }
+
     def _stopped_error(self, stopped: Failed) -> HeadraceError:
-        """Return the error of a run that was stopped with its worker, and that nobody else takes: the engine ends."""
+        """Return the error of a run that was stopped with its worker, and that no other worker takes: the engine ends."""
         return failure_error(stopped, self.plan.provider, stopped.partial_text)
 
-    def _checked(self, finished: Finished) -> Outcome:
+    def _checked(self, finished: Finished) -> Ending:
+        """Return the ending; RemoteProtocolError where the worker sent other events than those that arrived."""
         if not self.plan.streams:
             return finished
         length = len(joined_text(self.events))
@@ -402,7 +375,7 @@ class Session:
             return finished
         return RemoteProtocolError(
             f"run {self.plan.span_id}: {len(self.events)} events with {length} characters arrived, "
-            f"the worker sent {finished.sequence} with {finished.text_length}"
+            f"but the worker sent {finished.sequence} events with {finished.text_length} characters"
         )
 
     def _is_current(self, epoch: int, attempt: int) -> bool:
@@ -417,22 +390,21 @@ class Session:
         return [AskBroker(Acquire(*names, plan.priority, avoid, plan.is_traced, is_repeat))]
 
     def _avoid_worker(self) -> None:
-        """Have further attempts of this run avoid the worker of its lease."""
+        """Have later attempts of this run avoid the worker of its lease."""
         if self.lease is not None:
             self.avoided_epochs.append(self.lease.epoch)
 
     def _try_again(self) -> list[Command]:
-        """Ask for a lease for another attempt, from the beginning. Nothing of the run has arrived."""
+        """Ask for a lease for another attempt, from the beginning. No event of the run has arrived."""
         release = AskBroker(self._release("worker_lost"))
         self.lease = None
         self.attempt += 1
         self._terminal = None
-        self._sequence_limit = WINDOW_EVENTS
-        self._character_limit = WINDOW_CHARACTERS
+        self.credit.restart()
         return [release, *self._acquire()]
 
     def _release(self, otherwise: ClientOutcome) -> Release:
-        """Return the Release of this attempt; ``otherwise`` says how it ended if its worker did not."""
+        """Return the Release of this attempt. ``otherwise`` is how the attempt ended, if its worker did not say so."""
         if self._terminal is not None:
             return release_of(self._terminal)
         return Release(self.plan.span_id, self.attempt, otherwise if self.lease is not None else "withdrawn")
@@ -440,17 +412,20 @@ class Session:
     def _abort_message(self, mode: AbortMode) -> Command:
         return TellWorker(Abort(self.plan.span_id, self.attempt, mode))
 
-    def _end(self, outcome: Outcome) -> list[Command]:
-        was_leased = self.phase is not Phase.NEW
+    def _stopped_without_answer(self) -> Aborted:
+        return Aborted(self.plan.span_id, self.attempt, len(self.events), Usage())
+
+    def _end(self, ending: Ending) -> list[Command]:
+        has_asked = self.phase is not Phase.NEW
         self.phase = Phase.ENDED
-        self.outcome = outcome
-        if was_leased:
-            return [AskBroker(self._release(_ended_as(outcome))), Ended()]
-        return [Ended()]
+        self.ending = ending
+        if has_asked:
+            return [AskBroker(self._release(_ended_as(ending))), RunEnded()]
+        return [RunEnded()]
 
 
-def _ended_as(outcome: Outcome) -> ClientOutcome:
-    """Return how a run ended of which its worker said nothing."""
-    if isinstance(outcome, Aborted):
+def _ended_as(ending: Ending) -> ClientOutcome:
+    """Return how a run ended, where its worker sent no terminal message."""
+    if isinstance(ending, Aborted):
         return "aborted"
-    return "worker_lost" if isinstance(outcome, WorkerLostError | PoisonRunError) else "client_failed"
+    return "worker_lost" if isinstance(ending, WorkerLostError | PoisonRunError) else "client_failed"

@@ -14,8 +14,9 @@ from headrace.connections.client_process import Process
 from headrace.connections.connection import Connection
 from headrace.connections.io_thread import start_io_thread
 from headrace.errors import EngineUnavailableError, InvalidRequestError, RunError
-from headrace.runs.delivery import Delivery, Interest
-from headrace.runs.session import RunPlan, Session
+from headrace.runs.delivery import Delivery, RunHandle
+from headrace.runs.run_plan import RunPlan
+from headrace.runs.session import Session
 from headrace.streams import ResultFuture
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import Router
@@ -58,7 +59,7 @@ def begin(
     connection = process.connection(process.addresses[address], 30.0, owner)
     plan = RunPlan(f"sp_{number:016x}", "openai", "gpt-4o", b"", streams=True)
     delivery = Delivery(Session(plan), "tr_0000000000000000", time.monotonic(), connection, owner)
-    future: ResultFuture[RunLocalResult] = ResultFuture(delivery, Interest(delivery))
+    future: ResultFuture[RunLocalResult] = ResultFuture(delivery, RunHandle(delivery))
     process.submit(connection, delivery)
     return connection, future
 
@@ -213,8 +214,8 @@ def test_a_run_that_is_asked_of_a_thread_that_has_ended_ends_at_once(process: Si
     delivery = Delivery(Session(plan), "tr_0000000000000000", time.monotonic(), connection, 1)
     connection.submit(delivery)
 
-    assert delivery.has_ended
-    assert isinstance(delivery.final(), EngineUnavailableError)
+    assert delivery.outcome.has_ended
+    assert isinstance(delivery.see_result(), EngineUnavailableError)
 
 
 def test_where_no_thread_can_be_started_the_call_says_so(

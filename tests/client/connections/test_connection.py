@@ -13,8 +13,9 @@ import pytest
 from headrace.connections.connection import Connection
 from headrace.connections.engine_link import EngineLink
 from headrace.errors import EngineUnavailableError, HeadraceError
-from headrace.runs.delivery import Delivery, Interest
-from headrace.runs.session import RunPlan, Session
+from headrace.runs.delivery import Delivery, RunHandle
+from headrace.runs.run_plan import RunPlan
+from headrace.runs.session import Session
 from headrace.streams import ResultFuture
 from headrace.transport.reactor import Reactor
 from headrace.transport.zmtp import Inbound, opening
@@ -73,7 +74,7 @@ def test_an_engine_that_cannot_start_is_not_started_again_to_take_back_leases(re
     for number in range(3):
         session = Session(RunPlan(f"sp_{number:016x}", "openai", "gpt-4o", b"", streams=True))
         delivery = Delivery(session, "tr_0000000000000000", time.monotonic(), connection, 1)
-        results.append(ResultFuture(delivery, Interest(delivery)))
+        results.append(ResultFuture(delivery, RunHandle(delivery)))
         connection.submit(delivery)
 
     for result in results:

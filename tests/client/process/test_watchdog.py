@@ -15,7 +15,7 @@ def test_a_run_is_ended_at_its_bound_and_others_are_left() -> None:
     watchdog = Watchdog(lambda: [late.delivery, early.delivery])
     watchdog.look(time.monotonic())
 
-    assert (late.delivery.has_ended, early.delivery.has_ended) == (True, False)
+    assert (late.delivery.outcome.has_ended, early.delivery.outcome.has_ended) == (True, False)
 
 
 def test_the_next_look_is_at_the_next_bound_and_never_without_runs() -> None:
@@ -35,7 +35,7 @@ def test_a_thread_that_is_idle_wakes_for_a_run() -> None:
     runs.append(FakeRun(total_timeout=0.5, started=5.4))
     watchdog.run_added()
 
-    wait_until(lambda: runs[0].delivery.has_ended, 5.0, "the end of a run")
+    wait_until(lambda: runs[0].delivery.outcome.has_ended, 5.0, "the end of a run")
     assert sum(thread.name == "headrace-watchdog" for thread in threading.enumerate()) >= 1
     watchdog.stop()
 

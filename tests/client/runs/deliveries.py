@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from headrace.runs.delivery import Delivery
-from headrace.runs.session import RunPlan, Session
+from headrace.runs.run_plan import RunPlan
+from headrace.runs.session import Session
 from headrace.types import RunEvent, Usage
 from headrace.wire.messages import Chunk, Finished, Grant
 
@@ -13,7 +14,7 @@ SPAN = "sp_0123456789abcdef"
 _EPOCH = 7
 
 
-class Port:
+class FakeConnection:
     """In place of a connection: remembers what it is asked for."""
 
     def __init__(self) -> None:
@@ -23,7 +24,7 @@ class Port:
     def post_abort(self, _: Delivery, /) -> None:
         self.aborts += 1
 
-    def post_taken(self, _: Delivery, /) -> None:
+    def post_credit(self, _: Delivery, /) -> None:
         self.credits += 1
 
 
@@ -32,9 +33,9 @@ class FakeRun:
 
     def __init__(self, *, streams: bool = True, total_timeout: float | None = None, started: float = 0.0) -> None:
         """``started`` seconds ago."""
-        self.port = Port()
+        self.connection = FakeConnection()
         session = Session(RunPlan(SPAN, "openai", "gpt-4o", b"", streams, total_timeout=total_timeout))
-        self.delivery = Delivery(session, "tr_0123456789abcdef", time.monotonic() - started, self.port, 1)
+        self.delivery = Delivery(session, "tr_0123456789abcdef", time.monotonic() - started, self.connection, 1)
         session.start(0.0)
         session.granted(Grant(SPAN, 1, "w1", "ipc://w1", _EPOCH), 0.0)
 

@@ -10,18 +10,18 @@ import time
 import pytest
 
 from headrace.errors import EngineUnavailableError, RunError, RunTimeoutError
-from headrace.runs.delivery import Interest
+from headrace.runs.delivery import RunHandle
 from headrace.streams import ResultFuture
 from headrace.types import RunLocalResult
-from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS
+from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS, Aborted
 from tests.client.runs.deliveries import FakeRun
 from tests.waiting import busyness, wait_until
 
 
 def result_of(run: FakeRun) -> RunLocalResult:
-    final = run.delivery.final()
-    assert isinstance(final, RunLocalResult)
-    return final
+    result = run.delivery.see_result()
+    assert isinstance(result, RunLocalResult)
+    return result
 
 
 def test_events_are_taken_once_and_in_order() -> None:
@@ -38,11 +38,11 @@ def test_credit_is_asked_for_before_the_window_is_used_up() -> None:
     run = FakeRun()
     run.says(*["x"] * (WINDOW_EVENTS * 3 // 4 - 1))
     run.delivery.take()
-    assert run.port.credits == 0
+    assert run.connection.credits == 0
     run.says("x")
     run.delivery.take()
 
-    assert run.port.credits == 1
+    assert run.connection.credits == 1
 
 
 def test_credit_counts_characters_too() -> None:
@@ -50,7 +50,7 @@ def test_credit_counts_characters_too() -> None:
     run.says("x" * (WINDOW_CHARACTERS * 3 // 4))
     run.delivery.take()
 
-    assert run.port.credits == 1
+    assert run.connection.credits == 1
 
 
 def test_an_abort_before_the_end_was_seen_counts() -> None:
@@ -60,7 +60,7 @@ def test_an_abort_before_the_end_was_seen_counts() -> None:
 
     run.delivery.abort()
 
-    assert getattr(run.delivery.final(), "aborted", None) is True
+    assert getattr(run.delivery.see_result(), "aborted", None) is True
     assert result_of(run).text == "all"
 
 
@@ -68,13 +68,13 @@ def test_an_abort_after_the_end_was_seen_changes_nothing_and_asks_for_nothing() 
     run = FakeRun()
     run.says("all")
     run.ends()
-    seen = run.delivery.final()
+    seen = run.delivery.see_result()
 
     run.delivery.abort()
 
-    assert run.delivery.final() is seen
+    assert run.delivery.see_result() is seen
     assert getattr(seen, "aborted", None) is False
-    assert (run.delivery.is_aborted, run.port.aborts) == (False, 0)
+    assert (run.delivery.outcome.is_aborted, run.connection.aborts) == (False, 0)
 
 
 def test_an_abort_is_asked_for_once() -> None:
@@ -82,17 +82,17 @@ def test_an_abort_is_asked_for_once() -> None:
     run.delivery.abort()
     run.delivery.abort()
 
-    assert run.port.aborts == 1
+    assert run.connection.aborts == 1
 
 
 def test_whoever_wants_it_no_more_aborts_a_run_and_not_one_that_has_ended() -> None:
     running, over = FakeRun(), FakeRun()
     over.ends()
-    interests = [Interest(running.delivery), Interest(over.delivery)]
+    interests = [RunHandle(running.delivery), RunHandle(over.delivery)]
     interests.clear()
     gc.collect()
 
-    assert (running.port.aborts, over.port.aborts) == (1, 0)
+    assert (running.connection.aborts, over.connection.aborts) == (1, 0)
 
 
 def test_a_reader_that_waits_takes_no_processor_time() -> None:
@@ -144,12 +144,12 @@ def test_who_waits_keeps_the_bound_though_nobody_else_does() -> None:
     run.says("half")
     began = time.monotonic()
 
-    error = ResultFuture[RunLocalResult](run.delivery, Interest(run.delivery)).exception(30)
+    error = ResultFuture[RunLocalResult](run.delivery, RunHandle(run.delivery)).exception(30)
 
     assert isinstance(error, RunTimeoutError)
     assert (error.clock, error.limit, error.partial_text) == ("total", 2.0, "half")
     assert 0.4 < time.monotonic() - began < 1.5 + busyness()
-    assert run.port.aborts == 1
+    assert run.connection.aborts == 1
 
 
 def test_a_run_is_not_ended_before_its_bound() -> None:
@@ -157,9 +157,9 @@ def test_a_run_is_not_ended_before_its_bound() -> None:
     assert run.delivery.bound == pytest.approx(run.delivery.started_at + 7.0)
 
     run.delivery.look(run.delivery.bound - 0.001)
-    assert not run.delivery.has_ended
+    assert not run.delivery.outcome.has_ended
     run.delivery.look(run.delivery.bound)
-    assert run.delivery.has_ended
+    assert run.delivery.outcome.has_ended
 
 
 def test_a_run_that_was_given_up_keeps_its_error_whatever_comes_later() -> None:
@@ -170,8 +170,8 @@ def test_a_run_that_was_given_up_keeps_its_error_whatever_comes_later() -> None:
     run.ends()
     run.delivery.give_up(RunError("sp", "another"))
 
-    assert run.delivery.final() is error
-    assert run.port.aborts == 1
+    assert run.delivery.see_result() is error
+    assert run.connection.aborts == 1
 
 
 def test_a_run_that_has_ended_is_not_given_up() -> None:
@@ -181,21 +181,19 @@ def test_a_run_that_has_ended_is_not_given_up() -> None:
     run.delivery.give_up(EngineUnavailableError("nowhere", "gone"))
 
     assert result_of(run).text == "all"
-    assert run.port.aborts == 0
+    assert run.connection.aborts == 0
 
 
-def test_a_result_that_cannot_be_made_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> RunLocalResult:
-        raise ValueError("a fault of ours")
-
-    monkeypatch.setattr("headrace.runs.conclusion.finished_result", fail)
+def test_a_run_that_was_given_up_is_not_aborted_though_its_worker_is_told_to_stop() -> None:
+    """The session then ends as stopped; its caller did not abort, and gets the error."""
     run = FakeRun()
-    run.says("half")
-    run.ends()
-    final = run.delivery.final()
+    error = EngineUnavailableError("nowhere", "gone")
+    run.delivery.give_up(error)
+    run.delivery.session.stop(0.0)
+    run.delivery.session.due(1.0)
 
-    assert isinstance(final, RunError)
-    assert (final.partial_text, "a fault of ours" in final.reason) == ("half", True)
+    assert isinstance(run.delivery.session.ending, Aborted)
+    assert run.delivery.see_result() is error
 
 
 def test_a_task_wakes_with_whatever_comes() -> None:
@@ -205,14 +203,14 @@ def test_a_task_wakes_with_whatever_comes() -> None:
             loop = asyncio.get_running_loop()
             waiting = asyncio.ensure_future(run.delivery.wait_async(loop))
             await asyncio.sleep(0)
-            wakeups: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+            to_wake: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
             if act == "abort":
                 run.delivery.abort()
             else:
                 run.delivery.session.events.append("x")
-                run.delivery.arrived(wakeups)
-                assert list(wakeups) == [loop]
-                wakeups[loop][0].set_result(None)
+                run.delivery.arrived(to_wake)
+                assert list(to_wake) == [loop]
+                to_wake[loop][0].set_result(None)
             await asyncio.wait_for(waiting, 5)
 
     asyncio.run(main())
@@ -220,8 +218,8 @@ def test_a_task_wakes_with_whatever_comes() -> None:
 
 def test_a_future_that_its_holder_has_resolved_keeps_no_other_waiting() -> None:
     run = FakeRun()
-    first = ResultFuture[RunLocalResult](run.delivery, Interest(run.delivery))
-    second = ResultFuture[RunLocalResult](run.delivery, Interest(run.delivery))
+    first = ResultFuture[RunLocalResult](run.delivery, RunHandle(run.delivery))
+    second = ResultFuture[RunLocalResult](run.delivery, RunHandle(run.delivery))
     first.set_exception(ValueError("of its holder"))
     run.ends()
 
@@ -230,12 +228,12 @@ def test_a_future_that_its_holder_has_resolved_keeps_no_other_waiting() -> None:
 
 def test_a_run_whose_lock_is_held_ends_once_it_is_free() -> None:
     run = FakeRun()
-    future = ResultFuture[RunLocalResult](run.delivery, Interest(run.delivery))
+    future = ResultFuture[RunLocalResult](run.delivery, RunHandle(run.delivery))
     with run.delivery._lock:
         ending = threading.Thread(target=run.ends)
         ending.start()
         ending.join(30)
         assert not ending.is_alive()
-        assert not run.delivery.has_ended
+        assert not run.delivery.outcome.has_ended
 
     assert future.result(30).text == ""

@@ -12,7 +12,9 @@ import pytest
 from headrace.arguments.trace_context import current_traceparent
 from headrace.errors import EngineUnavailableError, WorkerLostError
 from headrace.runs.fallback_span import fallback_span
-from headrace.runs.session import RunPlan, Session
+from headrace.runs.outcome import RunOutcome
+from headrace.runs.run_plan import RunPlan
+from headrace.runs.session import Session
 from headrace.spans.encoded_span import MAX_SPAN_BYTES, TOO_LARGE, encode_bounded
 from headrace.spans.span import ContentToolCall, Rank, Span, decode_content, decode_span
 from headrace.types import Message, ReasoningDelta, RefusalDelta, RunEvent, Tool, ToolCallDelta, Usage, UsageUpdate
@@ -66,6 +68,12 @@ def running(*events: RunEvent, **changes: Any) -> Session:
     return session
 
 
+def aborted() -> RunOutcome:
+    outcome = RunOutcome()
+    outcome.abort()
+    return outcome
+
+
 def failed(kind: FailureKind, sequence: int = 0) -> Failed:
     return Failed(SPAN, 1, sequence, kind, "why")
 
@@ -86,10 +94,10 @@ def finished() -> Finished:
 def test_a_run_whose_worker_said_how_it_ended_is_that_workers_to_record(terminal: Terminal, is_aborted: bool) -> None:
     session = running("a") if isinstance(terminal, Failed) and terminal.sequence else running()
     if is_aborted:
-        session.aborted(11.0)
+        session.stop(11.0)
     session.ended(EPOCH, terminal)
 
-    assert session.outcome is not None
+    assert session.ending is not None
     assert not session.wants_span
 
 
@@ -98,20 +106,20 @@ def test_a_run_without_its_workers_last_word_is_its_clients_to_record() -> None:
         session = running(*events)
         for name, *arguments in commands:
             getattr(session, name)(*arguments)
-        assert session.outcome is not None
+        assert session.ending is not None
         return session
 
     error = EngineUnavailableError("x", "closed")
     sessions = [
         ended(("worker_lost", "died")),
         ended(("failed", error)),
-        ended(("aborted", 11.0), ("due", 20.0)),
-        ended(("aborted", 11.0), ("worker_lost", "died")),
-        ended(("aborted", 11.0), ("ended", EPOCH, failed("worker_stopping"))),
+        ended(("stop", 11.0), ("due", 20.0)),
+        ended(("stop", 11.0), ("worker_lost", "died")),
+        ended(("stop", 11.0), ("ended", EPOCH, failed("worker_stopping"))),
         ended(("chunk", EPOCH, Chunk(SPAN, 1, 9, ["b"]))),
         ended(("run_state", EPOCH, RunState(SPAN, 1, is_running=False))),
         ended(("worker_lost", "died"), ("refused", Refuse(SPAN, 2, "stopping", "no")), events=()),
-        ended(("worker_lost", "died"), ("aborted", 11.0), events=()),
+        ended(("worker_lost", "died"), ("stop", 11.0), events=()),
         ended(("ended", EPOCH, failed("worker_stopping")), ("failed", error), events=()),
     ]
 
@@ -121,7 +129,7 @@ def test_a_run_without_its_workers_last_word_is_its_clients_to_record() -> None:
 def test_a_run_that_never_had_a_lease_or_wants_no_span_is_nobodys_to_record() -> None:
     refused, aborted, unwanted = waiting(), waiting(), running("a", is_traced=False)
     refused.refused(Refuse(SPAN, 1, "queue_full", "full"))
-    aborted.aborted(11.0)
+    aborted.stop(11.0)
     unwanted.worker_lost("died")
 
     assert [session.wants_span for session in (refused, aborted, unwanted)] == [False] * 3
@@ -129,7 +137,7 @@ def test_a_run_that_never_had_a_lease_or_wants_no_span_is_nobodys_to_record() ->
 
 def test_the_engine_is_told_whether_a_run_wants_a_span_and_how_long_it_has_waited() -> None:
     session = waiting(is_traced=False)
-    (asked,) = session.asked_again()
+    (asked,) = session.broker_changed()
     (told,) = session.granted(Grant(SPAN, 1, "w1", "ipc://w1", EPOCH), 12.5)
 
     assert isinstance(asked.message, Acquire)  # type: ignore[union-attr]
@@ -146,7 +154,7 @@ def test_the_record_has_what_was_asked_and_what_had_arrived() -> None:
         "one ", ReasoningDelta("hm"), "two", ToolCallDelta(0, "c1", "look", '{"at'), UsageUpdate(USAGE)
     )  # fmt: skip
     session.worker_lost("worker w1 went away")
-    span = fallback_span(session, is_aborted=False, duration=3.0, wall_time=1000.0)
+    span = fallback_span(session, RunOutcome(), duration=3.0, wall_time=1000.0)
 
     assert (span.span_id, span.rank, span.status) == (SPAN, Rank.CLIENT, "error")
     assert (span.error_type, span.error) == ("WorkerLostError", "worker w1 went away")
@@ -169,7 +177,7 @@ def test_the_record_has_a_refusal_as_far_as_it_came_and_none_where_there_was_non
     for session in (refusing, saying):
         session.worker_lost("died")
 
-    spans = [fallback_span(each, is_aborted=False, duration=3.0, wall_time=1000.0) for each in (refusing, saying)]
+    spans = [fallback_span(each, RunOutcome(), duration=3.0, wall_time=1000.0) for each in (refusing, saying)]
 
     assert [decode_content(span.content).refusal for span in spans] == ["I cannot", None]
 
@@ -183,7 +191,7 @@ def test_a_key_of_the_caller_that_a_model_quoted_is_not_in_the_record(access: di
     session = running(*events, **access)
     session.worker_lost("died")
 
-    content = decode_content(fallback_span(session, is_aborted=False, duration=3.0, wall_time=1000.0).content)
+    content = decode_content(fallback_span(session, RunOutcome(), duration=3.0, wall_time=1000.0).content)
 
     stored = [content.text, content.reasoning, content.refusal, *(call.arguments for call in content.tool_calls)]
     assert stored == ["is it [key]?"] * 4
@@ -193,19 +201,19 @@ def test_a_run_that_ended_with_its_engine_says_what_its_caller_was_told() -> Non
     session = running("a")
     session.failed(EngineUnavailableError("ipc:///run/x", "it went away"))
 
-    span = fallback_span(session, is_aborted=False, duration=3.0, wall_time=1000.0)
+    span = fallback_span(session, RunOutcome(), duration=3.0, wall_time=1000.0)
 
     assert (span.status, span.error_type) == ("error", "EngineUnavailableError")
-    assert span.error == str(session.outcome)
-    assert span.attempts[0].reason == str(session.outcome)
+    assert span.error == str(session.ending)
+    assert span.attempts[0].reason == str(session.ending)
 
 
 def test_an_aborted_run_keeps_the_usage_that_had_come() -> None:
     session = running("a", UsageUpdate(USAGE))
-    session.aborted(11.0)
+    session.stop(11.0)
     session.due(20.0)
 
-    span = fallback_span(session, is_aborted=True, duration=3.0, wall_time=1000.0)
+    span = fallback_span(session, aborted(), duration=3.0, wall_time=1000.0)
 
     assert (span.usage.input_tokens, span.usage.output_tokens) == (USAGE.input_tokens, USAGE.output_tokens)
     assert span.usage.source == "partial"
@@ -213,12 +221,14 @@ def test_an_aborted_run_keeps_the_usage_that_had_come() -> None:
 
 def test_an_abort_is_no_error_whatever_the_run_ended_with() -> None:
     by_caller, by_close = running("a"), running("a")
-    by_caller.aborted(11.0)
+    by_caller.stop(11.0)
     by_caller.due(20.0)
     by_close.failed(EngineUnavailableError("x", "the client was closed"))
 
     for session in (by_caller, by_close):
-        span = fallback_span(session, is_aborted=session is by_close, duration=3.0, wall_time=1000.0)
+        span = fallback_span(
+            session, aborted() if session is by_close else RunOutcome(), duration=3.0, wall_time=1000.0
+        )
         assert (span.status, span.error_type, span.error) == ("aborted", None, None)
 
 
@@ -226,7 +236,7 @@ def test_a_lost_run_names_its_error_class() -> None:
     session = running("a")
     session.failed(WorkerLostError(SPAN, "silent", "a"))
 
-    span = fallback_span(session, is_aborted=False, duration=3.0, wall_time=1000.0)
+    span = fallback_span(session, RunOutcome(), duration=3.0, wall_time=1000.0)
     assert (span.error_type, span.error) == ("WorkerLostError", "silent")
 
 

@@ -19,18 +19,17 @@ from headrace.errors import (
     RunTimeoutError,
     WorkerLostError,
 )
+from headrace.runs.outcome import Ending
+from headrace.runs.run_plan import RunPlan
 from headrace.runs.session import (
-    QUERY_AFTER,
-    QUERY_TIMEOUT,
     AskBroker,
     Command,
-    Ended,
-    Outcome,
     Phase,
-    RunPlan,
+    RunEnded,
     Session,
     TellWorker,
 )
+from headrace.runs.silence import QUERY_AFTER, QUERY_TIMEOUT
 from headrace.types import ReasoningDelta, RunEvent, Usage
 from headrace.wire.flow import characters
 from headrace.wire.messages import (
@@ -109,7 +108,7 @@ def running(**changes: Any) -> Session:
 
 def aborting(**changes: Any) -> Session:
     session = running(**changes)
-    session.aborted(0.0)
+    session.stop(0.0)
     return session
 
 
@@ -128,8 +127,8 @@ def test_a_run_asks_for_a_lease_runs_and_gives_the_lease_back() -> None:
     assert session.events == ["Hel", ReasoningDelta("hm"), "lo"]
 
     end = finished(3, 5)
-    assert session.ended(EPOCH, end) == [release("finished", tokens=TOKENS), Ended()]
-    assert session.outcome is end
+    assert session.ended(EPOCH, end) == [release("finished", tokens=TOKENS), RunEnded()]
+    assert session.ending is end
     assert session.phase is Phase.ENDED
 
 
@@ -137,8 +136,8 @@ def test_a_run_without_streaming_takes_its_terminal_message_for_the_whole() -> N
     session = running(streams=False)
     end = finished(0, 0)
 
-    assert session.ended(EPOCH, end) == [release("finished", tokens=TOKENS), Ended()]
-    assert session.outcome is end
+    assert session.ended(EPOCH, end) == [release("finished", tokens=TOKENS), RunEnded()]
+    assert session.ending is end
 
 
 @pytest.mark.parametrize(
@@ -153,8 +152,8 @@ def test_a_run_without_streaming_takes_its_terminal_message_for_the_whole() -> N
 def test_a_refused_run_ends_with_the_error_of_the_refusal(refusal: Refuse, error: type[Exception]) -> None:
     session = waiting()
 
-    assert Ended() in session.refused(refusal)
-    assert type(session.outcome) is error
+    assert RunEnded() in session.refused(refusal)
+    assert type(session.ending) is error
 
 
 def test_a_failed_run_keeps_the_text_that_arrived() -> None:
@@ -163,15 +162,15 @@ def test_a_failed_run_keeps_the_text_that_arrived() -> None:
 
     session.ended(EPOCH, Failed(SPAN, 1, 1, "provider_unavailable", "502", status_code=502))
 
-    assert isinstance(session.outcome, ProviderUnavailableError)
-    assert session.outcome.partial_text == "half"
-    assert (session.outcome.provider, session.outcome.status_code) == ("p", 502)
+    assert isinstance(session.ending, ProviderUnavailableError)
+    assert session.ending.partial_text == "half"
+    assert (session.ending.provider, session.ending.status_code) == ("p", 502)
 
 
 def test_a_waiting_run_asks_a_new_broker_again_and_a_running_one_does_not() -> None:
-    assert waiting().asked_again() == [repeat()]
-    assert running().asked_again() == [AskBroker(Hold(SPAN, 1, EPOCH))]
-    assert new_session().asked_again() == []
+    assert waiting().broker_changed() == [repeat()]
+    assert running().broker_changed() == [AskBroker(Hold(SPAN, 1, EPOCH))]
+    assert new_session().broker_changed() == []
 
 
 # Abort.
@@ -180,28 +179,28 @@ def test_a_waiting_run_asks_a_new_broker_again_and_a_running_one_does_not() -> N
 def test_abort_before_the_start_needs_nobody() -> None:
     session = new_session()
 
-    assert session.aborted(0.0) == [Ended()]
-    assert session.outcome == Aborted(SPAN, 1, 0, Usage())
+    assert session.stop(0.0) == [RunEnded()]
+    assert session.ending == Aborted(SPAN, 1, 0, Usage())
 
 
 def test_abort_of_a_waiting_run_gives_its_place_back_and_a_late_grant_starts_nothing() -> None:
     session = waiting()
 
-    assert session.aborted(0.0) == [release("withdrawn"), Ended()]
+    assert session.stop(0.0) == [release("withdrawn"), RunEnded()]
     assert session.granted(grant(), 0.0) == []
-    assert session.outcome == Aborted(SPAN, 1, 0, Usage())
+    assert session.ending == Aborted(SPAN, 1, 0, Usage())
 
 
 def test_abort_of_a_running_run_tells_the_worker_and_takes_its_last_word_on_usage() -> None:
     session = running()
     session.chunk(EPOCH, chunk(0, "half"))
 
-    assert session.aborted(0.0) == [abort()]
+    assert session.stop(0.0) == [abort()]
     assert session.chunk(EPOCH, chunk(1, "late")) == []
     assert session.events == ["half"]
 
-    assert session.ended(EPOCH, Aborted(SPAN, 1, 1, USAGE)) == [release("aborted", tokens=TOKENS), Ended()]
-    assert session.outcome == Aborted(SPAN, 1, 1, USAGE)
+    assert session.ended(EPOCH, Aborted(SPAN, 1, 1, USAGE)) == [release("aborted", tokens=TOKENS), RunEnded()]
+    assert session.ending == Aborted(SPAN, 1, 1, USAGE)
 
 
 def test_an_abort_wins_over_an_end_that_was_on_its_way() -> None:
@@ -209,7 +208,7 @@ def test_an_abort_wins_over_an_end_that_was_on_its_way() -> None:
 
     session.ended(EPOCH, finished(9, 9))
 
-    assert session.outcome == Aborted(SPAN, 1, 9, USAGE)
+    assert session.ending == Aborted(SPAN, 1, 9, USAGE)
 
 
 def test_abort_after_the_end_changes_nothing() -> None:
@@ -217,14 +216,14 @@ def test_abort_after_the_end_changes_nothing() -> None:
     end = finished(0, 0)
     session.ended(EPOCH, end)
 
-    assert session.aborted(0.0) == []
-    assert session.outcome is end
+    assert session.stop(0.0) == []
+    assert session.ending is end
 
 
 def test_abort_twice_is_abort_once() -> None:
     session = aborting()
 
-    assert session.aborted(0.1) == []
+    assert session.stop(0.1) == []
     assert session.next_deadline == 0.2
 
 
@@ -233,18 +232,18 @@ def test_an_aborted_run_waits_for_its_worker_for_the_grace_of_its_mode_only(mode
     session = running(on_abort=mode)
     session.chunk(EPOCH, chunk(0, "half"))
 
-    assert session.aborted(10.0) == [abort(mode=mode)]
+    assert session.stop(10.0) == [abort(mode=mode)]
     assert session.next_deadline == 10.0 + grace
     assert session.due(10.0 + grace - 0.001) == []
-    assert session.due(10.0 + grace) == [release("aborted"), Ended()]
-    assert session.outcome == Aborted(SPAN, 1, 1, Usage())
+    assert session.due(10.0 + grace) == [release("aborted"), RunEnded()]
+    assert session.ending == Aborted(SPAN, 1, 1, Usage())
 
 
 def test_an_aborted_run_whose_worker_is_lost_is_aborted_all_the_same() -> None:
     session = aborting()
 
-    assert session.worker_lost("gone") == [release("aborted"), Ended()]
-    assert session.outcome == Aborted(SPAN, 1, 0, Usage())
+    assert session.worker_lost("gone") == [release("aborted"), RunEnded()]
+    assert session.ending == Aborted(SPAN, 1, 0, Usage())
 
 
 # Workers that die.
@@ -260,7 +259,7 @@ def test_a_run_of_which_nothing_arrived_runs_again_on_another_worker() -> None:
     session.chunk(8, chunk(0, "text", attempt=2))
     session.ended(8, finished(1, 4, attempt=2))
     assert session.events == ["text"]
-    assert isinstance(session.outcome, Finished)
+    assert isinstance(session.ending, Finished)
     assert session.attempt == 2
 
 
@@ -274,8 +273,8 @@ def test_a_run_that_was_stopped_before_its_first_chunk_is_lost_with_its_worker_w
     failed.failed(EngineUnavailableError("embedded", "it has ended"))
 
     for session in (refused, failed):
-        assert isinstance(session.outcome, WorkerLostError)
-        assert session.outcome.partial_text == "what a whole answer had"
+        assert isinstance(session.ending, WorkerLostError)
+        assert session.ending.partial_text == "what a whole answer had"
 
 
 def test_a_run_that_no_worker_began_is_refused_where_the_engine_ends() -> None:
@@ -285,24 +284,24 @@ def test_a_run_that_no_worker_began_is_refused_where_the_engine_ends() -> None:
     turned_away.refused(Refuse(SPAN, 2, "stopping", "the engine is stopping"))
 
     for session in (waits, turned_away):
-        assert isinstance(session.outcome, EngineUnavailableError)
+        assert isinstance(session.ending, EngineUnavailableError)
 
 
 def test_a_run_of_which_something_arrived_ends_with_its_worker() -> None:
     session = running()
     session.chunk(EPOCH, chunk(0, "half"))
 
-    assert session.worker_lost("gone") == [release("worker_lost"), Ended()]
-    assert isinstance(session.outcome, WorkerLostError)
-    assert session.outcome.partial_text == "half"
+    assert session.worker_lost("gone") == [release("worker_lost"), RunEnded()]
+    assert isinstance(session.ending, WorkerLostError)
+    assert session.ending.partial_text == "half"
 
 
 def test_a_refusal_names_the_place_as_the_caller_gave_it() -> None:
     session = running(moved={"messages[0].content[0]": "messages[0].tool_calls[0]"})
     session.ended(EPOCH, Failed(SPAN, 1, 0, "invalid_request", "no such key", argument="messages[0].content[0].colour"))
 
-    assert isinstance(session.outcome, InvalidRequestError)
-    assert session.outcome.argument == "messages[0].tool_calls[0].colour"
+    assert isinstance(session.ending, InvalidRequestError)
+    assert session.ending.argument == "messages[0].tool_calls[0].colour"
 
 
 def test_another_worker_gets_the_same_key_and_the_same_address() -> None:
@@ -335,7 +334,7 @@ def test_the_broker_is_told_how_an_attempt_ended_as_its_worker_said_it() -> None
     session = running()
     limited = Failed(SPAN, 1, 0, "rate_limit", "slow down", USAGE, 429, retry_after=2.0)
 
-    assert session.ended(EPOCH, limited) == [AskBroker(Release(SPAN, 1, "rate_limit", TOKENS, 429, 2.0)), Ended()]
+    assert session.ended(EPOCH, limited) == [AskBroker(Release(SPAN, 1, "rate_limit", TOKENS, 429, 2.0)), RunEnded()]
 
 
 def test_what_a_worker_said_of_one_attempt_is_not_told_of_the_next() -> None:
@@ -351,8 +350,8 @@ def test_a_run_that_saw_two_workers_die_is_not_tried_again() -> None:
     session.worker_lost("gone")
     session.granted(grant(2, 8), 0.0)
 
-    assert session.worker_lost("gone too") == [release("worker_lost", 2), Ended()]
-    assert isinstance(session.outcome, PoisonRunError)
+    assert session.worker_lost("gone too") == [release("worker_lost", 2), RunEnded()]
+    assert isinstance(session.ending, PoisonRunError)
 
 
 def test_a_second_attempt_starts_with_a_whole_window() -> None:
@@ -376,7 +375,7 @@ def test_messages_of_an_earlier_attempt_or_another_incarnation_change_nothing() 
     assert session.ended(EPOCH, finished(1, 3)) == []
     assert session.ended(EPOCH, finished(1, 3, attempt=2)) == []
     assert session.events == []
-    assert session.outcome is None
+    assert session.ending is None
 
 
 def test_a_worker_lost_while_the_run_waits_is_none_of_its_business() -> None:
@@ -394,8 +393,8 @@ def test_a_chunk_out_of_sequence_ends_the_run_and_stops_the_worker(sequence: int
     session = running()
     session.chunk(EPOCH, chunk(0, "a"))
 
-    assert session.chunk(EPOCH, chunk(sequence, "c")) == [abort(), release("client_failed"), Ended()]
-    assert isinstance(session.outcome, RemoteProtocolError)
+    assert session.chunk(EPOCH, chunk(sequence, "c")) == [abort(), release("client_failed"), RunEnded()]
+    assert isinstance(session.ending, RemoteProtocolError)
     assert session.events == ["a"]
 
 
@@ -404,8 +403,8 @@ def test_a_terminal_that_counts_otherwise_than_what_arrived_is_no_success(sequen
     session = running()
     session.chunk(EPOCH, chunk(0, "Hello"))
 
-    assert session.ended(EPOCH, finished(sequence, text_length)) == [release("finished", tokens=TOKENS), Ended()]
-    assert isinstance(session.outcome, RemoteProtocolError)
+    assert session.ended(EPOCH, finished(sequence, text_length)) == [release("finished", tokens=TOKENS), RunEnded()]
+    assert isinstance(session.ending, RemoteProtocolError)
 
 
 # Time.
@@ -425,17 +424,17 @@ def test_a_worker_that_does_not_keep_the_total_timeout_is_not_waited_for() -> No
     assert session.next_deadline == deadline
 
     assert session.due(deadline - 0.001) == []
-    assert session.due(deadline) == [abort(), release("client_failed"), Ended()]
-    assert isinstance(session.outcome, RunTimeoutError)
-    assert (session.outcome.clock, session.outcome.limit, session.outcome.partial_text) == ("total", 3.0, "half")
+    assert session.due(deadline) == [abort(), release("client_failed"), RunEnded()]
+    assert isinstance(session.ending, RunTimeoutError)
+    assert (session.ending.clock, session.ending.limit, session.ending.partial_text) == ("total", 3.0, "half")
 
 
 def test_the_total_timeout_counts_from_the_start_also_for_a_second_attempt() -> None:
     session = running(total_timeout=3.0)
     session.worker_lost("gone")
 
-    assert session.due(3.0 + 5.0) == [release("withdrawn", 2), Ended()]
-    assert isinstance(session.outcome, RunTimeoutError)
+    assert session.due(3.0 + 5.0) == [release("withdrawn", 2), RunEnded()]
+    assert isinstance(session.ending, RunTimeoutError)
 
 
 # Silence.
@@ -445,40 +444,40 @@ ASK = TellWorker(Query(SPAN, 1))
 
 def test_a_worker_is_asked_for_a_run_of_which_nothing_is_heard() -> None:
     session = running()
-    assert session.listen(100.0) == []
-    assert session.listen(100.0 + QUERY_AFTER - 0.1) == []
+    assert session.check_silence(100.0) == []
+    assert session.check_silence(100.0 + QUERY_AFTER - 0.1) == []
 
-    assert session.listen(100.0 + QUERY_AFTER) == [ASK]
-    assert session.listen(100.0 + QUERY_AFTER + 1.0) == [], "asked once"
+    assert session.check_silence(100.0 + QUERY_AFTER) == [ASK]
+    assert session.check_silence(100.0 + QUERY_AFTER + 1.0) == [], "asked once"
 
 
 def test_a_worker_that_has_the_run_is_asked_again_later() -> None:
     session = running()
-    session.listen(0.0)
-    session.listen(QUERY_AFTER)
+    session.check_silence(0.0)
+    session.check_silence(QUERY_AFTER)
     assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=True)) == []
 
-    assert session.listen(2 * QUERY_AFTER - 0.1) == []
-    assert session.listen(2 * QUERY_AFTER) == [ASK]
+    assert session.check_silence(2 * QUERY_AFTER - 0.1) == []
+    assert session.check_silence(2 * QUERY_AFTER) == [ASK]
 
 
 def test_events_are_as_good_as_an_answer() -> None:
     session = running()
-    session.listen(0.0)
-    assert session.listen(QUERY_AFTER) == [ASK]
+    session.check_silence(0.0)
+    assert session.check_silence(QUERY_AFTER) == [ASK]
     session.chunk(EPOCH, chunk(0, "a"))
 
-    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == []
-    assert session.listen(2 * QUERY_AFTER + QUERY_TIMEOUT) == [ASK]
+    assert session.check_silence(QUERY_AFTER + QUERY_TIMEOUT) == []
+    assert session.check_silence(2 * QUERY_AFTER + QUERY_TIMEOUT) == [ASK]
 
 
 def test_a_run_that_its_worker_does_not_have_ends_as_with_a_lost_worker() -> None:
     session = running()
     session.chunk(EPOCH, chunk(0, "half"))
 
-    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [release("worker_lost"), Ended()]
-    assert isinstance(session.outcome, WorkerLostError)
-    assert session.outcome.partial_text == "half"
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [release("worker_lost"), RunEnded()]
+    assert isinstance(session.ending, WorkerLostError)
+    assert session.ending.partial_text == "half"
     assert running().run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [
         release("worker_lost"),
         acquire(2, [EPOCH]),
@@ -487,24 +486,28 @@ def test_a_run_that_its_worker_does_not_have_ends_as_with_a_lost_worker() -> Non
 
 def test_a_worker_that_does_not_answer_is_not_waited_for() -> None:
     session = running()
-    session.listen(0.0)
-    session.listen(QUERY_AFTER)
+    session.check_silence(0.0)
+    session.check_silence(QUERY_AFTER)
 
-    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT - 0.1) == []
+    assert session.check_silence(QUERY_AFTER + QUERY_TIMEOUT - 0.1) == []
     abort_there = TellWorker(Abort(SPAN, 1, "close"), grant())
-    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == [abort_there, release("worker_lost"), acquire(2, [EPOCH])]
+    assert session.check_silence(QUERY_AFTER + QUERY_TIMEOUT) == [
+        abort_there,
+        release("worker_lost"),
+        acquire(2, [EPOCH]),
+    ]
 
 
 def test_nor_is_one_of_which_something_arrived_and_its_run_ends() -> None:
     session = running()
     session.chunk(EPOCH, chunk(0, "half"))
-    session.listen(0.0)
-    session.listen(QUERY_AFTER)
+    session.check_silence(0.0)
+    session.check_silence(QUERY_AFTER)
 
     abort_there = TellWorker(Abort(SPAN, 1, "close"), grant())
-    assert session.listen(QUERY_AFTER + QUERY_TIMEOUT) == [abort_there, release("worker_lost"), Ended()]
-    assert isinstance(session.outcome, WorkerLostError)
-    assert session.outcome.partial_text == "half"
+    assert session.check_silence(QUERY_AFTER + QUERY_TIMEOUT) == [abort_there, release("worker_lost"), RunEnded()]
+    assert isinstance(session.ending, WorkerLostError)
+    assert session.ending.partial_text == "half"
 
 
 def test_a_lease_that_the_broker_ends_while_the_worker_has_the_run_is_told_of_again() -> None:
@@ -536,34 +539,25 @@ def test_an_answer_about_another_attempt_changes_nothing() -> None:
         assert session.run_state(epoch, RunState(SPAN, attempt, is_running=False)) == []
 
     assert session.phase is Phase.RUNNING
-    assert waiting().listen(1e9) == []
+    assert waiting().check_silence(1e9) == []
     assert waiting().run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == []
 
 
 # Credit.
 
 
-def test_credit_is_given_once_half_the_window_of_events_is_taken() -> None:
+def test_the_worker_may_send_a_whole_window_beyond_what_the_reader_has_taken() -> None:
     session = running()
-    half = WINDOW_EVENTS // 2
+    session.credit.take(["ab"] * 40)
 
-    assert session.taken(half - 1, half - 1) == []
-    credit = Credit(SPAN, 1, half + WINDOW_EVENTS, half + WINDOW_CHARACTERS)
-    assert session.taken(half, half) == [TellWorker(credit)]
-    assert session.taken(half, half) == []
-
-
-def test_credit_is_given_once_half_the_window_of_characters_is_taken() -> None:
-    session = running()
-    half = WINDOW_CHARACTERS // 2
-
-    assert session.taken(1, half - 1) == []
-    assert session.taken(1, half) == [TellWorker(Credit(SPAN, 1, 1 + WINDOW_EVENTS, half + WINDOW_CHARACTERS))]
+    limits = Credit(SPAN, 1, 40 + WINDOW_EVENTS, 80 + WINDOW_CHARACTERS)
+    assert session.give_credit() == [TellWorker(limits)]
 
 
 def test_a_run_that_is_not_running_gives_no_credit() -> None:
-    assert waiting().taken(1000, 1000) == []
-    assert aborting().taken(1000, 1000) == []
+    for session in (waiting(), aborting()):
+        session.credit.take(["x"] * WINDOW_EVENTS)
+        assert session.give_credit() == []
 
 
 # The connection gives up.
@@ -573,15 +567,15 @@ def test_a_connection_that_fails_ends_each_run_with_its_error() -> None:
     error = EngineUnavailableError("embedded", "gone")
 
     for session, commands in (
-        (new_session(), [Ended()]),
-        (waiting(), [release("withdrawn"), Ended()]),
-        (running(), [abort(), release("client_failed"), Ended()]),
-        (aborting(), [abort(), release("client_failed"), Ended()]),
+        (new_session(), [RunEnded()]),
+        (waiting(), [release("withdrawn"), RunEnded()]),
+        (running(), [abort(), release("client_failed"), RunEnded()]),
+        (aborting(), [abort(), release("client_failed"), RunEnded()]),
     ):
         assert session.failed(error) == commands
-        assert session.outcome is error
+        assert session.ending is error
         assert session.failed(EngineUnavailableError("embedded", "again")) == []
-        assert session.outcome is error
+        assert session.ending is error
 
 
 def test_the_plan_does_not_show_the_key() -> None:
@@ -665,7 +659,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.taken = 0
         self.ends = 0
         self.happens: set[str] = set()
-        self.first_outcome: Outcome | None = None
+        self.first_outcome: Ending | None = None
         self.events_before: list[RunEvent] = []
         self.worker_deaths = 0
 
@@ -694,10 +688,10 @@ class SessionMachine(RuleBasedStateMachine):
                     for worker in self.workers:
                         if worker.epoch == self.session.lease.epoch:
                             worker.inbox.append(command.message)
-                case Ended():
+                case RunEnded():
                     self.ends += 1
-        if self.session.outcome is not None and not had_ended:
-            self.first_outcome = self.session.outcome
+        if self.session.ending is not None and not had_ended:
+            self.first_outcome = self.session.ending
 
     def worker_of_lease(self) -> WorkerModel | None:
         lease = self.session.lease
@@ -844,14 +838,18 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: "abort" in self.happens)
     @rule()
     def caller_aborts(self) -> None:
-        self.carry_out(self.session.aborted(self.now))
-        assert self.session.phase in (Phase.ABORTING, Phase.ENDED)
-        assert self.session.aborted(self.now + 1.0) == []
+        self.carry_out(self.session.stop(self.now))
+        assert self.session.phase in (Phase.STOPPING, Phase.ENDED)
+        assert self.session.stop(self.now + 1.0) == []
 
     @rule(count=st.integers(1, WINDOW_EVENTS))
     def caller_reads(self, count: int) -> None:
-        self.taken = min(self.taken + count, len(self.session.events))
-        self.carry_out(self.session.taken(self.taken, characters(self.session.events[: self.taken])))
+        batch = self.session.events[self.taken : self.taken + count]
+        self.taken += len(batch)
+        if batch:
+            self.session.credit.take(batch)
+        if self.session.credit.is_due(self.session.events):
+            self.carry_out(self.session.give_credit())
 
     @precondition(lambda self: "time" in self.happens)
     @rule(seconds=st.sampled_from([0.01, 0.3, 10.0, 100.0]))
@@ -869,20 +867,20 @@ class SessionMachine(RuleBasedStateMachine):
         answers = [message for message in worker.outbox if isinstance(message, RunState)] if worker else []
         if is_answered and not answers:  # a worker that answers does so in time
             self.now += seconds
-            self.carry_out(self.session.listen(self.now))
+            self.carry_out(self.session.check_silence(self.now))
 
     @rule()
     def engine_changes(self) -> None:
         if self.session.phase is Phase.WAITING and self.waiting is None and not self.answers:
             self.asked = [message for message in self.asked if isinstance(message, Release)]
-            self.carry_out(self.session.asked_again())
+            self.carry_out(self.session.broker_changed())
 
     # What always holds.
 
     @invariant()
     def the_outcome_comes_once_and_never_changes(self) -> None:
         if hasattr(self, "session"):
-            assert self.session.outcome is self.first_outcome
+            assert self.session.ending is self.first_outcome
             assert self.ends == (self.first_outcome is not None)
             assert (self.session.phase is Phase.ENDED) == (self.first_outcome is not None)
 
@@ -918,7 +916,7 @@ class SessionMachine(RuleBasedStateMachine):
         while self.answers:
             self.answer_arrives()
         self.carry_out(self.session.failed(EngineUnavailableError("embedded", "the test is over")))
-        assert self.session.outcome is not None
+        assert self.session.ending is not None
         self.the_outcome_comes_once_and_never_changes()
         # Every question that was put has been taken back: the broker is left with nothing.
         assert self.released == list(range(1, self.session.attempt + 1))

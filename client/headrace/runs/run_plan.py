@@ -1,0 +1,38 @@
+"""What the session of a run needs to know of the caller's request. Immutable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headrace.arguments.moved_places import MovedPlaces
+from headrace.arguments.run_arguments import Priority
+from headrace.wire.messages import AbortMode
+
+
+class RunPlan(msgspec.Struct, frozen=True):
+    """What was asked for. ``request`` is the encoded RunRequest.
+
+    ``total_timeout`` is in seconds; ``None`` leaves it to the engine. ``moved``: see :mod:`headrace.arguments.moved_places`.
+    """
+
+    span_id: str
+    provider: str
+    model: str
+    request: bytes
+    streams: bool
+    api_key: str | None = None
+    base_url: str | None = None
+    moved: MovedPlaces = {}
+    priority: Priority = "interactive"
+    on_abort: AbortMode = "close"
+    total_timeout: float | None = None
+    is_traced: bool = True
+
+    def __repr__(self) -> str:
+        return f"RunPlan(span_id={self.span_id!r}, provider={self.provider!r}, model={self.model!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what a traceback may show: the id, and no key."""
+        return [("span_id", self.span_id)]
