@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
+import sys
 from functools import cache
 from pathlib import Path
 from typing import get_args
@@ -13,11 +15,13 @@ import pytest
 
 import headrace
 import headrace.errors
-from headrace import HeadraceError
-from headrace.settings.provider_table import BUILT_IN
-from headrace.settings.settings import EngineConfig, SpansConfig
+from headrace import EmbeddingArguments, HeadraceError, RunArguments
+from headrace.pricing.prices import Price
+from headrace.settings.provider_table import BASE_URL_ENV, BUILT_IN, MODEL_PREFIXES
+from headrace.settings.settings import EngineConfig, ProviderConfig, SinkConfig, SpansConfig
 from headrace.wire.messages import FromBroker, FromCollector, FromWorker, ToBroker, ToCollector, ToWorker
 from tests.conftest import ROOT
+from tests.documentation import FILES, NOTHING, setting_cells
 from tests.simulation.guards import GUARDS
 from tests.workers import corpus
 from tests.workers.providers import test_anthropic_corpus, test_google_corpus, test_openai_chat_corpus
@@ -118,29 +122,54 @@ def test_the_protocol_page_lists_each_message_with_its_fields_in_their_order() -
             assert [word for word in words if word] == list(MESSAGES[name].__struct_fields__), name
 
 
-def shown(value: object) -> set[str]:
-    """Return the ways in which a default may stand in a table."""
-    ways = {str(value), f'"{value}"', f"`{value}`", f'`"{value}"`', "" if value == "" else "…"}
-    if isinstance(value, bool):
-        ways |= {f"`{str(value).lower()}`"}
-    elif isinstance(value, int | float):
-        ways |= {f"{value:g}", f"{value / 1024**2:g} MiB", f"{value / 1024**3:g} GiB", f"{value:g} s", "see above"}
-    return ways | ({"see above"} if value == "" else set())
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "engine": EngineConfig,
+    "spans": SpansConfig,
+    "sinks.NAME": SinkConfig,
+    "providers.NAME": ProviderConfig,
+    "prices.MODEL": Price,
+}
+CONFIGURATION = "docs/reference/configuration.md"
 
 
-@pytest.mark.parametrize(("file", "table"), [("docs/engine.md", EngineConfig), ("docs/guides/spans.md", SpansConfig)])
-def test_each_setting_is_listed_with_its_default(file: str, table: type[EngineConfig | SpansConfig]) -> None:
-    rows: dict[str, str] = {}
-    for name, default, *_ in rows_of(file):
-        rows.setdefault(name.strip("`"), default)  # further tables are of sinks
+def test_each_setting_is_listed_with_its_type_unit_default_and_bound() -> None:
+    listed = {row[0].strip("`"): row[1:5] for row in rows_of(CONFIGURATION) if len(row) == 7 and row[0].startswith("`")}
+    declared = {
+        f"{table}.{name}": cells for table, kind in TABLES.items() for name, cells in setting_cells(kind).items()
+    }
 
-    for field in msgspec.structs.fields(table):
-        assert field.name in rows, field.name
-        assert rows[field.name] in shown(field.default), (field.name, rows[field.name], field.default)
+    assert listed == declared
 
 
-def test_the_readme_names_each_error_that_a_run_may_raise() -> None:
-    named = set(re.findall(r"`(\w+Error)`", (ROOT / "README.md").read_text()))
+def test_each_provider_that_needs_no_settings_is_listed() -> None:
+    listed = {row[0].strip("`"): row[1:] for row in rows_of(CONFIGURATION) if len(row) == 6 and row[0].startswith("`")}
+
+    assert listed.keys() == BUILT_IN.keys()
+    for name, (api, base_url, keys) in BUILT_IN.items():
+        prefixes = [f"`{prefix}…`" for prefix, provider in MODEL_PREFIXES if provider == name]
+        assert listed[name] == [
+            f"`{api}`",
+            f"`{base_url}`" if base_url else "must be set",
+            f"`{BASE_URL_ENV[name]}`" if name in BASE_URL_ENV else NOTHING,
+            ", ".join(f"`{key}`" for key in keys) or "no key",
+            ", ".join(prefixes) or NOTHING,
+        ]
+
+
+# What processes of an engine tell their children. Users do not set them.
+OF_ENGINES = {"HEADRACE_FOUND_IN", "HEADRACE_LOG_COPY"}
+
+
+def test_each_variable_of_headrace_is_listed() -> None:
+    listed = {row[0].strip("`") for row in rows_of(CONFIGURATION) if row[0].startswith("`HEADRACE_")}
+    modules = [path for package in ("client", "engine", "workers") for path in (ROOT / package).rglob("*.py")]
+    read = {name for path in modules for name in re.findall(r"\"(HEADRACE_[A-Z_]+)\"", path.read_text())}
+
+    assert listed == read - OF_ENGINES
+
+
+def test_each_error_that_a_run_may_raise_has_its_row() -> None:
+    named = {row[0].split("`")[1] for row in rows_of("docs/guides/errors.md") if row[0].startswith("`")}
     leaves = {
         name
         for name, error in vars(headrace.errors).items()
@@ -149,7 +178,38 @@ def test_the_readme_names_each_error_that_a_run_may_raise() -> None:
 
     # A protocol error is a fault between processes of Headrace, or of two versions of it.
     assert leaves - named == {"LocalProtocolError", "RemoteProtocolError", "ProtocolMismatchError"}
-    assert {name for name in named if not hasattr(headrace, name)} == set()
+
+
+def test_the_reference_has_each_public_name() -> None:
+    pages = "".join((ROOT / "docs" / "reference" / page).read_text() for page in ("api.md", "events-and-errors.md"))
+    documented = set(re.findall(r":: headrace\.(\w+)$", pages, re.MULTILINE))
+
+    assert documented - {"errors"} == set(headrace.__all__) - {"__version__"}
+
+
+@pytest.mark.parametrize("kind", [RunArguments, EmbeddingArguments, *vars(headrace.types).values()], ids=str)
+def test_each_field_of_a_public_type_has_its_words(kind: object) -> None:
+    if not isinstance(kind, type) or not getattr(kind, "__annotations__", None) or kind.__module__[:8] != "headrace":
+        return
+    module = ast.parse(Path(inspect.getfile(sys.modules[kind.__module__])).read_text())
+    [body] = [node.body for node in module.body if isinstance(node, ast.ClassDef) and node.name == kind.__name__]
+
+    for field, words in zip(body, [*body[1:], None], strict=True):
+        if isinstance(field, ast.AnnAssign):
+            assert isinstance(words, ast.Expr), ast.unparse(field)
+            assert isinstance(words.value, ast.Constant), ast.unparse(field)
+
+
+PATH = re.compile(r"`((?:client|engine|workers|tests|docs|scripts|bench|locks)/[\w./-]+)(?:::\w+)?`")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_each_file_that_a_page_names_exists(file: str) -> None:
+    named = set(PATH.findall((ROOT / file).read_text()))
+
+    # Tables of promises name tests by their path below tests/. NAME stands for a word of the reader's.
+    missing = {path for path in named if not (ROOT / path).exists() and not (ROOT / "tests" / path).exists()}
+    assert {path for path in missing if "NAME" not in path} == set()
 
 
 WORDS = [
@@ -178,6 +238,3 @@ def test_figures_of_the_pages_that_can_be_counted_are_right() -> None:
 
     assert f"{WORDS[wrong].capitalize()} recordings' expectations" in PROVIDERS
     assert f"switches {len(GUARDS)} guards of the product off" in (ROOT / "docs" / "guarantees.md").read_text()
-    assert "four clocks" not in (ROOT / "README.md").read_text(), (
-        "there are five: connect, first chunk, idle, total, reader"
-    )

@@ -1,4 +1,4 @@
-"""The views and commands of docs/guides/web-servers.md and README.md behind real servers: chunks leave at once, and a browser that leaves ends its run."""
+"""The views and commands of docs/guides/web-servers.md behind real servers: chunks leave at once, and a browser that leaves ends its run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from urllib.parse import urlencode
 import pytest
 
 from headrace.testing import Script, SimulatedProvider
-from tests.documentation import CodeBlock, code_block, code_blocks
+from tests.documentation import CodeBlock, code_block
 from tests.waiting import busyness, wait_until
 
 FASTAPI = ("docs/guides/web-servers.md", "FastAPI")
 DJANGO_ASGI = ("docs/guides/web-servers.md", "Django under ASGI")
 DJANGO_WSGI = ("docs/guides/web-servers.md", "Django under WSGI")
-README = ("README.md", "In a web server")
-EVERY = [FASTAPI, DJANGO_ASGI, DJANGO_WSGI, README]
+EVERY = [FASTAPI, DJANGO_ASGI, DJANGO_WSGI]
 NOTICES_WHILE_SILENT = [FASTAPI, DJANGO_ASGI]
 """Servers that learn at once that a browser has left; one under WSGI learns it when it writes."""
 CLOSED_WITHIN = 5.0
@@ -83,7 +82,7 @@ class Browser:
 @contextmanager
 def server(example: tuple[str, str], folder: Path, *options: str) -> Iterator[int]:
     """Serve an example's view by the command that is documented with it; yield the port."""
-    command = shlex.split(code_block("", *example).text) if example != README else readme_command()
+    command = shlex.split(code_block("sh", *example).text)
     write_application(code_block("python", *example), command, folder)
     module, arguments = command[0], [*command[1:], *options]
     pytest.importorskip(module)
@@ -110,17 +109,6 @@ def write_application(view: CodeBlock, command: list[str], folder: Path) -> None
     interface = "asgi" if "asgi" in command[-1] else "wsgi"
     (folder / "project").mkdir()
     (folder / "project" / f"{interface}.py").write_text(PROJECT.format(interface=interface))
-
-
-def readme_command() -> list[str]:
-    [line] = [
-        line
-        for block in code_blocks("")
-        if (block.file, block.heading) == README
-        for line in block.text.splitlines()
-        if line.startswith("gunicorn")
-    ]
-    return shlex.split(line)
 
 
 @pytest.fixture(scope="module", params=EVERY, ids=str)
@@ -177,14 +165,11 @@ def test_under_asgi_the_providers_connection_is_closed_while_the_provider_is_sil
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", [DJANGO_WSGI, README], ids=str)
-def test_a_stream_may_last_longer_than_gunicorns_timeout(
-    example: tuple[str, str], provider: SimulatedProvider, tmp_path: Path
-) -> None:
+def test_a_stream_may_last_longer_than_gunicorns_timeout(provider: SimulatedProvider, tmp_path: Path) -> None:
     timeout = round(2 * busyness())  # seconds, in which a worker must also start
     chunks = 30 * timeout
     provider.enqueue(Script(repeat=chunks, pace=0.1))
-    with server(example, tmp_path, "--timeout", str(timeout)) as port, Browser(port) as browser:
+    with server(DJANGO_WSGI, tmp_path, "--timeout", str(timeout)) as port, Browser(port) as browser:
         received = browser.read_to_the_end()
 
     assert f"\r\n{chunks - 1} \r\n".encode() in received

@@ -81,8 +81,7 @@ class RunArguments(TypedDict, total=False):
     """The provider's key for this run only: printable ASCII, not empty. It is in no span, log or error.
 
     Default: the variable of the provider (``OPENAI_API_KEY``), in this program's environment as it is now. For an
-    engine
-    at an address: in the engine's environment.
+    engine at an address: in the engine's environment.
     """
     custom_options: Mapping[str, Any] | None
     """Keys that are merged into the provider's request body as they are.
