@@ -12,7 +12,7 @@ from headrace_engine.broker.admission import Admission, Ask, Send
 from tests.simulation.world import Violation
 
 
-class _Lease(msgspec.Struct, frozen=True):
+class _HeldLease(msgspec.Struct, frozen=True):
     client: bytes
     attempt: int
     epoch: int
@@ -23,7 +23,7 @@ class CheckedAdmission(Admission):
 
     def __init__(self, max_runs_per_worker: int, max_waiting_runs: int) -> None:
         super().__init__(max_runs_per_worker, max_waiting_runs)
-        self.held_leases: dict[str, _Lease] = {}
+        self.held_leases: dict[str, _HeldLease] = {}
         self._limit = max_runs_per_worker
         self._questions: dict[str, tuple[bytes, Acquire]] = {}
         self.joined: set[int] = set()
@@ -72,7 +72,7 @@ class CheckedAdmission(Admission):
     def held(self, client: bytes, span_id: str, attempt: int, epoch: int, *more: Any) -> list[Send]:
         lease = self.held_leases.get(span_id)
         if lease is None or (lease.client == client and lease.attempt <= attempt):
-            self.held_leases[span_id] = _Lease(client, attempt, epoch)
+            self.held_leases[span_id] = _HeldLease(client, attempt, epoch)
         return self._check(super().held(client, span_id, attempt, epoch, *more))
 
     def released(self, client: bytes, span_id: str, attempt: int) -> list[Send]:
@@ -141,7 +141,7 @@ class CheckedAdmission(Admission):
             raise Violation(f"{span_id}: a lease on a worker that was lost with this run")
         if sum(lease.epoch == epoch for lease in self.held_leases.values()) >= self._limit:
             raise Violation(f"{span_id}: a lease on a worker that has its {self._limit} runs")
-        self.held_leases[span_id] = _Lease(client, grant.attempt, epoch)
+        self.held_leases[span_id] = _HeldLease(client, grant.attempt, epoch)
 
     def _forget_all(self, is_gone: Any) -> None:
         for span_id in [known for known, lease in self.held_leases.items() if is_gone(lease)]:

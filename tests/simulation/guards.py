@@ -19,8 +19,8 @@ from headrace.runs.session import Command, Phase, RunEnded, Session
 from headrace.types import Usage
 from headrace.wire.messages import Aborted, AbortMode, Chunk, Terminal
 from headrace_engine.broker.admission import Admission, Send
-from headrace_engine.broker.lane import Waiting
 from headrace_engine.broker.newest_connections import Incarnation, Incarnations
+from headrace_engine.broker.waiting_run import WaitingRun
 from headrace_engine.liveness import Liveness
 from headrace_engine.supervisor.restart_policy import RestartPolicy, StartAt
 from headrace_workers.runs.outgoing_events import OutgoingEvents
@@ -120,7 +120,7 @@ def _all_of_them(self: Incarnations, peer: bytes, process: Incarnation) -> None:
     return
 
 
-def _choose_any(self: Admission, waiting: Waiting) -> Any:
+def _choose_any(self: Admission, waiting: WaitingRun) -> Any:
     question = msgspec.structs.replace(waiting.question, avoid=[])
     return _admission_choose(self, msgspec.structs.replace(waiting, question=question))
 

@@ -302,10 +302,10 @@ class Simulation:
                 self._check_client(client)
         admission = self._admission()
         if admission is not None:
-            spans = [span_id for spans in admission._spans_of.values() for span_id in spans]
-            if admission.lease_count or admission.waiting_count or spans:
+            clients = [*admission._leases._of_client, *admission._lanes._of_client]
+            if admission.lease_count or admission.waiting_count or clients:
                 raise Violation(
-                    f"{admission.lease_count} leases and {admission.waiting_count} places in the queue are left: {spans}"
+                    f"{admission.lease_count} leases and {admission.waiting_count} places in the queue are left: {clients}"
                 )
         for host in self.engine.workers.values():
             worker = cast("Any", self.engine.serving(host))

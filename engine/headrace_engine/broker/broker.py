@@ -56,9 +56,10 @@ from headrace.wire.messages import (
     Vacated,
 )
 from headrace.wire.roles import TO_BROKER
-from headrace_engine.broker.admission import Admission, Send, Unfinished
-from headrace_engine.broker.hang_blame import Blame
-from headrace_engine.broker.lost_run_spans import stubs
+from headrace_engine.broker.admission import Admission, Send
+from headrace_engine.broker.hanging_runs import HangingRuns
+from headrace_engine.broker.leases import UnfinishedRun
+from headrace_engine.broker.lost_run_spans import lost_run_spans
 from headrace_engine.broker.newest_connections import Incarnation, Incarnations
 from headrace_engine.broker.restart_questions import RestartQuestions
 from headrace_engine.broker.unkept_spans import Unkept
@@ -109,7 +110,7 @@ class Broker:
         )
         self._admission = Admission(config.max_runs_per_worker, config.max_waiting_runs)
         self._liveness = Liveness()
-        self._blame = Blame()
+        self._hanging_runs = HangingRuns()
         self._directory = directory
         self._worker_epochs: dict[bytes, int] = {}
         self._incarnations = Incarnations()
@@ -149,9 +150,9 @@ class Broker:
             if self._history is not None:
                 self._history.note("suspect", epoch=epoch)
             self._send_all(self._admission.worker_suspected(epoch, True))
-            self._blame.suspected(epoch, self._processor_seconds(epoch))
+            self._hanging_runs.suspected(epoch, self._processor_seconds(epoch))
         for epoch in self._liveness.hung(now):
-            self._blame.hung(epoch, self._processor_seconds(epoch), self._admission.runs_on(epoch))
+            self._hanging_runs.hung(epoch, self._processor_seconds(epoch), self._admission.runs_on(epoch))
             self._report_silent(epoch, now)
         self._admission.worker_starting(is_so=self._is_starting())
         self._send_all(self._admission.due(now))
@@ -192,7 +193,7 @@ class Broker:
         self._send_all(self._admission.stopping())
 
     def _acquired(self, peer: bytes, question: Acquire, now: float) -> None:
-        reason = self._blame.reason(question.span_id, question.attempt)
+        reason = self._hanging_runs.reason(question.span_id, is_retry=question.is_retry)
         if reason is not None and self._server.peers[peer].understands("poison"):
             self._send(peer, Refuse(question.span_id, question.attempt, "poison", reason))
         else:
@@ -333,17 +334,17 @@ class Broker:
         if epoch is not None:
             logger.info("worker left", extra={"worker": name, "reason": reason})
             self._liveness.left(epoch)
-            self._send_stubs(self._admission.unfinished_on(epoch), LOST, f"worker {name} is gone: {reason}")
+            self._send_lost_run_spans(self._admission.unfinished_on(epoch), LOST, f"worker {name} is gone: {reason}")
             self._send_all(self._admission.worker_left(epoch, f"{name}: {reason}"))
         else:
-            self._send_stubs(self._admission.unfinished_of(who), CLIENT_LOST, f"the client is gone: {reason}")
+            self._send_lost_run_spans(self._admission.unfinished_of(who), CLIENT_LOST, f"the client is gone: {reason}")
             self._send_all(self._admission.client_left(who))
 
-    def _send_stubs(self, runs: list[Unfinished], error_type: str, reason: str) -> None:
-        """Have it on record that these runs were, in case that nobody else is left to say so."""
+    def _send_lost_run_spans(self, runs: list[UnfinishedRun], error_type: str, reason: str) -> None:
+        """Store a span of each of these runs, in case that no other process is left that could."""
         if self._keeps_spans():
-            for stub in stubs(runs, error_type, reason, time.monotonic(), time.time()):
-                self._collector.send(stub)
+            for span in lost_run_spans(runs, error_type, reason, time.monotonic(), time.time()):
+                self._collector.send(span)
 
     def _keeps_spans(self) -> bool:
         """Return whether there is a collector, or may be: the supervisor has not spoken yet."""

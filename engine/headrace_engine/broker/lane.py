@@ -1,141 +1,118 @@
-"""Those who wait for a lease, in the order in which they are served: clients take turns. Pure.
+"""One lane of the queue: runs of one priority that wait for a lease, in the order in which they are served. Pure.
 
-One client's own runs are served as they came, those that lost a worker before the others. However many one client has
-waiting, another's first run waits for one turn of each client.
+Clients take turns: however many runs one client has waiting, another client's first run waits for one turn of each client. A
+client's own runs are served in the order in which they came, but its retries go first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import TypeVar
 
-import msgspec
-
-from headrace.wire.messages import Acquire
+from headrace_engine.broker.waiting_run import Owner, Wait, WaitingRun
 
 W = TypeVar("W")
-Owner = int | bytes
-"""Who takes turns: a process by its pid, or a connection of which no process is known."""
 
-_PLACE_BYTES = 1024
-_EPOCH_BYTES = 44
 _LOOKED_AT = 16
-"""Of one client's runs that can go to some workers only, how many are looked at in its turn."""
+"""Runs of one client, of its retries and of its others, that are looked at in its turn."""
 
 
-class Waiting(msgspec.Struct, frozen=True, gc=False):
-    """A run that waits."""
+class _ClientRuns:
+    """The waiting runs of one client."""
 
-    client: bytes
-    question: Acquire
-    since: float
-    # The process that the client is, where that is known: it has one turn, however many connections it has.
-    process: int = 0
-
-    @property
-    def span_id(self) -> str:
-        """The run's id."""
-        return self.question.span_id
-
-    @property
-    def places(self) -> int:
-        """How many places it takes: one for each KiB, as its names and what it avoids may be long."""
-        question = self.question
-        size = len(question.provider) + len(question.model) + _EPOCH_BYTES * len(question.avoid)
-        return 1 + size // _PLACE_BYTES
-
-    @property
-    def owner(self) -> Owner:
-        """Whose turn it is."""
-        return self.process or self.client
-
-
-class _Own:
-    """One client's runs."""
-
-    __slots__ = ("again", "first", "places")
+    __slots__ = ("first", "places", "retries")
 
     def __init__(self) -> None:
-        self.first: dict[str, Waiting] = {}
-        self.again: dict[str, Waiting] = {}
+        self.first: dict[str, WaitingRun] = {}
+        self.retries: dict[str, WaitingRun] = {}
         self.places = 0
 
-    def of(self, question: Acquire) -> dict[str, Waiting]:
-        return self.again if question.avoid else self.first
+    def group(self, run: WaitingRun) -> dict[str, WaitingRun]:
+        """Return the group that a run belongs to."""
+        return self.retries if run.question.is_retry else self.first
 
 
-class Line:
-    """A lane's waiting runs."""
+class Lane:
+    """The waiting runs of one priority."""
 
     def __init__(self) -> None:
         # In the order of their turns.
-        self._clients: dict[Owner, _Own] = {}
-        self._by_span: dict[str, Waiting] = {}
+        self._clients: dict[Owner, _ClientRuns] = {}
+        # In the order in which they came.
+        self._by_span: dict[str, WaitingRun] = {}
+        self._avoiding: dict[str, WaitingRun] = {}
         self.places = 0
-        """Those that are taken; a run takes one, unless it has long names or avoids many workers."""
+        """Places of the queue that are taken. See :attr:`WaitingRun.places`."""
 
     def __len__(self) -> int:
         return len(self._by_span)
 
-    def find(self, span_id: str) -> Waiting | None:
+    def find(self, span_id: str) -> WaitingRun | None:
         """Return the run with this id."""
         return self._by_span.get(span_id)
 
-    def count(self, owner: Owner) -> int:
-        """Return how many places one client's runs take."""
-        own = self._clients.get(owner)
-        return own.places if own is not None else 0
+    def places_of(self, owner: Owner) -> int:
+        """Return how many places the runs of one client take."""
+        runs = self._clients.get(owner)
+        return runs.places if runs is not None else 0
 
-    def add(self, waiting: Waiting) -> None:
-        """Put a run at the end of its client's."""
-        own = self._clients.setdefault(waiting.owner, _Own())
-        own.of(waiting.question)[waiting.span_id] = waiting
-        self._by_span[waiting.span_id] = waiting
-        places = waiting.places
-        own.places += places
-        self.places += places
+    def add(self, run: WaitingRun) -> None:
+        """Put a run behind the other runs of its client."""
+        runs = self._clients.setdefault(run.owner, _ClientRuns())
+        runs.group(run)[run.span_id] = run
+        self._by_span[run.span_id] = run
+        if run.question.avoid:
+            self._avoiding[run.span_id] = run
+        runs.places += run.places
+        self.places += run.places
 
     def remove(self, span_id: str) -> None:
-        """Take a run out; unknown ones are fine."""
-        waiting = self._by_span.pop(span_id, None)
-        if waiting is None:
+        """Take a run out. An unknown run does no harm."""
+        run = self._by_span.pop(span_id, None)
+        if run is None:
             return
-        own = self._clients[waiting.owner]
-        del own.of(waiting.question)[span_id]
-        places = waiting.places
-        own.places -= places
-        self.places -= places
-        if not own.first and not own.again:
-            del self._clients[waiting.owner]
+        self._avoiding.pop(span_id, None)
+        runs = self._clients[run.owner]
+        del runs.group(run)[span_id]
+        runs.places -= run.places
+        self.places -= run.places
+        if not runs.first and not runs.retries:
+            del self._clients[run.owner]
 
-    def serve(self, choose: Callable[[Waiting], W | None]) -> tuple[Waiting, W] | None:
-        """Take the next run out for which ``choose`` has something, and return both."""
-        for client, own in self._clients.items():
-            for waiting in chain(islice(own.again.values(), _LOOKED_AT), islice(own.first.values(), 1)):
-                chosen = choose(waiting)
-                if chosen is not None:
-                    self._clients[client] = self._clients.pop(client)  # to the end
-                    self.remove(waiting.span_id)
-                    return waiting, chosen
+    def serve(self, choose: Callable[[WaitingRun], W | Wait]) -> tuple[WaitingRun, W] | None:
+        """Take out the next run for which ``choose`` has a worker, and return both; ``None`` if all runs must wait."""
+        for owner, runs in self._clients.items():
+            for run in _looked_at(runs):
+                chosen = choose(run)
+                if not isinstance(chosen, Wait):
+                    self._clients[owner] = self._clients.pop(owner)  # to the end
+                    self.remove(run.span_id)
+                    return run, chosen
+                if not run.question.avoid:
+                    break  # where this run cannot go, none of its client's can
         return None
 
-    def overdue(self, before: float) -> list[Waiting]:
-        """Return the runs that have waited since then or longer."""
-        found: list[Waiting] = []
-        for own in self._clients.values():
-            for runs in (own.again, own.first):
-                # The first is the oldest: while it may go on waiting, so may those behind it.
-                for waiting in runs.values():
-                    if waiting.since > before:
-                        break
-                    found.append(waiting)
-        return found
+    def next_to_give_up(self) -> Iterable[WaitingRun]:
+        """Return the runs one of which is the first that stops waiting: the oldest, and those that avoid workers."""
+        return chain(islice(self._by_span.values(), 1), self._avoiding.values())
 
-    def clear(self) -> list[Waiting]:
+    def waiting_for(self, seconds: float, now: float) -> Iterator[WaitingRun]:
+        """Yield the runs that have waited for ``seconds`` or longer, the oldest first."""
+        for run in self._by_span.values():
+            if run.since + seconds > now:
+                return
+            yield run
+
+    def clear(self) -> list[WaitingRun]:
         """Take all runs out, and return them."""
-        waiting = list(self._by_span.values())
+        runs = list(self._by_span.values())
         self._clients.clear()
         self._by_span.clear()
+        self._avoiding.clear()
         self.places = 0
-        return waiting
+        return runs
+
+
+def _looked_at(runs: _ClientRuns) -> Iterator[WaitingRun]:
+    return chain(islice(runs.retries.values(), _LOOKED_AT), islice(runs.first.values(), _LOOKED_AT))

@@ -1,15 +1,17 @@
-"""What the broker says of runs whose worker or client went away: that they began. Whoever knows more has the last word."""
+"""Makes a span for each run whose worker or client went away: it says that the run began. Any other span of the run replaces it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from headrace.spans.span import Rank, Span, SpanAttempt
-from headrace_engine.broker.admission import Unfinished
+from headrace_engine.broker.leases import UnfinishedRun
 
 
-def stubs(runs: Iterable[Unfinished], error_type: str, reason: str, now: float, wall_time: float) -> Iterator[Span]:
-    """Yield a stub for each run. ``now`` is monotonic, as the runs' ``asked_at``; ``wall_time`` is the same instant."""
+def lost_run_spans(
+    runs: Iterable[UnfinishedRun], error_type: str, reason: str, now: float, wall_time: float
+) -> Iterator[Span]:
+    """Yield a span for each run. ``now`` is on the monotonic clock, like ``asked_at``; ``wall_time`` is the same moment."""
     for run in runs:
         asked_at = wall_time - (now - run.asked_at)
         yield Span(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from headrace.wire.messages import Acquire, Grant, Refuse, Revoke
-from headrace_engine.broker.admission import NO_WORKERS_TIMEOUT, Admission, Ask, Send
+from headrace_engine.broker.admission import Admission, Ask, Send
+from headrace_engine.broker.choice import NO_WORKERS_TIMEOUT
 from headrace_engine.broker.lease_checks import FIRST_CHECK, NEXT_CHECK, TOLD_CHECK
+from headrace_engine.broker.waiting_run import Wait, WaitCause
 
 Priority = Literal["interactive", "batch"]
 
@@ -135,7 +138,7 @@ def order_of_leases(admission: Admission, first: bytes) -> list[str]:
     order = []
     for answer in served:
         order.append(answer.message.span_id)
-        served += admission.released(answer.client, answer.message.span_id, 1)
+        served += admission.released(answer.client, answer.message.span_id, answer.message.attempt)
     return order
 
 
@@ -151,7 +154,7 @@ def test_clients_take_turns_and_one_s_own_runs_are_served_as_they_came() -> None
 
 def test_a_run_that_lost_its_worker_goes_before_the_others_of_its_client() -> None:
     admission = engine()
-    for question in (ask("now"), ask("a1"), ask("a2", avoid=(7,))):
+    for question in (ask("now"), ask("a1"), ask("a2", 2, avoid=(7,))):
         admission.acquired(ANN, question, 0.0)
 
     assert order_of_leases(admission, ANN) == ["now", "a2", "a1"]
@@ -432,9 +435,9 @@ def test_who_took_many_leases_and_used_none_gets_few_for_a_while() -> None:
     for number in range(200):
         admission.acquired(BOB, ask(f"b{number}"), FIRST_CHECK)
     assert admission.lease_count == 219
-    admission.checks(FIRST_CHECK + 61.0)
-    admission.released(BOB, "b0", 1)
-    assert admission.lease_count == 320 - 5 + 5
+    assert admission.next_deadline(FIRST_CHECK) == 2 * FIRST_CHECK, "the leases that were given since are asked about"
+    admission.due(FIRST_CHECK + 60.0)
+    assert admission.lease_count == 320, "the client has its whole share again, and its runs no longer wait"
 
 
 def test_who_tells_of_leases_that_it_never_had_is_given_few_places_for_a_while() -> None:
@@ -473,6 +476,105 @@ def test_a_few_places_are_one_clients_if_it_wants_them() -> None:
         admission.acquired(ANN, ask(f"sp_{number}"), 0.0)
 
     assert admission.lease_count == 10
+
+
+# Questions that are repeated.
+
+
+def repeated(span_id: str, attempt: int = 1) -> Acquire:
+    return msgspec.structs.replace(ask(span_id, attempt), is_repeat=True)
+
+
+def test_a_question_that_is_repeated_is_answered_again_and_counts_once() -> None:
+    admission = engine()
+    admission.acquired(ANN, ask("a"), 0.0)
+
+    assert admission.acquired(ANN, repeated("a"), 1.0) == [granted(ANN, "a", 1)]
+    assert (admission.lease_count, admission.granted_total) == (1, 1)
+
+
+def test_a_run_whose_question_is_repeated_keeps_its_place_in_the_queue() -> None:
+    admission = engine()
+    for span_id in ("now", "a", "b"):
+        admission.acquired(ANN, ask(span_id), 0.0)
+
+    assert admission.acquired(ANN, repeated("a"), 1.0) == []
+    assert admission.released(ANN, "now", 1) == [granted(ANN, "a", 1)]
+
+
+def test_a_question_that_is_repeated_to_a_broker_that_never_heard_it_is_a_new_one() -> None:
+    assert engine().acquired(ANN, repeated("a"), 0.0) == [granted(ANN, "a", 1)]
+
+
+def test_nobody_gets_anothers_lease_by_repeating_its_question() -> None:
+    admission = engine()
+    admission.acquired(ANN, ask("a"), 0.0)
+
+    assert refused(BOB, "a", "duplicate_span_id", admission.acquired(BOB, repeated("a"), 1.0))
+
+
+# What a run waits for, and the next deadline.
+
+
+def test_a_run_tells_what_it_waits_for_and_until_when() -> None:
+    admission = engine(workers=0, max_runs=64)
+    admission.acquired(ANN, ask("a"), 5.0)
+    assert admission.waits_for("a") == Wait(WaitCause.NO_WORKER, 5.0 + NO_WORKERS_TIMEOUT)
+
+    admission.worker_starting(is_so=True)
+    assert admission.waits_for("a") == Wait(WaitCause.NO_WORKER, None)
+
+    admission.worker_joined("w1", "ipc://w1", 1)
+    assert admission.waits_for("a") is None
+
+    admission.acquired(ANN, ask("picky", avoid=(1,)), 6.0)
+    assert admission.waits_for("picky") == Wait(WaitCause.ALL_AVOIDED, 6.0 + NO_WORKERS_TIMEOUT)
+
+    for number in range(63):
+        admission.acquired(ANN, ask(f"a{number}"), 7.0)
+    assert admission.waits_for("a62") == Wait(WaitCause.CLIENT_SHARE, None)
+
+    admission.worker_suspected(1, True)
+    assert admission.waits_for("a62") == Wait(WaitCause.WORKERS_FULL, None)
+
+
+def test_an_engine_with_nothing_to_do_has_no_deadline() -> None:
+    assert engine().next_deadline(0.0) is None
+
+
+def test_the_next_deadline_is_the_first_time_at_which_something_happens() -> None:
+    admission = engine()
+    admission.acquired(BOB, ask("picky", avoid=(1,)), 0.5)
+    admission.acquired(ANN, ask("a"), 1.0)
+    assert admission.next_deadline(1.0) == 0.5 + NO_WORKERS_TIMEOUT
+
+    assert refused(BOB, "picky", "no_workers", admission.due(0.5 + NO_WORKERS_TIMEOUT))
+    assert admission.next_deadline(10.5) == 1.0 + FIRST_CHECK
+
+    admission.acquired(BOB, ask("b"), 10.5)
+    assert admission.next_deadline(10.5) == 1.0 + FIRST_CHECK, "a run waits for a busy worker as long as it takes"
+
+    admission.worker_left(1, "died")
+    assert admission.next_deadline(12.0) == 12.0 + NO_WORKERS_TIMEOUT, "the worker left now"
+
+
+def test_after_each_deadline_there_is_none_that_has_passed() -> None:
+    """Else the broker would look again and again, and never wait."""
+    admission = engine(workers=2, max_runs=30)
+    for number in range(100):
+        admission.acquired(b"%d" % (number % 7), ask(f"sp_{number}", 1 + number % 2, avoid=(number % 4,)), number / 10)
+    admission.held(ANN, "told", 1, 9)
+    now = 10.0
+    while (deadline := admission.next_deadline(now)) is not None and now < 200.0:
+        assert deadline > now or now == 10.0
+        now = max(now, deadline)
+        admission.due(now)
+        admission.checks(now)
+        if now > 60.0:
+            admission.worker_left(1, "died")
+            admission.worker_left(2, "died")
+
+    assert admission.waiting_count == 0
 
 
 # Refusals.
@@ -638,7 +740,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         for priority, lane in self.lanes.items():
             for client in self.turns[priority]:
                 own = [question for question in lane if question[0] == client]
-                own.sort(key=lambda question: not self.avoid[question])
+                own.sort(key=lambda question: question[2] == 1)  # retries first
                 if (found := next((question for question in own if self.burdens(question)), None)) is not None:
                     return found
         return None

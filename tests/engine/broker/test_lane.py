@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from headrace.wire.messages import Acquire
-from headrace_engine.broker.lane import Line, Waiting
+from headrace_engine.broker.lane import Lane
+from headrace_engine.broker.waiting_run import Wait, WaitCause, WaitingRun
 
 ANN = b"ann"
 BOB = b"bob"
+FULL = Wait(WaitCause.WORKERS_FULL, None)
 
 
-def waiting(client: bytes, span_id: str, since: float = 0.0, avoid: tuple[int, ...] = ()) -> Waiting:
-    return Waiting(client, Acquire(span_id, 2 if avoid else 1, "openai", "m", "interactive", list(avoid)), since)
+def waiting(client: bytes, span_id: str, since: float = 0.0, avoid: tuple[int, ...] = ()) -> WaitingRun:
+    return WaitingRun(client, Acquire(span_id, 2 if avoid else 1, "openai", "m", "interactive", list(avoid)), since)
 
 
-def line(*runs: Waiting) -> Line:
-    made = Line()
+def lane_of(*runs: WaitingRun) -> Lane:
+    made = Lane()
     for run in runs:
         made.add(run)
     return made
 
 
-def anything(_: Waiting) -> str:
+def anything(_: WaitingRun) -> str:
     return "w1"
 
 
-def nothing(_: Waiting) -> None:
-    return None
+def nothing(_: WaitingRun) -> Wait:
+    return FULL
 
 
-def served(lane: Line) -> list[str]:
+def served(lane: Lane) -> list[str]:
     """Take everything out, and return it in its order."""
     order = []
     while (found := lane.serve(anything)) is not None:
@@ -37,51 +39,53 @@ def served(lane: Line) -> list[str]:
 
 
 def test_a_client_s_repeated_runs_count_as_its_others_do() -> None:
-    lane = line(waiting(ANN, "a"), waiting(ANN, "b", avoid=(1,)), waiting(ANN, "c", avoid=(1,)), waiting(BOB, "d"))
+    lane = lane_of(waiting(ANN, "a"), waiting(ANN, "b", avoid=(1,)), waiting(ANN, "c", avoid=(1,)), waiting(BOB, "d"))
 
-    assert (lane.count(ANN), lane.count(BOB), len(lane)) == (3, 1, 4)
+    assert (lane.places_of(ANN), lane.places_of(BOB), len(lane)) == (3, 1, 4)
     lane.remove("b")
-    assert (lane.count(ANN), len(lane)) == (2, 3)
+    assert (lane.places_of(ANN), len(lane)) == (2, 3)
     lane.remove("a")
-    assert lane.count(ANN) == 1
+    assert lane.places_of(ANN) == 1
     lane.remove("c")
-    assert (lane.count(ANN), lane.count(BOB), len(lane)) == (0, 1, 1)
+    assert (lane.places_of(ANN), lane.places_of(BOB), len(lane)) == (0, 1, 1)
 
 
 def test_a_run_with_long_names_or_many_workers_to_avoid_takes_more_places() -> None:
     """Else a client's share of the queue would be a gigabyte."""
-    lane = line(waiting(ANN, "a", avoid=tuple(range(256))), waiting(BOB, "b"))
-    assert (lane.count(ANN), lane.count(BOB), lane.places, len(lane)) == (12, 1, 13, 2)
+    lane = lane_of(waiting(ANN, "a", avoid=tuple(range(256))), waiting(BOB, "b"))
+    assert (lane.places_of(ANN), lane.places_of(BOB), lane.places, len(lane)) == (12, 1, 13, 2)
     lane.remove("a")
-    assert (lane.count(ANN), lane.places) == (0, 1)
+    assert (lane.places_of(ANN), lane.places) == (0, 1)
     lane.clear()
     assert lane.places == 0
 
 
 def test_clients_take_turns_and_repeated_runs_come_before_the_others_of_their_client() -> None:
-    lane = line(
+    lane = lane_of(
         waiting(ANN, "a1"), waiting(ANN, "a2"), waiting(ANN, "a3"),
         waiting(BOB, "b1"), waiting(BOB, "b2"), waiting(ANN, "again", avoid=(1,)),
     )  # fmt: skip
 
     assert served(lane) == ["again", "b1", "a1", "b2", "a2", "a3"]
-    assert (len(lane), lane.count(ANN), lane.count(BOB)) == (0, 0, 0)
+    assert (len(lane), lane.places_of(ANN), lane.places_of(BOB)) == (0, 0, 0)
 
 
 def test_the_connections_of_one_process_take_turns_as_one_client() -> None:
-    def of_one(client: bytes, span_id: str) -> Waiting:
-        return Waiting(client, Acquire(span_id, 1, "openai", "m"), 0.0, process=7)
+    def of_one(client: bytes, span_id: str) -> WaitingRun:
+        return WaitingRun(client, Acquire(span_id, 1, "openai", "m"), 0.0, process=7)
 
-    lane = line(*(of_one(b"%d" % number, f"a{number}") for number in range(3)), waiting(BOB, "b1"), waiting(BOB, "b2"))
+    lane = lane_of(
+        *(of_one(b"%d" % number, f"a{number}") for number in range(3)), waiting(BOB, "b1"), waiting(BOB, "b2")
+    )
 
-    assert lane.count(7) == 3
+    assert lane.places_of(7) == 3
     assert served(lane) == ["a0", "b1", "a1", "b2", "a2"]
 
 
 def test_who_has_nothing_that_can_be_served_holds_up_nobody_else() -> None:
-    lane = line(waiting(ANN, "a", avoid=(1,)), waiting(BOB, "b"))
+    lane = lane_of(waiting(ANN, "a", avoid=(1,)), waiting(BOB, "b"))
 
-    found = lane.serve(lambda waiting: None if waiting.question.avoid else "w1")
+    found = lane.serve(lambda waiting: FULL if waiting.question.avoid else "w1")
 
     assert found is not None
     assert (found[0].span_id, found[1]) == ("b", "w1")
@@ -90,28 +94,32 @@ def test_who_has_nothing_that_can_be_served_holds_up_nobody_else() -> None:
 
 
 def test_behind_repeated_runs_that_cannot_be_served_the_first_other_one_is_looked_at() -> None:
-    lane = line(waiting(ANN, "again", avoid=(1,)), waiting(ANN, "a"), waiting(ANN, "b"))
+    lane = lane_of(waiting(ANN, "again", avoid=(1,)), waiting(ANN, "a"), waiting(ANN, "b"))
 
-    found = lane.serve(lambda waiting: None if waiting.question.avoid else "w1")
+    found = lane.serve(lambda waiting: FULL if waiting.question.avoid else "w1")
 
     assert found is not None
     assert found[0].span_id == "a"
 
 
 def test_a_turn_looks_at_a_bounded_number_of_a_client_s_runs() -> None:
-    lane = line(
+    lane = lane_of(
         *(waiting(ANN, f"again {number}", avoid=(1,)) for number in range(100)),
         *(waiting(ANN, f"first {number}") for number in range(100)),
     )
     asked: list[str] = []
 
-    assert lane.serve(lambda waiting: asked.append(waiting.span_id)) is None
+    def nothing_yet(run: WaitingRun) -> Wait:
+        asked.append(run.span_id)
+        return FULL
+
+    assert lane.serve(nothing_yet) is None
 
     assert asked == [*(f"again {number}" for number in range(16)), "first 0"]
 
 
 def test_a_run_that_was_served_or_removed_is_not_found_and_an_unknown_one_does_no_harm() -> None:
-    lane = line(waiting(ANN, "a"), waiting(ANN, "b"))
+    lane = lane_of(waiting(ANN, "a"), waiting(ANN, "b"))
     assert lane.find("b") is not None
     assert lane.serve(anything) is not None
 
@@ -119,24 +127,50 @@ def test_a_run_that_was_served_or_removed_is_not_found_and_an_unknown_one_does_n
     lane.remove("unknown")
 
     assert (lane.find("a"), lane.find("unknown")) == (None, None)
-    assert (len(lane), lane.count(ANN)) == (1, 1)
+    assert (len(lane), lane.places_of(ANN)) == (1, 1)
 
 
-def test_overdue_are_those_of_each_kind_that_have_waited_since_then_or_longer() -> None:
-    lane = line(
-        waiting(ANN, "a1", 1.0), waiting(ANN, "a2", 2.0), waiting(ANN, "a3", 3.0),
-        waiting(ANN, "again 1", 2.0, avoid=(1,)), waiting(ANN, "again 2", 2.5, avoid=(1,)), waiting(BOB, "b", 2.0),
+def test_runs_that_have_waited_for_so_long_are_told_the_oldest_first() -> None:
+    lane = lane_of(
+        waiting(ANN, "a1", 1.0), waiting(ANN, "again 1", 2.0, avoid=(1,)), waiting(BOB, "b", 2.0),
+        waiting(ANN, "again 2", 2.5, avoid=(1,)), waiting(ANN, "a2", 3.0),
     )  # fmt: skip
 
-    assert [run.span_id for run in lane.overdue(2.0)] == ["again 1", "a1", "a2", "b"]
-    assert lane.overdue(0.5) == []
-    assert len(lane) == 6
+    assert [run.span_id for run in lane.waiting_for(10.0, 12.0)] == ["a1", "again 1", "b"]
+    assert list(lane.waiting_for(10.0, 10.5)) == []
+    assert len(lane) == 5
+
+
+def test_the_first_to_give_up_is_the_oldest_run_or_one_that_avoids_workers() -> None:
+    lane = lane_of(waiting(ANN, "a1"), waiting(ANN, "a2"), waiting(BOB, "b1", avoid=(1,)), waiting(BOB, "b2"))
+
+    assert [run.span_id for run in lane.next_to_give_up()] == ["a1", "b1"]
+    lane.remove("a1")
+    lane.remove("b1")
+    assert [run.span_id for run in lane.next_to_give_up()] == ["a2"]
+
+
+def test_a_retry_that_may_go_to_any_worker_goes_before_the_other_runs_of_its_client() -> None:
+    retry = WaitingRun(ANN, Acquire("retry", 2, "openai", "m"), 0.0)
+    lane = lane_of(waiting(ANN, "a"), retry)
+
+    assert served(lane) == ["retry", "a"]
+
+
+def test_a_first_attempt_that_avoids_workers_holds_up_no_other_run_of_its_client() -> None:
+    picky = WaitingRun(ANN, Acquire("picky", 1, "openai", "m", avoid=[1]), 0.0)
+    lane = lane_of(picky, waiting(ANN, "a"))
+
+    found = lane.serve(lambda waiting: FULL if waiting.question.avoid else "w1")
+
+    assert found is not None
+    assert found[0].span_id == "a"
 
 
 def test_after_it_was_cleared_nothing_is_left() -> None:
-    lane = line(waiting(ANN, "a"), waiting(BOB, "b", avoid=(1,)))
+    lane = lane_of(waiting(ANN, "a"), waiting(BOB, "b", avoid=(1,)))
 
     assert [run.span_id for run in lane.clear()] == ["a", "b"]
-    assert (len(lane), lane.count(ANN), lane.count(BOB), lane.find("a")) == (0, 0, 0, None)
+    assert (len(lane), lane.places_of(ANN), lane.places_of(BOB), lane.find("a")) == (0, 0, 0, None)
     assert lane.serve(anything) is None
     assert lane.clear() == []

@@ -6,8 +6,9 @@ import pytest
 
 from headrace.spans.span import CLIENT_LOST, LOST, Rank
 from headrace.wire.messages import Acquire
-from headrace_engine.broker.admission import Admission, Unfinished
-from headrace_engine.broker.lost_run_spans import stubs
+from headrace_engine.broker.admission import Admission
+from headrace_engine.broker.leases import UnfinishedRun
+from headrace_engine.broker.lost_run_spans import lost_run_spans
 
 ANN = b"ann"
 BOB = b"bob"
@@ -26,8 +27,8 @@ def admission() -> Admission:
 
 def test_the_runs_of_a_worker_are_those_with_a_lease_on_it(admission: Admission) -> None:
     assert admission.unfinished_on(1) == [
-        Unfinished("a", 1, "openai", "m", "w1", 100.0),
-        Unfinished("c", 1, "openai", "m", "w1", 100.0),
+        UnfinishedRun("a", 1, "openai", "m", "w1", 100.0),
+        UnfinishedRun("c", 1, "openai", "m", "w1", 100.0),
     ]
     assert [run.span_id for run in admission.unfinished_on(2)] == ["b"], "d wants no span"
     assert admission.unfinished_on(3) == []
@@ -50,7 +51,7 @@ def test_a_lease_of_the_broker_before_is_nothing_that_this_one_can_tell_of(admis
 
 @pytest.mark.parametrize("error_type", [LOST, CLIENT_LOST])
 def test_a_stub_says_what_the_broker_knows(admission: Admission, error_type: str) -> None:
-    (stub,) = stubs(admission.unfinished_of(BOB), error_type, "why", 103.0, 1000.0)
+    (stub,) = lost_run_spans(admission.unfinished_of(BOB), error_type, "why", 103.0, 1000.0)
 
     assert (stub.span_id, stub.rank, stub.provider, stub.model) == ("c", Rank.STUB, "openai", "m")
     assert (stub.status, stub.error_type, stub.error) == ("error", error_type, "why")

@@ -1,0 +1,67 @@
+"""A run that waits for a lease, and what a waiting run waits for. Pure."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from headrace.wire.messages import Acquire
+
+Owner = int | bytes
+"""Who takes turns and has a share: a client process by its pid, or a connection whose process the kernel does not tell."""
+
+_PLACE_BYTES = 1024
+_EPOCH_BYTES = 44
+
+
+class WaitingRun(msgspec.Struct, frozen=True, gc=False):
+    """A run that waits for a lease. ``since`` is when its client asked, on the broker's clock."""
+
+    client: bytes
+    question: Acquire
+    since: float
+    process: int = 0
+    """The pid of the client, 0 where it is not known. All connections of one process are one owner."""
+
+    @property
+    def span_id(self) -> str:
+        """The run's id."""
+        return self.question.span_id
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that waits."""
+        return self.question.attempt
+
+    @property
+    def places(self) -> int:
+        """How many places of the queue the run takes: one for each KiB of its names and of its list of workers to avoid."""
+        question = self.question
+        size = len(question.provider) + len(question.model) + _EPOCH_BYTES * len(question.avoid)
+        return 1 + size // _PLACE_BYTES
+
+    @property
+    def owner(self) -> Owner:
+        """Who asks: the client's process, or its connection."""
+        return self.process or self.client
+
+
+class WaitCause(enum.IntEnum):
+    """What a run waits for. The higher of two is the one that is told."""
+
+    NO_WORKER = 0
+    """No worker is connected that takes new runs."""
+    ALL_AVOIDED = 1
+    """The run must not go to any of the workers that are connected."""
+    WORKERS_FULL = 2
+    """Each worker that the run may go to has all its runs, or is silent."""
+    CLIENT_SHARE = 3
+    """There is room on a worker, but the client has its share of this worker already."""
+
+
+class Wait(msgspec.Struct, frozen=True, gc=False):
+    """What a run waits for, and until when on the broker's clock. ``None``: until something happens, however long that takes."""
+
+    cause: WaitCause
+    until: float | None
