@@ -25,5 +25,11 @@ def only_long(*cases: T) -> tuple[T, ...]:
     return cases if is_long() else ()
 
 
+def times(few: int, many: int) -> pytest.MarkDecorator:
+    """Give a test the argument ``times``, and mark it as slow and as one that tries its fault so often."""
+    count = repeated(few, many)
+    return pytest.mark.parametrize("times", [pytest.param(count, marks=[pytest.mark.slow, pytest.mark.tries(count)])])
+
+
 long_test = pytest.mark.skipif(not is_long(), reason="a long test: scripts/test --long runs it")
 """Marks a test as one for the long form alone."""

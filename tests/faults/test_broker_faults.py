@@ -15,12 +15,12 @@ from headrace import EngineUnavailableError
 from headrace.testing import SimulatedProvider
 from headrace_engine.supervisor.restart_policy import SHORT_LIFE
 from tests.faults.harness import FaultyEngine, faulty_engine
-from tests.repetition import only_long, repeated
+from tests.repetition import only_long, repeated, times
 from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
-FEW_AND_MANY = pytest.mark.parametrize("times", [pytest.param(repeated(3, 20), marks=pytest.mark.slow)])
+FEW_AND_MANY = times(3, 20)
 
 
 def all_are_well(engine: FaultyEngine) -> bool:
@@ -93,6 +93,7 @@ def test_without_a_broker_streams_go_on_and_new_ones_wait_for_so_long_as_they_ar
 
 
 @pytest.mark.slow
+@pytest.mark.tries(3)
 @pytest.mark.parametrize(("seconds", "times"), [(3.0, 3), (0.2, repeated(3, 16)), *only_long((30.0, 1))])
 def test_a_broker_that_stands_still_gives_no_lease_twice(
     provider: SimulatedProvider, seconds: float, times: int

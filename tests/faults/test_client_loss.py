@@ -38,6 +38,7 @@ LIMITS = Limits(max_runs_per_worker=MAX_RUNS, overshoot=2 * STREAMS)
 """A dead client's leases may be another's a moment before its worker, too, has seen the death."""
 
 
+@pytest.mark.tries(KILLS)
 def test_a_killed_client_frees_what_it_held_and_no_other_notices(provider: SimulatedProvider) -> None:
     """At any moment: while it waits for leases, before the first chunk, in mid-stream."""
     config = f"[engine]\nmax_runs_per_worker = {MAX_RUNS}\n"

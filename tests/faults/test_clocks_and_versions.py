@@ -28,12 +28,12 @@ from tests.conftest import HELLO
 from tests.faults.harness import faulty_engine
 from tests.faults.load import MODEL
 from tests.peers import RawDealer
-from tests.repetition import repeated
+from tests.repetition import times
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
-TIMES = pytest.mark.parametrize("times", [pytest.param(repeated(3, 20), marks=pytest.mark.slow)])
+TIMES = times(3, 20)
 HOUR = 3600
 
 

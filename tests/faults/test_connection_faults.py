@@ -27,6 +27,7 @@ def kinds(engine: FaultyEngine) -> set[str]:
     return {outcome.kind for outcome in engine.outcomes()}
 
 
+@pytest.mark.tries(TIMES)
 def test_a_byte_at_a_time_loses_nothing(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=1) as engine:
         broker, worker = engine.directory / "broker", worker_socket(engine)
@@ -57,6 +58,7 @@ def cut_under_load(engine: FaultyEngine, proxy: SocketProxy, longest: float) -> 
     assert proxy.connections > TIMES / 2, "they came back"
 
 
+@pytest.mark.tries(TIMES)
 def test_a_connection_to_a_worker_cut_in_mid_frame_is_a_lost_worker_or_nothing(provider: SimulatedProvider) -> None:
     with (
         faulty_engine(provider, workers=2) as engine,
@@ -68,6 +70,7 @@ def test_a_connection_to_a_worker_cut_in_mid_frame_is_a_lost_worker_or_nothing(p
     assert engine.outcomes("done")
 
 
+@pytest.mark.tries(TIMES)
 def test_a_connection_to_the_broker_cut_in_mid_frame_disturbs_no_stream(provider: SimulatedProvider) -> None:
     with (
         faulty_engine(provider, workers=2) as engine,
@@ -78,6 +81,7 @@ def test_a_connection_to_the_broker_cut_in_mid_frame_disturbs_no_stream(provider
     assert kinds(engine) <= {"done", "aborted"}
 
 
+@pytest.mark.tries(TIMES)
 def test_clients_that_come_and_go_in_a_storm_hold_nobody_up(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=2) as engine:
         steady = engine.load(streams=10)

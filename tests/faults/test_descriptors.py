@@ -25,6 +25,7 @@ RUNS = repeated(110, 200)
 """Of each of three programs, which have 100 streams at a time each."""
 FEW = ("sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$@"', "sh")
 NAMES = ("supervisor", "broker", "w1", "w2")
+STORMS = repeated(3, 20)
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -70,6 +71,7 @@ def test_runs_beyond_the_descriptors_wait_their_turn(provider: SimulatedProvider
         assert {outcome.kind for outcome in engine.outcomes()} == {"done"}
 
 
+@pytest.mark.tries(STORMS)
 def test_connections_beyond_the_descriptors_are_turned_away_and_let_in_again(provider: SimulatedProvider) -> None:
     """Storms of silent connections, to the broker and to a worker, while streams run."""
     with faulty_engine(provider, workers=2, wrapper=FEW) as engine:
@@ -77,7 +79,7 @@ def test_connections_beyond_the_descriptors_are_turned_away_and_let_in_again(pro
         load = engine.load(streams=10)
         load.wait_for(10)
         sockets = [engine.directory / "broker", next(engine.directory.glob("w1-*"))]
-        for _ in engine.moments(repeated(3, 20), 0.0, 0.3):
+        for _ in engine.moments(STORMS, 0.0, 0.3):
             with connections(sockets, engine.random.randrange(150, 600)) as made:
                 assert made >= 20
                 ended = len(load.outcomes())

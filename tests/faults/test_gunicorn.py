@@ -36,6 +36,7 @@ def report(server: str, killed: dict[int, float], figures: Aftermath) -> None:
     )
 
 
+@pytest.mark.tries(3)
 @pytest.mark.parametrize(("server", "times"), [(GUNICORN, repeated(5, 20)), (UVICORN, 3)], ids=["gunicorn", "uvicorn"])
 def test_the_others_never_notice_that_a_web_process_was_killed(
     server: list[str], times: int, provider: SimulatedProvider, tmp_path: Path
@@ -55,6 +56,7 @@ def test_the_others_never_notice_that_a_web_process_was_killed(
     check_delays(figures)
 
 
+@pytest.mark.tries(3)
 def test_neither_when_the_engine_is_the_preloading_masters_own(
     provider: SimulatedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

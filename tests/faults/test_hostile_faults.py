@@ -33,6 +33,7 @@ pytestmark = [
 ]
 
 TIMES = repeated(6, 20)
+CONNECTIONS = repeated(100, 200)
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
 NOBODY = 65534
 
@@ -46,6 +47,7 @@ def is_well(engine: FaultyEngine) -> bool:
 
 
 @needs_root
+@pytest.mark.tries(TIMES)
 def test_another_user_gets_in_nowhere(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=2) as engine:
         load = engine.load(streams=10)
@@ -84,6 +86,7 @@ def _try_as_nobody(path: Path, is_open: bool) -> int:
 
 @needs_root
 @pytest.mark.parametrize(("fault", "times"), [("owner", repeated(3, 10)), ("mode", 6)])
+@pytest.mark.tries(3)
 def test_a_directory_that_others_could_have_made_is_not_used(
     provider: SimulatedProvider, fault: str, times: int, tmp_path: Path
 ) -> None:
@@ -105,6 +108,7 @@ def test_a_directory_that_others_could_have_made_is_not_used(
         assert not any(path.is_socket() for path in directory.iterdir())
 
 
+@pytest.mark.tries(3)
 def test_a_socket_whose_path_was_stolen_serves_nobody_in_its_engines_name(provider: SimulatedProvider) -> None:
     for _ in range(3):
         with running_engine(provider, "--workers", "1") as address:
@@ -120,13 +124,14 @@ def test_a_socket_whose_path_was_stolen_serves_nobody_in_its_engines_name(provid
             assert engine_process(address, "headrace_engine broker")
 
 
+@pytest.mark.tries(CONNECTIONS)
 def test_spoiled_frames_end_their_own_connection_at_most(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=2) as engine:
         load = engine.load(streams=10)
         load.wait_for(5)
         pids = {name: engine.pid(name) for name in ("w1", "w2", "broker", "supervisor")}
         context = new_context()
-        for _ in range(repeated(100, 200)):
+        for _ in range(CONNECTIONS):
             peer = RawDealer(context, f"ipc://{engine.random.choice(sockets_of(engine))}")
             peer.send(encode_frame(1, [Hello("client", 0, os.getpid())]))
             for frame in _spoiled(engine.random, engine.random.randint(1, 20)):

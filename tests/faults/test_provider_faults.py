@@ -19,12 +19,13 @@ from headrace import (
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.faults.load import MODEL
-from tests.repetition import repeated
+from tests.repetition import repeated, times
 from tests.waiting import busyness
 
 pytestmark = pytest.mark.timeout(180)
 
-TIMES = pytest.mark.parametrize("times", [pytest.param(repeated(3, 20), marks=pytest.mark.slow)])
+TIMES = times(3, 20)
+REPEATS = repeated(3, 20)
 SHORT_CLOCKS = "[engine]\nfirst_chunk_timeout = {0}\nidle_timeout = {0}\ntotal_timeout = {1}\n"
 
 REFUSALS: dict[int, type[HeadraceError]] = {
@@ -75,6 +76,7 @@ def test_a_refusal_is_a_typed_error_asked_once_that_holds_nobody_up(provider: Si
 
 
 @pytest.mark.slow
+@pytest.mark.tries(REPEATS)
 def test_a_stream_that_stops_or_breaks_is_never_a_success(provider: SimulatedProvider) -> None:
     slower = min(busyness(), 5.0)
     with faulty_engine(provider, workers=2, config=SHORT_CLOCKS.format(2.0 * slower, 4.0 * slower)) as engine:
@@ -82,7 +84,7 @@ def test_a_stream_that_stops_or_breaks_is_never_a_success(provider: SimulatedPro
         load.wait_for(5)
         client = engine.client()
         # All at once: most of them take a clock's time.
-        streams = [(case, engine.stream(client, **case[1])) for case in ENDINGS for _ in range(repeated(3, 20))]
+        streams = [(case, engine.stream(client, **case[1])) for case in ENDINGS for _ in range(REPEATS)]
         began = time.monotonic()
 
         for (name, _, kind, clock), stream in streams:
@@ -102,7 +104,7 @@ def test_a_provider_that_is_not_there_is_said_to_be_so(provider: SimulatedProvid
     config = '[providers.nowhere]\napi = "openai-chat"\nbase_url = "http://127.0.0.1:9/v1"\n'
     with faulty_engine(provider, workers=1, config=config) as engine:
         client = engine.client()
-        for _ in range(repeated(3, 20)):
+        for _ in range(REPEATS):
             with pytest.raises(HeadraceError, match=r"127\.0\.0\.1:9"):
                 client.run_local(model=MODEL, provider="nowhere", messages=[{"role": "user", "content": "Hello"}])
 

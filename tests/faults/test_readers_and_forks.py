@@ -29,6 +29,7 @@ TIMES = repeated(6, 20)
 PROGRAMS = repeated(3, 5)
 
 
+@pytest.mark.tries(TIMES)
 def test_readers_that_pause_lose_nothing_and_are_not_cut_off(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=2) as engine:
         # Far more than a window, so that a reader that pauses stops its provider.
@@ -40,6 +41,7 @@ def test_readers_that_pause_lose_nothing_and_are_not_cut_off(provider: Simulated
     assert {outcome.kind for outcome in engine.outcomes()} == {"done"}
 
 
+@pytest.mark.tries(TIMES)
 def test_clients_that_are_stopped_go_on_where_they_were(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=2) as engine:
         stopped = [engine.load(streams=5, chunks=(100, 400), pace=0.003) for _ in range(3)]
@@ -58,6 +60,7 @@ def test_clients_that_are_stopped_go_on_where_they_were(provider: SimulatedProvi
     assert {outcome.kind for outcome in engine.outcomes()} == {"done"}
 
 
+@pytest.mark.tries(TIMES)
 def test_a_fork_in_the_middle_of_streams_leaves_them_to_the_parent(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=2) as engine:
         client = engine.client()
@@ -131,6 +134,7 @@ if sys.argv[3] == "wait": threading.Event().wait()
 
 
 @pytest.mark.parametrize("way", ["sync", "threads", "daemon", "async"])
+@pytest.mark.tries(PROGRAMS)
 def test_a_program_ends_within_two_seconds_whatever_is_open(provider: SimulatedProvider, way: str) -> None:
     with faulty_engine(provider, workers=1) as engine:
         for number in range(PROGRAMS):

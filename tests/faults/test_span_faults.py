@@ -30,6 +30,7 @@ def start_load(engine: FaultyEngine) -> Load:
     return engine.load(streams=STREAMS, chunks=(1, 40), pace=0.02, abort_share=0.2)
 
 
+@pytest.mark.tries(sum(KILLS.values()))
 def test_whoever_dies_every_admitted_run_has_one_span(provider: SimulatedProvider, tmp_path: Path) -> None:
     data = tmp_path / "data"
     with faulty_engine(provider, workers=3, data=data) as engine:
@@ -80,6 +81,7 @@ def report(what: str, rows: object, runs: Admitted) -> None:
     print(f"{what}: {len(runs.must)} runs, {len(rows)} spans: {kinds(rows)}; callers saw {seen}")
 
 
+@pytest.mark.tries(DEATHS_OF_ALL)
 def test_what_everything_left_when_it_died_the_next_engine_finds(provider: SimulatedProvider, tmp_path: Path) -> None:
     data = tmp_path / "data"
     runs = Admitted()

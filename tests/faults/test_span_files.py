@@ -42,6 +42,7 @@ STREAMS = 8
 DAMAGES = ["head", "cut", "noise", "zeros"]
 
 
+@pytest.mark.tries((WORKERS + 1) * ROUNDS)
 def test_what_is_whole_in_spoiled_spools_and_journals_the_next_engine_has_once(
     provider: SimulatedProvider, tmp_path: Path
 ) -> None:
@@ -116,6 +117,7 @@ def listed(data: Path, *options: str) -> list[str]:
     ]
 
 
+@pytest.mark.tries(len(DAMAGES))
 def test_a_spoiled_database_is_moved_aside_and_named_or_takes_spans_as_before(
     provider: SimulatedProvider, tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def median_ratio(rates: list[tuple[float, float]]) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("reader", [stopped_process, *only_long(stalling_task)])
+@pytest.mark.tries(ROUNDS)
 def test_one_stalled_reader_among_200_slows_nobody(reader: Reader, provider: SimulatedProvider) -> None:
     """Phases without and with it alternate in one run; what was stalled arrives whole afterwards."""
     with running_engine(provider, "--workers", "1") as address, Client(address) as client:
@@ -170,6 +171,7 @@ async def highest_memory(worker: int) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("reader", [stalling_task, *only_long(stopped_process)])
+@pytest.mark.tries(STALLS)
 def test_a_stalled_reader_among_200_costs_its_worker_a_mebibyte_at_most(
     reader: Reader, provider: SimulatedProvider
 ) -> None:

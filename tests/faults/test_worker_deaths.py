@@ -16,12 +16,14 @@ from headrace import EngineUnavailableError, LocalStream, PoisonRunError
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, Outcome, faulty_engine, percentile
 from tests.faults.worker_losses import LOST_WITHIN, check_others, report
-from tests.repetition import repeated
+from tests.repetition import repeated, times
 from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
-FEW_AND_MANY = pytest.mark.parametrize("times", [pytest.param(repeated(3, 20), marks=pytest.mark.slow)])
+FEW_AND_MANY = times(3, 20)
+CRASHES = repeated(3, 20)
+LEAST_RESTARTS = 3
 
 
 # Deaths.
@@ -76,12 +78,13 @@ def test_callers_learn_of_a_killed_worker_with_the_partial_text(provider: Simula
 
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ["abort", "segfault"])
+@pytest.mark.tries(CRASHES)
 def test_a_worker_that_crashes_is_as_one_that_is_killed(provider: SimulatedProvider, order: str) -> None:
     with faulty_engine(provider, workers=3, has_orders=True) as engine:
         load = engine.load(streams=30, pace=0.03)
         load.wait_for(15)
 
-        crashes = [engine.order(engine.some_worker(), order) for _ in engine.moments(repeated(3, 20), 0.3, 1.2)]
+        crashes = [engine.order(engine.some_worker(), order) for _ in engine.moments(CRASHES, 0.3, 1.2)]
 
     delays = lost_after(crashes, engine.outcomes("WorkerLostError"))
     report(f"{order} of a worker to its callers' errors", delays, engine)
@@ -106,6 +109,7 @@ def memory_limit(figure: int) -> Iterator[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.tries(CRASHES)
 def test_a_worker_without_memory_is_as_one_that_is_killed(provider: SimulatedProvider) -> None:
     with (
         memory_limit(300 * 1024 * 1024) as group,
@@ -113,7 +117,7 @@ def test_a_worker_without_memory_is_as_one_that_is_killed(provider: SimulatedPro
     ):
         load = engine.load(streams=20)
         load.wait_for(10)
-        for _ in engine.moments(repeated(3, 20), 0.3, 1.0):
+        for _ in engine.moments(CRASHES, 0.3, 1.0):
             worker = engine.some_worker()
             with suppress(ProcessLookupError):  # one that joins while another fills the group may be ended at once
                 (group / "cgroup.procs").write_text(str(worker))
@@ -148,6 +152,7 @@ def killing_each(engine: FaultyEngine, name: str) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.tries(LEAST_RESTARTS)
 def test_a_worker_that_always_dies_is_started_ever_more_rarely_and_runs_are_told(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=1) as engine:
         client = engine.client()
@@ -162,7 +167,7 @@ def test_a_worker_that_always_dies_is_started_ever_more_rarely_and_runs_are_told
 
         print(f"{restarts} restarts; {Counter(type(error).__name__ for error in errors)}")
         assert all("worker" in str(error) for error in errors)
-        assert restarts < 12
+        assert LEAST_RESTARTS <= restarts < 12
         wait_until(lambda: any(worker.state == "ok" for worker in engine.status().workers), 15.0, "a worker again")
         assert engine.stream(client, repeat=5).result.result(30 * busyness()).text == "0 1 2 3 4 "
 

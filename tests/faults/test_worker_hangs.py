@@ -22,6 +22,10 @@ HUNG_WITHIN = 6.0
 """Seconds from when a worker stops to its callers' errors."""
 HANGING = repeated(3, 10)
 """Workers that hang at the same time."""
+PAUSES = repeated(2, 7)
+"""Each of three workers at the same time."""
+ROUNDS = repeated(2, 5)
+"""In each of them four workers are stopped."""
 
 
 def hurt(engine: FaultyEngine, fault: str, worker: int) -> float:
@@ -30,6 +34,7 @@ def hurt(engine: FaultyEngine, fault: str, worker: int) -> float:
 
 
 @pytest.mark.parametrize("fault", ["SIGSTOP", *only_long("hold 30", "stall 30")])
+@pytest.mark.tries(2 * HANGING)
 def test_a_worker_that_hangs_is_found_and_replaced(provider: SimulatedProvider, fault: str) -> None:
     """Most workers at once, two times: stopped, with the interpreter's lock held, with the loop stuck."""
     with faulty_engine(provider, workers=HANGING + 2, has_orders=fault != "SIGSTOP") as engine:
@@ -59,12 +64,13 @@ def alive(pids: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("fault", ["stall", *only_long("SIGSTOP", "hold")])
+@pytest.mark.tries(3 * PAUSES)
 def test_a_worker_that_pauses_goes_on_and_nothing_is_lost(provider: SimulatedProvider, fault: str) -> None:
     """Pauses that are too short to be a hang. Runs that came in the meantime may go elsewhere: what is said of them late is void."""
     with faulty_engine(provider, workers=6, has_orders=fault != "SIGSTOP") as engine:
         engine.load(streams=24, chunks=(20, 80), pace=0.05).wait_for(20)
         before = [engine.pid(f"w{number}") for number in range(1, 7)]
-        for _ in engine.moments(repeated(2, 7), 0.5, 1.5):
+        for _ in engine.moments(PAUSES, 0.5, 1.5):
             workers = engine.random.sample(before, 3)
             # Until 5 s after its last heartbeat, which may be a second old, or more where the machine is busy.
             pause = engine.random.uniform(3.0, 3.5)
@@ -98,6 +104,7 @@ def test_a_run_that_alone_made_its_worker_hang_is_not_tried_again(provider: Simu
         assert len(engine.calls()) == 1
 
 
+@pytest.mark.tries(4 * ROUNDS)
 def test_runs_sent_to_a_worker_that_has_stopped_go_elsewhere_whatever_fills_its_socket(
     provider: SimulatedProvider,
 ) -> None:
@@ -105,7 +112,7 @@ def test_runs_sent_to_a_worker_that_has_stopped_go_elsewhere_whatever_fills_its_
     with faulty_engine(provider, workers=6) as engine:
         client = engine.client()
         prompt = "x" * 500_000
-        for _ in range(repeated(2, 5)):
+        for _ in range(ROUNDS):
             engine.wait_ready(6)
             stopped = [engine.pid(f"w{number}") for number in engine.random.sample(range(1, 7), 4)]
             for worker in stopped:

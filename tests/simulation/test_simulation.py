@@ -13,6 +13,8 @@ from tests.simulation.runner import Finding, explain, run_one, search, simulatin
 
 MANY_SEED = 5_000_000
 FIRST_SEED = 1
+SCHEDULES = repeated(300, 700)
+IO_SCHEDULES = repeated(150, 300)
 GUARD_SEED = 100_000
 IO_GUARD_SEED = 100_600
 """Where each of these guards is missed soon: one of them is missed in one schedule of some hundred."""
@@ -25,13 +27,15 @@ def check(seeds: range, *, hurts_io: bool = False) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.tries(SCHEDULES)
 def test_no_schedule_breaks_a_promise() -> None:
-    check(range(FIRST_SEED, FIRST_SEED + repeated(300, 700)))
+    check(range(FIRST_SEED, FIRST_SEED + SCHEDULES))
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.tries(IO_SCHEDULES)
 def test_no_run_outlives_its_bound_whatever_becomes_of_the_io_thread() -> None:
-    check(range(FIRST_SEED, FIRST_SEED + repeated(150, 300)), hurts_io=True)
+    check(range(FIRST_SEED, FIRST_SEED + IO_SCHEDULES), hurts_io=True)
 
 
 @long_test
