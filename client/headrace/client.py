@@ -80,10 +80,10 @@ class Client:
         if self._address is not None:
             directory_of(self._address)
         self._connect_timeout = checked_figure("connect_timeout", connect_timeout, "connect_timeout")
+        log_in_program()
         files = load_files(os.environ)
         remember_places(os.environ)
         settings = with_otel_sink(with_built_in(files, os.environ), os.environ)
-        log_in_program()
         if self._address is None:
             _check_hook(settings.spans)
         self._configured = files.providers

@@ -9,6 +9,7 @@ import argparse
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from headrace.errors import ConfigurationError
@@ -23,7 +24,7 @@ from headrace.process.lifecycle import (
     ignore_interrupt,
     is_orphan,
 )
-from headrace.process.logs import log_to_stderr
+from headrace.process.logs import log_to_stderr, logged, report_start_failure
 from headrace.process.masked_output import mask_output, masking
 from headrace.process.standard_streams import guarded
 from headrace.settings.known_secrets import provider_secrets, proxy_secrets, sink_secrets
@@ -52,7 +53,7 @@ def _main() -> int:
     hold_standard_descriptors()
     leave_current_directory()
     log_to_stderr(arguments.role)
-    code = _run(arguments)
+    code = logged(partial(_run, arguments))
     is_alone = arguments.role == "supervisor" and arguments.parent is not None and is_orphan(arguments.parent)
     if code and is_alone and not is_engine_running(arguments.directory):
         remove_folder(arguments.directory)  # the program that reads why, and removes it, has ended
@@ -70,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.role == "check":
             return _check(settings)
     except ConfigurationError as error:
-        print(f"headrace: {error}", file=sys.stderr)
+        report_start_failure(str(error))
         return ExitCode.USAGE
     if arguments.role == "broker":
         from headrace_engine.broker.broker import Broker
@@ -140,7 +141,7 @@ def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
     try:
         return Supervisor(own).run()
     except (EngineStartError, OSError) as error:
-        print(f"headrace: the engine cannot start: {error}", file=sys.stderr)
+        report_start_failure(f"the engine cannot start: {error}")
         return ExitCode.CANNOT_START
 
 

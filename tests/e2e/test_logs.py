@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from headrace.cli.status import engine_status
 from headrace.testing import SimulatedProvider
 from tests.e2e.engines import running_engine
 from tests.waiting import wait_until
@@ -23,15 +26,23 @@ with Client() as client:
         text = client.run_local(model="gpt-4o", messages=[{{"role": "user", "content": "Hello"}}]).text
 print(text[:9])
 """
-LINE = re.compile(r"^\S+ \S+ (client|supervisor|broker|collector|w\d+) (DEBUG|INFO|WARNING) headrace\w*\.[\w.]+: \w.*$")
+LINE = re.compile(r"^\S+Z (client|supervisor|broker|collector|w\d+) (DEBUG|INFO|WARNING) headrace\w*\.[\w.]+: \w.*$")
 
 
 def run(
-    level: str | None, setup: str = "", runs: int = 1, stderr: int = subprocess.PIPE
+    level: str | None,
+    setup: str = "",
+    runs: int = 1,
+    stderr: int = subprocess.PIPE,
+    log_format: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "HEADRACE_LOG"}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("HEADRACE_LOG", "HEADRACE_LOG_FORMAT")
+    }
     if level is not None:
         environment["HEADRACE_LOG"] = level
+    if log_format is not None:
+        environment["HEADRACE_LOG_FORMAT"] = log_format
     command = [sys.executable, "-c", PROGRAM.format(setup=setup, runs=runs)]
     return subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=90, check=False
@@ -51,7 +62,17 @@ def test_every_process_of_a_program_says_what_it_does(level: str, provider: Simu
 
     assert done.stdout == "The river\n"
     assert {"client", "supervisor", "broker", "w1"} <= who_said(done.stderr)
-    assert ("run ends span_id='sp_" in done.stderr) == (level == "DEBUG")
+    assert ("run ends span_id=sp_" in done.stderr) == (level == "DEBUG")
+
+
+def test_every_process_of_a_program_writes_json_if_asked(provider: SimulatedProvider) -> None:
+    done = run("DEBUG", log_format="json")
+
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {"client", "supervisor", "broker", "w1"} <= {line["process"] for line in lines}
+    (ended,) = [line for line in lines if line["message"] == "run ends"]
+    assert ended["fields"]["span_id"].startswith("sp_")
+    assert len({line["pid"] for line in lines if line["process"] == "w1"}) == 1
 
 
 @pytest.mark.parametrize("level", [None, "", "WARNING"])
@@ -68,6 +89,13 @@ def test_a_level_that_is_none_is_refused_by_name(level: str, provider: Simulated
     assert done.returncode != 0
     assert f"HEADRACE_LOG is '{level}'" in done.stderr
     assert "DEBUG, INFO, WARNING, ERROR, CRITICAL" in done.stderr
+
+
+def test_a_format_that_is_none_is_refused_by_name(provider: SimulatedProvider) -> None:
+    done = run("INFO", log_format="jsn")
+
+    assert done.returncode != 0
+    assert "HEADRACE_LOG_FORMAT is 'jsn'; did you mean json? It takes text, json" in done.stderr
 
 
 def test_the_clients_lines_stand_once_where_the_program_configures_logging(provider: SimulatedProvider) -> None:
@@ -96,6 +124,24 @@ def test_a_program_without_standard_error_has_its_runs(provider: SimulatedProvid
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=90, check=True)
 
     assert done.stdout == "The river\n"
+
+
+def test_a_service_that_writes_json_writes_nothing_else(
+    provider: SimulatedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_LOG_FORMAT", "json")
+    log = tmp_path / "log"
+    wrapper = ["sh", "-c", 'exec "$@" 2> "$0"', str(log)]
+    with running_engine(provider, "--workers", "1", wrapper=wrapper) as address:
+        (worker,) = engine_status(address, 30.0).workers
+        os.kill(worker.pid, signal.SIGSTOP)
+        wait_until(lambda: "process ended" in log.read_text(), 90.0, "the worker's end", log.read_text)
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+
+    (silent,) = [line for line in lines if line["message"] == "worker is silent"]
+    assert (silent["process"], silent["fields"]["worker"]) == ("broker", "w1")
+    hung = next(line for line in lines if line["message"] == "process is hung and is killed")
+    assert (hung["process"], hung["fields"]["pid"]) == ("supervisor", worker.pid)
 
 
 def test_a_service_logs_to_its_own_standard_error(

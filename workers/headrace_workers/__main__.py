@@ -9,11 +9,12 @@ import ctypes
 import gc
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from headrace.errors import ConfigurationError
 from headrace.process.lifecycle import die_with_parent, forbid_core_dumps, ignore_interrupt
-from headrace.process.logs import log_to_stderr
+from headrace.process.logs import log_to_stderr, logged, report_start_failure
 from headrace.process.masked_output import mask_output, masking
 from headrace.process.standard_streams import guarded
 from headrace.settings.known_secrets import provider_secrets, proxy_secrets
@@ -44,15 +45,19 @@ def _main() -> int:
     log_to_stderr(arguments.name)
     ignore_interrupt()
     die_with_parent(arguments.parent)
+    return logged(partial(_run, arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
-        _run(arguments)
+        _work(arguments)
     except ConfigurationError as error:
-        print(f"headrace: {error}", file=sys.stderr)
+        report_start_failure(str(error))
         return _BAD_SETTINGS
     return 0
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _work(arguments: argparse.Namespace) -> None:
     from headrace_workers.worker import Worker, WorkerSettings
 
     settings = WorkerSettings(

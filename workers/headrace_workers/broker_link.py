@@ -69,7 +69,7 @@ class BrokerLink:
             case LeaseQuery():
                 self._channel.send([LeaseState(list(self._answers(message)))])
             case Goodbye():
-                logger.warning("refused by the broker", extra={"reason": message.reason})
+                logger.warning("broker refused worker", extra={"reason": message.reason})
                 self._channel.reopen_delay = RETRY_DELAY  # it is not asked again at once
             case _:
                 pass

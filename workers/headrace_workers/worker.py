@@ -124,7 +124,7 @@ class Worker:
 
     async def run(self) -> None:
         """Serve until told to end."""
-        logger.info("worker serves", extra={"worker": self._settings.name})
+        logger.info("worker serves", extra={"worker": self._settings.name, "epoch": self._settings.epoch})
         self._server.open()
         self.loop.add_signal_handler(signal.SIGTERM, self._departure.told)
         self._link.open()
@@ -186,7 +186,9 @@ class Worker:
         result = self._send_frame(client.identity, frame)
         if result is not SendResult.SENT:
             # Credit bounds what a client that reads can have waiting: one that is full does not read at all.
-            logger.warning("client dropped", extra={"reason": result.value})
+            logger.warning(
+                "client disconnected", extra={"pid": client.pid, "runs": len(client.runs), "reason": result.value}
+            )
             self._server.end(client.identity, "it cannot be reached")
             return False
         return True
@@ -209,7 +211,7 @@ class Worker:
         try:
             self._handle(client, message)
         except Exception as error:
-            logger.exception("message failed")
+            logger.exception("message of client failed", extra={"type": type(message).__name__})
             if not isinstance(message, Run | Credit | Abort | Query):
                 return
             if (run := _current(client, message)) is not None:

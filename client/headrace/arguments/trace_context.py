@@ -22,5 +22,5 @@ def current_traceparent() -> str | None:
             return None
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 0xFF:02x}"
     except Exception:  # a run must not fail by what only records it
-        logger.exception("the trace context cannot be read")
+        logger.exception("trace context cannot be read")
         return None

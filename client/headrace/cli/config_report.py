@@ -12,6 +12,7 @@ from headrace.errors import ConfigurationError
 from headrace.pricing.price_file import read_prices
 from headrace.settings.found_file_rules import names_of, refusals, without
 from headrace.settings.http_values import base_url_problem
+from headrace.settings.log_variables import FORMAT_VARIABLE, LEVEL_VARIABLE, check_log_format, check_log_level
 from headrace.settings.provider_table import BASE_URL_ENV
 from headrace.settings.settings import (
     OTLP,
@@ -19,7 +20,6 @@ from headrace.settings.settings import (
     Settings,
     SinkConfig,
     check_file,
-    check_log_level,
     known_without,
     merged,
     what_to_do,
@@ -35,7 +35,7 @@ DEFAULT = "default"
 BUILT_IN = "built in"
 ENVIRONMENT = "environment"
 
-_VARIABLES = ("HEADRACE_ENGINE", "HEADRACE_LOG")
+_VARIABLES = ("HEADRACE_ENGINE", LEVEL_VARIABLE, FORMAT_VARIABLE)
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
@@ -218,10 +218,11 @@ def _shown_variable(variable: str, environ: Mapping[str, str]) -> str:
 
 
 def _bad_variables(environ: Mapping[str, str], files: Settings) -> Iterator[Refused]:
-    try:
-        check_log_level(environ)
-    except ConfigurationError as error:
-        yield Refused(ENVIRONMENT, "HEADRACE_LOG", str(error))
+    for variable, check in ((LEVEL_VARIABLE, check_log_level), (FORMAT_VARIABLE, check_log_format)):
+        try:
+            check(environ)
+        except ConfigurationError as error:
+            yield Refused(ENVIRONMENT, variable, str(error))
     for variable in dict.fromkeys(BASE_URL_ENV.values()):
         is_used = any(BASE_URL_ENV[name] == variable and name not in files.providers for name in BASE_URL_ENV)
         if is_used and (value := environ.get(variable)) and (problem := base_url_problem(value)) is not None:

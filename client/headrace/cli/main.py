@@ -15,6 +15,7 @@ from headrace.cli.explain import explanation
 from headrace.cli.interrupt import end_on_interrupt, on_interrupt, raise_interrupt
 from headrace.cli.terminal import one_line, red
 from headrace.errors import HeadraceError
+from headrace.process.logs import log_in_program
 from headrace.process.standard_streams import OutputLostError, guarded
 
 _EPILOG = """\
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(argv: Sequence[str] | None) -> int:
     try:
+        log_in_program()
         parser = command_parser()
         arguments = parser.parse_args(argv)
         if "command" not in arguments:

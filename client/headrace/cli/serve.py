@@ -19,10 +19,17 @@ from headrace.process.child_environment import environment_of
 from headrace.process.hook_check import is_hook_usable
 from headrace.process.import_path import child_environment
 from headrace.process.interpreter import find_interpreter
+from headrace.settings.log_variables import FORMAT_VARIABLE, LOG_FORMATS, log_format
 from headrace.settings.settings import directory_of, load_settings
 
 NAME = "serve"
 HELP = "Serve an engine that many programs share"
+
+_HINT = (
+    "Programs that have this in their environment share the engine. `headrace status` shows it, Ctrl-C ends it"
+    " (again: now), `headrace restart` replaces its workers."
+)
+"""For people. It is not printed if the log is JSON: then each line on standard error is an object."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,29 +46,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=30.0,
         help="for running streams at the end; default: 30",
     )
+    parser.add_argument(
+        "--log-format",
+        choices=LOG_FORMATS,
+        help=f"how log lines are written to standard error; default: {FORMAT_VARIABLE}, else text",
+    )
 
 
 def main(arguments: argparse.Namespace) -> NoReturn:
     """Become the engine; raises CommandError where that cannot be, ConfigurationError for settings that cannot be used."""
     # The engine looks at all of it again: what is wrong is told before anything is printed.
-    settings = load_settings(os.environ)
-    if not is_hook_usable(settings.spans, environment_of("worker", os.environ, settings)):
+    environ = {**os.environ}
+    if arguments.log_format is not None:
+        environ[FORMAT_VARIABLE] = arguments.log_format
+    settings = load_settings(environ)
+    if not is_hook_usable(settings.spans, environment_of("worker", environ, settings)):
         raise SystemExit(ExitCode.USAGE)
     directory = _prepared(arguments.directory)
     if is_engine_running(directory):
         raise CommandError(ExitCode.UNAVAILABLE, f"an engine runs in {directory} already; `headrace status` shows it")
     print(f"export HEADRACE_ENGINE={shlex.quote(address_of(directory))}", flush=True)
-    hint = "Programs that have this in their environment share the engine. `headrace status` shows it, Ctrl-C ends it"
-    hint += " (again: now), `headrace restart` replaces its workers."
-    print(dim(hint, sys.stderr), file=sys.stderr, flush=True)
+    if log_format(environ) == "text":
+        print(dim(_HINT, sys.stderr), file=sys.stderr, flush=True)
     interpreter = find_interpreter()
     command = [interpreter, "-m", "headrace_engine", "--directory", str(directory)]
     command += ["--drain-timeout", f"{arguments.drain_timeout}"]
     if arguments.workers is not None:
         command += ["--workers", f"{arguments.workers}"]
     # The environment keeps the current directory off the import path, where `python -m` would put it.
-    environ = child_environment(environment_of("supervisor", os.environ, settings))
-    os.execve(interpreter, command, environ)  # noqa: S606 - no shell is wanted
+    os.execve(interpreter, command, child_environment(environment_of("supervisor", environ, settings)))  # noqa: S606 - no shell is wanted
 
 
 def _prepared(given: Path | None) -> Path:

@@ -167,7 +167,7 @@ class Process:
         try:
             reactor.run()
         except BaseException as error:  # noqa: BLE001 - threading's hook for it is users' code
-            log(logger, logging.ERROR, "the I/O thread ended", error=error)
+            log(logger, logging.ERROR, "client I/O thread failed", error=error)
         finally:
             for connection in list(self._connections.values()):
                 if connection.is_lost:

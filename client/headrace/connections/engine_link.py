@@ -199,7 +199,7 @@ class EngineLink:
         watch_start(self._reactor, self._source, link, self._awaited_since, self._connect_timeout, self._lose)
 
     def _lose(self, error: HeadraceError) -> None:
-        log(logger, logging.INFO, "engine lost", extra={"reason": str(error)})
+        log(logger, logging.INFO, "engine lost", extra={"address": self._source.address, "reason": str(error)})
         self._awaited_since = None
         self.drop()
         if self._source.problem() is not None:
@@ -268,7 +268,12 @@ class EngineLink:
                 self.knows_pids = bool(link.peer_pid) and link.peer_pid == message.pid
                 if message.total_timeout is not None:
                     self._runs.limit(message.total_timeout)
-                log(logger, logging.INFO, "connected to the engine", extra={"address": self._source.address})
+                log(
+                    logger,
+                    logging.INFO,
+                    "connected to the engine",
+                    extra={"address": self._source.address, "broker_pid": message.pid},
+                )
                 self._send_restart()
             case Status():
                 self.answer_status(message)

@@ -97,7 +97,7 @@ class EngineRuns:
 
     def _broke(self, error: BaseException) -> None:
         """Something raised that was about no run alone: end all, and let go of the links, so that later runs find new ones."""
-        log(logger, logging.ERROR, "the connection failed", error=error)
+        log(logger, logging.ERROR, "connection failed", error=error, extra={"address": self._source.address})
         for link in list(self._workers.values()):
             with contextlib.suppress(Exception):
                 self._links.close(link)
@@ -111,7 +111,13 @@ class EngineRuns:
 
     def _fail_unexpectedly(self, delivery: Delivery, error: BaseException, *, is_logged: bool = False) -> None:
         if not is_logged:
-            log(logger, logging.ERROR, "a run failed in this process", error=error)
+            log(
+                logger,
+                logging.ERROR,
+                "run failed in client",
+                error=error,
+                extra={"span_id": delivery.session.plan.span_id},
+            )
         session = delivery.session
         failure = RunError(session.plan.span_id, _said(error), joined_text(session.events))
         failure.__cause__ = error
@@ -313,8 +319,12 @@ class EngineRuns:
             return
         self._links.close(link)
         del self._workers[link.endpoint]
-        said = {"worker": link.name, "reason": reason, "runs": len(link.deliveries)}
-        log(logger, logging.INFO, "worker lost", extra=said)
+        log(
+            logger,
+            logging.INFO,
+            "worker lost",
+            extra={"worker": link.name, "epoch": link.epoch, "reason": reason, "runs": len(link.deliveries)},
+        )
         for delivery in list(link.deliveries.values()):
             session = delivery.session
             self._carry_out(delivery, session.worker_lost(reason) if error is None else session.failed(error))

@@ -103,7 +103,7 @@ def _call(job: Callable[[], object]) -> None:
         job()
     except BaseException:
         with contextlib.suppress(BaseException):
-            logger.exception("a callback failed")
+            logger.exception("callback failed")
 
 
 _threads = CallbackThreads()
@@ -129,12 +129,12 @@ def log(
     to: logging.Logger,
     level: int,
     message: str,
-    *arguments: object,
+    *,
     error: BaseException | None = None,
     extra: Mapping[str, object] | None = None,
 ) -> None:
     """Log, but never on the I/O thread: handlers and filters are users' code."""
     if not is_io_thread():
-        to.log(level, message, *arguments, exc_info=error, extra=extra)
+        to.log(level, message, exc_info=error, extra=extra)
     elif to.isEnabledFor(level):
-        run_elsewhere([partial(to.log, level, message, *arguments, exc_info=error, extra=extra)])
+        run_elsewhere([partial(to.log, level, message, exc_info=error, extra=extra)])

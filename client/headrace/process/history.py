@@ -107,7 +107,7 @@ def open_history(role: str, epoch: int) -> History | None:
     try:
         return History(Path(directory) / f"{role}-{os.getpid()}-{epoch}.jsonl")
     except OSError as error:
-        logger.warning("no history is written", extra={"directory": directory, "reason": error.strerror})
+        logger.warning("history cannot be written", extra={"directory": directory, "reason": error.strerror})
         return None
 
 

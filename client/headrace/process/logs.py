@@ -1,6 +1,7 @@
-"""Where log lines go when ``HEADRACE_LOG`` sets a level: to standard error, of the program and of its engine alike.
+"""Sends log records to standard error: of an engine process, and of a program that sets ``HEADRACE_LOG``.
 
-A line that standard error cannot take at once is left out: a log that nobody reads must not hold up a stream.
+Each record becomes one line: see :mod:`headrace.process.log_lines`. A line that standard error cannot take at once is left out:
+a log that nobody reads must not hold up a stream.
 """
 
 from __future__ import annotations
@@ -9,51 +10,92 @@ import logging
 import os
 import select
 import sys
-from collections.abc import Mapping
-from typing import Any, TextIO
+import threading
+from collections.abc import Callable, Mapping
+from typing import TextIO
 
-from headrace.text.escaping import escaped
+from headrace.process.log_lines import LogLineFormatter
+from headrace.process.standard_streams import OutputLostError
+from headrace.settings.log_variables import FORMAT_VARIABLE, LogFormat, log_format, log_level
 
-VARIABLE = "HEADRACE_LOG"
 COPY_VARIABLE = "HEADRACE_LOG_COPY"
-"""Set by a program for the engine that it starts: the engine's standard output is the program's standard error."""
+"""A program sets it for the engine that it starts: the engine's standard output is the program's standard error."""
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-def log_level(environ: Mapping[str, str]) -> int | None:
-    """Return the level that ``HEADRACE_LOG`` asks for; None where it is unset, or no level (settings refuse that)."""
-    return logging.getLevelNamesMapping().get(environ.get(VARIABLE, "").upper())
+logger = logging.getLogger(__name__)
 
 
 def log_to_stderr(name: str) -> None:
-    """Log this engine process's events to standard error, and to its program's where that asked for it; default level: WARNING."""
-    handlers: list[logging.Handler] = [_LineHandler(sys.stderr, name)]
-    if os.environ.get(COPY_VARIABLE) and sys.stdout is not None:
-        handlers.append(_LineHandler(sys.stdout, name))
+    """Log this engine process's events to standard error; the default level is WARNING. ``name`` is the process's role.
+
+    If the program that started the engine asked for a copy, standard output gets the same events. Then the copy has the format
+    that ``HEADRACE_LOG_FORMAT`` names, and standard error has text: its last lines become part of an error's text.
+    """
+    chosen = log_format(os.environ)
+    is_copied = bool(os.environ.get(COPY_VARIABLE)) and sys.stdout is not None
+    handlers: list[logging.Handler] = [LogLineHandler(sys.stderr, name, "text" if is_copied else chosen)]
+    if is_copied:
+        handlers.append(LogLineHandler(sys.stdout, name, chosen))
     logging.basicConfig(handlers=handlers, level=log_level(os.environ) or logging.WARNING)
+    threading.excepthook = _thread_failed
+
+
+def logged(program: Callable[[], int]) -> int:
+    """Run ``program`` and return its exit code; log what it raises, and return 1."""
+    try:
+        return program()
+    except OutputLostError:
+        raise
+    except Exception:
+        logger.critical("process failed", exc_info=True)
+        return 1
+
+
+def report_start_failure(reason: str) -> None:
+    """Say on standard error why this process cannot start: as a sentence, or as a log line if the log is JSON."""
+    if log_format(os.environ) == "json":
+        logger.critical("process cannot start", extra={"reason": reason})
+    else:
+        print(f"headrace: {reason}", file=sys.stderr, flush=True)  # noqa: T201 - for people, and part of an error's text
 
 
 def log_in_program() -> None:
-    """Log the client's events to standard error where ``HEADRACE_LOG`` asks for it, unless the program configures logging itself."""
+    """Log the client's events to standard error: those of the level of ``HEADRACE_LOG``, warnings if it is not set.
+
+    Nothing is written if the program has log handlers of its own. Without any handler, Python itself writes the message of a
+    warning to standard error, but not its fields.
+    """
     level = log_level(os.environ)
-    logger = logging.getLogger("headrace")
-    if level is None:
+    headrace_logger = logging.getLogger("headrace")
+    if level is not None:
+        headrace_logger.setLevel(level)
+    if sys.stderr is None:
         return
-    logger.setLevel(level)
-    if sys.stderr is not None and not any(isinstance(handler, _LineHandler) for handler in logger.handlers):
-        handler = _LineHandler(sys.stderr, "client")
-        handler.addFilter(lambda _record: not logging.getLogger().handlers)
-        logger.addHandler(handler)
+    for earlier in [handler for handler in headrace_logger.handlers if isinstance(handler, LogLineHandler)]:
+        headrace_logger.removeHandler(earlier)  # the variables, or standard error, may be others by now
+    handler = LogLineHandler(sys.stderr, "client", log_format(os.environ))
+    handler.setLevel(logging.NOTSET if level is not None else logging.WARNING)
+    handler.addFilter(_has_no_other_handler)
+    headrace_logger.addHandler(handler)
+
+
+def _has_no_other_handler(record: logging.LogRecord) -> bool:
+    """Return whether the program has no handler of its own for a record."""
+    found: logging.Logger | None = logging.getLogger(record.name)
+    while found is not None:
+        if any(not isinstance(handler, LogLineHandler) for handler in found.handlers):
+            return False
+        found = found.parent if found.propagate else None
+    return True
 
 
 def copy_of_log(environ: Mapping[str, str], log: int) -> tuple[int, dict[str, str]]:
-    """Return what an embedded engine gets for standard output, and in its environment: this program's standard error if asked for.
+    """Return what an embedded engine gets as standard output, and variables for its environment.
 
-    Its standard error is ``log`` in any case: what an engine says last is part of an error's text.
+    The standard output is this program's standard error if ``HEADRACE_LOG`` is set, else ``log``. The engine's standard error is
+    ``log`` in both cases, as text: what an engine says last is part of an error's text.
     """
     if log_level(environ) is None or not _is_open(sys.__stderr__):
-        return log, {}
+        return log, {FORMAT_VARIABLE: "text"}
     assert sys.__stderr__ is not None  # noqa: S101 - it is open
     return sys.__stderr__.fileno(), {COPY_VARIABLE: "1"}
 
@@ -65,14 +107,27 @@ def _is_open(stream: TextIO | None) -> bool:
         return False
 
 
-class _LineHandler(logging.StreamHandler[TextIO]):
-    """Writes one line for each event, with its fields; leaves the line out where writing it would block."""
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """Log what a thread raised: Python's own hook would print a traceback that is not escaped."""
+    if failure.exc_value is not None and failure.exc_type is not SystemExit:
+        name = failure.thread.name if failure.thread is not None else "unknown"
+        logger.critical("thread failed", exc_info=failure.exc_value, extra={"thread_name": name})
 
-    def __init__(self, stream: TextIO, process: str) -> None:
+
+class LogLineHandler(logging.StreamHandler[TextIO]):
+    """Writes one line for each record; leaves the line out where writing it would block."""
+
+    def __init__(self, stream: TextIO, process: str, chosen: LogFormat = "text") -> None:
         super().__init__(stream)
-        self.setFormatter(_LineFormatter(process))
+        self._lines = LogLineFormatter(process, chosen)
+        self.setFormatter(self._lines)
+
+    def mask(self, masked: Callable[[str], str]) -> None:
+        """From now on ``masked`` takes secrets out of each text before it is written."""
+        self._lines.masked = masked
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write the record's line, if the stream takes it at once."""
         if self._is_writable():
             super().emit(record)
 
@@ -83,31 +138,3 @@ class _LineHandler(logging.StreamHandler[TextIO]):
             return bool(poll.poll(0))
         except (OSError, ValueError):
             return True  # no descriptor, as where a test captures it: nothing to block on
-
-
-class _LineFormatter(logging.Formatter):
-    def __init__(self, process: str) -> None:
-        super().__init__(f"%(asctime)s {process} %(levelname)s %(name)s: %(message)s")
-
-    def format(self, record: logging.LogRecord) -> str:
-        return escaped(super().format(record))  # a traceback, too, may quote what a provider said
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802
-        return _indented(super().formatException(ei))
-
-    def formatStack(self, stack_info: str) -> str:  # noqa: N802
-        return _indented(super().formatStack(stack_info))
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
-        fields = "".join(f" {name}={value!r}" for name, value in vars(record).items() if name not in _STANDARD)
-        return _one_line(super().formatMessage(record) + fields)
-
-
-def _indented(text: str) -> str:
-    """Return the lines that follow an event's own: none of them, whatever an error quotes, looks like an event."""
-    return "\n".join([f"    {line}" for line in text.split("\n")])
-
-
-def _one_line(text: str) -> str:
-    """Return the line of one event: a line break in it would begin a line that nobody logged."""
-    return text.replace("\n", "\\n")

@@ -22,12 +22,12 @@ from headrace.pricing.prices import OwnPrice, Price
 from headrace.settings.allowed_files import read_grants
 from headrace.settings.found_file_rules import Grant, Known, KnownProvider, Refusal, names_of, refusals
 from headrace.settings.http_values import base_url_problem, header_problem, url_problem
+from headrace.settings.log_variables import check_log_format, check_log_level
 from headrace.settings.otel_environment import OtelExport, UnsupportedExport, read_otel_environment
 from headrace.settings.provider_table import BASE_URL_ENV, BUILT_IN
 from headrace.settings.table_check import figure_problem, first_problem
 from headrace.settings.toml_file import VARIABLE, SettingsFile, settings_files, user_file
 from headrace.text.shown_address import without_password
-from headrace.text.similar_names import meant
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,6 @@ EMBEDDED = "embedded"
 """The name of an engine of the program's own, where an address would be."""
 OTLP = "otlp"
 """The name of the sink that OpenTelemetry's variables make."""
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-"""What ``HEADRACE_LOG`` takes."""
 MAX_PATH = 90
 """Longest directory that leaves room for a socket's name within the 107 bytes of a Unix socket path."""
 
@@ -196,6 +194,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 def load_files(environ: Mapping[str, str]) -> Settings:
     """Return what the files alone say; raises ConfigurationError naming what is wrong, and in which file."""
     check_log_level(environ)
+    check_log_format(environ)
     files = settings_files(environ)
     for file in files:
         check_file(file)
@@ -213,7 +212,7 @@ def load_files(environ: Mapping[str, str]) -> Settings:
         settings = msgspec.structs.replace(settings, prices=_with_own(settings.prices, found_prices))
     for name, provider in settings.providers.items():
         if provider.requests_per_minute or provider.tokens_per_minute or provider.max_concurrency:
-            logger.warning("limits of providers.%s are not enforced by this version", name)
+            logger.warning("provider limits are not enforced by this version", extra={"provider": name})
     return settings
 
 
@@ -226,7 +225,8 @@ def _with_own(prices: Mapping[str, Price], found: Collection[str]) -> dict[str, 
 
 @cache
 def _warn_ignored(path: str, reason: str) -> None:
-    logger.warning("%s is ignored: %s; if it is yours all the same, set %s to it", path, reason, VARIABLE)
+    hint = f"if the file is yours, set {VARIABLE} to its path"
+    logger.warning("settings file is ignored", extra={"file": path, "reason": reason, "hint": hint})
 
 
 def told_with_file(error: ConfigurationError, table: str, key: str, environ: Mapping[str, str]) -> ConfigurationError:
@@ -261,12 +261,12 @@ def with_otel_sink(settings: Settings, environ: Mapping[str, str]) -> Settings:
         return settings
     match read_otel_environment(environ):
         case OtelExport() as export if (problem := url_problem(export.url)) is not None:
-            logger.warning("spans are not exported: OTEL_EXPORTER_OTLP_ENDPOINT %s", problem)
+            logger.warning("spans are not exported", extra={"reason": f"OTEL_EXPORTER_OTLP_ENDPOINT {problem}"})
         case OtelExport() as export:
             sink = SinkConfig(type="otlp", **msgspec.structs.asdict(export))
             return msgspec.structs.replace(settings, sinks={**settings.sinks, OTLP: sink})
         case UnsupportedExport(reason):
-            logger.warning("spans are not exported: %s", reason)
+            logger.warning("spans are not exported", extra={"reason": reason})
     return settings
 
 
@@ -372,12 +372,3 @@ def _anchored(file: SettingsFile) -> dict[str, Any]:
     if "sinks" in tables:
         tables["sinks"] = {name: anchored(sink, "path") for name, sink in tables["sinks"].items()}
     return tables
-
-
-def check_log_level(environ: Mapping[str, str]) -> None:
-    """Raise ConfigurationError where ``HEADRACE_LOG`` is no level."""
-    level = environ.get("HEADRACE_LOG", "")
-    if level and level.upper() not in logging.getLevelNamesMapping():
-        close = meant(level, LOG_LEVELS)
-        hint = f"did you mean {close}? It takes" if close else "it takes"
-        raise ConfigurationError(f"HEADRACE_LOG is {level!r}; {hint} {', '.join(LOG_LEVELS)}")

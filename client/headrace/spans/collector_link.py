@@ -130,7 +130,7 @@ class CollectorLink:
         except FileNotFoundError:
             return None
         except OSError as error:
-            log(logger, logging.ERROR, "no link to the collector", error=error)
+            log(logger, logging.ERROR, "collector cannot be reached", error=error, extra={"endpoint": endpoint})
             return None
         channel = Channel(dealer, self._reactor, self._epoch, from_collector, self._handle, self._lost)
         channel.send([Hello(self._role, PROTOCOL_MINOR, os.getpid(), CAPABILITIES)])
@@ -145,7 +145,7 @@ class CollectorLink:
                 if (known := self._flushes.pop(message.token, None)) is not None:
                     known[1](message)
             case Goodbye():
-                log(logger, logging.WARNING, "the collector takes nothing: %s", message.reason)
+                log(logger, logging.WARNING, "collector refused connection", extra={"reason": message.reason})
             case _:
                 pass
 

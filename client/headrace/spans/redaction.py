@@ -90,7 +90,7 @@ class Redactor:
         name = type(error).__name__
         if name not in self._warned:
             self._warned.add(name)
-            logger.warning("redaction failed", extra={"error": name})
+            logger.warning("redaction hook failed", extra={"error": name})
 
 
 def load_hook(name: str) -> Hook:

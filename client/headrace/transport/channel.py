@@ -73,7 +73,7 @@ class Channel(Generic[M]):
             try:
                 _, messages = self._decoder.decode(frame)
             except ProtocolError as error:
-                log(logger, logging.ERROR, "a message cannot be read", error=error)
+                log(logger, logging.ERROR, "message cannot be read", error=error)
                 continue
             for message in messages:
                 self._received(message)
@@ -83,7 +83,7 @@ class Channel(Generic[M]):
     def _ended(self, reason: str | None) -> None:
         if reason is not None:
             self.is_refused = True
-            log(logger, logging.ERROR, "no link to another process of the engine: %s", reason)
+            log(logger, logging.ERROR, "peer is not trusted", extra={"reason": reason})
         self._read()  # what it said last
         if self._is_open:
             self.close()
@@ -130,7 +130,7 @@ class StandingChannel(Generic[M]):
         except FileNotFoundError:
             pass  # further attempts are made
         except OSError as error:
-            log(logger, logging.ERROR, "no link to another process of the engine", error=error)
+            log(logger, logging.ERROR, "peer cannot be reached", error=error)
             self._loop.call_later(RETRY_DELAY, self.open)
             return
         self._channel = Channel(

@@ -79,8 +79,7 @@ class Doorway:
         now = monotonic()
         if now >= self._warned_at + _WARN_EVERY:  # whoever does this does it often
             self._warned_at = now
-            facts = {"pid": process, "times": self._turned_away}
-            logger.warning("no further connection of this process", extra=facts)
+            logger.warning("process has too many connections", extra={"pid": process, "refused": self._turned_away})
 
     def left(self, pid: int | None) -> bool:
         """A connection has ended; return whether it was its process's last one."""
@@ -97,7 +96,7 @@ class Doorway:
     def _mind(self) -> None:
         if not self.is_full and self._count >= self._max_peers:
             self.is_full = True
-            logger.warning("no room for further connections", extra={"connections": self._count})
+            logger.warning("no room for connections", extra={"connections": self._count, "socket": str(self._path)})
             self._accept_no_more()
             self._place.rename(self._path.with_name(self._path.name + CLOSED))
         elif self.is_full and self._count < self._max_peers * _REOPENS_AT:

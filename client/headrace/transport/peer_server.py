@@ -306,7 +306,7 @@ class PeerServer(Generic[M]):
     def _refuse(self, identity: bytes, reason: str) -> None:
         """End one connection. Other peers are not affected by what this peer sent."""
         reason = self._router.breach(identity) or reason
-        logger.warning("peer refused", extra={"reason": reason})
+        logger.warning("peer refused", extra={"pid": self._router.pid(identity), "reason": reason})
         self.forget(identity, reason)
         self._router.dismiss(identity, encode_frame(self._epoch, [Goodbye(reason)]))
         self._loop.call_later(_GOODBYE_DELAY, partial(self._router.disconnect, identity))

@@ -178,7 +178,9 @@ class Router:
         peer = max(
             (peer for peer in self._peers.values() if (peer.pid or 0) == process), key=lambda peer: peer.unsent_bytes
         )
-        logger.warning("peer cut off: it leaves most unread", extra={"pid": process, "bytes": peer.unsent_bytes})
+        logger.warning(
+            "peer disconnected", extra={"pid": process, "reason": "it leaves most unread", "bytes": peer.unsent_bytes}
+        )
         self._end(peer)
 
     # What is read.
@@ -292,7 +294,8 @@ class Router:
             if self._unfinished <= self._limits.unfinished * _ROOM:
                 return
             logger.warning(
-                "peer cut off: its frame takes too long", extra={"pid": peer.pid, "bytes": peer.inbound.held}
+                "peer disconnected",
+                extra={"pid": peer.pid, "reason": "its frame takes too long", "bytes": peer.inbound.held},
             )
             self._end(peer)
 

@@ -32,7 +32,10 @@ class ListeningPlace:
     def rename(self, target: Path) -> None:
         """Give the socket another path, if it is still at this one and nothing is at the other."""
         if os.path.lexists(target) or _identity(self._path) != self._identity:
-            logger.warning("a socket is not renamed: something else has its place", extra={"target": str(target)})
+            logger.warning(
+                "socket cannot be renamed",
+                extra={"socket": str(self._path), "target": str(target), "reason": "another file is in its place"},
+            )
             return
         with contextlib.suppress(OSError):
             self._path.rename(target)

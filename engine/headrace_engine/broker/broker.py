@@ -146,7 +146,14 @@ class Broker:
             {process.epoch: process.has_served for process in self._processes if process.epoch}, now
         )
         for epoch in self._liveness.due(now):
-            logger.warning("worker is silent", extra={"epoch": epoch})
+            logger.warning(
+                "worker is silent",
+                extra={
+                    "worker": self._name_of(epoch),
+                    "epoch": epoch,
+                    "silence": round(self._liveness.silence(epoch, now), 1),
+                },
+            )
             if self._history is not None:
                 self._history.note("suspect", epoch=epoch)
             self._send_all(self._admission.worker_suspected(epoch, True))
@@ -180,14 +187,19 @@ class Broker:
         peer = next((peer for peer, worker in self._worker_epochs.items() if worker == epoch), None)
         return None if peer is None else processor_seconds(self._server.peers[peer].pid)
 
-    def _report_silent(self, epoch: int, now: float) -> None:
-        """Have the supervisor end a worker that is there and serves nobody."""
+    def _name_of(self, epoch: int) -> str:
+        """Return the name of a worker, or an empty string if neither the worker nor the supervisor has told it."""
         peers = self._server.peers
         names = [peers[peer].hello.name for peer, worker in self._worker_epochs.items() if worker == epoch]
         names += [process.name for process in self._processes if process.epoch == epoch]
-        for peer in peers.values():
-            if peer.role == "supervisor" and names:
-                self._send(peer.identity, Silent(names[0], epoch, self._liveness.silence(epoch, now)))
+        return names[0] if names else ""
+
+    def _report_silent(self, epoch: int, now: float) -> None:
+        """Ask the supervisor to end a worker that runs and does not answer."""
+        name = self._name_of(epoch)
+        for peer in self._server.peers.values():
+            if peer.role == "supervisor" and name:
+                self._send(peer.identity, Silent(name, epoch, self._liveness.silence(epoch, now)))
 
     def _stop_admitting(self) -> None:
         self._send_all(self._admission.stopping())
@@ -284,7 +296,7 @@ class Broker:
         who, hello, epoch, pid = peer.identity, peer.hello, peer.epoch, peer.pid
         if (earlier := self._incarnations.joined(who, Incarnation(peer.role, epoch, pid))) is not None:
             self._server.forget(earlier, "its process has a newer one")
-        logger.info("peer joined", extra={"role": peer.role, "peer": hello.name, "pid": pid})
+        logger.info("peer joined", extra={"role": peer.role, "peer": hello.name, "pid": pid, "epoch": epoch})
         if peer.role == "worker":
             self._worker_epochs[who] = epoch
             self._liveness.joined(epoch, now)
@@ -332,7 +344,7 @@ class Broker:
         if self._history is not None:
             self._history.note("left", peer=who.hex(), kind=peer.role, epoch=epoch or 0, reason=reason)
         if epoch is not None:
-            logger.info("worker left", extra={"worker": name, "reason": reason})
+            logger.info("worker left", extra={"worker": name, "pid": peer.pid, "epoch": epoch, "reason": reason})
             self._liveness.left(epoch)
             self._send_lost_run_spans(self._admission.unfinished_on(epoch), LOST, f"worker {name} is gone: {reason}")
             self._send_all(self._admission.worker_left(epoch, f"{name}: {reason}"))

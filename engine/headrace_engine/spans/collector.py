@@ -107,7 +107,7 @@ class Collector:
 
     def run(self) -> None:
         """Serve until the process ends."""
-        logger.info("collector serves", extra={"directory": str(self._settings.slot)})
+        logger.info("collector serves", extra={"directory": str(self._settings.slot), "epoch": self._settings.epoch})
         self._link.open()
         self._keeper.start()
         self._reactor.each_turn(self._work)
@@ -271,7 +271,7 @@ class Collector:
                 self._is_recovery_wanted = False
                 self._recover()
         except Exception:
-            logger.exception("recovery failed")
+            logger.exception("span recovery failed")
             self._recovery = None
         else:
             self._reactor.call(self._recover_step)

@@ -205,14 +205,14 @@ class Keeper:
 
     def _worked(self) -> None:
         if self.state != "ok":
-            logger.warning("the store works again")
+            logger.warning("spans can be stored again")
         self.state, self._trouble = "ok", ""
         if self._sinks is not None:
             self._sinks.wake()
 
     def _failed(self, error: StoreError) -> None:
         if self.state == "ok":
-            logger.error("spans cannot be stored: %s", error)
+            logger.error("spans cannot be stored", extra={"reason": str(error)})
         self.state = "disk full" if error.is_full else "failing"
         self._trouble = str(error)
 

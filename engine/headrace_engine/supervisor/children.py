@@ -41,6 +41,11 @@ class Child:
         self.has_served = False
 
     @property
+    def pid(self) -> int:
+        """The process id, or 0 if no process runs."""
+        return self.process.pid if self.process is not None else 0
+
+    @property
     def is_worker(self) -> bool:
         """Whether it serves runs."""
         return "headrace_workers" in self.command

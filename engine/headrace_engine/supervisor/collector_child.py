@@ -75,11 +75,11 @@ class SpanKeeping:
             self._slot = take_slot(data_directory(self._config, self._environ))
         except (SlotError, ConfigurationError) as error:
             if str(error) != self._problem:
-                logger.warning("spans are not kept: %s", error)
+                logger.warning("spans are not stored", extra={"reason": str(error)})
             self._problem = str(error)
             return
         if self._problem:
-            logger.warning("spans are kept from now on")
+            logger.warning("spans are stored again")
             self._problem = ""
         self.options = ["--data", str(self._slot.path)]
         command = [sys.executable, "-m", "headrace_engine", COLLECTOR, *self._common, *self.options]

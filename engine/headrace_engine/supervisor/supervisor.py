@@ -23,6 +23,7 @@ from headrace.errors import ProtocolError
 from headrace.files.engine_directory import COLLECTOR_SOCKET, broker_endpoint, collector_endpoint, worker_socket
 from headrace.process.history import open_history
 from headrace.process.lifecycle import is_orphan, open_process
+from headrace.process.logs import report_start_failure
 from headrace.settings.settings import SpansConfig
 from headrace.transport.channel import REOPEN_DELAY
 from headrace.transport.connector import Connector
@@ -162,10 +163,8 @@ class Supervisor:
         now = time.monotonic()
         child.start(now)
         if self._history is not None:
-            self._history.note(
-                "start", name=child.name, pid=child.process.pid if child.process else 0, epoch=child.epoch
-            )
-        logger.info("process started", extra={"role": child.name, "pid": child.process.pid if child.process else 0})
+            self._history.note("start", name=child.name, pid=child.pid, epoch=child.epoch)
+        logger.info("process started", extra={"child": child.name, "pid": child.pid, "epoch": child.epoch})
         if child.name == "broker":
             self._open_link()
         elif child.name == COLLECTOR:
@@ -177,7 +176,7 @@ class Supervisor:
 
     def _look_at(self, child: Child) -> None:
         """Find out whether a child has ended, and what follows."""
-        pidfd = child.pidfd
+        pidfd, pid = child.pidfd, child.pid
         if not child.has_ended():
             return
         if pidfd is not None:
@@ -190,14 +189,19 @@ class Supervisor:
             return
         now = time.monotonic()
         if child.is_worker and not self._recycler.exited(child.epoch, now):
-            logger.warning("process ended, and none comes after it: %s (%s)", child.name, child.reason)
+            logger.warning(
+                "replaced worker ended",
+                extra={"child": child.name, "pid": pid, "epoch": child.epoch, "reason": child.reason},
+            )
             self._children.remove(child)
             self._report()
             return
-        logger.warning("process ended: %s (%s)", child.name, child.reason)
+        logger.warning(
+            "process ended", extra={"child": child.name, "pid": pid, "epoch": child.epoch, "reason": child.reason}
+        )
         decision = child.policy.exited(child.reason, now, has_served=child.has_served)
         if isinstance(decision, GiveUp):
-            print(f"headrace: the engine cannot start: {decision.reason}", file=sys.stderr, flush=True)  # noqa: T201
+            report_start_failure(f"the engine cannot start: {decision.reason}")
             self._exit_code = ExitCode.CANNOT_START
             self._reactor.stop()
             return
@@ -208,7 +212,7 @@ class Supervisor:
         try:
             self._start(child)
         except OSError:  # no memory, no processes, no descriptors: there may be some later
-            logger.exception("process cannot be started: %s", child.name)
+            logger.exception("process cannot be started", extra={"child": child.name, "retry_after": _RETRY_DELAY})
             self._reactor.call_later(_RETRY_DELAY, partial(self._restart, child))
         self._report()
 
@@ -299,7 +303,7 @@ class Supervisor:
 
     def _replace_all(self) -> None:
         if self._recycler.asked():
-            logger.warning("the workers are to be replaced, one after another")
+            logger.warning("all workers will be replaced")
         self._recycle()
 
     def _recycle(self) -> None:
@@ -313,18 +317,24 @@ class Supervisor:
     def _carry_out(self, action: Action, child: Child) -> None:
         match action:
             case Replace():
-                logger.warning("worker is being replaced: %s (%s)", child.name, action.reason)
+                logger.warning(
+                    "worker is being replaced",
+                    extra={"child": child.name, "pid": child.pid, "epoch": child.epoch, "reason": action.reason},
+                )
                 replacement = Child(child.name, child.command, child.environ, child.policy)
                 self._children.append(replacement)
                 try:
                     self._start(replacement, replaces=child.epoch)
                 except OSError:
-                    logger.exception("process cannot be started: %s", child.name)
+                    logger.exception("replacement cannot be started", extra={"child": child.name})
                     self._children.remove(replacement)
             case Retire() | EndRuns():
                 child.leave()
             case Kill():
-                logger.warning("worker does not end: %s", child.name)
+                logger.warning(
+                    "worker does not end and is killed",
+                    extra={"child": child.name, "pid": child.pid, "epoch": child.epoch},
+                )
                 child.kill()
         self._report()
 
@@ -403,7 +413,7 @@ class Supervisor:
     def _link_ended(self, reason: str | None) -> None:
         """Connect again: to the same broker, or to its successor."""
         if reason is not None:
-            logger.error("no link to the broker: %s", reason)
+            logger.error("broker is not trusted", extra={"reason": reason})
         link = self._link
         self._reactor.call_later(_RETRY_DELAY if reason else REOPEN_DELAY, partial(self._connect_again, link))
 
@@ -417,7 +427,7 @@ class Supervisor:
             try:
                 _, messages = from_broker.decode(frame)
             except ProtocolError:
-                logger.exception("the broker's message cannot be read")
+                logger.exception("message of broker cannot be read")
                 continue
             self._liveness.joined(self._broker.epoch, time.monotonic())  # it speaks from the loop that serves
             self._broker.has_served = True
@@ -432,7 +442,15 @@ class Supervisor:
     def _end_hung(self, silent: Silent) -> None:
         for child in self._children:
             if child.name == silent.worker and child.epoch == silent.epoch and child.process is not None:
-                logger.warning("process is hung: %s (silent for %.1f s)", child.name, silent.silence)
+                logger.warning(
+                    "process is hung and is killed",
+                    extra={
+                        "child": child.name,
+                        "pid": child.pid,
+                        "epoch": child.epoch,
+                        "silence": round(silent.silence, 1),
+                    },
+                )
                 if self._history is not None:
                     self._history.note("kill", name=child.name, pid=child.process.pid, epoch=child.epoch)
                 child.kill()

@@ -23,7 +23,7 @@ def test_jobs_that_belong_together_run_in_order_whatever_they_raise(caplog: pyte
 
     assert called == [1, 2]
     assert jobs == []
-    assert [record.getMessage() for record in caplog.records] == ["a callback failed"]
+    assert [record.getMessage() for record in caplog.records] == ["callback failed"]
 
 
 def test_a_job_that_waits_holds_up_no_other_until_all_threads_are_taken() -> None:
@@ -84,7 +84,7 @@ def test_an_io_thread_logs_on_another_thread() -> None:
 
     def work() -> None:
         mark_io_thread()
-        log(logger, logging.ERROR, "it %s", "failed", error=ValueError("x"))
+        log(logger, logging.ERROR, "it failed", error=ValueError("x"))
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -77,7 +77,7 @@ def test_a_folder_that_cannot_be_written_to_costs_a_warning_and_no_run(
     with caplog.at_level(logging.WARNING):
         assert open_history("client", 1) is None
 
-    assert [record.message for record in caplog.records] == ["no history is written"]
+    assert [record.message for record in caplog.records] == ["history cannot be written"]
 
 
 def test_a_line_that_was_cut_is_no_line(tmp_path: Path) -> None:

@@ -84,7 +84,9 @@ def test_another_users_file_where_a_program_runs_changes_nothing_and_stops_nothi
     os.lchown("headrace.toml", STRANGER, STRANGER)
 
     assert load_settings(environ) == load_settings({**environ, "HEADRACE_CONFIG": "/dev/null"})
-    assert f"headrace.toml is ignored: it belongs to user {STRANGER}, not to 0" in caplog.text
+    (said,) = [vars(record) for record in caplog.records if record.getMessage() == "settings file is ignored"]
+    assert said["file"].endswith("headrace.toml")
+    assert said["reason"] == f"it belongs to user {STRANGER}, not to 0"
 
 
 OPENED = """

@@ -209,7 +209,7 @@ class LiveRun:
 
     def broke(self, error: Exception) -> None:
         """The worker failed at this run, in any state of it: send a terminal message and end it."""
-        logger.error("run failed", exc_info=error, extra={"span_id": self.core.span_id})
+        logger.error("run failed in worker", exc_info=error, extra={"span_id": self.core.span_id})
         if self.core.is_over:
             self.client.runs.pop(self.core.span_id, None)
             return

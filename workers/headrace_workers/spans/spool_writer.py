@@ -171,7 +171,7 @@ class SpoolWriter:
             return None
         if self.is_failing:
             self._retry_at = None
-            logger.warning("spool is written again")
+            logger.warning("spool can be written again")
         return segment.size - sum(map(len, ended))
 
     def _open(self, head: int) -> _Segment:

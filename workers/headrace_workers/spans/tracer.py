@@ -136,7 +136,7 @@ class Tracer:
             stub = begun_span(run, request, self._worker, arrived, wire_format)
             self._spool.begin(self._count, encode_span(stub))
         except Exception:
-            logger.exception("span cannot be begun")
+            logger.exception("span cannot be begun", extra={"span_id": run.span_id})
             self._outbox.dropped[FAILED] += 1
             return None
         self.commit_soon()
@@ -153,7 +153,7 @@ class Tracer:
             run = facts()
             self._keep(span, ended_span(span.stub, run, span.arrived, time.monotonic()), received_content(run))
         except Exception:
-            logger.exception("span cannot be made")
+            logger.exception("span cannot be ended", extra={"span_id": span.stub.span_id})
             self._keep_stub(span)
 
     def refuse(self, run: Run, failed: Failed) -> None:
@@ -169,7 +169,7 @@ class Tracer:
         try:
             self._keep(span, refused_span(span.stub, failed, span.arrived, time.monotonic()), asked_content(request))
         except Exception:
-            logger.exception("span cannot be made")
+            logger.exception("span of refused run cannot be ended", extra={"span_id": run.span_id})
             self._keep_stub(span)
 
     def commit(self) -> None:
@@ -179,7 +179,7 @@ class Tracer:
         try:
             self._commit()
         except Exception:
-            logger.exception("spans cannot be kept")
+            logger.exception("spans cannot be kept by worker")
 
     def commit_soon(self) -> None:
         """Have that done at the end of the turn."""

@@ -73,7 +73,7 @@ class CollectorLink:
             case FlushRequest():
                 self._listener.flush_asked(message)
             case Goodbye():
-                logger.warning("refused by the collector", extra={"reason": message.reason})
+                logger.warning("collector refused worker", extra={"reason": message.reason})
                 self._channel.reopen_delay = RETRY_DELAY  # it is not asked again at once
             case _:
                 pass

@@ -97,7 +97,7 @@ class SinkThread:
                 try:
                     self._turn(sink)
                 except Exception as error:
-                    logger.exception("sink failed: %s", self.name)
+                    logger.exception("sink failed", extra={"sink": self.name})
                     self._not_taken(Retry(type(error).__name__))
         finally:
             self._publish()
@@ -110,10 +110,10 @@ class SinkThread:
             sink = build(self._config, self._environ)
         except SinkUnusableError as error:
             self._error, self._is_unusable = str(error), True
-            logger.warning("sink cannot be used: %s (%s)", self.name, error)
+            logger.warning("sink cannot be used", extra={"sink": self.name, "reason": str(error)})
         except Exception as error:
             self._error, self._is_unusable = f"{type(error).__name__}, see the log", True
-            logger.exception("sink cannot be used: %s", self.name)
+            logger.exception("sink cannot be built", extra={"sink": self.name})
         else:
             self._limit = BatchLimit(sink.batch_size)
             return sink
@@ -145,7 +145,7 @@ class SinkThread:
             raise
         except Exception as error:
             # A mistake of ours about one span must not hold up all others: find it, and set it aside.
-            logger.exception("sink failed: %s", self.name)
+            logger.exception("sink failed to send", extra={"sink": self.name, "spans": len(batch.spans)})
             reason = f"cannot be sent: {type(error).__name__}"
             if len(batch.spans) > 1:
                 return Split(reason)
@@ -170,7 +170,7 @@ class SinkThread:
 
     def _answered(self, batch: Batch, outcome: Delivered) -> None:
         if self._is_lame:
-            logger.warning("sink works again: %s", self.name)
+            logger.warning("sink works again", extra={"sink": self.name})
         self._is_lame = False
         self._circuit.answered()
         if not outcome.rejected:
@@ -189,7 +189,9 @@ class SinkThread:
         self._unlogged += count
         now = time.monotonic()
         if self._unlogged and now >= self._logs_at:
-            logger.warning("sink refuses spans for good: %s (%d: %s)", self.name, self._unlogged, self._refusal)
+            logger.warning(
+                "sink refused spans", extra={"sink": self.name, "spans": self._unlogged, "reason": self._refusal}
+            )
             self._unlogged, self._logs_at = 0, now + _LOG_INTERVAL
 
     def _not_taken(self, verdict: Retry | Hold) -> None:
@@ -202,7 +204,7 @@ class SinkThread:
         self._error = verdict.reason
         if self._circuit.state == "open" and not self._is_lame:
             self._is_lame = True
-            logger.warning("sink does not take spans: %s; they wait", self.name)
+            logger.warning("sink does not take spans", extra={"sink": self.name, "reason": verdict.reason})
 
     def _rest(self) -> None:
         """Nothing to send now."""

@@ -67,7 +67,7 @@ class Unsent:
             try:
                 spans = file.read(limit, now, is_last=is_last)
             except sqlite3.Error as error:
-                file.failed("spans cannot be read", error)
+                file.failed("read spans", error)
                 continue
             if spans:
                 return Batch(path, spans)
@@ -178,7 +178,7 @@ class _File:
         try:
             self._write(place, taken)
         except sqlite3.Error as error:
-            self.failed("place cannot be written", error)
+            self.failed("write place", error)
         else:
             self._is_unwritten = self._has_failed = False
 
@@ -202,10 +202,13 @@ class _File:
         except sqlite3.Error:
             return 0
 
-    def failed(self, what: str, error: Exception) -> None:
+    def failed(self, action: str, error: Exception) -> None:
         """Say it once, not for each batch."""
         if not self._has_failed:
-            logger.warning("sink %s: %s in %s: %s", self._sink, what, self._path.name, error)
+            logger.warning(
+                "sink cannot use span file",
+                extra={"sink": self._sink, "file": self._path.name, "action": action, "reason": str(error)},
+            )
         self._has_failed = True
 
     def close(self) -> None:

@@ -171,7 +171,7 @@ class SpanFiles:
         self._forget(path)
         target = move_aside(path)
         self.damaged.append(target)
-        logger.error("span file is damaged and was moved aside", extra={"file": target.name})
+        logger.error("damaged span file was moved aside", extra={"file": path.name, "target": target.name})
 
     def _forget(self, path: Path) -> None:
         if (database := self._open.pop(path, None)) is not None:
