@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from headrace.cli.main import main
-from tests.cli.span_rows import close_all
+from tests.cli.spans.span_rows import close_all
 
 
 class Done(NamedTuple):

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from headrace.cli.exit_codes import ExitCode
+from headrace.cli.shared.exit_codes import ExitCode
 from headrace.testing import Script, SimulatedProvider
 from tests.conftest import PatientProvider
 from tests.waiting import busyness

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from headrace.cli import serve
-from headrace.cli.engine_directory import default_directories, found_directory, made_directory
-from headrace.cli.exit_codes import CommandError, ExitCode
+from headrace.cli import serve_command
 from headrace.cli.main import main
+from headrace.cli.serve_directory import default_directories, found_directory, made_directory
+from headrace.cli.shared.exit_codes import CommandError, ExitCode
 from headrace.errors import EngineUnavailableError
 from headrace.files.engine_directory import LOCK_FILE
 from tests.strangers import STRANGER, VICTIM, Child, needs_root
@@ -149,7 +149,7 @@ def test_serve_says_where_it_is(
     monkeypatch.setattr(os, "execve", start)
 
     with pytest.raises(_StartedError):
-        serve.main(argparse.Namespace(directory=None, workers=None, drain_timeout=30.0))
+        serve_command.main(argparse.Namespace(directory=None, workers=None, drain_timeout=30.0))
 
     (made,) = (path for path in places.root.iterdir() if path.name.startswith("headrace-"))
     assert capfd.readouterr().out == f"export HEADRACE_ENGINE=ipc://{made}\n"

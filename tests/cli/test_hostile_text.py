@@ -24,11 +24,12 @@ import pyarrow.parquet
 import pytest
 
 from headrace import errors
-from headrace.cli import config, restart, run, spans, status
+from headrace.cli import config_command, restart_command, run_command, status_command
 from headrace.cli.config_report import File, Report
 from headrace.cli.main import command_parser, main
-from headrace.cli.output import Output
-from headrace.cli.terminal import red
+from headrace.cli.run_output import Output
+from headrace.cli.shared.terminal import red
+from headrace.cli.spans import spans_command
 from headrace.errors import HeadraceError
 from headrace.process.logs import log_in_program
 from headrace.settings.found_file_rules import Grant
@@ -37,8 +38,8 @@ from headrace.text.escaping import escaped
 from headrace.types import StreamEvent, StreamResult, ToolCall
 from headrace.wire.engine_status import SpanStatus, WorkerStatus
 from headrace.wire.messages import Status
-from tests.cli.span_rows import NOON, Database
-from tests.cli.span_rows import span as usual_span
+from tests.cli.spans.span_rows import NOON, Database
+from tests.cli.spans.span_rows import span as usual_span
 from tests.cli.test_standard_streams import commands
 from tests.hostile_values import EVIL, FORBIDDEN, hostile, steering
 
@@ -120,19 +121,19 @@ def shown(data: Path, monkeypatch: pytest.MonkeyPatch) -> Shown:
     _fill(data)
     monkeypatch.setenv("HEADRACE_DATA", str(data))
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr(status, "engine_status", lambda *_: hostile(Status))
-    monkeypatch.setattr(spans, "follow", lambda tail, show, _: [show(stored) for stored in tail.look()])
+    monkeypatch.setattr(status_command, "engine_status", lambda *_: hostile(Status))
+    monkeypatch.setattr(spans_command, "follow", lambda new, show, _: [show(stored) for stored in new.look()])
     for name in ("execv", "execve", "execvp", "execvpe"):
         monkeypatch.setattr(os, name, _not_started)
     monkeypatch.setattr(
-        restart, "found_directory", lambda given: Path("/tmp/hostile") if given == "it" else _none(given)
+        restart_command, "found_directory", lambda given: Path("/tmp/hostile") if given == "it" else _none(given)
     )
-    monkeypatch.setattr(restart, "answer_of", lambda *_: types.SimpleNamespace(problem=EVIL))
-    monkeypatch.setattr(config, "report", lambda *_: msgspec.structs.replace(hostile(Report), files=FILES))
-    monkeypatch.setattr(config, "read_grants", lambda *_: {Grant(*[EVIL] * len(Grant.__struct_fields__))})
-    monkeypatch.setattr(config, "change_grants", lambda *_: None)
-    monkeypatch.setattr(run, "_streamed", _hostile_run)
-    monkeypatch.setattr(run, "_complete", _hostile_run)
+    monkeypatch.setattr(restart_command, "answer_of", lambda *_: types.SimpleNamespace(problem=EVIL))
+    monkeypatch.setattr(config_command, "report", lambda *_: msgspec.structs.replace(hostile(Report), files=FILES))
+    monkeypatch.setattr(config_command, "read_grants", lambda *_: {Grant(*[EVIL] * len(Grant.__struct_fields__))})
+    monkeypatch.setattr(config_command, "change_grants", lambda *_: None)
+    monkeypatch.setattr(run_command, "_streamed", _hostile_run)
+    monkeypatch.setattr(run_command, "_complete", _hostile_run)
 
     def show(arguments: Arguments, *, is_terminal: bool = False) -> tuple[str, str]:
         with monkeypatch.context() as patch:
@@ -201,7 +202,7 @@ def test_a_pipe_gets_what_a_model_said_to_the_letter(shown: Shown) -> None:
 def test_no_setting_and_no_variable_steers_the_terminal(
     command: Arguments, shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "engine_status", _refused)
+    monkeypatch.setattr(status_command, "engine_status", _refused)
     quoted = json.dumps(EVIL.replace("\x7f", ""))
     for variable, value in [
         ("HEADRACE_ENGINE", EVIL.replace("\0", "")),
@@ -253,7 +254,7 @@ def test_no_error_steers_the_terminal(
     def fail(*_: object) -> StreamResult:
         raise error
 
-    monkeypatch.setattr(run, "_streamed", fail)
+    monkeypatch.setattr(run_command, "_streamed", fail)
     out, notes = shown((*RUN, *form))
 
     assert steering(out) == steering(notes) == set()
@@ -268,7 +269,7 @@ def test_a_mistake_of_ours_is_shown_without_what_it_quotes_steering_the_terminal
     def fail(*_: object) -> StreamResult:
         raise AssertionError(EVIL)
 
-    monkeypatch.setattr(run, "_streamed", fail)
+    monkeypatch.setattr(run_command, "_streamed", fail)
     _, notes = shown(RUN)
 
     assert "AssertionError: =evil" in notes
@@ -289,7 +290,7 @@ def test_json_says_the_same_with_its_escapes(shown: Shown) -> None:
 def test_absurd_figures_of_an_engine_are_shown(number: float, shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = WorkerStatus("w1", 2**63, "running", -1, number)
     absurd = Status(2**63, "1", number, -1, 2**64 - 1, 0, 0, 0, [worker], [], SpanStatus("/d", age=number))
-    monkeypatch.setattr(status, "engine_status", lambda *_: absurd)
+    monkeypatch.setattr(status_command, "engine_status", lambda *_: absurd)
 
     out, notes = shown(STATUS)
     assert "WORKER" in out
@@ -304,7 +305,7 @@ def test_a_number_that_json_cannot_carry_leaves_it_json(shown: Shown, monkeypatc
         result: StreamResult = msgspec.structs.replace(hostile(StreamResult), tool_calls=[call], latency_ms=1.0)
         return result
 
-    monkeypatch.setattr(run, "_streamed", say)
+    monkeypatch.setattr(run_command, "_streamed", say)
     line = shown((*RUN, "--json"))[0].splitlines()[-1]
 
     said = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
@@ -324,7 +325,7 @@ def test_only_the_program_itself_can_colour_its_output(shown: Shown, monkeypatch
         print(red(EVIL, sys.stdout))  # by a command that forgot to escape it
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "_streamed", say)
+    monkeypatch.setattr(run_command, "_streamed", say)
     assert shown(RUN, is_terminal=True)[0].count("\x1b") == 2
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from headrace import Client
-from headrace.cli.exit_codes import ExitCode
 from headrace.cli.main import main
+from headrace.cli.shared.exit_codes import ExitCode
 from headrace.testing import SimulatedProvider
 from headrace.transport.router import Router
 from headrace.transport.sockets import Dealer, new_context

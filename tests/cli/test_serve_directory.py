@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.cli.exit_codes import ExitCode
 from headrace.cli.main import main
+from headrace.cli.shared.exit_codes import ExitCode
 from headrace.testing import SimulatedProvider
 from headrace_engine.supervisor.locked_directory import EngineDirectory, EngineStartError
 from tests.conftest import engine_process

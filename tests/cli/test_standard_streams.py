@@ -18,7 +18,7 @@ import pytest
 
 from headrace.cli.main import command_parser
 from headrace.testing import SimulatedProvider
-from tests.cli.span_rows import Database, content, span
+from tests.cli.spans.span_rows import Database, content, span
 from tests.repetition import is_long
 
 MODULES = ("headrace", "headrace.testing", "headrace_engine", "headrace_workers")

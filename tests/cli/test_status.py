@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from headrace.cli import status
+from headrace.cli import status_command
 from headrace.wire.engine_status import SinkStatus, SpanStatus
 from headrace.wire.messages import Status
 
@@ -20,7 +20,7 @@ def engine(spans: SpanStatus | None) -> Status:
 
 def shown(spans: SpanStatus | None, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Return the lines below the workers."""
-    status._show("ipc:///run/engine", engine(spans))
+    status_command._show("ipc:///run/engine", engine(spans))
     return capsys.readouterr().out.partition("LAST SEEN\n")[2].strip("\n").splitlines()
 
 
@@ -65,7 +65,7 @@ def test_each_sink_has_its_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_json_has_all_of_it() -> None:
     with_sink = msgspec.structs.replace(FINE, sinks=[SinkStatus("phoenix", "ok", 5)])
 
-    fields = json.loads(json.dumps(msgspec.to_builtins(status._fields(engine(with_sink)))))
+    fields = json.loads(json.dumps(msgspec.to_builtins(status_command._fields(engine(with_sink)))))
 
     assert (fields["spans"]["stored"], fields["spans"]["sinks"][0]["delivered"]) == (1204, 5)
-    assert json.loads(json.dumps(msgspec.to_builtins(status._fields(engine(None)))))["spans"] is None
+    assert json.loads(json.dumps(msgspec.to_builtins(status_command._fields(engine(None)))))["spans"] is None

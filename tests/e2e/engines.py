@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from headrace.cli.status import engine_status
+from headrace.cli.status_command import engine_status
 from headrace.errors import HeadraceError
 from headrace.testing import SimulatedProvider
 from tests.waiting import busyness, wait_until

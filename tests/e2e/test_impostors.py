@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from headrace import Client
-from headrace.cli.status import engine_status
+from headrace.cli.status_command import engine_status
 from headrace.errors import HeadraceError
 from headrace.testing import SimulatedProvider
 from headrace_engine.broker.lease_checks import FIRST_CHECK

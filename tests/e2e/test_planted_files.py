@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.cli.exit_codes import CommandError
-from headrace.cli.spans_export import export
+from headrace.cli.shared.exit_codes import CommandError
+from headrace.cli.spans.span_export import export
 from headrace.connections.embedded_folders import open_log
 from headrace.files.private_files import open_named, open_private
 from headrace.process.history import VARIABLE, History, open_history

@@ -425,7 +425,7 @@ def test_a_worker_that_hangs_is_found_and_replaced(provider: SimulatedProvider) 
 
 
 def test_a_new_broker_learns_of_the_leases_of_the_one_before(provider: SimulatedProvider) -> None:
-    from headrace.cli.status import engine_status
+    from headrace.cli.status_command import engine_status
 
     with running_engine(provider, "--workers", "1") as address, Client(address) as client:
         running = start_endless(client)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from headrace import Client, EngineUnavailableError, LocalStream, WorkerLostError
-from headrace.cli.status import engine_status
+from headrace.cli.status_command import engine_status
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, engine_process, processes, simulate
 from tests.e2e.engines import running_engine

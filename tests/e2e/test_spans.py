@@ -25,7 +25,7 @@ from headrace import (
     RunTimeoutError,
     WorkerLostError,
 )
-from headrace.cli.status import engine_status
+from headrace.cli.status_command import engine_status
 from headrace.spans.data_directory import StoredSpan, database_files, from_row, open_for_reading, slots
 from headrace.spans.span import Rank, decode_content
 from headrace.testing import SimulatedProvider

@@ -39,7 +39,7 @@ import msgspec
 import pytest
 
 from headrace import Client, LocalStream
-from headrace.cli.status import engine_status
+from headrace.cli.status_command import engine_status
 from headrace.errors import HeadraceError
 from headrace.process.history import VARIABLE, History, HistoryEvent
 from headrace.testing import SimulatedProvider

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from headrace import Client, HeadraceError
-from headrace.cli.status import engine_status
+from headrace.cli.status_command import engine_status
 from headrace.testing import SimulatedProvider
 from headrace.wire.engine_status import SpanStatus
 from tests.conftest import engine_process, simulate

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from headrace import Client, LocalStream, RunError, WorkerLostError
-from headrace.cli.status import engine_status
+from headrace.cli.status_command import engine_status
 from headrace.process.history import VARIABLE
 from headrace.testing import SimulatedProvider
 from tests.conftest import engine_process, simulate

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from headrace import Client
-from headrace.cli.status import engine_status
+from headrace.cli.status_command import engine_status
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO
 from tests.faults.commands import headrace

@@ -105,7 +105,7 @@ def test_a_data_directory_that_cannot_be_used_costs_the_spans_and_says_so(
     listed = spans_list({"HEADRACE_DATA": data})
     assert "spans are not kept" in listed.stderr
     assert "HEADRACE_DATA" in listed.stderr
-    assert "Every run leaves one" not in listed.stderr
+    assert "Each run stores one" not in listed.stderr
     assert "Traceback" not in listed.stderr
 
 

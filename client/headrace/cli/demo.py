@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from headrace.cli.exit_codes import ExitCode, exit_code
 from headrace.cli.explain import explanation
 from headrace.cli.interrupt import end_on_interrupt, on_interrupt, raise_interrupt
-from headrace.cli.terminal import bold, dim, green, red
+from headrace.cli.shared.exit_codes import ExitCode, exit_code
+from headrace.cli.shared.terminal import bold, dim, green, red
 from headrace.client import Client
 from headrace.errors import HeadraceError
 from headrace.process.standard_streams import guarded, write_as_it_is

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from headrace.cli.terminal import one_line
+from headrace.cli.shared.terminal import one_line
 from headrace.errors import (
     AuthenticationError,
     ConfigurationError,

@@ -9,14 +9,19 @@ from functools import partial
 from typing import NoReturn
 
 import headrace
-from headrace.cli import config, restart, run, serve, simulate, spans, status
-from headrace.cli.exit_codes import CommandError, ExitCode, exit_code
+from headrace.cli import config_command, restart_command, run_command, serve_command, simulate_command, status_command
 from headrace.cli.explain import explanation
 from headrace.cli.interrupt import end_on_interrupt, on_interrupt, raise_interrupt
-from headrace.cli.terminal import one_line, red
+from headrace.cli.shared.exit_codes import CommandError, ExitCode, exit_code
+from headrace.cli.shared.terminal import one_line, red
+from headrace.cli.spans import spans_command
 from headrace.errors import HeadraceError
 from headrace.process.logs import log_in_program
 from headrace.process.standard_streams import OutputLostError, guarded
+
+_COMMANDS = (
+    run_command, spans_command, serve_command, restart_command, status_command, config_command, simulate_command,
+)  # fmt: skip
 
 _EPILOG = """\
 try it without a key:
@@ -83,7 +88,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"headrace {headrace.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module in (run, spans, serve, restart, status, config, simulate):
+    for module in _COMMANDS:
         command = commands.add_parser(module.NAME, help=module.HELP, description=module.HELP + ".", allow_abbrev=False)
         module.add_arguments(command)
         command.set_defaults(command=module.main)

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from headrace.cli.spans_export import export
-from headrace.cli.spans_show import shown
-from headrace.cli.spans_table import Table
+from headrace.cli.spans.span_details import shown
+from headrace.cli.spans.span_export import export
+from headrace.cli.spans.span_table import Table
 from headrace.settings.settings import SinkConfig
 from headrace.spans.data_directory import COLUMNS, SCHEMA, StoredSpan, from_row, open_for_reading, to_row
 from headrace.spans.reading import exported_span as spans_record

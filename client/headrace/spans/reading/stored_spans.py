@@ -23,7 +23,7 @@ from headrace.spans.data_directory import (
     set_aside,
     slots,
 )
-from headrace.spans.reading import span_query as spans_query
+from headrace.spans.reading import span_query
 from headrace.spans.reading.span_query import Filters, Order
 
 Complain = Callable[[str], None]
@@ -116,7 +116,7 @@ class SpanStore:
 
     def beginning(self, prefix: str, limit: int) -> list[StoredSpan]:
         """Return the spans whose id begins so, the first by their ids."""
-        query = spans_query.rows_beginning(prefix, limit)
+        query = span_query.rows_beginning(prefix, limit)
         found = [(row, file) for file in self._files for row in file.rows(*query)]
         best = [(row, file) for row, file in found if self._best(row["span_id"]) is file]
         spans = [stored for row, file in best for stored in file.spans([row])]
@@ -132,7 +132,7 @@ class SpanStore:
             yield from file.rows(*query(sorted(without)))
 
     def _merged(self, filters: Filters, order: Order) -> Iterator[tuple[sqlite3.Row, SpanFile]]:
-        query = spans_query.rows(filters, order)
+        query = span_query.rows(filters, order)
         streams = [zip(file.rows(*query), repeat(file)) for file in self._files]
         yield from heapq.merge(*streams, key=_started_at, reverse=order != "started_at")
 
@@ -203,7 +203,7 @@ def _connection(path: Path) -> sqlite3.Connection | None:
     connection = open_for_reading(path)
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        connection.create_function(spans_query.CONTAINS, 2, spans_query.contains_text, deterministic=True)
+        connection.create_function(span_query.CONTAINS, 2, span_query.contains_text, deterministic=True)
     except BaseException:
         connection.close()
         raise

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from headrace.cli.arguments import count, figure, number
-from headrace.cli.engine_directory import address_of, default_directories, made_directory, make_private
-from headrace.cli.exit_codes import CommandError, ExitCode
-from headrace.cli.terminal import dim
+from headrace.cli.serve_directory import address_of, default_directories, made_directory, make_private
+from headrace.cli.shared.exit_codes import CommandError, ExitCode
+from headrace.cli.shared.option_types import count, figure, number
+from headrace.cli.shared.terminal import dim
 from headrace.files.engine_directory import foreign_entries, is_engine_running
 from headrace.files.state_directory import expanded
 from headrace.process.child_environment import environment_of

@@ -1,20 +1,18 @@
-"""Spans as lines of a table that fits the terminal, and the words and figures that all of ``headrace spans`` shares. Pure."""
+"""``headrace spans list`` and ``tail``: shows spans as lines of a table that fits the terminal. Pure: returns lines."""
 
 from __future__ import annotations
 
-import datetime
-import unicodedata
 from typing import NamedTuple, TextIO
 
-from headrace.cli.terminal import dim, one_line, red
-from headrace.spans import value_bounds as span_bounds
+from headrace.cli.shared.terminal import dim, fitted, one_line, red
+from headrace.cli.spans.span_figures import dollars, milliseconds, short_time
 from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import content_of
 
 _GAP = "  "
 _LEAST_TEXT = 18
-_ID = len("sp_") + 8  # as much as one would type; `show` takes it
-_FROM_TEXT = 400  # characters: more does not fit any terminal
+_ID = len("sp_") + 8  # enough to type: `headrace spans show` takes the beginning of an id
+_FROM_TEXT = 400  # characters of a text; no terminal is wider
 
 
 class _Column(NamedTuple):
@@ -27,18 +25,18 @@ _COLUMNS = (
     _Column("TIME", 11),
     _Column("SPAN", _ID),
     _Column("STATUS", 7),
-    _Column("MODEL", 0),  # a share of the terminal
+    _Column("MODEL", 0),  # its width depends on that of the terminal
     _Column("MS", 6, is_number=True),
     _Column("FIRST", 6, is_number=True),
     _Column("TOKENS", 11, is_number=True),
     _Column("COST $", 9, is_number=True),
 )
 _DROPPED = ("FIRST", "TOKENS", "COST $", "MS", "TIME", "MODEL")
-"""What a narrow terminal goes without, in this order."""
+"""The columns that are left out in a narrow terminal, the first one first."""
 
 
 class Table:
-    """Spans for a terminal of ``width`` columns; ``out`` says whether there may be colour."""
+    """A table of spans, ``width`` columns wide. ``out`` decides whether colours are used."""
 
     def __init__(self, width: int, out: TextIO) -> None:
         self._out = out
@@ -50,12 +48,12 @@ class Table:
         self._text = max(self._text_width(width), 1)
 
     def head(self) -> str:
-        """Return the line above all others."""
+        """Return the line with the names of the columns."""
         heads = [fitted(column.head, column.width, column.is_number) for column in self._columns]
         return dim(_GAP.join([*heads, "TEXT"]), self._out)
 
     def line(self, stored: StoredSpan, now: float) -> str:
-        """Return a span's line."""
+        """Return the line of one span. ``now`` is in seconds since 1970."""
         cells = _cells(stored, now)
         parts = []
         for column in self._columns:
@@ -63,7 +61,7 @@ class Table:
             if column.head == "STATUS":
                 part = {"error": red, "aborted": dim}.get(stored.span.status, _plain)(part, self._out)
             parts.append(part)
-        return _GAP.join([*parts, fitted(gist(stored), self._text).rstrip()]).rstrip()
+        return _GAP.join([*parts, fitted(result_line(stored), self._text).rstrip()]).rstrip()
 
     def _text_width(self, width: int) -> int:
         return width - sum(column.width + len(_GAP) for column in self._columns)
@@ -83,8 +81,8 @@ def _cells(stored: StoredSpan, now: float) -> dict[str, str]:
     }
 
 
-def gist(stored: StoredSpan) -> str:
-    """Return one line that says what came of a run: its error, else the beginning of its answer."""
+def result_line(stored: StoredSpan) -> str:
+    """Return the result of a run on one line: its error, or the beginning of its answer."""
     span, content = stored.span, content_of(stored.span)
     if span.status == "error":
         return one_line(f"{span.error_type or 'error'}: {span.error or ''}"[:_FROM_TEXT]).removesuffix(":")
@@ -95,58 +93,6 @@ def gist(stored: StoredSpan) -> str:
     if content.inputs:
         return f"({len(content.inputs)} texts embedded)"
     return one_line(f"({span.content_note})") if span.content_note else ""
-
-
-def local_time(seconds: float) -> datetime.datetime:
-    """Return the local time of a moment, the nearest that a calendar has."""
-    return datetime.datetime.fromtimestamp(span_bounds.seconds(seconds)).astimezone()
-
-
-def short_time(seconds: float, now: float) -> str:
-    """Return the local time of day, or the day with it where that is another."""
-    then = local_time(seconds)
-    is_today = then.date() == datetime.datetime.fromtimestamp(now).astimezone().date()
-    return then.strftime("%H:%M:%S" if is_today else "%m-%d %H:%M")
-
-
-def milliseconds(seconds: float | None) -> str:
-    """Return whole milliseconds, a dash for none."""
-    return "-" if seconds is None else f"{span_bounds.real(seconds * 1000):.0f}"
-
-
-def dollars(cost: float | None) -> str:
-    """Return a sum with the digits that matter, a dash where it is not known."""
-    if cost is None:
-        return "-"
-    if 0 < cost < 0.000001:  # noqa: PLR2004 - the last digit that is shown
-        return "<0.000001"
-    return f"{cost:,.2f}" if cost >= 1 else f"{cost:.6f}"
-
-
-def fitted(text: str, width: int, is_number: bool = False) -> str:
-    """Return ``text`` in exactly ``width`` columns of a terminal, where wide letters take two."""
-    if _width(text) > width:
-        text = _cut(text, width - 1) + "…"
-    padding = " " * (width - _width(text))
-    return padding + text if is_number else text + padding
-
-
-def _cut(text: str, width: int) -> str:
-    taken = 0
-    for index, letter in enumerate(text):
-        taken += _width(letter)
-        if taken > width:
-            return text[:index]
-    return text
-
-
-def _width(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        for letter in text
-    )
 
 
 def _plain(text: str, _out: TextIO) -> str:

@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from headrace.cli.exit_codes import ExitCode
+from headrace.cli.shared.exit_codes import ExitCode
 from headrace.spans.span import Rank
 from tests.cli.conftest import Run
-from tests.cli.span_rows import Database, content, span
+from tests.cli.spans.span_rows import Database, content, span
 from tests.conftest import ROOT
 from tests.waiting import busyness
 
@@ -32,7 +32,7 @@ HEADRACE = str(Path(sys.prefix, "bin", "headrace"))
 WRITER = """
 import sys
 from pathlib import Path
-from tests.cli.span_rows import Database, span
+from tests.cli.spans.span_rows import Database, span
 for line in sys.stdin:
     slot, day, *ids = line.split()
     Database(Path(sys.argv[1]), int(slot), day).add(*(span(span_id=id) for id in ids))

@@ -1,4 +1,4 @@
-"""Finds out why runs leave no spans in a data directory, or why a sink sends none on, and what to do about it."""
+"""Finds out why runs leave no spans in a data directory, or why a sink sends none, and says what to do."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from headrace.settings.otel_environment import UnsupportedExport, read_otel_envi
 from headrace.settings.settings import OTLP, SinkConfig
 
 _LEAST_ROOM = 256 * 1024
-"""Bytes that a new database takes, with its journal."""
+"""Bytes that a new database needs, with its journal."""
 
 
-def directory_trouble(directory: Path) -> str | None:
-    """Return why an engine that starts now cannot keep spans in ``directory``, with what to do, or None."""
+def directory_problem(directory: Path) -> str | None:
+    """Return why an engine that starts now could not keep spans in ``directory``, and what to do. None if it could."""
     problem = check_private(directory)
     if problem is None:
         existing = next(path for path in [directory, *directory.parents] if _is_there(path))
         problem = _slot_problem(directory) or _why_not_writable(existing)
-    return problem and f"spans are not kept: {problem}; mend that, or name another directory with HEADRACE_DATA"
+    return problem and f"spans are not kept: {problem}; correct that, or name another directory with HEADRACE_DATA"
 
 
-def sink_troubles(sinks: Mapping[str, SinkConfig]) -> Iterator[str]:
-    """Yield what keeps configured sinks from sending spans on, a line for each."""
+def sink_problems(sinks: Mapping[str, SinkConfig]) -> Iterator[str]:
+    """Yield a line for each configured sink that cannot send spans: why, and what to do."""
     for name, sink in sinks.items():
         if sink.type == "otlp" and not _has_otlp():
             yield f"sink {name} sends nothing: it needs a package that is not installed: pip install 'headrace[otlp]'"
 
 
-def aside_troubles(aside: Iterable[tuple[str, str, str]]) -> Iterator[str]:
-    """Yield a line for each sink that has set spans aside; ``aside`` has sink, id and reason of each."""
+def aside_problems(aside: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """Yield a line for each sink that has set spans aside. ``aside`` has one (sink, span id, reason) for each such span."""
     by_sink: dict[str, list[tuple[str, str]]] = {}
     for sink, span_id, reason in aside:
         by_sink.setdefault(sink, []).append((span_id, reason))
@@ -42,8 +42,8 @@ def aside_troubles(aside: Iterable[tuple[str, str, str]]) -> Iterator[str]:
         yield f"sink {sink} has set aside {which} ({reason}); `headrace spans show ID` shows it"
 
 
-def export_trouble(sinks: Mapping[str, SinkConfig], environ: Mapping[str, str]) -> str | None:
-    """Return why spans are not exported as OpenTelemetry's variables ask for, or None."""
+def export_problem(sinks: Mapping[str, SinkConfig], environ: Mapping[str, str]) -> str | None:
+    """Return why spans are not exported as OpenTelemetry's environment variables request, or None."""
     wanted = None if OTLP in sinks else read_otel_environment(environ)
     return f"spans are not exported: {wanted.reason}" if isinstance(wanted, UnsupportedExport) else None
 
@@ -56,7 +56,7 @@ def _has_otlp() -> bool:
 
 
 def _slot_problem(directory: Path) -> str | None:
-    """Return which slot of an engine is no directory: an engine that starts cannot pass it."""
+    """Return a problem if something that is not a directory has the name of an engine's slot. No engine can start then."""
     try:
         files = [path for path in directory.iterdir() if path.name.isdigit() and not path.is_dir()]
     except OSError:
@@ -68,7 +68,7 @@ def _why_not_writable(directory: Path) -> str | None:
     if not directory.is_dir():
         return f"{directory} is not a directory"
     try:
-        # What a file system takes, neither its mode nor its free blocks tell. The file has no name: there is nothing to remove by one.
+        # Only writing shows whether a file can be written. The file has no name, so nothing is left to remove.
         with tempfile.TemporaryFile(prefix=".headrace-", dir=directory) as file:
             file.write(bytes(_LEAST_ROOM))
             file.flush()

@@ -11,11 +11,11 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from headrace.cli.exit_codes import ExitCode
+from headrace.cli.shared.exit_codes import ExitCode
 from headrace.spans.reading.exported_span import FLAT
 from headrace.types import Message, Usage
 from tests.cli.conftest import Run
-from tests.cli.span_rows import NOON, Database, content, span, tool_run
+from tests.cli.spans.span_rows import NOON, Database, content, span, tool_run
 
 NO_USAGE = Usage()
 
@@ -54,8 +54,8 @@ answer
 
 facts
   finish reason  tool_calls
-  model          gpt-4o-2024-08-06, asked for as gpt-4o
-  usage          25 tokens in (12 cached), 40 out (8 reasoning); as the provider said
+  model          gpt-4o-2024-08-06, requested as gpt-4o
+  usage          25 tokens in (12 cached), 40 out (8 reasoning); as the provider counted
   cost           $0.000462
   started        2026-03-14 12:00:00.000+00:00
   time           1250 ms, first chunk after 310 ms, 4 ms waiting for a worker, streamed
@@ -152,7 +152,7 @@ errors
         1  lost
 
 Cost unknown, and not in the sums: ours/new (2).
-[prices] in headrace.toml says what a model costs.
+To set the price of a model, add it to [prices] in headrace.toml.
 """
     )
     (ours,) = [each for each in json.loads(spans("stats", "--json").out)["groups"] if each["model"] == "ours/new"]
@@ -287,7 +287,7 @@ def test_an_export_that_fails_removes_what_it_began_and_nothing_else(
     spans: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Database(data).add(span(span_id="sp_1"))
-    monkeypatch.setattr("headrace.cli.spans_export.secrets.token_hex", lambda _: "0")
+    monkeypatch.setattr("headrace.cli.spans.span_export.secrets.token_hex", lambda _: "0")
     others = tmp_path / f".out.jsonl.{os.getpid()}.0"
     others.write_text("mine")
 

@@ -1,4 +1,4 @@
-"""``headrace spans export``: spans as JSON lines, CSV or Parquet, as they are read: never all of them in memory."""
+"""``headrace spans export``: writes spans as JSON lines, CSV or Parquet, while it reads them: never all in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import IO, Any, Literal
 
 import msgspec
 
-from headrace.cli.exit_codes import CommandError, ExitCode
+from headrace.cli.shared.exit_codes import CommandError, ExitCode
 from headrace.files.private_files import open_folder, open_named
 from headrace.spans.data_directory import StoredSpan
 from headrace.spans.reading.exported_span import FLAT, flat, line
@@ -31,12 +31,12 @@ _BATCH = 1000
 _FLOATS = ("duration_seconds", "queue_seconds", "first_chunk_seconds", "cost")
 _TIMES = ("started_at", "ended_at")
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a formula begins with, for one or the other spreadsheet: also in the wide letters of East Asia."""
-_BLANK_FORMULA = ("\t", "\n", "\\u000d")  # a carriage return is escaped by then
+"""The first characters of a formula in some spreadsheet, also in the wide forms of East Asia."""
+_BLANK_FORMULA = ("\t", "\n", "\\u000d")  # the carriage return is already escaped
 
 
 def export(spans: Iterable[StoredSpan], form: Format, path: Path | None) -> int:
-    """Write spans to ``path``, else to standard output; return how many. Raises CommandError where that cannot be."""
+    """Write spans to ``path``, or to standard output if it is None. Return their number. Raises CommandError if it cannot write."""
     writers: dict[Format, Writer] = {"jsonl": _write_lines, "csv": _write_csv, "parquet": _write_parquet}
     if form == "parquet":
         _require_pyarrow()
@@ -46,20 +46,20 @@ def export(spans: Iterable[StoredSpan], form: Format, path: Path | None) -> int:
 
 @contextlib.contextmanager
 def _output(path: Path | None) -> Iterator[IO[bytes]]:
-    """Open what is written to. A file is there when it is whole, and is its owner's alone: it holds what was asked and answered."""
+    """Open the output. A file gets its name once it is complete. Only its owner may read it: it holds prompts and answers."""
     if path is None:
         yield sys.stdout.buffer
         return
     with _errors(path):
         folder, _ = open_folder(path.parent)
     try:
-        # A device or a pipe is written to as it is; only a file can be put in the place of one.
+        # Write directly to a device or a pipe. A new file must not take its place.
         if path.exists() and not path.is_file():
             with _errors(path), open(_no_file(path), "wb") as out:
                 yield out
             return
         unfinished = f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # which takes nothing that is there already
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # O_EXCL: never use an existing file
         with _errors(path), open(os.open(unfinished, flags, 0o600, dir_fd=folder), "wb") as out:
             try:
                 yield out
@@ -82,17 +82,17 @@ def _errors(path: Path) -> Iterator[None]:
 
 
 def _no_file(path: Path) -> int:
-    """Open what is no file: neither is one made nor cut, should somebody have put one there meanwhile."""
+    """Open a device or a pipe. Never create or truncate a file, even if somebody has just put one there."""
     descriptor = open_named(path, os.O_WRONLY)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise FileExistsError(errno.EEXIST, "a file has been put there meanwhile", str(path))
+        raise FileExistsError(errno.EEXIST, "another process has just put a file there", str(path))
     return descriptor
 
 
 def _write_lines(spans: Iterable[StoredSpan], out: IO[bytes]) -> int:
     count = 0
-    for count, stored in enumerate(spans, 1):  # noqa: B007 - the last is the number of all
+    for count, stored in enumerate(spans, 1):  # noqa: B007 - the last number is the count
         out.write(line(stored).encode())
     return count
 
@@ -101,13 +101,13 @@ def _write_csv(spans: Iterable[StoredSpan], out: IO[bytes]) -> int:
     count = 0
     writer = csv.DictWriter(_Utf8(out), FLAT)
     writer.writeheader()
-    for count, stored in enumerate(spans, 1):  # noqa: B007 - the last is the number of all
+    for count, stored in enumerate(spans, 1):  # noqa: B007 - the last number is the count
         writer.writerow(_for_csv(flat(stored)))
     return count
 
 
 class _Utf8:
-    """Takes text for a binary file. The standard wrapper would close the file where a write fails."""
+    """Writes text to a binary file as UTF-8. The standard wrapper would close the file when a write fails."""
 
     def __init__(self, out: IO[bytes]) -> None:
         self._out = out
@@ -127,7 +127,7 @@ def _for_csv(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula, and no terminal for an order."""
+    """Return a text that no spreadsheet reads as a formula and no terminal reads as a control sequence."""
     text = escaped(text)
     return f"'{text}" if text.lstrip().startswith(_FORMULA) or text.startswith(_BLANK_FORMULA) else text
 

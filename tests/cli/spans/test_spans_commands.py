@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from headrace.cli.exit_codes import ExitCode
 from headrace.cli.main import main
+from headrace.cli.shared.exit_codes import ExitCode
 from headrace.spans.span import ContentToolCall, Rank
 from headrace.types import Usage
 from tests.cli.conftest import Run
-from tests.cli.span_rows import NOON, Database, content, span
+from tests.cli.spans.span_rows import NOON, Database, content, span
 
 NO_USAGE = Usage()
 
@@ -196,7 +196,7 @@ def test_since_takes_what_people_say(spans: Run, data: Path) -> None:
     assert spans("list", "--since", "1w", "--until", "90m").ids == ["sp_3", "sp_30"]
     wrong = spans("list", "--since", "yesterday")
     assert wrong.code == ExitCode.USAGE
-    assert "takes 10m, 2h, 3d or a date" in wrong.err
+    assert "give 10m, 2h, 3d or a date" in wrong.err
 
 
 # Several files and slots
@@ -328,12 +328,12 @@ def test_a_filter_that_nothing_passes_says_so(spans: Run, data: Path) -> None:
     done = spans("list", "--model", "none")
 
     assert (done.code, done.out) == (ExitCode.OK, "")
-    assert done.err == f"no span in {data} is like that\n"
+    assert done.err == f"no span in {data} meets the conditions\n"
 
 
 def test_a_directory_that_is_not_there_is_an_error(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["spans", "list", "--data", str(data / "none")]) == ExitCode.USAGE
-    assert "there is no such directory" in capfd.readouterr().err
+    assert "the directory does not exist" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["HEADRACE_DATA", "XDG_STATE_HOME", "settings"])

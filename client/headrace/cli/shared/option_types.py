@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from headrace.arguments.plain_values import is_utf8
-from headrace.cli.exit_codes import CommandError, ExitCode
+from headrace.cli.shared.exit_codes import CommandError, ExitCode
 from headrace.errors import ConfigurationError
 from headrace.settings.settings import checked_figure
 

@@ -13,8 +13,8 @@ from operator import attrgetter
 import msgspec
 
 from headrace.cli.config_report import Entry, Report, report
-from headrace.cli.exit_codes import CommandError, ExitCode
-from headrace.cli.terminal import bold, dim, one_line, red
+from headrace.cli.shared.exit_codes import CommandError, ExitCode
+from headrace.cli.shared.terminal import bold, dim, one_line, red
 from headrace.errors import ConfigurationError
 from headrace.process.standard_streams import print_json
 from headrace.settings.allowed_files import change_grants, grants_file, read_grants

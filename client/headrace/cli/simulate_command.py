@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from headrace.cli.arguments import check_texts
-from headrace.cli.exit_codes import CommandError, ExitCode
-from headrace.cli.terminal import bold, dim
+from headrace.cli.shared.exit_codes import CommandError, ExitCode
+from headrace.cli.shared.option_types import check_texts
+from headrace.cli.shared.terminal import bold, dim
 from headrace.errors import ConfigurationError
 
 if TYPE_CHECKING:

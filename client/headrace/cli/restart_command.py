@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 
-from headrace.cli.arguments import timeout
-from headrace.cli.engine_directory import address_of, found_directory
 from headrace.cli.engine_question import answer_of
-from headrace.cli.exit_codes import CommandError, ExitCode
-from headrace.cli.terminal import one_line
+from headrace.cli.serve_directory import address_of, found_directory
+from headrace.cli.shared.exit_codes import CommandError, ExitCode
+from headrace.cli.shared.option_types import timeout
+from headrace.cli.shared.terminal import one_line
 from headrace.connections.connection import Connection
 
 NAME = "restart"

@@ -10,7 +10,7 @@ import pytest
 
 from headrace.spans.reading.span_query import Grouping
 from tests.cli.conftest import Run
-from tests.cli.span_rows import Database, span, tool_run
+from tests.cli.spans.span_rows import Database, span, tool_run
 
 ABSURD = [
     "started_at = 1e300",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from headrace.cli.exit_codes import CommandError, ExitCode
+from headrace.cli.shared.exit_codes import CommandError, ExitCode
 from headrace.connections.embedded_folders import make_folder
 from headrace.errors import EngineUnavailableError
 from headrace.files.engine_directory import is_engine_running

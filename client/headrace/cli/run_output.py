@@ -6,7 +6,7 @@ from typing import Any, Protocol, TextIO
 
 import msgspec
 
-from headrace.cli.terminal import as_json, dim, one_line
+from headrace.cli.shared.terminal import as_json, dim, one_line
 from headrace.errors import HeadraceError, RunError
 from headrace.process.standard_streams import print_json, write_as_it_is
 from headrace.text.escaping import escaped

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from headrace.cli.spans_trouble import directory_trouble
+from headrace.cli.spans.span_problems import directory_problem
 
 
 def test_it_tries_whether_a_file_can_be_written_and_leaves_none(tmp_path: Path) -> None:
-    assert directory_trouble(tmp_path / "data") is None
+    assert directory_problem(tmp_path / "data") is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -26,7 +26,7 @@ def test_what_is_exchanged_meanwhile_is_not_removed(tmp_path: Path, monkeypatch:
             precious.rename(made)
         return b"\0" * count
 
-    monkeypatch.setattr("headrace.cli.spans_trouble.bytes", exchange, raising=False)
+    monkeypatch.setattr("headrace.cli.spans.span_problems.bytes", exchange, raising=False)
 
-    assert directory_trouble(tmp_path / "data") is None
+    assert directory_problem(tmp_path / "data") is None
     assert [path.read_text() for path in tmp_path.rglob("id_ed25519")] == ["a key"]

@@ -11,10 +11,10 @@ from typing import Any
 
 from headrace.arguments.plain_values import path_to
 from headrace.arguments.run_arguments import RunArguments
-from headrace.cli.arguments import timeout
-from headrace.cli.exit_codes import ExitCode
 from headrace.cli.interrupt import on_interrupt
-from headrace.cli.output import JsonOutput, Output, TextOutput
+from headrace.cli.run_output import JsonOutput, Output, TextOutput
+from headrace.cli.shared.exit_codes import ExitCode
+from headrace.cli.shared.option_types import timeout
 from headrace.client import Client
 from headrace.errors import HeadraceError, InvalidRequestError
 from headrace.streams import LocalStream

@@ -1,4 +1,4 @@
-"""``headrace spans show``: one run for a person to read: the conversation, then the facts. Pure: returns lines."""
+"""``headrace spans show``: shows one span for a person to read: the conversation, then the facts. Pure: returns lines."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TextIO
 
-from headrace.cli.spans_table import dollars, local_time, milliseconds
-from headrace.cli.terminal import bold, dim, one_line, red
+from headrace.cli.shared.terminal import bold, dim, one_line, red
+from headrace.cli.spans.span_figures import dollars, local_time, milliseconds
 from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import Span, SpanAttempt, SpanContent, content_of
 from headrace.text.escaping import escaped
@@ -16,14 +16,14 @@ from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, To
 _INDENT = "  "
 _KIB = 1024
 _USAGE_NOTES = {
-    "provider": "as the provider said",
-    "partial": "as the provider last said before the end",
+    "provider": "as the provider counted",
+    "partial": "as the provider last counted before the end",
     "estimated": "estimated from the length of the text",
 }
 
 
 def shown(stored: StoredSpan, out: TextIO, aside: Mapping[str, str] = {}) -> Iterator[str]:
-    """Yield the lines that show a span on ``out``; ``aside`` are the sinks that never take it, and why."""
+    """Yield the lines that show a span on ``out``. ``aside``: sink → why it has set this span aside."""
     span, content = stored.span, content_of(stored.span)
     status = red(span.status, out) if span.status == "error" else one_line(span.status)
     yield f"{bold(one_line(span.span_id), out)}  {status}  {one_line(f'{span.provider}/{span.model}')}"
@@ -106,12 +106,12 @@ def _facts(stored: StoredSpan, content: SpanContent) -> Iterator[tuple[str, str]
 
 def _finish_reason(span: Span) -> str:
     said, own = span.finish_reason or "", span.provider_finish_reason
-    return f"{said} (the provider's word: {own})" if own and own != said else said
+    return f"{said} (in the provider's words: {own})" if own and own != said else said
 
 
 def _model(span: Span) -> str:
     if span.response_model and span.response_model != span.model:
-        return f"{span.response_model}, asked for as {span.model}"
+        return f"{span.response_model}, requested as {span.model}"
     return span.model
 
 

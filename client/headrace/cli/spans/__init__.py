@@ -1,0 +1,1 @@
+"""`headrace spans`: the commands that show and export stored spans."""
