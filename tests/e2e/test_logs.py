@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.cli.status import engine_status
+from headrace.cli.status_command import engine_status
 from headrace.testing import SimulatedProvider
 from tests.e2e.engines import running_engine
 from tests.waiting import wait_until
