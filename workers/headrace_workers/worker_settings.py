@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,6 @@ from headrace.settings.settings import EngineConfig, ProviderConfig, Settings
 from headrace.wire.messages import BAD_SETTINGS
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
-from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.wire_format import (
     ProviderApi,
     ProviderFailedError,
@@ -23,6 +23,9 @@ from headrace_workers.providers.shared.wire_format import (
     WireFormat,
 )
 from headrace_workers.runs.timeouts import ClockLimits
+from headrace_workers.wire_format_plugins import load_formats
+
+logger = logging.getLogger(__name__)
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -46,6 +49,7 @@ class Providers:
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._settings = {name: _provider_settings(name, config) for name, config in settings.providers.items()}
+        self._loaded = load_formats({config.api for config in settings.providers.values()})
 
     def prepare(self, request: RunRequest, api_key: str | None, base_url: str | None = None) -> Prepared:
         """Return what sends a run; raises ProviderFailedError.
@@ -60,16 +64,29 @@ class Providers:
         if base_url is not None:
             settings = msgspec.structs.replace(settings, base_url=base_url.rstrip("/"))
         self._check_address(settings, is_callers=base_url is not None)
-        declared = WIRE_FORMATS[settings.api]
+        declared = self._wire_format(settings)
         api = embedding_api(settings, declared) if request.inputs else declared.api
         # A key of the engine goes to no address that a caller names.
         is_callers = api_key is not None or base_url is not None
         key = api_key or self._key(settings, is_callers=is_callers)
         try:
             return Prepared(declared, api, api.build_request(request, settings, key), key)
+        except ProviderFailedError:
+            raise
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             reason = f"the request holds a value that JSON cannot carry: {error}"
             raise ProviderFailedError(ProviderFailure("invalid_request", reason)) from None
+        except Exception as error:
+            logger.exception("wire format cannot build a request", extra={"wire_format": declared.name})
+            reason = f"the wire format {declared.name} failed to build the request: {type(error).__name__}"
+            raise ProviderFailedError(ProviderFailure("provider_protocol", reason)) from None
+
+    def _wire_format(self, settings: ProviderSettings) -> WireFormat:
+        declared = self._loaded.formats.get(settings.api)
+        if declared is None:
+            problem = self._loaded.problems[settings.api]
+            raise settings_failure(f'providers.{settings.name}.api is "{settings.api}": {problem}')
+        return declared
 
     def _check_address(self, settings: ProviderSettings, *, is_callers: bool) -> None:
         variable = BASE_URL_ENV.get(settings.name)

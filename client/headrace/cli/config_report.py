@@ -28,6 +28,7 @@ from headrace.settings.settings import (
 )
 from headrace.settings.table_check import dotted
 from headrace.settings.toml_file import VARIABLE, Place, absolute, places, read_file
+from headrace.settings.wire_format_names import BUILT_IN_FORMATS, distribution_of, format_problem, installed_formats
 from headrace.spans.data_directory import data_directory
 from headrace.text.shown_address import without_password
 
@@ -176,6 +177,7 @@ def _of_lists(files: Settings, reading: _Reading, environ: Mapping[str, str]) ->
             if (value := getattr(price, key)) is not None:
                 source = reading.source("prices", name, key)
                 yield Entry(setting=dotted(("prices", name, key)), value=value, source=source)
+    yield from _unused_formats()
     shipped = read_prices()
     yield Entry(setting="prices", value=f"{len(shipped['models'])} models as of {shipped['as_of']}", source=BUILT_IN)
 
@@ -183,7 +185,7 @@ def _of_lists(files: Settings, reading: _Reading, environ: Mapping[str, str]) ->
 def _of_provider(name: str, provider: ProviderConfig, source: str, environ: Mapping[str, str]) -> Iterator[Entry]:
     variable = BASE_URL_ENV.get(name, "") if source == BUILT_IN else ""
     path = ("providers", name)
-    yield Entry(setting=dotted((*path, "api")), value=provider.api, source=source)
+    yield Entry(setting=dotted((*path, "api")), value=_shown_format(provider.api), source=source)
     of_address = variable if environ.get(variable) else source
     yield Entry(setting=dotted((*path, "base_url")), value=without_password(provider.base_url), source=of_address)
     if variables := names_of(provider.api_key_env):
@@ -208,6 +210,22 @@ def _of_sink(name: str, sink: SinkConfig, reading: _Reading | None, environ: Map
                 value = _shown_variable(value, environ)
         source = reading.source("sinks", name, key) if reading else ENVIRONMENT
         yield Entry(setting=dotted(("sinks", name, key)), value=value, source=source)
+
+
+def _shown_format(name: str) -> str:
+    """Return a wire format for the report; with its package, or what is wrong, where it is not one of Headrace's own."""
+    if name in BUILT_IN_FORMATS:
+        return name
+    points = installed_formats().get(name, [])
+    return f"{name} ({format_problem(name, points) or f'of {distribution_of(points[0])}'})"
+
+
+def _unused_formats() -> Iterator[Entry]:
+    """Yield the installed wire formats that cannot be used, whether or not a provider has one."""
+    for name, points in sorted(installed_formats().items()):
+        if (problem := format_problem(name, points)) is not None:
+            packages = ", ".join(map(distribution_of, points))
+            yield Entry(setting=f"wire format {name}", value=f"not used: {problem}", source=packages)
 
 
 def _shown_variable(variable: str, environ: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ import msgspec
 from headrace.pricing.price_file import undated
 from headrace.settings.provider_table import BUILT_IN, MODEL_PREFIXES
 from headrace.settings.table_check import dotted
+from headrace.settings.wire_format_names import BUILT_IN_FORMATS
 from headrace.text.shown_address import without_password
 
 CLOCKS = frozenset(
@@ -37,7 +38,6 @@ _EFFECTS = {
 }
 _VENDORS = tuple({variable.partition("_")[0] for _, _, variables in BUILT_IN.values() for variable in variables})
 """OPENAI_ADMIN_KEY, MY_ANTHROPIC_TOKEN: a variable with a word that begins with a vendor's name is taken to hold its key."""
-_API_NAMES = frozenset({"openai-chat", *(api for api, _, _ in BUILT_IN.values())})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _WITHOUT_KEY = re.compile(r"[^?&;@]*(\?api-version=[A-Za-z0-9._-]+)?")
 """An address without what Headrace would take for a key, and so mask in the spans and logs of all runs: a model's name, for one."""
@@ -191,7 +191,7 @@ def _name_problem(name: str, providers: Collection[str]) -> str | None:
     """Return why a new provider may not be called so: a name that is read as another would be given what is meant for that one."""
     if not _NAME.fullmatch(name):
         return "is a name that may look like another; call it by at most 64 letters of ASCII, digits, - _ and ."
-    for other in {*providers, *_API_NAMES}:
+    for other in {*providers, *BUILT_IN_FORMATS}:
         if _likeness(name) == _likeness(other):
             return f"is a name like {other}; choose another"
     if prefix := next((prefix for prefix, _ in MODEL_PREFIXES if name.lower().startswith(prefix)), None):

@@ -27,11 +27,10 @@ from headrace.settings.otel_environment import OtelExport, UnsupportedExport, re
 from headrace.settings.provider_table import BASE_URL_ENV, BUILT_IN
 from headrace.settings.table_check import figure_problem, first_problem
 from headrace.settings.toml_file import VARIABLE, SettingsFile, settings_files, user_file
+from headrace.settings.wire_format_names import BUILT_IN_FORMATS, FORMAT_NAME
 from headrace.text.shown_address import without_password
 
 logger = logging.getLogger(__name__)
-
-API_NAMES = ("openai-chat", "openai-responses", "anthropic", "google")
 
 EMBEDDED = "embedded"
 """The name of an engine of the program's own, where an address would be."""
@@ -66,15 +65,18 @@ ProviderName = Annotated[
 ]
 
 
+_OTHER_FORMATS = "the name of an installed wire format, as in ollama-chat"
+
+
 class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One ``[providers.NAME]`` table.
 
-    ``api`` is the wire format. ``base_url`` means what it means to the format's official SDK: OpenAI's has the version at
+    ``api`` is the wire format: one that ships with Headrace, or one of a plug-in that is installed for the engine. ``base_url`` means what it means to the format's official SDK: OpenAI's has the version at
     its end, Anthropic's and Google's are the host. ``api_key_env`` names the environment variables that may hold the key,
     the first that is set; without any, none is sent. The limits are read, and not enforced yet: a warning says so.
     """
 
-    api: Annotated[str, Meta(extra={"one_of": API_NAMES})]
+    api: Annotated[str, Meta(extra={"one_of": BUILT_IN_FORMATS, "others": FORMAT_NAME, "others_are": _OTHER_FORMATS})]
     base_url: Address
     api_key_env: Variable | list[Variable] | None = None
     requests_per_minute: Limit | None = None

@@ -1,7 +1,7 @@
 """Finds what is wrong with the tables of a ``headrace.toml``: each value against the declared type and range of its setting. Pure.
 
 The declarations are the Structs of :mod:`headrace.settings.settings`. ``msgspec.Meta`` gives a setting its range, and in ``extra``:
-``unit`` (of a figure), ``one_of`` (the words that it takes), ``takes`` (in words, where a pattern says too little), and
+``unit`` (of a figure), ``one_of`` (the words that it takes), ``others`` (a pattern of further words, with ``others_are``: what these are), ``takes`` (in words, where a pattern says too little), and
 ``hidden`` (an error must not show the value, which may hold a secret).
 """
 
@@ -169,8 +169,15 @@ def _is_within(value: float, info: inspect.IntType | inspect.FloatType) -> bool:
 
 def _is_text(value: str, info: inspect.StrType, extra: Mapping[str, Any]) -> bool:
     if "one_of" in extra:
-        return value in extra["one_of"]
+        return value in extra["one_of"] or _is_other(value, extra)
     return not _CONTROLS.search(value) and (info.pattern is None or re.search(info.pattern, value) is not None)
+
+
+def _is_other(value: str, extra: Mapping[str, Any]) -> bool:
+    """Return whether a setting takes a word that is none of its known words, nor a slip of one."""
+    return (
+        "others" in extra and re.fullmatch(extra["others"], value) is not None and meant(value, extra["one_of"]) is None
+    )
 
 
 def _takes(info: inspect.Type, extra: Mapping[str, Any]) -> str:
@@ -180,9 +187,10 @@ def _takes(info: inspect.Type, extra: Mapping[str, Any]) -> str:
         case _ if "takes" in extra:
             return str(extra["takes"])
         case inspect.LiteralType():
-            return _one_of([str(value) for value in info.values])
+            return _joined_with_or([_shown(str(value)) for value in info.values])
         case inspect.StrType() if "one_of" in extra:
-            return _one_of(extra["one_of"])
+            words = [_shown(word) for word in extra["one_of"]]
+            return _joined_with_or([*words, extra["others_are"]] if "others_are" in extra else words)
         case inspect.BoolType():
             return "true or false"
         case inspect.IntType() | inspect.FloatType():
@@ -201,8 +209,8 @@ def _range(info: inspect.IntType | inspect.FloatType) -> str:
     return f"from {info.ge:_} to {info.le:_}"
 
 
-def _one_of(words: Sequence[str]) -> str:
-    *first, last = [_shown(word) for word in words]
+def _joined_with_or(words: Sequence[str]) -> str:
+    *first, last = words
     return f"{', '.join(first)} or {last}" if first else last
 
 

@@ -39,10 +39,11 @@ class BodyKind(enum.Enum):
 class FirstBytes:
     """Decides about one body. ``expects_events``: the request and the content type suggest a stream."""
 
-    __slots__ = ("_expects_events", "_is_json", "_line_end")
+    __slots__ = ("_expects_events", "_is_json", "_line_end", "_says_lines")
 
-    def __init__(self, *, expects_events: bool) -> None:
+    def __init__(self, *, expects_events: bool, says_lines: bool = False) -> None:
         self._expects_events = expects_events
+        self._says_lines = says_lines and expects_events
         self._is_json = False
         self._line_end = 0  # the length of the first line, once it is known to be a whole JSON value
 
@@ -82,7 +83,7 @@ class FirstBytes:
                 return BodyKind.JSON  # one long line with "\r" is read as a whole
             try:
                 check_json(line)
-                if self._expects_events and end < LIGHT and is_error(msgspec.json.decode(line)):
+                if self._says_lines or (self._expects_events and end < LIGHT and is_error(msgspec.json.decode(line))):
                     return BodyKind.EVENTS
             except UNREADABLE:
                 return BodyKind.JSON

@@ -9,6 +9,8 @@ from headrace_workers.providers.shared.wire_format import ProviderFailure
 from headrace_workers.runs.body_kind import BOM, BodyKind, FirstBytes
 
 _SUCCESSES = range(200, 300)
+_JSON_LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
+"""Content types of a stream of JSON values, one in each line."""
 _WITHOUT_BODY = frozenset({204, 205})
 """Successes that have no body, as HTTP defines them."""
 
@@ -52,7 +54,9 @@ class Response:
         self.expects_events = self._says_events(is_streamed)
         is_success = self.is_success
         self.kind = BodyKind.UNDECIDED if is_success else BodyKind.ERROR
-        self._first_bytes = FirstBytes(expects_events=self.expects_events) if is_success else None
+        says_lines = self.content_type in _JSON_LINES
+        first_bytes = FirstBytes(expects_events=self.expects_events, says_lines=says_lines)
+        self._first_bytes = first_bytes if is_success else None
 
     def add(self, data: bytes) -> None:
         """Keep a piece of a body that is not known to be a stream. Decide its kind as soon as the bytes allow it."""

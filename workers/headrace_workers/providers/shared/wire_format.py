@@ -130,8 +130,9 @@ def finished(steps: Generator[None, None, _Read]) -> _Read:
             return cast("_Read", end.value)
 
 
+@runtime_checkable
 class ProviderApi(Protocol):
-    """One wire format."""
+    """Builds the requests of one wire format, and reads its responses."""
 
     def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
         """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the provider cannot do."""
