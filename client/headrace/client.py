@@ -52,7 +52,7 @@ from headrace.wire.run_request import RunRequest
 
 if TYPE_CHECKING:
     from headrace.async_streams import AsyncLocalStream
-    from headrace.connections.client_process import Process
+    from headrace.connections.client_process import ClientProcess
 
 R = TypeVar("R")
 
@@ -306,7 +306,7 @@ def _check_hook(config: SpansConfig) -> None:
             raise told_with_file(error, "spans", "redact", os.environ) from None
 
 
-def _process() -> Process:
+def _process() -> ClientProcess:
     """Return the connections of this process. Imports sockets and subprocesses only now, not with the package."""
     from headrace.connections.client_process import current_process
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.connections import client_process as runtime
+from headrace.connections import client_process
 from headrace.settings.settings import SinkConfig
 from headrace_engine.spans.sinks.runner import Sinks
 from tests.e2e.sink_runs import Start
@@ -40,7 +40,7 @@ def start(slot: SlotWriter) -> Iterator[Start]:
 @pytest.fixture
 def _without_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This program has no engine of its own yet, whatever other tests have."""
-    made = runtime.Process()
-    monkeypatch.setattr(runtime, "_process", made)
+    made = client_process.ClientProcess()
+    monkeypatch.setattr(client_process, "_process", made)
     yield
     made.shut_down()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-from headrace.connections.client_process import Process
+from headrace.connections.client_process import ClientProcess
 from headrace.connections.connection import Connection
 from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.settings.settings import EngineConfig, ProviderConfig, Settings, SpansConfig
@@ -44,7 +44,7 @@ class SimClient:
         self.host = Host(world, f"client{number}")
         self.callers: list[Caller] = []
         self.is_closing = False
-        self.process: Process
+        self.process: ClientProcess
         self.connection: Connection
         self.stops = cast("Host", object())
         """In whose name it is said that the I/O thread was stopped: not the whole process."""
@@ -57,7 +57,7 @@ class SimClient:
         self._stage.world.acting(self.host, lambda: self._open(_Source(supervisor)))
 
     def _open(self, source: _Source) -> None:
-        process: Any = Process()
+        process: Any = ClientProcess()
         process.epoch = 1 + self._number
         process.embedded = source
         self.process = process

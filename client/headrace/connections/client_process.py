@@ -1,7 +1,7 @@
-"""The state of Headrace in one process: its I/O thread, and one connection for each engine address. Opened on first use.
+"""The state of Headrace in one process of a program: its I/O thread, and one connection for each engine address.
 
-A thread that has ended is replaced by the next call, with new connections (``process/watchdog.py`` has the rule). After a fork the
-child holds nothing: it forgets the parent's sockets without touching them, and connects anew.
+The first run starts the thread. If the thread has ended, the next run starts another one, with new connections
+(``process/watchdog.py`` has the rule). A forked child starts with nothing: it never touches the sockets of its parent.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ logger = logging.getLogger(__name__)
 _CLOSE_TIMEOUT = 2.0
 """Seconds that closing a client waits for the I/O thread."""
 _EXIT_TIMEOUT = 1.8
-"""Seconds that the end of the program waits for everything together; the interpreter needs some too."""
+"""Seconds that the end of the program waits for everything together. The interpreter needs some time too."""
 _TOTAL_TIMEOUT = EngineConfig().total_timeout
 
 _is_hooked = False
-_kept: list[object] = []
-"""What must neither be used nor closed: what a child inherited, connections whose thread has ended."""
+_never_closed: list[object] = []
+"""What must neither be used nor closed: what a forked child has from its parent, and connections of a thread that has ended."""
 
 
-class Process:
-    """The I/O thread of one process, and the connections on it."""
+class ClientProcess:
+    """The I/O thread of one process, and its connections."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -56,9 +56,9 @@ class Process:
     def connection(
         self, address: str | None, connect_timeout: float, owner: int, total_timeout: float = _TOTAL_TIMEOUT
     ) -> Connection:
-        """Return the connection to the engine at ``address`` (``None``: this program's own), used by ``owner``.
+        """Return the connection to the engine at ``address`` (``None``: the embedded engine). ``owner`` numbers the client.
 
-        ``total_timeout`` is the guess at the engine's, in seconds, until it says. Raises EngineUnavailableError where nothing
+        ``total_timeout`` is in seconds: a guess, until the engine says its own. Raises EngineUnavailableError where nothing
         can be opened or started, as at the end of the program.
         """
         key = address or EMBEDDED
@@ -72,18 +72,18 @@ class Process:
             return connection
 
     def submit(self, connection: Connection, delivery: Delivery) -> None:
-        """Start a run, and have its bound kept."""
+        """Start a run. The watchdog ends it if it does not end in time."""
         connection.submit(delivery)
         self._watchdog.run_added()
 
     def is_connected(self, address: str | None) -> bool:
-        """Return whether there is a connection to the engine at ``address``."""
+        """Return whether a connection to the engine at ``address`` is open."""
         with self.lock:
             connection = self._connections.get(address or EMBEDDED)
             return connection is not None and not connection.is_lost
 
     def release(self, address: str | None, owner: int) -> None:
-        """Abort the owner's runs; close the connection when it was the last one's, and wait until that is done."""
+        """Abort the runs of one client, and wait for that. Close the connection if no other client uses it."""
         with self.lock:
             connection = self._connections.get(address or EMBEDDED)
             if connection is None or owner not in connection.owners:
@@ -100,7 +100,7 @@ class Process:
             connection.close_source()
 
     def _wait_for(self, connection: Connection, post: Callable[[Callable[[], None]], None], timeout: float) -> bool:
-        """Have the I/O thread do something; return whether it did, or is about to where it is the caller itself."""
+        """Post something to the I/O thread and wait. Returns whether it was done; True on the I/O thread, which does it next."""
         if connection.is_lost:
             return False
         done = threading.Event()
@@ -108,7 +108,7 @@ class Process:
         return is_io_thread() or done.wait(timeout)
 
     def shut_down(self) -> None:
-        """Close everything, when the interpreter ends."""
+        """Close everything. Called when the interpreter ends."""
         if self.pid != os.getpid():
             return
         until = monotonic() + _EXIT_TIMEOUT
@@ -127,7 +127,7 @@ class Process:
 
     def _connect(self, key: str, address: str | None, connect_timeout: float, total_timeout: float) -> Connection:
         if (lost := self._connections.pop(key, None)) is not None:
-            _kept.append(lost)
+            _never_closed.append(lost)
         source: EngineSource = self.embedded if address is None else ExternalEngine(address)
         try:
             reactor = self._running_reactor()
@@ -135,13 +135,13 @@ class Process:
         except OSError as error:
             reason = f"this process cannot open a connection: {error.strerror}"
             raise EngineUnavailableError(key, reason) from error
-        except RuntimeError as error:  # no memory for a thread; or the interpreter is ending, and starts none
+        except RuntimeError as error:  # no memory for a thread, or the interpreter is ending
             raise EngineUnavailableError(key, f"this process cannot start a thread: {error}") from error
-        # A signal handler may have connected in the middle of this.
+        # A signal handler may have connected meanwhile, in this thread.
         return self._connections.get(key, connection)
 
     def _next_epoch(self) -> int:
-        """Return an epoch for one connection. Two addresses may lead to one engine, which keeps the newest connection of an epoch."""
+        """Return an epoch that no other connection has. Two addresses may lead to one engine, which keeps one connection of each epoch."""
         epoch = self.epoch + (self._connection_count << 32)
         self._connection_count += 1
         return epoch
@@ -154,19 +154,19 @@ class Process:
         return reactor
 
     def _new_reactor(self, former: Reactor | None) -> Reactor:
-        """Start an I/O thread and return its loop. ``former`` is the loop of the thread before, which has ended, if there was one."""
+        """Start an I/O thread and return its loop. ``former`` is the loop of an earlier thread that has ended."""
         reactor, thread = start_io_thread(self._serve)
         if self._reactor is not None and self._reactor is not former:
-            reactor.stop()  # a signal handler has started a thread in the middle of this
+            reactor.stop()  # a signal handler has started another thread meanwhile
             return self._reactor
         self._reactor, self._thread = reactor, thread
         return reactor
 
     def _serve(self, reactor: Reactor) -> None:
-        """Be the I/O thread: nothing that it raises gets out, and no run outlives it."""
+        """Be the I/O thread. It raises nothing, and no run outlives it."""
         try:
             reactor.run()
-        except BaseException as error:  # noqa: BLE001 - threading's hook for it is users' code
+        except BaseException as error:  # noqa: BLE001 - threading.excepthook is users' code
             log(logger, logging.ERROR, "client I/O thread failed", error=error)
         finally:
             for connection in list(self._connections.values()):
@@ -178,13 +178,13 @@ class Process:
         return [run for connection in list(self._connections.values()) for run in list(connection.runs)]
 
 
-_process: Process | None = None
-# Reentrant: a finalizer or a signal handler may ask for a run in the middle of the first.
+_process: ClientProcess | None = None
+# Reentrant: a finalizer or a signal handler may start a run while this thread holds the lock.
 _lock = threading.RLock()
 
 
-def current_process() -> Process:
-    """Return what this process holds."""
+def current_process() -> ClientProcess:
+    """Return the state of this process. It is made on first use, and anew in a forked child."""
     global _process  # noqa: PLW0603 - one per process is the point
     process = _process
     if process is not None and process.pid == os.getpid():
@@ -192,7 +192,7 @@ def current_process() -> Process:
     with _lock:
         _hook()
         if _process is None:
-            made = Process()
+            made = ClientProcess()
             if _process is None:
                 _process = made
         elif _process.pid != os.getpid():
@@ -209,7 +209,7 @@ def _hook() -> None:
 
 
 def _after_fork() -> None:
-    """Start afresh in a forked child, whatever the parent's threads were doing."""
+    """Start with nothing in a forked child. The parent's threads do not exist there, and may have held locks."""
     global _lock  # noqa: PLW0603
     _lock = threading.RLock()
     forget_threads()
@@ -217,11 +217,11 @@ def _after_fork() -> None:
         _leave_to_parent(_process)
 
 
-def _leave_to_parent(parent: Process) -> None:
-    """Keep what belongs to the parent untouched; its engine stays in reach."""
+def _leave_to_parent(parent: ClientProcess) -> None:
+    """Leave untouched what belongs to the parent. The child may use the parent's embedded engine."""
     global _process  # noqa: PLW0603
-    _kept.append(parent)
-    _process = Process()
+    _never_closed.append(parent)
+    _process = ClientProcess()
     _process.embedded = parent.embedded.in_child()
 
 

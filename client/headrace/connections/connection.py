@@ -1,7 +1,7 @@
-"""One engine as any thread of this process sees it: runs are begun, aborted and given up, without waiting.
+"""The connection of this process to one engine: starts, aborts and ends runs. Any thread may use it, and never waits.
 
-What is asked for here is done by the process's I/O thread (``connections/engine_runs.py``), which is only left word. Where that thread has
-ended, runs are ended here.
+Each call posts its work to the I/O thread of the process (``connections/engine_runs.py``). Where that thread has ended, the
+runs are ended here.
 """
 
 from __future__ import annotations
@@ -19,72 +19,72 @@ from headrace.wire.messages import FlushResult, RestartAnswer, Status
 
 
 class Connection:
-    """Runs of this process on one engine. To be used from any thread."""
+    """Runs of this process on one engine."""
 
     def __init__(
         self, reactor: Reactor, source: EngineSource, epoch: int, connect_timeout: float, total_timeout: float = 600.0
     ) -> None:
         self.owners: set[int] = set()
         self._source = source
-        self._open = OpenRuns(total_timeout)
-        self.runs = self._open.deliveries
-        """Runs that have not ended, from the moment they are asked for. Changed by any thread, in one step each time."""
-        self._engine_runs = EngineRuns(reactor, source, epoch, connect_timeout, self._open)
+        self._open_runs = OpenRuns(total_timeout)
+        self.runs = self._open_runs.deliveries
+        """Runs that were asked for and have not ended. Any thread changes this set, in one step each time."""
+        self._engine_runs = EngineRuns(reactor, source, epoch, connect_timeout, self._open_runs)
         self._reactor = self._engine_runs.reactor
 
     @property
     def is_lost(self) -> bool:
-        """Whether the I/O thread has ended: the connection serves no run any more."""
+        """Whether the I/O thread has ended. The connection serves no run any more."""
         return self._reactor.has_ended
 
     def submit(self, delivery: Delivery) -> None:
         """Start a run."""
-        self._open.add(delivery)
+        self._open_runs.add(delivery)
         self._post(self._engine_runs.submit, delivery)
         if self.is_lost:
-            self._open.give_up(delivery, self._lost())  # the thread may have ended before it saw this run
+            self._open_runs.give_up(delivery, self._lost())  # the thread may have ended before it began this run
 
     def post_abort(self, delivery: Delivery) -> None:
         """Abort a run."""
         self._post(self._engine_runs.abort, delivery)
 
     def post_credit(self, delivery: Delivery) -> None:
-        """Give a reader's credit."""
+        """Give credit for what the reader of a run has taken."""
         self._post(self._engine_runs.credit, delivery)
 
     def post_status(self, answer: Callable[[Status | HeadraceError], None]) -> None:
-        """Ask the engine how it is; ``answer`` is called on the I/O thread."""
+        """Ask for the engine's status. The I/O thread calls ``answer``."""
         self._reactor.call(partial(self._engine_runs.ask_status, answer))
 
     def post_restart(self, answer: Callable[[RestartAnswer | HeadraceError], None]) -> None:
-        """Have the engine replace its workers; ``answer`` is called on the I/O thread."""
+        """Have the engine replace its workers. The I/O thread calls ``answer``."""
         self._reactor.call(partial(self._engine_runs.ask_restart, answer))
 
     def post_flush(self, timeout: float, answer: Callable[[FlushResult | HeadraceError], None]) -> None:
-        """Have the engine store and deliver its spans; ``answer`` is called on the I/O thread."""
+        """Have the engine store and deliver its spans within ``timeout`` seconds. The I/O thread calls ``answer``."""
         self._reactor.call(partial(self._engine_runs.flush_spans, timeout, answer))
 
     def post_abort_all(self, owner: int, done: Callable[[], None]) -> None:
-        """Abort one owner's runs."""
+        """Abort the runs of one client, then call ``done`` on the I/O thread."""
         self._reactor.call(partial(self._engine_runs.abort_all, owner, done))
 
     def post_close(self, done: Callable[[], None]) -> None:
-        """End all runs, then the connection and an engine of our own."""
+        """End all runs, close the connection, end an embedded engine, and call ``done`` on the I/O thread."""
         self._reactor.call(partial(self._engine_runs.close, done))
 
     def give_up_all(self, error: HeadraceError | None = None, owner: int | None = None) -> None:
-        """End an owner's runs (``None``: everybody's) without their sessions; by default because the I/O thread has ended."""
+        """End the runs of one client (``None``: of all) with ``error``, without their sessions. By default the error says that the I/O thread has ended."""
         for delivery in list(self.runs):
             if owner is None or delivery.owner == owner:
-                self._open.give_up(delivery, error or self._lost())
+                self._open_runs.give_up(delivery, error or self._lost())
 
     def thread_ended(self) -> None:
-        """End all runs and close all links. Called once, by the I/O thread as its last act."""
+        """End all runs and close all links. The I/O thread calls this once, when it ends."""
         self.give_up_all()
         self._engine_runs.drop_links(self._lost())
 
     def close_source(self) -> None:
-        """End an engine of our own, where the I/O thread does not do it."""
+        """End an embedded engine, where the I/O thread cannot do it."""
         self._source.close()
 
     def _post(self, action: Callable[[Delivery], None], delivery: Delivery) -> None:

@@ -1,6 +1,6 @@
-"""Makes the folder that an embedded engine has for its sockets and its log, and removes those that ended engines have left.
+"""Makes the folder of an embedded engine, for its sockets and its log. Removes the folders that ended engines have left.
 
-The log stays open, and locked, in every process of an engine: a folder with a log that can be locked is nobody's.
+Every process of an engine keeps the log open and locked. If the log of a folder is not locked, its engine has ended.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from headrace.settings.settings import EMBEDDED, MAX_PATH
 
 _PREFIX = "headrace-"
 _SUFFIX = ".e"
-"""Tells an engine's folder from one that a user has named ``headrace-backup``."""
+"""Distinguishes the folder of an engine from a folder of the user, such as ``headrace-backup``."""
 _NAME = re.compile(r"headrace-[a-z0-9_]{8}\.e")
-"""What ``mkdtemp`` makes of both."""
-_ROOM = 20
-"""Bytes of a folder's own name."""
-_LEAST_ROOM = 4096
-"""Bytes that the log of a failed start takes, to say why."""
-_MOST_OF_LOG = 64 * 1024
-"""Bytes of its end that are read: runs that are refused look at it."""
-_SETTLED = 1.0
-"""Seconds for which a folder is left alone after its engine has ended: its program may be reading the log."""
-_BEGUN = 60.0
-"""Seconds after which a folder without a log is nobody's: its program ended before it had made one."""
+"""The names that ``mkdtemp`` makes of the prefix and the suffix."""
+_NAME_BYTES = 20
+"""Bytes that a path needs beyond its parent: the folder's own name."""
+_PROBE_BYTES = 4096
+"""Bytes that must fit on the disk: a start that fails writes its reason to the log."""
+_LOG_BYTES = 64 * 1024
+"""Bytes that are read of the end of a log, for the error of a run that has no engine."""
+_KEPT_SECONDS = 1.0
+"""Seconds for which a folder is kept after its engine has ended: its program may be reading the log."""
+_EMPTY_SECONDS = 60.0
+"""Seconds after which an empty folder is removed: its program ended before it had made the log."""
 
 
 def make_folder() -> Path:
-    """Return a new folder of this user's own, with a short path; raises EngineUnavailableError where none can be made.
+    """Return a new private folder with a short path. Raises EngineUnavailableError where no folder can be made.
 
-    A place where another user could exchange the folder for one of theirs is passed over.
+    A parent folder is not used where another user could replace the new folder.
     """
     reasons = []
     last_resort = os.fspath(sockets_place(os.environ) or "")
@@ -51,8 +51,8 @@ def make_folder() -> Path:
         if not is_utf8(parent):
             reasons.append(f"{parent!a} (not UTF-8)")
             continue
-        if len(parent.encode()) >= MAX_PATH - _ROOM:
-            reasons.append(f"{parent} (longer than {MAX_PATH - _ROOM} bytes)")
+        if len(parent.encode()) >= MAX_PATH - _NAME_BYTES:
+            reasons.append(f"{parent} (longer than {MAX_PATH - _NAME_BYTES} bytes)")
             continue
         try:
             if parent == last_resort:
@@ -61,7 +61,7 @@ def make_folder() -> Path:
                 reasons.append(problem)
                 continue
             _sweep(Path(parent))
-            return _with_room(Path(tempfile.mkdtemp(_SUFFIX, _PREFIX, parent)))
+            return _writable(Path(tempfile.mkdtemp(_SUFFIX, _PREFIX, parent)))
         except OSError as error:
             reasons.append(f"{parent} ({error.strerror})")
     tried = ", ".join(reasons)
@@ -69,7 +69,7 @@ def make_folder() -> Path:
 
 
 def open_log(folder: Path) -> int:
-    """Return the descriptor of a new log, locked for as long as any process has it."""
+    """Return the descriptor of a new log. The lock lasts while any process has the descriptor."""
     descriptor = open_private(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -77,7 +77,7 @@ def open_log(folder: Path) -> int:
 
 
 def end_of_log(folder: Path) -> str:
-    """Return the last lines of a log, 64 KiB at most; nothing where there is none, or something else in its place."""
+    """Return the last lines of a log, 64 KiB at most. Returns an empty text where there is no regular file."""
     try:
         descriptor = os.open(
             folder / LOG_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -88,21 +88,21 @@ def end_of_log(folder: Path) -> str:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return ""
-        start = max(status.st_size - _MOST_OF_LOG, 0)
-        said = os.pread(descriptor, _MOST_OF_LOG, start)
+        start = max(status.st_size - _LOG_BYTES, 0)
+        end = os.pread(descriptor, _LOG_BYTES, start)
     except OSError:
         return ""
     finally:
         os.close(descriptor)
-    whole = said.partition(b"\n")[2] if start else said  # the first of them is not whole
-    return whole.decode(errors="replace")
+    whole_lines = end.partition(b"\n")[2] if start else end
+    return whole_lines.decode(errors="replace")
 
 
-def _with_room(folder: Path) -> Path:
-    """Return the folder where a file can be written in it; else remove it and raise OSError: a full disk takes folders still."""
-    probe = folder / LOG_FILE  # whose name is known to be an engine's, should this process be killed here
+def _writable(folder: Path) -> Path:
+    """Return the folder if a file can be written in it. Else remove it and raise OSError: a full disk still takes folders."""
+    probe = folder / LOG_FILE  # if this process is killed here, the next sweep knows this name
     try:
-        probe.write_bytes(bytes(_LEAST_ROOM))
+        probe.write_bytes(bytes(_PROBE_BYTES))
         probe.unlink()
     except OSError:
         remove_folder(folder)
@@ -120,15 +120,15 @@ def _parents() -> Iterator[str]:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove the folders of engines whose processes have all ended, and whose programs were killed before they could."""
+    """Remove the folders of ended engines. A program that is killed cannot remove its own."""
     for folder in parent.glob(f"{_PREFIX}*{_SUFFIX}"):
         with contextlib.suppress(OSError):
-            if _NAME.fullmatch(folder.name) and _is_left(folder):
+            if _NAME.fullmatch(folder.name) and _is_abandoned(folder):
                 remove_folder(folder)
 
 
-def _is_left(folder: Path) -> bool:
-    """Return whether a folder is one that this module made, with nothing foreign in it, and no process of an engine has it."""
+def _is_abandoned(folder: Path) -> bool:
+    """Return whether this module made the folder, only an engine's files are in it, and no process of the engine runs."""
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         return False
@@ -137,8 +137,8 @@ def _is_left(folder: Path) -> bool:
     age = time.time() - status.st_mtime
     log = folder / LOG_FILE
     if not log.exists():
-        return age > _BEGUN and not any(folder.iterdir())
-    return age > _SETTLED and not _is_locked(log) and not _is_locked(folder / LOCK_FILE)
+        return age > _EMPTY_SECONDS and not any(folder.iterdir())
+    return age > _KEPT_SECONDS and not _is_locked(log) and not _is_locked(folder / LOCK_FILE)
 
 
 def _is_locked(path: Path) -> bool:

@@ -293,7 +293,7 @@ class EngineRuns:
         """Add what the engine's log says last, where no worker starts."""
         if refusal.kind != "no_workers":
             return refusal
-        return msgspec.structs.replace(refusal, reason=refusal.reason + self._source.last_words())
+        return msgspec.structs.replace(refusal, reason=refusal.reason + self._source.end_of_log())
 
     # The workers' links.
 

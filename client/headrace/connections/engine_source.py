@@ -1,7 +1,7 @@
-"""Where the engine is: one that runs already, or one of this program's own, started as child processes.
+"""Finds the engine of a client: one at an address, or an embedded one, which is started as child processes.
 
-An embedded engine ends with the program that started it: its supervisor watches both a pipe that only this process holds
-open and this process itself.
+An embedded engine ends with the program that started it. Its supervisor watches this process, and a pipe that only this
+process holds open.
 """
 
 from __future__ import annotations
@@ -34,52 +34,56 @@ from headrace.settings.toml_file import with_meant_places
 
 logger = logging.getLogger(__name__)
 
-BAD_SETTINGS = 2
-"""How an engine's process ends that cannot use its settings, after a line of its log that says why."""
-_COMPLAINT = "headrace: "
+_EXIT_BAD_SETTINGS = 2
+"""Exit status of an engine that cannot use its settings. A line of its log says why."""
+_SETTINGS_ERROR = "headrace: "
+"""How the line of the log begins that says what is wrong with the settings."""
 _STOP_TIMEOUT = 1.5
+"""Seconds that closing waits for an embedded engine to end."""
 _REAP_TIMEOUT = 0.5
+"""Seconds at most that are spent on the exit status of processes that a killed supervisor left."""
 _ABSENCE = 0.5
-"""Seconds for which an engine that is not there may be starting, or be restarted by its process manager."""
+"""Seconds before an engine that does not run counts as absent: it may be starting, or a process manager restarts it."""
 _START_LIMIT = 120.0
-"""Seconds that an engine's start may take, as long as it goes on."""
+"""Seconds that the start of an embedded engine may take, while it makes progress."""
 _STALLED_AFTER = 10.0
-"""Seconds without any sign of progress, after which a start is given up."""
+"""Seconds without progress, after which a start counts as failed."""
 _LAST_LINES = 3
-_late: list[subprocess.Popen[bytes]] = []
-"""Engines that were told to end and had not when this program went on. Python warns of a process that is let go of while it runs."""
+"""How many lines of the engine's log an error has."""
+_still_ending: list[subprocess.Popen[bytes]] = []
+"""Supervisors that were told to end, and had not ended yet. They are kept, because Python warns when it drops a running process."""
 
 
 class EngineSource(Protocol):
-    """Where the engine is, and what becomes of it. All calls come from the I/O thread."""
+    """Where the engine is, and whether it runs. All calls come from the I/O thread."""
 
     address: str
     hint: str
 
     def open(self) -> str:
-        """Return the broker's endpoint, starting an engine where that is this source's way; raises HeadraceError."""
+        """Return the broker's endpoint. Starts an embedded engine that does not run. Raises HeadraceError where that fails."""
 
     def is_broker(self, pid: int) -> bool:
         """Return whether a process may be the engine's broker."""
 
     def problem(self) -> str | None:
-        """Return why the engine cannot be there any more, or None."""
+        """Return why the engine cannot be reached any more, or None."""
 
     def error(self, reason: str) -> HeadraceError:
-        """Return what runs end with that have no engine for ``reason``."""
+        """Return the error for runs that have no engine, because of ``reason``."""
 
     def is_starting(self) -> bool:
-        """Return whether the engine is on its way: it must be waited for, however long others wait for one."""
+        """Return whether the engine is starting. Runs wait for it then, even longer than the connect timeout."""
 
-    def last_words(self) -> str:
-        """Return what the engine's log says last, as the end of a sentence; an empty text where that is unknown."""
+    def end_of_log(self) -> str:
+        """Return the last lines of the engine's log, to be appended to a sentence. An empty text where they are unknown."""
 
     def close(self) -> None:
         """End what :meth:`open` started."""
 
 
 class ExternalEngine:
-    """An engine that somebody else runs."""
+    """An engine at an address. This program does not start it, and does not end it."""
 
     hint = "start one with `headrace serve`, or check the address"
 
@@ -89,20 +93,20 @@ class ExternalEngine:
         self._absent_since: float | None = None
 
     def open(self) -> str:
-        """Return the broker's endpoint; raises EngineUnavailableError where the directory must not be trusted."""
+        """Return the broker's endpoint. Raises EngineUnavailableError where the directory must not be trusted."""
         if (problem := self._untrusted()) is not None:
             raise EngineUnavailableError(self.address, problem)
         return broker_endpoint(self._directory)
 
     def is_broker(self, pid: int) -> bool:  # noqa: ARG002 - the source's form
-        """Return True: which processes somebody else's engine has is not known."""
+        """Return True: the processes of an engine at an address are not known."""
         return True
 
     def problem(self) -> str | None:
-        """Return why the directory must not be trusted; or that no engine runs there, once that has been so for a moment.
+        """Return why the directory must not be trusted; or that no engine has run there for half a second.
 
-        A supervisor holds its lock for as long as it lives: while it does, a broker that is not there is on its way. An empty
-        directory was made for an engine that has not started yet.
+        A supervisor holds a lock while it lives: then its broker is starting, if it does not answer yet. A directory without
+        that lock was made for an engine that has not started yet: this is no reason.
         """
         if (problem := self._untrusted()) is not None:
             return problem
@@ -116,19 +120,19 @@ class ExternalEngine:
         return reason if now - self._absent_since >= _ABSENCE else None
 
     def is_starting(self) -> bool:
-        """Return False: nobody knows."""
+        """Return False: it is not known."""
         return False
 
-    def last_words(self) -> str:
-        """Return nothing: its log is its owner's."""
+    def end_of_log(self) -> str:
+        """Return an empty text: the log belongs to the owner of the engine."""
         return ""
 
     def error(self, reason: str) -> HeadraceError:
-        """Return the error with the address."""
+        """Return an EngineUnavailableError with the address and ``reason``."""
         return EngineUnavailableError(self.address, reason)
 
     def close(self) -> None:
-        """Leave it running."""
+        """Do nothing: the engine goes on."""
 
     def _untrusted(self) -> str | None:
         refusal = directory_refusal(self._directory)
@@ -145,7 +149,7 @@ class ExternalEngine:
 
 
 class EmbeddedEngine:
-    """An engine of this program's own, started on first use."""
+    """An embedded engine: this program's own, started on first use."""
 
     address = EMBEDDED
     hint = "the machine may be busy: give Client a longer connect_timeout; HEADRACE_LOG=INFO makes the engine say more"
@@ -153,35 +157,36 @@ class EmbeddedEngine:
     def __init__(self) -> None:
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        # A number may be another's process by now: whoever handles SIGCHLD in this program may have taken the status of ours.
+        # Signals go through this descriptor of the process. Its number may belong to another process by now: the program
+        # may have a handler for SIGCHLD that takes the exit status.
         self._handle: int | None = None
         self._lifeline: int | None = None
         self._started_at = 0.0
-        # What was seen of a start last, and since when.
-        self._seen: object = None
-        self._seen_at = 0.0
+        # The progress of the start as it was seen last, and since when it is unchanged.
+        self._progress: object = None
+        self._progress_at = 0.0
 
     def open(self) -> str:
-        """Return the broker's endpoint, starting the engine where there is none."""
+        """Return the broker's endpoint. Starts the engine if it does not run. Raises EngineUnavailableError where that fails."""
         if self._directory is None or not self._is_alive():
             self._forget()
             try:
                 self._start()
             except HeadraceError:
                 raise
-            except Exception as error:  # whatever is odd about this program, its runs end with the cause
+            except Exception as error:  # the runs that wait for the engine end with the cause
                 reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
                 raise EngineUnavailableError(EMBEDDED, f"it cannot be started: {reason}") from error
         assert self._directory is not None  # noqa: S101 - _start has set it
         return broker_endpoint(self._directory)
 
     def is_broker(self, pid: int) -> bool:
-        """Return whether a process was started by the engine's supervisor, or that cannot be known."""
+        """Return whether the engine's supervisor started the process ``pid``. Returns True where that cannot be known."""
         known = origin(pid) if pid else None
         return known is None or self._process is None or known.parent == self._process.pid
 
     def problem(self) -> str | None:
-        """Return why the engine is gone, with the last lines of its log, or None."""
+        """Return how the engine ended, with the last lines of its log. Returns None while it runs."""
         if self._directory is None:
             return "it was not started"
         if self._process is None:
@@ -190,50 +195,50 @@ class EmbeddedEngine:
         if code is None:
             return None
         how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
-        return f"it {how}{self.last_words()}"
+        return f"it {how}{self.end_of_log()}"
 
     def is_starting(self) -> bool:
-        """Return whether the engine's processes live and get on; for at most two minutes."""
+        """Return whether the engine is starting and makes progress. The start may take two minutes at most."""
         if self._process is None or self._directory is None or self._process.poll() is not None:
             return False
         now = monotonic()
-        seen = _progress(self._process.pid, self._directory)
-        if seen != self._seen:
-            self._seen, self._seen_at = seen, now
-        return now - self._started_at < _START_LIMIT and now - self._seen_at < _STALLED_AFTER
+        progress = _start_progress(self._process.pid, self._directory)
+        if progress != self._progress:
+            self._progress, self._progress_at = progress, now
+        return now - self._started_at < _START_LIMIT and now - self._progress_at < _STALLED_AFTER
 
-    def last_words(self) -> str:
-        """Return the last lines of the engine's log, behind a colon."""
+    def end_of_log(self) -> str:
+        """Return the last lines of the engine's log, after a colon."""
         lines = self._log_lines()
-        # What the supervisor notes of each end says less than what the process itself said.
-        telling = [line for line in lines if " supervisor WARNING " not in line] or lines
-        return ": " + " | ".join(line.strip() for line in telling[-_LAST_LINES:]) if telling else ""
+        # The process that failed says more about the cause than the warning of its supervisor.
+        chosen = [line for line in lines if " supervisor WARNING " not in line] or lines
+        return ": " + " | ".join(line.strip() for line in chosen[-_LAST_LINES:]) if chosen else ""
 
     def error(self, reason: str) -> HeadraceError:
-        """Return the error; where the engine ended because of its settings, that is what is said."""
-        if self._process is not None and self._process.poll() == BAD_SETTINGS:
-            said = [line for line in self._log_lines() if line.startswith(_COMPLAINT)]
-            if said:
-                return ConfigurationError(said[-1].removeprefix(_COMPLAINT))
+        """Return EngineUnavailableError with ``reason``; ConfigurationError where the engine could not use its settings."""
+        if self._process is not None and self._process.poll() == _EXIT_BAD_SETTINGS:
+            lines = [line for line in self._log_lines() if line.startswith(_SETTINGS_ERROR)]
+            if lines:
+                return ConfigurationError(lines[-1].removeprefix(_SETTINGS_ERROR))
         return EngineUnavailableError(EMBEDDED, reason)
 
     def close(self) -> None:
-        """End the engine that this process started; wait for it for a moment."""
-        self._let_go()
+        """End the engine that this process started. Waits up to 1.5 s for its end."""
+        self._close_lifeline()
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_STOP_TIMEOUT)
             if self._process.poll() is None:
                 self._signal(signal.SIGTERM)
-                self._signal(signal.SIGCONT)  # one that was stopped does not hear of it otherwise
+                self._signal(signal.SIGCONT)  # a stopped process gets SIGTERM only when it continues
         self._forget()
 
     def in_child(self) -> EmbeddedEngine:
-        """Return the parent's engine as a forked child may use it: it is not the child's to end."""
+        """Return the engine for a forked child. The child may use its parent's engine, and must not end it."""
         child = EmbeddedEngine()
         child._directory = self._directory
         if self._lifeline is not None:
-            # The child must not keep the pipe open, or the engine would outlive its owner.
+            # The child must not keep the pipe open: else the engine would outlive the parent.
             with contextlib.suppress(OSError):
                 os.close(self._lifeline)
         if self._handle is not None:
@@ -247,7 +252,7 @@ class EmbeddedEngine:
         return self._directory is not None and is_engine_running(self._directory)
 
     def _start(self) -> None:
-        _late[:] = [process for process in _late if process.poll() is None]
+        _still_ending[:] = [process for process in _still_ending if process.poll() is None]
         interpreter = find_interpreter()
         directory = make_folder()
         try:
@@ -267,7 +272,8 @@ class EmbeddedEngine:
             log_file = _above_standard(open_log(directory))
             stack.callback(os.close, log_file)
             output, added = copy_of_log(os.environ, log_file)
-            # A session of its own keeps the terminal's Ctrl-C away; nothing of it writes to the program's standard output.
+            # A session of its own: the terminal's Ctrl-C does not reach the engine. The engine never writes to the
+            # program's standard output.
             self._process = subprocess.Popen(
                 command, stdin=read, stdout=output, stderr=log_file, start_new_session=True, env=environment | added
             )
@@ -275,29 +281,29 @@ class EmbeddedEngine:
         self._handle = open_process(self._process.pid)
         self._directory = directory
         self._lifeline = write
-        self._started_at = self._seen_at = monotonic()
+        self._started_at = self._progress_at = monotonic()
         log(logger, logging.INFO, "engine started", extra={"pid": self._process.pid, "directory": str(directory)})
 
     def _signal(self, number: int) -> None:
-        """Send the supervisor a signal, if it is still there."""
+        """Send the supervisor a signal, if it still runs."""
         if self._handle is not None:
             signal_process(self._handle, number)
         elif self._process is not None:
             self._process.send_signal(number)
 
-    def _let_go(self) -> None:
+    def _close_lifeline(self) -> None:
         if self._lifeline is not None:
             with contextlib.suppress(OSError):
                 os.close(self._lifeline)
             self._lifeline = None
 
     def _forget(self) -> None:
-        self._let_go()
+        self._close_lifeline()
         if self._process is not None and self._directory is not None:
             if self._process.poll() is not None:
                 _reap_group(self._process.pid)
             else:
-                _late.append(self._process)
+                _still_ending.append(self._process)
             remove_folder(self._directory)
         if self._handle is not None:
             os.close(self._handle)
@@ -309,8 +315,8 @@ class EmbeddedEngine:
         return end_of_log(self._directory).strip().splitlines() if self._directory is not None else []
 
 
-def _progress(pid: int, directory: Path) -> object:
-    """Return what changes while an engine starts: its files, its log, and the time that its supervisor has had."""
+def _start_progress(pid: int, directory: Path) -> object:
+    """Return what changes while an engine starts: its files, its log, and the processor time of its supervisor."""
     try:
         files = sorted(path.name for path in directory.iterdir())
         log_size = (directory / LOG_FILE).stat().st_size
@@ -319,12 +325,12 @@ def _progress(pid: int, directory: Path) -> object:
     try:
         turns = Path(f"/proc/{pid}/schedstat").read_text()
     except OSError:
-        turns = str(monotonic())  # the system does not tell: that it lives must do
+        turns = str(monotonic())  # not known on this system: a process that lives counts as progress
     return files, log_size, turns
 
 
 def _above_standard(descriptor: int) -> int:
-    """Keep a descriptor away from 0, 1 and 2: where these were closed, whoever prints would write to it."""
+    """Return a descriptor above 2. Where standard output was closed, a new file could become descriptor 1, and prints go to it."""
     if descriptor > 2:  # noqa: PLR2004 - standard error
         return descriptor
     try:
@@ -334,7 +340,7 @@ def _above_standard(descriptor: int) -> int:
 
 
 def _reap_group(supervisor: int) -> None:
-    """Take the exit status of what a killed supervisor left: where this program is the container's first, it is its parent now."""
+    """Take the exit statuses of the children of a killed supervisor: the first process of a container inherits them."""
     deadline = monotonic() + _REAP_TIMEOUT
     with contextlib.suppress(OSError):
         while monotonic() < deadline:
@@ -347,4 +353,4 @@ def _needed_variables() -> Mapping[str, str]:
     try:
         return environment_of("supervisor", environ, with_built_in(load_files(environ), environ), is_embedded=True)
     except ConfigurationError:
-        return environ  # the engine ends at once, and says what is wrong
+        return environ  # the engine finds the same fault: it ends at once and says what is wrong

@@ -1,7 +1,7 @@
-"""Starts the I/O thread of a client, the only thread of a program that speaks to engines. Its loop is in ``transport/reactor.py``.
+"""Starts the I/O thread of a client: the only thread of a program that speaks to engines. ``transport/reactor.py`` has its loop.
 
 The thread makes its loop itself: under gevent (``patch_all(thread=False)``) a selector serves only the thread that made it. The
-caller waits until the loop is there, because a thread can end before: a hook of ``threading.settrace`` or
+caller waits until the loop exists, because the thread may end before that: a hook of ``threading.settrace`` or
 ``threading.setprofile`` runs first, and may raise.
 """
 
@@ -16,20 +16,20 @@ from headrace.process.watchdog import Alarm
 from headrace.transport.reactor import Reactor
 
 _LOOK_AFTER = 0.1
-"""Seconds after which a thread that starts is looked at: one that has ended wakes nobody."""
+"""Seconds after which the caller checks whether the new thread has ended: a thread that ends early wakes nobody."""
 _START_TIMEOUT = 30.0
 """Seconds that a caller waits for the loop of the new thread."""
 
 
 class _Start:
-    """What the caller and the new thread tell each other."""
+    """What the caller and the new thread share during the start."""
 
     def __init__(self, serve: Callable[[Reactor], None]) -> None:
         self._serve = serve
         self._reactor: Reactor | None = None
         self._error: BaseException | None = None
         self._alarm = Alarm()
-        self._is_given_up = False
+        self._is_cancelled = False
 
     def run(self) -> None:
         """Be the I/O thread."""
@@ -41,33 +41,33 @@ class _Start:
             return
         finally:
             self._alarm.wake()
-        if self._is_given_up:
+        if self._is_cancelled:
             reactor.stop()
         self._serve(reactor)
 
     def reactor(self, thread: threading.Thread) -> Reactor:
-        """Wait for the loop that ``thread`` makes. Raises what making it raised, RuntimeError when there is none."""
+        """Wait for the loop of ``thread``. Raises the error of making it; RuntimeError where the thread ended, or is too slow."""
         until = monotonic() + _START_TIMEOUT
         while not self._alarm.wait(_LOOK_AFTER) and thread.is_alive() and monotonic() < until:
             pass
         if self._error is not None:
             raise self._error
         if self._reactor is None:
-            what = f"did not get on for {_START_TIMEOUT:g} s" if thread.is_alive() else "ended as soon as it began"
+            what = f"did not start within {_START_TIMEOUT:g} s" if thread.is_alive() else "ended as soon as it began"
             raise RuntimeError(f"the new thread {what}")
         return self._reactor
 
-    def give_up(self) -> None:
-        """Have the thread end: its caller was interrupted, or waited for too long."""
-        self._is_given_up = True
+    def cancel(self) -> None:
+        """Have the thread end. Its caller was interrupted, or has waited for too long."""
+        self._is_cancelled = True
         if self._reactor is not None:
             self._reactor.stop()
 
 
 def start_io_thread(serve: Callable[[Reactor], None]) -> tuple[Reactor, threading.Thread]:
-    """Start an I/O thread, which makes a loop and calls ``serve`` with it. Returns once the loop is there.
+    """Start an I/O thread. It makes a loop, and calls ``serve`` with it. Returns the loop and the thread.
 
-    Raises OSError where no descriptor is left for the loop, RuntimeError where the thread cannot start.
+    Raises OSError where no descriptor is left for the loop; RuntimeError where the thread cannot start.
     """
     start = _Start(serve)
     thread = threading.Thread(target=start.run, name="headrace-io", daemon=True)
@@ -75,5 +75,5 @@ def start_io_thread(serve: Callable[[Reactor], None]) -> tuple[Reactor, threadin
     try:
         return start.reactor(thread), thread
     except BaseException:
-        start.give_up()
+        start.cancel()
         raise

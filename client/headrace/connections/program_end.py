@@ -1,8 +1,8 @@
-"""Closes everything when the program ends, and remembers that it has.
+"""Closes everything when the program ends, and remembers that it did.
 
-Exit handlers run in the reverse order of their registration. This one is registered when Headrace is imported, and not with the
-first run: the handlers of a program that imports Headrace come later, so they run earlier and may still ask for runs. A handler
-from before the import runs afterwards; its calls raise EngineUnavailableError at once.
+Python runs exit handlers in the reverse order of their registration. This handler is registered when Headrace is imported.
+A handler that the program registers later runs earlier, and may still start runs. A handler from before the import
+runs later: its calls raise EngineUnavailableError at once.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _has_begun = False
 
 
 def has_begun() -> bool:
-    """Return whether Headrace has closed everything, or is about to."""
+    """Return whether Headrace's exit handler has begun: nothing can be started any more."""
     return _has_begun
 
 
 def at_program_end(action: Callable[[], None]) -> None:
-    """Have ``action`` called at the end of the program."""
+    """Call ``action`` at the end of the program. Later actions run later; their errors are ignored."""
     _actions.append(action)
 
 

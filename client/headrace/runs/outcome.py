@@ -40,8 +40,8 @@ ResultOrError = RunLocalResult | RunEmbeddingResult | HeadraceError
 """What the caller gets."""
 
 
-def stopped(terminal: Terminal) -> Aborted:
-    """Return the ending of a run whose worker was told to stop: only the usage of the worker's last message counts."""
+def as_aborted(terminal: Terminal) -> Aborted:
+    """Return the ending of a run after its worker was told to stop. Only the usage of the worker's last message counts."""
     return Aborted(terminal.span_id, terminal.attempt, terminal.sequence, terminal.usage)
 
 
@@ -113,7 +113,7 @@ class RunOutcome:
         if self.counts_as_aborted(ending):
             if not plan.streams:
                 return EngineUnavailableError("the engine", "the client was closed while the run was under way")
-            said = stopped(ending) if isinstance(ending, Finished) else ending
+            said = as_aborted(ending) if isinstance(ending, Finished) else ending
             return aborted_result(facts, events, said if isinstance(said, Aborted) else None)
         if isinstance(ending, Finished):
             return _finished(plan, facts, events, ending)

@@ -25,7 +25,7 @@ from headrace.errors import (
     RunTimeoutError,
     WorkerLostError,
 )
-from headrace.runs.outcome import Ending, stopped
+from headrace.runs.outcome import Ending, as_aborted
 from headrace.runs.reader_credit import ReaderCredit
 from headrace.runs.run_plan import RunPlan
 from headrace.runs.silence import QUERY_TIMEOUT, Silence
@@ -104,7 +104,7 @@ class Session:
         "_silence",
         "_started_at",
         "_stop_deadline",
-        "_stopped_early",
+        "_stopped_with_worker",
         "_terminal",
         "_was_granted",
         "_worker_told_end",
@@ -141,7 +141,7 @@ class Session:
         self._worker_told_end = False
         # The message of a worker that had begun the run and was stopped before any event had arrived. It is the ending,
         # if no other worker takes the run.
-        self._stopped_early: Failed | None = None
+        self._stopped_with_worker: Failed | None = None
         # The worker's terminal message of this attempt. The Release tells the broker how the attempt ended.
         self._terminal: Terminal | None = None
         self._silence = Silence()
@@ -204,8 +204,8 @@ class Session:
         """The broker gives no lease. ``address`` is the engine's address, for the error's text."""
         if self.phase is not Phase.WAITING or refusal.attempt != self.attempt:
             return _NOTHING
-        if refusal.kind == "stopping" and self._stopped_early is not None:
-            return self._end(self._stopped_error(self._stopped_early))
+        if refusal.kind == "stopping" and self._stopped_with_worker is not None:
+            return self._end(self._stopped_error(self._stopped_with_worker))
         return self._end(refusal_error(self.plan.span_id, refusal, address))
 
     def revoked(self, attempt: int) -> list[Command]:
@@ -235,13 +235,13 @@ class Session:
             not isinstance(terminal, Failed) or terminal.kind != "worker_stopping" or terminal.sequence > 0
         )
         if self.phase is Phase.STOPPING:
-            return self._end(stopped(terminal))
+            return self._end(as_aborted(terminal))
         match terminal:
             case Finished():
                 return self._end(self._checked(terminal))
             case Failed(kind="worker_stopping") if not self.events:
                 if terminal.code != NOT_BEGUN:
-                    self._stopped_early = terminal
+                    self._stopped_with_worker = terminal
                 self._avoid_worker()  # it shuts down
                 return self._try_again()
             case Failed():
@@ -284,7 +284,7 @@ class Session:
     def worker_lost(self, reason: str) -> list[Command]:
         """The worker of the lease is gone."""
         if self.phase is Phase.STOPPING:
-            return self._end(self._stopped_without_answer())
+            return self._end(self._aborted_without_answer())
         if self.phase is not Phase.RUNNING or self.lease is None:
             return _NOTHING
         self.deaths += 1
@@ -329,10 +329,10 @@ class Session:
             return [self._abort_message("close"), *self._end(error)]
         if (
             isinstance(error, EngineUnavailableError)
-            and self._stopped_early is not None
+            and self._stopped_with_worker is not None
             and self.phase is Phase.WAITING
         ):
-            return self._end(self._stopped_error(self._stopped_early))
+            return self._end(self._stopped_error(self._stopped_with_worker))
         return _NOTHING if self.phase is Phase.ENDED else self._end(error)
 
     def due(self, now: float) -> list[Command]:
@@ -342,7 +342,7 @@ class Session:
             return _NOTHING
         match self.phase:
             case Phase.STOPPING:
-                return self._end(self._stopped_without_answer())
+                return self._end(self._aborted_without_answer())
             case Phase.WAITING | Phase.RUNNING:
                 limit = self.plan.total_timeout or 0.0
                 reason = f"not finished within {limit:g} s (total timeout), and the worker did not say so"
@@ -363,7 +363,7 @@ class Session:
         }
 
     def _stopped_error(self, stopped: Failed) -> HeadraceError:
-        """Return the error of a run that was stopped with its worker, and that no other worker takes: the engine ends."""
+        """Return the error of a run that was stopped with its worker, where no other worker takes the run: the engine ends."""
         return failure_error(stopped, self.plan.provider, stopped.partial_text)
 
     def _checked(self, finished: Finished) -> Ending:
@@ -412,7 +412,7 @@ class Session:
     def _abort_message(self, mode: AbortMode) -> Command:
         return TellWorker(Abort(self.plan.span_id, self.attempt, mode))
 
-    def _stopped_without_answer(self) -> Aborted:
+    def _aborted_without_answer(self) -> Aborted:
         return Aborted(self.plan.span_id, self.attempt, len(self.events), Usage())
 
     def _end(self, ending: Ending) -> list[Command]:

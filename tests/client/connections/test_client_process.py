@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.connections.client_process import Process
+from headrace.connections.client_process import ClientProcess
 from headrace.connections.connection import Connection
 from headrace.connections.io_thread import start_io_thread
 from headrace.errors import EngineUnavailableError, InvalidRequestError, RunError
@@ -27,7 +27,7 @@ ADDRESS = "silent"
 OTHER = "silent too"
 
 
-class SilentEngines(Process):
+class SilentEngines(ClientProcess):
     """A process with two engines in reach; their brokers take every message and answer none."""
 
     def __init__(self, folder: Path) -> None:

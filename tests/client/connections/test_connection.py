@@ -50,7 +50,7 @@ class EngineThatEnds:
     def is_starting(self) -> bool:
         return False
 
-    def last_words(self) -> str:
+    def end_of_log(self) -> str:
         return ""
 
     def close(self) -> None:

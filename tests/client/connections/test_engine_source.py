@@ -1,4 +1,4 @@
-"""What is promised of where an engine is: one that has ended is known to have, one that starts is waited for."""
+"""What an engine source promises: an engine that has ended is reported at once, and one that starts is waited for."""
 
 from __future__ import annotations
 
@@ -82,16 +82,16 @@ def test_an_engine_that_has_not_started_yet_is_waited_for(directory: Path) -> No
 
 
 def test_an_engine_that_takes_its_time_to_end_is_no_warning(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where warnings are errors it would fail whichever of a user's tests runs by then."""
+    """Where warnings are errors, a later test of the user would fail."""
     unraisable: list[object] = []
     late: list[subprocess.Popen[bytes]] = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
-    monkeypatch.setattr("headrace.connections.engine_source._late", late)
+    monkeypatch.setattr("headrace.connections.engine_source._still_ending", late)
     monkeypatch.setattr("headrace.connections.engine_source._STOP_TIMEOUT", 0.01)
     engine = EmbeddedEngine()
     engine._directory = directory
     engine._process = subprocess.Popen(["sleep", "1000"])
-    monkeypatch.setattr(engine, "_signal", lambda _: None)  # it hears of nothing yet
+    monkeypatch.setattr(engine, "_signal", lambda _: None)  # the engine does not end yet
 
     engine.close()
 
@@ -102,7 +102,7 @@ def test_an_engine_that_takes_its_time_to_end_is_no_warning(directory: Path, mon
 
 
 def test_a_number_that_is_another_process_by_now_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that handles SIGCHLD, as gunicorn's master, takes the status of all its children."""
+    """A program that handles SIGCHLD takes the exit status of all its children. The master of gunicorn does so."""
     engine = EmbeddedEngine()
     engine._directory = None
     process = subprocess.Popen(["sleep", "1000"])
@@ -115,6 +115,6 @@ def test_a_number_that_is_another_process_by_now_gets_no_signal(monkeypatch: pyt
 
     engine.close()
 
-    assert process.poll() is None, "its number is that of the engine, and it is not the engine"
+    assert process.poll() is None, "the process has the engine's number, and is not the engine"
     process.kill()
     process.wait()
