@@ -171,7 +171,9 @@ class Worker:
         try:
             frame = encode_frame(self._settings.epoch, messages)
         except (TypeError, ValueError, OverflowError, RecursionError):
-            logger.exception("message cannot be encoded")
+            logger.exception(
+                "message cannot be encoded", extra={"types": sorted({type(message).__name__ for message in messages})}
+            )
             messages = [
                 encodable(message, self.masks.masked_line) for message in messages
             ]  # ends its run, and no other
