@@ -1,12 +1,14 @@
-"""The folders of embedded engines: what their engines made goes with them, and nothing else does."""
+"""What is promised of the folders of embedded engines: only an engine's own files are removed with its folder."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,16 +21,17 @@ from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
-def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only place for folders. It is short, because paths of sockets are."""
+def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The only parent for folders. Its path is short, because paths of sockets must be."""
     short = Path(os.environ["TMPDIR"], tmp_path.name[-12:])
     short.mkdir(mode=0o700)
     monkeypatch.setenv("TMPDIR", str(short))
-    return short
+    yield short
+    shutil.rmtree(short)
 
 
 def left_folder(*, age: float = 10.0) -> Path:
-    """Return a folder as a program and its engine leave it when both are killed."""
+    """Return a folder in the state in which a killed program and its killed engine leave it."""
     folder = make_folder()
     os.close(open_log(folder))
     (folder / "lock").touch()
