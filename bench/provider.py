@@ -15,7 +15,7 @@ import msgspec
 from headrace.testing import Script, run_server
 from headrace.testing.openai_chat import answer as openai_chat
 from headrace.testing.shared.reply import Frame, Reply
-from headrace.testing.simulation import WIRE_FORMATS
+from headrace.testing.simulation import FORMAT_AT_PATH
 
 PLACE = "0" * 16 + " "
 
@@ -54,5 +54,5 @@ def _read_to_end() -> None:
 
 
 if __name__ == "__main__":
-    WIRE_FORMATS[openai_chat.PATH] = StampedChat()
+    FORMAT_AT_PATH[openai_chat.PATH] = StampedChat()
     run_server(on_ready=lambda port: print(port, flush=True), until=_read_to_end)

@@ -9,23 +9,23 @@ from typing import cast
 
 import httptools
 
-from headrace.testing.openai_chat.answer import refused
-from headrace.testing.sender import Sender
-from headrace.testing.shared.request_log import Entry
-from headrace.testing.simulation import Request, Simulation
+from headrace.testing.sender import ReplySender
+from headrace.testing.shared.openai_errors import refused
+from headrace.testing.shared.request_log import LogEntry
+from headrace.testing.simulation import ProviderSimulation, Request
 from headrace.testing.ticker import Ticker
 
 _WRITE_BUFFER_LIMIT = 64 * 1024
 
 
-class Connections:
+class ProviderConnections:
     """The open connections, those for control of the simulation apart."""
 
     def __init__(self) -> None:
-        self.all: set[Connection] = set()
+        self.all: set[ProviderConnection] = set()
         self._opened = 0
 
-    def opened(self, connection: Connection) -> int:
+    def opened(self, connection: ProviderConnection) -> int:
         """Add a connection and return its number."""
         self._opened += 1
         self.all.add(connection)
@@ -41,21 +41,21 @@ class Connections:
             connection.abort()
 
 
-class Connection(asyncio.Protocol):
+class ProviderConnection(asyncio.Protocol):
     """Parses requests, has the simulation answer them in order, and sees at once when the client closes.
 
     A client that closes only its sending side counts as having closed: LLM clients do not, and waiting for more would hide a close.
     """
 
-    def __init__(self, simulation: Simulation, connections: Connections, ticker: Ticker) -> None:
+    def __init__(self, simulation: ProviderSimulation, connections: ProviderConnections, ticker: Ticker) -> None:
         self.is_control = False
         self._simulation = simulation
         self._connections = connections
         self._ticker = ticker
         self._parser = httptools.HttpRequestParser(self)
-        self._waiting: deque[tuple[Request, Entry]] = deque()
-        self._sender: Sender | None = None
-        self._entry: Entry | None = None
+        self._waiting: deque[tuple[Request, LogEntry]] = deque()
+        self._sender: ReplySender | None = None
+        self._entry: LogEntry | None = None
         self._is_paused = False
         self._start_request()
 
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
             reply = self._simulation.control(request, self._connections.count())
         else:
             reply = self._simulation.reply_to(request, self._entry, int(time.time()))
-        self._sender = Sender(
+        self._sender = ReplySender(
             reply, self._entry, self._transport, self._ticker, self._answered, is_paused=self._is_paused
         )
         self._sender.start()

@@ -12,13 +12,13 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from headrace.testing.shared.reply import Frame, Reply
-from headrace.testing.shared.request_log import Entry
+from headrace.testing.shared.request_log import LogEntry
 from headrace.testing.ticker import Ticker
 
 _FRAMES_PER_TURN = 64  # then the loop looks for closed connections and serves other streams
 
 
-class Sender:
+class ReplySender:
     """Sends a reply and keeps its log entry up to date. Calls ``on_end`` when the connection is free for the next reply."""
 
     __slots__ = (
@@ -29,7 +29,7 @@ class Sender:
     def __init__(
         self,
         reply: Reply,
-        entry: Entry,
+        entry: LogEntry,
         transport: asyncio.Transport,
         ticker: Ticker,
         on_end: Callable[[], None],

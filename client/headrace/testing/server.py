@@ -9,9 +9,9 @@ import socket
 import threading
 from collections.abc import Callable
 
-from headrace.testing.provider_connection import Connection, Connections
+from headrace.testing.provider_connection import ProviderConnection, ProviderConnections
 from headrace.testing.shared.script import Script
-from headrace.testing.simulation import Simulation
+from headrace.testing.simulation import ProviderSimulation
 from headrace.testing.ticker import Ticker
 
 try:
@@ -35,10 +35,10 @@ async def serve(
 ) -> None:
     """Serve until ``stop`` is set. ``on_ready`` gets the port, which differs from ``port`` if that is 0."""
     loop = asyncio.get_running_loop()
-    simulation, connections, ticker = Simulation(script), Connections(), Ticker(loop)
+    simulation, connections, ticker = ProviderSimulation(script), ProviderConnections(), Ticker(loop)
     listener = _listen(host, port)
     server = await loop.create_server(
-        lambda: Connection(simulation, connections, ticker), sock=listener, backlog=_BACKLOG
+        lambda: ProviderConnection(simulation, connections, ticker), sock=listener, backlog=_BACKLOG
     )
     try:
         on_ready(listener.getsockname()[1])

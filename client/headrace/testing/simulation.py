@@ -19,11 +19,11 @@ from headrace.testing.openai_chat import embeddings as openai_embeddings
 from headrace.testing.openai_responses import answer as openai_responses
 from headrace.testing.shared import continuation
 from headrace.testing.shared.reply import Reply, json_reply
-from headrace.testing.shared.request_log import Entry
+from headrace.testing.shared.request_log import LogEntry
 from headrace.testing.shared.script import Script
 
 
-class WireFormat(Protocol):
+class SimulatedFormat(Protocol):
     """What a module that speaks a provider's wire format has."""
 
     def headers(self, request_id: str) -> dict[str, str]:
@@ -42,7 +42,7 @@ class WireFormat(Protocol):
         """Return the answer to a valid request."""
 
 
-WIRE_FORMATS: dict[str, WireFormat] = {
+FORMAT_AT_PATH: dict[str, SimulatedFormat] = {
     openai_chat.PATH: openai_chat,
     openai_embeddings.PATH: openai_embeddings,
     openai_responses.PATH: openai_responses,
@@ -70,19 +70,19 @@ class Request(msgspec.Struct, frozen=True):
         return self.path.startswith(CONTROL_PREFIX)
 
 
-class Simulation:
+class ProviderSimulation:
     """Answers requests by script and remembers them."""
 
     def __init__(self, script: Script | None = None) -> None:
         self._script = script or Script()
         self._queue: deque[Script] = deque()
-        self._entries: list[Entry] = []
+        self._entries: list[LogEntry] = []
         self._requests = 0
 
-    def arrived(self, request: Request, connection: int, now: float) -> Entry:
+    def arrived(self, request: Request, connection: int, now: float) -> LogEntry:
         """Open the log entry of a request; those for the simulation itself are not kept."""
         self._requests += not request.is_control
-        entry = Entry(
+        entry = LogEntry(
             number=self._requests,
             connection=connection,
             method=request.method,
@@ -94,14 +94,14 @@ class Simulation:
             self._entries.append(entry)
         return entry
 
-    def reply_to(self, request: Request, entry: Entry, wall_time: int) -> Reply:
+    def reply_to(self, request: Request, entry: LogEntry, wall_time: int) -> Reply:
         """Return the answer to a request of a client."""
         reply = self._reply_to(request, entry, wall_time)
         wire_format = _wire_format_of(request) or openai_chat
         headers = wire_format.headers(f"req_{uuid.uuid4().hex}") | reply.headers
         return msgspec.structs.replace(reply, headers=headers)
 
-    def _reply_to(self, request: Request, entry: Entry, wall_time: int) -> Reply:
+    def _reply_to(self, request: Request, entry: LogEntry, wall_time: int) -> Reply:
         wire_format = _wire_format_of(request)
         if wire_format is None:
             return openai_chat.refused(404, f"Invalid URL ({request.method} {request.path})")
@@ -116,7 +116,7 @@ class Simulation:
             return wire_format.refused(400, f"We could not parse the JSON body of your request. ({error})")
         return self._answer(wire_format, entry.body, request.headers, wall_time)
 
-    def _answer(self, wire_format: WireFormat, body: Any, headers: dict[str, str], wall_time: int) -> Reply:
+    def _answer(self, wire_format: SimulatedFormat, body: Any, headers: dict[str, str], wall_time: int) -> Reply:
         try:
             simulated, body = _simulated(body)
         except msgspec.ValidationError as error:
@@ -153,8 +153,8 @@ class Simulation:
         return json_reply(None)
 
 
-def _wire_format_of(request: Request) -> WireFormat | None:
-    known = WIRE_FORMATS.get(request.path)
+def _wire_format_of(request: Request) -> SimulatedFormat | None:
+    known = FORMAT_AT_PATH.get(request.path)
     return known or google.endpoint(request.path, request.query) or google_embeddings.endpoint(request.path)
 
 

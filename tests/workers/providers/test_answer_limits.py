@@ -27,9 +27,9 @@ from headrace_workers.providers.shared.answer_limits import (
     MAX_WIDE,
     MAX_WIDE_TEXT,
     MIB,
-    Kept,
+    KeptMemory,
     LimitError,
-    Said,
+    SearchedWords,
     weigh,
 )
 from headrace_workers.providers.shared.sse import EventTooLargeError, SSEParser
@@ -404,12 +404,12 @@ def test_another_choice_in_very_many_parts_is_weighed_by_its_parts(field: str) -
 
 
 def test_the_memory_that_is_kept_is_estimated_from_bytes_and_elements() -> None:
-    kept = Kept()
+    kept = KeptMemory()
     for _ in range(MAX_KEPT // (1_001_000)):
         kept.add(b"x" * 1_000_000)
     with pytest.raises(LimitError, match="64 MiB beside its text"):
         kept.add(b"x" * 1_000_000)
-    kept = Kept()
+    kept = KeptMemory()
     for _ in range(MAX_KEPT // (40_000 * 66)):
         kept.add(b"[]," * 20_000)
     with pytest.raises(LimitError, match="64 MiB beside its text"):
@@ -645,7 +645,7 @@ def test_doubtful_candidates_of_one_event_are_looked_at_together() -> None:
 
 
 def test_words_are_looked_for_where_the_last_were_found_and_not_for_ever() -> None:
-    said = Said("a" * 4_000_000 + "b" * 1000)
+    said = SearchedWords("a" * 4_000_000 + "b" * 1000)
     for _ in range(1000):
         assert said.holds("b")
     for _ in range(15):

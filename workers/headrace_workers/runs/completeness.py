@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from headrace.answers.tool_arguments import well_formed_text
-from headrace_workers.providers.shared.answer_limits import Said
+from headrace_workers.providers.shared.answer_limits import SearchedWords
 from headrace_workers.providers.shared.lenient_json import loads
 from headrace_workers.providers.shared.unread_content import first_of, told, words_in
 from headrace_workers.providers.shared.wire_format import CUT, Completion
@@ -42,8 +42,8 @@ def missing_content(body: bytes, completion: Completion, *, of_first: bool) -> s
     content = completion.message.content if completion.message else ""
     text = well_formed_text(content) if isinstance(content, str) else ""
     texts: dict[str, None] | None = None  # a dict keeps the order
-    said: Said | None = None
-    in_text = Said(text)
+    said: SearchedWords | None = None
+    in_text = SearchedWords(text)
     for path, words in words_in(first_of(whole) if of_first else whole):
         if words.strip() in {"", "null"} or (text and in_text.holds(words)):
             continue
@@ -53,7 +53,7 @@ def missing_content(body: bytes, completion: Completion, *, of_first: bool) -> s
         if words in texts:
             continue
         if said is None:
-            said = Said("\0".join(texts))
+            said = SearchedWords("\0".join(texts))
         if not said.holds(words):
             return f"the answer holds content that was not understood, at {told(path)}"
     return None

@@ -14,9 +14,9 @@ import msgspec
 
 from headrace.testing.anthropic.rules import refusal_of
 from headrace.testing.anthropic.turns import signature_of, thought_mark, turns_of
-from headrace.testing.shared.reply import Frame, Reply, StreamParts, json_reply, silence, streamed, web_page, whole
+from headrace.testing.shared.reply import Frame, Reply, StreamParts, json_reply, reply_without_answer, streamed, whole
 from headrace.testing.shared.script import Script
-from headrace.testing.shared.scripted_answers import Answer, CallToMake, Situation, answer
+from headrace.testing.shared.scripted_answers import CallToMake, SimulatedAnswer, Situation, answer
 from headrace.testing.shared.server_steps import sealed_block
 
 PATH = "/v1/messages"
@@ -94,13 +94,8 @@ def refused_body(body: object, headers: dict[str, str]) -> Reply | None:
 
 def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:  # noqa: ARG001 - not said here
     """Return the answer that the script asks for to a valid request."""
-    if script.silent:
-        return silence()
-    if script.status != 200:  # noqa: PLR2004
-        error = _error_of(script, script.status)
-        return json_reply(error, script.status, script.headers, close_after=script.close_after_response)
-    if script.html:
-        return web_page(script)
+    if (other := reply_without_answer(script, _error_of(script, script.status))) is not None:
+        return other
     said = answer(script, _situation(body))
     envelope = _Envelope(body, script, said, f"msg_01{hashlib.sha256(completion_id.encode()).hexdigest()[:22]}")
     if body.get("stream"):
@@ -155,7 +150,7 @@ class _Envelope:
     Each frame of :meth:`chunks` is one chunk, so what opens and closes a block travels with the pieces next to it.
     """
 
-    def __init__(self, body: dict[str, Any], script: Script, said: Answer, message_id: str) -> None:
+    def __init__(self, body: dict[str, Any], script: Script, said: SimulatedAnswer, message_id: str) -> None:
         self._body = body
         self._script = script
         self._said = said
@@ -289,7 +284,7 @@ class _Envelope:
         }
 
 
-def _stop_reason(said: Answer) -> str:
+def _stop_reason(said: SimulatedAnswer) -> str:
     if said.refusal:
         return "refusal"
     if said.tool_calls:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.testing.anthropic.turns import Refusal, check_messages
+from headrace.testing.anthropic.turns import AnthropicRefusal, check_messages
 from headrace.testing.shared.request_rules import is_of_type
 
 VERSIONS = ("2023-06-01", "2026-10-21")
@@ -67,29 +67,29 @@ _MODELS = (
 )
 
 
-def refusal_of(body: object, version: str | None) -> Refusal | None:
+def refusal_of(body: object, version: str | None) -> AnthropicRefusal | None:
     """Return why the real API would refuse this body with this version header, or ``None``."""
     try:
         _check_version(version)
         _check_body(body, takes_sampling=version == VERSIONS[0])
-    except Refusal as refusal:
+    except AnthropicRefusal as refusal:
         return refusal
     return None
 
 
 def _check_version(version: str | None) -> None:
     if not version:
-        raise Refusal("anthropic-version: header is required")
+        raise AnthropicRefusal("anthropic-version: header is required")
     if version not in VERSIONS:
-        raise Refusal(f'anthropic-version: "{version}" is not a valid version')
+        raise AnthropicRefusal(f'anthropic-version: "{version}" is not a valid version')
 
 
 def _check_body(body: object, *, takes_sampling: bool) -> None:
     if not isinstance(body, dict):
-        raise Refusal("The request body is not a JSON object")
+        raise AnthropicRefusal("The request body is not a JSON object")
     _check_fields(body, _KNOWN_FIELDS | set(_SAMPLING) if takes_sampling else _KNOWN_FIELDS)
     if body["model"] == "no-such-model":
-        raise Refusal(f"model: {body['model']}", 404)
+        raise AnthropicRefusal(f"model: {body['model']}", 404)
     model = next(model for model in _MODELS if re.search(model.pattern, body["model"]))
     _check_figures(body, model)
     _check_stop(body.get("stop_sequences") or [])
@@ -105,71 +105,73 @@ def _check_body(body: object, *, takes_sampling: bool) -> None:
 def _check_fields(body: dict[str, Any], known: frozenset[str] | set[str]) -> None:
     for name in ("model", "max_tokens", "messages"):
         if body.get(name) in (None, ""):
-            raise Refusal(f"{name}: Field required")
+            raise AnthropicRefusal(f"{name}: Field required")
     for name, value in body.items():
         if name not in known:
-            raise Refusal(f"{name}: Extra inputs are not permitted")
+            raise AnthropicRefusal(f"{name}: Extra inputs are not permitted")
         if value is None or name not in _TYPES:
             continue
         word, kind = _TYPES[name]
         if not is_of_type(value, kind):
-            raise Refusal(f"{name}: Input should be a valid {word}")
+            raise AnthropicRefusal(f"{name}: Input should be a valid {word}")
 
 
 def _check_figures(body: dict[str, Any], model: _Model) -> None:
     max_tokens = body["max_tokens"]
     if max_tokens < 1:
-        raise Refusal("max_tokens: Input should be greater than or equal to 1")
+        raise AnthropicRefusal("max_tokens: Input should be greater than or equal to 1")
     if max_tokens > model.max_tokens:
         limit = f"{max_tokens} > {model.max_tokens}"
-        raise Refusal(f"max_tokens: {limit}, which is the maximum allowed number of output tokens for {body['model']}")
+        raise AnthropicRefusal(
+            f"max_tokens: {limit}, which is the maximum allowed number of output tokens for {body['model']}"
+        )
     for name in _SAMPLING:
         value = body.get(name)
         if value is None:
             continue
         if not model.sampling:
-            raise Refusal(f"`{name}` is deprecated for this model.")
+            raise AnthropicRefusal(f"`{name}` is deprecated for this model.")
         if value < 0 or (value > 1 and name != "top_k"):
-            raise Refusal(f"{name}: range: 0..1")
+            raise AnthropicRefusal(f"{name}: range: 0..1")
 
 
 def _check_stop(sequences: list[Any]) -> None:
     for index, text in enumerate(sequences):
         if not isinstance(text, str):
-            raise Refusal(f"stop_sequences.{index}: Input should be a valid string")
+            raise AnthropicRefusal(f"stop_sequences.{index}: Input should be a valid string")
         if not text.strip():
-            raise Refusal("stop_sequences: each stop sequence must contain non-whitespace")
+            raise AnthropicRefusal("stop_sequences: each stop sequence must contain non-whitespace")
 
 
 def _check_system(system: str | list[Any]) -> None:
     for index, block in enumerate([] if isinstance(system, str) else system):
         if not isinstance(block, dict) or block.get("type") != "text":
-            raise Refusal(f"system.{index}.type: Input should be 'text'")
+            raise AnthropicRefusal(f"system.{index}.type: Input should be 'text'")
         for name in block:
             if name not in {"type", "text", "cache_control", "citations"}:
-                raise Refusal(f"system.{index}.{name}: Extra inputs are not permitted")
+                raise AnthropicRefusal(f"system.{index}.{name}: Extra inputs are not permitted")
         if not isinstance(block.get("text"), str) or not block["text"].strip():
-            raise Refusal("system: text content blocks must contain non-whitespace text")
+            raise AnthropicRefusal("system: text content blocks must contain non-whitespace text")
 
 
 def _check_tool(where: str, tool: Any) -> str:
     if isinstance(tool, dict) and tool.get("type") == "mcp_toolset":
         return str(tool.get("mcp_server_name"))
     if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
-        raise Refusal(f"{where}.name: Field required")
+        raise AnthropicRefusal(f"{where}.name: Field required")
     name = str(tool["name"])
     if not _TOOL_NAME.fullmatch(name):
-        raise Refusal(f"{where}.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
+        raise AnthropicRefusal(f"{where}.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
     if tool.get("type") not in {None, "custom"}:
         return name  # Anthropic's own tools have fields of their own
     for field in tool:
         if field not in _TOOL_FIELDS:
-            raise Refusal(f"{where}.custom.{field}: Extra inputs are not permitted")
+            raise AnthropicRefusal(f"{where}.custom.{field}: Extra inputs are not permitted")
     schema = tool.get("input_schema")
     if not isinstance(schema, dict):
-        raise Refusal(f"{where}.custom.input_schema: Field required")
+        raise AnthropicRefusal(f"{where}.custom.input_schema: Field required")
     if schema.get("type") != "object":
-        raise Refusal(f"{where}.custom.input_schema.type: Input should be 'object'")
+        raise AnthropicRefusal(f"{where}.custom.input_schema.type: Input should be 'object'")
     return name
 
 
@@ -180,28 +182,32 @@ def _check_thinking(body: dict[str, Any], model: _Model) -> bool:
         return False
     kind = thinking.get("type")
     if kind not in _THINKING_TYPES:
-        raise Refusal(f"thinking: Input tag '{kind}' found using 'type' does not match any of the expected tags")
+        raise AnthropicRefusal(
+            f"thinking: Input tag '{kind}' found using 'type' does not match any of the expected tags"
+        )
     own = {"adaptive": {"display"}, "enabled": {"display", "budget_tokens"}}.get(kind, set())
     for name in thinking:
         if name not in own | {"type"}:
-            raise Refusal(f"thinking.{kind}.{name}: Extra inputs are not permitted")
+            raise AnthropicRefusal(f"thinking.{kind}.{name}: Extra inputs are not permitted")
     if kind not in model.thinking:
-        raise Refusal(f'"thinking.type.{kind}" is not supported for this model.')
+        raise AnthropicRefusal(f'"thinking.type.{kind}" is not supported for this model.')
     if kind == "enabled":
         _check_budget(thinking.get("budget_tokens"), body["max_tokens"])
     thinks = kind in {"adaptive", "enabled"}
     if thinks and body.get("temperature") not in {None, 1}:
-        raise Refusal("`temperature` may only be set to 1 when thinking is enabled.")
+        raise AnthropicRefusal("`temperature` may only be set to 1 when thinking is enabled.")
     return thinks
 
 
 def _check_budget(budget: Any, max_tokens: int) -> None:
     if not isinstance(budget, int):
-        raise Refusal("thinking.enabled.budget_tokens: Field required")
+        raise AnthropicRefusal("thinking.enabled.budget_tokens: Field required")
     if budget < _LEAST_BUDGET:
-        raise Refusal(f"thinking.enabled.budget_tokens: Input should be greater than or equal to {_LEAST_BUDGET}")
+        raise AnthropicRefusal(
+            f"thinking.enabled.budget_tokens: Input should be greater than or equal to {_LEAST_BUDGET}"
+        )
     if budget >= max_tokens:
-        raise Refusal("`max_tokens` must be greater than `thinking.budget_tokens`.")
+        raise AnthropicRefusal("`max_tokens` must be greater than `thinking.budget_tokens`.")
 
 
 def _check_tool_choice(choice: dict[str, Any] | None, names: set[str], *, thinks: bool) -> None:
@@ -209,29 +215,31 @@ def _check_tool_choice(choice: dict[str, Any] | None, names: set[str], *, thinks
         return
     kind = choice.get("type")
     if kind not in {"auto", "any", "tool", "none"}:
-        raise Refusal(f"tool_choice: Input tag '{kind}' found using 'type' does not match any of the expected tags")
+        raise AnthropicRefusal(
+            f"tool_choice: Input tag '{kind}' found using 'type' does not match any of the expected tags"
+        )
     if not names:
-        raise Refusal("tool_choice may only be specified while providing tools.")
+        raise AnthropicRefusal("tool_choice may only be specified while providing tools.")
     own = {"name"} if kind == "tool" else set()
     for name in choice:
         if name not in own | {"type", "disable_parallel_tool_use"}:
-            raise Refusal(f"tool_choice.{kind}.{name}: Extra inputs are not permitted")
+            raise AnthropicRefusal(f"tool_choice.{kind}.{name}: Extra inputs are not permitted")
     if kind == "tool" and choice.get("name") not in names:
-        raise Refusal(f"Tool '{choice.get('name')}' not found in provided tools")
+        raise AnthropicRefusal(f"Tool '{choice.get('name')}' not found in provided tools")
     if thinks and kind in {"any", "tool"}:
-        raise Refusal("Thinking may not be enabled when tool_choice forces tool use.")
+        raise AnthropicRefusal("Thinking may not be enabled when tool_choice forces tool use.")
 
 
 def _check_output_config(config: dict[str, Any]) -> None:
     for name in config:
         if name not in {"effort", "format", "task_budget"}:
-            raise Refusal(f"output_config.{name}: Extra inputs are not permitted")
+            raise AnthropicRefusal(f"output_config.{name}: Extra inputs are not permitted")
     if config.get("effort") not in {None, *_EFFORTS}:
-        raise Refusal(f"output_config.effort: Input should be {', '.join(repr(word) for word in _EFFORTS)}")
+        raise AnthropicRefusal(f"output_config.effort: Input should be {', '.join(repr(word) for word in _EFFORTS)}")
     wanted = config.get("format")
     if wanted is None:
         return
     if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
-        raise Refusal("output_config.format.type: Input should be 'json_schema'")
+        raise AnthropicRefusal("output_config.format.type: Input should be 'json_schema'")
     if not isinstance(wanted.get("schema"), dict):
-        raise Refusal("output_config.format.schema: Field required")
+        raise AnthropicRefusal("output_config.format.schema: Field required")

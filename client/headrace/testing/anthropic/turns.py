@@ -40,7 +40,7 @@ _FIELDS: dict[str, tuple[set[str], set[str]]] = {
 _SOURCES = {"base64": {"media_type", "data"}, "url": {"url"}, "file": {"file_id"}}
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer of the API, not a fault of this program
+class AnthropicRefusal(Exception):  # noqa: N818 - it is an answer of the API, not a fault of this program
     """The request is refused: the facts of the error that says so."""
 
     def __init__(self, message: str, status: int = 400) -> None:
@@ -73,13 +73,13 @@ def turns_of(messages: list[dict[str, Any]]) -> list[Turn]:
 
 
 def check_messages(messages: list[Any], *, thinks: bool, may_prefill: bool) -> None:
-    """Raise Refusal for a conversation that the API does not take."""
+    """Raise AnthropicRefusal for a conversation that the API does not take."""
     if not messages:
-        raise Refusal("messages: at least one message is required")
+        raise AnthropicRefusal("messages: at least one message is required")
     for index, message in enumerate(messages):
         _check_message(f"messages.{index}", message)
     if messages[0]["role"] != "user":
-        raise Refusal('messages: first message must use the "user" role')
+        raise AnthropicRefusal('messages: first message must use the "user" role')
     turns = turns_of(messages)
     _check_answers(turns)
     _check_server_tools(turns)
@@ -95,11 +95,13 @@ def _check_message(where: str, message: Any) -> None:
     _check_fields(where, message, {"role", "content"}, set())
     role, content = message["role"], message["content"]
     if role not in _BLOCKS:
-        raise Refusal(f'{where}.role: Unexpected role "{role}". The Messages API accepts "user" and "assistant" here.')
+        raise AnthropicRefusal(
+            f'{where}.role: Unexpected role "{role}". The Messages API accepts "user" and "assistant" here.'
+        )
     if not isinstance(content, str | list):
-        raise Refusal(f"{where}.content: Input should be a valid string or list")
+        raise AnthropicRefusal(f"{where}.content: Input should be a valid string or list")
     if not content:
-        raise Refusal(f"{where}: all messages must have non-empty content")
+        raise AnthropicRefusal(f"{where}: all messages must have non-empty content")
     if isinstance(content, str):
         _check_text(where, content)
         return
@@ -111,7 +113,7 @@ def _check_block(where: str, block: Any, kinds: tuple[str, ...]) -> None:
     kind = block.get("type") if isinstance(block, dict) else None
     if kind not in kinds:
         expected = ", ".join(f"'{kind}'" for kind in kinds)
-        raise Refusal(
+        raise AnthropicRefusal(
             f"{where}: Input tag '{kind}' found using 'type' does not match any of the expected tags: {expected}"
         )
     if kind not in _FIELDS:
@@ -126,7 +128,7 @@ def _check_block(where: str, block: Any, kinds: tuple[str, ...]) -> None:
         case "tool_use":
             _check_id(f"{where}.tool_use.id", block["id"])
             if not isinstance(block["input"], dict):
-                raise Refusal(f"{where}.tool_use.input: Input should be a valid dictionary")
+                raise AnthropicRefusal(f"{where}.tool_use.input: Input should be a valid dictionary")
         case "tool_result":
             _check_id(f"{where}.tool_result.tool_use_id", block["tool_use_id"])
             _check_result(f"{where}.tool_result.content", block.get("content", ""))
@@ -134,39 +136,41 @@ def _check_block(where: str, block: Any, kinds: tuple[str, ...]) -> None:
 
 def _check_fields(where: str, value: Any, must: set[str], may: set[str]) -> None:
     if not isinstance(value, dict):
-        raise Refusal(f"{where}: Input should be a valid dictionary")
+        raise AnthropicRefusal(f"{where}: Input should be a valid dictionary")
     for name in sorted(must):
         if name not in value:
-            raise Refusal(f"{where}.{name}: Field required")
+            raise AnthropicRefusal(f"{where}.{name}: Field required")
     for name in value:
         if name not in must | may:
-            raise Refusal(f"{where}.{name}: Extra inputs are not permitted")
+            raise AnthropicRefusal(f"{where}.{name}: Extra inputs are not permitted")
 
 
 def _check_text(where: str, text: Any) -> None:
     if not isinstance(text, str):
-        raise Refusal(f"{where}.text.text: Input should be a valid string")
+        raise AnthropicRefusal(f"{where}.text.text: Input should be a valid string")
     if not text.strip():
-        raise Refusal("messages: text content blocks must contain non-whitespace text")
+        raise AnthropicRefusal("messages: text content blocks must contain non-whitespace text")
 
 
 def _check_source(where: str, source: Any) -> None:
     kind = source.get("type") if isinstance(source, dict) else None
     if kind not in _SOURCES:
-        raise Refusal(f"{where}: Input tag '{kind}' found using 'type' does not match any of the expected tags")
+        raise AnthropicRefusal(
+            f"{where}: Input tag '{kind}' found using 'type' does not match any of the expected tags"
+        )
     _check_fields(f"{where}.{kind}", source, _SOURCES[kind] | {"type"}, set())
 
 
 def _check_id(where: str, call_id: Any) -> None:
     if not isinstance(call_id, str) or not _ID.fullmatch(call_id):
-        raise Refusal(f"{where}: String should match pattern '^[a-zA-Z0-9_-]+$'")
+        raise AnthropicRefusal(f"{where}: String should match pattern '^[a-zA-Z0-9_-]+$'")
 
 
 def _check_result(where: str, content: Any) -> None:
     if isinstance(content, str):
         return
     if not isinstance(content, list):
-        raise Refusal(f"{where}: Input should be a valid string or list")
+        raise AnthropicRefusal(f"{where}: Input should be a valid string or list")
     for index, block in enumerate(content):
         _check_block(f"{where}.{index}", block, ("text", "image", "document", "search_result", "tool_reference"))
 
@@ -178,7 +182,7 @@ def _check_answers(turns: list[Turn]) -> None:
         leading = _leading_results(blocks)
         for at, block in enumerate(blocks):
             if block["type"] == "tool_result" and block["tool_use_id"] not in asked:
-                raise Refusal(
+                raise AnthropicRefusal(
                     f"messages.{index}.content.{at}: unexpected `tool_use_id` found in `tool_result` blocks: {block['tool_use_id']}. "
                     "Each `tool_result` block must have a corresponding `tool_use` block in the previous message."
                 )
@@ -186,7 +190,7 @@ def _check_answers(turns: list[Turn]) -> None:
         _check_all_answered(index - 1, [call_id for call_id in asked if call_id not in leading])
         asked = [block["id"] for block in blocks if block["type"] == "tool_use"] if role == "assistant" else []
         if len(set(asked)) < len(asked):
-            raise Refusal(f"messages.{index}: `tool_use` ids must be unique")
+            raise AnthropicRefusal(f"messages.{index}: `tool_use` ids must be unique")
     _check_all_answered(len(turns) - 1, asked)
 
 
@@ -195,18 +199,20 @@ def _check_server_tools(turns: list[Turn]) -> None:
     open_uses: set[str] = set()
     for index, (role, blocks) in enumerate(turns):
         if role == "user" and open_uses and any(block["type"] != "tool_result" for block in blocks):
-            raise Refusal(
+            raise AnthropicRefusal(
                 f"messages.{index}: a turn with pending `server_tool_use` blocks is answered with `tool_result` blocks only"
             )
         for at, block in enumerate(blocks):
             where = f"messages.{index}.content.{at}"
             if has_broken_seal(block):
-                raise Refusal(f"{where}: Invalid `encrypted_content` in `web_search_result` block")
+                raise AnthropicRefusal(f"{where}: Invalid `encrypted_content` in `web_search_result` block")
             if block["type"] in _SERVER_USES:
                 open_uses.add(block["id"])
             elif block["type"].endswith("_tool_result"):
                 if block["tool_use_id"] not in open_uses:
-                    raise Refusal(f"{where}: `{block['type']}` without its `server_tool_use`: {block['tool_use_id']}")
+                    raise AnthropicRefusal(
+                        f"{where}: `{block['type']}` without its `server_tool_use`: {block['tool_use_id']}"
+                    )
                 open_uses.remove(block["tool_use_id"])
 
 
@@ -222,7 +228,7 @@ def _leading_results(blocks: list[dict[str, Any]]) -> list[str]:
 def _check_answered_once(index: int, answered: list[str]) -> None:
     for at, call_id in enumerate(answered):
         if call_id in answered[:at]:
-            raise Refusal(
+            raise AnthropicRefusal(
                 f"messages.{index}.content.{at}: each tool_use must have a single result. "
                 f"Found multiple `tool_result` blocks with id: {call_id}"
             )
@@ -230,7 +236,7 @@ def _check_answered_once(index: int, answered: list[str]) -> None:
 
 def _check_all_answered(index: int, unanswered: list[str]) -> None:
     if unanswered:
-        raise Refusal(
+        raise AnthropicRefusal(
             f"messages.{index}: `tool_use` ids were found without `tool_result` blocks immediately after: {', '.join(unanswered)}. "
             "Each `tool_use` block must have a corresponding `tool_result` block in the next message."
         )
@@ -239,9 +245,9 @@ def _check_all_answered(index: int, unanswered: list[str]) -> None:
 def _check_thinking(where: str, blocks: list[dict[str, Any]]) -> None:
     for index, block in enumerate(blocks):
         if block["type"] == "thinking" and block["signature"] != signature_of(str(block["thinking"])):
-            raise Refusal(f"{where}.content.{index}: Invalid `signature` in `thinking` block")
+            raise AnthropicRefusal(f"{where}.content.{index}: Invalid `signature` in `thinking` block")
     if blocks[-1]["type"] in _THINKING:
-        raise Refusal(f"{where}: The final block in an assistant message cannot be `{blocks[-1]['type']}`.")
+        raise AnthropicRefusal(f"{where}: The final block in an assistant message cannot be `{blocks[-1]['type']}`.")
 
 
 def _check_thinking_is_there(turns: list[Turn]) -> None:
@@ -256,7 +262,7 @@ def _check_thinking_is_there(turns: list[Turn]) -> None:
             continue
         thought = _THOUGHT_ID.fullmatch(block["id"]) if block["type"] == "tool_use" else None
         if thought and thought["mark"] not in marks:
-            raise Refusal(
+            raise AnthropicRefusal(
                 f"messages.{index}.content.{at}.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`. "
                 "When `thinking` is enabled, thinking blocks must be passed back with the tool calls that follow them."
             )
@@ -267,8 +273,8 @@ def _check_end(turn: Turn, *, may_prefill: bool) -> None:
     if role != "assistant" or blocks[-1]["type"] != "text":
         return
     if not may_prefill:
-        raise Refusal(
+        raise AnthropicRefusal(
             "This model does not support assistant message prefill. The conversation must end with a user message."
         )
     if blocks[-1]["text"] != blocks[-1]["text"].rstrip():
-        raise Refusal("messages: final assistant content cannot end with trailing whitespace")
+        raise AnthropicRefusal("messages: final assistant content cannot end with trailing whitespace")

@@ -17,9 +17,9 @@ import msgspec
 
 from headrace.testing.google.rules import camel, refusal_of, signature_of
 from headrace.testing.shared import continuation
-from headrace.testing.shared.reply import Frame, Reply, StreamParts, json_reply, silence, streamed, web_page, whole
+from headrace.testing.shared.reply import Frame, Reply, StreamParts, json_reply, reply_without_answer, streamed, whole
 from headrace.testing.shared.script import Script
-from headrace.testing.shared.scripted_answers import Answer, CallToMake, Situation, answer
+from headrace.testing.shared.scripted_answers import CallToMake, SimulatedAnswer, Situation, answer
 
 _PATH = re.compile(
     r"/(?P<version>v1|v1beta|v1alpha)/models/(?P<model>[^/:]+):(?P<method>generateContent|streamGenerateContent)"
@@ -101,13 +101,8 @@ class Endpoint:
 
     def reply(self, body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:  # noqa: ARG002
         """Return the answer that the script asks for to a valid request."""
-        if script.silent:
-            return silence()
-        if script.status != 200:  # noqa: PLR2004
-            error = _error_of(script, script.status)
-            return json_reply(error, script.status, script.headers, close_after=script.close_after_response)
-        if script.html:
-            return web_page(script)
+        if (other := reply_without_answer(script, _error_of(script, script.status))) is not None:
+            return other
         body = camel(body)
         response = _Response(self._model, body, script, answer(script, _situation(body)), completion_id)
         if not self._is_stream:
@@ -168,7 +163,9 @@ def _result_of(response: dict[str, Any]) -> str:
 class _Response:
     """One answer, or the piece of it that this request gets: its id and figures around what was said."""
 
-    def __init__(self, model: str, body: dict[str, Any], script: Script, said: Answer, completion_id: str) -> None:
+    def __init__(
+        self, model: str, body: dict[str, Any], script: Script, said: SimulatedAnswer, completion_id: str
+    ) -> None:
         self._script = script
         self._said = said
         self._tail = {
@@ -278,7 +275,7 @@ class _Response:
         return usage
 
 
-def _calls(said: Answer) -> tuple[list[tuple[CallToMake, dict[str, Any]]], bool]:
+def _calls(said: SimulatedAnswer) -> tuple[list[tuple[CallToMake, dict[str, Any]]], bool]:
     """Return the calls with their arguments, and whether one was malformed: it and what follows are not made."""
     calls: list[tuple[CallToMake, dict[str, Any]]] = []
     for call in said.tool_calls:

@@ -70,7 +70,7 @@ _FUNCTION_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")
 _MAX_STOPS = 5
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer of the API, not a fault of this program
+class GeminiRefusal(Exception):  # noqa: N818 - it is an answer of the API, not a fault of this program
     """The request is refused: the facts of the error that says so."""
 
     def __init__(self, message: str, word: str = "INVALID_ARGUMENT", status: int = 400) -> None:
@@ -86,25 +86,25 @@ def signature_of(kind: str, content: object) -> str:
     return base64.b64encode(hashlib.sha256(said.encode("utf-8", "surrogatepass")).digest()).decode()
 
 
-def refusal_of(body: object) -> Refusal | None:
+def refusal_of(body: object) -> GeminiRefusal | None:
     """Return why the real API would refuse this body, or ``None``."""
     try:
         _check_body(body)
-    except Refusal as refusal:
+    except GeminiRefusal as refusal:
         return refusal
     return None
 
 
 def camel(value: Any, field: str = "") -> dict[str, Any]:
-    """Return an object of the request with its fields in camelCase; raise Refusal for those that are unknown."""
+    """Return an object of the request with its fields in camelCase; raise GeminiRefusal for those that are unknown."""
     where = f" at '{field}'" if field else ""
     if not isinstance(value, dict):
-        raise Refusal(f"Invalid value{where}, {json.dumps(value)[:100]}: an object is needed.")
+        raise GeminiRefusal(f"Invalid value{where}, {json.dumps(value)[:100]}: an object is needed.")
     known = _FIELDS[_kind(field)]
     renamed = {_camel_name(name): part for name, part in value.items()}
     for name in renamed:
         if name not in known:
-            raise Refusal(f'Invalid JSON payload received. Unknown name "{name}"{where}: Cannot find field.')
+            raise GeminiRefusal(f'Invalid JSON payload received. Unknown name "{name}"{where}: Cannot find field.')
     return renamed
 
 
@@ -123,7 +123,7 @@ def _check_body(value: object) -> None:
     body = camel(value)
     contents = body.get("contents")
     if not isinstance(contents, list) or not contents:
-        raise Refusal("* GenerateContentRequest.contents: contents is not specified\n")
+        raise GeminiRefusal("* GenerateContentRequest.contents: contents is not specified\n")
     if "systemInstruction" in body:
         _check_content(body["systemInstruction"], "system_instruction")
     names = _check_tools(body.get("tools"))
@@ -133,7 +133,7 @@ def _check_body(value: object) -> None:
         _check_generation_config(body["generationConfig"])
     token = body.get("continuationToken")
     if token is not None and not _is_base64(token):
-        raise Refusal("Invalid value at 'continuation_token' (TYPE_BYTES), Base64 decoding failed")
+        raise GeminiRefusal("Invalid value at 'continuation_token' (TYPE_BYTES), Base64 decoding failed")
     turns = [_check_turn(content, at, len(contents)) for at, content in enumerate(contents)]
     _check_calls_are_answered(turns)
     _check_signatures(turns)
@@ -142,14 +142,14 @@ def _check_body(value: object) -> None:
 def _check_turn(value: object, at: int, count: int) -> tuple[str, list[dict[str, Any]]]:
     role = value.get("role") if isinstance(value, dict) else None
     if role not in {"user", "model"} and not (role is None and count == 1):
-        raise Refusal("Please use a valid role: user, model.")
+        raise GeminiRefusal("Please use a valid role: user, model.")
     return role or "user", _check_content(value, f"contents[{at}]")
 
 
 def _check_content(value: object, where: str) -> list[dict[str, Any]]:
     parts = camel(value, where).get("parts")
     if not isinstance(parts, list) or not parts:
-        raise Refusal(f"* GenerateContentRequest.{where}.parts: contents.parts must not be empty.\n")
+        raise GeminiRefusal(f"* GenerateContentRequest.{where}.parts: contents.parts must not be empty.\n")
     return [_check_part(part, f"{where}.parts[{at}]") for at, part in enumerate(parts)]
 
 
@@ -157,22 +157,24 @@ def _check_part(value: object, where: str) -> dict[str, Any]:
     part = camel(value, where)
     data = [name for name in _DATA if name in part]
     if not data:
-        raise Refusal(
+        raise GeminiRefusal(
             f"* GenerateContentRequest.{where}.data: required oneof field 'data' must have one initialized field\n"
         )
     if len(data) > 1:
-        raise Refusal(f"Invalid value at '{where}' (oneof), oneof field 'data' is already set. Cannot set '{data[1]}'")
+        raise GeminiRefusal(
+            f"Invalid value at '{where}' (oneof), oneof field 'data' is already set. Cannot set '{data[1]}'"
+        )
     for name in ("inline_data", "file_data", "function_call", "function_response"):
         if _camel_name(name) in part:
             part[_camel_name(name)] = camel(part[_camel_name(name)], f"{where}.{name}")
     _check_type(part.get("text", ""), str, f"{where}.text")
     _check_type(part.get("thought", False), bool, f"{where}.thought")
     if "thoughtSignature" in part and not _is_base64(part["thoughtSignature"]):
-        raise Refusal(f"Invalid value at '{where}.thought_signature' (TYPE_BYTES), Base64 decoding failed")
+        raise GeminiRefusal(f"Invalid value at '{where}.thought_signature' (TYPE_BYTES), Base64 decoding failed")
     if "inlineData" in part and not (_is_base64(part["inlineData"].get("data")) and part["inlineData"].get("mimeType")):
-        raise Refusal(f"Invalid value at '{where}.inline_data': data in base64 and mime_type are needed")
+        raise GeminiRefusal(f"Invalid value at '{where}.inline_data': data in base64 and mime_type are needed")
     if "fileData" in part and not part["fileData"].get("fileUri"):
-        raise Refusal(f"Invalid value at '{where}.file_data': file_uri is needed")
+        raise GeminiRefusal(f"Invalid value at '{where}.file_data': file_uri is needed")
     _check_function_part(part, where)
     return part
 
@@ -182,13 +184,13 @@ def _check_function_part(part: dict[str, Any], where: str) -> None:
         if name not in part:
             continue
         if not part[name].get("name"):
-            raise Refusal(f"* GenerateContentRequest.{where}.{name}.name: Name cannot be empty.\n")
+            raise GeminiRefusal(f"* GenerateContentRequest.{where}.{name}.name: Name cannot be empty.\n")
         _check_type(part[name].get(inner, {}), dict, f"{where}.{name}.{inner}")
 
 
 def _check_type(value: object, kind: type | tuple[type, ...], where: str) -> None:
     if not is_of_type(value, kind):
-        raise Refusal(f"Invalid value at '{where}', {json.dumps(value)[:100]}")
+        raise GeminiRefusal(f"Invalid value at '{where}', {json.dumps(value)[:100]}")
 
 
 def _check_tools(tools: object) -> set[str]:
@@ -207,18 +209,18 @@ def _check_declaration(value: object, where: str) -> str:
     declaration = camel(value, where)
     name = declaration.get("name")
     if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
-        raise Refusal(
+        raise GeminiRefusal(
             f"* GenerateContentRequest.{where}.name: Invalid function name. Must start with a letter or an underscore. Must be "
             "alphanumeric (a-z, A-Z, 0-9), underscores (_), dots (.), colons (:), or dashes (-), with a maximum length of 128.\n"
         )
     _check_type(declaration.get("description", ""), str, f"{where}.description")
     schemas = [declaration[key] for key in ("parameters", "parametersJsonSchema") if key in declaration]
     if len(schemas) > 1:
-        raise Refusal(f"{where}: only one of parameters and parameters_json_schema may be set")
+        raise GeminiRefusal(f"{where}: only one of parameters and parameters_json_schema may be set")
     for schema in schemas:
         _check_type(schema, dict, f"{where}.parameters")
         if schema.get("type") not in {"object", "OBJECT"}:
-            raise Refusal(f"* GenerateContentRequest.{where}.parameters.type: should be OBJECT\n")
+            raise GeminiRefusal(f"* GenerateContentRequest.{where}.parameters.type: should be OBJECT\n")
     return name
 
 
@@ -229,16 +231,16 @@ def _check_tool_config(value: object, names: set[str]) -> None:
     config = camel(config, "tool_config.function_calling_config")
     mode = config.get("mode", "AUTO")
     if mode not in _MODES:
-        raise Refusal(f"Invalid value at 'tool_config.function_calling_config.mode', {json.dumps(mode)}")
+        raise GeminiRefusal(f"Invalid value at 'tool_config.function_calling_config.mode', {json.dumps(mode)}")
     if not names:
-        raise Refusal("Function calling config is set without function_declarations.")
+        raise GeminiRefusal("Function calling config is set without function_declarations.")
     allowed = config.get("allowedFunctionNames", [])
     _check_type(allowed, list, "tool_config.function_calling_config.allowed_function_names")
     if allowed and mode not in {"ANY", "VALIDATED"}:
-        raise Refusal("Allowed function names should be set only when function calling mode is ANY or VALIDATED.")
+        raise GeminiRefusal("Allowed function names should be set only when function calling mode is ANY or VALIDATED.")
     for name in allowed:
         if name not in names:
-            raise Refusal(f"Allowed function name {name} is not found in function declarations.")
+            raise GeminiRefusal(f"Allowed function name {name} is not found in function declarations.")
 
 
 def _check_generation_config(value: object) -> None:
@@ -248,16 +250,20 @@ def _check_generation_config(value: object) -> None:
             _check_type(config[name], kind, f"generation_config.{name}")
     for name, (low, high) in _RANGES.items():
         if name in config and not low <= config[name] <= high:
-            raise Refusal(f"* GenerateContentRequest.generation_config.{name}: must be in the range [{low}, {high}].\n")
+            raise GeminiRefusal(
+                f"* GenerateContentRequest.generation_config.{name}: must be in the range [{low}, {high}].\n"
+            )
     if len(config.get("stopSequences", [])) > _MAX_STOPS:
-        raise Refusal(
+        raise GeminiRefusal(
             f"* GenerateContentRequest.generation_config.stop_sequences: at most {_MAX_STOPS} are supported.\n"
         )
     media_type = config.get("responseMimeType", "text/plain")
     if media_type not in _MEDIA_TYPES:
-        raise Refusal(f"* GenerateContentRequest.generation_config.response_mime_type: allowed are {_MEDIA_TYPES}.\n")
+        raise GeminiRefusal(
+            f"* GenerateContentRequest.generation_config.response_mime_type: allowed are {_MEDIA_TYPES}.\n"
+        )
     if media_type == "text/plain" and ("responseJsonSchema" in config or "responseSchema" in config):
-        raise Refusal(
+        raise GeminiRefusal(
             "* GenerateContentRequest.generation_config.response_schema: only allowed when mime type is JSON.\n"
         )
     if "thinkingConfig" in config:
@@ -268,11 +274,11 @@ def _check_thinking_config(value: object) -> None:
     where = "generation_config.thinking_config"
     config = camel(value, where)
     if "thinkingBudget" in config and "thinkingLevel" in config:
-        raise Refusal("You can only set only one of thinking budget and thinking level.")
+        raise GeminiRefusal("You can only set only one of thinking budget and thinking level.")
     _check_type(config.get("thinkingBudget", 0), int, f"{where}.thinking_budget")
     level = config.get("thinkingLevel", "LOW")
     if not isinstance(level, str) or level.upper() not in _LEVELS:
-        raise Refusal(f"Invalid value at '{where}.thinking_level', {json.dumps(level)[:100]}")
+        raise GeminiRefusal(f"Invalid value at '{where}.thinking_level', {json.dumps(level)[:100]}")
 
 
 _Turns = list[tuple[str, list[dict[str, Any]]]]
@@ -283,20 +289,24 @@ def _check_calls_are_answered(turns: _Turns) -> None:
     for role, parts in turns:
         results = [part["functionResponse"] for part in parts if "functionResponse" in part]
         if results and (role == "model" or not calls):
-            raise Refusal("Please ensure that function response turn comes immediately after a function call turn.")
+            raise GeminiRefusal(
+                "Please ensure that function response turn comes immediately after a function call turn."
+            )
         _check_results(calls, results)
         calls = [part["functionCall"] for part in parts if "functionCall" in part]
         if calls and role == "user":
-            raise Refusal("Please ensure that function call turn comes from the model.")
+            raise GeminiRefusal("Please ensure that function call turn comes from the model.")
     _check_results(calls, [])
 
 
 def _check_results(calls: list[dict[str, Any]], results: list[dict[str, Any]]) -> None:
     if len(calls) != len(results):
         message = "Please ensure that the number of function response parts is equal to the number of function call parts of the function call turn."
-        raise Refusal(message)
+        raise GeminiRefusal(message)
     if Counter(_answerable(call) for call in calls) != Counter(_answerable(result) for result in results):
-        raise Refusal("Please ensure that function response parts match the names and ids of the function call parts.")
+        raise GeminiRefusal(
+            "Please ensure that function response parts match the names and ids of the function call parts."
+        )
 
 
 def _answerable(part: dict[str, Any]) -> tuple[str, str | None]:
@@ -307,12 +317,12 @@ def _check_signatures(turns: _Turns) -> None:
     for position, (role, parts) in enumerate(turns, 1):
         calls = [part for part in parts if "functionCall" in part]
         if calls and role == "model" and "thoughtSignature" not in calls[0]:
-            raise Refusal(MISSING_SIGNATURE.format(name=calls[0]["functionCall"]["name"], position=position))
+            raise GeminiRefusal(MISSING_SIGNATURE.format(name=calls[0]["functionCall"]["name"], position=position))
         for part in parts:
             if calls and part is calls[0] and part["thoughtSignature"] == FOREIGN_CALL_SIGNATURE:
                 continue
             if "thoughtSignature" in part and part["thoughtSignature"] != _own_signature(part):
-                raise Refusal("Corrupted thought signature.")
+                raise GeminiRefusal("Corrupted thought signature.")
 
 
 def _own_signature(part: dict[str, Any]) -> str:

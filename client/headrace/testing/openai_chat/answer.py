@@ -12,59 +12,18 @@ from typing import Any
 import msgspec
 
 from headrace.testing.openai_chat.rules import refusal_of
-from headrace.testing.shared.reply import Frame, Reply, StreamParts, json_reply, silence, streamed, web_page, whole
+from headrace.testing.shared.openai_errors import error_of, headers, refused, refused_key
+from headrace.testing.shared.reply import Frame, Reply, StreamParts, reply_without_answer, streamed, whole
 from headrace.testing.shared.script import Script
-from headrace.testing.shared.scripted_answers import Answer, CallToMake, Situation, answer
+from headrace.testing.shared.scripted_answers import CallToMake, SimulatedAnswer, Situation, answer
+
+__all__ = ["PATH", "headers", "refused", "refused_body", "refused_key", "reply"]
 
 PATH = "/v1/chat/completions"
 
 _FINGERPRINT = "fp_simulated"
 _ARGUMENTS_FRAGMENT = 6  # characters of a tool call's arguments in one chunk
-_HEADERS = {
-    "openai-organization": "simulated",
-    "openai-processing-ms": "12",
-    "openai-version": "2020-10-01",
-    "x-ratelimit-limit-requests": "10000",
-    "x-ratelimit-limit-tokens": "2000000",
-    "x-ratelimit-remaining-requests": "9999",
-    "x-ratelimit-remaining-tokens": "1999000",
-    "x-ratelimit-reset-requests": "6ms",
-    "x-ratelimit-reset-tokens": "30ms",
-}
-_ERROR_TYPES = {401: "invalid_request_error", 403: "invalid_request_error", 429: "requests"}
-_ERROR_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
-_SERVER_ERROR = "The server had an error while processing your request. Sorry about that!"
-
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
-
-
-def error_body(
-    message: str, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None
-) -> dict[str, Any]:
-    """Return an error in OpenAI's shape."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
-def headers(request_id: str) -> dict[str, str]:
-    """Return the headers of each response."""
-    return _HEADERS | {"x-request-id": request_id}
-
-
-def refused_key(headers: dict[str, str]) -> Reply | None:
-    """Return the 401 that a missing or wrong API key earns."""
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
-        message = "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth."
-        return json_reply(error_body(message), 401)
-    if not key.startswith("sk-") or key.startswith("sk-invalid"):
-        message = f"Incorrect API key provided: {key[:3]}***. You can find your API key in your account's settings."
-        return json_reply(error_body(message, code="invalid_api_key"), 401)
-    return None
-
-
-def refused(status: int, message: str, param: str | None = None, code: str | None = None) -> Reply:
-    """Return a refusal of the request as such: its path, method, JSON or ``simulate`` field."""
-    return json_reply(error_body(message, param=param, code=code), status)
 
 
 def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - other APIs look at both
@@ -77,30 +36,14 @@ def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa
 
 def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
     """Return the answer that the script asks for to a valid request."""
-    if script.silent:
-        return silence()
-    if script.status != 200:  # noqa: PLR2004
-        return _scripted_error(script)
-    if script.html:
-        return web_page(script)
+    if (other := reply_without_answer(script, error_of(script, script.status))) is not None:
+        return other
     said = answer(script, _situation(body))
     envelope = _Envelope(body, script, said, completion_id, created)
     if body.get("stream"):
-        parts = StreamParts(envelope.opening(), envelope.chunks(), envelope.closing(), _event(_error_of(script, 500)))
+        parts = StreamParts(envelope.opening(), envelope.chunks(), envelope.closing(), _event(error_of(script, 500)))
         return streamed(script, parts)
     return whole(script, envelope.completion(), "".join(said.text), envelope.chunk_count)
-
-
-def _scripted_error(script: Script) -> Reply:
-    body = script.error_body or _error_of(script, script.status)
-    return json_reply(body, script.status, script.headers, close_after=script.close_after_response)
-
-
-def _error_of(script: Script, status: int) -> dict[str, Any]:
-    server_error = status >= 500  # noqa: PLR2004
-    kind = "server_error" if server_error else _ERROR_TYPES.get(status, "invalid_request_error")
-    message = script.error_message or (_SERVER_ERROR if server_error else f"Simulated error with status {status}.")
-    return script.error_body or error_body(message, kind, code=script.error_code or _ERROR_CODES.get(status))
 
 
 def _situation(body: dict[str, Any]) -> Situation:
@@ -137,7 +80,9 @@ def _event(data: object) -> bytes:
 class _Envelope:
     """One completion: its id and figures around what was said."""
 
-    def __init__(self, body: dict[str, Any], script: Script, said: Answer, completion_id: str, created: int) -> None:
+    def __init__(
+        self, body: dict[str, Any], script: Script, said: SimulatedAnswer, completion_id: str, created: int
+    ) -> None:
         self._body = body
         self._script = script
         self._said = said
@@ -246,7 +191,7 @@ class _Envelope:
         }
 
 
-def _finish_reason(said: Answer) -> str:
+def _finish_reason(said: SimulatedAnswer) -> str:
     if said.tool_calls:
         return "tool_calls"
     return "length" if said.is_shortened else "stop"

@@ -6,15 +6,16 @@ Of a script only what replaces the answer counts: ``status``, ``silent``, ``html
 from __future__ import annotations
 
 import base64
-import hashlib
-import math
 import struct
 from typing import Any
 
-from headrace.testing.openai_chat import answer as openai_chat
-from headrace.testing.shared.reply import Reply, whole
-from headrace.testing.shared.request_rules import Refusal, check_choice, check_type
+from headrace.testing.shared.openai_errors import error_of, headers, refused, refused_key
+from headrace.testing.shared.reply import Reply, reply_without_answer, whole
+from headrace.testing.shared.request_rules import OpenAIRefusal, check_choice, check_type
 from headrace.testing.shared.script import Script
+from headrace.testing.shared.vectors import vector_of
+
+__all__ = ["PATH", "headers", "refused", "refused_body", "refused_key", "reply"]
 
 PATH = "/v1/embeddings"
 
@@ -22,24 +23,20 @@ _DIMENSIONS = 64
 _MAX_INPUTS = 2048
 _KNOWN_FIELDS = ("model", "input", "dimensions", "encoding_format", "user")
 
-headers = openai_chat.headers
-refused = openai_chat.refused
-refused_key = openai_chat.refused_key
-
 
 def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - as all wire formats
     """Return the error that the real API answers to this body, if any."""
     try:
         _check(body)
-    except Refusal as refusal:
+    except OpenAIRefusal as refusal:
         return refused(refusal.status, refusal.message, refusal.param, refusal.code)
     return None
 
 
-def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
+def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:  # noqa: ARG001 - as all formats
     """Return the answer that the script asks for to a valid request."""
-    if script.silent or script.html or script.status != 200:  # noqa: PLR2004
-        return openai_chat.reply(body, script, completion_id, created)
+    if (other := reply_without_answer(script, error_of(script, script.status))) is not None:
+        return other
     texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
     vectors = [vector_of(text, body.get("dimensions") or _DIMENSIONS) for text in texts]
     is_packed = body.get("encoding_format") == "base64"
@@ -53,36 +50,30 @@ def reply(body: dict[str, Any], script: Script, completion_id: str, created: int
     return whole(script, answer, "", 1)
 
 
-def vector_of(text: str, dimensions: int) -> list[float]:
-    """Return the embedding of a text: of length one, the same each time."""
-    digest = hashlib.shake_256(text.encode()).digest(dimensions * 2)
-    raw = [number / 32768 for number in struct.unpack(f"<{dimensions}h", digest)]
-    length = math.sqrt(sum(number * number for number in raw)) or 1.0
-    return [number / length for number in raw]
-
-
 def _packed(vector: list[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def _check(body: object) -> None:
     if not isinstance(body, dict):
-        raise Refusal("We could not parse the JSON body of your request: it is not an object.")
+        raise OpenAIRefusal("We could not parse the JSON body of your request: it is not an object.")
     for name in body:
         if name not in _KNOWN_FIELDS:
-            raise Refusal(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
+            raise OpenAIRefusal(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
     for name in ("model", "input"):
         if body.get(name) in (None, "", []):
-            raise Refusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+            raise OpenAIRefusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
     check_type("input", body["input"], "string or array of strings", (str, list))
     for index, text in enumerate(body["input"] if isinstance(body["input"], list) else []):
         check_type(f"input[{index}]", text, "string", str)
         if not text or index >= _MAX_INPUTS:
-            raise Refusal(
+            raise OpenAIRefusal(
                 f"Invalid 'input[{index}]': input cannot be empty, nor have more than {_MAX_INPUTS} elements.", "input"
             )
     if body.get("dimensions") is not None:
         check_type("dimensions", body["dimensions"], "integer", int)
         if body["dimensions"] < 1:
-            raise Refusal("Invalid 'dimensions': integer below minimum value.", "dimensions", "integer_below_min_value")
+            raise OpenAIRefusal(
+                "Invalid 'dimensions': integer below minimum value.", "dimensions", "integer_below_min_value"
+            )
     check_choice("encoding_format", body.get("encoding_format"), ("float", "base64"))

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from headrace.testing.shared.request_rules import (
-    Refusal,
+    OpenAIRefusal,
     check_choice,
     check_function_name,
     check_object,
@@ -72,18 +72,18 @@ _O_SERIES = re.compile(r"o\d")
 _MAX_STOPS = 4
 
 
-def refusal_of(body: object) -> Refusal | None:
+def refusal_of(body: object) -> OpenAIRefusal | None:
     """Return why the real API would refuse this body, or ``None``."""
     try:
         _check_body(body)
-    except Refusal as refusal:
+    except OpenAIRefusal as refusal:
         return refusal
     return None
 
 
 def _check_body(body: object) -> None:
     if not isinstance(body, dict):
-        raise Refusal("We could not parse the JSON body of your request: it is not an object.")
+        raise OpenAIRefusal("We could not parse the JSON body of your request: it is not an object.")
     _check_fields(body)
     _check_model(body)
     _check_figures(body)
@@ -98,10 +98,10 @@ def _check_body(body: object) -> None:
 def _check_fields(body: dict[str, Any]) -> None:
     for name in body:
         if name not in _KNOWN_FIELDS:
-            raise Refusal(f"Unrecognized request argument supplied: {name}", name, "unknown_parameter")
+            raise OpenAIRefusal(f"Unrecognized request argument supplied: {name}", name, "unknown_parameter")
     for name in ("model", "messages"):
         if body.get(name) in (None, "", []):
-            raise Refusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+            raise OpenAIRefusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
     for name, value in body.items():
         if value is not None and name in _TYPES:
             check_type(name, value, *_TYPES[name])
@@ -111,15 +111,15 @@ def _check_model(body: dict[str, Any]) -> None:
     model = body["model"]
     if model == "no-such-model":
         message = f"The model `{model}` does not exist or you do not have access to it."
-        raise Refusal(message, None, "model_not_found", 404)
+        raise OpenAIRefusal(message, None, "model_not_found", 404)
     if body.get("max_tokens") is not None and _REASONING_MODEL.match(model):
         message = (
             "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
         )
-        raise Refusal(message, "max_tokens", "unsupported_parameter")
+        raise OpenAIRefusal(message, "max_tokens", "unsupported_parameter")
     if body.get("temperature") not in (None, 1) and _O_SERIES.match(model):
         message = "Unsupported value: 'temperature' does not support this value with this model. Only the default (1) value is supported."
-        raise Refusal(message, "temperature", "unsupported_value")
+        raise OpenAIRefusal(message, "temperature", "unsupported_value")
 
 
 def _check_figures(body: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ def _check_stop(stop: object) -> None:
         return
     if len(stop) > _MAX_STOPS:
         message = f"Invalid 'stop': array too long. Expected an array with maximum length {_MAX_STOPS}, but got an array with length {len(stop)} instead."
-        raise Refusal(message, "stop", "array_above_max_length")
+        raise OpenAIRefusal(message, "stop", "array_above_max_length")
     for index, text in enumerate(stop):
         check_type(f"stop[{index}]", text, "string", str)
 
@@ -141,11 +141,11 @@ def _check_stop(stop: object) -> None:
 def _check_stream_options(options: dict[str, Any], *, streams: bool) -> None:
     if not streams:
         message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
-        raise Refusal(message, "stream_options")
+        raise OpenAIRefusal(message, "stream_options")
     for name, value in options.items():
         where = f"stream_options.{name}"
         if name not in {"include_usage", "include_obfuscation"}:
-            raise Refusal(f"Unknown parameter: '{where}'.", where, "unknown_parameter")
+            raise OpenAIRefusal(f"Unknown parameter: '{where}'.", where, "unknown_parameter")
         check_type(where, value, "boolean", bool)
 
 
@@ -156,7 +156,7 @@ def _check_tools(tools: list[Any] | None) -> set[str] | None:
         message = (
             "Invalid 'tools': empty array. Expected an array with minimum length 1, but got an empty array instead."
         )
-        raise Refusal(message, "tools", "empty_array")
+        raise OpenAIRefusal(message, "tools", "empty_array")
     return {_check_tool(f"tools[{index}]", tool) for index, tool in enumerate(tools)}
 
 
@@ -178,7 +178,7 @@ def _check_tool(where: str, tool: object) -> str:
     schema_type = (function.get("parameters") or {"type": "object"}).get("type")
     if schema_type != "object":
         message = f"Invalid schema for function '{function['name']}': schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{schema_type}\"'."
-        raise Refusal(message, f"{inner}.parameters", "invalid_function_parameters")
+        raise OpenAIRefusal(message, f"{inner}.parameters", "invalid_function_parameters")
     return str(function["name"])
 
 
@@ -186,7 +186,7 @@ def _check_tool_choice(choice: object, names: set[str] | None) -> None:
     if choice is None:
         return
     if names is None:
-        raise Refusal(
+        raise OpenAIRefusal(
             "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified.", "tool_choice"
         )
     if isinstance(choice, str):
@@ -197,7 +197,7 @@ def _check_tool_choice(choice: object, names: set[str] | None) -> None:
     function = check_object("tool_choice.function", choice.get("function"), known={"name"}, required="name")
     if function["name"] not in names:
         message = f"Invalid value for 'tool_choice': tool '{function['name']}' not found in 'tools'."
-        raise Refusal(message, "tool_choice")
+        raise OpenAIRefusal(message, "tool_choice")
 
 
 def _check_messages(messages: list[Any]) -> None:
@@ -219,14 +219,14 @@ def _check_is_answer(where: str, call_id: str, unanswered: list[str]) -> None:
         message = (
             "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'."
         )
-        raise Refusal(message, f"{where}.role")
+        raise OpenAIRefusal(message, f"{where}.role")
 
 
 def _check_all_answered(unanswered: list[str], where: str) -> None:
     if unanswered:
         ids = ", ".join(unanswered)
         message = f"An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. The following tool_call_ids did not have response messages: {ids}"
-        raise Refusal(message, where)
+        raise OpenAIRefusal(message, where)
 
 
 _MESSAGE_FIELD_NAMES = "role content name tool_calls tool_call_id refusal annotations audio function_call"
@@ -242,17 +242,17 @@ def _check_message(where: str, value: object) -> None:
     if role == "tool":
         check_type(f"{where}.tool_call_id", message.get("tool_call_id"), "string", str)
     elif "tool_call_id" in message:
-        raise Refusal(f"Unknown parameter: '{where}.tool_call_id'.", f"{where}.tool_call_id", "unknown_parameter")
+        raise OpenAIRefusal(f"Unknown parameter: '{where}.tool_call_id'.", f"{where}.tool_call_id", "unknown_parameter")
     _check_content(where, message)
 
 
 def _check_tool_calls(where: str, role: str, calls: object) -> None:
     where = f"{where}.tool_calls"
     if role != "assistant":
-        raise Refusal(f"Unknown parameter: '{where}'.", where, "unknown_parameter")
+        raise OpenAIRefusal(f"Unknown parameter: '{where}'.", where, "unknown_parameter")
     check_type(where, calls, "array of objects", list)
     if not isinstance(calls, list) or not calls:
-        raise Refusal(f"Invalid '{where}': empty array.", where, "empty_array")
+        raise OpenAIRefusal(f"Invalid '{where}': empty array.", where, "empty_array")
     for index, value in enumerate(calls):
         at = f"{where}[{index}]"
         call = check_object(at, value, known={"id", "type", "function"}, required="id")
@@ -268,7 +268,7 @@ def _check_content(where: str, message: dict[str, Any]) -> None:
     may_be_null = message["role"] == "assistant" and bool(message.get("tool_calls") or message.get("refusal"))
     if content is None:
         if not may_be_null:
-            raise Refusal(
+            raise OpenAIRefusal(
                 f"Invalid value for 'content': expected a string, got null. ({where})", where, "invalid_value"
             )
         return
@@ -276,7 +276,7 @@ def _check_content(where: str, message: dict[str, Any]) -> None:
     if isinstance(content, str):
         return
     if not content:
-        raise Refusal(f"Invalid '{where}': empty array.", where, "empty_array")
+        raise OpenAIRefusal(f"Invalid '{where}': empty array.", where, "empty_array")
     for index, part in enumerate(content):
         _check_part(f"{where}[{index}]", part, message["role"])
 

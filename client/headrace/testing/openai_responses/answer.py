@@ -13,13 +13,15 @@ from typing import Any
 
 import msgspec
 
-from headrace.testing.openai_chat import answer as openai_chat
 from headrace.testing.openai_responses.items import call_id, encrypted, item_id, kind_of, reasoning_id
 from headrace.testing.openai_responses.rules import refusal_of
-from headrace.testing.shared.reply import Frame, Reply, StreamParts, streamed, whole
+from headrace.testing.shared.openai_errors import error_body, error_of, headers, refused, refused_key
+from headrace.testing.shared.reply import Frame, Reply, StreamParts, reply_without_answer, streamed, whole
 from headrace.testing.shared.script import Script
-from headrace.testing.shared.scripted_answers import Answer, CallToMake, Situation, answer
+from headrace.testing.shared.scripted_answers import CallToMake, SimulatedAnswer, Situation, answer
 from headrace.testing.shared.server_steps import ITEM_PREFIXES, sealed_item
+
+__all__ = ["PATH", "headers", "refused", "refused_body", "refused_key", "reply"]
 
 PATH = "/v1/responses"
 
@@ -28,10 +30,6 @@ _ARGUMENTS_FRAGMENT = 6  # characters of a tool call's arguments in one chunk
 Event = dict[str, Any]
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
-
-headers = openai_chat.headers
-refused = openai_chat.refused
-refused_key = openai_chat.refused_key
 
 
 def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - as all wire formats
@@ -44,8 +42,8 @@ def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa
 
 def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
     """Return the answer that the script asks for to a valid request."""
-    if script.silent or script.html or script.status != 200:  # noqa: PLR2004
-        return openai_chat.reply(body, script, completion_id, created)  # the same on all of OpenAI's paths
+    if (other := reply_without_answer(script, error_of(script, script.status))) is not None:
+        return other
     envelope = _Envelope(body, script, answer(script, _situation(body)), completion_id, created)
     if body.get("stream"):
         parts = StreamParts(envelope.opening(), envelope.chunks(), envelope.closing(), envelope.error())
@@ -105,7 +103,9 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True):
 class _Envelope:
     """One response: its items around what was said."""
 
-    def __init__(self, body: dict[str, Any], script: Script, said: Answer, completion_id: str, created: int) -> None:
+    def __init__(
+        self, body: dict[str, Any], script: Script, said: SimulatedAnswer, completion_id: str, created: int
+    ) -> None:
         self.said = said
         self._body = body
         self._script = script
@@ -151,7 +151,7 @@ class _Envelope:
         """Return what breaks a stream off: the error, and then the whole response as failed."""
         code = self._script.error_code or "server_error"
         message = self._script.error_message or "The model produced invalid content."
-        body = self._script.error_body or openai_chat.error_body(message, code, code=code)
+        body = self._script.error_body or error_body(message, code, code=code)
         failed = self._head("failed") | {"error": {"code": code, "message": message}, "output": [], "usage": None}
         events: list[Event] = [{"type": "error", **body}, {"type": "response.failed", "response": failed}]
         return _framed(events, self._sections[-1].end)
@@ -310,7 +310,7 @@ class _Envelope:
         }
 
 
-def _incomplete_reason(script: Script, said: Answer) -> str | None:
+def _incomplete_reason(script: Script, said: SimulatedAnswer) -> str | None:
     if script.finish_reason is not None:
         return None if script.finish_reason == "completed" else script.finish_reason
     return "max_output_tokens" if said.is_shortened else None

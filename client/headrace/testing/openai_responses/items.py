@@ -12,7 +12,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.testing.shared.request_rules import Refusal, check_choice, check_function_name, check_object, check_type
+from headrace.testing.shared.request_rules import (
+    OpenAIRefusal,
+    check_choice,
+    check_function_name,
+    check_object,
+    check_type,
+)
 from headrace.testing.shared.server_steps import ITEM_PREFIXES, is_sealed_item
 
 _NO_REASONING = "0" * 24
@@ -96,12 +102,12 @@ class _Calls:
         elif kind == "function_call_output":
             if item["call_id"] not in self._known:
                 message = f"No tool call found for function call output with call_id {item['call_id']}."
-                raise Refusal(message, "input")
+                raise OpenAIRefusal(message, "input")
             self._unanswered = [call_id for call_id in self._unanswered if call_id != item["call_id"]]
 
     def check_all_answered(self) -> None:
         if self._unanswered:
-            raise Refusal(f"No tool output found for function call {self._unanswered[0]}.", "input")
+            raise OpenAIRefusal(f"No tool output found for function call {self._unanswered[0]}.", "input")
 
 
 def _check_item(where: str, item: object) -> object:
@@ -110,14 +116,14 @@ def _check_item(where: str, item: object) -> object:
     kind = kind_of(item)
     if kind in ITEM_PREFIXES:
         if not is_sealed_item(item):
-            raise Refusal(f"Item with id '{item.get('id')}' not found.", "input", status=404)
+            raise OpenAIRefusal(f"Item with id '{item.get('id')}' not found.", "input", status=404)
         return kind
     check_choice(f"{where}.type", kind if isinstance(kind, str) else repr(kind), tuple(_FIELDS))
     check_object(where, item, known=_FIELDS[str(kind)], required=None)
     prefix = _PREFIXES.get(str(kind))
     if item.get("id") is not None and prefix is not None and not str(item["id"]).startswith(prefix):
         message = f"Invalid '{where}.id': '{item['id']}'. Expected an ID that begins with '{prefix}'."
-        raise Refusal(message, f"{where}.id", "invalid_value")
+        raise OpenAIRefusal(message, f"{where}.id", "invalid_value")
     match kind:
         case "message":
             _check_message(where, item)
@@ -156,24 +162,24 @@ def _check_reasoning(where: str, item: dict[str, Any], following: list[Any]) -> 
     """Check that a reasoning item is as it was given and has its successor; return what marks the ids of those."""
     for name in ("id", "summary"):
         if item.get(name) is None:
-            raise Refusal(
+            raise OpenAIRefusal(
                 f"Missing required parameter: '{where}.{name}'.", f"{where}.{name}", "missing_required_parameter"
             )
     check_type(f"{where}.summary", item["summary"], "array of objects", list)
     if item.get("encrypted_content") is None:
         message = f"Item with id '{item['id']}' not found. Items are not persisted when `store` is set to false. Try again with `store` set to true, or remove this item from your input."
-        raise Refusal(message, "input", status=404)
+        raise OpenAIRefusal(message, "input", status=404)
     words = "".join(str(part.get("text", "")) for part in item["summary"] if isinstance(part, dict))
     if item["encrypted_content"] != encrypted(words) or item["id"] != reasoning_id(words):
         message = f"The encrypted content for item {item['id']} could not be verified. Reason: Encrypted content could not be decrypted or parsed."
-        raise Refusal(message, "input", "invalid_encrypted_content")
+        raise OpenAIRefusal(message, "input", "invalid_encrypted_content")
     successor = next((other for other in following if isinstance(other, dict)), {})
     if (
         kind_of(successor) not in ("reasoning", "function_call", *ITEM_PREFIXES)
         and successor.get("role") != "assistant"
     ):
         message = f"Item '{item['id']}' of type 'reasoning' was provided without its required following item."
-        raise Refusal(message, "input")
+        raise OpenAIRefusal(message, "input")
     return reasoning_mark(words)
 
 
@@ -186,7 +192,7 @@ def _check_reasoning_stands_before(item: dict[str, Any], kind: str, marks: set[s
         return
     if not any(mark.startswith(marked[1]) for mark in marks):
         message = f"Item '{item.get('id') or item['call_id']}' of type '{kind}' was provided without its required 'reasoning' item: 'rs_{marked[1]}…'."
-        raise Refusal(message, "input")
+        raise OpenAIRefusal(message, "input")
 
 
 def _digest(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from headrace.testing.openai_responses.items import check_input
 from headrace.testing.shared.request_rules import (
-    Refusal,
+    OpenAIRefusal,
     check_choice,
     check_function_name,
     check_object,
@@ -61,22 +61,22 @@ _INCLUDES = (
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
-def refusal_of(body: object) -> Refusal | None:
+def refusal_of(body: object) -> OpenAIRefusal | None:
     """Return why the real API would refuse this body, or ``None``."""
     try:
         _check_body(body)
-    except Refusal as refusal:
+    except OpenAIRefusal as refusal:
         return refusal
     return None
 
 
 def _check_body(body: object) -> None:
     if not isinstance(body, dict):
-        raise Refusal("We could not parse the JSON body of your request: it is not an object.")
+        raise OpenAIRefusal("We could not parse the JSON body of your request: it is not an object.")
     _check_fields(body)
     if body["model"] == "no-such-model":
         message = "The requested model 'no-such-model' does not exist."
-        raise Refusal(message, "model", "model_not_found")
+        raise OpenAIRefusal(message, "model", "model_not_found")
     check_ranges(body, _RANGES)
     _check_options(body)
     _check_text(body.get("text") or {})
@@ -91,10 +91,10 @@ def _check_fields(body: dict[str, Any]) -> None:
             hint = {"messages": "'input'", "response_format": "'text.format'", "max_tokens": "'max_output_tokens'"}
             moved = f" In the Responses API, it has moved to {hint[name]}." if name in hint else ""
             message = f"Unsupported parameter: '{name}'.{moved}" if moved else f"Unknown parameter: '{name}'."
-            raise Refusal(message, name, "unsupported_parameter" if moved else "unknown_parameter")
+            raise OpenAIRefusal(message, name, "unsupported_parameter" if moved else "unknown_parameter")
     for name in ("model", "input"):
         if body.get(name) in (None, "", []):
-            raise Refusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+            raise OpenAIRefusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
     for name, value in body.items():
         if value is not None and name in _TYPES:
             check_type(name, value, *_TYPES[name])
@@ -112,7 +112,7 @@ def _check_options(body: dict[str, Any]) -> None:
         return
     if not body.get("stream"):
         message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
-        raise Refusal(message, "stream_options")
+        raise OpenAIRefusal(message, "stream_options")
     check_object("stream_options", options, known={"include_obfuscation"}, required=None)
 
 
@@ -127,7 +127,7 @@ def _check_text(text: dict[str, Any]) -> None:
         for name in ("name", "schema"):
             if format_.get(name) is None:
                 where = f"text.format.{name}"
-                raise Refusal(f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
+                raise OpenAIRefusal(f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
         check_function_name("text.format.name", format_["name"])
 
 
@@ -136,13 +136,15 @@ def _check_tool(where: str, tool: object) -> str:
     if isinstance(tool, dict) and tool.get("type") not in {"function", None}:
         return str(tool["type"])  # the server's own tools are taken, and never used
     if isinstance(tool, dict) and "name" not in tool:
-        raise Refusal(f"Missing required parameter: '{where}.name'.", f"{where}.name", "missing_required_parameter")
+        raise OpenAIRefusal(
+            f"Missing required parameter: '{where}.name'.", f"{where}.name", "missing_required_parameter"
+        )
     tool = check_object(where, tool, known=known, required="type")
     check_function_name(f"{where}.name", tool["name"])
     schema_type = (tool.get("parameters") or {"type": "object"}).get("type")
     if schema_type != "object":
         message = f"Invalid schema for function '{tool['name']}': schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{schema_type}\"'."
-        raise Refusal(message, f"{where}.parameters", "invalid_function_parameters")
+        raise OpenAIRefusal(message, f"{where}.parameters", "invalid_function_parameters")
     return str(tool["name"])
 
 
@@ -152,9 +154,9 @@ def _check_tool_choice(choice: object, names: set[str]) -> None:
     if isinstance(choice, str):
         check_choice("tool_choice", choice, ("none", "auto", "required"))
         if choice == "required" and not names:
-            raise Refusal("Tool choice 'required' must be specified with 'tools' parameter.", "tool_choice")
+            raise OpenAIRefusal("Tool choice 'required' must be specified with 'tools' parameter.", "tool_choice")
         return
     choice = check_object("tool_choice", choice, known={"type", "name"}, required="type")
     if choice["type"] == "function" and choice.get("name") not in names:
         message = f"Tool choice 'function' with name '{choice.get('name')}' not found in 'tools' parameter."
-        raise Refusal(message, "tool_choice")
+        raise OpenAIRefusal(message, "tool_choice")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
+from typing import Any
 
 import msgspec
 
@@ -77,6 +78,15 @@ def web_page(script: Script) -> Reply:
         content_length=len(data),
         close_after=script.close_after_response,
     )
+
+
+def reply_without_answer(script: Script, error: dict[str, Any]) -> Reply | None:
+    """Return what a script sends in the place of an answer: nothing at all, ``error``, or a web page. None: it answers."""
+    if script.silent:
+        return silence()
+    if script.status != 200:  # noqa: PLR2004
+        return json_reply(error, script.status, script.headers, close_after=script.close_after_response)
+    return web_page(script) if script.html else None
 
 
 def streamed(script: Script, parts: StreamParts) -> Reply:

@@ -39,7 +39,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     sent_text: str
 
 
-class Entry:
+class LogEntry:
     """A request's line in the log while it is being written. The connection that serves the request owns it."""
 
     __slots__ = (

@@ -10,7 +10,7 @@ Kind = type | tuple[type, ...]
 _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer of the API, not a fault of this program
+class OpenAIRefusal(Exception):  # noqa: N818 - it is an answer of the API, not a fault of this program
     """The request is refused: the facts of the error that says so."""
 
     def __init__(self, message: str, param: str | None = None, code: str | None = None, status: int = 400) -> None:
@@ -30,14 +30,16 @@ def check_type(where: str, value: object, word: str, kind: Kind) -> None:
     """Refuse a value of another type; ``word`` is what the API calls the right one."""
     if not is_of_type(value, kind):
         got = _word_for(value)
-        raise Refusal(f"Invalid type for '{where}': expected {word}, but got {got} instead.", where, "invalid_type")
+        raise OpenAIRefusal(
+            f"Invalid type for '{where}': expected {word}, but got {got} instead.", where, "invalid_type"
+        )
 
 
 def check_choice(where: str, value: object, known: tuple[str, ...]) -> None:
     """Refuse a word that is none of those that the API knows; null is none."""
     if value is not None and value not in known:
         supported = ", ".join(f"'{word}'" for word in known)
-        raise Refusal(f"Invalid value: '{value}'. Supported values are: {supported}.", where, "invalid_value")
+        raise OpenAIRefusal(f"Invalid value: '{value}'. Supported values are: {supported}.", where, "invalid_value")
 
 
 def check_ranges(body: dict[str, Any], ranges: dict[str, tuple[float, float]]) -> None:
@@ -48,7 +50,7 @@ def check_ranges(body: dict[str, Any], ranges: dict[str, tuple[float, float]]) -
             side, bound, code = ("<=", high, "above_max_value") if value > high else (">=", low, "below_min_value")
             code = f"{'integer' if isinstance(value, int) else 'decimal'}_{code}"
             expected = f"Expected a value {side} {bound}, but got {value} instead."
-            raise Refusal(f"Invalid '{name}': {code.replace('_', ' ')}. {expected}", name, code)
+            raise OpenAIRefusal(f"Invalid '{name}': {code.replace('_', ' ')}. {expected}", name, code)
 
 
 def check_function_name(where: str, name: object) -> None:
@@ -56,20 +58,20 @@ def check_function_name(where: str, name: object) -> None:
     check_type(where, name, "string", str)
     if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
         message = f"Invalid '{where}': string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'."
-        raise Refusal(message, where, "invalid_value")
+        raise OpenAIRefusal(message, where, "invalid_value")
 
 
 def check_object(where: str, value: object, *, known: set[str], required: str | None) -> dict[str, Any]:
     """Return an object; refuse anything else, a missing field, and fields that the API does not know."""
     if value is None:
-        raise Refusal(f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
+        raise OpenAIRefusal(f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
     check_type(where, value, "object", dict)
     if not isinstance(value, dict) or (required is not None and required not in value):
         param = f"{where}.{required}"
-        raise Refusal(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
+        raise OpenAIRefusal(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
     for name in value:
         if name not in known:
-            raise Refusal(f"Unknown parameter: '{where}.{name}'.", f"{where}.{name}", "unknown_parameter")
+            raise OpenAIRefusal(f"Unknown parameter: '{where}.{name}'.", f"{where}.{name}", "unknown_parameter")
     return value
 
 

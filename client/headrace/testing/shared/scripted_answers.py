@@ -42,7 +42,7 @@ class CallToMake(msgspec.Struct, frozen=True):
     id: str | None = None
 
 
-class Answer(msgspec.Struct, frozen=True):
+class SimulatedAnswer(msgspec.Struct, frozen=True):
     """An answer as deltas."""
 
     text: Sequence[str] = ()
@@ -78,14 +78,14 @@ def numbered(count: int) -> tuple[str, ...]:
     return tuple(f"{number} " for number in range(count))
 
 
-def answer(script: Script, situation: Situation) -> Answer:
+def answer(script: Script, situation: Situation) -> SimulatedAnswer:
     """Return what the model says."""
     calls = () if situation.tool_results else _scripted_calls(script)
     reasoning, refusal = words(script.reasoning), words(script.refusal)
     text = _scripted_text(script)
     if text is None and not calls and not refusal:
         return msgspec.structs.replace(_unscripted(situation), reasoning=reasoning)
-    return Answer(text=text or (), reasoning=reasoning, refusal=refusal, tool_calls=calls)
+    return SimulatedAnswer(text=text or (), reasoning=reasoning, refusal=refusal, tool_calls=calls)
 
 
 def _scripted_text(script: Script) -> Sequence[str] | None:
@@ -107,12 +107,12 @@ def _scripted_calls(script: Script) -> tuple[CallToMake, ...]:
     )
 
 
-def _unscripted(situation: Situation) -> Answer:
+def _unscripted(situation: Situation) -> SimulatedAnswer:
     if situation.tool_results:
         return _shortened(f"The tool answered: {'; '.join(situation.tool_results)}. That is all I know.", situation)
     if (name := _tool_to_call(situation)) is not None:
         arguments = '{"location":"Tokyo"}' if _has_location(situation.tools[name]) else "{}"
-        return Answer(tool_calls=(CallToMake(name, arguments),))
+        return SimulatedAnswer(tool_calls=(CallToMake(name, arguments),))
     wants_long = re.search("essay|story", situation.last_user_text, re.IGNORECASE)
     return _shortened(_LONG if wants_long else _SHORT, situation)
 
@@ -130,9 +130,9 @@ def _has_location(schema: dict[str, Any]) -> bool:
     return isinstance(properties, dict) and "location" in properties
 
 
-def _shortened(text: str, situation: Situation) -> Answer:
+def _shortened(text: str, situation: Situation) -> SimulatedAnswer:
     deltas = words(text)
     limit = situation.max_tokens
     if limit is None or len(deltas) <= limit:
-        return Answer(text=deltas)
-    return Answer(text=deltas[:limit], is_shortened=True)
+        return SimulatedAnswer(text=deltas)
+    return SimulatedAnswer(text=deltas[:limit], is_shortened=True)

@@ -30,7 +30,7 @@ _OWN_WORDS = ("text", "thinking", "input", "partial_json")
 _DIRECT: dict[str, Any] = {"caller": {"type": "direct"}}
 
 
-class Block:
+class ContentBlock:
     """One content block. ``call`` is the tool call's index; ``pieces`` hold text, thinking or the JSON of an input."""
 
     __slots__ = ("call", "is_open", "kind", "pieces", "said")
@@ -103,7 +103,7 @@ def refuse_unknown(said: dict[str, Any]) -> None:
     refuse_content({key: said[key] for key in _OWN_WORDS if key in said}, f"a content block of type {kind!r}")
 
 
-def part_of(block: Block, call: ToolCallText | None) -> Part | None:
+def part_of(block: ContentBlock, call: ToolCallText | None) -> Part | None:
     """Return the part of a message that says a block; None where there is nothing to say, or the call was cut."""
     opaque = block.opaque()
     if block.kind == "text":
@@ -118,7 +118,7 @@ def part_of(block: Block, call: ToolCallText | None) -> Part | None:
     return ToolCallPart(call.id, call.name, arguments, opaque)
 
 
-def calls_of(blocks: list[Block], *, is_cut: bool) -> list[ToolCallText]:
+def calls_of(blocks: list[ContentBlock], *, is_cut: bool) -> list[ToolCallText]:
     """Return all tool calls. One without arguments takes none, unless the output was cut before they came."""
     calls = []
     for block in blocks:
@@ -128,13 +128,13 @@ def calls_of(blocks: list[Block], *, is_cut: bool) -> list[ToolCallText]:
     return calls
 
 
-def call_id(block: Block) -> str:
+def call_id(block: ContentBlock) -> str:
     """Return the id of a tool call; compatible servers may leave it out."""
     return as_text(block.said.get("id")) or f"call_{block.call}"
 
 
 def message_of(
-    blocks: list[Block],
+    blocks: list[ContentBlock],
     calls: list[ToolCallText],
     container: dict[str, Any] | None = None,
     *,

@@ -14,7 +14,7 @@ from headrace_workers.providers.shared.lenient_json import loads_with_halves
 # Compatible servers send null, or another type, wherever they like: hence Any in the leaves.
 
 
-class Delta(msgspec.Struct, gc=False):
+class MessageDelta(msgspec.Struct, gc=False):
     """What changes: of a block (the first three), or of the message. Rarer fields are read from the event again."""
 
     type: Any = None
@@ -26,23 +26,23 @@ class Delta(msgspec.Struct, gc=False):
     container: Any = None
 
 
-class Event(msgspec.Struct, gc=False):
+class MessageEvent(msgspec.Struct, gc=False):
     """The data of one server-sent event."""
 
     type: Any = None
     index: int | None = None
-    delta: Delta | None = None
+    delta: MessageDelta | None = None
     content_block: Any = None
     message: Any = None
     usage: Any = None
     error: Any = None
 
 
-decode = msgspec.json.Decoder(Event).decode
+decode = msgspec.json.Decoder(MessageEvent).decode
 """Decodes an event; raises one of ``lenient.UNREADABLE``."""
 
 
-def decode_leniently(data: bytes) -> Event | None:
+def decode_leniently(data: bytes) -> MessageEvent | None:
     """Decode what :data:`decode` did not take; None when it says nothing. Raises ValueError for what is no event.
 
     Halves of surrogate pairs are kept.
@@ -53,9 +53,11 @@ def decode_leniently(data: bytes) -> Event | None:
     if not isinstance(whole, dict):
         raise ValueError(type(whole).__name__)  # noqa: TRY004 - the data is wrong, not the call
     said = whole.get("delta")
-    delta = Delta(**_known(Delta, said)) if isinstance(said, dict) else None
+    delta = MessageDelta(**_known(MessageDelta, said)) if isinstance(said, dict) else None
     index = whole.get("index")
-    return Event(**(_known(Event, whole) | {"delta": delta, "index": index if type(index) is int else None}))
+    return MessageEvent(
+        **(_known(MessageEvent, whole) | {"delta": delta, "index": index if type(index) is int else None})
+    )
 
 
 def _known(struct: type[msgspec.Struct], said: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ _DATA_URL = re.compile(r"data:(?P<media_type>[^;,]+);base64,(?P<data>.*)", re.DO
 _SERVER_USES = ("server_tool_use", "mcp_tool_use")
 _THINKING = ("thinking", "redacted_thinking")
 
-Block = dict[str, Any]
+SentBlock = dict[str, Any]
 
 _TOOL_KEYS = ("allowed_callers", "cache_control", "defer_loading", "eager_input_streaming", "input_examples")
 KEYS = ExtraKeys(
@@ -43,9 +43,9 @@ KEYS = ExtraKeys(
 """What the API takes beyond what Headrace names. On a message, a key stands for the message's last block."""
 
 
-def system_of(messages: Sequence[Message]) -> list[Block]:
+def system_of(messages: Sequence[Message]) -> list[SentBlock]:
     """Return the system prompt: the texts of all system and developer messages."""
-    blocks: list[Block] = []
+    blocks: list[SentBlock] = []
     for index, message in enumerate(messages):
         if message.role in {"system", "developer"}:
             where = f"messages[{index}]"
@@ -60,7 +60,7 @@ def system_of(messages: Sequence[Message]) -> list[Block]:
 
 def conversation_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Return the other messages, those of one side in a row as one turn."""
-    turns: list[tuple[str, list[Block]]] = []
+    turns: list[tuple[str, list[SentBlock]]] = []
     toolsets: dict[str, str] = {}
     for index, message in enumerate(messages):
         if message.role in {"system", "developer"}:
@@ -78,7 +78,7 @@ def conversation_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return [{"role": role, "content": _content(_ordered(role, blocks))} for role, blocks in turns]
 
 
-def _keep_toolset(block: Block, toolsets: dict[str, str]) -> None:
+def _keep_toolset(block: SentBlock, toolsets: dict[str, str]) -> None:
     """Name in a call's result the toolset that its call named."""
     if block.get("type") == "tool_use" and block.get("toolset_name"):
         toolsets[block["id"]] = block["toolset_name"]
@@ -86,7 +86,7 @@ def _keep_toolset(block: Block, toolsets: dict[str, str]) -> None:
         block.setdefault("toolset_name", toolsets[block["tool_use_id"]])
 
 
-def _check_mixed_turn(where: str, turns: list[tuple[str, list[Block]]]) -> None:
+def _check_mixed_turn(where: str, turns: list[tuple[str, list[SentBlock]]]) -> None:
     """Refuse words of the user where the API takes results alone: a tool of its own is still to end."""
     said = turns[-1][1] if turns[-1][0] == "assistant" else turns[-2][1]
     ended = {block.get("tool_use_id") for block in said}
@@ -98,7 +98,7 @@ def _check_mixed_turn(where: str, turns: list[tuple[str, list[Block]]]) -> None:
         raise request_failure(reason, where)
 
 
-def _blocks(where: str, message: Message) -> list[Block]:
+def _blocks(where: str, message: Message) -> list[SentBlock]:
     match message.role:
         case "assistant":
             return _marked(where, message, _assistant_blocks(where, message))
@@ -125,7 +125,7 @@ def _said(where: str, message: Message) -> list[tuple[str, Part]]:
     return said
 
 
-def _marked(where: str, message: Message, blocks: list[Block]) -> list[Block]:
+def _marked(where: str, message: Message, blocks: list[SentBlock]) -> list[SentBlock]:
     """Return the blocks of a message; what the caller gave on the message itself stands on the last of them."""
     extra = KEYS.of_message(where, message)
     if not extra:
@@ -138,20 +138,20 @@ def _marked(where: str, message: Message, blocks: list[Block]) -> list[Block]:
     return [*blocks[:-1], blocks[-1] | extra]
 
 
-def _ordered(role: str, blocks: list[Block]) -> list[Block]:
+def _ordered(role: str, blocks: list[SentBlock]) -> list[SentBlock]:
     if role == "user":
         return sorted(blocks, key=lambda block: block["type"] != "tool_result")
     return blocks
 
 
-def _content(blocks: list[Block]) -> str | list[Block]:
+def _content(blocks: list[SentBlock]) -> str | list[SentBlock]:
     if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
         text = blocks[0]["text"]
         return text if isinstance(text, str) else blocks
     return blocks
 
 
-def _assistant_blocks(where: str, message: Message) -> list[Block]:
+def _assistant_blocks(where: str, message: Message) -> list[SentBlock]:
     blocks = [_assistant_block(at, part) for at, part in _said(where, message)]
     sent = [block for block in blocks if block is not None]
     # Thinking that led to nothing was cut off, and a turn must not end in it.
@@ -160,7 +160,7 @@ def _assistant_blocks(where: str, message: Message) -> list[Block]:
     return sent
 
 
-def _assistant_block(where: str, part: Part) -> Block | None:
+def _assistant_block(where: str, part: Part) -> SentBlock | None:
     match part:
         case TextPart():
             return {"type": "text", "text": part.text} | _opaque(part) | KEYS.of("text", where, part.extra)
@@ -177,13 +177,13 @@ def _assistant_block(where: str, part: Part) -> Block | None:
             raise request_failure("a message with role assistant cannot hold an image", where)
 
 
-def _opaque(part: TextPart | ToolCallPart | ReasoningPart) -> Block:
+def _opaque(part: TextPart | ToolCallPart | ReasoningPart) -> SentBlock:
     said = part.provider_data or {}
     block = said.get("block")
     return block if said.get("api") == API_NAME and isinstance(block, dict) else {}
 
 
-def _tool_result(where: str, message: Message) -> Block:
+def _tool_result(where: str, message: Message) -> SentBlock:
     if not message.tool_call_id:
         raise request_failure(
             "a message with role tool needs the id of the call that it answers", f"{where}.tool_call_id"
@@ -192,7 +192,7 @@ def _tool_result(where: str, message: Message) -> Block:
     return {"type": "tool_result", "tool_use_id": _id(message.tool_call_id), "content": _content(blocks) or ""}
 
 
-def _user_block(where: str, part: Part, role: str) -> Block:
+def _user_block(where: str, part: Part, role: str) -> SentBlock:
     match part:
         case TextPart():
             return {"type": "text", "text": part.text} | KEYS.of("text", where, part.extra)
@@ -202,7 +202,7 @@ def _user_block(where: str, part: Part, role: str) -> Block:
             raise request_failure(f"a message with role {role} cannot hold {word_for(part)}", where)
 
 
-def _image_source(where: str, part: ImagePart) -> Block:
+def _image_source(where: str, part: ImagePart) -> SentBlock:
     if part.url and (inline := _DATA_URL.fullmatch(part.url)):
         return {"type": "base64", **inline.groupdict()}
     if part.url:

@@ -12,10 +12,10 @@ import msgspec
 from headrace.answers.assembly import joined_text
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
 from headrace_workers.providers.anthropic import errors as anthropic_errors
-from headrace_workers.providers.anthropic.blocks import Block, call_id, calls_of, message_of, refuse_unknown
-from headrace_workers.providers.anthropic.events import Delta, Event, decode, decode_leniently
+from headrace_workers.providers.anthropic.blocks import ContentBlock, call_id, calls_of, message_of, refuse_unknown
+from headrace_workers.providers.anthropic.events import MessageDelta, MessageEvent, decode, decode_leniently
 from headrace_workers.providers.shared import provider_errors as failures
-from headrace_workers.providers.shared.answer_limits import Kept, check_calls, check_parts
+from headrace_workers.providers.shared.answer_limits import KeptMemory, check_calls, check_parts
 from headrace_workers.providers.shared.lenient_json import (
     MAX_COUNT,
     UNREADABLE,
@@ -82,8 +82,8 @@ class MessageMapper:
         self.response_id: str | None = None
         self._requested_model = requested_model
         self._model = ""
-        self._blocks: list[Block] = []
-        self._at: dict[int | None, Block] = {}
+        self._blocks: list[ContentBlock] = []
+        self._at: dict[int | None, ContentBlock] = {}
         self._calls = 0
         self._closed = 0  # blocks that are, the first of all
         self._tool_requests: dict[str, int] = {}
@@ -91,7 +91,7 @@ class MessageMapper:
         self._counts: dict[str, int] = {}
         self._stop_word = ""
         self._refusal: str | None = None
-        self._kept = Kept()
+        self._kept = KeptMemory()
 
     @property
     def has_end(self) -> bool:
@@ -158,7 +158,7 @@ class MessageMapper:
         self._close_all(events)
         self._take_stop_details(message.get("stop_details"))
 
-    def _take_delta(self, index: int | None, delta: Delta, data: bytes, events: list[RunEvent]) -> None:
+    def _take_delta(self, index: int | None, delta: MessageDelta, data: bytes, events: list[RunEvent]) -> None:
         kind = delta.type
         if kind == "text_delta":
             piece = delta.text
@@ -183,7 +183,7 @@ class MessageMapper:
         elif block.call is not None:
             events.append(ToolCallDelta(block.call, arguments=piece))
 
-    def _take_event(self, kind: Any, event: Event, data: bytes, events: list[RunEvent]) -> None:
+    def _take_event(self, kind: Any, event: MessageEvent, data: bytes, events: list[RunEvent]) -> None:
         match kind:
             case "content_block_start":
                 self._kept.add(data)
@@ -223,7 +223,7 @@ class MessageMapper:
     def _open(self, index: int | None, said: Any, events: list[RunEvent]) -> None:
         """Begin a block. What it holds already is said: compatible servers send whole blocks."""
         said = object_in(said, "a content block")
-        block = Block(said, self._calls if said.get("type") == "tool_use" else None)
+        block = ContentBlock(said, self._calls if said.get("type") == "tool_use" else None)
         self._blocks.append(block)
         check_parts(len(self._blocks))
         self._at[index] = block
@@ -239,7 +239,7 @@ class MessageMapper:
         else:
             refuse_unknown(said)
 
-    def _missed(self, index: int | None, delta_kind: str, events: list[RunEvent]) -> Block:
+    def _missed(self, index: int | None, delta_kind: str, events: list[RunEvent]) -> ContentBlock:
         """Return a block for a delta without one, or with one of another kind. Of an input, nothing says what tool it is for."""
         kind = {"text_delta": "text", "thinking_delta": "thinking"}.get(delta_kind)
         if kind is None:
@@ -247,7 +247,7 @@ class MessageMapper:
         self._open(index, {"type": kind}, events)
         return self._blocks[-1]
 
-    def _close(self, block: Block | None, events: list[RunEvent]) -> None:
+    def _close(self, block: ContentBlock | None, events: list[RunEvent]) -> None:
         """End a block; an input that came whole, at its start, is said only now, since pieces override it."""
         if block is None or not block.is_open:
             return
@@ -310,7 +310,7 @@ class MessageMapper:
             server_tool_requests=self._tool_requests,
         )
 
-    def _read_odd(self, data: bytes) -> Event | None:
+    def _read_odd(self, data: bytes) -> MessageEvent | None:
         """Read what the fast decoder did not take. None: there is nothing in it."""
         data = data.strip()
         self.has_split_characters = self.has_split_characters or may_hold_halves(data)

@@ -57,7 +57,7 @@ def opaque(signature: str, call_id: str = "") -> dict[str, Any] | None:
     return {"api": API_NAME, **kept} if kept else None
 
 
-class Answer:
+class GeminiAnswer:
     """Collects the parts. ``is_opaque`` says that the message holds what events cannot say."""
 
     __slots__ = ("_calls", "_is_thought", "_open", "_parts", "_run", "_sources", "is_opaque", "keeps_more")

@@ -28,7 +28,7 @@ class FunctionCall(msgspec.Struct, gc=False, rename="camel"):
     will_continue: Any = None
 
 
-class Part(msgspec.Struct, gc=False, rename="camel"):
+class GeminiPart(msgspec.Struct, gc=False, rename="camel"):
     """A part of the answer: text, a function call, or one of the kinds in :data:`OWN_KINDS`."""
 
     text: Any = None
@@ -58,14 +58,14 @@ READ_KEYS = frozenset({"text", *OWN_KINDS.values()})
 """Keys of parts that are read, or that cannot be read and end the run."""
 
 
-def says_nothing(part: Part) -> bool:
+def says_nothing(part: GeminiPart) -> bool:
     """Whether a part without words is nothing but empty text, a signature, or of the provider's own kinds: it was read."""
     return part.function_call is None and (
         part.text == "" or bool(part.thought_signature) or own_part(part) is not None
     )
 
 
-def own_part(part: Part) -> dict[str, Any] | None:
+def own_part(part: GeminiPart) -> dict[str, Any] | None:
     """Return a part of the provider's own kinds as it came; None for text and function calls."""
     whole = {name: value for field, name in OWN_KINDS.items() if (value := getattr(part, field)) is not None}
     if whole and part.thought is not None:
@@ -75,16 +75,16 @@ def own_part(part: Part) -> dict[str, Any] | None:
     return whole or None
 
 
-class Content(msgspec.Struct, gc=False):
+class GeminiContent(msgspec.Struct, gc=False):
     """What a candidate says."""
 
-    parts: list[Part | None] | None = None
+    parts: list[GeminiPart | None] | None = None
 
 
 class Candidate(msgspec.Struct, gc=False, rename="camel"):
     """One of the answers that were asked for."""
 
-    content: Content | None = None
+    content: GeminiContent | None = None
     finish_reason: Any = None
     index: Any = 0
     continuation_token: Any = None
@@ -110,7 +110,7 @@ class UsageMetadata(msgspec.Struct, gc=False, rename="camel"):
     total_token_count: Any = None
 
 
-class Chunk(msgspec.Struct, gc=False, rename="camel"):
+class GeminiChunk(msgspec.Struct, gc=False, rename="camel"):
     """The data of one event, or a whole body."""
 
     candidates: list[Candidate | None] | None = None
@@ -121,13 +121,13 @@ class Chunk(msgspec.Struct, gc=False, rename="camel"):
     response_id: Any = None
 
 
-decode = msgspec.json.Decoder(Chunk).decode
+decode = msgspec.json.Decoder(GeminiChunk).decode
 """Decodes one response; raises one of UNREADABLE."""
 
-_decode_many = msgspec.json.Decoder(list[Chunk | None]).decode
+_decode_many = msgspec.json.Decoder(list[GeminiChunk | None]).decode
 
 
-def decode_leniently(data: bytes) -> list[Chunk]:
+def decode_leniently(data: bytes) -> list[GeminiChunk]:
     """Decode what is nearly one response, or an array of them. Raises ValueError for what is not.
 
     Nearly: NaN, broken UTF-8. Halves of surrogate pairs are kept.
@@ -139,12 +139,12 @@ def decode_leniently(data: bytes) -> list[Chunk]:
     try:
         loaded = loads_with_halves(data)
         chunks = loaded if isinstance(loaded, list) else [loaded]
-        return [msgspec.convert(_with_raw_arguments(chunk), Chunk) for chunk in chunks if chunk is not None]
+        return [msgspec.convert(_with_raw_arguments(chunk), GeminiChunk) for chunk in chunks if chunk is not None]
     except (ValueError, *UNREADABLE) as error:
         raise ValueError from error
 
 
-def _decode(data: bytes) -> list[Chunk]:
+def _decode(data: bytes) -> list[GeminiChunk]:
     start = data.lstrip()[:4]
     if start.startswith(b"["):
         return [chunk for chunk in _decode_many(data) if chunk is not None]

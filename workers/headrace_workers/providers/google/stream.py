@@ -13,12 +13,12 @@ import msgspec
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, Usage, UsageUpdate
 from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.google import errors as google_errors
-from headrace_workers.providers.google.answer import Answer
+from headrace_workers.providers.google.answer import GeminiAnswer
 from headrace_workers.providers.google.chunks import (
     READ_KEYS,
     Candidate,
-    Chunk,
-    Part,
+    GeminiChunk,
+    GeminiPart,
     UsageMetadata,
     added,
     decode,
@@ -28,7 +28,7 @@ from headrace_workers.providers.google.chunks import (
     says_nothing,
 )
 from headrace_workers.providers.shared import provider_errors as failures
-from headrace_workers.providers.shared.answer_limits import Kept
+from headrace_workers.providers.shared.answer_limits import KeptMemory
 from headrace_workers.providers.shared.lenient_json import UNREADABLE, as_name, as_text, loads, may_hold_halves
 from headrace_workers.providers.shared.provider_errors import is_error
 from headrace_workers.providers.shared.request_parts import wants_several
@@ -109,16 +109,16 @@ class GoogleMapper:
         self.continuation: str | None = None
         self.response_id: str | None = None
         self._are_alternatives = wants_several(request)
-        self._others: dict[str, list[Part]] = {}
+        self._others: dict[str, list[GeminiPart]] = {}
         self._other_word = ""
         self._needs_message = needs_message or not request.stream
         self._requested_model = request.model
         self._model = ""
-        self._answer = Answer()
+        self._answer = GeminiAnswer()
         self._finish_word = ""
         self._block_word = ""
         self._earlier: Usage | None = None  # of the requests that this one continues
-        self._kept = Kept()
+        self._kept = KeptMemory()
         self._response_id: Any = None  # of the response that the token came in
         self._resumed_by: str | None = None
 
@@ -139,7 +139,7 @@ class GoogleMapper:
             chunk.error = chunk.error or _loaded(data)
         self.take(chunk, data, events)
 
-    def take(self, chunk: Chunk, data: bytes, events: list[RunEvent]) -> None:
+    def take(self, chunk: GeminiChunk, data: bytes, events: list[RunEvent]) -> None:
         """Map one response; ``data`` is where it was decoded from."""
         if self.continuation is not None:
             self._look_for_next_response(chunk)
@@ -154,7 +154,7 @@ class GoogleMapper:
             self._take_envelope(chunk, data)
 
     def _take_candidates(
-        self, candidates: list[Candidate | None], chunk: Chunk, data: bytes, events: list[RunEvent]
+        self, candidates: list[Candidate | None], chunk: GeminiChunk, data: bytes, events: list[RunEvent]
     ) -> None:
         is_doubtful = False
         for candidate in candidates:
@@ -189,7 +189,7 @@ class GoogleMapper:
             response_id=self.response_id,
         )
 
-    def _read_odd(self, data: bytes) -> list[Chunk]:
+    def _read_odd(self, data: bytes) -> list[GeminiChunk]:
         """Read what the fast decoder did not take: nearly right JSON, or an array of responses."""
         data = data.strip()
         self.has_split_characters = self.has_split_characters or may_hold_halves(data)
@@ -206,7 +206,7 @@ class GoogleMapper:
             reason = f"an event of {len(data)} bytes is not a Gemini response in JSON"
             raise failures.protocol_failure(reason) from None
 
-    def _take_candidate(self, candidate: Candidate, chunk: Chunk, events: list[RunEvent]) -> bool:
+    def _take_candidate(self, candidate: Candidate, chunk: GeminiChunk, events: list[RunEvent]) -> bool:
         """Take a piece of the answer. Return whether a part of it said nothing that is known."""
         is_doubtful = False
         if candidate.content is not None:
@@ -246,7 +246,7 @@ class GoogleMapper:
             self._finish_word = self._finish_word or self._other_word
         self._others.clear()
 
-    def _take_part(self, part: Part, events: list[RunEvent]) -> None:
+    def _take_part(self, part: GeminiPart, events: list[RunEvent]) -> None:
         # The hot path: a part with text and nothing else.
         text = part.text
         if type(text) is not str:
@@ -263,7 +263,7 @@ class GoogleMapper:
         if text:
             events.append(ReasoningDelta(text) if part.thought else text)
 
-    def _take_signed(self, part: Part, text: str, events: list[RunEvent]) -> None:
+    def _take_signed(self, part: GeminiPart, text: str, events: list[RunEvent]) -> None:
         signature = as_text(part.thought_signature)
         if part.function_call is None:
             self._answer.sign(text, signature, is_thought=bool(part.thought))
@@ -272,7 +272,7 @@ class GoogleMapper:
             (self._answer.think if part.thought else self._answer.say)(text)
         self._answer.call(part.function_call, signature, events)
 
-    def _take_end(self, candidate: Candidate, chunk: Chunk, events: list[RunEvent]) -> None:
+    def _take_end(self, candidate: Candidate, chunk: GeminiChunk, events: list[RunEvent]) -> None:
         word, token = _word(candidate.finish_reason), as_text(candidate.continuation_token)
         if word:
             self._finish_word = word
@@ -285,7 +285,7 @@ class GoogleMapper:
             self.continuation = token
             self._response_id = chunk.response_id
 
-    def _look_for_next_response(self, chunk: Chunk) -> None:
+    def _look_for_next_response(self, chunk: GeminiChunk) -> None:
         """Tell whether this is the response that was asked for by the token, or more of the one that the token came in."""
         speaks = any(candidate is not None and not candidate.index for candidate in chunk.candidates or ())
         is_next = chunk.response_id != self._response_id if chunk.response_id else False
@@ -307,7 +307,7 @@ class GoogleMapper:
             self.usage = usage
             events.append(UsageUpdate(usage))
 
-    def _take_envelope(self, chunk: Chunk, data: bytes) -> None:
+    def _take_envelope(self, chunk: GeminiChunk, data: bytes) -> None:
         """Take what a response without an answer says: a blocked prompt, or an error."""
         if chunk.prompt_feedback is not None:
             self._block_word = _word(chunk.prompt_feedback.block_reason, _BLOCK_NUMBERS)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from headrace.types import Message, Part, ReasoningDelta, ReasoningPart, RefusalDelta, RunEvent, TextPart
-from headrace_workers.providers.openai_chat.calls import API_NAME, ToolCalls
-from headrace_workers.providers.openai_chat.chunks import Delta
+from headrace_workers.providers.openai_chat.calls import API_NAME, ChatCalls
+from headrace_workers.providers.openai_chat.chunks import ChatDelta
 from headrace_workers.providers.openai_chat.request import REASONING_FIELDS
 from headrace_workers.providers.shared.answer_limits import MAX_LOOKED_AT, too_large
 from headrace_workers.providers.shared.lenient_json import as_text
@@ -48,7 +48,7 @@ class ChatAnswer:
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
-        self.calls = ToolCalls()
+        self.calls = ChatCalls()
         self.has_end = False  # whether the choice said why it ends
         self._field = ""  # under which reasoning came
         self._details: list[dict[str, Any]] = []
@@ -61,7 +61,7 @@ class ChatAnswer:
         """Whether the message holds what the events cannot say."""
         return bool(self._field or self._details or self._citations or self.calls.has_custom)
 
-    def take(self, delta: Delta, events: list[RunEvent], *, is_whole: bool = False) -> None:
+    def take(self, delta: ChatDelta, events: list[RunEvent], *, is_whole: bool = False) -> None:
         """Take a piece of a message, or all of it."""
         has_reasoning = not (
             delta.reasoning_content is None
@@ -90,7 +90,7 @@ class ChatAnswer:
             else:
                 refuse_content({"content": part}, "the message")
 
-    def take_rest(self, delta: Delta, events: list[RunEvent], *, is_whole: bool = False) -> None:
+    def take_rest(self, delta: ChatDelta, events: list[RunEvent], *, is_whole: bool = False) -> None:
         """Take what a message says beside content and reasoning."""
         if delta.refusal is not None:
             for piece in delta.refusal if isinstance(delta.refusal, list) else [delta.refusal]:
@@ -119,7 +119,7 @@ class ChatAnswer:
         self._citations += other._citations
         self.calls.add(other.calls, events)
 
-    def rest_of(self, whole: Delta, events: list[RunEvent], *, beside: Delta | None) -> None:
+    def rest_of(self, whole: ChatDelta, events: list[RunEvent], *, beside: ChatDelta | None) -> None:
         """Take a whole message after its pieces: what of it has not come yet.
 
         Other words than those of the pieces are an error, unless the message only stands ``beside`` the next piece.
@@ -178,7 +178,7 @@ class ChatAnswer:
             self.refusal.append(words)
             events.append(RefusalDelta(words))
 
-    def take_reasoning(self, delta: Delta, events: list[RunEvent]) -> None:
+    def take_reasoning(self, delta: ChatDelta, events: list[RunEvent]) -> None:
         """Take reasoning under the name that the server gives it, and what must go back with it."""
         said: list[str] = []
         for field in (*REASONING_FIELDS, "thinking"):

@@ -26,7 +26,7 @@ _MAX_NAME = 4096
 _ANYWHERE = ("anywhere",)
 
 
-class ToolCalls:
+class ChatCalls:
     """The calls so far, in order of appearance; that order is their index."""
 
     __slots__ = ("_by_id", "_by_place", "_calls", "_looked_at")
@@ -90,7 +90,7 @@ class ToolCalls:
                 call.arguments.append(_INPUT_ENDS)
                 events.append(ToolCallDelta(call.index, arguments=_INPUT_ENDS))
 
-    def add(self, other: ToolCalls, events: list[RunEvent]) -> None:
+    def add(self, other: ChatCalls, events: list[RunEvent]) -> None:
         """Add the calls of another choice, but for those that are here already."""
         ids = {call.id for call in self._calls if call.has_own_id}
         for call in other._calls:

@@ -15,7 +15,7 @@ from headrace_workers.providers.shared.provider_errors import is_error
 # Vendors send null, or another type, wherever they like: hence Any in the leaves.
 
 
-class Delta(msgspec.Struct, gc=False):
+class ChatDelta(msgspec.Struct, gc=False):
     """A piece of a message, or the whole message."""
 
     content: Any = None
@@ -30,22 +30,22 @@ class Delta(msgspec.Struct, gc=False):
     annotations: Any = None
 
 
-class Choice(msgspec.Struct, gc=False):
+class ChatChoice(msgspec.Struct, gc=False):
     """One of the answers that were asked for; ``delta`` in a stream, else ``message``."""
 
     index: Any = 0
-    delta: Delta | None = None
-    message: Delta | None = None
+    delta: ChatDelta | None = None
+    message: ChatDelta | None = None
     finish_reason: Any = None
     native_finish_reason: Any = None
     error: Any = None
     text: Any = None
 
 
-class Chunk(msgspec.Struct, gc=False):
+class ChatChunk(msgspec.Struct, gc=False):
     """The data of one event, or a whole body."""
 
-    choices: list[Choice | None] | None = None
+    choices: list[ChatChoice | None] | None = None
     usage: Any = None
     error: Any = None
     x_groq: Any = None
@@ -53,11 +53,11 @@ class Chunk(msgspec.Struct, gc=False):
     id: Any = None
 
 
-decode = msgspec.json.Decoder(Chunk).decode
+decode = msgspec.json.Decoder(ChatChunk).decode
 """Decodes a chunk; raises one of UNREADABLE."""
 
 
-def decode_leniently(data: bytes) -> Chunk:
+def decode_leniently(data: bytes) -> ChatChunk:
     """Decode what is nearly JSON: NaN, broken UTF-8. Halves of surrogate pairs are kept. Raises ValueError for what is not."""
     try:
         return decode(data)
@@ -66,14 +66,14 @@ def decode_leniently(data: bytes) -> Chunk:
     try:
         loaded = loads_with_halves(data)
         if loaded is None:
-            return Chunk(choices=[])
+            return ChatChunk(choices=[])
         if isinstance(loaded, list) and is_error(next(iter(loaded), None)):
-            return Chunk(choices=[], error=loaded)
-        return msgspec.convert(loaded, Chunk)
+            return ChatChunk(choices=[], error=loaded)
+        return msgspec.convert(loaded, ChatChunk)
     except (ValueError, *UNREADABLE) as error:
         raise ValueError from error
 
 
-def groq_part(chunk: Chunk) -> dict[str, Any]:
+def groq_part(chunk: ChatChunk) -> dict[str, Any]:
     """Return what Groq puts beside the choices of a chunk (``x_groq``): usage, or an error."""
     return chunk.x_groq if isinstance(chunk.x_groq, dict) else {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace_workers.providers.openai_chat.chunks import Chunk, groq_part
+from headrace_workers.providers.openai_chat.chunks import ChatChunk, groq_part
 from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.lenient_json import read_object
 from headrace_workers.providers.shared.provider_errors import is_error
@@ -18,7 +18,7 @@ _CHUNK_OBJECTS = (None, "", "chat.completion.chunk", "chat.completion", "text_co
 """Values of ``object`` that a chunk may have."""
 
 
-def check_for_error(name: str, chunk: Chunk, data: bytes) -> None:
+def check_for_error(name: str, chunk: ChatChunk, data: bytes) -> None:
     """Raise ProviderFailedError where an event is an error, or is a chunk without choices that has unread content.
 
     ``name`` is the name of the server-sent event; ``chunk`` was decoded from ``data``.

@@ -13,16 +13,16 @@ from headrace.answers.assembly import joined_text
 from headrace.types import FinishReason, RunEvent, Usage, UsageUpdate
 from headrace_workers.providers.openai_chat.answer import ChatAnswer
 from headrace_workers.providers.openai_chat.chunks import (
-    Choice,
-    Chunk,
-    Delta,
+    ChatChoice,
+    ChatChunk,
+    ChatDelta,
     decode,
     decode_leniently,
     groq_part,
 )
 from headrace_workers.providers.openai_chat.errors import check_for_error
 from headrace_workers.providers.shared import provider_errors as failures
-from headrace_workers.providers.shared.answer_limits import Kept, too_large
+from headrace_workers.providers.shared.answer_limits import KeptMemory, too_large
 from headrace_workers.providers.shared.lenient_json import UNREADABLE, as_name, may_hold_halves, read_object
 from headrace_workers.providers.shared.unread_content import fail, is_other, refuse_content
 from headrace_workers.providers.shared.usage_counts import read_usage
@@ -72,7 +72,7 @@ class ChatMapper:
     __slots__ = (
         "_answer",
         "_are_alternatives",
-        "_end_word",
+        "_finish_word",
         "_keeps_more",
         "_keeps_text",
         "_kept",
@@ -100,15 +100,15 @@ class ChatMapper:
         self._answer = ChatAnswer()
         self._text = self._answer.text
         self._others: dict[str, ChatAnswer] = {}
-        self._end_word = EndWord()
-        self._kept = Kept()
+        self._finish_word = FinishWord()
+        self._kept = KeptMemory()
         # Whether the event holds something beside text that is kept; text of another choice.
         self._keeps_more = self._keeps_text = False
 
     @property
     def has_end(self) -> bool:
         """Whether the response told why it ends."""
-        return bool(self._end_word.word)
+        return bool(self._finish_word.word)
 
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
         """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
@@ -142,7 +142,7 @@ class ChatMapper:
         self._close([] if events is None else events)
         return self._completion(with_message=self._answer.is_opaque)
 
-    def read_whole(self, chunk: Chunk, body: bytes) -> Completion:
+    def read_whole(self, chunk: ChatChunk, body: bytes) -> Completion:
         """Map a response that came in one piece; ``body`` is where ``chunk`` was decoded from."""
         events: list[RunEvent] = []
         try:
@@ -153,7 +153,7 @@ class ChatMapper:
         self._close(events)
         return self._completion(with_message=True)
 
-    def _read_choices(self, chunk: Chunk, body: bytes, events: list[RunEvent]) -> None:
+    def _read_choices(self, chunk: ChatChunk, body: bytes, events: list[RunEvent]) -> None:
         choices = [choice for choice in chunk.choices or [] if choice is not None]
         if len(choices) > _MAX_CHOICES:
             raise too_large(f"{_MAX_CHOICES} choices")
@@ -171,12 +171,12 @@ class ChatMapper:
                 answer.take(message, events if not place else [], is_whole=True)
             elif choice.text:
                 answer.take_content(choice.text, events if not place else [])
-            elif not place and self._end_word.reason != "content_filter":
+            elif not place and self._finish_word.reason != "content_filter":
                 raise failures.protocol_failure("the response holds no message")
         if not choices:
             raise failures.protocol_failure("the response holds no message")
 
-    def _take_names(self, chunk: Chunk) -> None:
+    def _take_names(self, chunk: ChatChunk) -> None:
         self._model = as_name(chunk.model)
         self.response_id = as_name(chunk.id) or self.response_id
 
@@ -188,7 +188,7 @@ class ChatMapper:
             self._kept.add_bytes(len(data))
         self._keeps_more = self._keeps_text = False
 
-    def _take_choice(self, choice: Choice, chunk: Chunk, events: list[RunEvent]) -> None:
+    def _take_choice(self, choice: ChatChoice, chunk: ChatChunk, events: list[RunEvent]) -> None:
         if choice.index and is_other(choice.index):
             self._take_other(choice, chunk)
             return
@@ -214,14 +214,16 @@ class ChatMapper:
         if choice.finish_reason or choice.error:
             self._take_end(choice, chunk)
 
-    def _take_message(self, message: Delta, chunk: Chunk, events: list[RunEvent], *, beside: Delta | None) -> None:
+    def _take_message(
+        self, message: ChatDelta, chunk: ChatChunk, events: list[RunEvent], *, beside: ChatDelta | None
+    ) -> None:
         """Take a whole message after its pieces, which is compared with all of them."""
         if len(chunk.choices or ()) > _MAX_CHOICES:
             raise too_large(f"{_MAX_CHOICES} choices")
         self._keeps_more = True
         self._answer.rest_of(message, events, beside=beside)
 
-    def _take_other(self, choice: Choice, chunk: Chunk) -> None:
+    def _take_other(self, choice: ChatChoice, chunk: ChatChunk) -> None:
         """Take a piece of a choice that is not the first: it waits until the end tells what the first one lacks."""
         key = as_name(choice.index)
         answer = self._others.get(key)
@@ -241,9 +243,9 @@ class ChatMapper:
             self._take_end(choice, chunk)
             answer.has_end = bool(_word(choice.finish_reason))
 
-    def _take_end(self, choice: Choice, chunk: Chunk) -> None:
+    def _take_end(self, choice: ChatChoice, chunk: ChatChunk) -> None:
         is_first = not is_other(choice.index)
-        self._end_word.take(choice, is_first=is_first)
+        self._finish_word.take(choice, is_first=is_first)
         if is_first and _word(choice.finish_reason):
             self._answer.has_end = True
         chunk.error = chunk.error or choice.error
@@ -259,9 +261,9 @@ class ChatMapper:
                 fail("two choices hold text, and not both an end: neither is an answer of its own")
         self._others.clear()
         if self._answer.calls:
-            self._answer.calls.end(events, is_cut=self._end_word.is_cut)
+            self._answer.calls.end(events, is_cut=self._finish_word.is_cut)
 
-    def _read_odd(self, data: bytes, events: list[RunEvent]) -> Chunk | None:
+    def _read_odd(self, data: bytes, events: list[RunEvent]) -> ChatChunk | None:
         """Read what the fast decoder did not take. None: there is nothing in it."""
         data = data.strip()
         self.has_split_characters = self.has_split_characters or may_hold_halves(data)
@@ -280,7 +282,7 @@ class ChatMapper:
                 return None
             raise failures.protocol_failure(f"an event of {len(data)} bytes is not a chunk in JSON") from None
 
-    def _take_envelope(self, name: str, chunk: Chunk, data: bytes, events: list[RunEvent]) -> None:
+    def _take_envelope(self, name: str, chunk: ChatChunk, data: bytes, events: list[RunEvent]) -> None:
         """Take what a chunk says beside its choices: usage, or an error in one of its many forms."""
         self._take_usage(chunk.usage or groq_part(chunk).get("usage"), events)
         check_for_error(name, chunk, data)
@@ -296,7 +298,7 @@ class ChatMapper:
     def _completion(self, *, with_message: bool) -> Completion:
         if self.usage.source == "partial":
             self.usage = msgspec.structs.replace(self.usage, source="provider")
-        answer, end = self._answer, self._end_word
+        answer, end = self._answer, self._finish_word
         reason = end.reason
         is_cut = reason in CUT
         if reason == "stop" and answer.refusal:
@@ -315,7 +317,7 @@ class ChatMapper:
         )
 
 
-class EndWord:
+class FinishWord:
     """Why a response ends: the word of its first choice, else of another; and the word behind a gateway's, where it says it."""
 
     __slots__ = ("_native", "word")
@@ -324,7 +326,7 @@ class EndWord:
         self.word = ""
         self._native = ""
 
-    def take(self, choice: Choice, *, is_first: bool) -> None:
+    def take(self, choice: ChatChoice, *, is_first: bool) -> None:
         """Take what a choice says of its end."""
         word, native = _word(choice.finish_reason), _word(choice.native_finish_reason)
         if word and (is_first or not self.word):

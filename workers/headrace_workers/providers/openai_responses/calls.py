@@ -9,7 +9,7 @@ from typing import Any
 
 from headrace.types import RunEvent, ToolCallDelta
 from headrace.wire.messages import ToolCallText
-from headrace_workers.providers.openai_responses.events import Event, Item, arguments_of
+from headrace_workers.providers.openai_responses.events import Item, ResponseEvent, arguments_of
 from headrace_workers.providers.shared.answer_limits import check_calls
 from headrace_workers.providers.shared.growing_call import GrowingCall, arguments_or_none, key_of
 from headrace_workers.providers.shared.lenient_json import as_text, json_text
@@ -52,7 +52,7 @@ class ResponseCalls:
         if is_whole:
             self._add(call, call.missing(arguments_of(item.get("arguments"))), events)
 
-    def take_delta(self, event: Event, events: list[RunEvent]) -> None:
+    def take_delta(self, event: ResponseEvent, events: list[RunEvent]) -> None:
         """Take a fragment of arguments."""
         call, arguments = self._of_event(event), text_in(event.delta, "a piece of arguments")
         if call is not None:
@@ -61,7 +61,7 @@ class ResponseCalls:
             self._without_call.append((event.output_index, event.item_id))
             check_calls(len(self._without_call))
 
-    def take_done(self, event: Event, events: list[RunEvent]) -> None:
+    def take_done(self, event: ResponseEvent, events: list[RunEvent]) -> None:
         """Take arguments that are whole."""
         call = self._of_event(event)
         if call is not None:
@@ -116,7 +116,7 @@ class ResponseCalls:
             return same
         return at_place if same is None or at_place.index < same.index else same
 
-    def _of_event(self, event: Event) -> GrowingCall | None:
+    def _of_event(self, event: ResponseEvent) -> GrowingCall | None:
         """Return the call that an event is of: by its place, else by its item, else the last one.
 
         None for an item that is no call, as a server's own tools have.

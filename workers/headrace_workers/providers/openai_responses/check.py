@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from headrace.answers.tool_arguments import well_formed_text
 from headrace_workers.providers.openai_responses.events import Item
-from headrace_workers.providers.shared.answer_limits import Said
+from headrace_workers.providers.shared.answer_limits import SearchedWords
 from headrace_workers.providers.shared.lenient_json import as_text
 from headrace_workers.providers.shared.provider_errors import protocol_failure
 from headrace_workers.providers.shared.unread_content import elements_of, object_in, refuse_content, text_in
@@ -24,20 +24,20 @@ _FIELDS = {
 }
 """What a part says by its type, and under which key."""
 
-Words = tuple[str, str]
+KindAndWords = tuple[str, str]
 """Text, reasoning or refusal, and the words."""
 
 
 def check_items(items: Sequence[Item], said: Mapping[str, str]) -> None:
     """Raise ProviderFailedError where an item cannot be read, or holds words that are not in what was said of its kind."""
-    whole = {kind: Said(well_formed_text(words)) for kind, words in said.items()}
+    whole = {kind: SearchedWords(well_formed_text(words)) for kind, words in said.items()}
     for item in items:
         for kind, words in _words_of(item):
             if words.strip() and not whole[kind].holds(well_formed_text(words)):
                 raise protocol_failure(f"the response's end says other {kind} than came before it: {words[:100]!r}")
 
 
-def _words_of(item: Item) -> Iterator[Words]:
+def _words_of(item: Item) -> Iterator[KindAndWords]:
     match item.get("type"):
         case "message":
             yield from _words_in(item, "content", "text")
@@ -52,7 +52,7 @@ def _words_of(item: Item) -> Iterator[Words]:
             _refuse_unknown(item, as_text(kind))
 
 
-def _words_in(item: Item, key: str, kind: str) -> Iterator[Words]:
+def _words_in(item: Item, key: str, kind: str) -> Iterator[KindAndWords]:
     content = item.get(key)
     if isinstance(content, str):
         yield kind, content

@@ -18,7 +18,7 @@ Item = dict[str, Any]
 """An item of a response's output, as it came."""
 
 
-class Event(msgspec.Struct, gc=False):
+class ResponseEvent(msgspec.Struct, gc=False):
     """The data of one event. What is large, and not of every kind of event, stays undecoded."""
 
     kind: Any = msgspec.field(default="", name="type")
@@ -30,16 +30,16 @@ class Event(msgspec.Struct, gc=False):
     response: msgspec.Raw = msgspec.Raw()
 
 
-decode = msgspec.json.Decoder(Event).decode
+decode = msgspec.json.Decoder(ResponseEvent).decode
 """Decodes an event; raises one of UNREADABLE."""
 
 
-def event_of(loaded: Any) -> Event:
+def event_of(loaded: Any) -> ResponseEvent:
     """Return the event that a value of JSON is; raises one of UNREADABLE."""
     if isinstance(loaded, dict):
         raw = {key: msgspec.Raw(json.dumps(loaded[key]).encode()) for key in ("item", "response") if key in loaded}
         loaded = loaded | raw
-    return msgspec.convert(loaded, Event)
+    return msgspec.convert(loaded, ResponseEvent)
 
 
 def read_usage(said: dict[str, Any]) -> Usage:

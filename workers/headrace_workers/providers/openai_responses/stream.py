@@ -15,8 +15,8 @@ from headrace_workers.providers.openai_responses.calls import ResponseCalls
 from headrace_workers.providers.openai_responses.check import check_items
 from headrace_workers.providers.openai_responses.errors import failure_in_response, raise_if_error
 from headrace_workers.providers.openai_responses.events import (
-    Event,
     Item,
+    ResponseEvent,
     decode,
     event_of,
     items_of,
@@ -28,7 +28,7 @@ from headrace_workers.providers.openai_responses.events import (
 )
 from headrace_workers.providers.openai_responses.message import custom_calls_of_caller, is_plain, message_of
 from headrace_workers.providers.shared import provider_errors as failures
-from headrace_workers.providers.shared.answer_limits import Kept, check_parts
+from headrace_workers.providers.shared.answer_limits import KeptMemory, check_parts
 from headrace_workers.providers.shared.lenient_json import (
     UNREADABLE,
     as_name,
@@ -46,7 +46,7 @@ from headrace_workers.providers.shared.wire_format import (
 _NOTHING = (b"", b"null", b"{}", b"[]")
 
 
-class _Words:
+class _ArrivingWords:
     """Words that arrive in deltas, and again in each whole thing after them."""
 
     __slots__ = ("_counted", "_done", "_done_length", "_length", "pieces")
@@ -120,12 +120,12 @@ class ResponsesMapper:
         self._status = ""
         self._is_in_doubt = False  # whether something could not be read that the whole response may still say
         self._reason = ""
-        self._text = _Words()
-        self._reasoning = _Words()
-        self._refusal = _Words()
+        self._text = _ArrivingWords()
+        self._reasoning = _ArrivingWords()
+        self._refusal = _ArrivingWords()
         self._calls = ResponseCalls()
         self._items: list[Item] = []
-        self._kept = Kept()
+        self._kept = KeptMemory()
 
     @property
     def has_end(self) -> bool:
@@ -186,7 +186,7 @@ class ResponsesMapper:
     def _message(self) -> Message:
         return message_of(self._items, is_cut=self._status == "incomplete")
 
-    def _read_odd(self, data: bytes, events: list[RunEvent]) -> tuple[Event, bytes] | None:
+    def _read_odd(self, data: bytes, events: list[RunEvent]) -> tuple[ResponseEvent, bytes] | None:
         """Read what the fast decoder did not take. None: there is nothing in it."""
         data = data.strip()
         self.has_split_characters = self.has_split_characters or may_hold_halves(data)
@@ -206,39 +206,39 @@ class ResponsesMapper:
         except (ValueError, *UNREADABLE):
             raise failures.protocol_failure(f"an event of {len(data)} bytes is not one in JSON") from None
 
-    def _take_head(self, event: Event, events: list[RunEvent]) -> None:  # noqa: ARG002 - as all takers
+    def _take_head(self, event: ResponseEvent, events: list[RunEvent]) -> None:  # noqa: ARG002 - as all takers
         self._take_names(read_object(event.response))
 
     def _take_names(self, response: dict[str, Any]) -> None:
         self._model = as_name(response.get("model")) or self._model
         self.response_id = as_name(response.get("id")) or self.response_id
 
-    def _take_reasoning(self, event: Event, events: list[RunEvent]) -> None:
+    def _take_reasoning(self, event: ResponseEvent, events: list[RunEvent]) -> None:
         if event.delta and isinstance(event.delta, str):
             self._reasoning.pieces.append(event.delta)
             events.append(ReasoningDelta(event.delta))
         elif event.delta:
             self._is_in_doubt = True
 
-    def _take_refusal(self, event: Event, events: list[RunEvent]) -> None:
+    def _take_refusal(self, event: ResponseEvent, events: list[RunEvent]) -> None:
         if event.delta and isinstance(event.delta, str):
             self._refusal.pieces.append(event.delta)
             events.append(RefusalDelta(event.delta))
         elif event.delta:
             self._is_in_doubt = True
 
-    def _take_arguments(self, event: Event, events: list[RunEvent]) -> None:
+    def _take_arguments(self, event: ResponseEvent, events: list[RunEvent]) -> None:
         self._calls.take_delta(event, events)
 
-    def _take_whole_arguments(self, event: Event, events: list[RunEvent]) -> None:
+    def _take_whole_arguments(self, event: ResponseEvent, events: list[RunEvent]) -> None:
         self._calls.take_done(event, events)
 
-    def _take_added(self, event: Event, events: list[RunEvent]) -> None:
+    def _take_added(self, event: ResponseEvent, events: list[RunEvent]) -> None:
         item = read_object(event.item)
         if item.get("type") == "function_call":
             self._calls.take_item(item, event.output_index, events, is_whole=False)
 
-    def _take_done(self, event: Event, events: list[RunEvent]) -> None:
+    def _take_done(self, event: ResponseEvent, events: list[RunEvent]) -> None:
         self._kept.add(bytes(event.item))
         item = typed(read_object(event.item))
         if item:
@@ -256,11 +256,11 @@ class ResponsesMapper:
         if refusal := self._refusal.item_done(refusal_of(item)):
             events.append(RefusalDelta(refusal))
 
-    def _take_end(self, event: Event, events: list[RunEvent]) -> None:
+    def _take_end(self, event: ResponseEvent, events: list[RunEvent]) -> None:
         response = read_object(event.response)
         self._end(response, as_text(response.get("status")) or event.kind.removeprefix("response."), events)
 
-    def _take_failure(self, event: Event, events: list[RunEvent]) -> None:
+    def _take_failure(self, event: ResponseEvent, events: list[RunEvent]) -> None:
         self._end(read_object(event.response), event.kind.removeprefix("response."), events)
 
     def _end(self, response: dict[str, Any], status: str, events: list[RunEvent]) -> None:
@@ -319,7 +319,7 @@ class ResponsesMapper:
             response_id=self.response_id,
         )
 
-    _takers: ClassVar[dict[str, Callable[[ResponsesMapper, Event, list[RunEvent]], None]]] = {
+    _takers: ClassVar[dict[str, Callable[[ResponsesMapper, ResponseEvent, list[RunEvent]], None]]] = {
         "response.created": _take_head,
         "response.reasoning_summary_text.delta": _take_reasoning,
         "response.reasoning_text.delta": _take_reasoning,

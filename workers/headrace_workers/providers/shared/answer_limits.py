@@ -197,7 +197,7 @@ def _weigh_text(data: bytes) -> None:
         raise too_large(f"{MAX_WIDE // MIB} MiB of text in one piece of JSON")
 
 
-class Kept:
+class KeptMemory:
     """Counts what a run keeps beside its text. Raises LimitError when it is too much."""
 
     __slots__ = ("_halves", "_weight")
@@ -240,7 +240,7 @@ def check_calls(count: int) -> None:
         raise too_large(f"{MAX_CALLS} tool calls")
 
 
-class Said:
+class SearchedWords:
     """Words that were said, in which others are looked for. Raises LimitError where that takes too long."""
 
     __slots__ = ("_at", "_looked_at", "_words")

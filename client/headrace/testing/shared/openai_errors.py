@@ -1,0 +1,60 @@
+"""What all of OpenAI's simulated APIs answer alike: headers, refused keys, and errors in OpenAI's form. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.testing.shared.reply import Reply, json_reply
+from headrace.testing.shared.script import Script
+
+_HEADERS = {
+    "openai-organization": "simulated",
+    "openai-processing-ms": "12",
+    "openai-version": "2020-10-01",
+    "x-ratelimit-limit-requests": "10000",
+    "x-ratelimit-limit-tokens": "2000000",
+    "x-ratelimit-remaining-requests": "9999",
+    "x-ratelimit-remaining-tokens": "1999000",
+    "x-ratelimit-reset-requests": "6ms",
+    "x-ratelimit-reset-tokens": "30ms",
+}
+_ERROR_TYPES = {401: "invalid_request_error", 403: "invalid_request_error", 429: "requests"}
+_ERROR_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
+_SERVER_ERROR = "The server had an error while processing your request. Sorry about that!"
+
+
+def error_body(
+    message: str, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    """Return an error in OpenAI's shape."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def headers(request_id: str) -> dict[str, str]:
+    """Return the headers of each response."""
+    return _HEADERS | {"x-request-id": request_id}
+
+
+def refused_key(headers: dict[str, str]) -> Reply | None:
+    """Return the 401 that a missing or wrong API key earns."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        message = "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth."
+        return json_reply(error_body(message), 401)
+    if not key.startswith("sk-") or key.startswith("sk-invalid"):
+        message = f"Incorrect API key provided: {key[:3]}***. You can find your API key in your account's settings."
+        return json_reply(error_body(message, code="invalid_api_key"), 401)
+    return None
+
+
+def error_of(script: Script, status: int) -> dict[str, Any]:
+    """Return the body of the error that a script asks for."""
+    server_error = status >= 500  # noqa: PLR2004
+    kind = "server_error" if server_error else _ERROR_TYPES.get(status, "invalid_request_error")
+    message = script.error_message or (_SERVER_ERROR if server_error else f"Simulated error with status {status}.")
+    return script.error_body or error_body(message, kind, code=script.error_code or _ERROR_CODES.get(status))
+
+
+def refused(status: int, message: str, param: str | None = None, code: str | None = None) -> Reply:
+    """Return a refusal of the request as such: its path, method, JSON or ``simulate`` field."""
+    return json_reply(error_body(message, param=param, code=code), status)
