@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack, cast, overload
 
 from headrace.arguments.checks import waiting_time
-from headrace.arguments.moved_places import MovedPlaces
+from headrace.arguments.original_paths import OriginalPaths
 from headrace.arguments.provider_access import ProviderAccess, access_from
 from headrace.arguments.request import (
     RequestContext,
@@ -178,7 +178,7 @@ class Client:
             return FlushCounts(0, 0, 0)
         connection = process.connection(self._address, self._connect_timeout, self._number)
         answer: concurrent.futures.Future[FlushCounts] = concurrent.futures.Future()
-        connection.post_flush(timeout, partial(_settle_flush, answer))
+        connection.post_flush(timeout, partial(_answer_flush, answer))
         try:
             return answer.result(timeout + _FLUSH_MARGIN)
         except TimeoutError:
@@ -229,9 +229,9 @@ class Client:
         started_at = self._begin()
         check_names(arguments, RunArguments)
         options = build_options(arguments)
-        moved: MovedPlaces = {}
-        request = build_request(arguments, stream=stream, moved=moved, **self._context())
-        return self._submit(options, request, started_at, moved)
+        original_paths: OriginalPaths = {}
+        request = build_request(arguments, stream=stream, original_paths=original_paths, **self._context())
+        return self._submit(options, request, started_at, original_paths)
 
     def _start_embedding(self, arguments: EmbeddingArguments) -> Delivery:
         started_at = self._begin()
@@ -263,14 +263,16 @@ class Client:
         return access_from(os.environ, provider, self._configured, api_key)
 
     def _submit(
-        self, options: RunOptions, request: RunRequest, started_at: float, moved: MovedPlaces | None = None
+        self, options: RunOptions, request: RunRequest, started_at: float, original_paths: OriginalPaths | None = None
     ) -> Delivery:
         access = self._access(request.provider, options.provider_api_key)
         argument = "input" if request.inputs else "messages"
         try:
             encoded = encode_request(request)
         except RecursionError:
-            raise InvalidRequestError("the stack of this thread is too full to encode them", argument) from None
+            raise InvalidRequestError(
+                "the stack of this thread is too deep to encode the request; start the run in another thread", argument
+            ) from None
         if len(encoded) > MAX_REQUEST_BYTES:
             raise InvalidRequestError(f"{len(encoded)} bytes in all; the limit is {MAX_REQUEST_BYTES}", argument)
         plan = RunPlan(
@@ -281,7 +283,7 @@ class Client:
             streams=request.stream,
             api_key=access.api_key,
             base_url=access.base_url,
-            moved=moved or {},
+            original_paths=original_paths or {},
             priority=options.priority,
             on_abort=options.on_abort,
             total_timeout=request.total_timeout,
@@ -327,11 +329,11 @@ async def _in_thread(action: Callable[[], R]) -> R:
     return await waiting
 
 
-def _settle_flush(answer: concurrent.futures.Future[FlushCounts], said: FlushResult | HeadraceError) -> None:
-    if isinstance(said, HeadraceError):
-        answer.set_exception(said)
+def _answer_flush(answer: concurrent.futures.Future[FlushCounts], result: FlushResult | HeadraceError) -> None:
+    if isinstance(result, HeadraceError):
+        answer.set_exception(result)
     else:
-        answer.set_result(FlushCounts(said.delivered, said.pending, said.failed))
+        answer.set_result(FlushCounts(result.delivered, result.pending, result.failed))
 
 
 def _wait(delivery: Delivery) -> object:

@@ -1,1 +1,1 @@
-"""From run events to text, tool calls, usage and the result. Shared by all processes."""
+"""Puts the events of a run together: text, tool calls, usage, result. Shared by all processes."""

@@ -1,4 +1,4 @@
-"""From run events to text, tool calls, usage and the result. Pure."""
+"""Puts the events of a run together: its text, tool calls and usage, and the result of the caller. Pure."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from headrace.types import (
 from headrace.wire.messages import Aborted, Finished, ToolCallText
 
 _CUT = ("max_tokens", "content_filter", "error")
-"""Finish reasons of an answer that stopped before its end, be it in the middle of a tool call."""
+"""Finish reasons of an answer that stopped early. It may have stopped in the middle of a tool call."""
 
 
 class InvalidArgumentsError(ValueError):
-    """A complete tool call's arguments are not a JSON object; ``raw`` is what the provider sent."""
+    """The arguments of a complete tool call are not a JSON object. ``raw`` is the text that the provider sent."""
 
     def __init__(self, name: str, raw: str) -> None:
         super().__init__(name, raw)
@@ -41,12 +41,12 @@ class InvalidArgumentsError(ValueError):
         self.raw = raw
 
     def __str__(self) -> str:
-        # Not quoted: they are a model's words, and an error goes where those have not been masked for.
+        # Without the arguments: they may quote a secret, and an error may be shown where secrets are not masked.
         return f"the arguments of tool call {self.name!r} are not a JSON object ({len(self.raw)} characters)"
 
 
 class Assembled(msgspec.Struct, frozen=True):
-    """What a run's events say, put together."""
+    """The content of a run's events, put together."""
 
     text: str
     reasoning: str
@@ -56,7 +56,7 @@ class Assembled(msgspec.Struct, frozen=True):
 
 
 class ResultFacts(msgspec.Struct, frozen=True):
-    """What a result says of its run beyond the events: known to the client."""
+    """What a result says about its run besides the events. The client knows it. ``latency_ms`` is in milliseconds."""
 
     span_id: str
     trace_id: str
@@ -67,7 +67,7 @@ class ResultFacts(msgspec.Struct, frozen=True):
 
 
 def joined_text(events: Iterable[RunEvent]) -> str:
-    """Return the text in ``events``."""
+    """Return the text of ``events``, joined."""
     return "".join([event for event in events if type(event) is str])
 
 
@@ -101,9 +101,9 @@ def assemble(events: Sequence[RunEvent]) -> Assembled:
 def finished_result(
     facts: ResultFacts, events: Sequence[RunEvent], finished: Finished, *, aborted: bool | None
 ) -> RunLocalResult:
-    """Return the result of a run that reached its end; a plain result when ``aborted`` is None, else of a stream.
+    """Return the result of a run that the provider finished. Returns a StreamResult unless ``aborted`` is None.
 
-    Raises InvalidArgumentsError when a complete tool call has arguments that are no JSON object.
+    Raises InvalidArgumentsError where the arguments of a complete tool call are not a JSON object.
     """
     assembled = assemble(events)
     cut = finished.finish_reason in _CUT
@@ -127,7 +127,7 @@ def finished_result(
 
 
 def embedding_result(facts: ResultFacts, finished: Finished) -> RunEmbeddingResult:
-    """Return the result of a run that embedded texts."""
+    """Return the result of an embedding run."""
     return RunEmbeddingResult(
         embeddings=finished.vectors or [],
         span_id=facts.span_id,
@@ -142,7 +142,7 @@ def embedding_result(facts: ResultFacts, finished: Finished) -> RunEmbeddingResu
 
 
 def aborted_result(facts: ResultFacts, events: Sequence[RunEvent], ended: Aborted | None) -> RunLocalResult:
-    """Return the result of a stream that was aborted, with what had arrived."""
+    """Return the result of an aborted stream, with the events that had arrived. ``ended`` is the worker's last message, if any."""
     assembled = assemble(events)
     calls, incomplete = parse_tool_calls(assembled.tool_calls, may_be_cut=True)
     usage = ended.usage if ended is not None and ended.usage.source != "none" else assembled.usage
@@ -167,9 +167,9 @@ def aborted_result(facts: ResultFacts, events: Sequence[RunEvent], ended: Aborte
 def parse_tool_calls(
     calls: Sequence[ToolCallText], *, may_be_cut: bool
 ) -> tuple[list[ToolCall], list[IncompleteToolCall]]:
-    """Return the complete calls, and those that were cut off.
+    """Return the complete calls, and the incomplete calls.
 
-    Raises InvalidArgumentsError when arguments are no JSON object and nothing says that they may have been cut.
+    Arguments that are not a JSON object make a call incomplete if ``may_be_cut``; else they raise InvalidArgumentsError.
     """
     complete: list[ToolCall] = []
     incomplete: list[IncompleteToolCall] = []
@@ -185,7 +185,7 @@ def parse_tool_calls(
 
 
 def assembled_message(text: str, reasoning: str, calls: Sequence[ToolCall]) -> Message:
-    """Return the assistant's message; plain text stays a plain str."""
+    """Return the assistant's message. Its content is a str where there is text only."""
     if not calls and not reasoning:
         return Message(role="assistant", content=text)
     parts: list[Part] = []
@@ -217,7 +217,7 @@ def _message_reasoning(message: Message | None) -> str:
 
 
 class _CallBuilder:
-    """One tool call, from its pieces."""
+    """Joins the pieces of one tool call."""
 
     __slots__ = ("_arguments", "_id", "_name")
 

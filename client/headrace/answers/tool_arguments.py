@@ -11,14 +11,14 @@ from typing import Any, NoReturn
 import msgspec
 
 INTEGERS = range(-(2**63), 2**64)
-"""Integers that a frame can carry: MessagePack has 64 bits."""
+"""Integers that a frame can carry: MessagePack has 64 bits for one."""
 _HALVES = re.compile("[\ud800-\udfff]")
 
 
 def read_arguments(text: str) -> dict[str, Any] | None:
-    """Return the arguments that a text says; None where it is no JSON object.
+    """Return the arguments in a JSON text; None where the text is not a JSON object.
 
-    A number that no float has room for is infinite. Half of a surrogate pair becomes U+FFFD.
+    A number that is too large for a float becomes infinite. Half of a surrogate pair becomes U+FFFD.
     """
     try:
         value = msgspec.json.decode(text)
@@ -28,7 +28,7 @@ def read_arguments(text: str) -> dict[str, Any] | None:
 
 
 def well_formed(value: Any) -> Any:
-    """Return a value of JSON with whole characters only: a pair of surrogates is joined, half of one becomes U+FFFD."""
+    """Return a JSON value in which all texts are valid Unicode: a surrogate pair is joined, half of a pair becomes U+FFFD."""
     if isinstance(value, str):
         return well_formed_text(value)
     if isinstance(value, dict):
@@ -39,17 +39,17 @@ def well_formed(value: Any) -> Any:
 
 
 def well_formed_text(text: str) -> str:
-    """Return a text with whole characters only."""
+    """Return a text that is valid Unicode, as :func:`well_formed` does."""
     if text.isascii() or _HALVES.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def sendable(value: Any) -> Any:
-    """Return a value of JSON with the numbers that a frame and a request can carry, so that a call can be sent back.
+    """Return a JSON value with numbers that a frame and a request can carry: a tool call may be sent back to the model.
 
-    An integer over 64 bits becomes a float, as most readers of JSON have it. An infinite number becomes the largest float:
-    JSON has no word for infinity.
+    An integer over 64 bits becomes a float, as in most JSON readers. An infinite number becomes the largest float, because
+    JSON cannot express infinity.
     """
     if isinstance(value, dict):
         return {key: sendable(item) for key, item in value.items()}
@@ -59,19 +59,19 @@ def sendable(value: Any) -> Any:
 
 
 def sendable_number(value: float) -> int | float | str:
-    """Return a number as :func:`sendable` does."""
+    """Return a number that can be sent; see :func:`sendable`. An integer too large for a float becomes text."""
     if type(value) is int:
         if value in INTEGERS:
             return value
         try:
             return float(value)
         except OverflowError:
-            return str(value)  # no float has room for it either
+            return str(value)  # too large for a float, too
     return math.copysign(sys.float_info.max, value) if math.isinf(value) else value
 
 
 def _read_slowly(text: str) -> Any:
-    """Read JSON that the fast reader refuses: halves of surrogate pairs, and numbers of any size."""
+    """Read JSON that msgspec refuses: halves of surrogate pairs, and numbers of any size. Returns False for other texts."""
     try:
         return well_formed(json.loads(text, parse_constant=_refuse))
     except (ValueError, RecursionError):
@@ -79,4 +79,4 @@ def _read_slowly(text: str) -> Any:
 
 
 def _refuse(word: str) -> NoReturn:
-    raise ValueError(word)  # NaN and Infinity are no JSON
+    raise ValueError(word)  # NaN and Infinity are not JSON

@@ -14,7 +14,7 @@ import msgspec
 from headrace.arguments import checks
 from headrace.arguments.mapping_keys import KnownKeys, further_keys, joined
 from headrace.arguments.message_parts import nested_tool_call, read_part
-from headrace.arguments.moved_places import MovedPlaces
+from headrace.arguments.original_paths import OriginalPaths
 from headrace.arguments.plain_values import named, plain_text, shown
 from headrace.errors import InvalidRequestError
 from headrace.types import Message, Part, Role, TextPart
@@ -29,19 +29,19 @@ _KEYS = KnownKeys(
 )
 
 
-def read_messages(messages: object, moved: MovedPlaces) -> list[Message]:
+def read_messages(messages: object, original_paths: OriginalPaths) -> list[Message]:
     """Return the messages, each key that is not Headrace's own in its ``extra``; raises InvalidRequestError.
 
-    What is read as something else is noted in ``moved``.
+    Adds to ``original_paths`` each path that differs in the request.
     """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence) or not messages:
         raise InvalidRequestError(
             "takes a non-empty list of messages such as {'role': 'user', 'content': 'Hello'}", "messages"
         )
-    return [_message(f"messages[{index}]", message, moved) for index, message in enumerate(messages)]
+    return [_message(f"messages[{index}]", message, original_paths) for index, message in enumerate(messages)]
 
 
-def _message(argument: str, message: object, moved: MovedPlaces) -> Message:
+def _message(argument: str, message: object, original_paths: OriginalPaths) -> Message:
     given = msgspec.structs.asdict(message) if isinstance(message, Message) else message
     if not isinstance(given, Mapping):
         raise InvalidRequestError(f"takes a dict or a Message, not {named(message)}", argument)
@@ -57,7 +57,7 @@ def _message(argument: str, message: object, moved: MovedPlaces) -> Message:
     may_be_missing = role == "assistant" and (extra is not None or "content" not in given)
     return Message(
         role=plain_text(f"{argument}.role", role),  # type: ignore[arg-type]
-        content=_content(argument, given, moved, may_be_missing=may_be_missing),
+        content=_content(argument, given, original_paths, may_be_missing=may_be_missing),
         tool_call_id=tool_call_id,
         tool_name=tool_name,
         extra=extra,
@@ -83,9 +83,11 @@ def _answered_call(argument: str, given: Mapping[str, Any], *, is_answer: bool) 
     return call_id, tool_name or name
 
 
-def _content(argument: str, given: Mapping[str, Any], moved: MovedPlaces, *, may_be_missing: bool) -> str | list[Part]:
+def _content(
+    argument: str, given: Mapping[str, Any], original_paths: OriginalPaths, *, may_be_missing: bool
+) -> str | list[Part]:
     """Return the content with OpenAI's ``tool_calls``, where given, as parts."""
-    parts = _parts(argument, given.get("content"), moved)
+    parts = _parts(argument, given.get("content"), original_paths)
     calls = _tool_calls(f"{argument}.tool_calls", given.get("tool_calls"))
     if parts is None and not calls and not may_be_missing:
         raise InvalidRequestError("is missing", f"{argument}.content")
@@ -94,7 +96,7 @@ def _content(argument: str, given: Mapping[str, Any], moved: MovedPlaces, *, may
     before = [TextPart(parts)] if parts and isinstance(parts, str) else list(parts or ())
     for index in range(len(calls)):
         read, gave = f"{argument}.content[{len(before) + index}]", f"{argument}.tool_calls[{index}]"
-        moved |= {
+        original_paths |= {
             read: gave,
             f"{read}.name": f"{gave}.function.name",
             f"{read}.arguments": f"{gave}.function.arguments",
@@ -102,7 +104,7 @@ def _content(argument: str, given: Mapping[str, Any], moved: MovedPlaces, *, may
     return [*before, *calls]
 
 
-def _parts(argument: str, content: Any, moved: MovedPlaces) -> str | list[Part] | None:
+def _parts(argument: str, content: Any, original_paths: OriginalPaths) -> str | list[Part] | None:
     place = f"{argument}.content"
     if isinstance(content, str):
         return plain_text(place, content)
@@ -110,7 +112,7 @@ def _parts(argument: str, content: Any, moved: MovedPlaces) -> str | list[Part] 
         return None
     if isinstance(content, (bytes, Mapping)) or not isinstance(content, Sequence):
         raise InvalidRequestError(f"takes a str or a list of parts, not {type(content).__name__}", place)
-    return [read_part(f"{place}[{index}]", part, moved) for index, part in enumerate(content)]
+    return [read_part(f"{place}[{index}]", part, original_paths) for index, part in enumerate(content)]
 
 
 def _tool_calls(argument: str, calls: Any) -> list[Part]:

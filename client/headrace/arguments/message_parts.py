@@ -9,7 +9,7 @@ import msgspec
 
 from headrace.arguments import checks
 from headrace.arguments.mapping_keys import KnownKeys, further_keys, joined
-from headrace.arguments.moved_places import MovedPlaces
+from headrace.arguments.original_paths import OriginalPaths
 from headrace.arguments.plain_values import named, plain_dict, plain_text, shown
 from headrace.errors import InvalidRequestError
 from headrace.types import ImagePart, Part, ReasoningPart, TextPart, ToolCallPart
@@ -43,10 +43,10 @@ _NESTED_FUNCTION = KnownKeys(
 )
 
 
-def read_part(argument: str, part: object, moved: MovedPlaces) -> Part:
+def read_part(argument: str, part: object, original_paths: OriginalPaths) -> Part:
     """Return the part, each key that is not Headrace's own in its ``extra``; raises InvalidRequestError.
 
-    What is read as something else is noted in ``moved``.
+    Adds to ``original_paths`` each path that differs in the request.
     """
     given: object = part
     if isinstance(part, Part):
@@ -60,11 +60,11 @@ def read_part(argument: str, part: object, moved: MovedPlaces) -> Part:
     if reader is None:
         raise InvalidRequestError(f"is no part ({', '.join(_READERS)}): its type is {shown(kind)}", argument)
     if kind == "image" and given.get("source") is not None:
-        moved |= {f"{argument}.{name}": f"{argument}.source.{name}" for name in _IMAGE_PLACES}
+        original_paths |= {f"{argument}.{name}": f"{argument}.source.{name}" for name in _IMAGE_PLACES}
     if kind == "image_url":
-        moved[f"{argument}.url"] = f"{argument}.image_url"
+        original_paths[f"{argument}.url"] = f"{argument}.image_url"
         if "detail" not in given:
-            moved[f"{argument}.detail"] = f"{argument}.image_url.detail"
+            original_paths[f"{argument}.detail"] = f"{argument}.image_url.detail"
     return reader(argument, given)
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypedDict, get_args
 import msgspec
 
 from headrace.arguments import checks, conversation, tools
-from headrace.arguments.moved_places import MovedPlaces
+from headrace.arguments.original_paths import OriginalPaths
 from headrace.arguments.plain_values import plain_text, shown
 from headrace.arguments.run_arguments import EmbeddingArguments, Priority, RunArguments
 from headrace.errors import InvalidRequestError
@@ -91,21 +91,21 @@ def build_request(
     providers: Sequence[str],
     takes_any_provider: bool = False,
     traceparent: str | None = None,
-    moved: MovedPlaces | None = None,
+    original_paths: OriginalPaths | None = None,
 ) -> RunRequest:
     """Return the checked request; the other arguments are those of :class:`RequestContext`.
 
-    What the request has elsewhere than the arguments is noted in ``moved``.
+    Adds to ``original_paths`` each path that differs in the request.
     """
-    moved = {} if moved is None else moved
+    original_paths = {} if original_paths is None else original_paths
     provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
     checks.instance("stream", stream, bool, "a bool")
-    offered = tools.read_tools(arguments.get("tools"), moved)
+    offered = tools.read_tools(arguments.get("tools"), original_paths)
     return RunRequest(
         provider=provider,
         model=model,
         messages=conversation.fill_variables(
-            conversation.read_messages(arguments["messages"], moved), arguments.get("variables")
+            conversation.read_messages(arguments["messages"], original_paths), arguments.get("variables")
         ),
         stream=stream,
         tools=offered,

@@ -9,7 +9,7 @@ import msgspec
 
 from headrace.arguments import checks
 from headrace.arguments.mapping_keys import KnownKeys, further_keys, joined
-from headrace.arguments.moved_places import MovedPlaces
+from headrace.arguments.original_paths import OriginalPaths
 from headrace.arguments.plain_values import named, path_to, plain_dict, plain_text, shown
 from headrace.errors import InvalidRequestError
 from headrace.types import Tool
@@ -42,30 +42,30 @@ _Level = tuple[str, Mapping[Any, Any]]
 """A dict of a tool, and where it stands."""
 
 
-def read_tools(tools: object, moved: MovedPlaces) -> list[Tool]:
+def read_tools(tools: object, original_paths: OriginalPaths) -> list[Tool]:
     """Return the tools, each key that is not Headrace's own in its ``extra``; raises InvalidRequestError.
 
-    What is read as something else is noted in ``moved``.
+    Adds to ``original_paths`` each path that differs in the request.
     """
     if tools is None:
         return []
     if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
         raise InvalidRequestError("takes a list of tools", "tools")
-    return [_tool(f"tools[{index}]", tool, moved) for index, tool in enumerate(tools)]
+    return [_tool(f"tools[{index}]", tool, original_paths) for index, tool in enumerate(tools)]
 
 
-def _tool(argument: str, tool: object, moved: MovedPlaces) -> Tool:
+def _tool(argument: str, tool: object, original_paths: OriginalPaths) -> Tool:
     given = msgspec.structs.asdict(tool) if isinstance(tool, Tool) else tool
     if not isinstance(given, Mapping):
         raise InvalidRequestError(f"takes a dict or a Tool, not {named(tool)}", argument)
     if (keyed := _keyed_tool(argument, given)) is not None:
-        moved |= dict.fromkeys((argument, f"{argument}.type"), path_to(argument, keyed.type))
+        original_paths |= dict.fromkeys((argument, f"{argument}.type"), path_to(argument, keyed.type))
         return keyed
     kind = checks.text(f"{argument}.type", given.get("type")) or _FUNCTION
     if kind != _FUNCTION:
         # A custom tool may be a function by another name; nothing of any other tool is read as something else.
         keys, schema_keys = (_KEYS_OF_CUSTOM, _SCHEMA_KEYS) if kind == _CUSTOM else (_KEYS_OF_OTHERS, ("parameters",))
-        return _built([(argument, given)], kind, further_keys(argument, given, keys), moved, schema_keys)
+        return _built([(argument, given)], kind, further_keys(argument, given, keys), original_paths, schema_keys)
     levels: list[_Level] = [(argument, given)]
     within = None
     if (function := given.get(_FUNCTION)) is not None:
@@ -74,7 +74,7 @@ def _tool(argument: str, tool: object, moved: MovedPlaces) -> Tool:
         levels.append((inside, function))
         within = further_keys(inside, function, _KEYS_INSIDE)
     extra = joined(argument, further_keys(argument, given, _KEYS), within and {_FUNCTION: within})
-    built = _built(levels, kind, extra, moved)
+    built = _built(levels, kind, extra, original_paths)
     if not built.name:
         is_given = any("name" in keys for _, keys in levels)
         raise InvalidRequestError("takes a non-empty name", f"{argument}.name" if is_given else argument)
@@ -95,7 +95,7 @@ def _built(
     levels: Sequence[_Level],
     kind: str,
     extra: dict[str, Any] | None,
-    moved: MovedPlaces,
+    original_paths: OriginalPaths,
     schema_keys: Sequence[str] = _SCHEMA_KEYS,
 ) -> Tool:
     """Return the tool of what is given, flat or in ``function``; two different values of one field are refused."""
@@ -105,7 +105,9 @@ def _built(
     strict_at, strict = _one(levels, ("strict",))
     argument = levels[0][0]
     places = {"name": name_at, "description": described_at, "parameters": schema_at, "strict": strict_at}
-    moved |= {f"{argument}.{field}": at for field, at in places.items() if at not in {argument, f"{argument}.{field}"}}
+    original_paths |= {
+        f"{argument}.{field}": at for field, at in places.items() if at not in {argument, f"{argument}.{field}"}
+    }
     if strict is not None:
         checks.instance(strict_at, strict, bool, "a bool")
     return Tool(

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.arguments.moved_places import MovedPlaces
+from headrace.arguments.original_paths import OriginalPaths
 from headrace.arguments.run_arguments import Priority
 from headrace.wire.messages import AbortMode
 
@@ -14,7 +14,7 @@ from headrace.wire.messages import AbortMode
 class RunPlan(msgspec.Struct, frozen=True):
     """What was asked for. ``request`` is the encoded RunRequest.
 
-    ``total_timeout`` is in seconds; ``None`` leaves it to the engine. ``moved``: see :mod:`headrace.arguments.moved_places`.
+    ``total_timeout`` is in seconds; ``None`` leaves it to the engine. ``original_paths``: see :mod:`headrace.arguments.original_paths`.
     """
 
     span_id: str
@@ -24,7 +24,7 @@ class RunPlan(msgspec.Struct, frozen=True):
     streams: bool
     api_key: str | None = None
     base_url: str | None = None
-    moved: MovedPlaces = {}
+    original_paths: OriginalPaths = {}
     priority: Priority = "interactive"
     on_abort: AbortMode = "close"
     total_timeout: float | None = None

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from headrace.answers.assembly import joined_text
-from headrace.arguments.moved_places import place_as_given
+from headrace.arguments.original_paths import original_path
 from headrace.errors import (
     EngineUnavailableError,
     HeadraceError,
@@ -246,15 +246,15 @@ class Session:
                 return self._try_again()
             case Failed():
                 text = joined_text(self.events) + terminal.partial_text
-                return self._end(failure_error(self._with_place(terminal), self.plan.provider, text))
+                return self._end(failure_error(self._with_original_path(terminal), self.plan.provider, text))
             case Aborted():
                 return self._end(terminal)
 
-    def _with_place(self, failed: Failed) -> Failed:
+    def _with_original_path(self, failed: Failed) -> Failed:
         """Return the failure with the name of the argument as the caller wrote it."""
         if failed.argument is None:
             return failed
-        return msgspec.structs.replace(failed, argument=place_as_given(failed.argument, self.plan.moved))
+        return msgspec.structs.replace(failed, argument=original_path(failed.argument, self.plan.original_paths))
 
     def stop(self, now: float, mode: AbortMode | None = None) -> list[Command]:
         """Have the worker stop: the caller aborted, or the run was given up. Safe in every phase, any number of times.
@@ -379,6 +379,7 @@ class Session:
         )
 
     def _is_current(self, epoch: int, attempt: int) -> bool:
+        """Return whether a message comes from the attempt and the worker of the lease."""
         return attempt == self.attempt and self.lease is not None and epoch == self.lease.epoch
 
     def _acquire(self, *, is_repeat: bool = False) -> list[Command]:
@@ -413,6 +414,7 @@ class Session:
         return TellWorker(Abort(self.plan.span_id, self.attempt, mode))
 
     def _aborted_without_answer(self) -> Aborted:
+        """Return the ending of a run whose worker was told to stop, and did not answer."""
         return Aborted(self.plan.span_id, self.attempt, len(self.events), Usage())
 
     def _end(self, ending: Ending) -> list[Command]:

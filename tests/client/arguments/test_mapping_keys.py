@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from django.utils.safestring import mark_safe
 
-from headrace.arguments.moved_places import place_as_given
+from headrace.arguments.original_paths import original_path
 from headrace.arguments.request import (
     build_embedding_request,
     build_options,
@@ -515,7 +515,7 @@ def test_what_cannot_be_embedded_is_refused_with_its_path(argument: str, changes
 def test_a_worker_s_refusal_names_the_place_as_the_caller_gave_it(read: str, given: str) -> None:
     image = {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "high"}}
     calls = [{"id": id_, "function": {"name": "f", "arguments": "{}"}} for id_ in ("a", "b")]
-    moved: dict[str, str] = {}
+    original_paths: dict[str, str] = {}
 
     build_request(
         {
@@ -529,7 +529,7 @@ def test_a_worker_s_refusal_names_the_place_as_the_caller_gave_it(read: str, giv
         stream=False,
         trace_id="tr_0123456789abcdef",
         providers=["openai"],
-        moved=moved,
+        original_paths=original_paths,
     )
 
-    assert place_as_given(read, moved) == given
+    assert original_path(read, original_paths) == given

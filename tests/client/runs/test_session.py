@@ -297,7 +297,7 @@ def test_a_run_of_which_something_arrived_ends_with_its_worker() -> None:
 
 
 def test_a_refusal_names_the_place_as_the_caller_gave_it() -> None:
-    session = running(moved={"messages[0].content[0]": "messages[0].tool_calls[0]"})
+    session = running(original_paths={"messages[0].content[0]": "messages[0].tool_calls[0]"})
     session.ended(EPOCH, Failed(SPAN, 1, 0, "invalid_request", "no such key", argument="messages[0].content[0].colour"))
 
     assert isinstance(session.ending, InvalidRequestError)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from headrace.arguments.moved_places import MovedPlaces, place_as_given
+from headrace.arguments.original_paths import OriginalPaths, original_path
 from headrace.arguments.request import build_request
 from headrace.arguments.run_arguments import RunArguments
 from headrace.errors import InvalidRequestError
@@ -39,16 +39,16 @@ NAMES = {key for keys in FURTHER_KEYS.values() for key in keys}
 def sent(api: str, asked: dict[str, Any]) -> dict[str, Any] | str:
     """Return the body that a worker sends, or the path that a refusal names."""
     whole = cast("RunArguments", {"model": MODELS[api], "provider": api, **asked})
-    moved: MovedPlaces = {}
+    original_paths: OriginalPaths = {}
     try:
         request = build_request(
-            whole, stream=True, trace_id="tr_0123456789abcdef", providers=list(FORMATS), moved=moved
+            whole, stream=True, trace_id="tr_0123456789abcdef", providers=list(FORMATS), original_paths=original_paths
         )
         prepared = PROVIDERS.prepare(decode_request(encode_request(request)), "sk-1")
     except InvalidRequestError as error:
         return str(error.argument)
     except ProviderFailedError as error:
-        return place_as_given(str(error.failure.argument), moved)
+        return original_path(str(error.failure.argument), original_paths)
     body: dict[str, Any] = msgspec.json.decode(prepared.request.body)
     return body
 
