@@ -19,6 +19,7 @@ import pytest_timeout
 from headrace import Client
 from headrace.testing import RequestRecord, SimulatedProvider
 from tests.leftovers import entries_of_user, own_folder, processes_with
+from tests.repetition import repeated
 from tests.waiting import busyness, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,10 +27,12 @@ HELLO = [{"role": "user", "content": "Hello"}]
 
 
 def pytest_configure() -> None:
-    """Let no example of Hypothesis fail by its clock: on a busy machine each may have to wait."""
+    """Let Hypothesis try fewer examples unless asked for all; none of them fails by its clock, because the machine may be busy."""
     import hypothesis  # here: programs of the tests import this file too
 
-    patient = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    patient = hypothesis.settings(
+        max_examples=repeated(40, 100), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
     hypothesis.settings.register_profile("patient", patient)
     hypothesis.settings.load_profile("patient")
 

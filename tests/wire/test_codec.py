@@ -57,6 +57,7 @@ from headrace.wire.messages import (
 )
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
+from tests.repetition import repeated
 
 DIRECTIONS: dict[str, tuple[FrameDecoder[Any], Any]] = {
     "to_broker": (codec.to_broker, ToBroker),
@@ -169,7 +170,7 @@ def test_a_message_of_another_direction_is_refused() -> None:
 # What was never sent.
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=repeated(60, 300))
 @given(frame=st.binary(max_size=60))
 def test_any_bytes_are_a_frame_or_a_protocol_error(frame: bytes) -> None:
     for decoder in DECODERS:
@@ -224,14 +225,14 @@ def damaged(whole: bytes, damage: list[tuple[int, int]], cut: int) -> bytes:
     return bytes(changed[: cut % (2 * len(changed))])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=repeated(60, 300))
 @given(frame=st.sampled_from(FRAMES), damage=DAMAGE, cut=st.integers(0))
 def test_a_damaged_frame_is_a_frame_or_a_protocol_error(frame: bytes, damage: list[tuple[int, int]], cut: int) -> None:
     for decoder in DECODERS:
         is_refused(decoder, VERSION + damaged(frame[1:], damage, cut))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=repeated(60, 300))
 @given(request=st.sampled_from(REQUESTS), damage=DAMAGE, cut=st.integers(0))
 def test_a_damaged_request_is_a_request_or_a_protocol_error(
     request: bytes, damage: list[tuple[int, int]], cut: int

@@ -16,6 +16,7 @@ from headrace.runs.outcome import Ending, ResultOrError, RunOutcome
 from headrace.runs.run_plan import RunPlan
 from headrace.types import RunEmbeddingResult, RunEvent, RunLocalResult, StreamResult, Usage
 from headrace.wire.messages import Aborted, Finished, ToolCallText
+from tests.repetition import repeated
 
 SPAN = "sp_0123456789abcdef"
 USAGE = Usage(1, 2, 3, source="provider")
@@ -242,7 +243,7 @@ class OutcomeMachine(RuleBasedStateMachine):
 
 
 TestOutcomeMachine = OutcomeMachine.TestCase
-TestOutcomeMachine.settings = settings(max_examples=100, stateful_step_count=12, deadline=None)
+TestOutcomeMachine.settings = settings(max_examples=repeated(30, 100), stateful_step_count=12, deadline=None)
 
 
 @given(ENDINGS, ENDINGS)

@@ -54,6 +54,7 @@ from headrace.wire.messages import (
     TokenCounts,
 )
 from headrace.wire.settlement import AttemptOutcome
+from tests.repetition import repeated
 
 SPAN = "sp_0123456789abcdef"
 EPOCH = 7
@@ -927,4 +928,4 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 TestSessionMachine = SessionMachine.TestCase
-TestSessionMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestSessionMachine.settings = settings(max_examples=repeated(30, 150), stateful_step_count=50, deadline=None)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.spans.spool_format import HEAD_BYTES, encode_record, read_records, read_spool
+from tests.repetition import repeated
 
 PAYLOADS = st.lists(st.binary(max_size=40), max_size=8)
 
@@ -41,7 +42,7 @@ def test_what_was_written_is_read(payloads: list[bytes]) -> None:
 
 
 @given(PAYLOADS, st.data())
-@settings(max_examples=300)
+@settings(max_examples=repeated(60, 300))
 def test_wherever_a_file_is_cut_the_whole_records_before_are_read(payloads: list[bytes], draw: st.DataObject) -> None:
     data = spool(payloads)
     end = draw.draw(st.integers(0, len(data)))
@@ -51,7 +52,7 @@ def test_wherever_a_file_is_cut_the_whole_records_before_are_read(payloads: list
 
 
 @given(PAYLOADS.filter(any), st.data())
-@settings(max_examples=300)
+@settings(max_examples=repeated(60, 300))
 def test_wherever_a_byte_is_flipped_it_costs_the_record_that_it_is_in(
     payloads: list[bytes], draw: st.DataObject
 ) -> None:
@@ -64,7 +65,7 @@ def test_wherever_a_byte_is_flipped_it_costs_the_record_that_it_is_in(
 
 
 @given(PAYLOADS.filter(any), st.binary(min_size=1, max_size=64), st.data())
-@settings(max_examples=300)
+@settings(max_examples=repeated(60, 300))
 def test_whatever_is_written_over_a_part_the_records_beside_it_are_read(
     payloads: list[bytes], rubbish: bytes, draw: st.DataObject
 ) -> None:

@@ -14,6 +14,7 @@ from headrace_engine.broker.admission import Admission, Ask, Send
 from headrace_engine.broker.choice import NO_WORKERS_TIMEOUT
 from headrace_engine.broker.lease_checks import FIRST_CHECK, NEXT_CHECK, TOLD_CHECK
 from headrace_engine.broker.waiting_run import Wait, WaitCause
+from tests import repetition
 
 Priority = Literal["interactive", "batch"]
 
@@ -938,4 +939,6 @@ class AdmissionMachine(RuleBasedStateMachine):
 
 
 TestAdmissionMachine = AdmissionMachine.TestCase
-TestAdmissionMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestAdmissionMachine.settings = settings(
+    max_examples=repetition.repeated(30, 150), stateful_step_count=50, deadline=None
+)

@@ -19,6 +19,7 @@ from headrace_engine.spans.storage.batching import (
     MAX_SPANS,
     Batching,
 )
+from tests.repetition import repeated
 
 
 def sequences(batching: Batching[str], now: float) -> list[int]:
@@ -172,7 +173,7 @@ class Arrivals(RuleBasedStateMachine):
 
 
 TestArrivals = Arrivals.TestCase
-TestArrivals.settings = settings(max_examples=100, deadline=None)
+TestArrivals.settings = settings(max_examples=repeated(30, 100), deadline=None)
 
 
 # Flushes.

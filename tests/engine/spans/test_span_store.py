@@ -22,6 +22,7 @@ from headrace.spans.span import Rank, Span, SpanAttempt
 from headrace.types import Usage
 from headrace_engine.spans.storage.ranking import MAX_ATTEMPTS
 from headrace_engine.spans.storage.store import Store, StoreError, Written
+from tests.repetition import repeated
 
 DAY = 86400.0
 NOON = 1_795_435_200.0  # 2026-11-23, 12:00 UTC
@@ -446,4 +447,4 @@ def told(known: Span | None, new: Span) -> Span:
 
 
 TestRuns = Runs.TestCase
-TestRuns.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestRuns.settings = settings(max_examples=repeated(30, 100), stateful_step_count=30, deadline=None)

@@ -21,6 +21,7 @@ from headrace_engine.supervisor.recycling import (
     Replace,
     Retire,
 )
+from tests.repetition import repeated
 
 ASKED = "a restart was asked for"
 BY_AGE = RecyclingLimits(max_age=100.0, drain_timeout=30.0)
@@ -249,7 +250,7 @@ class RecyclingMachine(RuleBasedStateMachine):
 
 
 TestRecyclingMachine = RecyclingMachine.TestCase
-TestRecyclingMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestRecyclingMachine.settings = settings(max_examples=repeated(30, 150), stateful_step_count=60, deadline=None)
 
 
 def test_the_figures_are_those_of_the_documentation() -> None:

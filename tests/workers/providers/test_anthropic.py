@@ -24,6 +24,7 @@ from headrace.wire.messages import ToolCallText
 from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.anthropic.api import API
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
+from tests.repetition import repeated
 
 REQUEST = RunRequest(provider="anthropic", model="claude", messages=[], stream=True)
 
@@ -372,7 +373,7 @@ server_events = st.fixed_dictionaries(
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=repeated(100, 500), deadline=None)
 @given(st.lists(server_events | json_values, max_size=6), json_values)
 def test_no_json_whatever_breaks_the_mapper(events: list[Any], whole: Any) -> None:
     with suppress(ProviderFailedError):

@@ -16,6 +16,7 @@ from headrace.settings.settings import ProviderConfig, Settings
 from headrace.wire.codec import decode_request, encode_request
 from headrace_workers.providers.shared.wire_format import ProviderFailedError
 from headrace_workers.worker_settings import Providers
+from tests.repetition import repeated
 from tests.workers.providers.given import FURTHER_KEYS, arguments, is_path, marks_in, pairs_in
 
 FORMATS = {
@@ -57,7 +58,7 @@ def sent(api: str, asked: dict[str, Any]) -> dict[str, Any] | str:
 def test_all_that_is_given_is_sent_or_refused_by_its_path(api: str) -> None:
     counts = {"sent": 0, "refused": 0}
 
-    @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=repeated(60, 300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(asked=arguments())
     def check(asked: dict[str, Any]) -> None:
         result = sent(api, asked)
@@ -73,4 +74,4 @@ def test_all_that_is_given_is_sent_or_refused_by_its_path(api: str) -> None:
         assert further <= set(pairs_in(result))
 
     check()
-    assert min(counts.values()) > 20, counts
+    assert min(counts.values()) >= 3, counts

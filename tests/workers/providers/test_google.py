@@ -26,6 +26,7 @@ from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.google.api import API
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
+from tests.repetition import repeated
 
 STOP: dict[str, Any] = {"candidates": [{"finishReason": "STOP"}]}
 KEYS = ["candidates", "content", "parts", "text", "thought", "thoughtSignature", "functionCall", "name", "args", "id"]
@@ -491,7 +492,7 @@ json_values = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=repeated(100, 500), deadline=None)
 @given(st.lists(json_values, max_size=3), json_values, json_values)
 def test_no_json_whatever_breaks_the_mapper(parts: list[Any], called: Any, whole: Any) -> None:
     items: list[Any] = [chunk(*parts), chunk({"functionCall": called}), {"candidates": [whole]}, whole, STOP]

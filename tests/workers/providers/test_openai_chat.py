@@ -25,6 +25,7 @@ from headrace.wire.messages import ToolCallText
 from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.openai_chat.api import API
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
+from tests.repetition import repeated
 
 
 def request(*messages: Message, stream: bool = True, **fields: Any) -> RunRequest:
@@ -311,7 +312,7 @@ json_values = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=repeated(100, 500), deadline=None)
 @given(st.lists(json_values, max_size=3), json_values, json_values)
 def test_no_json_whatever_breaks_the_mapper(fields: list[Any], delta: Any, whole: Any) -> None:
     pieces = [{"choices": [{"delta": dict(zip(KEYS, fields, strict=False))}]}, chunk(delta), whole, STOP]

@@ -26,6 +26,7 @@ from headrace.wire.messages import ToolCallText
 from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.openai_responses.api import API
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
+from tests.repetition import repeated
 
 Data = dict[str, Any] | bytes
 
@@ -378,7 +379,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=repeated(30, 150), deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(KEYS), json_values, max_size=3)), max_size=3

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace_workers.providers.shared.sse import EventTooLargeError, SSEParser
+from tests.repetition import repeated
 
 Events = list[tuple[str, bytes]]
 
@@ -82,7 +83,7 @@ usual_bodies = st.lists(
 bodies = st.tuples(st.sampled_from([b"", b"\xef\xbb\xbf"]), mixed_bodies | usual_bodies).map(b"".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=repeated(80, 400), deadline=None)
 @given(bodies, st.lists(st.integers(0, 400), max_size=8))
 def test_the_events_are_those_of_the_specification_for_every_split(body: bytes, cuts: list[int]) -> None:
     expected = reference(body)

@@ -28,6 +28,7 @@ from headrace_workers.providers.shared.wire_format import ProviderFailedError, P
 from headrace_workers.runs.provider_run import MAX_ERROR_BODY
 from headrace_workers.runs.run_commands import Command, Commands
 from headrace_workers.worker_settings import Providers
+from tests.repetition import repeated
 from tests.workers.runs.driven import CLOSE_ONE, DONE, FINISH_ONE, JSON, SPAN, Driven, delta, sse, stop, text, usage
 
 # The way through.
@@ -256,7 +257,7 @@ PIECES = st.lists(
 CREDITS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 1, 77, 1024, 32768, 65536])), max_size=12)
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=repeated(30, 150), suppress_health_check=[HealthCheck.too_slow])
 @given(
     data=st.data(),
     pieces=PIECES,

@@ -46,6 +46,7 @@ from headrace_workers.spans.record import (
     received_content,
     refused_span,
 )
+from tests.repetition import repeated
 
 SPAN = "sp_0123456789abcdef"
 SSE = {"content-type": "text/event-stream", "x-request-id": "req_7"}
@@ -313,7 +314,7 @@ EVENTS: st.SearchStrategy[RunEvent] = st.one_of(
 
 
 @given(st.lists(st.lists(EVENTS, max_size=80), max_size=8))
-@settings(max_examples=80)
+@settings(max_examples=repeated(30, 80))
 def test_a_transcript_has_each_piece_in_its_order(chunks: list[list[RunEvent]]) -> None:
     transcript = Transcript()
     for chunk in chunks:
@@ -333,7 +334,7 @@ def test_a_transcript_has_each_piece_in_its_order(chunks: list[list[RunEvent]]) 
     credit=st.integers(1, 8),
     end=st.sampled_from([Traced.fail, Traced.complete, lambda run: run.take(run.core.aborted("close", run.now))]),
 )
-@settings(max_examples=60)
+@settings(max_examples=repeated(30, 60))
 def test_what_the_client_saw_is_where_the_spans_text_begins(
     letters: list[str], credit: int, end: Callable[[Traced], object]
 ) -> None:

@@ -21,6 +21,7 @@ from headrace_workers.spans.unacknowledged import (
     Place,
     SpanOutbox,
 )
+from tests.repetition import repeated
 
 MIB = 1024 * 1024
 
@@ -438,4 +439,4 @@ class Outboxes(RuleBasedStateMachine):
 
 
 TestAnyOrder: Callable[..., object] = Outboxes.TestCase
-Outboxes.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Outboxes.TestCase.settings = settings(max_examples=repeated(30, 60), stateful_step_count=40, deadline=None)
