@@ -21,8 +21,7 @@ from headrace.connections.run_links import Links
 from headrace.spans.collector_link import CollectorLink
 from headrace.spans.outbox import SpanOutbox
 from headrace.testing import SimulatedProvider
-from headrace.transport.channel import StandingChannel
-from headrace.transport.connector import Connector
+from headrace.transport.link import StandingLink
 from headrace.transport.peer_identity import credentials
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import Router
@@ -41,7 +40,7 @@ from headrace.wire.messages import (
 )
 from headrace_engine.spans.report_link import ReportLink
 from headrace_workers.broker_link import BrokerLink
-from headrace_workers.spans.worker_collector_link import CollectorLink as WorkersCollectorLink
+from headrace_workers.spans.worker_collector_link import WorkerCollectorLink
 from tests.conftest import HELLO, processes
 from tests.repetition import is_long
 from tests.strangers import STRANGER, VICTIM, Child, listening, needs_root
@@ -86,7 +85,7 @@ def given(path: Path, user: int, mode: int) -> Path:
 @pytest.fixture
 def too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every check of a directory comes too early: what it looked at is exchanged a moment later."""
-    for user in ("sockets", "embedded"):
+    for user in ("transport.sockets", "connections.engine_source"):
         monkeypatch.setattr(f"headrace.{user}.directory_refusal", lambda _: None)
 
 
@@ -374,7 +373,7 @@ def kind(name: str) -> Callable[[Callable[[Reactor, str, list[object]], object]]
 @kind("client to broker")
 def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
     links = Links(reactor, 1)
-    link = links.open_broker(endpoint, lambda link: heard.extend(link.connector.receive()), links.close)
+    link = links.open_broker(endpoint, lambda _, message: heard.append(message), links.close, heard.append)
     links.queue(link, Acquire("sp_1", 1, "openai", "gpt-4o"))
     links.flush()
     return links
@@ -384,7 +383,9 @@ def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
 def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
     links = Links(reactor, 1)
     grant = Grant("sp_1", 1, "w1", endpoint, 1)
-    link = links.open_worker(grant, lambda link: heard.extend(link.connector.receive()), links.close)
+    link = links.open_worker(
+        grant, lambda _, message: heard.append(message), links.close, lambda _, error: heard.append(error)
+    )
     links.queue(link, Run("sp_1", 1, 1, b"the prompt", 64, 65536, KEY))
     links.flush()
     return links
@@ -417,7 +418,7 @@ class _Listener:
 
 @kind("worker to collector")
 def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
-    link = WorkersCollectorLink(new_context(), endpoint, lambda: HELLO_CLIENT, 1, reactor, _Listener(heard))
+    link = WorkerCollectorLink(new_context(), endpoint, lambda: HELLO_CLIENT, 1, reactor, _Listener(heard))
     link.open()
     link.send([SpanBatch(1, [b"a span"])])
     return link
@@ -432,10 +433,10 @@ def _(reactor: Reactor, endpoint: str, _: list[object]) -> object:
 
 @kind("supervisor to broker")
 def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
-    dealer = partial(Dealer, new_context(), endpoint)
-    connector = Connector(reactor, None, dealer, lambda: heard.extend(connector.receive()), lambda _: None)
-    connector.send(encode_frame(1, [HELLO_CLIENT]))
-    return connector
+    dial = partial(Dealer, new_context(), endpoint)
+    link = StandingLink("broker", reactor, dial, lambda: HELLO_CLIENT, 1, from_broker, heard.append)
+    link.open()
+    return link
 
 
 def turn_for(reactor: Reactor, seconds: float, is_so: Callable[[], object] = lambda: False) -> None:
@@ -504,16 +505,16 @@ def test_who_takes_a_place_between_two_connections_is_told_nothing(place: Path) 
             known.extend(frame for _, frame in router.receive())
 
         reactor.add_reader(router.fd, hear)
-        dealer = partial(Dealer, context, f"ipc://{directory / 'broker'}")
-        channel = StandingChannel(dealer, reactor, 1, from_broker, lambda _: None, lambda: channel.send([HELLO_CLIENT]))
-        channel.open()
+        dial = partial(Dealer, context, f"ipc://{directory / 'broker'}")
+        link = StandingLink("broker", reactor, dial, lambda: HELLO_CLIENT, 1, from_broker, lambda _: None)
+        link.open()
         turn_for(reactor, 10.0, lambda: known)
         reactor.remove_reader(router.fd)
         (directory / "go").touch()
         turn_for(reactor, 10.0, lambda: not (directory / "taken").exists())
         router.close()
         turn_for(reactor, 0.5)
-        channel.send([Heartbeat()])
+        link.send([Heartbeat()])
         turn_for(reactor, 0.1)
         return len(known)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 
+from headrace.process.event_loop import EventLoop
 from headrace.transport.router import SendResult
 from tests.simulation.loops import Descriptors, SimLoop, SimReactor, new_descriptor
 from tests.simulation.world import Host, Violation, World
@@ -169,6 +170,14 @@ class SimDealer:
         self.peer_pid = 0
         self.host.at_end.append(self.close)
         network.connect(self)
+
+    def watch(self, loop: EventLoop, readable: Callable[[], None], changed: Callable[[], None]) -> None:
+        loop.add_reader(self.fd, readable)
+        loop.add_reader(self.monitor_fd, changed)
+
+    def unwatch(self, loop: EventLoop) -> None:
+        loop.remove_reader(self.fd)
+        loop.remove_reader(self.monitor_fd)
 
     def send(self, frame: bytes) -> None:
         self._check()

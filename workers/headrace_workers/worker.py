@@ -25,15 +25,14 @@ from headrace.process.history import open_history
 from headrace.process.lifecycle import is_orphan
 from headrace.settings.known_secrets import provider_secrets, proxy_secrets, request_secrets
 from headrace.settings.settings import Settings, SpansConfig
+from headrace.transport.link import hello_of
 from headrace.transport.peer_server import PeerServer, ServedPeer, Service
 from headrace.transport.router import SendResult
 from headrace.transport.sockets import new_context
 from headrace.wire.codec import decode_request, encode_frame, to_worker
 from headrace.wire.messages import (
-    CAPABILITIES,
     MAX_FRAME_BYTES,
     NOT_BEGUN,
-    PROTOCOL_MINOR,
     Abort,
     Credit,
     Failed,
@@ -63,7 +62,7 @@ from headrace_workers.worker_settings import Providers, clock_limits
 
 logger = logging.getLogger(__name__)
 
-_HEARTBEAT_INTERVAL = 1.0
+_TICK = 1.0
 _RUNS_PER_FRAME = 64
 """Bounds a frame: each run adds at most a window's worth."""
 _SHORT_REQUEST = 2 * 1024
@@ -345,7 +344,7 @@ class Worker:
 
     def _hello(self) -> Hello:
         name, endpoint = self._settings.name, self._endpoint
-        return Hello("worker", PROTOCOL_MINOR, os.getpid(), CAPABILITIES, name, endpoint, self._capacity())
+        return hello_of("worker", name, endpoint, self._capacity())
 
     def _new_tracer(self, config: SpansConfig) -> Tracer | None:
         settings = self._settings
@@ -361,10 +360,9 @@ class Worker:
         if is_orphan(self._settings.parent):
             self._finish()
             return
-        self._link.beat()
         if self.tracer is not None:
             self.tracer.beat()
-        self.loop.call_later(_HEARTBEAT_INTERVAL, self._tick)
+        self.loop.call_later(_TICK, self._tick)
 
     def _heartbeat(self) -> Heartbeat:
         return Heartbeat(self._capacity(), self._departure.has_begun)

@@ -15,15 +15,13 @@ import msgspec
 
 from headrace.connections.client_spans import RunSpans
 from headrace.connections.engine_source import EngineSource
-from headrace.connections.run_links import Link, Links, watch_start
-from headrace.errors import EngineUnavailableError, HeadraceError, ProtocolMismatchError, RemoteProtocolError
+from headrace.connections.run_links import Links, TurnLink, watch_start
+from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.process.callbacks import log
 from headrace.process.clock import monotonic
 from headrace.process.event_loop import CallingLoop
-from headrace.process.history import History
 from headrace.process.lifecycle import origin
-from headrace.transport.channel import REOPEN_DELAY
-from headrace.wire.codec import from_broker
+from headrace.transport.link import REOPEN_DELAY
 from headrace.wire.messages import (
     Acquire,
     FromBroker,
@@ -85,7 +83,6 @@ class EngineLink:
         source: EngineSource,
         connect_timeout: float,
         links: Links,
-        history: History | None,
         spans: RunSpans,
         runs: Asking,
     ) -> None:
@@ -93,7 +90,6 @@ class EngineLink:
         self._source = source
         self._connect_timeout = connect_timeout
         self._links = links
-        self._history = history
         self._spans = spans
         self._runs = runs
         self.directory = Path()
@@ -101,7 +97,7 @@ class EngineLink:
         self.knows_pids = False
         """Whether the engine numbers processes as this one does: not where it is in a container, and we are not."""
         self._broker_pid = 0
-        self._broker: Link | None = None
+        self._broker: TurnLink | None = None
         # Since when a broker is waited for that has not answered, through all links that were tried.
         self._awaited_since: float | None = None
         self._status_waiters: list[Callable[[Status | HeadraceError], None]] = []
@@ -182,7 +178,7 @@ class EngineLink:
         """Open a link and say hello. A failure ends those that wait."""
         try:
             endpoint = self._source.open()
-            link = self._links.open_broker(endpoint, self._read, self._ended, self._source.is_broker)
+            link = self._links.open_broker(endpoint, self._from_broker, self._ended, self._lose, self._source.is_broker)
         except HeadraceError as error:
             self._reactor.call(partial(self.fail_waiting, error))
             return
@@ -192,7 +188,7 @@ class EngineLink:
         if is_awaited:
             self._await(link)
 
-    def _await(self, link: Link) -> None:
+    def _await(self, link: TurnLink) -> None:
         link.is_awaited = True
         if self._awaited_since is None:
             self._awaited_since = monotonic()
@@ -206,7 +202,7 @@ class EngineLink:
             self._source.close()
         self.fail_waiting(error)
 
-    def _ended(self, link: Link) -> None:
+    def _ended(self, link: TurnLink) -> None:
         self.drop()
         if link.refusal is not None:
             self._lose(self._source.error(link.refusal))
@@ -241,28 +237,13 @@ class EngineLink:
             reason = "its version cannot be asked to replace its workers; send its supervisor SIGHUP"
             self.answer_restart(EngineUnavailableError(self._source.address, reason))
 
-    def _read(self, link: Link) -> None:
-        for frame in link.connector.receive():
-            if not link.is_open:
-                return
-            try:
-                _, messages = from_broker.decode(frame)
-            except (RemoteProtocolError, ProtocolMismatchError) as error:
-                self._lose(error)
-                return
-            if self._history is not None:
-                self._history.frame("received", messages)
-            for message in messages:
-                self._from_broker(link, message)
-
-    def _from_broker(self, link: Link, message: FromBroker) -> None:
+    def _from_broker(self, link: TurnLink, message: FromBroker) -> None:
         match message:
             case Grant():
                 self._runs.granted(message)
             case Refuse():
                 self._runs.refused(message)
             case Welcome():
-                link.welcomed(message)
                 self._awaited_since = None
                 self._broker_pid = link.peer_pid
                 self.knows_pids = bool(link.peer_pid) and link.peer_pid == message.pid

@@ -21,7 +21,7 @@ from headrace.errors import (
     EngineUnavailableError,
     HeadraceError,
     InvalidRequestError,
-    ProtocolMismatchError,
+    ProtocolError,
     RemoteProtocolError,
     RunError,
 )
@@ -35,7 +35,6 @@ from headrace.runs.session import AskBroker, Command, Phase, RunEnded, TellWorke
 from headrace.runs.task_alarm import TasksToWake, wake_tasks
 from headrace.transport.reactor import Guarded, Reactor
 from headrace.transport.sockets import OTHER_PROCESS, Dealer
-from headrace.wire.codec import from_worker
 from headrace.wire.messages import (
     AbortMode,
     Chunk,
@@ -72,7 +71,7 @@ class EngineRuns:
         self._history = open_history("client", epoch)
         self._links = Links(self.reactor, epoch, self._history)
         self._spans = RunSpans(self.reactor, self._dealer_of_collector, epoch, source.address)
-        self._engine = EngineLink(self.reactor, source, connect_timeout, self._links, self._history, self._spans, self)
+        self._engine = EngineLink(self.reactor, source, connect_timeout, self._links, self._spans, self)
         self._workers: dict[str, WorkerLink] = {}
         self._deliveries: dict[str, Delivery] = {}
         self._to_wake: TasksToWake = {}
@@ -299,7 +298,11 @@ class EngineRuns:
 
     def _open_worker(self, grant: Grant) -> WorkerLink:
         link = self._workers[grant.endpoint] = self._links.open_worker(
-            grant, self._read_worker, self._worker_ended, knows_pids=self._engine.knows_pids
+            grant,
+            self._worker_said,
+            self._worker_ended,
+            self._worker_unreadable,
+            knows_pids=self._engine.knows_pids,
         )
         watch_welcome(self.reactor, link, partial(self._lose_worker, link))
         return link
@@ -311,7 +314,6 @@ class EngineRuns:
         if link.refusal is not None:
             self._lose_worker(link, link.refusal, self._source.error(link.refusal))
             return
-        self._read_worker(link)  # what it said last
         self._lose_worker(link, f"worker {link.name} (process epoch {link.epoch:#x}) went away")
 
     def _lose_worker(self, link: WorkerLink, reason: str, error: HeadraceError | None = None) -> None:
@@ -329,48 +331,41 @@ class EngineRuns:
             session = delivery.session
             self._carry_out(delivery, session.worker_lost(reason) if error is None else session.failed(error))
 
-    def _read_worker(self, link: WorkerLink) -> None:
-        for frame in link.connector.receive():
-            try:
-                epoch, messages = from_worker.decode(frame)
-            except (RemoteProtocolError, ProtocolMismatchError) as error:
-                self._lose_worker(link, str(error), error)
-                return
-            if self._history is not None:
-                self._history.frame("received", messages, epoch)
-            for message in messages:
-                try:
-                    self._from_worker(link, epoch, message)
-                except BaseException as error:  # noqa: BLE001 - it ends the run that the message is about
-                    self._message_failed(link, message, error)
-            if not link.is_open:
-                return
+    def _worker_said(self, link: WorkerLink, message: FromWorker) -> None:
+        """Handle a message of a worker. If that fails, whatever is raised, only the message's run ends."""
+        try:
+            if isinstance(message, Chunk):
+                if (delivery := link.deliveries.get(message.span_id)) is not None:
+                    self._chunk(delivery, link.link.peer_epoch, message)
+            elif isinstance(message, Terminal | RunState):
+                self._run_said(link, message)
+            elif isinstance(message, Welcome):
+                if link.link.peer_epoch != link.epoch:
+                    self._lose_worker(link, f"another process answers where worker {link.name} was")
+            else:
+                self._lose_worker(link, message.reason, RemoteProtocolError(f"worker {link.name}: {message.reason}"))
+        except BaseException as error:  # noqa: BLE001 - it ends the run that the message is about
+            self._message_failed(link, message, error)
+
+    def _run_said(self, link: WorkerLink, message: Terminal | RunState) -> None:
+        if (delivery := link.deliveries.get(message.span_id)) is None:
+            return
+        session, epoch = delivery.session, link.link.peer_epoch
+        if isinstance(message, RunState):
+            self._carry_out(delivery, session.run_state(epoch, message))
+        else:
+            self._carry_out(delivery, session.ended(epoch, message))
+        if session.lease is None:
+            link.deliveries.pop(message.span_id, None)  # it goes elsewhere, and does not end with this link
+
+    def _worker_unreadable(self, link: WorkerLink, error: ProtocolError) -> None:
+        self._lose_worker(link, str(error), error)
 
     def _message_failed(self, link: WorkerLink, message: FromWorker, error: BaseException) -> None:
         delivery = link.deliveries.get(getattr(message, "span_id", ""))
         if delivery is None:
             raise error
         self._fail_unexpectedly(delivery, error)
-
-    def _from_worker(self, link: WorkerLink, epoch: int, message: FromWorker) -> None:
-        if isinstance(message, Chunk):
-            if (delivery := link.deliveries.get(message.span_id)) is not None:
-                self._chunk(delivery, epoch, message)
-        elif isinstance(message, Terminal | RunState):
-            if (delivery := link.deliveries.get(message.span_id)) is not None:
-                session = delivery.session
-                if isinstance(message, RunState):
-                    self._carry_out(delivery, session.run_state(epoch, message))
-                else:
-                    self._carry_out(delivery, session.ended(epoch, message))
-                if session.lease is None:
-                    link.deliveries.pop(message.span_id, None)  # it goes elsewhere, and does not end with this link
-        elif isinstance(message, Welcome):
-            link.welcomed(message)
-            if epoch != link.epoch:
-                self._lose_worker(link, f"another process answers where worker {link.name} was")
-        else:
-            self._lose_worker(link, message.reason, RemoteProtocolError(f"worker {link.name}: {message.reason}"))
 
     def _chunk(self, delivery: Delivery, epoch: int, chunk: Chunk) -> None:
         session = delivery.session

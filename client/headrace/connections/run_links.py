@@ -5,80 +5,71 @@ Knows frames and descriptors, not what the messages mean.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from headrace.connections.engine_source import EngineSource
-from headrace.errors import EngineUnavailableError, HeadraceError
+from headrace.errors import EngineUnavailableError, HeadraceError, ProtocolError
 from headrace.files.trusted_directory import UntrustedDirectoryError
 from headrace.process.clock import monotonic
 from headrace.process.event_loop import CallingLoop
 from headrace.process.history import History
 from headrace.runs.delivery import Delivery
-from headrace.transport.connector import Connector
+from headrace.transport.link import Link, hello_of
 from headrace.transport.sockets import Dealer, new_context
-from headrace.wire.codec import encode_frame
-from headrace.wire.messages import (
-    BROKER_FRAME_BYTES,
-    CAPABILITIES,
-    MAX_FRAME_BYTES,
-    MAX_FRAME_MESSAGES,
-    PROTOCOL_MINOR,
-    Grant,
-    Hello,
-    SpanBatch,
-    Welcome,
-)
+from headrace.wire.codec import from_broker, from_worker
+from headrace.wire.messages import BROKER_FRAME_BYTES, FromBroker, FromWorker, Grant, SpanBatch
 
 _START_CHECK_INTERVAL = 0.05
 _WELCOME_TIMEOUT = 3.0
 """Seconds within which a worker that was granted must answer."""
 
-Read = Callable[[Any], None]
 Expects = Callable[[int], bool]
 
 
-class Link:
-    """A connection to one process, with the messages that leave at the end of this turn."""
+class TurnLink:
+    """A link to one process of an engine. Its queued messages leave together, at the end of the loop's turn."""
 
-    max_frame = BROKER_FRAME_BYTES
-    """Bytes of a frame that its process takes; messages that are longer together leave in several."""
-
-    def __init__(self, read: Read) -> None:
-        self.connector: Connector
-        self.read = read
+    def __init__(self) -> None:
+        self.link: Link[Any]
         self.outbox: list[msgspec.Struct] = []
-        self.is_welcomed = False
-        # What its process understands beyond the first version; nothing before it has answered.
-        self.capabilities: Collection[str] = ()
-        self.is_open = True
-        # Whether somebody gives up when there is no answer for too long.
         self.is_awaited = False
-        self.refusal: str | None = None
-        """Why its process was told nothing, where it is another user's, or its directory is not to be trusted."""
+        """Whether somebody gives up if there is no answer in time."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the link is open."""
+        return self.link.is_open
+
+    @property
+    def is_welcomed(self) -> bool:
+        """Whether the process has answered."""
+        return self.link.is_welcomed
+
+    @property
+    def capabilities(self) -> Collection[str]:
+        """Which optional messages the process understands. None are known before it has answered."""
+        return self.link.capabilities
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the process may not be used: it is another user's, or its directory is not to be trusted. None if it may."""
+        return self.link.refusal
 
     @property
     def peer_pid(self) -> int:
-        """The process at the other end as the kernel tells it, 0 while it is unknown."""
-        return self.connector.peer_pid
-
-    def welcomed(self, welcome: Welcome) -> None:
-        """Its process has answered."""
-        self.is_welcomed = True
-        self.capabilities = welcome.capabilities
+        """The process at the other end, as the kernel says. 0 while it is unknown."""
+        return self.link.peer_pid
 
 
-class WorkerLink(Link):
+class WorkerLink(TurnLink):
     """A link to a worker, with the runs on it."""
 
-    max_frame = MAX_FRAME_BYTES
-
-    def __init__(self, read: Read, grant: Grant) -> None:
-        super().__init__(read)
+    def __init__(self, grant: Grant) -> None:
+        super().__init__()
         self.name = grant.worker
         self.endpoint = grant.endpoint
         self.epoch = grant.epoch
@@ -88,7 +79,7 @@ class WorkerLink(Link):
 def watch_start(
     reactor: CallingLoop,
     source: EngineSource,
-    link: Link,
+    link: TurnLink,
     began: float,
     timeout: float,
     failed: Callable[[HeadraceError], None],
@@ -130,64 +121,88 @@ class Links:
         self._history = history
         self._epoch = epoch
         self._context: Any = None
-        self._dirty: list[Link] = []
+        self._dirty: list[TurnLink] = []
 
-    def open_broker(self, endpoint: str, read: Read, ended: Read, is_broker: Expects | None = None) -> Link:
-        """Return a new link to the broker, which is said hello to once it is there and known.
+    def open_broker(
+        self,
+        endpoint: str,
+        received: Callable[[TurnLink, FromBroker], None],
+        ended: Callable[[TurnLink], None],
+        unreadable: Callable[[ProtocolError], None],
+        is_broker: Expects | None = None,
+    ) -> TurnLink:
+        """Return a new link to the broker. It says hello when the broker is there and is the right process.
 
-        ``ended`` is called with the link when it has ended, or is refused.
+        ``ended`` is called when the broker has gone or is refused, ``unreadable`` when a frame cannot be decoded. ``is_broker``
+        says whether a pid is the broker's.
         """
-        return self._open(Link(read), endpoint, ended, is_broker)
+        made = TurnLink()
+        made.link = Link(
+            self._reactor,
+            partial(self.dealer, endpoint, is_broker),
+            partial(hello_of, "client"),
+            self._epoch,
+            from_broker,
+            partial(received, made),
+            partial(ended, made),
+            reads_at_once=True,
+            unreadable=unreadable,
+            max_frame=BROKER_FRAME_BYTES,
+            history=self._history,
+        )
+        _open(made.link, endpoint)
+        return made
 
-    def open_worker(self, grant: Grant, read: Read, ended: Read, *, knows_pids: bool = False) -> WorkerLink:
-        """Return a new link to the worker of a lease. ``knows_pids``: the engine numbers processes as this one does."""
-        link = WorkerLink(read, grant)
+    def open_worker(
+        self,
+        grant: Grant,
+        received: Callable[[WorkerLink, FromWorker], None],
+        ended: Callable[[WorkerLink], None],
+        unreadable: Callable[[WorkerLink, ProtocolError], None],
+        *,
+        knows_pids: bool = False,
+    ) -> WorkerLink:
+        """Return a new link to the worker of a lease. ``knows_pids``: the engine numbers processes as this process does."""
+        made = WorkerLink(grant)
         is_worker = grant.pid.__eq__ if grant.pid and knows_pids else None
-        self._open(link, grant.endpoint, ended, is_worker)
-        return link
+        made.link = Link(
+            self._reactor,
+            partial(self.dealer, grant.endpoint, is_worker),
+            partial(hello_of, "client"),
+            self._epoch,
+            from_worker,
+            partial(received, made),
+            partial(ended, made),
+            reads_at_once=True,
+            unreadable=partial(unreadable, made),
+            history=self._history,
+        )
+        _open(made.link, grant.endpoint)
+        return made
 
-    def queue(self, link: Link, message: msgspec.Struct) -> None:
+    def queue(self, link: TurnLink, message: msgspec.Struct) -> None:
         """Have a message leave at the end of this turn."""
         if not link.outbox:
             self._dirty.append(link)
         link.outbox.append(message)
 
     def flush(self) -> None:
-        """Send what this turn produced."""
+        """Send the messages that were queued in this turn. A link that has been closed meanwhile sends nothing."""
         while self._dirty:
             links, self._dirty = self._dirty, []
             for link in links:
                 messages, link.outbox = link.outbox, []
-                for start in range(0, len(messages), MAX_FRAME_MESSAGES):
-                    self._send(link, messages[start : start + MAX_FRAME_MESSAGES])
+                link.link.send(messages)
 
-    def leave(self, broker: Link | None, spans: Iterable[SpanBatch]) -> None:
-        """Leave spans with a broker that takes them, each batch in a frame of its own; one that is too large is left out."""
+    def leave(self, broker: TurnLink | None, spans: Iterable[SpanBatch]) -> None:
+        """Leave spans with a broker that takes them, each batch in a frame of its own. A batch that is too large is left out."""
         if broker is not None and "spans" in broker.capabilities:
             for batch in spans:
-                self._send(broker, [batch])
+                broker.link.send([batch])
 
-    def _send(self, link: Link, messages: Sequence[msgspec.Struct]) -> None:
-        """Send one frame, unless what was read after one before it has closed the link."""
-        if not link.is_open:
-            return
-        frame = encode_frame(self._epoch, messages)
-        if len(frame) > link.max_frame:
-            half = len(messages) // 2
-            for some in (messages[:half], messages[half:]) if half else ():
-                self._send(link, some)
-            return
-        if self._history is not None:
-            self._history.frame("sent", messages)
-        link.connector.send(frame)
-        if link.connector.has_input():
-            link.read(link)
-
-    def close(self, link: Link, linger: float = 0.0) -> None:
+    def close(self, link: TurnLink, linger: float = 0.0) -> None:
         """Close a link; may be called twice."""
-        if link.is_open:
-            link.is_open = False
-            link.connector.close(linger)
+        link.link.close(linger)
 
     def end(self) -> None:
         """Wait until what lingers has left; all links are closed."""
@@ -200,25 +215,12 @@ class Links:
             self._context = new_context()
         return Dealer(self._context, endpoint, expects)
 
-    def _open(self, link: Link, endpoint: str, ended: Read, expects: Expects | None) -> Link:
-        again = partial(self.dealer, endpoint, expects)
-        dealer: Dealer | None = None
-        try:
-            dealer = again()
-        except FileNotFoundError:
-            pass  # further attempts are made
-        except UntrustedDirectoryError as error:
-            raise EngineUnavailableError(endpoint, str(error.strerror)) from error
-        except OSError as error:
-            raise EngineUnavailableError(
-                endpoint, f"this process cannot open a connection: {error.strerror}"
-            ) from error
 
-        def has_ended(reason: str | None) -> None:
-            link.refusal = reason
-            if link.is_open:
-                ended(link)
-
-        link.connector = Connector(self._reactor, dealer, again, partial(link.read, link), has_ended)
-        self.queue(link, Hello("client", PROTOCOL_MINOR, os.getpid(), CAPABILITIES))
-        return link
+def _open(link: Link[Any], endpoint: str) -> None:
+    """Open a link. Raises EngineUnavailableError if there is no descriptor, or the directory is not to be trusted."""
+    try:
+        link.open()
+    except UntrustedDirectoryError as error:
+        raise EngineUnavailableError(endpoint, str(error.strerror)) from error
+    except OSError as error:
+        raise EngineUnavailableError(endpoint, f"this process cannot open a connection: {error.strerror}") from error

@@ -6,8 +6,8 @@ Used on its reactor's thread only.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,17 +16,14 @@ from headrace.process.event_loop import CallingLoop
 from headrace.spans.encoded_span import encode_bounded
 from headrace.spans.outbox import SpanOutbox
 from headrace.spans.span import Span
-from headrace.transport.channel import RETRY_DELAY, Channel
-from headrace.transport.sockets import Dealer
+from headrace.transport.frame_socket import FrameSocket
+from headrace.transport.link import RETRY_DELAY, Link, hello_of
 from headrace.wire.codec import from_collector
 from headrace.wire.messages import (
-    CAPABILITIES,
-    PROTOCOL_MINOR,
     Flush,
     FlushResult,
     FromCollector,
     Goodbye,
-    Hello,
     SpanAck,
 )
 
@@ -43,19 +40,19 @@ class CollectorLink:
     def __init__(
         self,
         reactor: CallingLoop,
-        dealer: Callable[[str], Dealer],
+        dial: Callable[[str], FrameSocket],
         endpoint: Callable[[], str | None],
         role: Literal["client", "broker"],
         epoch: int,
         outbox: SpanOutbox,
     ) -> None:
         self._reactor = reactor
-        self._new_dealer = dealer
+        self._dial = dial
         self._endpoint = endpoint
         self._role = role
         self._epoch = epoch
         self._outbox = outbox
-        self._channel: Channel[FromCollector] | None = None
+        self._link: Link[FromCollector] | None = None
         self._flushes: dict[int, tuple[Flush, Answer]] = {}
         # Those that this connection's collector has been asked.
         self._asked: set[int] = set()
@@ -107,35 +104,43 @@ class CollectorLink:
         self._is_scheduled = False
         if self._is_closed or not (self._outbox or self._flushes):
             return
-        channel = self._channel or self._open()
-        if channel is None:
+        link = self._link or self._open()
+        if link is None:
             self._pump_later(_REOPEN_DELAY)
             return
         for batch in self._outbox.batches():
-            channel.send([batch])
+            link.send([batch])
         for number in self._flushes.keys() - self._asked:
             self._asked.add(number)
-            channel.send([self._flushes[number][0]])
+            link.send([self._flushes[number][0]])
 
     def _is_there(self) -> bool:
         endpoint = self._endpoint()
         return endpoint is not None and Path(endpoint.removeprefix("ipc://")).exists()
 
-    def _open(self) -> Channel[FromCollector] | None:
+    def _open(self) -> Link[FromCollector] | None:
         endpoint = self._endpoint()
         if endpoint is None or not self._is_there():
             return None  # an engine that keeps no spans has no collector; ZeroMQ would look for one all the time
+        link = Link(
+            self._reactor,
+            partial(self._dial, endpoint),
+            partial(hello_of, self._role),
+            self._epoch,
+            from_collector,
+            self._handle,
+            self._lost,
+            waits=False,
+        )
         try:
-            dealer = self._new_dealer(endpoint)
+            link.open()
         except FileNotFoundError:
             return None
         except OSError as error:
-            log(logger, logging.ERROR, "collector cannot be reached", error=error, extra={"endpoint": endpoint})
+            log(logger, logging.ERROR, "collector cannot be reached", error=error)
             return None
-        channel = Channel(dealer, self._reactor, self._epoch, from_collector, self._handle, self._lost)
-        channel.send([Hello(self._role, PROTOCOL_MINOR, os.getpid(), CAPABILITIES)])
-        self._channel = channel
-        return channel
+        self._link = link
+        return link
 
     def _handle(self, message: FromCollector) -> None:
         match message:
@@ -156,19 +161,21 @@ class CollectorLink:
             action()
 
     def _lost(self) -> None:
-        """A collector that went away comes back as another, which has not heard what was not stored."""
-        is_refused = self._channel is not None and self._channel.is_refused
+        """The collector has gone. Its successor has heard nothing of the spans that were not stored."""
+        refusal = self._link.refusal if self._link is not None else None
+        if refusal is not None:
+            log(logger, logging.ERROR, "collector is not trusted", extra={"reason": refusal})
         self._drop()
         if not self._is_scheduled:
-            self._pump_later(RETRY_DELAY if is_refused else _REOPEN_DELAY)
+            self._pump_later(RETRY_DELAY if refusal is not None else _REOPEN_DELAY)
 
     def _pump_later(self, delay: float) -> None:
         self._is_scheduled = True
         self._reactor.call_later(delay, self._pump)
 
     def _drop(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
             self._outbox.disconnected()
             self._asked.clear()

@@ -1,6 +1,6 @@
-"""Connects to one peer on an event loop: tries until the peer is there, and keeps what is to be sent meanwhile.
+"""Connects to one peer: tries again until the peer is there, and keeps the frames that are sent meanwhile.
 
-Each attempt is a new :class:`Dealer`, which looks at the directory and at the peer's process again. Used on its loop's thread only.
+Each attempt is a new :class:`FrameSocket`, which checks the directory and the peer's process again. To be used on the loop's thread only.
 """
 
 from __future__ import annotations
@@ -10,96 +10,100 @@ from functools import partial
 
 from headrace.files.trusted_directory import UntrustedDirectoryError
 from headrace.process.event_loop import EventLoop
-from headrace.transport.sockets import Dealer
+from headrace.transport.frame_socket import FrameSocket
 
 _DELAY = 0.04
-"""Seconds between two attempts: an engine that starts is waited for, and longer steps would be seen as a slower start."""
+"""Seconds between two attempts. A longer delay would make the start of an engine slower."""
 _PATIENT_DELAY = 0.2
+"""Seconds between two attempts after :data:`_PATIENT_AFTER` attempts."""
 _PATIENT_AFTER = 100
-"""Attempts after which the peer is looked for less often."""
 _ATTEMPT_TIMEOUT = 1.0
-"""Seconds after which an attempt that ZeroMQ says nothing of is given up: it had no descriptor for it."""
+"""Seconds after which an attempt is given up if nothing was heard of it. ZeroMQ says nothing if it had no descriptor for the attempt."""
 
 
 class Connector:
     """One connection, from the first attempt to its end.
 
-    ``dealer`` is the first attempt; None where there is no socket yet. ``again`` makes each further one; without
-    it there is none. ``readable`` is called when input waits. ``ended`` is called once, with None when the peer went away, else with
-    why it cannot be used: it is another user's, or its directory is not to be trusted.
+    ``socket`` is the first attempt, or None if there is no socket yet. ``again`` makes each further attempt; without it there is
+    only one. ``readable`` is called when frames wait. ``ended`` is called once: with None when the peer has gone, or with the
+    reason why it may not be used (another user's process, or a directory that is not to be trusted).
     """
 
     def __init__(
         self,
         loop: EventLoop,
-        dealer: Dealer | None,
-        again: Callable[[], Dealer] | None,
+        socket: FrameSocket | None,
+        again: Callable[[], FrameSocket] | None,
         readable: Callable[[], None],
         ended: Callable[[str | None], None],
     ) -> None:
         self._loop = loop
-        self._dealer = dealer
+        self._socket = socket
         self._again = again
         self._readable = readable
         self._ended = ended
         self._held: list[bytes] = []
         self._attempts = 1
         self._is_closed = False
-        if dealer is None:
+        if socket is None:
             loop.call_later(0.0, self._try)
         else:
-            self._watch(dealer)
+            self._watch(socket)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the peer is there, or was there and its end is not known yet."""
+        return self._socket is not None and self._socket.has_peer
 
     @property
     def peer_pid(self) -> int:
-        """The process that listens there, 0 while it is unknown; see :attr:`Dealer.peer_pid`."""
-        return self._dealer.peer_pid if self._dealer is not None else 0
+        """The process that listens, as the kernel says. 0 while it is unknown."""
+        return self._socket.peer_pid if self._socket is not None else 0
 
     def send(self, frame: bytes) -> None:
         """Send a frame, or keep it until the peer is there."""
-        if self._dealer is None:
+        if self._socket is None:
             self._held.append(frame)
         else:
-            self._dealer.send(frame)
+            self._socket.send(frame)
 
     def has_input(self) -> bool:
-        """Return whether a frame waits. To be asked after each send: a send may swallow the descriptor's signal."""
-        return self._dealer is not None and self._dealer.has_input()
+        """Return whether a frame waits. To be asked after each send; see :meth:`FrameSocket.has_input`."""
+        return self._socket is not None and self._socket.has_input()
 
     def receive(self) -> Iterator[bytes]:
         """Return the frames that wait."""
-        return self._dealer.receive() if self._dealer is not None else iter(())
+        return self._socket.receive() if self._socket is not None else iter(())
 
     def close(self, linger: float = 0.0) -> None:
         """Close; ``ended`` is not called any more. May be called twice. ``linger``: how long frames may take to leave, in seconds."""
         self._is_closed = True
         self._drop(linger)
 
-    def _watch(self, dealer: Dealer) -> None:
-        self._loop.add_reader(dealer.fd, self._readable)
-        self._loop.add_reader(dealer.monitor_fd, self._look)
-        self._loop.call_later(_ATTEMPT_TIMEOUT, partial(self._check_attempt, dealer))
+    def _watch(self, socket: FrameSocket) -> None:
+        socket.watch(self._loop, self._readable, self._look)
+        self._loop.call_later(_ATTEMPT_TIMEOUT, partial(self._check_attempt, socket))
 
     def _look(self) -> None:
-        """Find out what became of the connection."""
-        dealer = self._dealer
-        if dealer is None:
+        """Find out what has happened to the connection."""
+        socket = self._socket
+        if socket is None:
             return
-        if not dealer.is_disconnected():
-            if dealer.has_input():
+        if not socket.is_disconnected():
+            if socket.has_input():
                 self._readable()
-        elif dealer.has_peer or dealer.refusal is not None:
-            self._end(dealer.refusal)
+        elif socket.has_peer or socket.refusal is not None:
+            self._end(socket.refusal)
         else:
-            self._failed(dealer)
+            self._failed(socket)
 
-    def _check_attempt(self, dealer: Dealer) -> None:
-        if self._dealer is dealer and not dealer.has_peer:
-            self._failed(dealer)
+    def _check_attempt(self, socket: FrameSocket) -> None:
+        if self._socket is socket and not socket.has_peer:
+            self._failed(socket)
 
-    def _failed(self, dealer: Dealer) -> None:
+    def _failed(self, socket: FrameSocket) -> None:
         """The peer is not there: try again."""
-        self._held = dealer.unsent()
+        self._held = socket.unsent()
         self._drop()
         if self._again is None:
             self._end(None)
@@ -114,7 +118,7 @@ class Connector:
         if self._is_closed or self._again is None:
             return
         try:
-            dealer = self._again()
+            socket = self._again()
         except UntrustedDirectoryError as error:
             self._end(error.strerror)
             return
@@ -123,17 +127,16 @@ class Connector:
             return
         held, self._held = self._held, []
         for frame in held:
-            dealer.send(frame)
-        self._dealer = dealer
-        self._watch(dealer)
+            socket.send(frame)
+        self._socket = socket
+        self._watch(socket)
 
     def _end(self, reason: str | None) -> None:
         if not self._is_closed:
             self._ended(reason)
 
     def _drop(self, linger: float = 0.0) -> None:
-        dealer, self._dealer = self._dealer, None
-        if dealer is not None:
-            self._loop.remove_reader(dealer.fd)
-            self._loop.remove_reader(dealer.monitor_fd)
-            dealer.close(linger)
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.unwatch(self._loop)
+            socket.close(linger)

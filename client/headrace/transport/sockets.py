@@ -19,6 +19,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from headrace.files.engine_directory import CLOSED
 from headrace.files.trusted_directory import directory_refusal
+from headrace.process.event_loop import EventLoop
 from headrace.transport.peer_identity import TELLS_PROCESSES, credentials, refusal_of_peer
 from headrace.wire.messages import MAX_FRAME_BYTES
 
@@ -89,6 +90,16 @@ class Dealer:
         self.fd: int = _number(self._socket, zmq.FD)
         self.monitor_fd: int = _number(self._monitor, zmq.FD)
         self._socket.connect(endpoint)
+
+    def watch(self, loop: EventLoop, readable: Callable[[], None], changed: Callable[[], None]) -> None:
+        """Call ``readable`` when frames wait, and ``changed`` when :meth:`is_disconnected` may have a new answer."""
+        loop.add_reader(self.fd, readable)
+        loop.add_reader(self.monitor_fd, changed)
+
+    def unwatch(self, loop: EventLoop) -> None:
+        """Undo :meth:`watch`."""
+        loop.remove_reader(self.fd)
+        loop.remove_reader(self.monitor_fd)
 
     def send(self, frame: bytes) -> None:
         """Queue a frame: kept here until there is a peer, dropped once its connection has ended."""

@@ -19,23 +19,19 @@ from typing import Any
 
 import msgspec
 
-from headrace.errors import ProtocolError
 from headrace.files.engine_directory import COLLECTOR_SOCKET, broker_endpoint, collector_endpoint, worker_socket
 from headrace.process.history import open_history
 from headrace.process.lifecycle import is_orphan, open_process
 from headrace.process.logs import report_start_failure
 from headrace.settings.settings import SpansConfig
-from headrace.transport.channel import REOPEN_DELAY
-from headrace.transport.connector import Connector
+from headrace.transport.link import StandingLink, hello_of
 from headrace.transport.reactor import Reactor
 from headrace.transport.sockets import Dealer, new_context
-from headrace.wire.codec import encode_frame, from_broker
+from headrace.wire.codec import from_broker
 from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import (
-    CAPABILITIES,
-    PROTOCOL_MINOR,
+    FromBroker,
     Heartbeat,
-    Hello,
     Joined,
     ProcessReport,
     Restart,
@@ -49,7 +45,7 @@ from headrace_engine.supervisor.collector_child import COLLECTOR, SpanKeeping
 from headrace_engine.supervisor.hangup import Hangup
 from headrace_engine.supervisor.locked_directory import EngineDirectory
 from headrace_engine.supervisor.orphans import gets_orphans, reap_orphans
-from headrace_engine.supervisor.process_news import NewsLink
+from headrace_engine.supervisor.process_news import ProcessNewsLink
 from headrace_engine.supervisor.recycling import Action, EndRuns, Kill, Recycler, RecyclingLimits, Replace, Retire
 from headrace_engine.supervisor.restart_policy import GiveUp
 
@@ -101,9 +97,9 @@ class Supervisor:
         self._directory: EngineDirectory | None = None
         self._keeping: SpanKeeping | None = None
         self._context = new_context()
-        self._link: Connector | None = None
+        self._link: StandingLink[FromBroker] | None = None
         # To the collector, once there is one.
-        self._news: NewsLink | None = None
+        self._news: ProcessNewsLink | None = None
         command = [sys.executable, "-m", "headrace_engine", "broker"]
         self._broker = Child("broker", command, settings.environments["broker"])
         # Of the broker, which looks after the workers in the same way.
@@ -259,15 +255,12 @@ class Supervisor:
     def _look_at_broker(self, now: float) -> None:
         """Ask whether its loop serves, and end one that does not: streams go on, and its successor learns of the leases."""
         broker = self._broker
-        if broker.process is None or self._link is None:
+        if broker.process is None:
             return
         self._liveness.expected({broker.epoch: False}, now)
         self._liveness.due(now)
         if broker.epoch in self._liveness.hung(now):
             self._end_hung(Silent(broker.name, broker.epoch, self._liveness.silence(broker.epoch, now)))
-        self._link.send(encode_frame(1, [Heartbeat()]))
-        if self._link.has_input():
-            self._reactor.call(self._read_broker)
 
     def _watch_parent(self) -> None:
         """An embedded engine ends with its program: by the pipe that is our standard input, and by its process handle."""
@@ -299,7 +292,7 @@ class Supervisor:
             problem = ""
             self._replace_all()
         if self._link is not None:
-            self._link.send(encode_frame(1, [RestartAnswer(question.token, problem)]))
+            self._link.send([RestartAnswer(question.token, problem)])
 
     def _replace_all(self) -> None:
         if self._recycler.asked():
@@ -387,18 +380,22 @@ class Supervisor:
             self._keeping.end()
 
     def _open_link(self) -> None:
-        """Say hello to a new broker; it knows nothing of what the one before was told."""
+        """Connect to the first broker, and to each of its successors. A new broker is not judged by the silence of the one before."""
         self._liveness = Liveness()
-        self._connect()
-
-    def _connect(self) -> None:
-        if self._link is not None:
-            self._link.close()
-        endpoint = broker_endpoint(self._settings.directory)
-        dealer = partial(Dealer, self._context, endpoint, expects=self._is_broker)
-        self._link = Connector(self._reactor, None, dealer, self._read_broker, self._link_ended)
-        self._link.send(encode_frame(1, [Hello("supervisor", PROTOCOL_MINOR, os.getpid(), CAPABILITIES)]))
-        self._report()
+        if self._link is None:
+            endpoint = broker_endpoint(self._settings.directory)
+            self._link = StandingLink(
+                "broker",
+                self._reactor,
+                partial(Dealer, self._context, endpoint, expects=self._is_broker),
+                partial(hello_of, "supervisor"),
+                1,
+                from_broker,
+                self._hear_broker,
+                opened=self._report,
+                heartbeat=Heartbeat,
+            )
+            self._link.open()
 
     def _is_broker(self, pid: int) -> bool:
         return self._broker.process is not None and self._broker.process.pid == pid
@@ -407,37 +404,22 @@ class Supervisor:
         """Tell the collector who is who, and each one that comes after it."""
         if self._news is None:
             endpoint = collector_endpoint(self._settings.directory)
-            self._news = NewsLink(self._reactor, self._context, endpoint, self._statuses)
+            self._news = ProcessNewsLink(self._reactor, self._context, endpoint, self._statuses)
             self._news.open()
 
-    def _link_ended(self, reason: str | None) -> None:
-        """Connect again: to the same broker, or to its successor."""
-        if reason is not None:
-            logger.error("broker is not trusted", extra={"reason": reason})
-        link = self._link
-        self._reactor.call_later(_RETRY_DELAY if reason else REOPEN_DELAY, partial(self._connect_again, link))
-
-    def _connect_again(self, link: Connector | None) -> None:
-        if self._link is link:  # no broker was started meanwhile
-            self._connect()
-
-    def _read_broker(self) -> None:
-        """Hear of workers that serve, and end those that are hung; their streams then know that they are lost."""
-        for frame in self._link.receive() if self._link is not None else ():
-            try:
-                _, messages = from_broker.decode(frame)
-            except ProtocolError:
-                logger.exception("message of broker cannot be read")
-                continue
-            self._liveness.joined(self._broker.epoch, time.monotonic())  # it speaks from the loop that serves
-            self._broker.has_served = True
-            for message in messages:
-                if isinstance(message, Silent):
-                    self._end_hung(message)
-                elif isinstance(message, Joined):
-                    self._joined(message)
-                elif isinstance(message, Restart):
-                    self._asked_to_restart(message)
+    def _hear_broker(self, message: FromBroker) -> None:
+        """Handle a message of the broker: it names workers that serve, workers that are hung, and clients' wish for new workers."""
+        self._liveness.joined(self._broker.epoch, time.monotonic())  # it speaks from the loop that serves
+        self._broker.has_served = True
+        match message:
+            case Silent():
+                self._end_hung(message)
+            case Joined():
+                self._joined(message)
+            case Restart():
+                self._asked_to_restart(message)
+            case _:
+                pass
 
     def _end_hung(self, silent: Silent) -> None:
         for child in self._children:
@@ -457,9 +439,7 @@ class Supervisor:
 
     def _report(self) -> None:
         if self._link is not None:
-            self._link.send(encode_frame(1, [ProcessReport(self._statuses())]))
-            if self._link.has_input():
-                self._reactor.call(self._read_broker)
+            self._link.send([ProcessReport(self._statuses())])
         if self._news is not None:
             self._news.report()
 

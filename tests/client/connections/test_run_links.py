@@ -12,11 +12,15 @@ from headrace.wire.messages import BROKER_FRAME_BYTES, MAX_FRAME_MESSAGES, Acqui
 from tests.waiting import wait_until
 
 
+def ignore(*_: object) -> None:
+    """Hear nothing."""
+
+
 def test_very_many_messages_of_one_turn_leave_in_frames_that_the_receiver_takes(tmp_path: Path) -> None:
     router = Router(f"ipc://{tmp_path / 'broker'}")
     reactor = Reactor()
     links = Links(reactor, 7)
-    link = links.open_broker(f"ipc://{tmp_path / 'broker'}", lambda _: None, lambda _: None)
+    link = links.open_broker(f"ipc://{tmp_path / 'broker'}", ignore, links.close, ignore)
     count = 2 * MAX_FRAME_MESSAGES + 500
     for number in range(count):
         links.queue(link, Release(f"sp_{number}", 1))
@@ -43,7 +47,7 @@ def test_messages_that_are_long_together_leave_in_frames_that_the_receiver_takes
     router = Router(f"ipc://{tmp_path / 'broker'}", limits=PeerLimits(frame=BROKER_FRAME_BYTES))
     reactor = Reactor()
     links = Links(reactor, 7)
-    link = links.open_broker(f"ipc://{tmp_path / 'broker'}", lambda _: None, lambda _: None)
+    link = links.open_broker(f"ipc://{tmp_path / 'broker'}", ignore, links.close, ignore)
     asked = [Acquire(f"sp_{number}", 1, "p" * 1000, "m" * 1000) for number in range(6000)]
     for question in asked:
         links.queue(link, question)

@@ -44,7 +44,7 @@ from headrace_workers.spans.record import (
 )
 from headrace_workers.spans.spool_writer import SpoolWriter
 from headrace_workers.spans.unacknowledged import Batch, SpanOutbox
-from headrace_workers.spans.worker_collector_link import CollectorLink
+from headrace_workers.spans.worker_collector_link import WorkerCollectorLink
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Tracer:
         self._redactor = Redactor(config)
         self._outbox = SpanOutbox(config.memory_bytes)
         self._spool = SpoolWriter(settings.slot / SPOOL, settings.worker, settings.epoch, config.spool_bytes)
-        self._link = CollectorLink(context, settings.endpoint, hello, settings.epoch, loop, self)
+        self._link = WorkerCollectorLink(context, settings.endpoint, hello, settings.epoch, loop, self)
         self._count = 0
         self._starting: list[Startable] = []
         self._is_commit_due = False

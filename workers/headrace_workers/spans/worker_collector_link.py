@@ -1,39 +1,36 @@
-"""A worker's link to the collector: hello, what the tracer has to send, and who is told what the collector says.
+"""A worker's link to the collector: the hello, the tracer's batches of spans, and the collector's answers to the tracer.
 
-Nothing waits for it. Frames that leave before there is a collector are kept by ZeroMQ; the tracer bounds how many.
+Nothing waits for this link. Frames that are sent before there is a collector are kept in memory; the tracer limits how many.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
 from headrace.process.event_loop import EventLoop
 from headrace.process.lifecycle import is_sibling
-from headrace.transport.channel import REOPEN_DELAY, RETRY_DELAY, StandingChannel
+from headrace.transport.link import StandingLink
 from headrace.transport.sockets import Dealer
 from headrace.wire.codec import from_collector
-from headrace.wire.messages import Flushed, FlushRequest, FromCollector, Goodbye, Hello, SpanAck, SpanBatch
-
-logger = logging.getLogger(__name__)
+from headrace.wire.messages import FlushRequest, FromCollector, Hello, SpanAck
 
 
-class Listener(Protocol):
-    """Who is told what the collector says."""
+class BatchSender(Protocol):
+    """Sends batches of spans over the link, and is told what the collector answers."""
 
     def link_opened(self) -> None:
-        """A link is there, to a collector that may be a new one."""
+        """There is a link. The collector may be a new one, which has no batch of this worker."""
 
     def acknowledged(self, ack: SpanAck) -> None:
-        """Batches are committed."""
+        """The collector has stored batches."""
 
     def flush_asked(self, request: FlushRequest) -> None:
-        """Somebody waits for everything to be sent."""
+        """The collector asks for all spans."""
 
 
-class CollectorLink:
+class WorkerCollectorLink:
     """The link."""
 
     def __init__(
@@ -43,37 +40,27 @@ class CollectorLink:
         hello: Callable[[], Hello],
         epoch: int,
         loop: EventLoop,
-        listener: Listener,
+        sender: BatchSender,
     ) -> None:
-        self._hello = hello
-        self._listener = listener
-        dealer = partial(Dealer, context, endpoint, expects=is_sibling)
-        self._channel = StandingChannel(dealer, loop, epoch, from_collector, self._received, self._opened)
-        self.open = self._channel.open
-        self.close = self._channel.close
+        self._sender = sender
+        dial = partial(Dealer, context, endpoint, expects=is_sibling)
+        self._link = StandingLink(
+            "collector", loop, dial, hello, epoch, from_collector, self._received, opened=sender.link_opened
+        )
+        self.open = self._link.open
+        self.send = self._link.send
+        self.close = self._link.close
 
     @property
     def is_open(self) -> bool:
         """Whether something can be sent."""
-        return self._channel.is_open
-
-    def send(self, messages: Sequence[SpanBatch | Flushed]) -> None:
-        """Send, if there is a link."""
-        self._channel.send(messages)
-
-    def _opened(self) -> None:
-        self._channel.send([self._hello()])
-        self._listener.link_opened()
+        return self._link.is_open
 
     def _received(self, message: FromCollector) -> None:
         match message:
             case SpanAck():
-                self._channel.reopen_delay = REOPEN_DELAY
-                self._listener.acknowledged(message)
+                self._sender.acknowledged(message)
             case FlushRequest():
-                self._listener.flush_asked(message)
-            case Goodbye():
-                logger.warning("collector refused worker", extra={"reason": message.reason})
-                self._channel.reopen_delay = RETRY_DELAY  # it is not asked again at once
+                self._sender.flush_asked(message)
             case _:
                 pass
