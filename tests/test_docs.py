@@ -238,3 +238,12 @@ def test_figures_of_the_pages_that_can_be_counted_are_right() -> None:
 
     assert f"{WORDS[wrong].capitalize()} recordings' expectations" in PROVIDERS
     assert f"switches {len(GUARDS)} guards of the product off" in (ROOT / "docs" / "guarantees.md").read_text()
+
+
+def test_the_architecture_answers_ten_changes_with_files() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    section = page.partition("## Ten changes")[2].partition("\n## ")[0]
+    answers = [line.strip("|").split(" | ")[1] for line in section.splitlines() if line.startswith("| ")][1:]
+
+    assert len(answers) == 10
+    assert all(PATH.findall(answer) for answer in answers)
