@@ -149,7 +149,7 @@ def test_serve_says_where_it_is(
     monkeypatch.setattr(os, "execve", start)
 
     with pytest.raises(_StartedError):
-        serve_command.main(argparse.Namespace(directory=None, workers=None, drain_timeout=30.0))
+        serve_command.main(argparse.Namespace(directory=None, workers=None, drain_timeout=30.0, log_format=None))
 
     (made,) = (path for path in places.root.iterdir() if path.name.startswith("headrace-"))
     assert capfd.readouterr().out == f"export HEADRACE_ENGINE=ipc://{made}\n"

@@ -18,6 +18,7 @@ from pathlib import Path
 from headrace.arguments.plain_values import is_utf8
 from headrace.errors import EngineUnavailableError
 from headrace.files.engine_directory import LOCK_FILE, LOG_FILE, foreign_entries, remove_folder
+from headrace.files.file_locks import is_locked
 from headrace.files.private_files import make_directories, open_private
 from headrace.files.state_directory import sockets_place
 from headrace.files.trusted_directory import check_place
@@ -138,18 +139,11 @@ def _is_abandoned(folder: Path) -> bool:
     log = folder / LOG_FILE
     if not log.exists():
         return age > _EMPTY_SECONDS and not any(folder.iterdir())
-    return age > _KEPT_SECONDS and not _is_locked(log) and not _is_locked(folder / LOCK_FILE)
+    return age > _KEPT_SECONDS and not _is_used(log) and not _is_used(folder / LOCK_FILE)
 
 
-def _is_locked(path: Path) -> bool:
+def _is_used(path: Path) -> bool:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return is_locked(path, counts_shared=True)
     except FileNotFoundError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import socket
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+
+from headrace.files.file_locks import is_locked
 
 LOCK_FILE = "lock"
 LOG_FILE = "engine.log"
@@ -77,19 +78,9 @@ def _is_same(path: str, directory: Path) -> bool:
 def is_engine_running(directory: Path) -> bool:
     """Return whether a live supervisor holds the directory's lock."""
     try:
-        # Whatever another user has put there, this neither waits nor leads elsewhere.
-        lock = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        return is_locked(directory / LOCK_FILE)
     except OSError:
         return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(lock)
-    return False
 
 
 def open_directory(path: Path) -> int:

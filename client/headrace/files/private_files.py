@@ -6,21 +6,18 @@ the name that we use, or by a file of his own that he reads.
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import fcntl
 import os
 import stat
-import time
 from pathlib import Path
-from time import monotonic
+
+from headrace.files.path_walk import walk_path
 
 _MOST_LINKS = 40
-_LOOK_EVERY = 0.01
-"""Seconds between two looks at a lock that another process has."""
 _MODE = 0o600
 _NOBODY = (65534, 2**32 - 2)
 _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_STEP = os.O_PATH | os.O_CLOEXEC
 
 
 def make_directories(directory: Path) -> None:
@@ -69,68 +66,30 @@ def open_named(path: Path, flags: int) -> int:
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
 
-def take_lock(descriptor: int, path: str | Path, timeout: float) -> None:
-    """Lock an open file or directory for this process alone; raises BlockingIOError where another has it for ``timeout`` seconds.
-
-    Whoever may read a file can lock it, and keep it locked for ever.
-    """
-    deadline = monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if monotonic() >= deadline:
-                raise BlockingIOError(
-                    errno.EWOULDBLOCK, "another program keeps it locked (`lslocks` shows which)", str(path)
-                ) from None
-            time.sleep(_LOOK_EVERY)
-        else:
-            return
-
-
 def open_folder(path: Path) -> tuple[int, Path]:
-    """Return a descriptor of a directory that a user has named, for names in it, and where that is; raises OSError.
+    """Open a directory that a user has named. Return its descriptor (for names in it), and its path without links.
 
-    A link that another user has put into a directory where all can make some, or below one, is not followed. Each step is taken from the
-    directory before it, so that nobody can exchange one meanwhile.
+    Below a directory where every user can make files, links of other users are not followed: OSError. Raises OSError too if the
+    directory cannot be opened.
     """
-    where = "/"
-    left = list(path.absolute().parts[:0:-1])
-    folder = os.open(where, _STEP | os.O_DIRECTORY)
     is_anybodys = False
-    links = 0
-    try:
-        while left:
-            name = left.pop()
-            is_anybodys = is_anybodys or bool(os.fstat(folder).st_mode & stat.S_IWOTH)
-            step = os.open(name, _STEP | os.O_NOFOLLOW, dir_fd=folder)
-            if stat.S_ISLNK(os.fstat(step).st_mode):
-                links += 1
-                target = _target(step, os.path.join(where, name), is_anybodys=is_anybodys, links=links)
-                left += [part for part in reversed(target.split("/")) if part not in {"", "."}]
-                if not target.startswith("/"):
-                    continue
-                step, name = os.open("/", _STEP | os.O_DIRECTORY), "/"
-            os.close(folder)
-            folder = step
-            where = os.path.normpath(os.path.join(where, name))
-        os.stat(".", dir_fd=folder)  # which raises where it is no directory
-    except BaseException:
-        os.close(folder)
-        raise
-    return folder, Path(where)
+
+    def check_link(link: str, status: os.stat_result) -> None:
+        if is_anybodys and status.st_uid not in (0, os.geteuid()):
+            raise OSError(errno.ELOOP, f"{link} is a link of another user's, which is not followed", link)
+
+    with contextlib.closing(walk_path(path, check_link)) as steps:
+        for where, step, is_last in steps:
+            if is_last:
+                os.stat(".", dir_fd=step)  # raises if it is not a directory
+                return os.dup(step), Path(where)
+            is_anybodys = is_anybodys or bool(os.fstat(step).st_mode & stat.S_IWOTH)
+    raise AssertionError("a path has a last step")
 
 
-def _target(link: int, path: str, *, is_anybodys: bool, links: int) -> str:
-    """Return where an open link leads to, and close it."""
-    try:
-        if is_anybodys and os.fstat(link).st_uid not in (0, os.geteuid()):
-            raise OSError(errno.ELOOP, f"{path} is a link of another user's, which is not followed", path)
-        if links > _MOST_LINKS:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-        return os.readlink("", dir_fd=link)
-    finally:
-        os.close(link)
+def open_to_read(path: str | Path, *, follows_links: bool = False) -> int:
+    """Open a file for reading; return the descriptor. Never waits for the writer of a pipe. Raises OSError."""
+    return os.open(path, os.O_RDONLY | _FLAGS | (0 if follows_links else os.O_NOFOLLOW))
 
 
 def _status_in(folder: int, name: str) -> os.stat_result | None:

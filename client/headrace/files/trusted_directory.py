@@ -12,11 +12,11 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
-_MOST_LINKS = 40
-"""Symbolic links on the way to a directory, as many as the kernel follows."""
+from headrace.files.path_walk import walk_path
+
 _ROOT = 0
 _ACL = "system.posix_acl_access"
 _UID_MAP = Path("/proc/self/uid_map")
@@ -28,8 +28,8 @@ class UntrustedDirectoryError(OSError):
     """Other users could have made a directory, or could replace it; ``strerror`` says why."""
 
 
-class _Problem(Exception):  # noqa: N818 - it never leaves this module
-    """What is wrong with a directory on the way."""
+class _LinkRefusedError(Exception):
+    """A symbolic link on the way belongs to a user who is not trusted."""
 
 
 def check_directory(directory: Path) -> str | None:
@@ -77,44 +77,24 @@ def _refusal(directory: Path, *, is_private: bool) -> OSError | None:
 
 def _problem_of(directory: Path, *, is_private: bool) -> str | None:
     trusted = _trusted_users()
+
+    def check_link(link: str, status: os.stat_result) -> None:
+        if status.st_uid not in trusted:
+            raise _LinkRefusedError(f"the symbolic link {link} belongs to user {status.st_uid}")
+
     try:
-        for path, status, is_last in _steps(directory, trusted):
-            if is_last and is_private:
-                return _private_problem(directory, status)
-            if (reason := _replaceable(path, status, trusted)) is not None:
-                place = "" if path == str(directory) else f"{directory} cannot be trusted: "
-                return f"{place}{path} {reason}"
-    except _Problem as problem:
+        # A name is looked at only after the directory that it is in: by then nobody else could have changed the name.
+        with contextlib.closing(walk_path(directory, check_link)) as steps:
+            for path, step, is_last in steps:
+                status = os.fstat(step)
+                if is_last and is_private:
+                    return _private_problem(directory, status)
+                if (reason := _replaceable(path, status, trusted)) is not None:
+                    place = "" if path == str(directory) else f"{directory} cannot be trusted: "
+                    return f"{place}{path} {reason}"
+    except _LinkRefusedError as problem:
         return f"{directory} cannot be trusted: {problem}"
     return None
-
-
-def _steps(directory: Path, trusted: set[int]) -> Iterator[tuple[str, os.stat_result, bool]]:
-    """Yield each directory on the way, the root first, with what it is and whether it is the last. Raises _Problem, OSError.
-
-    A name is looked at only after the directory that it is in: by then nobody else could have changed the name.
-    """
-    here = "/"
-    left = list(directory.absolute().parts[:0:-1])
-    links = 0
-    yield here, os.lstat(here), not left
-    while left:
-        name = left.pop()
-        path = os.path.join(here, name)
-        if name == "..":
-            here = os.path.dirname(here)
-        elif stat.S_ISLNK((status := os.lstat(path)).st_mode):
-            links += 1
-            if status.st_uid not in trusted:
-                raise _Problem(f"the symbolic link {path} belongs to user {status.st_uid}")
-            if links > _MOST_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-            target = os.readlink(path)
-            here = "/" if target.startswith("/") else here
-            left += [part for part in reversed(target.split("/")) if part not in {"", "."}]
-        else:
-            here = path
-        yield here, os.lstat(here), not left
 
 
 def _private_problem(directory: Path, status: os.stat_result) -> str | None:

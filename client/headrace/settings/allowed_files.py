@@ -12,7 +12,8 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 
 from headrace.errors import ConfigurationError
-from headrace.files.private_files import take_lock
+from headrace.files.file_locks import take_lock
+from headrace.files.private_files import open_to_read
 from headrace.settings.found_file_rules import Grant
 from headrace.settings.toml_file import OWN_HOME, distrust, user_place
 
@@ -36,7 +37,7 @@ def read_grants(environ: Mapping[str, str]) -> frozenset[Grant]:
         return frozenset()
     path = grants_file(environ)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+        descriptor = open_to_read(path)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return frozenset()  # nothing is allowed, then
     except OSError as error:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from headrace.errors import ConfigurationError
+from headrace.files.private_files import open_to_read
 from headrace.files.state_directory import home_of_user, is_anothers
 from headrace.files.trusted_directory import is_private_group
 
@@ -302,7 +303,7 @@ def _bytes(path: str, shown: str) -> tuple[bytes, os.stat_result]:
         # Before it is opened: that alone rewinds a tape, and arms a watchdog.
         _check_kind(os.stat(path), shown)
         # A FIFO without a writer would hold the opener for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        descriptor = open_to_read(path, follows_links=True)
     except OSError as error:
         raise ConfigurationError(f"{shown}: the file cannot be read: {error.strerror}") from None
     try:

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from headrace.errors import RemoteProtocolError
+from headrace.files.file_locks import is_locked
 from headrace.settings.settings import SpansConfig
 from headrace.spans.data_directory import SPOOL, database_files, is_own_folder, slots, spool_files
 from headrace.spans.span import Span, decode_span
@@ -55,7 +56,7 @@ def writer_epochs(slot: Path) -> set[int]:
     epochs = set()
     for path in spool_files(slot):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            if _is_locked(path):
+            if is_locked(path):
                 epochs.add(int(path.stem.split("-")[-2], 16))
     return epochs
 
@@ -64,7 +65,7 @@ def has_leavings(slot: Path) -> bool:
     """Return whether a writer that is gone has left spans in a slot."""
     for path in spool_files(slot):
         with contextlib.suppress(OSError):
-            if path.stat().st_size and not _is_locked(path):
+            if path.stat().st_size and not is_locked(path):
                 return True
     return False
 
@@ -117,17 +118,6 @@ def _opened_in(path: Path) -> Iterator[tuple[int, int]]:
             os.close(descriptor)
     finally:
         os.close(folder)
-
-
-def _is_locked(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _is_left(path: Path, descriptor: int, now: float) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from headrace.files.private_files import open_named, take_lock
+from headrace.files.file_locks import take_lock
+from headrace.files.private_files import open_named
 from headrace.files.state_directory import expanded
 from headrace.settings.settings import SinkConfig
 from headrace.spans.data_directory import StoredSpan, fields_of
