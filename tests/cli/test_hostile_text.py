@@ -32,7 +32,7 @@ from headrace.cli.shared.terminal import red
 from headrace.cli.spans import spans_command
 from headrace.errors import HeadraceError
 from headrace.process.logs import log_in_program
-from headrace.settings.found_file_rules import Grant
+from headrace.settings.found_file_rules import AllowedKey
 from headrace.spans.span import Span, SpanContent, encode_content
 from headrace.text.escaping import escaped
 from headrace.types import StreamEvent, StreamResult, ToolCall
@@ -130,8 +130,10 @@ def shown(data: Path, monkeypatch: pytest.MonkeyPatch) -> Shown:
     )
     monkeypatch.setattr(restart_command, "answer_of", lambda *_: types.SimpleNamespace(problem=EVIL))
     monkeypatch.setattr(config_command, "report", lambda *_: msgspec.structs.replace(hostile(Report), files=FILES))
-    monkeypatch.setattr(config_command, "read_grants", lambda *_: {Grant(*[EVIL] * len(Grant.__struct_fields__))})
-    monkeypatch.setattr(config_command, "change_grants", lambda *_: None)
+    monkeypatch.setattr(
+        config_command, "read_allowed_keys", lambda *_: {AllowedKey(*[EVIL] * len(AllowedKey.__struct_fields__))}
+    )
+    monkeypatch.setattr(config_command, "change_allowed_keys", lambda *_: None)
     monkeypatch.setattr(run_command, "_streamed", _hostile_run)
     monkeypatch.setattr(run_command, "_complete", _hostile_run)
 

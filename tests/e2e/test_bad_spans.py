@@ -22,7 +22,7 @@ from headrace.spans.span import ContentToolCall, Span, SpanContent, encode_conte
 from headrace.types import Usage
 from headrace_engine.spans.sinks import semconv
 from headrace_engine.spans.sinks.runner import Sinks
-from headrace_engine.spans.sinks.unsent_spans import Mark, Unsent
+from headrace_engine.spans.sinks.unsent_spans import SetAsideMark, UnsentSpans
 from tests.e2e.fake_sinks import FakeSink, Say, json_request, otlp_request, partial_success
 from tests.e2e.sink_runs import Start, ids, only, runs, to_http, to_otlp
 from tests.e2e.span_slots import SlotWriter
@@ -125,7 +125,7 @@ def test_rows_without_number_that_make_no_sense_are_passed_over_one_by_one(slot:
     slot.write(runs(1200))
     slot.execute("UPDATE spans SET tags = '['")
     slot.write(runs(1, first=5000))
-    unsent = Unsent(slot.slot, "otlp")
+    unsent = UnsentSpans(slot.slot, "otlp")
     batch = unsent.next(1, 0.0, is_last=True)
 
     assert batch is not None
@@ -139,14 +139,16 @@ def test_marks_that_cannot_be_written_cost_no_more_the_more_there_are(
 ) -> None:
     """As on a full disk: each waits, once, for the next time."""
     (path,) = slot.write(runs(1))
-    unsent = Unsent(slot.slot, "otlp")
+    unsent = UnsentSpans(slot.slot, "otlp")
     assert unsent.next(1, 0.0, is_last=True) is not None
     file = unsent._files[path]
     with monkeypatch.context() as patch:
         patch.setattr(file, "_write", Mock(side_effect=sqlite3.OperationalError("disk is full")))
         began = time.process_time()
         for number in range(20_000):
-            file.move(1, [Mark(f"sp_{number}", number, "why"), Mark(f"sp_{number // 2}", number // 2, "why")])
+            file.move(
+                1, [SetAsideMark(f"sp_{number}", number, "why"), SetAsideMark(f"sp_{number // 2}", number // 2, "why")]
+            )
         assert time.process_time() - began < 5.0
     file.move(1)
 

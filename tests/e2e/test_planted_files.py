@@ -17,7 +17,7 @@ from headrace.cli.spans.span_export import export
 from headrace.connections.embedded_folders import open_log
 from headrace.files.private_files import open_named, open_private
 from headrace.process.history import VARIABLE, History, open_history
-from headrace.settings.allowed_files import change_grants
+from headrace.settings.allowed_files import change_allowed_keys
 from headrace.settings.settings import SinkConfig, SpansConfig
 from headrace.spans.data_directory import SLOT_LOCK, database_files, file_name
 from headrace.spans.span import Rank, Span
@@ -210,12 +210,12 @@ def test_another_user_who_keeps_a_file_locked_that_he_may_read_holds_nobody_up(
 
     assert append_to(tmp_path / "spans.jsonl") == Retry("another program keeps it locked (`lslocks` shows which)")
     with pytest.raises(OSError, match="another program keeps it locked"):
-        change_grants({"HOME": str(tmp_path / "home")}, lambda known: known)
+        change_allowed_keys({"HOME": str(tmp_path / "home")}, lambda known: known)
 
     for descriptor in held:
         os.close(descriptor)
     assert append_to(tmp_path / "spans.jsonl") == Delivered(1)
-    change_grants({"HOME": str(tmp_path / "home")}, lambda known: known)
+    change_allowed_keys({"HOME": str(tmp_path / "home")}, lambda known: known)
 
 
 @as_root

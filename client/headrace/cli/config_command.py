@@ -17,9 +17,9 @@ from headrace.cli.shared.exit_codes import CommandError, ExitCode
 from headrace.cli.shared.terminal import bold, dim, one_line, red
 from headrace.errors import ConfigurationError
 from headrace.process.standard_streams import print_json
-from headrace.settings.allowed_files import change_grants, grants_file, read_grants
-from headrace.settings.found_file_rules import Grant, Known, refusals, wanted_grants
-from headrace.settings.settings import check_file, known_without, merged
+from headrace.settings.allowed_files import allowed_file, change_allowed_keys, read_allowed_keys
+from headrace.settings.found_file_rules import AllowedKey, TrustedSettings, refused_settings, wanted_keys
+from headrace.settings.settings import check_file, merged, trusted_settings
 from headrace.settings.toml_file import NAME as FILE_NAME
 from headrace.settings.toml_file import VARIABLE, SettingsFile, settings_files
 
@@ -99,13 +99,13 @@ def _value(entry: Entry) -> str:
 
 def _allow(arguments: argparse.Namespace) -> ExitCode:
     if arguments.list:
-        _print_grants(sorted(read_grants(os.environ)))
+        _print_grants(sorted(read_allowed_keys(os.environ)))
         return ExitCode.OK
     if arguments.forget:
         return _forget()
     file, known = _found_file()
     _check_others(file, known)
-    wanted = wanted_grants(file.table, known)
+    wanted = wanted_keys(file.table, known)
     missing = [grant for grant in wanted if not known.is_allowed(grant)]
     if not missing:
         print(
@@ -117,12 +117,12 @@ def _allow(arguments: argparse.Namespace) -> ExitCode:
     if not arguments.yes and not _is_yes():
         print("nothing was allowed")
         return ExitCode.FAILED
-    change_grants(os.environ, lambda grants: grants | {*missing})
-    print(f"allowed; kept in {one_line(grants_file(os.environ))}")
+    change_allowed_keys(os.environ, lambda grants: grants | {*missing})
+    print(f"allowed; kept in {one_line(allowed_file(os.environ))}")
     return ExitCode.OK
 
 
-def _found_file() -> tuple[SettingsFile, Known]:
+def _found_file() -> tuple[SettingsFile, TrustedSettings]:
     """Return the file of the current directory, and what there is without it; raises CommandError where it is not read."""
     if named := os.environ.get(VARIABLE):
         text = f"{VARIABLE} is {named}: only that file is read, and it may set everything"
@@ -133,23 +133,23 @@ def _found_file() -> tuple[SettingsFile, Known]:
             raise CommandError(ExitCode.USAGE, one_line(f"{file.path} is ignored: {file.ignored}"))
         check_file(file)
         if file.is_found:
-            return file, known_without(file, own, os.environ)
+            return file, trusted_settings(file, own, os.environ)
         own = merged(own, file)
     raise CommandError(
         ExitCode.USAGE, f"there is no {FILE_NAME} in the current directory that needs to be allowed anything"
     )
 
 
-def _check_others(file: SettingsFile, known: Known) -> None:
+def _check_others(file: SettingsFile, known: TrustedSettings) -> None:
     """Refuse where the file would stay refused: what no command allows is to be seen first."""
-    others = [str(one) for one in refusals(file.table, known) if not one.grants]
+    others = [str(one) for one in refused_settings(file.table, known) if not one.grants]
     if others:
         raise ConfigurationError(
             f"{file.path}: {others[0]}. That cannot be allowed here; `headrace config show` says what to do"
         )
 
 
-def _print_grants(grants: Sequence[Grant]) -> None:
+def _print_grants(grants: Sequence[AllowedKey]) -> None:
     for directory, each in groupby(grants, key=attrgetter("directory")):
         print(f"in {one_line(directory)}")
         for grant in each:
@@ -169,6 +169,6 @@ def _is_yes() -> bool:
 
 def _forget() -> ExitCode:
     here = os.path.realpath(os.getcwd())
-    change_grants(os.environ, lambda grants: frozenset(grant for grant in grants if grant.directory != here))
+    change_allowed_keys(os.environ, lambda grants: frozenset(grant for grant in grants if grant.directory != here))
     print(f"nothing is allowed in {one_line(here)}")
     return ExitCode.OK

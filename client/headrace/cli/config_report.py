@@ -10,7 +10,7 @@ import msgspec
 
 from headrace.errors import ConfigurationError
 from headrace.pricing.price_file import read_prices
-from headrace.settings.found_file_rules import names_of, refusals, without
+from headrace.settings.found_file_rules import key_variables, refused_settings, without
 from headrace.settings.http_values import base_url_problem
 from headrace.settings.log_variables import FORMAT_VARIABLE, LEVEL_VARIABLE, check_log_format, check_log_level
 from headrace.settings.provider_table import BASE_URL_ENV
@@ -20,14 +20,14 @@ from headrace.settings.settings import (
     Settings,
     SinkConfig,
     check_file,
-    known_without,
     merged,
+    trusted_settings,
     what_to_do,
     with_built_in,
     with_otel_sink,
 )
 from headrace.settings.table_check import dotted
-from headrace.settings.toml_file import VARIABLE, Place, absolute, places, read_file
+from headrace.settings.toml_file import VARIABLE, SettingsPlace, absolute, places, read_file
 from headrace.settings.wire_format_names import BUILT_IN_FORMATS, distribution_of, format_problem, installed_formats
 from headrace.spans.data_directory import data_directory
 from headrace.text.shown_address import without_password
@@ -93,7 +93,7 @@ class _Reading:
         self.files: list[File] = []
         self.refused: list[Refused] = []
 
-    def read(self, place: Place) -> None:
+    def read(self, place: SettingsPlace) -> None:
         try:
             file = read_file(place)
             if file is not None:
@@ -110,7 +110,7 @@ class _Reading:
         state = "read"
         if file.is_found:
             try:
-                found = list(refusals(file.table, known_without(file, self.tables, self._environ)))
+                found = list(refused_settings(file.table, trusted_settings(file, self.tables, self._environ)))
             except ConfigurationError as error:  # of the list of what is allowed
                 self.files.append(File(file.path, "unusable", str(error)))
                 self.refused.append(Refused(file.path, "the whole file", str(error)))
@@ -188,7 +188,7 @@ def _of_provider(name: str, provider: ProviderConfig, source: str, environ: Mapp
     yield Entry(setting=dotted((*path, "api")), value=_shown_format(provider.api), source=source)
     of_address = variable if environ.get(variable) else source
     yield Entry(setting=dotted((*path, "base_url")), value=without_password(provider.base_url), source=of_address)
-    if variables := names_of(provider.api_key_env):
+    if variables := key_variables(provider.api_key_env):
         keys = ", ".join(_shown_variable(each, environ) for each in variables)
         yield Entry(setting=dotted((*path, "api_key_env")), value=keys, source=source)
     for key in ("requests_per_minute", "tokens_per_minute", "max_concurrency"):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from headrace.settings.found_file_rules import names_of
+from headrace.settings.found_file_rules import key_variables
 from headrace.settings.known_secrets import is_proxy_variable
 from headrace.settings.provider_table import BASE_URL_ENV
 from headrace.settings.settings import Settings
@@ -78,4 +78,4 @@ def _is_common(name: str, role: Role) -> bool:
 
 
 def _provider_variables(settings: Settings) -> frozenset[str]:
-    return frozenset(name for config in settings.providers.values() for name in names_of(config.api_key_env))
+    return frozenset(name for config in settings.providers.values() for name in key_variables(config.api_key_env))

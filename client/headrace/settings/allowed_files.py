@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from headrace.errors import ConfigurationError
 from headrace.files.file_locks import take_lock
 from headrace.files.private_files import open_to_read
-from headrace.settings.found_file_rules import Grant
+from headrace.settings.found_file_rules import AllowedKey
 from headrace.settings.toml_file import OWN_HOME, distrust, user_place
 
 NAME = "allowed.json"
@@ -24,18 +24,18 @@ _LOCK_TIMEOUT = 20.0
 _FIELDS = ("directory", "provider", "base_url", "variable")
 
 
-def grants_file(environ: Mapping[str, str]) -> str:
+def allowed_file(environ: Mapping[str, str]) -> str:
     """Return where the file is or would be; an empty string for a user without a home."""
     place = user_place(environ)
     return os.path.join(os.path.dirname(place.path), NAME) if place else ""
 
 
-def read_grants(environ: Mapping[str, str]) -> frozenset[Grant]:
+def read_allowed_keys(environ: Mapping[str, str]) -> frozenset[AllowedKey]:
     """Return all that is allowed; raises ConfigurationError for a file that cannot be read or that another user may have written."""
     place = user_place(environ)
     if place is None:
         return frozenset()
-    path = grants_file(environ)
+    path = allowed_file(environ)
     try:
         descriptor = open_to_read(path)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -57,7 +57,9 @@ def read_grants(environ: Mapping[str, str]) -> frozenset[Grant]:
         ) from None
 
 
-def change_grants(environ: Mapping[str, str], change: Callable[[frozenset[Grant]], frozenset[Grant]]) -> None:
+def change_allowed_keys(
+    environ: Mapping[str, str], change: Callable[[frozenset[AllowedKey]], frozenset[AllowedKey]]
+) -> None:
     """Replace what is allowed by what ``change`` makes of it; raises ConfigurationError, OSError where it cannot be kept."""
     place = user_place(environ)
     if place is None:
@@ -67,19 +69,19 @@ def change_grants(environ: Mapping[str, str], change: Callable[[frozenset[Grant]
     directory = os.path.dirname(place.path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     with _locked(directory) as folder:
-        if (problem := distrust(place, grants_file(environ), os.fstat(folder))) is not None:
+        if (problem := distrust(place, allowed_file(environ), os.fstat(folder))) is not None:
             raise ConfigurationError(problem)
-        changed = change(read_grants(environ))
+        changed = change(read_allowed_keys(environ))
         entries = [{name: getattr(grant, name) for name in _FIELDS} for grant in sorted(changed)]
         # In ASCII: a directory's name may be no UTF-8.
         _replace(folder, json.dumps({"allowed": entries}, indent=2).encode("ascii") + b"\n")
 
 
-def _grant(entry: Mapping[str, object]) -> Grant:
+def _grant(entry: Mapping[str, object]) -> AllowedKey:
     values = [entry[name] for name in _FIELDS]
     if not all(isinstance(value, str) for value in values):
         raise TypeError
-    return Grant(*values)  # type: ignore[arg-type]  # each is a str
+    return AllowedKey(*values)  # type: ignore[arg-type]  # each is a str
 
 
 @contextlib.contextmanager

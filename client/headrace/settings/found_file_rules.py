@@ -48,21 +48,21 @@ _MOST_VARIABLES = 8
 _LIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "5": "s", "-": "", "_": "", ".": ""})
 
 
-class KnownProvider(msgspec.Struct, frozen=True):
+class TrustedProvider(msgspec.Struct, frozen=True):
     """A provider that exists without the found file. ``variables`` may hold its key."""
 
     base_url: str
     variables: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return f"KnownProvider(base_url={without_password(self.base_url)!r}, variables={self.variables!r})"
+        return f"TrustedProvider(base_url={without_password(self.base_url)!r}, variables={self.variables!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Return what may be shown: no password, and no query, which may be a key."""
         return [("base_url", without_password(self.base_url)), ("variables", self.variables)]
 
 
-class Grant(msgspec.Struct, frozen=True, order=True):
+class AllowedKey(msgspec.Struct, frozen=True, order=True):
     """What a user allows: that the value of a variable goes to the address of a provider that a directory's file defines."""
 
     directory: str
@@ -71,7 +71,9 @@ class Grant(msgspec.Struct, frozen=True, order=True):
     variable: str
 
     def __repr__(self) -> str:
-        return f"Grant({self.directory!r}, {self.provider!r}, {without_password(self.base_url)!r}, {self.variable!r})"
+        return (
+            f"AllowedKey({self.directory!r}, {self.provider!r}, {without_password(self.base_url)!r}, {self.variable!r})"
+        )
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Return what may be shown."""
@@ -82,7 +84,7 @@ class Grant(msgspec.Struct, frozen=True, order=True):
         ]
 
 
-class Known(msgspec.Struct, frozen=True):
+class TrustedSettings(msgspec.Struct, frozen=True):
     """What there is without the found file.
 
     ``other_keys`` are variables that the user's own file names for others than providers. ``prices`` returns the names of all models that
@@ -90,24 +92,24 @@ class Known(msgspec.Struct, frozen=True):
     """
 
     directory: str
-    providers: Mapping[str, KnownProvider]
+    providers: Mapping[str, TrustedProvider]
     other_keys: Collection[str]
     prices: Callable[[], Collection[str]]
-    is_allowed: Callable[[Grant], bool]
+    is_allowed: Callable[[AllowedKey], bool]
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class RefusedSetting(msgspec.Struct, frozen=True):
     """A setting, as a path of names, and why it is refused. ``grants`` are what would have to be allowed; empty where nothing can be."""
 
     path: tuple[str, ...]
     reason: str
-    grants: tuple[Grant, ...] = ()
+    grants: tuple[AllowedKey, ...] = ()
 
     def __str__(self) -> str:
         return f"{dotted(self.path)} {self.reason}"
 
 
-def refusals(found: Mapping[str, Any], known: Known) -> Iterator[Refusal]:
+def refused_settings(found: Mapping[str, Any], known: TrustedSettings) -> Iterator[RefusedSetting]:
     """Yield what of a found file's tables is refused. The tables have passed the check of their types."""
     for name, table in found.items():
         match name:
@@ -117,19 +119,21 @@ def refusals(found: Mapping[str, Any], known: Known) -> Iterator[Refusal]:
             case "prices":
                 yield from _of_prices(table, found.get("providers", {}), known)
             case "engine":
-                yield from (Refusal((name, key), _EFFECTS[name]) for key in table if key not in CLOCKS)
-                yield from (Refusal((name, key), _CLOCK_TAKES) for key in table if _is_odd_clock(key, table[key]))
+                yield from (RefusedSetting((name, key), _EFFECTS[name]) for key in table if key not in CLOCKS)
+                yield from (
+                    RefusedSetting((name, key), _CLOCK_TAKES) for key in table if _is_odd_clock(key, table[key])
+                )
             case _:
-                yield from (Refusal((name, key), _EFFECTS.get(name, "is yours to set")) for key in table)
+                yield from (RefusedSetting((name, key), _EFFECTS.get(name, "is yours to set")) for key in table)
 
 
-def wanted_grants(found: Mapping[str, Any], known: Known) -> list[Grant]:
+def wanted_keys(found: Mapping[str, Any], known: TrustedSettings) -> list[AllowedKey]:
     """Return what a found file needs to be allowed, whether or not it is by now."""
     nothing_is = msgspec.structs.replace(known, is_allowed=lambda _grant: False)
-    return [grant for refusal in refusals(found, nothing_is) for grant in refusal.grants]
+    return [grant for refusal in refused_settings(found, nothing_is) for grant in refusal.grants]
 
 
-def without(found: Mapping[str, Any], refused: Iterable[Refusal]) -> dict[str, Any]:
+def without(found: Mapping[str, Any], refused: Iterable[RefusedSetting]) -> dict[str, Any]:
     """Return a found file's tables without what is refused of them; a provider or a price goes as a whole."""
     gone = {refusal.path[:2] for refusal in refused}
     return {
@@ -137,7 +141,7 @@ def without(found: Mapping[str, Any], refused: Iterable[Refusal]) -> dict[str, A
     }
 
 
-def names_of(api_key_env: str | list[str] | None) -> tuple[str, ...]:
+def key_variables(api_key_env: str | list[str] | None) -> tuple[str, ...]:
     """Return the variables that a provider's ``api_key_env`` names."""
     return (api_key_env,) if isinstance(api_key_env, str) else tuple(api_key_env or ())
 
@@ -146,40 +150,42 @@ def _is_odd_clock(key: str, value: object) -> bool:
     return key in CLOCKS and isinstance(value, int | float) and not _SHORTEST_CLOCK <= value <= _LONGEST_CLOCK
 
 
-def _of_provider(name: str, table: Mapping[str, Any], known: Known) -> Iterator[Refusal]:
+def _of_provider(name: str, table: Mapping[str, Any], known: TrustedSettings) -> Iterator[RefusedSetting]:
     path = ("providers", name)
     if (own := known.providers.get(name)) is not None:
         if table["base_url"].rstrip("/") != own.base_url.rstrip("/"):
             reason = f"would send what is meant for {name}, and its key, to another address"
-            yield Refusal((*path, "base_url"), reason)
+            yield RefusedSetting((*path, "base_url"), reason)
         else:
-            yield Refusal(path, "would change a provider that exists without this file")
+            yield RefusedSetting(path, "would change a provider that exists without this file")
         return
     if (problem := _name_problem(name, known.providers)) is not None:
-        yield Refusal(path, problem)
+        yield RefusedSetting(path, problem)
         return
-    yield from (Refusal((*path, key), "is yours to set") for key in table if key not in _OF_PROVIDERS)
-    base_url, variables = table["base_url"], names_of(table.get("api_key_env"))
+    yield from (RefusedSetting((*path, key), "is yours to set") for key in table if key not in _OF_PROVIDERS)
+    base_url, variables = table["base_url"], key_variables(table.get("api_key_env"))
     if len(base_url) > _LONGEST_ADDRESS or any(len(variable) > _LONGEST_VARIABLE for variable in variables):
-        yield Refusal(path, "has an address or a variable of too many characters to be looked at")
+        yield RefusedSetting(path, "has an address or a variable of too many characters to be looked at")
         return
     if len(variables) > _MOST_VARIABLES:
-        yield Refusal((*path, "api_key_env"), f"names more than {_MOST_VARIABLES} variables, too many to be looked at")
+        yield RefusedSetting(
+            (*path, "api_key_env"), f"names more than {_MOST_VARIABLES} variables, too many to be looked at"
+        )
         return
     if not _WITHOUT_KEY.fullmatch(base_url):
         reason = "has what may be a key in it; name a variable that holds the key in api_key_env"
-        yield Refusal((*path, "base_url"), reason)
+        yield RefusedSetting((*path, "base_url"), reason)
         return
     keys = _Keys(known)
     if secret := next((one for one in variables if not keys.may_go(one, base_url.rstrip("/"))), None):
         reason = f"would send the key in {_shown(secret)} to an address of the file's own"
-        yield Refusal((*path, "api_key_env"), reason)
+        yield RefusedSetting((*path, "api_key_env"), reason)
         return
-    grants = tuple(Grant(known.directory, name, base_url, variable) for variable in variables)
+    grants = tuple(AllowedKey(known.directory, name, base_url, variable) for variable in variables)
     if unknown := tuple(grant for grant in grants if not known.is_allowed(grant)):
         values = "the value of" if len(unknown) == 1 else "the values of"
         named = " and ".join(_shown(grant.variable) for grant in unknown)
-        yield Refusal((*path, "api_key_env"), f"would send {values} {named} to {base_url}", unknown)
+        yield RefusedSetting((*path, "api_key_env"), f"would send {values} {named} to {base_url}", unknown)
 
 
 def _shown(variable: str) -> str:
@@ -204,20 +210,22 @@ def _likeness(name: str) -> str:
     return name.lower().translate(_LIKE).replace("rn", "m").replace("vv", "w")
 
 
-def _of_prices(prices: Mapping[str, Any], own: Collection[str], known: Known) -> Iterator[Refusal]:
+def _of_prices(prices: Mapping[str, Any], own: Collection[str], known: TrustedSettings) -> Iterator[RefusedSetting]:
     listed = known.prices() if prices else ()
     for name, table in prices.items():
         provider, slash, _ = name.partition("/")
         is_own = bool(slash) and provider in own and provider not in known.providers
         if not is_own:
             # Also of a model that has no price: any provider of the user's may have it, or have it by now.
-            yield Refusal(
+            yield RefusedSetting(
                 ("prices", name), "would change what your runs are said to cost; name it by a provider of the file"
             )
         elif _is_priced(name, listed):
-            yield Refusal(("prices", name), "would change a price that exists without this file")
+            yield RefusedSetting(("prices", name), "would change a price that exists without this file")
         else:
-            yield from (Refusal(("prices", name, key), "is yours to set") for key in table if key not in _OF_PRICES)
+            yield from (
+                RefusedSetting(("prices", name, key), "is yours to set") for key in table if key not in _OF_PRICES
+            )
 
 
 def _is_priced(name: str, listed: Collection[str]) -> bool:
@@ -229,7 +237,7 @@ def _is_priced(name: str, listed: Collection[str]) -> bool:
 class _Keys:
     """The variables that hold keys of known providers, and where each may go."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: TrustedSettings) -> None:
         self._places: dict[str, set[str]] = {variable.upper(): set() for variable in known.other_keys}
         for provider in known.providers.values():
             for variable in provider.variables:

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from headrace.settings.found_file_rules import names_of
+from headrace.settings.found_file_rules import key_variables
 from headrace.settings.provider_table import BASE_URL_ENV
 from headrace.settings.settings import Settings
 from headrace.text.secret_mask import MASK, is_word
@@ -39,7 +39,7 @@ _QUERY = re.compile(r"[?&#;]([^=?&#;]{1,100})=([^&#;]*)")
 
 def provider_secrets(settings: Settings, environ: Mapping[str, str]) -> list[str]:
     """Return the keys that the environment has for the providers of ``settings``, and what is secret in their addresses."""
-    variables = [name for config in settings.providers.values() for name in names_of(config.api_key_env)]
+    variables = [name for config in settings.providers.values() for name in key_variables(config.api_key_env)]
     addresses = [config.base_url for config in settings.providers.values()]
     addresses += [environ.get(variable, "") for variable in BASE_URL_ENV.values()]
     return _unique([*_real(environ.get(name, "") for name in variables), *_of_addresses(addresses)])

@@ -19,8 +19,15 @@ from msgspec import Meta
 from headrace.errors import ConfigurationError
 from headrace.pricing.price_file import read_prices
 from headrace.pricing.prices import OwnPrice, Price
-from headrace.settings.allowed_files import read_grants
-from headrace.settings.found_file_rules import Grant, Known, KnownProvider, Refusal, names_of, refusals
+from headrace.settings.allowed_files import read_allowed_keys
+from headrace.settings.found_file_rules import (
+    AllowedKey,
+    RefusedSetting,
+    TrustedProvider,
+    TrustedSettings,
+    key_variables,
+    refused_settings,
+)
 from headrace.settings.http_values import base_url_problem, header_problem, url_problem
 from headrace.settings.log_variables import check_log_format, check_log_level
 from headrace.settings.otel_environment import OtelExport, UnsupportedExport, read_otel_environment
@@ -205,7 +212,9 @@ def load_files(environ: Mapping[str, str]) -> Settings:
     for file in files:
         if file.ignored:
             _warn_ignored(file.path, file.ignored)
-        elif file.is_found and (refused := next(refusals(file.table, known_without(file, own, environ)), None)):
+        elif file.is_found and (
+            refused := next(refused_settings(file.table, trusted_settings(file, own, environ)), None)
+        ):
             raise ConfigurationError(f"{file.path}: {refused}. {what_to_do(file, refused, environ)}")
         found_prices.update(file.table.get("prices", ()) if file.is_found else ())
         own = merged(own, file)
@@ -322,18 +331,19 @@ def _sink_problem(sinks: Mapping[str, SinkConfig]) -> str | None:
     return None
 
 
-def known_without(file: SettingsFile, own: Mapping[str, Any], environ: Mapping[str, str]) -> Known:
+def trusted_settings(file: SettingsFile, own: Mapping[str, Any], environ: Mapping[str, str]) -> TrustedSettings:
     """Return what there is without a found file, of which ``own`` are the other files' tables."""
     before = with_built_in(msgspec.convert(own, Settings), environ)
 
     @cache
-    def grants() -> Collection[Grant]:
-        return read_grants(environ)
+    def grants() -> Collection[AllowedKey]:
+        return read_allowed_keys(environ)
 
-    return Known(
+    return TrustedSettings(
         directory=os.path.realpath(os.path.dirname(file.path)),
         providers={
-            name: KnownProvider(one.base_url, names_of(one.api_key_env)) for name, one in before.providers.items()
+            name: TrustedProvider(one.base_url, key_variables(one.api_key_env))
+            for name, one in before.providers.items()
         },
         other_keys=[sink.api_key_env for sink in before.sinks.values() if sink.api_key_env],
         prices=lambda: {*read_prices()["models"], *before.prices},
@@ -341,7 +351,7 @@ def known_without(file: SettingsFile, own: Mapping[str, Any], environ: Mapping[s
     )
 
 
-def what_to_do(file: SettingsFile, refused: Refusal, environ: Mapping[str, str]) -> str:
+def what_to_do(file: SettingsFile, refused: RefusedSetting, environ: Mapping[str, str]) -> str:
     """Return how a user has a setting of a found file taken that is refused."""
     if refused.grants:
         return "You have not allowed that; if it is right, run `headrace config allow` in that directory"

@@ -33,7 +33,7 @@ _meant: dict[str, str] = {}
 """By a relative name in ``HEADRACE_CONFIG``: the absolute path that it meant when this program last made a client. The current directory by "". """
 
 
-class Place(msgspec.Struct, frozen=True):
+class SettingsPlace(msgspec.Struct, frozen=True):
     """Where a file is or would be. ``found``: in the current directory, where nobody named it. ``base`` is what the user's own is below.
 
     ``is_anothers``: the base is the home of another user, who has called this one.
@@ -59,17 +59,17 @@ def settings_files(environ: Mapping[str, str]) -> list[SettingsFile]:
     return [file for place in places(environ) if (file := read_file(place)) is not None]
 
 
-def places(environ: Mapping[str, str]) -> list[Place]:
+def places(environ: Mapping[str, str]) -> list[SettingsPlace]:
     """Return where files are looked for, the less important place first."""
     if named := environ.get(VARIABLE):
-        return [Place(named, "named")]
+        return [SettingsPlace(named, "named")]
     own, found = user_place(environ), os.path.join(environ.get(FOUND_IN, ""), NAME)
     if own is None:
-        return [Place(found, "found")]
-    return [own] if _is_same_file(own.path, found) else [own, Place(found, "found")]
+        return [SettingsPlace(found, "found")]
+    return [own] if _is_same_file(own.path, found) else [own, SettingsPlace(found, "found")]
 
 
-def read_file(place: Place) -> SettingsFile | None:
+def read_file(place: SettingsPlace) -> SettingsFile | None:
     """Return the file at a place, None where there is none; raises ConfigurationError for one that cannot be read."""
     match place.kind:
         case "named":
@@ -115,7 +115,7 @@ def _named(path: str) -> SettingsFile:
     return SettingsFile(path, _table(data, path))
 
 
-def _users(place: Place) -> SettingsFile | None:
+def _users(place: SettingsPlace) -> SettingsFile | None:
     # ``HOME`` may be another user's, as in containers: a directory that may not be searched has nothing for this one.
     if not _is_searchable(os.path.dirname(place.path)) or _status(place.path) is None:
         return None
@@ -138,7 +138,7 @@ def _found(path: str) -> SettingsFile | None:
     return SettingsFile(shown, _table(data, shown), is_found=True)
 
 
-def distrust(place: Place, path: str, status: os.stat_result) -> str | None:
+def distrust(place: SettingsPlace, path: str, status: os.stat_result) -> str | None:
     """Return why a file below a place's base (an absolute directory) may be another user's doing, and what mends it; None where it is not.
 
     The owner of the base is trusted: the environment names it as this user's home. A container may run as any user in the home of one.
@@ -209,7 +209,7 @@ def user_file(environ: Mapping[str, str]) -> str:
     return place.path if place else ""
 
 
-def user_place(environ: Mapping[str, str]) -> Place | None:
+def user_place(environ: Mapping[str, str]) -> SettingsPlace | None:
     """Return the place of the user's own file; None for a user without a home."""
     directory = environ.get("XDG_CONFIG_HOME", "")
     if directory.startswith("/"):  # the specification has a relative path ignored
@@ -218,9 +218,9 @@ def user_place(environ: Mapping[str, str]) -> Place | None:
     return _users_place(home, ".config", environ) if home.startswith("/") else None
 
 
-def _users_place(base: str, below: str, environ: Mapping[str, str]) -> Place:
+def _users_place(base: str, below: str, environ: Mapping[str, str]) -> SettingsPlace:
     path = os.path.join(base, below, "headrace", NAME)
-    return Place(path, "user", base, is_anothers=is_anothers(base, environ))
+    return SettingsPlace(path, "user", base, is_anothers=is_anothers(base, environ))
 
 
 def _is_same_file(one: str, other: str) -> bool:

@@ -38,7 +38,7 @@ from headrace.wire.roles import TO_COLLECTOR
 from headrace_engine.exit_codes import ExitCode
 from headrace_engine.spans.flushing import Flushes, OpenFlush, bounded_timeout
 from headrace_engine.spans.report_link import ReportLink
-from headrace_engine.spans.span_pipeline import Keeper
+from headrace_engine.spans.span_pipeline import SpanPipeline
 from headrace_engine.spans.storage.batching import Batching
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Collector:
         self._is_stopping = False
         # Before the socket is there, by which the supervisor sees that this process can be told to end.
         signal.signal(signal.SIGTERM, self._terminated)
-        self._keeper = Keeper(settings.slot, config)
+        self._keeper = SpanPipeline(settings.slot, config)
         self._batching: Batching[SpanSender] = Batching()
         self._flushes: Flushes[SpanSender] = Flushes()
         context = new_context()

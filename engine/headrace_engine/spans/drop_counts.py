@@ -16,7 +16,7 @@ Incarnation = tuple[str, int, int]
 """A sender's role, process id and epoch: its counts are totals since its start, however often it connects."""
 
 
-class Totals:
+class DropCounts:
     """The counts of all senders since the collector's start, those included that are gone, and its own."""
 
     def __init__(self) -> None:

@@ -21,9 +21,9 @@ from headrace.spans.span import Span, as_said_by, decode_span
 from headrace.wire.engine_status import UNUSABLE, SinkStatus, SpanStatus
 from headrace.wire.messages import PeerRole
 from headrace.wire.value_count import count_values
-from headrace_engine.spans.drop_counts import Totals
+from headrace_engine.spans.drop_counts import DropCounts
 from headrace_engine.spans.recovery.spool_recovery import (
-    Recovered,
+    RecoveryCounts,
     has_leavings,
     recover,
     recover_others,
@@ -48,11 +48,11 @@ TORN = "torn"
 """Spool files whose last record is not whole."""
 
 
-class Keeper:
+class SpanPipeline:
     """The spans of one slot. Raises ConfigurationError where the redaction hook cannot be loaded."""
 
     def __init__(self, slot: Path, settings: Settings) -> None:
-        self.totals = Totals()
+        self.totals = DropCounts()
         self.stored = 0
         self.recovered = 0
         self.state = "ok"
@@ -195,7 +195,7 @@ class Keeper:
     def _statuses(self) -> list[SinkStatus]:
         return self._sinks.statuses() if self._sinks is not None else []
 
-    def _count(self, step: Recovered) -> None:
+    def _count(self, step: RecoveryCounts) -> None:
         self._worked()
         self.recovered += step.spans
         self.stored += step.new

@@ -15,8 +15,8 @@ from headrace.arguments.request import _provider_of
 from headrace.cli.config_report import report
 from headrace.errors import ConfigurationError, InvalidRequestError
 from headrace.pricing.prices import PriceTable, run_cost
-from headrace.settings.allowed_files import change_grants
-from headrace.settings.found_file_rules import CLOCKS, Grant, Known, refusals
+from headrace.settings.allowed_files import change_allowed_keys
+from headrace.settings.found_file_rules import CLOCKS, AllowedKey, TrustedSettings, refused_settings
 from headrace.settings.known_secrets import provider_secrets
 from headrace.settings.provider_table import BUILT_IN
 from headrace.settings.settings import EngineConfig, Settings, SpansConfig, load_settings
@@ -146,8 +146,8 @@ def test_the_users_own_file_is_his_own_in_its_own_directory(
 
 def allow(environ: dict[str, str], provider: str, base_url: str, *variables: str) -> None:
     """Do what `headrace config allow` does."""
-    grants = {Grant(os.path.realpath("."), provider, base_url, variable) for variable in variables}
-    change_grants(environ, lambda known: known | grants)
+    grants = {AllowedKey(os.path.realpath("."), provider, base_url, variable) for variable in variables}
+    change_allowed_keys(environ, lambda known: known | grants)
 
 
 def test_a_found_address_may_name_the_version_of_an_api_and_nothing_that_is_masked(environ: dict[str, str]) -> None:
@@ -343,17 +343,19 @@ def test_all_else_is_refused_in_a_found_file_and_taken_from_the_users(
 
 def test_each_setting_is_refused_in_a_found_file_unless_it_is_on_the_list() -> None:
     """A setting that somebody adds to Headrace tomorrow is not the current directory's to set."""
-    known = Known("/cloned", {}, (), lambda: (), lambda _grant: True)
+    known = TrustedSettings("/cloned", {}, (), lambda: (), lambda _grant: True)
     for table in (*Settings.__struct_fields__, "later"):
         keys = {"engine": EngineConfig, "spans": SpansConfig}.get(table, Settings).__struct_fields__
         for key in (*keys, "later"):
             settings = {"api": "openai-chat", "base_url": ELSEWHERE} if table == "providers" else {"later": 1}
-            found = list(refusals({table: {key: settings}}, known))
+            found = list(refused_settings({table: {key: settings}}, known))
             is_taken = table == "providers" or (table == "engine" and key in CLOCKS)
             assert bool(found) != is_taken, (table, key)
     for key in ("proxy", "headers", "verify", "later"):
         provider = {"api": "openai-chat", "base_url": ELSEWHERE, key: "x"}
-        assert [one.path for one in refusals({"providers": {"mine": provider}}, known)] == [("providers", "mine", key)]
+        assert [one.path for one in refused_settings({"providers": {"mine": provider}}, known)] == [
+            ("providers", "mine", key)
+        ]
     assert set(CLOCKS) < set(EngineConfig.__struct_fields__)
 
 

@@ -17,14 +17,14 @@ from headrace.client import Client
 from headrace.errors import ConfigurationError
 from headrace.files.state_directory import expanded, state_directory
 from headrace.process.import_path import child_environment
-from headrace.settings.allowed_files import change_grants, grants_file, read_grants
-from headrace.settings.found_file_rules import Grant
+from headrace.settings.allowed_files import allowed_file, change_allowed_keys, read_allowed_keys
+from headrace.settings.found_file_rules import AllowedKey
 from headrace.settings.settings import SpansConfig, load_settings
 from headrace.spans.data_directory import data_directory
 from tests.strangers import fork
 
 STRANGER = 54321
-GRANT = Grant("/cloned", "mine", "https://mine.example/v1", "MINE_KEY")
+GRANT = AllowedKey("/cloned", "mine", "https://mine.example/v1", "MINE_KEY")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
 
 
@@ -310,11 +310,11 @@ def test_a_home_that_is_left_of_who_called_this_user_decides_nothing(
     ):
         load_settings(environ)
     with pytest.raises(ConfigurationError, match="is another user's home; set HOME"):
-        change_grants(environ, lambda _known: frozenset({GRANT}))
-    Path(grants_file(environ)).write_text('{"allowed": []}')
-    given(STRANGER, Path(grants_file(environ)))
+        change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
+    Path(allowed_file(environ)).write_text('{"allowed": []}')
+    given(STRANGER, Path(allowed_file(environ)))
     with pytest.raises(ConfigurationError, match=f"belongs to user {STRANGER}"):
-        read_grants(environ)
+        read_allowed_keys(environ)
 
     # A link of the stranger's does not make a file of root's his to choose.
     own.rename(tmp_path / "roots.toml")
@@ -420,22 +420,22 @@ def test_a_path_in_a_settings_file_is_meant_from_the_files_directory(
 def test_what_is_allowed_is_kept_for_its_owner_alone_and_never_through_a_link(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
-    path = Path(grants_file(environ))
+    path = Path(allowed_file(environ))
     precious = tmp_path / "precious"
     precious.write_text("precious")
     path.symlink_to(precious)
     with pytest.raises(ConfigurationError, match="Too many levels of symbolic links"):
-        change_grants(environ, lambda _known: frozenset({GRANT}))
+        change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
     path.unlink()
     mask = os.umask(0)
     try:
-        change_grants(environ, lambda _known: frozenset({GRANT}))
+        change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
     finally:
         os.umask(mask)
 
     assert precious.read_text() == "precious"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert read_grants(environ) == {GRANT}
+    assert read_allowed_keys(environ) == {GRANT}
     assert [one.name for one in path.parent.iterdir()] == ["allowed.json"]
 
 
@@ -443,27 +443,27 @@ def test_what_is_allowed_is_kept_for_its_owner_alone_and_never_through_a_link(
     "text", ["", "[]", "{}", '{"allowed": [{}]}', '{"allowed": [{"directory": 1}]}', "[" * 100_000, '{"allowed": 5}']
 )
 def test_a_damaged_file_of_what_is_allowed_is_told(text: str, environ: dict[str, str]) -> None:
-    Path(grants_file(environ)).write_text(text)
+    Path(allowed_file(environ)).write_text(text)
     with pytest.raises(ConfigurationError, match=r"allowed\.json: the file is damaged; remove it"):
-        read_grants(environ)
+        read_allowed_keys(environ)
 
 
 def test_a_file_of_what_is_allowed_that_everybody_may_write_allows_nothing(environ: dict[str, str]) -> None:
-    change_grants(environ, lambda _known: frozenset({GRANT}))
-    Path(grants_file(environ)).chmod(0o666)
+    change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
+    Path(allowed_file(environ)).chmod(0o666)
     with pytest.raises(ConfigurationError, match="can be written by every user"):
-        read_grants(environ)
+        read_allowed_keys(environ)
 
 
 @needs_root
 def test_a_file_of_what_is_allowed_that_a_group_may_write_allows_nothing(environ: dict[str, str]) -> None:
-    change_grants(environ, lambda _known: frozenset({GRANT}))
-    path = Path(grants_file(environ))
+    change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
+    path = Path(allowed_file(environ))
     path.chmod(0o660)
-    assert read_grants(environ) == {GRANT}, "of root's group"
+    assert read_allowed_keys(environ) == {GRANT}, "of root's group"
     os.chown(path, 0, STRANGER)
     with pytest.raises(ConfigurationError, match=rf"can be written by group {STRANGER} .*run `chmod g-w`"):
-        read_grants(environ)
+        read_allowed_keys(environ)
 
 
 @needs_root
@@ -474,27 +474,27 @@ def test_who_may_not_keep_what_is_allowed_is_told_of_the_file_that_it_is_about(
     stranger = os.stat_result((stat.S_IFDIR | 0o700, 1, 1, 1, STRANGER, STRANGER, 0, 0, 0, 0))
     monkeypatch.setattr("headrace.settings.allowed_files.os.fstat", lambda _: stranger)
     with pytest.raises(ConfigurationError, match=f"allowed.json belongs to user {STRANGER}"):
-        change_grants(environ, lambda _known: frozenset({GRANT}))
+        change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
 
 
 @needs_root
 def test_a_file_of_what_is_allowed_of_another_user_allows_nothing(environ: dict[str, str]) -> None:
-    change_grants(environ, lambda _known: frozenset({GRANT}))
-    os.chown(grants_file(environ), STRANGER, STRANGER)
+    change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
+    os.chown(allowed_file(environ), STRANGER, STRANGER)
     with pytest.raises(ConfigurationError, match=f"belongs to user {STRANGER}"):
-        read_grants(environ)
+        read_allowed_keys(environ)
 
 
 def test_many_may_allow_at_the_same_time(environ: dict[str, str]) -> None:
     program = """
 import os, sys
-from headrace.settings.allowed_files import change_grants
-from headrace.settings.found_file_rules import Grant
+from headrace.settings.allowed_files import change_allowed_keys
+from headrace.settings.found_file_rules import AllowedKey
 from headrace.spans.data_directory import data_directory
 from headrace.files.state_directory import expanded
 from headrace.files.state_directory import state_directory
 for number in range(5):
-    change_grants(os.environ, lambda known: known | {Grant("/cloned", sys.argv[1], "https://x.example", str(number))})
+    change_allowed_keys(os.environ, lambda known: known | {AllowedKey("/cloned", sys.argv[1], "https://x.example", str(number))})
 """
     started = [
         subprocess.Popen([sys.executable, "-c", program, name], env={**os.environ, **environ, "XDG_CONFIG_HOME": ""})
@@ -502,11 +502,11 @@ for number in range(5):
     ]
 
     assert [one.wait(60) for one in started] == [0, 0, 0]
-    assert len(read_grants(environ)) == 15
+    assert len(read_allowed_keys(environ)) == 15
 
 
 def test_a_directory_whose_name_is_no_text_can_be_allowed(environ: dict[str, str]) -> None:
-    grant = Grant(os.fsdecode(b"/\xff\xfe"), "mine", "https://mine.example/v1", "MINE_KEY")
-    change_grants(environ, lambda _known: frozenset({grant}))
+    grant = AllowedKey(os.fsdecode(b"/\xff\xfe"), "mine", "https://mine.example/v1", "MINE_KEY")
+    change_allowed_keys(environ, lambda _known: frozenset({grant}))
 
-    assert read_grants(environ) == {grant}
+    assert read_allowed_keys(environ) == {grant}

@@ -16,7 +16,7 @@ import headrace_engine
 import headrace_workers
 from headrace.cli.explain import explanation
 from headrace.errors import ProviderUnavailableError
-from headrace.settings.found_file_rules import KnownProvider
+from headrace.settings.found_file_rules import TrustedProvider
 from headrace.settings.http_values import base_url_problem
 from headrace.settings.settings import ProviderConfig, Settings, SinkConfig
 from headrace.text.shown_address import without_password
@@ -86,7 +86,7 @@ def test_settings_that_are_printed_show_no_password() -> None:
     provider = ProviderConfig(api="google", base_url=address, api_key_env="OUR_KEY")
     settings = Settings(providers={"ours": provider}, sinks={"away": SinkConfig(type="http", url=address)})
 
-    for printed in (settings, provider, KnownProvider(address, ("OUR_KEY",))):
+    for printed in (settings, provider, TrustedProvider(address, ("OUR_KEY",))):
         assert SECRET not in f"{printed} {printed!r} {rich_repr(printed)}"
     assert "http://…@host/v1?…" in repr(settings)
 

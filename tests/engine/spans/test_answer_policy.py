@@ -15,13 +15,13 @@ from headrace.types import Message
 from headrace_engine.spans.sinks.answer_policy import (
     MAX_RETRY_AFTER,
     MAX_TRIES_OF_ONE,
-    Answer,
-    Aside,
+    Blocked,
     Delivered,
-    GiveUp,
-    Hold,
     Retry,
-    Split,
+    ServerAnswer,
+    SpanSetAside,
+    SplitBatch,
+    Undeliverable,
     Verdict,
     follows,
     joined,
@@ -36,13 +36,13 @@ from headrace_engine.spans.sinks.circuit import (
     Circuit,
 )
 from headrace_engine.spans.sinks.content_policy import without_content
-from headrace_engine.spans.sinks.settle_time import SETTLE_SECONDS, Settling
+from headrace_engine.spans.sinks.settle_time import SETTLE_SECONDS, SettleTime
 
 NOW = 1_795_000_000.0
 
 
 def verdict(status: int, *, spans: int = 8, tries: int = 1, retry_after: str = "", body: bytes = b"") -> Verdict:
-    return follows(Answer(status, retry_after, body), spans, tries, NOW, SecretMask(["key-1234567"]))
+    return follows(ServerAnswer(status, retry_after, body), spans, tries, NOW, SecretMask(["key-1234567"]))
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
@@ -52,8 +52,8 @@ def test_a_success_delivers_the_batch(status: int) -> None:
 
 @pytest.mark.parametrize("status", [400, 422])
 def test_of_spans_that_are_refused_as_malformed_only_the_one_that_is_refused_alone_is_given_up(status: int) -> None:
-    assert isinstance(verdict(status), Split)
-    assert isinstance(verdict(status, spans=1), GiveUp)
+    assert isinstance(verdict(status), SplitBatch)
+    assert isinstance(verdict(status, spans=1), Undeliverable)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 529, 599])
@@ -63,17 +63,17 @@ def test_what_may_pass_is_tried_again(status: int) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 401, 402, 403, 404, 405, 410, 415, 501])
 def test_what_can_be_mended_keeps_the_spans(status: int) -> None:
-    assert isinstance(verdict(status), Hold)
+    assert isinstance(verdict(status), Blocked)
 
 
 def test_too_much_at_once_is_halved_and_a_single_span_that_is_too_much_given_up() -> None:
-    assert isinstance(verdict(413, spans=2), Split)
-    assert isinstance(verdict(413, spans=1), GiveUp)
+    assert isinstance(verdict(413, spans=2), SplitBatch)
+    assert isinstance(verdict(413, spans=1), Undeliverable)
 
 
 def test_a_span_that_breaks_the_server_each_time_does_not_hold_up_the_others_forever() -> None:
     assert isinstance(verdict(500, spans=1, tries=MAX_TRIES_OF_ONE - 1), Retry)
-    assert isinstance(verdict(500, spans=1, tries=MAX_TRIES_OF_ONE), GiveUp)
+    assert isinstance(verdict(500, spans=1, tries=MAX_TRIES_OF_ONE), Undeliverable)
     # An outage says so with another status, and costs no span however long it lasts.
     assert isinstance(verdict(503, spans=1, tries=10 * MAX_TRIES_OF_ONE), Retry)
     assert isinstance(verdict(500, spans=2, tries=10 * MAX_TRIES_OF_ONE), Retry)
@@ -111,20 +111,20 @@ def test_every_answer_has_a_consequence(status: int, body: bytes, spans: int) ->
 def test_the_servers_words_are_quoted_without_our_key() -> None:
     said = verdict(401, body=b'{"error":\n "no such key: key-1234567"}')
 
-    assert said == Hold('HTTP 401 Unauthorized: {"error": "no such key: [key]"}')
-    assert verdict(404, body=b"<html><h1>nginx</h1>") == Hold("HTTP 404 Not Found")
-    assert verdict(400, spans=1, body=b"\x08\x03\x12\x04oops") == GiveUp("HTTP 400 Bad Request")
+    assert said == Blocked('HTTP 401 Unauthorized: {"error": "no such key: [key]"}')
+    assert verdict(404, body=b"<html><h1>nginx</h1>") == Blocked("HTTP 404 Not Found")
+    assert verdict(400, spans=1, body=b"\x08\x03\x12\x04oops") == Undeliverable("HTTP 400 Bad Request")
 
 
 def test_of_spans_sent_one_by_one_those_up_to_the_first_failure_are_dealt_with() -> None:
     one = Delivered(1)
 
     assert joined([one, one]) == Delivered(2)
-    assert joined([one, GiveUp("bad"), one, Retry("busy"), one]) == Delivered(
-        3, rejected=1, reason="bad", aside=(Aside(1, "bad"),)
+    assert joined([one, Undeliverable("bad"), one, Retry("busy"), one]) == Delivered(
+        3, rejected=1, reason="bad", aside=(SpanSetAside(1, "bad"),)
     )
     assert joined([Retry("busy", 3.0), one, one]) == Retry("busy", 3.0)
-    assert joined([Hold("no"), one]) == Hold("no")
+    assert joined([Blocked("no"), one]) == Blocked("no")
 
 
 def test_the_circuit_opens_after_failures_in_a_row_and_closes_with_a_success() -> None:
@@ -209,7 +209,7 @@ def row(seq: int, rank: Rank) -> StoredSpan:
 
 
 def test_a_record_that_is_not_the_last_word_waits_a_moment_for_a_better_one() -> None:
-    settling = Settling()
+    settling = SettleTime()
     rows = [row(1, Rank.WORKER), row(2, Rank.STUB), row(3, Rank.WORKER), row(4, Rank.CLIENT)]
 
     assert [stored.seq for stored in settling.ready(rows, last=4, now=10.0)] == [1]
@@ -223,7 +223,7 @@ def test_a_record_that_is_not_the_last_word_waits_a_moment_for_a_better_one() ->
 
 
 def test_many_such_records_wait_together() -> None:
-    settling = Settling()
+    settling = SettleTime()
     rows = [row(seq, Rank.STUB) for seq in range(1, 1001)]
 
     assert list(settling.ready(rows, last=1000, now=0.0)) == []

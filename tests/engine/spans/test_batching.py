@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from headrace.spans.outbox import FULL, SpanOutbox
-from headrace_engine.spans.drop_counts import Totals
+from headrace_engine.spans.drop_counts import DropCounts
 from headrace_engine.spans.flushing import MAX_OPEN, Flushes, bounded_timeout
 from headrace_engine.spans.storage.batching import (
     FIRST_PAUSE,
@@ -271,7 +271,7 @@ def test_who_leaves_is_not_answered_early_either() -> None:
 
 
 def test_totals_are_of_each_sender_once_however_often_it_tells_them() -> None:
-    totals = Totals()
+    totals = DropCounts()
     for count in (1, 4):
         totals.said(("worker", 7, 1), {"spool_full": count}, count)
     totals.said(("worker", 7, 2), {"spool_full": 2, "memory_full": 1}, 0)

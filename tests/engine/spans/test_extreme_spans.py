@@ -24,7 +24,7 @@ from headrace.spans.reading import exported_span as spans_record
 from headrace.spans.span import COUNTS, TIMES, Span, SpanContent, bounded, decode_span, encode_content, encode_span
 from headrace.spans.value_bounds import LAST_TIME, MOST, mended
 from headrace_engine.spans.sinks import http_json, jsonl
-from headrace_engine.spans.sinks.answer_policy import Answer, Delivered
+from headrace_engine.spans.sinks.answer_policy import Delivered, ServerAnswer
 from headrace_engine.spans.sinks.content_policy import without_content
 from headrace_engine.spans.sinks.encoding import encoded
 from headrace_engine.spans.sinks.otlp import OtlpSink
@@ -120,9 +120,9 @@ def test_every_span_can_be_encoded_for_opentelemetry(
     sink = OtlpSink(SinkConfig(type="otlp", url="http://127.0.0.1:1", content=True), {})
     bodies: list[bytes] = []
 
-    def post(body: bytes, *_: object) -> Answer:
+    def post(body: bytes, *_: object) -> ServerAnswer:
         bodies.append(body)
-        return Answer(200)
+        return ServerAnswer(200)
 
     monkeypatch.setattr(sink._post, "send", post)
 

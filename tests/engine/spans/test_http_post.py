@@ -7,8 +7,8 @@ import os
 import pytest
 
 from headrace.settings.settings import SinkConfig
-from headrace_engine.spans.sinks.answer_policy import Hold, Retry
-from headrace_engine.spans.sinks.http_post import Post
+from headrace_engine.spans.sinks.answer_policy import Blocked, Retry
+from headrace_engine.spans.sinks.http_post import HttpPost
 from headrace_engine.spans.sinks.sink import SinkUnusableError
 
 NOBODY = "http://127.0.0.1:9"
@@ -22,7 +22,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def posted(url: str = NOBODY) -> object:
-    post = Post(url, SinkConfig(type="http", url=url, timeout=5.0), {}, "application/json")
+    post = HttpPost(url, SinkConfig(type="http", url=url, timeout=5.0), {}, "application/json")
     try:
         return post.send(b"{}")
     finally:
@@ -69,7 +69,7 @@ def test_what_socks_needs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_host_that_no_name_server_could_know_waits_for_somebody_to_mend_it() -> None:
-    assert isinstance(posted("http://xn--a"), Hold)
+    assert isinstance(posted("http://xn--a"), Blocked)
 
 
 @pytest.mark.parametrize("host", ["a..b", "$HOST", "x" * 64, "x%00", "{region}.test"])

@@ -21,7 +21,7 @@ from headrace.spans.data_directory import StoredSpan, database_files, from_row, 
 from headrace.spans.span import Rank, Span, SpanAttempt
 from headrace.types import Usage
 from headrace_engine.spans.storage.ranking import MAX_ATTEMPTS
-from headrace_engine.spans.storage.store import Store, StoreError, Written
+from headrace_engine.spans.storage.store import Store, StoreError, WriteCounts
 from tests.repetition import repeated
 
 DAY = 86400.0
@@ -87,7 +87,7 @@ def test_a_span_is_stored_with_all_that_it_says_and_its_cost(slot: Path) -> None
         finish_reason="stop",
     )
     with closing(Store(slot, SpansConfig(), lambda span: span.usage.output_tokens / 8)) as store:
-        assert store.write([whole], NOON) == Written(new=1)
+        assert store.write([whole], NOON) == WriteCounts(new=1)
 
     assert rows(slot) == [StoredSpan(1, whole, 0.5)]
 
@@ -149,10 +149,10 @@ def test_of_two_clients_that_say_how_a_run_ended_the_first_is_believed(slot: Pat
 
 def test_what_is_there_already_changes_nothing(slot: Path, store: Store) -> None:
     spans = [span(f"sp_{number}", attempts=[SpanAttempt(1, "w1", NOON, NOON + 1)]) for number in range(600)]
-    assert store.write(spans, NOON) == Written(new=600)
+    assert store.write(spans, NOON) == WriteCounts(new=600)
     before = rows(slot)
 
-    assert store.write(spans[100:], NOON + DAY) == Written()
+    assert store.write(spans[100:], NOON + DAY) == WriteCounts()
     assert rows(slot) == before
 
 
@@ -166,7 +166,7 @@ def test_clients_that_tell_of_further_attempts_without_end_make_no_row_grow_with
 
 
 def test_a_run_told_of_twice_in_one_batch_has_one_row(slot: Path, store: Store) -> None:
-    assert store.write([span("a", Rank.STUB), span("a"), span("a", Rank.STUB)], NOON) == Written(new=1)
+    assert store.write([span("a", Rank.STUB), span("a"), span("a", Rank.STUB)], NOON) == WriteCounts(new=1)
 
     assert kept(slot)["a"].rank == Rank.WORKER
 
@@ -264,7 +264,7 @@ def test_a_damaged_file_is_moved_aside_and_a_new_one_begun(slot: Path, day: int)
     path.write_bytes(b"not a database at all, but long enough to be taken for one" * 100)
 
     with closing(Store(slot, SpansConfig(), no_cost)) as store:
-        assert store.write([span("a"), span("b", started_at=NOON + day * DAY)], NOON + day * DAY) == Written(new=2)
+        assert store.write([span("a"), span("b", started_at=NOON + day * DAY)], NOON + day * DAY) == WriteCounts(new=2)
         assert [found.name for found in store.damaged] == ["spans-2026-11-23.db.corrupt"]
 
     assert (slot / "spans-2026-11-23.db.corrupt").stat().st_size == 5800
@@ -317,7 +317,7 @@ def test_a_span_that_no_database_holds_is_kept_as_far_as_it_can_be_and_keeps_no_
         span("no json", parameters={"x": msgspec.msgpack.Ext(1, b"")}),
     ]
 
-    assert store.write([span("a"), *bad, span("b")], NOON) == Written(new=5)
+    assert store.write([span("a"), *bad, span("b")], NOON) == WriteCounts(new=5)
     assert set(kept(slot)) == {"a", "b", "too many", "no number", "no json"}
     assert kept(slot)["too many"].usage.input_tokens == 2**63 - 1
     assert (kept(slot)["no number"].ended_at, kept(slot)["no json"].parameters) == (0.0, {"x": "Ext"})
@@ -331,7 +331,7 @@ def test_a_store_that_cannot_be_written_says_so_and_recovers(slot: Path, store: 
     assert not error.value.is_full
 
     slot.unlink()
-    assert store.write([span("a")], NOON) == Written(new=1)
+    assert store.write([span("a")], NOON) == WriteCounts(new=1)
 
 
 def test_a_full_database_is_told_apart(slot: Path, store: Store) -> None:
@@ -344,7 +344,7 @@ def test_a_full_database_is_told_apart(slot: Path, store: Store) -> None:
 
     assert error.value.is_full
     assert set(kept(slot)) == {"a"}
-    assert store.write([span("b", content=b"x" * 50_000)], NOON) == Written(new=1)
+    assert store.write([span("b", content=b"x" * 50_000)], NOON) == WriteCounts(new=1)
 
 
 # The rule, for any order of events.

@@ -22,7 +22,7 @@ from headrace.spans.span import Rank, Span, encode_span
 from headrace.spans.spool_format import encode_record
 from headrace.types import Usage
 from headrace_engine.spans.recovery.slots import SlotError, take_slot, try_slot
-from headrace_engine.spans.recovery.spool_recovery import Recovered, recover, recover_others
+from headrace_engine.spans.recovery.spool_recovery import RecoveryCounts, recover, recover_others
 from headrace_engine.spans.storage.store import Store
 from tests.engine.spans.test_span_store import DAY, NOON, kept, no_cost, span
 
@@ -41,14 +41,14 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def recovered(slot: Path, now: float = NOON) -> Recovered:
+def recovered(slot: Path, now: float = NOON) -> RecoveryCounts:
     with closing(Store(slot, SpansConfig(), no_cost)) as store:
         return total(recover(slot, store, lambda: now))
 
 
-def total(steps: Iterator[Recovered]) -> Recovered:
+def total(steps: Iterator[RecoveryCounts]) -> RecoveryCounts:
     found = list(steps)
-    return Recovered(
+    return RecoveryCounts(
         sum(step.spans for step in found),
         sum(step.new for step in found),
         sum(step.torn for step in found),
@@ -63,7 +63,7 @@ def test_the_spools_of_the_dead_are_stored_and_removed(tmp_path: Path) -> None:
         spool(tmp_path, "w1-a-2", span("b", Rank.STUB), *[span(f"sp_{number}") for number in range(600)]),
     ]
 
-    assert recovered(tmp_path) == Recovered(spans=604, new=602)
+    assert recovered(tmp_path) == RecoveryCounts(spans=604, new=602)
     assert [path.exists() for path in paths] == [False, False]
     assert {name: row.rank for name, row in kept(tmp_path).items() if len(name) == 1} == {"a": 2, "b": 0}
 
@@ -71,9 +71,9 @@ def test_the_spools_of_the_dead_are_stored_and_removed(tmp_path: Path) -> None:
 def test_the_spool_of_one_that_lives_is_left_alone(tmp_path: Path) -> None:
     path = spool(tmp_path, "w1-a-1", span("a"))
     with locked(path):
-        assert recovered(tmp_path) == Recovered()
+        assert recovered(tmp_path) == RecoveryCounts()
 
-    assert recovered(tmp_path) == Recovered(spans=1, new=1)
+    assert recovered(tmp_path) == RecoveryCounts(spans=1, new=1)
 
 
 def test_an_empty_spool_is_left_until_its_writer_must_have_locked_it(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_an_empty_spool_is_left_until_its_writer_must_have_locked_it(tmp_path: P
 def test_a_torn_end_is_counted_and_costs_nothing_before_it(tmp_path: Path, tail: bytes) -> None:
     spool(tmp_path, "w1-a-1", span("a"), span("b"), tail=tail)
 
-    assert recovered(tmp_path) == Recovered(spans=2, new=2, torn=1)
+    assert recovered(tmp_path) == RecoveryCounts(spans=2, new=2, torn=1)
     assert set(kept(tmp_path)) == {"a", "b"}
 
 
@@ -100,14 +100,14 @@ def test_a_flipped_byte_costs_the_span_that_it_is_in_and_no_other(tmp_path: Path
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
 
-    assert recovered(tmp_path) == Recovered(spans=3, new=3, torn=1)
+    assert recovered(tmp_path) == RecoveryCounts(spans=3, new=3, torn=1)
     assert set(kept(tmp_path)) == {"a", "c", "d"}
 
 
 def test_a_record_that_is_no_span_is_counted(tmp_path: Path) -> None:
     spool(tmp_path, "w1-a-1", span("a"), tail=encode_record(b"no span") + encode_record(encode_span(span("b"))))
 
-    assert recovered(tmp_path) == Recovered(spans=2, new=2, unreadable=1)
+    assert recovered(tmp_path) == RecoveryCounts(spans=2, new=2, unreadable=1)
 
 
 def test_a_record_with_absurd_values_is_stored_as_far_as_it_can_be_and_stops_none_behind_it(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_record_with_absurd_values_is_stored_as_far_as_it_can_be_and_stops_non
     torn = encode_record(encoded)[:-5]
     spool(tmp_path, "w1-a-1", span("a"), tail=encode_record(encoded) + torn + encode_record(encode_span(span("c"))))
 
-    assert recovered(tmp_path) == Recovered(spans=3, new=3, torn=1)
+    assert recovered(tmp_path) == RecoveryCounts(spans=3, new=3, torn=1)
     assert set(kept(tmp_path)) == {"a", "b", "c"}
     assert kept(tmp_path)["b"].usage.input_tokens == 2**63 - 1
     assert (kept(tmp_path)["b"].started_at, kept(tmp_path)["b"].duration_seconds) == (0.0, 0.0)
@@ -134,7 +134,7 @@ def test_a_damaged_row_is_in_the_way_of_no_better_record(damage: str, tmp_path: 
         connection.execute(f"UPDATE spans SET {damage} WHERE span_id = 'a'")
     spool(tmp_path, "w1-a-1", span("a"), span("b"), span("c"))
 
-    assert recovered(tmp_path) == Recovered(spans=3, new=1)
+    assert recovered(tmp_path) == RecoveryCounts(spans=3, new=1)
     assert {name: one.rank for name, one in kept(tmp_path).items()} == dict.fromkeys("abc", Rank.WORKER)
 
 
@@ -143,7 +143,7 @@ def test_what_is_in_the_store_already_is_not_there_twice(tmp_path: Path) -> None
         store.write([span("a")], NOON)
     spool(tmp_path, "w1-a-1", span("a", Rank.STUB), span("a"), span("b"))
 
-    assert recovered(tmp_path, NOON + DAY) == Recovered(spans=3, new=1)
+    assert recovered(tmp_path, NOON + DAY) == RecoveryCounts(spans=3, new=1)
     assert set(kept(tmp_path)) == {"a", "b"}
 
 
@@ -154,7 +154,7 @@ def test_each_slot_that_is_nobodys_is_recovered_into_its_own_store(tmp_path: Pat
     assert taken is not None
 
     with taken:
-        assert total(recover_others(tmp_path / "0", SpansConfig(), no_cost, lambda: NOON)) == Recovered(1, 1)
+        assert total(recover_others(tmp_path / "0", SpansConfig(), no_cost, lambda: NOON)) == RecoveryCounts(1, 1)
 
     assert [list(kept(tmp_path / str(number))) for number in range(3)] == [[], [], ["sp_2"]]
     assert try_slot(tmp_path / "2") is not None

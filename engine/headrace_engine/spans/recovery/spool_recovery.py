@@ -36,7 +36,7 @@ _NEW = 5.0
 """Seconds for which an empty file is left alone: its writer may be about to lock it."""
 
 
-class Recovered(msgspec.Struct, frozen=True):
+class RecoveryCounts(msgspec.Struct, frozen=True):
     """What one step found: spans that are stored now, those of runs that had no row, torn stretches, what is of no use."""
 
     spans: int = 0
@@ -70,7 +70,7 @@ def has_leavings(slot: Path) -> bool:
     return False
 
 
-def recover(slot: Path, store: Store, clock: Clock) -> Iterator[Recovered]:
+def recover(slot: Path, store: Store, clock: Clock) -> Iterator[RecoveryCounts]:
     """Store what is in the spools of dead writers, and remove them. ``clock`` is the wall clock.
 
     What lies in another directory that somebody has put in the slot's place is neither taken nor removed.
@@ -85,7 +85,7 @@ def recover(slot: Path, store: Store, clock: Clock) -> Iterator[Recovered]:
 
 def recover_others(
     own: Path, config: SpansConfig, cost: Cost, clock: Clock, retire_for: Collection[str] | None = None
-) -> Iterator[Recovered]:
+) -> Iterator[RecoveryCounts]:
     """Do the same in the slots that no engine has, each into its own store.
 
     With ``retire_for``, the names of the sinks, files that are too old are removed there as well.
@@ -131,7 +131,7 @@ def _is_left(path: Path, descriptor: int, now: float) -> bool:
     return is_named_so and (status.st_size > 0 or now - status.st_mtime > _NEW)
 
 
-def _recover_file(path: Path, folder: int, descriptor: int, store: Store, clock: Clock) -> Iterator[Recovered]:
+def _recover_file(path: Path, folder: int, descriptor: int, store: Store, clock: Clock) -> Iterator[RecoveryCounts]:
     with os.fdopen(os.dup(descriptor), "rb") as file:
         data = file.read()
     batch: list[Span] = []
@@ -159,9 +159,9 @@ def _recover_file(path: Path, folder: int, descriptor: int, store: Store, clock:
         else:  # whoever wrote it, it was no worker, or a disk has lost all of it
             os.rename(path.name, f"{path.name}.{secrets.token_hex(4)}.unreadable", src_dir_fd=folder, dst_dir_fd=folder)
     logger.info("spool recovered", extra={"file": path.name, "spans": count, "torn": torn})
-    yield Recovered(torn=torn, unreadable=unreadable)
+    yield RecoveryCounts(torn=torn, unreadable=unreadable)
 
 
-def _stored(batch: list[Span], store: Store, clock: Clock) -> Recovered:
+def _stored(batch: list[Span], store: Store, clock: Clock) -> RecoveryCounts:
     written = store.write(batch, clock())
-    return Recovered(len(batch), written.new, unstorable=written.unstorable)
+    return RecoveryCounts(len(batch), written.new, unstorable=written.unstorable)

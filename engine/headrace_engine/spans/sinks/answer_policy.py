@@ -24,7 +24,7 @@ _MALFORMED = frozenset({400, 422})
 _PASSING = frozenset({408, 425, 429})
 
 
-class Aside(msgspec.Struct, frozen=True):
+class SpanSetAside(msgspec.Struct, frozen=True):
     """A span that this sink will never take: its place among those that were to be sent, and why."""
 
     index: int
@@ -41,7 +41,7 @@ class Delivered(msgspec.Struct, frozen=True):
     rejected: int = 0
     skipped: int = 0
     reason: str = ""
-    aside: tuple[Aside, ...] = ()
+    aside: tuple[SpanSetAside, ...] = ()
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -51,28 +51,28 @@ class Retry(msgspec.Struct, frozen=True):
     after: float | None = None
 
 
-class Hold(msgspec.Struct, frozen=True):
+class Blocked(msgspec.Struct, frozen=True):
     """It will not work until somebody mends the configuration, here or there."""
 
     reason: str
 
 
-class Split(msgspec.Struct, frozen=True):
+class SplitBatch(msgspec.Struct, frozen=True):
     """It was too much at once, or one of them is refused: fewer at once say which."""
 
     reason: str
 
 
-class GiveUp(msgspec.Struct, frozen=True):
+class Undeliverable(msgspec.Struct, frozen=True):
     """These spans will never be taken."""
 
     reason: str
 
 
-Verdict = Delivered | Retry | Hold | Split | GiveUp
+Verdict = Delivered | Retry | Blocked | SplitBatch | Undeliverable
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ServerAnswer(msgspec.Struct, frozen=True):
     """What a server said. ``body`` may have been cut."""
 
     status: int
@@ -80,20 +80,20 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes = b""
 
 
-def follows(answer: Answer, spans: int, tries: int, wall_time: float, mask: SecretMask = NO_SECRETS) -> Verdict:
+def follows(answer: ServerAnswer, spans: int, tries: int, wall_time: float, mask: SecretMask = NO_SECRETS) -> Verdict:
     """Return what an HTTP answer to ``spans`` spans means; ``tries`` is how often they were sent, ``mask`` takes secrets out."""
     status = answer.status
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return Delivered(spans)
     reason = _words(answer, mask)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or status in _MALFORMED:
-        return Split(reason) if spans > 1 else GiveUp(reason)
+        return SplitBatch(reason) if spans > 1 else Undeliverable(reason)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR and spans == 1 and tries >= MAX_TRIES_OF_ONE:
-        return GiveUp(f"{reason}, {tries} times")
+        return Undeliverable(f"{reason}, {tries} times")
     is_broken = status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
     if is_broken or status in _PASSING:
         return Retry(reason, seconds_to_wait(answer.retry_after, wall_time))
-    return Hold(reason)
+    return Blocked(reason)
 
 
 def seconds_to_wait(retry_after: str, wall_time: float) -> float | None:
@@ -116,20 +116,20 @@ def joined(verdicts: Sequence[Verdict]) -> Verdict:
     Those behind it may have arrived too; they are sent again with it, under the same ids.
     """
     taken = 0
-    aside: list[Aside] = []
+    aside: list[SpanSetAside] = []
     for verdict in verdicts:
         match verdict:
             case Delivered():
                 pass
-            case GiveUp():
-                aside.append(Aside(taken, verdict.reason))
+            case Undeliverable():
+                aside.append(SpanSetAside(taken, verdict.reason))
             case _:
                 return _dealt_with(taken, aside) if taken else verdict
         taken += 1
     return _dealt_with(taken, aside)
 
 
-def _dealt_with(taken: int, aside: list[Aside]) -> Delivered:
+def _dealt_with(taken: int, aside: list[SpanSetAside]) -> Delivered:
     return Delivered(taken, len(aside), reason=aside[-1].reason if aside else "", aside=tuple(aside))
 
 
@@ -141,7 +141,7 @@ def excerpt(text: str, mask: SecretMask) -> str:
     return mask.masked(said)[:MAX_EXCERPT]
 
 
-def _words(answer: Answer, mask: SecretMask) -> str:
+def _words(answer: ServerAnswer, mask: SecretMask) -> str:
     """Return the status, and what the server says to it if that is a line of text."""
     try:
         words = f"HTTP {answer.status} {HTTPStatus(answer.status).phrase}"

@@ -10,27 +10,27 @@ import msgspec
 from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import bounded
 from headrace.spans.value_bounds import dollars, mended
-from headrace_engine.spans.sinks.answer_policy import Aside
+from headrace_engine.spans.sinks.answer_policy import SpanSetAside
 
 T = TypeVar("T")
 
 
 def encoded(
     spans: Sequence[StoredSpan], encode: Callable[[StoredSpan], T]
-) -> tuple[list[tuple[int, T]], tuple[Aside, ...]]:
+) -> tuple[list[tuple[int, T]], tuple[SpanSetAside, ...]]:
     """Return what ``encode`` makes of each span, by its place, and the spans that it makes nothing of.
 
     A span that it fails at is tried once more with its values mended: integers of 64 bits, times of a calendar, whole characters.
     """
     whole: list[tuple[int, T]] = []
-    aside: list[Aside] = []
+    aside: list[SpanSetAside] = []
     for index, stored in enumerate(spans):
         try:
             whole.append((index, _encoded(stored, encode)))
         except MemoryError:
             raise  # it says nothing of the span
         except Exception as error:  # noqa: BLE001 - whatever it is, it would come again with each try
-            aside.append(Aside(index, f"cannot be encoded: {type(error).__name__}"))
+            aside.append(SpanSetAside(index, f"cannot be encoded: {type(error).__name__}"))
     return whole, tuple(aside)
 
 

@@ -14,10 +14,10 @@ from headrace.settings.settings import SinkConfig
 from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import Span, SpanContent, content_of
 from headrace.spans.value_bounds import seconds
-from headrace_engine.spans.sinks.answer_policy import Answer, GiveUp, Verdict, follows, joined
+from headrace_engine.spans.sinks.answer_policy import ServerAnswer, Undeliverable, Verdict, follows, joined
 from headrace_engine.spans.sinks.encoding import encoded
 from headrace_engine.spans.sinks.genai_messages import parsed
-from headrace_engine.spans.sinks.http_post import Post
+from headrace_engine.spans.sinks.http_post import HttpPost
 
 CONCURRENCY = 4
 _PATH = "/api/v1/spans"
@@ -32,7 +32,7 @@ class HttpJsonSink:
         self.batch_size = min(config.batch_size, CONCURRENCY)
         base = config.url.rstrip("/")
         url = base if base.endswith(_PATH) else base + _PATH
-        self._post = Post(url, config, environ, "application/json")
+        self._post = HttpPost(url, config, environ, "application/json")
         self._executor = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="sink-post")
 
     def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:
@@ -40,7 +40,7 @@ class HttpJsonSink:
         whole, unencodable = encoded(spans, lambda stored: _encode(payload(stored)))
         answers = self._executor.map(partial(self._send, tries=tries), [body for _, body in whole])
         verdicts = dict(zip((index for index, _ in whole), answers, strict=True))
-        verdicts |= {each.index: GiveUp(each.reason) for each in unencodable}
+        verdicts |= {each.index: Undeliverable(each.reason) for each in unencodable}
         return joined([verdicts[index] for index in range(len(spans))])
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ class HttpJsonSink:
 
     def _send(self, body: bytes, tries: int) -> Verdict:
         answer = self._post.send(body)
-        return follows(answer, 1, tries, time.time(), self._post.mask) if isinstance(answer, Answer) else answer
+        return follows(answer, 1, tries, time.time(), self._post.mask) if isinstance(answer, ServerAnswer) else answer
 
 
 def payload(stored: StoredSpan) -> dict[str, Any]:

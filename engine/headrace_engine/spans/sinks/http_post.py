@@ -15,14 +15,14 @@ from headrace.settings.known_secrets import address_secrets, header_secrets, pro
 from headrace.settings.proxy_choice import proxy_of
 from headrace.settings.settings import SinkConfig
 from headrace.text.secret_mask import SecretMask
-from headrace_engine.spans.sinks.answer_policy import Answer, Hold, Retry
+from headrace_engine.spans.sinks.answer_policy import Blocked, Retry, ServerAnswer
 from headrace_engine.spans.sinks.sink import SinkUnusableError
 
 MAX_BODY_BYTES = 64 * 1024
 _SHORTEST_SECRET = 6  # a shorter header value is none, and would blot out words
 
 
-class Post:
+class HttpPost:
     """Posts to one address. May be used by several threads."""
 
     def __init__(self, url: str, config: SinkConfig, environ: Mapping[str, str], content_type: str) -> None:
@@ -47,8 +47,8 @@ class Post:
             headers=headers, timeout=config.timeout, trust_env=False, verify=_tls(), proxy=_proxy(self._url)
         )
 
-    def send(self, body: bytes, headers: Mapping[str, str] = {}) -> Answer | Retry | Hold:
-        """Post ``body``; return the answer, or what follows from there being none."""
+    def send(self, body: bytes, headers: Mapping[str, str] = {}) -> ServerAnswer | Retry | Blocked:
+        """Post ``body``. Return the answer, or a verdict if there is none."""
         httpx = self._httpx
         deadline = time.monotonic() + self._timeout
         try:
@@ -58,16 +58,16 @@ class Post:
                     said += piece
                     if len(said) >= MAX_BODY_BYTES or time.monotonic() >= deadline:
                         break  # the status is known; leaving closes the connection
-                return Answer(
+                return ServerAnswer(
                     response.status_code, response.headers.get("retry-after", ""), bytes(said[:MAX_BODY_BYTES])
                 )
         except httpx.TimeoutException:
             return Retry(f"no answer within {self._timeout:g} s")
         except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL):
             # Not the error's own words: they quote what is wrong, be it a secret.
-            return Hold("the address or a header is not valid HTTP")
+            return Blocked("the address or a header is not valid HTTP")
         except (UnicodeError, ValueError):
-            return Hold("the address has a host that cannot be looked up")
+            return Blocked("the address has a host that cannot be looked up")
         except httpx.TransportError as error:
             return Retry(self.mask.masked(str(error)) or type(error).__name__)
 

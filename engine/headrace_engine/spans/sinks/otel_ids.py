@@ -18,7 +18,7 @@ _DIGITS = re.compile(r"[0-9a-fA-F]{16}")
 _SAMPLED = 1
 
 
-class Ids(msgspec.Struct, frozen=True):
+class OtelIds(msgspec.Struct, frozen=True):
     """Where a span stands in OpenTelemetry's world. ``parent`` is empty for a root."""
 
     trace: bytes
@@ -27,17 +27,17 @@ class Ids(msgspec.Struct, frozen=True):
     is_sampled: bool = True
 
 
-def ids_of(span: Span) -> Ids:
+def ids_of(span: Span) -> OtelIds:
     """Return a span's ids: those of the caller's OpenTelemetry span, if one was active, above Headrace's own."""
     own = _bytes(span.span_id, "sp_") or _digest(span.span_id)
     context = _TRACEPARENT.fullmatch(span.traceparent or "")
     if context is not None and int(context[1], 16) and int(context[2], 16):
         is_sampled = bool(int(context[3], 16) & _SAMPLED)
-        return Ids(bytes.fromhex(context[1]), own, bytes.fromhex(context[2]), is_sampled)
+        return OtelIds(bytes.fromhex(context[1]), own, bytes.fromhex(context[2]), is_sampled)
     # A run whose worker and client were both lost has no trace that anybody knows: it is a trace of its own.
     trace = (_bytes(span.trace_id, "tr_") or _digest(span.trace_id)) if span.trace_id else own
     parent = span.parent_span_id and (_bytes(span.parent_span_id, "sp_") or _digest(span.parent_span_id))
-    return Ids(trace.rjust(16, b"\0"), own, parent or b"")
+    return OtelIds(trace.rjust(16, b"\0"), own, parent or b"")
 
 
 def _bytes(name: str, prefix: str) -> bytes:

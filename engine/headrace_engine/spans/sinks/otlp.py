@@ -12,11 +12,19 @@ from headrace.settings.settings import SinkConfig
 from headrace.spans import value_bounds as span_bounds
 from headrace.spans.data_directory import StoredSpan
 from headrace.version import VERSION
-from headrace_engine.spans.sinks.answer_policy import Answer, Aside, Delivered, GiveUp, Verdict, excerpt, follows
+from headrace_engine.spans.sinks.answer_policy import (
+    Delivered,
+    ServerAnswer,
+    SpanSetAside,
+    Undeliverable,
+    Verdict,
+    excerpt,
+    follows,
+)
 from headrace_engine.spans.sinks.encoding import encoded
-from headrace_engine.spans.sinks.http_post import Post
-from headrace_engine.spans.sinks.otel_ids import Ids, ids_of
-from headrace_engine.spans.sinks.semconv import SCHEMA_URL, Attributes, Described, Value, describe
+from headrace_engine.spans.sinks.http_post import HttpPost
+from headrace_engine.spans.sinks.otel_ids import OtelIds, ids_of
+from headrace_engine.spans.sinks.semconv import SCHEMA_URL, Attributes, DescribedSpan, Value, describe
 from headrace_engine.spans.sinks.sink import SinkUnusableError
 
 try:
@@ -49,7 +57,7 @@ class OtlpSink:
             raise SinkUnusableError("needs a package that is not installed: pip install 'headrace[otlp]'")
         self.batch_size = config.batch_size
         self._config = config
-        self._post = Post(traces_url(config.url), config, environ, "application/x-protobuf")
+        self._post = HttpPost(traces_url(config.url), config, environ, "application/x-protobuf")
 
     def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:
         """Send what the caller's own sampling wants kept. What cannot be encoded, or is refused by itself, is set aside."""
@@ -61,8 +69,8 @@ class OtlpSink:
         body = export_request([one for _, one in sampled], self._config.service_name, self._config.semconv)
         verdict = self._posted(body.SerializeToString(), len(sampled), tries)
         match verdict:
-            case GiveUp():
-                refused = [Aside(index, verdict.reason) for index, _ in sampled]
+            case Undeliverable():
+                refused = [SpanSetAside(index, verdict.reason) for index, _ in sampled]
                 return _dealt_with(spans, skipped, (*unencodable, *refused))
             case Delivered():
                 return _dealt_with(spans, skipped, unencodable, verdict.rejected, verdict.reason)
@@ -78,7 +86,7 @@ class OtlpSink:
             answer = self._post.send(gzip.compress(body, compresslevel=5), {"Content-Encoding": "gzip"})
         else:
             answer = self._post.send(body)
-        if not isinstance(answer, Answer):
+        if not isinstance(answer, ServerAnswer):
             return answer
         verdict = follows(answer, count, tries, time.time(), self._post.mask)
         if not isinstance(verdict, Delivered):
@@ -86,7 +94,7 @@ class OtlpSink:
         rejected, words = rejected_spans(answer.body)
         reason = excerpt(words, self._post.mask)
         # Of several it is not said which; of one, and of all, it is clear.
-        return GiveUp(reason) if rejected >= count else Delivered(count, rejected, reason=reason)
+        return Undeliverable(reason) if rejected >= count else Delivered(count, rejected, reason=reason)
 
     def close(self) -> None:
         """Close the connection."""
@@ -109,14 +117,14 @@ def export_request(spans: Sequence[Span], service_name: str, version: Version) -
 
 
 def _dealt_with(
-    spans: Sequence[StoredSpan], skipped: int, aside: tuple[Aside, ...], rejected: int = 0, reason: str = ""
+    spans: Sequence[StoredSpan], skipped: int, aside: tuple[SpanSetAside, ...], rejected: int = 0, reason: str = ""
 ) -> Delivered:
     """Return that all spans are dealt with; ``rejected`` are refused beside those that are set aside."""
     reason = reason or (aside[-1].reason if aside else "")
     return Delivered(len(spans), rejected + len(aside), skipped, reason, aside)
 
 
-def otlp_span(ids: Ids, described: Described) -> Span:
+def otlp_span(ids: OtelIds, described: DescribedSpan) -> Span:
     """Return a span as OpenTelemetry's message."""
     status = Status(code=Status.STATUS_CODE_ERROR, message=described.message) if described.is_error else Status()
     return Span(

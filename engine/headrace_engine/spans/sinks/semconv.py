@@ -44,7 +44,7 @@ _SAME = "the same"
 _TAKES_INSTRUCTIONS_APART = frozenset({"anthropic", _GEMINI})
 
 
-class Event(msgspec.Struct, frozen=True):
+class OtelEvent(msgspec.Struct, frozen=True):
     """Something at one time within a span."""
 
     name: str
@@ -52,7 +52,7 @@ class Event(msgspec.Struct, frozen=True):
     attributes: Attributes
 
 
-class Described(msgspec.Struct, frozen=True):
+class DescribedSpan(msgspec.Struct, frozen=True):
     """A span as the conventions want it, but its ids. Times are seconds since 1970."""
 
     name: str
@@ -61,10 +61,10 @@ class Described(msgspec.Struct, frozen=True):
     is_error: bool
     message: str
     attributes: Attributes
-    events: list[Event]
+    events: list[OtelEvent]
 
 
-def describe(stored: StoredSpan, version: Version) -> Described:
+def describe(stored: StoredSpan, version: Version) -> DescribedSpan:
     """Return what a span says by the conventions."""
     facts = _Facts(stored, version)
     attributes: Attributes = {}
@@ -75,7 +75,7 @@ def describe(stored: StoredSpan, version: Version) -> Described:
     span = stored.span
     # A wall clock can jump between the two times, the measured duration cannot.
     end = span.started_at + span.duration_seconds if span.duration_seconds else max(span.ended_at, span.started_at)
-    return Described(
+    return DescribedSpan(
         name=f"{facts.operation} {span.model}".rstrip(),
         start=span.started_at,
         end=end,
@@ -134,7 +134,7 @@ def _provider_name(span: Span) -> str:
     return attempt.telemetry_provider or span.provider
 
 
-class _Row(msgspec.Struct, frozen=True):
+class _Attribute(msgspec.Struct, frozen=True):
     """A name, what it was called in 1.41 (None: nothing), and what stands under it."""
 
     name: str
@@ -142,8 +142,8 @@ class _Row(msgspec.Struct, frozen=True):
     value: Callable[[_Facts], Value | None]
 
 
-def _row(name: str, value: Callable[[_Facts], Value | None], was: str | None = _SAME) -> _Row:
-    return _Row(name, name if was == _SAME else was, value)
+def _row(name: str, value: Callable[[_Facts], Value | None], was: str | None = _SAME) -> _Attribute:
+    return _Attribute(name, name if was == _SAME else was, value)
 
 
 def _integer(name: str) -> Callable[[_Facts], int | None]:
@@ -252,7 +252,7 @@ _TABLE = (
 )
 
 
-def _attempt(attempt: SpanAttempt) -> Event:
+def _attempt(attempt: SpanAttempt) -> OtelEvent:
     """Return an attempt as an event at the time of its start; durations in seconds."""
     facts: dict[str, Value | None] = {
         "headrace.attempt.number": attempt.number,
@@ -267,7 +267,7 @@ def _attempt(attempt: SpanAttempt) -> Event:
         "http.response.status_code": attempt.status_code,
     }
     given = {name: value for name, value in facts.items() if value is not None}
-    return Event("headrace.attempt", attempt.started_at, given)
+    return OtelEvent("headrace.attempt", attempt.started_at, given)
 
 
 def _since(attempt: SpanAttempt, time: float | None) -> float | None:

@@ -14,7 +14,7 @@ from headrace.spans.span import Rank
 SETTLE_SECONDS = 2.0
 
 
-class Settling:
+class SettleTime:
     """Up to where the records of one file have had time to be replaced."""
 
     def __init__(self) -> None:

@@ -12,19 +12,19 @@ from pathlib import Path
 from headrace.settings.settings import SinkConfig
 from headrace.wire.engine_status import UNUSABLE, SinkStatus
 from headrace_engine.spans.sinks.answer_policy import (
-    Aside,
+    Blocked,
     Delivered,
-    GiveUp,
-    Hold,
     Retry,
-    Split,
+    SpanSetAside,
+    SplitBatch,
+    Undeliverable,
     Verdict,
 )
 from headrace_engine.spans.sinks.circuit import BatchLimit, Circuit
 from headrace_engine.spans.sinks.content_policy import without_content
 from headrace_engine.spans.sinks.sink import Sink, SinkUnusableError
 from headrace_engine.spans.sinks.sink_choice import build
-from headrace_engine.spans.sinks.unsent_spans import Batch, Unsent
+from headrace_engine.spans.sinks.unsent_spans import UnsentBatch, UnsentSpans
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class SinkThread:
         self.name = name
         self._config = config
         self._environ = environ
-        self._unsent = Unsent(slot, name)
+        self._unsent = UnsentSpans(slot, name)
         self._circuit = Circuit()
         self._limit = BatchLimit(config.batch_size)
         self._tries = 0
@@ -136,7 +136,7 @@ class SinkThread:
         self._follow(batch, self._send(sink, batch))
         self._count(time.monotonic())
 
-    def _send(self, sink: Sink, batch: Batch) -> Verdict:
+    def _send(self, sink: Sink, batch: UnsentBatch) -> Verdict:
         self._tries += 1
         try:
             spans = batch.spans if self._config.content else [without_content(stored) for stored in batch.spans]
@@ -148,27 +148,27 @@ class SinkThread:
             logger.exception("sink failed to send", extra={"sink": self.name, "spans": len(batch.spans)})
             reason = f"cannot be sent: {type(error).__name__}"
             if len(batch.spans) > 1:
-                return Split(reason)
-            return GiveUp(reason) if self._tries >= _MAX_FAILURES else Retry(reason)
+                return SplitBatch(reason)
+            return Undeliverable(reason) if self._tries >= _MAX_FAILURES else Retry(reason)
 
     def _next_size(self) -> int:
         """A probe is one span: the other side is to be asked, not flooded."""
         return 1 if self._circuit.state == "open" else self._limit.limit
 
-    def _follow(self, batch: Batch, verdict: Verdict) -> None:
+    def _follow(self, batch: UnsentBatch, verdict: Verdict) -> None:
         match verdict:
             case Delivered():
                 self._answered(batch, verdict)
-            case GiveUp():
-                every = tuple(Aside(index, verdict.reason) for index in range(len(batch.spans)))
+            case Undeliverable():
+                every = tuple(SpanSetAside(index, verdict.reason) for index in range(len(batch.spans)))
                 self._answered(batch, Delivered(len(every), len(every), reason=verdict.reason, aside=every))
-            case Split():
+            case SplitBatch():
                 self._tries = 0
                 self._limit.was_too_much(len(batch.spans))
-            case Retry() | Hold():
+            case Retry() | Blocked():
                 self._not_taken(verdict)
 
-    def _answered(self, batch: Batch, outcome: Delivered) -> None:
+    def _answered(self, batch: UnsentBatch, outcome: Delivered) -> None:
         if self._is_lame:
             logger.warning("sink works again", extra={"sink": self.name})
         self._is_lame = False
@@ -194,7 +194,7 @@ class SinkThread:
             )
             self._unlogged, self._logs_at = 0, now + _LOG_INTERVAL
 
-    def _not_taken(self, verdict: Retry | Hold) -> None:
+    def _not_taken(self, verdict: Retry | Blocked) -> None:
         """Say it in the log once, when the circuit opens; the status says it always."""
         now, dice = time.monotonic(), random.random()  # noqa: S311
         if isinstance(verdict, Retry):

@@ -24,8 +24,8 @@ from headrace.spans.data_directory import (
     set_aside_count,
 )
 from headrace.spans.span import Span
-from headrace_engine.spans.sinks.answer_policy import Aside
-from headrace_engine.spans.sinks.settle_time import Settling
+from headrace_engine.spans.sinks.answer_policy import SpanSetAside
+from headrace_engine.spans.sinks.settle_time import SettleTime
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +37,14 @@ _BUSY_TIMEOUT = 5.0
 _PLACE = "INSERT INTO cursors (sink, seq) VALUES (?, ?) ON CONFLICT (sink) DO UPDATE SET seq = excluded.seq"
 
 
-class Batch(msgspec.Struct, frozen=True):
+class UnsentBatch(msgspec.Struct, frozen=True):
     """Spans of one file, in the order of their writing."""
 
     path: Path
     spans: list[StoredSpan]
 
 
-class Mark(msgspec.Struct, frozen=True):
+class SetAsideMark(msgspec.Struct, frozen=True):
     """A span that is set aside: its id, its row, and why."""
 
     span_id: str
@@ -52,15 +52,15 @@ class Mark(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Unsent:
+class UnsentSpans:
     """A slot's files, and how far one sink has come in each."""
 
     def __init__(self, slot: Path, sink: str) -> None:
         self._slot = slot
         self._sink = sink
-        self._files: dict[Path, _File] = {}
+        self._files: dict[Path, _FileProgress] = {}
 
-    def next(self, limit: int, now: float, *, is_last: bool) -> Batch | None:
+    def next(self, limit: int, now: float, *, is_last: bool) -> UnsentBatch | None:
         """Return up to ``limit`` spans of the oldest file that has any. ``is_last``: there is no time to wait for better ones."""
         self._look()
         for path, file in self._files.items():
@@ -70,21 +70,21 @@ class Unsent:
                 file.failed("read spans", error)
                 continue
             if spans:
-                return Batch(path, spans)
+                return UnsentBatch(path, spans)
         return None
 
-    def taken(self, batch: Batch, count: int, aside: Sequence[Aside] = ()) -> None:
+    def taken(self, batch: UnsentBatch, count: int, aside: Sequence[SpanSetAside] = ()) -> None:
         """The first ``count`` spans of a batch are dealt with, those in ``aside`` by marking them."""
         if count and (file := self._files.get(batch.path)) is not None:
             some = batch.spans[:count]
-            marks = [Mark(some[each.index].span.span_id, some[each.index].seq, each.reason) for each in aside]
+            marks = [SetAsideMark(some[each.index].span.span_id, some[each.index].seq, each.reason) for each in aside]
             file.move(some[-1].seq, marks, [stored.span.span_id for stored in some])
 
     def aside(self) -> int:
         """Return how many spans of these files are set aside."""
         return sum(file.aside for file in self._files.values())
 
-    def take_damaged(self) -> list[Mark]:
+    def take_damaged(self) -> list[SetAsideMark]:
         """Return the rows that could not be read since the last time; they are marked, and passed over."""
         return [mark for file in self._files.values() for mark in file.take_damaged()]
 
@@ -120,7 +120,7 @@ class Unsent:
             file.close()
 
 
-class _File:
+class _FileProgress:
     """One database file. ``place`` is the last row that is dealt with."""
 
     def __init__(self, path: Path, sink: str, reader: sqlite3.Connection) -> None:
@@ -131,10 +131,10 @@ class _File:
         self._writer: sqlite3.Connection | None = None
         self._has_failed = False
         self._is_unwritten = False
-        self._marks: dict[Mark, None] = {}
-        self._damaged: list[Mark] = []
+        self._marks: dict[SetAsideMark, None] = {}
+        self._damaged: list[SetAsideMark] = []
         self._damaged_upto = 0
-        self.settling = Settling()
+        self.settling = SettleTime()
         row = reader.execute("SELECT seq FROM cursors WHERE sink = ?", (sink,)).fetchone()
         self.place: int = row[0] if row is not None and isinstance(row[0], int) else 0
         self.aside = set_aside_count(reader, sink)
@@ -158,7 +158,7 @@ class _File:
             if self._is_unwritten:
                 self.move(self.place)
             return []
-        damaged: list[Mark] = []
+        damaged: list[SetAsideMark] = []
         rows = _readable(read_after(self._reader, self.place, limit), damaged)
         spans = list(_within(rows if is_last else self.settling.ready(rows, last, now), MAX_BATCH_BYTES))
         self._noticed(damaged)
@@ -170,7 +170,7 @@ class _File:
             self.move(last)
         return spans
 
-    def move(self, place: int, marks: Sequence[Mark] = (), taken: Sequence[str] = ()) -> None:
+    def move(self, place: int, marks: Sequence[SetAsideMark] = (), taken: Sequence[str] = ()) -> None:
         """Write the place down, where that is possible; with it what is set aside, and what is so no longer: it was ``taken``."""
         self.place = place
         self._marks |= dict.fromkeys(marks)
@@ -182,11 +182,11 @@ class _File:
         else:
             self._is_unwritten = self._has_failed = False
 
-    def take_damaged(self) -> list[Mark]:
+    def take_damaged(self) -> list[SetAsideMark]:
         damaged, self._damaged = self._damaged, []
         return damaged
 
-    def _noticed(self, damaged: Sequence[Mark]) -> None:
+    def _noticed(self, damaged: Sequence[SetAsideMark]) -> None:
         """Have rows marked that cannot be read, with the next move, and told of once."""
         new = [mark for mark in damaged if mark.seq > self._damaged_upto]
         if new:
@@ -252,23 +252,23 @@ class _File:
             self.aside = set_aside_count(self._reader, self._sink)
 
 
-def _readable(rows: Iterable[StoredSpan | DamagedRow], damaged: list[Mark]) -> Iterator[StoredSpan]:
+def _readable(rows: Iterable[StoredSpan | DamagedRow], damaged: list[SetAsideMark]) -> Iterator[StoredSpan]:
     """Yield the spans; of rows that make no sense, collect what there is to say."""
     for row in rows:
         if isinstance(row, DamagedRow):
-            damaged.append(Mark(row.span_id, row.seq, row.reason))
+            damaged.append(SetAsideMark(row.span_id, row.seq, row.reason))
         else:
             yield row
 
 
-def _open(path: Path, sink: str) -> _File | None:
+def _open(path: Path, sink: str) -> _FileProgress | None:
     """Return a file, or None while it cannot be read: it may be about to be made, or removed."""
     try:
         reader = open_for_reading(path)
     except sqlite3.Error:
         return None
     try:
-        return _File(path, sink, reader)
+        return _FileProgress(path, sink, reader)
     except (sqlite3.Error, OSError):
         reader.close()
         return None

@@ -28,7 +28,7 @@ MAX_PAUSE = 5.0
 Sender = TypeVar("Sender", bound=Hashable)
 
 
-class Batch(msgspec.Struct, Generic[Sender], frozen=True, gc=False):
+class ArrivedBatch(msgspec.Struct, Generic[Sender], frozen=True, gc=False):
     """Spans of one sender, encoded."""
 
     sender: Sender
@@ -48,8 +48,8 @@ class Batching(Generic[Sender]):
         """Batches that are committed: the first so many of those that came."""
         self.span_count = 0
         """Spans that wait."""
-        self._waiting: deque[Batch[Sender]] = deque()
-        self._taken: list[Batch[Sender]] = []
+        self._waiting: deque[ArrivedBatch[Sender]] = deque()
+        self._taken: list[ArrivedBatch[Sender]] = []
         self._bytes = 0
         self._failures = 0
         self._not_before = 0.0
@@ -72,7 +72,7 @@ class Batching(Generic[Sender]):
 
     def arrived(self, sender: Sender, sequence: int, spans: Sequence[bytes], now: float) -> None:
         """A batch came."""
-        batch = Batch(sender, sequence, spans, now, sum(map(len, spans)))
+        batch = ArrivedBatch(sender, sequence, spans, now, sum(map(len, spans)))
         self._waiting.append(batch)
         self.arrived_total += 1
         self.span_count += len(spans)
@@ -82,7 +82,7 @@ class Batching(Generic[Sender]):
         """Commit all that waits without waiting for more."""
         self._hurry_until = self.arrived_total
 
-    def take(self, now: float) -> list[Batch[Sender]]:
+    def take(self, now: float) -> list[ArrivedBatch[Sender]]:
         """Return what is to be committed now; :meth:`committed` or :meth:`failed` must follow where it is something."""
         when = self.next_at
         if when is None or when > now:

@@ -30,7 +30,7 @@ class DamagedError(Exception):
     """A file cannot be read; it has been moved aside, and another may take its name."""
 
 
-class Known(msgspec.Struct, frozen=True):
+class SpanFileFacts(msgspec.Struct, frozen=True):
     """What is known of a file whether or not it is open: its last row's number, when its newest run was asked for."""
 
     last_seq: int
@@ -41,7 +41,7 @@ class SpanFiles:
     """The files. Methods raise sqlite3.Error and OSError."""
 
     def __init__(self, slot: Path, config: SpansConfig) -> None:
-        self.known: dict[Path, Known] = {}
+        self.known: dict[Path, SpanFileFacts] = {}
         self.damaged: list[Path] = []
         """Files that could not be read, by the names that they have now."""
         self._slot = slot
@@ -81,7 +81,7 @@ class SpanFiles:
             try:
                 return action(database)
             finally:
-                self.known[path] = Known(database.last_seq, database.newest)
+                self.known[path] = SpanFileFacts(database.last_seq, database.newest)
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
                 raise

@@ -41,7 +41,7 @@ class StoreError(Exception):
         self.is_full = is_full
 
 
-class Written(msgspec.Struct, frozen=True):
+class WriteCounts(msgspec.Struct, frozen=True):
     """What became of spans: runs that had no row before, and spans that no database can hold."""
 
     new: int = 0
@@ -61,7 +61,7 @@ class Store:
         """Files that could not be read and were moved aside, by the names that they have now."""
         return self._files.damaged
 
-    def write(self, spans: Sequence[Span], now: float) -> Written:
+    def write(self, spans: Sequence[Span], now: float) -> WriteCounts:
         """Commit spans."""
         with self._errors():
             self._files.look()
@@ -69,7 +69,7 @@ class Store:
             for path, some in self._by_file(grouped(spans), now).items():
                 done = self._put(path, some, now)
                 new, unstorable = new + done.new, unstorable + done.unstorable
-            return Written(new, unstorable)
+            return WriteCounts(new, unstorable)
 
     def marks(self) -> dict[Path, int]:
         """Return the number of the last row of each file."""
@@ -111,7 +111,7 @@ class Store:
                         result[path] = {name: left.pop(name) for name in names if name in found}
         return {**result, current: left} if left else result
 
-    def _put(self, path: Path, spans: Spans, now: float) -> Written:
+    def _put(self, path: Path, spans: Spans, now: float) -> WriteCounts:
         try:
             return self._files.use(path, partial(self._put_in, spans))
         except DamagedError:
@@ -121,9 +121,9 @@ class Store:
         except DamagedError as error:
             raise StoreError(f"one file after another is damaged: {error}") from error
 
-    def _put_in(self, spans: Spans, database: SpanDatabase) -> Written:
+    def _put_in(self, spans: Spans, database: SpanDatabase) -> WriteCounts:
         try:
-            return Written(database.put(spans, self._cost))
+            return WriteCounts(database.put(spans, self._cost))
         except UnstorableError:
             pass  # one that cannot be held must not keep the others out
         new = unstorable = 0
@@ -138,7 +138,7 @@ class Store:
                     logger.warning("span cannot be stored as it is", extra={"span_id": name, "reason": reason})
             else:
                 unstorable += len(of_run)
-        return Written(new, unstorable)
+        return WriteCounts(new, unstorable)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
