@@ -142,7 +142,7 @@ def _found_file() -> tuple[SettingsFile, TrustedSettings]:
 
 def _check_others(file: SettingsFile, known: TrustedSettings) -> None:
     """Refuse where the file would stay refused: what no command allows is to be seen first."""
-    others = [str(one) for one in refused_settings(file.table, known) if not one.grants]
+    others = [str(one) for one in refused_settings(file.table, known) if not one.keys]
     if others:
         raise ConfigurationError(
             f"{file.path}: {others[0]}. That cannot be allowed here; `headrace config show` says what to do"

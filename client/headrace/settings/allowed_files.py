@@ -1,6 +1,7 @@
-"""What the user has allowed files of directories to do with keys: ``allowed.json`` in the user's configuration directory.
+"""Reads and writes ``allowed.json``: which keys the user allows the settings files of directories to send, and where to.
 
-Written by ``headrace config allow`` alone. The file is replaced as a whole, never written through a link, and readable by its owner alone.
+The file is in the user's configuration directory. Only ``headrace config allow`` writes it: it replaces the whole file, follows no
+link, and gives the file mode 0600.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from headrace.settings.toml_file import OWN_HOME, distrust, user_place
 NAME = "allowed.json"
 _MAX_BYTES = 1024 * 1024
 _LOCK_TIMEOUT = 20.0
-"""Seconds for other commands that change what is allowed, each of which takes a moment."""
+"""Seconds to wait for other commands that change the file."""
 _FIELDS = ("directory", "provider", "base_url", "variable")
 
 
 def allowed_file(environ: Mapping[str, str]) -> str:
-    """Return where the file is or would be; an empty string for a user without a home."""
+    """Return the path of the file, even if it does not exist; an empty string for a user without a home."""
     place = user_place(environ)
     return os.path.join(os.path.dirname(place.path), NAME) if place else ""
 
 
 def read_allowed_keys(environ: Mapping[str, str]) -> frozenset[AllowedKey]:
-    """Return all that is allowed; raises ConfigurationError for a file that cannot be read or that another user may have written."""
+    """Return all permissions. Raises ConfigurationError if the file cannot be read, or if another user may have written it."""
     place = user_place(environ)
     if place is None:
         return frozenset()
@@ -39,13 +40,13 @@ def read_allowed_keys(environ: Mapping[str, str]) -> frozenset[AllowedKey]:
     try:
         descriptor = open_to_read(path)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return frozenset()  # nothing is allowed, then
+        return frozenset()
     except OSError as error:
         raise ConfigurationError(f"{path}: the file cannot be read: {error.strerror}; remove it") from None
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ConfigurationError(f"{path}: this is no regular file; remove it")
+            raise ConfigurationError(f"{path}: this is not a regular file; remove it")
         if (problem := distrust(place, path, status)) is not None:
             raise ConfigurationError(problem)
         data = file.read(_MAX_BYTES + 1)
@@ -53,18 +54,21 @@ def read_allowed_keys(environ: Mapping[str, str]) -> frozenset[AllowedKey]:
         return frozenset(_grant(entry) for entry in json.loads(data)["allowed"])
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ConfigurationError(
-            f"{path}: the file is damaged; remove it, and run `headrace config allow` again where it is needed"
+            f"{path}: the file is damaged; remove it, and run `headrace config allow` again in each directory that needs it"
         ) from None
 
 
 def change_allowed_keys(
     environ: Mapping[str, str], change: Callable[[frozenset[AllowedKey]], frozenset[AllowedKey]]
 ) -> None:
-    """Replace what is allowed by what ``change`` makes of it; raises ConfigurationError, OSError where it cannot be kept."""
+    """Change the permissions: ``change`` gets all of them and returns the new set.
+
+    Raises ConfigurationError or OSError if they cannot be written.
+    """
     place = user_place(environ)
     if place is None:
-        raise ConfigurationError("there is no place to keep what is allowed: HOME names no directory")
-    if place.is_anothers:  # in which nothing is to be left that its owner cannot write
+        raise ConfigurationError("permissions cannot be kept: HOME does not name a directory")
+    if place.is_anothers:  # leave no file of this user in another user's home
         raise ConfigurationError(f"{place.base} is another user's home; {OWN_HOME}")
     directory = os.path.dirname(place.path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -73,7 +77,7 @@ def change_allowed_keys(
             raise ConfigurationError(problem)
         changed = change(read_allowed_keys(environ))
         entries = [{name: getattr(grant, name) for name in _FIELDS} for grant in sorted(changed)]
-        # In ASCII: a directory's name may be no UTF-8.
+        # In ASCII: the name of a directory may not be valid UTF-8.
         _replace(folder, json.dumps({"allowed": entries}, indent=2).encode("ascii") + b"\n")
 
 
@@ -86,7 +90,7 @@ def _grant(entry: Mapping[str, object]) -> AllowedKey:
 
 @contextlib.contextmanager
 def _locked(directory: str) -> Iterator[int]:
-    """Hold the directory for this process alone. Yield its descriptor: the name may lead elsewhere a moment later."""
+    """Lock the directory for this process alone. Yield its descriptor: its name may lead to another directory later."""
     folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         take_lock(folder, directory, _LOCK_TIMEOUT)

@@ -1,8 +1,8 @@
-"""What is secret in the settings and the environment: providers' keys, sinks' headers and tokens, passwords in addresses. Pure.
+"""Finds the secrets of a process: keys of providers, headers and tokens of sinks, passwords in addresses. Pure.
 
-Values are returned to be looked for (:mod:`headrace.text.secret_mask`), and to be shown nowhere. A key or a token that is a word ("mock",
-"none") is a dummy: it is no secret, and would blot out words of other runs and of log lines. So those of a process leave it out. A
-password may well be a word, and is never left out.
+:mod:`headrace.text.secret_mask` takes the returned values out of texts. They are shown nowhere. A key or a token that is a word
+("mock", "none") is a dummy, not a secret: it is left out, because masking it would remove that word from all spans and log lines. A
+password may be a word; it is never left out.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _CREDENTIAL = re.compile(
     r"(proxy)?authorization(token)?|cookie|secret|passwd"
     r"|.*(password|apikey(string)?|(access|auth|bearer)token|clientsecret|(secret|private|account)key|connectionstring)"
 )
-"""What a value that opens something is called, in small letters, and without what stands between words."""
+"""Names of values that are credentials: in small letters, without the characters between words."""
 _HOLDERS = ("headers", "authentication")
-"""In these a shorter name says it too, such as ``token``."""
+"""Objects in which a shorter name is enough, such as ``token``."""
 _MOST_VALUES = 10_000
-"""Of a request's options are looked at: a request of millions must not hold a worker up."""
+"""Values of a request's options that are looked at: a request with millions of values must not hold up a worker."""
 _QUERY = re.compile(r"[?&#;]([^=?&#;]{1,100})=([^&#;]*)")
 
 
 def provider_secrets(settings: Settings, environ: Mapping[str, str]) -> list[str]:
-    """Return the keys that the environment has for the providers of ``settings``, and what is secret in their addresses."""
+    """Return the keys of the providers of ``settings``, from the environment, and the secrets in the providers' addresses."""
     variables = [name for config in settings.providers.values() for name in key_variables(config.api_key_env)]
     addresses = [config.base_url for config in settings.providers.values()]
     addresses += [environ.get(variable, "") for variable in BASE_URL_ENV.values()]
@@ -46,7 +46,7 @@ def provider_secrets(settings: Settings, environ: Mapping[str, str]) -> list[str
 
 
 def sink_secrets(settings: Settings, environ: Mapping[str, str]) -> list[str]:
-    """Return the values of the sinks' headers, their tokens, and what is secret in their addresses."""
+    """Return the values of the sinks' headers, the sinks' tokens, and the secrets in their addresses."""
     found: list[str] = []
     for sink in settings.sinks.values():
         found += header_secrets(sink.headers)
@@ -55,7 +55,7 @@ def sink_secrets(settings: Settings, environ: Mapping[str, str]) -> list[str]:
 
 
 def header_secrets(headers: Mapping[str, str]) -> list[str]:
-    """Return what is secret in headers: their values, what stands behind ``Bearer``, and the password behind ``Basic``."""
+    """Return the secrets in headers: the values, the token after ``Bearer``, and the password after ``Basic``."""
     found: list[str] = []
     for value in headers.values():
         scheme, _, rest = value.strip().rpartition(" ")
@@ -66,7 +66,7 @@ def header_secrets(headers: Mapping[str, str]) -> list[str]:
 
 
 def request_secrets(tools: Iterable[Tool], options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a run's own request has to open other servers with, as for MCP: headers, tokens and keys, told by their names."""
+    """Return the credentials in a run's own request, such as those for MCP servers: headers, tokens and keys, found by their names."""
     given = [tool.extra for tool in tools if tool.extra]
     if options:
         given.append(dict(options))
@@ -75,7 +75,7 @@ def request_secrets(tools: Iterable[Tool], options: Mapping[str, Any]) -> tuple[
 
 
 def without_credentials(tools: list[Tool]) -> list[Tool]:
-    """Return tools as a span may keep them: without what opens other servers."""
+    """Return tools as a span may keep them: without credentials."""
     return [tool if next(_credentials([tool.extra]), None) is None else _hidden(tool) for tool in tools]
 
 
@@ -90,7 +90,7 @@ def _hidden(tool: Tool) -> Tool:
 
 
 def _credentials(given: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the dicts of some options that have a credential in them, each with the name of it."""
+    """Yield each credential in some options: the dict that holds it, and its name in that dict."""
     waiting = [("", value) for value in given if value]
     left = _MOST_VALUES
     while waiting and left > 0:
@@ -110,17 +110,17 @@ def _is_credential(name: str, holder: str) -> bool:
 
 
 def proxy_secrets(environ: Mapping[str, str]) -> list[str]:
-    """Return what is secret in the addresses of the environment's proxies."""
+    """Return the secrets in the addresses of the environment's proxies."""
     return _unique(_of_addresses(value for name, value in environ.items() if is_proxy_variable(name)))
 
 
 def is_proxy_variable(name: str) -> bool:
-    """Return whether an environment variable names a proxy, or what no proxy is for."""
+    """Return whether an environment variable names a proxy (``http_proxy``), or the hosts that need none (``no_proxy``)."""
     return _PROXY.fullmatch(name) is not None
 
 
 def address_secrets(url: str) -> list[str]:
-    """Return what is secret in an address, which may be malformed: a password, a token in its place, a key in the query."""
+    """Return the secrets in an address: a password, a token in the place of a user name, a key in the query. The address may be malformed."""
     return _unique([*_login_secrets(url), *_query_secrets(url)])
 
 
@@ -130,7 +130,7 @@ def _login_secrets(url: str) -> list[str]:
         return []
     user, colon, password = login.partition(":")
     if colon and password:
-        # The whole is what ``Authorization: Basic`` has in base64.
+        # ``Authorization: Basic`` has the whole login in base64.
         return [password, unquote(password), f"{unquote(user)}:{unquote(password)}"]
     return _real([user, unquote(user)])
 
@@ -155,7 +155,7 @@ def _of_addresses(addresses: Iterable[str]) -> Iterator[str]:
 
 
 def _real(keys: Iterable[str]) -> list[str]:
-    """Return the keys that are no dummies."""
+    """Return the keys without the dummies."""
     return [key for key in keys if not is_word(key)]
 
 

@@ -1,6 +1,6 @@
-"""What OpenTelemetry's own variables say of exporting spans. Pure.
+"""Reads OpenTelemetry's own environment variables (``OTEL_EXPORTER_OTLP_…``): whether and where spans are exported. Pure.
 
-The standard names, so that a program that exports its traces already has Headrace's spans among them without a line of configuration.
+A program that exports its traces already needs no further setting: Headrace's spans go to the same place.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DEFAULT_SERVICE_NAME = "headrace"
 
 
 class OtelExport(msgspec.Struct, frozen=True, kw_only=True):
-    """Where spans go. The fields are those of a sink's configuration."""
+    """Where spans are exported to. The fields have the names of a sink's settings."""
 
     url: str
     headers: dict[str, str] = {}
@@ -28,19 +28,19 @@ class OtelExport(msgspec.Struct, frozen=True, kw_only=True):
         return f"OtelExport(headers={sorted(self.headers)!r}, content={self.content!r})"
 
     def __rich_repr__(self) -> list[tuple[str, object]]:
-        """Return what may be shown: no header's value, and no address, which may have a key in it."""
+        """Return the fields that may be shown: no header's value, and no address, because both may hold a key."""
         return [("headers", sorted(self.headers)), ("content", self.content)]
 
 
 class UnsupportedExport(msgspec.Struct, frozen=True):
-    """The variables ask for what Headrace cannot do."""
+    """The variables ask for an export that Headrace cannot do."""
 
     reason: str
 
 
 def read_otel_environment(environ: Mapping[str, str]) -> OtelExport | UnsupportedExport | None:
-    """Return what is asked for; None when nothing is, or when it is switched off."""
-    # A variable that is set to nothing counts as not set, by the specification.
+    """Return the export that the variables ask for; None if they ask for none, or switch it off."""
+    # The specification says: a variable with an empty value counts as not set.
     url = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or ""
     if not url or _is_true(environ, "OTEL_SDK_DISABLED") or not _exports_otlp(environ):
         return None
@@ -58,7 +58,7 @@ def read_otel_environment(environ: Mapping[str, str]) -> OtelExport | Unsupporte
 
 
 def _of_traces(environ: Mapping[str, str], name: str) -> str:
-    """Return a variable of the exporter's: the one for traces, else the one for everything."""
+    """Return the value of an exporter variable: the variable for traces, else the variable for all signals."""
     return environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or environ.get(f"OTEL_EXPORTER_OTLP_{name}") or ""
 
 
@@ -72,7 +72,7 @@ def _exports_otlp(environ: Mapping[str, str]) -> bool:
 
 
 def _headers(text: str) -> dict[str, str]:
-    """Return ``name=value,name=value``, percent-decoded. What is no such pair is left out."""
+    """Return the headers in ``name=value,name=value``, percent-decoded. Other text between commas is left out."""
     headers: dict[str, str] = {}
     for pair in text.split(","):
         name, separator, value = pair.partition("=")

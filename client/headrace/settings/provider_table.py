@@ -1,4 +1,4 @@
-"""The providers that exist without a line of configuration, and how a model's name tells its provider. Data only."""
+"""The built-in providers, and the prefixes of model names from which a provider is chosen. Data only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ BUILT_IN: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "openai-responses": ("openai-responses", "https://api.openai.com/v1", ("OPENAI_API_KEY",)),
     "anthropic": ("anthropic", "https://api.anthropic.com", ("ANTHROPIC_API_KEY",)),
     "google": ("google", "https://generativelanguage.googleapis.com", ("GOOGLE_API_KEY", "GEMINI_API_KEY")),
-    # Services and servers that speak OpenAI's format, each with its deviations.
+    # Services and servers with OpenAI's wire format. Each deviates from it in some way.
     "azure": ("openai-chat", "", ("AZURE_OPENAI_API_KEY",)),
     "deepseek": ("openai-chat", "https://api.deepseek.com/v1", ("DEEPSEEK_API_KEY",)),
     "groq": ("openai-chat", "https://api.groq.com/openai/v1", ("GROQ_API_KEY",)),
@@ -26,7 +26,7 @@ BASE_URL_ENV: dict[str, str] = {
     "openai-responses": "OPENAI_BASE_URL",
     "anthropic": "ANTHROPIC_BASE_URL",
     "google": "GOOGLE_GEMINI_BASE_URL",
-    # A resource of one's own: https://NAME.openai.azure.com/openai/v1
+    # Each user has a resource: https://NAME.openai.azure.com/openai/v1
     "azure": "AZURE_OPENAI_BASE_URL",
     "llamacpp": "LLAMACPP_BASE_URL",
     "ollama": "OLLAMA_BASE_URL",
@@ -43,4 +43,4 @@ MODEL_PREFIXES: tuple[tuple[str, str], ...] = (
     ("claude-", "anthropic"),
     ("gemini-", "google"),
 )
-"""How a model's name tells its provider, first match."""
+"""Prefix of a model's name → provider. The first match counts."""

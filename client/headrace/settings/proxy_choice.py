@@ -1,4 +1,4 @@
-"""Which proxy of the environment (or of macOS's settings) carries requests to an origin, if one does. Opens nothing."""
+"""Chooses the proxy for requests to an origin, from the environment or from macOS's settings. Opens no connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _NOT_IN_ADDRESS = re.compile(r"[^!-~]")
 
 
 def proxy_of(scheme: str, host: str, port: int) -> str | None:
-    """Return the proxy's address; raise ValueError, which names the variable and quotes no password, for one that is none."""
+    """Return the address of the proxy for an origin, or None if no proxy is used.
+
+    Raises ValueError if the address cannot be used. The error names the variable and quotes no password.
+    """
     proxies = urllib.request.getproxies()
     kind = scheme if proxies.get(scheme) else "all"
     address = proxies.get(kind)
@@ -43,9 +46,9 @@ def _is_bypassed(host: str, port: int, excepted: str) -> bool:
 
 
 def _is_named(entry: str, names: tuple[str, str]) -> bool:
-    """Return whether an entry stands for a host: ``*`` for all, ``*.test`` as ``.test`` for ``test`` and what is below it.
+    """Return whether an entry of ``no_proxy`` means a host: ``*`` means all; ``*.test`` and ``.test`` mean ``test`` and its subdomains.
 
-    urllib takes ``*`` alone, and a star in front of a name for a letter.
+    urllib understands ``*`` only if it stands alone.
     """
     if entry == "*":
         return True
@@ -54,7 +57,7 @@ def _is_named(entry: str, names: tuple[str, str]) -> bool:
 
 
 def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """Return the addresses that an entry of no_proxy stands for, which urllib takes for a name; None for a name."""
+    """Return the addresses that an entry of ``no_proxy`` means; None if the entry is a name. urllib takes every entry for a name."""
     try:
         return ipaddress.ip_network(entry.replace("[", "").replace("]", ""), strict=False)
     except ValueError:
@@ -65,11 +68,11 @@ def _problem(address: str) -> str | None:
     scheme, _, rest = address.partition("://")
     authority = _AUTHORITY_END.split(rest, maxsplit=1)[0]
     if rest.count("@") > 1 or authority.count("@") < rest.count("@"):
-        return "has a password or a user name in which a character is not percent-encoded, such as @, /, ? or #"
+        return "has a password or a user name with a character that must be percent-encoded: @, /, ? or #"
     if not names_a_host(address) or _NOT_IN_ADDRESS.search(address):
-        return "is no address; it takes one such as http://HOST:PORT"
+        return "is not an address; write one such as http://HOST:PORT"
     if scheme.lower() not in _SCHEMES:
-        # Another word may be a part of a password: it is not quoted.
-        begins = f"begins with {scheme}://" if scheme.lower() in _REFUSED_SCHEMES else "begins with another scheme"
+        # An unknown word may be a part of a password: do not quote it.
+        begins = f"begins with {scheme}://" if scheme.lower() in _REFUSED_SCHEMES else "has an unknown scheme"
         return f"{begins}; it takes {', '.join(f'{known}://' for known in _SCHEMES)}"
     return None

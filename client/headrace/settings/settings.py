@@ -1,7 +1,7 @@
-"""Settings: the providers that exist, and the figures of a process, from ``headrace.toml`` and the environment.
+"""Declares all settings of ``headrace.toml``, and loads them: from the files, the built-in providers and the environment.
 
-Read once at the start of a process. :mod:`headrace.settings.toml_file` says which files there are. Each setting is declared once, here, with
-its type and its range; whoever reads a value relies on them.
+A process loads its settings once, at its start. :mod:`headrace.settings.toml_file` finds the files. Each setting is declared once, here,
+with its type and its range. Code that reads a setting may rely on both.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from headrace.text.shown_address import without_password
 logger = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
-"""The name of an engine of the program's own, where an address would be."""
+"""Stands in the place of an address: the program's own engine."""
 OTLP = "otlp"
-"""The name of the sink that OpenTelemetry's variables make."""
+"""The name of the sink that is made from OpenTelemetry's environment variables."""
 MAX_PATH = 90
-"""Longest directory that leaves room for a socket's name within the 107 bytes of a Unix socket path."""
+"""Bytes of a directory's path. A Unix socket path has at most 107 bytes, and needs the rest for the socket's name."""
 
 _YEAR = 366 * 86400
 _MIB = 1024 * 1024
@@ -55,7 +55,7 @@ TimeoutOrNever = Annotated[float, Meta(ge=0, le=_YEAR, extra={"unit": "seconds"}
 Limit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Bytes = Annotated[int, Meta(ge=0, le=_PIB, extra={"unit": "bytes"})]
 Address = Annotated[str, Meta(extra={"hidden": True})]
-"""May have a password in it."""
+"""It may hold a password."""
 Header = Annotated[str, Meta(extra={"hidden": True})]
 _VARIABLE_TAKES = (
     "the name of an environment variable (letters, digits and _): the key itself does not belong in the file"
@@ -78,9 +78,10 @@ _OTHER_FORMATS = "the name of an installed wire format, as in ollama-chat"
 class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One ``[providers.NAME]`` table.
 
-    ``api`` is the wire format: one that ships with Headrace, or one of a plug-in that is installed for the engine. ``base_url`` means what it means to the format's official SDK: OpenAI's has the version at
-    its end, Anthropic's and Google's are the host. ``api_key_env`` names the environment variables that may hold the key,
-    the first that is set; without any, none is sent. The limits are read, and not enforced yet: a warning says so.
+    ``api`` is the wire format: one that ships with Headrace, or one of an installed plug-in. ``base_url`` is what the official SDK of the
+    format takes: with the version at its end for OpenAI, the host alone for Anthropic and Google. ``api_key_env`` names the environment
+    variables that may hold the key; the first variable that is set counts. Without ``api_key_env`` no key is sent. The limits are read
+    but not enforced yet; a warning says so.
     """
 
     api: Annotated[str, Meta(extra={"one_of": BUILT_IN_FORMATS, "others": FORMAT_NAME, "others_are": _OTHER_FORMATS})]
@@ -95,16 +96,16 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         return f"ProviderConfig({shown})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Return what may be shown: of the address neither a password nor a query, which may be keys."""
+        """Return the fields that may be shown: the address without its password and its query."""
         address = without_password(self.base_url)
         return [("api", self.api), ("base_url", address), ("api_key_env", self.api_key_env)]
 
 
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ``[engine]`` table. Durations in seconds."""
+    """The ``[engine]`` table. All durations are in seconds."""
 
     workers: Annotated[int, Meta(ge=0, le=1024)] = 0
-    """Worker processes; 0 means one for every two cores, at least one and at most 8."""
+    """How many worker processes to start; 0: one for every two processors, at least 1 and at most 8."""
     max_runs_per_worker: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
     max_waiting_runs: Annotated[int, Meta(ge=0, le=100_000_000)] = 100_000
     connect_timeout: Timeout = 10.0
@@ -112,13 +113,13 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     idle_timeout: Timeout = 120.0
     total_timeout: Timeout = 600.0
     stalled_reader_timeout: TimeoutOrNever = 300.0
-    """How long a stream waits for a reader that takes nothing, before it is ended; 0 means for ever."""
+    """A run ends after so long without a reader that takes its full stream; 0: never."""
     max_worker_age: TimeoutOrNever = 0.0
-    """After about so long a worker is replaced by a new process; 0 means never."""
+    """A worker of about this age is replaced by a new process; 0: never."""
     max_worker_memory: Bytes = 0
-    """A worker that takes more bytes of memory is replaced; 0 means never."""
+    """A worker that uses more memory is replaced; 0: never. In bytes."""
     worker_drain_timeout: TimeoutOrNever = 600.0
-    """What the runs of a worker that is replaced have to finish. At the engine's end it is ``--drain-timeout``."""
+    """How long the runs of a replaced worker may take to finish. At the end of the engine ``--drain-timeout`` counts instead."""
 
     def worker_count(self) -> int:
         """Return how many workers to start."""
@@ -126,52 +127,52 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class SpansConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ``[spans]`` table: what is kept of each run, where, and for how long."""
+    """The ``[spans]`` table: what is stored of each run, where, and for how long."""
 
     enabled: bool = True
     directory: str = ""
     """Default: ``HEADRACE_DATA``, else ``$XDG_STATE_HOME/headrace``, else ``~/.local/state/headrace``."""
     durability: Literal["normal", "full"] = "normal"
-    """``normal`` outlives the death of any process, ``full`` also a power failure."""
+    """What stored spans survive: ``normal``: the end of any process; ``full``: a power failure too."""
     content: Literal["full", "none"] = "full"
-    """Whether prompts and answers are stored. What remote sinks are sent is each sink's own ``content``."""
+    """``full``: prompts and answers are stored; ``none``: they are not. For sinks see ``content`` of the sink."""
     redact: Annotated[str, Meta(pattern=r"^(\w+(\.\w+)*:\w+(\.\w+)*)?$", extra={"takes": '"module:function"'})] = ""
-    """``module:function``, called with each span's content before it is written anywhere."""
+    """``module:function``. It gets the content of each span before the span is written anywhere."""
     retention_days: Annotated[float, Meta(ge=0, le=36_525, extra={"unit": "days"})] = 30.0
     max_file_bytes: Annotated[int, Meta(ge=100_000, le=_PIB, extra={"unit": "bytes"})] = 1024 * _MIB
     memory_bytes: Bytes = 64 * _MIB
-    """What a worker keeps in memory of spans that the collector has not taken."""
+    """Bytes of spans that a worker keeps in memory until the collector has taken them."""
     spool_bytes: Bytes = 256 * _MIB
-    """What a worker keeps on disk of them; beyond it the oldest are dropped, and counted."""
+    """Bytes of such spans on disk. Beyond it the oldest spans are dropped and counted."""
 
 
 class SinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One ``[sinks.NAME]`` table: where spans are sent on to. Durations in seconds."""
+    """One ``[sinks.NAME]`` table: a place to which stored spans are sent. All durations are in seconds."""
 
     type: Literal["otlp", "http", "jsonl"]
     url: Address = ""
-    """For ``otlp`` the collector's base URL (``/v1/traces`` is added) or the whole one; for ``http`` the base of ``/api/v1/spans``."""
+    """``otlp``: the collector's base URL (``/v1/traces`` is added), or the whole URL. ``http``: the URL to which ``/api/v1/spans`` is added."""
     path: str = ""
-    """For ``jsonl``: the file to append to."""
+    """``jsonl``: the file to which spans are appended."""
     headers: dict[str, Header] = {}
     api_key_env: VariableOrNone = ""
-    """The variable that holds a bearer token."""
+    """The environment variable that holds a bearer token."""
     content: bool = False
-    """Whether prompts and answers are sent along. They are sensitive: off unless asked for."""
+    """Whether prompts and answers are sent too. They are sensitive: the default is false."""
     batch_size: Annotated[int, Meta(ge=1, le=100_000, extra={"unit": "spans"})] = 256
     timeout: Annotated[float, Meta(ge=0.001, le=3600, extra={"unit": "seconds"})] = 10.0
     service_name: str = "headrace"
     semconv: Literal["current", "1.41"] = "current"
-    """``otlp``: which names of the GenAI semantic conventions."""
+    """``otlp``: the version of the GenAI semantic conventions from which the names come."""
     compression: Literal["none", "gzip"] = "none"
-    """``otlp``: how requests are packed."""
+    """``otlp``: how requests are compressed."""
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
         return f"SinkConfig({shown})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Return what may be shown: no header, and of the address neither a password nor a query, which may be keys."""
+        """Return the fields that may be shown: no header, and the address without its password and its query."""
         return [
             ("type", self.type),
             ("url", without_password(self.url)),
@@ -181,27 +182,30 @@ class SinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The whole file."""
+    """All tables of ``headrace.toml``."""
 
     providers: dict[ProviderName, ProviderConfig] = {}
     engine: EngineConfig = EngineConfig()
     spans: SpansConfig = SpansConfig()
     sinks: dict[str, SinkConfig] = {}
     prices: dict[str, Price] = {}
-    """By model (``gpt-4o``) or provider and model (``groq/llama-3.3-70b``); beyond and before those that ship with Headrace."""
+    """Model (``gpt-4o``) or provider/model (``groq/llama-3.3-70b``) → price. These prices go before those that ship with Headrace."""
 
 
-# msgspec crashes where a type is first used in several threads at once: so it is used here, at the import.
+# msgspec crashes if several threads use a type for the first time at once. So use it here, at import.
 msgspec.json.Decoder(Settings)
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
-    """Return the settings that ``environ`` and the files say; raises ConfigurationError naming what is wrong, and in which file."""
+    """Return the settings from the files, the built-in providers and ``environ``.
+
+    Raises ConfigurationError, which names the file and the setting at fault.
+    """
     return with_otel_sink(with_built_in(load_files(environ), environ), environ)
 
 
 def load_files(environ: Mapping[str, str]) -> Settings:
-    """Return what the files alone say; raises ConfigurationError naming what is wrong, and in which file."""
+    """Return the settings from the files alone. Raises ConfigurationError, which names the file and the setting at fault."""
     check_log_level(environ)
     check_log_format(environ)
     files = settings_files(environ)
@@ -228,7 +232,7 @@ def load_files(environ: Mapping[str, str]) -> Settings:
 
 
 def _with_own(prices: Mapping[str, Price], found: Collection[str]) -> dict[str, Price]:
-    """Return prices, where a name in ``found`` has a price that counts for its own provider alone."""
+    """Return prices. A price with a name in ``found`` counts only for its own provider."""
     return {
         name: OwnPrice(**msgspec.structs.asdict(price)) if name in found else price for name, price in prices.items()
     }
@@ -241,20 +245,20 @@ def _warn_ignored(path: str, reason: str) -> None:
 
 
 def told_with_file(error: ConfigurationError, table: str, key: str, environ: Mapping[str, str]) -> ConfigurationError:
-    """Return the error with the file that has the setting, for what is found wrong only later than the reading."""
+    """Return an error with the name of the file that has the setting. For errors that are found after the files were read."""
     paths = [file.path for file in settings_files(environ) if key in file.table.get(table, {})]
     return ConfigurationError(f"{paths[-1]}: {error}") if paths else error
 
 
 def checked_figure(name: str, value: object, setting: str) -> float:
-    """Return a figure that was given instead of the one of ``[engine]``; raises ConfigurationError where it is out of its range."""
+    """Return ``value``, which is used instead of a setting of ``[engine]``. Raises ConfigurationError if it is out of the setting's range."""
     if (problem := figure_problem(name, value, EngineConfig, setting)) is not None:
         raise ConfigurationError(problem)
     return value  # type: ignore[return-value]  # the check has seen that it is a number
 
 
 def with_built_in(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    """Return ``settings`` with the built-in providers beneath its own, their base URLs as ``environ`` says."""
+    """Return ``settings`` with the built-in providers too. Providers of ``settings`` go before them; ``environ`` may change their addresses."""
     providers = {
         name: ProviderConfig(api=api, base_url=base_url, api_key_env=list(variables) or None)
         for name, (api, base_url, variables) in BUILT_IN.items()
@@ -267,7 +271,7 @@ def with_built_in(settings: Settings, environ: Mapping[str, str]) -> Settings:
 
 
 def with_otel_sink(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    """Return ``settings`` with the sink that OpenTelemetry's own variables ask for, unless they have ``[sinks.otlp]``."""
+    """Return ``settings`` with the sink that OpenTelemetry's variables ask for, unless there is a ``[sinks.otlp]``."""
     if OTLP in settings.sinks:
         return settings
     match read_otel_environment(environ):
@@ -282,7 +286,7 @@ def with_otel_sink(settings: Settings, environ: Mapping[str, str]) -> Settings:
 
 
 def directory_of(address: str) -> Path:
-    """Return the directory that an ``ipc://`` address names; raises ConfigurationError for any other address."""
+    """Return the directory that an ``ipc://`` address names. Raises ConfigurationError for any other address."""
     scheme, separator, path = address.partition("://")
     if scheme != "ipc" or not separator or not path.startswith("/"):
         raise ConfigurationError(
@@ -297,7 +301,7 @@ def directory_of(address: str) -> Path:
 
 
 def check_file(file: SettingsFile) -> None:
-    """Raise ConfigurationError where a setting of the file cannot be used; of what it may set, see :func:`load_files`."""
+    """Raise ConfigurationError if a setting of the file cannot be used. Whether the file may have it is checked in :func:`load_files`."""
     problem = first_problem(file.table, Settings)
     if problem is None:
         settings = msgspec.convert(file.table, Settings)
@@ -332,7 +336,7 @@ def _sink_problem(sinks: Mapping[str, SinkConfig]) -> str | None:
 
 
 def trusted_settings(file: SettingsFile, own: Mapping[str, Any], environ: Mapping[str, str]) -> TrustedSettings:
-    """Return what there is without a found file, of which ``own`` are the other files' tables."""
+    """Return the settings that exist without a found file. ``own`` has the tables of the other files."""
     before = with_built_in(msgspec.convert(own, Settings), environ)
 
     @cache
@@ -352,26 +356,26 @@ def trusted_settings(file: SettingsFile, own: Mapping[str, Any], environ: Mappin
 
 
 def what_to_do(file: SettingsFile, refused: RefusedSetting, environ: Mapping[str, str]) -> str:
-    """Return how a user has a setting of a found file taken that is refused."""
-    if refused.grants:
+    """Return what the user can do so that a refused setting of a found file is used."""
+    if refused.keys:
         return "You have not allowed that; if it is right, run `headrace config allow` in that directory"
     import shlex
 
-    # A user copies this into a shell: a cloned directory may be called "$(reboot)".
+    # A user copies this into a shell. A cloned directory may have the name "$(reboot)".
     allowed = f"set {VARIABLE}={shlex.quote(file.path)}"
     if users := user_file(environ):
         allowed += f", or move the table to {users}"
-    return f"A file that is only found in the current directory may not do that; if it is yours, {allowed}"
+    return f"A file that is only found in the current directory may not do that; if the file is yours, {allowed}"
 
 
 def merged(below: Mapping[str, Any], file: SettingsFile) -> dict[str, Any]:
-    """Return two files as one: ``file`` goes before, by key in [engine] and [spans], by name in the others."""
+    """Return the tables of two files as one. ``file`` goes before: by key in [engine] and [spans], by name in the other tables."""
     above = _anchored(file)
     return {name: {**below.get(name, {}), **above.get(name, {})} for name in {**below, **above}}
 
 
 def _anchored(file: SettingsFile) -> dict[str, Any]:
-    """Return the tables with paths that are relative to the file's directory: what lies in the current directory is anybody's."""
+    """Return the tables with absolute paths: a relative path starts at the file's directory, not at the current directory."""
     base = os.path.dirname(os.path.abspath(file.path))
 
     def anchored(table: Mapping[str, Any], key: str) -> dict[str, Any]:

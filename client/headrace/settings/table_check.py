@@ -1,8 +1,8 @@
-"""Finds what is wrong with the tables of a ``headrace.toml``: each value against the declared type and range of its setting. Pure.
+"""Checks the tables of a ``headrace.toml``: compares each value with the declared type and range of its setting. Pure.
 
 The declarations are the Structs of :mod:`headrace.settings.settings`. ``msgspec.Meta`` gives a setting its range, and in ``extra``:
-``unit`` (of a figure), ``one_of`` (the words that it takes), ``others`` (a pattern of further words, with ``others_are``: what these are), ``takes`` (in words, where a pattern says too little), and
-``hidden`` (an error must not show the value, which may hold a secret).
+``unit`` of a number, ``one_of``: the words that the setting takes, ``others``: a pattern of further words, ``others_are``: what these
+words are, ``takes``: what the setting takes, in words, and ``hidden``: an error must not show the value, because it may be a secret.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _HIDDEN = {"hidden": True}
 
 
 def first_problem(table: Mapping[str, object], kind: type[msgspec.Struct]) -> str | None:
-    """Return what is wrong with a file's tables, as one line that names the table and the key; None where all is well."""
+    """Return the first problem of a file's tables, or None. The text is one line that names the table and the key."""
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)  # noqa: S101 - as the argument's type says
     return _misplaced(table, info) or next(_in_struct(table, info, ()), None)
 
 
 def figure_problem(name: str, value: object, kind: type[msgspec.Struct], setting: str) -> str | None:
-    """Return what is wrong with a value that is given elsewhere than in a file, for a setting of ``kind``; None where it fits."""
+    """Return what is wrong with a value for a setting of ``kind``, or None. The value comes from an argument, not from a file."""
     (field,) = (field for field in _fields(kind) if field.encode_name == setting)
     return next(_problems(value, field.type, (name,)), None)
 
 
 def dotted(path: Sequence[str]) -> str:
-    """Return a path of names as TOML writes it; a name of more than 200 characters is cut."""
+    """Return a path of names as TOML writes it. A name of more than 200 characters is cut."""
     return ".".join(map(_written, path))
 
 
@@ -49,7 +49,7 @@ def _written(name: str) -> str:
 
 
 def _misplaced(table: Mapping[str, object], info: inspect.StructType) -> str | None:
-    """Return the setting that belongs in another of the tables that every file may have."""
+    """Return the problem of a setting that stands in the wrong table, or None."""
     tables = {field.encode_name: field.type for field in info.fields}
     keys = {name: _keys(kind) for name, kind in tables.items() if isinstance(kind, inspect.StructType)}
     homes = {key: name for name, known in keys.items() for key in known}
@@ -129,7 +129,7 @@ def _in_union(value: object, info: inspect.UnionType, path: tuple[str, ...]) -> 
 
 
 def _wrong(value: object, info: inspect.Type, extra: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with a plain value, as what follows its name."""
+    """Return what is wrong with a plain value, or None. The text is the end of a sentence that begins with the setting's name."""
     if _fits(value, info, extra):
         return None
     words = [str(word) for word in info.values] if isinstance(info, inspect.LiteralType) else extra.get("one_of", ())
@@ -159,7 +159,7 @@ def _fits(value: object, info: inspect.Type, extra: Mapping[str, Any]) -> bool:
 
 
 def _is_within(value: float, info: inspect.IntType | inspect.FloatType) -> bool:
-    # Not a number is within no range. Of an integer of 400 digits math would make no float.
+    # NaN is in no range. Compare an integer as it is: one of 400 digits does not fit in a float.
     return (
         (info.ge is None or value >= info.ge)
         and (info.gt is None or value > info.gt)
@@ -174,7 +174,7 @@ def _is_text(value: str, info: inspect.StrType, extra: Mapping[str, Any]) -> boo
 
 
 def _is_other(value: str, extra: Mapping[str, Any]) -> bool:
-    """Return whether a setting takes a word that is none of its known words, nor a slip of one."""
+    """Return whether a setting takes a word that is not one of its known words, and not a misspelt one."""
     return (
         "others" in extra and re.fullmatch(extra["others"], value) is not None and meant(value, extra["one_of"]) is None
     )
@@ -215,7 +215,7 @@ def _joined_with_or(words: Sequence[str]) -> str:
 
 
 def _unknown(name: str, known: Iterable[str], path: tuple[str, ...], *, is_name_cut: bool) -> str:
-    """Say that a key is not known. ``is_name_cut`` where it may be the end of its table's name, which a dot has cut."""
+    """Return the error for an unknown key. ``is_name_cut``: the key may be the end of its table's name, which has a dot in it."""
     whole = dotted((*path, name))
     if (close := meant(name, known)) is not None:
         return f"{whole} is not known; did you mean {close if path else f'[{close}]'}?"

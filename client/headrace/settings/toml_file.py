@@ -1,8 +1,8 @@
-"""Finds and reads the ``headrace.toml`` files of a process. Says in one line what is wrong with one that cannot be read.
+"""Finds and reads the ``headrace.toml`` files of a process, and checks their owners.
 
-``HEADRACE_CONFIG`` names the only file. Without it there may be two: the user's own in the configuration directory, and one that is
-found in the current directory, whose settings go before the user's. Says also whom a file must belong to, so that no other user of the
-machine makes settings for this one.
+If ``HEADRACE_CONFIG`` is set, it names the only file. Otherwise there may be two files: the user's own file in the configuration
+directory, and a *found* file in the current directory. The found file's settings go before the user's. The owner of a file is checked,
+so that no other user of the machine can make settings for this one. Each error is one line.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from headrace.files.trusted_directory import is_private_group
 VARIABLE = "HEADRACE_CONFIG"
 NAME = "headrace.toml"
 FOUND_IN = "HEADRACE_FOUND_IN"
-"""Tells the processes of an engine in which directory its program has found a file. Such a file is not trusted there either."""
+"""A program sets it for its engine: the directory of the found file. The engine does not trust that file either."""
 _DATA = "HEADRACE_DATA"
 OWN_HOME = "set HOME to this user's own home (`sudo -H` does)"
 _MAX_BYTES = 1024 * 1024
 _MAX_WORK = 1_000_000
-"""Of a file, as the sum of the squares of its lines' dots: a twentieth of a second."""
+"""Bound for the sum of the squares of the dots in each line. A file with this sum takes about 0.05 s to parse."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _meant: dict[str, str] = {}
-"""By a relative name in ``HEADRACE_CONFIG``: the absolute path that it meant when this program last made a client. The current directory by "". """
+"""Relative name in ``HEADRACE_CONFIG`` → its absolute path when this program last made a client. ``""`` → the current directory then."""
 
 
 class SettingsPlace(msgspec.Struct, frozen=True):
-    """Where a file is or would be. ``found``: in the current directory, where nobody named it. ``base`` is what the user's own is below.
+    """Where a settings file is, or would be.
 
-    ``is_anothers``: the base is the home of another user, who has called this one.
+    ``kind``: ``named`` by ``HEADRACE_CONFIG``, the ``user``'s own, or ``found`` in the current directory. ``base``: the directory above the
+    user's own file, such as the home. ``is_anothers``: ``base`` is the home of the user who called this user (by ``sudo -E``).
     """
 
     path: str
@@ -46,7 +47,7 @@ class SettingsPlace(msgspec.Struct, frozen=True):
 
 
 class SettingsFile(msgspec.Struct, frozen=True):
-    """The tables of one file. ``ignored`` says why nothing is taken from a found one that is another user's."""
+    """The tables of one file. ``ignored``: why nothing is taken from a found file that belongs to another user."""
 
     path: str
     table: dict[str, Any]
@@ -55,12 +56,12 @@ class SettingsFile(msgspec.Struct, frozen=True):
 
 
 def settings_files(environ: Mapping[str, str]) -> list[SettingsFile]:
-    """Return the files that there are, the less important one first; raises ConfigurationError for one that cannot be read."""
+    """Return the files that exist, the less important file first. Raises ConfigurationError if a file cannot be read."""
     return [file for place in places(environ) if (file := read_file(place)) is not None]
 
 
 def places(environ: Mapping[str, str]) -> list[SettingsPlace]:
-    """Return where files are looked for, the less important place first."""
+    """Return the places where files are looked for, the less important place first."""
     if named := environ.get(VARIABLE):
         return [SettingsPlace(named, "named")]
     own, found = user_place(environ), os.path.join(environ.get(FOUND_IN, ""), NAME)
@@ -70,7 +71,7 @@ def places(environ: Mapping[str, str]) -> list[SettingsPlace]:
 
 
 def read_file(place: SettingsPlace) -> SettingsFile | None:
-    """Return the file at a place, None where there is none; raises ConfigurationError for one that cannot be read."""
+    """Return the file at a place, or None if there is none. Raises ConfigurationError if it cannot be read."""
     match place.kind:
         case "named":
             return _named(place.path)
@@ -81,19 +82,19 @@ def read_file(place: SettingsPlace) -> SettingsFile | None:
 
 
 def remember_places(environ: Mapping[str, str]) -> None:
-    """Note where files are looked for now: later, when an engine is started, the current directory may be another."""
+    """Remember where files are looked for now. When an engine is started later, the current directory may be a different one."""
     if (named := environ.get(VARIABLE, "")) and not os.path.isabs(named):
         _meant[named] = absolute(named)
     _meant[""] = absolute("")
 
 
 def meant_directory() -> str:
-    """Return the current directory of when this program last made a client; an empty string where none was made, or it was gone."""
+    """Return the current directory at the time when this program last made a client; an empty string if it made none."""
     return _meant.get("", "")
 
 
 def with_meant_places(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with which another process looks for files where this program did when it last made a client."""
+    """Return ``environ`` with absolute paths: another process then looks for files where this program did when it last made a client."""
     places = {**environ}
     if (data := environ.get(_DATA, "")) and not data.startswith(("/", "~")):
         places[_DATA] = absolute(os.path.join(meant_directory(), data))
@@ -107,7 +108,7 @@ def _named(path: str) -> SettingsFile:
     if status is None:
         raise ConfigurationError(f"{VARIABLE}={path}: there is no such file")
     data, status = _bytes(path, path)
-    # A name that begins with / is one file. Any other is whatever the current directory has by that name.
+    # A relative name means whatever file the current directory has by that name: check its owner.
     if not os.path.isabs(path) and _is_strangers(status):
         raise ConfigurationError(
             f"{VARIABLE}={path}: the file belongs to user {status.st_uid}; if that is right, name it by a path that begins with /"
@@ -116,7 +117,7 @@ def _named(path: str) -> SettingsFile:
 
 
 def _users(place: SettingsPlace) -> SettingsFile | None:
-    # ``HOME`` may be another user's, as in containers: a directory that may not be searched has nothing for this one.
+    # In containers ``HOME`` may belong to another user. A directory that this user may not search has no settings for this user.
     if not _is_searchable(os.path.dirname(place.path)) or _status(place.path) is None:
         return None
     data, status = _bytes(place.path, place.path)
@@ -127,7 +128,7 @@ def _users(place: SettingsPlace) -> SettingsFile | None:
 
 def _found(path: str) -> SettingsFile | None:
     shown = absolute(path)
-    # Before all else: another user's link, FIFO or nonsense must neither stop nor hold up a program that merely runs here.
+    # First of all: another user's link, FIFO or invalid file must not stop or delay a program that runs in this directory.
     if (stranger := _strangers_entry(path)) is not None:
         return SettingsFile(shown, {}, is_found=True, ignored=_belongs(stranger))
     if _status(path) is None:
@@ -139,11 +140,12 @@ def _found(path: str) -> SettingsFile | None:
 
 
 def distrust(place: SettingsPlace, path: str, status: os.stat_result) -> str | None:
-    """Return why a file below a place's base (an absolute directory) may be another user's doing, and what mends it; None where it is not.
+    """Return why another user may have written a file, and how to mend that; None if the file can be trusted.
 
-    The owner of the base is trusted: the environment names it as this user's home. A container may run as any user in the home of one.
-    Not so in a directory where all may make some, such as ``/tmp``: there whoever came first made it. Nor where that user has called this
-    one with the environment of his own: there only what this user and root have made counts.
+    The file is below the place's base, an absolute directory. The owner of the base is trusted, because the environment names the base
+    as this user's home: a container may run as any user in the home of one. There are two exceptions, in which only files of this user
+    and of root are trusted: a base in a directory where every user can make files (``/tmp``), and the home of a user who called this
+    user with ``sudo -E``.
     """
     folders = [place.base]
     for name in os.path.relpath(os.path.dirname(path), place.base).split(os.sep):
@@ -152,7 +154,7 @@ def distrust(place: SettingsPlace, path: str, status: os.stat_result) -> str | N
     try:
         known = [(folder, os.stat(folder)) for folder in folders]
     except OSError as error:
-        return f"{path}: its directory cannot be looked at ({error.strerror}); mend that"
+        return f"{path}: its directory cannot be read ({error.strerror}); check its mode"
     remedy = "remove it"
     if not _is_anybodys(place.base, owners):
         if not place.is_anothers:
@@ -172,7 +174,7 @@ def distrust(place: SettingsPlace, path: str, status: os.stat_result) -> str | N
 
 
 def _other_owner(name: str, found: os.stat_result, owners: set[int]) -> int | None:
-    """Return who else owns what is called so, or the link of that name that leads to it."""
+    """Return the first owner that is not in ``owners``: of the file, or of the link with this name. None if there is none."""
     try:
         link = os.lstat(name)
     except OSError:
@@ -181,7 +183,7 @@ def _other_owner(name: str, found: os.stat_result, owners: set[int]) -> int | No
 
 
 def _is_anybodys(base: str, owners: set[int]) -> bool:
-    """Return whether a directory is, or is below, what another user has made in a directory where all may."""
+    """Return whether another user made a directory, or one above it, in a directory where every user can make files."""
     path = os.path.abspath(base)
     while path != "/":
         path, below = os.path.dirname(path), path
@@ -194,17 +196,17 @@ def _is_anybodys(base: str, owners: set[int]) -> bool:
 
 
 def _has_others(name: str, group: int, owners: set[int]) -> bool:
-    """Return whether other users may be in a group. In containers with any user all are in root's, and nobody else is there."""
+    """Return whether other users may be in a group. Root's group does not count: in containers every user is in it."""
     return group != 0 and not is_private_group(name, group, owners)
 
 
 def _is_guarded(mode: int) -> bool:
-    """Return whether what everybody may write is safe: in a sticky directory each keeps what is his; the null device has no content."""
+    """Return whether an entry that all users may write is safe all the same: a directory with the sticky bit, or the null device."""
     return bool(stat.S_ISCHR(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX))
 
 
 def user_file(environ: Mapping[str, str]) -> str:
-    """Return where the user's own file is or would be; an empty string for a user without a home."""
+    """Return the path of the user's own file, even if it does not exist; an empty string for a user without a home."""
     place = user_place(environ)
     return place.path if place else ""
 
@@ -212,7 +214,7 @@ def user_file(environ: Mapping[str, str]) -> str:
 def user_place(environ: Mapping[str, str]) -> SettingsPlace | None:
     """Return the place of the user's own file; None for a user without a home."""
     directory = environ.get("XDG_CONFIG_HOME", "")
-    if directory.startswith("/"):  # the specification has a relative path ignored
+    if directory.startswith("/"):  # the specification says: ignore a relative path
         return _users_place(directory, "", environ)
     home = environ.get("HOME", "") or home_of_user()
     return _users_place(home, ".config", environ) if home.startswith("/") else None
@@ -231,7 +233,7 @@ def _is_same_file(one: str, other: str) -> bool:
 
 
 def _strangers_entry(path: str) -> os.stat_result | None:
-    """Return the status of what is called ``path``, links not followed, where it is another user's; else None."""
+    """Return the status of the entry ``path`` if it belongs to another user, else None. Links are not followed."""
     try:
         status = os.lstat(path)
     except (OSError, ValueError):
@@ -248,12 +250,12 @@ def _belongs(status: os.stat_result) -> str:
 
 
 def _is_searchable(directory: str) -> bool:
-    """Return whether this user may look there. ``HOME`` may be another user's, as in containers: that has nothing for this one."""
+    """Return whether this user may search a directory."""
     return os.access(directory, os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _status(path: str) -> os.stat_result | None:
-    """Return what a path leads to; None where there is nothing. A link that leads nowhere is an error: somebody meant a file."""
+    """Return the status of a file, or None if there is none. A link that leads to no file is an error: it was meant to lead to one."""
     try:
         return os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -280,9 +282,9 @@ def _table(data: bytes, shown: str) -> dict[str, Any]:
 
     if data.startswith(_UTF_16):
         raise ConfigurationError(f"{shown}: the file is UTF-16; save it as UTF-8")
-    # tomllib takes time with the square of the dots in a name: 64 KiB of them a minute.
+    # The time of tomllib grows with the square of the dots in a name: 64 KiB of dots take a minute.
     if sum(line.count(b".") ** 2 for line in data.split(b"\n")) > _MAX_WORK:
-        raise ConfigurationError(f"{shown}: the file is no TOML that can be read: it has lines with too many dots")
+        raise ConfigurationError(f"{shown}: the file cannot be read as TOML: it has lines with too many dots")
     try:
         return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -290,19 +292,18 @@ def _table(data: bytes, shown: str) -> dict[str, Any]:
             f"{shown}: the file is not UTF-8 text (byte {error.start}); save it as UTF-8"
         ) from None
     except RecursionError:
-        raise ConfigurationError(f"{shown}: the file is no TOML that can be read: it is nested too deeply") from None
+        raise ConfigurationError(f"{shown}: the file cannot be read as TOML: it is nested too deeply") from None
     except ValueError as error:
-        if b"\0" in data[:2]:  # in UTF-16 a letter of ASCII has a zero beside it
+        if b"\0" in data[:2]:  # in UTF-16 each ASCII letter has a zero byte
             raise ConfigurationError(f"{shown}: the file is UTF-16; save it as UTF-8") from None
         raise ConfigurationError(f"{shown}: the file is not TOML: {error}") from None
 
 
 def _bytes(path: str, shown: str) -> tuple[bytes, os.stat_result]:
-    """Return what is in a file, and the status of exactly that file."""
+    """Return the content of a file, and the status of the file that was opened."""
     try:
-        # Before it is opened: that alone rewinds a tape, and arms a watchdog.
+        # Check before opening: opening a device may act, such as rewind a tape.
         _check_kind(os.stat(path), shown)
-        # A FIFO without a writer would hold the opener for ever.
         descriptor = open_to_read(path, follows_links=True)
     except OSError as error:
         raise ConfigurationError(f"{shown}: the file cannot be read: {error.strerror}") from None
@@ -323,17 +324,17 @@ def _bytes(path: str, shown: str) -> tuple[bytes, os.stat_result]:
 
 
 def _check_kind(status: os.stat_result, shown: str) -> None:
-    """Raise ConfigurationError for what is neither a file nor the null device, which counts as an empty one."""
+    """Raise ConfigurationError unless this is a regular file or the null device. The null device counts as an empty file."""
     if stat.S_ISREG(status.st_mode):
         return
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.stat(os.devnull).st_rdev:
-        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise ConfigurationError(f"{shown}: this is {kind}; name a file")
 
 
 def absolute(path: str) -> str:
-    """Return the absolute path; the path itself where the current directory is gone."""
+    """Return the absolute path; ``path`` itself if the current directory was removed."""
     try:
         return os.path.abspath(path)
-    except OSError:  # the current directory is gone
+    except OSError:
         return path

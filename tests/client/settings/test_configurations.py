@@ -36,7 +36,7 @@ MESSAGES = {
     "idle-timeout-zero": "engine.idle_timeout is 0; it takes a number of seconds from 0.001 to 31_622_400",
     "include": "include is not known; the file takes providers, engine, spans, sinks, prices",
     "json": "the file is not TOML: Invalid statement (at line 1, column 1)",
-    "nested-too-deeply": "the file is no TOML that can be read: it is nested too deeply",
+    "nested-too-deeply": "the file cannot be read as TOML: it is nested too deeply",
     "not-toml": "the file is not TOML: Expected ']' at the end of a table declaration (at line 1, column 8)",
     "price-is-a-number": "prices.gpt-4o is 2.5; it is a table with a name: [prices.NAME]",
     "price-misspelt": "prices.gpt-4o.cached is not known; did you mean cached_input?",
@@ -47,11 +47,11 @@ MESSAGES = {
     "prices-as-array-of-tables": "prices is a list; it takes tables: [prices.NAME]",
     "provider-address-empty": "providers.mine.base_url must begin with http:// or https://",
     "provider-address-is-a-number": "providers.mine.base_url is 8080; it takes a string",
-    "provider-address-with-a-bad-port": "providers.mine.base_url must be an http:// or https:// address; its host or its port is none",
-    "provider-address-with-a-blank": "providers.mine.base_url has a blank, a line end or another character in it that an address may not have",
-    "provider-address-with-a-host-of-a-shell": "providers.mine.base_url must be an http:// or https:// address; its host or its port is none",
+    "provider-address-with-a-bad-port": "providers.mine.base_url must be an http:// or https:// address; its host or its port cannot be used",
+    "provider-address-with-a-blank": "providers.mine.base_url has a blank, a line end or another character that is not allowed in an address",
+    "provider-address-with-a-host-of-a-shell": "providers.mine.base_url must be an http:// or https:// address; its host or its port cannot be used",
     "provider-address-with-a-password": "providers.mine.base_url has a user name or a password in it; a key belongs in the provider's environment variable",
-    "provider-address-with-an-empty-label": "providers.mine.base_url must be an http:// or https:// address; its host or its port is none",
+    "provider-address-with-an-empty-label": "providers.mine.base_url must be an http:// or https:// address; its host or its port cannot be used",
     "provider-address-with-another-scheme": "providers.mine.base_url must begin with http:// or https://",
     "provider-address-without-scheme": "providers.mine.base_url must begin with http:// or https://; did you mean https://api.example.com/v1?",
     "provider-api-misspelt": 'providers.mine.api is "openai_chat"; did you mean "openai-chat"? It takes "openai-chat", "openai-responses", "anthropic", "google" or the name of an installed wire format, as in ollama-chat',
@@ -193,7 +193,7 @@ def _written(data: bytes) -> Callable[[Path], None]:
 TEXT = "[engine]\nworkers = 2\n# Größe\n"
 FILES = {
     "a directory": (_directory, "this is a directory; name a file"),
-    "a FIFO": (_fifo, "this is no regular file; name a file"),
+    "a FIFO": (_fifo, "this is not a regular file; name a file"),
     "a link to nothing": (_dangling, "the link leads to no file; mend or remove it"),
     "a link to itself": (_loop, "Too many levels of symbolic links"),
     "UTF-16": (_written(TEXT.encode("utf-16")), "the file is UTF-16; save it as UTF-8"),
@@ -222,7 +222,7 @@ def test_a_file_that_cannot_be_read_is_told_and_never_passed_over(
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/nonexistent/headrace.toml", "/dev/null/headrace.toml"])
 def test_a_named_file_that_is_none_is_told(path: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"this is no regular file|there is no such file"):
+    with pytest.raises(ConfigurationError, match=r"this is not a regular file|there is no such file"):
         load_settings({"HEADRACE_CONFIG": path})
 
 

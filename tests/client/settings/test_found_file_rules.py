@@ -117,7 +117,7 @@ def test_what_was_refused_is_told_and_how_to_allow_it(environ: dict[str, str], t
     assert refused(environ, f"[providers.openai]\n{CHAT}") == (
         f"{found}: providers.openai.base_url would send what is meant for openai, and its key, to another address. "
         "A file that is only found in the current directory may not do that; "
-        f"if it is yours, set HEADRACE_CONFIG={found}, or move the table to {own}"
+        f"if the file is yours, set HEADRACE_CONFIG={found}, or move the table to {own}"
     )
 
 
@@ -398,7 +398,7 @@ def test_a_users_own_price_counts_wherever_a_model_is_called_so(environ: dict[st
 @pytest.mark.parametrize("clock", sorted(CLOCKS))
 def test_a_found_files_clocks_neither_stop_runs_nor_let_them_hang(clock: str, environ: dict[str, str]) -> None:
     for value in (0.001, 0.99, 3601, 31_622_400):
-        assert f"engine.{clock} is no clock of 1 second to 1 hour" in refused(environ, f"[engine]\n{clock} = {value}\n")
+        assert f"engine.{clock} is not between 1 second and 1 hour" in refused(environ, f"[engine]\n{clock} = {value}\n")
     assert "engine.stalled_reader_timeout" in refused(environ, "[engine]\nstalled_reader_timeout = 0\n")
     for allowed in (1, 3600.0):
         Path("headrace.toml").write_text(f"[engine]\n{clock} = {allowed}\n")

@@ -116,7 +116,7 @@ def test_a_device_or_a_pipe_in_a_files_place_is_not_even_opened(
         make(path)
         command = [sys.executable, "-P", "-c", OPENED]
         done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=True)
-        assert "this is no regular file; name a file" in done.stdout
+        assert "this is not a regular file; name a file" in done.stdout
         assert done.stdout.endswith("\n[]\n"), done.stdout
         path.unlink()
 

@@ -12,20 +12,20 @@ from headrace_workers.http.http_client import HttpClient
 from tests.waiting import busyness
 from tests.workers.http.http_servers import SMALL, Peer, Recorder, Run, always, ask, talking
 
-MALFORMED = "has a password or a user name in which a character is not percent-encoded, such as @, /, ? or #"
+MALFORMED = "has a password or a user name with a character that must be percent-encoded: @, /, ? or #"
 BAD = {
-    "http://": "is no address; it takes one such as http://HOST:PORT",
-    "http://proxy:port": "is no address; it takes one such as http://HOST:PORT",
-    "http://proxy:99999": "is no address; it takes one such as http://HOST:PORT",
-    "http://[::1": "is no address; it takes one such as http://HOST:PORT",
-    "http://me:s3cret@": "is no address; it takes one such as http://HOST:PORT",
-    "http://pro xy:1": "is no address; it takes one such as http://HOST:PORT",
-    "http:/proxy:1": "is no address; it takes one such as http://HOST:PORT",
-    "http://$PROXY:1": "is no address; it takes one such as http://HOST:PORT",
-    "http://proxy..test:1": "is no address; it takes one such as http://HOST:PORT",
-    ":3128": "is no address; it takes one such as http://HOST:PORT",
+    "http://": "is not an address; write one such as http://HOST:PORT",
+    "http://proxy:port": "is not an address; write one such as http://HOST:PORT",
+    "http://proxy:99999": "is not an address; write one such as http://HOST:PORT",
+    "http://[::1": "is not an address; write one such as http://HOST:PORT",
+    "http://me:s3cret@": "is not an address; write one such as http://HOST:PORT",
+    "http://pro xy:1": "is not an address; write one such as http://HOST:PORT",
+    "http:/proxy:1": "is not an address; write one such as http://HOST:PORT",
+    "http://$PROXY:1": "is not an address; write one such as http://HOST:PORT",
+    "http://proxy..test:1": "is not an address; write one such as http://HOST:PORT",
+    ":3128": "is not an address; write one such as http://HOST:PORT",
     "ftp://proxy:1": "begins with ftp://; it takes http://, https://, socks5://, socks5h://",
-    "s3cret://proxy:1": "begins with another scheme; it takes http://, https://, socks5://, socks5h://",
+    "s3cret://proxy:1": "has an unknown scheme; it takes http://, https://, socks5://, socks5h://",
     "http://me:s3/cret@proxy:1": MALFORMED,
     "http://me:1/cret@proxy:1": MALFORMED,
     "http://me:s3@cret@proxy:1": MALFORMED,
