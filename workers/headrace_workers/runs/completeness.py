@@ -12,7 +12,7 @@ import msgspec
 from headrace.answers.tool_arguments import well_formed_text
 from headrace_workers.providers.shared.answer_limits import SearchedWords
 from headrace_workers.providers.shared.lenient_json import loads
-from headrace_workers.providers.shared.unread_content import first_of, told, words_in
+from headrace_workers.providers.shared.unread_content import first_of, path_text, words_in
 from headrace_workers.providers.shared.wire_format import CUT, Completion
 
 
@@ -55,7 +55,7 @@ def missing_content(body: bytes, completion: Completion, *, of_first: bool) -> s
         if said is None:
             said = SearchedWords("\0".join(texts))
         if not said.holds(words):
-            return f"the answer holds content that was not understood, at {told(path)}"
+            return f"the answer holds content that was not understood, at {path_text(path)}"
     return None
 
 

@@ -1,7 +1,7 @@
-"""Vectors of a large answer, packed as its body comes, so that its JSON is never held as a whole. Pure.
+"""Packs the vectors of a large response while its body arrives, so that its JSON is never held as a whole. Pure.
 
-2,048 vectors of 3,072 numbers are 80 to 200 MiB as JSON, depending on digits and blanks, and 54 MiB packed. What is left of the body
-has a text in the place of each vector that was taken out, which says which one it is.
+2,048 vectors of 3,072 numbers take 80 to 200 MiB as JSON, and 54 MiB packed. In the body, a text such as ``"~7~"`` takes the
+place of each vector that was taken out: the number of the vector.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from headrace_workers.providers.shared.answer_limits import MAX_FAR_EXPONENTS, M
 from headrace_workers.providers.shared.provider_errors import protocol_failure
 
 MAX_BYTES = 256 * MIB
-"""Of such an answer, vectors and all: a number in a line of its own, with blanks before it, takes up to 33."""
+"""Bytes of all vectors in one response, as JSON. A number on its own line, with blanks before it, takes up to 33 bytes."""
 
 _SHORT = 256
 _KEY_BYTES = 64
@@ -24,27 +24,28 @@ _KEY = re.compile(rb'(?<!\\)"(?:embedding|values)"\s*:\s*\Z')
 _PLACE = re.compile(rb'"~(\d{1,7})~"')
 _OF_NUMBERS = b"0123456789+-.eE, \t\r\n"
 _BRACKETS = 64
-"""Lists that an answer may hold beside its vectors; of one with more nothing is taken out."""
+"""Lists that a response may have beside its vectors. After more lists, no more vectors are taken out."""
 
 
 class ArrivingVectors:
-    """The vectors of one answer so far, as MessagePack."""
+    """Takes the vectors out of one response while it arrives. ``vectors`` are MessagePack, in the order of their arrival."""
 
     __slots__ = ("_bytes", "_from", "_lists", "_low", "_numbers", "_odd", "vectors")
 
     def __init__(self, texts: int) -> None:
         self.vectors: list[msgspec.Raw] = []
-        self._lists = 2 * texts + _BRACKETS  # that may still end
-        self._low = 0  # in the body: behind the last list that ended, and what has been looked at
-        self._from = 0
+        self._lists = 2 * texts + _BRACKETS  # the number of lists that may still end
+        self._low = 0  # in the body: the end of the last list
+        self._from = 0  # in the body: where the search for the next end of a list begins
         self._numbers = 0
         self._odd = 0
         self._bytes = 0
 
     def take(self, body: bytearray) -> None:
-        """Take the vectors out of a body that are whole, where it is large.
+        """Take the vectors that have arrived whole out of a large body.
 
-        Raises LimitError where there are too many, or where they would take too long to read; ProviderFailedError for one that is none.
+        Raises LimitError if there are too many vectors, or if they would take too long to read. Raises ProviderFailedError for
+        a list that is no vector.
         """
         if len(body) <= SMALL or not self._lists:
             return
@@ -86,7 +87,7 @@ class ArrivingVectors:
 
 
 def vector_at(raw: msgspec.Raw, arrived: Sequence[msgspec.Raw]) -> msgspec.Raw | None:
-    """Return the vector that was taken out of this place; None where none was."""
+    """Return the vector that was taken out at this place of the body; None if none was."""
     found = _PLACE.fullmatch(bytes(raw)) if arrived else None
     place = int(found[1]) if found is not None else len(arrived)
     return arrived[place] if place < len(arrived) else None

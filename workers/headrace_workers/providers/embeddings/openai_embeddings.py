@@ -117,7 +117,7 @@ def _read_large(body: bytes, texts: int, arrived: Sequence[msgspec.Raw]) -> Read
 
 
 def _order(indexes: list[Any]) -> list[int]:
-    """Return the places of rows in the order of their indexes. Not every server counts; those that do not keep the order."""
+    """Return the places of the rows in the order of their indexes. Without valid indexes the order is kept."""
     places = range(len(indexes))
     if sorted(index for index in indexes if type(index) is int) == list(places):
         return sorted(places, key=lambda place: indexes[place])
@@ -125,7 +125,7 @@ def _order(indexes: list[Any]) -> list[int]:
 
 
 def _vector(embedding: list[float] | str) -> list[float]:
-    """Return a vector that came as numbers, or as the base64 of little-endian floats."""
+    """Return a vector as floats. It arrives as numbers, or as base64 of little-endian 4-byte floats."""
     if not isinstance(embedding, str):
         return embedding
     try:

@@ -1,6 +1,7 @@
-"""Large answers of vectors: each vector goes from JSON, or base64, to the bytes of its frame. Pure; never holds all as numbers.
+"""Packs the vectors of large responses: JSON or base64 in, MessagePack out, one vector at a time. Pure.
 
-A number is 8 bytes in JSON at its shortest, 9 in a frame, and 32 as an object: six million objects would be 190 MiB.
+A number takes 9 bytes in MessagePack and 32 bytes as a Python object. Six million objects would take 190 MiB, so they are
+never made all at once.
 """
 
 from __future__ import annotations
@@ -16,25 +17,25 @@ from headrace_workers.providers.shared.answer_limits import LIGHT, MIB, too_larg
 from headrace_workers.providers.shared.lenient_json import UNREADABLE
 
 SMALL = MIB
-"""Bytes of an answer up to which its numbers are made objects."""
+"""Bytes of a response up to which its vectors are decoded to lists of floats."""
 MAX_NUMBERS = 6_400_000
-"""In all vectors of an answer: what one frame has room for."""
+"""Numbers in all vectors of one response: as many as one frame has room for."""
 MAX_DIMENSIONS = 65_535
-"""In one vector."""
+"""Numbers in one vector."""
 
 _FLOAT_BYTES = 4
 _BRACES = 64
-"""Objects that an answer may hold beside those of its vectors."""
+"""JSON objects that a response may have beside those of its vectors."""
 _QUOTES = 32
-"""Quotes in the object of a vector, and in one beside them."""
+"""Quotes in one JSON object."""
 _decode = msgspec.json.Decoder(list[float]).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def size_checked(body: bytes, texts: int) -> Iterator[None]:
-    """Raise LimitError for an answer that holds much more than the vectors of so many texts.
+    """Raise LimitError for a response that has much more than the vectors of ``texts`` texts.
 
-    Goes step by step: after each there may be another turn of the loop.
+    Goes in steps. Between two steps the event loop may do other work.
     """
     braces = body.count(b"{")
     if braces > 2 * texts + _BRACES:
@@ -51,7 +52,7 @@ def size_checked(body: bytes, texts: int) -> Iterator[None]:
 
 
 def small_value(raw: msgspec.Raw) -> Any:
-    """Return what a field beside the vectors says; nothing where it is too long to say something that is known."""
+    """Decode a field beside the vectors; None if it is absent, invalid, or longer than any such field of an API."""
     data = bytes(raw)
     try:
         return msgspec.json.decode(data) if 0 < len(data) <= LIGHT else None
@@ -60,9 +61,9 @@ def small_value(raw: msgspec.Raw) -> Any:
 
 
 def packed(raw: msgspec.Raw) -> msgspec.Raw:
-    """Return a vector, which came as numbers or as the base64 of little-endian floats, as MessagePack.
+    """Return a vector as MessagePack. ``raw`` is a list of numbers, or base64 of little-endian 4-byte floats.
 
-    Raises ValueError for what is neither, LimitError for one that is too long.
+    Raises ValueError for anything else, and LimitError for a vector that is too long.
     """
     data = bytes(raw).strip()
     if data.startswith(b'"'):
@@ -76,7 +77,7 @@ def packed(raw: msgspec.Raw) -> msgspec.Raw:
 
 
 def _packed_floats(text: bytes) -> bytes:
-    """Return floats as MessagePack has them: a sign, and four bytes the other way round."""
+    """Return floats as MessagePack: for each a type byte, and its four bytes in reverse order."""
     try:
         floats = base64.b64decode(text, validate=True)
     except binascii.Error as error:

@@ -1,6 +1,6 @@
-"""One answer of a Chat Completions response as it grows: text, reasoning, refusal and tool calls, whatever form they come in.
+"""Collects one choice of a Chat Completions response: text, reasoning, refusal and tool calls, in the forms of all vendors.
 
-What holds content and cannot be read is an error, never nothing.
+Content that cannot be read is an error. It is never dropped silently.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _PARTS: dict[str, tuple[Literal["text", "reasoning", "refusal"], str]] = {
     "reasoning": ("reasoning", "reasoning"),
     "refusal": ("refusal", "refusal"),
 }
-"""What a part of content is by its type, and under which key its words stand."""
+"""Type of a content part → the kind of its words, and the key that they stand under."""
 
 
 class ChatAnswer:
-    """What one choice says. The lists hold its words in pieces."""
+    """One choice, as far as it has arrived. ``text``, ``reasoning`` and ``refusal`` are lists of pieces."""
 
     __slots__ = (
         "_citations",
@@ -49,20 +49,20 @@ class ChatAnswer:
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
         self.calls = ChatCalls()
-        self.has_end = False  # whether the choice said why it ends
-        self._field = ""  # under which reasoning came
+        self.has_end = False  # whether the choice has a finish reason
+        self._field = ""  # the key that reasoning came under
         self._details: list[dict[str, Any]] = []
-        self._detail_words: list[str] = []  # of the last detail, where it comes in pieces
+        self._detail_words: list[str] = []  # pieces of the last detail's text
         self._citations: list[dict[str, Any]] = []
-        self._looked_at = 0  # characters, for the words of whole messages
+        self._looked_at = 0  # characters that were searched for the words of whole messages
 
     @property
     def is_opaque(self) -> bool:
-        """Whether the message holds what the events cannot say."""
+        """Whether the message has data that run events do not carry."""
         return bool(self._field or self._details or self._citations or self.calls.has_custom)
 
     def take(self, delta: ChatDelta, events: list[RunEvent], *, is_whole: bool = False) -> None:
-        """Take a piece of a message, or all of it."""
+        """Take a piece of a message, or a whole message (``is_whole``)."""
         has_reasoning = not (
             delta.reasoning_content is None
             and delta.reasoning is None
@@ -75,7 +75,7 @@ class ChatAnswer:
         self.take_rest(delta, events, is_whole=is_whole)
 
     def take_content(self, content: Any, events: list[RunEvent]) -> None:
-        """Take content: text, or a list of parts, be it of text, thinking or refusal."""
+        """Take content: text, or a list of parts with text, thinking or a refusal."""
         if type(content) is str:
             self._say("text", content, events)
             return
@@ -91,7 +91,7 @@ class ChatAnswer:
                 refuse_content({"content": part}, "the message")
 
     def take_rest(self, delta: ChatDelta, events: list[RunEvent], *, is_whole: bool = False) -> None:
-        """Take what a message says beside content and reasoning."""
+        """Take all fields of a message but content and reasoning."""
         if delta.refusal is not None:
             for piece in delta.refusal if isinstance(delta.refusal, list) else [delta.refusal]:
                 words = text_in(piece.get("refusal") if isinstance(piece, dict) else piece, "refusal")
@@ -108,7 +108,7 @@ class ChatAnswer:
             self._citations += [said for said in delta.annotations if isinstance(said, dict)]
 
     def add(self, other: ChatAnswer, events: list[RunEvent]) -> None:
-        """Add what another choice says, which completes this one."""
+        """Add the words and calls of another choice that belongs to the same answer."""
         self._say("reasoning", "".join(other.reasoning), events)
         self._say("text", "".join(other.text), events)
         self._say("refusal", "".join(other.refusal), events)
@@ -120,9 +120,10 @@ class ChatAnswer:
         self.calls.add(other.calls, events)
 
     def rest_of(self, whole: ChatDelta, events: list[RunEvent], *, beside: ChatDelta | None) -> None:
-        """Take a whole message after its pieces: what of it has not come yet.
+        """Take a whole message that follows its pieces: add what the pieces did not have.
 
-        Other words than those of the pieces are an error, unless the message only stands ``beside`` the next piece.
+        If its words differ from the pieces, the response is an error. ``beside`` is the piece in the same event, if any: then
+        the message may still lack words.
         """
         other = ChatAnswer()
         other.take(whole, [], is_whole=True)
@@ -146,7 +147,7 @@ class ChatAnswer:
         return words in said
 
     def message(self, *, is_cut: bool) -> Message:
-        """Return the whole as a message."""
+        """Return the answer as a message. ``is_cut``: the last tool call may be incomplete."""
         parts: list[Part] = []
         opaque: dict[str, Any] = {}
         self._end_detail()
@@ -179,22 +180,22 @@ class ChatAnswer:
             events.append(RefusalDelta(words))
 
     def take_reasoning(self, delta: ChatDelta, events: list[RunEvent]) -> None:
-        """Take reasoning under the name that the server gives it, and what must go back with it."""
+        """Take reasoning, and the data that the next request must send back with it."""
         said: list[str] = []
         for field in (*REASONING_FIELDS, "thinking"):
             words = "".join(_reasoning_in(getattr(delta, field)))
-            # A vendor that sends both means the same words.
+            # A vendor that sends two of these fields repeats the same words.
             if words and words not in said:
                 self._field = self._field or field
                 said.append(words)
         self._say("reasoning", "".join(said), events)
-        # Details are for the way back: their words are those of the other fields.
+        # Details are only sent back. Their words repeat the other fields.
         for detail in elements_of(delta.reasoning_details, "reasoning_details"):
             if object_in(detail, "an element of reasoning_details"):
                 self._take_detail(detail)
 
     def _take_detail(self, detail: dict[str, Any]) -> None:
-        """Add a piece of OpenRouter's ``reasoning_details``; text that came in pieces must go back in one."""
+        """Add a piece of OpenRouter's ``reasoning_details``. Text that came in pieces must be sent back in one piece."""
         last = self._details[-1] if self._details else {}
         field = _TEXT_OF_DETAIL.get(as_text(detail.get("type")))
         same = all(last.get(key) == detail.get(key) for key in ("type", "index"))
@@ -202,14 +203,14 @@ class ChatAnswer:
             self._end_detail()
             self._details.append(detail)
             return
-        # Put together at the end: each time, it would cost as much as all that came before.
+        # The pieces are joined at the end: to join them each time would take quadratic time.
         if not self._detail_words:
             self._detail_words.append(as_text(last.get(field)))
         self._detail_words.append(as_text(detail.get(field)))
         last.update({key: value for key, value in detail.items() if value is not None and key != field})
 
     def _end_detail(self) -> None:
-        """Put the words of the last detail together."""
+        """Join the pieces of the last detail's text."""
         words, self._detail_words = self._detail_words, []
         if words:
             last = self._details[-1]
@@ -217,14 +218,14 @@ class ChatAnswer:
 
 
 def _joined(pieces: list[str]) -> str:
-    """Return pieces as one, which they become: asked for again and again, it is put together once."""
+    """Join the pieces in place, so that the next call has no work. Return the text."""
     if len(pieces) > 1:
         pieces[:] = ["".join(pieces)]
     return pieces[0] if pieces else ""
 
 
 def _words_of(part: dict[str, Any], key: str) -> str | None:
-    """Return the words of a part of content; None where they are not where its type says."""
+    """Return the text of a content part; None if it is not under the key that the part's type has."""
     value = part.get(key)
     if isinstance(value, list):
         words = [_words_of(piece, "text") if isinstance(piece, dict) else text_in(piece, "a part") for piece in value]
@@ -246,5 +247,5 @@ def _reasoning_in(value: Any) -> Iterator[str]:
 
 
 def _calls_in(value: Any) -> list[Any]:
-    """Return the elements of ``tool_calls``; some servers send the only one without a list."""
+    """Return the elements of ``tool_calls``. Some servers send a single call without the list."""
     return [value] if isinstance(value, dict) and value else list(elements_of(value, "tool_calls"))

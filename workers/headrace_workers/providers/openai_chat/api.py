@@ -21,7 +21,7 @@ class OpenAIChat:
     """The wire format ``openai-chat``."""
 
     def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
-        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do."""
+        """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
         return openai_request.build_request(request, settings, api_key)
 
     def open_stream(self, request: RunRequest) -> ChatMapper:
@@ -29,7 +29,7 @@ class OpenAIChat:
         return _mapper(request)
 
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
-        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
+        """Read a whole body with status 200. Raises ProviderFailedError if it is an error, or no chat completion."""
         try:
             chunk = decode_leniently(body)
         except ValueError:
@@ -38,7 +38,7 @@ class OpenAIChat:
         return _mapper(request).read_whole(chunk, body)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
-        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
+        """Read a response whose status is not 200. ``headers`` has lower-case names."""
         return failures.read_error(status, headers, body)
 
 

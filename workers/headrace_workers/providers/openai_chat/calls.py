@@ -1,7 +1,7 @@
-"""Tool calls of a Chat Completions response, put together from fragments.
+"""Joins the tool calls of a Chat Completions response from their fragments.
 
-Vendors differ in what they repeat and leave out: index, id, name. Never parses the arguments into anything; they stay text.
-The input of a custom tool is free text: it becomes the argument ``input``.
+Vendors repeat or leave out different fields of a fragment: index, id, name. Arguments stay text: they are not parsed.
+The input of a custom tool is free text; it becomes the argument ``input``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from headrace_workers.providers.shared.lenient_json import as_text, json_text
 from headrace_workers.providers.shared.unread_content import object_in, text_in
 
 API_NAME = "openai-chat"
-"""Marks ``provider_data`` as ours."""
+"""The value of ``api`` in ``provider_data`` that this format has made."""
 
 _INPUT_STARTS, _INPUT_ENDS = '{"input":"', '"}'
 
@@ -27,14 +27,14 @@ _ANYWHERE = ("anywhere",)
 
 
 class ChatCalls:
-    """The calls so far, in order of appearance; that order is their index."""
+    """The calls that have begun, in the order of their appearance. This order is their index."""
 
     __slots__ = ("_by_id", "_by_place", "_calls", "_looked_at")
 
     def __init__(self) -> None:
         self._calls: list[GrowingCall] = []
-        self._looked_at = 0  # characters, for whether arguments are whole
-        # The last call at a place; the last one with an id, at its place and at any.
+        self._looked_at = 0  # characters that were checked for complete arguments
+        # The last call at each place (index); the last call with each id, at its place and at any place.
         self._by_place: dict[Any, GrowingCall] = {}
         self._by_id: dict[tuple[Any, str], GrowingCall] = {}
 
@@ -43,11 +43,11 @@ class ChatCalls:
 
     @property
     def has_custom(self) -> bool:
-        """Whether a custom tool is called."""
+        """Whether one of the calls is of a custom tool."""
         return any(call.is_custom for call in self._calls)
 
     def take(self, fragment: Any, events: list[RunEvent], place: Any = None) -> None:
-        """Take one element of ``tool_calls``; ``place`` overrides the index that it gives."""
+        """Take one element of ``tool_calls``. ``place``, if given, is used instead of its index."""
         fragment = object_in(fragment, "a tool call")
         said, is_custom = _said(fragment)
         call_id, name = as_text(fragment.get("id")), text_in(said.get("name"), "the name of a tool call")
@@ -78,12 +78,12 @@ class ChatCalls:
             events.append(ToolCallDelta(call.index, arguments=arguments))
 
     def take_function(self, function: Any, events: list[RunEvent], *, beside: Any) -> None:
-        """Take ``function_call``, the form before ``tool_calls``; servers that send both mean the same call."""
+        """Take ``function_call``, the older form of ``tool_calls``. A server that sends both (``beside``) means the same call."""
         if function and not beside:
             self.take({"function": function}, events, "function_call")
 
     def end(self, events: list[RunEvent], *, is_cut: bool) -> None:
-        """Nothing more comes: close the input of custom tools, but for the last one of an output that was cut."""
+        """Close the input of custom tools at the end of the response. If the output was cut, the last call stays open."""
         for call in self._calls[: -1 if is_cut else None]:
             if call.is_custom and not call.has_ended:
                 call.has_ended = True
@@ -91,7 +91,7 @@ class ChatCalls:
                 events.append(ToolCallDelta(call.index, arguments=_INPUT_ENDS))
 
     def add(self, other: ChatCalls, events: list[RunEvent]) -> None:
-        """Add the calls of another choice, but for those that are here already."""
+        """Add the calls of another choice, without calls whose id is known already."""
         ids = {call.id for call in self._calls if call.has_own_id}
         for call in other._calls:
             if not (call.has_own_id and call.id in ids):
@@ -101,13 +101,13 @@ class ChatCalls:
                 events.append(ToolCallDelta(moved.index, moved.id, moved.name, moved.text))
 
     def complete(self, *, is_cut: bool) -> list[ToolCallText]:
-        """Return all calls. Of an output that was cut the last may be incomplete."""
+        """Return all calls. If the output was cut, the last call may be incomplete."""
         calls = self._calls
         last = calls[-1] if is_cut and calls else None
         return [ToolCallText(call.id, call.name, arguments_or_none(call.text, is_cut=call is last)) for call in calls]
 
     def parts(self, *, is_cut: bool) -> list[ToolCallPart]:
-        """Return the calls that are whole, as parts of the message."""
+        """Return the calls with readable arguments as parts of the message."""
         parts = []
         weigh_arguments([call.text for call in self._calls])
         for call, said in zip(self._calls, self.complete(is_cut=is_cut), strict=True):
@@ -118,17 +118,17 @@ class ChatCalls:
         return parts
 
     def _find(self, place: Any, call_id: str, name: str, arguments: str) -> GrowingCall | None:
-        """Return the call that a fragment continues, None when it starts one."""
+        """Return the call that a fragment continues; None if the fragment starts a new call."""
         if not self._calls:
             return None
         if not call_id and not name and (place is None or place == self._calls[-1].place):
             return self._calls[-1]
         last = self._calls[-1] if place is None else self._by_place.get(key_of(place))
         if last is None:
-            # Arguments alone start no call: the vendor's index is not to be trusted.
+            # A fragment with arguments alone starts no call, whatever index the vendor gives.
             return None if call_id or name else self._calls[-1]
         if not call_id:
-            # Without an id, a name with arguments after arguments that are complete can only be another call.
+            # No id, but a name and arguments, after complete arguments: this is another call.
             return None if name and arguments.strip() and self._is_whole(last) else last
         same = self._by_id.get((_ANYWHERE if place is None else key_of(place), call_id))
         if same is not None or not name:
@@ -136,7 +136,7 @@ class ChatCalls:
         return None if last.has_own_id or self._is_whole(last) else last
 
     def _is_whole(self, call: GrowingCall) -> bool:
-        """Whether a call's arguments are complete. Raises LimitError where looking at them again and again takes too long."""
+        """Whether a call's arguments are complete. Raises LimitError if repeated checks take too long."""
         if not call.may_be_whole:
             return False
         self._looked_at += sum(map(len, call.arguments))
@@ -146,7 +146,7 @@ class ChatCalls:
 
 
 def _said(fragment: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Return what a fragment says of its call, and whether that is of a custom tool."""
+    """Return the object with the call's name and arguments, and whether it is a custom tool."""
     for key in ("function", "custom"):
         if said := object_in(fragment.get(key), f"{key} of a tool call"):
             return said, key == "custom"
@@ -156,7 +156,7 @@ def _said(fragment: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 
 
 def _whole_name(known: str, piece: str) -> str:
-    """Return a name that may come in pieces, or again and again. Raises LimitError for what is too long to be one."""
+    """Return the name so far. A vendor may send it in pieces, or repeat it. Raises LimitError if it is too long."""
     name = piece if not piece or piece.startswith(known) else known + piece
     if len(name) > _MAX_NAME:
         raise too_large(f"{_MAX_NAME} characters in the name of a tool")
@@ -164,13 +164,13 @@ def _whole_name(known: str, piece: str) -> str:
 
 
 def _input(said: dict[str, Any]) -> str:
-    """Return a piece of free text as a piece of a JSON string."""
+    """Return a piece of free text, escaped as the inside of a JSON string."""
     text = text_in(said.get("input"), "the input of a custom tool")
     return json_text(text)[1:-1]
 
 
 def _arguments(value: Any) -> str:
-    """Return arguments as text; some vendors send the object itself."""
+    """Return arguments as text. Some vendors send an object."""
     if isinstance(value, str):
         return value
     return "" if value is None else json_text(value)

@@ -1,6 +1,6 @@
-"""What is read of a Chat Completions response: typed chunks, decoded fast where they are regular and leniently where not.
+"""Decodes Chat Completions responses to typed chunks: fast if the JSON is regular, else leniently. Pure.
 
-Never judges what a response means; that is the mapper's.
+The meaning of a chunk is the mapper's business (``stream.py``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 from headrace_workers.providers.shared.lenient_json import UNREADABLE, loads_with_halves
 from headrace_workers.providers.shared.provider_errors import is_error
 
-# Vendors send null, or another type, wherever they like: hence Any in the leaves.
+# Vendors send null or unexpected types in any field. So the fields are Any.
 
 
 class ChatDelta(msgspec.Struct, gc=False):
@@ -31,7 +31,7 @@ class ChatDelta(msgspec.Struct, gc=False):
 
 
 class ChatChoice(msgspec.Struct, gc=False):
-    """One of the answers that were asked for; ``delta`` in a stream, else ``message``."""
+    """One answer of a response. A stream has ``delta``, a whole response has ``message``."""
 
     index: Any = 0
     delta: ChatDelta | None = None
@@ -54,11 +54,14 @@ class ChatChunk(msgspec.Struct, gc=False):
 
 
 decode = msgspec.json.Decoder(ChatChunk).decode
-"""Decodes a chunk; raises one of UNREADABLE."""
+"""Decodes one chunk. Raises one of UNREADABLE."""
 
 
 def decode_leniently(data: bytes) -> ChatChunk:
-    """Decode what is nearly JSON: NaN, broken UTF-8. Halves of surrogate pairs are kept. Raises ValueError for what is not."""
+    """Decode a chunk in JSON with mistakes, such as NaN or invalid UTF-8. Raises ValueError for anything else.
+
+    Lone halves of surrogate pairs are kept.
+    """
     try:
         return decode(data)
     except UNREADABLE:
@@ -75,5 +78,5 @@ def decode_leniently(data: bytes) -> ChatChunk:
 
 
 def groq_part(chunk: ChatChunk) -> dict[str, Any]:
-    """Return what Groq puts beside the choices of a chunk (``x_groq``): usage, or an error."""
+    """Return the object ``x_groq``, in which Groq sends usage and errors; empty if it is absent."""
     return chunk.x_groq if isinstance(chunk.x_groq, dict) else {}

@@ -1,4 +1,4 @@
-"""The body of a Chat Completions request from a run request. Never drops silently what the API cannot take: it refuses."""
+"""Builds Chat Completions requests. What the API cannot take is refused, and never dropped silently. Pure."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from headrace_workers.providers.shared.server_tools import chosen_tool, is_funct
 from headrace_workers.providers.shared.wire_format import ProviderSettings
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
-"""Under which names compatible servers send reasoning, and take it back."""
+"""Keys under which compatible servers send reasoning, and take it back."""
 
 _LIMIT_COMPLETIONS = ("openai", "azure")
-"""Their reasoning models refuse the old name of the limit; most compatible servers do not know the new one."""
+"""Providers that get ``max_completion_tokens``: their reasoning models refuse ``max_tokens``. Most others know only ``max_tokens``."""
 
 _MAX_STOP_SEQUENCES = 4
 
@@ -52,8 +52,8 @@ _COMPATIBLE_KEYS = ExtraKeys(
             "audio",
             "cache_control",
             "name",
-            "partial",  # Moonshot and Alibaba: the answer begins so
-            "prefix",  # DeepSeek and Mistral: likewise
+            "partial",  # Moonshot and Alibaba: the message is the beginning of the answer
+            "prefix",  # DeepSeek and Mistral: the same
             "reasoning",
             "reasoning_content",
             "reasoning_details",
@@ -63,16 +63,16 @@ _COMPATIBLE_KEYS = ExtraKeys(
         "text": {"cache_control", "prompt_cache_breakpoint"},
         "image": {"cache_control", "detail", "max_pixels", "min_pixels", "prompt_cache_breakpoint"},
         "image_url": {"format"},
-        "tool call": {"cache_control", "extra_content"},  # Google's endpoint has its signatures in the latter
+        "tool call": {"cache_control", "extra_content"},  # Google's compatible endpoint has its signatures in extra_content
         "tool": {"cache_control"},
         "function": {"cache_control"},
     },
 )
-"""What OpenRouter, LiteLLM, Alibaba and others take beyond OpenAI; servers that do not know ``cache_control`` pass over it."""
+"""Keys that OpenRouter, LiteLLM, Alibaba and others take in addition. Servers that do not know ``cache_control`` ignore it."""
 
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
-    """Return the request to send."""
+    """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
     headers = bearer_headers(api_key, stream=request.stream)
     body = encoded(_body(request, settings.name))
     return HttpRequest(settings.url("/chat/completions"), headers, body)
@@ -101,13 +101,13 @@ def _body(request: RunRequest, server: str) -> dict[str, Any]:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
         if is_openai:
-            # Padding against guessing tokens by packet length; it doubles the bytes to read.
+            # Without it, OpenAI pads each chunk to hide the length of its text, which doubles the bytes to read.
             body["stream_options"]["include_obfuscation"] = False
     return merged(body, request.custom_options, ("stream_options",))
 
 
 def _drop_reasoning(messages: list[dict[str, Any]]) -> None:
-    """OpenAI itself refuses the fields in which its compatibles give reasoning; a turn may come from one of them."""
+    """Remove reasoning of compatible servers from earlier turns: OpenAI itself refuses these fields."""
     for message in messages:
         for field in (*REASONING_FIELDS, "reasoning_details"):
             message.pop(field, None)
@@ -158,7 +158,7 @@ def _assistant_message(where: str, message: Message, keys: ExtraKeys) -> dict[st
 
 
 def _add_reasoning(sent: dict[str, Any], part: ReasoningPart) -> None:
-    """Give reasoning back where this API's server said it; that of other providers stays behind."""
+    """Add reasoning to the message if it came in this wire format. Reasoning of other formats is left out."""
     said = part.provider_data or {}
     field, details = said.get("field"), said.get("reasoning_details")
     if field in REASONING_FIELDS:
@@ -168,7 +168,7 @@ def _add_reasoning(sent: dict[str, Any], part: ReasoningPart) -> None:
 
 
 def _text_content(where: str, message: Message, keys: ExtraKeys) -> str | list[dict[str, Any]]:
-    """Return the content of a message that holds text alone, as a str where it can be: not every compatible server takes parts."""
+    """Return the content of a message with text only; as a str if possible, because not every server takes a list of parts."""
     if isinstance(message.content, str):
         return message.content
     sent: list[dict[str, Any]] = []
@@ -212,7 +212,7 @@ def _tool_call(where: str, part: ToolCallPart, keys: ExtraKeys) -> dict[str, Any
 
 
 def _custom_input(part: ToolCallPart) -> str | None:
-    """Return the input of a custom tool's call that came from this API; None for all other calls."""
+    """Return the input of a call to a custom tool that came in this wire format; None for all other calls."""
     said = part.provider_data or {}
     is_custom = said.get("api") == API_NAME and said.get("type") == "custom" and part.arguments.keys() == {"input"}
     text = part.arguments.get("input")
@@ -233,7 +233,7 @@ def _tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
 
 
 def _own_tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
-    """Return a tool that is no function: OpenAI has custom tools alone, compatible servers have tools that they run themselves."""
+    """Return a tool that is no function. OpenAI takes custom tools only; compatible servers may have server tools."""
     if tool.type == "custom" and "custom" not in (tool.extra or {}):
         return {"type": "custom", "custom": {key: value for key, value in own_form(tool).items() if key != "type"}}
     if tool.type != "custom" and keys is _OPENAI_KEYS:

@@ -1,6 +1,6 @@
-"""OpenAI Chat Completions, and the many servers that speak it with an accent: maps its responses to run events.
+"""Maps Chat Completions responses, of OpenAI and of compatible servers, to run events. Pure.
 
-Never does I/O. Strict about what a stream must bring (an end), lenient about everything that vendors vary.
+A stream must have an end. In everything else that vendors vary, the mapper is lenient.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 
 _ANSWER_BYTES = 2048
 _MAX_CHOICES = 128
-"""Whole messages in one body, or in one event of a stream."""
+"""Choices with whole messages in one body, or in one event of a stream."""
 
 _NO_END = ("", "null", "none")
-"""Words of a finish reason that say no end; any other word that is not known is a stop."""
+"""Values of ``finish_reason`` that mean: not finished. Any other unknown word is a stop."""
 
 
 class ChatMapper:
-    """Maps one response. ``usage`` is the best known so far, ``is_complete`` says that ``[DONE]`` was seen.
+    """Maps one response. ``is_complete`` is True after ``[DONE]``.
 
-    A finish reason does not complete a stream: usage may still follow it. Of several choices the first is the run's; the others
-    are kept until the end, since some gateways put the text into one and the calls into another.
+    A finish reason does not complete a stream, because usage may follow it. Of several choices, the first is the run's answer.
+    The others are kept until the end, because some gateways put the text into one choice and the calls into another.
     """
 
     __slots__ = (
@@ -94,7 +94,7 @@ class ChatMapper:
         self.has_split_characters = False
         self.response_id: str | None = None
         self._requested_model = requested_model
-        # Whether further choices are answers of their own, as the caller wanted.
+        # Whether the caller asked for several answers, so that further choices are not parts of the first.
         self._are_alternatives = are_alternatives
         self._model = ""
         self._answer = ChatAnswer()
@@ -102,16 +102,16 @@ class ChatMapper:
         self._others: dict[str, ChatAnswer] = {}
         self._finish_word = FinishWord()
         self._kept = KeptMemory()
-        # Whether the event holds something beside text that is kept; text of another choice.
+        # Whether the event has something that is kept beside text; and whether it has text of another choice.
         self._keeps_more = self._keeps_text = False
 
     @property
     def has_end(self) -> bool:
-        """Whether the response told why it ends."""
+        """Whether the response has a finish reason."""
         return bool(self._finish_word.word)
 
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
-        """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
+        """Read one server-sent event; see :meth:`StreamMapper.feed`."""
         try:
             chunk = decode(data)
         except UNREADABLE:
@@ -130,20 +130,20 @@ class ChatMapper:
         if chunk.usage or chunk.x_groq or chunk.error or name or not chunk.choices:
             self._take_envelope(name, chunk, data, events)
         if len(events) == before and not self._others and chunk.choices:
-            # Whole messages were read, and may say nothing new.
+            # Whole messages were read already, and may have nothing new.
             choices = read_object(data).get("choices")
             unread = [choice | {"message": None} for choice in choices if isinstance(choice, dict)] if choices else None
             refuse_content(unread, "an event")
 
     def finish(self, events: list[RunEvent] | None = None) -> Completion:
-        """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
+        """Return the complete answer; see :meth:`StreamMapper.finish`."""
         if not (self.is_complete or self.has_end):
             raise failures.protocol_failure("the stream ended without finish reason")
         self._close([] if events is None else events)
         return self._completion(with_message=self._answer.is_opaque)
 
     def read_whole(self, chunk: ChatChunk, body: bytes) -> Completion:
-        """Map a response that came in one piece; ``body`` is where ``chunk`` was decoded from."""
+        """Read a response that came in one piece; ``chunk`` was decoded from ``body``."""
         events: list[RunEvent] = []
         try:
             self._read_choices(chunk, body, events)
@@ -181,7 +181,7 @@ class ChatMapper:
         self.response_id = as_name(chunk.id) or self.response_id
 
     def _keep(self, data: bytes) -> None:
-        """Count what of an event is kept and not said: other choices, and what stands beside text."""
+        """Count the memory of an event's data that is kept: other choices, and what is no text."""
         if self._keeps_more:
             self._kept.add(data)
         else:
@@ -192,7 +192,7 @@ class ChatMapper:
         if choice.index and is_other(choice.index):
             self._take_other(choice, chunk)
             return
-        # The hot path of the product: a delta with text and nothing else.
+        # The hot path: a delta with text and nothing else.
         delta = choice.delta
         if delta is not None:
             if delta.reasoning_content or delta.reasoning or delta.reasoning_details or delta.thinking:
@@ -217,14 +217,14 @@ class ChatMapper:
     def _take_message(
         self, message: ChatDelta, chunk: ChatChunk, events: list[RunEvent], *, beside: ChatDelta | None
     ) -> None:
-        """Take a whole message after its pieces, which is compared with all of them."""
+        """Take a whole message after its pieces, and compare it with them."""
         if len(chunk.choices or ()) > _MAX_CHOICES:
             raise too_large(f"{_MAX_CHOICES} choices")
         self._keeps_more = True
         self._answer.rest_of(message, events, beside=beside)
 
     def _take_other(self, choice: ChatChoice, chunk: ChatChunk) -> None:
-        """Take a piece of a choice that is not the first: it waits until the end tells what the first one lacks."""
+        """Take a piece of another choice than the first. It is kept until the end shows what the first choice lacks."""
         key = as_name(choice.index)
         answer = self._others.get(key)
         if answer is None:
@@ -251,20 +251,20 @@ class ChatMapper:
         chunk.error = chunk.error or choice.error
 
     def _close(self, events: list[RunEvent]) -> None:
-        """Nothing more comes: what other choices say that the first one does not is the run's too."""
+        """End the answer: add what other choices have and the first one lacks."""
         for answer in self._others.values():
             if self._are_alternatives:
                 continue
             if not (self._text and answer.text):
                 self._answer.add(answer, events)
             elif not (answer.has_end and self._answer.has_end):
-                fail("two choices hold text, and not both an end: neither is an answer of its own")
+                fail("two choices hold text, but not both have a finish reason: they may be parts of one answer")
         self._others.clear()
         if self._answer.calls:
             self._answer.calls.end(events, is_cut=self._finish_word.is_cut)
 
     def _read_odd(self, data: bytes, events: list[RunEvent]) -> ChatChunk | None:
-        """Read what the fast decoder did not take. None: there is nothing in it."""
+        """Read an event that the fast decoder refused. Return None if it has no chunk."""
         data = data.strip()
         self.has_split_characters = self.has_split_characters or may_hold_halves(data)
         self._kept.add_halves(data)
@@ -277,13 +277,13 @@ class ChatMapper:
             return decode_leniently(data)
         except ValueError:
             if self.has_end:
-                # Nothing that is still missing could take back the answer, but for more of it.
+                # The answer has ended. An unreadable event does no harm, unless it has more content.
                 refuse_content(read_object(data), "an event")
                 return None
             raise failures.protocol_failure(f"an event of {len(data)} bytes is not a chunk in JSON") from None
 
     def _take_envelope(self, name: str, chunk: ChatChunk, data: bytes, events: list[RunEvent]) -> None:
-        """Take what a chunk says beside its choices: usage, or an error in one of its many forms."""
+        """Take what a chunk has beside its choices: usage, or an error."""
         self._take_usage(chunk.usage or groq_part(chunk).get("usage"), events)
         check_for_error(name, chunk, data)
 
@@ -318,7 +318,10 @@ class ChatMapper:
 
 
 class FinishWord:
-    """Why a response ends: the word of its first choice, else of another; and the word behind a gateway's, where it says it."""
+    """The finish reason of a response: of its first choice, else of another choice.
+
+    A gateway may also send the finish reason of the provider behind it (``native_finish_reason``).
+    """
 
     __slots__ = ("_native", "word")
 
@@ -327,7 +330,7 @@ class FinishWord:
         self._native = ""
 
     def take(self, choice: ChatChoice, *, is_first: bool) -> None:
-        """Take what a choice says of its end."""
+        """Take the finish reason of a choice."""
         word, native = _word(choice.finish_reason), _word(choice.native_finish_reason)
         if word and (is_first or not self.word):
             self.word = word
@@ -335,7 +338,7 @@ class FinishWord:
 
     @property
     def reason(self) -> FinishReason:
-        """Headrace's word. A gateway may say tool_calls, or stop, of an answer that its model's provider cut."""
+        """Headrace's finish reason. A gateway may say ``stop`` for an answer that the provider behind it cut."""
         reason = _FINISH_REASONS.get(self.word.lower(), "stop")
         native = _FINISH_REASONS.get(self._native.lower(), "stop")
         return native if reason in {"stop", "tool_calls"} and native in CUT else reason
@@ -347,6 +350,6 @@ class FinishWord:
 
 
 def _word(value: Any) -> str:
-    """Return a finish reason; an empty text where it says no end."""
+    """Return a finish reason; an empty text if it means: not finished."""
     word = as_name(value).strip() if isinstance(value, str) else ""
     return "" if word.lower() in _NO_END else word

@@ -1,7 +1,8 @@
-"""Limits on one answer: its bytes, its JSON, its text. They bound the work and the memory of one turn of the loop. Pure.
+"""Limits on the size of one answer: bytes, JSON values, text. They bound the time and memory of one turn of the loop. Pure.
 
-All streams of a worker share one loop, so that what one answer costs at a time is what all others wait. A thread would not
-help: decoding JSON holds the interpreter's lock. So JSON is weighed before it is decoded, which costs a hundredth of it.
+All streams of a worker share one event loop: while one answer is decoded, all others wait. A thread would not help, because
+decoding JSON holds the interpreter's lock. So large JSON is *weighed* before it is decoded: its values are counted, which
+takes about a hundredth of the time.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from itertools import accumulate, islice
 MIB = 1024 * 1024
 
 MAX_BODY = 32 * MIB
-"""Bytes of a body that is read as a whole, unpacked."""
+"""Bytes of a body that is read as a whole, after decompression."""
 MAX_VECTORS_BODY = 48 * MIB
-"""The same of an answer that holds vectors, which are weighed by themselves."""
+"""The same for a body with vectors, which have limits of their own."""
 MAX_EVENT = 16 * MIB
 """Bytes of a server-sent event."""
 MAX_ELEMENTS = 200_000
 """Values and keys in the JSON of one body or event, and in the arguments of all tool calls together."""
 MAX_DEPTH = 200
-"""Levels of nesting in it."""
+"""Levels of nesting in this JSON."""
 MAX_WIDE = 8 * MIB
-"""Bytes of it beside long strings of plain ASCII, such as images, where it has anything else: characters of four bytes each, escapes."""
+"""Bytes of JSON that is not plain ASCII or has escapes. Long ASCII strings in it, such as images, are not counted."""
 MAX_TEXT = 16 * MIB
-"""Characters of a run's text, reasoning, refusal and arguments together, where they are plain ASCII."""
+"""Characters of a run's text, reasoning, refusal and arguments together, if all of them are ASCII."""
 MAX_WIDE_TEXT = 4 * MIB
-"""The same of any other text: a character takes up to four bytes, and all of its neighbours as many."""
+"""The same for other text. In Python, one wide character makes each character of its string take up to four bytes."""
 MAX_PIECES = 1_000_000
 """Pieces in which a run's text may come."""
 MAX_CALLS = 4096
@@ -36,30 +37,30 @@ MAX_CALLS = 4096
 MAX_PARTS = 4096
 """Items, blocks or parts of an answer that are kept as they came."""
 MAX_CONTINUATIONS = 100
-"""Requests by which a provider may have an answer continued."""
+"""Further requests that one answer may need, where the provider continues it."""
 MAX_TOKEN = 64 * 1024
-"""Characters of the token by which it does so, which goes with each of them."""
+"""Characters of the continuation token that each further request carries."""
 MAX_KEPT = 64 * MIB
-"""Memory, estimated, for what else a run keeps: blocks, items, citations, signatures, further choices."""
+"""Estimated bytes of memory for what a run keeps beside its text: blocks, items, citations, signatures, further choices."""
 
 MAX_HALVES = 25_000
-"""Halves of surrogate pairs without their other half, and characters in the two halves that UTF-8 forbids: a microsecond each."""
+"""Lone halves of surrogate pairs, and surrogates written as UTF-8 bytes. Each costs about a microsecond to mend."""
 
 MAX_LOOKED_AT = 64 * MIB
-"""Characters that are looked through for what an answer says: some hundredths of a second."""
+"""Characters that may be searched while one answer is checked. The search takes some hundredths of a second."""
 
 MAX_FAR_EXPONENTS = 2000
-"""Numbers in it with exponents of three digits: to decode ``1e308`` takes 20 µs, a thousand times what ``1.5`` does."""
+"""Numbers with exponents of three digits in one piece of JSON: ``1e308`` takes 20 µs to decode, ``1.5`` takes 20 ns."""
 MAX_LONG_NUMBERS = 40_000
-"""Numbers in it of 20 digits; longer ones count as several. They take microseconds each."""
+"""Numbers of 20 digits in one piece of JSON; a longer number counts several times. Each takes microseconds to decode."""
 
 LIGHT = 32 * 1024
-"""JSON of fewer bytes is not weighed: whatever it holds, it takes milliseconds."""
+"""Bytes up to which JSON is not weighed: it takes milliseconds at most, whatever it holds."""
 
 _BLOCK = 64 * 1024
 _ELEMENT = 64
 _ENTRY = 512
-"""Memory for an element, and for whatever is kept at once, beside its own bytes."""
+"""Estimated bytes of memory for one JSON value, and for one thing that is kept, beside its own bytes."""
 _NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _STEPS = bytes(1 if byte in b"[{" else 255 for byte in range(256))  # +1 and -1 as signed bytes
 
@@ -71,13 +72,16 @@ _LONG_NUMBER = b"0" * 20
 _LONG_POWER = b"0" * 20 + b"e"
 _LONG_FRACTION = b"0" * 28
 _IN_NAMES = 4
-"""Times that the letter e stands in what names a vector and its place."""
+"""Letters e in the keys of one vector's object (``embedding``, ``index`` and so on)."""
 _HONEST_BYTES = 25
-"""More than these for a number are many digits, or no numbers."""
+"""Bytes for one number of an ordinary vector. A body with more bytes has very long numbers, or no numbers."""
 
 
 class LimitError(Exception):
-    """An answer goes beyond a limit; its text says which, and what to do. No ValueError: nothing takes it for bad JSON."""
+    """An answer exceeds a limit; the text says which limit, and what to do.
+
+    It is no ValueError, so that no code takes it for invalid JSON.
+    """
 
 
 def too_large(what: str, advice: str = "") -> LimitError:
@@ -86,7 +90,7 @@ def too_large(what: str, advice: str = "") -> LimitError:
 
 
 def weigh(data: bytes) -> None:
-    """Raise LimitError for JSON that would take too long to decode, or too much memory. What is no JSON may pass."""
+    """Raise LimitError for JSON that would take too much time or memory to decode. Invalid JSON may pass."""
     if len(data) <= LIGHT:
         return
     if len(data) > MAX_WIDE and (not data.isascii() or b"\\" in data):
@@ -97,7 +101,7 @@ def weigh(data: bytes) -> None:
     opens = data.count(b"[") + data.count(b"{")
     if opens > MAX_DEPTH or opens + data.count(b",") + data.count(b":") > MAX_ELEMENTS:
         if len(data) > MIB:
-            _weigh_exactly(data[:MIB])  # which mostly tells, and sooner
+            _weigh_exactly(data[:MIB])  # the first MiB alone is mostly enough, and faster
         outside = _weigh_exactly(data)
     if outside:
         has_costly_numbers = _has_costly_numbers(outside)
@@ -114,21 +118,21 @@ def _check_halves(count: int) -> int:
 
 
 def _halves_in(data: bytes) -> int:
-    """Return how many halves of characters JSON holds that the decoder does not join, but for those beyond the limit."""
+    """Return the number of lone halves of characters in JSON. Counting stops one above the limit."""
     if not (b"\\ud" in data or b"\\uD" in data or b"\xed" in data):
         return 0
-    # An escaped backslash begins no escape, and keeps apart what is around it.
+    # An escaped backslash (\\) begins no escape. Two other characters take its place, so that its neighbours do not join.
     halves = (found for found in _HALF.finditer(data.replace(b"\\\\", b"__")) if found[1] is not None)
     return sum(1 for _ in islice(halves, MAX_HALVES + 1))
 
 
 def elements_in(data: bytes) -> int:
-    """Return how many values and keys JSON holds at most; what strings hold of its punctuation is counted too."""
+    """Return an upper bound for the values and keys in JSON: punctuation inside strings is counted too."""
     return data.count(b",") + data.count(b":") + data.count(b"[") + data.count(b"{")
 
 
 def _weigh_exactly(data: bytes) -> bytes:
-    """Count what stands outside of strings, and return it."""
+    """Check the values, keys and levels outside of strings. Return the JSON without its strings."""
     if data.count(b'"') - data.count(b'\\"') > 2 * MAX_ELEMENTS:
         raise too_large(f"{MAX_ELEMENTS} values and keys in one piece of JSON")
     outside = _outside_strings(data)
@@ -145,7 +149,7 @@ def _outside_strings(data: bytes) -> bytes:
 
 
 def _has_costly_numbers(data: bytes) -> bool:
-    """Whether there are more numbers than may be of those that are read digit by digit, which strings may only seem to hold."""
+    """Whether JSON has too many numbers that are slow to decode. Digits inside strings are counted too."""
     far, long = 0, 0
     for start in range(0, len(data), MIB):
         alike = data[start : start + MIB].translate(_ALIKE, b"+-")
@@ -157,13 +161,16 @@ def _has_costly_numbers(data: bytes) -> bool:
 
 
 def weigh_vectors(data: bytes) -> None:
-    """Raise LimitError for vectors of numbers that would take too long to decode; honest ones have up to 17 digits."""
+    """Raise LimitError for vectors that would take too long to decode. Numbers of ordinary vectors have up to 17 digits."""
     for _ in vectors_weighed(data, data.count(b"{"), data.count(b",")):
         pass
 
 
 def vectors_weighed(data: bytes, braces: int, commas: int) -> Iterator[None]:
-    """Do the same step by step, with what was counted: after each step there may be another turn of the loop."""
+    """Do the same in steps. Between two steps the event loop may do other work.
+
+    ``braces`` and ``commas`` are the numbers of ``{`` and ``,`` in ``data``.
+    """
     powers = data.count(b"e") + data.count(b"E") - _IN_NAMES * braces
     if powers <= MAX_FAR_EXPONENTS and len(data) < _HONEST_BYTES * commas:
         return
@@ -177,20 +184,20 @@ def vectors_weighed(data: bytes, braces: int, commas: int) -> Iterator[None]:
 
 
 def odd_numbers_in(numbers: bytes) -> int:
-    """Return how many of the numbers in a piece of JSON without strings have large exponents, or very many digits."""
+    """Return how many numbers have large exponents or very many digits. ``numbers`` is JSON without strings."""
     alike = numbers.translate(_ALIKE, b"+-")
     return alike.count(_FAR_EXPONENT) + alike.count(_LONG_POWER) + alike.count(_LONG_FRACTION)
 
 
 def _weigh_text(data: bytes) -> None:
-    """Count what is not within long strings of plain ASCII."""
+    """Raise LimitError where too many bytes stand outside of long ASCII strings."""
     plain, end = 0, 0
     for block in range(0, len(data), _BLOCK):
         if block < end or data.find(b'"', block, block + _BLOCK) >= 0:
             continue
         start, end = data.rfind(b'"', 0, block) + 1, data.find(b'"', block)
         end = end if end >= 0 else len(data)
-        string = data[max(start - 2, 0) : end]  # from before its quote, which may itself be a part of a string
+        string = data[max(start - 2, 0) : end]  # with two bytes before its quote: a backslash there escapes the quote
         if string.isascii() and b"\\" not in string:
             plain += end - start
     if len(data) - plain > MAX_WIDE:
@@ -198,7 +205,7 @@ def _weigh_text(data: bytes) -> None:
 
 
 class KeptMemory:
-    """Counts what a run keeps beside its text. Raises LimitError when it is too much."""
+    """Counts the memory that a run keeps beside its text. Raises LimitError when it is too much."""
 
     __slots__ = ("_halves", "_weight")
 
@@ -207,17 +214,17 @@ class KeptMemory:
         self._halves = 0
 
     def add(self, data: bytes) -> None:
-        """Something is kept that was decoded from ``data``."""
+        """Count the memory of what was decoded from ``data`` and is kept."""
         self.add_bytes(len(data) + _ENTRY + _ELEMENT * elements_in(data))
 
     def add_bytes(self, count: int) -> None:
-        """So much memory is kept."""
+        """Count so many bytes."""
         self._weight += count
         if self._weight > MAX_KEPT:
             raise too_large(f"{MAX_KEPT // MIB} MiB beside its text")
 
     def add_halves(self, data: bytes) -> None:
-        """JSON was read that the decoder refused: it may hold halves of characters, which are joined and replaced at some cost."""
+        """Count the halves of characters in JSON that the fast decoder refused: to join or replace them takes time."""
         self._halves = _check_halves(self._halves + _halves_in(data))
 
 
@@ -241,17 +248,17 @@ def check_calls(count: int) -> None:
 
 
 class SearchedWords:
-    """Words that were said, in which others are looked for. Raises LimitError where that takes too long."""
+    """A text in which other texts are searched. Raises LimitError where the searches take too long."""
 
     __slots__ = ("_at", "_looked_at", "_words")
 
     def __init__(self, words: str) -> None:
         self._words = words
-        self._at = 0  # where what was looked for last ends: the next mostly follows it
+        self._at = 0  # the end of the last match: the next text mostly follows there
         self._looked_at = 0
 
     def holds(self, words: str) -> bool:
-        """Return whether ``words`` were said."""
+        """Return whether the text contains ``words``."""
         found = self._find(words, self._at, len(self._words))
         if found < 0:
             found = self._find(words, 0, self._at + len(words))

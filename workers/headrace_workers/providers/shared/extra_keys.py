@@ -1,4 +1,4 @@
-"""Further keys that a caller gave beside the known ones, such as ``cache_control``: sent where the format has them, else refused.
+"""Checks keys that Headrace does not read itself, such as ``cache_control``: sent if the wire format has them, else refused.
 
 Each wire format declares one :class:`ExtraKeys` table; docs/providers.md shows them side by side.
 """
@@ -27,8 +27,8 @@ Place = Literal[
     "tool",
     "function",
 ]
-"""Where a key may stand. ``message`` is one of the user or the system; ``image_url``, ``function`` and ``called function`` are
-the inner objects of OpenAI's forms."""
+"""Where a key may stand. ``message`` is a user's or the system's message. ``image_url``, ``function`` and ``called function``
+are the inner objects of OpenAI's forms."""
 
 _INNER: dict[Place, tuple[str, Place]] = {
     "image": ("image_url", "image_url"),
@@ -42,20 +42,21 @@ _OWN_FIELDS: dict[str, tuple[str, ...]] = {
     "image": ("type", "url", "data", "media_type", "image_url"),
     "tool call": ("type", "id", "name", "arguments"),
 }
-"""Keys that Headrace reads itself, to tell what a misspelt one was meant to be."""
+"""Keys that Headrace reads itself: an error suggests one of them for a misspelt key."""
 
 
 class ExtraKeys(msgspec.Struct, frozen=True):
-    """Lists the further keys that one wire format takes, by place. ``hints`` say what to do instead of a key."""
+    """The extra keys that one wire format takes, by place. ``hints``: key → what to use instead."""
 
     api: str
     taken: dict[Place, Collection[str]]
     hints: Mapping[str, str] = {}
 
     def of(self, place: Place, where: str, extra: dict[str, Any] | None) -> dict[str, Any]:
-        """Return the keys to send; ``where`` is the place in what the caller gave. A key that is None was not given.
+        """Return the keys to send. A key whose value is None counts as absent.
 
-        Raises ProviderFailedError (``invalid_request``) that names the first key which the format does not have there.
+        ``where`` is the path of the object in the caller's arguments, for the error. Raises ProviderFailedError
+        (``invalid_request``) for the first key that the format does not have at this place.
         """
         if not extra:
             return {}
@@ -74,7 +75,7 @@ class ExtraKeys(msgspec.Struct, frozen=True):
         return self._checked(place, where, outer, taken), inside
 
     def of_message(self, where: str, message: Message, also: Collection[str] = ()) -> dict[str, Any]:
-        """Return the keys of a message itself, those in ``also`` among them."""
+        """Return the extra keys of the message itself, without its parts. ``also`` are keys that are taken in addition."""
         extra = message.extra
         if message.tool_name is not None and message.role != "tool":
             extra = {"name": message.tool_name} | (extra or {})

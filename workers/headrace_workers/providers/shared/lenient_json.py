@@ -1,7 +1,4 @@
-"""Reads what servers send as JSON and is only nearly that, and fields of other types than they should have.
-
-Knows no wire format, and never judges what a value means.
-"""
+"""Reads JSON with the mistakes that servers make, and fields of an unexpected type. Knows no wire format. Pure."""
 
 from __future__ import annotations
 
@@ -14,13 +11,13 @@ import msgspec
 from headrace.answers.tool_arguments import well_formed
 
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""What msgspec raises for bytes that are not the JSON that was asked for."""
+"""What msgspec raises for bytes that are no JSON, or JSON of another type than the decoder expects."""
 
 MAX_COUNT = 2**53
-"""Figures from here on are no counts of tokens but rubbish."""
+"""Numbers from here on are taken for nonsense, and not for counts of tokens."""
 
 check_json = msgspec.json.Decoder(msgspec.Raw).decode
-"""Raises one of UNREADABLE for what is no JSON; makes nothing of what is."""
+"""Checks that bytes are JSON, and decodes nothing. Raises one of UNREADABLE."""
 _MAX_NAME = 1024
 _INFINITE = re.compile(r'"(?:[^"\\]++|\\.)*+"|(-?)Infinity')
 _HALF_MARKS = (b"\\ud", b"\\uD", b"\xed")
@@ -28,9 +25,10 @@ _HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
 
 def loads_with_halves(data: bytes) -> Any:
-    """Return the value of what is nearly JSON: NaN is null, broken UTF-8 is U+FFFD, numbers may be infinite.
+    """Decode JSON with mistakes: NaN becomes None, invalid UTF-8 becomes U+FFFD, and numbers may be infinite.
 
-    Halves of surrogate pairs are kept: the other half may come in the next event. Raises ValueError for what is not.
+    Lone halves of surrogate pairs are kept, because the other half may come in the next event. Raises ValueError for
+    anything else.
     """
     try:
         return json.loads(_text_of(data), parse_constant=lambda _: None)
@@ -39,12 +37,12 @@ def loads_with_halves(data: bytes) -> Any:
 
 
 def may_hold_halves(data: bytes) -> bool:
-    """Tell whether JSON writes a surrogate, by an escape or by the bytes that UTF-8 forbids."""
+    """Return whether JSON has a surrogate: as an escape, or as bytes that UTF-8 forbids."""
     return _HALF.search(data) is not None
 
 
 def loads(data: bytes | msgspec.Raw) -> Any:
-    """Return the value of JSON, or of what is nearly JSON. Raises ValueError for what is not."""
+    """Decode JSON, also with mistakes (see :func:`loads_with_halves`); halves become U+FFFD. Raises ValueError."""
     try:
         return msgspec.json.decode(data)
     except UNREADABLE:
@@ -52,14 +50,14 @@ def loads(data: bytes | msgspec.Raw) -> Any:
     try:
         data = bytes(data)
         value = loads_with_halves(data)
-        # Without any that could be one, no text has half a character: to go through all of them takes long.
+        # Without such bytes no text has a lone half: to go through all texts would take long.
         return well_formed(value) if any(mark in data for mark in _HALF_MARKS) else value
     except RecursionError as error:
         raise ValueError from error
 
 
 def read_object(data: bytes | msgspec.Raw) -> dict[str, Any]:
-    """Return a JSON object, read leniently; an empty one for anything else."""
+    """Decode a JSON object, also with mistakes. Return an empty dict for anything else."""
     try:
         value = loads(data)
     except ValueError:
@@ -68,7 +66,7 @@ def read_object(data: bytes | msgspec.Raw) -> dict[str, Any]:
 
 
 def json_text(value: Any) -> str:
-    """Return a value as JSON; a number that no float has room for stays one that no float has room for."""
+    """Encode a value as JSON. An infinite number becomes ``1e999``, which decodes to infinity again."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if "Infinity" not in text:
         return text
@@ -76,17 +74,17 @@ def json_text(value: Any) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Return a field that should be a str as one."""
+    """Return a field as text: "" for None, and ``str()`` of any other type."""
     return value if isinstance(value, str) else "" if value is None else str(value)
 
 
 def as_name(value: Any) -> str:
-    """Return a name, an id or a word that a server says; what is longer than any of these is cut."""
+    """Return a name, an id or another short word of a server as text, cut after 1,024 characters."""
     return as_text(value)[:_MAX_NAME] if isinstance(value, (str, int, float)) else ""
 
 
 def as_count(value: Any) -> int:
-    """Return a field that should be a count as one; 0 where it is none."""
+    """Return a field as a count; 0 where it is no positive number, or an absurd one."""
     is_number = type(value) is int or type(value) is float
     return int(value) if is_number and 0 < value < MAX_COUNT else 0
 

@@ -1,7 +1,7 @@
-"""Log probabilities (``logprobs``, ``top_logprobs``) of a large answer, which nothing here reads: they are left out of its JSON. Pure.
+"""Removes log probabilities (``logprobs``, ``top_logprobs``) from the JSON of a large answer. No mapper reads them. Pure.
 
-With twenty alternatives for each token they are a thousand bytes and 250 values a token: too many values to decode in one
-turn of the loop, while to pass over them takes 3 ms a MiB at most, whatever they are.
+With 20 alternatives, each token has 1,000 bytes and 250 values of log probabilities: too many to decode in one turn of the
+loop. To skip them takes 3 ms for one MiB at most.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from headrace_workers.providers.shared.lenient_json import UNREADABLE
 _KEY = b"ogprobs"
 _SHORT = 1024
 _MOST_OBJECTS = 1_500_000
-"""In one piece of JSON of which it is worth to look for them: as many as it has room for."""
+"""JSON with more objects than this is not searched for log probabilities."""
 
 
 class _Probable(msgspec.Struct, gc=False):
@@ -44,7 +44,7 @@ _decode = msgspec.json.Decoder(_Whole).decode
 
 
 def weighed(data: bytes) -> bytes:
-    """Return JSON that is light enough to be decoded: as it is, or without its log probabilities. Raises LimitError."""
+    """Return JSON that is small enough to decode: unchanged, or without its log probabilities. Raises LimitError."""
     try:
         weigh(data)
     except LimitError:
@@ -57,7 +57,7 @@ def weighed(data: bytes) -> bytes:
 
 
 def _without(data: bytes) -> bytes | None:
-    """Return JSON without its long log probabilities; None where it has none that are where the APIs have them."""
+    """Return JSON without its long log probabilities; None if it has none at the places that the APIs use."""
     if _KEY not in data or data.count(b"{") > _MOST_OBJECTS:
         return None
     try:
@@ -72,14 +72,14 @@ def _without(data: bytes) -> bytes | None:
             continue
         start = data.find(value, end)
         if start < 0:
-            return None  # they stand in two kinds of places, as in no answer of an API
+            return None  # they stand at two kinds of places, which no API does
         pieces += [data[end:start], b"[]" if value.startswith(b"[") else b"null"]
         end = start + len(value)
     return b"".join([*pieces, data[end:]]) if pieces else None
 
 
 def _raw_in(whole: _Whole) -> list[msgspec.Raw]:
-    """Return the log probabilities; those of one kind of place in the order of the JSON."""
+    """Return the log probabilities. Those at one kind of place are in the order of the JSON."""
     items = [*(whole.output or ()), *((whole.response.output or ()) if whole.response else ())]
     items += [whole.item] if whole.item else []
     probable = [*(whole.choices or ()), *(whole.candidates or ()), *([whole.part] if whole.part else [])]

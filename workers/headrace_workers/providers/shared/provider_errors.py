@@ -1,7 +1,7 @@
-"""Reads the errors of providers, in any wire format: from a whole body, from inside a stream, and from a stream's end.
+"""Reads errors of providers, in the forms that all wire formats share: from a whole body, and from inside a stream. Pure.
 
-What one provider alone says is added by its own module. Never reads a clock: a Retry-After date counts from the response's
-own date.
+Each format's ``errors.py`` adds what only its own API says. No clock is read: the wait until a ``Retry-After`` date is counted
+from the response's own ``Date`` header.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CODE_KEYS = ("code", "type", "status", "error_code", "error_type")
 _FIGURE = re.compile(r"\s*[-+]?[0-9.]+\s*")
 _MESSAGE_KEYS = ("message", "detail", "msg", "error_message", "reason")
 
-# The first that occurs in the error's words decides, so the more particular words come first.
+# The first of these words that occurs in the error decides. So more specific words come first.
 _KIND_OF_WORD: tuple[tuple[str, FailureKind], ...] = (
     ("insufficient_quota", "rate_limit"),
     ("rate_limit", "rate_limit"),
@@ -58,17 +58,20 @@ _KIND_OF_WORD: tuple[tuple[str, FailureKind], ...] = (
 
 
 def protocol_failure(reason: str) -> ProviderFailedError:
-    """Return the error for a response that is not what the API promises."""
+    """Return the error (``provider_protocol``) for a response that breaks the rules of its API."""
     return ProviderFailedError(ProviderFailure("provider_protocol", _bounded(reason)))
 
 
 def request_failure(reason: str, argument: str | None = None) -> ProviderFailedError:
-    """Return the error for a request that cannot be put to this API; ``argument`` is the place that is to blame."""
+    """Return the error (``invalid_request``) for a request that this API cannot take.
+
+    ``argument`` is the path of the wrong value in the caller's arguments, such as ``messages[0].content``.
+    """
     return ProviderFailedError(ProviderFailure("invalid_request", reason, argument=argument))
 
 
 def is_error(whole: Any) -> bool:
-    """Tell an error without the usual ``error`` around it."""
+    """Return whether a JSON value is an error: with the usual ``error`` key, or one of the other forms of servers."""
     if not isinstance(whole, dict):
         return False
     is_bare = "detail" in whole or ("message" in whole and "code" in whole)
@@ -76,7 +79,7 @@ def is_error(whole: Any) -> bool:
 
 
 def failure_in_stream(error: Any) -> ProviderFailure:
-    """Read an error that came with status 200: only its own words tell its kind. Unknown ones are the provider's trouble."""
+    """Read an error that came with status 200. Its words tell its kind; an unknown error is ``provider_unavailable``."""
     error = _error_of(error)
     return ProviderFailure(
         _kind_of_words(error), _bounded(_message_of(error)) or "no reason given", code=_code_of(error)
@@ -84,7 +87,7 @@ def failure_in_stream(error: Any) -> ProviderFailure:
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
-    """Return the failure that a response says whose HTTP status is not 200."""
+    """Read a response whose HTTP status is not 200. ``headers`` has lower-case names."""
     error = _error_of(_decoded(body))
     return ProviderFailure(
         kind_of_status(status),
@@ -97,7 +100,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Provider
 
 
 def kind_of_status(status: int) -> FailureKind:
-    """Classify an HTTP status that is not success."""
+    """Return the kind of failure for an HTTP status that is not a success."""
     if status in {401, 403}:
         return "authentication"
     if status == 429:  # noqa: PLR2004 - statuses are their own names
@@ -108,7 +111,7 @@ def kind_of_status(status: int) -> FailureKind:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the wait in seconds that the response asks for."""
+    """Return the seconds to wait that the response asks for; None where it does not ask."""
     milliseconds = figure_of(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -118,13 +121,13 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return seconds
     try:
         wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
-    except (ValueError, TypeError, OverflowError):  # no date, or only one of the two with a time zone
+    except (ValueError, TypeError, OverflowError):  # no date, or a time zone in only one of the two dates
         return None
     return max(0.0, wait.total_seconds())
 
 
 def describe(body: bytes) -> str:
-    """Say in a few words what a body that should be JSON holds instead."""
+    """Return a short description of a body that should be JSON and is not: its text, or the title of a web page."""
     text = body[:2000].decode("utf-8", "replace").strip()
     if not text:
         return "an empty body"
@@ -173,7 +176,7 @@ def _message_of(error: Any) -> str:
 def _as_json(error: Any) -> str:
     try:
         return json_text(error)
-    except RecursionError:  # writing takes more depth than reading did
+    except RecursionError:  # the encoder needs more depth than the decoder
         return "an error nested without end"
 
 
@@ -181,7 +184,7 @@ def _code_of(error: Any) -> str | None:
     if not isinstance(error, dict):
         return None
     said = [well_formed_text(str(value)[:1024]) for key in _CODE_KEYS if _is_code(value := error.get(key))]
-    # A figure says no more than the status does; a word tells which error it is.
+    # A number mostly repeats the HTTP status. A word names the error.
     code = next((code for code in said if not _FIGURE.fullmatch(code)), said[0] if said else None)
     return None if code is None else code[:_MAX_CODE]
 
@@ -206,7 +209,7 @@ def _bounded(reason: str) -> str:
 
 
 def figure_of(value: str | None) -> float | None:
-    """Return a figure that is finite and not negative; None for anything else."""
+    """Return a text as a number, if it is finite and not negative; None for anything else."""
     try:
         number = float(value or "")
     except ValueError:

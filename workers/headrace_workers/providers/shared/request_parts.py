@@ -1,4 +1,4 @@
-"""What the requests of several wire formats have in common: headers, images, and the caller's own options on top."""
+"""Parts of requests that several wire formats share: headers, JSON bodies, images, the caller's ``custom_options``. Pure."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _WORDS: dict[type, str] = {
 
 
 def encoded(body: dict[str, Any]) -> bytes:
-    """Return the body as JSON; refuse NaN and infinity, for which JSON has no words and the encoder would write null."""
+    """Return the body as JSON. Raises ProviderFailedError for NaN and infinity, which JSON does not have."""
     return as_json(body, "")
 
 
 def as_json(value: Any, where: str) -> bytes:
-    """Return a value of the request as JSON; ``where`` is its place in what the caller gave."""
+    """Return a value of the request as JSON; ``where`` is its path in the caller's arguments. See :func:`encoded`."""
     try:
         data = msgspec.json.encode(value)
-        # The encoder writes null for such a number: without a null there is none to look for.
+        # The encoder writes null for NaN and infinity. Without a null there is nothing to look for.
         found = _no_number(value, where) if b"null" in data else None
     except RecursionError:
         raise request_failure("is nested too deeply", where or None) from None
@@ -39,7 +39,7 @@ def as_json(value: Any, where: str) -> bytes:
 
 
 def _no_number(value: Any, where: str) -> tuple[str, float] | None:
-    """Return the place in the body of the first number that is NaN or infinite, and that number."""
+    """Return the path of the first NaN or infinite number, and the number; None where there is none."""
     if type(value) is float:
         return None if math.isfinite(value) else (where, value)
     children: Any = ()
@@ -54,7 +54,7 @@ def _no_number(value: Any, where: str) -> tuple[str, float] | None:
 
 
 def accept_headers(*, stream: bool) -> list[tuple[str, str]]:
-    """Return the headers that say what is sent, and what is to come back."""
+    """Return the headers ``content-type`` and ``accept``."""
     return [
         ("content-type", "application/json"),
         ("accept", "text/event-stream" if stream else "application/json"),
@@ -68,7 +68,7 @@ def bearer_headers(api_key: str | None, *, stream: bool) -> tuple[tuple[str, str
 
 
 def merged(body: dict[str, Any], options: dict[str, Any], nested: Sequence[str]) -> dict[str, Any]:
-    """Return the body with the caller's options over it; objects of these names are merged, not replaced."""
+    """Return the body with the caller's ``options`` over it. Objects named in ``nested`` are merged, all others replaced."""
     result = body | options
     for name in nested:
         mine, theirs = body.get(name), options.get(name)
@@ -78,12 +78,12 @@ def merged(body: dict[str, Any], options: dict[str, Any], nested: Sequence[str])
 
 
 def parts_of(message: Message) -> Sequence[Part]:
-    """Return the parts of a message, of which plain text is one."""
+    """Return the parts of a message. Plain text is one text part."""
     return [TextPart(message.content)] if isinstance(message.content, str) else message.content
 
 
 def image_url(part: ImagePart) -> str:
-    """Return the URL of an image; one that came as data is put into its URL."""
+    """Return the URL of an image; data becomes a ``data:`` URL."""
     if part.url:
         return part.url
     if not part.data or not part.media_type:
@@ -92,12 +92,12 @@ def image_url(part: ImagePart) -> str:
 
 
 def word_for(part: Part) -> str:
-    """Return what a part is called in a refusal."""
+    """Return the name of a part's kind for an error, such as "an image"."""
     return _WORDS[type(part)]
 
 
 def wants_several(request: RunRequest) -> bool:
-    """Whether the caller asked for several answers, of which the first becomes the result."""
+    """Whether the caller's ``custom_options`` ask for several answers. The first answer becomes the result."""
     options = request.custom_options
     if not options:
         return False

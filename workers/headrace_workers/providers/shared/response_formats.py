@@ -1,7 +1,8 @@
-"""Reads ``response_format``: each spelling that callers know means the same on every wire format. Pure.
+"""Reads ``response_format``. Each form that callers use means the same on every wire format. Pure.
 
-The spellings: a bare JSON schema; OpenAI's ``{"type": "json_schema", "json_schema": {"name", "schema", "strict"}}``; the flat form of
-Anthropic and of OpenAI Responses, ``{"type": "json_schema", "schema", "name", "strict"}``; ``{"type": "json_object"}`` and ``{"type": "text"}``.
+The forms are: a bare JSON schema; ``{"type": "json_schema", "json_schema": {"name", "schema", "strict"}}`` (OpenAI Chat);
+``{"type": "json_schema", "schema", "name", "strict"}`` (Anthropic, OpenAI Responses); ``{"type": "json_object"}``; and
+``{"type": "text"}``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _TAKES = "takes a JSON schema, or an object with type json_schema, json_object o
 
 
 class ResponseFormat(msgspec.Struct, frozen=True):
-    """The form that an answer must have. ``strict`` is None where the caller did not say it; ``schema`` belongs to json_schema."""
+    """The form that an answer must have. ``strict`` is None if the caller did not set it. Only ``json_schema`` has a schema."""
 
     kind: Literal["json_schema", "json_object", "text"]
     schema: dict[str, Any] = {}
@@ -35,7 +36,7 @@ class ResponseFormat(msgspec.Struct, frozen=True):
     strict: bool | None = None
 
     def for_openai(self) -> dict[str, Any]:
-        """Return the fields that OpenAI's two formats have. Strictness is claimed only where the schema keeps its rules."""
+        """Return the fields for both of OpenAI's formats. ``strict`` is added where the schema follows the rules of strict mode."""
         fields: dict[str, Any] = {"name": self.name, "schema": self.schema}
         if self.description is not None:
             fields["description"] = self.description
@@ -44,7 +45,7 @@ class ResponseFormat(msgspec.Struct, frozen=True):
 
 
 def read_response_format(given: dict[str, Any]) -> ResponseFormat:
-    """Return what ``given`` asks for; raise ProviderFailedError (``invalid_request``) for what is no form of an answer."""
+    """Read the caller's ``response_format``. Raises ProviderFailedError (``invalid_request``) if it has none of the forms."""
     where = "response_format"
     if given.keys() == {"format"} and isinstance(given["format"], dict):
         given, where = given["format"], f"{where}.format"  # as in Anthropic's output_config and in Responses' text

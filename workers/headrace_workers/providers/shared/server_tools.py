@@ -1,4 +1,7 @@
-"""Sends tools of a provider's own, such as web searches, as the caller gave them; refuses tools of another vendor."""
+"""Server tools, which the provider runs itself, such as web searches: sent as the caller gave them. Pure.
+
+A tool of another vendor is refused.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +29,15 @@ _NEXT_WORD = re.compile(r"_([a-z])")
 
 
 def is_function(tool: Tool, *, may_be_custom: bool = True) -> bool:
-    """Tell a function of the caller's from a tool of the provider's own.
+    """Return whether a tool is a function of the caller, and not a server tool.
 
-    Anthropic may call one ``custom``; on OpenAI's formats (``may_be_custom`` is False) that is a tool without a schema.
+    Anthropic calls a function ``custom`` too. In OpenAI's formats (``may_be_custom=False``) a ``custom`` tool has no schema.
     """
     return tool.type in {"function", ""} or (tool.type == "custom" and (may_be_custom or bool(tool.parameters)))
 
 
 def chosen_tool(choice: dict[str, str], tools: Sequence[Tool]) -> Tool:
-    """Return the tool that ``{"tool": name}`` demands."""
+    """Return the tool that ``tool_choice={"tool": name}`` names."""
     if "tool" not in choice:
         raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
     name = choice["tool"]
@@ -42,7 +45,7 @@ def chosen_tool(choice: dict[str, str], tools: Sequence[Tool]) -> Tool:
 
 
 def own_form(tool: Tool) -> dict[str, Any]:
-    """Return a tool of the provider's own in the words in which the caller gave it."""
+    """Return a server tool as a dict, in the form in which the caller gave it."""
     known = {
         "name": tool.name or None,
         "description": tool.description or None,
@@ -54,7 +57,7 @@ def own_form(tool: Tool) -> dict[str, Any]:
 
 
 def check_owner(where: str, tool: Tool, vendor: str, api: str) -> None:
-    """Refuse a tool of another vendor. A tool of no known vendor is sent: the server decides."""
+    """Raise ProviderFailedError for a tool of another vendor. A tool of no known vendor is sent: the server decides."""
     owners = owners_of(tool.type)
     if owners and vendor not in owners:
         raise request_failure(
@@ -63,7 +66,7 @@ def check_owner(where: str, tool: Tool, vendor: str, api: str) -> None:
 
 
 def owners_of(kind: str) -> list[str]:
-    """Return the vendors that are known to have a tool of this type."""
+    """Return the vendors that have a tool of this type."""
     owners = {
         "Anthropic": bool(_ANTHROPIC.fullmatch(kind)),
         "OpenAI": kind in _OPENAI,

@@ -1,7 +1,7 @@
-"""Server-sent events: from the bytes of a response body to events, the same for every split into reads.
+"""Parses server-sent events and lines of JSON: bytes of a response body in, events out. Pure.
 
-Works on bytes only, since U+2028, U+2029 and U+0085 stand unescaped inside JSON and end no line here. Never does I/O, never
-looks into the data, and never holds more than one event's bytes.
+The result does not depend on how the body is split into reads. The parser works on bytes, because the characters U+2028, U+2029
+and U+0085 stand unescaped inside JSON and end no line here. It holds the bytes of one event at most.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _BETWEEN = b"\n\ndata: "
 _BLANK = b"\n\n"
 _CRLF_BETWEEN = b"\r\n\r\ndata: "
 _CRLF_BLANK = b"\r\n\r\n"
-_LF = 10  # as numbers: a search for one byte is several times faster than for bytes
+_LF = 10  # a number: to search for one byte as a number is several times faster
 _CR = 13
 _COLON = 58
-# Possessive: it never goes back, so that a long string costs no memory for the places to go back to. A string without end goes
-# to the end of its line, which is looked at once.
+# Possessive: it never backtracks, so a long string takes no memory for backtracking. A string without end goes to the end of
+# its line.
 _JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.?)*+(?:"|\Z)', re.DOTALL)
 MAX_EVENT_LINES = 100_000
 
 
 class EventTooLargeError(ValueError):
-    """A line or an event of the stream is longer than the limit. The parser is of no further use."""
+    """A line or an event of the stream is longer than the limit. The parser cannot be used any more."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
@@ -40,13 +40,13 @@ class EventTooLargeError(ValueError):
 
 
 class SSEParser:
-    """Takes the body read by read and returns the events completed by each as ``(name, data)``.
+    """Takes the body, read by read. Returns the events that each read completes, as ``(name, data)``.
 
-    The name is empty where the stream gives none. ``id``, ``retry``, comments and unknown lines are ignored, but for two
-    kinds, in which some providers say errors: JSON that stands in the body as it is, without ``data:``, is an event without
-    name, and JSON behind ``error:`` (llama.cpp) is an event of that name.
+    The name is empty where the stream has none. ``id``, ``retry``, comments and unknown lines are ignored, with two
+    exceptions: JSON without ``data:`` before it is an event without a name (lines of JSON, and errors of some providers),
+    and JSON after ``error:`` (llama.cpp) is an event named ``error``.
 
-    Some servers leave out the blank lines. Two objects that follow each other are two events: no JSON holds them side by side.
+    Some servers leave out the blank lines between events. So two JSON objects in a row are two events.
     """
 
     __slots__ = (
@@ -66,9 +66,9 @@ class SSEParser:
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._limit = max_event_bytes
-        self._pending = bytearray()  # of a line whose end has not come
+        self._pending = bytearray()  # the line whose end has not arrived
         self._name = ""
-        self._later_name = ""  # that stands behind the data: the event's own, or that of the next one
+        self._later_name = ""  # an ``event:`` line after the data: of this event, or of the next one
         self._data: list[bytes] = []
         self._json: list[bytes] = []  # lines of JSON without field names
         self._json_depth = 0
@@ -76,11 +76,11 @@ class SSEParser:
         self._at_start = True
         self._after_cr = False
         self._between_events = False
-        self.has_large = False  # whether an event was, or may be, one that is to be weighed
+        self.has_large = False  # whether an event is, or may be, so large that it must be weighed
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """Return the events that these bytes complete."""
-        # Nearly all reads hold whole blocks ``data: …`` and a blank line, nothing else: those are split in one go.
+        # Nearly all reads hold only whole blocks of ``data: …`` and a blank line. They are split in one step.
         if self._between_events and data.startswith(_START):
             if data.endswith(_BLANK) and _CR not in data:
                 return self._split_blocks(data)
@@ -89,7 +89,7 @@ class SSEParser:
         return self._read(data)
 
     def finish(self) -> list[tuple[str, bytes]]:
-        """Return the event that the end of the body completes, if any: some providers leave out the last blank line."""
+        """Return the last event, if the body ended without the blank line after it."""
         line = bytes(self._pending)
         self._pending.clear()
         self._between_events = False
@@ -105,7 +105,7 @@ class SSEParser:
         if not end:
             self._keep(data)
             return []
-        # A kept line is joined only when its end has come, so that a long one is not copied with each read.
+        # A line is joined when its end has arrived, so that a long line is not copied with each read.
         lines = data if end == len(data) else data[:end]
         if self._pending:
             self._pending += lines
@@ -133,7 +133,7 @@ class SSEParser:
         return data.removeprefix(_BOM)
 
     def _with_lf_only(self, data: bytes) -> bytes:
-        """Turn CRLF and CR into LF; a CR at the end counts at once, and an LF that follows it in the next read is dropped."""
+        """Turn CRLF and CR into LF. A CR at the end becomes LF at once; an LF at the start of the next read is dropped."""
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")
@@ -158,7 +158,7 @@ class SSEParser:
         if _LF not in payloads:
             return [("", payloads)]
         split = payloads.split(_BETWEEN)
-        # Exact, not a guess: where no line end is left, the separators were all that there is between the payloads.
+        # This is exact: if no line end is left, only separators stood between the payloads.
         if _LF in b"".join(split):
             return self._read_lines(blocks)
         return [("", data) for data in split]
@@ -173,7 +173,7 @@ class SSEParser:
         return [("", data) for data in split]
 
     def _read_lines(self, lines: bytes) -> list[tuple[str, bytes]]:
-        """Read lines, each with its end, by the letter of the specification."""
+        """Read whole lines, exactly as the specification of server-sent events says."""
         events: list[tuple[str, bytes]] = []
         for line in lines[:-1].split(b"\n"):
             if not line:
@@ -202,7 +202,7 @@ class SSEParser:
         return events
 
     def _read_json(self, line: bytes, events: list[tuple[str, bytes]]) -> None:
-        """Take a line of JSON; it is complete when the brackets balance that stand outside of its strings."""
+        """Take a line of JSON. The JSON is complete when its brackets outside of strings balance."""
         self._json.append(line)
         self._size += len(line)
         self._check_lines(self._json)
@@ -226,11 +226,11 @@ class SSEParser:
         self._size = sum(map(len, self._data))
 
     def _is_next_event(self, value: bytes) -> bool:
-        """Whether a further line of data cannot belong to the event so far: an object has ended, and the line begins a value."""
+        """Whether a further ``data:`` line begins a new event: a JSON object has ended before it, and it begins a value."""
         return value.lstrip().startswith((b"{", b"[")) and self._data[-1].rstrip().endswith(b"}")
 
     def _dispatch_before_next(self, events: list[tuple[str, bytes]]) -> None:
-        """Give the event so far, as at a blank line; a name that stands behind its data is that of the next."""
+        """Complete the event, as a blank line does. An ``event:`` line after its data is the name of the next event."""
         later, self._later_name = self._later_name, ""
         self._dispatch(events)
         self._name = later

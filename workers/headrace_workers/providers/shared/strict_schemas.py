@@ -1,4 +1,4 @@
-"""Tells whether a JSON schema keeps the rules of OpenAI's strict mode, which refuses every other schema. Pure."""
+"""Checks whether a JSON schema follows the rules of OpenAI's strict mode, which refuses every other schema. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _WORD_NAMES = """
 _WORDS = frozenset(_WORD_NAMES.split())
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 _MAX_LEVELS = 10
-"""Levels of nested objects and lists that strict mode takes."""
+"""Levels of nested objects and lists that strict mode allows."""
 
 
 def is_strict(schema: dict[str, Any]) -> bool:
-    """Tell whether the schema may be sent as strict.
+    """Return whether the schema may be sent as strict.
 
-    The root is an object; each object requires all its properties and allows no others; all keywords are known.
+    Its root must be an object. Each object must require all its properties and allow no others. All keywords must be known.
     """
     return schema.get("type") == "object" and "anyOf" not in schema and _is_strict(schema, _MAX_LEVELS)
 

@@ -1,6 +1,6 @@
-"""The guard of the rule that nothing of an answer is lost silently: what a mapper does not read must hold no content.
+"""Refuses content that a mapper cannot read, so that no part of an answer is lost silently. Pure.
 
-Content is text, reasoning, a refusal or a tool call, in the words of all wire formats. Never judges what else a value means.
+Content is text, reasoning, a refusal or a tool call, under the keys of all wire formats. Other values may be ignored.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ _WORDS = frozenset({
     "text", "content", "output_text", "reasoning", "reasoning_content", "reasoning_text", "thinking", "refusal", "transcript",
     "arguments", "args", "input", "partial_json", "partialArgs",
 })  # fmt: skip
-"""Keys of content itself."""
+"""Keys whose value is content."""
 
 _AROUND = frozenset({
     "choices", "candidates", "message", "delta", "output", "item", "response", "content_block", "parts", "content", "summary",
     "audio", "tool_calls", "function", "custom", "function_call", "functionCall",
 })  # fmt: skip
-"""Keys of what content stands in. What stands under any other key is no content: annotations, token lists, figures."""
+"""Keys of objects that may contain content. Values under other keys are no content: annotations, token lists, numbers."""
 
 
 _CALLS = {"function", "custom", "function_call", "functionCall"}
 _SAYS_WHAT_IT_IS = {"type", "role", "parts"}
 
 Where = tuple[Any, Any] | None
-"""The path of what holds a value, and its key or place there: told in words only where it is asked for."""
+"""A path as a linked list: the path of the parent, and the key or index in it. It becomes a text only for an error."""
 
 
 def fail(reason: str) -> None:
-    """Raise ProviderFailedError: the answer holds what cannot be read."""
+    """Raise ProviderFailedError (``provider_protocol``): the answer has content that cannot be read."""
     raise protocol_failure(reason)
 
 
 def content_in(value: Any) -> str | None:
-    """Return the path of the first content in a value; None where there is none."""
+    """Return the path of the first content in a value; None if it has none."""
     found = _content_in(value, None)
-    return None if found is None else told(found)
+    return None if found is None else path_text(found)
 
 
 def _content_in(value: Any, path: Where) -> Where:
@@ -53,8 +53,8 @@ def _content_in(value: Any, path: Where) -> Where:
     return None
 
 
-def told(path: Where) -> str:
-    """Return a path in words."""
+def path_text(path: Where) -> str:
+    """Return a path as text, such as ``choices[0].delta.content``."""
     steps: list[str] = []
     while path is not None:
         path, step = path
@@ -63,7 +63,7 @@ def told(path: Where) -> str:
 
 
 def words_in(value: Any) -> list[tuple[Where, str]]:
-    """Return the words of an answer, each with its path; of choices that are answers of their own only the first has any."""
+    """Return the texts of a whole answer, each with its path. Of several alternative choices only the first is read."""
     found: list[tuple[Where, str]] = []
     for whole in value if isinstance(value, list) else [value]:
         for key in ("choices", "candidates"):
@@ -73,7 +73,7 @@ def words_in(value: Any) -> list[tuple[Where, str]]:
     return found
 
 
-# Each whole answer is gone through: a list that grows costs less than generators in generators.
+# Each whole answer is searched: a growing list costs less than nested generators.
 def _find_words(value: Any, path: Where, found: list[tuple[Where, str]], besides: tuple[str, ...] = ()) -> None:
     if isinstance(value, list):
         for place, item in enumerate(value):
@@ -90,7 +90,7 @@ def _find_words(value: Any, path: Where, found: list[tuple[Where, str]], besides
 
 
 def _find_words_under(value: Any, path: Where, found: list[tuple[Where, str]], *, is_input: bool) -> None:
-    """Find the words under a key of content; all texts of an input are content, whatever their keys."""
+    """Find the texts under a key of content. In the input of a tool all texts are content, whatever their keys."""
     if isinstance(value, str):
         found.append((path, value))
     elif isinstance(value, dict) and is_input:
@@ -106,7 +106,7 @@ def _find_words_under(value: Any, path: Where, found: list[tuple[Where, str]], *
 
 
 def _without_alternatives(choices: list[Any]) -> list[Any]:
-    """Return the choices that make one answer: none but the first says text, where the first does."""
+    """Return the choices that make up one answer: if the first has text, others with text are alternatives, and left out."""
     if len(choices) == 1:
         return choices
     ordered = sorted(choices, key=_place_of)
@@ -116,7 +116,7 @@ def _without_alternatives(choices: list[Any]) -> list[Any]:
 
 
 def first_of(whole: Any) -> Any:
-    """Return a body with the first of its choices alone."""
+    """Return a body with only the first of its choices."""
     if isinstance(whole, list):
         return [first_of(item) for item in whole]
     if not isinstance(whole, dict):
@@ -137,14 +137,14 @@ def _has_text(choice: Any) -> bool:
 
 
 def refuse_content(value: Any, what: str) -> None:
-    """Raise ProviderFailedError where ``value``, which could not be read, holds content; ``what`` names it."""
+    """Raise ProviderFailedError if ``value``, which was not read, has content. ``what`` names the value in the error."""
     found = content_in(value)
     if found is not None:
         fail(f"{what} holds content that cannot be read, at {found}")
 
 
 def text_in(value: Any, what: str) -> str:
-    """Return a field that is text, or absent. Raises ProviderFailedError for anything else: it would be lost, or changed."""
+    """Return a text field; "" if it is absent. Raises ProviderFailedError for another type, which would be lost or changed."""
     if isinstance(value, str):
         return value
     if not value and not isinstance(value, int | float):
@@ -154,7 +154,7 @@ def text_in(value: Any, what: str) -> str:
 
 
 def object_in(value: Any, what: str) -> dict[str, Any]:
-    """Return a field that is an object, or absent. Raises ProviderFailedError for anything else."""
+    """Return an object field; an empty dict if it is absent. Raises ProviderFailedError for another type."""
     if isinstance(value, dict):
         return value
     if not value:
@@ -164,7 +164,7 @@ def object_in(value: Any, what: str) -> dict[str, Any]:
 
 
 def elements_of(value: Any, what: str) -> Iterable[Any]:
-    """Return the elements of a field that is a list, or absent. Raises ProviderFailedError for anything else."""
+    """Return the elements of a list field; none if it is absent. Raises ProviderFailedError for another type."""
     if isinstance(value, list):
         return value
     if not value:
@@ -174,13 +174,13 @@ def elements_of(value: Any, what: str) -> Iterable[Any]:
 
 
 def is_other(index: Any) -> bool:
-    """Whether an index is that of another answer than the first; what is no number says nothing."""
+    """Whether an index belongs to another answer than the first. A value that is no number counts as the first."""
     return index != 0 if type(index) is int else isinstance(index, str) and index.isdecimal() and int(index) != 0
 
 
 def _content_under(key: str, value: Any, path: Where) -> Where:
     if key in _WORDS:
-        # What says nothing holds nothing either: looking at it twice, on each level, would be without end.
+        # A value without words is not searched again: on each level, that would double the time.
         return path if _says_something(value, is_input=key in {"input", "args"}) else None
     if key in _CALLS and isinstance(value, dict) and value.get("name"):
         return path
@@ -189,7 +189,7 @@ def _content_under(key: str, value: Any, path: Where) -> Where:
 
 def _says_something(value: Any, *, is_input: bool) -> bool:
     if isinstance(value, dict):
-        # A part that does not say what it is may be text; one of a known kind without words is none.
+        # A part without a type may be text. A part of a known type without text has no content.
         is_unknown = not value.keys() & _SAYS_WHAT_IT_IS
         return bool(value) if is_input or is_unknown else _content_in(value, None) is not None
     if isinstance(value, list):

@@ -18,11 +18,11 @@ from headrace.wire.run_request import RunRequest
 from headrace_workers.http.request import HttpRequest
 
 CUT = ("max_tokens", "content_filter", "error")
-"""Finish reasons of an answer that stopped before its end: a tool call in it may be incomplete."""
+"""Finish reasons of an answer that was cut: its last tool call may be incomplete."""
 
 
 class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """One configured provider. ``api`` names the wire format; ``base_url`` may have a query, which goes with each request."""
+    """One configured provider. ``api`` is the name of its wire format. A query in ``base_url`` is sent with each request."""
 
     name: str
     api: str
@@ -33,11 +33,11 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
         return f"ProviderSettings(name={self.name!r}, base_url={without_password(self.base_url)!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Return what may be shown."""
+        """Return the fields that may be shown: no password, and no query, which may be a key."""
         return [("name", self.name), ("base_url", without_password(self.base_url))]
 
     def url(self, path: str) -> str:
-        """Return the address of ``path``, which may have a query of its own: both queries go behind both paths."""
+        """Return the URL of ``path``. Queries of the base URL and of ``path`` are joined."""
         base, _, query = self.base_url.partition("?")
         path, _, own = path.partition("?")
         queries = "&".join(part for part in (query.strip("&"), own) if part)
@@ -45,9 +45,9 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProviderFailure(msgspec.Struct, frozen=True):
-    """Why a response is no success. ``retry_after`` in seconds.
+    """Why a run failed. ``retry_after`` is in seconds.
 
-    ``argument`` is the place in the caller's arguments that is to blame, as in ``tools[1].strict``.
+    ``argument`` is the path of the wrong value in the caller's arguments, such as ``tools[1].strict``.
     """
 
     kind: FailureKind
@@ -60,18 +60,19 @@ class ProviderFailure(msgspec.Struct, frozen=True):
 
 
 class ProviderFailedError(Exception):
-    """Raised by mappers; carries the failure to the run."""
+    """The run fails. ``partial_text`` is the text of a whole body that was read before the failure."""
 
     def __init__(self, failure: ProviderFailure) -> None:
         super().__init__(failure)
         self.failure = failure
-        self.partial_text = ""  # of a body that is read as a whole
+        self.partial_text = ""
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
-    """A complete response.
+    """A complete answer.
 
-    ``message`` is set when the run's events cannot say all of it (no streaming, or opaque data to be sent back).
+    ``message`` is None if the run's events have all of the answer. It is set without streaming, and where the answer has
+    opaque data that the next request must send back. ``vectors`` are the result of an embeddings run.
     """
 
     finish_reason: FinishReason | None
@@ -86,13 +87,13 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamMapper(Protocol):
-    """Maps one streamed response.
+    """Maps the events of one streamed response to run events.
 
-    ``has_split_characters`` says that a character may have come in two halves, as surrogates in two events: the run joins them.
-    ``usage`` is the best known so far; ``is_complete`` says that its terminal event was seen; ``response_id`` is the provider's
-    id of the response, once it is known. ``has_end`` says that the response told why it ends: if nothing more comes, it is
-    whole. ``continuation`` is set where the provider stopped at a limit of its own and goes on when asked again with this token: the run then sends
-    :meth:`ContinuingApi.continue_request` and feeds the same mapper with what follows.
+    ``usage`` is the latest usage. ``is_complete`` is True after the terminal event of the API, which nothing follows.
+    ``has_split_characters`` is True if a character may have come in two halves (surrogates in two events); the run joins them.
+    ``response_id`` is the provider's id of the response, as soon as it is known. ``continuation`` is a token if the provider
+    stopped at a limit of its own: the run then sends :meth:`ContinuingApi.continue_request`, and feeds the next response to
+    the same mapper. It stays None for a format without continuations.
     """
 
     usage: Usage
@@ -103,26 +104,30 @@ class StreamMapper(Protocol):
 
     @property
     def has_end(self) -> bool:
-        """Whether the response told why it ends."""
+        """Whether the response has its finish reason. If the body ends after it, the answer is whole."""
 
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
-        """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
+        """Read one server-sent event, or one line of JSON. Append its run events to ``events``.
+
+        ``name`` is the event's name, or empty. Raises ProviderFailedError if the event is an error.
+        """
 
     def finish(self, events: list[RunEvent] | None = None) -> Completion:
-        """Return the whole, after the terminal event or at the end of the body; append to ``events`` what only the end tells.
+        """Return the complete answer, after the terminal event or at the end of the body.
 
-        Raises ProviderFailedError (``provider_protocol``) when the stream was cut.
+        Appends to ``events`` what is known only at the end. Raises ProviderFailedError (``provider_protocol``) if the stream
+        was cut.
         """
 
 
 _Read = TypeVar("_Read")
 
 Steps = Generator[None, None, Completion]
-"""Reads a whole answer step by step, and returns it: after each step there may be another turn of the loop."""
+"""Reads a whole answer in steps, and returns it. Between two steps the event loop may do other work."""
 
 
 def finished(steps: Generator[None, None, _Read]) -> _Read:
-    """Take all steps at once."""
+    """Take all steps at once, and return the result."""
     while True:
         try:
             next(steps)
@@ -135,24 +140,24 @@ class ProviderApi(Protocol):
     """Builds the requests of one wire format, and reads its responses."""
 
     def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
-        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the provider cannot do."""
+        """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the provider cannot do."""
 
     def open_stream(self, request: RunRequest) -> StreamMapper:
         """Return a mapper for one streamed response."""
 
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
-        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
+        """Read a whole body with status 200. Raises ProviderFailedError if it is an error, or no response of this API."""
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
-        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
+        """Read a response whose status is not 200. ``headers`` has lower-case names."""
 
 
 @runtime_checkable
 class SteppedApi(ProviderApi, Protocol):
-    """A wire format of which a whole answer may take long: it is read over several turns of the loop."""
+    """A wire format whose whole answers may take long to read: they are read in several turns of the loop."""
 
     def read_steps(self, request: RunRequest, body: bytes, arrived: Sequence[msgspec.Raw] = ()) -> Steps:
-        """Map a whole JSON response as ``read_body`` does; ``arrived`` are vectors that were taken out of it as it came."""
+        """Read a whole body as ``read_body`` does. ``arrived`` are vectors that were taken out of the body as it arrived."""
 
 
 @runtime_checkable
