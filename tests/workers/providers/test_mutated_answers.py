@@ -119,6 +119,6 @@ def test_each_fault_in_each_place_of_an_answer_gives_its_content_or_an_error(api
 def test_without_its_guard_the_rule_is_broken(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unread, "fail", lambda _: None)
     monkeypatch.setattr(terminal_message, "incomplete_reason", lambda _: None)
-    monkeypatch.setattr(answer_reader, "unsaid_in", lambda *_, **__: None)
+    monkeypatch.setattr(answer_reader, "missing_content", lambda *_, **__: None)
     with pytest.raises(AssertionError, match="a success without"):
         test_each_fault_in_each_place_of_an_answer_gives_its_content_or_an_error(api)
