@@ -19,7 +19,7 @@ class Anthropic:
     """The wire format ``anthropic``."""
 
     def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
-        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do."""
+        """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
         return anthropic_request.build_request(request, settings, api_key)
 
     def open_stream(self, request: RunRequest) -> MessageMapper:
@@ -27,7 +27,7 @@ class Anthropic:
         return MessageMapper(request.model)
 
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
-        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
+        """Read a whole body with status 200. Raises ProviderFailedError if it is an error, or no message."""
         try:
             whole = loads(body)
         except ValueError:
@@ -36,7 +36,7 @@ class Anthropic:
         return MessageMapper(request.model).read_whole(whole)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
-        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
+        """Read a response whose status is not 200. ``headers`` has lower-case names."""
         return anthropic_errors.read_error(status, headers, body)
 
 

@@ -1,7 +1,7 @@
-"""The content of an Anthropic message: its blocks in their order, as tool calls and as a message to be sent back.
+"""Content blocks of an Anthropic message: collects them, and turns them into tool calls and a message. Pure.
 
-What is no text, thinking or call of the caller's tools (server-side tools and their results, redacted thinking, compaction
-and whatever is still to come) is kept whole and unread, since the API wants it back as it was.
+Blocks of text, thinking and calls of the caller's tools are read. All other blocks (server tools and their results, redacted
+thinking, compaction, and kinds that are not known yet) are kept as they came, because the API wants them back unchanged.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from headrace_workers.providers.shared.lenient_json import UNREADABLE, as_text
 from headrace_workers.providers.shared.unread_content import refuse_content
 
 API_NAME = "anthropic"
-"""Marks ``provider_data`` as ours."""
+"""The value of ``api`` in ``provider_data`` that this format has made."""
 
 _SAID_BY_PARTS = {"text": {"text"}, "thinking": {"thinking"}, "tool_use": {"id", "name", "input"}}
-"""Fields of a block that are said by the part itself, and so not repeated in its opaque data."""
+"""Fields of a block that its part has already, so that its opaque data does not repeat them."""
 _KIND_OF_DELTA = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "tool_use"}
 _SERVERS = ("server_tool_use", "mcp_tool_use", "_result")
-"""How the types of the blocks end that the server's own tools make."""
+"""Endings of the types of blocks that server tools make."""
 _OWN_WORDS = ("text", "thinking", "input", "partial_json")
 _DIRECT: dict[str, Any] = {"caller": {"type": "direct"}}
 
 
 class ContentBlock:
-    """One content block. ``call`` is the tool call's index; ``pieces`` hold text, thinking or the JSON of an input."""
+    """One content block. ``call`` is the index of its tool call. ``pieces`` have its text, thinking or JSON input."""
 
     __slots__ = ("call", "is_open", "kind", "pieces", "said")
 
@@ -49,16 +49,16 @@ class ContentBlock:
 
     @property
     def is_ours(self) -> bool:
-        """Whether the block is read, rather than kept as it came."""
+        """Whether the block is read. Other blocks are kept as they came."""
         return self.kind in _SAID_BY_PARTS
 
     def takes(self, delta_kind: str) -> bool:
-        """Whether a delta of this kind is a piece of the block; a block that is kept takes an input."""
+        """Whether a delta of this kind is a piece of the block. A block that is kept unread may have an input."""
         wanted = _KIND_OF_DELTA.get(delta_kind)
         return self.kind == wanted or (wanted == "tool_use" and not self.is_ours and bool(self.kind))
 
     def change(self, delta: dict[str, Any]) -> None:
-        """Take a delta that is no piece of text: a signature, a citation, or one of a kind that we do not know."""
+        """Take a delta that is no piece of text: a signature, a citation, or an unknown kind."""
         if delta.get("type") == "citations_delta":
             if self.kind == "text" and "citation" in delta:
                 if not isinstance(self.said.get("citations"), list):
@@ -70,7 +70,7 @@ class ContentBlock:
             self.said.update((name, value) for name, value in delta.items() if name != "type")
 
     def opaque(self) -> dict[str, Any] | None:
-        """Return what the part alone cannot say of this block."""
+        """Return the ``provider_data`` of the block's part: what the part's own fields do not have."""
         own = _SAID_BY_PARTS.get(self.kind)
         if not self.kind:
             return None
@@ -82,7 +82,7 @@ class ContentBlock:
         return {"api": API_NAME, "block": rest} if rest and rest != _DIRECT else None
 
     def _whole(self) -> dict[str, Any]:
-        """Return a block that is kept unread, with the input that came in pieces."""
+        """Return a block that is kept unread, together with the input that came in pieces."""
         if not self.pieces:
             return self.said
         try:
@@ -92,9 +92,9 @@ class ContentBlock:
 
 
 def refuse_unknown(said: dict[str, Any]) -> None:
-    """Raise ProviderFailedError for a block of a kind that is not known, where it holds words or a call of its own.
+    """Raise ProviderFailedError for a block of an unknown kind, if it has text or an input.
 
-    What the server's own tools did is kept as it came, and so is what holds no words.
+    Blocks of server tools are kept as they came, and so are unknown blocks without text.
     """
     kind = as_text(said.get("type"))
     is_servers = kind.endswith(_SERVERS)
@@ -104,7 +104,7 @@ def refuse_unknown(said: dict[str, Any]) -> None:
 
 
 def part_of(block: ContentBlock, call: ToolCallText | None) -> Part | None:
-    """Return the part of a message that says a block; None where there is nothing to say, or the call was cut."""
+    """Return the message part for a block; None if the block is empty, or its call was cut."""
     opaque = block.opaque()
     if block.kind == "text":
         return TextPart(block.text, opaque) if block.pieces else None
@@ -119,7 +119,7 @@ def part_of(block: ContentBlock, call: ToolCallText | None) -> Part | None:
 
 
 def calls_of(blocks: list[ContentBlock], *, is_cut: bool) -> list[ToolCallText]:
-    """Return all tool calls. One without arguments takes none, unless the output was cut before they came."""
+    """Return all tool calls. Missing arguments become ``{}``; of a call that was cut they stay incomplete."""
     calls = []
     for block in blocks:
         if block.call is not None:
@@ -129,7 +129,7 @@ def calls_of(blocks: list[ContentBlock], *, is_cut: bool) -> list[ToolCallText]:
 
 
 def call_id(block: ContentBlock) -> str:
-    """Return the id of a tool call; compatible servers may leave it out."""
+    """Return the id of a tool call. If a compatible server leaves it out, it is made from the index."""
     return as_text(block.said.get("id")) or f"call_{block.call}"
 
 
@@ -140,9 +140,10 @@ def message_of(
     *,
     is_weighed: bool = False,
 ) -> Message:
-    """Return the message; plain text stays a plain str. ``container`` is where the server ran code, to be named next time.
+    """Return the message. Text without opaque data becomes a plain str.
 
-    ``is_weighed`` says that the blocks came in one body, which was weighed, and with it each input that is no text.
+    ``container`` is the container in which the server ran code; the next request names it. ``is_weighed``: the blocks came in
+    one body that was weighed already, so inputs that are objects need no check.
     """
     inputs = [block for block in blocks if block.pieces and block.kind not in {"text", "thinking"}]
     weigh_arguments([block.text for block in inputs if not (is_weighed and isinstance(block.said.get("input"), dict))])

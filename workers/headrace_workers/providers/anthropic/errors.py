@@ -1,4 +1,4 @@
-"""What the Messages API says when it fails: as a body with a status, or inside a stream that began with status 200."""
+"""Reads errors of the Messages API: a body with an error status, or an event in a stream with status 200. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.lenient_json import loads
 from headrace_workers.providers.shared.wire_format import ProviderFailure
 
-# By the statuses that these errors have outside of a stream.
+# The kind of each error follows from the HTTP status that it has outside of a stream.
 _KINDS: dict[str, FailureKind] = {
     "invalid_request_error": "invalid_request",
     "billing_error": "invalid_request",
@@ -28,7 +28,7 @@ _KINDS: dict[str, FailureKind] = {
 
 
 def failure_in_stream(whole: Any) -> ProviderFailure:
-    """Read an error that came with status 200: its type alone tells its kind."""
+    """Read an error that came with status 200. Its type tells its kind."""
     failure = _refined(failures.failure_in_stream(whole), whole, status=None)
     kind = _KINDS.get(str(_error_of(whole).get("type")), failure.kind)
     return msgspec.structs.replace(failure, kind=kind)
@@ -44,7 +44,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Provider
 
 
 def _refined(failure: ProviderFailure, whole: Any, status: int | None) -> ProviderFailure:
-    """Add what only this API says: the request's id in the body, and codes that tell which limit was reached."""
+    """Add what only this API has: the request id in the body, and the code of the limit that was reached."""
     if not isinstance(whole, dict):
         return failure
     details = _error_of(whole).get("details")

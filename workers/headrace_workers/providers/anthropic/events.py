@@ -1,6 +1,6 @@
-"""What is read of an Anthropic stream: typed events, decoded fast where they are regular and leniently where not.
+"""Decodes the events of an Anthropic stream: fast if the JSON is regular, else leniently. Pure.
 
-Never judges what an event means; that is the mapper's.
+The meaning of an event is the mapper's business (``stream.py``).
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import msgspec
 
 from headrace_workers.providers.shared.lenient_json import loads_with_halves
 
-# Compatible servers send null, or another type, wherever they like: hence Any in the leaves.
+# Compatible servers send null or unexpected types in any field. So the fields are Any.
 
 
 class MessageDelta(msgspec.Struct, gc=False):
-    """What changes: of a block (the first three), or of the message. Rarer fields are read from the event again."""
+    """A change of a block (``text``, ``thinking``, ``partial_json``) or of the message.
+
+    Rare fields are not here: they are read from the whole event.
+    """
 
     type: Any = None
     text: Any = None
@@ -39,13 +42,13 @@ class MessageEvent(msgspec.Struct, gc=False):
 
 
 decode = msgspec.json.Decoder(MessageEvent).decode
-"""Decodes an event; raises one of ``lenient.UNREADABLE``."""
+"""Decodes one event. Raises one of UNREADABLE."""
 
 
 def decode_leniently(data: bytes) -> MessageEvent | None:
-    """Decode what :data:`decode` did not take; None when it says nothing. Raises ValueError for what is no event.
+    """Decode an event that :data:`decode` refused. Return None for ``null``. Raises ValueError for anything else.
 
-    Halves of surrogate pairs are kept.
+    Lone halves of surrogate pairs are kept.
     """
     whole = loads_with_halves(data)
     if whole is None:

@@ -1,6 +1,6 @@
-"""A conversation as the Messages API wants it: system texts apart, turns that alternate, tool results first in the user's turn.
+"""Builds the conversation of a Messages request: the system prompt apart, alternating turns, tool results first in a turn. Pure.
 
-Opaque data of this API goes back as it came; that of others stays behind.
+Opaque data of this API is sent back as it came. Opaque data of other formats is left out.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ KEYS = ExtraKeys(
         "detail": "it takes images as they are; resize them before",
     },
 )
-"""What the API takes beyond what Headrace names. On a message, a key stands for the message's last block."""
+"""Extra keys that the API takes. A key on a message itself is sent on the last block of the message."""
 
 
 def system_of(messages: Sequence[Message]) -> list[SentBlock]:
@@ -59,7 +59,7 @@ def system_of(messages: Sequence[Message]) -> list[SentBlock]:
 
 
 def conversation_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return the other messages, those of one side in a row as one turn."""
+    """Return all other messages as turns. Several messages of one side in a row become one turn."""
     turns: list[tuple[str, list[SentBlock]]] = []
     toolsets: dict[str, str] = {}
     for index, message in enumerate(messages):
@@ -79,7 +79,7 @@ def conversation_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def _keep_toolset(block: SentBlock, toolsets: dict[str, str]) -> None:
-    """Name in a call's result the toolset that its call named."""
+    """Copy the toolset name of each call to the result of the call."""
     if block.get("type") == "tool_use" and block.get("toolset_name"):
         toolsets[block["id"]] = block["toolset_name"]
     elif block.get("type") == "tool_result" and block["tool_use_id"] in toolsets:
@@ -87,13 +87,13 @@ def _keep_toolset(block: SentBlock, toolsets: dict[str, str]) -> None:
 
 
 def _check_mixed_turn(where: str, turns: list[tuple[str, list[SentBlock]]]) -> None:
-    """Refuse words of the user where the API takes results alone: a tool of its own is still to end."""
+    """Raise ProviderFailedError for a user's message while a server tool has not ended: then the API takes only tool results."""
     said = turns[-1][1] if turns[-1][0] == "assistant" else turns[-2][1]
     ended = {block.get("tool_use_id") for block in said}
     pending = [block for block in said if block.get("type") in _SERVER_USES and block.get("id") not in ended]
     if pending and any(block.get("type") == "tool_use" for block in said):
         reason = (
-            f"Anthropic's own tool {pending[0].get('name')} has not ended: answer the calls with tool messages alone"
+            f"Anthropic's own tool {pending[0].get('name')} has not ended: answer the calls with tool messages only"
         )
         raise request_failure(reason, where)
 
@@ -112,7 +112,7 @@ def _blocks(where: str, message: Message) -> list[SentBlock]:
 
 
 def _said(where: str, message: Message) -> list[tuple[str, Part]]:
-    """Return the parts that can be sent, with their places: the API refuses text that is white space alone, though models say it."""
+    """Return the parts that can be sent, with their paths. Empty text is left out: models write it, but the API refuses it."""
     said: list[tuple[str, Part]] = []
     for index, part in enumerate(parts_of(message)):
         at = f"{where}.content[{index}]"
@@ -120,13 +120,13 @@ def _said(where: str, message: Message) -> list[tuple[str, Part]]:
             said.append((at, part))
         elif part.extra:
             raise request_failure(
-                "Anthropic takes it on no text that is empty or white space alone", f"{at}.{next(iter(part.extra))}"
+                "Anthropic does not take it on text that is empty or only white space", f"{at}.{next(iter(part.extra))}"
             )
     return said
 
 
 def _marked(where: str, message: Message, blocks: list[SentBlock]) -> list[SentBlock]:
-    """Return the blocks of a message; what the caller gave on the message itself stands on the last of them."""
+    """Return the blocks of a message, with the extra keys of the message on its last block."""
     extra = KEYS.of_message(where, message)
     if not extra:
         return blocks
@@ -154,7 +154,7 @@ def _content(blocks: list[SentBlock]) -> str | list[SentBlock]:
 def _assistant_blocks(where: str, message: Message) -> list[SentBlock]:
     blocks = [_assistant_block(at, part) for at, part in _said(where, message)]
     sent = [block for block in blocks if block is not None]
-    # Thinking that led to nothing was cut off, and a turn must not end in it.
+    # Thinking at the end was cut off before its answer. The API refuses a turn that ends with it.
     while sent and sent[-1].get("type") in _THINKING:
         sent.pop()
     return sent
@@ -213,5 +213,5 @@ def _image_source(where: str, part: ImagePart) -> SentBlock:
 
 
 def _id(call_id: str) -> str:
-    """Return a call's id in the letters that this API takes: ids of other providers may hold more."""
+    """Return a call's id with only the letters that this API takes. Ids of other providers may have others."""
     return _NOT_IN_IDS.sub("_", call_id)

@@ -1,6 +1,6 @@
-"""What Claude models take, by their names: which parameters, how to ask for thinking, how many tokens of output.
+"""Facts about Claude models, by their names: sampling parameters, how thinking is asked for, tokens of output. Pure.
 
-From Anthropic's model pages and migration guides, November 2026. A Claude model that we do not know is taken for a new one.
+From Anthropic's model pages and migration guides, November 2026. An unknown Claude model is treated as the newest one.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _NEWEST = (99, 0)
 class ModelFacts(msgspec.Struct, frozen=True):
     """What one model takes.
 
-    ``sampling`` says whether it takes temperature, top_p and top_k at all. ``max_tokens`` is the default for a request that sets no
-    limit: all that the model can give, or for models whose limit counts against a context window of 200,000 tokens and that
-    refuse a request which could exceed it, an amount that leaves room for the prompt; never more than 64,000.
+    ``sampling``: whether it takes temperature, top_p and top_k. ``max_tokens`` is the default for a request without a limit:
+    the model's maximum, and at most 64,000. Some models count the limit against a context window of 200,000 tokens and refuse
+    a request that could exceed it; for these models the default leaves room for the prompt.
     """
 
     sampling: bool
@@ -29,7 +29,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     max_tokens: int
 
 
-# From the newest to the oldest: the first whose version is reached counts.
+# From the newest to the oldest version. A model has the facts of the first version that is not newer than its own.
 _CLAUDE: tuple[tuple[tuple[int, int], ModelFacts], ...] = (
     ((4, 7), ModelFacts(sampling=False, thinking="adaptive", max_tokens=64_000)),
     ((4, 6), ModelFacts(sampling=True, thinking="adaptive", max_tokens=64_000)),
@@ -44,7 +44,7 @@ _OTHER = ModelFacts(sampling=True, thinking="budget", max_tokens=8_192)
 
 
 def facts_of(model: str) -> ModelFacts:
-    """Return what a model takes; ``model`` may carry a date, or the prefix of a cloud."""
+    """Return the facts about a model. ``model`` may have a date, or the prefix of a cloud."""
     name = model.lower()
     if "claude" not in name:
         return _OTHER

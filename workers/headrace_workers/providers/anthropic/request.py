@@ -1,8 +1,8 @@
-"""The body of a Messages request from a run request. Never drops silently what the API cannot take: it refuses.
+"""Builds Messages requests. What the API cannot take is refused, and never dropped silently. Pure.
 
-``reasoning_effort`` becomes ``output_config.effort`` with adaptive thinking, its text summarised, on models that have it (4.6 and
-later); a thinking budget on older ones; ``none`` turns thinking off, ``minimal`` is the lowest that the model has. With a forced
-``tool_choice`` thinking is left to the model, since the API does not take both, and the effort alone is sent.
+``reasoning_effort`` becomes ``output_config.effort`` with adaptive, summarised thinking on models 4.6 and later, and a thinking
+budget on older models. ``none`` turns thinking off; ``minimal`` is the model's lowest effort. If ``tool_choice`` forces a call,
+only the effort is sent, because the API refuses thinking with a forced call.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from headrace_workers.providers.shared.wire_format import ProviderSettings
 
 _VERSION = "2026-10-21"
 _VERSION_WITH_SAMPLING = "2023-06-01"
-"""The last version that takes temperature, top_p and top_k."""
+"""The last API version that takes temperature, top_p and top_k."""
 _SAMPLING = ("temperature", "top_p", "top_k")
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -30,7 +30,7 @@ _LEAST_BUDGET = 1_024
 
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
-    """Return the request to send."""
+    """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
     body = _body(request)
     headers = [
         *accept_headers(stream=request.stream),
@@ -80,7 +80,7 @@ def _sampling(request: RunRequest, facts: ModelFacts) -> dict[str, float]:
 
 
 def _reasoning(request: RunRequest, facts: ModelFacts, max_tokens: int) -> dict[str, Any]:
-    """Return how to ask for an effort. What the caller's own ``thinking`` says comes over it later."""
+    """Return the fields for ``reasoning_effort``. A ``thinking`` in the caller's ``custom_options`` replaces them later."""
     effort = request.reasoning_effort
     if effort not in _EFFORTS:
         raise request_failure(f"takes {', '.join(_EFFORTS)} here, got {effort!r}", "reasoning_effort")
@@ -105,7 +105,7 @@ def _reasoning(request: RunRequest, facts: ModelFacts, max_tokens: int) -> dict[
 
 
 def _budget(effort: str, max_tokens: int) -> int:
-    """Return a thinking budget that leaves at least half of the output to the answer where it can."""
+    """Return a thinking budget that leaves half of the output tokens to the answer, if the API's minimum allows it."""
     if max_tokens <= _LEAST_BUDGET:
         raise request_failure(f"needs max_output_tokens above {_LEAST_BUDGET} on this model", "reasoning_effort")
     return min(_BUDGETS[effort], max(_LEAST_BUDGET, max_tokens // 2))
@@ -120,16 +120,18 @@ def _tool_choice(choice: str | dict[str, str]) -> dict[str, Any]:
 
 
 def _output_format(wanted: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the format for a JSON schema; the API has no place for a name, and always holds the model to the schema."""
+    """Return the format for a JSON schema. The API has no name for a schema, and is always strict."""
     form = None if wanted is None else read_response_format(wanted)
     if form is None or form.kind == "text":
         return None
     if form.kind == "json_object":
-        raise request_failure("needs a JSON schema here: json_object alone is not taken", "response_format")
+        raise request_failure(
+            "needs a JSON schema here: Anthropic does not take json_object without a schema", "response_format"
+        )
     return {"type": "json_schema", "schema": form.schema}
 
 
 def _stop(sequences: list[str]) -> list[str]:
     if not all(sequence.strip() for sequence in sequences):
-        raise request_failure("takes none that are empty or white space alone here", "stop_sequences")
+        raise request_failure("takes no text that is empty or only white space", "stop_sequences")
     return sequences

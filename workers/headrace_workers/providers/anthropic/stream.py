@@ -1,6 +1,6 @@
-"""Anthropic Messages: maps its responses to run events.
+"""Maps responses of the Messages API to run events. Pure.
 
-Never does I/O. Strict about what a stream must bring (an end), lenient about what compatible servers vary.
+A stream must have an end. In everything else that compatible servers vary, the mapper is lenient.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "model_context_window_exceeded": "max_tokens",
     "refusal": "content_filter",
 }
-"""All other words are a stop: end_turn, stop_sequence, and pause_turn, after which the message is sent back to go on."""
+"""All other words are a stop: end_turn, stop_sequence, and pause_turn. After pause_turn the caller sends the message back."""
 
 _EVENTS = (
     "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "ping",
@@ -52,7 +52,7 @@ _COUNTS = frozenset({*_INPUT_COUNTS, "output_tokens", "thinking_tokens"})
 
 
 class MessageMapper:
-    """Maps one response. ``usage`` is the best known so far, ``is_complete`` says that the message was stopped."""
+    """Maps one response. ``is_complete`` is True after ``message_stop``."""
 
     __slots__ = (
         "_at",
@@ -85,7 +85,7 @@ class MessageMapper:
         self._blocks: list[ContentBlock] = []
         self._at: dict[int | None, ContentBlock] = {}
         self._calls = 0
-        self._closed = 0  # blocks that are, the first of all
+        self._closed = 0  # the number of blocks at the start that are closed
         self._tool_requests: dict[str, int] = {}
         self._container: dict[str, Any] | None = None
         self._counts: dict[str, int] = {}
@@ -95,11 +95,11 @@ class MessageMapper:
 
     @property
     def has_end(self) -> bool:
-        """Whether the response told why it ends."""
+        """Whether the response has a stop reason."""
         return bool(self._stop_word)
 
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
-        """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
+        """Read one server-sent event; see :meth:`StreamMapper.feed`."""
         try:
             event = decode(data)
         except UNREADABLE:
@@ -111,7 +111,7 @@ class MessageMapper:
                 refuse_content(_whole(data).get("delta"), "an event")
         delta = event.delta
         if event.type == "content_block_delta" and delta is not None:
-            # The hot path of the product: a delta with text and nothing else.
+            # The hot path: a delta with text and nothing else.
             block, text = self._at.get(event.index), delta.text
             if delta.type == "text_delta" and text and type(text) is str and block is not None:
                 block.pieces.append(text)
@@ -126,14 +126,14 @@ class MessageMapper:
                 self._take_event(kind, event, data, events)
 
     def finish(self, events: list[RunEvent] | None = None) -> Completion:  # noqa: ARG002 - the protocol's form
-        """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
+        """Return the complete answer; see :meth:`StreamMapper.finish`."""
         if not (self.is_complete or self._stop_word):
             raise failures.protocol_failure("the stream ended before the message was stopped")
         has_opaque = self._container is not None or any(block.opaque() for block in self._blocks)
         return self._completion(with_message=has_opaque)
 
     def read_whole(self, whole: Any) -> Completion:
-        """Map a response that came in one piece."""
+        """Read a response that came in one piece."""
         message = whole if isinstance(whole, dict) else {}
         if message.get("type") == "error" or message.get("error"):
             raise ProviderFailedError(anthropic_errors.failure_in_stream(message))
@@ -152,7 +152,7 @@ class MessageMapper:
         return self._completion(with_message=True, is_weighed=True)
 
     def _take_message(self, message: dict[str, Any], events: list[RunEvent]) -> None:
-        """Take the whole message, where its events were due."""
+        """Take a whole message that a server sends in the place of its events."""
         self._stop_word = _word(message.get("stop_reason")) or self._stop_word
         self._take_start(message, events)
         self._close_all(events)
@@ -209,7 +209,7 @@ class MessageMapper:
             case _ if kind == "error" or event.error:
                 raise ProviderFailedError(anthropic_errors.failure_in_stream(_whole(data)))
             case _ if event.index is not None:
-                # Events of new kinds are to be passed over, as the API asks; but not those of a content block.
+                # The API asks its clients to ignore unknown events. But an event of a content block may have content.
                 refuse_content(_whole(data), f"an event of type {as_text(kind)}")
 
     def _take_start(self, message: dict[str, Any], events: list[RunEvent]) -> None:
@@ -221,7 +221,7 @@ class MessageMapper:
         self._take_usage(message.get("usage"), events)
 
     def _open(self, index: int | None, said: Any, events: list[RunEvent]) -> None:
-        """Begin a block. What it holds already is said: compatible servers send whole blocks."""
+        """Begin a block. If it has content already, as from some compatible servers, the content is sent on."""
         said = object_in(said, "a content block")
         block = ContentBlock(said, self._calls if said.get("type") == "tool_use" else None)
         self._blocks.append(block)
@@ -240,15 +240,15 @@ class MessageMapper:
             refuse_unknown(said)
 
     def _missed(self, index: int | None, delta_kind: str, events: list[RunEvent]) -> ContentBlock:
-        """Return a block for a delta without one, or with one of another kind. Of an input, nothing says what tool it is for."""
+        """Begin a block for a delta whose block is missing or of another kind. An input without its block is an error."""
         kind = {"text_delta": "text", "thinking_delta": "thinking"}.get(delta_kind)
         if kind is None:
-            raise failures.protocol_failure("the input of a tool came, and nothing that says of which")
+            raise failures.protocol_failure("the input of a tool call arrived without the name of its tool")
         self._open(index, {"type": kind}, events)
         return self._blocks[-1]
 
     def _close(self, block: ContentBlock | None, events: list[RunEvent]) -> None:
-        """End a block; an input that came whole, at its start, is said only now, since pieces override it."""
+        """End a block. An input that came whole at the block's start is sent on now, unless pieces have followed it."""
         if block is None or not block.is_open:
             return
         block.is_open = False
@@ -279,7 +279,7 @@ class MessageMapper:
             self._container = said
 
     def _take_usage(self, said: Any, events: list[RunEvent]) -> None:
-        """Take counts; they are totals, so a later one replaces an earlier one, and an absent one leaves it."""
+        """Take token counts. They are totals: a later count replaces an earlier one."""
         if not isinstance(said, dict) or not said:
             return
         details = said.get("output_tokens_details")
@@ -311,7 +311,7 @@ class MessageMapper:
         )
 
     def _read_odd(self, data: bytes) -> MessageEvent | None:
-        """Read what the fast decoder did not take. None: there is nothing in it."""
+        """Read an event that the fast decoder refused. Return None if there is nothing to take."""
         data = data.strip()
         self.has_split_characters = self.has_split_characters or may_hold_halves(data)
         self._kept.add_halves(data)
@@ -323,7 +323,7 @@ class MessageMapper:
             return decode_leniently(data)
         except ValueError:
             if self._stop_word:
-                # Nothing that is still missing could take back the answer, but for more of it.
+                # The answer has ended. An unreadable event does no harm, unless it has more content.
                 refuse_content(read_object(data), "an event")
                 return None
             raise failures.protocol_failure(f"an event of {len(data)} bytes is not JSON") from None
@@ -349,16 +349,16 @@ class MessageMapper:
 
 
 def _word(value: Any) -> str:
-    """Return a stop reason; an empty text where it says no end."""
+    """Return a stop reason; an empty text if it means: not stopped."""
     word = as_name(value).strip() if isinstance(value, str) else ""
     return "" if word.lower() in {"null", "none"} else word
 
 
 def _whole(data: bytes) -> dict[str, Any]:
-    """Return all of an event that :data:`decode` has taken."""
+    """Return a whole event, of which :data:`decode` has read some fields."""
     try:
         whole = loads(data)
-    except ValueError:  # nested without end in a part that the decoder passed over
+    except ValueError:  # too deeply nested, in a field that the decoder skipped
         whole = None
     if not isinstance(whole, dict):
         raise failures.protocol_failure(f"an event of {len(data)} bytes cannot be read")

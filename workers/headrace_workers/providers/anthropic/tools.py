@@ -1,4 +1,4 @@
-"""The tools of a Messages request: functions, Anthropic's own, and the beta words that some of them need."""
+"""Builds the tools of a Messages request: functions, and Anthropic's server tools with the beta words that they need. Pure."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _BETA_OF_TOOL = {
     "text_editor_20241022": "computer-use-2024-10-22",
     "mcp_toolset": _MCP_BETA,
 }
-"""Tools that are taken with a beta word alone; all others are taken without."""
+"""Tool types that need a beta word. All other types need none."""
 
 
 def tool_of(where: str, tool: Tool) -> dict[str, Any]:
-    """Return a tool as the API takes it."""
+    """Return a tool in the API's form; ``where`` is its path in the caller's arguments."""
     if not is_function(tool):
         check_owner(where, tool, "Anthropic", KEYS.api)
         return own_form(tool)
@@ -39,20 +39,20 @@ def tool_of(where: str, tool: Tool) -> dict[str, Any]:
 
 
 def betas_of(tools: Sequence[Tool], options: Mapping[str, Any]) -> list[str]:
-    """Return the words for the header ``anthropic-beta``: the caller's (``betas``, as in the official SDK), and what tools need."""
+    """Return the words for the header ``anthropic-beta``: the caller's ``betas`` option, and those that the tools need."""
     given = options.get("betas", [])
     if not isinstance(given, list) or not all(isinstance(word, str) and word for word in given):
         raise request_failure("takes a list of str, the words for the header anthropic-beta", "custom_options.betas")
     needed = [_BETA_OF_TOOL[tool.type] for tool in tools if tool.type in _BETA_OF_TOOL]
     if options.get("mcp_servers"):
         needed.append(_MCP_BETA)
-    # A caller that names another version of a beta means that one.
+    # If the caller names another version of a beta, the caller's version counts.
     families = {_family(word) for word in given}
     return list(dict.fromkeys([*given, *(word for word in needed if _family(word) not in families)]))
 
 
 def container_of(messages: Sequence[Message], tools: Sequence[Tool]) -> str | None:
-    """Return the id of the container in which the conversation's code ran last, for a request that may run code again."""
+    """Return the id of the container in which code of the conversation ran last; None if the request has no server tools."""
     if all(is_function(tool) for tool in tools):
         return None
     for message in reversed(messages):
@@ -65,5 +65,5 @@ def container_of(messages: Sequence[Message], tools: Sequence[Tool]) -> str | No
 
 
 def _family(beta: str) -> str:
-    """Return a beta word without its date."""
+    """Return a beta word without its date, as ``mcp-client``."""
     return beta.rstrip("-0123456789")

@@ -22,7 +22,7 @@ class OpenAIResponses:
     """The wire format ``openai-responses``."""
 
     def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
-        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do."""
+        """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
         return openai_responses_request.build_request(request, settings, api_key)
 
     def open_stream(self, request: RunRequest) -> ResponsesMapper:
@@ -30,7 +30,7 @@ class OpenAIResponses:
         return ResponsesMapper(request.model)
 
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
-        """Map a whole JSON response with status 200; raise ProviderFailedError where it is an error or none of ours."""
+        """Read a whole body with status 200. Raises ProviderFailedError if it is an error, or not of the Responses API."""
         response = read_object(body)
         if not isinstance(response.get("output"), list) and not _is_filtered(response):
             raise_if_error(response)
@@ -39,12 +39,12 @@ class OpenAIResponses:
         return ResponsesMapper(request.model).read_whole(response)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
-        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
+        """Read a response whose status is not 200. ``headers`` has lower-case names."""
         return failures.read_error(status, headers, body)
 
 
 def _is_filtered(response: dict[str, Any]) -> bool:
-    """Whether a response has no output since all of it was filtered."""
+    """Whether a response has no output because all of it was filtered."""
     details = response.get("incomplete_details")
     reason = details.get("reason") if isinstance(details, dict) else None
     return response.get("output") is None and response.get("status") == "incomplete" and reason == "content_filter"

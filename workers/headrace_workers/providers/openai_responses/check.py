@@ -1,6 +1,6 @@
-"""The guard of the rule that nothing of a Responses answer is lost silently: each item is read, and its words were said.
+"""Checks that no part of a Responses answer was lost: each item can be read, and its words were sent to the client. Pure.
 
-What the server's own tools did is kept as it came, and holds no words of the model.
+Items of server tools are kept as they came. They have no words of the model.
 """
 
 from __future__ import annotations
@@ -22,19 +22,22 @@ _FIELDS = {
     "summary_text": ("reasoning", "text"),
     "reasoning_text": ("reasoning", "text"),
 }
-"""What a part says by its type, and under which key."""
+"""Type of a part → the kind of its words, and the key that they stand under."""
 
 KindAndWords = tuple[str, str]
-"""Text, reasoning or refusal, and the words."""
+"""The kind (``text``, ``reasoning`` or ``refusal``), and the words."""
 
 
 def check_items(items: Sequence[Item], said: Mapping[str, str]) -> None:
-    """Raise ProviderFailedError where an item cannot be read, or holds words that are not in what was said of its kind."""
+    """Raise ProviderFailedError if an item cannot be read, or has words that are not in ``said``.
+
+    ``said``: kind → all words of this kind that were sent to the client.
+    """
     whole = {kind: SearchedWords(well_formed_text(words)) for kind, words in said.items()}
     for item in items:
         for kind, words in _words_of(item):
             if words.strip() and not whole[kind].holds(well_formed_text(words)):
-                raise protocol_failure(f"the response's end says other {kind} than came before it: {words[:100]!r}")
+                raise protocol_failure(f"the end of the response has {kind} that did not come before: {words[:100]!r}")
 
 
 def _words_of(item: Item) -> Iterator[KindAndWords]:

@@ -10,17 +10,18 @@ from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.provider_errors import is_error
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 
-# Codes of a response's error that blame the request, beyond those that all OpenAI-like servers use.
 _BLAMES_REQUEST = ("image", "policy", "residency", "prompt")
+"""Words in error codes of this API that blame the request, in addition to the words of all OpenAI-like servers."""
 
 
 def raise_if_error(whole: dict[str, Any], *, is_certain: bool = False) -> None:
+    """Raise ProviderFailedError if an event or a response is an error. ``is_certain``: its name already says that it is one."""
     if is_certain or is_error(whole):
         raise ProviderFailedError(failure_in_response(whole))
 
 
 def failure_in_response(whole: dict[str, Any]) -> ProviderFailure:
-    """Read an error: under ``error``, or in the event itself, whose type says nothing."""
+    """Read an error, which stands under ``error`` or is the event itself."""
     error = whole.get("error") or {key: value for key, value in whole.items() if value != "error"}
     failure = failures.failure_in_stream(error)
     if failure.kind == "provider_unavailable" and any(word in (failure.code or "") for word in _BLAMES_REQUEST):

@@ -1,6 +1,6 @@
-"""What is read of a Responses stream and of its items: typed events, and the words in an item.
+"""Decodes the events of a Responses stream, and reads the words of its items. Pure.
 
-Never judges what a response means; that is the mapper's.
+The meaning of a response is the mapper's business (``stream.py``).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from headrace_workers.providers.shared import usage_counts
 from headrace_workers.providers.shared.lenient_json import as_text, json_text
 
 Item = dict[str, Any]
-"""An item of a response's output, as it came."""
+"""An item of a response's output, as it arrived."""
 
 
 class ResponseEvent(msgspec.Struct, gc=False):
-    """The data of one event. What is large, and not of every kind of event, stays undecoded."""
+    """The data of one event. Large fields that not every event has stay undecoded."""
 
     kind: Any = msgspec.field(default="", name="type")
     delta: Any = None
@@ -31,11 +31,11 @@ class ResponseEvent(msgspec.Struct, gc=False):
 
 
 decode = msgspec.json.Decoder(ResponseEvent).decode
-"""Decodes an event; raises one of UNREADABLE."""
+"""Decodes one event. Raises one of UNREADABLE."""
 
 
 def event_of(loaded: Any) -> ResponseEvent:
-    """Return the event that a value of JSON is; raises one of UNREADABLE."""
+    """Return a decoded JSON value as an event. Raises one of UNREADABLE."""
     if isinstance(loaded, dict):
         raw = {key: msgspec.Raw(json.dumps(loaded[key]).encode()) for key in ("item", "response") if key in loaded}
         loaded = loaded | raw
@@ -43,7 +43,7 @@ def event_of(loaded: Any) -> ResponseEvent:
 
 
 def read_usage(said: dict[str, Any]) -> Usage:
-    """Return the usage that a whole response says."""
+    """Return the usage of a whole response."""
     chat = said | {
         "prompt_tokens": said.get("input_tokens"),
         "completion_tokens": said.get("output_tokens"),
@@ -60,7 +60,7 @@ def items_of(value: Any) -> list[Item]:
 
 
 def typed(item: Item) -> Item:
-    """Return an item with its type; some servers leave out that of a message."""
+    """Return an item with its type. Some servers leave out the type of a message."""
     return item if item.get("type") or "content" not in item else item | {"type": "message"}
 
 
@@ -75,14 +75,14 @@ def refusal_of(item: Item) -> str:
 
 
 def reasoning_of(item: Item) -> str:
-    """Return the words of a reasoning item: its summary, and the reasoning itself where the server tells it."""
+    """Return the words of a reasoning item: its summary, and the reasoning itself if the server sends it."""
     if item.get("type") != "reasoning":
         return ""
     return _joined(item.get("summary"), "summary_text", "text") + _joined(item.get("content"), "reasoning_text", "text")
 
 
 def arguments_of(value: Any) -> str:
-    """Return a call's arguments as text; some servers send the object itself."""
+    """Return a call's arguments as text. Some servers send an object."""
     return json_text(value) if isinstance(value, dict | list) else as_text(value)
 
 

@@ -1,7 +1,7 @@
-"""The assistant's message from the items of a response, such that the next request can give back each item as it came.
+"""Makes the assistant's message from the items of a response, so that the next request can send each item back unchanged. Pure.
 
-``provider_data`` of a part is ``{"api": "openai-responses", "item": {…}}``. Items that are neither text nor call (reasoning,
-and what the server's own tools did) are reasoning parts: the API refuses a call or a reasoning item without its neighbours.
+``provider_data`` of a part is ``{"api": "openai-responses", "item": {…}}``. Items that are neither text nor a call (reasoning,
+and items of server tools) become reasoning parts: the API refuses a call or a reasoning item without its neighbours.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from headrace_workers.providers.shared.growing_call import arguments_or_none
 from headrace_workers.providers.shared.lenient_json import as_text
 
 API_NAME = "openai-responses"
+"""The value of ``api`` in ``provider_data`` that this format has made."""
 
 _PLAIN_CALL = {"type", "id", "call_id", "name", "arguments", "status"}
 
 
 def is_plain(items: list[Item]) -> bool:
-    """Whether text and calls say it all: one message at most, and after it nothing but calls."""
+    """Whether the items are only text and calls: at most one message, and after it only calls, without opaque data."""
     for place, item in enumerate(items):
         kind = item.get("type")
         if kind == "message":
@@ -39,7 +40,7 @@ def is_plain(items: list[Item]) -> bool:
 
 
 def _is_annotated(item: Item) -> bool:
-    """Whether a message holds citations."""
+    """Whether a message has citations."""
     content = item.get("content")
     return (
         any(isinstance(part, dict) and part.get("annotations") for part in content or ())
@@ -49,9 +50,9 @@ def _is_annotated(item: Item) -> bool:
 
 
 def message_of(items: list[Item], *, is_cut: bool = False) -> Message:
-    """Return the message. A call that was cut, so that its arguments cannot be read, is left out.
+    """Return the message. A call with unreadable arguments, because the output was cut, is left out.
 
-    The last reasoning of a response that was cut led to nothing; the API would refuse it, and so only its words are kept.
+    If the output was cut, the last reasoning has no successor, and the API would refuse its item: only its words are kept.
     """
     plain = is_plain(items)
     weigh_arguments([arguments_of(item.get("arguments")) for item in items if item.get("type") == "function_call"])
@@ -73,9 +74,9 @@ def _strip_last_reasoning(parts: list[Part]) -> None:
 
 
 def custom_calls_of_caller(items: list[Item]) -> list[Item]:
-    """Return the calls of custom tools that wait for an answer.
+    """Return the calls of custom tools that the caller must answer.
 
-    xAI shows calls that it answers itself in the same way; where the model went on after a call, it had the answer.
+    xAI lists calls that it answers itself in the same way. If a message or reasoning follows a call, xAI has answered it.
     """
     calls: list[Item] = []
     for item in items:
@@ -87,7 +88,7 @@ def custom_calls_of_caller(items: list[Item]) -> list[Item]:
 
 
 def arguments_in(item: Item) -> dict[str, Any] | None:
-    """Return the arguments of a call as the caller sees them; None where they cannot be read."""
+    """Return the arguments of a call as a dict; None if they cannot be read."""
     if item.get("type") == "custom_tool_call":
         return {"input": as_text(item.get("input"))}
     return read_arguments(arguments_or_none(arguments_of(item.get("arguments")), is_cut=False))

@@ -1,8 +1,8 @@
-"""The body of a Responses request from a run request. Never drops silently what the API cannot take: it refuses.
+"""Builds Responses requests. What the API cannot take is refused, and never dropped silently. Pure.
 
-Nothing is kept at the provider (``store`` is false), so the conversation's reasoning goes along, encrypted: it is asked for
-(``include``) from models that reason, since others refuse to be asked. ``custom_options`` override both; what they ``include``
-is added, but for an empty list, which asks for nothing.
+The provider stores nothing (``store`` is false). So each request sends the reasoning of earlier turns, encrypted. The reasoning
+is asked for (``include``) only from models that reason, because others refuse this. ``custom_options`` override both. Words in
+their ``include`` are added to it; an empty list asks for nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _REASONS = re.compile(
     r"(^|[/.])(o\d|gpt-([5-9]|\d\d)(?!.*chat)|codex|computer-use|grok-([4-9]|\d\d)(?!.*non-reasoning))"
 )
 _READABLE = ("encrypted_content", "content", "signature")
-"""Fields in which a reasoning item holds what the model needs of it."""
+"""Fields of a reasoning item that the model can read. One of them is needed."""
 
 _TOOL_KEYS = ("allowed_callers", "async", "defer_loading", "output_schema")
 _OPENAI_KEYS = ExtraKeys(
@@ -64,12 +64,12 @@ _COMPATIBLE_KEYS = ExtraKeys(
         "function": {*_TOOL_KEYS, "cache_control"},
     },
 )
-"""What OpenRouter and LiteLLM take beyond OpenAI."""
+"""Keys that OpenRouter and LiteLLM take in addition."""
 _MERGED = ("reasoning", "stream_options", "text")
 
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
-    """Return the request to send."""
+    """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
     headers = bearer_headers(api_key, stream=request.stream)
     body = _body(request, settings)
     return HttpRequest(settings.url("/responses"), headers, encoded(body))
@@ -104,11 +104,11 @@ def _body(request: RunRequest, settings: ProviderSettings) -> dict[str, Any]:
     if request.stream:
         body["stream"] = True
         if is_openai:
-            # Padding against guessing tokens by packet length; it doubles the bytes to read.
+            # Without it, OpenAI pads each chunk to hide the length of its text, which doubles the bytes to read.
             body["stream_options"] = {"include_obfuscation": False}
     result = merged(body, request.custom_options, _MERGED)
     if (asked := request.custom_options.get("include")) and isinstance(asked, list) and "include" in body:
-        # Without its reasoning, a turn goes back as words alone: what the caller asks for beside comes in addition.
+        # The reasoning is always needed for the next turn. What the caller includes comes in addition.
         result["include"] = [*asked, *(word for word in body["include"] if word not in asked)]
     return result
 
@@ -136,13 +136,13 @@ def _input(messages: list[Message], items: _Items) -> list[Item]:
 
 
 class _Items:
-    """Builds the conversation, item by item."""
+    """Builds the items of the conversation, message by message."""
 
     def __init__(self, keys: ExtraKeys, *, is_openai: bool) -> None:
         self.all: list[Item] = []
         self._keys = keys
         self._is_openai = is_openai
-        self._calls: dict[str, str] = {}  # types of the model's items, by the ids under which they are answered
+        self._calls: dict[str, str] = {}  # id under which an item is answered → type of the item
 
     def add_message(self, where: str, message: Message) -> None:
         extra = self._keys.of_message(where, message)
@@ -167,7 +167,7 @@ class _Items:
             self.all.append(_text_item(message.content, {}, is_openai=self._is_openai) | extra)
             return
         parts = message.content if isinstance(message.content, list) else []
-        # The API refuses a call or text under its own id without the reasoning that led to it, and reasoning that it cannot read.
+        # The API refuses an item with its id but without the reasoning before it, and reasoning that it cannot read.
         can_return = all(_is_readable(item) for part in parts if (item := _own_item(part)) is not None)
         items: list[Item] = []
         for index, part in enumerate(parts):
@@ -201,7 +201,7 @@ class _Items:
                 return (own if own is not None and _is_unchanged(part, own) else _call_item(where, part)) | extra
 
     def _content(self, where: str, message: Message) -> str | list[dict[str, Any]]:
-        """Return text as a str where that is all: not every compatible server takes parts everywhere."""
+        """Return the content; as a str if it is only text, because not every server takes a list of parts everywhere."""
         if isinstance(message.content, str):
             return message.content
         sent = [
@@ -224,9 +224,9 @@ class _Items:
 
 
 def _led_to_nothing(items: list[Item], *, is_openai: bool) -> bool:
-    """Whether the last item is reasoning that the API refuses, because what followed was cut or taken out.
+    """Whether the last item is reasoning that the API refuses, because the item after it was cut or removed.
 
-    OpenRouter puts the signature of another vendor's model behind the answer, as reasoning with a ``format``; that belongs there.
+    OpenRouter sends the signature of another vendor's model after the answer, as reasoning with a ``format``: it stays there.
     """
     last = items[-1]
     if last.get("type") != "reasoning":
@@ -236,14 +236,14 @@ def _led_to_nothing(items: list[Item], *, is_openai: bool) -> bool:
 
 
 def _own_item(part: Part) -> Item | None:
-    """Return the item that this API gave, to be sent back as it came; what other APIs gave stays behind."""
+    """Return the item of this API that a part came from; None for a part of another API."""
     said = None if isinstance(part, ImagePart) else part.provider_data
     item = said.get("item") if said is not None and said.get("api") == API_NAME else None
     return item if isinstance(item, dict) else None
 
 
 def _is_readable(item: Item) -> bool:
-    """Whether a reasoning item holds what the model needs of it, rather than an id of something that was not stored."""
+    """Whether the model can read a reasoning item. An item with only an id cannot be read: the provider has not stored it."""
     return item.get("type") != "reasoning" or any(map(item.get, _READABLE))
 
 
@@ -253,7 +253,7 @@ def _is_unchanged(part: ToolCallPart, item: Item) -> bool:
 
 
 def _text_item(text: str, extra: dict[str, Any], *, is_openai: bool) -> Item:
-    """Return text of the assistant. OpenAI has a str for text without an id; llama.cpp takes only what a model may have said."""
+    """Return the assistant's text as an item. OpenAI takes a str for text without an id; llama.cpp takes only output parts."""
     parts = [{"type": "output_text", "text": text} | extra]
     return {"type": "message", "role": "assistant", "content": text if is_openai and not extra else parts}
 
@@ -267,13 +267,13 @@ def _tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
     if not is_function(tool, may_be_custom=False):
         check_owner(where, tool, "OpenAI", keys.api)
         own = own_form(tool)
-        # Chat Completions has what it says of a custom tool in an object of its own.
+        # In the form of Chat Completions, a custom tool has its fields in an inner object.
         return own | own.pop("custom") if isinstance(own.get("custom"), dict) else own
     sent: dict[str, Any] = {"type": "function", "name": tool.name}
     if tool.description:
         sent["description"] = tool.description
     sent["parameters"] = tool.parameters or {"type": "object", "properties": {}}
-    # Left out, it would mean true here: schemas that every other API takes would be refused.
+    # The default here is true: the API would refuse schemas that every other API takes.
     sent["strict"] = bool(tool.strict)
     return sent | keys.of("tool", where, tool.extra)
 

@@ -1,6 +1,6 @@
-"""Answers to the calls of a Responses conversation: which item answers which kind of call, and what it holds. Pure.
+"""Makes the items that answer calls in a Responses conversation: each kind of call has its own kind of answer. Pure.
 
-A message with role ``tool`` answers them all. What the item has beside text stands on the message itself, in OpenAI's words:
+The caller answers every call with a message of role ``tool``. Fields beside text stand on the message, with OpenAI's names:
 ``{"role": "tool", "tool_call_id": "mcpr_1", "content": "", "approve": True}``.
 """
 
@@ -17,7 +17,7 @@ from headrace_workers.providers.shared.request_parts import image_url
 
 
 class ResultForm(msgspec.Struct, frozen=True):
-    """The item that answers one kind of call. ``id_key`` names the call, ``keys`` are what else it may hold."""
+    """The form of the item that answers one kind of call. ``id_key`` is the key of the call's id, ``keys`` are further keys."""
 
     kind: str
     id_key: str = "call_id"
@@ -33,18 +33,18 @@ FORMS = {
     "mcp_approval_request": ResultForm("mcp_approval_response", "approval_request_id", ("approve", "reason")),
     "shell_call": ResultForm("shell_call_output", keys=("caller", "max_output_length", "output", "status")),
 }
-"""By the type of the call's item."""
+"""Type of the call's item → the form of its answer."""
 
 _PLAIN = ("function_call_output", "custom_tool_call_output")
 
 
 def call_ids(item: Item) -> list[str]:
-    """Return the ids by which an item of the model's may be answered."""
+    """Return the ids under which a caller may answer an item of the model."""
     return [str(item[key]) for key in ("call_id", "id") if item.get(key)]
 
 
 def result_item(form: ResultForm, message: Message, content: str | list[dict[str, Any]], extra: dict[str, Any]) -> Item:
-    """Return the item that answers a call; text stands as its output."""
+    """Return the item that answers a call, with the message's text as its output."""
     item: Item = {"type": form.kind, form.id_key: message.tool_call_id}
     if form.kind in _PLAIN:
         return item | {"output": content} | extra

@@ -1,6 +1,6 @@
-"""OpenAI Responses, and the servers that speak it too: maps its responses to run events.
+"""Maps responses of the Responses API, of OpenAI and of compatible servers, to run events. Pure.
 
-Never does I/O. Strict about what a stream must bring (an end), lenient about everything that vendors vary.
+A stream must have an end. In everything else that vendors vary, the mapper is lenient.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _NOTHING = (b"", b"null", b"{}", b"[]")
 
 
 class _ArrivingWords:
-    """Words that arrive in deltas, and again in each whole thing after them."""
+    """Words that arrive in deltas, and again in whole items and in the whole response."""
 
     __slots__ = ("_counted", "_done", "_done_length", "_length", "pieces")
 
@@ -55,11 +55,11 @@ class _ArrivingWords:
         self.pieces: list[str] = []
         self._done: list[str] = []
         self._done_length = 0
-        self._counted = 0  # pieces whose characters are counted already
+        self._counted = 0  # the number of pieces whose characters are counted in _length
         self._length = 0
 
     def item_done(self, words: str) -> str:
-        """Take the words of an item that is complete; return those that no delta brought."""
+        """Take the words of a whole item. Return the words that no delta had."""
         if not words:
             return ""
         self._done.append(words)
@@ -72,7 +72,7 @@ class _ArrivingWords:
         return self.missing(self._done[0])
 
     def missing(self, whole: str) -> str:
-        """Return what has not come yet of all words. What has come is never said again, nor taken back."""
+        """Take all words of the response. Return the words that no delta had."""
         words = "".join(self.pieces)
         self._become(words)
         said = well_formed_text(words)
@@ -82,13 +82,13 @@ class _ArrivingWords:
         return whole[len(said) :]
 
     def _become(self, words: str) -> None:
-        """Keep all words as one piece: asked for again and again, they are put together once."""
+        """Keep all words as one piece, so that the next call has nothing to join."""
         self.pieces[:] = [words] if words else []
         self._counted, self._length = len(self.pieces), len(words)
 
 
 class ResponsesMapper:
-    """Maps one response. ``usage`` is the best known so far; ``is_complete`` says that its terminal event was seen."""
+    """Maps one response. ``is_complete`` is True after its terminal event."""
 
     __slots__ = (
         "_calls",
@@ -118,7 +118,7 @@ class ResponsesMapper:
         self._requested_model = requested_model
         self._model = ""
         self._status = ""
-        self._is_in_doubt = False  # whether something could not be read that the whole response may still say
+        self._is_in_doubt = False  # whether content could not be read, which the whole response may still have
         self._reason = ""
         self._text = _ArrivingWords()
         self._reasoning = _ArrivingWords()
@@ -129,11 +129,11 @@ class ResponsesMapper:
 
     @property
     def has_end(self) -> bool:
-        """Whether the response told why it ends."""
+        """Whether the terminal event has arrived."""
         return self.is_complete
 
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
-        """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
+        """Read one server-sent event; see :meth:`StreamMapper.feed`."""
         try:
             event = decode(data)
         except UNREADABLE:
@@ -143,7 +143,7 @@ class ResponsesMapper:
             event, data = odd
         kind = event.kind or name
         if kind == "response.output_text.delta":
-            # The hot path of the product.
+            # The hot path.
             delta = event.delta
             if delta and type(delta) is str:
                 self._text.pieces.append(delta)
@@ -153,26 +153,26 @@ class ResponsesMapper:
             return
         take = self._takers.get(kind) if type(kind) is str else None
         if take is not None:
-            event.kind = kind  # where the data does not say it, or in another type
+            event.kind = kind  # the data may lack the type
             take(self, event, events)
         elif kind == "error" or name == "error" or not as_text(kind).startswith("response."):
-            self._take_untold(read_object(data), events, is_error_told=kind == "error" or name == "error")
+            self._take_unknown_event(read_object(data), events, is_named_error=kind == "error" or name == "error")
 
-    def _take_untold(self, whole: dict[str, Any], events: list[RunEvent], *, is_error_told: bool) -> None:
-        """Take an event of no kind of this API: an error, or the whole response where its events were due."""
-        raise_if_error(whole, is_certain=is_error_told)
+    def _take_unknown_event(self, whole: dict[str, Any], events: list[RunEvent], *, is_named_error: bool) -> None:
+        """Take an event of an unknown type: an error, or the whole response in the place of its events."""
+        raise_if_error(whole, is_certain=is_named_error)
         status = as_text(whole.get("status")) or "completed"
         if isinstance(whole.get("output"), list) and status not in {"queued", "in_progress"}:
             self._end(whole, status, events)
 
     def finish(self, events: list[RunEvent] | None = None) -> Completion:  # noqa: ARG002 - the protocol's form
-        """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
+        """Return the complete answer; see :meth:`StreamMapper.finish`."""
         if not self.is_complete:
             raise failures.protocol_failure("the stream ended before the response was complete")
         return self._completion(None if is_plain(self._items) else self._message())
 
     def read_whole(self, response: dict[str, Any]) -> Completion:
-        """Map a response that came in one piece."""
+        """Read a response that came in one piece."""
         events: list[RunEvent] = []
         try:
             self._end(response, as_text(response.get("status")) or "completed", events)
@@ -187,14 +187,14 @@ class ResponsesMapper:
         return message_of(self._items, is_cut=self._status == "incomplete")
 
     def _read_odd(self, data: bytes, events: list[RunEvent]) -> tuple[ResponseEvent, bytes] | None:
-        """Read what the fast decoder did not take. None: there is nothing in it."""
+        """Read an event that the fast decoder refused. Return None if there is nothing to take."""
         data = data.strip()
         self.has_split_characters = self.has_split_characters or may_hold_halves(data)
         self._kept.add_halves(data)
         if not data or self.is_complete or data == b"null":
             return None
         if data == b"[DONE]":
-            # Some servers leave the last event out. A stream without an answer has no end either.
+            # Some servers leave out the terminal event. Without any answer, [DONE] is no end.
             if self._items or self._text.pieces or self._refusal.pieces or self._calls:
                 self._settle(events)
             return None
@@ -264,7 +264,7 @@ class ResponsesMapper:
         self._end(read_object(event.response), event.kind.removeprefix("response."), events)
 
     def _end(self, response: dict[str, Any], status: str, events: list[RunEvent]) -> None:
-        """Take a response that is whole, and what of it no earlier event brought."""
+        """Take the whole response, and send on what no earlier event had."""
         self._status = as_name(status)
         self._take_names(response)
         usage = response.get("usage")
@@ -285,7 +285,7 @@ class ResponsesMapper:
         self._settle(events)
 
     def _settle(self, events: list[RunEvent]) -> None:
-        """Nothing more will come."""
+        """Send on what no event had, and check that no content was lost."""
         if reasoning := self._reasoning.missing("".join(map(reasoning_of, self._items))):
             events.append(ReasoningDelta(reasoning))
         if text := self._text.missing("".join(map(text_of, self._items))):
@@ -301,7 +301,9 @@ class ResponsesMapper:
         check_items(self._items, {kind: "".join(words.pieces) for kind, words in said.items()})
         self._calls.check(self._items)
         if self._is_in_doubt and not self._items:
-            raise failures.protocol_failure("the answer holds content that cannot be read, and came in no other form")
+            raise failures.protocol_failure(
+                "the answer has content that cannot be read, and that no other event repeats"
+            )
         self.is_complete = True
 
     def _completion(self, message: Message | None) -> Completion:
@@ -309,7 +311,7 @@ class ResponsesMapper:
         reason = _finish_reason(self._status, self._reason, has_calls=bool(self._calls), is_refused=bool(refusal))
         return Completion(
             finish_reason=reason,
-            # The reason says more than "incomplete".
+            # The reason is more exact than "incomplete".
             provider_finish_reason=self._reason or self._status or None,
             usage=self.usage,
             tool_calls=self._calls.complete(is_cut=reason == "max_tokens"),
@@ -340,5 +342,5 @@ def _finish_reason(status: str, reason: str, *, has_calls: bool, is_refused: boo
     if reason == "content_filter" or (is_refused and status != "incomplete"):
         return "content_filter"
     if status == "incomplete" and reason != "steered":
-        return "max_tokens"  # or another of the server's limits; its word tells
+        return "max_tokens"  # or another limit of the server: provider_finish_reason tells which
     return "tool_calls" if has_calls else "stop"
