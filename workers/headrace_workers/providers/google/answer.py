@@ -1,6 +1,6 @@
-"""A Gemini answer as it grows: its parts in order, each with the signature that it must be sent back with.
+"""Collects a Gemini answer: its parts in order, each with the signature that must be sent back with it. Pure.
 
-Parts with a signature are never joined with others: Google takes them back only as they came.
+A part with a signature is never joined with other parts: Google takes it back only unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from headrace_workers.providers.shared.lenient_json import as_text
 from headrace_workers.providers.shared.unread_content import text_in
 
 API_NAME = "google"
-"""Under which ``api`` opaque data is kept."""
+"""The value of ``api`` in ``provider_data`` that this format has made."""
 
 
 class _Call:
@@ -42,7 +42,7 @@ class _Call:
         return not said.name or (said.name == self.name and bool(said.partial_args))
 
     def part(self) -> ToolCallPart | None:
-        """Return the call for the message; None when its arguments are no object, since then it cannot be sent back."""
+        """Return the call as a message part; None if its arguments are no JSON object, so that it cannot be sent back."""
         arguments = read_arguments(self.text)
         if arguments is None:
             return None
@@ -50,7 +50,7 @@ class _Call:
 
 
 def opaque(signature: str, call_id: str = "") -> dict[str, Any] | None:
-    """Return what a part keeps for its way back."""
+    """Return the ``provider_data`` of a part: its signature and its id, for the next request."""
     kept = {"thoughtSignature": signature} if signature else {}
     if call_id:
         kept["id"] = call_id
@@ -58,16 +58,16 @@ def opaque(signature: str, call_id: str = "") -> dict[str, Any] | None:
 
 
 class GeminiAnswer:
-    """Collects the parts. ``is_opaque`` says that the message holds what events cannot say."""
+    """Collects the parts of one answer. ``is_opaque``: the message has data that run events do not carry."""
 
     __slots__ = ("_calls", "_is_thought", "_open", "_parts", "_run", "_sources", "is_opaque", "keeps_more")
 
     def __init__(self) -> None:
         self.is_opaque = False
-        self.keeps_more = False  # whether something beside text came that is kept, since this was set to False
+        self.keeps_more = False  # whether something beside text was kept; the mapper sets it back to False
         self._sources: dict[str, Any] = {}
         self._parts: list[Part | _Call] = []
-        self._run: list[str] = []  # text, or thoughts, without signature: of one part
+        self._run: list[str] = []  # pieces of text or thoughts without a signature, which become one part
         self._is_thought = False
         self._calls: list[_Call] = []
         self._open: _Call | None = None
@@ -79,7 +79,7 @@ class GeminiAnswer:
 
     @property
     def has_text(self) -> bool:
-        """Whether the answer says text."""
+        """Whether the answer has text."""
         is_saying = bool(self._run) and not self._is_thought
         return is_saying or any(isinstance(part, TextPart) and part.text for part in self._parts)
 
@@ -97,7 +97,7 @@ class GeminiAnswer:
         self._run.append(text)
 
     def sign(self, text: str, signature: str, *, is_thought: bool) -> None:
-        """Add text or thoughts that are a part of their own; both may be empty but for the signature."""
+        """Add text or thoughts with a signature, as a part of their own. The text may be empty."""
         self._end_run()
         part = ReasoningPart if is_thought else TextPart
         self._parts.append(part(text, opaque(signature)))
@@ -105,14 +105,14 @@ class GeminiAnswer:
         self.is_opaque = self.keeps_more = True
 
     def keep(self, whole: dict[str, Any]) -> None:
-        """Add a part that is neither text nor call: an image, or what the provider's own tools did."""
+        """Add a part that is neither text nor a call: an image, or data of a server tool."""
         self._end_run()
         check_parts(len(self._parts))
         self._parts.append(_image_of(whole) or ReasoningPart("", {"api": API_NAME, "part": whole}))
         self.is_opaque = self.keeps_more = True
 
     def cite(self, candidate: Candidate) -> None:
-        """Keep what the answer rests on. Later figures replace earlier ones: they are of the whole answer."""
+        """Keep the sources of the answer. Later sources replace earlier ones: each list is for the whole answer."""
         said = {
             "groundingMetadata": candidate.grounding_metadata,
             "urlContextMetadata": candidate.url_context_metadata,
@@ -125,7 +125,7 @@ class GeminiAnswer:
         self.keeps_more = True
 
     def call(self, said: FunctionCall, signature: str, events: list[RunEvent]) -> None:
-        """Add a function call, whole or a piece of one."""
+        """Add a whole function call, or a piece of one."""
         if self._open is not None:
             if self._open.goes_on_in(said):
                 self._grow(self._open, said, events)
@@ -150,7 +150,7 @@ class GeminiAnswer:
         events.append(ToolCallDelta(call.index, call.id, call.name, call.text))
 
     def close_call(self, events: list[RunEvent], *, is_cut: bool = False) -> None:
-        """End the call that came in pieces. One that was cut has arguments that cannot be taken for complete."""
+        """End the call that arrives in pieces. If it was cut (``is_cut``), its arguments are left without their end."""
         call, self._open = self._open, None
         if call is None or call.growing is None:
             return
@@ -160,13 +160,13 @@ class GeminiAnswer:
         events.append(ToolCallDelta(call.index, arguments=call.text))
 
     def tool_calls(self) -> list[ToolCallText]:
-        """Return the calls."""
+        """Return all function calls."""
         return [ToolCallText(call.id, call.name, call.text) for call in self._calls]
 
     def message(self, *, is_weighed: bool = False) -> Message:
-        """Return the whole as a message.
+        """Return the answer as a message.
 
-        ``is_weighed`` says that all came in one body, which was weighed, and with it the arguments that stood in it.
+        ``is_weighed``: all of it came in one body that was weighed already, with the arguments in it.
         """
         self._end_run()
         weigh_arguments([call.text for call in self._calls if call.has_grown or not is_weighed])
@@ -200,7 +200,7 @@ class GeminiAnswer:
 
 
 def _image_of(whole: dict[str, Any]) -> ImagePart | None:
-    data = None if whole.get("thought") else whole.get("inlineData")  # a draft among the thoughts is no answer
+    data = None if whole.get("thought") else whole.get("inlineData")  # an image among the thoughts is only a draft
     media_type = as_text(data.get("mimeType")) if isinstance(data, dict) else ""
     if not isinstance(data, dict) or not media_type.startswith("image/") or not isinstance(data.get("data"), str):
         return None

@@ -32,24 +32,24 @@ class Google:
     """The wire format ``google``."""
 
     def build_request(self, request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
-        """Return the request to send; raise ProviderFailedError (``invalid_request``) for what the API cannot do.
+        """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do.
 
-        It asks for a stream in any case, since only a stream shows that it is alive.
+        It always asks for a stream, because only a stream shows that the provider is working.
         """
         return google_request.build_request(request, settings, api_key)
 
     def open_stream(self, request: RunRequest) -> GoogleMapper:
-        """Return a mapper for one streamed response, and for those that carry it on."""
+        """Return a mapper for one streamed response, and for the responses that continue it."""
         return GoogleMapper(request)
 
     def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:
-        """Return the same request with the token with which the provider goes on."""
+        """Return the request that continues a response: the same request, with the provider's token."""
         return google_request.continue_request(sent, token)
 
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
-        """Map a whole body with status 200: a response, an array of them, or events that nobody announced as such.
+        """Read a whole body with status 200: a response, an array of responses, or events without their content type.
 
-        Raises ProviderFailedError where it is an error or none of ours.
+        Raises ProviderFailedError if it is an error, or no Gemini response.
         """
         mapper = GoogleMapper(request, needs_message=True)
         if body.lstrip().startswith(_EVENT_STARTS):
@@ -72,7 +72,7 @@ class Google:
             raise
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
-        """Return the failure that a response with another status says. ``headers`` has lower-case names."""
+        """Read a response whose status is not 200. ``headers`` has lower-case names."""
         return google_errors.read_error(status, headers, body)
 
 

@@ -1,7 +1,7 @@
-"""Arguments of a function call that come in pieces, each with the JSON path of its place.
+"""Joins the arguments of a function call that arrive in pieces, each with its JSON path. Pure.
 
-Google's Enterprise platform sends them so. The whole is JSON text at the end of the call, not before: pieces need not come in
-the order of the text.
+Google's Enterprise platform sends them so. The JSON text exists only at the end of the call, because the pieces may arrive in
+another order than that of the text.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _STEP = re.compile(r"""\.([^.\[\]]+)|\[(\d{1,6})\]|\[(['"])((?:[^'"\\]|\\.|(?!\3
 _ESCAPE = re.compile(r"\\(.)")
 _MAX_DEPTH = 32
 _MAX_PATH = 4096
-_MAX_NODES = 10_000  # objects, lists and missing elements that the paths of one call may make
-_MAX_GAP = 100  # elements of a list that may be missing before one that comes
+_MAX_NODES = 10_000  # objects, lists and missing elements that the pieces of one call may create
+_MAX_GAP = 100  # missing elements of a list before an element that arrives
 
 _Step = str | int
 
@@ -32,7 +32,7 @@ class GrowingArguments:
     __slots__ = ("_fields", "_nodes", "_path", "_string")
 
     def __init__(self, start: str = "") -> None:
-        self._path = ""  # where a string is growing
+        self._path = ""  # the path of the string that is arriving in pieces
         self._string: list[str] = []
         self._nodes = 0
         fields = read_arguments(start) if start else {}
@@ -41,13 +41,13 @@ class GrowingArguments:
         self._fields = fields
 
     def take(self, pieces: Any) -> None:
-        """Take ``partialArgs``."""
+        """Take the list ``partialArgs`` of one piece of a call."""
         for said in elements_of(pieces, "partialArgs"):
             if piece := object_in(said, "a piece of arguments"):
                 self._take(text_in(piece.get("jsonPath"), "the place of a piece of arguments"), piece)
 
     def text(self, *, is_cut: bool) -> str:
-        """Return the arguments as JSON; when they were cut, without their end, so that they are no valid JSON."""
+        """Return the arguments as JSON text. If they were cut, the closing brackets are missing, so it is no valid JSON."""
         self._end_string()
         text = json_text(self._fields)
         return text.rstrip('"]}') if is_cut else text

@@ -1,6 +1,6 @@
-"""What is read of a GenerateContentResponse: typed, decoded fast where it is regular and leniently where not.
+"""Decodes a GenerateContentResponse: fast if the JSON is regular, else leniently. Pure.
 
-Never judges what a response means; that is the mapper's.
+The meaning of a response is the mapper's business (``stream.py``).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from headrace_workers.providers.shared.lenient_json import UNREADABLE, as_count,
 
 _NO_JSON = msgspec.Raw()
 
-# Any in the leaves: what stands there is taken if it is of the right type, and passed over if not.
+# The fields are Any: a value of an unexpected type must not make the whole response unreadable.
 
 
 class FunctionCall(msgspec.Struct, gc=False, rename="camel"):
-    """A function call, or a piece of one. ``args`` stays as it came, so that no number changes its form."""
+    """A function call, or a piece of one. ``args`` stays JSON text, so that numbers keep their form."""
 
     id: Any = None
     name: Any = None
@@ -51,22 +51,22 @@ OWN_KINDS = {
     "inline_data": "inlineData",
     "file_data": "fileData",
 }
-"""What the provider's own tools did, and media: the fields of such parts, and their names on the wire."""
+"""Parts of server tools, and media: field → name on the wire."""
 
 
 READ_KEYS = frozenset({"text", *OWN_KINDS.values()})
-"""Keys of parts that are read, or that cannot be read and end the run."""
+"""Keys of parts that the mapper reads. If it cannot read their values, the run ends with an error."""
 
 
 def says_nothing(part: GeminiPart) -> bool:
-    """Whether a part without words is nothing but empty text, a signature, or of the provider's own kinds: it was read."""
+    """Whether a part without text is known to have no content: empty text, a signature, or one of OWN_KINDS."""
     return part.function_call is None and (
         part.text == "" or bool(part.thought_signature) or own_part(part) is not None
     )
 
 
 def own_part(part: GeminiPart) -> dict[str, Any] | None:
-    """Return a part of the provider's own kinds as it came; None for text and function calls."""
+    """Return a part of OWN_KINDS as it arrived; None for text and function calls."""
     whole = {name: value for field, name in OWN_KINDS.items() if (value := getattr(part, field)) is not None}
     if whole and part.thought is not None:
         whole["thought"] = part.thought
@@ -76,13 +76,13 @@ def own_part(part: GeminiPart) -> dict[str, Any] | None:
 
 
 class GeminiContent(msgspec.Struct, gc=False):
-    """What a candidate says."""
+    """The content of a candidate: its parts."""
 
     parts: list[GeminiPart | None] | None = None
 
 
 class Candidate(msgspec.Struct, gc=False, rename="camel"):
-    """One of the answers that were asked for."""
+    """One answer of a response."""
 
     content: GeminiContent | None = None
     finish_reason: Any = None
@@ -94,13 +94,13 @@ class Candidate(msgspec.Struct, gc=False, rename="camel"):
 
 
 class PromptFeedback(msgspec.Struct, gc=False, rename="camel"):
-    """Why a prompt was not answered."""
+    """Why a prompt was blocked."""
 
     block_reason: Any = None
 
 
 class UsageMetadata(msgspec.Struct, gc=False, rename="camel"):
-    """The tokens of a request so far."""
+    """The token counts of a request so far."""
 
     prompt_token_count: Any = None
     candidates_token_count: Any = None
@@ -122,15 +122,15 @@ class GeminiChunk(msgspec.Struct, gc=False, rename="camel"):
 
 
 decode = msgspec.json.Decoder(GeminiChunk).decode
-"""Decodes one response; raises one of UNREADABLE."""
+"""Decodes one response. Raises one of UNREADABLE."""
 
 _decode_many = msgspec.json.Decoder(list[GeminiChunk | None]).decode
 
 
 def decode_leniently(data: bytes) -> list[GeminiChunk]:
-    """Decode what is nearly one response, or an array of them. Raises ValueError for what is not.
+    """Decode one response or an array of responses, in JSON with mistakes such as NaN or invalid UTF-8.
 
-    Nearly: NaN, broken UTF-8. Halves of surrogate pairs are kept.
+    Lone halves of surrogate pairs are kept. Raises ValueError for anything else.
     """
     try:
         return _decode(data)
@@ -152,7 +152,7 @@ def _decode(data: bytes) -> list[GeminiChunk]:
 
 
 def _with_raw_arguments(chunk: Any) -> Any:
-    """Return a response with the arguments of its function calls as JSON again, as :class:`FunctionCall` has them."""
+    """Return a decoded response with the arguments of its function calls as JSON text, as :class:`FunctionCall` needs."""
     if isinstance(chunk, dict):
         call = chunk.get("functionCall")
         if isinstance(call, dict) and "args" in call:
@@ -162,10 +162,10 @@ def _with_raw_arguments(chunk: Any) -> Any:
 
 
 def read_usage(said: UsageMetadata, *, is_final: bool) -> Usage | None:
-    """Return the usage that a response says, None if it holds no figure.
+    """Return the usage of a response; None if it has no counts.
 
-    Input is the prompt with its cached part. What the provider's own tools put before the model is in the total alone, as it is
-    in the provider's figures.
+    Input tokens are the prompt with its cached part. Tokens that server tools added to the prompt are only in the total, as in
+    Google's own counts.
     """
     thoughts, cached = said.thoughts_token_count, said.cached_content_token_count
     reasoning = as_count(thoughts) if thoughts else 0
@@ -181,7 +181,7 @@ def read_usage(said: UsageMetadata, *, is_final: bool) -> Usage | None:
 
 
 def added(one: Usage, other: Usage) -> Usage:
-    """Return the sum of two requests' usage, with the source of ``other``."""
+    """Return the sum of the usage of two requests, with the source of ``other``."""
     return Usage(
         input_tokens=one.input_tokens + other.input_tokens,
         output_tokens=one.output_tokens + other.output_tokens,

@@ -1,7 +1,7 @@
-"""A conversation as Google takes it: turns of the user and the model by turns, and the system's words apart.
+"""Builds the conversation of a Gemini request: alternating turns of user and model, and the system's text apart. Pure.
 
-What came from Google goes back byte for byte: signatures, and the ids of calls that had one. Calls that another provider's
-model made have no signature; Gemini 3 and later take a word that stands for one instead.
+Data from Google is sent back unchanged: signatures, and ids of calls that had one. A call that another provider's model made
+has no signature; Gemini 3 and later take a fixed word in its place.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KEYS = ExtraKeys(
         "detail": "its word is mediaResolution",
     },
 )
-"""What the API takes beyond what Headrace names."""
+"""Extra keys that the API takes."""
 
 FOREIGN_CALL_SIGNATURE = "skip_thought_signature_validator"
 _WITHOUT_SIGNATURES = ("gemini-1", "gemini-2", "gemma")
@@ -52,7 +52,7 @@ _MEDIA_TYPES = {
 
 
 def system_instruction_of(messages: Sequence[Message]) -> dict[str, Any] | None:
-    """Return the text of all system and developer messages, wherever they stand."""
+    """Return the text of all system and developer messages; None if there is none."""
     parts: list[dict[str, Any]] = []
     for index, message in enumerate(messages):
         if message.role in _SYSTEM:
@@ -62,7 +62,7 @@ def system_instruction_of(messages: Sequence[Message]) -> dict[str, Any] | None:
 
 
 def contents_of(messages: Sequence[Message], model: str) -> list[dict[str, Any]]:
-    """Return the turns."""
+    """Return all other messages as turns."""
     contents = _Contents(needs_signatures=not model.removeprefix("models/").startswith(_WITHOUT_SIGNATURES))
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
@@ -80,13 +80,13 @@ def contents_of(messages: Sequence[Message], model: str) -> list[dict[str, Any]]
 
 
 class _Contents:
-    """Builds the turns; messages of one side in a row are one turn."""
+    """Builds the turns. Several messages of one side in a row become one turn."""
 
     def __init__(self, *, needs_signatures: bool) -> None:
         self._needs_signatures = needs_signatures
         self._turns: list[dict[str, Any]] = []
-        self._calls: dict[str, ToolCallPart] = {}  # by id, the latest
-        self._asked: list[str] = []  # ids of the last turn's calls, in order
+        self._calls: dict[str, ToolCallPart] = {}  # id → the latest call with this id
+        self._asked: list[str] = []  # ids of the calls in the last turn, in their order
         self._results: list[tuple[int, dict[str, Any]]] = []
 
     def model_said(self, where: str, message: Message) -> None:
@@ -148,7 +148,7 @@ def _texts(where: str, message: Message) -> list[str]:
 
 
 def _model_part(where: str, part: Part) -> dict[str, Any] | None:
-    """Return a part as the model said it, None for what has nothing to say to Google."""
+    """Return a part of the model's turn; None for a part that Google has no use for."""
     match part:
         case TextPart():
             KEYS.of("text", where, part.extra)
@@ -158,7 +158,7 @@ def _model_part(where: str, part: Part) -> dict[str, Any] | None:
             KEYS.of("reasoning", where, part.extra)
             if own := _whole_part(part):
                 return own
-            # Thoughts without Google's signature are of no use to it, and those of other models none of its business.
+            # Google has no use for thoughts without its signature. Thoughts of other models are not sent to Google.
             if not _kept(part.provider_data, "thoughtSignature"):
                 return None
             return _signed({"text": part.text, "thought": True}, part.provider_data)
@@ -174,7 +174,7 @@ def _model_part(where: str, part: Part) -> dict[str, Any] | None:
 
 
 def _whole_part(part: ReasoningPart) -> dict[str, Any] | None:
-    """Return a part that Google gave whole, such as code that it ran, as it came."""
+    """Return a part that was kept as it arrived, such as code that Google ran; None for other parts."""
     said = part.provider_data or {}
     whole = said.get("part") if said.get("api") == API_NAME else None
     return dict(whole) if isinstance(whole, dict) else None
@@ -200,7 +200,7 @@ def _signed(sent: dict[str, Any], provider_data: dict[str, Any] | None) -> dict[
 
 
 def _kept(provider_data: dict[str, Any] | None, key: str) -> str:
-    """Return what a part kept for Google; what another provider said of it stays behind."""
+    """Return a text from a part's ``provider_data``, if it came from Google; else an empty text."""
     if not provider_data or provider_data.get("api") != API_NAME:
         return ""
     value = provider_data.get(key)
@@ -227,7 +227,7 @@ def _image(where: str, part: ImagePart) -> dict[str, Any]:
 
 
 def _result(where: str, message: Message) -> dict[str, Any]:
-    """Return a tool's answer as the object that Google demands."""
+    """Return the result of a tool as an object, which Google needs. Text that is no JSON object is put under ``result``."""
     text = "".join(_texts(where, message))
     try:
         return msgspec.json.decode(text, type=dict[str, Any])

@@ -1,7 +1,4 @@
-"""What Google says when it fails: ``{"error": {code, message, status, details}}``, as a body, in an array or inside a stream.
-
-Never reads a clock: a wait is what the response says.
-"""
+"""Reads Google's errors, ``{"error": {code, message, status, details}}``: as a body, in an array, or inside a stream. Pure."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ _MAX_DEPTH = 4
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
-    """Read a response whose status is not 200."""
+    """Read a response whose status is not 200. ``headers`` has lower-case names."""
     try:
         error = _error_of(msgspec.json.decode(body))
     except UNREADABLE:
@@ -49,12 +46,12 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Provider
 
 
 def failure_in_stream(said: Any) -> ProviderFailure:
-    """Read an error that came with status 200: only its own words tell its kind."""
+    """Read an error that came with status 200. Its words tell its kind."""
     return _refined(failures.failure_in_stream(said), _error_of(said))
 
 
 def _refined(failure: ProviderFailure, error: dict[str, Any]) -> ProviderFailure:
-    """Put Google's own words and details above what any server's error says."""
+    """Replace facts that all servers' errors have by Google's own words and details."""
     word = error.get("status")
     kind = failure.kind
     if isinstance(word, str):

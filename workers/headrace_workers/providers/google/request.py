@@ -1,4 +1,4 @@
-"""The request of ``streamGenerateContent`` from a run request. Never drops silently what the API cannot take: it refuses."""
+"""Builds requests to ``streamGenerateContent``. What the API cannot take is refused, and never dropped silently. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from headrace_workers.providers.shared.server_tools import camel, check_owner, c
 from headrace_workers.providers.shared.wire_format import ProviderSettings
 
 API_VERSION = "v1beta"
-"""A superset of ``v1``: preview models, ``VALIDATED`` function calls and JSON schemas are answered here first."""
+"""A superset of ``v1``: preview models, ``VALIDATED`` function calls and JSON schemas work here first."""
 
 _MAX_STOP_SEQUENCES = 5
 _TOOL_CHOICES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
@@ -34,7 +34,7 @@ _LEVELS = ("minimal", "low", "medium", "high", "xhigh")
 
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
-    """Return the request to send."""
+    """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
     headers = [("content-type", "application/json")]
     if api_key:
         headers.append(("x-goog-api-key", api_key))
@@ -44,7 +44,7 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
 
 
 def continue_request(sent: HttpRequest, token: str) -> HttpRequest:
-    """Return the same request with the token with which the provider goes on."""
+    """Return the same request with a continuation token."""
     body = msgspec.json.decode(sent.body)
     return msgspec.structs.replace(sent, body=msgspec.json.encode(body | {"continuationToken": token}))
 
@@ -52,7 +52,7 @@ def continue_request(sent: HttpRequest, token: str) -> HttpRequest:
 def _body(request: RunRequest) -> dict[str, Any]:
     contents = contents_of(request.messages, request.model)
     if not contents:
-        raise request_failure("Google takes no conversation of system messages alone", "messages")
+        raise request_failure("Google needs a message that is not a system message", "messages")
     body: dict[str, Any] = {"contents": contents}
     system = system_instruction_of(request.messages)
     if system:
@@ -69,7 +69,7 @@ def _body(request: RunRequest) -> dict[str, Any]:
 
 
 def _tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """Return the functions as one tool, and those of Google's own each as one."""
+    """Return all functions as one tool, and each of Google's server tools as another."""
     functions: list[dict[str, Any]] = []
     own: list[dict[str, Any]] = []
     for index, tool in enumerate(tools):
@@ -81,7 +81,7 @@ def _tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
 
 
 def _own_tool(where: str, tool: Tool) -> dict[str, Any]:
-    """Return a tool of Google's own, given as ``{"google_search": {…}}`` or as ``{"type": "google_search", …}``."""
+    """Return a server tool of Google, given as ``{"google_search": {…}}`` or as ``{"type": "google_search", …}``."""
     check_owner(where, tool, "Google", KEYS.api)
     for key in ("name", "description", "parameters", "strict"):
         if getattr(tool, key):
@@ -94,7 +94,7 @@ def _function(tool: Tool) -> dict[str, Any]:
     if tool.description:
         function["description"] = tool.description
     if tool.parameters:
-        # ``parameters`` would take Google's own subset of OpenAPI alone.
+        # ``parameters`` would take only Google's subset of OpenAPI.
         function["parametersJsonSchema"] = tool.parameters
     return function
 
@@ -112,7 +112,7 @@ def _function_calling(request: RunRequest) -> dict[str, Any]:
         raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
     is_strict = any(tool.strict for tool in request.tools)
     if is_strict and choice in {None, "auto"}:
-        # Strictness is no matter of a single function here.
+        # Strictness is a setting for all functions here.
         return {"mode": "VALIDATED"}
     return {} if choice is None else {"mode": _TOOL_CHOICES[choice]}
 
@@ -136,7 +136,7 @@ def _generation_config(request: RunRequest) -> dict[str, Any]:
 
 
 def _response_format(wanted: dict[str, Any]) -> dict[str, Any]:
-    """Return the form of the answer; the API has no place for a schema's name or strictness."""
+    """Return the fields for ``response_format``. The API has no name and no strictness for a schema."""
     form = read_response_format(wanted)
     match form.kind:
         case "text":
@@ -161,7 +161,7 @@ def _thinking(model: str, effort: str) -> dict[str, Any]:
 
 
 def _merged(mine: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Merge objects deeply. Tools add up: those of Google's own stand beside the functions."""
+    """Merge the caller's options into the body, object by object. Lists of tools are joined."""
     merged = dict(mine)
     for name, value in options.items():
         own = mine.get(name)

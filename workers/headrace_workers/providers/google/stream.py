@@ -1,7 +1,7 @@
-"""Google Gemini, ``generateContent``: maps its responses to run events.
+"""Maps responses of Gemini's ``streamGenerateContent`` to run events. Pure.
 
-Never does I/O. A stream has no terminal event; it is whole when a finish reason was seen (or the prompt was blocked) and the body
-has ended. A response may stop with CONTINUATION and be carried on by another request: the same mapper takes both.
+A stream has no terminal event. It is whole if the body has ended after a finish reason, or after a blocked prompt. A response may
+stop with the reason CONTINUATION; then another request continues it, and the same mapper reads both responses.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _UNSPECIFIED = ("FINISH_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED")
 _FINISH_REASONS: dict[str, FinishReason] = {
     "STOP": "stop",
     "MAX_TOKENS": "max_tokens",
-    _CONTINUATION: "max_tokens",  # of a response that cannot be carried on
+    _CONTINUATION: "max_tokens",  # if the response is not continued
     "SAFETY": "content_filter",
     "RECITATION": "content_filter",
     "LANGUAGE": "content_filter",
@@ -67,16 +67,16 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "UNEXPECTED_TOOL_CALL": "error",
 }
 
-# As numbers they come with the query `$alt=json;enum-encoding=int`, which Vertex's own client sends. Above these, the
-# two APIs of Google give one number two meanings.
+# Finish reasons are numbers if the query has `$alt=json;enum-encoding=int`, as in requests of Vertex's own client. Higher numbers
+# have different meanings in Google's two APIs.
 _FINISH_NUMBERS = ("", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER")
 _BLOCK_NUMBERS = ("", "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT")
 
 
 class GoogleMapper:
-    """Maps one response. ``usage`` is the best known so far; ``is_complete`` stays False, the body's end tells.
+    """Maps one response, and the responses that continue it. ``is_complete`` stays False: only the end of the body completes it.
 
-    ``continuation`` counts when the body has ended, not before: tokens also come as checkpoints within a response.
+    ``continuation`` is valid only after the end of the body, because tokens also arrive as checkpoints within a response.
     """
 
     __slots__ = (
@@ -105,7 +105,7 @@ class GoogleMapper:
     def __init__(self, request: RunRequest, *, needs_message: bool = False) -> None:
         self.usage = Usage()
         self.has_split_characters = False
-        self.is_weighed = False  # whether all of it comes in one body, which was weighed
+        self.is_weighed = False  # whether all of it came in one body, which was weighed already
         self.continuation: str | None = None
         self.response_id: str | None = None
         self._are_alternatives = wants_several(request)
@@ -117,18 +117,18 @@ class GoogleMapper:
         self._answer = GeminiAnswer()
         self._finish_word = ""
         self._block_word = ""
-        self._earlier: Usage | None = None  # of the requests that this one continues
+        self._earlier: Usage | None = None  # usage of the earlier requests that this one continues
         self._kept = KeptMemory()
-        self._response_id: Any = None  # of the response that the token came in
+        self._response_id: Any = None  # the id of the response that the token came in
         self._resumed_by: str | None = None
 
     @property
     def has_end(self) -> bool:
-        """Whether the response told why it ends."""
+        """Whether the response has a finish reason, or the prompt was blocked."""
         return bool(self._finish_word or self._block_word)
 
     def feed(self, name: str, data: bytes, events: list[RunEvent]) -> None:
-        """Append to ``events`` what one server-sent event says; raise ProviderFailedError when it says failure."""
+        """Read one server-sent event; see :meth:`StreamMapper.feed`."""
         try:
             chunk = decode(data)
         except UNREADABLE:
@@ -140,7 +140,7 @@ class GoogleMapper:
         self.take(chunk, data, events)
 
     def take(self, chunk: GeminiChunk, data: bytes, events: list[RunEvent]) -> None:
-        """Map one response; ``data`` is where it was decoded from."""
+        """Map one decoded response; ``chunk`` was decoded from ``data``."""
         if self.continuation is not None:
             self._look_for_next_response(chunk)
         if chunk.candidates:
@@ -171,7 +171,7 @@ class GoogleMapper:
             refuse_content(_without_read_parts(_loaded(data)), "an event")
 
     def finish(self, events: list[RunEvent] | None = None) -> Completion:
-        """Return the whole; raise ProviderFailedError (``provider_protocol``) when the stream was cut."""
+        """Return the complete answer; see :meth:`StreamMapper.finish`."""
         self._add_others([] if events is None else events)
         word = self._finish_word or self._block_word
         if not word:
@@ -190,7 +190,7 @@ class GoogleMapper:
         )
 
     def _read_odd(self, data: bytes) -> list[GeminiChunk]:
-        """Read what the fast decoder did not take: nearly right JSON, or an array of responses."""
+        """Read an event that the fast decoder refused: JSON with mistakes, or an array of responses."""
         data = data.strip()
         self.has_split_characters = self.has_split_characters or may_hold_halves(data)
         self._kept.add_halves(data)
@@ -200,14 +200,14 @@ class GoogleMapper:
             return decode_leniently(data)
         except ValueError:
             if self._finish_word and self._finish_word != _CONTINUATION:
-                # Nothing that is still missing could take back the answer, but for more of it.
+                # The answer has ended. An unreadable event does no harm, unless it has more content.
                 refuse_content(_loaded(data), "an event")
                 return []
             reason = f"an event of {len(data)} bytes is not a Gemini response in JSON"
             raise failures.protocol_failure(reason) from None
 
     def _take_candidate(self, candidate: Candidate, chunk: GeminiChunk, events: list[RunEvent]) -> bool:
-        """Take a piece of the answer. Return whether a part of it said nothing that is known."""
+        """Take a piece of the answer. Return whether it has a part of an unknown kind."""
         is_doubtful = False
         if candidate.content is not None:
             for part in candidate.content.parts or ():
@@ -222,7 +222,7 @@ class GoogleMapper:
         return is_doubtful
 
     def _take_other(self, candidate: Candidate) -> None:
-        """Take a piece of a candidate that is not the first: it waits until the end tells what the first one lacks."""
+        """Take a piece of another candidate than the first. It is kept until the end shows what the first one lacks."""
         self._answer.keeps_more = True
         parts = self._others.setdefault(as_name(candidate.index), [])
         if candidate.content is not None:
@@ -230,7 +230,7 @@ class GoogleMapper:
         self._other_word = _word(candidate.finish_reason) or self._other_word
 
     def _add_others(self, events: list[RunEvent]) -> None:
-        """Nothing more comes: what other candidates say that the first one does not is the run's too."""
+        """End the answer: add what other candidates have and the first one lacks."""
         has_text = self._answer.has_text
         for parts in self._others.values():
             says_text = any(part.text and not part.thought for part in parts)
@@ -238,7 +238,7 @@ class GoogleMapper:
                 continue
             if has_text and says_text:
                 if not (self._other_word and self._finish_word):
-                    fail("two candidates hold text, and not both an end: neither is an answer of its own")
+                    fail("two candidates hold text, but not both have a finish reason: they may be parts of one answer")
                 continue
             for part in parts:
                 self._take_part(part, events)
@@ -247,7 +247,7 @@ class GoogleMapper:
         self._others.clear()
 
     def _take_part(self, part: GeminiPart, events: list[RunEvent]) -> None:
-        # The hot path: a part with text and nothing else.
+        # The hot path: a part that has text and nothing else.
         text = part.text
         if type(text) is not str:
             if (own := own_part(part)) is not None:
@@ -280,13 +280,13 @@ class GoogleMapper:
                 self.continuation = None
                 self._answer.close_call(events, is_cut=word == "MAX_TOKENS")
                 return
-        # The same token again would only give the same response again.
+        # The same token again would only bring the same response again.
         if token and token != self._resumed_by:
             self.continuation = token
             self._response_id = chunk.response_id
 
     def _look_for_next_response(self, chunk: GeminiChunk) -> None:
-        """Tell whether this is the response that was asked for by the token, or more of the one that the token came in."""
+        """Find out whether the continued response has begun, or the response with the token goes on."""
         speaks = any(candidate is not None and not candidate.index for candidate in chunk.candidates or ())
         is_next = chunk.response_id != self._response_id if chunk.response_id else False
         if is_next or (speaks and self._finish_word == _CONTINUATION):
@@ -295,7 +295,7 @@ class GoogleMapper:
             self._finish_word = ""
             self.continuation = None
         elif speaks:
-            self.continuation = None  # a checkpoint that what follows has left behind
+            self.continuation = None  # the token was a checkpoint, and the response has gone on
 
     def _take_usage(self, said: UsageMetadata, events: list[RunEvent]) -> None:
         usage = read_usage(said, is_final=bool(self._finish_word) and self._finish_word != _CONTINUATION)
@@ -308,7 +308,7 @@ class GoogleMapper:
             events.append(UsageUpdate(usage))
 
     def _take_envelope(self, chunk: GeminiChunk, data: bytes) -> None:
-        """Take what a response without an answer says: a blocked prompt, or an error."""
+        """Take a response without candidates: a blocked prompt, or an error."""
         if chunk.prompt_feedback is not None:
             self._block_word = _word(chunk.prompt_feedback.block_reason, _BLOCK_NUMBERS)
         error = chunk.error
@@ -324,12 +324,12 @@ class GoogleMapper:
         if not self._finish_word:
             return "content_filter"
         reason = _FINISH_REASONS.get(self._finish_word.upper(), "stop")
-        # Google has no word of its own for an answer that calls functions.
+        # Google has no finish reason of its own for an answer with function calls.
         return "tool_calls" if reason == "stop" and self._answer.has_calls else reason
 
 
 def _word(value: Any, numbers: tuple[str, ...] = _FINISH_NUMBERS) -> str:
-    """Return a finish reason; an empty text where it says no end. ``numbers`` are the words for numbers, from 0 on."""
+    """Return a finish reason; an empty text if it means: not finished. ``numbers`` are the words for numbers, from 0 on."""
     if type(value) is int:
         return numbers[value] if 0 <= value < len(numbers) else ""
     word = as_name(value).strip() if isinstance(value, str) else ""
@@ -337,7 +337,7 @@ def _word(value: Any, numbers: tuple[str, ...] = _FINISH_NUMBERS) -> str:
 
 
 def _without_read_parts(whole: Any) -> Any:
-    """Return a response without the parts that were read: text, and the provider's own kinds."""
+    """Return a response without the parts that were read: text, and parts of OWN_KINDS."""
     if isinstance(whole, list):
         return [_without_read_parts(item) for item in whole]
     if not isinstance(whole, dict):
