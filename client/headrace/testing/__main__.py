@@ -1,6 +1,7 @@
-"""``python -m headrace.testing``: the simulated provider as the child of a ``SimulatedProvider``.
+"""``python -m headrace.testing``: the simulated provider as a child process of ``SimulatedProvider(process=True)``.
 
-Reads the default script, one line of JSON, from standard input, prints one line with its port, and serves until standard input ends.
+Reads the default script from standard input, as one line of JSON. Prints one line with its port. Serves until standard input
+ends.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from headrace.testing.shared.script import Script
 
 
 def main() -> int:
-    """Serve until the parent is gone; return the exit code."""
+    """Serve until the parent process has ended; return the exit code."""
     return guarded(_serve)
 
 
@@ -47,7 +48,7 @@ def _announce(port: int) -> None:
 
 
 def _read_to_end() -> None:
-    # Not through sys.stdin: its lock, held by a waiting thread, makes the interpreter's shutdown fail.
+    # Not through sys.stdin: a waiting thread would hold its lock, and the interpreter's shutdown would fail.
     while os.read(sys.stdin.fileno(), 4096):
         pass
 

@@ -1,4 +1,4 @@
-"""``SimulatedProvider``: a model provider on this machine, for tests and benchmarks."""
+"""``SimulatedProvider``: starts, scripts and stops a simulated model provider on this machine."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from headrace.testing.shared.request_log import RequestRecord
 from headrace.testing.shared.script import Script
 from headrace.testing.simulation import CONTROL_PREFIX
 
-_POLL = 0.004  # between two looks at the log
+_POLL = 0.004  # seconds between two checks of the log
 _CONTROL_TIMEOUT = 30.0
 
 _decode_records = msgspec.json.Decoder(list[RequestRecord]).decode
 
 
 class SimulatedProvider:
-    """A local server that speaks a provider's wire format, answers by script and logs what it was asked.
+    """A local server that speaks the wire formats of all providers, answers by script, and logs its requests.
 
-    It serves from construction to ``close()``; in a thread of this process or, with ``process=True``, in a process of its own, so
-    that its load does not share this interpreter's lock. All methods are thread-safe and block for a moment; call
-    ``wait_until`` by ``asyncio.to_thread`` if what it waits for happens in your event loop.
+    ``script`` is the default script. ``port`` 0 means a free port. The server runs from construction to ``close()``: in a thread
+    of this process or, with ``process=True``, in a process of its own, which does not slow down this interpreter. All methods
+    are thread-safe and block for a moment. If ``wait_until`` waits for your event loop, call it by ``asyncio.to_thread``.
 
-    A request is answered by its own ``simulate`` field if it has one (a ``Script`` as JSON), else by the oldest script enqueued,
-    else by ``script``. Times in the records are ``time.monotonic()``, comparable between processes of one Linux machine.
+    A request is answered by its own ``simulate`` field (a ``Script`` as JSON), else by the oldest enqueued script, else by
+    ``script``. Times in the records are ``time.monotonic()`` seconds, comparable between processes of one Linux machine.
+    Raises OSError if the port cannot be used.
     """
 
     def __init__(self, script: Script | None = None, port: int = 0, *, process: bool = False) -> None:
@@ -46,12 +47,12 @@ class SimulatedProvider:
 
     @property
     def base_url(self) -> str:
-        """What an OpenAI client takes as its base URL."""
+        """The base URL for an OpenAI client, such as ``http://127.0.0.1:8000/v1``."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables that send clients of all wire formats here: the runs that begin while they are set."""
+        """Environment variables that send runs of all wire formats here, if they are set when a run begins."""
         host = f"http://127.0.0.1:{self.port}"
         return {
             "OPENAI_BASE_URL": self.base_url,
@@ -64,32 +65,32 @@ class SimulatedProvider:
 
     @property
     def open_connections(self) -> int:
-        """How many connections of clients are open."""
+        """The number of open connections of clients."""
         return msgspec.json.decode(self._call("GET", "connections"), type=int)
 
     def enqueue(self, *scripts: Script) -> None:
-        """Have the next valid requests answered by these scripts, one each."""
+        """Answer the next valid requests by these scripts, one script for each request."""
         self._call("POST", "scripts", msgspec.json.encode(scripts))
 
     def requests(self) -> list[RequestRecord]:
-        """Return the requests since the start or the last ``clear()``, in order of arrival."""
+        """Return the requests since the start or the last ``clear()``, in the order of their arrival."""
         return _decode_records(self._call("GET", "requests"))
 
     def clear(self) -> None:
-        """Forget the log and the enqueued scripts."""
+        """Remove all requests from the log, and all enqueued scripts."""
         self._call("POST", "clear")
 
     def wait_until(
         self, predicate: Callable[[list[RequestRecord]], object], timeout: float = 10.0
     ) -> list[RequestRecord]:
-        """Return the requests as soon as ``predicate`` is true of them; raise ``TimeoutError`` if that takes too long."""
+        """Return the requests as soon as ``predicate(requests)`` is true. Raises TimeoutError after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         pause = threading.Event()
         while not predicate(records := self.requests()):
             if time.monotonic() >= deadline:
                 seen = [(record.number, record.status, record.outcome, record.chunks_sent) for record in records]
                 raise TimeoutError(
-                    f"not true of the requests (number, status, outcome, chunks) after {timeout} s: {seen}"
+                    f"the predicate was false for {timeout} s; the requests (number, status, outcome, chunks) are: {seen}"
                 )
             pause.wait(_POLL)
         return records
@@ -119,7 +120,7 @@ class SimulatedProvider:
 
 
 class _ServerProcess:
-    """The simulated provider in a child process, which ends when this process does: its standard input ends then."""
+    """The simulated provider in a child process. It ends with this process, because its standard input ends then."""
 
     def __init__(self, script: Script | None, port: int) -> None:
         command = [sys.executable, "-m", "headrace.testing", "--port", str(port)]

@@ -19,7 +19,7 @@ _WRITE_BUFFER_LIMIT = 64 * 1024
 
 
 class ProviderConnections:
-    """The open connections, those for control of the simulation apart."""
+    """The open connections: of clients, and of ``SimulatedProvider`` itself (control)."""
 
     def __init__(self) -> None:
         self.all: set[ProviderConnection] = set()
@@ -32,19 +32,19 @@ class ProviderConnections:
         return self._opened
 
     def count(self) -> int:
-        """Return how many connections of clients are open."""
+        """Return the number of open connections of clients."""
         return sum(not connection.is_control for connection in self.all)
 
     def abort(self) -> None:
-        """Close all, at once."""
+        """Close all connections at once."""
         for connection in list(self.all):
             connection.abort()
 
 
 class ProviderConnection(asyncio.Protocol):
-    """Parses requests, has the simulation answer them in order, and sees at once when the client closes.
+    """Parses the requests of one client, answers them in order, and notices at once when the client closes.
 
-    A client that closes only its sending side counts as having closed: LLM clients do not, and waiting for more would hide a close.
+    If the client closes only its sending side, this counts as a close: LLM clients never do it.
     """
 
     def __init__(self, simulation: ProviderSimulation, connections: ProviderConnections, ticker: Ticker) -> None:
@@ -62,13 +62,13 @@ class ProviderConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport."""
+        """Keep the transport, and count the connection."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER_LIMIT)
         self._number = self._connections.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; complete requests arrive in ``on_message_complete``."""
+        """Parse the bytes. ``on_message_complete`` gets each whole request."""
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -82,23 +82,23 @@ class ProviderConnection(asyncio.Protocol):
             self._transport.close()
 
     def eof_received(self) -> None:
-        """Take the end of input as the client's close."""
+        """Treat the end of input as the client's close."""
         self._closed()
         self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Stop sending and note when."""
+        """Stop sending, and note the time."""
         self._closed()
         self._connections.all.discard(self)
 
     def pause_writing(self) -> None:
-        """Pass on that the client does not read."""
+        """Tell the sender that the client does not read."""
         self._is_paused = True
         if self._sender is not None:
             self._sender.pause()
 
     def resume_writing(self) -> None:
-        """Pass on that the client reads again."""
+        """Tell the sender that the client reads again."""
         self._is_paused = False
         if self._sender is not None:
             self._sender.resume()
@@ -114,7 +114,7 @@ class ProviderConnection(asyncio.Protocol):
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        """Let a client that asks first send its body."""
+        """Answer ``Expect: 100-continue``, so that the client sends its body."""
         if self._headers.get("expect", "").lower() == "100-continue" and self._sender is None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -123,7 +123,7 @@ class ProviderConnection(asyncio.Protocol):
         self._body.append(data)
 
     def on_message_complete(self) -> None:
-        """Answer the request, or queue it behind the one being answered."""
+        """Answer the request, or queue it until the request before it is answered."""
         path, _, query = self._url.decode("latin-1").partition("?")
         request = Request(self._parser.get_method().decode(), path, self._headers, b"".join(self._body), query)
         self.is_control = self.is_control or request.is_control
@@ -132,7 +132,7 @@ class ProviderConnection(asyncio.Protocol):
         self._answer_next()
 
     def abort(self) -> None:
-        """Close the connection, sending nothing more."""
+        """Close the connection without sending anything more."""
         self._closed()
         self._transport.abort()
 

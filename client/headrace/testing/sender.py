@@ -1,6 +1,6 @@
-"""Sends one reply over a transport: at its pace, no faster than the client reads, and until the client closes.
+"""Sends one reply over a transport: at its pace, not faster than the client reads, and until the client closes.
 
-The benchmarks' hot path. A step is a plain callback, there are no tasks; one transport.write per frame.
+This is the hot path of the benchmarks. It uses callbacks and no tasks, and one ``transport.write`` for each frame.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from headrace.testing.shared.reply import Frame, Reply
 from headrace.testing.shared.request_log import LogEntry
 from headrace.testing.ticker import Ticker
 
-_FRAMES_PER_TURN = 64  # then the loop looks for closed connections and serves other streams
+_FRAMES_PER_TURN = 64  # then the loop can notice closed connections and serve other streams
 
 
 class ReplySender:
-    """Sends a reply and keeps its log entry up to date. Calls ``on_end`` when the connection is free for the next reply."""
+    """Sends a reply and updates its log entry. Calls ``on_end`` when the connection is free for the next reply."""
 
     __slots__ = (
         "_due", "_entry", "_is_chunked", "_is_paused", "_is_stopped", "_is_waiting", "_loop", "_on_end", "_reply",
@@ -44,7 +44,7 @@ class ReplySender:
         self._on_end = on_end
         self._is_chunked = reply.content_length is None
         self._is_paused = is_paused
-        self._is_waiting = False  # for the client to read on
+        self._is_waiting = False  # whether it waits until the client reads again
         self._is_stopped = False
         self._timer: asyncio.TimerHandle | None = None
         self._due = ticker.loop.time() + reply.first_token_delay
@@ -71,15 +71,15 @@ class ReplySender:
             self._timer.cancel()
 
     def pause(self) -> None:
-        """Hold the next frame back: the client does not read."""
+        """Keep the next frame back, because the client does not read."""
         self._is_paused = True
 
     def resume(self) -> None:
-        """Go on: the client reads again."""
+        """Continue, because the client reads again."""
         self._is_paused = False
         if self._is_waiting:
             self._is_waiting = False
-            self._due = self._loop.time()  # what was not sent in time is late for good: no burst to catch up
+            self._due = self._loop.time()  # the next frames keep the pace from now on, without a burst
             self._step()
 
     def _step(self) -> None:

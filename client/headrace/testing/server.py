@@ -1,4 +1,4 @@
-"""Runs the simulated provider: a listening socket, an event loop, and the end of both."""
+"""Runs the simulated provider: opens its socket, runs its event loop, and closes both."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ else:
     _new_loop = uvloop.new_event_loop
 
 _BACKLOG = 4096
-_SEND_BUFFER_BYTES = 128 * 1024  # small, so that a client that stops reading stops the sender soon
+_SEND_BUFFER_BYTES = 128 * 1024  # small, so that the sender soon stops when a client stops reading
 
 
 async def serve(
@@ -33,7 +33,7 @@ async def serve(
     on_ready: Callable[[int], None],
     stop: asyncio.Event,
 ) -> None:
-    """Serve until ``stop`` is set. ``on_ready`` gets the port, which differs from ``port`` if that is 0."""
+    """Serve until ``stop`` is set. ``on_ready`` is called with the port; ``port`` 0 means a free port."""
     loop = asyncio.get_running_loop()
     simulation, connections, ticker = ProviderSimulation(script), ProviderConnections(), Ticker(loop)
     listener = _listen(host, port)
@@ -46,7 +46,7 @@ async def serve(
     finally:
         server.close()
         connections.abort()
-        await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next turn
+        await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn of the loop
         await server.wait_closed()
 
 
@@ -57,7 +57,7 @@ def run_server(
     on_ready: Callable[[int], None] = lambda _port: None,
     until: Callable[[], object] | None = None,
 ) -> None:
-    """Serve in the foreground until SIGINT, SIGTERM or the return of ``until``, a call that blocks. Main thread only."""
+    """Serve in the foreground until SIGINT or SIGTERM, or until the blocking call ``until`` returns. Main thread only."""
 
     async def main() -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -68,7 +68,7 @@ def run_server(
         try:
             await serve(host, port, script, on_ready=on_ready, stop=stop)
         finally:
-            # The program may go on: a loop that is closed would swallow its signals.
+            # The program may go on. A closed loop would swallow its signals.
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
 
@@ -78,7 +78,7 @@ def run_server(
             runner.run(main())
     finally:
         for number, handler in handlers.items():
-            if handler is not None:  # None: set by something else than Python
+            if handler is not None:  # None: the handler was not set by Python
                 signal.signal(number, handler)
 
 
@@ -133,7 +133,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError:
         listener.close()
         raise
-    except (TypeError, UnicodeError):  # Python cannot even look for such a name
+    except (TypeError, UnicodeError):  # Python cannot encode the name
         listener.close()
         raise OSError(errno.EINVAL, "this is no name of a host") from None
     return listener

@@ -1,6 +1,6 @@
-"""The simulated provider's state: which script answers which request, and the log. Knows no sockets and reads no clock.
+"""The state of the simulated provider: its scripts, and the log of its requests. Has no socket and reads no clock.
 
-Besides its wire formats it serves ``/_headrace/``, by which ``SimulatedProvider`` scripts it and reads its log.
+``SimulatedProvider`` sends scripts and reads the log by requests to ``/_headrace/``.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from headrace.testing.shared.script import Script
 
 
 class SimulatedFormat(Protocol):
-    """What a module that speaks a provider's wire format has."""
+    """The functions that a simulated wire format must have: a module, or an object."""
 
     def headers(self, request_id: str) -> dict[str, str]:
         """Return the headers of each response."""
 
     def refused(self, status: int, message: str, param: str | None = None, code: str | None = None) -> Reply:
-        """Return a refusal of the request as such: its method, JSON or ``simulate`` field."""
+        """Return an error reply for a request that no API takes: wrong method, JSON or ``simulate`` field."""
 
     def refused_key(self, headers: dict[str, str]) -> Reply | None:
-        """Return the refusal of a request without a valid API key."""
+        """Return the error reply for a missing or wrong API key; None for a valid key."""
 
     def refused_body(self, body: object, headers: dict[str, str]) -> Reply | None:
-        """Return the refusal of a body that the real API would not accept; ``headers`` are the request's."""
+        """Return the error reply for a body that the real API would refuse; None for a valid body."""
 
     def reply(self, body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
-        """Return the answer to a valid request."""
+        """Return the reply to a valid request."""
 
 
 FORMAT_AT_PATH: dict[str, SimulatedFormat] = {
@@ -48,7 +48,7 @@ FORMAT_AT_PATH: dict[str, SimulatedFormat] = {
     openai_responses.PATH: openai_responses,
     anthropic.PATH: anthropic,
 }
-"""The wire format spoken at each path, but for Google's: its paths hold the model."""
+"""Path → wire format. Google's paths are not here, because they have the name of the model."""
 
 CONTROL_PREFIX = "/_headrace/"
 
@@ -56,7 +56,7 @@ _decode_scripts = msgspec.json.Decoder(list[Script]).decode
 
 
 class Request(msgspec.Struct, frozen=True):
-    """An HTTP request, complete. Header names are lower case."""
+    """A whole HTTP request. Header names are lower case."""
 
     method: str
     path: str
@@ -66,12 +66,12 @@ class Request(msgspec.Struct, frozen=True):
 
     @property
     def is_control(self) -> bool:
-        """Whether the request is for the simulation itself."""
+        """Whether the request is from ``SimulatedProvider`` itself."""
         return self.path.startswith(CONTROL_PREFIX)
 
 
 class ProviderSimulation:
-    """Answers requests by script and remembers them."""
+    """Chooses the script for each request, makes the reply, and keeps the log."""
 
     def __init__(self, script: Script | None = None) -> None:
         self._script = script or Script()
@@ -80,7 +80,7 @@ class ProviderSimulation:
         self._requests = 0
 
     def arrived(self, request: Request, connection: int, now: float) -> LogEntry:
-        """Open the log entry of a request; those for the simulation itself are not kept."""
+        """Open the log entry of a request. Control requests are not kept in the log."""
         self._requests += not request.is_control
         entry = LogEntry(
             number=self._requests,
@@ -95,7 +95,7 @@ class ProviderSimulation:
         return entry
 
     def reply_to(self, request: Request, entry: LogEntry, wall_time: int) -> Reply:
-        """Return the answer to a request of a client."""
+        """Return the reply to a client's request."""
         reply = self._reply_to(request, entry, wall_time)
         wire_format = _wire_format_of(request) or openai_chat
         headers = wire_format.headers(f"req_{uuid.uuid4().hex}") | reply.headers
@@ -130,7 +130,7 @@ class ProviderSimulation:
         return self._queue.popleft() if self._queue else self._script
 
     def control(self, request: Request, open_connections: int) -> Reply:
-        """Carry out a request for the simulation itself."""
+        """Carry out a control request."""
         match request.method, request.path.removeprefix(CONTROL_PREFIX):
             case "GET", "requests":
                 return json_reply([entry.record() for entry in self._entries])
@@ -159,7 +159,7 @@ def _wire_format_of(request: Request) -> SimulatedFormat | None:
 
 
 def _simulated(body: Any) -> tuple[Script | None, Any]:
-    """Take the script out of a request's ``simulate`` field: not part of any wire format, so it must not be validated."""
+    """Take the script out of the ``simulate`` field. The field is no part of a wire format, so the body is checked without it."""
     if not isinstance(body, dict) or "simulate" not in body:
         return None, body
     rest = {name: value for name, value in body.items() if name != "simulate"}

@@ -1,4 +1,4 @@
-"""Timers that many streams share: one timer of the loop for all that is due within the same millisecond."""
+"""Timers for many streams: one timer of the event loop for all callbacks of the same millisecond."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _TICKS_PER_SECOND = 1000  # the loop's own resolution
 
 
 class Ticker:
-    """Calls back at given times of the loop. A callback cannot be cancelled: it must look whether it is still wanted."""
+    """Calls callbacks at given times of the loop. A callback cannot be cancelled: it must check whether it is still needed."""
 
     __slots__ = ("_due", "loop")
 
@@ -19,7 +19,7 @@ class Ticker:
         self._due: dict[int, list[Callable[[], None]]] = {}
 
     def call_at(self, when: float, callback: Callable[[], None]) -> None:
-        """Call back at ``when`` or up to a millisecond later."""
+        """Call ``callback`` at ``when`` (seconds, ``loop.time()``) or up to a millisecond later."""
         tick = math.ceil(when * _TICKS_PER_SECOND)
         callbacks = self._due.get(tick)
         if callbacks is not None:

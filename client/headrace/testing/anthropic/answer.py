@@ -1,7 +1,8 @@
-"""Anthropic Messages on the wire: what the real API refuses, and how it words an answer. Pure: no I/O, no clock.
+"""Simulates Anthropic's Messages API: its errors, and its answers, whole or streamed. Pure.
 
-A script's ``reasoning`` becomes a signed thinking block, its ``refusal`` the explanation of a stop for refusal, its ``error_code``
-the error's type where that is one of Anthropic's, else the ``error_code`` in its details. ``omit_done`` leaves out ``message_stop``.
+``reasoning`` of a script becomes a signed thinking block. ``refusal`` becomes the explanation of the stop reason ``refusal``.
+``error_code`` becomes the error's type if Anthropic has such a type, else the ``error_code`` in its details. ``omit_done``
+leaves out ``message_stop``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from headrace.testing.shared.server_steps import sealed_block
 PATH = "/v1/messages"
 
 _INPUT_FRAGMENT = 6  # characters of a tool call's input in one chunk
-_PADDING = 16  # at most so many spaces hide the length of a chunk's text
+_PADDING = 16  # the largest number of spaces that hide the length of a chunk's text
 _HEADERS = {
     "anthropic-organization-id": "simulated",
     "anthropic-ratelimit-requests-limit": "10000",
@@ -55,7 +56,7 @@ _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
 def error_body(message: str, kind: str = "invalid_request_error", code: str | None = None) -> dict[str, Any]:
-    """Return an error in Anthropic's shape."""
+    """Return the body of an error in Anthropic's form."""
     details = None if code is None else {"error_code": code}
     return {"type": "error", "error": {"type": kind, "message": message, "details": details}}
 
@@ -66,7 +67,7 @@ def headers(request_id: str) -> dict[str, str]:
 
 
 def refused_key(headers: dict[str, str]) -> Reply | None:
-    """Return the 401 that a missing or wrong API key earns."""
+    """Return the 401 reply for a missing or wrong API key; None for a valid key."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     key = headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
     if not key:
@@ -77,12 +78,12 @@ def refused_key(headers: dict[str, str]) -> Reply | None:
 
 
 def refused(status: int, message: str, param: str | None = None, code: str | None = None) -> Reply:  # noqa: ARG001
-    """Return a refusal of the request as such: its method, JSON or ``simulate`` field."""
+    """Return an error reply for a request that no API takes: wrong method, JSON or ``simulate`` field."""
     return json_reply(error_body(message, _ERROR_TYPES.get(status, "invalid_request_error"), code), status)
 
 
 def refused_body(body: object, headers: dict[str, str]) -> Reply | None:
-    """Return the error that the real API answers to this body, if any."""
+    """Return the error reply for a body that the real API would refuse; None for a valid body."""
     refusal = refusal_of(body, headers.get("anthropic-version"))
     if refusal is not None:
         return refused(refusal.status, refusal.message)
@@ -92,8 +93,8 @@ def refused_body(body: object, headers: dict[str, str]) -> Reply | None:
     return None
 
 
-def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:  # noqa: ARG001 - not said here
-    """Return the answer that the script asks for to a valid request."""
+def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:  # noqa: ARG001 - as all formats
+    """Return the reply to a valid request, as the script says."""
     if (other := reply_without_answer(script, _error_of(script, script.status))) is not None:
         return other
     said = answer(script, _situation(body))
@@ -145,9 +146,9 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
 
 
 class _Envelope:
-    """One message: its blocks, id and figures around what was said.
+    """One message in Anthropic's form: whole, or as the events of a stream.
 
-    Each frame of :meth:`chunks` is one chunk, so what opens and closes a block travels with the pieces next to it.
+    Each frame of :meth:`chunks` is one chunk, so the events that open and close a block are in the frames next to them.
     """
 
     def __init__(self, body: dict[str, Any], script: Script, said: SimulatedAnswer, message_id: str) -> None:
@@ -165,7 +166,7 @@ class _Envelope:
         self._citations = self._citations_by_block()
 
     def _plan(self) -> Iterator[tuple[dict[str, Any], Sequence[str]]]:
-        """Return each block as it begins, with its pieces."""
+        """Yield each block as it is at its start, with its pieces."""
         if self._said.reasoning:
             yield {"type": "thinking", "thinking": "", "signature": ""}, self._thinking
         for step in self._steps:
@@ -204,7 +205,7 @@ class _Envelope:
         return frames
 
     def message(self) -> dict[str, Any]:
-        """Return the whole message, as it is answered to a request without ``stream``."""
+        """Return the whole message, for a request without ``stream``."""
         content: list[dict[str, Any]] = []
         if self._said.reasoning:
             text = "".join(self._thinking)
@@ -219,7 +220,7 @@ class _Envelope:
         return self._head() | {"content": content} | self._ending() | usage
 
     def _ending(self) -> dict[str, Any]:
-        """Return what a message says at its end."""
+        """Return the fields that a message has at its end."""
         end = {"stop_reason": self._stop_reason, "stop_sequence": None, "stop_details": self._stop_details()}
         if self._script.container is not None:
             end["container"] = {"id": self._script.container, "expires_at": "2026-12-31T00:00:00Z"}
@@ -229,7 +230,7 @@ class _Envelope:
         return {"id": self._id, "type": "message", "role": "assistant", "model": self._body["model"]}
 
     def _stop(self, index: int) -> bytes:
-        """Return what closes a block."""
+        """Return the events that close a block."""
         if index < 0:
             return b""
         signature = {"type": "signature_delta", "signature": self._signature}
@@ -245,7 +246,7 @@ class _Envelope:
         if kind not in _DELTAS:
             yield opening, "", 1
             return
-        # The benchmarks' hot path: all but the text is encoded once per block.
+        # The hot path of the benchmarks: everything but the text is encoded once per block.
         delta_kind, field = _DELTAS[kind]
         delta = self._delta({"type": delta_kind, field: "\0"}, index)
         before, _, after = delta.rpartition(b'"\\u0000"')
@@ -293,7 +294,7 @@ def _stop_reason(said: SimulatedAnswer) -> str:
 
 
 def _begun(step: dict[str, Any]) -> dict[str, Any]:
-    """Return a step as its block begins: what comes in pieces is empty, all others are whole from their start."""
+    """Return a server step as its block is at its start: empty if its content comes in pieces, else whole."""
     if step["type"] == "text":
         return step | {"text": "", "citations": []}
     return step | {"input": {}} if step["type"] in _DELTAS else step
@@ -311,7 +312,7 @@ def _fragments(arguments: str) -> list[str]:
 
 
 def _decoded(arguments: str) -> Any:
-    """Return a call's input as it stands in a whole message; what is no JSON stays text."""
+    """Return a call's input for a whole message. Text that is no JSON stays text."""
     try:
         return msgspec.json.decode(arguments)
     except msgspec.DecodeError:
@@ -319,6 +320,6 @@ def _decoded(arguments: str) -> Any:
 
 
 def _padded(after: bytes, piece: str) -> bytes:
-    # Anthropic puts spaces into the JSON, so that a chunk's size does not betray the length of its text.
+    # Anthropic puts spaces into the JSON, so that the size of a chunk does not show the length of its text.
     head, brace, tail = after.rpartition(b"}")
     return head + b" " * max(_PADDING - len(piece), 1) + brace + tail

@@ -1,4 +1,4 @@
-"""What Anthropic Messages refuses, and in which words. Pure; one check per part of the request."""
+"""Checks the body of a Messages request as Anthropic does, with its error texts: one check for each part. Pure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _TOOL_FIELDS = frozenset(_TOOL_FIELD_NAMES.split())
 
 
 class _Model(msgspec.Struct, frozen=True):
-    """What models whose names match take."""
+    """What the models take whose names match a pattern."""
 
     pattern: str
     max_tokens: int = 128_000
@@ -68,7 +68,7 @@ _MODELS = (
 
 
 def refusal_of(body: object, version: str | None) -> AnthropicRefusal | None:
-    """Return why the real API would refuse this body with this version header, or ``None``."""
+    """Return why the real API would refuse this body with this version header; None if it would not."""
     try:
         _check_version(version)
         _check_body(body, takes_sampling=version == VERSIONS[0])
@@ -163,7 +163,7 @@ def _check_tool(where: str, tool: Any) -> str:
     if not _TOOL_NAME.fullmatch(name):
         raise AnthropicRefusal(f"{where}.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
     if tool.get("type") not in {None, "custom"}:
-        return name  # Anthropic's own tools have fields of their own
+        return name  # server tools of Anthropic have other fields
     for field in tool:
         if field not in _TOOL_FIELDS:
             raise AnthropicRefusal(f"{where}.custom.{field}: Extra inputs are not permitted")

@@ -1,7 +1,7 @@
-"""What Anthropic Messages refuses in a conversation, and in which words. Pure.
+"""Checks the conversation of a Messages request as Anthropic does, with its error texts. Pure.
 
-The simulated provider keeps nothing between requests: a thinking block's signature follows from its text, and the id of a tool
-call made after thinking names the signature, so that altered and missing thinking are both seen in the request itself.
+The simulated provider keeps no state between requests. So the signature of a thinking block is a hash of its text, and the id
+of a tool call after thinking has a hash of the signature. Changed or missing thinking is seen in the request itself.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SOURCES = {"base64": {"media_type", "data"}, "url": {"url"}, "file": {"file_id"
 
 
 class AnthropicRefusal(Exception):  # noqa: N818 - it is an answer of the API, not a fault of this program
-    """The request is refused: the facts of the error that says so."""
+    """The API refuses the request; the fields are those of the error response."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message, status)
@@ -55,12 +55,12 @@ def signature_of(thinking: str) -> str:
 
 
 def thought_mark(signature: str) -> str:
-    """Return how the id of a tool call begins that was made after thinking with this signature."""
+    """Return the beginning of the ids of tool calls that follow thinking with this signature."""
     return "th" + hashlib.sha256(signature.encode()).hexdigest()[:10]
 
 
 def turns_of(messages: list[dict[str, Any]]) -> list[Turn]:
-    """Return a checked conversation as the API sees it: content as blocks, messages of one side in a row as one."""
+    """Return a checked conversation as turns: content as blocks, and several messages of one side in a row as one turn."""
     turns: list[Turn] = []
     for message in messages:
         content = message["content"]
@@ -73,7 +73,7 @@ def turns_of(messages: list[dict[str, Any]]) -> list[Turn]:
 
 
 def check_messages(messages: list[Any], *, thinks: bool, may_prefill: bool) -> None:
-    """Raise AnthropicRefusal for a conversation that the API does not take."""
+    """Raise AnthropicRefusal for a conversation that the API would refuse."""
     if not messages:
         raise AnthropicRefusal("messages: at least one message is required")
     for index, message in enumerate(messages):
@@ -176,7 +176,7 @@ def _check_result(where: str, content: Any) -> None:
 
 
 def _check_answers(turns: list[Turn]) -> None:
-    """Check that each call is answered at the start of the next turn, and that nothing else is."""
+    """Check that the next turn begins with the results of all calls, and of no other calls."""
     asked: list[str] = []
     for index, (role, blocks) in enumerate(turns):
         leading = _leading_results(blocks)
@@ -195,7 +195,7 @@ def _check_answers(turns: list[Turn]) -> None:
 
 
 def _check_server_tools(turns: list[Turn]) -> None:
-    """Check that what the server's own tools gave is unchanged, and that a mixed turn is answered with results alone."""
+    """Check that blocks of server tools are unchanged, and that only results follow a turn with a pending server tool."""
     open_uses: set[str] = set()
     for index, (role, blocks) in enumerate(turns):
         if role == "user" and open_uses and any(block["type"] != "tool_result" for block in blocks):
@@ -251,7 +251,7 @@ def _check_thinking(where: str, blocks: list[dict[str, Any]]) -> None:
 
 
 def _check_thinking_is_there(turns: list[Turn]) -> None:
-    """Check that the last turn with calls, if it was thought through, still says so before them."""
+    """Check that the last assistant turn still has the thinking that its calls followed."""
     index, blocks = next(
         ((at, blocks) for at, (role, blocks) in reversed(list(enumerate(turns))) if role == "assistant"), (0, [])
     )

@@ -1,8 +1,9 @@
-"""Google Gemini on the wire, generateContent and streamGenerateContent: what it refuses, how it words an answer. Pure.
+"""Simulates Gemini's ``generateContent`` and ``streamGenerateContent``: errors and answers. Pure.
 
-The path holds the API version, the model and the method, so what is entered in ``simulation`` is :func:`endpoint`. A script's
-``reasoning`` becomes thoughts with a signature on the answer's last part, its ``refusal`` is text that ends with SAFETY, and
-arguments that are no JSON object end with MALFORMED_FUNCTION_CALL, since Google parses them itself. ``omit_done`` changes nothing.
+Google's paths have the API version, the model and the method, so ``simulation`` looks them up by :func:`endpoint`. ``reasoning``
+of a script becomes thoughts, with a signature on the last part of the answer. ``refusal`` becomes text with the finish reason
+SAFETY. Arguments that are no JSON object have the finish reason MALFORMED_FUNCTION_CALL, because Google parses them itself.
+``omit_done`` has no effect.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
 def endpoint(path: str, query: str = "") -> Endpoint | None:
-    """Return what speaks at this path, if Google does."""
+    """Return the endpoint at this path; None if the path is not Google's."""
     match = _PATH.fullmatch(path)
     if match is None:
         return None
@@ -56,13 +57,13 @@ def endpoint(path: str, query: str = "") -> Endpoint | None:
 
 
 def error_body(message: str, status: int, word: str | None = None) -> dict[str, Any]:
-    """Return an error in Google's shape."""
+    """Return the body of an error in Google's form."""
     word = word or _WORDS.get(status) or ("INTERNAL" if status >= 500 else "FAILED_PRECONDITION")  # noqa: PLR2004
     return {"error": {"code": status, "message": message, "status": word}}
 
 
 class Endpoint:
-    """The wire format at one path: of one model, whole or streamed. Without ``alt=sse`` a stream is one array in JSON."""
+    """The wire format at the path of one model, whole or streamed. Without ``alt=sse`` a stream is one JSON array."""
 
     def __init__(self, version: str, model: str, *, is_stream: bool, has_events: bool) -> None:
         self._version = version
@@ -75,7 +76,7 @@ class Endpoint:
         return _HEADERS
 
     def refused_key(self, headers: dict[str, str]) -> Reply | None:
-        """Return the refusal that a missing or wrong API key earns."""
+        """Return the error reply for a missing or wrong API key; None for a valid key."""
         key = headers.get("x-goog-api-key", "").strip()
         if not key:
             message = "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other form of API identity to call this API."
@@ -88,11 +89,11 @@ class Endpoint:
         return None
 
     def refused(self, status: int, message: str, param: str | None = None, code: str | None = None) -> Reply:  # noqa: ARG002
-        """Return a refusal of the request as such: its method, JSON or ``simulate`` field."""
+        """Return an error reply for a request that no API takes: wrong method, JSON or ``simulate`` field."""
         return json_reply(error_body(message, status, code if code and code.isupper() else None), status)
 
-    def refused_body(self, body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG002 - the seam's form
-        """Return the error that the real API answers to this body, if any."""
+    def refused_body(self, body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG002 - as all formats
+        """Return the error reply for a body that the real API would refuse; None for a valid body."""
         if self._model == "no-such-model":
             message = f"models/{self._model} is not found for API version {self._version}, or is not supported for generateContent. Call ListModels to see the list of available models and their supported methods."
             return self.refused(404, message)
@@ -100,7 +101,7 @@ class Endpoint:
         return None if refusal is None else self.refused(refusal.status, refusal.message, code=refusal.word)
 
     def reply(self, body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:  # noqa: ARG002
-        """Return the answer that the script asks for to a valid request."""
+        """Return the reply to a valid request, as the script says."""
         if (other := reply_without_answer(script, _error_of(script, script.status))) is not None:
             return other
         body = camel(body)
@@ -109,7 +110,7 @@ class Endpoint:
             return whole(script, response.whole(), response.text, response.chunk_count)
         if not self._has_events:
             return whole(script, response.array(), response.text, response.chunk_count)
-        # An error comes in the stream as it would come without one: as lines of JSON, not as an event.
+        # In a stream, Google sends an error as lines of JSON, and not as an event.
         failing = msgspec.json.format(_encode(_error_of(script, _OVERLOADED))).replace(b"\n", b"\r\n") + b"\r\n"
         garbage, comment = b"data: {not json" + _BLANK, b": keep-alive" + _BLANK
         return streamed(script, StreamParts([], response.chunks(), response.closing(), failing, garbage, comment))
@@ -161,7 +162,7 @@ def _result_of(response: dict[str, Any]) -> str:
 
 
 class _Response:
-    """One answer, or the piece of it that this request gets: its id and figures around what was said."""
+    """One answer in Google's form, or the part of it between two continuations."""
 
     def __init__(
         self, model: str, body: dict[str, Any], script: Script, said: SimulatedAnswer, completion_id: str
@@ -183,7 +184,7 @@ class _Response:
 
     @property
     def text(self) -> str:
-        """The text of this piece."""
+        """The text of this part of the answer."""
         return "".join(text for _, text, _ in self.chunks())
 
     def chunks(self) -> Iterator[Frame]:
@@ -198,7 +199,7 @@ class _Response:
         return [msgspec.Raw(data.removeprefix(b"data: ")) for data, _, _ in frames]
 
     def whole(self) -> dict[str, Any]:
-        """Return the whole as generateContent answers it: one response, text and thoughts each in one part."""
+        """Return the reply of ``generateContent``: one response, with the text in one part and the thoughts in another."""
         parts: list[dict[str, Any]] = []
         closing = self._closing()
         candidate = closing["candidates"][0]
@@ -226,7 +227,7 @@ class _Response:
             yield _event(self._response([part], count + place + 1)), "", 1
 
     def _text_chunks(self, deltas: Sequence[str], before: int, *, is_thought: bool = False) -> Iterator[Frame]:
-        # The benchmarks' hot path: all but the text and the figures is encoded once per stream.
+        # The hot path of the benchmarks: everything but the text and the usage is encoded once per stream.
         part = {"text": "\0", "thought": True} if is_thought else {"text": "\0"}
         usage = {} if self._script.omit_usage else {"usageMetadata": "\1"}
         candidate = {"content": {"parts": [part], "role": "model"}, "index": 0}
@@ -262,7 +263,7 @@ class _Response:
         return "MAX_TOKENS" if self._said.is_shortened else "STOP"
 
     def _usage(self, count: int) -> dict[str, Any]:
-        """Return the running figures after so many pieces of the whole answer; those of other requests are not in them."""
+        """Return the usage after ``count`` pieces of the whole answer. Pieces of earlier requests are not counted."""
         thoughts = len(self._said.reasoning)
         thought = max(min(count, thoughts) - self._start, 0)
         output = max(count - max(self._start, thoughts), 0)
@@ -276,7 +277,7 @@ class _Response:
 
 
 def _calls(said: SimulatedAnswer) -> tuple[list[tuple[CallToMake, dict[str, Any]]], bool]:
-    """Return the calls with their arguments, and whether one was malformed: it and what follows are not made."""
+    """Return the calls before the first malformed call, with their arguments; and whether there is a malformed call."""
     calls: list[tuple[CallToMake, dict[str, Any]]] = []
     for call in said.tool_calls:
         try:

@@ -1,6 +1,6 @@
-"""Gemini embeddings on the wire, batchEmbedContents: vectors that depend on nothing but their text. Pure: no I/O, no clock.
+"""Simulates Gemini's ``batchEmbedContents``. The same text always has the same vector. Pure.
 
-Of a script only what replaces the answer counts: ``status``, ``silent``, ``html``.
+Of a script, only ``status``, ``silent`` and ``html`` have an effect.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _KNOWN_FIELDS = {"model", "content", "taskType", "title", "outputDimensionality"
 
 
 def endpoint(path: str) -> EmbeddingEndpoint | None:
-    """Return what speaks at this path, if it is one of embeddings."""
+    """Return the endpoint at this path; None if the path is not one of embeddings."""
     match = _PATH.fullmatch(path)
     return None if match is None else EmbeddingEndpoint(match["version"], match["model"])
 
 
 class EmbeddingEndpoint(google.Endpoint):
-    """The wire format at one model's path; keys and errors are those of all of Google's."""
+    """The wire format at the path of one model. Keys and errors are the same as in :class:`Endpoint`."""
 
     def __init__(self, version: str, model: str) -> None:
         super().__init__(version, model, is_stream=False, has_events=False)
         self._name = f"models/{model}"
 
-    def refused_body(self, body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG002 - the seam's form
-        """Return the error that the real API answers to this body, if any."""
+    def refused_body(self, body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG002 - as all formats
+        """Return the error reply for a body that the real API would refuse; None for a valid body."""
         requests = body.get("requests") if isinstance(body, dict) else None
         if not isinstance(requests, list) or not requests:
             return self.refused(400, "BatchEmbedContentsRequest.requests: must not be empty.")
@@ -45,7 +45,7 @@ class EmbeddingEndpoint(google.Endpoint):
         return None
 
     def reply(self, body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
-        """Return the answer that the script asks for to a valid request."""
+        """Return the reply to a valid request, as the script says."""
         if script.silent or script.html or script.status != 200:  # noqa: PLR2004
             return super().reply(body, script, completion_id, created)
         vectors = [

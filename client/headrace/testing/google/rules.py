@@ -1,6 +1,6 @@
-"""What Gemini's generateContent refuses, and in which words. Pure; one check per part of the request.
+"""Checks the body of a Gemini request as Google does, with its error texts: one check for each part. Pure.
 
-Stricter than the real API in two things: signatures are asked for in all turns, not the last alone, and of all models.
+It is stricter than the real API: signatures are needed in all turns and for all models, not only in the last turn.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from headrace.testing.shared.request_rules import is_of_type
 
 _URL_SAFE = str.maketrans("-_", "+/")
 FOREIGN_CALL_SIGNATURE = "skip_thought_signature_validator"
-"""What Google takes for the signature of a call that another provider's model made."""
+"""The word that Google takes instead of a signature, for a call that another provider's model made."""
 MISSING_SIGNATURE = (
     "Function call is missing a thought_signature in functionCall parts. This is required for tools to work correctly, and "
     "missing thought_signature may lead to degraded model performance. Additional data, function call `default_api:{name}` , "
     "position {position}. Please refer to https://ai.google.dev/gemini-api/docs/thought-signatures for more details."
 )
 
-# By their names in JSON; snake_case is taken too, as protocol buffers do.
+# The names in JSON. The same names in snake_case are valid too, as in all JSON for protocol buffers.
 _FIELD_NAMES = {
     "": """contents systemInstruction tools toolConfig generationConfig safetySettings cachedContent labels serviceTier
         continuationToken store""",
@@ -71,7 +71,7 @@ _MAX_STOPS = 5
 
 
 class GeminiRefusal(Exception):  # noqa: N818 - it is an answer of the API, not a fault of this program
-    """The request is refused: the facts of the error that says so."""
+    """The API refuses the request; the fields are those of the error response."""
 
     def __init__(self, message: str, word: str = "INVALID_ARGUMENT", status: int = 400) -> None:
         super().__init__(message, word, status)
@@ -81,13 +81,13 @@ class GeminiRefusal(Exception):  # noqa: N818 - it is an answer of the API, not 
 
 
 def signature_of(kind: str, content: object) -> str:
-    """Return the thought signature that this part gets, and must be sent back with."""
+    """Return the thought signature of a part. The next request must send it back with the part."""
     said = json.dumps([kind, content], sort_keys=True, ensure_ascii=False)
     return base64.b64encode(hashlib.sha256(said.encode("utf-8", "surrogatepass")).digest()).decode()
 
 
 def refusal_of(body: object) -> GeminiRefusal | None:
-    """Return why the real API would refuse this body, or ``None``."""
+    """Return why the real API would refuse this body; None if it would not."""
     try:
         _check_body(body)
     except GeminiRefusal as refusal:
@@ -96,7 +96,7 @@ def refusal_of(body: object) -> GeminiRefusal | None:
 
 
 def camel(value: Any, field: str = "") -> dict[str, Any]:
-    """Return an object of the request with its fields in camelCase; raise GeminiRefusal for those that are unknown."""
+    """Return an object of the request with its keys in camelCase. Raises GeminiRefusal for an unknown key."""
     where = f" at '{field}'" if field else ""
     if not isinstance(value, dict):
         raise GeminiRefusal(f"Invalid value{where}, {json.dumps(value)[:100]}: an object is needed.")
@@ -333,7 +333,7 @@ def _own_signature(part: dict[str, Any]) -> str:
 
 def _is_base64(value: object) -> bool:
     try:
-        # Both alphabets are taken, as JSON for protobuf has it.
+        # Both alphabets of base64 are valid in JSON for protocol buffers.
         return isinstance(value, str) and bool(base64.b64decode(value.translate(_URL_SAFE), validate=True))
     except (binascii.Error, ValueError):
         return False

@@ -1,6 +1,6 @@
-"""OpenAI Chat Completions on the wire: what the real API refuses, and how it words an answer. Pure: no I/O, no clock.
+"""Simulates OpenAI's Chat Completions API: its errors, and its answers, whole or streamed. Pure.
 
-A second wire format is a module with the same functions, entered in ``simulation.WIRE_FORMATS``.
+Another wire format is a module with the same functions, entered in ``simulation.FORMAT_AT_PATH``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _ARGUMENTS_FRAGMENT = 6  # characters of a tool call's arguments in one chunk
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
-def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - other APIs look at both
-    """Return the error that the real API answers to this body, if any."""
+def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - as all formats
+    """Return the error reply for a body that the real API would refuse; None for a valid body."""
     refusal = refusal_of(body)
     if refusal is None:
         return None
@@ -35,7 +35,7 @@ def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa
 
 
 def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
-    """Return the answer that the script asks for to a valid request."""
+    """Return the reply to a valid request, as the script says."""
     if (other := reply_without_answer(script, error_of(script, script.status))) is not None:
         return other
     said = answer(script, _situation(body))
@@ -78,7 +78,7 @@ def _event(data: object) -> bytes:
 
 
 class _Envelope:
-    """One completion: its id and figures around what was said."""
+    """One completion in OpenAI's form: whole, or as the chunks of a stream."""
 
     def __init__(
         self, body: dict[str, Any], script: Script, said: SimulatedAnswer, completion_id: str, created: int
@@ -115,7 +115,7 @@ class _Envelope:
         return frames
 
     def completion(self) -> dict[str, Any]:
-        """Return the whole completion, as it is answered to a request without ``stream``."""
+        """Return the whole completion, for a request without ``stream``."""
         said = self._said
         text = "".join(said.text)
         message: dict[str, Any] = {
@@ -134,7 +134,7 @@ class _Envelope:
         return self._head | {"object": "chat.completion", "choices": [choice]} | usage | tail
 
     def _text_chunks(self, field: str) -> Iterator[Frame]:
-        # The benchmarks' hot path: all but the text is encoded once per stream.
+        # The hot path of the benchmarks: everything but the text is encoded once per stream.
         before, _, after = self._choice_event({field: "\0"}, pad="").rpartition(b'"\\u0000"')
         is_content = field == "content"
         deltas = {"content": self._said.text, "reasoning_content": self._said.reasoning}.get(field, self._said.refusal)
@@ -198,6 +198,6 @@ def _finish_reason(said: SimulatedAnswer) -> str:
 
 
 def _padding(delta: str, number: int) -> str:
-    # OpenAI pads each chunk so that its size does not betray the length of its text.
+    # OpenAI pads each chunk, so that its size does not show the length of its text.
     digest = hashlib.sha256(f"{number}{delta}".encode()).hexdigest()
     return digest[: max(16 - len(delta), 1)]

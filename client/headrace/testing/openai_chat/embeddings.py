@@ -1,6 +1,6 @@
-"""OpenAI embeddings on the wire: vectors that depend on nothing but their text. Pure: no I/O, no clock.
+"""Simulates OpenAI's embeddings API. The same text always has the same vector. Pure.
 
-Of a script only what replaces the answer counts: ``status``, ``silent``, ``html``; and ``usage``.
+Of a script, only ``status``, ``silent``, ``html`` and ``usage`` have an effect.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _MAX_INPUTS = 2048
 _KNOWN_FIELDS = ("model", "input", "dimensions", "encoding_format", "user")
 
 
-def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - as all wire formats
-    """Return the error that the real API answers to this body, if any."""
+def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - as all formats
+    """Return the error reply for a body that the real API would refuse; None for a valid body."""
     try:
         _check(body)
     except OpenAIRefusal as refusal:
@@ -34,7 +34,7 @@ def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa
 
 
 def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:  # noqa: ARG001 - as all formats
-    """Return the answer that the script asks for to a valid request."""
+    """Return the reply to a valid request, as the script says."""
     if (other := reply_without_answer(script, error_of(script, script.status))) is not None:
         return other
     texts = [body["input"]] if isinstance(body["input"], str) else body["input"]

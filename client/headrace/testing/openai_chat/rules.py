@@ -1,4 +1,4 @@
-"""What OpenAI Chat Completions refuses, and in which words. Pure; one check per part of the request."""
+"""Checks the body of a Chat Completions request as OpenAI does, with its error texts: one check for each part. Pure."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _MAX_STOPS = 4
 
 
 def refusal_of(body: object) -> OpenAIRefusal | None:
-    """Return why the real API would refuse this body, or ``None``."""
+    """Return why the real API would refuse this body; None if it would not."""
     try:
         _check_body(body)
     except OpenAIRefusal as refusal:

@@ -1,7 +1,7 @@
-"""The OpenAI Responses API on the wire: what the real API refuses, and how it words an answer. Pure: no I/O, no clock.
+"""Simulates OpenAI's Responses API: its errors, and its answers, whole or streamed. Pure.
 
-It has no ``[DONE]``, so ``omit_done`` changes nothing. A scripted ``finish_reason`` other than ``completed`` is the reason
-for which the response is incomplete.
+The API has no ``[DONE]``, so ``omit_done`` has no effect. A scripted ``finish_reason`` other than ``completed`` becomes the
+reason why the response is incomplete.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Event = dict[str, Any]
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
-def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - as all wire formats
-    """Return the error that the real API answers to this body, if any."""
+def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - as all formats
+    """Return the error reply for a body that the real API would refuse; None for a valid body."""
     refusal = refusal_of(body)
     if refusal is None:
         return None
@@ -41,7 +41,7 @@ def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa
 
 
 def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
-    """Return the answer that the script asks for to a valid request."""
+    """Return the reply to a valid request, as the script says."""
     if (other := reply_without_answer(script, error_of(script, script.status))) is not None:
         return other
     envelope = _Envelope(body, script, answer(script, _situation(body)), completion_id, created)
@@ -80,7 +80,7 @@ def _text_of(content: str | list[dict[str, Any]]) -> str:
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of deltas of one kind, with the events before and after them. ``number`` is the first event's."""
+    """Deltas of one kind, with the events before and after them. ``number`` is the sequence number of the first event."""
 
     number: int
     opening: list[Event]
@@ -96,12 +96,12 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing of it counts as a chunk."""
+        """Whether no event of the section counts as a chunk."""
         return not self.deltas and not self.is_call
 
 
 class _Envelope:
-    """One response: its items around what was said."""
+    """One response in the form of the Responses API: whole, or as the events of a stream."""
 
     def __init__(
         self, body: dict[str, Any], script: Script, said: SimulatedAnswer, completion_id: str, created: int
@@ -148,7 +148,7 @@ class _Envelope:
         return [(frame + _framed([{"type": kind, "response": self.response()}], last.end), "", 0)]
 
     def error(self) -> bytes:
-        """Return what breaks a stream off: the error, and then the whole response as failed."""
+        """Return the events that end a stream with an error: the error, and the response as failed."""
         code = self._script.error_code or "server_error"
         message = self._script.error_message or "The model produced invalid content."
         body = self._script.error_body or error_body(message, code, code=code)
@@ -228,7 +228,7 @@ class _Envelope:
 
     def _all_sections(self) -> list[_Section]:
         sections: list[_Section] = []
-        number = 2  # after created and in_progress
+        number = 2  # after the events created and in_progress
         for place, item in enumerate(self._items):
             for section in self._sections_of(item, place, number):
                 sections.append(section)
@@ -288,7 +288,7 @@ class _Envelope:
         )
 
     def _deltas(self, section: _Section) -> Iterator[tuple[bytes, str]]:
-        # The benchmarks' hot path: all but the text and the number is encoded once per section.
+        # The hot path of the benchmarks: everything but the text and the number is encoded once per section.
         before, _, after = _framed([section.delta | {"delta": "\0"}], None).rpartition(b'"\\u0000"')
         after = after.removesuffix(b"}\n\n")
         for number, delta in enumerate(section.deltas, section.number + len(section.opening)):
@@ -317,7 +317,7 @@ def _incomplete_reason(script: Script, said: SimulatedAnswer) -> str | None:
 
 
 def _begun(item: dict[str, Any]) -> dict[str, Any]:
-    """Return an item as it is before its first delta."""
+    """Return an item as it is at its start, before its first delta."""
     empty: dict[str, Event] = {
         "message": {"content": []},
         "function_call": {"arguments": ""},
@@ -332,7 +332,7 @@ def _event(kind: str, **fields: Any) -> Event:
 
 
 def _framed(events: list[Event], number: int | None) -> bytes:
-    """Return events as they travel, numbered from ``number`` on."""
+    """Return events as bytes of a stream, with sequence numbers from ``number`` on."""
     frames: list[bytes] = []
     for place, event in enumerate(events):
         numbered = event if number is None else event | {"sequence_number": number + place}
@@ -345,5 +345,5 @@ def _digest(seed: str) -> str:
 
 
 def _padding(delta: str, number: int) -> str:
-    # OpenAI pads each delta so that its size does not betray the length of its text.
+    # OpenAI pads each delta, so that its size does not show the length of its text.
     return _digest(f"{number}{delta}")[: max(16 - len(delta), 1)]

@@ -1,7 +1,7 @@
-"""The conversation of a Responses request: what each item must hold, and what must stand together. Pure.
+"""Checks the conversation of a Responses request: the fields of each item, and the items that must follow each other. Pure.
 
-The real API stores nothing of a request with ``store`` false, and neither does the simulation: what an item's words were,
-and which reasoning led to it, is written in the ids and in ``encrypted_content`` that it gave the item.
+The real API stores nothing of a request with ``store=false``, and the simulation stores nothing either. Hashes in the ids and in
+``encrypted_content`` show the words of an item, and the reasoning before it.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _PARTS: dict[str, dict[str, set[str]]] = {
 
 
 def encrypted(reasoning: str) -> str:
-    """Return what stands for this reasoning, unreadable and not to be altered."""
+    """Return the ``encrypted_content`` for this reasoning: a hash, so that a change is noticed."""
     return base64.b64encode(hashlib.sha256(reasoning.encode()).digest()).decode()
 
 
 def reasoning_mark(reasoning: str) -> str:
-    """Return what the ids of items that this reasoning led to begin with."""
+    """Return the beginning of the ids of items that follow this reasoning."""
     return _digest(encrypted(reasoning))[:24] if reasoning else _NO_REASONING
 
 
@@ -58,7 +58,7 @@ def reasoning_id(reasoning: str) -> str:
 
 
 def item_id(prefix: str, reasoning: str, seed: str) -> str:
-    """Return the id of an item that this reasoning led to; ``seed`` tells it from others."""
+    """Return the id of an item that follows this reasoning. Different seeds give different ids."""
     return f"{prefix}_{reasoning_mark(reasoning)}{_digest(seed)[:24]}"
 
 
@@ -68,12 +68,12 @@ def call_id(reasoning: str, seed: str) -> str:
 
 
 def kind_of(item: Mapping[str, Any]) -> object:
-    """Return an item's type; a message need not say it."""
+    """Return an item's type. A message may lack it."""
     return item.get("type", "message" if "role" in item else None)
 
 
 def check_input(value: object) -> None:
-    """Raise the refusal that this conversation earns."""
+    """Raise OpenAIRefusal if the API would refuse this conversation."""
     if not isinstance(value, list):
         return
     calls = _Calls()
@@ -89,7 +89,7 @@ def check_input(value: object) -> None:
 
 
 class _Calls:
-    """The calls of a conversation, and which of them still wait for their output."""
+    """The calls of a conversation, and the calls that have no output yet."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
@@ -159,7 +159,7 @@ def _check_content(where: str, content: object, role: str) -> None:
 
 
 def _check_reasoning(where: str, item: dict[str, Any], following: list[Any]) -> str:
-    """Check that a reasoning item is as it was given and has its successor; return what marks the ids of those."""
+    """Check that a reasoning item is unchanged and that an item follows it. Return the mark in the ids of its followers."""
     for name in ("id", "summary"):
         if item.get(name) is None:
             raise OpenAIRefusal(
@@ -184,7 +184,7 @@ def _check_reasoning(where: str, item: dict[str, Any], following: list[Any]) -> 
 
 
 def _check_reasoning_stands_before(item: dict[str, Any], kind: str, marks: set[str]) -> None:
-    """Raise where an item came of reasoning that is missing."""
+    """Raise OpenAIRefusal if the reasoning before an item is missing."""
     marked = _MARKED_ID.fullmatch(str(item.get("id")))
     if marked is None and kind == "function_call":
         marked = _MARKED_CALL_ID.fullmatch(item["call_id"])

@@ -1,6 +1,6 @@
-"""What the OpenAI Responses API refuses, and in which words. Pure; one check per part of the request.
+"""Checks the body of a Responses request as OpenAI does, with its error texts: one check for each part. Pure.
 
-The conversation has a module of its own: ``openai_responses_items``.
+``items.py`` checks the conversation.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def refusal_of(body: object) -> OpenAIRefusal | None:
-    """Return why the real API would refuse this body, or ``None``."""
+    """Return why the real API would refuse this body; None if it would not."""
     try:
         _check_body(body)
     except OpenAIRefusal as refusal:
@@ -134,7 +134,7 @@ def _check_text(text: dict[str, Any]) -> None:
 def _check_tool(where: str, tool: object) -> str:
     known = {"type", "name", "description", "parameters", "strict"}
     if isinstance(tool, dict) and tool.get("type") not in {"function", None}:
-        return str(tool["type"])  # the server's own tools are taken, and never used
+        return str(tool["type"])  # server tools are accepted, and never used
     if isinstance(tool, dict) and "name" not in tool:
         raise OpenAIRefusal(
             f"Missing required parameter: '{where}.name'.", f"{where}.name", "missing_required_parameter"

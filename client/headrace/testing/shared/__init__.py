@@ -1,1 +1,1 @@
-"""What the simulated provider's wire formats share."""
+"""Scripts, replies, the request log and checks: shared by all wire formats of the simulated provider."""

@@ -1,4 +1,4 @@
-"""Continuation tokens of the simulated provider: they hold the script and how far it was told, so that nothing is remembered."""
+"""Continuation tokens of the simulated provider. A token has the script and the position, so the server keeps no state. Pure."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import msgspec
 from headrace.testing.shared.script import Script
 
 
-class _Told(msgspec.Struct, frozen=True):
-    """How far a script was told, in chunks."""
+class _Progress(msgspec.Struct, frozen=True):
+    """A script, and the number of its chunks that were sent."""
 
     script: Script
     position: int
 
 
 def token(script: Script, position: int) -> str:
-    """Return the token with which the answer goes on."""
-    return base64.b64encode(msgspec.json.encode(_Told(script, position))).decode()
+    """Return the token with which a client asks for the rest of the answer."""
+    return base64.b64encode(msgspec.json.encode(_Progress(script, position))).decode()
 
 
 def position_of(value: Any) -> int:
-    """Return where the answer goes on; at its start without a token of ours."""
-    told = _told(value)
-    return told.position if told is not None else 0
+    """Return the chunk at which the answer continues; 0 without a valid token."""
+    progress = _progress(value)
+    return progress.position if progress is not None else 0
 
 
 def script_of(body: Any) -> Script | None:
-    """Return the script that a request carries on."""
-    told = _told(body.get("continuationToken")) if isinstance(body, dict) else None
-    return told.script if told is not None else None
+    """Return the script in the continuation token of a request; None without a valid token."""
+    progress = _progress(body.get("continuationToken")) if isinstance(body, dict) else None
+    return progress.script if progress is not None else None
 
 
-def _told(value: Any) -> _Told | None:
+def _progress(value: Any) -> _Progress | None:
     if not isinstance(value, str):
         return None
     try:
-        return msgspec.json.decode(base64.b64decode(value, validate=True), type=_Told)
+        return msgspec.json.decode(base64.b64decode(value, validate=True), type=_Progress)
     except (binascii.Error, ValueError, msgspec.DecodeError):
         return None

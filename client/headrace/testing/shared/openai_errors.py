@@ -1,4 +1,4 @@
-"""What all of OpenAI's simulated APIs answer alike: headers, refused keys, and errors in OpenAI's form. Pure."""
+"""Headers and errors that all of OpenAI's simulated APIs share. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SERVER_ERROR = "The server had an error while processing your request. Sorry ab
 def error_body(
     message: str, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None
 ) -> dict[str, Any]:
-    """Return an error in OpenAI's shape."""
+    """Return the body of an error in OpenAI's form."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
@@ -36,7 +36,7 @@ def headers(request_id: str) -> dict[str, str]:
 
 
 def refused_key(headers: dict[str, str]) -> Reply | None:
-    """Return the 401 that a missing or wrong API key earns."""
+    """Return the 401 reply for a missing or wrong API key; None for a valid key."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         message = "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth."
@@ -56,5 +56,5 @@ def error_of(script: Script, status: int) -> dict[str, Any]:
 
 
 def refused(status: int, message: str, param: str | None = None, code: str | None = None) -> Reply:
-    """Return a refusal of the request as such: its path, method, JSON or ``simulate`` field."""
+    """Return an error reply for a request that no API takes: wrong path, method, JSON or ``simulate`` field."""
     return json_reply(error_body(message, param=param, code=code), status)

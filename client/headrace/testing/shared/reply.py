@@ -1,7 +1,7 @@
-"""From the pieces of a streamed answer to the bytes that a script wants sent. Pure, and the same for all wire formats.
+"""HTTP replies of the simulated provider: turns the pieces of an answer into bytes, and adds the faults of the script. Pure.
 
-A *frame* is ``(data, text, chunks)``: body bytes to write at once, the answer's text in them, and how many chunks they complete.
-It is a plain tuple because one is made for every chunk of every stream.
+A *frame* is ``(data, text, chunks)``: body bytes to write at once, the answer's text in them, and the number of chunks that
+they complete. It is a plain tuple, because one is made for every chunk of every stream.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Frame = tuple[bytes, str, int]
 
 
 class StreamParts(msgspec.Struct, frozen=True):
-    """A streamed answer in its wire format's words: what comes before, as and after its chunks, and the odd ones out."""
+    """A streamed answer in its wire format: the frames before, of and after its chunks, and the bytes of possible faults."""
 
     opening: list[Frame]
     chunks: Iterator[Frame]
@@ -30,9 +30,10 @@ class StreamParts(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """An HTTP response to send. ``ending`` is how it ends: ``open`` means never, ``cut`` by closing the connection.
+    """An HTTP response to send. ``pace`` and ``first_token_delay`` are seconds.
 
-    A reply without ``content_length`` travels chunked, each frame an HTTP chunk. With ``is_silent`` not even a status is sent.
+    ``ending``: ``open`` means that it never ends, ``cut`` that the connection is closed in the body. Without
+    ``content_length`` the transfer is chunked, one HTTP chunk for each frame. With ``is_silent`` not even a status is sent.
     """
 
     frames: Iterator[Frame]
@@ -52,7 +53,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 def json_reply(
     body: object, status: int = 200, headers: dict[str, str] | None = None, *, close_after: bool = False
 ) -> Reply:
-    """Return a reply with a JSON body, sent at once."""
+    """Return a reply with a JSON body, which is sent at once."""
     data = msgspec.json.encode(body)
     return Reply(
         frames=iter([(data, "", 0)]),
@@ -64,12 +65,12 @@ def json_reply(
 
 
 def silence() -> Reply:
-    """Return the reply that never comes."""
+    """Return a reply that is never sent."""
     return Reply(frames=iter(()), ending="open", is_silent=True)
 
 
 def web_page(script: Script) -> Reply:
-    """Return what a proxy's login page looks like to an API client."""
+    """Return a web page, such as the login page of a proxy."""
     data = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>"
     return Reply(
         frames=iter([(data, "", 0)]),
@@ -81,7 +82,7 @@ def web_page(script: Script) -> Reply:
 
 
 def reply_without_answer(script: Script, error: dict[str, Any]) -> Reply | None:
-    """Return what a script sends in the place of an answer: nothing at all, ``error``, or a web page. None: it answers."""
+    """Return what a script sends instead of an answer: nothing, ``error``, or a web page; None if it sends an answer."""
     if script.silent:
         return silence()
     if script.status != 200:  # noqa: PLR2004
@@ -90,7 +91,7 @@ def reply_without_answer(script: Script, error: dict[str, Any]) -> Reply | None:
 
 
 def streamed(script: Script, parts: StreamParts) -> Reply:
-    """Return the streamed answer, with all that the script does to it."""
+    """Return the streamed answer, with the delays and faults of the script."""
     count, ending = _stop(script)
     return Reply(
         frames=_travelling(script, _misbehaving(script, parts, count, ending)),
@@ -106,7 +107,7 @@ def streamed(script: Script, parts: StreamParts) -> Reply:
 
 
 def whole(script: Script, body: object, text: str, chunks: int) -> Reply:
-    """Return the answer in one piece, after the time that streaming it would have taken."""
+    """Return the answer in one piece, after the time that a stream would have taken."""
     data = msgspec.json.encode(body)
     count, ending = _stop(script)
     sent = data if count is None else data[: len(data) // 2]
@@ -135,7 +136,7 @@ def _stop(script: Script) -> tuple[int | None, Outcome]:
 
 
 def _misbehaving(script: Script, parts: StreamParts, count: int | None, ending: Outcome) -> Iterator[Frame]:
-    # itertools all the way: a frame of a well-behaved stream passes through here without a step of Python.
+    # Only itertools: a frame of a stream without faults takes no step of Python here.
     chunks = parts.chunks if count is None else islice(parts.chunks, count)
     if script.comments:
         chunks = ((parts.comment + data, text, number) for data, text, number in chunks)
@@ -176,9 +177,9 @@ def _joined(frames: Iterable[Frame]) -> Iterator[Frame]:
 
 
 def _split(frames: Iterable[Frame], size: int) -> Iterator[Frame]:
-    """Cut the byte stream into pieces of ``size``; a frame's text counts as sent with the piece that holds its last byte."""
+    """Cut the stream into pieces of ``size`` bytes. A frame's text counts as sent with the piece that has its last byte."""
     held = b""
-    text, chunks = "", 0  # of the frames whose last byte is in ``held``
+    text, chunks = "", 0  # text and chunks of the frames whose last byte is in ``held``
     for data, frame_text, frame_chunks in frames:
         held += data
         if len(held) < size:

@@ -1,7 +1,7 @@
-"""The simulated provider's log: one entry per request, kept up to date while its answer is sent.
+"""The log of the simulated provider: one entry for each request, updated while its answer is sent.
 
-Times are ``time.monotonic()``. On Linux that is ``CLOCK_MONOTONIC``, one clock for all processes of a machine since boot, so a
-record's times can be compared with those that another process took.
+Times are ``time.monotonic()`` seconds. On Linux this is ``CLOCK_MONOTONIC``: one clock for all processes of a machine, so times
+of different processes can be compared.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ Outcome = Literal["open", "complete", "cut", "ended_early", "failed", "closed_by
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A request and what became of it, as it stood when the record was asked for.
+    """One request and its answer, as they were when the record was made. Times are ``time.monotonic()`` seconds.
 
-    ``outcome`` is ``open`` until the answer ends; ``cut``, ``ended_early`` and ``failed`` are endings that a script asked for.
-    ``sent_text`` joins the text deltas handed to the transport, ``chunks_sent`` counts these and the other pieces of the answer.
-    ``closed_at`` is when the client's close was seen, if it came before the answer's end. ``headers`` lack the key's value.
+    ``outcome`` is ``open`` until the answer ends. ``cut``, ``ended_early`` and ``failed`` are endings that a script asked for.
+    ``sent_text`` is all text that was given to the transport. ``chunks_sent`` counts all pieces of the answer. ``closed_at`` is
+    the time of the client's close, if it came before the end of the answer. ``headers`` do not have the value of the API key.
     """
 
     number: int
@@ -40,7 +40,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogEntry:
-    """A request's line in the log while it is being written. The connection that serves the request owns it."""
+    """One entry of the log, which changes until the answer has ended. The connection of the request owns it."""
 
     __slots__ = (
         "arrived_at", "body", "chunks_sent", "closed_at", "connection", "ended_at", "first_byte_at",
@@ -67,16 +67,16 @@ class LogEntry:
         self.texts: list[str] = []
 
     def end(self, outcome: Outcome, now: float) -> None:
-        """Note the answer's end; only the first end counts."""
+        """Note the end of the answer. Only the first end counts."""
         if self.outcome == "open":
             self.outcome = outcome
             self.ended_at = now
             self.closed_at = now if outcome == "closed_by_client" else None
 
     def record(self) -> RequestRecord:
-        """Return the entry as it stands."""
+        """Return the entry as an unchangeable record."""
         model = self.body.get("model") if isinstance(self.body, dict) else None
-        if model is None and "/models/" in self.path:  # Google's form
+        if model is None and "/models/" in self.path:  # Google has the model in the path
             model = self.path.rpartition("/models/")[2].partition(":")[0]
         return RequestRecord(
             number=self.number,

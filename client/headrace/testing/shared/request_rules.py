@@ -1,4 +1,4 @@
-"""Checks of a request's parts that several wire formats share. Pure; the words of a refusal are those of OpenAI's APIs."""
+"""Checks of request bodies for all of OpenAI's simulated APIs, with the error texts of the real APIs. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 class OpenAIRefusal(Exception):  # noqa: N818 - it is an answer of the API, not a fault of this program
-    """The request is refused: the facts of the error that says so."""
+    """The API refuses the request; the fields are those of the error response."""
 
     def __init__(self, message: str, param: str | None = None, code: str | None = None, status: int = 400) -> None:
         super().__init__(message, param, code, status)
@@ -22,12 +22,12 @@ class OpenAIRefusal(Exception):  # noqa: N818 - it is an answer of the API, not 
 
 
 def is_of_type(value: object, kind: Kind) -> bool:
-    """Whether a JSON value is of a type; true and false are no numbers."""
+    """Return whether a JSON value has a type. true and false are no numbers."""
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def check_type(where: str, value: object, word: str, kind: Kind) -> None:
-    """Refuse a value of another type; ``word`` is what the API calls the right one."""
+    """Refuse a value of another type. ``word`` is the API's name of the right type."""
     if not is_of_type(value, kind):
         got = _word_for(value)
         raise OpenAIRefusal(
@@ -36,14 +36,14 @@ def check_type(where: str, value: object, word: str, kind: Kind) -> None:
 
 
 def check_choice(where: str, value: object, known: tuple[str, ...]) -> None:
-    """Refuse a word that is none of those that the API knows; null is none."""
+    """Refuse a word that the API does not know. null is taken."""
     if value is not None and value not in known:
         supported = ", ".join(f"'{word}'" for word in known)
         raise OpenAIRefusal(f"Invalid value: '{value}'. Supported values are: {supported}.", where, "invalid_value")
 
 
 def check_ranges(body: dict[str, Any], ranges: dict[str, tuple[float, float]]) -> None:
-    """Refuse figures that are too small or too large."""
+    """Refuse numbers that are too small or too large."""
     for name, (low, high) in ranges.items():
         value = body.get(name)
         if value is not None and not low <= value <= high:
@@ -54,7 +54,7 @@ def check_ranges(body: dict[str, Any], ranges: dict[str, tuple[float, float]]) -
 
 
 def check_function_name(where: str, name: object) -> None:
-    """Refuse a name that no function can have."""
+    """Refuse an invalid name of a function."""
     check_type(where, name, "string", str)
     if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
         message = f"Invalid '{where}': string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'."
@@ -62,7 +62,7 @@ def check_function_name(where: str, name: object) -> None:
 
 
 def check_object(where: str, value: object, *, known: set[str], required: str | None) -> dict[str, Any]:
-    """Return an object; refuse anything else, a missing field, and fields that the API does not know."""
+    """Return an object. Refuse another type, a missing required field, and fields that the API does not know."""
     if value is None:
         raise OpenAIRefusal(f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
     check_type(where, value, "object", dict)

@@ -1,8 +1,8 @@
-"""What the simulated provider is told to answer, and how to misbehave while doing so.
+"""``Script``: what the simulated provider answers, and which faults its answer has.
 
-A script says nothing of any provider's wire format. A *chunk* is one streamed piece of the answer: of text, reasoning,
-a refusal or a tool call's arguments. What only frames the answer (role, finish reason, usage, ``[DONE]``) is no chunk, so
-``cut_after=3`` means: three pieces of the answer have been sent.
+A script is the same for all wire formats. A *chunk* is one streamed piece of the answer: of text, reasoning, a refusal or the
+arguments of a tool call. Role, finish reason, usage and ``[DONE]`` are no chunks. So ``cut_after=3`` means that three pieces of
+the answer are sent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class ScriptedToolCall(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A tool call to make. ``arguments`` as a string is sent as it is, valid JSON or not."""
+    """A tool call to make. ``arguments`` is a dict, or a str that is sent unchanged, also if it is no valid JSON."""
 
     name: str
     arguments: dict[str, Any] | str = msgspec.field(default_factory=dict)
@@ -24,30 +24,31 @@ class ScriptedToolCall(msgspec.Struct, frozen=True, omit_defaults=True, forbid_u
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One answer. Every field is optional; an empty script gives a pleasant answer that suits the request.
+    """One answer of the simulated provider. Every field is optional. An empty script gives an answer that suits the request.
 
-    What is said: ``chunks`` are the exact deltas, ``repeat`` makes that many numbered ones (``"0 "``, ``"1 "``, ...), and
-    ``text`` is split into words. ``tool_calls`` are made unless the conversation already holds a tool's result after its last
-    user message. ``usage`` replaces the counted figures, in the provider's own words.
+    Content: ``chunks`` are the exact pieces of text. ``repeat`` makes this number of pieces (``"0 "``, ``"1 "``, ...). ``text``
+    is split into words. ``reasoning`` and ``refusal`` are split likewise. ``tool_calls`` are made, unless the conversation has
+    the result of a tool after its last user message. ``usage`` replaces the counted usage, with the provider's own names.
 
-    ``server_steps`` are what the provider's own tools did before the answer, in the wire format's words: Anthropic's blocks, the items
-    of OpenAI Responses (Chat Completions and Google have none here). They must come back as they were given. ``container`` is
-    the id of the container in which Anthropic ran code. With ``text=""`` and ``finish_reason="pause_turn"`` an Anthropic turn pauses.
+    Server tools: ``server_steps`` are blocks of Anthropic, or items of OpenAI Responses, that come before the answer. The next
+    request must send them back unchanged. (Chat Completions and Google have none here.) ``container`` is the id of the
+    container in which Anthropic ran code. ``text=""`` with ``finish_reason="pause_turn"`` pauses an Anthropic turn.
 
-    When: ``first_token_delay`` passes before the first chunk, ``pace`` between chunks, both in seconds. Without either, chunks are
-    sent as fast as the client reads.
+    Delays, in seconds: ``first_token_delay`` before the first chunk, ``pace`` between two chunks. With 0, chunks are sent as
+    fast as the client reads.
 
-    Instead of an answer: ``status`` other than 200 sends an error (``error_message``, ``error_code``, or a whole
-    ``error_body``) with ``headers``; ``silent`` never answers; ``html`` answers with a web page.
+    Instead of an answer: a ``status`` other than 200 sends an error (``error_message`` and ``error_code``, or a whole
+    ``error_body``) with ``headers``. ``silent`` never answers. ``html`` sends a web page.
 
-    The stream ends early after so many chunks: ``stall_after`` falls silent with the connection open, ``cut_after`` closes the
-    connection in mid-body, ``end_after`` ends the body cleanly but without finish reason, ``error_after`` sends an error
-    inside the stream. The smallest counts. ``garbage_after`` inserts an event that is not JSON and goes on.
-    ``continue_after`` stops Google's answer with a token after so many chunks; who asks again with the token gets as many more.
+    Early ends, after a number of chunks: ``stall_after`` sends nothing more and keeps the connection open. ``cut_after`` closes
+    the connection within the body. ``end_after`` ends the body without a finish reason. ``error_after`` sends an error in the
+    stream. The smallest number counts. ``garbage_after`` inserts an event that is no JSON, and the stream goes on.
+    ``continue_after`` stops Google's answer with a continuation token; a request with the token gets the same number of
+    further chunks.
 
-    How the bytes travel: ``split_bytes`` sends pieces of so many bytes, ``one_write`` everything at once, ``comments`` puts
-    a comment line before each chunk, ``obfuscation`` pads chunks as OpenAI does, ``no_final_newline`` leaves out the last blank
-    line, ``omit_done`` and ``omit_usage`` leave out these events.
+    Bytes: ``split_bytes`` sends pieces of this size. ``one_write`` sends everything at once. ``comments`` puts a comment line
+    before each chunk. ``obfuscation`` pads chunks as OpenAI does. ``no_final_newline`` leaves out the last blank line.
+    ``omit_done`` and ``omit_usage`` leave out these events. ``close_after_response`` closes the connection after the answer.
     """
 
     text: str | None = None

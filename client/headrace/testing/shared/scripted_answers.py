@@ -1,4 +1,4 @@
-"""What the simulated model says: a script or, without one, something that suits the request. No wire format, no I/O."""
+"""Makes the answer of the simulated model, from a script or from the request; the same for all wire formats. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _WORD = re.compile(r"\s*\S+\s*?(?=\s|$)|\s+$")
 
 
 class CallToMake(msgspec.Struct, frozen=True):
-    """A tool call of the answer; ``arguments`` is the text that is streamed."""
+    """A tool call of the answer. ``arguments`` is the text to stream."""
 
     name: str
     arguments: str
@@ -43,7 +43,7 @@ class CallToMake(msgspec.Struct, frozen=True):
 
 
 class SimulatedAnswer(msgspec.Struct, frozen=True):
-    """An answer as deltas."""
+    """An answer, as pieces. ``is_shortened``: it was cut at the limit of tokens."""
 
     text: Sequence[str] = ()
     reasoning: Sequence[str] = ()
@@ -53,10 +53,10 @@ class SimulatedAnswer(msgspec.Struct, frozen=True):
 
 
 class Situation(msgspec.Struct, frozen=True):
-    """What an answer depends on, taken from a request of whatever wire format.
+    """The facts of a request that an answer depends on, in no wire format.
 
-    ``tools`` are names with JSON schemas, ``demanded_tool`` is the one that must be called. ``tool_results`` are those since the
-    last message of the user.
+    ``tools``: name → JSON schema. ``demanded_tool`` is the tool that must be called. ``tool_results`` are the results since the
+    last user message.
     """
 
     last_user_text: str = ""
@@ -68,18 +68,18 @@ class Situation(msgspec.Struct, frozen=True):
 
 
 def words(text: str) -> list[str]:
-    """Split text into word-sized deltas that join to the same text."""
+    """Split text into words, whose join is the same text."""
     return _WORD.findall(text)
 
 
 @lru_cache(maxsize=8)
 def numbered(count: int) -> tuple[str, ...]:
-    """Return that many distinct deltas: ``"0 "``, ``"1 "``, and so on."""
+    """Return ``count`` different pieces: ``"0 "``, ``"1 "``, and so on."""
     return tuple(f"{number} " for number in range(count))
 
 
 def answer(script: Script, situation: Situation) -> SimulatedAnswer:
-    """Return what the model says."""
+    """Return the answer to a request."""
     calls = () if situation.tool_results else _scripted_calls(script)
     reasoning, refusal = words(script.reasoning), words(script.refusal)
     text = _scripted_text(script)

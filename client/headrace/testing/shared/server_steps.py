@@ -1,7 +1,7 @@
-"""Seals the steps of a simulated provider's own tools, and checks the seals of steps that come back. Pure.
+"""Seals the steps of simulated server tools, and checks the seals of steps that come back. Pure.
 
-The simulated provider keeps nothing between requests, so each step carries a seal of its content. A request with
-an altered step, or with a step without its seal, is refused, as the real APIs refuse it.
+The simulated provider keeps no state between requests. So each step has a seal: a hash of its content. A request with a changed
+step, or with a step without its seal, is refused, as the real APIs refuse it.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ ITEM_PREFIXES = {
     "shell_call": "sh",
     "web_search_call": "ws",
 }
-"""OpenAI's items of this kind, and how their ids begin."""
+"""Type of an OpenAI item → the beginning of its id."""
 
 
 def sealed_item(step: Step) -> Step:
-    """Return an item of OpenAI Responses with the id that seals it."""
+    """Return an item of OpenAI Responses with its seal as its id."""
     return {"id": _item_id(step)} | step
 
 
 def is_sealed_item(item: Step) -> bool:
-    """Tell whether an item is unchanged."""
+    """Return whether an item is unchanged."""
     return item.get("id") == _item_id(item)
 
 
 def sealed_block(step: Step) -> Step:
-    """Return a block of Anthropic's with ``encrypted_content`` in each search result that it holds."""
+    """Return an Anthropic block with a seal (``encrypted_content``) in each of its search results."""
     if not isinstance(step.get("content"), list):
         return step
     return step | {"content": [_sealed_result(result) for result in step["content"]]}
 
 
 def has_broken_seal(block: Step) -> bool:
-    """Tell whether the block holds a search result that was altered, or that lacks its ``encrypted_content``."""
+    """Return whether a search result in the block was changed, or lacks its ``encrypted_content``."""
     content = block.get("content")
     return isinstance(content, list) and any(_sealed_result(result) != result for result in content)
 

@@ -8,7 +8,7 @@ import struct
 
 
 def vector_of(text: str, dimensions: int) -> list[float]:
-    """Return the embedding of a text: of length one, the same each time."""
+    """Return the embedding of a text: a vector of length 1, always the same for the same text."""
     digest = hashlib.shake_256(text.encode()).digest(dimensions * 2)
     raw = [number / 32768 for number in struct.unpack(f"<{dimensions}h", digest)]
     length = math.sqrt(sum(number * number for number in raw)) or 1.0
