@@ -1,47 +1,55 @@
-"""Who is alive: heartbeats, and what their absence means. Pure.
+"""Finds workers that are silent or hung, by their heartbeats. Pure.
 
-A heartbeat is sent by the loop that serves, so silence means that nothing is served. Silence makes a worker suspect (no new
-leases), and after a while a hung one, which the supervisor ends. So is a process that runs and never says hello, or not to a broker
-that came after another. A process that ended is seen elsewhere, by its handle.
+A worker sends its heartbeats from the loop that serves, so a silent worker serves nobody. A silent worker is suspect at first,
+and gets no new leases. After a longer silence it counts as hung, and the supervisor ends it. A process that runs and never says
+hello counts as hung too. That a process ended is seen elsewhere, by its handle.
 
-Who was away itself has heard nobody: after all processes were frozen for a while (a paused container, Ctrl-Z) nobody is to blame.
+A broker that was stopped itself has heard nobody meanwhile. After all processes were frozen for a while (a paused container,
+Ctrl-Z) no worker is to blame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 HEARTBEAT_INTERVAL = 1.0
+"""Seconds between the heartbeats of a worker."""
 SUSPECT_AFTER = 2.5
+"""Seconds of silence after which a worker is suspect."""
 HUNG_AFTER = 5.0
+"""Seconds of silence after which a worker counts as hung."""
 START_WITHIN = 30.0
 """Seconds that a worker may take from its start to its hello."""
-_AWAY_AFTER = 1.5
-"""Seconds between two looks, normally half a second apart, after which the one who looks was away."""
+_LOOK_INTERVAL = 1.0
+"""Seconds between two looks while a worker is suspect or absent: a shorter stop of the broker itself is not noticed."""
+_AWAY_AFTER = 1.0
+"""Seconds by which a look is late if the broker itself was stopped."""
 
 
 class Liveness:
-    """The heartbeats of workers, by epoch."""
+    """The heartbeats of workers, by epoch. Times are in seconds on the monotonic clock."""
 
     def __init__(self) -> None:
+        # When each connected worker was heard last, in this order.
         self._last_seen: dict[int, float] = {}
         self._suspects: set[int] = set()
         self._hung: set[int] = set()
-        # When those were last heard whose connections have ended. Their processes may run, and come back.
+        # Workers whose connection has ended: when they were heard last. Their processes may run, and come back.
         self._left: dict[int, float] = {}
-        # Those that run and are not here: since when that is known, and for how long they may.
+        # Workers that run but have not connected: epoch → (absent since, seconds allowed).
         self._absent: dict[int, tuple[float, float]] = {}
         self._looked_at: float | None = None
+        self._look_by: float | None = None
 
     def joined(self, epoch: int, now: float) -> None:
         """A worker said hello."""
         self._begin(now)
-        self._last_seen[epoch] = now
+        self._heard(epoch, now)
         self._left.pop(epoch, None)
         self._absent.pop(epoch, None)
 
     def expected(self, running: Mapping[int, bool], now: float) -> None:
-        """These workers run, by their supervisor's word; the value tells whether a broker has heard of one before."""
+        """The supervisor says which workers run. The value says whether a broker has heard of the worker before."""
         self._begin(now)
         self._absent = {
             epoch: self._absent.get(epoch)
@@ -53,21 +61,33 @@ class Liveness:
         self._left = {epoch: seen for epoch, seen in self._left.items() if epoch in running}
 
     def left(self, epoch: int) -> None:
-        """A worker's connection has ended, and its process perhaps."""
+        """A worker's connection has ended. Its process may have ended too."""
         if epoch in self._last_seen:
             self._left[epoch] = self._last_seen.pop(epoch)
         self._suspects.discard(epoch)
         self._hung.discard(epoch)
 
     def beat(self, epoch: int, now: float) -> bool:
-        """A heartbeat came; return whether it clears a suspicion."""
+        """A heartbeat came. Return whether the worker was suspect until now."""
         if epoch not in self._last_seen:
             return False
-        self._last_seen[epoch] = now
+        self._heard(epoch, now)
         was_suspect = epoch in self._suspects
         self._suspects.discard(epoch)
         self._hung.discard(epoch)
         return was_suspect
+
+    def next_deadline(self) -> float | None:
+        """Return when :meth:`due` or :meth:`hung` has something to tell next; ``None`` for never."""
+        first = min(self._deadlines(), default=None)
+        if first is None or self._looked_at is None:
+            return first
+        are_in_doubt = self._suspects - self._hung or self._absent.keys() - self._hung
+        return min(first, self._looked_at + _LOOK_INTERVAL) if are_in_doubt else first
+
+    def look_by(self, when: float | None) -> None:
+        """The caller will call :meth:`due` at this time. If it does so much later, it was stopped itself."""
+        self._look_by = when
 
     def due(self, now: float) -> list[int]:
         """Return the workers that have become suspect. To be called before :meth:`hung`."""
@@ -75,34 +95,53 @@ class Liveness:
         silent = [
             epoch
             for epoch, seen in self._last_seen.items()
-            if now - seen > SUSPECT_AFTER and epoch not in self._suspects
+            if seen + SUSPECT_AFTER <= now and epoch not in self._suspects
         ]
         self._suspects.update(silent)
         return silent
 
     def hung(self, now: float) -> list[int]:
-        """Return the workers that have been silent for too long, each once."""
-        silent = [epoch for epoch, seen in self._last_seen.items() if now - seen > HUNG_AFTER]
-        silent += [epoch for epoch, (since, allowed) in self._absent.items() if now - since > allowed]
+        """Return the workers that have become hung. Each is told once."""
+        silent = [epoch for epoch, seen in self._last_seen.items() if seen + HUNG_AFTER <= now]
+        silent += [epoch for epoch, (since, allowed) in self._absent.items() if since + allowed <= now]
         found = [epoch for epoch in silent if epoch not in self._hung]
         self._hung.update(found)
         return found
 
     def silence(self, epoch: int, now: float) -> float:
-        """Return how long ago a worker was last heard, in seconds."""
+        """Return how long ago a worker was heard last, in seconds."""
         since, _ = self._absent.get(epoch, (now, 0.0))
         return now - self._last_seen.get(epoch, since)
 
+    def _deadlines(self) -> Iterator[float]:
+        if not self._suspects and not self._hung:
+            for seen in self._last_seen.values():  # the first was heard before all others
+                yield seen + SUSPECT_AFTER
+                break
+        else:
+            for epoch, seen in self._last_seen.items():
+                if epoch not in self._hung:
+                    yield seen + (HUNG_AFTER if epoch in self._suspects else SUSPECT_AFTER)
+        for epoch, (since, allowed) in self._absent.items():
+            if epoch not in self._hung:
+                yield since + allowed
+
+    def _heard(self, epoch: int, now: float) -> None:
+        self._last_seen.pop(epoch, None)
+        self._last_seen[epoch] = now  # at the end
+
     def _begin(self, now: float) -> None:
-        """From the first that is heard on, looks are due."""
+        """Count the time from the first worker that is heard of."""
         if self._looked_at is None:
             self._looked_at = now
 
     def _excuse(self, now: float) -> None:
-        """Let the time count for nobody in which we were away."""
-        away = now - self._looked_at if self._looked_at is not None else 0.0
+        """If this look is late, let the time since the last look count against no worker."""
+        is_late = self._look_by is not None and now > self._look_by + _AWAY_AFTER
+        away = now - self._looked_at if is_late and self._looked_at is not None else 0.0
         self._looked_at = now
-        if away > _AWAY_AFTER:
+        self._look_by = None
+        if away:
             for epoch, seen in self._last_seen.items():
                 self._last_seen[epoch] = min(seen + away, now)
             for epoch, (since, allowed) in self._absent.items():

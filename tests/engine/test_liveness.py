@@ -6,9 +6,16 @@ from headrace_engine.liveness import HEARTBEAT_INTERVAL, HUNG_AFTER, START_WITHI
 
 
 def looked_at(liveness: Liveness, start: float, end: float) -> list[int]:
-    """Look each half second, as the broker does; return the suspects."""
+    """Look each half second; return the suspects."""
     times = [start + step / 2 for step in range(int((end - start) * 2) + 1)]
-    return [epoch for now in times for epoch in liveness.due(now)]
+    return [epoch for now in times for epoch in look(liveness, now)]
+
+
+def look(liveness: Liveness, now: float) -> list[int]:
+    """Look for suspects, and say that the next look is half a second later."""
+    suspects = liveness.due(now)
+    liveness.look_by(now + 0.5)
+    return suspects
 
 
 def test_two_missed_heartbeats_are_allowed() -> None:
@@ -29,10 +36,10 @@ def test_a_silent_worker_becomes_suspect_once() -> None:
     liveness.joined(1, 0.0)
     liveness.joined(2, 1.0)
 
-    assert looked_at(liveness, 0.0, SUSPECT_AFTER) == []
-    assert liveness.due(SUSPECT_AFTER + 0.1) == [1]
-    assert liveness.due(SUSPECT_AFTER + 0.2) == []
-    assert liveness.due(SUSPECT_AFTER + 1.1) == [2]
+    assert looked_at(liveness, 0.0, SUSPECT_AFTER - 0.5) == []
+    assert liveness.due(SUSPECT_AFTER) == [1]
+    assert liveness.due(SUSPECT_AFTER + 0.1) == []
+    assert liveness.due(SUSPECT_AFTER + 1.0) == [2]
 
 
 def test_a_heartbeat_clears_a_suspicion_and_the_next_silence_is_a_new_one() -> None:
@@ -79,7 +86,7 @@ def test_a_worker_that_stays_silent_is_hung_and_told_of_once() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
 
-    assert liveness.hung(HUNG_AFTER) == []
+    assert liveness.hung(HUNG_AFTER - 0.1) == []
     assert liveness.hung(HUNG_AFTER + 0.1) == [1]
     assert liveness.hung(HUNG_AFTER + 1.0) == []
 
@@ -109,6 +116,7 @@ def test_a_freeze_before_the_first_look_is_excused_too() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
     liveness.expected({2: True}, 0.0)
+    liveness.look_by(liveness.next_deadline())
 
     assert liveness.due(1000.0) == []
     assert liveness.hung(1000.0) == []
@@ -137,13 +145,13 @@ def test_a_heartbeat_that_waited_while_the_broker_was_away_counts_from_when_it_w
 
 def test_a_worker_that_hangs_at_its_start_is_found() -> None:
     liveness = Liveness()
-    for second in range(int(START_WITHIN) + 1):
+    for second in range(int(START_WITHIN)):
         liveness.expected({1: False}, float(second))
         assert looked_at(liveness, float(second), second + 0.5) == []
         assert liveness.hung(float(second)) == []
 
-    assert liveness.hung(START_WITHIN + 0.1) == [1]
-    assert liveness.hung(START_WITHIN + 0.2) == []
+    assert liveness.hung(START_WITHIN) == [1]
+    assert liveness.hung(START_WITHIN + 0.1) == []
     assert liveness.silence(1, START_WITHIN + 0.2) == START_WITHIN + 0.2
 
 
@@ -164,7 +172,7 @@ def test_a_worker_that_hangs_while_its_broker_is_replaced_is_found_by_the_next()
     liveness.joined(2, 0.1)
     liveness.expected({1: True, 2: True}, 0.5)
 
-    assert liveness.hung(HUNG_AFTER) == []
+    assert liveness.hung(HUNG_AFTER - 0.1) == []
     assert liveness.hung(HUNG_AFTER + 0.05) == [1]
 
 
@@ -175,7 +183,7 @@ def test_a_worker_that_hangs_just_after_its_connection_was_cut_is_found_as_soon(
     liveness.left(1)
     liveness.expected({1: False}, 2.5)
 
-    assert liveness.hung(HUNG_AFTER) == []
+    assert liveness.hung(HUNG_AFTER - 0.1) == []
     assert liveness.hung(HUNG_AFTER + 0.1) == [1]
 
 
@@ -198,14 +206,63 @@ def test_a_process_that_has_ended_is_expected_no_more() -> None:
     assert liveness.hung(100.0) == []
 
 
-def test_looks_that_are_a_second_and_a_half_apart_are_no_absence_and_longer_ones_are() -> None:
-    seldom, away = Liveness(), Liveness()
-    for liveness, pause in ((seldom, 1.5), (away, 1.6)):
+def test_a_look_that_is_a_second_late_is_no_absence_and_a_later_one_is() -> None:
+    punctual, away = Liveness(), Liveness()
+    for liveness in (punctual, away):
         liveness.joined(1, 0.0)
-        assert liveness.due(pause) == []
+        liveness.look_by(SUSPECT_AFTER)
 
-    assert seldom.due(3.0) == [1]
-    assert away.due(3.2) == []
+    assert punctual.due(SUSPECT_AFTER + 1.0) == [1]
+    assert away.due(SUSPECT_AFTER + 1.1) == []
+
+
+# When to look.
+
+
+def test_without_workers_there_is_nothing_to_look_for() -> None:
+    liveness = Liveness()
+    assert liveness.next_deadline() is None
+
+    liveness.joined(1, 0.0)
+    liveness.left(1)
+    liveness.expected({}, 1.0)
+    assert liveness.next_deadline() is None
+
+
+def test_the_next_look_is_when_the_worker_that_was_heard_first_becomes_suspect() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    liveness.joined(2, 0.5)
+    assert liveness.next_deadline() == SUSPECT_AFTER
+
+    liveness.beat(1, 1.0)
+    assert liveness.next_deadline() == 0.5 + SUSPECT_AFTER
+
+
+def test_while_a_worker_is_suspect_or_absent_looks_are_a_second_apart_and_one_is_at_its_end() -> None:
+    suspect, absent = Liveness(), Liveness()
+    suspect.joined(1, 0.0)
+    absent.expected({1: True}, 0.0)
+    assert suspect.due(SUSPECT_AFTER) == [1]
+
+    assert suspect.next_deadline() == SUSPECT_AFTER + 1.0
+    assert suspect.due(4.5) == []
+    assert suspect.next_deadline() == HUNG_AFTER
+    assert suspect.hung(HUNG_AFTER) == [1]
+
+    assert absent.next_deadline() == 1.0
+    assert absent.due(4.5) == []
+    assert absent.next_deadline() == HUNG_AFTER
+    assert absent.hung(HUNG_AFTER) == [1]
+
+
+def test_a_worker_that_is_hung_is_looked_for_no_more() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    assert liveness.due(HUNG_AFTER) == [1]
+    assert liveness.hung(HUNG_AFTER) == [1]
+
+    assert liveness.next_deadline() is None
 
 
 # Nothing is kept of the dead: an epoch that comes again is new.
@@ -219,7 +276,7 @@ def test_a_worker_that_left_and_ended_is_given_the_time_of_a_start_when_its_epoc
 
     liveness.expected({1: False}, 2.0)
     assert liveness.hung(2.0 + HUNG_AFTER + 0.1) == []
-    assert liveness.hung(2.0 + START_WITHIN) == []
+    assert liveness.hung(2.0 + START_WITHIN - 0.1) == []
     assert liveness.hung(2.0 + START_WITHIN + 0.1) == [1]
 
 
@@ -230,7 +287,7 @@ def test_a_hung_worker_that_ended_is_found_again_when_its_epoch_hangs_again() ->
     liveness.expected({}, 6.0)
 
     liveness.expected({1: True}, 7.0)
-    assert liveness.hung(7.0 + HUNG_AFTER) == []
+    assert liveness.hung(7.0 + HUNG_AFTER - 0.1) == []
     assert liveness.hung(7.0 + HUNG_AFTER + 0.1) == [1]
 
 
@@ -241,7 +298,7 @@ def test_a_hung_worker_that_left_is_found_again_when_it_joins_and_hangs() -> Non
     liveness.left(1)
 
     liveness.joined(1, 10.0)
-    assert liveness.hung(10.0 + HUNG_AFTER) == []
+    assert liveness.hung(10.0 + HUNG_AFTER - 0.1) == []
     assert liveness.hung(10.0 + HUNG_AFTER + 0.1) == [1]
 
 

@@ -161,6 +161,7 @@ def _edges() -> dict[str, Any]:
         f"{engine}.broker.broker.Reactor": _reactor,
         f"{engine}.broker.broker.new_context": _Context,
         f"{engine}.broker.broker.is_orphan": _is_orphan,
+        f"{engine}.broker.broker.open_process": _open_process,
         f"{engine}.broker.broker.processor_seconds": lambda _pid: None,
         "headrace.connections.engine_link.origin": _origin,
         f"{workers}.broker_link.is_sibling": _is_sibling,

@@ -55,6 +55,7 @@ _session_ended = Session.ended
 _session_end = Session._end
 _session_worker_lost = Session.worker_lost
 _admission_choose = Admission._choose
+_liveness_hung = Liveness.hung
 _run_take = ProviderRun.take
 
 
@@ -130,6 +131,7 @@ def _not_suspected(self: Admission, epoch: int, is_suspect: bool) -> list[Send]:
 
 
 def _never_hung(self: Liveness, now: float) -> list[int]:
+    _liveness_hung(self, now)
     return []
 
 

@@ -18,7 +18,7 @@ from headrace.errors import RemoteProtocolError
 from headrace.files.engine_directory import broker_endpoint, collector_endpoint, worker_endpoint
 from headrace.process.descriptors import broker_shares, raise_limit
 from headrace.process.history import open_history
-from headrace.process.lifecycle import is_orphan, is_sibling, processor_seconds
+from headrace.process.lifecycle import is_orphan, is_sibling, open_process, processor_seconds
 from headrace.settings.settings import EngineConfig
 from headrace.spans.collector_link import CollectorLink
 from headrace.spans.outbox import SpanOutbox
@@ -57,6 +57,7 @@ from headrace.wire.messages import (
 )
 from headrace.wire.roles import TO_BROKER
 from headrace_engine.broker.admission import Admission, Send
+from headrace_engine.broker.deadline_timer import DeadlineTimer
 from headrace_engine.broker.hanging_runs import HangingRuns
 from headrace_engine.broker.leases import UnfinishedRun
 from headrace_engine.broker.lost_run_spans import lost_run_spans
@@ -67,7 +68,8 @@ from headrace_engine.liveness import Liveness
 
 logger = logging.getLogger(__name__)
 
-_TICK = 0.5
+_PARENT_INTERVAL = 0.5
+"""Seconds between two looks at the supervisor, where the kernel has no process handles."""
 _MIB = 1024 * 1024
 _LIMITS = PeerLimits(frame=BROKER_FRAME_BYTES, unfinished=64 * _MIB, unread=16 * _MIB, all_unread=64 * _MIB)
 """A client that reads has far less unread."""
@@ -110,6 +112,7 @@ class Broker:
         )
         self._admission = Admission(config.max_runs_per_worker, config.max_waiting_runs)
         self._liveness = Liveness()
+        self._timer = DeadlineTimer(self._reactor, self._look)
         self._hanging_runs = HangingRuns()
         self._directory = directory
         self._worker_epochs: dict[bytes, int] = {}
@@ -132,19 +135,34 @@ class Broker:
     def run(self) -> None:
         """Serve until the process ends."""
         self._server.open()
-        self._reactor.each_turn(self._flush)
-        self._tick()
+        self._reactor.each_turn(self._end_turn)
+        self._watch_parent()
         signal.signal(signal.SIGTERM, lambda *_: self._reactor.call(self._stop_admitting))
         self._reactor.run()
 
-    def _tick(self) -> None:
-        now = time.monotonic()
+    def _watch_parent(self) -> None:
+        """End with the supervisor: the kernel tells of its end by a process handle. Where there are none, ask now and then."""
+        handle = open_process(self._parent)
+        if handle is not None:
+            self._reactor.add_reader(handle, self._reactor.stop)
+        self._look_at_parent(is_repeated=handle is None)
+
+    def _look_at_parent(self, *, is_repeated: bool) -> None:
         if is_orphan(self._parent):
             self._reactor.stop()
-            return
-        self._liveness.expected(
-            {process.epoch: process.has_served for process in self._processes if process.epoch}, now
-        )
+        elif is_repeated:
+            self._reactor.call_later(_PARENT_INTERVAL, partial(self._look_at_parent, is_repeated=True))
+
+    def _end_turn(self) -> None:
+        """Send what this turn produced, and set the timer to the next deadline."""
+        self._flush()
+        deadlines = (self._liveness.next_deadline(), self._admission.next_deadline(time.monotonic()))
+        self._timer.set(min((deadline for deadline in deadlines if deadline is not None), default=None))
+        self._liveness.look_by(self._timer.at)
+
+    def _look(self) -> None:
+        """Do what is due now. Nothing else happens by itself: all the rest is the answer to a message."""
+        now = time.monotonic()
         for epoch in self._liveness.due(now):
             logger.warning(
                 "worker is silent",
@@ -161,10 +179,14 @@ class Broker:
         for epoch in self._liveness.hung(now):
             self._hanging_runs.hung(epoch, self._processor_seconds(epoch), self._admission.runs_on(epoch))
             self._report_silent(epoch, now)
-        self._admission.worker_starting(is_so=self._is_starting())
         self._send_all(self._admission.due(now))
         self._check_leases(now)
-        self._reactor.call_at(now + _TICK, self._tick)
+
+    def _expect_workers(self, now: float) -> None:
+        """Take it from the supervisor's report which workers run, connected or not."""
+        running = {process.epoch: process.has_served for process in self._processes if process.epoch}
+        self._liveness.expected(running, now)
+        self._admission.worker_starting(is_so=self._is_starting())
 
     def _check_leases(self, now: float) -> None:
         """Ask workers that can say so which of the older leases they have the runs of."""
@@ -246,6 +268,7 @@ class Broker:
                     if process.pid is None and process.reason and process.name not in ("broker", "collector"):
                         self._admission.worker_failed(f"{process.name} ended with {process.reason}")
                 self._unkept.reported(message.processes, set(self._worker_epochs.values()))
+                self._expect_workers(now)
             case CollectorReport():
                 self._spans, self._spans_at = message.spans, now
             case SpanBatch():
@@ -346,6 +369,7 @@ class Broker:
         if epoch is not None:
             logger.info("worker left", extra={"worker": name, "pid": peer.pid, "epoch": epoch, "reason": reason})
             self._liveness.left(epoch)
+            self._expect_workers(time.monotonic())
             self._send_lost_run_spans(self._admission.unfinished_on(epoch), LOST, f"worker {name} is gone: {reason}")
             self._send_all(self._admission.worker_left(epoch, f"{name}: {reason}"))
         else:

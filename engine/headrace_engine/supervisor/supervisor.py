@@ -259,6 +259,7 @@ class Supervisor:
             return
         self._liveness.expected({broker.epoch: False}, now)
         self._liveness.due(now)
+        self._liveness.look_by(now + _TICK)
         if broker.epoch in self._liveness.hung(now):
             self._end_hung(Silent(broker.name, broker.epoch, self._liveness.silence(broker.epoch, now)))
 
