@@ -284,6 +284,8 @@ class SimRouter:
     def dismiss(self, identity: bytes, frame: bytes) -> None:
         self.send(identity, frame)
 
+    needs_looks = False
+
     def end_silent(self) -> None:
         """Nobody connects here without a word."""
 

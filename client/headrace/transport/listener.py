@@ -109,6 +109,11 @@ class Doorway:
             self._is_accepting = True
             self._selector.register(self._listener, selectors.EVENT_READ, None)
 
+    @property
+    def is_out_of_descriptors(self) -> bool:
+        """Whether connections wait though there is room: the process has no descriptor for them. See :meth:`accept_again`."""
+        return not self._is_accepting and not self.is_full
+
     def _accept_no_more(self) -> None:
         if self._is_accepting:
             self._is_accepting = False

@@ -108,6 +108,11 @@ class PeerCheck(Generic[M]):
             self._held[peer] = _HeldPeer(claim, now)
         return verdict
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether any peer waits for the supervisor's report."""
+        return bool(self._held)
+
     def holds(self, peer: bytes) -> bool:
         """Return whether a peer waits for the supervisor's report."""
         return peer in self._held

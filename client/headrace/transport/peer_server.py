@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=msgspec.Struct)
 M_contra = TypeVar("M_contra", bound=msgspec.Struct, contravariant=True)
 
-_TICK = 1.0
-"""Seconds between two looks for silent connections and for peers that have waited too long."""
+_LOOK_INTERVAL = 1.0
+"""Seconds between two looks for silent connections and for peers that have waited too long, while there are such peers."""
 _GOODBYE_DELAY = 0.5
 """Seconds from the goodbye to a refused peer to the end of its connection. The peer needs them to read the goodbye."""
 _FRAMES_PER_TURN = 64
@@ -134,6 +134,7 @@ class PeerServer(Generic[M]):
             service.parent, origin(service.parent), can_tell=TELLS_PROCESSES, max_held_bytes=service.max_held_bytes
         )
         self._is_reading = False
+        self._is_looking = False
         self._is_closed = False
         self.peers: dict[bytes, ServedPeer] = {}
         """The peers that have said hello and are what they claim to be, by the identities of their connections."""
@@ -153,7 +154,6 @@ class PeerServer(Generic[M]):
         """Serve from now on."""
         self._loop.add_reader(self._router.monitor_fd, self._read_departures)
         self.resume()
-        self._tick()
 
     def pause(self) -> None:
         """Read nothing until :meth:`resume`. Unread messages stay with their senders."""
@@ -216,6 +216,7 @@ class PeerServer(Generic[M]):
                 self._take(identity, epoch, message, size)
         if self._inbox or self._router.has_input():
             self._loop.call_soon(self.read)
+        self._look_later()
 
     def close(self, linger: float = 0.0) -> None:
         """Close the socket and its connections. ``linger`` is how long queued frames may take to leave, in seconds."""
@@ -316,10 +317,17 @@ class PeerServer(Generic[M]):
         for identity in self._router.departed():
             self.forget(identity, "its connection ended")
 
-    def _tick(self) -> None:
+    def _look_later(self) -> None:
+        """Look for silent and waiting peers in a second, if there are such peers."""
+        if not self._is_looking and (self._router.needs_looks or self._check.has_waiting):
+            self._is_looking = True
+            self._loop.call_later(_LOOK_INTERVAL, self._look)
+
+    def _look(self) -> None:
+        self._is_looking = False
         if self._is_closed:
             return
         self._router.end_silent()
         self._read_departures()
         self._let_in()
-        self._loop.call_later(_TICK, self._tick)
+        self._look_later()

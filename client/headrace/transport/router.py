@@ -377,6 +377,11 @@ class Router:
         if peer is not None:
             self._end(peer)
 
+    @property
+    def needs_looks(self) -> bool:
+        """Whether :meth:`end_silent` may have something to do."""
+        return bool(self._newcomers) or self._door.is_out_of_descriptors
+
     def end_silent(self) -> None:
         """End the connections on which no message has come within 10 s of their beginning. To be called now and then."""
         now = monotonic()

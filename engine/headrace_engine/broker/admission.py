@@ -192,9 +192,10 @@ class Admission:
         """
         self._passed(now)
         deadlines = [self._leases.next_check(now), self._leases.shares.next_recovery()]
-        waits = (self._choose(run) for run in self._lanes.next_to_give_up())
-        deadlines += [wait.until for wait in waits if isinstance(wait, Wait) and wait.cause in _GIVES_UP]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        if self._lanes:
+            waits = (self._choose(run) for run in self._lanes.next_to_give_up())
+            deadlines += [wait.until for wait in waits if isinstance(wait, Wait) and wait.cause in _GIVES_UP]
+        return min([deadline for deadline in deadlines if deadline is not None], default=None)
 
     def due(self, now: float) -> list[Send]:
         """Time has passed: refuse the runs that have waited for a worker for too long. No run waits for ever for one."""

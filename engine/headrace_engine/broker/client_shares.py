@@ -73,7 +73,7 @@ class ClientShares:
 
     def next_recovery(self) -> float | None:
         """Return when the first client may have its whole share again."""
-        return min(self._idle.values(), default=None)
+        return min(self._idle.values()) if self._idle else None
 
     def recovered(self, now: float) -> bool:
         """Return whether a client may have its whole share again since the last call."""

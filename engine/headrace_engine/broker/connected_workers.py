@@ -49,7 +49,10 @@ class ConnectedWorkers:
     @property
     def has_room(self) -> bool:
         """Whether any worker can be given another run."""
-        return any(worker.has_room for worker in self._workers.values())
+        for worker in self._workers.values():  # not any(): this is asked for each run
+            if worker.has_room:
+                return True
+        return False
 
     @property
     def absent_since(self) -> float | None:
@@ -103,7 +106,10 @@ class ConnectedWorkers:
             self._absent_since = now
 
     def _is_one_there(self) -> bool:
-        return self._is_one_starting or any(not worker.is_leaving for worker in self._workers.values())
+        for worker in self._workers.values():
+            if not worker.is_leaving:
+                return True
+        return self._is_one_starting
 
     def _bounded(self, capacity: int) -> int:
         return self.max_runs if capacity < 0 else min(capacity, self.max_runs)

@@ -64,8 +64,9 @@ class Lane:
         self._by_span[run.span_id] = run
         if run.question.avoid:
             self._avoiding[run.span_id] = run
-        runs.places += run.places
-        self.places += run.places
+        places = run.places
+        runs.places += places
+        self.places += places
 
     def remove(self, span_id: str) -> None:
         """Take a run out. An unknown run does no harm."""
@@ -75,8 +76,9 @@ class Lane:
         self._avoiding.pop(span_id, None)
         runs = self._clients[run.owner]
         del runs.group(run)[span_id]
-        runs.places -= run.places
-        self.places -= run.places
+        places = run.places
+        runs.places -= places
+        self.places -= places
         if not runs.first and not runs.retries:
             del self._clients[run.owner]
 

@@ -26,11 +26,16 @@ class Lanes:
     def __len__(self) -> int:
         return sum(len(lane) for lane in self._lanes.values())
 
+    def __bool__(self) -> bool:
+        return bool(self._of_client)
+
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._lanes.values())
 
     def find(self, span_id: str) -> WaitingRun | None:
         """Return the run with this id."""
+        if not self._of_client:
+            return None
         for lane in self._lanes.values():
             if (run := lane.find(span_id)) is not None:
                 return run

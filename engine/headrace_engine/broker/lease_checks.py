@@ -50,8 +50,12 @@ class LeaseChecks:
             new, self._new = self._new, {}
             for span_id, delay in new.items():
                 self._waiting[delay][span_id] = now + delay
-        first = min((next(iter(queue.values())) for queue in self._waiting.values() if queue), default=None)
-        return None if first is None else max(first, self._not_before)
+        first = float("inf")
+        for queue in self._waiting.values():
+            for when in queue.values():
+                first = min(first, when)
+                break
+        return None if first == float("inf") else max(first, self._not_before)
 
     def due(self, now: float, limit: int) -> list[str]:
         """Return up to ``limit`` leases whose workers are to be asked now."""
