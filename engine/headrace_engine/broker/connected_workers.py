@@ -49,7 +49,7 @@ class ConnectedWorkers:
     @property
     def has_room(self) -> bool:
         """Whether any worker can be given another run."""
-        for worker in self._workers.values():  # not any(): this is asked for each run
+        for worker in self._workers.values():  # noqa: SIM110 - any() is slower, and this is asked for each run
             if worker.has_room:
                 return True
         return False
