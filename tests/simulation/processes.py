@@ -109,7 +109,7 @@ class _Source:
     def is_starting(self) -> bool:
         return False
 
-    def last_words(self) -> str:
+    def end_of_log(self) -> str:
         return ""
 
     def close(self) -> None:
