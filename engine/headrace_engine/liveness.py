@@ -47,6 +47,7 @@ class Liveness:
         self._heard(epoch, now)
         self._left.pop(epoch, None)
         self._absent.pop(epoch, None)
+        self._hung.discard(epoch)
 
     def expected(self, running: Mapping[int, bool], now: float) -> None:
         """The supervisor says which workers run. The value says whether a broker has heard of the worker before."""
@@ -61,11 +62,10 @@ class Liveness:
         self._left = {epoch: seen for epoch, seen in self._left.items() if epoch in running}
 
     def left(self, epoch: int) -> None:
-        """A worker's connection has ended. Its process may have ended too."""
+        """A worker's connection has ended. Its process may have ended too. A hung worker stays hung: it is being ended."""
         if epoch in self._last_seen:
             self._left[epoch] = self._last_seen.pop(epoch)
         self._suspects.discard(epoch)
-        self._hung.discard(epoch)
 
     def beat(self, epoch: int, now: float) -> bool:
         """A heartbeat came. Return whether the worker was suspect until now."""

@@ -291,6 +291,16 @@ def test_a_hung_worker_that_ended_is_found_again_when_its_epoch_hangs_again() ->
     assert liveness.hung(7.0 + HUNG_AFTER + 0.1) == [1]
 
 
+def test_a_hung_worker_whose_connection_ends_before_its_process_is_told_once() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    assert liveness.hung(HUNG_AFTER) == [1]
+
+    liveness.left(1)
+    liveness.expected({1: True}, HUNG_AFTER)
+    assert liveness.hung(HUNG_AFTER + 0.1) == []
+
+
 def test_a_hung_worker_that_left_is_found_again_when_it_joins_and_hangs() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)

@@ -19,7 +19,7 @@ from headrace.runs.session import Command, Phase, RunEnded, Session
 from headrace.types import Usage
 from headrace.wire.messages import Aborted, AbortMode, Chunk, Terminal
 from headrace_engine.broker.admission import Admission, Send
-from headrace_engine.broker.newest_connections import Incarnation, Incarnations
+from headrace_engine.broker.newest_connections import NewestConnections, ProcessKey
 from headrace_engine.broker.waiting_run import WaitingRun
 from headrace_engine.liveness import Liveness
 from headrace_engine.supervisor.restart_policy import RestartPolicy, StartAt
@@ -117,7 +117,7 @@ def _client_left(self: Admission, client: bytes) -> list[Send]:
     return []
 
 
-def _all_of_them(self: Incarnations, peer: bytes, process: Incarnation) -> None:
+def _all_of_them(self: NewestConnections, peer: bytes, process: ProcessKey) -> None:
     return
 
 
@@ -189,7 +189,7 @@ GUARDS: dict[str, Replacement] = {
     "sequence": (Session, "chunk", _chunk_in_any_order),
     "hold": (Session, "broker_changed", _nothing_held),
     "client-left": (Admission, "client_left", _client_left),
-    "newer-connection": (Incarnations, "joined", _all_of_them),
+    "newer-connection": (NewestConnections, "joined", _all_of_them),
     "avoid": (Admission, "_choose", _choose_any),
     "suspect": (Admission, "worker_suspected", _not_suspected),
     "hung": (Liveness, "hung", _never_hung),

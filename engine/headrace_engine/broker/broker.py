@@ -1,4 +1,7 @@
-"""The broker process: a shell around admission and liveness. It sees who asks and who is there, never a prompt or a chunk."""
+"""The broker process: gives leases to clients, and tells the supervisor which workers are hung.
+
+It is a shell: sockets, timers and process handles. ``admission`` and ``liveness`` decide. It never sees a prompt or a chunk.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ from headrace.transport.router import PeerLimits, SendResult
 from headrace.transport.sockets import Dealer, new_context
 from headrace.version import VERSION
 from headrace.wire.codec import to_broker
-from headrace.wire.engine_status import ProcessStatus, SpanStatus, WorkerStatus
+from headrace.wire.engine_status import WorkerStatus
 from headrace.wire.messages import (
     BROKER_FRAME_BYTES,
     Acquire,
@@ -58,12 +61,12 @@ from headrace.wire.messages import (
 from headrace.wire.roles import TO_BROKER
 from headrace_engine.broker.admission import Admission, Send
 from headrace_engine.broker.deadline_timer import DeadlineTimer
+from headrace_engine.broker.engine_reports import EngineReports
 from headrace_engine.broker.hanging_runs import HangingRuns
 from headrace_engine.broker.leases import UnfinishedRun
 from headrace_engine.broker.lost_run_spans import lost_run_spans
-from headrace_engine.broker.newest_connections import Incarnation, Incarnations
+from headrace_engine.broker.newest_connections import NewestConnections, ProcessKey
 from headrace_engine.broker.restart_questions import RestartQuestions
-from headrace_engine.broker.unkept_spans import Unkept
 from headrace_engine.liveness import Liveness
 
 logger = logging.getLogger(__name__)
@@ -72,16 +75,16 @@ _PARENT_INTERVAL = 0.5
 """Seconds between two looks at the supervisor, where the kernel has no process handles."""
 _MIB = 1024 * 1024
 _LIMITS = PeerLimits(frame=BROKER_FRAME_BYTES, unfinished=64 * _MIB, unread=16 * _MIB, all_unread=64 * _MIB)
-"""A client that reads has far less unread."""
+"""Bytes of messages on their way. A client that reads its messages never comes near the limit of unread ones."""
 _MAX_HELD_BYTES = 8 * _MIB
 """Bytes of messages that are kept of peers that the supervisor has not reported yet. A worker sends a hello and heartbeats."""
 _MAX_SPANS = 10_000
 _MAX_SPAN_BYTES = 16 * 1024 * 1024
-"""Stubs, and spans that clients have left here, until there is a collector. The oldest are dropped, and counted."""
+"""The broker keeps its own spans, and those of clients that have ended, until there is a collector. It drops and counts the oldest."""
 
 
 class Broker:
-    """Sockets, timers and process handles; decisions are admission's and liveness's."""
+    """The broker of one engine. ``parent`` is the pid of the supervisor, ``epoch`` the number of this process."""
 
     def __init__(self, directory: Path, config: EngineConfig, parent: int, epoch: int | None = None) -> None:
         self._parent = parent
@@ -116,13 +119,10 @@ class Broker:
         self._hanging_runs = HangingRuns()
         self._directory = directory
         self._worker_epochs: dict[bytes, int] = {}
-        self._incarnations = Incarnations()
+        self._connections = NewestConnections()
         self._outboxes: dict[bytes, list[msgspec.Struct]] = {}
-        self._processes: list[ProcessStatus] = []
-        self._unkept = Unkept()
+        self._reports = EngineReports()
         self._restarts = RestartQuestions()
-        self._spans: SpanStatus | None = None
-        self._spans_at = 0.0
         self._collector = CollectorLink(
             self._reactor,
             partial(Dealer, context, expects=is_sibling),
@@ -183,13 +183,12 @@ class Broker:
         self._check_leases(now)
 
     def _expect_workers(self, now: float) -> None:
-        """Take it from the supervisor's report which workers run, connected or not."""
-        running = {process.epoch: process.has_served for process in self._processes if process.epoch}
-        self._liveness.expected(running, now)
-        self._admission.worker_starting(is_so=self._is_starting())
+        """Watch the workers that run as the supervisor reports, connected or not."""
+        self._liveness.expected(self._reports.running_workers(), now)
+        self._admission.worker_starting(is_so=self._reports.is_worker_starting)
 
     def _check_leases(self, now: float) -> None:
-        """Ask workers that can say so which of the older leases they have the runs of."""
+        """Ask workers whether they have the runs of their older leases, if they understand the question."""
         peers = {epoch: peer for peer, epoch in self._worker_epochs.items()}
         for step in self._admission.checks(now):
             if isinstance(step, Send):
@@ -197,24 +196,16 @@ class Broker:
             elif (peer := peers.get(step.epoch)) is not None and self._server.peers[peer].understands("leases"):
                 self._send(peer, LeaseQuery(step.leases))
 
-    def _is_starting(self) -> bool:
-        """Return whether a worker is at its first start; one that takes too long is ended, and started a second time."""
-        return any(
-            process.epoch and process.pid and not process.has_served and not process.restarts
-            for process in self._processes
-        )
-
     def _processor_seconds(self, epoch: int) -> float | None:
-        """Return the processor time that a worker's process has had, where that is known."""
+        """Return the processor time that a worker's process has used, in seconds; ``None`` if not known."""
         peer = next((peer for peer, worker in self._worker_epochs.items() if worker == epoch), None)
         return None if peer is None else processor_seconds(self._server.peers[peer].pid)
 
     def _name_of(self, epoch: int) -> str:
         """Return the name of a worker, or an empty string if neither the worker nor the supervisor has told it."""
         peers = self._server.peers
-        names = [peers[peer].hello.name for peer, worker in self._worker_epochs.items() if worker == epoch]
-        names += [process.name for process in self._processes if process.epoch == epoch]
-        return names[0] if names else ""
+        connected = (peers[peer].hello.name for peer, worker in self._worker_epochs.items() if worker == epoch)
+        return next(connected, "") or self._reports.worker_name(epoch)
 
     def _report_silent(self, epoch: int, now: float) -> None:
         """Ask the supervisor to end a worker that runs and does not answer."""
@@ -259,36 +250,34 @@ class Broker:
                 pass  # the server has handled it
 
     def _take_report(self, message: ProcessReport | CollectorReport | SpanBatch, now: float) -> None:
-        """Keep what others say of the engine; pass on what a client leaves here at its end."""
+        """Keep a report, or pass on the spans that a client leaves here when it ends."""
         match message:
             case ProcessReport():
-                self._processes = message.processes
+                self._reports.processes_reported(message.processes, set(self._worker_epochs.values()))
                 self._server.reported(message.processes)
-                for process in message.processes:
-                    if process.pid is None and process.reason and process.name not in ("broker", "collector"):
-                        self._admission.worker_failed(f"{process.name} ended with {process.reason}")
-                self._unkept.reported(message.processes, set(self._worker_epochs.values()))
+                for failure in self._reports.failed_workers():
+                    self._admission.worker_failed(failure)
                 self._expect_workers(now)
             case CollectorReport():
-                self._spans, self._spans_at = message.spans, now
+                self._reports.spans_reported(message.spans, now)
             case SpanBatch():
-                if self._keeps_spans():
+                if self._reports.keeps_spans:
                     self._collector.pass_on(_as_clients(message.spans))
 
     def _answer(self, peer: bytes, now: float) -> None:
-        """Say how the engine is, once in a turn."""
+        """Answer with the engine's status, once in a turn."""
         if not any(isinstance(waiting, Status) for waiting in self._outboxes.get(peer, ())):
             self._send(peer, self._status(now))
 
     def _pass_on(self, peer: bytes, message: Restart | RestartAnswer) -> None:
-        """Have the supervisor asked for new workers, and its answer told to who wants them."""
+        """Pass a client's question for new workers to the supervisor, and the supervisor's answer to the clients that asked."""
         if isinstance(message, Restart):
             self._ask_supervisors(self._restarts.asked(peer))
         elif self._is_supervisor(peer):
             self._answer_restart(message.token, message.problem)
 
     def _ask_supervisors(self, number: int | None) -> None:
-        """Ask for new workers, now or once it has said hello: this broker may have come after another."""
+        """Ask the supervisor question ``number``. If it has not connected yet, it is asked when it has."""
         peers = list(self._server.peers.values())
         for supervisor in [peer for peer in peers if self._is_supervisor(peer.identity)] if number is not None else ():
             if supervisor.understands("restart"):
@@ -303,7 +292,7 @@ class Broker:
         self._ask_supervisors(following)
 
     def _is_supervisor(self, peer: bytes) -> bool:
-        """Return whether a peer is this process's parent, by the kernel's word."""
+        """Return whether a peer is the supervisor: its pid, as the kernel says, is that of this process's parent."""
         known = self._server.peers[peer]
         return known.role == "supervisor" and known.pid == self._parent
 
@@ -317,8 +306,8 @@ class Broker:
         """A peer has said hello."""
         now = time.monotonic()
         who, hello, epoch, pid = peer.identity, peer.hello, peer.epoch, peer.pid
-        if (earlier := self._incarnations.joined(who, Incarnation(peer.role, epoch, pid))) is not None:
-            self._server.forget(earlier, "its process has a newer one")
+        if (older := self._connections.joined(who, ProcessKey(peer.role, epoch, pid))) is not None:
+            self._server.forget(older, "its process has a newer one")
         logger.info("peer joined", extra={"role": peer.role, "peer": hello.name, "pid": pid, "epoch": epoch})
         if peer.role == "worker":
             self._worker_epochs[who] = epoch
@@ -332,7 +321,7 @@ class Broker:
             self._ask_supervisors(self._restarts.open)
 
     def _tell_who_joined(self, peer: bytes) -> None:
-        """Tell supervisors of a worker that serves, or a supervisor of all."""
+        """Tell the supervisor of a worker that has connected, or a new supervisor of all workers that are connected."""
         is_worker = peer in self._worker_epochs
         workers = [peer] if is_worker else list(self._worker_epochs)
         peers = self._server.peers
@@ -345,7 +334,7 @@ class Broker:
     def _beat(self, peer: bytes, heartbeat: Heartbeat, now: float) -> None:
         epoch = self._worker_epochs.get(peer)
         if epoch is None:
-            self._send(peer, Heartbeat())  # the supervisor's: it asks whether this loop serves
+            self._send(peer, Heartbeat())  # to the supervisor, which asks whether this loop serves
             return
         if self._liveness.beat(epoch, now):
             self._send_all(self._admission.worker_suspected(epoch, False))
@@ -358,10 +347,10 @@ class Broker:
             self._send(peer, Vacated())
 
     def peer_left(self, peer: ServedPeer, reason: str) -> None:
-        """A peer has gone: its leases end."""
+        """A peer has gone. Its leases end."""
         who, name = peer.identity, peer.hello.name
         self._outboxes.pop(who, None)
-        self._incarnations.left(who)
+        self._connections.left(who)
         self._restarts.left(who)
         epoch = self._worker_epochs.pop(who, None)
         if self._history is not None:
@@ -378,15 +367,9 @@ class Broker:
 
     def _send_lost_run_spans(self, runs: list[UnfinishedRun], error_type: str, reason: str) -> None:
         """Store a span of each of these runs, in case that no other process is left that could."""
-        if self._keeps_spans():
+        if self._reports.keeps_spans:
             for span in lost_run_spans(runs, error_type, reason, time.monotonic(), time.time()):
                 self._collector.send(span)
-
-    def _keeps_spans(self) -> bool:
-        """Return whether there is a collector, or may be: the supervisor has not spoken yet."""
-        return not self._processes or any(
-            known.name == "collector" and known.state != "off" for known in self._processes
-        )
 
     def _status(self, now: float) -> Status:
         workers = []
@@ -407,18 +390,15 @@ class Broker:
             granted_total=self._admission.granted_total,
             refused_total=self._admission.refused_total,
             workers=sorted(workers, key=lambda worker: worker.name),
-            processes=self._processes,
-            spans=self._unkept.status(self._span_status(now)),
+            processes=self._reports.processes,
+            spans=self._reports.span_status(now),
         )
-
-    def _span_status(self, now: float) -> SpanStatus | None:
-        return None if self._spans is None else msgspec.structs.replace(self._spans, age=now - self._spans_at)
 
     def _send_all(self, answers: Iterable[Send]) -> None:
         for answer in answers:
             message = answer.message
             if isinstance(message, Grant) and message.attempt == 1 and self._admission.is_traced(message.span_id):
-                self._unkept.granted(message.epoch)
+                self._reports.granted(message.epoch)
             if not isinstance(message, Revoke) or self._server.peers[answer.client].understands("leases"):
                 self._send(answer.client, message)
 
@@ -434,7 +414,7 @@ class Broker:
 
 
 def _as_clients(spans: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield what a client says of runs as a client's word, and no more; what is no span is left out."""
+    """Yield the spans that a client left, each marked as a client's word. What is no span is left out."""
     for encoded in spans:
         with contextlib.suppress(RemoteProtocolError):
             yield encode_span(as_said_by("client", decode_span(encoded)))

@@ -1,7 +1,7 @@
-"""Which connection each process has: the newest. Pure.
+"""Keeps the newest connection of each process, and tells which older one it replaces. Pure.
 
-A process that was cut off may be back before the end of its earlier connection is heard of. What the earlier one held is then
-nobody's: were it another's, the process would be refused what it holds itself, and lose it when the late word comes.
+A process whose connection broke may be back before the broker hears of the end of the older connection. What the older
+connection held is then free. Otherwise the process would be refused its own leases, and would lose them when the end is heard.
 """
 
 from __future__ import annotations
@@ -9,32 +9,32 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Incarnation(NamedTuple):
-    """What tells a process from all others: what it says of itself, and what the kernel says."""
+class ProcessKey(NamedTuple):
+    """Tells one process from all others: its role and epoch, as it says, and its pid, as the kernel says."""
 
     role: str
     epoch: int
     pid: int
 
 
-class Incarnations:
-    """The processes that are connected."""
+class NewestConnections:
+    """The processes that are connected, each with its newest connection."""
 
     def __init__(self) -> None:
-        self._peers: dict[Incarnation, bytes] = {}
-        self._processes: dict[bytes, Incarnation] = {}
+        self._peers: dict[ProcessKey, bytes] = {}
+        self._processes: dict[bytes, ProcessKey] = {}
 
-    def joined(self, peer: bytes, process: Incarnation) -> bytes | None:
-        """A process said hello; return its earlier connection, which is to be forgotten."""
-        earlier = self._peers.get(process)
-        if earlier is not None:
-            self.left(earlier)
+    def joined(self, peer: bytes, process: ProcessKey) -> bytes | None:
+        """A process said hello on a connection. Return its older connection, which must be forgotten, if there is one."""
+        older = self._peers.get(process)
+        if older is not None:
+            self.left(older)
         self._peers[process] = peer
         self._processes[peer] = process
-        return earlier
+        return older
 
     def left(self, peer: bytes) -> None:
-        """A connection has ended; unknown ones are fine."""
+        """A connection has ended. An unknown one does no harm."""
         process = self._processes.pop(peer, None)
         if process is not None:
             del self._peers[process]

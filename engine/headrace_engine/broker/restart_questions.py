@@ -1,14 +1,14 @@
-"""Who has asked for new workers, and has not been told yet whether the supervisor replaces them. Pure.
+"""Keeps the clients that asked for new workers until the supervisor has answered. Pure.
 
-The supervisor is asked one question at a time, however many want to know: whoever comes meanwhile is meant by the next one. A
-supervisor that comes later, as after the start of a broker, is asked the question that is open.
+The supervisor is asked one question at a time. A client that asks meanwhile gets the answer to the next question. A supervisor
+that connects later, as after the start of a broker, is asked the open question.
 """
 
 from __future__ import annotations
 
 
 class RestartQuestions:
-    """The peers that wait for an answer, in the order in which they asked."""
+    """The clients that wait for an answer, in the order in which they asked."""
 
     def __init__(self) -> None:
         # A dict is a set that keeps its order.
@@ -19,16 +19,16 @@ class RestartQuestions:
 
     @property
     def open(self) -> int | None:
-        """The number of the question that nobody has answered, if there is one."""
+        """The number of the question that has no answer yet; ``None`` if there is no such question."""
         return self._number if self._is_open else None
 
     def asked(self, peer: bytes) -> int | None:
-        """A peer asks; return the number of a question that the supervisor is to be asked now, None while there is one."""
+        """A client asks. Return the number of the question to ask the supervisor now; ``None`` while one is open."""
         self._waiting[peer] = None
         return self._next()
 
     def answered(self, number: int) -> tuple[list[bytes], int | None]:
-        """The supervisor answers; return who is to be told, and the number of the next question, if there is one."""
+        """The supervisor answers. Return the clients to tell, and the number of the next question, if there is one."""
         if not self._is_open or number != self._number:
             return [], None
         told = list(self._asking)
@@ -36,7 +36,7 @@ class RestartQuestions:
         return told, self._next()
 
     def left(self, peer: bytes) -> None:
-        """A peer has gone; unknown ones are fine."""
+        """A client has gone. An unknown one does no harm."""
         self._asking.pop(peer, None)
         self._waiting.pop(peer, None)
 

@@ -1,4 +1,4 @@
-"""What the broker promises to put on record of runs whose worker or client went away."""
+"""The broker stores a span of each run whose worker or client went away."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def admission() -> Admission:
     return made
 
 
-def test_the_runs_of_a_worker_are_those_with_a_lease_on_it(admission: Admission) -> None:
+def test_the_unfinished_runs_of_a_worker_have_a_lease_on_it(admission: Admission) -> None:
     assert admission.unfinished_on(1) == [
         UnfinishedRun("a", 1, "openai", "m", "w1", 100.0),
         UnfinishedRun("c", 1, "openai", "m", "w1", 100.0),
@@ -34,27 +34,27 @@ def test_the_runs_of_a_worker_are_those_with_a_lease_on_it(admission: Admission)
     assert admission.unfinished_on(3) == []
 
 
-def test_the_runs_of_a_client_are_those_with_a_lease(admission: Admission) -> None:
+def test_the_unfinished_runs_of_a_client_have_a_lease(admission: Admission) -> None:
     assert [run.span_id for run in admission.unfinished_of(ANN)] == ["a", "b"]
     admission.released(ANN, "a", 1)
     assert [run.span_id for run in admission.unfinished_of(ANN)] == ["b", "waits"], (
-        "its lease went to the one that waited"
+        "the lease of a went to the run that waited"
     )
     assert admission.unfinished_of(b"nobody") == []
 
 
-def test_a_lease_of_the_broker_before_is_nothing_that_this_one_can_tell_of(admission: Admission) -> None:
+def test_the_broker_stores_no_span_of_a_run_whose_lease_an_earlier_broker_gave(admission: Admission) -> None:
     admission.held(BOB, "held", 1, 1)
 
     assert [run.span_id for run in admission.unfinished_of(BOB)] == ["c"]
 
 
 @pytest.mark.parametrize("error_type", [LOST, CLIENT_LOST])
-def test_a_stub_says_what_the_broker_knows(admission: Admission, error_type: str) -> None:
-    (stub,) = lost_run_spans(admission.unfinished_of(BOB), error_type, "why", 103.0, 1000.0)
+def test_the_span_says_what_the_broker_knows(admission: Admission, error_type: str) -> None:
+    (span,) = lost_run_spans(admission.unfinished_of(BOB), error_type, "why", 103.0, 1000.0)
 
-    assert (stub.span_id, stub.rank, stub.provider, stub.model) == ("c", Rank.STUB, "openai", "m")
-    assert (stub.status, stub.error_type, stub.error) == ("error", error_type, "why")
-    assert (stub.started_at, stub.ended_at, stub.duration_seconds) == (997.0, 1000.0, 3.0)
-    (attempt,) = stub.attempts
+    assert (span.span_id, span.rank, span.provider, span.model) == ("c", Rank.STUB, "openai", "m")
+    assert (span.status, span.error_type, span.error) == ("error", error_type, "why")
+    assert (span.started_at, span.ended_at, span.duration_seconds) == (997.0, 1000.0, 3.0)
+    (attempt,) = span.attempts
     assert (attempt.number, attempt.worker, attempt.started_at, attempt.ended_at) == (1, "w1", 997.0, None)

@@ -1,11 +1,11 @@
-"""The broker's account of who has asked for new workers."""
+"""Each client that asks for new workers gets one answer, and the supervisor is asked one question at a time."""
 
 from __future__ import annotations
 
 from headrace_engine.broker.restart_questions import RestartQuestions
 
 
-def test_who_asks_is_told_once() -> None:
+def test_a_client_that_asks_is_answered_once() -> None:
     questions = RestartQuestions()
 
     assert questions.asked(b"a") == 1
@@ -15,8 +15,8 @@ def test_who_asks_is_told_once() -> None:
     assert questions.open is None
 
 
-def test_who_comes_while_the_supervisor_is_asked_is_meant_by_the_next_question() -> None:
-    """What it has changed before it asked, the supervisor may not have known when it answered the first."""
+def test_a_client_that_asks_while_a_question_is_open_gets_the_answer_to_the_next() -> None:
+    """The client may have changed something before it asked, and the supervisor may have answered the first question before."""
     questions = RestartQuestions()
     questions.asked(b"a")
 
@@ -25,7 +25,7 @@ def test_who_comes_while_the_supervisor_is_asked_is_meant_by_the_next_question()
     assert questions.answered(2) == ([b"b", b"c", b"a"], None)
 
 
-def test_a_flood_of_questions_is_two() -> None:
+def test_a_flood_of_questions_is_asked_as_two() -> None:
     questions = RestartQuestions()
     numbers = [questions.asked(b"%d" % (number % 100)) for number in range(100_000)]
 
@@ -36,7 +36,7 @@ def test_a_flood_of_questions_is_two() -> None:
     assert (len(told), following) == (100, None)
 
 
-def test_who_has_gone_is_told_nothing_and_its_question_stays_the_only_one() -> None:
+def test_a_client_that_has_gone_is_not_answered_and_its_question_stays_open() -> None:
     questions = RestartQuestions()
     questions.asked(b"a")
     questions.left(b"a")

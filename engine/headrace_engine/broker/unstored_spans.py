@@ -1,4 +1,4 @@
-"""Counts the runs whose spans nobody keeps, because the data directory cannot be used. Pure."""
+"""Counts the runs whose spans are not stored, because the data directory cannot be used. Pure."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ import msgspec
 from headrace.wire.engine_status import ProcessStatus, SpanStatus
 
 NOT_KEPT = "not_kept"
-"""Why these spans are dropped."""
+"""The reason under which the status counts these spans."""
 STATE = "not kept"
 
 
-class Unkept:
-    """Runs since the broker's start, and why their spans are lost."""
+class UnstoredSpans:
+    """Runs since the broker's start whose spans are lost, and why."""
 
     def __init__(self) -> None:
         self.count = 0
         self._reason = ""
-        # Runs that got a lease before the supervisor had told whether spans are kept; None since it has.
-        self._untold: int | None = 0
-        # Workers that were started without a place for spans, and serve on after there is one.
-        self._without: frozenset[int] = frozenset()
+        # Runs that got a lease before the supervisor's first report; None after it.
+        self._unreported: int | None = 0
+        # Workers that were started while spans could not be stored. They store none as long as they serve.
+        self._without_spans: frozenset[int] = frozenset()
 
     def reported(self, processes: Sequence[ProcessStatus], workers: Collection[int]) -> None:
-        """The supervisor told of its processes; ``workers`` are the epochs of the workers that serve."""
+        """The supervisor reports its processes. ``workers`` are the epochs of the workers that are connected."""
         before = self._reason
         off = [process.reason for process in processes if process.name == "collector" and process.state == "off"]
         self._reason = off[0] if off else ""
         if self._reason:
-            self.count += self._untold or 0
-        self._untold = None
+            self.count += self._unreported or 0
+        self._unreported = None
         if before and not self._reason:
-            self._without = frozenset(workers)
+            self._without_spans = frozenset(workers)
 
     def granted(self, epoch: int) -> None:
         """A run that wants a span got a lease on a worker."""
-        if self._untold is not None:
-            self._untold += 1
-        elif self._reason or epoch in self._without:
+        if self._unreported is not None:
+            self._unreported += 1
+        elif self._reason or epoch in self._without_spans:
             self.count += 1
 
     def status(self, spans: SpanStatus | None) -> SpanStatus | None:
-        """Return what the collector says, with what is lost without it."""
+        """Return the collector's status ``spans``, with the spans that are not stored counted as dropped."""
         dropped = {NOT_KEPT: self.count} if self.count else {}
         if self._reason:
             return SpanStatus("", STATE, dropped=dropped, error=self._reason)
