@@ -45,7 +45,7 @@ def fork() -> int:
         return os.fork()
 
 
-class Child:
+class StrangersChild:
     """A forked process of another user, and what it returns as JSON."""
 
     def __init__(self, user: int, action: Callable[[], Any]) -> None:
@@ -186,7 +186,7 @@ def listening(
         messages = [message.hex() for recorder in recorders for message in recorder.messages]
         return {"connections": sum(recorder.connections for recorder in recorders), "messages": messages}
 
-    child = Child(STRANGER, listen)
+    child = StrangersChild(STRANGER, listen)
     os.close(told)
     wait_until(lambda: all(path.exists() for path in paths), 10.0, "the stranger's sockets")
     try:

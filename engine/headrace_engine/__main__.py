@@ -29,7 +29,7 @@ from headrace.process.masked_output import mask_output, masking
 from headrace.process.standard_streams import guarded
 from headrace.settings.known_secrets import provider_secrets, proxy_secrets, sink_secrets
 from headrace.settings.settings import Settings, checked_figure, load_settings, told_with_file
-from headrace_engine.exit_codes import ExitCode
+from headrace_engine.process_exit import EngineExitCode
 
 
 def main() -> int:
@@ -72,14 +72,14 @@ def _run(arguments: argparse.Namespace) -> int:
             return _check(settings)
     except ConfigurationError as error:
         report_start_failure(str(error))
-        return ExitCode.USAGE
+        return EngineExitCode.USAGE
     if arguments.role == "broker":
         from headrace_engine.broker.broker import Broker
 
         ignore_interrupt()
         die_with_parent(arguments.parent)
         Broker(arguments.directory, settings.engine, arguments.parent, arguments.epoch).run()
-        return ExitCode.OK
+        return EngineExitCode.OK
     return _supervise(arguments, settings)
 
 
@@ -98,7 +98,7 @@ def _check(settings: Settings) -> int:
             load_hook(settings.spans.redact)
         except ConfigurationError as error:
             raise told_with_file(error, "spans", "redact", os.environ) from None
-    return ExitCode.OK
+    return EngineExitCode.OK
 
 
 def _collect(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -111,7 +111,7 @@ def _collect(arguments: argparse.Namespace, settings: Settings) -> int:
         directory=arguments.directory, slot=arguments.data, parent=arguments.parent, epoch=arguments.epoch
     )
     Collector(own, settings).run()
-    return ExitCode.OK
+    return EngineExitCode.OK
 
 
 def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -123,7 +123,7 @@ def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
         ignore_interrupt()
     environments = _environments(settings, is_embedded=arguments.parent is not None)
     if not is_hook_usable(settings.spans, environments["worker"]):
-        return ExitCode.USAGE  # the check has said why
+        return EngineExitCode.USAGE  # the check has said why
     config = settings.engine
     own = SupervisorSettings(
         directory=arguments.directory,
@@ -142,7 +142,7 @@ def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
         return Supervisor(own).run()
     except (EngineStartError, OSError) as error:
         report_start_failure(f"the engine cannot start: {error}")
-        return ExitCode.CANNOT_START
+        return EngineExitCode.CANNOT_START
 
 
 def _environments(settings: Settings, *, is_embedded: bool) -> dict[str, dict[str, str]]:

@@ -18,7 +18,7 @@ from headrace.cli.serve_directory import default_directories, found_directory, m
 from headrace.cli.shared.exit_codes import CommandError, ExitCode
 from headrace.errors import EngineUnavailableError
 from headrace.files.engine_directory import LOCK_FILE
-from tests.strangers import STRANGER, VICTIM, Child, needs_root
+from tests.strangers import STRANGER, VICTIM, StrangersChild, needs_root
 
 
 class Places:
@@ -123,7 +123,7 @@ def test_without_a_usable_home_it_has_a_name_that_nobody_can_guess(
     def make() -> list[str]:
         return [os.fspath(made_directory()) for _ in range(2)]
 
-    first, second = (Path(made) for made in Child(VICTIM, make).result())
+    first, second = (Path(made) for made in StrangersChild(VICTIM, make).result())
 
     assert first != second
     assert first.parent == second.parent == places.root

@@ -43,7 +43,7 @@ from headrace_workers.broker_link import BrokerLink
 from headrace_workers.spans.worker_collector_link import WorkerCollectorLink
 from tests.conftest import HELLO, processes
 from tests.repetition import is_long
-from tests.strangers import STRANGER, VICTIM, Child, listening, needs_root
+from tests.strangers import STRANGER, VICTIM, StrangersChild, listening, needs_root
 from tests.waiting import busyness, wait_until
 
 pytestmark = [
@@ -107,7 +107,7 @@ def failure(directory: Path, timeout: float) -> tuple[str, float]:
 def test_a_broker_of_another_user_is_sent_nothing_and_the_run_fails_at_once(place: Path) -> None:
     directory = given(place / "engine", STRANGER, 0o777)
     with listening(directory / "broker", directory / "collector", answer=FORGED) as heard:
-        said, took = Child(VICTIM, partial(failure, directory, 30.0)).result()
+        said, took = StrangersChild(VICTIM, partial(failure, directory, 30.0)).result()
 
     assert (
         f"no engine at ipc://{directory}: a process of user {STRANGER} serves there, not one of user {VICTIM}" in said
@@ -130,7 +130,7 @@ def test_a_directory_that_another_user_makes_after_the_clients_start_is_not_used
 
     with contextlib.ExitStack() as stack:
         maker = threading.Timer(delay, make)
-        victim = Child(VICTIM, partial(failure, directory, 4.0))
+        victim = StrangersChild(VICTIM, partial(failure, directory, 4.0))
         maker.start()
         assert is_made.wait(30)
         heard = stack.enter_context(listening(directory / "broker"))
@@ -204,7 +204,7 @@ def test_a_directory_that_flips_never_gets_a_byte_of_a_request(
     listens_at, flip = place_that_flips(parent, what)
     count = TRIES if what == "directory" or is_long() else TRIES // 4
     with listening(listens_at, each_turn=flip) as heard:
-        victims = [Child(VICTIM, partial(tries, parent / "engine", count // 4)) for _ in range(4)]
+        victims = [StrangersChild(VICTIM, partial(tries, parent / "engine", count // 4)) for _ in range(4)]
         ends = {end for victim in victims for end in victim.result()}
 
     assert heard["messages"] == []
@@ -228,7 +228,7 @@ def test_a_socket_that_another_user_has_made_is_told_nothing_whoever_listens_the
         listener.bind(str(directory / "broker"))
         os.chown(directory / "broker", STRANGER, STRANGER)
         (directory / "broker").chmod(0o777)
-        Child(VICTIM, partial(listener.listen, 64)).result()
+        StrangersChild(VICTIM, partial(listener.listen, 64)).result()
 
         def look_and_lose(fd: int) -> tuple[int | None, int | None]:
             (directory / "broker").unlink(missing_ok=True)
@@ -237,7 +237,7 @@ def test_a_socket_that_another_user_has_made_is_told_nothing_whoever_listens_the
         if is_removed:
             monkeypatch.setattr("headrace.transport.sockets.credentials", look_and_lose)
         with listening(directory / "broker", answer=FORGED, listener=listener) as heard:
-            said, _ = Child(VICTIM, partial(failure, directory, 2.0 if is_removed else 30.0)).result()
+            said, _ = StrangersChild(VICTIM, partial(failure, directory, 2.0 if is_removed else 30.0)).result()
 
     assert heard["connections"] > 0
     assert heard["messages"] == []
@@ -264,7 +264,7 @@ def test_root_tells_another_users_engine_nothing(
 def test_roots_engine_is_not_another_users_to_use(place: Path) -> None:
     directory = given(place / "engine", 0, 0o700)
 
-    said, _ = Child(VICTIM, partial(failure, directory, 5.0)).result()
+    said, _ = StrangersChild(VICTIM, partial(failure, directory, 5.0)).result()
 
     assert f"{directory} belongs to user 0, not to {VICTIM}" in said
 
@@ -460,7 +460,7 @@ def open_link(name: str, endpoint: str, seconds: float = 0.3) -> list[str]:
 def test_a_link_to_another_users_process_says_and_believes_nothing(place: Path, name: str) -> None:
     directory = given(place / "engine", STRANGER, 0o777)
     with listening(directory / "peer", answer=FORGED) as heard:
-        believed = Child(VICTIM, partial(open_link, name, f"ipc://{directory / 'peer'}")).result()
+        believed = StrangersChild(VICTIM, partial(open_link, name, f"ipc://{directory / 'peer'}")).result()
 
     assert heard["connections"] > 0
     assert heard["messages"] == []
@@ -481,7 +481,7 @@ def test_a_link_into_an_unsafe_directory_is_not_even_tried(place: Path) -> None:
         return ends
 
     with listening(directory / "peer", answer=FORGED) as heard:
-        ends = Child(VICTIM, attempt).result()
+        ends = StrangersChild(VICTIM, attempt).result()
 
     assert heard["connections"] == 0
     assert ends == [f"{directory} belongs to user {STRANGER}, not to {VICTIM}"] * 2, "those that somebody waits for"
@@ -519,7 +519,7 @@ def test_who_takes_a_place_between_two_connections_is_told_nothing(place: Path) 
         return len(known)
 
     with listening(directory / "taken", each_turn=take) as heard:
-        assert Child(VICTIM, know_another_before).result() == 1
+        assert StrangersChild(VICTIM, know_another_before).result() == 1
 
     assert heard["connections"] > 0
     assert heard["messages"] == []

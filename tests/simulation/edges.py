@@ -171,13 +171,13 @@ def _edges() -> dict[str, Any]:
             executable="python", stdin=_Stdin(), stderr=io.StringIO()
         ),
         f"{engine}.supervisor.supervisor.signal": signals,
-        f"{engine}.supervisor.supervisor.Hangup": _Hangup,
+        f"{engine}.supervisor.supervisor.TerminalHangup": _Hangup,
         f"{engine}.supervisor.supervisor.Reactor": _reactor,
-        f"{engine}.supervisor.supervisor.Dealer": _dealer,
+        f"{engine}.supervisor.broker_watch.Dealer": _dealer,
         f"{engine}.supervisor.supervisor.new_context": _Context,
         f"{engine}.supervisor.supervisor.is_orphan": _is_orphan,
         f"{engine}.supervisor.supervisor.open_process": _open_process,
-        f"{engine}.supervisor.supervisor.gets_orphans": lambda: False,
+        f"{engine}.supervisor.supervisor.adopts_orphans": lambda: False,
         f"{engine}.supervisor.children.os": SimpleNamespace(close=lambda _: None, environ={}),
         f"{engine}.supervisor.children.subprocess": SimpleNamespace(Popen=_Popen, DEVNULL=None),
         f"{engine}.supervisor.children.open_process": _open_process,
@@ -204,7 +204,7 @@ class _Stdin:
 
 
 class _Hangup:
-    def is_terminals_end(self) -> bool:
+    def has_terminal_closed(self) -> bool:
         return False
 
 

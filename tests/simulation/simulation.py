@@ -206,7 +206,7 @@ class Simulation:
     def _is_known(self, host: Host) -> bool:
         """Return whether those who watch a process have heard of it."""
         if host is self.engine.broker:
-            liveness = cast("Any", self.engine.shell._liveness)
+            liveness = cast("Any", self.engine.shell._broker._liveness)
             return any(self.engine.by_epoch[epoch] is host for epoch in liveness._last_seen)
         admission = self._admission()
         return admission is not None and any(self.engine.by_epoch[epoch] is host for epoch in admission.joined)

@@ -35,7 +35,7 @@ from headrace.wire.messages import (
     ToCollector,
 )
 from headrace.wire.roles import TO_COLLECTOR
-from headrace_engine.exit_codes import ExitCode
+from headrace_engine.process_exit import EngineExitCode
 from headrace_engine.spans.flushing import Flushes, OpenFlush, bounded_timeout
 from headrace_engine.spans.report_link import ReportLink
 from headrace_engine.spans.span_pipeline import SpanPipeline
@@ -296,7 +296,7 @@ class Collector:
 
     def _terminated(self, *_: object) -> None:
         if self._is_stopping:
-            os._exit(ExitCode.OK)
+            os._exit(EngineExitCode.OK)
         self._reactor.call(self._stop)
 
     def _stop(self) -> None:

@@ -19,7 +19,7 @@ class StartAt(msgspec.Struct, frozen=True):
     when: float
 
 
-class GiveUp(msgspec.Struct, frozen=True):
+class CannotStart(msgspec.Struct, frozen=True):
     """It cannot start."""
 
     reason: str
@@ -40,7 +40,7 @@ class RestartPolicy:
         """It was started."""
         self._started_at = now
 
-    def exited(self, status: str, now: float, *, has_served: bool = True) -> StartAt | GiveUp:
+    def exited(self, status: str, now: float, *, has_served: bool = True) -> StartAt | CannotStart:
         """It ended without being told to. One that has never served has failed at its start, however long that took."""
         if has_served and now - self._started_at >= SHORT_LIFE:
             self._has_lived = True
@@ -48,7 +48,7 @@ class RestartPolicy:
         else:
             self._short_lives += 1
         if self._gives_up and not self._has_lived and self._short_lives >= MAX_FAILED_STARTS:
-            return GiveUp(f"{self._name} failed at its start {self._short_lives} times, last with {status}")
+            return CannotStart(f"{self._name} failed at its start {self._short_lives} times, last with {status}")
         self.restarts += 1
         if self._short_lives == 0:
             return StartAt(now)

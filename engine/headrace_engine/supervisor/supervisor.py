@@ -1,7 +1,7 @@
-"""The supervisor process: starts, watches and restarts the other processes, and ends them. It does nothing else.
+"""The supervisor process: starts the other processes of an engine, watches them, restarts them and ends them.
 
-It ends when its parent does (embedded), when it is told to (SIGTERM: running streams may finish; a second one: now), or when
-the engine cannot start at all. SIGHUP has it replace its workers, one after another.
+It ends on SIGTERM (running streams may finish; a second SIGTERM ends them), with its program if the engine is embedded, or when
+the engine cannot start. SIGHUP replaces the workers, one after another.
 """
 
 from __future__ import annotations
@@ -24,43 +24,46 @@ from headrace.process.history import open_history
 from headrace.process.lifecycle import is_orphan, open_process
 from headrace.process.logs import report_start_failure
 from headrace.settings.settings import SpansConfig
-from headrace.transport.link import StandingLink, hello_of
 from headrace.transport.reactor import Reactor
-from headrace.transport.sockets import Dealer, new_context
-from headrace.wire.codec import from_broker
+from headrace.transport.sockets import new_context
 from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import (
     FromBroker,
-    Heartbeat,
     Joined,
     ProcessReport,
     Restart,
     RestartAnswer,
     Silent,
 )
-from headrace_engine.exit_codes import ExitCode
-from headrace_engine.liveness import Liveness
+from headrace_engine.process_exit import EngineExitCode
+from headrace_engine.supervisor.broker_watch import BrokerWatch
 from headrace_engine.supervisor.children import Child
-from headrace_engine.supervisor.collector_child import COLLECTOR, SpanKeeping
-from headrace_engine.supervisor.hangup import Hangup
+from headrace_engine.supervisor.collector_process import COLLECTOR, CollectorProcess
 from headrace_engine.supervisor.locked_directory import EngineDirectory
-from headrace_engine.supervisor.orphans import gets_orphans, reap_orphans
-from headrace_engine.supervisor.process_news import ProcessNewsLink
+from headrace_engine.supervisor.process_reports import ProcessReportLink
+from headrace_engine.supervisor.reaping import adopts_orphans, reap_orphans
 from headrace_engine.supervisor.recycling import Action, EndRuns, Kill, Recycler, RecyclingLimits, Replace, Retire
-from headrace_engine.supervisor.restart_policy import GiveUp
+from headrace_engine.supervisor.restart_policy import CannotStart
+from headrace_engine.supervisor.terminal_hangup import TerminalHangup
 
 logger = logging.getLogger(__name__)
 
 _TICK = 0.5
+"""Seconds between two looks at all processes."""
 _RETRY_DELAY = 1.0
+"""Seconds until a process that could not be started is started again."""
 _END_GRACE = 1.5
-"""Seconds for workers to tell their clients of the runs that they end."""
+"""Seconds for workers to tell their clients that runs end."""
 _FAREWELL = 0.2
-"""Seconds that the broker outlives the last worker, for what clients still ask it."""
+"""Seconds that the broker runs on after the last worker, to answer the last questions of clients."""
 
 
 class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a supervisor is told on its command line. ``parent`` is the process it belongs to, if it is embedded."""
+    """The settings of a supervisor, from its command line and the settings file.
+
+    ``workers`` is how many worker processes there are. ``parent`` is the pid of the program, if the engine is embedded.
+    ``drain_timeout`` is how long running streams may take after SIGTERM, in seconds.
+    """
 
     directory: Path
     workers: int
@@ -69,7 +72,7 @@ class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
     recycling: RecyclingLimits = RecyclingLimits()
     spans: SpansConfig = SpansConfig()
     environments: Mapping[str, Mapping[str, str]]
-    """What ``broker``, ``collector`` and ``worker`` are started with."""
+    """The environments with which ``broker``, ``collector`` and ``worker`` are started."""
 
     def __repr__(self) -> str:
         return f"SupervisorSettings(directory={str(self.directory)!r})"  # environments hold keys
@@ -88,45 +91,35 @@ class Supervisor:
         self._reactor = Reactor()
         self._children: list[Child] = []
         self._recycler = Recycler(settings.recycling)
-        self._hangup = Hangup()
+        self._hangup = TerminalHangup()
         self._is_draining = False
         self._is_ending = False
-        self._exit_code = ExitCode.OK
+        self._exit_code = EngineExitCode.OK
         self._has_failed = True
-        self._gets_orphans = gets_orphans()
+        self._adopts_orphans = adopts_orphans()
         self._directory: EngineDirectory | None = None
-        self._keeping: SpanKeeping | None = None
+        self._collector: CollectorProcess | None = None
         self._context = new_context()
-        self._link: StandingLink[FromBroker] | None = None
-        # To the collector, once there is one.
-        self._news: ProcessNewsLink | None = None
         command = [sys.executable, "-m", "headrace_engine", "broker"]
-        self._broker = Child("broker", command, settings.environments["broker"])
-        # Of the broker, which looks after the workers in the same way.
-        self._liveness = Liveness()
+        self._broker = BrokerWatch(
+            Child("broker", command, settings.environments["broker"]),
+            self._reactor,
+            self._context,
+            broker_endpoint(settings.directory),
+            self._hear_broker,
+            self._report,
+        )
+        # The link to the collector, once there is a collector.
+        self._reports: ProcessReportLink | None = None
 
     def run(self) -> int:
         """Run the engine until it ends; return the exit code. Raises EngineStartError."""
         self._prepare_directory()
-        directory = str(self._settings.directory)
-        common = ["--directory", directory, "--parent", str(os.getpid())]
-        environments = self._settings.environments
-        keeping = SpanKeeping(
-            self._settings.spans, os.environ, self._settings.directory, common, environments["collector"]
-        )
-        self._keeping = keeping
-        if keeping.child is not None:
-            self._children.append(keeping.child)
-        self._broker.command += common
-        self._children.append(self._broker)
-        for number in range(1, self._settings.workers + 1):
-            name = f"w{number}"
-            command = [sys.executable, "-m", "headrace_workers", *common, *keeping.options, "--name", name]
-            self._children.append(Child(name, command, environments["worker"]))
+        self._add_children()
         try:
             for child in self._children:
                 self._start(child)
-            self._report()  # the broker's first one was made before the workers were
+            self._report()  # the first report to the broker was made before the workers were started
             self._watch_parent()
             signal.signal(signal.SIGTERM, lambda *_: self._reactor.call(self._end))
             signal.signal(signal.SIGHUP, lambda *_: self._reactor.call(self._hung_up))
@@ -134,11 +127,28 @@ class Supervisor:
                 signal.signal(signal.SIGINT, lambda *_: self._reactor.call(self._end))
             self._tick()
             self._reactor.run()
-            self._has_failed = self._exit_code != ExitCode.OK
+            self._has_failed = self._exit_code != EngineExitCode.OK
         finally:
             self._kill_all()
             self._clean_directory()
         return self._exit_code
+
+    def _add_children(self) -> None:
+        """Add the processes that are to run: the collector if spans can be stored, the broker and the workers."""
+        settings = self._settings
+        common = ["--directory", str(settings.directory), "--parent", str(os.getpid())]
+        environments = settings.environments
+        self._collector = collector = CollectorProcess(
+            settings.spans, os.environ, settings.directory, common, environments["collector"]
+        )
+        if collector.child is not None:
+            self._children.append(collector.child)
+        self._broker.child.command += common
+        self._children.append(self._broker.child)
+        for number in range(1, settings.workers + 1):
+            name = f"w{number}"
+            command = [sys.executable, "-m", "headrace_workers", *common, *collector.worker_options, "--name", name]
+            self._children.append(Child(name, command, environments["worker"]))
 
     def _prepare_directory(self) -> None:
         self._directory = EngineDirectory(self._settings.directory)
@@ -147,7 +157,7 @@ class Supervisor:
         parent = self._settings.parent
         if self._directory is None:
             return
-        # Where it failed the program reads in the log why, and removes the folder.
+        # If an embedded engine failed, its program reads the reason in the log and removes the folder.
         if parent is None or not self._has_failed or is_orphan(parent):
             workers = [worker_socket(child.name, child.epoch) for child in self._children if child.is_worker]
             self._directory.clean(workers, is_embedded=parent is not None)
@@ -162,16 +172,16 @@ class Supervisor:
             self._history.note("start", name=child.name, pid=child.pid, epoch=child.epoch)
         logger.info("process started", extra={"child": child.name, "pid": child.pid, "epoch": child.epoch})
         if child.name == "broker":
-            self._open_link()
+            self._broker.started()
         elif child.name == COLLECTOR:
-            self._open_news()
+            self._open_reports()
         elif child.is_worker:
-            self._recycler.started(child.epoch, now, random.random(), replaces)  # noqa: S311 - to spread, not to hide
+            self._recycler.started(child.epoch, now, random.random(), replaces)  # noqa: S311 - it spreads ages, and hides nothing
         if child.pidfd is not None:
             self._reactor.add_reader(child.pidfd, partial(self._look_at, child))
 
     def _look_at(self, child: Child) -> None:
-        """Find out whether a child has ended, and what follows."""
+        """If a child has ended, start it again, unless it is not needed any more or cannot start."""
         pidfd, pid = child.pidfd, child.pid
         if not child.has_ended():
             return
@@ -196,9 +206,9 @@ class Supervisor:
             "process ended", extra={"child": child.name, "pid": pid, "epoch": child.epoch, "reason": child.reason}
         )
         decision = child.policy.exited(child.reason, now, has_served=child.has_served)
-        if isinstance(decision, GiveUp):
+        if isinstance(decision, CannotStart):
             report_start_failure(f"the engine cannot start: {decision.reason}")
-            self._exit_code = ExitCode.CANNOT_START
+            self._exit_code = EngineExitCode.CANNOT_START
             self._reactor.stop()
             return
         self._reactor.call_at(decision.when, partial(self._restart, child))
@@ -207,13 +217,13 @@ class Supervisor:
     def _restart(self, child: Child) -> None:
         try:
             self._start(child)
-        except OSError:  # no memory, no processes, no descriptors: there may be some later
+        except OSError:  # no memory, no process or no descriptor is left; try again later
             logger.exception("process cannot be started", extra={"child": child.name, "retry_after": _RETRY_DELAY})
             self._reactor.call_later(_RETRY_DELAY, partial(self._restart, child))
         self._report()
 
     def _remove_socket(self, child: Child) -> None:
-        """The next one has an endpoint of its own; nobody must wait at the old one."""
+        """Remove the socket of a child that has ended. Its successor has another endpoint, and no client must wait at this one."""
         if child.is_worker:
             self._remove(worker_socket(child.name, child.epoch))
         elif child.name == COLLECTOR:
@@ -224,47 +234,38 @@ class Supervisor:
             self._directory.remove_sockets(name)
 
     def _tick(self) -> None:
-        """Look at everything now and then: the way where there are no process handles."""
+        """Look at all processes. Where the kernel has no process handles, this is how their ends are seen."""
         for child in list(self._children):
             self._look_at(child)
             if child.is_worker and self._settings.recycling.max_memory:
                 self._recycler.measured(child.epoch, child.memory())
-        if self._gets_orphans:
+        if self._adopts_orphans:
             reap_orphans({child.process.pid for child in self._children if child.process is not None})
         self._recycle()
-        self._look_at_broker(time.monotonic())
-        self._look_at_keeping(time.monotonic())
+        now = time.monotonic()
+        if (silent := self._broker.look(now, now + _TICK)) is not None:
+            self._end_hung(silent)  # streams go on, and the next broker learns of the leases
+        self._retry_collector(now)
         parent = self._settings.parent
         if parent is not None and is_orphan(parent):
             self._reactor.stop()
         self._reactor.call_later(_TICK, self._tick)
 
-    def _look_at_keeping(self, now: float) -> None:
-        """Keep spans as soon as that is possible: workers that know of no slot are replaced by some that do."""
-        keeping = self._keeping
-        if keeping is None or self._is_draining or not keeping.due(now) or keeping.child is None:
+    def _retry_collector(self, now: float) -> None:
+        """Store spans as soon as that is possible. Workers that were started without a place for spans are replaced."""
+        collector = self._collector
+        if collector is None or self._is_draining or not collector.can_start(now) or collector.child is None:
             return
-        self._children.insert(0, keeping.child)
-        self._restart(keeping.child)
+        self._children.insert(0, collector.child)
+        self._restart(collector.child)
         for child in self._children:
             if child.is_worker:
-                child.command = [*child.command, *keeping.options]
+                child.command = [*child.command, *collector.worker_options]
         self._recycler.asked()
         self._recycle()
 
-    def _look_at_broker(self, now: float) -> None:
-        """Ask whether its loop serves, and end one that does not: streams go on, and its successor learns of the leases."""
-        broker = self._broker
-        if broker.process is None:
-            return
-        self._liveness.expected({broker.epoch: False}, now)
-        self._liveness.due(now)
-        self._liveness.look_by(now + _TICK)
-        if broker.epoch in self._liveness.hung(now):
-            self._end_hung(Silent(broker.name, broker.epoch, self._liveness.silence(broker.epoch, now)))
-
     def _watch_parent(self) -> None:
-        """An embedded engine ends with its program: by the pipe that is our standard input, and by its process handle."""
+        """End an embedded engine with its program: standard input is a pipe from it, and there may be a process handle."""
         parent = self._settings.parent
         if parent is None:
             return
@@ -277,23 +278,22 @@ class Supervisor:
     # Workers that are replaced.
 
     def _hung_up(self) -> None:
-        """SIGHUP came: the terminal is gone, or somebody wants new workers."""
+        """SIGHUP came: the terminal was closed, or somebody wants new workers."""
         if self._is_draining:
             return
-        if self._hangup.is_terminals_end():
+        if self._hangup.has_terminal_closed():
             self._end()
             return
         self._replace_all()
 
     def _asked_to_restart(self, question: Restart) -> None:
-        """A client of this user wants new workers; the broker, to which the kernel says whose it is, passes that on."""
+        """A client wants new workers. The broker has checked that it is a process of this user."""
         if self._is_draining:
             problem = "the engine is ending"
         else:
             problem = ""
             self._replace_all()
-        if self._link is not None:
-            self._link.send([RestartAnswer(question.token, problem)])
+        self._broker.send([RestartAnswer(question.token, problem)])
 
     def _replace_all(self) -> None:
         if self._recycler.asked():
@@ -343,7 +343,7 @@ class Supervisor:
     # The end.
 
     def _end(self) -> None:
-        """End: at first by letting running streams finish; told again, now; told a third time, at once."""
+        """End the engine. The first call lets running streams finish, the second ends them, the third ends at once."""
         if self._is_ending:
             self._reactor.stop()
         elif self._is_draining:
@@ -357,7 +357,7 @@ class Supervisor:
             self._end_when_drained()
 
     def _end_runs(self) -> None:
-        """Have workers tell their clients of the runs that end here; those that cannot are killed."""
+        """Have the workers end their runs and tell their clients. A worker that does not end in time is killed."""
         if self._is_ending:
             return
         self._is_ending = True
@@ -371,47 +371,26 @@ class Supervisor:
             self._reactor.call_later(_FAREWELL, self._reactor.stop)
 
     def _kill_all(self) -> None:
-        """End all that is left; the collector last, which then has all that there will be."""
+        """Kill the processes that still run. The collector ends last, when all spans have been sent to it."""
         running = [child for child in self._children if child.name != COLLECTOR]
         for child in running:
             child.kill()
         for child in running:
             child.wait()
-        if self._keeping is not None:
-            self._keeping.end()
+        if self._collector is not None:
+            self._collector.end()
 
-    def _open_link(self) -> None:
-        """Connect to the first broker, and to each of its successors. A new broker is not judged by the silence of the one before."""
-        self._liveness = Liveness()
-        if self._link is None:
-            endpoint = broker_endpoint(self._settings.directory)
-            self._link = StandingLink(
-                "broker",
-                self._reactor,
-                partial(Dealer, self._context, endpoint, expects=self._is_broker),
-                partial(hello_of, "supervisor"),
-                1,
-                from_broker,
-                self._hear_broker,
-                opened=self._report,
-                heartbeat=Heartbeat,
-            )
-            self._link.open()
+    # The broker and the collector.
 
-    def _is_broker(self, pid: int) -> bool:
-        return self._broker.process is not None and self._broker.process.pid == pid
-
-    def _open_news(self) -> None:
-        """Tell the collector who is who, and each one that comes after it."""
-        if self._news is None:
+    def _open_reports(self) -> None:
+        """Report the processes to the collector, and to each collector after it."""
+        if self._reports is None:
             endpoint = collector_endpoint(self._settings.directory)
-            self._news = ProcessNewsLink(self._reactor, self._context, endpoint, self._statuses)
-            self._news.open()
+            self._reports = ProcessReportLink(self._reactor, self._context, endpoint, self._statuses)
+            self._reports.open()
 
     def _hear_broker(self, message: FromBroker) -> None:
-        """Handle a message of the broker: it names workers that serve, workers that are hung, and clients' wish for new workers."""
-        self._liveness.joined(self._broker.epoch, time.monotonic())  # it speaks from the loop that serves
-        self._broker.has_served = True
+        """Handle a message of the broker: a worker is hung, a worker serves, or a client wants new workers."""
         match message:
             case Silent():
                 self._end_hung(message)
@@ -439,11 +418,10 @@ class Supervisor:
                 child.kill()
 
     def _report(self) -> None:
-        if self._link is not None:
-            self._link.send([ProcessReport(self._statuses())])
-        if self._news is not None:
-            self._news.report()
+        self._broker.send([ProcessReport(self._statuses())])
+        if self._reports is not None:
+            self._reports.report()
 
     def _statuses(self) -> list[ProcessStatus]:
-        off = self._keeping.statuses() if self._keeping is not None else []
+        off = self._collector.statuses() if self._collector is not None else []
         return [*off, *(child.status() for child in self._children)]

@@ -18,7 +18,7 @@ from headrace.files.trusted_directory import (
     check_private,
     directory_refusal,
 )
-from tests.strangers import STRANGER, VICTIM, Child, needs_root
+from tests.strangers import STRANGER, VICTIM, StrangersChild, needs_root
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_roots_directories_are_trusted_on_the_way_but_are_nobody_elses_own(place
     def look() -> list[str | None]:
         return [check_directory(own), check_directory(roots)]
 
-    assert Child(VICTIM, look).result() == [None, f"{roots} belongs to user 0, not to {VICTIM}"]
+    assert StrangersChild(VICTIM, look).result() == [None, f"{roots} belongs to user 0, not to {VICTIM}"]
 
 
 def test_symbolic_links_are_followed_name_by_name(place: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_group_of_ones_own_may_write_unless_it_has_other_members(
         monkeypatch.setattr("grp.getgrgid", lambda _: struct_of(name, VICTIM, members))
         if has_acl:
             let_in(directory.parent, mask=7)
-        return bool(Child(VICTIM, lambda: check_directory(directory) is None).result())
+        return bool(StrangersChild(VICTIM, lambda: check_directory(directory) is None).result())
 
     assert looked("victim", [])
     assert looked("victim", ["victim"])
@@ -271,11 +271,11 @@ def test_whom_an_access_control_list_lets_in_shows_in_the_mode(place: Path) -> N
     def come_in() -> list[bool]:
         return [os.access(path, os.W_OK) for path in (directory.parent, directory)]
 
-    assert Child(STRANGER, come_in).result() == [True, True]
+    assert StrangersChild(STRANGER, come_in).result() == [True, True]
     directory.chmod(0o700)
     directory.parent.chmod(0o755)
     assert check_directory(directory) is None
-    assert Child(STRANGER, come_in).result() == [False, False]
+    assert StrangersChild(STRANGER, come_in).result() == [False, False]
 
 
 class struct_of:  # noqa: N801 - in place of what pwd and grp return

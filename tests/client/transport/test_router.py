@@ -24,7 +24,7 @@ from headrace.transport.router import PeerLimits, Router, SendResult
 from headrace.transport.sockets import new_context
 from headrace.transport.zmtp import frame_head, opening
 from tests.peers import RawDealer
-from tests.strangers import STRANGER, Child, needs_root
+from tests.strangers import STRANGER, StrangersChild, needs_root
 from tests.waiting import wait_until
 
 KIB = 1024
@@ -207,7 +207,7 @@ def test_in_a_container_who_has_no_number_is_foreign_unless_nobody_has_one(
                         other.recv(1)
                         wait_until(path.with_name("done").exists, 10.0, "both")
 
-                Child(STRANGER, say).result()
+                StrangersChild(STRANGER, say).result()
             found = json.loads(said.read())
         os.close(tell)
         os.waitpid(server, 0)

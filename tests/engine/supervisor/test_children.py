@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from headrace_engine.exit_codes import ExitCode
+from headrace_engine.process_exit import EngineExitCode
 from headrace_engine.supervisor.children import Child
 from tests.waiting import wait_until
 
@@ -62,7 +62,7 @@ def test_an_engine_whose_program_ignores_the_end_of_its_children_hears_of_its_ow
     command = [sys.executable, "-c", program, str(tmp_path / "engine")]
     with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as engine:
         try:
-            assert engine.wait(60) == ExitCode.USAGE
+            assert engine.wait(60) == EngineExitCode.USAGE
         finally:
             engine.kill()
     assert not (tmp_path / "engine").exists()

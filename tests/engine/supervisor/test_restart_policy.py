@@ -11,13 +11,13 @@ from headrace_engine.supervisor.restart_policy import (
     MAX_DELAY,
     MAX_FAILED_STARTS,
     SHORT_LIFE,
-    GiveUp,
+    CannotStart,
     RestartPolicy,
     StartAt,
 )
 
 
-def lived(policy: RestartPolicy, seconds: float, now: float) -> StartAt | GiveUp:
+def lived(policy: RestartPolicy, seconds: float, now: float) -> StartAt | CannotStart:
     policy.started(now)
     return policy.exited("signal 9", now + seconds)
 
@@ -35,7 +35,7 @@ def test_a_process_that_never_lives_is_given_up() -> None:
     assert lived(policy, 0.5, 0.0) == StartAt(0.5 + FIRST_DELAY)
     assert lived(policy, 0.5, 1.0) == StartAt(1.5 + 2 * FIRST_DELAY)
     decision = lived(policy, 0.5, 2.0)
-    assert isinstance(decision, GiveUp)
+    assert isinstance(decision, CannotStart)
     for word in ("worker-1", str(MAX_FAILED_STARTS), "signal 9"):
         assert word in decision.reason
 
@@ -83,7 +83,7 @@ def test_no_start_is_further_away_than_the_longest_delay(lives: list[float]) -> 
     for life in lives:
         decision = lived(policy, life, now)
         now += life
-        if isinstance(decision, GiveUp):
+        if isinstance(decision, CannotStart):
             return
         assert now <= decision.when <= now + MAX_DELAY
         now = decision.when

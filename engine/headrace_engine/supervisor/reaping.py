@@ -1,6 +1,6 @@
-"""Takes the exit status of foreign processes, whose parent the supervisor became when their own ended.
+"""Reaps processes of others that this process has become the parent of: takes their exit status, so that no zombie stays.
 
-That happens to the first process of a container, and to a subreaper. Such a child stays a zombie until somebody asks for its status.
+The first process of a container, and a subreaper, becomes the parent of each process whose own parent has ended.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Collection
 _PR_GET_CHILD_SUBREAPER = 37
 
 
-def gets_orphans() -> bool:
-    """Return whether this process becomes the parent of what others leave."""
+def adopts_orphans() -> bool:
+    """Return whether this process becomes the parent of processes whose parent has ended."""
     return os.getpid() == 1 or _is_subreaper()
 
 
 def reap_orphans(own: Collection[int]) -> None:
-    """Take the exit status of the children that have ended, but of none in ``own``: these belong to who started them."""
+    """Take the exit status of children that have ended, except for the pids in ``own``: who started these takes it."""
     with contextlib.suppress(ChildProcessError):
         while True:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is None or ended.si_pid in own:
-                return  # our own is looked at first; those behind it have their turn after that
+                return  # the kernel names an own child first; the others are reaped once it is gone
             os.waitid(os.P_PID, ended.si_pid, os.WEXITED | os.WNOHANG)
 
 

@@ -1,6 +1,6 @@
-"""The supervisor's part in keeping spans: the slot, and the collector that is started first and ends last.
+"""Takes a slot of the data directory, and has the collector process for it: started first, ended last.
 
-An engine whose spans cannot be kept runs without: its runs matter more. It looks every few seconds whether they can be.
+An engine that cannot store spans runs without them, because its runs matter more. Every few seconds it tries again.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ _POLL = 0.01
 _RETRY_INTERVAL = 2.0
 """Seconds between attempts to take a slot of a data directory that could not be used."""
 _END_TIMEOUT = 1.2
-"""Seconds that the collector has to store what there is, and its sinks to send some of it."""
+"""Seconds that the collector has at the end, to store its spans and to send some of them to sinks."""
 
 
-class SpanKeeping:
-    """The slot that this engine has, if it keeps spans. ``common`` is what each process is told on its command line.
+class CollectorProcess:
+    """The collector's process and the slot of this engine, if the engine stores spans.
 
-    ``environ`` is the supervisor's environment, ``child_environ`` the collector's.
+    ``common`` are the command line options of all processes. ``environ`` is the supervisor's environment, ``child_environ``
+    the collector's.
     """
 
     def __init__(
@@ -44,8 +45,8 @@ class SpanKeeping:
         common: Sequence[str],
         child_environ: Mapping[str, str],
     ) -> None:
-        self.options: list[str] = []
-        """What workers are told of it."""
+        self.worker_options: list[str] = []
+        """Command line options of workers: where they store spans."""
         self.child: Child | None = None
         self._socket = directory / COLLECTOR_SOCKET
         self._slot: Slot | None = None
@@ -58,8 +59,8 @@ class SpanKeeping:
         if config.enabled:
             self._try()
 
-    def due(self, now: float) -> bool:
-        """Try again where spans could not be kept; return whether they can be from now on."""
+    def can_start(self, now: float) -> bool:
+        """If no slot could be taken, try again after a while. Return whether one was taken now."""
         if not self._problem or now < self._tried_at + _RETRY_INTERVAL:
             return False
         self._tried_at = now
@@ -67,7 +68,7 @@ class SpanKeeping:
         return self.child is not None
 
     def statuses(self) -> list[ProcessStatus]:
-        """Return what the engine's status says of a collector that is not there, though it is wanted."""
+        """Return the status of a collector that does not run because no slot could be taken."""
         return [ProcessStatus(COLLECTOR, None, "off", 0, self._problem)] if self._problem else []
 
     def _try(self) -> None:
@@ -81,16 +82,16 @@ class SpanKeeping:
         if self._problem:
             logger.warning("spans are stored again")
             self._problem = ""
-        self.options = ["--data", str(self._slot.path)]
-        command = [sys.executable, "-m", "headrace_engine", COLLECTOR, *self._common, *self.options]
+        self.worker_options = ["--data", str(self._slot.path)]
+        command = [sys.executable, "-m", "headrace_engine", COLLECTOR, *self._common, *self.worker_options]
         self.child = Child(COLLECTOR, command, self._child_environ, RestartPolicy(COLLECTOR, gives_up=False))
 
     def end(self) -> None:
-        """End the collector, once all who send to it have ended; and let go of the slot."""
+        """End the collector, and let go of the slot. To be called when all processes that send spans have ended."""
         if (child := self.child) is not None and child.process is not None:
             deadline = time.monotonic() + _END_TIMEOUT
             while not self._socket.exists() and not child.wait(0.0) and time.monotonic() < deadline:
-                time.sleep(_POLL)  # one that is starting yet knows no signal, and would leave all to the next one
+                time.sleep(_POLL)  # while it starts it handles no signal, and would end without storing spans
             child.leave()
             if not child.wait(max(deadline - time.monotonic(), _POLL)):
                 child.kill()

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from headrace.testing import SimulatedProvider
-from headrace_engine.supervisor.orphans import reap_orphans
+from headrace_engine.supervisor.reaping import reap_orphans
 from tests.conftest import processes
 from tests.e2e.engines import running_engine
 from tests.waiting import wait_until
@@ -26,7 +26,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 MIXED = """
 import json, os, subprocess, sys
-from headrace_engine.supervisor.orphans import reap_orphans
+from headrace_engine.supervisor.reaping import reap_orphans
 
 own = subprocess.Popen(["sh", "-c", "exit 7"])
 foreign = [os.fork() or os._exit(3) for _ in range(3)]
@@ -65,7 +65,7 @@ def test_the_status_of_own_children_is_left_to_who_started_them() -> None:
 
 
 def test_nothing_is_reaped_where_there_are_no_children() -> None:
-    program = "from headrace_engine.supervisor.orphans import reap_orphans; reap_orphans(set())"
+    program = "from headrace_engine.supervisor.reaping import reap_orphans; reap_orphans(set())"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
     assert reap_orphans.__doc__
 

@@ -14,7 +14,7 @@ from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import FromCollector, ProcessReport
 
 
-class ProcessNewsLink:
+class ProcessReportLink:
     """The link. The collector's messages need no answer. A new collector gets a report at once."""
 
     def __init__(
