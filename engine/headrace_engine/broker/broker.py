@@ -337,6 +337,7 @@ class Broker:
             self._send(peer, Heartbeat())  # to the supervisor, which asks whether this loop serves
             return
         if self._liveness.beat(epoch, now):
+            logger.warning("worker answers again", extra={"worker": self._name_of(epoch), "epoch": epoch})
             self._send_all(self._admission.worker_suspected(epoch, False))
         self._send_all(self._admission.worker_told(epoch, heartbeat.capacity, heartbeat.is_leaving))
         if (

@@ -398,7 +398,9 @@ def test_a_users_own_price_counts_wherever_a_model_is_called_so(environ: dict[st
 @pytest.mark.parametrize("clock", sorted(CLOCKS))
 def test_a_found_files_clocks_neither_stop_runs_nor_let_them_hang(clock: str, environ: dict[str, str]) -> None:
     for value in (0.001, 0.99, 3601, 31_622_400):
-        assert f"engine.{clock} is not between 1 second and 1 hour" in refused(environ, f"[engine]\n{clock} = {value}\n")
+        assert f"engine.{clock} is not between 1 second and 1 hour" in refused(
+            environ, f"[engine]\n{clock} = {value}\n"
+        )
     assert "engine.stalled_reader_timeout" in refused(environ, "[engine]\nstalled_reader_timeout = 0\n")
     for allowed in (1, 3600.0):
         Path("headrace.toml").write_text(f"[engine]\n{clock} = {allowed}\n")
