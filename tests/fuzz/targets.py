@@ -62,7 +62,7 @@ class Target(msgspec.Struct, Generic[I], frozen=True):
     check: Callable[[I], str]
 
 
-class Stream(msgspec.Struct, frozen=True):
+class StreamBody(msgspec.Struct, frozen=True):
     """A body for the SSE parser; ``choices`` seeds its chunking."""
 
     body: bytes
@@ -106,13 +106,13 @@ def _make_exchange(api: str, rng: random.Random) -> Exchange:
     return Exchange(api, status, headers, body, stream=rng.random() < 0.9, choices=rng.getrandbits(32))
 
 
-def _make_stream(rng: random.Random) -> Stream:
+def _make_stream(rng: random.Random) -> StreamBody:
     seed, other = _pick(rng, rng.choice(list(WIRES))), _pick(rng, rng.choice(list(WIRES)))
     limit = MAX_EVENT_BYTES if rng.random() < 0.6 else rng.choice((1, 16, 200, 3000))
-    return Stream(mutated(rng, seed.body, other.body), limit, rng.getrandbits(32))
+    return StreamBody(mutated(rng, seed.body, other.body), limit, rng.getrandbits(32))
 
 
-def _check_stream(stream: Stream) -> str:
+def _check_stream(stream: StreamBody) -> str:
     """However a body is split, the same events come of it, or the same refusal, and nothing is held beyond the limit."""
     rng = random.Random(stream.choices)
     whole = _parse([stream.body], stream.limit)
@@ -191,7 +191,7 @@ def _check_headers(said: Headers) -> str:
 
 
 TARGETS: dict[str, Target[Any]] = {
-    "sse": Target("sse", Stream, _make_stream, _check_stream),
+    "sse": Target("sse", StreamBody, _make_stream, _check_stream),
     **{api: Target(api, Exchange, partial(_make_exchange, api), carry_out) for api in WIRES},
     "frames": Target("frames", Frame, make_frame, check_frame),
     "beginnings": Target("beginnings", Beginning, _make_beginning, _check_beginning),
