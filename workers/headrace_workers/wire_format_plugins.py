@@ -1,6 +1,7 @@
 """Loads wire formats of plug-ins: installed distributions with an entry point of the group ``headrace.wire_formats``.
 
-A plug-in that cannot be used is logged once. Runs of its providers then fail with the reason; all other runs are not affected.
+A plug-in that cannot be used is logged once. Runs of its providers then fail with the reason; all other runs are not
+affected.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def _loaded(name: str, points: list[EntryPoint]) -> WireFormat:
 
 
 def declaration_problem(name: str, declared: object) -> str | None:
-    """Return what is wrong with what an entry point leads to, as what follows its name; None where it is a usable WireFormat."""
+    """Return what is wrong with the object of an entry point, as what follows its name; None if nothing is wrong."""
     if not isinstance(declared, WireFormat):
         return f"is no WireFormat but {type(declared).__name__}"
     if declared.name != name:

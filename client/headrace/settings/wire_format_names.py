@@ -1,6 +1,7 @@
 """The names of wire formats: those that ship with Headrace, and those of installed plug-ins. Runs no code of a plug-in.
 
-A plug-in is a distribution that is installed in this interpreter and has an entry point of the group ``headrace.wire_formats``.
+A plug-in is a distribution that is installed in this interpreter and has an entry point of the group
+``headrace.wire_formats``.
 """
 
 from __future__ import annotations
@@ -45,5 +46,5 @@ def format_problem(name: str, points: list[metadata.EntryPoint]) -> str | None:
 
 
 def distribution_of(point: metadata.EntryPoint) -> str:
-    """Return the name and the version of the distribution that an entry point belongs to, as in ``headrace-ollama 1.0``."""
+    """Return the name and version of an entry point's distribution, as in ``headrace-ollama 1.0``."""
     return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown package"

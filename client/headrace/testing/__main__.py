@@ -1,7 +1,7 @@
 """``python -m headrace.testing``: the simulated provider as a child process of ``SimulatedProvider(process=True)``.
 
-Reads the default script from standard input, as one line of JSON. Prints one line with its port. Serves until standard input
-ends.
+Reads the default script from standard input, as one line of JSON. Prints one line with its port. Serves until standard
+input ends.
 """
 
 from __future__ import annotations

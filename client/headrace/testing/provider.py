@@ -29,13 +29,14 @@ _decode_records = msgspec.json.Decoder(list[RequestRecord]).decode
 class SimulatedProvider:
     """A local server that speaks the wire formats of all providers, answers by script, and logs its requests.
 
-    ``script`` is the default script. ``port`` 0 means a free port. The server runs from construction to ``close()``: in a thread
-    of this process or, with ``process=True``, in a process of its own, which does not slow down this interpreter. All methods
-    are thread-safe and block for a moment. If ``wait_until`` waits for your event loop, call it by ``asyncio.to_thread``.
+    ``script`` is the default script. ``port`` 0 means a free port. The server runs from construction to ``close()``: in
+    a thread of this process or, with ``process=True``, in a process of its own, which does not slow down this
+    interpreter. All methods are thread-safe and block for a moment. If ``wait_until`` waits for your event loop, call
+    it by ``asyncio.to_thread``.
 
-    A request is answered by its own ``simulate`` field (a ``Script`` as JSON), else by the oldest enqueued script, else by
-    ``script``. Times in the records are ``time.monotonic()`` seconds, comparable between processes of one Linux machine.
-    Raises OSError if the port cannot be used.
+    A request is answered by its own ``simulate`` field (a ``Script`` as JSON), else by the oldest enqueued script, else
+    by ``script``. Times in the records are ``time.monotonic()`` seconds, comparable between processes of one Linux
+    machine. Raises OSError if the port cannot be used.
     """
 
     def __init__(self, script: Script | None = None, port: int = 0, *, process: bool = False) -> None:
@@ -83,7 +84,10 @@ class SimulatedProvider:
     def wait_until(
         self, predicate: Callable[[list[RequestRecord]], object], timeout: float = 10.0
     ) -> list[RequestRecord]:
-        """Return the requests as soon as ``predicate(requests)`` is true. Raises TimeoutError after ``timeout`` seconds."""
+        """Return the requests as soon as ``predicate(requests)`` is true.
+
+        Raises TimeoutError after ``timeout`` seconds.
+        """
         deadline = time.monotonic() + timeout
         pause = threading.Event()
         while not predicate(records := self.requests()):

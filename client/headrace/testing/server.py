@@ -57,7 +57,10 @@ def run_server(
     on_ready: Callable[[int], None] = lambda _port: None,
     until: Callable[[], object] | None = None,
 ) -> None:
-    """Serve in the foreground until SIGINT or SIGTERM, or until the blocking call ``until`` returns. Main thread only."""
+    """Serve in the foreground until SIGINT or SIGTERM, or until the blocking call ``until`` returns.
+
+    Main thread only.
+    """
 
     async def main() -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()

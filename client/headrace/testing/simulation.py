@@ -159,7 +159,10 @@ def _wire_format_of(request: Request) -> SimulatedFormat | None:
 
 
 def _simulated(body: Any) -> tuple[Script | None, Any]:
-    """Take the script out of the ``simulate`` field. The field is no part of a wire format, so the body is checked without it."""
+    """Take the script out of the ``simulate`` field.
+
+    The field is no part of a wire format, so the body is checked without it.
+    """
     if not isinstance(body, dict) or "simulate" not in body:
         return None, body
     rest = {name: value for name, value in body.items() if name != "simulate"}

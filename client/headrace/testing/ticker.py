@@ -10,7 +10,10 @@ _TICKS_PER_SECOND = 1000  # the loop's own resolution
 
 
 class Ticker:
-    """Calls callbacks at given times of the loop. A callback cannot be cancelled: it must check whether it is still needed."""
+    """Calls callbacks at given times of the loop.
+
+    A callback cannot be cancelled: it must check whether it is still needed.
+    """
 
     __slots__ = ("_due", "loop")
 

@@ -1,6 +1,7 @@
-"""Arguments of runs with marks in them, and where the marks are in what is sent. For the property that nothing given vanishes.
+"""Arguments of runs with marks in them, and where the marks are in what is sent.
 
-Each value is a text of its own, so that it can be found again; keys are Headrace's, a provider's, or nobody's.
+For the property that nothing given vanishes. Each value is a text of its own, so that it can be found again; keys are
+Headrace's, a provider's, or nobody's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A success is whole: an answer with any one fault in it gives all that it still says, or an error.
 
-HEADRACE_MUTATIONS=all tries each fault in each place of each recorded answer (hours); HEADRACE_SEED=<number> repeats a run.
+HEADRACE_MUTATIONS=all tries each fault in each place of each recorded answer (hours); HEADRACE_SEED=<number> repeats a
+run.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Simulates Anthropic's Messages API: its errors, and its answers, whole or streamed. Pure.
 
-``reasoning`` of a script becomes a signed thinking block. ``refusal`` becomes the explanation of the stop reason ``refusal``.
-``error_code`` becomes the error's type if Anthropic has such a type, else the ``error_code`` in its details. ``omit_done``
-leaves out ``message_stop``.
+``reasoning`` of a script becomes a signed thinking block. ``refusal`` becomes the explanation of the stop reason
+``refusal``. ``error_code`` becomes the error's type if Anthropic has such a type, else the ``error_code`` in its
+details. ``omit_done`` leaves out ``message_stop``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Checks the conversation of a Messages request as Anthropic does, with its error texts. Pure.
 
-The simulated provider keeps no state between requests. So the signature of a thinking block is a hash of its text, and the id
-of a tool call after thinking has a hash of the signature. Changed or missing thinking is seen in the request itself.
+The simulated provider keeps no state between requests. So the signature of a thinking block is a hash of its text, and
+the id of a tool call after thinking has a hash of the signature. Changed or missing thinking is seen in the request
+itself.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def thought_mark(signature: str) -> str:
 
 
 def turns_of(messages: list[dict[str, Any]]) -> list[Turn]:
-    """Return a checked conversation as turns: content as blocks, and several messages of one side in a row as one turn."""
+    """Return a checked conversation as turns of blocks. Several messages of one side in a row are one turn."""
     turns: list[Turn] = []
     for message in messages:
         content = message["content"]
@@ -195,7 +196,7 @@ def _check_answers(turns: list[Turn]) -> None:
 
 
 def _check_server_tools(turns: list[Turn]) -> None:
-    """Check that blocks of server tools are unchanged, and that only results follow a turn with a pending server tool."""
+    """Check that blocks of server tools are unchanged, and that only results follow a pending server tool."""
     open_uses: set[str] = set()
     for index, (role, blocks) in enumerate(turns):
         if role == "user" and open_uses and any(block["type"] != "tool_result" for block in blocks):

@@ -1,9 +1,9 @@
 """Simulates Gemini's ``generateContent`` and ``streamGenerateContent``: errors and answers. Pure.
 
-Google's paths have the API version, the model and the method, so ``simulation`` looks them up by :func:`endpoint`. ``reasoning``
-of a script becomes thoughts, with a signature on the last part of the answer. ``refusal`` becomes text with the finish reason
-SAFETY. Arguments that are no JSON object have the finish reason MALFORMED_FUNCTION_CALL, because Google parses them itself.
-``omit_done`` has no effect.
+Google's paths have the API version, the model and the method, so ``simulation`` looks them up by :func:`endpoint`.
+``reasoning`` of a script becomes thoughts, with a signature on the last part of the answer. ``refusal`` becomes text
+with the finish reason SAFETY. Arguments that are no JSON object have the finish reason MALFORMED_FUNCTION_CALL, because
+Google parses them itself. ``omit_done`` has no effect.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class _Response:
         return [msgspec.Raw(data.removeprefix(b"data: ")) for data, _, _ in frames]
 
     def whole(self) -> dict[str, Any]:
-        """Return the reply of ``generateContent``: one response, with the text in one part and the thoughts in another."""
+        """Return the reply of ``generateContent``: one response, with all text in one part and all thoughts in another."""
         parts: list[dict[str, Any]] = []
         closing = self._closing()
         candidate = closing["candidates"][0]

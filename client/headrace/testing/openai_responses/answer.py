@@ -1,7 +1,7 @@
 """Simulates OpenAI's Responses API: its errors, and its answers, whole or streamed. Pure.
 
-The API has no ``[DONE]``, so ``omit_done`` has no effect. A scripted ``finish_reason`` other than ``completed`` becomes the
-reason why the response is incomplete.
+The API has no ``[DONE]``, so ``omit_done`` has no effect. A scripted ``finish_reason`` other than ``completed`` becomes
+the reason why the response is incomplete.
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ def _text_of(content: str | list[dict[str, Any]]) -> str:
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True):
-    """Deltas of one kind, with the events before and after them. ``number`` is the sequence number of the first event."""
+    """Deltas of one kind, with the events before and after them.
+
+    ``number`` is the sequence number of the first event.
+    """
 
     number: int
     opening: list[Event]

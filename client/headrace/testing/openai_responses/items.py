@@ -1,7 +1,7 @@
-"""Checks the conversation of a Responses request: the fields of each item, and the items that must follow each other. Pure.
+"""Checks the conversation of a Responses request: the fields of each item, and the items that must follow each other.
 
-The real API stores nothing of a request with ``store=false``, and the simulation stores nothing either. Hashes in the ids and in
-``encrypted_content`` show the words of an item, and the reasoning before it.
+Pure. The real API stores nothing of a request with ``store=false``, and the simulation stores nothing either. Hashes in
+the ids and in ``encrypted_content`` show the words of an item, and the reasoning before it.
 """
 
 from __future__ import annotations
@@ -159,7 +159,10 @@ def _check_content(where: str, content: object, role: str) -> None:
 
 
 def _check_reasoning(where: str, item: dict[str, Any], following: list[Any]) -> str:
-    """Check that a reasoning item is unchanged and that an item follows it. Return the mark in the ids of its followers."""
+    """Check that a reasoning item is unchanged and that an item follows it.
+
+    Return the mark in the ids of its followers.
+    """
     for name in ("id", "summary"):
         if item.get(name) is None:
             raise OpenAIRefusal(

@@ -1,4 +1,7 @@
-"""Continuation tokens of the simulated provider. A token has the script and the position, so the server keeps no state. Pure."""
+"""Continuation tokens of the simulated provider.
+
+A token has the script and the position, so the server keeps no state. Pure.
+"""
 
 from __future__ import annotations
 

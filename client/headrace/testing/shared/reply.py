@@ -1,7 +1,7 @@
-"""HTTP replies of the simulated provider: turns the pieces of an answer into bytes, and adds the faults of the script. Pure.
+"""HTTP replies of the simulated provider: turns the pieces of an answer into bytes, and adds the faults of the script.
 
-A *frame* is ``(data, text, chunks)``: body bytes to write at once, the answer's text in them, and the number of chunks that
-they complete. It is a plain tuple, because one is made for every chunk of every stream.
+Pure. A *frame* is ``(data, text, chunks)``: body bytes to write at once, the answer's text in them, and the number of
+chunks that they complete. It is a plain tuple, because one is made for every chunk of every stream.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Frame = tuple[bytes, str, int]
 
 
 class StreamParts(msgspec.Struct, frozen=True):
-    """A streamed answer in its wire format: the frames before, of and after its chunks, and the bytes of possible faults."""
+    """A streamed answer in its wire format: frames before, of and after its chunks, and the bytes of possible faults."""
 
     opening: list[Frame]
     chunks: Iterator[Frame]
@@ -33,7 +33,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """An HTTP response to send. ``pace`` and ``first_token_delay`` are seconds.
 
     ``ending``: ``open`` means that it never ends, ``cut`` that the connection is closed in the body. Without
-    ``content_length`` the transfer is chunked, one HTTP chunk for each frame. With ``is_silent`` not even a status is sent.
+    ``content_length`` the transfer is chunked, one HTTP chunk for each frame. With ``is_silent`` not even a status is
+    sent.
     """
 
     frames: Iterator[Frame]
@@ -82,7 +83,7 @@ def web_page(script: Script) -> Reply:
 
 
 def reply_without_answer(script: Script, error: dict[str, Any]) -> Reply | None:
-    """Return what a script sends instead of an answer: nothing, ``error``, or a web page; None if it sends an answer."""
+    """Return the reply of a script without an answer: silence, ``error`` or a web page; None if it has an answer."""
     if script.silent:
         return silence()
     if script.status != 200:  # noqa: PLR2004
@@ -177,7 +178,10 @@ def _joined(frames: Iterable[Frame]) -> Iterator[Frame]:
 
 
 def _split(frames: Iterable[Frame], size: int) -> Iterator[Frame]:
-    """Cut the stream into pieces of ``size`` bytes. A frame's text counts as sent with the piece that has its last byte."""
+    """Cut the stream into pieces of ``size`` bytes.
+
+    A frame's text counts as sent with the piece that has its last byte.
+    """
     held = b""
     text, chunks = "", 0  # text and chunks of the frames whose last byte is in ``held``
     for data, frame_text, frame_chunks in frames:

@@ -1,7 +1,7 @@
 """The log of the simulated provider: one entry for each request, updated while its answer is sent.
 
-Times are ``time.monotonic()`` seconds. On Linux this is ``CLOCK_MONOTONIC``: one clock for all processes of a machine, so times
-of different processes can be compared.
+Times are ``time.monotonic()`` seconds. On Linux this is ``CLOCK_MONOTONIC``: one clock for all processes of a machine,
+so times of different processes can be compared.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ Outcome = Literal["open", "complete", "cut", "ended_early", "failed", "closed_by
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One request and its answer, as they were when the record was made. Times are ``time.monotonic()`` seconds.
 
-    ``outcome`` is ``open`` until the answer ends. ``cut``, ``ended_early`` and ``failed`` are endings that a script asked for.
-    ``sent_text`` is all text that was given to the transport. ``chunks_sent`` counts all pieces of the answer. ``closed_at`` is
-    the time of the client's close, if it came before the end of the answer. ``headers`` do not have the value of the API key.
+    ``outcome`` is ``open`` until the answer ends. ``cut``, ``ended_early`` and ``failed`` are endings that a script
+    asked for. ``sent_text`` is all text that was given to the transport. ``chunks_sent`` counts all pieces of the
+    answer. ``closed_at`` is the time of the client's close, if it came before the end of the answer. ``headers`` do not
+    have the value of the API key.
     """
 
     number: int

@@ -1,8 +1,8 @@
 """``Script``: what the simulated provider answers, and which faults its answer has.
 
-A script is the same for all wire formats. A *chunk* is one streamed piece of the answer: of text, reasoning, a refusal or the
-arguments of a tool call. Role, finish reason, usage and ``[DONE]`` are no chunks. So ``cut_after=3`` means that three pieces of
-the answer are sent.
+A script is the same for all wire formats. A *chunk* is one streamed piece of the answer: of text, reasoning, a refusal
+or the arguments of a tool call. Role, finish reason, usage and ``[DONE]`` are no chunks. So ``cut_after=3`` means that
+three pieces of the answer are sent.
 """
 
 from __future__ import annotations
@@ -24,31 +24,36 @@ class ScriptedToolCall(msgspec.Struct, frozen=True, omit_defaults=True, forbid_u
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One answer of the simulated provider. Every field is optional. An empty script gives an answer that suits the request.
+    """One answer of the simulated provider.
 
-    Content: ``chunks`` are the exact pieces of text. ``repeat`` makes this number of pieces (``"0 "``, ``"1 "``, ...). ``text``
-    is split into words. ``reasoning`` and ``refusal`` are split likewise. ``tool_calls`` are made, unless the conversation has
-    the result of a tool after its last user message. ``usage`` replaces the counted usage, with the provider's own names.
+    Every field is optional. An empty script gives an answer that suits the request.
 
-    Server tools: ``server_steps`` are blocks of Anthropic, or items of OpenAI Responses, that come before the answer. The next
-    request must send them back unchanged. (Chat Completions and Google have none here.) ``container`` is the id of the
-    container in which Anthropic ran code. ``text=""`` with ``finish_reason="pause_turn"`` pauses an Anthropic turn.
+    Content: ``chunks`` are the exact pieces of text. ``repeat`` makes this number of pieces (``"0 "``, ``"1 "``, ...).
+    ``text`` is split into words. ``reasoning`` and ``refusal`` are split likewise. ``tool_calls`` are made, unless the
+    conversation has the result of a tool after its last user message. ``usage`` replaces the counted usage, with the
+    provider's own names.
 
-    Delays, in seconds: ``first_token_delay`` before the first chunk, ``pace`` between two chunks. With 0, chunks are sent as
-    fast as the client reads.
+    Server tools: ``server_steps`` are blocks of Anthropic, or items of OpenAI Responses, that come before the answer.
+    The next request must send them back unchanged. (Chat Completions and Google have none here.) ``container`` is the
+    id of the container in which Anthropic ran code. ``text=""`` with ``finish_reason="pause_turn"`` pauses an Anthropic
+    turn.
+
+    Delays, in seconds: ``first_token_delay`` before the first chunk, ``pace`` between two chunks. With 0, chunks are
+    sent as fast as the client reads.
 
     Instead of an answer: a ``status`` other than 200 sends an error (``error_message`` and ``error_code``, or a whole
     ``error_body``) with ``headers``. ``silent`` never answers. ``html`` sends a web page.
 
-    Early ends, after a number of chunks: ``stall_after`` sends nothing more and keeps the connection open. ``cut_after`` closes
-    the connection within the body. ``end_after`` ends the body without a finish reason. ``error_after`` sends an error in the
-    stream. The smallest number counts. ``garbage_after`` inserts an event that is no JSON, and the stream goes on.
-    ``continue_after`` stops Google's answer with a continuation token; a request with the token gets the same number of
-    further chunks.
+    Early ends, after a number of chunks: ``stall_after`` sends nothing more and keeps the connection open.
+    ``cut_after`` closes the connection within the body. ``end_after`` ends the body without a finish reason.
+    ``error_after`` sends an error in the stream. The smallest number counts. ``garbage_after`` inserts an event that is
+    no JSON, and the stream goes on. ``continue_after`` stops Google's answer with a continuation token; a request with
+    the token gets the same number of further chunks.
 
-    Bytes: ``split_bytes`` sends pieces of this size. ``one_write`` sends everything at once. ``comments`` puts a comment line
-    before each chunk. ``obfuscation`` pads chunks as OpenAI does. ``no_final_newline`` leaves out the last blank line.
-    ``omit_done`` and ``omit_usage`` leave out these events. ``close_after_response`` closes the connection after the answer.
+    Bytes: ``split_bytes`` sends pieces of this size. ``one_write`` sends everything at once. ``comments`` puts a
+    comment line before each chunk. ``obfuscation`` pads chunks as OpenAI does. ``no_final_newline`` leaves out the last
+    blank line. ``omit_done`` and ``omit_usage`` leave out these events. ``close_after_response`` closes the connection
+    after the answer.
     """
 
     text: str | None = None

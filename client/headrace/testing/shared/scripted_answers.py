@@ -55,8 +55,8 @@ class SimulatedAnswer(msgspec.Struct, frozen=True):
 class Situation(msgspec.Struct, frozen=True):
     """The facts of a request that an answer depends on, in no wire format.
 
-    ``tools``: name → JSON schema. ``demanded_tool`` is the tool that must be called. ``tool_results`` are the results since the
-    last user message.
+    ``tools``: name → JSON schema. ``demanded_tool`` is the tool that must be called. ``tool_results`` are the results
+    since the last user message.
     """
 
     last_user_text: str = ""

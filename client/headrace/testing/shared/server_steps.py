@@ -1,7 +1,7 @@
 """Seals the steps of simulated server tools, and checks the seals of steps that come back. Pure.
 
-The simulated provider keeps no state between requests. So each step has a seal: a hash of its content. A request with a changed
-step, or with a step without its seal, is refused, as the real APIs refuse it.
+The simulated provider keeps no state between requests. So each step has a seal: a hash of its content. A request with a
+changed step, or with a step without its seal, is refused, as the real APIs refuse it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Content blocks of an Anthropic message: collects them, and turns them into tool calls and a message. Pure.
 
-Blocks of text, thinking and calls of the caller's tools are read. All other blocks (server tools and their results, redacted
-thinking, compaction, and kinds that are not known yet) are kept as they came, because the API wants them back unchanged.
+Blocks of text, thinking and calls of the caller's tools are read. All other blocks (server tools and their results,
+redacted thinking, compaction, and kinds that are not known yet) are kept as they came, because the API wants them back
+unchanged.
 """
 
 from __future__ import annotations
@@ -142,8 +143,8 @@ def message_of(
 ) -> Message:
     """Return the message. Text without opaque data becomes a plain str.
 
-    ``container`` is the container in which the server ran code; the next request names it. ``is_weighed``: the blocks came in
-    one body that was weighed already, so inputs that are objects need no check.
+    ``container`` is the container in which the server ran code; the next request names it. ``is_weighed``: the blocks
+    came in one body that was weighed already, so inputs that are objects need no check.
     """
     inputs = [block for block in blocks if block.pieces and block.kind not in {"text", "thinking"}]
     weigh_arguments([block.text for block in inputs if not (is_weighed and isinstance(block.said.get("input"), dict))])

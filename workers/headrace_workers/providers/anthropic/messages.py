@@ -1,4 +1,4 @@
-"""Builds the conversation of a Messages request: the system prompt apart, alternating turns, tool results first in a turn. Pure.
+"""Builds the conversation of a Messages request: system prompt, alternating turns, tool results first in a turn. Pure.
 
 Opaque data of this API is sent back as it came. Opaque data of other formats is left out.
 """
@@ -87,7 +87,7 @@ def _keep_toolset(block: SentBlock, toolsets: dict[str, str]) -> None:
 
 
 def _check_mixed_turn(where: str, turns: list[tuple[str, list[SentBlock]]]) -> None:
-    """Raise ProviderFailedError for a user's message while a server tool has not ended: then the API takes only tool results."""
+    """Raise ProviderFailedError for a user's message while a server tool is pending: the API takes only tool results."""
     said = turns[-1][1] if turns[-1][0] == "assistant" else turns[-2][1]
     ended = {block.get("tool_use_id") for block in said}
     pending = [block for block in said if block.get("type") in _SERVER_USES and block.get("id") not in ended]
@@ -112,7 +112,10 @@ def _blocks(where: str, message: Message) -> list[SentBlock]:
 
 
 def _said(where: str, message: Message) -> list[tuple[str, Part]]:
-    """Return the parts that can be sent, with their paths. Empty text is left out: models write it, but the API refuses it."""
+    """Return the parts that can be sent, with their paths.
+
+    Empty text is left out: models write it, but the API refuses it.
+    """
     said: list[tuple[str, Part]] = []
     for index, part in enumerate(parts_of(message)):
         at = f"{where}.content[{index}]"

@@ -19,9 +19,9 @@ _NEWEST = (99, 0)
 class ModelFacts(msgspec.Struct, frozen=True):
     """What one model takes.
 
-    ``sampling``: whether it takes temperature, top_p and top_k. ``max_tokens`` is the default for a request without a limit:
-    the model's maximum, and at most 64,000. Some models count the limit against a context window of 200,000 tokens and refuse
-    a request that could exceed it; for these models the default leaves room for the prompt.
+    ``sampling``: whether it takes temperature, top_p and top_k. ``max_tokens`` is the default for a request without a
+    limit: the model's maximum, and at most 64,000. Some models count the limit against a context window of 200,000
+    tokens and refuse a request that could exceed it; for these models the default leaves room for the prompt.
     """
 
     sampling: bool

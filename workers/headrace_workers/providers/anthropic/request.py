@@ -1,8 +1,8 @@
 """Builds Messages requests. What the API cannot take is refused, and never dropped silently. Pure.
 
-``reasoning_effort`` becomes ``output_config.effort`` with adaptive, summarised thinking on models 4.6 and later, and a thinking
-budget on older models. ``none`` turns thinking off; ``minimal`` is the model's lowest effort. If ``tool_choice`` forces a call,
-only the effort is sent, because the API refuses thinking with a forced call.
+``reasoning_effort`` becomes ``output_config.effort`` with adaptive, summarised thinking on models 4.6 and later, and a
+thinking budget on older models. ``none`` turns thinking off; ``minimal`` is the model's lowest effort. If
+``tool_choice`` forces a call, only the effort is sent, because the API refuses thinking with a forced call.
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ def _sampling(request: RunRequest, facts: ModelFacts) -> dict[str, float]:
 
 
 def _reasoning(request: RunRequest, facts: ModelFacts, max_tokens: int) -> dict[str, Any]:
-    """Return the fields for ``reasoning_effort``. A ``thinking`` in the caller's ``custom_options`` replaces them later."""
+    """Return the fields for ``reasoning_effort``.
+
+    A ``thinking`` in the caller's ``custom_options`` replaces them later.
+    """
     effort = request.reasoning_effort
     if effort not in _EFFORTS:
         raise request_failure(f"takes {', '.join(_EFFORTS)} here, got {effort!r}", "reasoning_effort")

@@ -40,7 +40,8 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "model_context_window_exceeded": "max_tokens",
     "refusal": "content_filter",
 }
-"""All other words are a stop: end_turn, stop_sequence, and pause_turn. After pause_turn the caller sends the message back."""
+"""All other words are a stop: end_turn, stop_sequence, and pause_turn. After pause_turn the caller sends the message
+back."""
 
 _EVENTS = (
     "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "ping",
@@ -240,7 +241,10 @@ class MessageMapper:
             refuse_unknown(said)
 
     def _missed(self, index: int | None, delta_kind: str, events: list[RunEvent]) -> ContentBlock:
-        """Begin a block for a delta whose block is missing or of another kind. An input without its block is an error."""
+        """Begin a block for a delta whose block is missing or of another kind.
+
+        An input without its block is an error.
+        """
         kind = {"text_delta": "text", "thinking_delta": "thinking"}.get(delta_kind)
         if kind is None:
             raise failures.protocol_failure("the input of a tool call arrived without the name of its tool")

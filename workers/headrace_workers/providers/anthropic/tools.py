@@ -1,4 +1,7 @@
-"""Builds the tools of a Messages request: functions, and Anthropic's server tools with the beta words that they need. Pure."""
+"""Builds the tools of a Messages request: functions, and Anthropic's server tools with the beta words that they need.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def tool_of(where: str, tool: Tool) -> dict[str, Any]:
 
 
 def betas_of(tools: Sequence[Tool], options: Mapping[str, Any]) -> list[str]:
-    """Return the words for the header ``anthropic-beta``: the caller's ``betas`` option, and those that the tools need."""
+    """Return the words for the header ``anthropic-beta``: from the caller's ``betas`` option, and for the tools."""
     given = options.get("betas", [])
     if not isinstance(given, list) or not all(isinstance(word, str) and word for word in given):
         raise request_failure("takes a list of str, the words for the header anthropic-beta", "custom_options.betas")
@@ -52,7 +55,7 @@ def betas_of(tools: Sequence[Tool], options: Mapping[str, Any]) -> list[str]:
 
 
 def container_of(messages: Sequence[Message], tools: Sequence[Tool]) -> str | None:
-    """Return the id of the container in which code of the conversation ran last; None if the request has no server tools."""
+    """Return the id of the last container in which code ran; None if the request has no server tools."""
     if all(is_function(tool) for tool in tools):
         return None
     for message in reversed(messages):

@@ -1,7 +1,7 @@
 """Packs the vectors of a large response while its body arrives, so that its JSON is never held as a whole. Pure.
 
-2,048 vectors of 3,072 numbers take 80 to 200 MiB as JSON, and 54 MiB packed. In the body, a text such as ``"~7~"`` takes the
-place of each vector that was taken out: the number of the vector.
+2,048 vectors of 3,072 numbers take 80 to 200 MiB as JSON, and 54 MiB packed. In the body, a text such as ``"~7~"``
+takes the place of each vector that was taken out: the number of the vector.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from headrace_workers.providers.shared.answer_limits import MAX_FAR_EXPONENTS, M
 from headrace_workers.providers.shared.provider_errors import protocol_failure
 
 MAX_BYTES = 256 * MIB
-"""Bytes of all vectors in one response, as JSON. A number on its own line, with blanks before it, takes up to 33 bytes."""
+"""Bytes of all vectors in one response, as JSON. A number on its own line, with blanks before it, takes up to 33
+bytes."""
 
 _SHORT = 256
 _KEY_BYTES = 64
@@ -28,7 +29,10 @@ _BRACKETS = 64
 
 
 class ArrivingVectors:
-    """Takes the vectors out of one response while it arrives. ``vectors`` are MessagePack, in the order of their arrival."""
+    """Takes the vectors out of one response while it arrives.
+
+    ``vectors`` are MessagePack, in the order of their arrival.
+    """
 
     __slots__ = ("_bytes", "_from", "_lists", "_low", "_numbers", "_odd", "vectors")
 
@@ -44,8 +48,8 @@ class ArrivingVectors:
     def take(self, body: bytearray) -> None:
         """Take the vectors that have arrived whole out of a large body.
 
-        Raises LimitError if there are too many vectors, or if they would take too long to read. Raises ProviderFailedError for
-        a list that is no vector.
+        Raises LimitError if there are too many vectors, or if they would take too long to read. Raises
+        ProviderFailedError for a list that is no vector.
         """
         if len(body) <= SMALL or not self._lists:
             return

@@ -1,4 +1,7 @@
-"""Embeddings of OpenAI and of servers that are compatible with it: the request, and the response. Pure: bytes in, vectors out."""
+"""Embeddings of OpenAI and of servers that are compatible with it: the request, and the response.
+
+Pure: bytes in, vectors out.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ from headrace_workers.providers.shared.request_parts import encoded
 from headrace_workers.providers.shared.wire_format import ProviderSettings
 
 MANY = 256
-"""From this number of texts on, vectors are asked for in base64, as OpenAI's own SDK does: this saves two thirds of the bytes."""
+"""From this number of texts on, vectors are asked for in base64, as OpenAI's own SDK does: this saves two thirds of the
+bytes."""
 
 _FLOAT_BYTES = 4
 _BASE64 = ("openai", "openai-responses", "azure")
@@ -86,9 +90,9 @@ def build_openai(
 def read_openai(body: bytes, texts: int = 1, arrived: Sequence[msgspec.Raw] = ()) -> ReadingSteps:
     """Read a response with status 200, in steps.
 
-    ``texts`` is the number of texts in the request. ``arrived`` are vectors that were taken out of the body as it arrived.
-    Raises ProviderFailedError where the body is an error or holds no vectors, LimitError where it holds much more than the
-    vectors of these texts.
+    ``texts`` is the number of texts in the request. ``arrived`` are vectors that were taken out of the body as it
+    arrived. Raises ProviderFailedError where the body is an error or holds no vectors, LimitError where it holds much
+    more than the vectors of these texts.
     """
     if len(body) > SMALL or arrived:
         return (yield from _read_large(body, texts, arrived))

@@ -1,7 +1,7 @@
 """Packs the vectors of large responses: JSON or base64 in, MessagePack out, one vector at a time. Pure.
 
-A number takes 9 bytes in MessagePack and 32 bytes as a Python object. Six million objects would take 190 MiB, so they are
-never made all at once.
+A number takes 9 bytes in MessagePack and 32 bytes as a Python object. Six million objects would take 190 MiB, so they
+are never made all at once.
 """
 
 from __future__ import annotations

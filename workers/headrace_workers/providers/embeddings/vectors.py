@@ -1,4 +1,7 @@
-"""Reads the vectors of an embeddings response; what all wire formats that have embeddings share. Pure: bytes in, vectors out."""
+"""Reads the vectors of an embeddings response; what all wire formats that have embeddings share.
+
+Pure: bytes in, vectors out.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ _MAX_QUOTED = 500
 class Embeddings(msgspec.Struct, frozen=True):
     """One vector per input, in the order of the inputs.
 
-    The vectors of a large response are MessagePack (``Raw``). ``model`` is empty where the provider does not name the model.
+    The vectors of a large response are MessagePack (``Raw``). ``model`` is empty where the provider does not name the
+    model.
     """
 
     vectors: list[list[float]] | list[msgspec.Raw]
@@ -36,7 +40,8 @@ ReadingSteps = Generator[None, None, Embeddings]
 """Reads a response in steps. Between two steps the event loop may do other work."""
 
 ReadEmbeddings = Callable[[bytes, int, Sequence[msgspec.Raw]], ReadingSteps]
-"""Reads a response body. Takes the body, the number of texts, and the vectors that were taken out of the body as it arrived."""
+"""Reads a response body. Takes the body, the number of texts, and the vectors that were taken out of the body as it
+arrived."""
 
 
 def check_inputs(inputs: list[str], dimensions: int | None) -> None:
@@ -74,7 +79,10 @@ def small_failure(body: bytes, read: Callable[[Any], ProviderFailure]) -> Provid
 
 
 def large_failure(body: bytes, read: Callable[[Any], ProviderFailure]) -> Generator[None, None, ProviderFailedError]:
-    """Return the error for a large body without vectors, in two steps. Raises LimitError for a body with too many values."""
+    """Return the error for a large body without vectors, in two steps.
+
+    Raises LimitError for a body with too many values.
+    """
     weigh(body)
     yield
     return small_failure(body, read)

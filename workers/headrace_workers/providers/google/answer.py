@@ -42,7 +42,7 @@ class _Call:
         return not said.name or (said.name == self.name and bool(said.partial_args))
 
     def part(self) -> ToolCallPart | None:
-        """Return the call as a message part; None if its arguments are no JSON object, so that it cannot be sent back."""
+        """Return the call as a message part; None if its arguments are no JSON object: it cannot be sent back."""
         arguments = read_arguments(self.text)
         if arguments is None:
             return None

@@ -1,7 +1,7 @@
 """Joins the arguments of a function call that arrive in pieces, each with its JSON path. Pure.
 
-Google's Enterprise platform sends them so. The JSON text exists only at the end of the call, because the pieces may arrive in
-another order than that of the text.
+Google's Enterprise platform sends them so. The JSON text exists only at the end of the call, because the pieces may
+arrive in another order than that of the text.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ class GrowingArguments:
                 self._take(text_in(piece.get("jsonPath"), "the place of a piece of arguments"), piece)
 
     def text(self, *, is_cut: bool) -> str:
-        """Return the arguments as JSON text. If they were cut, the closing brackets are missing, so it is no valid JSON."""
+        """Return the arguments as JSON text.
+
+        If they were cut, the closing brackets are missing, so it is no valid JSON.
+        """
         self._end_string()
         text = json_text(self._fields)
         return text.rstrip('"]}') if is_cut else text

@@ -152,7 +152,7 @@ def _decode(data: bytes) -> list[GeminiChunk]:
 
 
 def _with_raw_arguments(chunk: Any) -> Any:
-    """Return a decoded response with the arguments of its function calls as JSON text, as :class:`FunctionCall` needs."""
+    """Return a decoded response with the arguments of its function calls as JSON text, for :class:`FunctionCall`."""
     if isinstance(chunk, dict):
         call = chunk.get("functionCall")
         if isinstance(call, dict) and "args" in call:
@@ -164,8 +164,8 @@ def _with_raw_arguments(chunk: Any) -> Any:
 def read_usage(said: UsageMetadata, *, is_final: bool) -> Usage | None:
     """Return the usage of a response; None if it has no counts.
 
-    Input tokens are the prompt with its cached part. Tokens that server tools added to the prompt are only in the total, as in
-    Google's own counts.
+    Input tokens are the prompt with its cached part. Tokens that server tools added to the prompt are only in the
+    total, as in Google's own counts.
     """
     thoughts, cached = said.thoughts_token_count, said.cached_content_token_count
     reasoning = as_count(thoughts) if thoughts else 0

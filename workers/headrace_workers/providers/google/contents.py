@@ -1,7 +1,7 @@
 """Builds the conversation of a Gemini request: alternating turns of user and model, and the system's text apart. Pure.
 
-Data from Google is sent back unchanged: signatures, and ids of calls that had one. A call that another provider's model made
-has no signature; Gemini 3 and later take a fixed word in its place.
+Data from Google is sent back unchanged: signatures, and ids of calls that had one. A call that another provider's model
+made has no signature; Gemini 3 and later take a fixed word in its place.
 """
 
 from __future__ import annotations
@@ -227,7 +227,10 @@ def _image(where: str, part: ImagePart) -> dict[str, Any]:
 
 
 def _result(where: str, message: Message) -> dict[str, Any]:
-    """Return the result of a tool as an object, which Google needs. Text that is no JSON object is put under ``result``."""
+    """Return the result of a tool as an object, which Google needs.
+
+    Text that is no JSON object is put under ``result``.
+    """
     text = "".join(_texts(where, message))
     try:
         return msgspec.json.decode(text, type=dict[str, Any])

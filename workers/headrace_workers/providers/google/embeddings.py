@@ -58,7 +58,7 @@ def build_google(
     dimensions: int | None,
     custom_options: dict[str, Any],
 ) -> HttpRequest:
-    """Return the request to ``:batchEmbedContents``; custom options (``taskType``, ``title``) go into each of its parts."""
+    """Return the request to ``:batchEmbedContents``. Custom options (``taskType``, ``title``) go into each part."""
     check_inputs(inputs, dimensions)
     headers = [("content-type", "application/json")]
     if api_key:
@@ -75,9 +75,9 @@ def build_google(
 def read_google(body: bytes, texts: int = 1, arrived: Sequence[msgspec.Raw] = ()) -> ReadingSteps:
     """Read a response with status 200, in steps.
 
-    ``texts`` is the number of texts in the request. ``arrived`` are vectors that were taken out of the body as it arrived.
-    Raises ProviderFailedError where the body is an error or holds no vectors, LimitError where it holds much more than the
-    vectors of these texts.
+    ``texts`` is the number of texts in the request. ``arrived`` are vectors that were taken out of the body as it
+    arrived. Raises ProviderFailedError where the body is an error or holds no vectors, LimitError where it holds much
+    more than the vectors of these texts.
     """
     if len(body) > SMALL or arrived:
         return (yield from _read_large(body, texts, arrived))

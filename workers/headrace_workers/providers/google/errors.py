@@ -1,4 +1,4 @@
-"""Reads Google's errors, ``{"error": {code, message, status, details}}``: as a body, in an array, or inside a stream. Pure."""
+"""Reads Google's errors, ``{"error": {code, message, status, details}}``: in a body, an array, or a stream. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Builds requests to ``streamGenerateContent``. What the API cannot take is refused, and never dropped silently. Pure."""
+"""Builds requests to ``streamGenerateContent``.
+
+What the API cannot take is refused, and never dropped silently. Pure.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,8 @@ API_VERSION = "v1beta"
 _MAX_STOP_SEQUENCES = 5
 _TOOL_CHOICES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 
-# Gemini 2.5 takes a budget of tokens, later models take a level. The budgets are those of Google's OpenAI-compatible endpoint.
+# Gemini 2.5 takes a budget of tokens, later models take a level. The budgets are those of Google's OpenAI-compatible
+# endpoint.
 _HAS_BUDGET = re.compile(r"gemini-2\.5")
 _HAS_NO_THOUGHTS = re.compile(r"gemini-(1|2\.0)|gemma")
 _IS_PRO = re.compile(r"gemini-2\.5-pro")

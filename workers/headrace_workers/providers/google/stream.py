@@ -1,7 +1,8 @@
 """Maps responses of Gemini's ``streamGenerateContent`` to run events. Pure.
 
-A stream has no terminal event. It is whole if the body has ended after a finish reason, or after a blocked prompt. A response may
-stop with the reason CONTINUATION; then another request continues it, and the same mapper reads both responses.
+A stream has no terminal event. It is whole if the body has ended after a finish reason, or after a blocked prompt. A
+response may stop with the reason CONTINUATION; then another request continues it, and the same mapper reads both
+responses.
 """
 
 from __future__ import annotations
@@ -67,16 +68,17 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "UNEXPECTED_TOOL_CALL": "error",
 }
 
-# Finish reasons are numbers if the query has `$alt=json;enum-encoding=int`, as in requests of Vertex's own client. Higher numbers
-# have different meanings in Google's two APIs.
+# Finish reasons are numbers if the query has `$alt=json;enum-encoding=int`, as in requests of Vertex's own client.
+# Higher numbers have different meanings in Google's two APIs.
 _FINISH_NUMBERS = ("", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER")
 _BLOCK_NUMBERS = ("", "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT")
 
 
 class GoogleMapper:
-    """Maps one response, and the responses that continue it. ``is_complete`` stays False: only the end of the body completes it.
+    """Maps one response, and the responses that continue it.
 
-    ``continuation`` is valid only after the end of the body, because tokens also arrive as checkpoints within a response.
+    ``is_complete`` stays False: only the end of the body completes it. ``continuation`` is valid only after the end of
+    the body, because tokens also arrive as checkpoints within a response.
     """
 
     __slots__ = (
@@ -329,7 +331,10 @@ class GoogleMapper:
 
 
 def _word(value: Any, numbers: tuple[str, ...] = _FINISH_NUMBERS) -> str:
-    """Return a finish reason; an empty text if it means: not finished. ``numbers`` are the words for numbers, from 0 on."""
+    """Return a finish reason; an empty text if it means: not finished.
+
+    ``numbers`` are the words for numbers, from 0 on.
+    """
     if type(value) is int:
         return numbers[value] if 0 <= value < len(numbers) else ""
     word = as_name(value).strip() if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""Collects one choice of a Chat Completions response: text, reasoning, refusal and tool calls, in the forms of all vendors.
+"""Collects one choice of a Chat Completions response: text, reasoning, refusal, tool calls, in the forms of all vendors.
 
 Content that cannot be read is an error. It is never dropped silently.
 """
@@ -122,8 +122,8 @@ class ChatAnswer:
     def rest_of(self, whole: ChatDelta, events: list[RunEvent], *, beside: ChatDelta | None) -> None:
         """Take a whole message that follows its pieces: add what the pieces did not have.
 
-        If its words differ from the pieces, the response is an error. ``beside`` is the piece in the same event, if any: then
-        the message may still lack words.
+        If its words differ from the pieces, the response is an error. ``beside`` is the piece in the same event, if
+        any: then the message may still lack words.
         """
         other = ChatAnswer()
         other.take(whole, [], is_whole=True)
@@ -195,7 +195,10 @@ class ChatAnswer:
                 self._take_detail(detail)
 
     def _take_detail(self, detail: dict[str, Any]) -> None:
-        """Add a piece of OpenRouter's ``reasoning_details``. Text that came in pieces must be sent back in one piece."""
+        """Add a piece of OpenRouter's ``reasoning_details``.
+
+        Text that came in pieces must be sent back in one piece.
+        """
         last = self._details[-1] if self._details else {}
         field = _TEXT_OF_DETAIL.get(as_text(detail.get("type")))
         same = all(last.get(key) == detail.get(key) for key in ("type", "index"))

@@ -78,12 +78,18 @@ class ChatCalls:
             events.append(ToolCallDelta(call.index, arguments=arguments))
 
     def take_function(self, function: Any, events: list[RunEvent], *, beside: Any) -> None:
-        """Take ``function_call``, the older form of ``tool_calls``. A server that sends both (``beside``) means the same call."""
+        """Take ``function_call``, the older form of ``tool_calls``.
+
+        A server that sends both (``beside``) means the same call.
+        """
         if function and not beside:
             self.take({"function": function}, events, "function_call")
 
     def end(self, events: list[RunEvent], *, is_cut: bool) -> None:
-        """Close the input of custom tools at the end of the response. If the output was cut, the last call stays open."""
+        """Close the input of custom tools at the end of the response.
+
+        If the output was cut, the last call stays open.
+        """
         for call in self._calls[: -1 if is_cut else None]:
             if call.is_custom and not call.has_ended:
                 call.has_ended = True

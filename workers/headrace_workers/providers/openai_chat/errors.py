@@ -1,4 +1,4 @@
-"""Finds the error in an event of a Chat Completions stream, in one of the many forms in which compatible servers send it.
+"""Finds the error in an event of a Chat Completions stream. Compatible servers send errors in many forms.
 
 An error with its own HTTP status has the form that all formats share: see ``shared/provider_errors.py``.
 """

@@ -26,7 +26,8 @@ REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Keys under which compatible servers send reasoning, and take it back."""
 
 _LIMIT_COMPLETIONS = ("openai", "azure")
-"""Providers that get ``max_completion_tokens``: their reasoning models refuse ``max_tokens``. Most others know only ``max_tokens``."""
+"""Providers that get ``max_completion_tokens``: their reasoning models refuse ``max_tokens``. Most others know only
+``max_tokens``."""
 
 _MAX_STOP_SEQUENCES = 4
 
@@ -71,7 +72,8 @@ _COMPATIBLE_KEYS = ExtraKeys(
         "function": {"cache_control"},
     },
 )
-"""Keys that OpenRouter, LiteLLM, Alibaba and others take in addition. Servers that do not know ``cache_control`` ignore it."""
+"""Keys that OpenRouter, LiteLLM, Alibaba and others take in addition. Servers that do not know ``cache_control`` ignore
+it."""
 
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
@@ -171,7 +173,7 @@ def _add_reasoning(sent: dict[str, Any], part: ReasoningPart) -> None:
 
 
 def _text_content(where: str, message: Message, keys: ExtraKeys) -> str | list[dict[str, Any]]:
-    """Return the content of a message with text only; as a str if possible, because not every server takes a list of parts."""
+    """Return the content of a message with text only; as a str if possible, because some servers take no list of parts."""
     if isinstance(message.content, str):
         return message.content
     sent: list[dict[str, Any]] = []

@@ -65,8 +65,9 @@ _NO_END = ("", "null", "none")
 class ChatMapper:
     """Maps one response. ``is_complete`` is True after ``[DONE]``.
 
-    A finish reason does not complete a stream, because usage may follow it. Of several choices, the first is the run's answer.
-    The others are kept until the end, because some gateways put the text into one choice and the calls into another.
+    A finish reason does not complete a stream, because usage may follow it. Of several choices, the first is the run's
+    answer. The others are kept until the end, because some gateways put the text into one choice and the calls into
+    another.
     """
 
     __slots__ = (

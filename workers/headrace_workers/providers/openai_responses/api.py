@@ -30,7 +30,10 @@ class OpenAIResponses:
         return ResponsesMapper(request.model)
 
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
-        """Read a whole body with status 200. Raises ProviderFailedError if it is an error, or not of the Responses API."""
+        """Read a whole body with status 200.
+
+        Raises ProviderFailedError if it is an error, or not of the Responses API.
+        """
         response = read_object(body)
         if not isinstance(response.get("output"), list) and not _is_filtered(response):
             raise_if_error(response)

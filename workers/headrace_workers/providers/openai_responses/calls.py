@@ -112,7 +112,7 @@ class ResponseCalls:
             self._last_at[key] = call
 
     def _of_item(self, call_id: str, place: Any) -> GrowingCall | None:
-        """Return the first call with the item's id; or the first call at its place, if the item or this call has no id."""
+        """Return the first call with the item's id; or the first call at its place, if the item or the call has no id."""
         at_place = self._first_at.get(key_of(place)) if place is not None else None
         if not call_id:
             return at_place

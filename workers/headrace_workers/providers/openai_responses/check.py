@@ -1,6 +1,6 @@
-"""Checks that no part of a Responses answer was lost: each item can be read, and its words were sent to the client. Pure.
+"""Checks that no part of a Responses answer was lost: each item can be read, and its words were sent to the client.
 
-Items of server tools are kept as they came. They have no words of the model.
+Pure. Items of server tools are kept as they came. They have no words of the model.
 """
 
 from __future__ import annotations

@@ -15,7 +15,10 @@ _BLAMES_REQUEST = ("image", "policy", "residency", "prompt")
 
 
 def raise_if_error(whole: dict[str, Any], *, is_certain: bool = False) -> None:
-    """Raise ProviderFailedError if an event or a response is an error. ``is_certain``: its name already says that it is one."""
+    """Raise ProviderFailedError if an event or a response is an error.
+
+    ``is_certain``: its name already says that it is one.
+    """
     if is_certain or is_error(whole):
         raise ProviderFailedError(failure_in_response(whole))
 

@@ -1,4 +1,4 @@
-"""Makes the assistant's message from the items of a response, so that the next request can send each item back unchanged. Pure.
+"""Makes the assistant's message from the items of a response; the next request can send each item back unchanged. Pure.
 
 ``provider_data`` of a part is ``{"api": "openai-responses", "item": {…}}``. Items that are neither text nor a call (reasoning,
 and items of server tools) become reasoning parts: the API refuses a call or a reasoning item without its neighbours.
@@ -52,7 +52,8 @@ def _is_annotated(item: Item) -> bool:
 def message_of(items: list[Item], *, is_cut: bool = False) -> Message:
     """Return the message. A call with unreadable arguments, because the output was cut, is left out.
 
-    If the output was cut, the last reasoning has no successor, and the API would refuse its item: only its words are kept.
+    If the output was cut, the last reasoning has no successor, and the API would refuse its item: only its words are
+    kept.
     """
     plain = is_plain(items)
     weigh_arguments([arguments_of(item.get("arguments")) for item in items if item.get("type") == "function_call"])
@@ -76,7 +77,8 @@ def _strip_last_reasoning(parts: list[Part]) -> None:
 def custom_calls_of_caller(items: list[Item]) -> list[Item]:
     """Return the calls of custom tools that the caller must answer.
 
-    xAI lists calls that it answers itself in the same way. If a message or reasoning follows a call, xAI has answered it.
+    xAI lists calls that it answers itself in the same way. If a message or reasoning follows a call, xAI has answered
+    it.
     """
     calls: list[Item] = []
     for item in items:

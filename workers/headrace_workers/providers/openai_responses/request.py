@@ -1,8 +1,8 @@
 """Builds Responses requests. What the API cannot take is refused, and never dropped silently. Pure.
 
-The provider stores nothing (``store`` is false). So each request sends the reasoning of earlier turns, encrypted. The reasoning
-is asked for (``include``) only from models that reason, because others refuse this. ``custom_options`` override both. Words in
-their ``include`` are added to it; an empty list asks for nothing.
+The provider stores nothing (``store`` is false). So each request sends the reasoning of earlier turns, encrypted. The
+reasoning is asked for (``include``) only from models that reason, because others refuse this. ``custom_options``
+override both. Words in their ``include`` are added to it; an empty list asks for nothing.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class _Items:
                 return (own if own is not None and _is_unchanged(part, own) else _call_item(where, part)) | extra
 
     def _content(self, where: str, message: Message) -> str | list[dict[str, Any]]:
-        """Return the content; as a str if it is only text, because not every server takes a list of parts everywhere."""
+        """Return the content; as a str if it is only text, because some servers take no list of parts."""
         if isinstance(message.content, str):
             return message.content
         sent = [
@@ -226,7 +226,8 @@ class _Items:
 def _led_to_nothing(items: list[Item], *, is_openai: bool) -> bool:
     """Whether the last item is reasoning that the API refuses, because the item after it was cut or removed.
 
-    OpenRouter sends the signature of another vendor's model after the answer, as reasoning with a ``format``: it stays there.
+    OpenRouter sends the signature of another vendor's model after the answer, as reasoning with a ``format``: it stays
+    there.
     """
     last = items[-1]
     if last.get("type") != "reasoning":
@@ -243,7 +244,10 @@ def _own_item(part: Part) -> Item | None:
 
 
 def _is_readable(item: Item) -> bool:
-    """Whether the model can read a reasoning item. An item with only an id cannot be read: the provider has not stored it."""
+    """Whether the model can read a reasoning item.
+
+    An item with only an id cannot be read: the provider has not stored it.
+    """
     return item.get("type") != "reasoning" or any(map(item.get, _READABLE))
 
 
@@ -253,7 +257,10 @@ def _is_unchanged(part: ToolCallPart, item: Item) -> bool:
 
 
 def _text_item(text: str, extra: dict[str, Any], *, is_openai: bool) -> Item:
-    """Return the assistant's text as an item. OpenAI takes a str for text without an id; llama.cpp takes only output parts."""
+    """Return the assistant's text as an item.
+
+    OpenAI takes a str for text without an id; llama.cpp takes only output parts.
+    """
     parts = [{"type": "output_text", "text": text} | extra]
     return {"type": "message", "role": "assistant", "content": text if is_openai and not extra else parts}
 

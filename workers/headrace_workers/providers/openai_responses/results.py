@@ -1,7 +1,7 @@
 """Makes the items that answer calls in a Responses conversation: each kind of call has its own kind of answer. Pure.
 
-The caller answers every call with a message of role ``tool``. Fields beside text stand on the message, with OpenAI's names:
-``{"role": "tool", "tool_call_id": "mcpr_1", "content": "", "approve": True}``.
+The caller answers every call with a message of role ``tool``. Fields beside text stand on the message, with OpenAI's
+names: ``{"role": "tool", "tool_call_id": "mcpr_1", "content": "", "approve": True}``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from headrace_workers.providers.shared.request_parts import image_url
 
 
 class ResultForm(msgspec.Struct, frozen=True):
-    """The form of the item that answers one kind of call. ``id_key`` is the key of the call's id, ``keys`` are further keys."""
+    """The form of the item that answers one kind of call.
+
+    ``id_key`` is the key of the call's id, ``keys`` are further keys.
+    """
 
     kind: str
     id_key: str = "call_id"

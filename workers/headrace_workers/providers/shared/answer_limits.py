@@ -1,8 +1,8 @@
-"""Limits on the size of one answer: bytes, JSON values, text. They bound the time and memory of one turn of the loop. Pure.
+"""Limits on the size of one answer: bytes, JSON values, text.
 
-All streams of a worker share one event loop: while one answer is decoded, all others wait. A thread would not help, because
-decoding JSON holds the interpreter's lock. So large JSON is *weighed* before it is decoded: its values are counted, which
-takes about a hundredth of the time.
+They bound the time and memory of one turn of the loop. Pure. All streams of a worker share one event loop: while one
+answer is decoded, all others wait. A thread would not help, because decoding JSON holds the interpreter's lock. So
+large JSON is *weighed* before it is decoded: its values are counted, which takes about a hundredth of the time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ MAX_CONTINUATIONS = 100
 MAX_TOKEN = 64 * 1024
 """Characters of the continuation token that each further request carries."""
 MAX_KEPT = 64 * MIB
-"""Estimated bytes of memory for what a run keeps beside its text: blocks, items, citations, signatures, further choices."""
+"""Estimated bytes of memory for what a run keeps beside its text: blocks, items, citations, signatures, further
+choices."""
 
 MAX_HALVES = 25_000
 """Lone halves of surrogate pairs, and surrogates written as UTF-8 bytes. Each costs about a microsecond to mend."""
@@ -52,7 +53,8 @@ MAX_LOOKED_AT = 64 * MIB
 MAX_FAR_EXPONENTS = 2000
 """Numbers with exponents of three digits in one piece of JSON: ``1e308`` takes 20 µs to decode, ``1.5`` takes 20 ns."""
 MAX_LONG_NUMBERS = 40_000
-"""Numbers of 20 digits in one piece of JSON; a longer number counts several times. Each takes microseconds to decode."""
+"""Numbers of 20 digits in one piece of JSON; a longer number counts several times. Each takes microseconds to
+decode."""
 
 LIGHT = 32 * 1024
 """Bytes up to which JSON is not weighed: it takes milliseconds at most, whatever it holds."""
@@ -121,7 +123,8 @@ def _halves_in(data: bytes) -> int:
     """Return the number of lone halves of characters in JSON. Counting stops one above the limit."""
     if not (b"\\ud" in data or b"\\uD" in data or b"\xed" in data):
         return 0
-    # An escaped backslash (\\) begins no escape. Two other characters take its place, so that its neighbours do not join.
+    # An escaped backslash (\\) begins no escape. Two other characters take its place, so that its neighbours do not
+    # join.
     halves = (found for found in _HALF.finditer(data.replace(b"\\\\", b"__")) if found[1] is not None)
     return sum(1 for _ in islice(halves, MAX_HALVES + 1))
 
@@ -161,7 +164,10 @@ def _has_costly_numbers(data: bytes) -> bool:
 
 
 def weigh_vectors(data: bytes) -> None:
-    """Raise LimitError for vectors that would take too long to decode. Numbers of ordinary vectors have up to 17 digits."""
+    """Raise LimitError for vectors that would take too long to decode.
+
+    Numbers of ordinary vectors have up to 17 digits.
+    """
     for _ in vectors_weighed(data, data.count(b"{"), data.count(b",")):
         pass
 

@@ -1,4 +1,4 @@
-"""Checks keys that Headrace does not read itself, such as ``cache_control``: sent if the wire format has them, else refused.
+"""Checks keys that Headrace does not read itself, such as ``cache_control``: sent if the format has them, else refused.
 
 Each wire format declares one :class:`ExtraKeys` table; docs/providers.md shows them side by side.
 """
@@ -27,8 +27,8 @@ Place = Literal[
     "tool",
     "function",
 ]
-"""Where a key may stand. ``message`` is a user's or the system's message. ``image_url``, ``function`` and ``called function``
-are the inner objects of OpenAI's forms."""
+"""Where a key may stand. ``message`` is a user's or the system's message. ``image_url``, ``function`` and ``called
+function`` are the inner objects of OpenAI's forms."""
 
 _INNER: dict[Place, tuple[str, Place]] = {
     "image": ("image_url", "image_url"),
@@ -64,7 +64,10 @@ class ExtraKeys(msgspec.Struct, frozen=True):
         return inner | outer
 
     def of_both(self, place: Place, where: str, extra: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return two dicts of keys to send: the outer keys, and the keys inside OpenAI's inner object. See :meth:`of`."""
+        """Return two dicts of keys to send: the outer keys, and the keys inside OpenAI's inner object.
+
+        See :meth:`of`.
+        """
         outer = dict(extra or {})
         key, inner_place = _INNER.get(place, ("", place))
         inner = outer.pop(key, None)
@@ -75,7 +78,10 @@ class ExtraKeys(msgspec.Struct, frozen=True):
         return self._checked(place, where, outer, taken), inside
 
     def of_message(self, where: str, message: Message, also: Collection[str] = ()) -> dict[str, Any]:
-        """Return the extra keys of the message itself, without its parts. ``also`` are keys that are taken in addition."""
+        """Return the extra keys of the message itself, without its parts.
+
+        ``also`` are keys that are taken in addition.
+        """
         extra = message.extra
         if message.tool_name is not None and message.role != "tool":
             extra = {"name": message.tool_name} | (extra or {})

@@ -31,7 +31,10 @@ def key_of(place: Any) -> Any:
 
 
 class GrowingCall:
-    """One call as far as it has arrived. ``place`` (its index) and ``item_id`` tell it from other calls, if the server sends them."""
+    """One call as far as it has arrived.
+
+    ``place`` (its index) and ``item_id`` tell it from other calls, if the server sends them.
+    """
 
     __slots__ = (
         "_compared",
@@ -112,7 +115,8 @@ class GrowingCall:
     def missing(self, whole: str) -> str:
         """Return the rest of the whole arguments, after the pieces that have arrived.
 
-        Raises ProviderFailedError where the whole differs from its pieces: a piece that was sent on cannot be taken back.
+        Raises ProviderFailedError where the whole differs from its pieces: a piece that was sent on cannot be taken
+        back.
         """
         self.arguments = [self.text]  # joined once, for many calls of this method
         said = well_formed_text(self.arguments[0])

@@ -1,7 +1,7 @@
-"""Reads errors of providers, in the forms that all wire formats share: from a whole body, and from inside a stream. Pure.
+"""Reads errors of providers, in the forms that all wire formats share: from a whole body, and from inside a stream.
 
-Each format's ``errors.py`` adds what only its own API says. No clock is read: the wait until a ``Retry-After`` date is counted
-from the response's own ``Date`` header.
+Pure. Each format's ``errors.py`` adds what only its own API says. No clock is read: the wait until a ``Retry-After``
+date is counted from the response's own ``Date`` header.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ def is_error(whole: Any) -> bool:
 
 
 def failure_in_stream(error: Any) -> ProviderFailure:
-    """Read an error that came with status 200. Its words tell its kind; an unknown error is ``provider_unavailable``."""
+    """Read an error that came with status 200.
+
+    Its words tell its kind; an unknown error is ``provider_unavailable``.
+    """
     error = _error_of(error)
     return ProviderFailure(
         _kind_of_words(error), _bounded(_message_of(error)) or "no reason given", code=_code_of(error)

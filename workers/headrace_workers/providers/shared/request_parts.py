@@ -1,4 +1,7 @@
-"""Parts of requests that several wire formats share: headers, JSON bodies, images, the caller's ``custom_options``. Pure."""
+"""Parts of requests that several wire formats share: headers, JSON bodies, images, the caller's ``custom_options``.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,10 @@ def bearer_headers(api_key: str | None, *, stream: bool) -> tuple[tuple[str, str
 
 
 def merged(body: dict[str, Any], options: dict[str, Any], nested: Sequence[str]) -> dict[str, Any]:
-    """Return the body with the caller's ``options`` over it. Objects named in ``nested`` are merged, all others replaced."""
+    """Return the body with the caller's ``options`` over it.
+
+    Objects named in ``nested`` are merged, all others replaced.
+    """
     result = body | options
     for name in nested:
         mine, theirs = body.get(name), options.get(name)

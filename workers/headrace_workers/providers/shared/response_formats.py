@@ -1,8 +1,8 @@
 """Reads ``response_format``. Each form that callers use means the same on every wire format. Pure.
 
-The forms are: a bare JSON schema; ``{"type": "json_schema", "json_schema": {"name", "schema", "strict"}}`` (OpenAI Chat);
-``{"type": "json_schema", "schema", "name", "strict"}`` (Anthropic, OpenAI Responses); ``{"type": "json_object"}``; and
-``{"type": "text"}``.
+The forms are: a bare JSON schema; ``{"type": "json_schema", "json_schema": {"name", "schema", "strict"}}`` (OpenAI
+Chat); ``{"type": "json_schema", "schema", "name", "strict"}`` (Anthropic, OpenAI Responses); ``{"type":
+"json_object"}``; and ``{"type": "text"}``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _TAKES = "takes a JSON schema, or an object with type json_schema, json_object o
 
 
 class ResponseFormat(msgspec.Struct, frozen=True):
-    """The form that an answer must have. ``strict`` is None if the caller did not set it. Only ``json_schema`` has a schema."""
+    """The form that an answer must have.
+
+    ``strict`` is None if the caller did not set it. Only ``json_schema`` has a schema.
+    """
 
     kind: Literal["json_schema", "json_object", "text"]
     schema: dict[str, Any] = {}
@@ -36,7 +39,10 @@ class ResponseFormat(msgspec.Struct, frozen=True):
     strict: bool | None = None
 
     def for_openai(self) -> dict[str, Any]:
-        """Return the fields for both of OpenAI's formats. ``strict`` is added where the schema follows the rules of strict mode."""
+        """Return the fields for both of OpenAI's formats.
+
+        ``strict`` is added where the schema follows the rules of strict mode.
+        """
         fields: dict[str, Any] = {"name": self.name, "schema": self.schema}
         if self.description is not None:
             fields["description"] = self.description
@@ -45,7 +51,10 @@ class ResponseFormat(msgspec.Struct, frozen=True):
 
 
 def read_response_format(given: dict[str, Any]) -> ResponseFormat:
-    """Read the caller's ``response_format``. Raises ProviderFailedError (``invalid_request``) if it has none of the forms."""
+    """Read the caller's ``response_format``.
+
+    Raises ProviderFailedError (``invalid_request``) if it has none of the forms.
+    """
     where = "response_format"
     if given.keys() == {"format"} and isinstance(given["format"], dict):
         given, where = given["format"], f"{where}.format"  # as in Anthropic's output_config and in Responses' text

@@ -31,7 +31,8 @@ _NEXT_WORD = re.compile(r"_([a-z])")
 def is_function(tool: Tool, *, may_be_custom: bool = True) -> bool:
     """Return whether a tool is a function of the caller, and not a server tool.
 
-    Anthropic calls a function ``custom`` too. In OpenAI's formats (``may_be_custom=False``) a ``custom`` tool has no schema.
+    Anthropic calls a function ``custom`` too. In OpenAI's formats (``may_be_custom=False``) a ``custom`` tool has no
+    schema.
     """
     return tool.type in {"function", ""} or (tool.type == "custom" and (may_be_custom or bool(tool.parameters)))
 

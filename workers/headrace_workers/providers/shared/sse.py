@@ -1,7 +1,7 @@
 """Parses server-sent events and lines of JSON: bytes of a response body in, events out. Pure.
 
-The result does not depend on how the body is split into reads. The parser works on bytes, because the characters U+2028, U+2029
-and U+0085 stand unescaped inside JSON and end no line here. It holds the bytes of one event at most.
+The result does not depend on how the body is split into reads. The parser works on bytes, because the characters
+U+2028, U+2029 and U+0085 stand unescaped inside JSON and end no line here. It holds the bytes of one event at most.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _CRLF_BLANK = b"\r\n\r\n"
 _LF = 10  # a number: to search for one byte as a number is several times faster
 _CR = 13
 _COLON = 58
-# Possessive: it never backtracks, so a long string takes no memory for backtracking. A string without end goes to the end of
-# its line.
+# Possessive: it never backtracks, so a long string takes no memory for backtracking. A string without end goes to the
+# end of its line.
 _JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.?)*+(?:"|\Z)', re.DOTALL)
 MAX_EVENT_LINES = 100_000
 
@@ -43,8 +43,8 @@ class SSEParser:
     """Takes the body, read by read. Returns the events that each read completes, as ``(name, data)``.
 
     The name is empty where the stream has none. ``id``, ``retry``, comments and unknown lines are ignored, with two
-    exceptions: JSON without ``data:`` before it is an event without a name (lines of JSON, and errors of some providers),
-    and JSON after ``error:`` (llama.cpp) is an event named ``error``.
+    exceptions: JSON without ``data:`` before it is an event without a name (lines of JSON, and errors of some
+    providers), and JSON after ``error:`` (llama.cpp) is an event named ``error``.
 
     Some servers leave out the blank lines between events. So two JSON objects in a row are two events.
     """
@@ -133,7 +133,10 @@ class SSEParser:
         return data.removeprefix(_BOM)
 
     def _with_lf_only(self, data: bytes) -> bytes:
-        """Turn CRLF and CR into LF. A CR at the end becomes LF at once; an LF at the start of the next read is dropped."""
+        """Turn CRLF and CR into LF.
+
+        A CR at the end becomes LF at once; an LF at the start of the next read is dropped.
+        """
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")
@@ -226,7 +229,7 @@ class SSEParser:
         self._size = sum(map(len, self._data))
 
     def _is_next_event(self, value: bytes) -> bool:
-        """Whether a further ``data:`` line begins a new event: a JSON object has ended before it, and it begins a value."""
+        """Whether a ``data:`` line begins a new event: a JSON object has ended before it, and it begins a value."""
         return value.lstrip().startswith((b"{", b"[")) and self._data[-1].rstrip().endswith(b"}")
 
     def _dispatch_before_next(self, events: list[tuple[str, bytes]]) -> None:

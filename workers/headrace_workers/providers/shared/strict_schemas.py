@@ -17,7 +17,8 @@ _MAX_LEVELS = 10
 def is_strict(schema: dict[str, Any]) -> bool:
     """Return whether the schema may be sent as strict.
 
-    Its root must be an object. Each object must require all its properties and allow no others. All keywords must be known.
+    Its root must be an object. Each object must require all its properties and allow no others. All keywords must be
+    known.
     """
     return schema.get("type") == "object" and "anyOf" not in schema and _is_strict(schema, _MAX_LEVELS)
 

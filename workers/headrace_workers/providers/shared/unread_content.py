@@ -20,7 +20,8 @@ _AROUND = frozenset({
     "choices", "candidates", "message", "delta", "output", "item", "response", "content_block", "parts", "content", "summary",
     "audio", "tool_calls", "function", "custom", "function_call", "functionCall",
 })  # fmt: skip
-"""Keys of objects that may contain content. Values under other keys are no content: annotations, token lists, numbers."""
+"""Keys of objects that may contain content. Values under other keys are no content: annotations, token lists,
+numbers."""
 
 
 _CALLS = {"function", "custom", "function_call", "functionCall"}
@@ -106,7 +107,7 @@ def _find_words_under(value: Any, path: Where, found: list[tuple[Where, str]], *
 
 
 def _without_alternatives(choices: list[Any]) -> list[Any]:
-    """Return the choices that make up one answer: if the first has text, others with text are alternatives, and left out."""
+    """Return the choices that make up one answer. If the first has text, others with text are alternatives: left out."""
     if len(choices) == 1:
         return choices
     ordered = sorted(choices, key=_place_of)
@@ -137,14 +138,20 @@ def _has_text(choice: Any) -> bool:
 
 
 def refuse_content(value: Any, what: str) -> None:
-    """Raise ProviderFailedError if ``value``, which was not read, has content. ``what`` names the value in the error."""
+    """Raise ProviderFailedError if ``value``, which was not read, has content.
+
+    ``what`` names the value in the error.
+    """
     found = content_in(value)
     if found is not None:
         fail(f"{what} holds content that cannot be read, at {found}")
 
 
 def text_in(value: Any, what: str) -> str:
-    """Return a text field; "" if it is absent. Raises ProviderFailedError for another type, which would be lost or changed."""
+    """Return a text field; "" if it is absent.
+
+    Raises ProviderFailedError for another type, which would be lost or changed.
+    """
     if isinstance(value, str):
         return value
     if not value and not isinstance(value, int | float):

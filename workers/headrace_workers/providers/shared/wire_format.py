@@ -1,7 +1,7 @@
 """The interface of a wire format: build a request, read a response. Pure: bytes in, run events out.
 
-A wire format is a folder in ``providers/``, or a plug-in. It has one object with the methods of :class:`ProviderApi`, and
-declares it in one :class:`WireFormat`.
+A wire format is a folder in ``providers/``, or a plug-in. It has one object with the methods of :class:`ProviderApi`,
+and declares it in one :class:`WireFormat`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ CUT = ("max_tokens", "content_filter", "error")
 
 
 class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """One configured provider. ``api`` is the name of its wire format. A query in ``base_url`` is sent with each request."""
+    """One configured provider.
+
+    ``api`` is the name of its wire format. A query in ``base_url`` is sent with each request.
+    """
 
     name: str
     api: str
@@ -71,8 +74,8 @@ class ProviderFailedError(Exception):
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """A complete answer.
 
-    ``message`` is None if the run's events have all of the answer. It is set without streaming, and where the answer has
-    opaque data that the next request must send back. ``vectors`` are the result of an embeddings run.
+    ``message`` is None if the run's events have all of the answer. It is set without streaming, and where the answer
+    has opaque data that the next request must send back. ``vectors`` are the result of an embeddings run.
     """
 
     finish_reason: FinishReason | None
@@ -90,10 +93,10 @@ class StreamMapper(Protocol):
     """Maps the events of one streamed response to run events.
 
     ``usage`` is the latest usage. ``is_complete`` is True after the terminal event of the API, which nothing follows.
-    ``has_split_characters`` is True if a character may have come in two halves (surrogates in two events); the run joins them.
-    ``response_id`` is the provider's id of the response, as soon as it is known. ``continuation`` is a token if the provider
-    stopped at a limit of its own: the run then sends :meth:`ContinuingApi.continue_request`, and feeds the next response to
-    the same mapper. It stays None for a format without continuations.
+    ``has_split_characters`` is True if a character may have come in two halves (surrogates in two events); the run
+    joins them. ``response_id`` is the provider's id of the response, as soon as it is known. ``continuation`` is a
+    token if the provider stopped at a limit of its own: the run then sends :meth:`ContinuingApi.continue_request`, and
+    feeds the next response to the same mapper. It stays None for a format without continuations.
     """
 
     usage: Usage
@@ -115,8 +118,8 @@ class StreamMapper(Protocol):
     def finish(self, events: list[RunEvent] | None = None) -> Completion:
         """Return the complete answer, after the terminal event or at the end of the body.
 
-        Appends to ``events`` what is known only at the end. Raises ProviderFailedError (``provider_protocol``) if the stream
-        was cut.
+        Appends to ``events`` what is known only at the end. Raises ProviderFailedError (``provider_protocol``) if the
+        stream was cut.
         """
 
 
@@ -146,7 +149,10 @@ class ProviderApi(Protocol):
         """Return a mapper for one streamed response."""
 
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
-        """Read a whole body with status 200. Raises ProviderFailedError if it is an error, or no response of this API."""
+        """Read a whole body with status 200.
+
+        Raises ProviderFailedError if it is an error, or no response of this API.
+        """
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """Read a response whose status is not 200. ``headers`` has lower-case names."""
@@ -157,12 +163,15 @@ class SteppedApi(ProviderApi, Protocol):
     """A wire format whose whole answers may take long to read: they are read in several turns of the loop."""
 
     def read_steps(self, request: RunRequest, body: bytes, arrived: Sequence[msgspec.Raw] = ()) -> Steps:
-        """Read a whole body as ``read_body`` does. ``arrived`` are vectors that were taken out of the body as it arrived."""
+        """Read a whole body as ``read_body`` does.
+
+        ``arrived`` are vectors that were taken out of the body as it arrived.
+        """
 
 
 @runtime_checkable
 class ContinuingApi(ProviderApi, Protocol):
-    """A wire format in which the provider may stop at a limit of its own, and continue the answer in a further response."""
+    """A wire format in which the provider may stop at its own limit, and continue the answer in another response."""
 
     def continue_request(self, sent: HttpRequest, token: str) -> HttpRequest:
         """Return the request that continues a response. ``token`` is the ``continuation`` of the mapper."""
@@ -171,9 +180,9 @@ class ContinuingApi(ProviderApi, Protocol):
 class WireFormat(msgspec.Struct, frozen=True, kw_only=True):
     """The declaration of one wire format. The registry and every table of formats are made from these declarations.
 
-    ``name`` is what ``api =`` says in ``headrace.toml``: small letters, digits and single hyphens, as in ``openai-chat``.
-    ``embeddings`` is None where the format has no embeddings. ``telemetry_provider`` is the format's value of
-    ``gen_ai.provider.name`` in OpenTelemetry's GenAI conventions.
+    ``name`` is what ``api =`` says in ``headrace.toml``: small letters, digits and single hyphens, as in
+    ``openai-chat``. ``embeddings`` is None where the format has no embeddings. ``telemetry_provider`` is the format's
+    value of ``gen_ai.provider.name`` in OpenTelemetry's GenAI conventions.
     """
 
     name: str
