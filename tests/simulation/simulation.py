@@ -317,7 +317,10 @@ class Simulation:
         if connection.is_lost:
             return
         served = connection._engine_runs
-        runs = [*served._deliveries, *(span for link in served._workers.values() for span in link.deliveries)]
+        runs = [
+            *served._deliveries,
+            *(span for link in served._workers._by_endpoint.values() for span in link.deliveries),
+        ]
         if runs:
             raise Violation(f"{client.host.name}: keeps runs that have ended: {runs}")
 

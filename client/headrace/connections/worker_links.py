@@ -1,0 +1,158 @@
+"""The links of one connection to workers, and the runs on each link. Used on the I/O thread only.
+
+A message of a worker goes to the session of its run. If a worker is lost, each of its runs is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from headrace.connections.engine_source import EngineSource
+from headrace.connections.run_links import Links, WorkerLink, watch_welcome
+from headrace.errors import HeadraceError, ProtocolError, RemoteProtocolError
+from headrace.process.callbacks import log
+from headrace.process.event_loop import CallingLoop
+from headrace.runs.delivery import Delivery
+from headrace.runs.session import Command, TellWorker
+from headrace.transport.sockets import OTHER_PROCESS
+from headrace.wire.messages import Chunk, FromWorker, Grant, RunState, Terminal, Welcome
+
+# The logging settings of a program may have this name: so it does not change with the modules of the client.
+logger = logging.getLogger("headrace.connections.connection")
+
+
+class WorkerLinks:
+    """The links to the workers that have runs of this connection.
+
+    ``carry_out`` does what a session decides. ``chunk`` takes the events of a run. ``run_failed`` ends a run in whose message
+    something was raised.
+    """
+
+    def __init__(
+        self,
+        reactor: CallingLoop,
+        links: Links,
+        source: EngineSource,
+        carry_out: Callable[[Delivery, list[Command]], None],
+        chunk: Callable[[Delivery, int, Chunk], None],
+        run_failed: Callable[[Delivery, BaseException], None],
+    ) -> None:
+        self._reactor = reactor
+        self._links = links
+        self._source = source
+        self._carry_out = carry_out
+        self._chunk = chunk
+        self._run_failed = run_failed
+        self._by_endpoint: dict[str, WorkerLink] = {}
+
+    def has(self, endpoint: str) -> bool:
+        """Return whether there is a link to this endpoint."""
+        return endpoint in self._by_endpoint
+
+    def tell(self, delivery: Delivery, command: TellWorker, *, knows_pids: bool) -> None:
+        """Send a message of a run to its worker. Opens the link if there is none; raises HeadraceError where that fails.
+
+        ``knows_pids``: the engine numbers processes as this process does.
+        """
+        if command.former is not None:
+            if (former := self._by_endpoint.get(command.former.endpoint)) is not None:
+                former.deliveries.pop(delivery.span_id, None)
+                self._links.queue(former, command.message)
+            return
+        if (lease := delivery.session.lease) is not None:
+            link = self._by_endpoint.get(lease.endpoint) or self._open(lease, knows_pids=knows_pids)
+            link.deliveries[delivery.span_id] = delivery
+            self._links.queue(link, command.message)
+
+    def release(self, delivery: Delivery) -> None:
+        """Take a run that has ended from the link to its worker."""
+        lease = delivery.session.lease
+        if lease is not None and (link := self._by_endpoint.get(lease.endpoint)) is not None:
+            link.deliveries.pop(delivery.span_id, None)
+
+    def check_silence(self, now: float) -> None:
+        """Have workers asked for the runs of which nothing has come for long. Some versions of workers cannot be asked."""
+        for link in list(self._by_endpoint.values()):
+            for delivery in list(link.deliveries.values()) if "query" in link.capabilities else ():
+                self._carry_out(delivery, delivery.session.check_silence(now))
+
+    def close(self, linger: float) -> None:
+        """Close all links once what was sent has left, within ``linger`` seconds."""
+        for link in list(self._by_endpoint.values()):
+            self._links.close(link, linger)
+        self._by_endpoint.clear()
+
+    def drop(self) -> None:
+        """Close all links at once. Does not raise."""
+        links = list(self._by_endpoint.values())
+        self._by_endpoint.clear()
+        for link in links:
+            with contextlib.suppress(Exception):  # the others must be closed, too
+                self._links.close(link)
+
+    def _open(self, grant: Grant, *, knows_pids: bool) -> WorkerLink:
+        link = self._by_endpoint[grant.endpoint] = self._links.open_worker(
+            grant, self._received, self._ended, self._unreadable, knows_pids=knows_pids
+        )
+        watch_welcome(self._reactor, link, partial(self._lose, link))
+        return link
+
+    def _ended(self, link: WorkerLink) -> None:
+        if link.refusal == OTHER_PROCESS:
+            self._lose(link, f"another process listens where worker {link.name} was")
+        elif link.refusal is not None:
+            self._lose(link, link.refusal, self._source.error(link.refusal))
+        else:
+            self._lose(link, f"worker {link.name} (process epoch {link.epoch:#x}) went away")
+
+    def _unreadable(self, link: WorkerLink, error: ProtocolError) -> None:
+        self._lose(link, str(error), error)
+
+    def _lose(self, link: WorkerLink, reason: str, error: HeadraceError | None = None) -> None:
+        """Close a link, and tell its runs. Without ``error`` the worker is lost: some runs are retried then."""
+        if not link.is_open:
+            return
+        self._links.close(link)
+        del self._by_endpoint[link.endpoint]
+        log(
+            logger,
+            logging.INFO,
+            "worker lost",
+            extra={"worker": link.name, "epoch": link.epoch, "reason": reason, "runs": len(link.deliveries)},
+        )
+        for delivery in list(link.deliveries.values()):
+            session = delivery.session
+            self._carry_out(delivery, session.worker_lost(reason) if error is None else session.failed(error))
+
+    def _received(self, link: WorkerLink, message: FromWorker) -> None:
+        """Handle a message of a worker. An exception ends only the run of the message."""
+        try:
+            if isinstance(message, Chunk):
+                if (delivery := link.deliveries.get(message.span_id)) is not None:
+                    self._chunk(delivery, link.link.peer_epoch, message)
+            elif isinstance(message, Terminal | RunState):
+                self._about_run(link, message)
+            elif isinstance(message, Welcome):
+                if link.link.peer_epoch != link.epoch:
+                    self._lose(link, f"another process answers where worker {link.name} was")
+            else:
+                self._lose(link, message.reason, RemoteProtocolError(f"worker {link.name}: {message.reason}"))
+        except BaseException as error:
+            delivery = link.deliveries.get(getattr(message, "span_id", ""))
+            if delivery is None:
+                raise
+            self._run_failed(delivery, error)
+
+    def _about_run(self, link: WorkerLink, message: Terminal | RunState) -> None:
+        if (delivery := link.deliveries.get(message.span_id)) is None:
+            return
+        session, epoch = delivery.session, link.link.peer_epoch
+        if isinstance(message, RunState):
+            self._carry_out(delivery, session.run_state(epoch, message))
+        else:
+            self._carry_out(delivery, session.ended(epoch, message))
+        if session.lease is None:
+            link.deliveries.pop(message.span_id, None)  # the run is retried, and does not end with this link
