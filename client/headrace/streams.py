@@ -51,7 +51,10 @@ class Stream:
         return f"<{type(self).__name__} {self.span_id}>"
 
     def consume(self) -> None:
-        """Begin the only iteration. Raises StreamConsumedError the second time, ForkedStreamError in a child process."""
+        """Begin the only iteration.
+
+        Raises StreamConsumedError the second time, ForkedStreamError in a child process.
+        """
         self._delivery.check_process()
         if not self._consumed.acquire(blocking=False):
             raise StreamConsumedError(self.span_id)

@@ -98,7 +98,7 @@ class _Source:
     def is_broker(self, pid: int) -> bool:  # noqa: ARG002 - the source's form
         return True
 
-    def problem(self) -> str | None:
+    def why_gone(self) -> str | None:
         if self._supervisor is None or self._supervisor.is_alive:
             return None
         return "it ended"

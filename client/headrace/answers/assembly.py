@@ -142,7 +142,10 @@ def embedding_result(facts: ResultFacts, finished: Finished) -> RunEmbeddingResu
 
 
 def aborted_result(facts: ResultFacts, events: Sequence[RunEvent], ended: Aborted | None) -> RunLocalResult:
-    """Return the result of an aborted stream, with the events that had arrived. ``ended`` is the worker's last message, if any."""
+    """Return the result of an aborted stream, with the events that had arrived.
+
+    ``ended`` is the worker's last message, if any.
+    """
     assembled = assemble(events)
     calls, incomplete = parse_tool_calls(assembled.tool_calls, may_be_cut=True)
     usage = ended.usage if ended is not None and ended.usage.source != "none" else assembled.usage
@@ -169,7 +172,8 @@ def parse_tool_calls(
 ) -> tuple[list[ToolCall], list[IncompleteToolCall]]:
     """Return the complete calls, and the incomplete calls.
 
-    Arguments that are not a JSON object make a call incomplete if ``may_be_cut``; else they raise InvalidArgumentsError.
+    Arguments that are not a JSON object make a call incomplete if ``may_be_cut``; else they raise
+    InvalidArgumentsError.
     """
     complete: list[ToolCall] = []
     incomplete: list[IncompleteToolCall] = []

@@ -28,7 +28,7 @@ def read_arguments(text: str) -> dict[str, Any] | None:
 
 
 def well_formed(value: Any) -> Any:
-    """Return a JSON value in which all texts are valid Unicode: a surrogate pair is joined, half of a pair becomes U+FFFD."""
+    """Return a JSON value with valid Unicode only: a surrogate pair is joined, half of a pair becomes U+FFFD."""
     if isinstance(value, str):
         return well_formed_text(value)
     if isinstance(value, dict):
@@ -48,8 +48,8 @@ def well_formed_text(text: str) -> str:
 def sendable(value: Any) -> Any:
     """Return a JSON value with numbers that a frame and a request can carry: a tool call may be sent back to the model.
 
-    An integer over 64 bits becomes a float, as in most JSON readers. An infinite number becomes the largest float, because
-    JSON cannot express infinity.
+    An integer over 64 bits becomes a float, as in most JSON readers. An infinite number becomes the largest float,
+    because JSON cannot express infinity.
     """
     if isinstance(value, dict):
         return {key: sendable(item) for key, item in value.items()}
@@ -71,7 +71,10 @@ def sendable_number(value: float) -> int | float | str:
 
 
 def _read_slowly(text: str) -> Any:
-    """Read JSON that msgspec refuses: halves of surrogate pairs, and numbers of any size. Returns False for other texts."""
+    """Read JSON that msgspec refuses: halves of surrogate pairs, and numbers of any size.
+
+    Returns False for other texts.
+    """
     try:
         return well_formed(json.loads(text, parse_constant=_refuse))
     except (ValueError, RecursionError):

@@ -36,7 +36,7 @@ _TOTAL_TIMEOUT = EngineConfig().total_timeout
 
 _is_hooked = False
 _never_closed: list[object] = []
-"""What must neither be used nor closed: what a forked child has from its parent, and connections of a thread that has ended."""
+"""Objects of a parent process, and connections of a thread that has ended. They must not be used, closed or freed."""
 
 
 class ClientProcess:
@@ -56,10 +56,10 @@ class ClientProcess:
     def connection(
         self, address: str | None, connect_timeout: float, owner: int, total_timeout: float = _TOTAL_TIMEOUT
     ) -> Connection:
-        """Return the connection to the engine at ``address`` (``None``: the embedded engine). ``owner`` numbers the client.
+        """Return the connection to the engine at ``address`` (``None``: the embedded engine).
 
-        ``total_timeout`` is in seconds: a guess, until the engine says its own. Raises EngineUnavailableError where nothing
-        can be opened or started, as at the end of the program.
+        ``owner`` is the number of the client. ``total_timeout`` is in seconds: a guess, until the engine says its own.
+        Raises EngineUnavailableError where nothing can be opened or started, as at the end of the program.
         """
         key = address or EMBEDDED
         with self.lock:
@@ -100,7 +100,10 @@ class ClientProcess:
             connection.close_source()
 
     def _wait_for(self, connection: Connection, post: Callable[[Callable[[], None]], None], timeout: float) -> bool:
-        """Post something to the I/O thread and wait. Returns whether it was done; True on the I/O thread, which does it next."""
+        """Post something to the I/O thread and wait.
+
+        Returns whether it was done; True on the I/O thread, which does it next.
+        """
         if connection.is_lost:
             return False
         done = threading.Event()
@@ -141,7 +144,10 @@ class ClientProcess:
         return self._connections.get(key, connection)
 
     def _next_epoch(self) -> int:
-        """Return an epoch that no other connection has. Two addresses may lead to one engine, which keeps one connection of each epoch."""
+        """Return an epoch that no other connection has.
+
+        Two addresses may lead to one engine, which keeps one connection of each epoch.
+        """
         epoch = self.epoch + (self._connection_count << 32)
         self._connection_count += 1
         return epoch

@@ -1,6 +1,6 @@
-"""What a client does for the spans of its runs: it says what nobody else can, and asks for a flush.
+"""Sends the spans of runs whose worker could not say how they ended. Asks the collector for a flush.
 
-Used on the connection's I/O thread.
+Used on the I/O thread only.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ from headrace.transport.sockets import Dealer
 from headrace.wire.messages import FlushResult, SpanBatch, Status
 
 _MAX_SPANS = 10_000
+"""Spans that wait for the collector, at most."""
 _MAX_BYTES = 64 * 1024 * 1024
+"""Bytes of spans that wait for the collector, at most."""
 _CLOSE_TIMEOUT = 1.0
-"""Seconds that a connection waits at its end for its own spans to be stored: a collector that died may be on its way back."""
+"""Seconds that closing waits until the spans are stored: a collector that died may be starting again."""
 _FLUSH_GRACE = 0.5
-"""Seconds for the collector's word that it could not do it in time."""
+"""Seconds beyond the timeout of a flush, for the collector's answer that it was not done in time."""
 
 _ASK_AGAIN = 0.1
-"""Seconds between two questions to a broker that has not heard of the engine's processes yet."""
+"""Seconds until the broker is asked again, if it does not know the processes of its engine yet."""
 
-Told = Callable[[Status | HeadraceError], None]
-Answer = Callable[[FlushResult | HeadraceError], None]
+StatusAnswer = Callable[[Status | HeadraceError], None]
+FlushAnswer = Callable[[FlushResult | HeadraceError], None]
 
 
 class RunSpans:
-    """The spans of one connection's runs. ``dealer`` opens a socket, ``address`` is the engine's as errors name it."""
+    """The spans of one connection's runs. ``dealer`` opens a socket; ``address`` is the engine's address in errors."""
 
     def __init__(self, reactor: CallingLoop, dealer: Callable[[str], Dealer], epoch: int, address: str) -> None:
         self._reactor = reactor
@@ -45,49 +47,52 @@ class RunSpans:
         self._link = CollectorLink(reactor, dealer, lambda: self._endpoint, "client", epoch, self._outbox)
 
     def engine_is_at(self, broker_endpoint: str) -> None:
-        """Learn where the engine is."""
+        """Learn the endpoint of the broker: the collector is in the same directory."""
         self._endpoint = collector_endpoint(Path(broker_endpoint.removeprefix("ipc://")).parent)
 
     def ended(self, delivery: Delivery, now: float) -> None:
-        """A run has ended: where no worker has said how, say what this side knows."""
+        """A run has ended. Send its span, if its worker did not say how it ended."""
         if delivery.session.wants_span:
             duration = now - delivery.started_at
             span = fallback_span(delivery.session, delivery.outcome, duration=duration, wall_time=time.time())
             self._link.send(span)
 
-    def flush(self, timeout: float, answer: Answer, ask_status: Callable[[Told], None]) -> None:
-        """Ask for a flush; ``answer`` is called once. The engine is asked how it is as well: it may keep no spans."""
+    def flush(self, timeout: float, answer: FlushAnswer, ask_status: Callable[[StatusAnswer], None]) -> None:
+        """Ask for a flush within ``timeout`` seconds.
+
+        ``answer`` is called once. Also asks for the status: the engine may keep no spans.
+        """
         number = 0
         is_answered = False
 
-        def settle(result: FlushResult | HeadraceError) -> None:
+        def finish(result: FlushResult | HeadraceError) -> None:
             nonlocal is_answered
             if not is_answered:
                 is_answered = True
                 self._link.give_up(number)
                 answer(result)
 
-        def told(status: Status | HeadraceError) -> None:
+        def status_came(status: Status | HeadraceError) -> None:
             if isinstance(status, HeadraceError):
-                settle(status)
-            elif not status.processes:  # the broker has not heard of the engine's processes yet
+                finish(status)
+            elif not status.processes:  # the broker does not know the processes of its engine yet
                 if not is_answered:
-                    self._reactor.call_later(_ASK_AGAIN, partial(ask_status, told))
+                    self._reactor.call_later(_ASK_AGAIN, partial(ask_status, status_came))
             elif not any(process.name == "collector" and process.state != "off" for process in status.processes):
                 lost = status.spans.dropped if status.spans is not None else {}
-                settle(FlushResult(0, 0, 0, sum(lost.values())))
+                finish(FlushResult(0, 0, 0, sum(lost.values())))
 
-        number = self._link.flush(timeout, settle)
+        number = self._link.flush(timeout, finish)
         late = EngineUnavailableError(self._address, f"its collector did not answer within {timeout:g} s")
-        self._reactor.call_later(timeout + _FLUSH_GRACE, partial(settle, late))
-        ask_status(told)
+        self._reactor.call_later(timeout + _FLUSH_GRACE, partial(finish, late))
+        ask_status(status_came)
 
     def drop(self) -> None:
-        """Close at once, whatever is not stored."""
+        """Close at once. Spans that are not stored are lost."""
         self._link.close()
 
     def close(self, done: Callable[[Iterable[SpanBatch]], None]) -> None:
-        """Wait a moment until all is stored, close, and call ``done`` with what is not."""
+        """Wait up to 1 s until all spans are stored, close, and call ``done`` with the others."""
         is_done = False
 
         def finish() -> None:

@@ -1,7 +1,7 @@
 """The connection of this process to one engine: starts, aborts and ends runs. Any thread may use it, and never waits.
 
-Each call posts its work to the I/O thread of the process (``connections/engine_runs.py``). Where that thread has ended, the
-runs are ended here.
+Each call posts its work to the I/O thread of the process (``connections/engine_runs.py``). Where that thread has ended,
+the runs are ended here.
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ class Connection:
         self._reactor.call(partial(self._engine_runs.close, done))
 
     def give_up_all(self, error: HeadraceError | None = None, owner: int | None = None) -> None:
-        """End the runs of one client (``None``: of all) with ``error``, without their sessions. By default the error says that the I/O thread has ended."""
+        """End the runs of one client (``None``: of all) with ``error``, without their sessions.
+
+        By default the error says that the I/O thread has ended.
+        """
         for delivery in list(self.runs):
             if owner is None or delivery.owner == owner:
                 self._open_runs.give_up(delivery, error or self._lost())

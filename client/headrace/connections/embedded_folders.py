@@ -1,4 +1,4 @@
-"""Makes the folder of an embedded engine, for its sockets and its log. Removes the folders that ended engines have left.
+"""Makes the folder of an embedded engine, for sockets and log. Removes the folders that ended engines have left.
 
 Every process of an engine keeps the log open and locked. If the log of a folder is not locked, its engine has ended.
 """
@@ -100,7 +100,10 @@ def end_of_log(folder: Path) -> str:
 
 
 def _writable(folder: Path) -> Path:
-    """Return the folder if a file can be written in it. Else remove it and raise OSError: a full disk still takes folders."""
+    """Return the folder if a file can be written in it.
+
+    Else remove it and raise OSError: a full disk still takes folders.
+    """
     probe = folder / LOG_FILE  # if this process is killed here, the next sweep knows this name
     try:
         probe.write_bytes(bytes(_PROBE_BYTES))
@@ -129,7 +132,7 @@ def _sweep(parent: Path) -> None:
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Return whether this module made the folder, only an engine's files are in it, and no process of the engine runs."""
+    """Return whether a folder has only the files of an engine, and no process of that engine runs."""
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         return False

@@ -1,6 +1,7 @@
-"""The link to an engine's broker: opened when somebody asks, watched while somebody waits, opened again when it is lost.
+"""The link to the broker of an engine: opens it for the first question, and opens it again after its end.
 
-Used on the I/O thread only. What the broker says of runs is passed on; questions about the engine are answered here.
+Used on the I/O thread only. Messages about runs go to ``engine_runs.py``; answers about the engine go to those who
+asked.
 """
 
 from __future__ import annotations
@@ -44,38 +45,38 @@ from headrace.wire.messages import (
     Welcome,
 )
 
-# A name that users' logging settings may have: where in the client a line comes from is no concern of theirs.
+# The logging settings of a program may have this name: so it does not change with the modules of the client.
 logger = logging.getLogger("headrace.connections.connection")
 
 
-class Asking(Protocol):
-    """The runs that a broker is asked for, as its link knows them."""
+class BrokerListener(Protocol):
+    """Who hears what the broker says about runs."""
 
     @property
     def are_any(self) -> bool:
         """Whether there are runs that have not ended."""
 
     def granted(self, grant: Grant) -> None:
-        """A run has a worker."""
+        """The broker gave a run a lease."""
 
     def refused(self, refusal: Refuse) -> None:
-        """A run gets no worker."""
+        """The broker gives a run no lease."""
 
     def revoked(self, revocation: Revoke) -> None:
-        """A run's lease has ended, since its worker does not have the run."""
+        """The broker has ended a lease, because the worker did not know the run."""
 
     def limit(self, total_timeout: float) -> None:
-        """The engine says how long runs may take that ask for no limit of their own."""
+        """The engine has said its total timeout, in seconds, for runs without one of their own."""
 
     def ask_again(self) -> None:
-        """The broker is another one: tell it of leases, and ask again for those that wait."""
+        """The broker is a new one: tell it of all leases, and ask again for the runs that wait."""
 
     def fail_waiting(self, error: HeadraceError) -> None:
-        """No broker answers: end the runs that wait for one."""
+        """No broker answers. End the runs that wait for a lease."""
 
 
 class EngineLink:
-    """The link to one engine's broker, and those that wait for word of the engine itself."""
+    """The link to the broker of one engine, and who waits for its answers about the engine."""
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class EngineLink:
         connect_timeout: float,
         links: Links,
         spans: RunSpans,
-        runs: Asking,
+        runs: BrokerListener,
     ) -> None:
         self._reactor = reactor
         self._source = source
@@ -93,22 +94,23 @@ class EngineLink:
         self._spans = spans
         self._runs = runs
         self.directory = Path()
-        """Where the engine is, once there was a link."""
+        """The directory of the engine. Known once a link was opened."""
         self.knows_pids = False
-        """Whether the engine numbers processes as this one does: not where it is in a container, and we are not."""
+        """Whether a pid means the same process to the engine and to this process. Containers number processes on their
+        own."""
         self._broker_pid = 0
         self._broker: TurnLink | None = None
-        # Since when a broker is waited for that has not answered, through all links that were tried.
+        # Since when no broker has answered, over all links that were tried.
         self._awaited_since: float | None = None
         self._status_waiters: list[Callable[[Status | HeadraceError], None]] = []
         self._restart_waiters: list[Callable[[RestartAnswer | HeadraceError], None]] = []
 
     def ask(self, message: msgspec.Struct) -> None:
-        """Send the broker a message; one that needs an answer opens the link, and waits for it."""
+        """Send the broker a message. A message that needs an answer opens the link, and waits."""
         if self._broker is None:
             if isinstance(message, Release):
-                return  # with its broker the lease is gone; the next one knows of those alone that are told to it
-            self._reopen()  # which repeats the questions of all runs that wait, this one's too
+                return  # the lease ended with its broker, and the next broker does not know it
+            self._reopen()  # this repeats the questions of all runs that wait, also of this run
             if self._broker is not None:
                 _drop_repeat(self._broker.outbox, message)
         elif not (self._broker.is_awaited or isinstance(message, Hold | Release)):
@@ -117,18 +119,18 @@ class EngineLink:
             self._links.queue(self._broker, message)
 
     def ask_status(self, answer: Callable[[Status | HeadraceError], None]) -> None:
-        """Ask the engine how it is."""
+        """Ask for the engine's status."""
         self._status_waiters.append(answer)
         self.ask(StatusRequest())
 
     def answer_status(self, status: Status | HeadraceError) -> None:
-        """Answer all that asked how the engine is."""
+        """Call all that asked for the engine's status."""
         waiters, self._status_waiters = self._status_waiters, []
         for answer in waiters:
             answer(status)
 
     def ask_restart(self, answer: Callable[[RestartAnswer | HeadraceError], None]) -> None:
-        """Have the engine replace its workers. Whether it knows how to is known once it has answered the hello."""
+        """Have the engine replace its workers. Its answer to the hello says whether it can."""
         self._restart_waiters.append(answer)
         if self._broker is None:
             self._reopen()
@@ -137,35 +139,38 @@ class EngineLink:
         self._send_restart()
 
     def answer_restart(self, answer: RestartAnswer | HeadraceError) -> None:
-        """Answer all that want the workers replaced."""
+        """Call all that asked for new workers."""
         waiters, self._restart_waiters = self._restart_waiters, []
         for waiter in waiters:
             waiter(answer)
 
     def fail_waiting(self, error: HeadraceError) -> None:
-        """No broker answers: tell all that wait."""
+        """No broker answers. Tell all that wait for one."""
         self._runs.fail_waiting(error)
         self.answer_status(error)
         self.answer_restart(error)
 
     def look(self) -> None:
-        """Open a link for the runs, where there is none: a broker that comes later than anybody waited for is told of leases."""
-        if self._broker is None and self._runs.are_any and self._source.problem() is None:
+        """Open a link for the runs, if there is none: a broker that starts late must hear of their leases."""
+        if self._broker is None and self._runs.are_any and self._source.why_gone() is None:
             self._reopen(is_awaited=False)
 
     def is_beside_broker(self, pid: int) -> bool:
-        """Return whether a process has the broker's parent, as the collector has, or that cannot be known."""
+        """Return whether a process has the same parent as the broker; the collector has.
+
+        True where that is not known.
+        """
         broker, other = (origin(known) if known else None for known in (self._broker_pid, pid))
         return broker is None or other is None or broker.parent == other.parent
 
     def drop(self) -> None:
-        """Close the link; the next question opens another."""
+        """Close the link. The next question opens another one."""
         if self._broker is not None:
             self._links.close(self._broker)
             self._broker = None
 
     def leave(self, left: Iterable[SpanBatch]) -> None:
-        """Leave with the broker the spans that are stored nowhere yet."""
+        """Give the broker the spans that are not stored anywhere yet."""
         self._links.leave(self._broker, left)
 
     def end(self, linger: float) -> None:
@@ -175,7 +180,7 @@ class EngineLink:
         self._broker = None
 
     def _open(self, *, is_awaited: bool = True) -> None:
-        """Open a link and say hello. A failure ends those that wait."""
+        """Open a link, and say hello. If that fails, tell all that wait."""
         try:
             endpoint = self._source.open()
             link = self._links.open_broker(endpoint, self._from_broker, self._ended, self._lose, self._source.is_broker)
@@ -198,7 +203,7 @@ class EngineLink:
         log(logger, logging.INFO, "engine lost", extra={"address": self._source.address, "reason": str(error)})
         self._awaited_since = None
         self.drop()
-        if self._source.problem() is not None:
+        if self._source.why_gone() is not None:
             self._source.close()
         self.fail_waiting(error)
 
@@ -206,20 +211,20 @@ class EngineLink:
         self.drop()
         if link.refusal is not None:
             self._lose(self._source.error(link.refusal))
-        elif (problem := self._source.problem()) is not None:
-            self._lose(self._source.error(problem))
+        elif (gone := self._source.why_gone()) is not None:
+            self._lose(self._source.error(gone))
         elif link.is_welcomed:
-            self._reopen_for_those_that_wait()
+            self._reopen_if_awaited()
         else:
-            # It may do the same again and again.
-            self._reactor.call_later(REOPEN_DELAY, self._reopen_for_those_that_wait)
+            # The broker ended the link before it answered, and may do so again: not at once.
+            self._reactor.call_later(REOPEN_DELAY, self._reopen_if_awaited)
 
-    def _reopen_for_those_that_wait(self) -> None:
+    def _reopen_if_awaited(self) -> None:
         if self._broker is None and (self._runs.are_any or self._status_waiters or self._restart_waiters):
             self._reopen()
 
     def _reopen(self, *, is_awaited: bool = True) -> None:
-        """Open a link. Whoever opens it, its broker is told of leases, and asked again by those that wait for one."""
+        """Open a link. Tell its broker of all leases, and ask again for the runs that wait."""
         self._open(is_awaited=is_awaited)
         if self._broker is None:
             return
@@ -234,7 +239,7 @@ class EngineLink:
         if "restart" in link.capabilities:
             self._links.queue(link, Restart())
         else:
-            reason = "its version cannot be asked to replace its workers; send its supervisor SIGHUP"
+            reason = "this version of the engine cannot be asked to replace its workers; send its supervisor SIGHUP"
             self.answer_restart(EngineUnavailableError(self._source.address, reason))
 
     def _from_broker(self, link: TurnLink, message: FromBroker) -> None:
@@ -263,13 +268,13 @@ class EngineLink:
             case RestartAnswer():
                 self.answer_restart(message)
             case Heartbeat() | Silent() | Joined() | Vacated() | LeaseQuery() | Restart():
-                pass  # the supervisor's matter, and the workers'
+                pass  # these are for the supervisor and the workers
             case Goodbye():
                 self._lose(EngineUnavailableError(self._source.address, message.reason))
 
 
 def _drop_repeat(outbox: list[msgspec.Struct], message: msgspec.Struct) -> None:
-    """Take what repeats ``message`` out of a new link's outbox: the message itself comes after it."""
+    """Remove the repeated ``message`` from the outbox of a new link: the message itself is queued next."""
     if isinstance(message, Acquire):
         message = msgspec.structs.replace(message, is_repeat=True)
     if message in outbox:

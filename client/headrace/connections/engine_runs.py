@@ -1,6 +1,6 @@
-"""The runs on one engine: carries out what their sessions decide, on the links to the broker and to workers. I/O thread only.
+"""Carries out what the sessions of runs decide, on the links to the broker and to workers of one engine.
 
-An exception in a callback ends the runs of that callback, and no others.
+Used on the I/O thread only. An exception in a callback ends the runs of that callback, and no others.
 """
 
 from __future__ import annotations
@@ -218,7 +218,10 @@ class EngineRuns:
         self._stop_flushing = self.reactor.each_turn(self._flush)
 
     def _flush(self) -> None:
-        """Send the messages of this turn, one frame for each link. Wake the tasks that wait, once for each event loop."""
+        """Send the messages of this turn, one frame for each link.
+
+        Wake the tasks that wait, once for each event loop.
+        """
         self._links.flush()
         if self._to_wake:
             to_wake, self._to_wake = self._to_wake, {}

@@ -51,7 +51,8 @@ _STALLED_AFTER = 10.0
 _LAST_LINES = 3
 """How many lines of the engine's log an error has."""
 _still_ending: list[subprocess.Popen[bytes]] = []
-"""Supervisors that were told to end, and had not ended yet. They are kept, because Python warns when it drops a running process."""
+"""Supervisors that were told to end, and had not ended yet. They are kept, because Python warns when it drops a running
+process."""
 
 
 class EngineSource(Protocol):
@@ -61,12 +62,15 @@ class EngineSource(Protocol):
     hint: str
 
     def open(self) -> str:
-        """Return the broker's endpoint. Starts an embedded engine that does not run. Raises HeadraceError where that fails."""
+        """Return the broker's endpoint.
+
+        Starts an embedded engine that does not run. Raises HeadraceError where that fails.
+        """
 
     def is_broker(self, pid: int) -> bool:
         """Return whether a process may be the engine's broker."""
 
-    def problem(self) -> str | None:
+    def why_gone(self) -> str | None:
         """Return why the engine cannot be reached any more, or None."""
 
     def error(self, reason: str) -> HeadraceError:
@@ -76,7 +80,10 @@ class EngineSource(Protocol):
         """Return whether the engine is starting. Runs wait for it then, even longer than the connect timeout."""
 
     def end_of_log(self) -> str:
-        """Return the last lines of the engine's log, to be appended to a sentence. An empty text where they are unknown."""
+        """Return the last lines of the engine's log, to be appended to a sentence.
+
+        An empty text where they are unknown.
+        """
 
     def close(self) -> None:
         """End what :meth:`open` started."""
@@ -94,22 +101,22 @@ class ExternalEngine:
 
     def open(self) -> str:
         """Return the broker's endpoint. Raises EngineUnavailableError where the directory must not be trusted."""
-        if (problem := self._untrusted()) is not None:
-            raise EngineUnavailableError(self.address, problem)
+        if (refusal := self._untrusted()) is not None:
+            raise EngineUnavailableError(self.address, refusal)
         return broker_endpoint(self._directory)
 
     def is_broker(self, pid: int) -> bool:  # noqa: ARG002 - the source's form
         """Return True: the processes of an engine at an address are not known."""
         return True
 
-    def problem(self) -> str | None:
+    def why_gone(self) -> str | None:
         """Return why the directory must not be trusted; or that no engine has run there for half a second.
 
-        A supervisor holds a lock while it lives: then its broker is starting, if it does not answer yet. A directory without
-        that lock was made for an engine that has not started yet: this is no reason.
+        A supervisor holds a lock while it lives: then its broker is starting, if it does not answer yet. A directory
+        without that lock was made for an engine that has not started yet: this is no reason.
         """
-        if (problem := self._untrusted()) is not None:
-            return problem
+        if (refusal := self._untrusted()) is not None:
+            return refusal
         reason = self._absence()
         now = monotonic()
         if reason is None:
@@ -157,7 +164,7 @@ class EmbeddedEngine:
     def __init__(self) -> None:
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        # Signals go through this descriptor of the process. Its number may belong to another process by now: the program
+        # Signals go through this descriptor of the process. Its pid may belong to another process by now: the program
         # may have a handler for SIGCHLD that takes the exit status.
         self._handle: int | None = None
         self._lifeline: int | None = None
@@ -167,7 +174,10 @@ class EmbeddedEngine:
         self._progress_at = 0.0
 
     def open(self) -> str:
-        """Return the broker's endpoint. Starts the engine if it does not run. Raises EngineUnavailableError where that fails."""
+        """Return the broker's endpoint.
+
+        Starts the engine if it does not run. Raises EngineUnavailableError where that fails.
+        """
         if self._directory is None or not self._is_alive():
             self._forget()
             try:
@@ -181,11 +191,14 @@ class EmbeddedEngine:
         return broker_endpoint(self._directory)
 
     def is_broker(self, pid: int) -> bool:
-        """Return whether the engine's supervisor started the process ``pid``. Returns True where that cannot be known."""
+        """Return whether the engine's supervisor started the process ``pid``.
+
+        Returns True where that cannot be known.
+        """
         known = origin(pid) if pid else None
         return known is None or self._process is None or known.parent == self._process.pid
 
-    def problem(self) -> str | None:
+    def why_gone(self) -> str | None:
         """Return how the engine ended, with the last lines of its log. Returns None while it runs."""
         if self._directory is None:
             return "it was not started"
@@ -215,7 +228,7 @@ class EmbeddedEngine:
         return ": " + " | ".join(line.strip() for line in chosen[-_LAST_LINES:]) if chosen else ""
 
     def error(self, reason: str) -> HeadraceError:
-        """Return EngineUnavailableError with ``reason``; ConfigurationError where the engine could not use its settings."""
+        """Return ConfigurationError if the engine could not use its settings, else EngineUnavailableError."""
         if self._process is not None and self._process.poll() == _EXIT_BAD_SETTINGS:
             lines = [line for line in self._log_lines() if line.startswith(_SETTINGS_ERROR)]
             if lines:
@@ -330,7 +343,10 @@ def _start_progress(pid: int, directory: Path) -> object:
 
 
 def _above_standard(descriptor: int) -> int:
-    """Return a descriptor above 2. Where standard output was closed, a new file could become descriptor 1, and prints go to it."""
+    """Return a descriptor above 2.
+
+    Where standard output was closed, a new file could become descriptor 1, and prints go to it.
+    """
     if descriptor > 2:  # noqa: PLR2004 - standard error
         return descriptor
     try:

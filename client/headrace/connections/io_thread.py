@@ -1,8 +1,8 @@
-"""Starts the I/O thread of a client: the only thread of a program that speaks to engines. ``transport/reactor.py`` has its loop.
+"""Starts the I/O thread of a client: the only thread of a program that speaks to engines.
 
-The thread makes its loop itself: under gevent (``patch_all(thread=False)``) a selector serves only the thread that made it. The
-caller waits until the loop exists, because the thread may end before that: a hook of ``threading.settrace`` or
-``threading.setprofile`` runs first, and may raise.
+Its loop is in ``transport/reactor.py``. The thread makes its loop itself: under gevent (``patch_all(thread=False)``) a
+selector serves only the thread that made it. The caller waits until the loop exists, because the thread may end before
+that: a hook of ``threading.settrace`` or ``threading.setprofile`` runs first, and may raise.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ class _Start:
         self._serve(reactor)
 
     def reactor(self, thread: threading.Thread) -> Reactor:
-        """Wait for the loop of ``thread``. Raises the error of making it; RuntimeError where the thread ended, or is too slow."""
+        """Wait for the loop of ``thread``.
+
+        Raises the error of making it; RuntimeError where the thread ended, or is too slow.
+        """
         until = monotonic() + _START_TIMEOUT
         while not self._alarm.wait(_LOOK_AFTER) and thread.is_alive() and monotonic() < until:
             pass

@@ -1,8 +1,8 @@
 """Closes everything when the program ends, and remembers that it did.
 
-Python runs exit handlers in the reverse order of their registration. This handler is registered when Headrace is imported.
-A handler that the program registers later runs earlier, and may still start runs. A handler from before the import
-runs later: its calls raise EngineUnavailableError at once.
+Python runs exit handlers in the reverse order of their registration. This handler is registered when Headrace is
+imported. A handler that the program registers later runs earlier, and may still start runs. A handler from before the
+import runs later: its calls raise EngineUnavailableError at once.
 """
 
 from __future__ import annotations

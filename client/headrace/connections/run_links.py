@@ -1,6 +1,6 @@
-"""The sockets of one connection to an engine: a link per process, and a frame per link and turn of the loop.
+"""Links to the processes of one engine. The messages of one turn of the loop leave in one frame for each link.
 
-Knows frames and descriptors, not what the messages mean.
+This module knows frames and descriptors. It does not know what the messages mean.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from headrace.wire.codec import from_broker, from_worker
 from headrace.wire.messages import BROKER_FRAME_BYTES, FromBroker, FromWorker, Grant, SpanBatch
 
 _START_CHECK_INTERVAL = 0.05
+"""Seconds between two looks at an engine that has not answered yet."""
 _WELCOME_TIMEOUT = 3.0
-"""Seconds within which a worker that was granted must answer."""
+"""Seconds that the worker of a lease has to answer."""
 
 Expects = Callable[[int], bool]
 
@@ -56,7 +57,10 @@ class TurnLink:
 
     @property
     def refusal(self) -> str | None:
-        """Why the process may not be used: it is another user's, or its directory is not to be trusted. None if it may."""
+        """Why the process may not be used: it is another user's, or its directory is not to be trusted.
+
+        None if it may.
+        """
         return self.link.refusal
 
     @property
@@ -84,27 +88,26 @@ def watch_start(
     timeout: float,
     failed: Callable[[HeadraceError], None],
 ) -> None:
-    """Wait for a new link's broker to answer; call ``failed`` once when it cannot, or has not ``timeout`` seconds after ``began``.
+    """Call ``failed`` once if the broker of a new link cannot answer, or does not ``timeout`` seconds after ``began``.
 
-    An engine of our own that is on its way is waited for: the machine may be busy with the start of many.
+    An embedded engine that is starting has longer: the machine may be busy, as with the start of many engines.
     """
     deadline = began + timeout
 
     def look() -> None:
         if link.is_welcomed or not link.is_open:
             return
-        problem = source.problem()
-        if problem is None and (monotonic() < deadline or source.is_starting()):
+        gone = source.why_gone()
+        if gone is None and (monotonic() < deadline or source.is_starting()):
             reactor.call_later(_START_CHECK_INTERVAL, look)
             return
-        reason = problem or f"nothing answered within {timeout:g} s; {source.hint}"
-        failed(source.error(reason))
+        failed(source.error(gone or f"nothing answered within {timeout:g} s; {source.hint}"))
 
     reactor.call_later(_START_CHECK_INTERVAL, look)
 
 
 def watch_welcome(reactor: CallingLoop, link: WorkerLink, failed: Callable[[str], None]) -> None:
-    """Wait for a worker that was granted to answer; call ``failed`` once, with the reason, when it does not."""
+    """Call ``failed`` once, with the reason, if the worker of a lease does not answer in time."""
 
     def look() -> None:
         if not link.is_welcomed:
@@ -133,8 +136,8 @@ class Links:
     ) -> TurnLink:
         """Return a new link to the broker. It says hello when the broker is there and is the right process.
 
-        ``ended`` is called when the broker has gone or is refused, ``unreadable`` when a frame cannot be decoded. ``is_broker``
-        says whether a pid is the broker's.
+        ``ended`` is called when the broker has gone or is refused, ``unreadable`` when a frame cannot be decoded.
+        ``is_broker`` says whether a pid is the broker's.
         """
         made = TurnLink()
         made.link = Link(
@@ -162,7 +165,10 @@ class Links:
         *,
         knows_pids: bool = False,
     ) -> WorkerLink:
-        """Return a new link to the worker of a lease. ``knows_pids``: the engine numbers processes as this process does."""
+        """Return a new link to the worker of a lease.
+
+        ``knows_pids``: the engine numbers processes as this process does.
+        """
         made = WorkerLink(grant)
         is_worker = grant.pid.__eq__ if grant.pid and knows_pids else None
         made.link = Link(
@@ -181,7 +187,7 @@ class Links:
         return made
 
     def queue(self, link: TurnLink, message: msgspec.Struct) -> None:
-        """Have a message leave at the end of this turn."""
+        """Send a message at the end of this turn of the loop."""
         if not link.outbox:
             self._dirty.append(link)
         link.outbox.append(message)
@@ -195,22 +201,25 @@ class Links:
                 link.link.send(messages)
 
     def leave(self, broker: TurnLink | None, spans: Iterable[SpanBatch]) -> None:
-        """Leave spans with a broker that takes them, each batch in a frame of its own. A batch that is too large is left out."""
+        """Leave spans with a broker that takes them, each batch in a frame of its own.
+
+        A batch that is too large is left out.
+        """
         if broker is not None and "spans" in broker.capabilities:
             for batch in spans:
                 broker.link.send([batch])
 
     def close(self, link: TurnLink, linger: float = 0.0) -> None:
-        """Close a link; may be called twice."""
+        """Close a link, at most ``linger`` seconds after its last message. May be called twice."""
         link.link.close(linger)
 
     def end(self) -> None:
-        """Wait until what lingers has left; all links are closed."""
+        """Wait until the last messages of the closed links have left."""
         if self._context is not None:
             self._context.term()
 
     def dealer(self, endpoint: str, expects: Expects | None = None) -> Dealer:
-        """Return a new socket; raises OSError where there is no descriptor for it, or its directory is not to be trusted."""
+        """Return a new socket. Raises OSError if there is no descriptor, or if its directory must not be trusted."""
         if self._context is None:
             self._context = new_context()
         return Dealer(self._context, endpoint, expects)

@@ -27,8 +27,8 @@ logger = logging.getLogger("headrace.connections.connection")
 class WorkerLinks:
     """The links to the workers that have runs of this connection.
 
-    ``carry_out`` does what a session decides. ``chunk`` takes the events of a run. ``run_failed`` ends a run in whose message
-    something was raised.
+    ``carry_out`` does what a session decides. ``chunk`` takes the events of a run. ``run_failed`` ends a run in whose
+    message something was raised.
     """
 
     def __init__(
@@ -53,9 +53,10 @@ class WorkerLinks:
         return endpoint in self._by_endpoint
 
     def tell(self, delivery: Delivery, command: TellWorker, *, knows_pids: bool) -> None:
-        """Send a message of a run to its worker. Opens the link if there is none; raises HeadraceError where that fails.
+        """Send a message of a run to its worker.
 
-        ``knows_pids``: the engine numbers processes as this process does.
+        Opens the link if there is none; raises HeadraceError where that fails. ``knows_pids``: the engine numbers
+        processes as this process does.
         """
         if command.former is not None:
             if (former := self._by_endpoint.get(command.former.endpoint)) is not None:
@@ -74,7 +75,10 @@ class WorkerLinks:
             link.deliveries.pop(delivery.span_id, None)
 
     def check_silence(self, now: float) -> None:
-        """Have workers asked for the runs of which nothing has come for long. Some versions of workers cannot be asked."""
+        """Ask workers for the runs that have been silent for long.
+
+        Some versions of workers cannot be asked.
+        """
         for link in list(self._by_endpoint.values()):
             for delivery in list(link.deliveries.values()) if "query" in link.capabilities else ():
                 self._carry_out(delivery, delivery.session.check_silence(now))

@@ -1,8 +1,8 @@
 """Hands one run over from the I/O thread to its reader: events, waking, and the result. Any thread may abort.
 
 The I/O thread adds events and ends the run; one reader takes the events. A thread that waits for the run also keeps the
-run's time limit (``process/watchdog.py`` states the rule). ``outcome.py`` states the rule of an abort. A delivery does not
-refer to the stream object that the user holds: so dropping the stream can abort the run.
+run's time limit (``process/watchdog.py`` states the rule). ``outcome.py`` states the rule of an abort. A delivery does
+not refer to the stream object that the user holds: so dropping the stream can abort the run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from headrace.pricing.prices import PriceTable
 
 LOCK_TIMEOUT = 0.2
-"""Seconds that the I/O thread waits for the lock of a run. A signal handler or a finalizer may block the lock's holder."""
+"""Seconds that the I/O thread waits for the lock of a run. A signal handler or a finalizer may block the lock's
+holder."""
 
 
 class RunConnection(Protocol):

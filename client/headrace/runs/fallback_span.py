@@ -67,7 +67,10 @@ def _reason(ending: Ending | None) -> str:
 
 
 def _usage(received: Usage, ending: Ending | None) -> Usage:
-    """Return the usage as far as it is known. Usage that came with the events is partial: the run did not come to its end."""
+    """Return the usage as far as it is known.
+
+    Usage that came with the events is partial: the run did not come to its end.
+    """
     if isinstance(ending, Aborted) and ending.usage.source != "none":
         return ending.usage
     return msgspec.structs.replace(received, source="partial") if received.source == "provider" else received

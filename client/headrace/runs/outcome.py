@@ -4,14 +4,14 @@ The rule of an abort. :class:`RunOutcome` owns it; no other object remembers tha
 
 1. An abort says that the caller wants no more of the run: ``abort()``, the end of a ``with`` block, a cancelled task or
    future, a client that was closed, or a run that nobody holds any more.
-2. An abort counts until the caller has seen the result: iteration came to its end, or a result that was asked for resolved.
-   A later abort changes nothing. A run that nobody holds any more is aborted only while it has not ended.
-3. An abort that counts wins over every ending, also over one that has arrived but was not seen: the worker's last message,
-   an error, a timeout. The result of a stream then has ``aborted=True`` and the text that had arrived. A run without
-   a stream has no partial result: it ends with EngineUnavailableError.
+2. An abort counts until the caller has seen the result: iteration came to its end, or a result that was asked for
+   resolved. A later abort changes nothing. A run that nobody holds any more is aborted only while it has not ended.
+3. An abort that counts wins over every ending, also over one that has arrived but was not seen: the worker's last
+   message, an error, a timeout. The result of a stream then has ``aborted=True`` and the text that had arrived. A run
+   without a stream has no partial result: it ends with EngineUnavailableError.
 4. From the first time that the result was seen it never changes.
-5. The session (``session.py``) tells the worker to stop. Its phase ``STOPPING`` says that the worker was told, and not why:
-   a run that was given up stops its worker too, and its caller gets the error.
+5. The session (``session.py``) tells the worker to stop. Its phase ``STOPPING`` says that the worker was told, and not
+   why: a run that was given up stops its worker too, and its caller gets the error.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ ResultOrError = RunLocalResult | RunEmbeddingResult | HeadraceError
 
 
 def as_aborted(terminal: Terminal) -> Aborted:
-    """Return the ending of a run after its worker was told to stop. Only the usage of the worker's last message counts."""
+    """Return the ending of a run after its worker was told to stop.
+
+    Only the usage of the worker's last message counts.
+    """
     return Aborted(terminal.span_id, terminal.attempt, terminal.sequence, terminal.usage)
 
 
@@ -61,14 +64,20 @@ class RunOutcome:
         self._seen: ResultOrError | None = None
 
     def abort(self) -> bool:
-        """The caller wants no more. Returns False where that changes nothing: aborted already, or the result was seen."""
+        """The caller wants no more.
+
+        Returns False where that changes nothing: aborted already, or the result was seen.
+        """
         if self.is_aborted or self._seen is not None:
             return False
         self.is_aborted = True
         return True
 
     def abandon(self) -> bool:
-        """Nobody holds the run any more. Returns False where that changes nothing: aborted already, or the run has ended."""
+        """Nobody holds the run any more.
+
+        Returns False where that changes nothing: aborted already, or the run has ended.
+        """
         if self.is_aborted or self.has_ended:
             return False
         self.is_aborted = True
@@ -93,7 +102,10 @@ class RunOutcome:
         return True
 
     def counts_as_aborted(self, ending: Ending | None) -> bool:
-        """Return whether a run with this ending is an aborted one. A worker may end a run as aborted without being told."""
+        """Return whether a run with this ending is an aborted one.
+
+        A worker may end a run as aborted without being told.
+        """
         return self.is_aborted or isinstance(ending, Aborted)
 
     def see(

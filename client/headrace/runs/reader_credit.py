@@ -1,11 +1,12 @@
 """Counts what a run's reader has taken, and says when its worker gets further credit. Pure.
 
-Credit is given as totals since the start of the run: how many events, and how many characters, the worker may send in all
-(``wire/flow.py``). At most one window waits for the reader.
+Credit is given as totals since the start of the run: how many events, and how many characters, the worker may send in
+all (``wire/flow.py``). At most one window waits for the reader.
 
-The reader's thread counts what it takes; the I/O thread gives the credit. The I/O thread looks whenever events arrive, and
-gives credit once half a window was taken. A reader that has taken three quarters of a window since the last credit
-asks the I/O thread to look. So a worker whose reader has taken everything may always send a quarter of a window at least.
+The reader's thread counts what it takes; the I/O thread gives the credit. The I/O thread looks whenever events arrive,
+and gives credit once half a window was taken. A reader that has taken three quarters of a window since the last credit
+asks the I/O thread to look. So a worker whose reader has taken everything may always send a quarter of a window at
+least.
 """
 
 from __future__ import annotations

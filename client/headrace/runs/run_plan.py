@@ -14,7 +14,8 @@ from headrace.wire.messages import AbortMode
 class RunPlan(msgspec.Struct, frozen=True):
     """What was asked for. ``request`` is the encoded RunRequest.
 
-    ``total_timeout`` is in seconds; ``None`` leaves it to the engine. ``original_paths``: see :mod:`headrace.arguments.original_paths`.
+    ``total_timeout`` is in seconds; ``None`` leaves it to the engine. ``original_paths``: see
+    :mod:`headrace.arguments.original_paths`.
     """
 
     span_id: str

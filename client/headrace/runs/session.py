@@ -3,7 +3,8 @@
 Rules of this file:
 
 1. Everything that changes a run's phase is here.
-2. A run gets exactly one ending, which never changes. ``outcome.py`` says what the caller gets, and what an abort changes.
+2. A run gets exactly one ending, which never changes. ``outcome.py`` says what the caller gets, and what an abort
+   changes.
 3. Events are accepted in sequence only, from the attempt and the worker epoch that hold the lease.
 4. A run without any event so far is retried on another worker. Any other run ends with its worker.
 """
@@ -155,7 +156,7 @@ class Session:
 
     @property
     def wants_span(self) -> bool:
-        """Whether the client must write the span of a run that has ended: a worker had the run, and did not say how it ended."""
+        """Whether the client must write the span of a run that has ended: its worker did not say how it ended."""
         return self.plan.is_traced and self._was_granted and not self._worker_told_end
 
     def start(self, now: float) -> list[Command]:
@@ -209,7 +210,10 @@ class Session:
         return self._end(refusal_error(self.plan.span_id, refusal, address))
 
     def revoked(self, attempt: int) -> list[Command]:
-        """The broker has ended the lease, because the worker did not know the run. It may know it by now: ask the worker."""
+        """The broker has ended the lease, because the worker did not know the run.
+
+        It may know it by now: ask the worker.
+        """
         if self.phase is not Phase.RUNNING or attempt != self.attempt:
             return _NOTHING
         self._is_revoked = True
@@ -297,7 +301,10 @@ class Session:
         return self._try_again()
 
     def check_silence(self, now: float) -> list[Command]:
-        """Ask the worker after a long silence; if it does not answer, treat it as lost. For workers that answer queries."""
+        """Ask the worker after a long silence; if it does not answer, treat it as lost.
+
+        For workers that answer queries.
+        """
         if self.phase is not Phase.RUNNING:
             return _NOTHING
         match self._silence.check(len(self.events), now):
@@ -363,7 +370,7 @@ class Session:
         }
 
     def _stopped_error(self, stopped: Failed) -> HeadraceError:
-        """Return the error of a run that was stopped with its worker, where no other worker takes the run: the engine ends."""
+        """Return the error of a run whose worker was stopped, where no other worker takes the run."""
         return failure_error(stopped, self.plan.provider, stopped.partial_text)
 
     def _checked(self, finished: Finished) -> Ending:

@@ -1,4 +1,4 @@
-"""Watches one run for silence: when its worker is asked whether it has the run, and when it is treated as lost. Pure."""
+"""Decides when a silent run's worker is asked whether it has the run, and when the worker is treated as lost. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Literal
 QUERY_AFTER = 15.0
 """Seconds without any event of a run, after which its worker is asked whether it has the run. Asked again as often."""
 QUERY_TIMEOUT = 10.0
-"""Seconds that the worker has for its answer. A worker whose loop is stuck is found sooner: its heartbeats are missing."""
+"""Seconds that the worker has for its answer. A worker whose loop is stuck is found sooner: its heartbeats are
+missing."""
 
 
 class Silence:

@@ -38,7 +38,7 @@ class EngineThatEnds:
         self.starts += 1
         return f"ipc://{self._directory / 'broker'}"
 
-    def problem(self) -> str | None:
+    def why_gone(self) -> str | None:
         return "it ended"
 
     def error(self, reason: str) -> HeadraceError:
@@ -90,7 +90,7 @@ def test_an_engine_that_cannot_start_is_not_started_again_to_take_back_leases(re
 class EngineThatStays(EngineThatEnds):
     """An engine of which the test is the broker."""
 
-    def problem(self) -> str | None:
+    def why_gone(self) -> str | None:
         return None
 
 

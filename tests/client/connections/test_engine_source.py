@@ -67,18 +67,18 @@ def test_a_broker_is_waited_for_while_its_supervisor_lives(directory: Path) -> N
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         until = time.monotonic() + 1.0
-        wait_until(lambda: time.monotonic() > until or source.problem())
-        assert source.problem() is None
+        wait_until(lambda: time.monotonic() > until or source.why_gone())
+        assert source.why_gone() is None
 
-    assert "has ended" in wait_until(source.problem)
+    assert "has ended" in wait_until(source.why_gone)
 
 
 def test_an_engine_that_has_not_started_yet_is_waited_for(directory: Path) -> None:
     source = ExternalEngine(f"ipc://{directory}")
     until = time.monotonic() + 1.0
-    wait_until(lambda: time.monotonic() > until or source.problem())
+    wait_until(lambda: time.monotonic() > until or source.why_gone())
 
-    assert source.problem() is None
+    assert source.why_gone() is None
 
 
 def test_an_engine_that_takes_its_time_to_end_is_no_warning(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
