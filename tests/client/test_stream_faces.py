@@ -16,7 +16,7 @@ from tests.client.runs.deliveries import FakeRun
 from tests.waiting import wait_until
 
 
-def test_text_is_iterated_and_everything_else_left_out() -> None:
+def test_iteration_yields_text_only() -> None:
     run = FakeRun()
     run.says("a", ReasoningDelta("I think."), "b")
     run.ends()
@@ -32,7 +32,7 @@ def test_events_are_typed() -> None:
     assert list(LocalStream(run.delivery).events()) == [TextDelta("a")]
 
 
-def test_what_had_arrived_comes_before_the_error() -> None:
+def test_text_that_had_arrived_is_yielded_before_the_error() -> None:
     run = FakeRun()
     run.says("a")
     run.delivery.give_up(EngineUnavailableError("nowhere", "gone"))
@@ -98,7 +98,7 @@ def test_one_iterator_may_be_handed_from_thread_to_thread() -> None:
     assert texts == ["b"]
 
 
-def test_of_many_threads_that_begin_at_once_one_reads() -> None:
+def test_only_one_of_many_threads_that_begin_at_once_can_iterate() -> None:
     for _ in range(50):
         run = FakeRun()
         run.says("a")
@@ -127,7 +127,7 @@ def test_of_many_threads_that_begin_at_once_one_reads() -> None:
         assert (texts, len(refused)) == ([["a"]], 3)
 
 
-def test_callbacks_are_called_in_their_order_and_on_another_thread() -> None:
+def test_callbacks_run_in_order_on_a_callback_thread() -> None:
     run = FakeRun()
     future = LocalStream(run.delivery).result
     called: list[tuple[int, str]] = []
@@ -151,7 +151,7 @@ def test_callbacks_are_called_in_their_order_and_on_another_thread() -> None:
     assert called == [(number, "headrace-callbacks") for number in range(3)]
 
 
-def test_a_callback_that_comes_after_the_end_is_called_at_once() -> None:
+def test_a_callback_that_is_added_after_the_end_is_called_at_once() -> None:
     run = FakeRun()
     future = LocalStream(run.delivery).result
     run.ends()
@@ -161,7 +161,7 @@ def test_a_callback_that_comes_after_the_end_is_called_at_once() -> None:
     assert called == [threading.current_thread().name]
 
 
-def test_a_result_that_is_not_there_in_time_is_a_timeout_and_the_run_goes_on() -> None:
+def test_waiting_too_short_for_a_result_is_a_timeout_error_and_the_run_goes_on() -> None:
     run = FakeRun()
     future = LocalStream(run.delivery).result
     with pytest.raises(TimeoutError):
@@ -202,7 +202,7 @@ def test_a_second_task_raises_at_once_and_the_first_goes_on() -> None:
     asyncio.run(main())
 
 
-def test_cancelling_a_task_that_reads_aborts_and_gives_the_reading_back() -> None:
+def test_cancelling_a_task_that_iterates_aborts_and_lets_another_task_read() -> None:
     async def main() -> None:
         run = FakeRun()
         iterator = aiter(AsyncLocalStream(run.delivery))

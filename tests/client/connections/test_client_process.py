@@ -125,7 +125,7 @@ def test_a_start_that_is_interrupted_leaves_no_thread(process: SilentEngines, mo
     assert not future.done()
 
 
-def test_a_signal_handler_may_run_something_while_the_first_thread_starts(
+def test_a_signal_handler_may_start_a_run_while_the_first_thread_starts(
     process: SilentEngines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both runs use the handler's thread, and the other one ends."""
@@ -196,7 +196,7 @@ def test_a_thread_that_ends_ends_the_runs_of_all_its_connections(process: Silent
     assert not process.is_connected(process.addresses[ADDRESS])
 
 
-def test_the_next_run_has_another_thread(process: SilentEngines) -> None:
+def test_the_next_run_starts_another_thread(process: SilentEngines) -> None:
     connection, _ = begin(process)
     end_thread(connection)
     other, future = begin(process, 1)
@@ -207,7 +207,7 @@ def test_the_next_run_has_another_thread(process: SilentEngines) -> None:
     assert getattr(future.result(10), "aborted", None) is True
 
 
-def test_a_run_that_is_asked_of_a_thread_that_has_ended_ends_at_once(process: SilentEngines) -> None:
+def test_a_run_that_is_submitted_to_an_ended_thread_ends_at_once(process: SilentEngines) -> None:
     connection, _ = begin(process)
     end_thread(connection)
     plan = RunPlan("sp_0000000000000009", "openai", "gpt-4o", b"", streams=True)
@@ -260,7 +260,7 @@ def test_a_blocked_thread_keeps_the_end_of_the_program_two_seconds_at_most(proce
     release.set()
 
 
-def test_what_a_callback_raises_ends_the_runs_of_its_connection_alone(process: SilentEngines) -> None:
+def test_an_exception_in_a_callback_ends_only_the_runs_of_its_connection(process: SilentEngines) -> None:
     connection, first = begin(process)
     _, second = begin(process, 1, address=OTHER)
 

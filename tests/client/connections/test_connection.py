@@ -67,7 +67,7 @@ def reactor() -> Iterator[Reactor]:
     thread.join()
 
 
-def test_an_engine_that_cannot_start_is_not_started_again_to_take_back_leases(reactor: Reactor, tmp_path: Path) -> None:
+def test_an_engine_that_cannot_start_is_not_started_again_to_release_leases(reactor: Reactor, tmp_path: Path) -> None:
     source = EngineThatEnds(tmp_path)
     connection = Connection(reactor, source, 1, 5.0)
     results: list[ResultFuture[RunLocalResult]] = []
@@ -94,7 +94,7 @@ class EngineThatStays(EngineThatEnds):
         return None
 
 
-def test_runs_that_wait_are_asked_for_again_whoever_opens_the_next_link(
+def test_the_next_link_asks_again_for_all_runs_that_wait(
     reactor: Reactor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing but the second run opens the next link: the first one waits for it.

@@ -48,7 +48,7 @@ def be_old(folder: Path, age: float) -> None:
     os.utime(folder, (when, when))
 
 
-def test_a_folder_goes_with_all_that_an_engine_makes() -> None:
+def test_a_folder_is_removed_with_all_files_of_an_engine() -> None:
     folder = left_folder()
     remove_folder(folder)
     assert not folder.exists()
@@ -69,7 +69,7 @@ def test_a_foreign_file_stays_and_so_does_its_folder() -> None:
 
 
 @pytest.mark.parametrize("place", ["the folder", "a file in it"])
-def test_a_link_in_the_place_of_what_is_removed_leads_nowhere(tmp_path: Path, place: str) -> None:
+def test_removing_a_folder_does_not_follow_links(tmp_path: Path, place: str) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     for name in ("lock", "engine.log"):
@@ -98,7 +98,7 @@ def test_another_users_folder_is_left_alone() -> None:
     assert sorted(folder.iterdir()) == before
 
 
-def test_folders_of_killed_programs_are_swept_up() -> None:
+def test_folders_of_killed_programs_are_removed() -> None:
     folder, empty, bare = left_folder(), make_folder(), make_folder()
     be_old(empty, 100.0)
     os.close(open_log(bare))
@@ -111,7 +111,7 @@ def test_folders_of_killed_programs_are_swept_up() -> None:
 
 
 @pytest.mark.parametrize("lock", ["engine.log", "lock"])
-def test_the_folder_of_an_engine_that_lives_is_not_swept_up(lock: str) -> None:
+def test_the_folder_of_a_running_engine_is_not_removed(lock: str) -> None:
     folder = left_folder()
     with (folder / lock).open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_SH)
@@ -136,7 +136,7 @@ def test_the_sweep_leaves_folders_that_users_have_made(parent: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "pipe", "directory"])
-def test_the_sweep_leaves_a_folder_with_something_foreign(kind: str, tmp_path: Path) -> None:
+def test_the_sweep_leaves_a_folder_with_a_foreign_file(kind: str, tmp_path: Path) -> None:
     folder = left_folder()
     match kind:
         case "file":
@@ -184,7 +184,7 @@ def test_a_foreign_file_survives_the_end_of_a_programs_engine(provider: Simulate
     assert (folder / "id_ed25519").read_text() == "a key"
 
 
-def test_of_a_log_the_last_lines_are_read_however_long_it_is() -> None:
+def test_only_the_last_lines_of_a_long_log_are_read() -> None:
     folder = make_folder()
     assert end_of_log(folder) == ""
     (folder / "engine.log").write_bytes(b"one\n\xff two\n")
@@ -202,7 +202,7 @@ def test_of_a_log_the_last_lines_are_read_however_long_it_is() -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
-def test_what_lies_in_a_logs_place_is_not_read(kind: str, tmp_path: Path) -> None:
+def test_only_a_regular_file_is_read_as_a_log(kind: str, tmp_path: Path) -> None:
     folder = make_folder()
     match kind:
         case "link":

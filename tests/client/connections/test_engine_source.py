@@ -35,7 +35,7 @@ def refusal(directory: Path) -> tuple[EngineUnavailableError, float]:
     return error.value, time.monotonic() - began
 
 
-def test_an_engine_that_has_ended_is_known_at_once(directory: Path) -> None:
+def test_an_engine_that_has_ended_is_reported_at_once(directory: Path) -> None:
     (directory / "lock").write_text("1\n")
 
     error, took = refusal(directory)
@@ -45,7 +45,7 @@ def test_an_engine_that_has_ended_is_known_at_once(directory: Path) -> None:
     assert took < 2.0 * busyness()
 
 
-def test_a_socket_that_nobody_listens_on_is_known_at_once(directory: Path) -> None:
+def test_a_socket_without_a_listener_is_reported_at_once(directory: Path) -> None:
     import socket
 
     (directory / "lock").touch()
@@ -55,14 +55,14 @@ def test_a_socket_that_nobody_listens_on_is_known_at_once(directory: Path) -> No
     assert refusal(directory)[1] < 2.0 * busyness()
 
 
-def test_a_directory_that_is_gone_is_known_at_once(directory: Path) -> None:
+def test_a_missing_directory_is_reported_at_once(directory: Path) -> None:
     error, took = refusal(directory / "gone")
 
     assert "no directory" in error.reason
     assert took < 2.0 * busyness()
 
 
-def test_a_broker_is_waited_for_while_its_supervisor_lives(directory: Path) -> None:
+def test_a_client_waits_for_a_broker_while_its_supervisor_lives(directory: Path) -> None:
     source = ExternalEngine(f"ipc://{directory}")
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -73,7 +73,7 @@ def test_a_broker_is_waited_for_while_its_supervisor_lives(directory: Path) -> N
     assert "has ended" in wait_until(source.why_gone)
 
 
-def test_an_engine_that_has_not_started_yet_is_waited_for(directory: Path) -> None:
+def test_a_client_waits_for_an_engine_that_has_not_started_yet(directory: Path) -> None:
     source = ExternalEngine(f"ipc://{directory}")
     until = time.monotonic() + 1.0
     wait_until(lambda: time.monotonic() > until or source.why_gone())
@@ -81,7 +81,7 @@ def test_an_engine_that_has_not_started_yet_is_waited_for(directory: Path) -> No
     assert source.why_gone() is None
 
 
-def test_an_engine_that_takes_its_time_to_end_is_no_warning(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_ends_slowly_causes_no_warning(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where warnings are errors, a later test of the user would fail."""
     unraisable: list[object] = []
     late: list[subprocess.Popen[bytes]] = []
@@ -101,7 +101,7 @@ def test_an_engine_that_takes_its_time_to_end_is_no_warning(directory: Path, mon
     late[0].wait()
 
 
-def test_a_number_that_is_another_process_by_now_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_has_the_pid_of_an_ended_engine_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that handles SIGCHLD takes the exit status of all its children. The master of gunicorn does so."""
     engine = EmbeddedEngine()
     engine._directory = None

@@ -16,7 +16,7 @@ def ignore(*_: object) -> None:
     """Hear nothing."""
 
 
-def test_very_many_messages_of_one_turn_leave_in_frames_that_the_receiver_takes(tmp_path: Path) -> None:
+def test_many_messages_of_one_turn_leave_in_several_frames(tmp_path: Path) -> None:
     router = Router(f"ipc://{tmp_path / 'broker'}")
     reactor = Reactor()
     links = Links(reactor, 7)
@@ -43,7 +43,7 @@ def test_very_many_messages_of_one_turn_leave_in_frames_that_the_receiver_takes(
     router.close()
 
 
-def test_messages_that_are_long_together_leave_in_frames_that_the_receiver_takes(tmp_path: Path) -> None:
+def test_messages_that_are_too_long_for_one_frame_leave_in_several(tmp_path: Path) -> None:
     router = Router(f"ipc://{tmp_path / 'broker'}", limits=PeerLimits(frame=BROKER_FRAME_BYTES))
     reactor = Reactor()
     links = Links(reactor, 7)

@@ -53,7 +53,7 @@ def test_credit_counts_characters_too() -> None:
     assert run.connection.credits == 1
 
 
-def test_an_abort_before_the_end_was_seen_counts() -> None:
+def test_an_abort_before_the_result_was_seen_counts() -> None:
     run = FakeRun()
     run.says("all")
     run.ends()
@@ -64,7 +64,7 @@ def test_an_abort_before_the_end_was_seen_counts() -> None:
     assert result_of(run).text == "all"
 
 
-def test_an_abort_after_the_end_was_seen_changes_nothing_and_asks_for_nothing() -> None:
+def test_an_abort_after_the_result_was_seen_changes_nothing_and_stops_nothing() -> None:
     run = FakeRun()
     run.says("all")
     run.ends()
@@ -85,7 +85,7 @@ def test_an_abort_is_asked_for_once() -> None:
     assert run.connection.aborts == 1
 
 
-def test_whoever_wants_it_no_more_aborts_a_run_and_not_one_that_has_ended() -> None:
+def test_dropping_the_last_handle_aborts_a_run_that_has_not_ended() -> None:
     running, over = FakeRun(), FakeRun()
     over.ends()
     interests = [RunHandle(running.delivery), RunHandle(over.delivery)]
@@ -114,7 +114,7 @@ def test_a_reader_that_waits_takes_no_processor_time() -> None:
 
 
 @pytest.mark.parametrize("what", ["says", "ends", "abort"])
-def test_a_reader_wakes_with_whatever_comes(what: str) -> None:
+def test_a_thread_wakes_for_events_for_the_end_and_for_an_abort(what: str) -> None:
     run = FakeRun()
     reader = threading.Thread(target=run.delivery.wait)
     reader.start()
@@ -127,7 +127,7 @@ def test_a_reader_wakes_with_whatever_comes(what: str) -> None:
     assert time.monotonic() - began < 0.5 * busyness()
 
 
-def test_a_reader_that_nobody_wakes_finds_what_came() -> None:
+def test_a_reader_finds_events_though_the_io_thread_does_not_wake_it() -> None:
     run = FakeRun()
     reader = threading.Thread(target=run.delivery.wait)
     reader.start()
@@ -138,7 +138,7 @@ def test_a_reader_that_nobody_wakes_finds_what_came() -> None:
     assert not reader.is_alive()
 
 
-def test_who_waits_keeps_the_bound_though_nobody_else_does() -> None:
+def test_a_thread_that_waits_ends_the_run_at_its_bound() -> None:
     """The total timeout and 5 s, from the moment when the run was asked for."""
     run = FakeRun(total_timeout=2.0, started=6.5)
     run.says("half")
@@ -162,7 +162,7 @@ def test_a_run_is_not_ended_before_its_bound() -> None:
     assert run.delivery.outcome.has_ended
 
 
-def test_a_run_that_was_given_up_keeps_its_error_whatever_comes_later() -> None:
+def test_a_run_that_was_given_up_keeps_its_first_error() -> None:
     run = FakeRun()
     error = EngineUnavailableError("nowhere", "gone")
     run.delivery.give_up(error)
@@ -196,7 +196,7 @@ def test_a_run_that_was_given_up_is_not_aborted_though_its_worker_is_told_to_sto
     assert run.delivery.see_result() is error
 
 
-def test_a_task_wakes_with_whatever_comes() -> None:
+def test_a_task_wakes_for_events_for_the_end_and_for_an_abort() -> None:
     async def main() -> None:
         for act in ("says", "ends", "abort"):
             run = FakeRun()
@@ -216,7 +216,7 @@ def test_a_task_wakes_with_whatever_comes() -> None:
     asyncio.run(main())
 
 
-def test_a_future_that_its_holder_has_resolved_keeps_no_other_waiting() -> None:
+def test_a_future_that_the_program_has_resolved_does_not_keep_others_waiting() -> None:
     run = FakeRun()
     first = ResultFuture[RunLocalResult](run.delivery, RunHandle(run.delivery))
     second = ResultFuture[RunLocalResult](run.delivery, RunHandle(run.delivery))

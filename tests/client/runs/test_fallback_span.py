@@ -91,7 +91,7 @@ def finished() -> Finished:
     ids=lambda terminal: type(terminal).__name__,
 )
 @pytest.mark.parametrize("is_aborted", [False, True])
-def test_a_run_whose_worker_said_how_it_ended_is_that_workers_to_record(terminal: Terminal, is_aborted: bool) -> None:
+def test_a_run_has_no_span_of_its_client_if_its_worker_said_how_it_ended(terminal: Terminal, is_aborted: bool) -> None:
     session = running("a") if isinstance(terminal, Failed) and terminal.sequence else running()
     if is_aborted:
         session.stop(11.0)
@@ -101,7 +101,7 @@ def test_a_run_whose_worker_said_how_it_ended_is_that_workers_to_record(terminal
     assert not session.wants_span
 
 
-def test_a_run_without_its_workers_last_word_is_its_clients_to_record() -> None:
+def test_a_run_has_a_span_of_its_client_if_its_worker_did_not_say_how_it_ended() -> None:
     def ended(*commands: Any, events: tuple[str, ...] = ("a",)) -> Session:
         session = running(*events)
         for name, *arguments in commands:
@@ -126,7 +126,7 @@ def test_a_run_without_its_workers_last_word_is_its_clients_to_record() -> None:
     assert [session.wants_span for session in sessions] == [True] * len(sessions)
 
 
-def test_a_run_that_never_had_a_lease_or_wants_no_span_is_nobodys_to_record() -> None:
+def test_a_run_that_never_had_a_lease_or_wants_no_span_has_no_span() -> None:
     refused, aborted, unwanted = waiting(), waiting(), running("a", is_traced=False)
     refused.refused(Refuse(SPAN, 1, "queue_full", "full"))
     aborted.stop(11.0)
@@ -149,7 +149,7 @@ def test_the_engine_is_told_whether_a_run_wants_a_span_and_how_long_it_has_waite
 # What it says.
 
 
-def test_the_record_has_what_was_asked_and_what_had_arrived() -> None:
+def test_the_span_has_the_request_and_the_events_that_had_arrived() -> None:
     session = running(
         "one ", ReasoningDelta("hm"), "two", ToolCallDelta(0, "c1", "look", '{"at'), UsageUpdate(USAGE)
     )  # fmt: skip
@@ -172,7 +172,7 @@ def test_the_record_has_what_was_asked_and_what_had_arrived() -> None:
     assert (attempt.started_at, attempt.ended_at) == (997.5, 1000.0)
 
 
-def test_the_record_has_a_refusal_as_far_as_it_came_and_none_where_there_was_none() -> None:
+def test_the_span_has_the_refusal_that_had_arrived_if_there_was_one() -> None:
     refusing, saying = running(RefusalDelta("I can"), RefusalDelta("not")), running("a")
     for session in (refusing, saying):
         session.worker_lost("died")
@@ -185,7 +185,7 @@ def test_the_record_has_a_refusal_as_far_as_it_came_and_none_where_there_was_non
 @pytest.mark.parametrize(
     "access", [{"api_key": "sk-4f9a0c7712bd"}, {"base_url": "http://host/v1?key=sk-4f9a0c7712bd"}], ids=["key", "query"]
 )
-def test_a_key_of_the_caller_that_a_model_quoted_is_not_in_the_record(access: dict[str, str]) -> None:
+def test_a_key_of_the_caller_that_a_model_quoted_is_not_in_the_span(access: dict[str, str]) -> None:
     said = "is it SK-4F9A0C7712BD?"
     events: list[RunEvent] = [said, ReasoningDelta(said), RefusalDelta(said), ToolCallDelta(0, "c1", "look", said)]
     session = running(*events, **access)
@@ -197,7 +197,7 @@ def test_a_key_of_the_caller_that_a_model_quoted_is_not_in_the_record(access: di
     assert stored == ["is it [key]?"] * 4
 
 
-def test_a_run_that_ended_with_its_engine_says_what_its_caller_was_told() -> None:
+def test_the_span_of_a_run_that_ended_with_its_engine_has_the_error_of_its_caller() -> None:
     session = running("a")
     session.failed(EngineUnavailableError("ipc:///run/x", "it went away"))
 
@@ -219,7 +219,7 @@ def test_an_aborted_run_keeps_the_usage_that_had_come() -> None:
     assert span.usage.source == "partial"
 
 
-def test_an_abort_is_no_error_whatever_the_run_ended_with() -> None:
+def test_an_aborted_run_is_not_an_error_in_its_span() -> None:
     by_caller, by_close = running("a"), running("a")
     by_caller.stop(11.0)
     by_caller.due(20.0)
@@ -240,7 +240,7 @@ def test_a_lost_run_names_its_error_class() -> None:
     assert (span.error_type, span.error) == ("WorkerLostError", "silent")
 
 
-def test_a_span_that_no_frame_has_room_for_loses_its_content() -> None:
+def test_a_span_that_is_too_large_for_a_frame_loses_its_content() -> None:
     span = Span(span_id=SPAN, rank=Rank.CLIENT, provider="p", model="m", trace_id="t", content=bytes(MAX_SPAN_BYTES))
 
     kept = decode_span(encode_bounded(span))
@@ -257,13 +257,13 @@ def trace_module(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", module)
 
 
-def test_the_active_span_is_named_as_w3c_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_active_span_is_named_in_the_w3c_format(monkeypatch: pytest.MonkeyPatch) -> None:
     trace_module(monkeypatch)
 
     assert current_traceparent() == f"00-{0xAB:032x}-{0xCD:016x}-01"
 
 
-def test_there_is_none_where_no_span_is_active_or_opentelemetry_is_not_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_span_is_named_if_none_is_active_or_opentelemetry_is_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     trace_module(monkeypatch, is_valid=False)
     assert current_traceparent() is None
 
@@ -271,7 +271,7 @@ def test_there_is_none_where_no_span_is_active_or_opentelemetry_is_not_in_use(mo
     assert current_traceparent() is None
 
 
-def test_an_opentelemetry_that_fails_costs_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_opentelemetry_does_not_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     trace_module(monkeypatch, trace_id="no number")
 
     assert current_traceparent() is None

@@ -133,7 +133,7 @@ def test_a_run_asks_for_a_lease_runs_and_gives_the_lease_back() -> None:
     assert session.phase is Phase.ENDED
 
 
-def test_a_run_without_streaming_takes_its_terminal_message_for_the_whole() -> None:
+def test_a_run_without_a_stream_ends_with_its_terminal_message_alone() -> None:
     session = running(streams=False)
     end = finished(0, 0)
 
@@ -168,7 +168,7 @@ def test_a_failed_run_keeps_the_text_that_arrived() -> None:
     assert (session.ending.provider, session.ending.status_code) == ("p", 502)
 
 
-def test_a_waiting_run_asks_a_new_broker_again_and_a_running_one_does_not() -> None:
+def test_a_new_broker_is_asked_by_a_waiting_run_and_told_of_the_lease_of_a_running_run() -> None:
     assert waiting().broker_changed() == [repeat()]
     assert running().broker_changed() == [AskBroker(Hold(SPAN, 1, EPOCH))]
     assert new_session().broker_changed() == []
@@ -177,14 +177,14 @@ def test_a_waiting_run_asks_a_new_broker_again_and_a_running_one_does_not() -> N
 # Abort.
 
 
-def test_abort_before_the_start_needs_nobody() -> None:
+def test_a_stop_before_the_start_sends_nothing() -> None:
     session = new_session()
 
     assert session.stop(0.0) == [RunEnded()]
     assert session.ending == Aborted(SPAN, 1, 0, Usage())
 
 
-def test_abort_of_a_waiting_run_gives_its_place_back_and_a_late_grant_starts_nothing() -> None:
+def test_a_stopped_run_that_waited_is_released_and_a_late_grant_starts_nothing() -> None:
     session = waiting()
 
     assert session.stop(0.0) == [release("withdrawn"), RunEnded()]
@@ -192,7 +192,7 @@ def test_abort_of_a_waiting_run_gives_its_place_back_and_a_late_grant_starts_not
     assert session.ending == Aborted(SPAN, 1, 0, Usage())
 
 
-def test_abort_of_a_running_run_tells_the_worker_and_takes_its_last_word_on_usage() -> None:
+def test_a_stopped_run_tells_its_worker_and_has_the_usage_of_the_last_message() -> None:
     session = running()
     session.chunk(EPOCH, chunk(0, "half"))
 
@@ -204,7 +204,7 @@ def test_abort_of_a_running_run_tells_the_worker_and_takes_its_last_word_on_usag
     assert session.ending == Aborted(SPAN, 1, 1, USAGE)
 
 
-def test_an_abort_wins_over_an_end_that_was_on_its_way() -> None:
+def test_a_stop_wins_over_a_terminal_message_that_was_on_its_way() -> None:
     session = aborting()
 
     session.ended(EPOCH, finished(9, 9))
@@ -212,7 +212,7 @@ def test_an_abort_wins_over_an_end_that_was_on_its_way() -> None:
     assert session.ending == Aborted(SPAN, 1, 9, USAGE)
 
 
-def test_abort_after_the_end_changes_nothing() -> None:
+def test_a_stop_after_the_end_changes_nothing() -> None:
     session = running()
     end = finished(0, 0)
     session.ended(EPOCH, end)
@@ -221,7 +221,7 @@ def test_abort_after_the_end_changes_nothing() -> None:
     assert session.ending is end
 
 
-def test_abort_twice_is_abort_once() -> None:
+def test_a_second_stop_changes_nothing() -> None:
     session = aborting()
 
     assert session.stop(0.1) == []
@@ -229,7 +229,7 @@ def test_abort_twice_is_abort_once() -> None:
 
 
 @pytest.mark.parametrize(("mode", "grace"), [("close", 0.2), ("drain", 60.0)])
-def test_an_aborted_run_waits_for_its_worker_for_the_grace_of_its_mode_only(mode: AbortMode, grace: float) -> None:
+def test_a_stopped_run_waits_for_its_worker_only_for_the_grace_of_its_mode(mode: AbortMode, grace: float) -> None:
     session = running(on_abort=mode)
     session.chunk(EPOCH, chunk(0, "half"))
 
@@ -240,7 +240,7 @@ def test_an_aborted_run_waits_for_its_worker_for_the_grace_of_its_mode_only(mode
     assert session.ending == Aborted(SPAN, 1, 1, Usage())
 
 
-def test_an_aborted_run_whose_worker_is_lost_is_aborted_all_the_same() -> None:
+def test_a_stopped_run_whose_worker_is_lost_ends_as_aborted() -> None:
     session = aborting()
 
     assert session.worker_lost("gone") == [release("aborted"), RunEnded()]
@@ -250,7 +250,7 @@ def test_an_aborted_run_whose_worker_is_lost_is_aborted_all_the_same() -> None:
 # Workers that die.
 
 
-def test_a_run_of_which_nothing_arrived_runs_again_on_another_worker() -> None:
+def test_a_run_without_any_event_is_retried_on_another_worker() -> None:
     session = running()
 
     assert session.worker_lost("gone") == [release("worker_lost"), acquire(2, [EPOCH])]
@@ -288,7 +288,7 @@ def test_a_run_that_no_worker_began_is_refused_where_the_engine_ends() -> None:
         assert isinstance(session.ending, EngineUnavailableError)
 
 
-def test_a_run_of_which_something_arrived_ends_with_its_worker() -> None:
+def test_a_run_with_events_ends_with_its_worker() -> None:
     session = running()
     session.chunk(EPOCH, chunk(0, "half"))
 
@@ -297,7 +297,7 @@ def test_a_run_of_which_something_arrived_ends_with_its_worker() -> None:
     assert session.ending.partial_text == "half"
 
 
-def test_a_refusal_names_the_place_as_the_caller_gave_it() -> None:
+def test_an_error_names_the_argument_as_the_caller_wrote_it() -> None:
     session = running(original_paths={"messages[0].content[0]": "messages[0].tool_calls[0]"})
     session.ended(EPOCH, Failed(SPAN, 1, 0, "invalid_request", "no such key", argument="messages[0].content[0].colour"))
 
@@ -338,7 +338,7 @@ def test_the_broker_is_told_how_an_attempt_ended_as_its_worker_said_it() -> None
     assert session.ended(EPOCH, limited) == [AskBroker(Release(SPAN, 1, "rate_limit", TOKENS, 429, 2.0)), RunEnded()]
 
 
-def test_what_a_worker_said_of_one_attempt_is_not_told_of_the_next() -> None:
+def test_a_release_says_only_how_its_own_attempt_ended() -> None:
     session = running()
     session.ended(EPOCH, Failed(SPAN, 1, 0, "worker_stopping", "it stops", code="not_begun"))
     session.granted(grant(2, 8), 0.0)
@@ -363,7 +363,7 @@ def test_a_second_attempt_starts_with_a_whole_window() -> None:
     assert session.granted(grant(2, 8), 0.0) == [TellWorker(run)]
 
 
-def test_messages_of_an_earlier_attempt_or_another_incarnation_change_nothing() -> None:
+def test_messages_of_an_earlier_attempt_or_another_worker_change_nothing() -> None:
     session = running()
     session.worker_lost("gone")
     assert session.granted(grant(1, EPOCH), 0.0) == []
@@ -379,7 +379,7 @@ def test_messages_of_an_earlier_attempt_or_another_incarnation_change_nothing() 
     assert session.ending is None
 
 
-def test_a_worker_lost_while_the_run_waits_is_none_of_its_business() -> None:
+def test_a_lost_worker_does_not_change_a_run_that_waits() -> None:
     session = waiting()
 
     assert session.worker_lost("gone") == []
@@ -400,7 +400,7 @@ def test_a_chunk_out_of_sequence_ends_the_run_and_stops_the_worker(sequence: int
 
 
 @pytest.mark.parametrize(("sequence", "text_length"), [(1, 4), (1, 6), (0, 5), (2, 5)])
-def test_a_terminal_that_counts_otherwise_than_what_arrived_is_no_success(sequence: int, text_length: int) -> None:
+def test_a_terminal_message_with_another_count_than_the_events_is_an_error(sequence: int, text_length: int) -> None:
     session = running()
     session.chunk(EPOCH, chunk(0, "Hello"))
 
@@ -418,7 +418,7 @@ def test_a_run_without_a_total_timeout_has_no_deadline() -> None:
     assert session.due(1e9) == []
 
 
-def test_a_worker_that_does_not_keep_the_total_timeout_is_not_waited_for() -> None:
+def test_a_run_ends_at_its_total_timeout_though_its_worker_does_not_say_so() -> None:
     session = running(total_timeout=3.0)
     session.chunk(EPOCH, chunk(0, "half"))
     deadline = 3.0 + 5.0
@@ -430,7 +430,7 @@ def test_a_worker_that_does_not_keep_the_total_timeout_is_not_waited_for() -> No
     assert (session.ending.clock, session.ending.limit, session.ending.partial_text) == ("total", 3.0, "half")
 
 
-def test_the_total_timeout_counts_from_the_start_also_for_a_second_attempt() -> None:
+def test_the_total_timeout_of_a_retried_run_counts_from_the_first_start() -> None:
     session = running(total_timeout=3.0)
     session.worker_lost("gone")
 
@@ -443,7 +443,7 @@ def test_the_total_timeout_counts_from_the_start_also_for_a_second_attempt() -> 
 ASK = TellWorker(Query(SPAN, 1))
 
 
-def test_a_worker_is_asked_for_a_run_of_which_nothing_is_heard() -> None:
+def test_a_worker_is_asked_for_a_run_that_is_silent() -> None:
     session = running()
     assert session.check_silence(100.0) == []
     assert session.check_silence(100.0 + QUERY_AFTER - 0.1) == []
@@ -462,7 +462,7 @@ def test_a_worker_that_has_the_run_is_asked_again_later() -> None:
     assert session.check_silence(2 * QUERY_AFTER) == [ASK]
 
 
-def test_events_are_as_good_as_an_answer() -> None:
+def test_an_event_counts_as_an_answer() -> None:
     session = running()
     session.check_silence(0.0)
     assert session.check_silence(QUERY_AFTER) == [ASK]
@@ -472,7 +472,7 @@ def test_events_are_as_good_as_an_answer() -> None:
     assert session.check_silence(2 * QUERY_AFTER + QUERY_TIMEOUT) == [ASK]
 
 
-def test_a_run_that_its_worker_does_not_have_ends_as_with_a_lost_worker() -> None:
+def test_a_run_that_its_worker_does_not_have_ends_as_if_the_worker_was_lost() -> None:
     session = running()
     session.chunk(EPOCH, chunk(0, "half"))
 
@@ -485,7 +485,7 @@ def test_a_run_that_its_worker_does_not_have_ends_as_with_a_lost_worker() -> Non
     ]
 
 
-def test_a_worker_that_does_not_answer_is_not_waited_for() -> None:
+def test_a_run_without_events_is_retried_if_its_worker_does_not_answer() -> None:
     session = running()
     session.check_silence(0.0)
     session.check_silence(QUERY_AFTER)
@@ -499,7 +499,7 @@ def test_a_worker_that_does_not_answer_is_not_waited_for() -> None:
     ]
 
 
-def test_nor_is_one_of_which_something_arrived_and_its_run_ends() -> None:
+def test_a_run_with_events_ends_if_its_worker_does_not_answer() -> None:
     session = running()
     session.chunk(EPOCH, chunk(0, "half"))
     session.check_silence(0.0)
@@ -511,7 +511,7 @@ def test_nor_is_one_of_which_something_arrived_and_its_run_ends() -> None:
     assert session.ending.partial_text == "half"
 
 
-def test_a_lease_that_the_broker_ends_while_the_worker_has_the_run_is_told_of_again() -> None:
+def test_the_broker_is_told_again_of_a_lease_that_it_ended_while_the_worker_has_the_run() -> None:
     session = running()
 
     assert session.revoked(1) == [ASK]
@@ -519,7 +519,7 @@ def test_a_lease_that_the_broker_ends_while_the_worker_has_the_run_is_told_of_ag
     assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=True)) == []
 
 
-def test_a_lease_that_the_broker_ends_and_a_run_that_no_worker_has_are_asked_for_again() -> None:
+def test_a_run_whose_lease_was_ended_is_retried_if_its_worker_does_not_have_it() -> None:
     session = running()
     session.revoked(1)
 
