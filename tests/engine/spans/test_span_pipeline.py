@@ -17,7 +17,7 @@ from headrace.spans.span import Rank, Span, SpanContent, encode_content, encode_
 from headrace.types import Usage
 from headrace.wire.engine_status import UNUSABLE
 from headrace.wire.messages import PeerRole
-from headrace_engine.spans.span_pipeline import UNREADABLE, Keeper
+from headrace_engine.spans.span_pipeline import UNREADABLE, SpanPipeline
 from headrace_engine.spans.storage.store import StoreError
 from tests.engine.spans.test_span_store import kept, rows, span
 from tests.engine.spans.test_spool_recovery import locked, spool
@@ -34,13 +34,13 @@ def slot(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pipeline(slot: Path) -> Iterator[Keeper]:
-    made = Keeper(slot, Settings())
+def pipeline(slot: Path) -> Iterator[SpanPipeline]:
+    made = SpanPipeline(slot, Settings())
     yield made
     made.close(0.0)
 
 
-def break_store(pipeline: Keeper, monkeypatch: pytest.MonkeyPatch, error: StoreError) -> None:
+def break_store(pipeline: SpanPipeline, monkeypatch: pytest.MonkeyPatch, error: StoreError) -> None:
     def fail(*_: object) -> Any:
         raise error
 
@@ -51,7 +51,7 @@ def break_store(pipeline: Keeper, monkeypatch: pytest.MonkeyPatch, error: StoreE
 # What is stored.
 
 
-def test_spans_are_stored_and_a_repeated_one_is_stored_once(pipeline: Keeper, slot: Path) -> None:
+def test_spans_are_stored_and_a_repeated_one_is_stored_once(pipeline: SpanPipeline, slot: Path) -> None:
     assert pipeline.keep(said(span("sp_1"), span("sp_2")))
     assert pipeline.keep(said(span("sp_2"), span("sp_3")))
 
@@ -59,7 +59,7 @@ def test_spans_are_stored_and_a_repeated_one_is_stored_once(pipeline: Keeper, sl
     assert pipeline.stored == 3
 
 
-def test_bytes_that_are_no_span_are_counted_and_cost_no_other_span(pipeline: Keeper, slot: Path) -> None:
+def test_bytes_that_are_no_span_are_counted_and_cost_no_other_span(pipeline: SpanPipeline, slot: Path) -> None:
     garbage: list[tuple[bytes, PeerRole]] = [(b"\xc1", "worker")]
     assert pipeline.keep([*garbage, *said(span("sp_1")), *garbage])
 
@@ -67,7 +67,7 @@ def test_bytes_that_are_no_span_are_counted_and_cost_no_other_span(pipeline: Kee
     assert pipeline.totals.dropped() == {UNREADABLE: 2}
 
 
-def test_a_client_cannot_overrule_what_the_worker_said(pipeline: Keeper, slot: Path) -> None:
+def test_a_client_cannot_overrule_what_the_worker_said(pipeline: SpanPipeline, slot: Path) -> None:
     pipeline.keep(said(span("sp_1", status="ok")))
     pipeline.keep(said(span("sp_1", rank=Rank.WORKER, status="error"), role="client"))
 
@@ -75,7 +75,7 @@ def test_a_client_cannot_overrule_what_the_worker_said(pipeline: Keeper, slot: P
 
 
 def test_a_run_has_its_cost(slot: Path) -> None:
-    pipeline = Keeper(slot, Settings(prices={"gpt-4o": Price(input=1.0, output=10.0)}))
+    pipeline = SpanPipeline(slot, Settings(prices={"gpt-4o": Price(input=1.0, output=10.0)}))
     pipeline.keep(said(span("sp_1", usage=Usage(100, 20, 120, source="provider"))))
     pipeline.close(0.0)
 
@@ -85,7 +85,7 @@ def test_a_run_has_its_cost(slot: Path) -> None:
 
 def test_the_content_of_a_client_is_left_out_where_no_content_is_kept(slot: Path) -> None:
     """A worker leaves it out itself."""
-    pipeline = Keeper(slot, Settings(spans=SpansConfig(content="none")))
+    pipeline = SpanPipeline(slot, Settings(spans=SpansConfig(content="none")))
     content = encode_content(SpanContent(text="a secret"))
     pipeline.keep(said(span("sp_1", content=content), role="client"))
     pipeline.close(0.0)
@@ -96,14 +96,14 @@ def test_the_content_of_a_client_is_left_out_where_no_content_is_kept(slot: Path
 
 def test_a_redaction_hook_that_does_not_exist_is_an_error_at_the_start(slot: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"spans\.redact"):
-        Keeper(slot, Settings(spans=SpansConfig(redact="no_such_module:hook")))
+        SpanPipeline(slot, Settings(spans=SpansConfig(redact="no_such_module:hook")))
 
 
 # A store that fails.
 
 
 def test_spans_that_cannot_be_stored_stay_with_their_sender(
-    pipeline: Keeper, slot: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pipeline: SpanPipeline, slot: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
         break_store(pipeline, patch, StoreError("no space left on device", is_full=True))
@@ -117,7 +117,7 @@ def test_spans_that_cannot_be_stored_stay_with_their_sender(
     assert (pipeline.state, pipeline.error, pipeline.stored) == ("ok", "", 1)
 
 
-def test_no_call_raises_while_the_store_fails(pipeline: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_call_raises_while_the_store_fails(pipeline: SpanPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     break_store(pipeline, monkeypatch, StoreError("input/output error", is_full=False))
     pipeline.start()
     pipeline.check()
@@ -129,7 +129,7 @@ def test_no_call_raises_while_the_store_fails(pipeline: Keeper, monkeypatch: pyt
 # Spools of dead workers.
 
 
-def test_what_a_dead_worker_left_is_stored_and_counted(pipeline: Keeper, slot: Path) -> None:
+def test_what_a_dead_worker_left_is_stored_and_counted(pipeline: SpanPipeline, slot: Path) -> None:
     spool(slot, "w1-a-1", span("sp_1"), span("sp_2"), tail=b"torn")
     assert pipeline.has_leavings()
     for _ in pipeline.recover():
@@ -141,7 +141,7 @@ def test_what_a_dead_worker_left_is_stored_and_counted(pipeline: Keeper, slot: P
 
 
 def test_a_spool_that_cannot_be_stored_now_stays_for_the_next_time(
-    pipeline: Keeper, slot: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: SpanPipeline, slot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = spool(slot, "w1-a-1", span("sp_1"))
     with monkeypatch.context() as patch:
@@ -157,7 +157,7 @@ def test_a_spool_that_cannot_be_stored_now_stays_for_the_next_time(
     assert sorted(kept(slot)) == ["sp_1"]
 
 
-def test_a_worker_beside_the_known_ones_is_noticed(pipeline: Keeper, slot: Path) -> None:
+def test_a_worker_beside_the_known_ones_is_noticed(pipeline: SpanPipeline, slot: Path) -> None:
     with locked(spool(slot, "w1-a-1", span("sp_1"))):
         assert pipeline.has_writers_beside([0xB])
         assert not pipeline.has_writers_beside([0xA, 0xB])
@@ -167,7 +167,7 @@ def test_a_worker_beside_the_known_ones_is_noticed(pipeline: Keeper, slot: Path)
 # The account.
 
 
-def test_without_sinks_everything_that_is_stored_is_delivered(pipeline: Keeper) -> None:
+def test_without_sinks_everything_that_is_stored_is_delivered(pipeline: SpanPipeline) -> None:
     pipeline.keep([*said(span("sp_1"), span("sp_2")), (b"\xc1", "worker")])
     marks = pipeline.marks()
 
@@ -178,7 +178,7 @@ def test_without_sinks_everything_that_is_stored_is_delivered(pipeline: Keeper) 
 
 def test_a_sink_that_delivers_leaves_nothing_pending(slot: Path, tmp_path: Path) -> None:
     sink = SinkConfig(type="jsonl", path=str(tmp_path / "spans.jsonl"))
-    pipeline = Keeper(slot, Settings(sinks={"file": sink}))
+    pipeline = SpanPipeline(slot, Settings(sinks={"file": sink}))
     pipeline.start()
     pipeline.keep(said(span("sp_1"), span("sp_2")))
     marks = pipeline.marks()
@@ -192,7 +192,7 @@ def test_a_sink_that_delivers_leaves_nothing_pending(slot: Path, tmp_path: Path)
 def test_a_sink_that_cannot_work_has_failed_for_every_span(slot: Path) -> None:
     """A flush must not wait for it."""
     sink = SinkConfig(type="http", url="http://127.0.0.1:1", api_key_env="HEADRACE_NO_SUCH_KEY")
-    pipeline = Keeper(slot, Settings(sinks={"api": sink}))
+    pipeline = SpanPipeline(slot, Settings(sinks={"api": sink}))
     pipeline.start()
     pipeline.keep(said(span("sp_1"), span("sp_2")))
     wait_until(lambda: pipeline.status(waiting=0).sinks[0].state == UNUSABLE)
@@ -202,7 +202,7 @@ def test_a_sink_that_cannot_work_has_failed_for_every_span(slot: Path) -> None:
     assert counts == (0, 0, 2)
 
 
-def test_the_status_says_what_is_stored_and_what_is_lost(pipeline: Keeper, slot: Path) -> None:
+def test_the_status_says_what_is_stored_and_what_is_lost(pipeline: SpanPipeline, slot: Path) -> None:
     pipeline.keep([*said(span("sp_1")), (b"\xc1", "worker")])
     status = pipeline.status(waiting=5)
 
