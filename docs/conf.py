@@ -8,6 +8,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import msgspec
 from docutils import nodes
 
 import headrace
@@ -49,6 +50,20 @@ def link_to_public_name(app: Any, env: Any, node: Any, text: nodes.Element) -> n
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", f"headrace.{name}", node, text)
 
 
+def add_default(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:  # noqa: ARG001
+    """Add the default of a Struct's field to its words: Sphinx shows none."""
+    owner, _, attribute = name.rpartition(".")
+    module, _, kind = owner.rpartition(".")
+    struct = getattr(sys.modules.get(module), kind, None)
+    if what != "attribute" or not (isinstance(struct, type) and issubclass(struct, msgspec.Struct)):
+        return
+    [field] = [field for field in msgspec.structs.fields(struct) if field.name == attribute]
+    if not field.required:
+        default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+        lines += ["", f"Default: ``{default!r}``.", ""]
+
+
 def setup(app: Any) -> None:
     """Connect what this file adds to Sphinx."""
+    app.connect("autodoc-process-docstring", add_default)
     app.connect("missing-reference", link_to_public_name)
