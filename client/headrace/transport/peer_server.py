@@ -156,7 +156,7 @@ class PeerServer(Generic[M]):
         self.resume()
 
     def pause(self) -> None:
-        """Read nothing until :meth:`resume`. Unread messages stay with their senders."""
+        """Read and handle nothing until :meth:`resume`. Unread messages stay with their senders."""
         if self._is_reading:
             self._is_reading = False
             self._loop.remove_reader(self._router.fd)
@@ -214,6 +214,8 @@ class PeerServer(Generic[M]):
         if self._inbox is not None:
             for identity, epoch, message, size in self._inbox.take(_MESSAGES_PER_TURN):
                 self._take(identity, epoch, message, size)
+                if not self._is_reading:
+                    return
         if self._inbox or self._router.has_input():
             self._loop.call_soon(self.read)
         self._look_later()
