@@ -19,7 +19,7 @@ from headrace import Client, EngineUnavailableError, ProtocolMismatchError, Remo
 from headrace.testing import SimulatedProvider
 from headrace.transport.router import FOREIGN_PEER, Router
 from headrace.transport.sockets import new_context
-from headrace.transport.zmtp import Inbound, frame_head, opening
+from headrace.transport.zmtp import FrameParser, frame_head, opening
 from headrace.types import Message
 from headrace.wire.codec import encode_frame, encode_request, from_broker, from_worker
 from headrace.wire.flow import characters
@@ -328,7 +328,7 @@ def test_credit_below_nothing_is_none(shared_engine: str, provider: SimulatedPro
 
 
 def _chunks(said: bytes) -> list[Chunk]:
-    inbound = Inbound(MAX_FRAME_BYTES)
+    inbound = FrameParser(MAX_FRAME_BYTES)
     # The worker greets as a ROUTER, which here is heard as if it were a client.
     frames = inbound.received(opening(b"DEALER") + said.removeprefix(opening()))
     return [message for frame in frames for message in from_worker.decode(frame)[1] if isinstance(message, Chunk)]

@@ -1,4 +1,4 @@
-"""One connection of a Router: reads frames, writes frames, keeps what the kernel does not take. Knows no other connection."""
+"""One accepted connection of a Router: reads frames, writes frames, and keeps the bytes that the kernel does not take yet."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import socket
 from collections import deque
 from itertools import islice
 
-from headrace.transport.zmtp import Inbound, frame_head, opening
+from headrace.transport.zmtp import FrameParser, frame_head, opening
 
 _READ = 64 * 1024
 _READ_LARGE = 256 * 1024
-"""Bytes asked for at once where a large frame is under way: the memory for more costs more than it saves."""
+"""Bytes of one read while a large frame arrives. A larger read costs more memory than it saves time."""
 _JOINED = 16 * 1024
-"""Up to so many bytes a frame and its head are joined; more are handed to the kernel as two."""
+"""Largest frame that is joined with its head into one buffer. A larger frame is given to the kernel as a second buffer."""
 _BUFFERS = 64
-"""Waiting pieces that are handed to the kernel at once."""
+"""Waiting buffers that are given to the kernel in one call."""
 FRAME_COST = 64
-"""What a waiting frame takes of memory beside its own bytes."""
+"""Bytes of memory that a waiting frame takes in addition to its own bytes."""
 
 _OPENING = opening()
 
 
-class Accepted:
-    """A peer, its process and user as the kernel tells them (``None`` where it does not), and what is on its way."""
+class AcceptedConnection:
+    """A peer's connection, with its waiting frames and unsent bytes. ``pid`` and ``uid`` are None if the kernel does not tell them."""
 
     __slots__ = (
         "_connection",
@@ -32,11 +32,11 @@ class Accepted:
         "began_at",
         "fd",
         "identity",
-        "inbound",
         "is_deaf",
         "is_known",
         "is_over",
         "is_queued",
+        "parser",
         "pid",
         "uid",
         "unsent_bytes",
@@ -53,25 +53,26 @@ class Accepted:
         self.identity = identity
         self.pid, self.uid = who
         self.accepted_at = now
-        self.inbound = Inbound(max_frame)
+        self.parser = FrameParser(max_frame)
         self.began_at = now
-        """When the frame at hand began to come."""
+        """When the present frame began to arrive."""
         self.waiting: deque[bytes] = deque()
-        """Frames that have been read and not been told of."""
+        """Frames that have been read and not yielded yet."""
         self.waiting_bytes = 0
         self.is_queued = False
         self.is_known = False
-        """Whether a frame of it has been told of."""
+        """Whether a frame of the peer has been yielded."""
         self.is_deaf = False
-        """Whether nothing more is to be read of it."""
+        """Whether nothing more is read from the peer."""
         self.is_over = False
+        """Whether the connection has ended."""
         self._unsent: deque[bytes | memoryview] = deque()
         self.unsent_bytes = 0
         with contextlib.suppress(OSError):
             connection.send(_OPENING)
 
     def is_connected(self) -> bool:
-        """Return whether the other end is there, as far as can be seen without reading on."""
+        """Return whether the peer is still there, as far as is known without reading more."""
         if self.is_over:
             return False
         try:
@@ -82,8 +83,8 @@ class Accepted:
             return False
 
     def read(self) -> list[bytes]:
-        """Read once; return the frames that are whole now. ``is_over`` tells of the end."""
-        missing = self.inbound.missing
+        """Read once. Return the frames that are complete now. At the end of the connection ``is_over`` becomes true."""
+        missing = self.parser.missing
         try:
             data = self._connection.recv(_READ if missing <= _READ else _READ_LARGE)
         except BlockingIOError:
@@ -93,15 +94,15 @@ class Accepted:
         if not data:
             self.is_over = True
             return []
-        frames = self.inbound.received(data)
-        if self.inbound.replies:
-            for reply in self.inbound.replies:
+        frames = self.parser.received(data)
+        if self.parser.replies:
+            for reply in self.parser.replies:
                 self._write(reply)
-            self.inbound.replies.clear()
+            self.parser.replies.clear()
         return frames
 
     def send(self, frame: bytes) -> bool:
-        """Write a frame, or keep what the kernel does not take; return False where nobody hears it any more."""
+        """Write a frame, and keep the part that the kernel does not take now. Return False if the peer can receive nothing more."""
         head = frame_head(len(frame))
         return self._write(head + frame) if len(frame) <= _JOINED else self._write(head, frame)
 
@@ -113,7 +114,7 @@ class Accepted:
             except BlockingIOError:
                 pass
             except OSError:
-                return False  # what it said before is still read to the end
+                return False  # the peer's last frames are still read
         for piece in pieces:
             if count < len(piece):
                 self._keep(memoryview(piece)[count:] if count else piece)
@@ -125,7 +126,7 @@ class Accepted:
         self.unsent_bytes += len(data) + FRAME_COST
 
     def flush(self) -> None:
-        """Write what waits, as far as the kernel takes it."""
+        """Write the kept bytes, as far as the kernel takes them."""
         unsent = self._unsent
         try:
             while unsent:
@@ -146,9 +147,9 @@ class Accepted:
             self.unsent_bytes = 0
 
     def close(self) -> None:
-        """Close; what the kernel has taken is still delivered."""
+        """Close. The bytes that the kernel has taken are still delivered."""
         self.is_over = True
-        self.fd = -1  # another may have the number from here on
+        self.fd = -1  # from here on another connection may have this number
         self._unsent.clear()
         self.unsent_bytes = 0
         self._connection.close()

@@ -1,6 +1,6 @@
-"""The file and the listening socket of a Router: who is let in, how many of one process, and what happens without room.
+"""Accepts the connections of a Router, limits how many one process may have, and accepts no more when there is no room.
 
-While there is no room the file has another name, so that whoever connects finds no socket, and tries again.
+Without room the socket's file has another name, so that a peer which wants to connect finds none and tries again.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from pathlib import Path
 from headrace.files.engine_directory import CLOSED
 from headrace.process.clock import monotonic
 from headrace.transport.peer_identity import credentials
-from headrace.transport.socket_path import ListeningPlace
+from headrace.transport.socket_path import ListeningSocket
 
 logger = logging.getLogger(__name__)
 
 _REOPENS_AT = 0.9
-"""The share of the connections that there may be, below which further ones are let in again."""
+"""New connections are accepted again below this share of the limit."""
 _OF_ONE_PROCESS = 2000
-"""Connections of one process at most, and no more than half of all. An honest one has a few."""
+"""Connections that one process may have, and no more than half of all. An ordinary process has a few."""
 _ACCEPTS = 16
-"""Connections that are accepted at once."""
+"""Connections that are accepted in one turn of the loop."""
 _BACKLOG = 1024
-"""Connections that may wait to be accepted; the kernel's own bound may be lower."""
+"""Connections that may wait until they are accepted. The kernel's own limit may be lower."""
 _WARN_EVERY = 10.0
+"""Seconds between two warnings about processes with too many connections."""
 
-Who = tuple[int | None, int | None]
-"""A process and its user, as the kernel tells them."""
+Credentials = tuple[int | None, int | None]
+"""The pid and the user id of a peer. None if the kernel does not tell them."""
 
 
-class Doorway:
-    """Accepts connections as long as there is room for them. ``selector`` tells, with no data, when some wait."""
+class ConnectionListener:
+    """Accepts connections while there are fewer than ``max_peers``. The listening socket is in ``selector``, with None as its data."""
 
     def __init__(self, path: Path, max_peers: int, selector: selectors.BaseSelector) -> None:
         self._path = path
@@ -47,12 +48,12 @@ class Doorway:
         self._turned_away = 0
         self._warned_at = float("-inf")
         self.is_full = False
-        self._place = ListeningPlace(path, _BACKLOG)
-        self._listener = self._place.listener
+        self._socket = ListeningSocket(path, _BACKLOG)
+        self._listener = self._socket.listener
         self.accept_again()
 
-    def accept(self) -> Iterator[tuple[socket.socket, Who]]:
-        """Yield connections that wait, a few at once; each counts until :meth:`left`."""
+    def accept(self) -> Iterator[tuple[socket.socket, Credentials]]:
+        """Yield waiting connections, a few at once. Each is counted until :meth:`connection_ended`."""
         for _ in range(_ACCEPTS):
             if self.is_full:
                 return
@@ -61,7 +62,7 @@ class Doorway:
             except BlockingIOError:
                 return
             except OSError:
-                self._accept_no_more()  # no descriptors, no memory: there may be some later
+                self._stop_accepting()  # no descriptor or no memory: there may be one later
                 return
             who = credentials(connection.fileno())
             process = who[0] or 0
@@ -70,55 +71,55 @@ class Doorway:
                 continue
             self._of_process[process] += 1
             self._count += 1
-            self._mind()
+            self._check_room()
             yield connection, who
 
     def _turn_away(self, connection: socket.socket, process: int) -> None:
         connection.close()
         self._turned_away += 1
         now = monotonic()
-        if now >= self._warned_at + _WARN_EVERY:  # whoever does this does it often
+        if now >= self._warned_at + _WARN_EVERY:  # such a process tries often
             self._warned_at = now
             logger.warning("process has too many connections", extra={"pid": process, "refused": self._turned_away})
 
-    def left(self, pid: int | None) -> bool:
-        """A connection has ended; return whether it was its process's last one."""
+    def connection_ended(self, pid: int | None) -> bool:
+        """Count a connection of process ``pid`` as ended. Return whether it was the last connection of its process."""
         process = pid or 0
         self._count -= 1
         self._of_process[process] -= 1
         is_last = not self._of_process[process]
         if is_last:
             del self._of_process[process]
-        self._mind()
+        self._check_room()
         self.accept_again()
         return is_last
 
-    def _mind(self) -> None:
+    def _check_room(self) -> None:
         if not self.is_full and self._count >= self._max_peers:
             self.is_full = True
             logger.warning("no room for connections", extra={"connections": self._count, "socket": str(self._path)})
-            self._accept_no_more()
-            self._place.rename(self._path.with_name(self._path.name + CLOSED))
+            self._stop_accepting()
+            self._socket.rename(self._path.with_name(self._path.name + CLOSED))
         elif self.is_full and self._count < self._max_peers * _REOPENS_AT:
             self.is_full = False
-            self._place.rename(self._path)
+            self._socket.rename(self._path)
 
     def accept_again(self) -> None:
-        """Look for connections again, if there is room: a descriptor may be free by now."""
+        """Accept connections again, if there is room. A descriptor may be free by now."""
         if not self._is_accepting and not self.is_full:
             self._is_accepting = True
             self._selector.register(self._listener, selectors.EVENT_READ, None)
 
     @property
     def is_out_of_descriptors(self) -> bool:
-        """Whether connections wait though there is room: the process has no descriptor for them. See :meth:`accept_again`."""
+        """Whether connections wait although there is room, because the process has no descriptor. See :meth:`accept_again`."""
         return not self._is_accepting and not self.is_full
 
-    def _accept_no_more(self) -> None:
+    def _stop_accepting(self) -> None:
         if self._is_accepting:
             self._is_accepting = False
             self._selector.unregister(self._listener)
 
     def close(self) -> None:
-        """Close, and remove the file, unless it is another's by now."""
-        self._place.close()
+        """Close, and remove the socket's file if it is still this socket's."""
+        self._socket.close()

@@ -1,4 +1,4 @@
-"""Peer credentials (SO_PEERCRED): which process and which user is at the other end of a Unix socket. Never closes the descriptor."""
+"""Peer credentials (SO_PEERCRED): which process and which user is at the other end of a Unix socket."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 _UCRED = struct.Struct("3i")
 TELLS_PROCESSES = hasattr(socket, "SO_PEERCRED")
-"""Whether the kernel tells which process is at the other end of a connection."""
+"""Whether this system's kernel tells which process is at the other end of a connection."""
 
 
 @contextlib.contextmanager
 def _borrowed(fd: int) -> Iterator[socket.socket]:
-    """Look at a descriptor that is ZeroMQ's, or another's. A copy would need one more, of which there may be none left."""
+    """Use a descriptor of another owner, such as ZeroMQ, and never close it. A copy would need one more descriptor, and there may be none."""
     connection = socket.socket(fileno=fd)
     try:
         yield connection
@@ -24,7 +24,7 @@ def _borrowed(fd: int) -> Iterator[socket.socket]:
 
 
 def credentials(fd: int) -> tuple[int | None, int | None]:
-    """Return the process and the user at the other end, where the kernel tells."""
+    """Return the pid and the user id of the peer at the other end of ``fd``. None for what the kernel does not tell."""
     if not TELLS_PROCESSES:
         return None, None
     try:
@@ -38,7 +38,7 @@ def credentials(fd: int) -> tuple[int | None, int | None]:
 
 
 def refusal_of_peer(uid: int | None) -> str | None:
-    """Return why a peer that runs as user ``uid`` must be told nothing, or None for this user; ``None``: it is unknown."""
+    """Return why nothing may be sent to a peer of user ``uid`` (None: unknown). Return None for this process's user."""
     if uid is None:
         return "the kernel does not say whose process serves there; nothing was sent to it"
     if uid != os.geteuid():

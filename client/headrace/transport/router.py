@@ -1,8 +1,8 @@
-"""A bound Unix socket with many peers that speak ZMTP, without libzmq: who they are, what they say, how much of it is kept.
+"""A bound Unix socket with many peers that speak ZMTP, without libzmq: frames in and out, who the peers are, how many bytes are kept.
 
-libzmq's ROUTER cannot be used here: a peer that claims the routing id which it would make next aborts the process, and neither what a
-peer does not read nor the parts of a message are bounded in bytes. Here the bytes of each peer, of each process and of all are.
-Sends never block. A router belongs to the thread that made it.
+libzmq's ROUTER cannot be used here. A peer that claims the routing id which ROUTER would generate next aborts the process. And ROUTER
+limits neither the bytes that a peer does not read nor the parts of a message. Here the bytes of each peer, of each process and of all
+peers are limited. Sends never block. A router belongs to the thread that made it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pathlib import Path
 import msgspec
 
 from headrace.process.clock import monotonic
-from headrace.transport.accepted_connection import FRAME_COST, Accepted
+from headrace.transport.accepted_connection import FRAME_COST, AcceptedConnection
 from headrace.transport.fair_turns import FairTurns
-from headrace.transport.listener import Doorway
+from headrace.transport.listener import ConnectionListener
 from headrace.wire.messages import MAX_FRAME_BYTES
 
 logger = logging.getLogger(__name__)
@@ -30,110 +30,105 @@ logger = logging.getLogger(__name__)
 _MIB = 1024 * 1024
 
 FOREIGN_PEER = "this engine is another user's"
-"""Why a peer is refused that the kernel says is another user's process, or of which it does not say whose it is."""
+"""Why a peer is refused that is another user's process, or whose user the kernel does not tell."""
 
-_ROOM = 0.9
-"""The share of a bound on bytes of all peers that is left once it was passed."""
-_SHAKEN_HANDS = 5.0
-"""Seconds within which whoever connects must have greeted."""
-_SILENCE = 10.0
-"""Seconds within which whoever connects must have said something that is a message."""
-_READS = 64
-"""Peers that are read in one call of it."""
-_UNTOLD = 256 * 1024
-"""Bytes of frames of one process that are read and not yielded, beyond which it is not read."""
+_LOW_MARK = 0.9
+"""Connections are ended until the bytes are below this share of the limit that was passed."""
+_HANDSHAKE_TIMEOUT = 5.0
+"""Seconds that a new peer may take for the handshake of ZMTP."""
+_FIRST_MESSAGE_TIMEOUT = 10.0
+"""Seconds that a new peer may take until its first message."""
+_MAX_READS = 64
+"""Reads from peers in one call of :meth:`Router.receive`."""
+_MAX_WAITING_BYTES = 256 * 1024
+"""Bytes of one process's frames that are read and not yielded. Above it the process's connections are not read."""
 
 
 class SendResult(enum.Enum):
-    """What became of a message that a :class:`Router` was to send."""
+    """What happened to a frame that a :class:`Router` was asked to send."""
 
     SENT = "sent"
-    FULL = "full"  # so much of it is unread that it does not read at all
-    GONE = "gone"  # no such peer any more
+    FULL = "full"  # the peer has too many unread bytes: it does not read
+    GONE = "gone"  # the peer has gone
 
 
 class PeerLimits(msgspec.Struct, frozen=True):
-    """Bytes that are kept of peers and for them. Whoever passes a bound of its own, or has most where all together pass one, is cut off."""
+    """Limits in bytes for what a router keeps. A peer that passes a limit of its own loses its connection."""
 
     frame: int = MAX_FRAME_BYTES
-    """Of one frame."""
+    """One frame of a peer."""
     unfinished: int = 4 * MAX_FRAME_BYTES
-    """Of frames that have not come whole, of all peers: beyond it the one that began first ends its connection."""
+    """The incomplete frames of all peers. Above it the peer whose frame began first loses its connection."""
     unread: int = 64 * _MIB
-    """That one peer has not read."""
+    """What one peer has not read."""
     turn: int = 64 * 1024
-    """Yielded by one call of :meth:`Router.receive`, unless its first frame has more: one turn of the loop is short whatever comes."""
+    """The frames of one call of :meth:`Router.receive`, so that a turn of the loop is short. The first frame may be longer."""
     all_unread: int = 256 * _MIB
-    """That all peers have not read: beyond it the process that leaves most unread loses the connection that leaves most."""
+    """What all peers have not read. Above it, in the process with most unread bytes, the connection with most is ended."""
 
 
 class Router:
-    """A bound socket; each peer is known by bytes that are never used again.
+    """A bound socket. Each connection has an identity, a byte string that is never used again.
 
-    With ``max_peers`` connections it takes no further ones, until some have ended. Whoever waits to connect finds no socket meanwhile,
-    and tries again. Raises OSError where it cannot be bound.
+    With ``max_peers`` connections the router accepts no more until some have ended. Meanwhile the socket's file has another name, so
+    that a peer which wants to connect finds none and tries again. Raises OSError if the endpoint cannot be bound.
     """
 
     def __init__(self, endpoint: str, max_peers: int = 1_000_000, limits: PeerLimits | None = None) -> None:
         self._limits = limits or PeerLimits()
         self._numbers = count(1)
-        self._peers: dict[bytes, Accepted] = {}
-        self._newcomers: dict[bytes, Accepted] = {}  # who has not said anything, by age
-        self._untold: Counter[int] = Counter()
-        self._turns: FairTurns[Accepted] = FairTurns()
+        self._peers: dict[bytes, AcceptedConnection] = {}
+        self._newcomers: dict[bytes, AcceptedConnection] = {}  # peers without a message so far, the oldest first
+        self._waiting_bytes: Counter[int] = Counter()
+        self._turns: FairTurns[AcceptedConnection] = FairTurns()
         self._unfinished = 0
         self._unread = 0
         self._departed: list[bytes] = []
         self._is_signalled = False
         self._selector = selectors.DefaultSelector()
-        self._door = Doorway(Path(endpoint.removeprefix("ipc://")), max_peers, self._selector)
+        self._listener = ConnectionListener(Path(endpoint.removeprefix("ipc://")), max_peers, self._selector)
         self._signal_read, self._signal_write = os.pipe()
         os.set_blocking(self._signal_read, False)
         self.fd: int = self._selector.fileno()
         self.monitor_fd: int = self._signal_read
         """Readable when a peer has gone: read what it said last, then ask :meth:`departed`."""
 
-    # Who is there.
+    # Who the peers are.
 
     @property
     def is_full(self) -> bool:
         """Whether there is no room for further connections."""
-        return self._door.is_full
-
-    @property
-    def connection_count(self) -> int:
-        """How many connections there are."""
-        return len(self._peers)
+        return self._listener.is_full
 
     def pid(self, identity: bytes) -> int:
-        """Return a peer's process, 0 where the kernel does not tell it."""
+        """Return the pid of a peer. 0 if the kernel does not tell it, or if the peer has gone."""
         peer = self._peers.get(identity)
         return (peer.pid or 0) if peer is not None else 0
 
     def connected_at(self, identity: bytes) -> float:
-        """Return when a peer's connection was made, by the monotonic clock; the present of one that is gone."""
+        """Return when a peer connected, by the monotonic clock. For a peer that has gone, return the present."""
         peer = self._peers.get(identity)
         return peer.accepted_at if peer is not None else monotonic()
 
     def is_connected(self, identity: bytes) -> bool:
-        """Return whether a peer is still there. What it said last may be read long after it has gone."""
+        """Return whether a peer is still there. Its last frames may be read long after it has gone."""
         peer = self._peers.get(identity)
         return peer is not None and peer.is_connected()
 
     def is_foreign(self, identity: bytes) -> bool:
-        """Return whether a peer is another user's process, or one of whom the kernel does not say whose it is."""
+        """Return whether a peer is another user's process, or its user is unknown."""
         peer = self._peers.get(identity)
         return peer is None or peer.uid != os.geteuid()
 
     def breach(self, identity: bytes) -> str:
-        """Return what a peer did that is against the protocol below ours, for which an empty frame was yielded; else nothing."""
+        """Return how a peer broke the rules of ZMTP, or an empty text. For each breach :meth:`receive` yields an empty frame."""
         peer = self._peers.get(identity)
-        return peer.inbound.breach if peer is not None else ""
+        return peer.parser.breach if peer is not None else ""
 
-    # What is sent.
+    # Sending.
 
     def send(self, identity: bytes, frame: bytes) -> SendResult:
-        """Queue a frame for one peer; never blocks."""
+        """Send a frame to a peer, or keep the part that the kernel does not take now. Never blocks."""
         peer = self._peers.get(identity)
         if peer is None or peer.is_over:
             return SendResult.GONE
@@ -151,8 +146,8 @@ class Router:
                     return SendResult.FULL
         return SendResult.SENT
 
-    def _watch(self, peer: Accepted) -> None:
-        """Have the selector tell of what is needed of a peer."""
+    def _watch(self, peer: AcceptedConnection) -> None:
+        """Ask the selector for the events that a peer needs now."""
         wanted = (0 if peer.is_deaf else selectors.EVENT_READ) | (selectors.EVENT_WRITE if peer.unsent_bytes else 0)
         known = self._selector.get_map().get(peer.fd)
         if known is None:
@@ -163,14 +158,14 @@ class Router:
         elif known.events != wanted:
             self._selector.modify(peer.fd, wanted, peer)
 
-    def _flush(self, peer: Accepted) -> None:
+    def _flush(self, peer: AcceptedConnection) -> None:
         before = peer.unsent_bytes
         peer.flush()
         self._unread += peer.unsent_bytes - before
         self._watch(peer)
 
     def _end_heaviest(self) -> None:
-        """End the connection that leaves most unread, of the process that leaves most."""
+        """In the process with most unread bytes, end the connection with most."""
         by_process: Counter[int] = Counter()
         for peer in self._peers.values():
             by_process[peer.pid or 0] += peer.unsent_bytes
@@ -183,27 +178,29 @@ class Router:
         )
         self._end(peer)
 
-    # What is read.
+    # Receiving.
 
     def has_input(self) -> bool:
         """Return whether frames wait that no descriptor tells of. To be asked after :meth:`receive`."""
         return bool(self._turns)
 
     def receive(self, limit: int = 1000, busy: Collection[int] = ()) -> Iterator[tuple[bytes, bytes]]:
-        """Yield up to ``limit`` waiting frames as (peer, frame), processes by turns; an empty frame stands for a :meth:`breach`.
+        """Yield up to ``limit`` waiting frames as (identity, frame). The peers' processes take turns; those in ``busy`` have none.
 
-        Processes that are ``busy`` have no turn.
+        An empty frame stands for a :meth:`breach`.
         """
-        self._look()
-        later: list[Accepted] = []
+        self._poll()
+        later: list[AcceptedConnection] = []
         try:
             yield from self._receive(limit, busy, later)
         finally:
             for peer in later:
                 self._queue(peer)
 
-    def _receive(self, limit: int, busy: Collection[int], later: list[Accepted]) -> Iterator[tuple[bytes, bytes]]:
-        reads, room = _READS, self._limits.turn
+    def _receive(
+        self, limit: int, busy: Collection[int], later: list[AcceptedConnection]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        reads, room = _MAX_READS, self._limits.turn
         while limit > 0 and reads > 0 and room > 0:
             peer = self._turns.take()
             if peer is None:
@@ -222,9 +219,9 @@ class Router:
             room -= len(frame)
             yield peer.identity, frame
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         for key, events in self._selector.select(0):
-            peer: Accepted | None = key.data
+            peer: AcceptedConnection | None = key.data
             if peer is None:
                 self._accept()
                 continue
@@ -235,26 +232,26 @@ class Router:
             if events & selectors.EVENT_READ:
                 self._queue(peer)
 
-    def _queue(self, peer: Accepted) -> None:
+    def _queue(self, peer: AcceptedConnection) -> None:
         if not peer.is_queued:
             peer.is_queued = True
             self._turns.put(peer.pid, peer)
 
-    def _read(self, peer: Accepted) -> None:
-        """Read once from a peer; its frames wait behind."""
-        if peer.is_over or peer.is_deaf or self._untold[peer.pid or 0] > _UNTOLD:
-            return  # the selector tells of it again
-        inbound = peer.inbound
-        before, unsent = inbound.held, peer.unsent_bytes
+    def _read(self, peer: AcceptedConnection) -> None:
+        """Read once from a peer. Its frames wait in the peer."""
+        if peer.is_over or peer.is_deaf or self._waiting_bytes[peer.pid or 0] > _MAX_WAITING_BYTES:
+            return  # the selector reports the peer again
+        parser = peer.parser
+        before, unsent = parser.held, peer.unsent_bytes
         frames = peer.read()
         if peer.unsent_bytes != unsent:
             self._unread += peer.unsent_bytes - unsent
             self._watch(peer)
-        self._unfinished += inbound.held - before
-        if inbound.breach:
+        self._unfinished += parser.held - before
+        if parser.breach:
             peer.is_deaf = True
-            if not inbound.is_ready:
-                peer.is_over = True  # nothing can be said to it
+            if not parser.is_ready:
+                peer.is_over = True  # before the handshake nothing can be sent to it
             else:
                 frames.append(b"")
                 self._watch(peer)
@@ -262,20 +259,20 @@ class Router:
             size = sum(map(len, frames))
             peer.waiting.extend(frames)
             peer.waiting_bytes += size
-            self._untold[peer.pid or 0] += size
+            self._waiting_bytes[peer.pid or 0] += size
         if peer.is_over:
             self._end(peer)
-        elif inbound.held != before:
+        elif parser.held != before:
             if not before or frames:
                 peer.began_at = monotonic()
             if self._unfinished > self._limits.unfinished:
                 self._end_oldest_frames()
 
-    def _next_frame(self, peer: Accepted) -> bytes:
+    def _next_frame(self, peer: AcceptedConnection) -> bytes:
         frame = peer.waiting.popleft()
         size = len(frame)
         peer.waiting_bytes -= size
-        self._untold[peer.pid or 0] -= size
+        self._waiting_bytes[peer.pid or 0] -= size
         if not peer.is_known:
             peer.is_known = True
             self._newcomers.pop(peer.identity, None)
@@ -286,30 +283,28 @@ class Router:
         return frame
 
     def _end_oldest_frames(self) -> None:
-        """End the connections of the frames that began first, until there is room again."""
-        unfinished = sorted(
-            (peer for peer in self._peers.values() if peer.inbound.held), key=lambda peer: peer.began_at
-        )
+        """End the connections whose frames began first, until the incomplete frames are below the limit."""
+        unfinished = sorted((peer for peer in self._peers.values() if peer.parser.held), key=lambda peer: peer.began_at)
         for peer in unfinished:
-            if self._unfinished <= self._limits.unfinished * _ROOM:
+            if self._unfinished <= self._limits.unfinished * _LOW_MARK:
                 return
             logger.warning(
                 "peer disconnected",
-                extra={"pid": peer.pid, "reason": "its frame takes too long", "bytes": peer.inbound.held},
+                extra={"pid": peer.pid, "reason": "its frame takes too long", "bytes": peer.parser.held},
             )
             self._end(peer)
 
-    # Beginnings and ends.
+    # Connections that begin and end.
 
     def _accept(self) -> None:
-        for connection, who in self._door.accept():
+        for connection, who in self._listener.accept():
             identity = b"\0" + next(self._numbers).to_bytes(8, "big")
-            peer = Accepted(connection, identity, who, self._limits.frame, monotonic())
+            peer = AcceptedConnection(connection, identity, who, self._limits.frame, monotonic())
             self._peers[identity] = self._newcomers[identity] = peer
             self._watch(peer)
 
-    def _end(self, peer: Accepted) -> None:
-        """Close a connection. What it said is still yielded, then its departure told; told again, nothing more is yielded."""
+    def _end(self, peer: AcceptedConnection) -> None:
+        """Close a connection. Its waiting frames are still yielded, then it departs. A second call drops the waiting frames."""
         if peer.identity not in self._peers:
             return
         was_open = peer.fd >= 0
@@ -317,8 +312,8 @@ class Router:
             if self._selector.get_map().get(peer.fd) is not None:
                 self._selector.unregister(peer.fd)
             self._unread -= peer.unsent_bytes
-            self._unfinished -= peer.inbound.held
-            peer.inbound.held = 0
+            self._unfinished -= peer.parser.held
+            peer.parser.held = 0
             peer.close()
         if was_open and peer.waiting and not peer.is_deaf:
             self._queue(peer)
@@ -327,17 +322,17 @@ class Router:
             self._drop_waiting(peer)
             self._depart(peer)
 
-    def _drop_waiting(self, peer: Accepted) -> None:
-        self._untold[peer.pid or 0] -= peer.waiting_bytes
+    def _drop_waiting(self, peer: AcceptedConnection) -> None:
+        self._waiting_bytes[peer.pid or 0] -= peer.waiting_bytes
         peer.waiting.clear()
         peer.waiting_bytes = 0
 
-    def _depart(self, peer: Accepted) -> None:
+    def _depart(self, peer: AcceptedConnection) -> None:
         if self._peers.pop(peer.identity, None) is None:
             return
         self._newcomers.pop(peer.identity, None)
-        if self._door.left(peer.pid):
-            self._untold.pop(peer.pid or 0, None)
+        if self._listener.connection_ended(peer.pid):
+            self._waiting_bytes.pop(peer.pid or 0, None)
         if peer.is_known:
             self._departed.append(peer.identity)
             self._signal()
@@ -349,7 +344,7 @@ class Router:
             os.write(self._signal_write, b"\0")
 
     def departed(self) -> Iterator[bytes]:
-        """Yield the peers whose connections have ended since the last call, of those that were yielded by :meth:`receive`."""
+        """Yield the identities of the peers that have gone since the last call. Peers without any frame are left out."""
         if not self._is_signalled:
             return
         self._is_signalled = False
@@ -359,7 +354,7 @@ class Router:
         yield from departed
 
     def dismiss(self, identity: bytes, frame: bytes) -> None:
-        """Say something last to a peer, and hear nothing more of it. To be followed by :meth:`disconnect`, a moment later."""
+        """Send a last frame to a peer, and read nothing more from it. Call :meth:`disconnect` a moment later."""
         peer = self._peers.get(identity)
         if peer is None:
             return
@@ -372,7 +367,7 @@ class Router:
             self._watch(peer)
 
     def disconnect(self, identity: bytes) -> None:
-        """End one peer's connection; one that is gone is fine."""
+        """End a peer's connection. A peer that has gone is ignored."""
         peer = self._peers.get(identity)
         if peer is not None:
             self._end(peer)
@@ -383,18 +378,18 @@ class Router:
         return bool(self._newcomers) or self._door.is_out_of_descriptors
 
     def end_silent(self) -> None:
-        """End the connections on which no message has come within 10 s of their beginning. To be called now and then."""
+        """End the connections without a handshake after 5 s, or without a message after 10 s. Call it each second or so."""
         now = monotonic()
         for peer in list(self._newcomers.values()):
             age = now - peer.accepted_at
-            if age < _SHAKEN_HANDS:
+            if age < _HANDSHAKE_TIMEOUT:
                 break
-            if age >= _SILENCE or not peer.inbound.is_ready:
+            if age >= _FIRST_MESSAGE_TIMEOUT or not peer.parser.is_ready:
                 self._end(peer)
-        self._door.accept_again()
+        self._listener.accept_again()
 
     def close(self, linger: float = 0.0) -> None:
-        """Close; may be called twice. ``linger`` is how long queued frames may take to leave, in seconds."""
+        """Close; may be called twice. Waits for up to ``linger`` seconds until the queued frames have left."""
         if self._signal_read < 0:
             return
         deadline = monotonic() + linger
@@ -406,7 +401,7 @@ class Router:
             peer.close()
         self._peers.clear()
         self._selector.close()
-        self._door.close()
+        self._listener.close()
         os.close(self._signal_read)
         os.close(self._signal_write)
         self._signal_read = -1

@@ -1,4 +1,4 @@
-"""A path at which this process listens: bound without replacing what is there, renamed and removed only while it is still ours."""
+"""Binds a listening socket to a path: replaces no file of others, and renames or removes its file only while it is still its own."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from headrace.files.engine_directory import is_listened_at, is_own_socket
 logger = logging.getLogger(__name__)
 
 
-class ListeningPlace:
-    """The path, and ``listener``, the socket that is bound there."""
+class ListeningSocket:
+    """``listener`` is the socket, bound to a path."""
 
     def __init__(self, path: Path, backlog: int) -> None:
-        """Raises OSError where something else is there; what an ended process of this user listened at is replaced."""
+        """Bind and listen. The socket file of a process that has ended is replaced. Raises OSError if another file is at the path."""
         self._path = path
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -30,7 +30,7 @@ class ListeningPlace:
             raise
 
     def rename(self, target: Path) -> None:
-        """Give the socket another path, if it is still at this one and nothing is at the other."""
+        """Give the socket's file the path ``target``, if the file is still this socket's and there is none at ``target``."""
         if os.path.lexists(target) or _identity(self._path) != self._identity:
             logger.warning(
                 "socket cannot be renamed",
@@ -42,7 +42,7 @@ class ListeningPlace:
             self._path = target
 
     def close(self) -> None:
-        """Close the socket, and remove its file if it is still there; may be called twice."""
+        """Close the socket, and remove its file if it is still this socket's; may be called twice."""
         if self._identity is not None and _identity(self._path) == self._identity:
             with contextlib.suppress(OSError):
                 self._path.unlink()
@@ -61,7 +61,7 @@ class ListeningPlace:
 
 def _make_room(path: Path) -> None:
     if not is_own_socket(path) or is_listened_at(path):
-        reason = f"{os.strerror(errno.EADDRINUSE)}, by what is no socket that an ended process has left"
+        reason = f"{os.strerror(errno.EADDRINUSE)}: there is a file that is not the socket of an ended process; use another directory"
         raise OSError(errno.EADDRINUSE, reason, os.fspath(path))
     path.unlink(missing_ok=True)
 

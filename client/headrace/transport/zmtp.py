@@ -1,6 +1,6 @@
-"""ZMTP 3.1 (NULL mechanism) as the bound end of a Unix socket speaks it: greeting, READY, frames, their bounds. Pure.
+"""ZMTP 3.1 with the NULL mechanism, for the bound end of a Unix socket: greeting, READY, frames and their limits. Pure.
 
-A peer's routing id is read and ignored: who chooses one gains nothing. Versions 1 and 2 of the protocol are refused.
+The routing id that a peer chooses is ignored. Versions 1 and 2 of ZMTP are refused.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ _MORE, _LONG, _COMMAND = 1, 2, 4
 _READY = b"\x05READY"
 _PING = b"\x04PING"
 _MAX_COMMAND = 4096
-"""Bytes of a command. READY of a libzmq socket has about 40."""
+"""Bytes of the longest command that is accepted. READY of a libzmq socket has about 40."""
 _SIGNATURE = 10
 _GREETING = 64
 _VERSION_AT = 10
@@ -28,18 +28,21 @@ def _command(body: bytes) -> bytes:
 
 
 def opening(socket_type: bytes = b"ROUTER") -> bytes:
-    """Return what one end says first: its greeting and READY."""
+    """Return the first bytes that an end sends: its greeting and READY."""
     greeting = b"\xff" + bytes(8) + b"\x7f\x03\x01" + _MECHANISM + bytes(32)
     return greeting + _command(_READY + _property(b"Socket-Type", socket_type) + _property(b"Identity", b""))
 
 
 def frame_head(size: int) -> bytes:
-    """Return what stands before a frame of ``size`` bytes."""
+    """Return the header of a frame of ``size`` bytes."""
     return bytes((0, size)) if size <= _MAX_SHORT else b"\x02" + size.to_bytes(8, "big")
 
 
-class Inbound:
-    """What one peer says, in pieces of any size. After a ``breach`` nothing of it is read any more."""
+class FrameParser:
+    """Takes the bytes of one peer, in pieces of any size, and returns its frames. After a ``breach`` it returns nothing more.
+
+    ``limit`` is the size of the longest frame that is accepted, in bytes.
+    """
 
     __slots__ = (
         "_flags",
@@ -62,21 +65,21 @@ class Inbound:
         self._parts: list[bytes] = []
         self._missing = 0
         self.is_ready = False
-        """Whether the handshake is over."""
+        """Whether the handshake is complete."""
         self.breach = ""
-        """What the peer did that ends its connection."""
+        """How the peer broke the rules of ZMTP. Its connection must be ended. Empty if it has kept the rules."""
         self.held = 0
-        """Bytes of a frame that has not come whole."""
+        """Bytes of the incomplete frame that are kept."""
         self.replies: list[bytes] = []
-        """What the protocol wants said in answer, encoded."""
+        """Encoded commands that must be sent in answer."""
 
     @property
     def missing(self) -> int:
-        """Bytes that the frame at hand still lacks."""
+        """Bytes that the incomplete frame still needs."""
         return self._missing
 
     def received(self, data: bytes) -> list[bytes]:
-        """Return the frames that are whole now."""
+        """Take bytes. Return the frames that are complete now."""
         frames: list[bytes] = []
         if self.breach:
             return frames
@@ -90,7 +93,7 @@ class Inbound:
         return frames
 
     def _greet(self, data: bytes) -> bytes:
-        """Check as much of the greeting as there is; return what follows it."""
+        """Take and check the bytes of the greeting. Return the bytes behind it."""
         count = _GREETING - len(self._greeting)
         self._greeting += data[:count]
         said = self._greeting
@@ -102,7 +105,7 @@ class Inbound:
         return data[count:]
 
     def _go_on(self, data: bytes, frames: list[bytes]) -> bytes:
-        """Add to the frame at hand; return what follows it."""
+        """Add bytes to the incomplete frame. Return the bytes behind it."""
         missing = self._missing
         if len(data) < missing:
             self._parts.append(data)
@@ -144,7 +147,7 @@ class Inbound:
             position = end
 
     def _wrong(self, flags: int, length: int) -> str:
-        """Return what is wrong with a frame's head, or nothing."""
+        """Return what is wrong with a frame's header, or an empty text."""
         if flags & ~(_LONG | _COMMAND | _MORE):
             return f"a frame has unknown flags: {flags:#x}"
         if flags & _MORE:
@@ -172,7 +175,7 @@ class Inbound:
 
 
 def _is_ready(body: bytes) -> bool:
-    """Return whether a command is a DEALER's READY, and adds up."""
+    """Return whether a command is READY of a DEALER, with well-formed properties."""
     if not body.startswith(_READY):
         return False
     position = len(_READY)

@@ -18,7 +18,7 @@ from headrace.runs.run_plan import RunPlan
 from headrace.runs.session import Session
 from headrace.streams import ResultFuture
 from headrace.transport.reactor import Reactor
-from headrace.transport.zmtp import Inbound, opening
+from headrace.transport.zmtp import FrameParser, opening
 from headrace.types import RunLocalResult
 from headrace.wire.codec import to_broker
 from headrace.wire.messages import MAX_FRAME_BYTES, Acquire
@@ -138,7 +138,7 @@ def asked(broker: socket.socket, count: int) -> list[str]:
     """Greet, and return the runs that are asked for: all of one turn, at least ``count``."""
     broker.settimeout(60)
     broker.sendall(opening())
-    inbound = Inbound(MAX_FRAME_BYTES)
+    inbound = FrameParser(MAX_FRAME_BYTES)
     found: list[str] = []
     while len(found) < count:
         for frame in inbound.received(broker.recv(65536)):

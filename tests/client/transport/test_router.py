@@ -297,7 +297,7 @@ def test_a_router_without_room_takes_nobody_in_until_somebody_leaves(tmp_path: P
         ]
         # Each of the two has half of the places at most.
         wait_until(lambda: list(router.receive()) or router.is_full, 10.0, "the last place to be taken")
-        assert router.connection_count == 10
+        assert len(router._peers) == 10
         assert path.with_name(path.name + CLOSED).exists()
         with socket.socket(socket.AF_UNIX) as another, pytest.raises(FileNotFoundError):
             another.connect(str(path))
@@ -320,7 +320,7 @@ def test_one_process_has_no_more_than_half_of_the_places(tmp_path: Path) -> None
 
         def are_half() -> bool:
             list(router.receive())
-            return router.connection_count == 50
+            return len(router._peers) == 50
 
         wait_until(are_half, 10.0, "half of them")
         assert all(peer.hear()[:1] == b"\xff" for peer in peers[:50])
@@ -328,7 +328,7 @@ def test_one_process_has_no_more_than_half_of_the_places(tmp_path: Path) -> None
             peer.until_the_end(router)
         for peer in peers[:5]:
             peer.close()
-        wait_until(lambda: list(router.receive()) or router.connection_count == 45, 10.0, "five to leave")
+        wait_until(lambda: list(router.receive()) or len(router._peers) == 45, 10.0, "five to leave")
         for peer in peers[5:]:
             peer.close()
 
@@ -447,7 +447,7 @@ def test_where_too_many_frames_have_not_come_whole_those_that_began_first_end(tm
             most = router._unfinished
             wait_until(lambda: list(router.receive()) or router._unfinished != most, 10.0, "it to be read")  # noqa: B023
             assert router._unfinished <= 2_000_000
-        assert 15 <= router.connection_count <= 21
+        assert 15 <= len(router._peers) <= 21
         assert peers[0].hear().startswith(b"\xff")
         assert peers[0].hear() == b""
 
@@ -457,8 +457,8 @@ def test_where_too_many_frames_have_not_come_whole_those_that_began_first_end(tm
         for peer in peers:
             peer.close()
         whole.close()
-        wait_until(lambda: list(router.receive()) or not router.connection_count, 10.0, "all to leave")
-        assert (router._unfinished, router._unread, +router._untold) == (0, 0, {})
+        wait_until(lambda: list(router.receive()) or not len(router._peers), 10.0, "all to leave")
+        assert (router._unfinished, router._unread, +router._waiting_bytes) == (0, 0, {})
 
 
 def test_a_header_alone_takes_no_memory(tmp_path: Path) -> None:
@@ -466,7 +466,7 @@ def test_a_header_alone_takes_no_memory(tmp_path: Path) -> None:
         peers = [Raw(tmp_path / "s") for _ in range(200)]
         for peer in peers:
             peer.socket.sendall(frame_head(60 * KIB * KIB))
-        wait_until(lambda: list(router.receive()) or router.connection_count == 200, 10.0, "all of them")
+        wait_until(lambda: list(router.receive()) or len(router._peers) == 200, 10.0, "all of them")
         before = _memory()
         for _ in range(20):
             list(router.receive())
@@ -509,7 +509,7 @@ def test_a_flood_of_one_process_takes_turns_with_another_and_a_call_is_short(tmp
                 calls += 1
                 assert len(frames) <= 64
                 assert calls < 1000
-        assert sum(router._untold.values()) < KIB * KIB
+        assert sum(router._waiting_bytes.values()) < KIB * KIB
         other.communicate()
         for peer in peers:
             peer.close()
@@ -543,8 +543,8 @@ def test_a_frame_that_nobody_takes_stays_for_the_next_call(tmp_path: Path) -> No
 
 
 def test_who_says_nothing_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.transport.router._SHAKEN_HANDS", 0.2)
-    monkeypatch.setattr("headrace.transport.router._SILENCE", 0.6)
+    monkeypatch.setattr("headrace.transport.router._HANDSHAKE_TIMEOUT", 0.2)
+    monkeypatch.setattr("headrace.transport.router._FIRST_MESSAGE_TIMEOUT", 0.6)
     with bound(tmp_path / "s") as (_, router):
         silent, greeted, known = Raw(tmp_path / "s", greets=False), Raw(tmp_path / "s"), Raw(tmp_path / "s")
         known.say(b"hello")
@@ -555,8 +555,8 @@ def test_who_says_nothing_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monkey
         def are_gone() -> bool:
             list(router.receive())
             router.end_silent()
-            ends.setdefault(router.connection_count, time.monotonic() - began)
-            return router.connection_count == 1
+            ends.setdefault(len(router._peers), time.monotonic() - began)
+            return len(router._peers) == 1
 
         wait_until(are_gone, 10.0, "the silent to be gone")
         assert list(router.departed()) == [], "nobody has heard of them"
@@ -578,13 +578,13 @@ soft = len(os.listdir("/proc/self/fd")) + 1
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
 for _ in range(100):
     list(router.receive())
-print(router.connection_count)
+print(len(router._peers))
 clients.pop().close()
 clients.pop().close()
 for _ in range(3):
     router.end_silent()
     list(router.receive())
-print(router.connection_count >= 1)
+print(len(router._peers) >= 1)
 """
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "s")], capture_output=True, text=True, check=True, timeout=60
@@ -662,7 +662,7 @@ def test_ending_the_connection_of_one_that_has_left_harms_nobody_who_has_its_des
 
 
 def _turn(router: Router) -> bool:
-    router._look()
+    router._poll()
     for peer in list(router._peers.values()):
         router._read(peer)
     return False

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from headrace.transport.router import Router
-from headrace.transport.socket_path import ListeningPlace
+from headrace.transport.socket_path import ListeningSocket
 from headrace.transport.sockets import Dealer, new_context
 from tests.waiting import wait_until
 
@@ -46,7 +46,7 @@ def test_what_is_there_is_not_replaced(path: Path, kind: str, tmp_path: Path) ->
             os.mkfifo(path)
     before = path.lstat()
 
-    with pytest.raises(OSError, match="no socket that an ended process has left"):
+    with pytest.raises(OSError, match="not the socket of an ended process"):
         Router(f"ipc://{path}")
 
     assert path.lstat() == before
@@ -55,7 +55,7 @@ def test_what_is_there_is_not_replaced(path: Path, kind: str, tmp_path: Path) ->
 
 def test_a_socket_at_which_somebody_listens_is_not_stolen(path: Path, context: Any) -> None:
     with closing(Router(f"ipc://{path}")) as router:
-        with pytest.raises(OSError, match="no socket that an ended process has left"):
+        with pytest.raises(OSError, match="not the socket of an ended process"):
             Router(f"ipc://{path}")
         with closing(Dealer(context, f"ipc://{path}")) as dealer:
             dealer.send(b"for the first")
@@ -80,7 +80,7 @@ def test_a_file_in_the_place_of_the_socket_survives_its_end(path: Path) -> None:
 
 
 def test_a_socket_is_renamed_over_nothing(path: Path) -> None:
-    place = ListeningPlace(path, 1)
+    place = ListeningSocket(path, 1)
     full = path.with_name("broker.full")
     full.write_text("mine")
     place.rename(full)

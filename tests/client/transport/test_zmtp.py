@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from headrace.transport.zmtp import Inbound, frame_head, opening
+from headrace.transport.zmtp import FrameParser, frame_head, opening
 
 LIMIT = 100_000
 DEALER = opening(b"DEALER")
@@ -30,7 +30,7 @@ def test_frames_are_the_same_however_they_are_cut() -> None:
     for _ in range(200):
         bodies = [rng.randbytes(rng.choice((0, 1, 2, 8, 9, 255, 256, 1000, 90_000))) for _ in range(rng.randint(1, 6))]
         said = DEALER + b"".join(map(frame, bodies))
-        inbound, frames = Inbound(LIMIT), []
+        inbound, frames = FrameParser(LIMIT), []
         while said:
             count = rng.choice((1, 2, 3, 9, 64, 100, 5000, 65_536, 200_000))
             frames += inbound.received(said[:count])
@@ -39,7 +39,7 @@ def test_frames_are_the_same_however_they_are_cut() -> None:
 
 
 def test_what_has_not_come_whole_is_counted() -> None:
-    inbound = Inbound(LIMIT)
+    inbound = FrameParser(LIMIT)
     inbound.received(DEALER + frame_head(1000) + b"x" * 300)
     assert (inbound.held, inbound.missing) == (300, 700)
     inbound.received(b"x" * 600)
@@ -49,14 +49,14 @@ def test_what_has_not_come_whole_is_counted() -> None:
 
 
 def test_a_short_frame_in_the_long_form_is_taken() -> None:
-    assert Inbound(LIMIT).received(DEALER + b"\x02" + (3).to_bytes(8, "big") + b"abc") == [b"abc"]
+    assert FrameParser(LIMIT).received(DEALER + b"\x02" + (3).to_bytes(8, "big") + b"abc") == [b"abc"]
 
 
 @pytest.mark.parametrize(
     "identity", [b"", b"a", b"\0abcd", b"x" * 255, b"y" * 3000], ids=["none", "one", "as made", "long", "longer"]
 )
 def test_a_routing_id_is_read_and_ignored(identity: bytes) -> None:
-    inbound = Inbound(LIMIT)
+    inbound = FrameParser(LIMIT)
     said = GREETING + ready(Socket_Type=b"DEALER", Identity=identity, X_own=b"z") + frame(b"hello")
     assert inbound.received(said) == [b"hello"]
 
@@ -85,7 +85,7 @@ def test_a_routing_id_is_read_and_ignored(identity: bytes) -> None:
     ],
 )
 def test_what_is_not_the_protocol_ends_it_however_it_is_cut(said: bytes, breach: str) -> None:
-    whole, pieces = Inbound(LIMIT), Inbound(LIMIT)
+    whole, pieces = FrameParser(LIMIT), FrameParser(LIMIT)
     assert whole.received(said) == []
     for number in range(len(said)):
         pieces.received(said[number : number + 1])
@@ -94,13 +94,13 @@ def test_what_is_not_the_protocol_ends_it_however_it_is_cut(said: bytes, breach:
 
 
 def test_what_came_whole_before_a_breach_is_heard() -> None:
-    inbound = Inbound(LIMIT)
+    inbound = FrameParser(LIMIT)
     assert inbound.received(DEALER + frame(b"hello") + b"\x01\x01x") == [b"hello"]
     assert inbound.breach
 
 
 def test_a_ping_is_answered_and_other_commands_are_passed_over() -> None:
-    inbound = Inbound(LIMIT)
+    inbound = FrameParser(LIMIT)
     frames = inbound.received(
         DEALER + b"\x04\x0a\x04PING\x00\x10abc" + b"\x04\x00" + READY + b"\x04\x02\x01x" + frame(b"y")
     )
@@ -114,7 +114,7 @@ def test_any_bytes_end_in_frames_or_a_breach() -> None:
         said = bytearray(DEALER + b"".join(frame(rng.randbytes(rng.randint(0, 400))) for _ in range(4)))
         for _ in range(rng.randint(1, 6)):
             said[rng.randrange(len(said))] = rng.randrange(256)
-        inbound, frames = Inbound(LIMIT), 0
+        inbound, frames = FrameParser(LIMIT), 0
         while said:
             count = rng.randint(1, 700)
             frames += len(inbound.received(bytes(said[:count])))
