@@ -12,10 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-HEARTBEAT_INTERVAL = 1.0
-"""Seconds between the heartbeats of a worker."""
 SUSPECT_AFTER = 2.5
-"""Seconds of silence after which a worker is suspect."""
+"""Seconds of silence after which a worker is suspect. A worker sends a heartbeat each second (``transport/link.py``)."""
 HUNG_AFTER = 5.0
 """Seconds of silence after which a worker counts as hung."""
 START_WITHIN = 30.0
@@ -42,7 +40,7 @@ class Liveness:
         self._look_by: float | None = None
 
     def joined(self, epoch: int, now: float) -> None:
-        """A worker said hello."""
+        """A worker has said hello."""
         self._begin(now)
         self._heard(epoch, now)
         self._left.pop(epoch, None)
@@ -90,7 +88,7 @@ class Liveness:
         self._look_by = when
 
     def due(self, now: float) -> list[int]:
-        """Return the workers that have become suspect. To be called before :meth:`hung`."""
+        """Return the workers that have become suspect. Call it before :meth:`hung`."""
         self._excuse(now)
         silent = [
             epoch

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from headrace_engine.liveness import HEARTBEAT_INTERVAL, HUNG_AFTER, START_WITHIN, SUSPECT_AFTER, Liveness
+from headrace.transport.link import HEARTBEAT_INTERVAL
+from headrace_engine.liveness import HUNG_AFTER, START_WITHIN, SUSPECT_AFTER, Liveness
 
 
 def looked_at(liveness: Liveness, start: float, end: float) -> list[int]:

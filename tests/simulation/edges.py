@@ -145,7 +145,7 @@ def _edges() -> dict[str, Any]:
     signals = _Signals()
     engine, workers, server = "headrace_engine", "headrace_workers", "headrace.transport.peer_server"
     return {
-        "headrace.connections.engine_runs.Guarded": SimGuarded,
+        "headrace.connections.engine_runs.GuardedLoop": SimGuarded,
         "headrace.runs.delivery.run_elsewhere": _run_each,
         "headrace.connections.client_process.start_io_thread": _start_io_thread,
         "headrace.connections.client_process.Watchdog": _watchdog,

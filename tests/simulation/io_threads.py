@@ -10,7 +10,7 @@ from functools import partial
 from typing import cast
 
 from headrace.process.watchdog import Bounded, Watchdog
-from headrace.transport.reactor import Guarded, Reactor
+from headrace.transport.reactor import GuardedLoop, Reactor
 from tests.simulation.loops import SimReactor
 from tests.simulation.world import Host, Violation, World
 
@@ -68,7 +68,7 @@ class SimIoThread(SimReactor):
         return timer if timer is None else max(timer, self.blocked_until)
 
 
-class SimGuarded(Guarded):
+class SimGuarded(GuardedLoop):
     """The real guard, except that what the simulation finds gets through, and that callbacks may be made to raise."""
 
     def run(self, action: Callable[[], None]) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from headrace.wire.messages import Silent
-from headrace_engine.liveness import HEARTBEAT_INTERVAL, HUNG_AFTER, SUSPECT_AFTER
+from headrace.transport.link import HEARTBEAT_INTERVAL
+from headrace_engine.liveness import HUNG_AFTER, SUSPECT_AFTER
 from tests.simulation.edges import Stage, enter
 from tests.simulation.plans import Plan
 from tests.simulation.processes import Engine, admission_of, reactor_of

@@ -1,4 +1,4 @@
-"""A worker's way out. Told to stop, it finishes its runs; told again, it ends them with a word; told a third time, it ends."""
+"""The end of a worker: at the first signal its runs may finish, at the second they are stopped, at the third it ends at once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from headrace_workers.runs.live_run import LiveRun
 
 _IDLE_CHECK_INTERVAL = 0.1
 _VACANT_TIMEOUT = 3.0
-"""Seconds that a worker without runs waits for those that have a lease on it and have not come yet."""
-_FAREWELL = 0.2
-"""Seconds for the last messages to be put together and sent."""
+"""Seconds that a worker without runs waits for clients that have a lease on it and have not sent their runs yet."""
+_LAST_WORDS = 0.2
+"""Seconds for the last messages of stopped runs to be sent."""
 
 
-class Departure:
-    """``runs`` are those that there are; ``finish`` ends the worker, whatever it still has."""
+class Shutdown:
+    """Ends a worker. ``runs`` returns the present runs. ``finish`` ends the worker at once, with or without runs."""
 
     def __init__(
         self,
@@ -34,25 +34,25 @@ class Departure:
         self._is_ending = False
         self._idle_since: float | None = None
 
-    def told(self) -> None:
-        """The worker is told to stop, or told again."""
+    def signalled(self) -> None:
+        """The worker got a signal to end."""
         if self._is_ending:
             self._finish()
         elif self.has_begun:
-            self._end_runs()
+            self._stop_runs()
         else:
             self.has_begun = True
             self._link.leave()
-            self._look_whether_idle()
+            self._end_when_idle()
 
-    def _end_runs(self) -> None:
+    def _stop_runs(self) -> None:
         self._is_ending = True
         for run in list(self._runs()):
             run.stop("its worker was stopped before the run had finished")
-        self._loop.call_later(_FAREWELL, self._finish)
+        self._loop.call_later(_LAST_WORDS, self._finish)
 
-    def _look_whether_idle(self) -> None:
-        """End once there is no run, and no lease by which one could come."""
+    def _end_when_idle(self) -> None:
+        """End the worker when it has no run, and no client holds a lease on it."""
         now = time.monotonic()
         if any(True for _ in self._runs()):
             self._idle_since = None
@@ -62,4 +62,4 @@ class Departure:
                 self._finish()
                 return
             self._link.beat()
-        self._loop.call_later(_IDLE_CHECK_INTERVAL, self._look_whether_idle)
+        self._loop.call_later(_IDLE_CHECK_INTERVAL, self._end_when_idle)

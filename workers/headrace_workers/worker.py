@@ -1,7 +1,7 @@
-"""The worker process: one loop, one socket for its clients, one link to the broker, one provider exchange per run.
+"""The worker process: serves clients, starts their runs, sends the runs' messages, and keeps the links to broker and collector.
 
-There is no task, future or timer per chunk: provider bytes are pushed into runs, and what came of them leaves in one frame per
-client at the end of the loop's turn.
+There is no task, future or timer per chunk. A provider's bytes are pushed into their run. At the end of the loop's turn, all that the
+runs of one client have to say leaves in one frame.
 """
 
 from __future__ import annotations
@@ -45,36 +45,29 @@ from headrace.wire.messages import (
 )
 from headrace.wire.roles import TO_WORKER
 from headrace.wire.run_request import RunRequest
-from headrace.wire.value_count import MAX_VALUES, VALUE_BYTES, count_values
 from headrace_workers.broker_link import BrokerLink, RunKey
 from headrace_workers.http.http_client import HttpClient
 from headrace_workers.masking import RunMasks, masked_failure
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
+from headrace_workers.run_limits import RunLimits
 from headrace_workers.runs.frame_timing import send_at
 from headrace_workers.runs.live_run import ConnectedClient, LiveRun
 from headrace_workers.runs.outgoing_events import OutgoingEvents
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import Clocks
 from headrace_workers.runs.transcript import Transcript
-from headrace_workers.shutdown import Departure
+from headrace_workers.shutdown import Shutdown
 from headrace_workers.spans.tracer import Tracer, TracerSettings
 from headrace_workers.worker_settings import Providers, clock_limits
 
 logger = logging.getLogger(__name__)
 
 _TICK = 1.0
+"""Seconds between two checks whether the supervisor still runs."""
 _RUNS_PER_FRAME = 64
-"""Bounds a frame: each run adds at most a window's worth."""
-_SHORT_REQUEST = 2 * 1024
-"""Bytes, as they came, of a request that is not worth weighing."""
-_VALUES_PER_TURN = 1_000_000
-"""Numbers, texts, lists and maps of the requests that one turn reads: they cost more time than their bytes."""
-_SMALL_REQUEST = 64 * 1024
-"""Bytes of a request that is not worth the count: there are only so many runs at once."""
-_MAX_REQUESTS = 1024 * 1024 * 1024
-"""Bytes of the requests of all runs, as they are kept; those of one process may be half of it."""
+"""Runs with messages in one frame. It limits the frame's size: a run adds at most one window of events."""
 _LINGER = 1.0
-"""Seconds at most for what was said last to leave."""
+"""Seconds that the last messages may take to leave."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,11 +78,11 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     parent: int
     slot: Path | None = None
-    """The engine's part of the data directory; without one no spans are made."""
+    """The slot of this engine in the data directory. Without a slot the worker makes no spans."""
 
 
 class Worker:
-    """The process's shell."""
+    """The shell of the process: it carries out what runs decide. It is the owner of a :class:`PeerServer`."""
 
     def __init__(self, settings: WorkerSettings, engine: Settings, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -100,32 +93,30 @@ class Worker:
         self.masks = RunMasks([*provider_secrets(engine, os.environ), *proxy_secrets(os.environ)])
         self._endpoint = worker_endpoint(settings.directory, settings.name, settings.epoch)
         self._context = new_context()
-        self._shares = worker_shares(raise_limit())
-        service = Service(
-            endpoint=self._endpoint, epoch=settings.epoch, parent=settings.parent, max_peers=self._shares.peers
-        )
+        shares = worker_shares(raise_limit())
+        service = Service(endpoint=self._endpoint, epoch=settings.epoch, parent=settings.parent, max_peers=shares.peers)
         self._server = PeerServer(loop, service, to_worker, TO_WORKER, self, history=self.history)
         self._send_frame = self._server.send_frame
         self._clients: dict[bytes, ConnectedClient] = {}
+        self._limits = RunLimits(shares, self._config.max_runs_per_worker, self._clients, loop)
         self.http = HttpClient(
             loop,
             connect_timeout=self._config.connect_timeout + 1.0,
-            max_idle_per_origin=min(512, self._shares.exchanges // 2),
+            max_idle_per_origin=min(512, shares.exchanges // 2),
         )
         self.tracer = self._new_tracer(engine.spans)
         place = broker_endpoint(settings.directory)
         self._link = BrokerLink(
             self._context, place, self._hello, self._heartbeat, self._run_keys, settings.epoch, loop
         )
-        self._departure = Departure(loop, self._link, self._runs, self._finish)
+        self._shutdown = Shutdown(loop, self._link, self._runs, self._finish)
         self._done: asyncio.Future[None] = loop.create_future()
-        self._values_left = _VALUES_PER_TURN
 
     async def run(self) -> None:
-        """Serve until told to end."""
+        """Serve until the worker has ended its runs after a signal, or the supervisor has gone."""
         logger.info("worker serves", extra={"worker": self._settings.name, "epoch": self._settings.epoch})
         self._server.open()
-        self.loop.add_signal_handler(signal.SIGTERM, self._departure.told)
+        self.loop.add_signal_handler(signal.SIGTERM, self._shutdown.signalled)
         self._link.open()
         if self.tracer is not None:
             self.tracer.open()
@@ -136,7 +127,7 @@ class Worker:
         self._close()
 
     def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
-        """Have what a run can send leave: in this turn, or within a millisecond of the frame before."""
+        """Send what a run can send: at the end of this turn, or if not urgent, up to a millisecond after the client's last frame."""
         client = run.client
         client.dirty[run.core.span_id] = run
         if client.is_scheduled == "soon" or (client.is_scheduled == "later" and not is_urgent):
@@ -152,7 +143,7 @@ class Worker:
 
     def _flush(self, client: ConnectedClient) -> None:
         if client.is_scheduled == "no":
-            return  # an urgent message has taken the rest along
+            return  # an urgent message has taken the waiting messages along
         client.is_scheduled = "no"
         now = client.last_sent = time.monotonic()
         messages, client.messages = client.messages, []
@@ -166,7 +157,7 @@ class Worker:
 
     def _send(self, client: ConnectedClient, messages: list[Any]) -> bool:
         if self.tracer is not None:
-            self.tracer.commit()  # how a run ended is written before its client hears of it
+            self.tracer.commit()  # the end of a run is stored before its client hears of it
         try:
             frame = encode_frame(self._settings.epoch, messages)
         except (TypeError, ValueError, OverflowError, RecursionError):
@@ -186,7 +177,7 @@ class Worker:
             self.history.frame("sent", messages, self._settings.epoch, client.identity)
         result = self._send_frame(client.identity, frame)
         if result is not SendResult.SENT:
-            # Credit bounds what a client that reads can have waiting: one that is full does not read at all.
+            # Credit limits what waits for a client that reads. So a client that is full does not read at all.
             logger.warning(
                 "client disconnected", extra={"pid": client.pid, "runs": len(client.runs), "reason": result.value}
             )
@@ -195,12 +186,13 @@ class Worker:
         return True
 
     def tell(self, client: ConnectedClient, message: msgspec.Struct) -> None:
+        """Send a message to a client at the end of this turn."""
         client.messages.append(message)
         if client.is_scheduled != "soon":
             client.is_scheduled = "soon"
             self.loop.call_soon(self._flush, client)
 
-    # What clients say.
+    # Messages of clients.
 
     def peer_joined(self, peer: ServedPeer) -> None:
         """A client has said hello."""
@@ -249,21 +241,15 @@ class Worker:
 
     def _start(self, client: ConnectedClient, message: Run) -> None:
         if message.epoch != self._settings.epoch:
-            return  # meant for the process that was here before
+            return  # it is for an earlier process of this worker
         if not self._server.is_connected(client.identity):
-            return  # its client gave this worker up while the loop stood still, and may have asked another
-        if self._departure.has_begun:
+            return  # its client has left this worker while the loop stood still, and may have asked another one
+        if self._shutdown.has_begun:
             self._turn_away(client, message, "the worker is stopping")
-        elif self._run_count() >= self._shares.exchanges:
-            # More than a broker gives leases for. Told as by one that stops, the client looks for another.
-            self._turn_away(client, message, "the worker has as many runs as it can")
-        elif self._has_too_many(client):
-            # The broker gives no client so many leases on one worker.
-            self._turn_away(client, message, "the worker has as many runs of this client as one may have")
-        elif (weight := self._weighed(message.request)) is None:
-            self._turn_away(client, message, "the worker was asked for more at a time than it can read")
-        elif not self._has_room_for(client, weight):
-            self._turn_away(client, message, "the worker holds as many bytes of requests as it can")
+            return
+        weight, reason = self._limits.weigh(client, message.request)
+        if reason:
+            self._turn_away(client, message, reason)
         elif message.span_id in client.runs:
             self._refuse_run(
                 client, message, ProviderFailure("duplicate_span_id", f"{message.span_id} is running already")
@@ -299,37 +285,8 @@ class Worker:
             self.history.note("start", span_id=message.span_id, attempt=message.attempt, epoch=message.epoch)
         run.start()
 
-    def _weighed(self, request: bytes) -> int | None:
-        """Return about how many bytes a request takes once it is decoded; None where this turn has no time for it."""
-        size = len(request)
-        if size <= _SHORT_REQUEST:
-            return size
-        if self._values_left <= 0:
-            return None
-        if self._values_left == _VALUES_PER_TURN:
-            self.loop.call_soon(self._begin_turn)
-        values = count_values(request, MAX_VALUES)
-        self._values_left -= values
-        return size + VALUE_BYTES * values
-
-    def _begin_turn(self) -> None:
-        self._values_left = _VALUES_PER_TURN
-
-    def _has_room_for(self, client: ConnectedClient, size: int) -> bool:
-        """Return whether a request's bytes may be held beside those that its process and all others have here."""
-        if size <= _SMALL_REQUEST:
-            return True
-        own = total = 0
-        pid = client.pid
-        for other in self._clients.values():
-            held = sum(run.size for run in other.runs.values())
-            total += held
-            if other.pid == pid:
-                own += held
-        return own + size <= _MAX_REQUESTS // 2 and total + size <= _MAX_REQUESTS
-
     def _turn_away(self, client: ConnectedClient, message: Run, reason: str) -> None:
-        """Have the client look for another worker."""
+        """Refuse a run that has not begun, so that its client asks another worker."""
         self._refuse_run(client, message, ProviderFailure("worker_stopping", reason, code=NOT_BEGUN))
 
     def _refuse_run(self, client: ConnectedClient, message: Run, why: ProviderFailure) -> None:
@@ -365,12 +322,12 @@ class Worker:
         self.loop.call_later(_TICK, self._tick)
 
     def _heartbeat(self) -> Heartbeat:
-        return Heartbeat(self._capacity(), self._departure.has_begun)
+        return Heartbeat(self._capacity(), self._shutdown.has_begun)
 
     def _capacity(self) -> int:
-        capacity = min(self._config.max_runs_per_worker, self._shares.exchanges)
-        # Where there is no room for further clients, a new run may be that of one which could not connect.
-        return min(capacity, self._run_count()) if self._server.is_full else capacity
+        """Return how many runs the worker can have. If no more clients can connect, it takes no new runs: they may be theirs."""
+        capacity = self._limits.capacity
+        return min(capacity, self._limits.run_count()) if self._server.is_full else capacity
 
     def _runs(self) -> Iterator[LiveRun]:
         for client in self._clients.values():
@@ -383,51 +340,31 @@ class Worker:
             for span_id, run in client.runs.items()
         ]
 
-    def _run_count(self) -> int:
-        return sum(len(client.runs) for client in self._clients.values())
-
-    def _has_too_many(self, client: ConnectedClient) -> bool:
-        most = self._most_of_one()
-        return self._run_count() >= most and self._run_count_of(client) >= most  # the first is quicker to count
-
-    def _run_count_of(self, client: ConnectedClient) -> int:
-        """Return how many runs a client has, on all connections of its process."""
-        process = client.pid
-        if not process:
-            return len(client.runs)
-        return sum(len(other.runs) for other in self._clients.values() if other.pid == process)
-
-    def _most_of_one(self) -> int:
-        """Return how many runs one client may have: as many as it can have leases, some that are ending, and never all."""
-        exchanges = self._shares.exchanges
-        capacity = min(self._config.max_runs_per_worker, exchanges)
-        return min(capacity + capacity // 4 + 8, exchanges - exchanges // 64)
-
     def _finish(self) -> None:
         with contextlib.suppress(asyncio.InvalidStateError):
             self._done.set_result(None)
 
     def _close(self) -> None:
-        """Wait until what was said last has left."""
+        """Close all sockets. Wait until the last messages have left."""
         self._server.close(_LINGER)
         self._link.close()
         self._context.term()
 
 
 def encodable(message: Any, masked: Callable[[str], str] = str) -> Any:
-    """Return ``message``, or what its run's client is told instead. ``masked`` takes secrets out of a text."""
+    """Return ``message``, or if it cannot be encoded or is too long, the failure of its run. ``masked`` takes secrets out of a text."""
     try:
         if len(encode_frame(0, [message])) <= MAX_FRAME_BYTES:
             return message
         reason = f"the provider's answer cannot be passed on: it is over {MAX_FRAME_BYTES // 2**20} MiB; ask for less at a time"
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = masked(f"the provider's answer cannot be passed on: {error}")
-    # What cannot be encoded was read of a response that was a success.
+    # The response was a success: only its content cannot be encoded.
     return Failed(message.span_id, message.attempt, message.sequence, "provider_protocol", reason, status_code=200)
 
 
 def _kept(message: Run) -> Run:
-    """Return what a run needs of the message that began it: no request, and no more credit than there is at first."""
+    """Return the message without its request, and with no more credit than one window: all that the run still needs of it."""
     sequence_limit, character_limit = OutgoingEvents(0, 0).within_window(
         message.sequence_limit, message.character_limit
     )
@@ -435,6 +372,6 @@ def _kept(message: Run) -> Run:
 
 
 def _current(client: ConnectedClient, message: Run | Credit | Abort | Query) -> LiveRun | None:
-    """Return the run that a message is about, unless it is about an earlier attempt."""
+    """Return the run that a message is about. Return None if the message is about an earlier attempt, or the run has ended."""
     run = client.runs.get(message.span_id)
     return run if run is not None and run.core.attempt == message.attempt else None

@@ -33,7 +33,7 @@ from headrace.runs.delivery import Delivery
 from headrace.runs.open_runs import OpenRuns
 from headrace.runs.session import AskBroker, Command, Phase, RunEnded, TellWorker
 from headrace.runs.task_alarm import TasksToWake, wake_tasks
-from headrace.transport.reactor import Guarded, Reactor
+from headrace.transport.reactor import GuardedLoop, Reactor
 from headrace.transport.sockets import Dealer
 from headrace.wire.messages import (
     AbortMode,
@@ -63,7 +63,7 @@ class EngineRuns:
     def __init__(
         self, reactor: Reactor, source: EngineSource, epoch: int, connect_timeout: float, open_runs: OpenRuns
     ) -> None:
-        self.reactor = Guarded(reactor, self._broke)
+        self.reactor = GuardedLoop(reactor, self._broke)
         self._source = source
         self._open_runs = open_runs
         self._history = open_history("client", epoch)

@@ -1,7 +1,7 @@
-"""A small event loop for one thread that owns sockets: descriptors, calls from other threads, timers.
+"""A small event loop for one thread that owns sockets: readable descriptors, calls from other threads, timers.
 
-The client's I/O thread and the broker run on it. It never waits while there is work and never runs user code.
-:class:`Guarded` is the same loop as one connection uses it.
+The client's I/O thread, the broker, the collector and the supervisor run on it. It never runs users' code.
+:class:`GuardedLoop` is the same loop for one connection of a client.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_WAIT = 3600.0
 
 
 class Reactor:
-    """Runs callbacks when descriptors are readable, when others ask for it, and when time comes."""
+    """Runs callbacks when descriptors are readable, when a thread asks for it, and when a timer is due."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -37,11 +37,11 @@ class Reactor:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
         self._turn_end: list[Callable[[], None]] = []
-        # True from just before the thread looks for work until it has some: only then is a wake-up written.
+        # True while the thread waits for work. Only then must another thread write a wake-up.
         self._is_idle = False
         self._is_stopping = False
         self.has_ended = False
-        """Whether :meth:`run` has returned or raised: the loop runs no further callback."""
+        """Whether :meth:`run` has returned or raised. Then the loop runs no more callbacks."""
 
     def call(self, action: Callable[[], None]) -> None:
         """Run ``action`` on the loop's thread soon. Safe from any thread, a signal handler or a finalizer."""
@@ -53,7 +53,7 @@ class Reactor:
     call_soon = call  # asyncio's name
 
     def wake(self) -> None:
-        """End the current wait. A full pipe means that a wake-up is under way already."""
+        """End the present wait. If the pipe is full, another wake-up is on its way."""
         with contextlib.suppress(OSError):
             os.write(self._wake_write, b"\0")
 
@@ -71,16 +71,16 @@ class Reactor:
         self._turn_end.append(action)
 
     def remove_each_turn(self, action: Callable[[], None]) -> None:
-        """Undo :meth:`each_turn`; unknown ones are fine."""
+        """Undo :meth:`each_turn`. An unknown action is ignored."""
         self._turn_end = [known for known in self._turn_end if known != action]
 
     def add_reader(self, fd: int, action: Callable[[], None]) -> None:
-        """Run ``action`` whenever ``fd`` is readable, and never once it is removed."""
+        """Run ``action`` whenever ``fd`` is readable, until :meth:`remove_reader`."""
         self._selector.register(fd, selectors.EVENT_READ, action)
         self._readers[fd] = action
 
     def remove_reader(self, fd: int) -> None:
-        """Forget ``fd``; unknown ones are fine."""
+        """Undo :meth:`add_reader`. An unknown descriptor is ignored."""
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(fd)
         self._readers.pop(fd, None)
@@ -91,7 +91,7 @@ class Reactor:
         self.wake()
 
     def run(self) -> None:
-        """Run until stopped, then close. Raises what no callback has raised: then the loop cannot go on."""
+        """Run until :meth:`stop`, then close. What callbacks raise is logged. Raises only what ends the loop itself."""
         try:
             while not self._is_stopping:
                 self.turn()
@@ -100,13 +100,13 @@ class Reactor:
             self.close()
 
     def turn(self) -> None:
-        """Wait for work and do what there is."""
+        """Wait for work, and run the callbacks that are due: one turn of the loop."""
         self._is_idle = True
         wait = 0.0 if self._calls else self._wait()
         ready = self._selector.select(wait)
         self._is_idle = False
         for key, _ in ready:
-            # Who ran before it in this turn may have closed what it would read, and even have opened another with its number.
+            # An earlier callback of this turn may have closed the descriptor, and even have opened another one with the same number.
             action = self._readers.get(key.fd)
             if action is not None and action is key.data:
                 self._guard(action)
@@ -119,7 +119,7 @@ class Reactor:
     def close(self) -> None:
         """Release the descriptors; may be called twice."""
         self._selector.close()
-        # Forgotten before they are closed: a late wake-up must not write into another file with the same number.
+        # Forget the numbers before the descriptors are closed: a late wake-up must not write into another file with that number.
         descriptors, self._wake_read, self._wake_write = (self._wake_read, self._wake_write), -1, -1
         for fd in descriptors:
             with contextlib.suppress(OSError):
@@ -143,17 +143,17 @@ class Reactor:
                 pass
 
     def _guard(self, action: Callable[[], None]) -> None:
-        """Run one callback; an error in it must not end the service of all others."""
+        """Run one callback. An exception is logged, and does not end the loop."""
         try:
             action()
-        except Exception as error:  # noqa: BLE001 - whatever it is
+        except Exception as error:  # noqa: BLE001 - any exception
             log(logger, logging.ERROR, "callback failed", error=error)
 
 
-class Guarded:
-    """A loop as one connection uses it: ``failed`` is told what a callback raises, and the loop goes on.
+class GuardedLoop:
+    """A loop for one connection: ``failed`` is called with whatever a callback raises, and the loop goes on.
 
-    That includes SystemExit and KeyboardInterrupt: they are meant for the thread that raised them, not for the I/O thread.
+    That includes SystemExit and KeyboardInterrupt, which must not end the I/O thread.
     """
 
     def __init__(self, reactor: Reactor, failed: Callable[[BaseException], None]) -> None:
@@ -163,7 +163,7 @@ class Guarded:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the loop has ended: it runs no further callback."""
+        """Whether the loop has ended. Then it runs no more callbacks."""
         return self._reactor.has_ended
 
     def call(self, action: Callable[[], None]) -> None:
@@ -181,11 +181,11 @@ class Guarded:
         self._reactor.call_later(delay, partial(self.run, action))
 
     def add_reader(self, fd: int, action: Callable[[], None]) -> None:
-        """Run ``action`` whenever ``fd`` is readable, and never once it is removed."""
+        """Run ``action`` whenever ``fd`` is readable, until ``remove_reader``."""
         self._reactor.add_reader(fd, partial(self.run, action))
 
     def each_turn(self, action: Callable[[], None]) -> Callable[[], None]:
-        """Run ``action`` at the end of each turn of the loop; return what undoes that."""
+        """Run ``action`` at the end of each turn of the loop. Call the returned function to undo this."""
         guarded = partial(self.run, action)
         self._reactor.each_turn(guarded)
         return partial(self._reactor.remove_each_turn, guarded)

@@ -1,7 +1,7 @@
-"""All of ZeroMQ that Headrace uses, the connecting end, and the only file that imports zmq. ``transport/router.py`` is the bound end.
+"""The connecting sockets, with ZeroMQ: all of ZeroMQ that Headrace uses. No other file imports zmq.
 
-Facts behind the choices are in docs/protocol.md: routing ids are never chosen; sends never block; every socket
-is read until it is empty; a peer's coming and going is seen by a socket monitor that hears of nothing else.
+The bound sockets are in ``transport/router.py``. The rules are explained in docs/protocol.md: Headrace chooses no routing id, sends
+never block, and a socket is read until it is empty. A socket monitor reports when a connection begins and ends.
 A socket belongs to the thread that made it.
 """
 
@@ -23,22 +23,22 @@ from headrace.process.event_loop import EventLoop
 from headrace.transport.peer_identity import TELLS_PROCESSES, credentials, refusal_of_peer
 from headrace.wire.messages import MAX_FRAME_BYTES
 
-# Plain ints: an enum costs a microsecond where it is turned into one.
+# Plain ints: to turn an enum into an int costs a microsecond.
 _NOBLOCK = int(zmq.NOBLOCK)
 _POLLIN = int(zmq.POLLIN)
 
 OTHER_PROCESS = "another process listens there than the one that should"
-"""Why a process of this user is told nothing."""
+"""Why nothing is sent to a process of this user that is not the expected one."""
 
 _CONTEXT_DESCRIPTORS = 16
-"""More than a context's threads and first sockets need."""
+"""Free descriptors that are required for a new context. Its threads and first sockets need fewer."""
 
 _monitor_numbers = itertools.count()
 
 
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:
-    """Return a context for one thread's sockets. Raises OSError where there are no descriptors for it."""
-    # ZeroMQ ends the process when it has none for its threads, so that they are looked for here.
+    """Return a context for the sockets of one thread. Raises OSError if there are too few descriptors."""
+    # ZeroMQ ends the process if there is no descriptor for its threads. So the check is made here.
     with contextlib.ExitStack() as stack:
         for _ in range(_CONTEXT_DESCRIPTORS):
             stack.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
@@ -48,15 +48,15 @@ def new_context() -> zmq.Context[zmq.Socket[bytes]]:
 
 
 class Dealer:
-    """One connection to one peer, which must be a process of this user.
+    """A :class:`~headrace.transport.frame_socket.FrameSocket` on ZeroMQ's DEALER: a connection to a process of this user.
 
-    Nothing is sent before the kernel has said whose process serves there, and nothing that was received before is believed.
-    Until then frames are kept here. It connects once: ZeroMQ's own attempts would give to whoever is there next what was meant for
-    this peer. Where the peer is not there, or goes away, :meth:`is_disconnected` says so, and its owner makes another.
+    Nothing is sent or received before the kernel has said whose process listens. Until then frames are kept here. A dealer connects
+    once: if ZeroMQ connected again by itself, the next process that listens would get the frames of this peer. If the peer is not
+    there, or has gone, :meth:`is_disconnected` returns True, and the owner makes another dealer.
 
-    Raises OSError where there is no descriptor for it, FileNotFoundError where there is no socket, and UntrustedDirectoryError where
-    its directory is not to be trusted. ``expects`` is asked whether a process, by its pid, is the right one; it is
-    not asked where the kernel tells no processes.
+    ``expects`` says whether the process with a pid is the right one. It is not asked if the kernel does not tell the pids of peers.
+    Raises OSError if there is no descriptor, FileNotFoundError if there is no socket at ``endpoint``, and UntrustedDirectoryError if
+    its directory is not to be trusted.
     """
 
     def __init__(
@@ -66,15 +66,15 @@ class Dealer:
         expects: Callable[[int], bool] | None = None,
     ) -> None:
         path = self._path = Path(endpoint.removeprefix("ipc://"))
-        path.lstat()  # where there is no socket, the rest would cost a hundred times as much
+        path.lstat()  # raises if there is no socket: the rest would cost a hundred times as much
         if (refusal := directory_refusal(path.parent)) is not None:
             raise refusal
         self.has_peer = False
-        """Whether there is a peer, or was one, that is a process of this user."""
+        """Whether there is a connection, or was one, and the peer is the right process of this user."""
         self.peer_pid = 0
-        """The process that listens there; 0 while that is unknown, or where it has no number here, as across containers."""
+        """The pid of the process that listens. 0 while it is unknown, or if it has no pid here because it runs in another container."""
         self.refusal: str | None = None
-        """Why the peer was sent nothing; None where it was not refused."""
+        """Why nothing was sent to the peer. None if the peer was not refused."""
         self._expects = expects if TELLS_PROCESSES else None
         self._held: list[bytes] = []
         self._is_over = False
@@ -83,7 +83,7 @@ class Dealer:
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES + 1024)
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
         self._socket.setsockopt(zmq.RECONNECT_IVL, -1)
-        # What a worker may send is bounded by credit; a bound here would only make ZeroMQ stop reading.
+        # Credit limits what a worker may send. With a limit here ZeroMQ would stop reading.
         self._socket.setsockopt(zmq.RCVHWM, 0)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._monitor = _monitor(self._socket, int(zmq.EVENT_CONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED))
@@ -102,24 +102,24 @@ class Dealer:
         loop.remove_reader(self.monitor_fd)
 
     def send(self, frame: bytes) -> None:
-        """Queue a frame: kept here until there is a peer, dropped once its connection has ended."""
+        """Queue a frame. It is kept here until there is a peer, and dropped after the connection has ended."""
         if self.has_peer:
-            with contextlib.suppress(zmq.Again):  # the connection has ended: the monitor tells
+            with contextlib.suppress(zmq.Again):  # the connection has ended: the monitor reports it
                 self._socket.send(frame, _NOBLOCK)
         else:
             self._held.append(frame)
 
     def unsent(self) -> list[bytes]:
-        """Return the frames that no peer was given, and forget them: they are for the next attempt."""
+        """Return the frames that wait for a peer, and forget them. They belong to the next attempt."""
         held, self._held = self._held, []
         return held
 
     def has_input(self) -> bool:
-        """Return whether a frame waits. To be asked after each send: a send may swallow the descriptor's signal."""
+        """Return whether a frame waits. To be asked after each send: a send may hide the signal of the descriptor."""
         return self.has_peer and bool(_number(self._socket, zmq.EVENTS) & _POLLIN)
 
     def receive(self) -> Iterator[bytes]:
-        """Yield the frames that wait, until there is none; a message of several frames yields empty bytes."""
+        """Yield the waiting frames until there is none. A message of several frames is yielded as empty bytes."""
         read = self._socket.recv
         while self.has_peer:
             try:
@@ -133,9 +133,9 @@ class Dealer:
             yield frame
 
     def is_disconnected(self) -> bool:
-        """Find out what became of the connection: return whether it has ended, could not be made, or is refused.
+        """Look at the connection. Return whether it has ended, could not be made, or is refused.
 
-        To be called when ``monitor_fd`` is readable. Where it returns False and ``has_peer`` is true, input may wait.
+        Call it when ``monitor_fd`` is readable. If it returns False and ``has_peer`` is true, input may wait.
         """
         connected = self._events()
         if connected is not None and not self._is_over:
@@ -143,7 +143,7 @@ class Dealer:
         return self._is_over
 
     def close(self, linger: float = 0.0) -> None:
-        """Close; may be called twice. ``linger`` is how long queued frames may take to leave, in seconds."""
+        """Close; may be called twice. Queued frames may take up to ``linger`` seconds to leave."""
         if self._held and linger and not self._is_over and not self._socket.closed:
             self._monitor.poll(int(linger * 1000))
             self.is_disconnected()
@@ -153,7 +153,7 @@ class Dealer:
         self._socket.close(int(linger * 1000))
 
     def _events(self) -> int | None:
-        """Take note of the connection's end; return its descriptor where it has just begun."""
+        """Read the monitor's events, and note the end of the connection. Return its descriptor if it has just begun."""
         connected = None
         for event, fd in _monitor_events(self._monitor):
             if event == zmq.EVENT_CONNECTED:
@@ -163,9 +163,9 @@ class Dealer:
         return connected
 
     def _meet(self, fd: int) -> None:
-        """Find out who the peer is; send what was kept to a process of this user, and end the connection to another's."""
+        """Find out who the peer is. If it is the right process of this user, send it the kept frames; if not, refuse it."""
         pid, uid = credentials(fd)
-        # ZeroMQ tells of an end before it closes the descriptor. Without such word now, nobody else had it a moment ago.
+        # ZeroMQ reports the end before it closes the descriptor. If there is no report now, the descriptor was still this connection's.
         self._events()
         if self._is_over:
             return
@@ -183,9 +183,10 @@ class Dealer:
             self.send(frame)
 
     def _refusal_of_place(self) -> str | None:
-        """Return that another user has made the socket, who may have it open still, and take what is said there.
+        """Return why the socket's file is not to be trusted: another user has made it. Return None if this user has.
 
-        The kernel tells who called ``listen``, and that may have been a process of this user that was handed another's socket.
+        The kernel tells only which process called ``listen``. That process may have got the socket from another user, who can still
+        read what is sent there.
         """
         for path in (self._path, self._path.with_name(self._path.name + CLOSED)):
             with contextlib.suppress(FileNotFoundError):
@@ -193,7 +194,7 @@ class Dealer:
                 if owner == os.geteuid():
                     return None
                 return f"user {owner} has made the socket {path}, not user {os.geteuid()}; nothing was sent to it"
-        self._is_over = True  # who listens has gone, or is about to
+        self._is_over = True  # the process that listens has gone, or will go soon
         return None
 
 
@@ -210,8 +211,8 @@ def _new_socket(context: zmq.Context[zmq.Socket[bytes]], kind: zmq.SocketType) -
 
 
 def _monitor(target: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
-    # An undrained monitor blocks ZeroMQ's I/O thread at its high-water mark: it hears of what is needed, without a mark.
-    # Its address is never used again: that of a socket which was closed is taken for a moment longer.
+    # A monitor that is not read blocks ZeroMQ's I/O thread at its high-water mark. So it has none, and reports few kinds of events.
+    # An address is used once: the address of a closed socket stays in use for a moment.
     address = f"inproc://monitor-{next(_monitor_numbers)}"
     try:
         target.monitor(address, events)
@@ -225,14 +226,14 @@ def _monitor(target: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
     monitor.setsockopt(zmq.RCVHWM, 0)
     monitor.setsockopt(zmq.LINGER, 0)
     monitor.connect(address)
-    # A pipe that was never found empty does not signal its descriptor.
+    # The descriptor signals nothing until the pipe was found empty once.
     for _ in _monitor_events(monitor):
         pass
     return monitor
 
 
 def _monitor_events(monitor: zmq.Socket[bytes]) -> Iterator[tuple[int, int]]:
-    """Yield what happened to which descriptor."""
+    """Yield the waiting events, each as (kind of event, descriptor of the connection)."""
     while True:
         try:
             message = monitor.recv_multipart(_NOBLOCK)

@@ -34,7 +34,7 @@ def test_a_client_without_leases_has_a_bounded_number_of_runs(provider: Simulate
 def test_the_bytes_of_requests_that_a_worker_holds_are_bounded(provider: SimulatedProvider, tmp_path: Path) -> None:
     """With bounds of a thousandth: half of them for one process, and as much as a request that is not worth the count."""
     (tmp_path / "sitecustomize.py").write_text(
-        "from headrace_workers import worker\nworker._MAX_REQUESTS //= 1024\nworker._SMALL_REQUEST //= 64\n"
+        "from headrace_workers import run_limits\nrun_limits._MAX_REQUEST_BYTES //= 1024\nrun_limits._SMALL_REQUEST //= 64\n"
     )
     large = [Message("user", "x" * 300_000)]
     slow = {"repeat": 1, "first_token_delay": 30.0}

@@ -1,0 +1,97 @@
+"""The limits of a worker: how many runs it takes, how many of one client, and how many bytes of requests.
+
+The broker grants no more leases than these limits allow. They hold against clients that send runs without a lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from headrace.process.descriptors import Shares
+from headrace.process.event_loop import EventLoop
+from headrace.wire.value_count import MAX_VALUES, VALUE_BYTES, count_values
+from headrace_workers.runs.live_run import ConnectedClient
+
+_SHORT_REQUEST = 2 * 1024
+"""Encoded bytes of a request up to which its values are not counted."""
+_VALUES_PER_TURN = 1_000_000
+"""Values (numbers, texts, lists, maps) of the requests that are read in one turn of the loop. They cost more time than bytes do."""
+_SMALL_REQUEST = 64 * 1024
+"""Bytes of a request up to which the bytes of all requests are not added up. The number of runs limits the small ones."""
+_MAX_REQUEST_BYTES = 1024 * 1024 * 1024
+"""Decoded bytes of the requests of all runs. The runs of one process may have half of it."""
+
+
+class RunLimits:
+    """Decides whether a worker can take one more run. ``clients`` are the connected clients, with their runs."""
+
+    def __init__(
+        self, shares: Shares, max_runs: int, clients: Mapping[bytes, ConnectedClient], loop: EventLoop
+    ) -> None:
+        self._exchanges = shares.exchanges
+        self.capacity = min(max_runs, shares.exchanges)
+        """Runs that the worker may have at once, as it tells the broker."""
+        self._clients = clients
+        self._loop = loop
+        self._values_left = _VALUES_PER_TURN
+
+    def run_count(self) -> int:
+        """Return how many runs the worker has."""
+        return sum(len(client.runs) for client in self._clients.values())
+
+    def weigh(self, client: ConnectedClient, request: bytes) -> tuple[int, str]:
+        """Return the approximate bytes that an encoded request takes when it is decoded, and why its run is not taken.
+
+        The reason is empty if the run is taken.
+        """
+        if self.run_count() >= self._exchanges:
+            return 0, "the worker has as many runs as it can"
+        if self._has_too_many(client):
+            return 0, "the worker has as many runs of this client as one may have"
+        if (weight := self._weight(request)) is None:
+            return 0, "the worker was asked for more at a time than it can read"
+        if not self._has_room_for(client, weight):
+            return 0, "the worker holds as many bytes of requests as it can"
+        return weight, ""
+
+    def _weight(self, request: bytes) -> int | None:
+        """Return the approximate bytes of a decoded request. Return None if too many values were read in this turn already."""
+        size = len(request)
+        if size <= _SHORT_REQUEST:
+            return size
+        if self._values_left <= 0:
+            return None
+        if self._values_left == _VALUES_PER_TURN:
+            self._loop.call_soon(self._begin_turn)
+        values = count_values(request, MAX_VALUES)
+        self._values_left -= values
+        return size + VALUE_BYTES * values
+
+    def _begin_turn(self) -> None:
+        self._values_left = _VALUES_PER_TURN
+
+    def _has_room_for(self, client: ConnectedClient, size: int) -> bool:
+        """Return whether ``size`` more bytes of requests may be kept, for the client's process and for all processes."""
+        if size <= _SMALL_REQUEST:
+            return True
+        own = total = 0
+        for other in self._clients.values():
+            kept = sum(run.size for run in other.runs.values())
+            total += kept
+            if other.pid == client.pid:
+                own += kept
+        return own + size <= _MAX_REQUEST_BYTES // 2 and total + size <= _MAX_REQUEST_BYTES
+
+    def _has_too_many(self, client: ConnectedClient) -> bool:
+        most = self._most_of_one_client()
+        return self.run_count() >= most and self._run_count_of(client) >= most  # the first is quicker to count
+
+    def _run_count_of(self, client: ConnectedClient) -> int:
+        """Return how many runs a client has, on all connections of its process."""
+        if not client.pid:
+            return len(client.runs)
+        return sum(len(other.runs) for other in self._clients.values() if other.pid == client.pid)
+
+    def _most_of_one_client(self) -> int:
+        """Return how many runs one client may have: as many as it can have leases, and some more that are ending, but never all."""
+        return min(self.capacity + self.capacity // 4 + 8, self._exchanges - self._exchanges // 64)
