@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from headrace.wire.messages import Silent
 from headrace.transport.link import HEARTBEAT_INTERVAL
+from headrace.wire.messages import Silent
 from headrace_engine.liveness import HUNG_AFTER, SUSPECT_AFTER
 from tests.simulation.edges import Stage, enter
 from tests.simulation.plans import Plan

@@ -375,7 +375,7 @@ class Router:
     @property
     def needs_looks(self) -> bool:
         """Whether :meth:`end_silent` may have something to do."""
-        return bool(self._newcomers) or self._door.is_out_of_descriptors
+        return bool(self._newcomers) or self._listener.is_out_of_descriptors
 
     def end_silent(self) -> None:
         """End the connections without a handshake after 5 s, or without a message after 10 s. Call it each second or so."""
