@@ -25,6 +25,11 @@ def busyness() -> float:
     return max(tasks / len(os.sched_getaffinity(0)), 1.0)
 
 
+def cpu_slack() -> float:
+    """Return by how much CPU time may vary: the same work takes up to twice as much while all processors are busy."""
+    return min(busyness(), 2.0)
+
+
 def wait_until(
     is_so: Callable[[], T | None], timeout: float = 30.0, what: str = "it", instead: Callable[[], object] = lambda: ""
 ) -> T:

@@ -78,7 +78,7 @@ def test_a_second_reader_raises_at_once_and_the_first_goes_on() -> None:
         next(iterator)
     run.says("a")
     run.ends()
-    reader.join(10)
+    reader.join(60)
 
     assert texts == ["a"]
 
@@ -93,7 +93,7 @@ def test_one_iterator_may_be_handed_from_thread_to_thread() -> None:
     texts: list[str] = []
     reader = threading.Thread(target=lambda: texts.extend(iterator))
     reader.start()
-    reader.join(10)
+    reader.join(60)
 
     assert texts == ["b"]
 
@@ -123,7 +123,7 @@ def test_only_one_of_many_threads_that_begin_at_once_can_iterate() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         assert (texts, len(refused)) == ([["a"]], 3)
 
 
@@ -147,7 +147,7 @@ def test_callbacks_run_in_order_on_a_callback_thread() -> None:
     future.add_done_callback(lambda _: remember(2))
     run.ends()
 
-    assert done.wait(10)
+    assert done.wait(60)
     assert called == [(number, "headrace-callbacks") for number in range(3)]
 
 
@@ -182,7 +182,7 @@ def test_cancelling_a_result_aborts_and_the_result_still_resolves() -> None:
     assert future.cancel() is False
     run.ends()
 
-    assert future.result(5).aborted
+    assert future.result(60).aborted
 
 
 def test_a_second_task_raises_at_once_and_the_first_goes_on() -> None:

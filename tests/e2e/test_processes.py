@@ -123,7 +123,7 @@ def test_a_stream_made_before_the_fork_raises_in_the_child(client: Client) -> No
         lambda: list(running),
         running.abort,
         lambda: running.result,
-        lambda: future.result(5),
+        lambda: future.result(60),
     ]
 
     def work() -> None:

@@ -166,7 +166,7 @@ def end():
 
 print(outcome(lambda: asyncio.run(task())))
 print(outcome(lambda: [*iterator]))
-print(type(other.exception(10)).__name__)
+print(type(other.exception(60)).__name__)
 print(text(client))
 print(sum(thread.name == "headrace-io" for thread in threading.enumerate()))
 """
@@ -217,7 +217,7 @@ threads = [
 ]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
-print(called.wait(10))
+print(called.wait(60))
 print(time.monotonic() - begun)
 print(*lines)
 begun = time.monotonic()

@@ -53,7 +53,7 @@ actions = {
 def nested():
     called = threading.Event()
     stream().result.add_done_callback(lambda _: called.set())
-    return called.wait(20)
+    return called.wait(60)
 
 def closes():
     with Client() as other:
@@ -87,7 +87,7 @@ begun = time.monotonic()
 called = threading.Event()
 future = client.run_local(**said(repeat=3, pace=0.2), stream=True).result
 future.add_done_callback(lambda _: called.set())
-print(text(client), "".join(client.run_local(**said(text="whole"), stream=True)), called.wait(10))
+print(text(client), "".join(client.run_local(**said(text="whole"), stream=True)), called.wait(60))
 print(time.monotonic() - begun)
 """
 
@@ -111,7 +111,7 @@ future = client.run_local(**said(repeat=3, pace=0.2), stream=True).result
 future.add_done_callback(raising)
 future.add_done_callback(lambda _: order.append(threading.current_thread().name))
 future.add_done_callback(lambda _: called.set())
-print(future.result().text, called.wait(10), *order)
+print(future.result().text, called.wait(60), *order)
 print(text(client))
 future.add_done_callback(lambda _: print("at once, in", threading.current_thread().name))
 """
@@ -391,7 +391,7 @@ for module in list(sys.modules.values()):
             setattr(module, name, lambda: float(sys.argv[1]))
 time.monotonic = lambda: float(sys.argv[1])
 print(len("".join(iterator).split()))
-print(text(client), client.flush(5.0).pending)
+print(text(client), client.flush(60.0).pending)
 print(outcome(lambda: text(Client("ipc:///tmp/no-engine-is-here", connect_timeout=2.0))))
 future = client.run_local(**said(first_token_delay=600), stream=True).result
 try:

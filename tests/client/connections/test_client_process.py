@@ -146,7 +146,7 @@ def test_a_signal_handler_may_start_a_run_while_the_first_thread_starts(
     (given_up, thread), (used, _) = started
     assert in_handler == [connection]
     assert connection._reactor._reactor is used
-    thread.join(10)
+    thread.join(60)
     assert given_up.has_ended
     assert not used.has_ended
     assert not future.done()
@@ -181,7 +181,7 @@ def test_a_run_that_is_running_already_is_refused(process: SilentEngines) -> Non
     _, again = begin(process)
 
     with pytest.raises(InvalidRequestError, match="running already"):
-        again.result(10)
+        again.result(60)
     assert not first.done()
 
 
@@ -192,7 +192,7 @@ def test_a_thread_that_ends_ends_the_runs_of_all_its_connections(process: Silent
 
     for future in (first, second):
         with pytest.raises(EngineUnavailableError, match="I/O thread has ended"):
-            future.result(10)
+            future.result(60)
     assert not process.is_connected(process.addresses[ADDRESS])
 
 
@@ -204,7 +204,7 @@ def test_the_next_run_starts_another_thread(process: SilentEngines) -> None:
     assert other is not connection
     assert not other.is_lost
     process.release(process.addresses[ADDRESS], 1)
-    assert getattr(future.result(10), "aborted", None) is True
+    assert getattr(future.result(60), "aborted", None) is True
 
 
 def test_a_run_that_is_submitted_to_an_ended_thread_ends_at_once(process: SilentEngines) -> None:
@@ -269,12 +269,12 @@ def test_an_exception_in_a_callback_ends_only_the_runs_of_its_connection(process
 
     connection._reactor.call(fail)
     with pytest.raises(RunError, match="SystemExit: 3"):
-        first.result(10)
+        first.result(60)
     assert not second.done()
     assert not connection.is_lost
     _, third = begin(process, 2)
     process.release(process.addresses[ADDRESS], 1)
-    assert getattr(third.result(10), "aborted", None) is True
+    assert getattr(third.result(60), "aborted", None) is True
 
 
 def test_a_client_releases_its_own_runs_only(process: SilentEngines) -> None:
@@ -282,7 +282,7 @@ def test_a_client_releases_its_own_runs_only(process: SilentEngines) -> None:
     _, others = begin(process, 1, owner=2)
     process.release(process.addresses[ADDRESS], 1)
 
-    assert getattr(mine.result(10), "aborted", None) is True
+    assert getattr(mine.result(60), "aborted", None) is True
     assert not others.done()
 
 

@@ -38,14 +38,14 @@ def test_a_job_that_waits_holds_up_no_other_until_all_threads_are_taken() -> Non
         assert started.acquire(timeout=60)
     third = threading.Event()
     threads.submit([third.set])
-    assert third.wait(10)
+    assert third.wait(60)
     threads.submit([waiting])
     assert started.acquire(timeout=60)
     fifth = threading.Event()
     threads.submit([fifth.set])
     assert not fifth.wait(0.05)
     release.set()
-    assert fifth.wait(10)
+    assert fifth.wait(60)
 
 
 def test_jobs_that_no_thread_can_be_started_for_run_when_they_are_drained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,8 +88,8 @@ def test_an_io_thread_logs_on_another_thread() -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join(10)
-    assert seen.wait(10)
+    thread.join(60)
+    assert seen.wait(60)
     logger.removeHandler(handler)
 
     assert not is_io_thread()

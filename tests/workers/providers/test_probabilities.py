@@ -11,6 +11,7 @@ import pytest
 from headrace.wire.messages import Finished
 from headrace_workers.providers.shared.answer_limits import MAX_ELEMENTS, MIB, LimitError, elements_in
 from headrace_workers.providers.shared.probabilities import weighed
+from tests.waiting import cpu_slack
 from tests.workers.runs.driven import JSON, Driven
 
 TOKENS = 800
@@ -105,7 +106,7 @@ def test_nothing_but_the_probabilities_of_tokens_is_left_out(heavy: bytes) -> No
     began = time.thread_time()
     with pytest.raises(LimitError):
         weighed(heavy)
-    assert time.thread_time() - began < CHEAP
+    assert time.thread_time() - began < CHEAP * cpu_slack()
 
 
 def test_probabilities_in_many_places_are_not_looked_for_in_all_that_follows() -> None:
@@ -117,7 +118,7 @@ def test_probabilities_in_many_places_are_not_looked_for_in_all_that_follows() -
     began = time.thread_time()
     with pytest.raises(LimitError):
         weighed(heavy)
-    assert time.thread_time() - began < CHEAP
+    assert time.thread_time() - began < CHEAP * cpu_slack()
 
 
 @pytest.mark.parametrize(
@@ -133,4 +134,4 @@ def test_what_they_hold_costs_little_to_pass_over(value: bytes) -> None:
     run.complete()
 
     assert run.terminal is not None
-    assert time.thread_time() - began < 2 * CHEAP  # read in one piece, here
+    assert time.thread_time() - began < 2 * CHEAP * cpu_slack()  # read in one piece, here
