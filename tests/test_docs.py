@@ -187,10 +187,15 @@ def test_the_reference_has_each_public_name() -> None:
     assert documented - {"errors"} == set(headrace.__all__) - {"__version__"}
 
 
-@pytest.mark.parametrize("kind", [RunArguments, EmbeddingArguments, *vars(headrace.types).values()], ids=str)
-def test_each_field_of_a_public_type_has_its_words(kind: object) -> None:
-    if not isinstance(kind, type) or not getattr(kind, "__annotations__", None) or kind.__module__[:8] != "headrace":
-        return
+TYPES_WITH_FIELDS = [
+    kind
+    for kind in (RunArguments, EmbeddingArguments, *vars(headrace.types).values())
+    if isinstance(kind, type) and kind.__module__.startswith("headrace") and getattr(kind, "__annotations__", None)
+]
+
+
+@pytest.mark.parametrize("kind", TYPES_WITH_FIELDS, ids=lambda kind: kind.__name__)
+def test_each_field_of_a_public_type_has_its_words(kind: type) -> None:
     module = ast.parse(Path(inspect.getfile(sys.modules[kind.__module__])).read_text())
     [body] = [node.body for node in module.body if isinstance(node, ast.ClassDef) and node.name == kind.__name__]
 
