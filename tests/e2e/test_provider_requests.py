@@ -22,7 +22,7 @@ from headrace import (
 )
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, simulate
-from tests.e2e.runs import MODELS, PROVIDERS, last_body, run
+from tests.e2e.provider_runs import MODELS, PROVIDERS, last_body, run
 
 STREAMED = "sync streamed"
 BOTH = ("sync", STREAMED)

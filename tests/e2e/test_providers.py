@@ -21,7 +21,7 @@ from headrace import (
 )
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO
-from tests.e2e.runs import PROVIDERS, WAYS, last_body, run
+from tests.e2e.provider_runs import PROVIDERS, WAYS, last_body, run
 
 FOREIGN_CALL_SIGNATURE = "skip_thought_signature_validator"
 """What Google is told of another provider's calls: no secret."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from tests.fuzz import size
-from tests.fuzz.runner import FuzzError, HangError, fuzz, replay
+from tests.fuzz.fuzz_runner import FuzzError, HangError, fuzz, replay
 from tests.fuzz.targets import TARGETS
 from tests.workers.corpus import WIRE
 

@@ -14,8 +14,8 @@ from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.sse import MAX_EVENT_BYTES, EventTooLargeError, SSEParser
 from headrace_workers.runs.body_kind import BOM, BodyKind
 from headrace_workers.runs.response_body import Response
-from tests.fuzz.exchange import Exchange, carry_out
 from tests.fuzz.frames import Frame, check_frame, make_frame
+from tests.fuzz.fuzzed_exchange import Exchange, carry_out
 from tests.fuzz.mutation import mutated, split
 from tests.fuzz.seeds import WIRES, Seed, seeds_of
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.runner import fuzz
+from tests.fuzz.fuzz_runner import fuzz
 from tests.fuzz.targets import TARGETS
 from tests.repetition import repeated
 from tests.waiting import busyness

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from tests.history.engine import broker_violations, overlap_violations, worker_violations
 from tests.history.facts import Facts, Limits
 from tests.history.model import ProcessHistory, ProviderCall, Violation
-from tests.history.runs import call_violations, caller_violations, client_violations
+from tests.history.run_promises import call_violations, caller_violations, client_violations
 
 
 def check(

@@ -7,7 +7,7 @@ import random
 import sys
 
 from tests.simulation.guards import GUARDS, IO_GUARDS, without
-from tests.simulation.runner import explain, search_in_parallel, simulating
+from tests.simulation.schedule_search import explain, search_in_parallel, simulating
 
 _TOLD_EACH = 10_000
 

@@ -26,8 +26,8 @@ from headrace.process.lifecycle import Origin
 from headrace.transport.reactor import Reactor
 from tests.simulation.io_threads import InjectedError, InjectedExit, SimGuarded, SimIoThread, SimThread, SimWatchdog
 from tests.simulation.loops import SimLoop, SimReactor, SimWatch, new_descriptor, signal_end
-from tests.simulation.provider import Provider, SimHttp
-from tests.simulation.sockets import Network, SimDealer, SimRouter
+from tests.simulation.provider_calls import Provider, SimHttp
+from tests.simulation.simulated_sockets import Network, SimDealer, SimRouter
 from tests.simulation.world import Host, Violation, World
 
 DIRECTORY = Path("/simulated")

@@ -11,10 +11,10 @@ import msgspec
 from headrace.wire.codec import encode_frame, from_worker
 from headrace.wire.messages import Chunk
 from headrace_engine.liveness import HUNG_AFTER
-from tests.simulation.outcomes import Circumstances
+from tests.simulation.allowed_outcomes import Circumstances
 from tests.simulation.plans import Fault, Role
 from tests.simulation.processes import Engine, SimClient
-from tests.simulation.sockets import Network, Pipe
+from tests.simulation.simulated_sockets import Network, Pipe
 from tests.simulation.world import Host, World
 
 T = TypeVar("T")

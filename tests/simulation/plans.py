@@ -9,7 +9,7 @@ import msgspec
 
 from headrace.wire.messages import AbortMode
 from headrace_engine.liveness import HUNG_AFTER, SUSPECT_AFTER
-from tests.simulation.provider import Answer, AnswerKind
+from tests.simulation.provider_calls import Answer, AnswerKind
 
 FaultKind = Literal[
     "kill",

@@ -15,6 +15,7 @@ from headrace_engine.broker.broker import Broker
 from headrace_engine.supervisor.supervisor import Supervisor, SupervisorSettings
 from headrace_workers.worker import Worker, WorkerSettings
 from tests.simulation.admission_model import CheckedAdmission
+from tests.simulation.callers import Caller
 from tests.simulation.edges import DIRECTORY, Stage
 from tests.simulation.io_threads import SimIoThread
 from tests.simulation.loops import SimLoop, SimReactor, run_main
@@ -28,7 +29,6 @@ from tests.simulation.plans import (
     Order,
     Plan,
 )
-from tests.simulation.runs import Caller
 from tests.simulation.world import Host
 
 _NO_SPANS = SpansConfig(enabled=False)

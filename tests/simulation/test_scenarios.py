@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from headrace.wire.messages import Finished
 from tests.simulation.plans import Fault, Order, Plan
-from tests.simulation.provider import Answer, Step
-from tests.simulation.runner import simulating
-from tests.simulation.simulation import Simulation
+from tests.simulation.provider_calls import Answer, Step
+from tests.simulation.schedule import Simulation
+from tests.simulation.schedule_search import simulating
 
 SPAN = "sp_0000000000000001"
 DONE = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'

@@ -9,7 +9,7 @@ import pytest
 
 from tests.repetition import long_test, repeated
 from tests.simulation.guards import GUARDS, IO_GUARDS, without
-from tests.simulation.runner import Finding, explain, run_one, search, simulating
+from tests.simulation.schedule_search import Finding, explain, run_one, search, simulating
 
 MANY_SEED = 5_000_000
 FIRST_SEED = 1

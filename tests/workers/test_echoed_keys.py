@@ -33,7 +33,7 @@ from tests.waiting import cpu_slack
 from tests.workers import corpus
 from tests.workers.providers import answers
 from tests.workers.providers.mutations import Answer, body_of, paths_of
-from tests.workers.providers.results import FORMATS
+from tests.workers.providers.result_of_bytes import FORMATS
 from tests.workers.providers.test_mutated_answers import read, recorded
 
 KEY = "sk-proj-9fQ2mZx7Lw4vTb81KcYd0R6s"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.fuzz.exchange import Exchange, carry_out
+from tests.fuzz.fuzzed_exchange import Exchange, carry_out
 
 DEEP = b"[" * 5000 + b"]" * 5000
 SSE = {"content-type": "text/event-stream"}

@@ -23,7 +23,7 @@ from headrace_workers.runs import answer_reader, terminal_message
 from tests.workers import corpus
 from tests.workers.providers import answers
 from tests.workers.providers.mutations import Answer, Mutant, body_of, mutants, said_by
-from tests.workers.providers.results import FORMATS, heard_of, result_of
+from tests.workers.providers.result_of_bytes import FORMATS, heard_of, result_of
 
 SEED = int(os.environ.get("HEADRACE_SEED", random.randrange(2**32)))
 EACH = os.environ.get("HEADRACE_MUTATIONS") == "all"

@@ -9,7 +9,7 @@ import pytest
 
 from headrace.types import ReasoningDelta, RefusalDelta, RunEvent, RunLocalResult, ToolCallDelta
 from headrace_workers.runs.split_characters import SplitCharacters
-from tests.workers.providers.results import of_body, of_stream, sse
+from tests.workers.providers.result_of_bytes import of_body, of_stream, sse
 
 FIRST, SECOND, WHOLE = "\ud83d", "\udc4b", "\U0001f44b"
 

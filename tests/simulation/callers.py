@@ -26,7 +26,7 @@ from headrace.wire.messages import (
 )
 from headrace.wire.run_request import RunRequest
 from tests.simulation.plans import Order
-from tests.simulation.provider import Call, Provider
+from tests.simulation.provider_calls import Call, Provider
 from tests.simulation.world import Host, Violation
 
 _POKED = 0.15

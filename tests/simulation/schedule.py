@@ -9,14 +9,14 @@ from headrace.errors import QueueFullError
 from headrace.runs.session import ABORT_GRACE, DEADLINE_GRACE, DRAIN_GRACE, Phase
 from headrace.wire.messages import Finished, Grant, Silent
 from headrace_engine.liveness import HUNG_AFTER, START_WITHIN
+from tests.simulation.allowed_outcomes import Circumstances, check_outcome, must_finish
+from tests.simulation.callers import Caller
 from tests.simulation.edges import Stage, enter
 from tests.simulation.expectations import Expectations
 from tests.simulation.faults import RECOVERY, Faults
-from tests.simulation.outcomes import Circumstances, check_outcome, must_finish
 from tests.simulation.plans import FIRST_CHUNK_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, Order, Plan
 from tests.simulation.processes import Engine, SimClient, admission_of
-from tests.simulation.provider import Answer, Call, draw_answer
-from tests.simulation.runs import Caller
+from tests.simulation.provider_calls import Answer, Call, draw_answer
 from tests.simulation.world import Host, Violation, World
 
 SLACK = 0.3

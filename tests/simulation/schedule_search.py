@@ -16,7 +16,7 @@ from tests.simulation.admission_model import CheckedAdmission
 from tests.simulation.edges import installed
 from tests.simulation.guards import without
 from tests.simulation.plans import Plan, draw_io_plan, draw_plan
-from tests.simulation.simulation import Simulation
+from tests.simulation.schedule import Simulation
 from tests.simulation.world import Violation
 
 _COLLECT_EVERY = 100

@@ -18,9 +18,9 @@ from headrace.errors import (
 from headrace.runs.outcome import Ending
 from headrace.runs.session import MAX_WORKER_DEATHS
 from headrace.wire.messages import Aborted, Finished
+from tests.simulation.callers import Caller
 from tests.simulation.plans import TOTAL_TIMEOUT
-from tests.simulation.provider import Call
-from tests.simulation.runs import Caller
+from tests.simulation.provider_calls import Call
 from tests.simulation.world import Violation
 
 _ROUNDING = 1e-6

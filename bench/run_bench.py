@@ -1,6 +1,6 @@
 """The benchmark: all contestants side by side in one run, each work in a fresh process, medians, and a table of ratios to the floor.
 
-``python -m bench.run`` from the root of the repository; ``scripts/bench`` sees to the rest. ``works.py`` says what is done.
+``python -m bench.run_bench`` from the root of the repository; ``scripts/bench`` sees to the rest. ``works.py`` says what is done.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ContestantError(Exception):
 
 def main() -> None:
     """Measure, print, and keep."""
-    parser = argparse.ArgumentParser(prog="python -m bench.run", description="Headrace's benchmark.")
+    parser = argparse.ArgumentParser(prog="python -m bench.run_bench", description="Headrace's benchmark.")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the median counts")
     parser.add_argument("--quick", action="store_true", help="headrace and the floor only, one round")
     parser.add_argument("--works", default=",".join(work.name for work in WORKS), help="which works, by commas")
@@ -139,7 +139,7 @@ def _medians(results: Sequence[Result], memory_works: set[str]) -> Results:
 
 @contextlib.contextmanager
 def _provider() -> Iterator[int]:
-    command = [sys.executable, "-m", "bench.provider"]
+    command = [sys.executable, "-m", "bench.stamping_provider"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         yield int(process.stdout.readline())

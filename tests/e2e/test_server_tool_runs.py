@@ -10,7 +10,7 @@ import pytest
 from headrace import Client, InvalidRequestError, Message, RunLocalResult
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO
-from tests.e2e.runs import WAYS, last_body, run
+from tests.e2e.provider_runs import WAYS, last_body, run
 
 SEARCH: dict[str, Any] = {"type": "web_search_20250305", "name": "web_search", "max_uses": 5}
 WEATHER: dict[str, Any] = {"name": "get_weather", "input_schema": {"type": "object", "properties": {}}}

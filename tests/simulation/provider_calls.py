@@ -16,7 +16,7 @@ import msgspec
 from headrace_workers.http.http_client import Receiver
 from headrace_workers.http.request import HttpRequest
 from tests.simulation.loops import new_descriptor
-from tests.simulation.sockets import descriptors_of
+from tests.simulation.simulated_sockets import descriptors_of
 from tests.simulation.world import World
 
 AnswerKind = Literal["whole", "refused", "error", "cut", "eof", "stall", "silent", "garbage", "error_event", "crash"]

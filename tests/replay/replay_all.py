@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from headrace import Client, HeadraceError
-from tests.replay.outcomes import outcome_of
-from tests.replay.server import CUTS
+from tests.replay.recorded_answers import CUTS
+from tests.replay.replayed_run import outcome_of
 from tests.replay.tables import Replayed, by_feature, by_provider
 from tests.workers import corpus
 from tests.workers.providers import (
@@ -96,7 +96,7 @@ def _is_too_long(recording: dict[str, Any]) -> bool:
 @contextmanager
 def _server() -> Iterator[int]:
     """Run the replaying server in a process of its own; yield its port."""
-    command = [sys.executable, "-m", "tests.replay.server"]
+    command = [sys.executable, "-m", "tests.replay.recorded_answers"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         yield int(process.stdout.readline())
