@@ -13,14 +13,14 @@ import msgspec
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
-class Mark(msgspec.Struct, frozen=True):
+class TreeFigures(msgspec.Struct, frozen=True):
     """A process tree at one moment: seconds of CPU and KB of memory (PSS), both by role."""
 
     cpu: dict[str, float]
     memory: dict[str, float]
 
 
-def mark(root: int) -> Mark:
+def mark(root: int) -> TreeFigures:
     """Return what the tree under the process ``root`` has used so far."""
     cpu: dict[str, float] = defaultdict(float)
     memory: dict[str, float] = defaultdict(float)
@@ -29,7 +29,7 @@ def mark(root: int) -> Mark:
             role = _role(pid)
             cpu[role] += _cpu(pid)
             memory[role] += _pss(pid)
-    return Mark(dict(cpu), dict(memory))
+    return TreeFigures(dict(cpu), dict(memory))
 
 
 def used(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from statistics import median
 
 import msgspec
 
-from bench.measure import Mark, mark, used
+from bench.measure import TreeFigures, mark, used
 from bench.table import Result, Results, print_tables
 from bench.works import WORKS, Reading, Work
 
@@ -108,7 +108,7 @@ def _measure(port: int, name: str, work: Work) -> Result:
     return Result(name, work.name, used(before.cpu, after.cpu), used(before.memory, after.memory), reading)
 
 
-def _mark_at(process: subprocess.Popen[bytes], word: str) -> Mark:
+def _mark_at(process: subprocess.Popen[bytes], word: str) -> TreeFigures:
     assert process.stdout is not None
     assert process.stdin is not None
     line = process.stdout.readline().decode().strip()

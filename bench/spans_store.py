@@ -84,7 +84,7 @@ def collector(directory: Path, slot: Path, durability: str) -> Iterator[None]:
         process.wait(30)
 
 
-class Sender:
+class StoreSender:
     """What a worker is to the collector."""
 
     def __init__(self, endpoint: str, span: Span, spans: int, number: int) -> None:
@@ -133,7 +133,7 @@ def measure(directory: Path, workers: int, spans: int, size: int) -> tuple[float
     endpoint = collector_endpoint(directory)
     while not Path(endpoint.removeprefix("ipc://")).exists():
         time.sleep(0.01)
-    senders = [Sender(endpoint, like, count, number) for number, count in enumerate(share, 1)]
+    senders = [StoreSender(endpoint, like, count, number) for number, count in enumerate(share, 1)]
     before, own, began = mark(os.getpid()).cpu, _own_cpu(), time.monotonic()
     while sum(not sender.turn() for sender in senders):
         time.sleep(0.0005)

@@ -34,7 +34,7 @@ TOKEN = _event("token ")
 END = _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
-class Provider(asyncio.Protocol):
+class SSEServer(asyncio.Protocol):
     """One connection; answers one request after the other."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -68,7 +68,7 @@ class Provider(asyncio.Protocol):
 
 
 async def main() -> None:
-    server = await asyncio.get_running_loop().create_server(Provider, "127.0.0.1", 0, backlog=1024)
+    server = await asyncio.get_running_loop().create_server(SSEServer, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -33,7 +33,7 @@ LIMITS = httpx.Limits(max_connections=1000)
 BODY = b'{"model":"bench","stream":true,"messages":[{"role":"user","content":"count"}]}'
 
 
-class Work(NamedTuple):
+class TransportWork(NamedTuple):
     """``streams`` requests, ``at_once`` of them open, each of ``chunks`` chunks, ``gap`` milliseconds apart."""
 
     streams: int
@@ -45,11 +45,11 @@ class Work(NamedTuple):
         return {"Content-Type": "application/json", "x-chunks": str(self.chunks), "x-gap": str(self.gap)}
 
 
-WORKS = {"W1": Work(200, 32, 200, 0), "W2": Work(500, 500, 50, 20)}
+WORKS = {"W1": TransportWork(200, 32, 200, 0), "W2": TransportWork(500, 500, 50, 20)}
 Call = Callable[[], Awaitable[int]]
 
 
-async def _run_all(work: Work, call: Call) -> int:
+async def _run_all(work: TransportWork, call: Call) -> int:
     """Make all requests of the work; return how many bytes came."""
     slots = asyncio.Semaphore(work.at_once)
 
@@ -60,7 +60,7 @@ async def _run_all(work: Work, call: Call) -> int:
     return sum(await asyncio.gather(*(one() for _ in range(work.streams))))
 
 
-async def _httpx(work: Work, url: str, transport: Any = None) -> int:
+async def _httpx(work: TransportWork, url: str, transport: Any = None) -> int:
     async with httpx.AsyncClient(timeout=60, limits=LIMITS, transport=transport) as client:
 
         async def call() -> int:
@@ -73,11 +73,11 @@ async def _httpx(work: Work, url: str, transport: Any = None) -> int:
         return await _run_all(work, call)
 
 
-async def _httpx_aiohttp(work: Work, url: str) -> int:
+async def _httpx_aiohttp(work: TransportWork, url: str) -> int:
     return await _httpx(work, url, AiohttpTransport(limits=LIMITS))
 
 
-async def _aiohttp(work: Work, url: str) -> int:
+async def _aiohttp(work: TransportWork, url: str) -> int:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def call() -> int:
@@ -90,7 +90,7 @@ async def _aiohttp(work: Work, url: str) -> int:
         return await _run_all(work, call)
 
 
-class _Counter:
+class _ReceivedCount:
     """A receiver that counts; its future is the one thing awaited per request."""
 
     def __init__(self) -> None:
@@ -110,12 +110,12 @@ class _Counter:
         self.done.set_exception(RuntimeError(f"{stage}: {reason}"))
 
 
-async def _headrace(work: Work, url: str) -> int:
+async def _headrace(work: TransportWork, url: str) -> int:
     client = HttpClient(asyncio.get_running_loop(), connect_timeout=10)
     request = HttpRequest(url, tuple(work.headers().items()), BODY)
 
     async def call() -> int:
-        counter = _Counter()
+        counter = _ReceivedCount()
         client.send(request, counter)
         return await counter.done
 
@@ -127,7 +127,7 @@ async def _headrace(work: Work, url: str) -> int:
 class _H11Protocol(asyncio.Protocol):
     """The same push shape over h11: shows what the parser alone costs. A connection per request."""
 
-    def __init__(self, request: bytes, counter: _Counter) -> None:
+    def __init__(self, request: bytes, counter: _ReceivedCount) -> None:
         self._request, self._counter = request, counter
         self._parser = h11.Connection(h11.CLIENT)
         self._parser.send(h11.Request(method="POST", target="/", headers=[("Host", "bench")]))
@@ -148,14 +148,14 @@ class _H11Protocol(asyncio.Protocol):
                 return
 
 
-async def _h11(work: Work, url: str) -> int:
+async def _h11(work: TransportWork, url: str) -> int:
     loop = asyncio.get_running_loop()
     origin, target = split_url(url)
     head = request_head(origin, target, tuple(work.headers().items()), "bench")
     request = b"%b%d\r\n\r\n%b" % (head, len(BODY), BODY)
 
     async def call() -> int:
-        counter = _Counter()
+        counter = _ReceivedCount()
         await loop.create_connection(lambda: _H11Protocol(request, counter), origin.host, origin.port)
         return await counter.done
 
@@ -176,10 +176,10 @@ def _cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-async def _measure(client: str, work: Work, url: str) -> tuple[float, float]:
+async def _measure(client: str, work: TransportWork, url: str) -> tuple[float, float]:
     """Return CPU and wall seconds of the work, after one request that loads everything."""
     run = CLIENTS[client]
-    await run(Work(1, 1, 1, 0), url)
+    await run(TransportWork(1, 1, 1, 0), url)
     cpu, wall = _cpu(), time.perf_counter()
     size = await run(work, url)
     cpu, wall = _cpu() - cpu, time.perf_counter() - wall

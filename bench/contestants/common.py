@@ -24,7 +24,7 @@ BASE_URL = os.environ.get("OPENAI_BASE_URL", "")
 API_KEY = os.environ.get("OPENAI_API_KEY", "")
 
 
-class Received:
+class TimedAnswer:
     """One answer as it came: its texts and when."""
 
     __slots__ = ("fault", "is_complete", "started", "texts", "times")
@@ -45,7 +45,7 @@ class Received:
 class AsyncContestant(Protocol):
     """A client in one event loop."""
 
-    async def answer(self, work: Work, received: Received) -> None:
+    async def answer(self, work: Work, received: TimedAnswer) -> None:
         """Make one request, and note what comes until its end."""
 
     async def aclose(self) -> None:
@@ -60,7 +60,7 @@ def run_async(make: Callable[[], AsyncContestant]) -> None:
         runner.run(contestant.aclose())
 
 
-def run_threads(answer: Callable[[Work, Received], None]) -> None:
+def run_threads(answer: Callable[[Work, TimedAnswer], None]) -> None:
     """Be a contestant that blocks, in a thread per request under way."""
     _converse(lambda work: _thread_answers(answer, work))
 
@@ -69,7 +69,7 @@ async def _made(make: Callable[[], AsyncContestant]) -> AsyncContestant:
     return make()
 
 
-def _converse(do: Callable[[Work], list[Received]]) -> None:
+def _converse(do: Callable[[Work], list[TimedAnswer]]) -> None:
     work = msgspec.json.decode(sys.argv[1], type=Work)
     warm_up = work.warm_up()
     if faults := _faults(warm_up, do(warm_up)):
@@ -88,8 +88,8 @@ def _say(word: str) -> None:
     sys.stdin.readline()
 
 
-async def _answers(contestant: AsyncContestant, work: Work) -> list[Received]:
-    answers = [Received() for _ in range(work.requests)]
+async def _answers(contestant: AsyncContestant, work: Work) -> list[TimedAnswer]:
+    answers = [TimedAnswer() for _ in range(work.requests)]
     waiting = iter(answers)
 
     async def lane() -> None:
@@ -111,7 +111,7 @@ async def _answers(contestant: AsyncContestant, work: Work) -> list[Received]:
     return answers
 
 
-async def _wait_for_chunks(work: Work, answers: list[Received]) -> None:
+async def _wait_for_chunks(work: Work, answers: list[TimedAnswer]) -> None:
     deadline = monotonic() + work.limit
     # Costs no contestant anything: CPU is not what W4 measures.
     while monotonic() < deadline and any(  # noqa: ASYNC110
@@ -122,11 +122,11 @@ async def _wait_for_chunks(work: Work, answers: list[Received]) -> None:
         answer.is_complete = len(answer.texts) == work.chunks
 
 
-def _thread_answers(answer: Callable[[Work, Received], None], work: Work) -> list[Received]:
-    answers = [Received() for _ in range(work.requests)]
+def _thread_answers(answer: Callable[[Work, TimedAnswer], None], work: Work) -> list[TimedAnswer]:
+    answers = [TimedAnswer() for _ in range(work.requests)]
     waiting = iter(answers)
 
-    def lane(waiting: Iterator[Received]) -> None:
+    def lane(waiting: Iterator[TimedAnswer]) -> None:
         for received in waiting:  # a list's iterator is safe with threads
             received.started = monotonic()
             try:
@@ -146,7 +146,7 @@ def _thread_answers(answer: Callable[[Work, Received], None], work: Work) -> lis
 # After the work: none of this is measured.
 
 
-def _reading(work: Work, answers: list[Received], seconds: float) -> Reading:
+def _reading(work: Work, answers: list[TimedAnswer], seconds: float) -> Reading:
     latency = _latency(answers) if work.is_stamped else []
     first = sorted(1000 * (answer.times[0] - answer.started) for answer in answers if answer.times)
     faults = _faults(work, answers)
@@ -163,18 +163,18 @@ def _reading(work: Work, answers: list[Received], seconds: float) -> Reading:
     )
 
 
-def _faults(work: Work, answers: list[Received]) -> list[str]:
+def _faults(work: Work, answers: list[TimedAnswer]) -> list[str]:
     wrong = (answer.fault or (work.fault(answer.texts) if answer.is_complete else None) for answer in answers)
     return [fault for fault in wrong if fault]
 
 
-def _chunks(work: Work, answer: Received) -> int:
+def _chunks(work: Work, answer: TimedAnswer) -> int:
     """Return how many of the provider's chunks the texts hold."""
     text = "".join(answer.texts)
     return len(text) // STAMP_LENGTH if work.is_stamped else text.count(" ")
 
 
-def _latency(answers: list[Received]) -> list[float]:
+def _latency(answers: list[TimedAnswer]) -> list[float]:
     return sorted(
         1000 * time - int(stamp) / 1000
         for answer in answers
@@ -183,7 +183,7 @@ def _latency(answers: list[Received]) -> list[float]:
     )
 
 
-def _held(work: Work, answers: list[Received]) -> int:
+def _held(work: Work, answers: list[TimedAnswer]) -> int:
     """Return how many answers were between their first and their last chunk at the same time."""
     if work.stays_open:
         return sum(answer.is_complete for answer in answers)

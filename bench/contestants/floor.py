@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
-from bench.contestants.common import API_KEY, BASE_URL, Received, run_async
+from bench.contestants.common import API_KEY, BASE_URL, TimedAnswer, run_async
 from bench.works import Work
 
 
@@ -22,7 +22,7 @@ class Delta(msgspec.Struct, gc=False):
     content: str | None = None
 
 
-class Choice(msgspec.Struct, gc=False):
+class FloorChoice(msgspec.Struct, gc=False):
     """One choice."""
 
     delta: Delta | None = None
@@ -30,25 +30,25 @@ class Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
-class Chunk(msgspec.Struct, gc=False):
+class FloorChunk(msgspec.Struct, gc=False):
     """An event of a stream, or a whole completion."""
 
-    choices: list[Choice]
+    choices: list[FloorChoice]
 
 
-_decode = msgspec.json.Decoder(Chunk).decode
+_decode = msgspec.json.Decoder(FloorChunk).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Connection(asyncio.Protocol):
+class FloorConnection(asyncio.Protocol):
     """One connection, which answers one request at a time. The parser calls the methods that begin with ``on_``."""
 
-    def __init__(self, idle: list[Connection]) -> None:
+    def __init__(self, idle: list[FloorConnection]) -> None:
         self._idle = idle
         self._loop = asyncio.get_running_loop()
         self._rest = b""
 
-    def ask(self, request: bytes, received: Received, *, streams: bool) -> asyncio.Future[None]:
+    def ask(self, request: bytes, received: TimedAnswer, *, streams: bool) -> asyncio.Future[None]:
         """Send a request; the future is the one thing awaited per answer."""
         self._parser = httptools.HttpResponseParser(self)
         self._add = received.add
@@ -100,13 +100,13 @@ class Floor:
     def __init__(self) -> None:
         parts = urlsplit(BASE_URL)
         self._host, self._port = parts.hostname or "", parts.port or 80
-        self._idle: list[Connection] = []
+        self._idle: list[FloorConnection] = []
         self._head = (
             f"POST {parts.path}/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {API_KEY}\r\n"
             "Content-Type: application/json\r\nContent-Length: "
         ).encode()
 
-    async def answer(self, work: Work, received: Received) -> None:
+    async def answer(self, work: Work, received: TimedAnswer) -> None:
         body = _encode(work.body())
         request = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
         connection = self._idle.pop() if self._idle else await self._open()
@@ -115,9 +115,9 @@ class Floor:
     async def aclose(self) -> None:
         """Leave the connections to the end of the process."""
 
-    async def _open(self) -> Connection:
+    async def _open(self) -> FloorConnection:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: Connection(self._idle), self._host, self._port)
+        _, connection = await loop.create_connection(lambda: FloorConnection(self._idle), self._host, self._port)
         return connection
 
 

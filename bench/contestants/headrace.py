@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import headrace
-from bench.contestants.common import Received, run_async
+from bench.contestants.common import TimedAnswer, run_async
 from bench.works import MESSAGES, MODEL, Work
 
 
@@ -13,7 +13,7 @@ class Headrace:
     def __init__(self) -> None:
         self._client = headrace.Client()
 
-    async def answer(self, work: Work, received: Received) -> None:
+    async def answer(self, work: Work, received: TimedAnswer) -> None:
         options = {"simulate": work.script()}
         if not work.streams:
             result = await self._client.arun_local(model=MODEL, messages=MESSAGES, custom_options=options)

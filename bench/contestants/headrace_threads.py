@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import headrace
-from bench.contestants.common import Received, run_threads
+from bench.contestants.common import TimedAnswer, run_threads
 from bench.works import MESSAGES, MODEL, Work
 
 
@@ -11,7 +11,7 @@ def main() -> None:
     """Be the contestant."""
     with headrace.Client() as client:
 
-        def answer(work: Work, received: Received) -> None:
+        def answer(work: Work, received: TimedAnswer) -> None:
             options = {"simulate": work.script()}
             if not work.streams:
                 result = client.run_local(model=MODEL, messages=MESSAGES, custom_options=options)

@@ -6,7 +6,7 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from bench.contestants.common import Received, run_async
+from bench.contestants.common import TimedAnswer, run_async
 from bench.works import MESSAGES, MODEL, Work
 
 
@@ -16,7 +16,7 @@ class OpenAISdk:
     def __init__(self) -> None:
         self._client = AsyncOpenAI(max_retries=0)
 
-    async def answer(self, work: Work, received: Received) -> None:
+    async def answer(self, work: Work, received: TimedAnswer) -> None:
         messages: Any = MESSAGES
         options = {"simulate": work.script()}
         create = self._client.chat.completions.create

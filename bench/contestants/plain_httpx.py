@@ -6,7 +6,7 @@ import json
 
 import httpx
 
-from bench.contestants.common import API_KEY, BASE_URL, Received, run_async
+from bench.contestants.common import API_KEY, BASE_URL, TimedAnswer, run_async
 from bench.works import Work
 
 # The defaults allow 100 connections and 5 s for each read: W2 would fail. These are what the openai SDK sets.
@@ -21,7 +21,7 @@ class PlainHttpx:
         headers = {"Authorization": f"Bearer {API_KEY}"}
         self._client = httpx.AsyncClient(base_url=BASE_URL, headers=headers, timeout=TIMEOUT, limits=LIMITS)
 
-    async def answer(self, work: Work, received: Received) -> None:
+    async def answer(self, work: Work, received: TimedAnswer) -> None:
         if not work.streams:
             response = await self._client.post("/chat/completions", json=work.body())
             response.raise_for_status()

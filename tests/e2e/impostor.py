@@ -53,7 +53,7 @@ GOODBYE = Goodbye.__struct_config__.tag
 OWN_EPOCH = 0x63
 
 
-class Impostor:
+class FalsePeer:
     """What it has: one context, and a socket where it would serve runs."""
 
     def __init__(self, directory: Path) -> None:
@@ -91,7 +91,7 @@ class Impostor:
         return Hello(role, 2, os.getpid(), CAPABILITIES, name, endpoint)
 
 
-def at_the_broker(impostor: Impostor) -> None:
+def at_the_broker(impostor: FalsePeer) -> None:
     """Be every one of the engine's processes, and say as a client what they say."""
     endpoint = impostor.bind()
     alive = next(path for path in impostor.directory.glob("w1-*"))
@@ -111,7 +111,7 @@ def at_the_broker(impostor: Impostor) -> None:
         impostor.say(f"client {raw[1]}", "broker", [client, msgspec.Raw(raw)])
 
 
-def at_a_worker(impostor: Impostor) -> None:
+def at_a_worker(impostor: FalsePeer) -> None:
     """Be somebody else than a client."""
     alive = next(path.name for path in impostor.directory.glob("w1-*"))
     for role in ("worker", "supervisor", "broker", "collector"):
@@ -119,7 +119,7 @@ def at_a_worker(impostor: Impostor) -> None:
     impostor.say("client Acquire", alive, [impostor.hello("client"), Acquire("sp_1", 1, "openai", "m")])
 
 
-def at_the_collector(impostor: Impostor) -> None:
+def at_the_collector(impostor: FalsePeer) -> None:
     """Rewrite what is on record of the run that the command line names."""
     span_id = sys.argv[3]
     forged = [
@@ -147,7 +147,7 @@ def at_the_collector(impostor: Impostor) -> None:
         impostor.say(f"client SpanBatch {where}", where, [impostor.hello("client"), batch, Heartbeat()])
 
 
-def at_others_runs(impostor: Impostor) -> None:
+def at_others_runs(impostor: FalsePeer) -> None:
     """At a worker, without a lease: touch the run that the command line names, and have one of the same name."""
     span_id, address = sys.argv[3:5]
     alive = next(path.name for path in impostor.directory.glob("w1-*"))
@@ -170,7 +170,7 @@ def at_others_runs(impostor: Impostor) -> None:
     impostor.answers["heard"] = " ".join(kinds)
 
 
-def at_the_leases(impostor: Impostor) -> None:
+def at_the_leases(impostor: FalsePeer) -> None:
     """Take all leases that there are, on many connections, and use none of them: as many as the command line says at least."""
     poller = zmq.Poller()
     taken = 0
@@ -189,7 +189,7 @@ def at_the_leases(impostor: Impostor) -> None:
     impostor.answers["seconds"] = str(last - began)
 
 
-def in_the_brokers_place(impostor: Impostor) -> None:
+def in_the_brokers_place(impostor: FalsePeer) -> None:
     """End the broker and serve where it did, until there is another: have all that ask ended as hung, and vacated."""
     alive = next(path.name for path in impostor.directory.glob("w1-*"))
     name, _, epoch = alive.partition("-")
@@ -206,7 +206,7 @@ def in_the_brokers_place(impostor: Impostor) -> None:
     impostor.answers["frames"] = str(frames)
 
 
-ATTACKS: dict[str, Callable[[Impostor], None]] = {
+ATTACKS: dict[str, Callable[[FalsePeer], None]] = {
     "broker": at_the_broker,
     "worker": at_a_worker,
     "collector": at_the_collector,
@@ -217,7 +217,7 @@ ATTACKS: dict[str, Callable[[Impostor], None]] = {
 
 
 def main() -> None:
-    impostor = Impostor(Path(sys.argv[1]))
+    impostor = FalsePeer(Path(sys.argv[1]))
     ATTACKS[sys.argv[2]](impostor)
     print(json.dumps({"answers": impostor.answers}), flush=True)
     sys.stdin.read()  # it stays there as long as it is wanted

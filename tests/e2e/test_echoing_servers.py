@@ -105,7 +105,7 @@ class Echo(socketserver.ThreadingTCPServer):
         return int(self.server_address[1])
 
 
-class Handler(socketserver.StreamRequestHandler):
+class EchoHandler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
@@ -133,7 +133,7 @@ def reply(head: str, model: str, spelling: str) -> str:
 
 @contextmanager
 def echoing() -> Iterator[Echo]:
-    with Echo(("127.0.0.1", 0), Handler) as server:
+    with Echo(("127.0.0.1", 0), EchoHandler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:

@@ -46,7 +46,7 @@ HELLO_CLIENT = Hello("client", 0, 1)
 STORM = 1200
 
 
-class Engine:
+class FloodedEngine:
     """An engine, and a client of it that works all the time."""
 
     def __init__(self, address: str) -> None:
@@ -100,9 +100,9 @@ class Engine:
 
 
 @pytest.fixture
-def engine(provider: SimulatedProvider) -> Iterator[Engine]:
+def engine(provider: SimulatedProvider) -> Iterator[FloodedEngine]:
     with running_engine(provider, "--workers", "1") as address:
-        made = Engine(address)
+        made = FloodedEngine(address)
         made.start()
         yield made
         made.end()
@@ -129,7 +129,7 @@ def peer(endpoint: str) -> Iterator[RawDealer]:
     [b"", b"\xff\0\0\0\0\0\0\0\1\x7f", b"\xff\0\0\0\0\0\0\0\1\x7f\3", b"GET / HTTP/1.1\r\n\r\n", bytes(range(1, 65))],
     ids=["nothing", "half a greeting", "a little more", "http", "garbage"],
 )
-def test_a_storm_of_connections_is_borne_and_ends(engine: Engine, greeting: bytes) -> None:
+def test_a_storm_of_connections_is_borne_and_ends(engine: FloodedEngine, greeting: bytes) -> None:
     before, memory = engine.descriptors(), engine.memory()
     with ExitStack() as stack:
         for endpoint in engine.endpoints:
@@ -143,7 +143,7 @@ def test_a_storm_of_connections_is_borne_and_ends(engine: Engine, greeting: byte
         wait_until(lambda: engine.descriptors() < before + 40)
 
 
-def test_connections_that_come_and_go_leave_nothing(engine: Engine) -> None:
+def test_connections_that_come_and_go_leave_nothing(engine: FloodedEngine) -> None:
     before, memory = engine.descriptors(), engine.memory()
     for number in range(3 * STORM):
         with socket.socket(socket.AF_UNIX) as one:
@@ -155,7 +155,7 @@ def test_connections_that_come_and_go_leave_nothing(engine: Engine) -> None:
     assert engine.memory() - memory < 32 * MIB
 
 
-def test_peers_with_one_routing_id_take_nothing_from_each_other(engine: Engine) -> None:
+def test_peers_with_one_routing_id_take_nothing_from_each_other(engine: FloodedEngine) -> None:
     context = zmq.Context()
     with ExitStack() as stack:
         stack.callback(context.destroy, 0)
@@ -174,7 +174,7 @@ def test_peers_with_one_routing_id_take_nothing_from_each_other(engine: Engine) 
 # Messages.
 
 
-def test_a_message_of_very_many_parts_ends_its_connection(engine: Engine) -> None:
+def test_a_message_of_very_many_parts_ends_its_connection(engine: FloodedEngine) -> None:
     memory = engine.memory()
     context = zmq.Context()
     for endpoint in engine.endpoints:
@@ -204,7 +204,7 @@ def decoded(frame: bytes) -> list[Any]:
 
 
 @pytest.mark.parametrize("where", [0, 1], ids=["broker", "worker"])
-def test_a_frame_of_too_many_messages_ends_its_connection(engine: Engine, where: int) -> None:
+def test_a_frame_of_too_many_messages_ends_its_connection(engine: FloodedEngine, where: int) -> None:
     memory = engine.memory()
     count = 2_000_000
     message = [b"\x91\x14", b"\x93\x21\xa0\x01"][where]
@@ -228,7 +228,7 @@ FLOODS: list[tuple[int, Callable[[int], Any]]] = [
 
 
 @pytest.mark.parametrize(("where", "make"), FLOODS, ids=["hello", "status", "release", "hello again", "credit", "run"])
-def test_a_flood_of_messages_is_borne(engine: Engine, where: int, make: Callable[[int], Any]) -> None:
+def test_a_flood_of_messages_is_borne(engine: FloodedEngine, where: int, make: Callable[[int], Any]) -> None:
     memory = engine.memory()
     with peer(engine.endpoints[where]) as dealer:
         for start in range(0, 100_000, 1000):
@@ -243,7 +243,7 @@ def test_a_flood_of_messages_is_borne(engine: Engine, where: int, make: Callable
     assert engine.memory() - memory < 64 * MIB
 
 
-def test_a_flood_of_runs_takes_turns_with_those_of_others(engine: Engine) -> None:
+def test_a_flood_of_runs_takes_turns_with_those_of_others(engine: FloodedEngine) -> None:
     """100,000 at once, each given back as soon as it has its lease."""
     granted = refused = 0
     with peer(engine.endpoints[0]) as dealer:

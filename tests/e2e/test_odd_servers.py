@@ -39,7 +39,7 @@ class Environment:
 def serving(answer: Answer) -> Iterator[Environment]:
     """Answer each request so."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class OddHandler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -49,7 +49,7 @@ def serving(answer: Answer) -> Iterator[Environment]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), OddHandler)
     server.daemon_threads = True
     Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     base = f"http://127.0.0.1:{server.server_port}"

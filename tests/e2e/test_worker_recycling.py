@@ -57,7 +57,7 @@ def started(client: Client, repeat: int, pace: float = 0.01) -> LocalStream:
     return client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=script)
 
 
-class Load:
+class ThreadedLoad:
     """Streams without a pause in several threads, each checked as it ends."""
 
     def __init__(self, address: str, threads: int = 8) -> None:
@@ -89,7 +89,7 @@ class Load:
 @pytest.mark.timeout(180)
 def test_three_rolling_restarts_under_load_lose_no_stream(provider: SimulatedProvider) -> None:
     with running_engine(provider, "--workers", "2") as address:
-        load = Load(address)
+        load = ThreadedLoad(address)
         try:
             wait_until(lambda: load.finished > 0)
             for _ in range(3):

@@ -47,7 +47,7 @@ from headrace.wire.messages import Status
 from headrace_engine.supervisor.restart_policy import SHORT_LIFE
 from tests.conftest import ROOT, engine_process, processes
 from tests.e2e.engines import running_engine
-from tests.faults.load import MODEL, Plan
+from tests.faults.load import MODEL, LoadPlan
 from tests.history.checker import check
 from tests.history.facts import Limits
 from tests.history.model import ProviderCall, provider_calls, read_histories
@@ -61,7 +61,7 @@ _MARKERS = {
 }
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class SeenOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a load's own code saw of one run. ``kind`` is done, aborted, or the name of an error's class."""
 
     span_id: str
@@ -77,7 +77,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class Load:
     """A program with streams on the engine."""
 
-    def __init__(self, plan: Plan, history: Path) -> None:
+    def __init__(self, plan: LoadPlan, history: Path) -> None:
         command = [sys.executable, "-m", "tests.faults.load", msgspec.json.encode(plan).decode()]
         self.plan = plan
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)
@@ -96,13 +96,13 @@ class Load:
         events = [msgspec.json.decode(line, type=HistoryEvent) for line in lines]
         return [event for event in events if event.event == name]
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[SeenOutcome]:
         """Return what it has seen the end of."""
         ends = self.events("saw")  # read first: it writes on, and each end has its beginning before it
         began = {event.span_id: event.at for event in self.events("begin")}
         first = {event.span_id: event.at for event in self.events("first")}
         return [
-            Outcome(
+            SeenOutcome(
                 span_id=saw.span_id,
                 kind=saw.kind,
                 reason=saw.reason,
@@ -165,7 +165,7 @@ class FaultyEngine:
     def load(self, **plan: Any) -> Load:
         """Start a program with streams."""
         seed = self.random.getrandbits(32)
-        load = Load(Plan(**{"address": self.address, "seed": seed, **plan}), self.history)
+        load = Load(LoadPlan(**{"address": self.address, "seed": seed, **plan}), self.history)
         self.loads.append(load)
         return load
 
@@ -190,7 +190,7 @@ class FaultyEngine:
             custom_options={"simulate": script},
         )
 
-    def outcomes(self, *kinds: str) -> list[Outcome]:
+    def outcomes(self, *kinds: str) -> list[SeenOutcome]:
         """Return what all loads have seen the end of; of these kinds, if some are named."""
         outcomes = [outcome for load in self.loads for outcome in load.outcomes()]
         return [outcome for outcome in outcomes if not kinds or outcome.kind in kinds]

@@ -22,7 +22,7 @@ from tests.faults.other_runs import run_other
 MODEL = "gpt-4o"
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the program does. Ranges are (least, most), drawn for each run; durations in seconds."""
 
     address: str = ""
@@ -44,7 +44,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     connect_timeout: float = 30.0
 
 
-class Choice(msgspec.Struct, frozen=True):
+class LoadRun(msgspec.Struct, frozen=True):
     """What is done with one run. Counts are chunks read; ``None`` for never."""
 
     span_id: str
@@ -54,7 +54,7 @@ class Choice(msgspec.Struct, frozen=True):
     pause: float
 
 
-def choose(plan: Plan, random: Random) -> Choice:
+def choose(plan: LoadPlan, random: Random) -> LoadRun:
     """Draw one run."""
     span_id = f"sp_{random.getrandbits(64):016x}"
     count = random.randint(*plan.chunks)
@@ -65,10 +65,10 @@ def choose(plan: Plan, random: Random) -> Choice:
     }
     abort_after = random.randrange(count) if random.random() < plan.abort_share else None
     pause_after = random.randrange(count) if random.random() < plan.pause_share else None
-    return Choice(span_id, script, abort_after, pause_after, random.uniform(*plan.pause))
+    return LoadRun(span_id, script, abort_after, pause_after, random.uniform(*plan.pause))
 
 
-async def run_one(client: Client, choice: Choice, seen: History) -> None:
+async def run_one(client: Client, choice: LoadRun, seen: History) -> None:
     """Read one stream, and write down what came of it."""
     span_id = choice.span_id
     seen.note("begin", span_id=span_id)
@@ -106,7 +106,7 @@ async def run_one(client: Client, choice: Choice, seen: History) -> None:
     seen.note("saw", span_id=span_id, kind=kind, text=text, reason=reason, attempt=attempts)
 
 
-async def follow(plan: Plan, number: int, client: Client, seen: History, is_over: threading.Event) -> None:
+async def follow(plan: LoadPlan, number: int, client: Client, seen: History, is_over: threading.Event) -> None:
     """One run after the other."""
     random = Random(f"{plan.seed}-{number}")
     share, rest = divmod(plan.runs, plan.streams)
@@ -119,7 +119,7 @@ async def follow(plan: Plan, number: int, client: Client, seen: History, is_over
             await run_one(client, choose(plan, random), seen)
 
 
-async def main(plan: Plan, seen: History, is_over: threading.Event) -> None:
+async def main(plan: LoadPlan, seen: History, is_over: threading.Event) -> None:
     """All streams."""
     with Client(plan.address, connect_timeout=plan.connect_timeout) as client:
         await asyncio.gather(*(follow(plan, number, client, seen, is_over) for number in range(plan.streams)))
@@ -136,4 +136,4 @@ if __name__ == "__main__":
     assert history is not None
     over = threading.Event()
     threading.Thread(target=_wait_for_the_end, args=[over], daemon=True).start()
-    asyncio.run(main(msgspec.json.decode(sys.argv[1], type=Plan), history, over))
+    asyncio.run(main(msgspec.json.decode(sys.argv[1], type=LoadPlan), history, over))

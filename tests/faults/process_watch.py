@@ -104,7 +104,7 @@ def _threads(seen: Figures) -> int:
     return seen.threads
 
 
-class Watch:
+class GrowthWatch:
     """Samples, each second, until told to end."""
 
     def __init__(self, directory: Path, others: dict[str, int]) -> None:

@@ -33,7 +33,7 @@ def text(client, **arguments):
 """
 
 
-class Ended(NamedTuple):
+class EndedProgram(NamedTuple):
     """How a program ended. ``seconds`` is its time from start to end."""
 
     lines: list[str]
@@ -49,7 +49,7 @@ def run_program(
     before_import: str = "",
     engine: str | None = None,
     timeout: float = 60.0,
-) -> Ended:
+) -> EndedProgram:
     """Run a program to its end; raises TimeoutExpired where it has none. ``before_import`` runs before all else.
 
     With ``engine``, an address, its clients use that engine instead of one of its own.
@@ -64,4 +64,4 @@ def run_program(
         check=False,
         timeout=timeout * busyness(),
     )
-    return Ended(done.stdout.splitlines(), done.stderr, done.returncode, time.monotonic() - started)
+    return EndedProgram(done.stdout.splitlines(), done.stderr, done.returncode, time.monotonic() - started)

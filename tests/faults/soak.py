@@ -21,7 +21,7 @@ import msgspec
 
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, Load, faulty_engine
-from tests.faults.process_watch import HEAD, Series, Watch, table
+from tests.faults.process_watch import HEAD, GrowthWatch, Series, table
 from tests.waiting import wait_until
 
 GUESTS = 3
@@ -38,7 +38,7 @@ LONG_LOAD = {
 GUEST_LOAD = {"streams": 5, "chunks": (20, 200), "pace": 0.02, "abort_share": 0.1, "other_share": 0.1}
 
 
-class Report(msgspec.Struct, frozen=True):
+class SoakReport(msgspec.Struct, frozen=True):
     """What a soak showed."""
 
     series: list[Series]
@@ -77,7 +77,7 @@ class Soak:
         self._random = engine.random
         self._long = engine.load(**LONG_LOAD)
         self._guests: list[Load] = [engine.load(**GUEST_LOAD) for _ in range(GUESTS)]
-        self._watch = Watch(engine.directory, {"client": self._long.pid})
+        self._watch = GrowthWatch(engine.directory, {"client": self._long.pid})
 
     def run(self, seconds: float) -> list[Series]:
         """Hurt it for so long."""
@@ -154,7 +154,7 @@ def _role(name: str) -> str:
     return "worker" if name.startswith("w") else name
 
 
-def soak(provider: SimulatedProvider, seconds: float, seed: int | None = None) -> Report:
+def soak(provider: SimulatedProvider, seconds: float, seed: int | None = None) -> SoakReport:
     """Hurt an engine for so long; raises where a history shows a broken promise."""
     connections = provider.open_connections  # of other engines
     with faulty_engine(provider, workers=3, seed=seed) as engine:
@@ -163,7 +163,7 @@ def soak(provider: SimulatedProvider, seconds: float, seed: int | None = None) -
     # The engine has ended by now, and has let go of everything.
     wait_until(lambda: provider.open_connections <= connections, 10.0, "no connection to the provider")
     outcomes = Counter(outcome.kind for outcome in engine.outcomes())
-    return Report(series, dict(work.faults), dict(outcomes), engine.seed)
+    return SoakReport(series, dict(work.faults), dict(outcomes), engine.seed)
 
 
 def main() -> int:

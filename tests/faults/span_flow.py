@@ -30,7 +30,7 @@ _PACE = 0.01
 """Seconds between chunks: runs are to take time, and the store is to keep up with their spans."""
 
 
-class Ended(msgspec.Struct, frozen=True):
+class RunEnd(msgspec.Struct, frozen=True):
     """A run that came to its end. ``at`` is monotonic."""
 
     span_id: str
@@ -43,7 +43,7 @@ class Flow:
     def __init__(self, address: str, streams: int = 12, chunks: int = 8, characters: int = 8000) -> None:
         self.streams = streams
         self.run_bytes = chunks * characters
-        self.ended: list[Ended] = []
+        self.ended: list[RunEnd] = []
         self.failures: list[str] = []
         self._address = address
         self._chunks = ["x" * characters] * chunks
@@ -97,7 +97,7 @@ class Flow:
                 return
             if len(text) != self.run_bytes:
                 self.failures.append(f"{stream.span_id} came to {len(text)} characters")
-            self.ended.append(Ended(stream.span_id, time.monotonic()))
+            self.ended.append(RunEnd(stream.span_id, time.monotonic()))
 
 
 @contextmanager

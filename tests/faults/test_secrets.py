@@ -102,7 +102,7 @@ def new_markers() -> Markers:
     return Markers(*(f"{name}{secrets.token_hex(20)}" for name in names))
 
 
-class Place(msgspec.Struct, frozen=True):
+class WatchedEngine(msgspec.Struct, frozen=True):
     """A test's folder, and an engine in it."""
 
     folder: Path
@@ -127,7 +127,9 @@ class Place(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def engine_with_secrets(provider: SimulatedProvider, folder: Path, markers: Markers, policy: str) -> Iterator[Place]:
+def engine_with_secrets(
+    provider: SimulatedProvider, folder: Path, markers: Markers, policy: str
+) -> Iterator[WatchedEngine]:
     """Run an engine that is told keys in each way that there is, and says all that it can say."""
     root = provider.base_url.removesuffix("/v1")
     urls = {api: root if api in ("anthropic", "google") else provider.base_url for api in APIS}
@@ -151,7 +153,7 @@ def engine_with_secrets(provider: SimulatedProvider, folder: Path, markers: Mark
         patch.setenv(KEY_OF_SINK, markers.sink_key)
         logged = ["sh", "-c", 'exec "$@" 2> "$0"', str(folder / "engine.log")]
         with running_engine(provider, "--workers", "1", wrapper=logged) as address:
-            yield Place(folder, address)
+            yield WatchedEngine(folder, address)
 
 
 def arguments(markers: Markers, api: str, *, own_key: bool, **script: Any) -> dict[str, Any]:
@@ -202,7 +204,7 @@ def open_stream(client: Client, markers: Markers, *, own_key: bool) -> LocalStre
     return stream
 
 
-def said_by_commands(place: Place, ids: list[str]) -> dict[str, bytes]:
+def said_by_commands(place: WatchedEngine, ids: list[str]) -> dict[str, bytes]:
     """Return what somebody sees who looks at the engine and its spans."""
     data = ("--data", place.data)
     commands: list[tuple[str | Path, ...]] = [
@@ -256,7 +258,7 @@ def test_no_key_and_no_prompt_is_left_anywhere(
     print(f"{len(ids)} runs ({', '.join(kinds)}): {len(found)} artefacts, {sum(map(len, found.values())) / 1e6:.1f} MB")
 
 
-def abort_and_lose(client: Client, place: Place, markers: Markers, found: dict[str, bytes]) -> list[str]:
+def abort_and_lose(client: Client, place: WatchedEngine, markers: Markers, found: dict[str, bytes]) -> list[str]:
     """Abort two runs, and lose two with their worker; look at what there is while they run."""
     streams = [open_stream(client, markers, own_key=own_key) for own_key in (True, False, True, False)]
     found |= {f"{name}, meanwhile": data for name, data in place.left().items()}
@@ -272,13 +274,13 @@ def abort_and_lose(client: Client, place: Place, markers: Markers, found: dict[s
     return [stream.span_id for stream in streams]
 
 
-def found_sink(place: Place) -> bytes:
+def found_sink(place: WatchedEngine) -> bytes:
     with contextlib.suppress(FileNotFoundError):
         return (place.folder / "sink.jsonl").read_bytes()
     return b""
 
 
-def check_memory(place: Place, markers: Markers) -> None:
+def check_memory(place: WatchedEngine, markers: Markers) -> None:
     """Check that processes that need no provider's key have none: neither the engine's nor a run's."""
     pids = {process.name: process.pid for process in engine_status(place.address, 10.0).processes}
     for name in ("broker", "collector"):
@@ -290,7 +292,7 @@ def check_memory(place: Place, markers: Markers) -> None:
     assert not is_in_memory(pids["broker"], markers.prompt)
 
 
-def check_that_it_was_looked_for(place: Place, found: Artefacts, markers: Markers, refused: str) -> None:
+def check_that_it_was_looked_for(place: WatchedEngine, found: Artefacts, markers: Markers, refused: str) -> None:
     """Check that the search finds what there is to find, in each kind of artefact."""
     where = [line.removeprefix(f"{markers.shown} in ") for line in found_in(found, [markers.shown])]
     for part in (".spool, meanwhile", ".db", "sink.jsonl", "spans export", "spans list", f"spans show {refused}"):

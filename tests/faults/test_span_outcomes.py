@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 OPENAI, ANTHROPIC = "gpt-4o", "claude-sonnet-4-6"
 
 
-class Case(msgspec.Struct, frozen=True):
+class EndOfRun(msgspec.Struct, frozen=True):
     """A run, and what its span is to say of its end."""
 
     model: str
@@ -38,30 +38,30 @@ class Case(msgspec.Struct, frozen=True):
 
 LONG = {"repeat": 2000, "pace": 0.005}
 CASES = {
-    "done": Case(OPENAI, {"repeat": 20}, "ok", None, "provider"),
-    "done at Anthropic": Case(ANTHROPIC, {"repeat": 20}, "ok", None, "provider"),
-    "aborted": Case(OPENAI, LONG, "aborted", None, "estimated", aborts_after=5),
-    "aborted at Anthropic": Case(ANTHROPIC, LONG, "aborted", None, "partial", aborts_after=5),
-    "400": Case(OPENAI, {"status": 400}, "error", "InvalidRequestError", "none"),
-    "401": Case(OPENAI, {"status": 401}, "error", "AuthenticationError", "none"),
-    "429": Case(ANTHROPIC, {"status": 429}, "error", "RateLimitError", "none"),
-    "500": Case(OPENAI, {"status": 500}, "error", "ProviderUnavailableError", "none"),
-    "529": Case(ANTHROPIC, {"status": 529}, "error", "ProviderUnavailableError", "none"),
-    "cut": Case(OPENAI, {"repeat": 20, "cut_after": 7}, "error", "ProviderProtocolError", "estimated"),
-    "cut at Anthropic": Case(
+    "done": EndOfRun(OPENAI, {"repeat": 20}, "ok", None, "provider"),
+    "done at Anthropic": EndOfRun(ANTHROPIC, {"repeat": 20}, "ok", None, "provider"),
+    "aborted": EndOfRun(OPENAI, LONG, "aborted", None, "estimated", aborts_after=5),
+    "aborted at Anthropic": EndOfRun(ANTHROPIC, LONG, "aborted", None, "partial", aborts_after=5),
+    "400": EndOfRun(OPENAI, {"status": 400}, "error", "InvalidRequestError", "none"),
+    "401": EndOfRun(OPENAI, {"status": 401}, "error", "AuthenticationError", "none"),
+    "429": EndOfRun(ANTHROPIC, {"status": 429}, "error", "RateLimitError", "none"),
+    "500": EndOfRun(OPENAI, {"status": 500}, "error", "ProviderUnavailableError", "none"),
+    "529": EndOfRun(ANTHROPIC, {"status": 529}, "error", "ProviderUnavailableError", "none"),
+    "cut": EndOfRun(OPENAI, {"repeat": 20, "cut_after": 7}, "error", "ProviderProtocolError", "estimated"),
+    "cut at Anthropic": EndOfRun(
         ANTHROPIC, {"repeat": 20, "cut_after": 7}, "error", "ProviderProtocolError", "partial"
     ),
-    "ended early": Case(OPENAI, {"repeat": 20, "end_after": 7}, "error", "ProviderProtocolError", "estimated"),
-    "garbage": Case(OPENAI, {"repeat": 20, "garbage_after": 7}, "error", "ProviderProtocolError", "estimated"),
-    "silent": Case(OPENAI, {"silent": True}, "error", "RunTimeoutError", "none", options={"timeout_ms": 300}),
-    "stalled": Case(
+    "ended early": EndOfRun(OPENAI, {"repeat": 20, "end_after": 7}, "error", "ProviderProtocolError", "estimated"),
+    "garbage": EndOfRun(OPENAI, {"repeat": 20, "garbage_after": 7}, "error", "ProviderProtocolError", "estimated"),
+    "silent": EndOfRun(OPENAI, {"silent": True}, "error", "RunTimeoutError", "none", options={"timeout_ms": 300}),
+    "stalled": EndOfRun(
         OPENAI, {"repeat": 20, "stall_after": 7}, "error", "RunTimeoutError", "estimated", options={"idle_timeout_ms": 300}
     ),
-    "too long": Case(ANTHROPIC, LONG, "error", "RunTimeoutError", "partial", options={"timeout_ms": 5000}),
+    "too long": EndOfRun(ANTHROPIC, LONG, "error", "RunTimeoutError", "partial", options={"timeout_ms": 5000}),
 }  # fmt: skip
 
 
-def begin(engine: FaultyEngine, client: Client, case: Case) -> LocalStream:
+def begin(engine: FaultyEngine, client: Client, case: EndOfRun) -> LocalStream:
     span_id = f"sp_{engine.random.getrandbits(64):016x}"
     stream: LocalStream = client.run_local(
         model=case.model,
@@ -120,10 +120,10 @@ def test_runs_whose_worker_or_client_died_are_on_record_with_their_text(
     with faulty_engine(provider, workers=1, data=data) as engine:
         client = engine.client()
         lost = {
-            model: begin(engine, client, Case(model, LONG, "error", "WorkerLostError", ""))
+            model: begin(engine, client, EndOfRun(model, LONG, "error", "WorkerLostError", ""))
             for model in (OPENAI, ANTHROPIC)
         }
-        slow = begin(engine, client, Case(OPENAI, {"repeat": 9, "first_token_delay": 3.0}, "ok", None, "provider"))
+        slow = begin(engine, client, EndOfRun(OPENAI, {"repeat": 9, "first_token_delay": 3.0}, "ok", None, "provider"))
         first = {model: next(iter(stream)) for model, stream in lost.items()}
         wait_until(lambda: slow.span_id in {call.span_id for call in engine.calls()}, 10.0, "the slow run's call")
         engine.signal("w1", signal.SIGKILL)

@@ -14,7 +14,7 @@ import pytest
 
 from headrace import EngineUnavailableError, LocalStream, PoisonRunError
 from headrace.testing import SimulatedProvider
-from tests.faults.harness import FaultyEngine, Outcome, faulty_engine, percentile
+from tests.faults.harness import FaultyEngine, SeenOutcome, faulty_engine, percentile
 from tests.faults.worker_losses import LOST_WITHIN, check_others, report
 from tests.repetition import repeated, times
 from tests.waiting import busyness, wait_until
@@ -52,7 +52,7 @@ def test_a_run_whose_worker_dies_before_its_first_chunk_runs_again_unseen(
             assert {result.attempts for result in results} <= {1, 2}
 
 
-def lost_after(kills: list[float], outcomes: list[Outcome]) -> list[float]:
+def lost_after(kills: list[float], outcomes: list[SeenOutcome]) -> list[float]:
     """Return how long after the kill before it each error came."""
     return [outcome.ended_at - max(at for at in kills if at <= outcome.ended_at) for outcome in outcomes]
 

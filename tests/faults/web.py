@@ -59,7 +59,7 @@ WARM_APPLICATION = APPLICATION.replace(
 )
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class WebAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What a visitor got. ``error`` is empty where the response came whole."""
 
     span_id: str
@@ -72,7 +72,7 @@ class Visitors:
     """Threads that visit a server again and again, within ``with``."""
 
     def __init__(self, port: int, count: int, random: Random) -> None:
-        self.answers: list[Answer] = []
+        self.answers: list[WebAnswer] = []
         self.serving: dict[str, int] = {}
         """The web processes that have begun to answer, by span id."""
         self._port = port
@@ -104,7 +104,7 @@ class Visitors:
         while not self._is_over.is_set():
             self.answers.append(self._visit(f"sp_{random.getrandbits(64):016x}", random.randint(5, 200)))
 
-    def _visit(self, span_id: str, count: int) -> Answer:
+    def _visit(self, span_id: str, count: int) -> WebAnswer:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         data, error = b"", ""
         try:
@@ -121,7 +121,7 @@ class Visitors:
         finally:
             self.serving.pop(span_id, None)
             connection.close()
-        return Answer(span_id=span_id, text=data.decode(), error=error, ended_at=time.monotonic())
+        return WebAnswer(span_id=span_id, text=data.decode(), error=error, ended_at=time.monotonic())
 
 
 @contextmanager
@@ -168,7 +168,7 @@ class Aftermath(msgspec.Struct, frozen=True):
     lost: int
 
 
-def aftermath(engine: FaultyEngine, answers: Sequence[Answer], killed: dict[int, float]) -> Aftermath:
+def aftermath(engine: FaultyEngine, answers: Sequence[WebAnswer], killed: dict[int, float]) -> Aftermath:
     """Check that nobody noticed whose web process lived, and return the figures."""
     spans_of = {
         history.pid: {event.span_id for event in history.events if event.span_id}

@@ -41,7 +41,7 @@ class HangError(BaseException):
     """An input takes longer than it may. No Exception, so that nothing under test takes it for its own."""
 
 
-class Report(msgspec.Struct):
+class FuzzReport(msgspec.Struct):
     """What a target came to. ``peak`` is the most memory that one input took beyond its own size, of those measured."""
 
     target: str
@@ -64,12 +64,12 @@ class Report(msgspec.Struct):
 
 def fuzz(
     target: Target[Any], seconds: float, seed: int, folder: Path, alarm: Callable[[float], object] = lambda _: None
-) -> Report:
+) -> FuzzReport:
     """Run a target; raise FuzzError at the first input that breaks a promise.
 
     ``alarm`` is called with the seconds after which HangError is to be raised, and with 0 when that has been averted.
     """
-    report = Report(target.name, seed)
+    report = FuzzReport(target.name, seed)
     rng = random.Random(f"{target.name} {seed}")
     started = time.monotonic()
     resident = 0
@@ -110,7 +110,7 @@ def replay(path: Path) -> str:
     return outcome
 
 
-def _measured(target: Target[Any], entry: msgspec.Struct, report: Report) -> str:
+def _measured(target: Target[Any], entry: msgspec.Struct, report: FuzzReport) -> str:
     size = len(msgspec.msgpack.encode(entry))
     tracemalloc.start(1)
     try:
@@ -124,7 +124,7 @@ def _measured(target: Target[Any], entry: msgspec.Struct, report: Report) -> str
     return outcome
 
 
-def _keep(folder: Path, target: Target[Any], entry: msgspec.Struct, report: Report) -> Path:
+def _keep(folder: Path, target: Target[Any], entry: msgspec.Struct, report: FuzzReport) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{target.name}-{report.seed}-{report.inputs}.json"
     path.write_bytes(msgspec.json.encode({"target": target.name, "input": entry}))

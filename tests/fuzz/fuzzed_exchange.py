@@ -33,7 +33,7 @@ _IDLE = 60.0
 _MAX_CONTINUATIONS = 3
 
 
-class Exchange(msgspec.Struct, frozen=True):
+class FuzzedExchange(msgspec.Struct, frozen=True):
     """A response and how it arrives: ``choices`` seeds everything that is random about that."""
 
     api: str
@@ -44,7 +44,7 @@ class Exchange(msgspec.Struct, frozen=True):
     choices: int
 
 
-def carry_out(exchange: Exchange) -> str:
+def carry_out(exchange: FuzzedExchange) -> str:
     """Put a response through, and return in a word how its run ended; AssertionError where a promise is broken."""
     return _Shell(exchange).run()
 
@@ -52,7 +52,7 @@ def carry_out(exchange: Exchange) -> str:
 class _Shell:
     """Carries commands out, keeps what is sent, and behaves as badly as shells, clients and clocks may."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: FuzzedExchange) -> None:
         self._exchange = exchange
         self._rng = random.Random(exchange.choices)
         self._now = 0.0

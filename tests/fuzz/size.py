@@ -28,7 +28,7 @@ from headrace.errors import HeadraceError
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, ROOT, engine_process
 from tests.e2e.engines import running_engine
-from tests.fuzz.sizes import APIS, EMBEDDINGS, Answer, answers
+from tests.fuzz.sizes import APIS, EMBEDDINGS, SizedAnswer, answers
 from tests.waiting import wait_until
 
 MAX_STALL = 0.5
@@ -50,7 +50,7 @@ _BASES = {"OPENAI_BASE_URL": "/v1", "ANTHROPIC_BASE_URL": "", "GOOGLE_GEMINI_BAS
 class Figure(msgspec.Struct):
     """What one answer did to the worker: seconds and bytes. ``gap`` is the bystander's longest wait for a chunk."""
 
-    answer: Answer
+    answer: SizedAnswer
     stall: float
     growth: int
     gap: float
@@ -81,11 +81,11 @@ HEAD = (
 )
 
 
-class _Server:
+class _SizeServer:
     """Says to each request what :attr:`answer` is, and closes."""
 
     def __init__(self) -> None:
-        self.answer: Answer | None = None
+        self.answer: SizedAnswer | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -127,7 +127,7 @@ class _Server:
 class Rig:
     """An engine with one worker that is measured, a server for it, and a bystander."""
 
-    def __init__(self, address: str, server: _Server, folder: Path, bystander: mmap.mmap | None) -> None:
+    def __init__(self, address: str, server: _SizeServer, folder: Path, bystander: mmap.mmap | None) -> None:
         self._server = server
         self._folder = folder
         self._bystander = bystander
@@ -139,7 +139,7 @@ class Rig:
         """The worker's process."""
         return engine_process(self._address, "-m headrace_workers")
 
-    def measure(self, answer: Answer) -> Figure:
+    def measure(self, answer: SizedAnswer) -> Figure:
         """Have the worker take one answer."""
         self._server.answer = answer
         worker = self.worker
@@ -159,7 +159,7 @@ class Rig:
         gap = struct.unpack("d", self._bystander[:8])[0] if self._bystander is not None else 0.0
         return Figure(answer, struct.unpack("d", shared[:8])[0], growth, gap, seconds, outcome, is_alive)
 
-    def _ask(self, answer: Answer) -> str:
+    def _ask(self, answer: SizedAnswer) -> str:
         provider, model = _PROVIDERS[answer.api]
         said: dict[str, Any] = {"provider": provider, "model": model}
         try:
@@ -198,7 +198,7 @@ def rig(provider: SimulatedProvider | None) -> Iterator[Rig]:
     """An engine to measure; with a bystander where there is a provider for its streams."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hr-size-")))
-        server = _Server()
+        server = _SizeServer()
         stack.callback(server.close)
         environment = _Environment(server.port)
         patch = stack.enter_context(pytest.MonkeyPatch.context())

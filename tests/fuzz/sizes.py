@@ -20,7 +20,7 @@ Pieces = Callable[[], Iterator[bytes]]
 """Makes a body anew, in pieces."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class SizedAnswer(msgspec.Struct, frozen=True):
     """What a server says to one request. ``size`` is that of the body, in bytes."""
 
     api: str
@@ -188,7 +188,7 @@ _ENDS: dict[str, bytes] = {
 }
 
 
-def streamed(api: str) -> Iterator[Answer]:
+def streamed(api: str) -> Iterator[SizedAnswer]:
     """Return streams: one large event of each kind, then many small events of each kind."""
     end = _ENDS[api]
     for hole, template in HOLES[api].items():
@@ -199,7 +199,7 @@ def streamed(api: str) -> Iterator[Answer]:
     yield from _tiny(api, end)
 
 
-def _events(api: str, kind: str, template: bytes, fill: Callable[[int], bytes], size: int, end: bytes) -> Answer:
+def _events(api: str, kind: str, template: bytes, fill: Callable[[int], bytes], size: int, end: bytes) -> SizedAnswer:
     count = LARGEST // size if size < MIB else 2
 
     def pieces() -> Iterator[bytes]:
@@ -208,7 +208,7 @@ def _events(api: str, kind: str, template: bytes, fill: Callable[[int], bytes], 
             yield event
         yield end
 
-    return Answer(api, kind, pieces, size * count)
+    return SizedAnswer(api, kind, pieces, size * count)
 
 
 _TINY: dict[str, tuple[bytes, ...]] = {
@@ -288,24 +288,26 @@ def _repeated(unit: bytes, number_from: int = 0) -> Iterator[bytes]:
         yield piece
 
 
-def _tiny(api: str, end: bytes) -> Iterator[Answer]:
+def _tiny(api: str, end: bytes) -> Iterator[SizedAnswer]:
     for event in _TINY[api]:
         said = b"data: " + event + b"\n\n"
-        yield Answer(api, f"very many {event.decode()}", partial(_then, partial(_repeated, said), end), LARGEST)
+        yield SizedAnswer(api, f"very many {event.decode()}", partial(_then, partial(_repeated, said), end), LARGEST)
     for name, line in _LINES.items():
-        yield Answer(api, name, partial(_then, partial(_repeated, line), b"\n\n" + end), LARGEST)
+        yield SizedAnswer(api, name, partial(_then, partial(_repeated, line), b"\n\n" + end), LARGEST)
     for name, start in _STARTS.items():
-        yield Answer(api, f"{name} that never ends", partial(_after, start, partial(_repeated, b"x")), LARGEST)
+        yield SizedAnswer(api, f"{name} that never ends", partial(_after, start, partial(_repeated, b"x")), LARGEST)
     half = b'{"' + b'\\"' * (7 * MIB) + b"\n\n"
-    yield Answer(api, "a string without end in a line of JSON", partial(_one, half), len(half))
+    yield SizedAnswer(api, "a string without end in a line of JSON", partial(_one, half), len(half))
     for name, unit in {"blank lines": b"\n", "comments": b": x\n", "text": b"data: " + _TINY[api][0] + b"\n\n"}.items():
         yield _packed(api, f"gzip of {name}", partial(_gzip, unit, LARGEST // len(unit)), LARGEST)
     yield _packed(api, "gzip of gzip of blank lines", partial(_gzip, b"\n", 4 * LARGEST, 2), 4 * LARGEST, "gzip, gzip")
     yield _packed(api, "gzip of nothing again and again", partial(_repeated, gzip.compress(b"")), LARGEST)
 
 
-def _packed(api: str, kind: str, pieces: Pieces, size: int, coding: str = "gzip", *, is_stream: bool = True) -> Answer:
-    return Answer(api, kind, pieces, size, is_stream=is_stream, headers=(f"content-encoding: {coding}",))
+def _packed(
+    api: str, kind: str, pieces: Pieces, size: int, coding: str = "gzip", *, is_stream: bool = True
+) -> SizedAnswer:
+    return SizedAnswer(api, kind, pieces, size, is_stream=is_stream, headers=(f"content-encoding: {coding}",))
 
 
 def _gzip(unit: bytes, count: int, times: int = 1) -> Iterator[bytes]:
@@ -329,7 +331,7 @@ def _then(first: Pieces, end: bytes) -> Iterator[bytes]:
     yield end
 
 
-def whole(api: str) -> Iterator[Answer]:
+def whole(api: str) -> Iterator[SizedAnswer]:
     """Return answers in one piece, and errors."""
     for hole, template in WHOLE_HOLES[api].items():
         for name, fill in FILLERS.items():
@@ -341,9 +343,9 @@ def whole(api: str) -> Iterator[Answer]:
         yield _body(api, f"an error of status 500: {name}", b'{"error":{"message":HOLE}}', fill, 63 * MIB, 500)
     yield from _calls(api)
     for name, unit in _BODIES.items():
-        yield Answer(api, f"a body of {name}", partial(_repeated, unit), LARGEST, is_stream=False)
+        yield SizedAnswer(api, f"a body of {name}", partial(_repeated, unit), LARGEST, is_stream=False)
     lines = partial(_after, b'{"a":1}\n', partial(_repeated, b"\n"))
-    yield Answer(api, "JSON in one line and then blank lines", lines, LARGEST, is_stream=False)
+    yield SizedAnswer(api, "JSON in one line and then blank lines", lines, LARGEST, is_stream=False)
     blanks = partial(_gzip, b" ", 4 * LARGEST, 2)
     yield _packed(api, "gzip of gzip of blanks", blanks, 4 * LARGEST, "gzip, gzip", is_stream=False)
 
@@ -366,20 +368,22 @@ _INPUTS = {
 }
 
 
-def _calls(api: str) -> Iterator[Answer]:
+def _calls(api: str) -> Iterator[SizedAnswer]:
     """Return answers of as many large calls as pass."""
     if api in _CALLS:
         around, call = _CALLS[api]
         for name, said in _INPUTS.items():
             body = around.replace(b"HOLE", b",".join([call.replace(b"INPUT", said)] * 4000))
-            yield Answer(api, f"4000 calls of 4 kB of {name}", partial(_one, body), len(body), is_stream=False)
+            yield SizedAnswer(api, f"4000 calls of 4 kB of {name}", partial(_one, body), len(body), is_stream=False)
 
 
-def _body(api: str, kind: str, template: bytes, fill: Callable[[int], bytes], size: int, status: int = 200) -> Answer:
+def _body(
+    api: str, kind: str, template: bytes, fill: Callable[[int], bytes], size: int, status: int = 200
+) -> SizedAnswer:
     def pieces() -> Iterator[bytes]:
         yield template.replace(b"HOLE", fill(size))
 
-    return Answer(api, kind, pieces, size, is_stream=False, status=status)
+    return SizedAnswer(api, kind, pieces, size, is_stream=False, status=status)
 
 
 _SLOW_NUMBERS = {
@@ -390,7 +394,7 @@ _SLOW_NUMBERS = {
 _DIGITS = {"in one line": "-0.012345679", "a line for each number": "\n        -0.012345678396522999"}
 
 
-def vectors() -> Iterator[Answer]:
+def vectors() -> Iterator[SizedAnswer]:
     """Return answers with as many numbers as vectors may have."""
     numbers = ",".join(["-0.0123456789"] * 1536)
     for rows in (1024, 2048):
@@ -399,7 +403,9 @@ def vectors() -> Iterator[Answer]:
             data = ",".join(f'{{"index":{place},"embedding":[{numbers}]}}' for place in range(rows))
             yield ('{"data":[' + data + "]}").encode()
 
-        yield Answer("openai embeddings", f"{rows} vectors of 1536 numbers", rows_of, rows * 1536 * 14, is_stream=False)
+        yield SizedAnswer(
+            "openai embeddings", f"{rows} vectors of 1536 numbers", rows_of, rows * 1536 * 14, is_stream=False
+        )
     for name, number in _SLOW_NUMBERS.items():
         row = ",".join([number] * (47 * MIB // 1024 // (len(number) + 1) - 2))
 
@@ -407,7 +413,7 @@ def vectors() -> Iterator[Answer]:
             data = ",".join(f'{{"index":{place},"embedding":[{row}]}}' for place in range(1024))
             yield ('{"data":[' + data + "]}").encode()
 
-        yield Answer("openai embeddings", f"1024 vectors of {name}", slow_rows, 47 * MIB, is_stream=False)
+        yield SizedAnswer("openai embeddings", f"1024 vectors of {name}", slow_rows, 47 * MIB, is_stream=False)
     for name, number in _DIGITS.items():
 
         def large_rows(number: str = number) -> Iterator[bytes]:
@@ -417,19 +423,21 @@ def vectors() -> Iterator[Answer]:
                 yield f'{{"index":{place},"embedding":[{row}]}}{"," if place < 2047 else "]}"}'.encode()
 
         size = 2048 * 3072 * (len(number) + 1)
-        yield Answer("openai embeddings", f"2048 vectors of 3072 numbers, {name}", large_rows, size, is_stream=False)
+        yield SizedAnswer(
+            "openai embeddings", f"2048 vectors of 3072 numbers, {name}", large_rows, size, is_stream=False
+        )
     packed = base64.b64encode(b"\x01\x02\x03\x3d" * 3072).decode()
 
     def packed_rows() -> Iterator[bytes]:
         data = ",".join(json.dumps({"index": place, "embedding": packed}) for place in range(2048))
         yield ('{"data":[' + data + "]}").encode()
 
-    yield Answer(
+    yield SizedAnswer(
         "openai embeddings", "2048 vectors of 3072 numbers, base64", packed_rows, 2048 * len(packed), is_stream=False
     )
 
 
-def answers(api: str) -> Iterator[Answer]:
+def answers(api: str) -> Iterator[SizedAnswer]:
     """Return all answers of one wire format."""
     if api in EMBEDDINGS:
         yield from whole(api)

@@ -11,7 +11,7 @@ import pytest
 
 from headrace.testing import SimulatedProvider
 from tests.fuzz.size import MAX_GROWTH, MAX_STALL, Rig, rig
-from tests.fuzz.sizes import APIS, EMBEDDINGS, Answer, answers
+from tests.fuzz.sizes import APIS, EMBEDDINGS, SizedAnswer, answers
 from tests.repetition import only_long
 from tests.waiting import cpu_slack
 
@@ -43,7 +43,7 @@ def made(session_provider: SimulatedProvider) -> Iterator[Rig]:
         yield one
 
 
-def answer_named(name: str) -> Answer:
+def answer_named(name: str) -> SizedAnswer:
     api = next(api for api in (*EMBEDDINGS, *APIS) if name.startswith(f"{api},"))
     return next(answer for answer in answers(api) if str(answer) == name)
 

@@ -15,7 +15,7 @@ _TURN = 0.5
 _TERMINALS = ("sent finished", "sent failed", "sent aborted")
 
 
-class _Sent:
+class _SentSpans:
     """What a worker has sent of one run, and may."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class _Sent:
 
 def worker_violations(history: ProcessHistory, facts: Facts) -> Iterator[Violation]:
     """Check one worker process."""
-    sent: dict[tuple[str, int], _Sent] = defaultdict(_Sent)
+    sent: dict[tuple[str, int], _SentSpans] = defaultdict(_SentSpans)
     running: set[tuple[str, int]] = set()
     most = facts.limits.max_runs_per_worker + facts.limits.overshoot
     for event in history.events:
@@ -53,7 +53,7 @@ def worker_violations(history: ProcessHistory, facts: Facts) -> Iterator[Violati
             yield Violation("never let go", span_id)
 
 
-def _chunk_sent(chunk: HistoryEvent, known: _Sent) -> Iterator[Violation]:
+def _chunk_sent(chunk: HistoryEvent, known: _SentSpans) -> Iterator[Violation]:
     if known.has_ended:
         yield Violation("sent after the terminal", chunk.span_id, chunk.event)
     if chunk.sequence != known.sequence:
@@ -65,7 +65,7 @@ def _chunk_sent(chunk: HistoryEvent, known: _Sent) -> Iterator[Violation]:
         yield Violation("sent beyond its credit", chunk.span_id, detail)
 
 
-def _terminal_sent(terminal: HistoryEvent, known: _Sent) -> Iterator[Violation]:
+def _terminal_sent(terminal: HistoryEvent, known: _SentSpans) -> Iterator[Violation]:
     if known.has_ended:
         yield Violation("several terminals", terminal.span_id, terminal.event)
     if terminal.sequence != known.sequence:

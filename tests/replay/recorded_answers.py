@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from tests.workers import corpus
 
-CUTS: dict[str, Callable[[corpus.Case], list[bytes]]] = {
+CUTS: dict[str, Callable[[corpus.Recording], list[bytes]]] = {
     "recorded": corpus.as_recorded,
     "bytes": corpus.bytewise,
     "whole": lambda case: [case.body],
@@ -47,7 +47,7 @@ async def _answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         writer.close()
 
 
-async def _answer(writer: asyncio.StreamWriter, case: corpus.Case, cut: str) -> None:
+async def _answer(writer: asyncio.StreamWriter, case: corpus.Recording, cut: str) -> None:
     """Send a response; chunked, but for single bytes, whose chunks would be six times as long."""
     is_chunked = cut != "bytes"
     headers = [f"{name}: {value}" for name, value in case.headers.items() if name not in _FRAMING]

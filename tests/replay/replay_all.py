@@ -32,7 +32,7 @@ from tests.workers.providers import (
 )
 
 # Wire format of the recordings: what provider to run, its base URL below the server's, how to compare.
-READINGS: dict[str, tuple[str, str, corpus.Reading]] = {
+READINGS: dict[str, tuple[str, str, corpus.Comparison]] = {
     "anthropic.messages": ("anthropic", "", test_anthropic_corpus.READING),
     "google.generate": ("google", "", test_google_corpus.READING),
     "openai.chat": ("openai-chat", "/v1", test_openai_chat_corpus.READING),
@@ -79,7 +79,7 @@ async def _problem(client: Client, recording: dict[str, Any], cut: str) -> str |
     """Replay one recording; return what is not as expected."""
     provider, _, reading = READINGS[recording["wire"]]
     case = corpus.load(recording["name"])
-    outcome: corpus.Outcome | None = None
+    outcome: corpus.AnswerOutcome | None = None
     try:
         outcome = await outcome_of(client, case, provider, cut)
         corpus.compare(reading, case, outcome)

@@ -36,7 +36,7 @@ _KINDS: dict[type[HeadraceError], FailureKind] = {
 }
 
 
-async def outcome_of(client: Client, case: corpus.Case, provider: str, cut: str) -> corpus.Outcome:
+async def outcome_of(client: Client, case: corpus.Recording, provider: str, cut: str) -> corpus.AnswerOutcome:
     """Run a recording; what the recorded request streamed is streamed here."""
     arguments: dict[str, Any] = {
         "provider": provider,
@@ -58,13 +58,13 @@ async def outcome_of(client: Client, case: corpus.Case, provider: str, cut: str)
         return _failed(error, events)
 
 
-def _streams(case: corpus.Case) -> bool:
+def _streams(case: corpus.Recording) -> bool:
     request = json.loads((corpus.WIRE / case.name / "request.json").read_text())
     body = request["body"] if isinstance(request["body"], dict) else {}
     return case.status == 200 or bool(body.get("stream")) or "streamGenerateContent" in request["path"]
 
 
-def _completed(result: RunLocalResult, events: list[StreamEvent]) -> corpus.Outcome:
+def _completed(result: RunLocalResult, events: list[StreamEvent]) -> corpus.AnswerOutcome:
     """Return a success. The result and the events must say the same; a body that was no stream gives no events but text."""
     made = [ToolCallText(call.id, call.name, json.dumps(call.arguments)) for call in result.tool_calls]
     made += [ToolCallText(call.id, call.name, call.arguments) for call in result.incomplete_tool_calls]
@@ -83,19 +83,19 @@ def _completed(result: RunLocalResult, events: list[StreamEvent]) -> corpus.Outc
         tool_calls=made,
         model=result.model,
     )
-    return corpus.Outcome(
+    return corpus.AnswerOutcome(
         result.text, result.reasoning, result.refusal or "", calls, result.usage, completion, failure=None
     )
 
 
-def _failed(error: InvalidRequestError | ProviderError, events: list[StreamEvent]) -> corpus.Outcome:
+def _failed(error: InvalidRequestError | ProviderError, events: list[StreamEvent]) -> corpus.AnswerOutcome:
     """Return a failure; what had come by then must be in it."""
     if isinstance(error, ProviderError):
         assert error.partial_text == _text(events)
     assert not isinstance(error, InvalidRequestError) or error.argument is None, error
     failure = ProviderFailure(_KINDS[type(error)], error.reason, error.status_code, error.request_id, error.code)
     refusal = "".join(event.text for event in events if isinstance(event, RefusalDelta))
-    return corpus.Outcome(_text(events), _reasoning(events), refusal, _calls(events), Usage(), None, failure)
+    return corpus.AnswerOutcome(_text(events), _reasoning(events), refusal, _calls(events), Usage(), None, failure)
 
 
 def _text(events: list[StreamEvent]) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from headrace.wire.messages import Acquire, Grant, Refuse, Revoke
 from headrace_engine.broker.admission import Admission, Ask, Send
-from tests.simulation.world import Violation
+from tests.simulation.world import SimulationViolation
 
 
 class _HeldLease(msgspec.Struct, frozen=True):
@@ -98,7 +98,7 @@ class CheckedAdmission(Admission):
                 for span_id, attempt, _ in step.leases:
                     lease = self.held_leases.get(span_id)
                     if lease is None or (lease.attempt, lease.epoch) != (attempt, step.epoch):
-                        raise Violation(f"{span_id}: a worker is asked about a lease that nobody has")
+                        raise SimulationViolation(f"{span_id}: a worker is asked about a lease that nobody has")
         self._check([step for step in steps if isinstance(step, Send)])
         return steps
 
@@ -113,34 +113,40 @@ class CheckedAdmission(Admission):
                 case Revoke():
                     lease = self.held_leases.pop(answer.message.span_id, None)
                     if lease is None or (lease.client, lease.attempt) != (answer.client, answer.message.attempt):
-                        raise Violation(f"{answer.message.span_id}: a lease is ended that its client does not have")
+                        raise SimulationViolation(
+                            f"{answer.message.span_id}: a lease is ended that its client does not have"
+                        )
                 case Refuse():
                     asked = self._questions.get(answer.message.span_id)
                     if asked is not None and asked[0] == answer.client:
                         del self._questions[answer.message.span_id]
         if self.lease_count != len(self.held_leases):
-            raise Violation(f"admission counts {self.lease_count} leases where {len(self.held_leases)} are held")
+            raise SimulationViolation(
+                f"admission counts {self.lease_count} leases where {len(self.held_leases)} are held"
+            )
         if self.waiting_count > len(self._questions):
-            raise Violation(f"admission has {self.waiting_count} waiting where {len(self._questions)} have asked")
+            raise SimulationViolation(
+                f"admission has {self.waiting_count} waiting where {len(self._questions)} have asked"
+            )
         return answers
 
     def _granted(self, client: bytes, grant: Grant) -> None:
         span_id, epoch = grant.span_id, grant.epoch
         asker, question = self._questions.pop(span_id, (b"", None))
         if question is None or asker != client or question.attempt != grant.attempt:
-            raise Violation(f"{span_id}: a lease that nobody asked for")
+            raise SimulationViolation(f"{span_id}: a lease that nobody asked for")
         if not self._takes_runs:
-            raise Violation(f"{span_id}: a lease from an engine that is stopping")
+            raise SimulationViolation(f"{span_id}: a lease from an engine that is stopping")
         if span_id in self.held_leases:
-            raise Violation(f"{span_id}: a second lease while one is held")
+            raise SimulationViolation(f"{span_id}: a second lease while one is held")
         if epoch not in self.joined:
-            raise Violation(f"{span_id}: a lease on a worker that is not there")
+            raise SimulationViolation(f"{span_id}: a lease on a worker that is not there")
         if epoch in self._barred:
-            raise Violation(f"{span_id}: a lease on a worker that is {self._barred[epoch]}")
+            raise SimulationViolation(f"{span_id}: a lease on a worker that is {self._barred[epoch]}")
         if epoch in question.avoid:
-            raise Violation(f"{span_id}: a lease on a worker that was lost with this run")
+            raise SimulationViolation(f"{span_id}: a lease on a worker that was lost with this run")
         if sum(lease.epoch == epoch for lease in self.held_leases.values()) >= self._limit:
-            raise Violation(f"{span_id}: a lease on a worker that has its {self._limit} runs")
+            raise SimulationViolation(f"{span_id}: a lease on a worker that has its {self._limit} runs")
         self.held_leases[span_id] = _HeldLease(client, grant.attempt, epoch)
 
     def _forget_all(self, is_gone: Any) -> None:

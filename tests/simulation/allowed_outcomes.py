@@ -21,7 +21,7 @@ from headrace.wire.messages import Aborted, Finished
 from tests.simulation.callers import Caller
 from tests.simulation.plans import TOTAL_TIMEOUT
 from tests.simulation.provider_calls import Call
-from tests.simulation.world import Violation
+from tests.simulation.world import SimulationViolation
 
 _ROUNDING = 1e-6
 
@@ -48,7 +48,7 @@ def check_outcome(caller: Caller, seen: Circumstances) -> None:
     outcome = caller.outcome
     problem = _problem(caller, outcome, seen)
     if problem is not None:
-        raise Violation(f"{caller.order.span_id}: {problem}: {outcome!r}")
+        raise SimulationViolation(f"{caller.order.span_id}: {problem}: {outcome!r}")
 
 
 def _problem(caller: Caller, outcome: Ending | None, seen: Circumstances) -> str | None:

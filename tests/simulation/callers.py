@@ -26,8 +26,8 @@ from headrace.wire.messages import (
 )
 from headrace.wire.run_request import RunRequest
 from tests.simulation.plans import Order
-from tests.simulation.provider_calls import Call, Provider
-from tests.simulation.world import Host, Violation
+from tests.simulation.provider_calls import Call, ScriptedProvider
+from tests.simulation.world import Host, SimulationViolation
 
 _POKED = 0.15
 """The share of runs that are told again, after their end, of all that can happen to a run."""
@@ -44,7 +44,7 @@ class Caller:
         host: Host,
         connection: Connection,
         submit: Callable[[Delivery], None],
-        provider: Provider,
+        provider: ScriptedProvider,
         told: Callable[[Caller], None],
     ) -> None:
         self.order = order
@@ -146,16 +146,18 @@ class Caller:
         if self.is_given_up:
             return  # its I/O thread has yet to hear of it
         if self.ended_at is not None:
-            raise Violation(f"{self.order.span_id}: events after the outcome")
+            raise SimulationViolation(f"{self.order.span_id}: events after the outcome")
         events = session.events[before:]
         call = self._provider.calls.get((self.order.span_id, session.attempt))
         self.delivered.add(session.attempt)
         text = joined_text(events)
         if call is None or not call.answer.text.startswith(text, self.text_length):
-            raise Violation(f"{self.order.span_id}: text arrived that the provider did not send: {text[:60]!r}")
+            raise SimulationViolation(
+                f"{self.order.span_id}: text arrived that the provider did not send: {text[:60]!r}"
+            )
         self.text_length += len(text)
         if self.text_length > call.sent_length:
-            raise Violation(f"{self.order.span_id}: text arrived before the provider sent it")
+            raise SimulationViolation(f"{self.order.span_id}: text arrived before the provider sent it")
         if not self.delivery.credit.reads_all:
             self._check_window()
 
@@ -163,22 +165,24 @@ class Caller:
         delivery, session = self.delivery, self.session
         waiting = len(session.events) - delivery.credit.taken
         if waiting > WINDOW_EVENTS:
-            raise Violation(f"{self.order.span_id}: {waiting} events wait for a reader, beyond the window")
+            raise SimulationViolation(f"{self.order.span_id}: {waiting} events wait for a reader, beyond the window")
         if waiting and (size := characters(session.events[delivery.credit.taken :])) > WINDOW_CHARACTERS:
-            raise Violation(f"{self.order.span_id}: {size} characters wait for a reader, beyond the window")
+            raise SimulationViolation(f"{self.order.span_id}: {size} characters wait for a reader, beyond the window")
 
     def started(self) -> None:
         """It was given to a worker."""
         self.starts += 1
         if self.delivered:
-            raise Violation(f"{self.order.span_id}: started again after some of it was delivered")
+            raise SimulationViolation(f"{self.order.span_id}: started again after some of it was delivered")
         if self.starts > MAX_STARTS:
-            raise Violation(f"{self.order.span_id}: started again after {MAX_STARTS} workers were lost with it")
+            raise SimulationViolation(
+                f"{self.order.span_id}: started again after {MAX_STARTS} workers were lost with it"
+            )
 
     def lost(self, epoch: int, reason: str) -> None:
         """Its worker is said to be lost."""
         if "did not answer" not in reason and not self.has_lost(self.host, epoch):
-            raise Violation(f"{self.order.span_id}: counts its worker as lost, which is there ({reason})")
+            raise SimulationViolation(f"{self.order.span_id}: counts its worker as lost, which is there ({reason})")
 
     def moved_on(self) -> None:
         """Its worker took no new runs, so that this start was none."""
@@ -192,7 +196,7 @@ class Caller:
         """The outcome is there."""
         world = self.host.world
         if self.ended_at is not None:
-            raise Violation(f"{self.order.span_id}: a second outcome")
+            raise SimulationViolation(f"{self.order.span_id}: a second outcome")
         self.ended_at = world.now
         self._result = self.delivery.see_result()
         self.outcome = self.delivery.outcome.ending
@@ -206,13 +210,15 @@ class Caller:
         """The outcome is what it was, and so is what was delivered."""
         session = self.session
         if self.delivery.see_result() is not self._result:
-            raise Violation(f"{self.order.span_id}: the outcome changed from {self._result!r}")
+            raise SimulationViolation(f"{self.order.span_id}: the outcome changed from {self._result!r}")
         if self.is_given_up:
             return
         if session.ending is not self.outcome or session.phase is not Phase.ENDED:
-            raise Violation(f"{self.order.span_id}: the outcome changed from {self.outcome!r} to {session.ending!r}")
+            raise SimulationViolation(
+                f"{self.order.span_id}: the outcome changed from {self.outcome!r} to {session.ending!r}"
+            )
         if len(session.events) != self.event_count:
-            raise Violation(f"{self.order.span_id}: events were added after the outcome")
+            raise SimulationViolation(f"{self.order.span_id}: events were added after the outcome")
 
     def _poke(self) -> None:
         """Tell the session again what can happen to a run: late messages, a lost worker, time, its caller, its connection."""
@@ -229,7 +235,7 @@ class Caller:
         commands += session.broker_changed()
         commands += session.give_credit()
         if commands:
-            raise Violation(f"{self.order.span_id}: has ended, and still wants {commands}")
+            raise SimulationViolation(f"{self.order.span_id}: has ended, and still wants {commands}")
         self.check_unchanged()
 
 

@@ -26,9 +26,9 @@ from headrace.process.lifecycle import Origin
 from headrace.transport.reactor import Reactor
 from tests.simulation.io_threads import InjectedError, InjectedExit, SimGuarded, SimIoThread, SimThread, SimWatchdog
 from tests.simulation.loops import SimLoop, SimReactor, SimWatch, new_descriptor, signal_end
-from tests.simulation.provider_calls import Provider, SimHttp
+from tests.simulation.provider_calls import ScriptedProvider, SimHttp
 from tests.simulation.simulated_sockets import Network, SimDealer, SimRouter
-from tests.simulation.world import Host, Violation, World
+from tests.simulation.world import Host, SimulationViolation, World
 
 DIRECTORY = Path("/simulated")
 _PACKAGES = ("headrace", "headrace_engine", "headrace_workers")
@@ -40,7 +40,7 @@ class Stage:
     def __init__(self, world: World) -> None:
         self.world = world
         self.network = Network(world)
-        self.provider = Provider(world)
+        self.provider = ScriptedProvider(world)
         self.start: Callable[[list[str]], Host]
         """Starts the process of a command line."""
         self.opened: dict[int, Host] = {}
@@ -96,7 +96,7 @@ class _LogHandler(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, InjectedError | InjectedExit):
             return
-        raise Violation(f"logged as an error: {record.getMessage()}: {error!r}") from error
+        raise SimulationViolation(f"logged as an error: {record.getMessage()}: {error!r}") from error
 
 
 def _modules() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from tests.simulation.world import Host, Violation, World
+from tests.simulation.world import Host, SimulationViolation, World
 
 
 class _Expectation(msgspec.Struct):
@@ -60,5 +60,7 @@ class Expectations:
         excuse = world.disturbance(expectation.since, world.now, expectation.apart_from) + expectation.excuse()
         due = expectation.since + expectation.bound + excuse
         if due <= world.now + 1e-6:
-            raise Violation(f"{expectation.what}: not within {expectation.bound:.2f} s (and {excuse:.2f} s of excuses)")
+            raise SimulationViolation(
+                f"{expectation.what}: not within {expectation.bound:.2f} s (and {excuse:.2f} s of excuses)"
+            )
         world.at(due, self._look, expectation)

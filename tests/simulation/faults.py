@@ -13,7 +13,7 @@ from headrace.wire.messages import Chunk
 from headrace_engine.liveness import HUNG_AFTER
 from tests.simulation.allowed_outcomes import Circumstances
 from tests.simulation.plans import Fault, Role
-from tests.simulation.processes import Engine, SimClient
+from tests.simulation.processes import SimClient, SimEngine
 from tests.simulation.simulated_sockets import Network, Pipe
 from tests.simulation.world import Host, World
 
@@ -39,7 +39,7 @@ class Faults:
     """Carries a schedule's faults out."""
 
     def __init__(
-        self, network: Network, engine: Engine, clients: list[SimClient], seen: Circumstances, watch: Watch
+        self, network: Network, engine: SimEngine, clients: list[SimClient], seen: Circumstances, watch: Watch
     ) -> None:
         self.world: World = network.world
         self.left = 0

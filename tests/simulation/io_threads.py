@@ -12,7 +12,7 @@ from typing import cast
 from headrace.process.watchdog import Bounded, Watchdog
 from headrace.transport.reactor import GuardedLoop, Reactor
 from tests.simulation.loops import SimReactor
-from tests.simulation.world import Host, Violation, World
+from tests.simulation.world import Host, SimulationViolation, World
 
 
 class InjectedError(Exception):
@@ -80,7 +80,7 @@ class SimGuarded(GuardedLoop):
             action()
             if not is_first:
                 thread.trip()
-        except Violation:
+        except SimulationViolation:
             raise
         except BaseException as error:  # noqa: BLE001 - as the real one does
             self._failed(error)

@@ -9,7 +9,7 @@ import msgspec
 
 from headrace.wire.messages import AbortMode
 from headrace_engine.liveness import HUNG_AFTER, SUSPECT_AFTER
-from tests.simulation.provider_calls import Answer, AnswerKind
+from tests.simulation.provider_calls import AnswerKind, ScriptedAnswer
 
 FaultKind = Literal[
     "kill",
@@ -66,7 +66,7 @@ class Order(msgspec.Struct):
     kinds: list[AnswerKind]
     """How its calls are answered, the last of them again and again."""
     is_large: bool = False
-    answer: Answer | None = None
+    answer: ScriptedAnswer | None = None
     """How all its calls are answered, where that is not to be drawn."""
     priority: Literal["interactive", "batch"] = "interactive"
     on_abort: AbortMode = "close"

@@ -139,7 +139,7 @@ class SimSupervisor(Supervisor):
         super()._end_hung(silent)
 
 
-class Engine:
+class SimEngine:
     """One engine: its supervisor, and whatever that starts."""
 
     def __init__(self, stage: Stage, plan: Plan) -> None:

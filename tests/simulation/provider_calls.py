@@ -38,7 +38,7 @@ class Step(msgspec.Struct):
     status: int = 200
 
 
-class Answer(msgspec.Struct):
+class ScriptedAnswer(msgspec.Struct):
     """How one call is answered."""
 
     kind: AnswerKind
@@ -62,7 +62,7 @@ class Call:
         "started_at",
     )
 
-    def __init__(self, span_id: str, attempt: int, answer: Answer, host: str, now: float) -> None:
+    def __init__(self, span_id: str, attempt: int, answer: ScriptedAnswer, host: str, now: float) -> None:
         self.span_id = span_id
         self.attempt = attempt
         self.answer = answer
@@ -76,13 +76,13 @@ class Call:
         self.closed_at: float | None = None
 
 
-class Provider:
+class ScriptedProvider:
     """All calls of a world."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.calls: dict[tuple[str, int], Call] = {}
-        self.answer: Callable[[str, int], Answer]
+        self.answer: Callable[[str, int], ScriptedAnswer]
         """Gives the answer to a run's call, of which it is told the number."""
         self.on_call: Callable[[Call], None]
         self.on_close: Callable[[Call], None]
@@ -107,7 +107,7 @@ class Provider:
 class SimHttp:
     """In place of ``HttpClient``."""
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: ScriptedProvider) -> None:
         self._provider = provider
 
     def send(self, request: HttpRequest, receiver: Receiver) -> SimExchange:  # noqa: ARG002 - scripts say what comes
@@ -121,7 +121,7 @@ class SimHttp:
 class SimExchange:
     """In place of an ``Exchange``: what the kernel and the HTTP client hold of one response."""
 
-    def __init__(self, provider: Provider, call: Call, receiver: Receiver) -> None:
+    def __init__(self, provider: ScriptedProvider, call: Call, receiver: Receiver) -> None:
         world = provider.world
         self.is_connected = False
         self._world = world
@@ -219,9 +219,9 @@ class SimExchange:
 # Answers.
 
 
-def draw_answer(rng: random.Random, kind: AnswerKind, tag: str, *, streams: bool, is_large: bool) -> Answer:
+def draw_answer(rng: random.Random, kind: AnswerKind, tag: str, *, streams: bool, is_large: bool) -> ScriptedAnswer:
     """Return an answer of a kind. ``tag`` makes its text another than that of any other answer."""
-    answer = Answer(kind, rng.choice((0.001, 0.02, 0.2)) * rng.random(), [])
+    answer = ScriptedAnswer(kind, rng.choice((0.001, 0.02, 0.2)) * rng.random(), [])
     head = rng.choice((0.01, 0.1, 1.0)) * rng.random()
     if kind == "error":
         status = rng.choice((400, 401, 403, 404, 413, 429, 500, 503, 529))

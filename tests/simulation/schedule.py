@@ -15,9 +15,9 @@ from tests.simulation.edges import Stage, enter
 from tests.simulation.expectations import Expectations
 from tests.simulation.faults import RECOVERY, Faults
 from tests.simulation.plans import FIRST_CHUNK_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, Order, Plan
-from tests.simulation.processes import Engine, SimClient, admission_of
-from tests.simulation.provider_calls import Answer, Call, draw_answer
-from tests.simulation.world import Host, Violation, World
+from tests.simulation.processes import SimClient, SimEngine, admission_of
+from tests.simulation.provider_calls import Call, ScriptedAnswer, draw_answer
+from tests.simulation.world import Host, SimulationViolation, World
 
 SLACK = 0.3
 """Seconds by which a promise about time may be late for nothing: messages travel, loops take turns."""
@@ -44,7 +44,7 @@ class Simulation:
         self.seen = Circumstances()
         self.expected = Expectations(self.world)
         self.clients = [SimClient(self.stage, number, self._told) for number in range(plan.clients)]
-        self.engine = Engine(self.stage, plan)
+        self.engine = SimEngine(self.stage, plan)
         self.faults = Faults(self.stage.network, self.engine, self.clients, self.seen, self)
         self._orders = {order.span_id: order for order in plan.orders}
         self._client_of = {order.span_id: self.clients[order.client] for order in plan.orders}
@@ -60,10 +60,10 @@ class Simulation:
 
     def run(self) -> None:
         """Let it happen; raises Violation."""
-        Violation.latest = None
+        SimulationViolation.latest = None
         self._run()
-        if Violation.latest is not None:
-            raise Violation.latest
+        if SimulationViolation.latest is not None:
+            raise SimulationViolation.latest
 
     def _run(self) -> None:
         supervisor = self.engine.supervisor
@@ -117,7 +117,7 @@ class Simulation:
         self.clients.append(client)
         return client
 
-    def _answer(self, span_id: str, number: int) -> Answer:
+    def _answer(self, span_id: str, number: int) -> ScriptedAnswer:
         order = self._orders[span_id]
         if order.answer is not None:
             return order.answer
@@ -146,13 +146,13 @@ class Simulation:
         if not isinstance(outcome, Finished) and (is_probe or must_finish(caller, self.seen)):
             if isinstance(outcome, QueueFullError) and not is_probe:
                 return
-            raise Violation(f"{caller.order.span_id}: did not finish, with nothing in its way: {outcome!r}")
+            raise SimulationViolation(f"{caller.order.span_id}: did not finish, with nothing in its way: {outcome!r}")
 
     def _called(self, call: Call) -> None:
         client = self._client_of[call.span_id]
         caller = next(known for known in client.callers if known.order.span_id == call.span_id)
         if any(attempt < call.attempt for attempt in caller.delivered):
-            raise Violation(f"{call.span_id}: the provider is called again after content was delivered")
+            raise SimulationViolation(f"{call.span_id}: the provider is called again after content was delivered")
         if call.answer.kind == "crash":
             self.seen.has_trouble = True
             self.world.disturbed(self.world.now, self.world.now + RECOVERY)
@@ -171,7 +171,9 @@ class Simulation:
             since, limit = max(call.last_sent, call.held_until or 0.0), IDLE_TIMEOUT
         late = self.world.now - since - limit
         if late > SLACK and late > SLACK + self.world.disturbance(since, self.world.now):
-            raise Violation(f"{call.span_id}: its provider was silent for {late + limit:.2f} s, and was waited for")
+            raise SimulationViolation(
+                f"{call.span_id}: its provider was silent for {late + limit:.2f} s, and was waited for"
+            )
 
     def _worker_ended(self, host: Host, epoch: int) -> None:
         """A worker's process ends: those whose runs are on it must soon know."""
@@ -219,7 +221,9 @@ class Simulation:
             supervisor, now - BEATS
         )
         if host.is_alive and not was_silent:
-            raise Violation(f"{host.name}: is taken for hung after {silent.silence:.1f} s, though it was never stopped")
+            raise SimulationViolation(
+                f"{host.name}: is taken for hung after {silent.silence:.1f} s, though it was never stopped"
+            )
 
     def _is_there(self, lease: Grant | None) -> bool:
         """Return whether a lease's worker lives: who was granted a dead one waits in vain for a moment."""
@@ -255,7 +259,7 @@ class Simulation:
             callers = [caller for client in self.clients for caller in client.callers if not caller.is_over]
             what = [f"{caller.order.span_id} ({caller.session.phase.value})" for caller in callers]
             calls = [call.span_id for call in self.stage.provider.open_calls]
-            raise Violation(f"nothing ends: runs {what}, calls {calls}")
+            raise SimulationViolation(f"nothing ends: runs {what}, calls {calls}")
 
     def _compare_leases(self) -> None:
         """The broker's leases are those that clients hold, whenever all have had the time to say so."""
@@ -279,7 +283,7 @@ class Simulation:
         # On its way to the client now, and given back half a second later, is no disagreement that lasts.
         disagreements = {(*lease, phases[lease[0]].value) for lease in held ^ had}
         if lasting := disagreements & self._disagreements:
-            raise Violation(f"the broker's leases are not those of its clients: {sorted(lasting)}")
+            raise SimulationViolation(f"the broker's leases are not those of its clients: {sorted(lasting)}")
         self._disagreements = disagreements
 
     def _admission(self) -> Any:
@@ -304,13 +308,13 @@ class Simulation:
         if admission is not None:
             clients = [*admission._leases._of_client, *admission._lanes._of_client]
             if admission.lease_count or admission.waiting_count or clients:
-                raise Violation(
+                raise SimulationViolation(
                     f"{admission.lease_count} leases and {admission.waiting_count} places in the queue are left: {clients}"
                 )
         for host in self.engine.workers.values():
             worker = cast("Any", self.engine.serving(host))
             if worker is not None and (runs := [span for c in worker._clients.values() for span in c.runs]):
-                raise Violation(f"{host.name}: keeps runs that have ended: {runs}")
+                raise SimulationViolation(f"{host.name}: keeps runs that have ended: {runs}")
 
     def _check_client(self, client: SimClient) -> None:
         connection = client.connection
@@ -322,7 +326,7 @@ class Simulation:
             *(span for link in served._workers._by_endpoint.values() for span in link.deliveries),
         ]
         if runs:
-            raise Violation(f"{client.host.name}: keeps runs that have ended: {runs}")
+            raise SimulationViolation(f"{client.host.name}: keeps runs that have ended: {runs}")
 
 
 def _has_moved(caller: Caller, epoch: int) -> bool:

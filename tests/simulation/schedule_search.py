@@ -17,7 +17,7 @@ from tests.simulation.edges import installed
 from tests.simulation.guards import without
 from tests.simulation.plans import Plan, draw_io_plan, draw_plan
 from tests.simulation.schedule import Simulation
-from tests.simulation.world import Violation
+from tests.simulation.world import SimulationViolation
 
 _COLLECT_EVERY = 100
 _TRACE_LINES = 120
@@ -36,7 +36,7 @@ class Finding(msgspec.Struct):
     what: str
 
 
-class Report(msgspec.Struct):
+class SearchReport(msgspec.Struct):
     """What many schedules came to."""
 
     seed: int
@@ -83,7 +83,7 @@ def search_in_parallel(
     told: Callable[[int], object] = lambda _: None,
     *,
     hurts_io: bool = False,
-) -> Report:
+) -> SearchReport:
     """Run schedules in several processes, until the first in the order of seeds that breaks a promise.
 
     ``told`` is called now and then with how many are done.
@@ -98,8 +98,8 @@ def search_in_parallel(
         ):
             told(end - seed)
             if finding is not None:
-                return Report(seed, schedules, time.monotonic() - started, finding)
-    return Report(seed, schedules, time.monotonic() - started)
+                return SearchReport(seed, schedules, time.monotonic() - started, finding)
+    return SearchReport(seed, schedules, time.monotonic() - started)
 
 
 def _search_batch(batch: tuple[int, int], guard: str | None, *, hurts_io: bool) -> Finding | None:
@@ -111,7 +111,7 @@ def run_one(seed: int, *, hurts_io: bool = False) -> Finding | None:
     """Run one schedule."""
     try:
         Simulation(DRAWS[hurts_io](seed)).run()
-    except (Violation, Exception) as error:  # noqa: BLE001 - whatever is raised, nobody expected it
+    except (SimulationViolation, Exception) as error:  # noqa: BLE001 - whatever is raised, nobody expected it
         return Finding(seed, _describe(error))
     return None
 
@@ -122,7 +122,7 @@ def explain(seed: int, guard: str | None = None, *, hurts_io: bool = False) -> l
     what = "no promise is broken"
     try:
         simulation.run()
-    except (Violation, Exception) as error:  # noqa: BLE001
+    except (SimulationViolation, Exception) as error:  # noqa: BLE001
         what = _describe(error)
     trace = simulation.world.trace or []
     command = (
@@ -140,4 +140,4 @@ def explain(seed: int, guard: str | None = None, *, hurts_io: bool = False) -> l
 
 
 def _describe(error: BaseException) -> str:
-    return str(error) if isinstance(error, Violation) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, SimulationViolation) else f"{type(error).__name__}: {error}"

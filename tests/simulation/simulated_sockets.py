@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from headrace.process.event_loop import EventLoop
 from headrace.transport.router import SendResult
 from tests.simulation.loops import Descriptors, SimLoop, SimReactor, new_descriptor
-from tests.simulation.world import Host, Violation, World
+from tests.simulation.world import Host, SimulationViolation, World
 
 _NEVER = 1 << 60
 _TOLD_LATER = 0.1
@@ -223,7 +223,7 @@ class SimDealer:
 
     def _check_peer(self) -> None:
         if self._expects is not None and not self._expects(self.peer_pid):
-            raise Violation(
+            raise SimulationViolation(
                 f"{self.host.name}: {self.endpoint} is another process's than the one that should serve there"
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.wire.messages import Finished
 from tests.simulation.plans import Fault, Order, Plan
-from tests.simulation.provider_calls import Answer, Step
+from tests.simulation.provider_calls import ScriptedAnswer, Step
 from tests.simulation.schedule import Simulation
 from tests.simulation.schedule_search import simulating
 
@@ -19,7 +19,7 @@ def stream(seconds: int) -> Order:
         for number in range(seconds)
     ]
     steps = [Step(0.01, "head", b"sse"), *words, Step(0.1, "data", DONE), Step(0.0, "complete")]
-    answer = Answer("whole", 0.01, steps, "".join(word.text for word in words))
+    answer = ScriptedAnswer("whole", 0.01, steps, "".join(word.text for word in words))
     return Order(SPAN, client=0, at=0.3, streams=True, kinds=["whole"], answer=answer)
 
 

@@ -14,14 +14,14 @@ from typing import Any, Protocol
 SIGKILL = "signal 9"
 
 
-class Violation(BaseException):
+class SimulationViolation(BaseException):
     """A promise is broken. No Exception, so that nothing under test takes it for its own; and remembered where it does."""
 
-    latest: Violation | None = None
+    latest: SimulationViolation | None = None
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
-        Violation.latest = Violation.latest or self
+        SimulationViolation.latest = SimulationViolation.latest or self
 
 
 class Loop(Protocol):

@@ -1,7 +1,7 @@
 """Recorded responses, put through the pure part of a wire format and compared with what the official SDK makes of them.
 
 The recordings are no part of the project: HEADRACE_WIRE says where they are. Knows no provider; what differs between them
-is in :class:`Reading`. ``compare`` takes an outcome wherever it came from: ``tests/replay`` hands it what a client got.
+is in :class:`Comparison`. ``compare`` takes an outcome wherever it came from: ``tests/replay`` hands it what a client got.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Call = tuple[str, str, str]
 """Id, name and arguments of a tool call."""
 
 
-class Case(msgspec.Struct, frozen=True):
+class Recording(msgspec.Struct, frozen=True):
     """One recording. ``reads`` are the lengths of the network reads, where they are known; header names are lower case."""
 
     name: str
@@ -54,7 +54,7 @@ class Case(msgspec.Struct, frozen=True):
     expected: dict[str, Any]
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class AnswerOutcome(msgspec.Struct, frozen=True):
     """What a response came to, from its events, its completion and its failure; through a client or without one."""
 
     text: str
@@ -72,7 +72,7 @@ def word_of(error: dict[str, Any]) -> Any:
     return error["type"] or code if str(code).isdigit() else code
 
 
-class Reading(msgspec.Struct, frozen=True):
+class Comparison(msgspec.Struct, frozen=True):
     """How one provider's recordings are compared.
 
     ``usage`` gives the six figures of :class:`Usage` for the SDK's own (never called for None), ``finish_word`` the provider's
@@ -83,7 +83,7 @@ class Reading(msgspec.Struct, frozen=True):
 
     api: ProviderApi
     usage: Callable[[dict[str, Any]], tuple[int, ...]]
-    is_cut: Callable[[Case], bool]
+    is_cut: Callable[[Recording], bool]
     finish_word: Callable[[dict[str, Any]], str | None] = lambda expected: expected["finish_reason"]
     error_code: Callable[[dict[str, Any]], Any] = word_of
     wrong: dict[str, tuple[set[str], str]] = {}
@@ -97,12 +97,12 @@ def case_names(wire: str) -> list[str]:
     return [case["name"] for case in _index() if case["wire"] == wire]
 
 
-def load(name: str) -> Case:
+def load(name: str) -> Recording:
     """Read one recording."""
     folder = WIRE / name
     response = json.loads((folder / "response.json").read_text())
     reads = folder / "chunks.json"
-    return Case(
+    return Recording(
         name=name,
         status=response["status"],
         headers={key.lower(): value for key, value in response["headers"]},
@@ -112,19 +112,19 @@ def load(name: str) -> Case:
     )
 
 
-def check(reading: Reading, name: str) -> None:
+def check(reading: Comparison, name: str) -> None:
     """Map one recording, in three chunkings where it is a stream, and compare the outcome."""
     case = load(name)
     if case.status != 200:
         failure = reading.api.read_error(case.status, case.headers, case.body)
-        compare(reading, case, Outcome("", "", "", [], Usage(), None, failure))
+        compare(reading, case, AnswerOutcome("", "", "", [], Usage(), None, failure))
         return
     outcomes = [outcome_of(reading, case, reads) for reads in chunkings(case)]
     assert all(outcome == outcomes[0] for outcome in outcomes[1:])
     compare(reading, case, outcomes[0])
 
 
-def compare(reading: Reading, case: Case, outcome: Outcome) -> None:
+def compare(reading: Comparison, case: Recording, outcome: AnswerOutcome) -> None:
     """Raise AssertionError where an outcome is not the expected one."""
     wrong, _ = reading.wrong.get(case.name, (set[str](), ""))
     if case.status != 200:
@@ -135,7 +135,7 @@ def compare(reading: Reading, case: Case, outcome: Outcome) -> None:
         check_outcome(reading, outcome, case, wrong)
 
 
-def chunkings(case: Case) -> list[list[bytes]]:
+def chunkings(case: Recording) -> list[list[bytes]]:
     """Return a body all at once, as it was recorded, and one byte at a time."""
     ways = [[case.body]]
     if case.reads:
@@ -145,7 +145,7 @@ def chunkings(case: Case) -> list[list[bytes]]:
     return ways
 
 
-def as_recorded(case: Case) -> list[bytes]:
+def as_recorded(case: Recording) -> list[bytes]:
     """Return a body in the reads in which it arrived; where these are not known, event by event."""
     if not case.reads:
         return [event for event in _EVENT_END.split(case.body) if event]
@@ -156,19 +156,19 @@ def as_recorded(case: Case) -> list[bytes]:
     return [*pieces, case.body[start:]] if start < len(case.body) else pieces
 
 
-def bytewise(case: Case) -> list[bytes]:
+def bytewise(case: Recording) -> list[bytes]:
     """Return a body one byte at a time."""
     return [case.body[at : at + 1] for at in range(len(case.body))]
 
 
-def outcome_of(reading: Reading, case: Case, reads: list[bytes]) -> Outcome:
+def outcome_of(reading: Comparison, case: Recording, reads: list[bytes]) -> AnswerOutcome:
     """Map a response with status 200, as the worker does: a JSON body whole, anything else as a stream."""
     if case.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
         return read_body(reading, b"".join(reads))
     return replay(reading, reads)
 
 
-def replay(reading: Reading, reads: list[bytes]) -> Outcome:
+def replay(reading: Comparison, reads: list[bytes]) -> AnswerOutcome:
     """Map a stream."""
     parser, mapper = SSEParser(), reading.api.open_stream(reading.request)
     events: list[RunEvent] = []
@@ -182,7 +182,7 @@ def replay(reading: Reading, reads: list[bytes]) -> Outcome:
         completion = mapper.finish()
     except ProviderFailedError as error:
         failure = error.failure
-    return Outcome(
+    return AnswerOutcome(
         "".join(event for event in events if isinstance(event, str)),
         "".join(event.text for event in events if isinstance(event, ReasoningDelta)),
         "".join(event.text for event in events if isinstance(event, RefusalDelta)),
@@ -193,18 +193,18 @@ def replay(reading: Reading, reads: list[bytes]) -> Outcome:
     )
 
 
-def read_body(reading: Reading, body: bytes) -> Outcome:
+def read_body(reading: Comparison, body: bytes) -> AnswerOutcome:
     """Map a whole response."""
     try:
         whole = reading.api.read_body(reading.request, body)
     except ProviderFailedError as error:
-        return Outcome("", "", "", [], Usage(), None, error.failure)
+        return AnswerOutcome("", "", "", [], Usage(), None, error.failure)
     message = whole.message
     assert message is not None
     parts = [] if isinstance(message.content, str) else message.content
     reasoning = "".join(part.text for part in parts if isinstance(part, ReasoningPart))
     calls = [(call.id, call.name, call.arguments) for call in whole.tool_calls]
-    return Outcome(message.text, reasoning, whole.refusal or "", calls, whole.usage, whole, None)
+    return AnswerOutcome(message.text, reasoning, whole.refusal or "", calls, whole.usage, whole, None)
 
 
 def assemble(deltas: list[ToolCallDelta]) -> list[Call]:
@@ -219,14 +219,14 @@ def assemble(deltas: list[ToolCallDelta]) -> list[Call]:
     return [(call_id, name, arguments) for call_id, name, arguments in calls]
 
 
-def check_cut(outcome: Outcome, case: Case, wrong: set[str]) -> None:
+def check_cut(outcome: AnswerOutcome, case: Recording, wrong: set[str]) -> None:
     """A stream without its end fails, after all that had come."""
     assert outcome.failure is not None
     assert outcome.failure.kind == "provider_protocol"
     check_content(outcome, case, wrong)
 
 
-def check_outcome(reading: Reading, outcome: Outcome, case: Case, wrong: set[str]) -> None:
+def check_outcome(reading: Comparison, outcome: AnswerOutcome, case: Recording, wrong: set[str]) -> None:
     """Compare a response that reached its end, be it an error."""
     expected = case.expected
     check_content(outcome, case, wrong)
@@ -250,7 +250,7 @@ def check_outcome(reading: Reading, outcome: Outcome, case: Case, wrong: set[str
     assert [(call.id, call.name) for call in completion.tool_calls] == [call[:2] for call in outcome.calls]
 
 
-def check_content(outcome: Outcome, case: Case, wrong: set[str]) -> None:
+def check_content(outcome: AnswerOutcome, case: Recording, wrong: set[str]) -> None:
     """Compare text, reasoning, refusal and tool calls."""
     suspect = (case.expected.get("sdk_suspect") or "").partition(":")[0]
     for field in ("text", "reasoning", "refusal"):
@@ -294,7 +294,7 @@ def read_cut(arguments: str) -> Any:
     return {}
 
 
-def check_error(reading: Reading, outcome: Outcome, case: Case, wrong: set[str]) -> None:
+def check_error(reading: Comparison, outcome: AnswerOutcome, case: Recording, wrong: set[str]) -> None:
     """Compare a response whose status is not 200."""
     failure, expected = outcome.failure, case.expected["error"]
     assert failure is not None

@@ -32,7 +32,7 @@ from tests.repetition import is_long
 from tests.waiting import cpu_slack
 from tests.workers import corpus
 from tests.workers.providers import answers
-from tests.workers.providers.mutations import Answer, body_of, paths_of
+from tests.workers.providers.mutations import RecordedAnswer, body_of, paths_of
 from tests.workers.providers.result_of_bytes import FORMATS
 from tests.workers.providers.test_mutated_answers import read, recorded
 
@@ -154,7 +154,7 @@ def _pieces() -> list[str]:
 PIECES = _pieces()
 
 
-def echoes(answer: Answer, spelling: str, seen: set[str] | None = None) -> Iterator[tuple[str, Answer]]:
+def echoes(answer: RecordedAnswer, spelling: str, seen: set[str] | None = None) -> Iterator[tuple[str, RecordedAnswer]]:
     """Yield the answer with the key in place of each of its texts, and in place of each name in an object."""
     for at, (name, data) in enumerate(answer.events):
         if not isinstance(data, dict | list):
@@ -179,7 +179,7 @@ def echoes(answer: Answer, spelling: str, seen: set[str] | None = None) -> Itera
             yield f"event {at}, {'.'.join(map(str, path))}", msgspec.structs.replace(answer, events=events)
 
 
-def leaking(answer: Answer, spelling: str, mask: SecretMask, seen: set[str] | None = None) -> list[str]:
+def leaking(answer: RecordedAnswer, spelling: str, mask: SecretMask, seen: set[str] | None = None) -> list[str]:
     """Return the places of an answer from which the key gets through."""
     content_type = "text/event-stream" if answer.is_stream else "application/json"
     found = []
@@ -195,7 +195,7 @@ def leaking(answer: Answer, spelling: str, mask: SecretMask, seen: set[str] | No
 
 @pytest.mark.parametrize("api", FORMATS)
 def test_a_key_in_any_text_of_an_answer_is_told_nowhere(api: str) -> None:
-    whole = Answer(api, [("", answers.WHOLE[api])], is_stream=False)
+    whole = RecordedAnswer(api, [("", answers.WHOLE[api])], is_stream=False)
     streamed = read(api, b"".join(answers.events(api)))
 
     for spelling in SPELLINGS:
@@ -220,7 +220,7 @@ def test_a_key_in_any_text_of_a_recorded_answer_is_told_nowhere(api: str) -> Non
 def test_a_key_in_any_text_of_an_error_is_told_nowhere(api: str) -> None:
     found: list[str] = []
     for error, spelling in itertools.product(ERRORS.values(), SPELLINGS):
-        for where, echo in echoes(Answer(api, [("", error)], is_stream=False), SPELLINGS[spelling](KEY)):
+        for where, echo in echoes(RecordedAnswer(api, [("", error)], is_stream=False), SPELLINGS[spelling](KEY)):
             for status, stream in ((401, False), (400, True), (503, True), (200, True), (200, False)):
                 said = told(api, status, {"content-type": "application/json"}, body_of(echo), stream=stream, mask=MASK)
                 if leaks(said.words()) or leaks(getattr(said.terminal, "reason", "")):
@@ -250,7 +250,7 @@ def test_a_key_in_a_body_that_is_no_answer_is_told_nowhere(api: str) -> None:
 @pytest.mark.parametrize("api", FORMATS)
 def test_a_key_of_the_workers_environment_is_told_no_more_than_the_runs_own(api: str) -> None:
     beneath = SecretMask(["another-key-0123456789"], SecretMask([KEY]))
-    whole = Answer(api, [("", answers.WHOLE[api])], is_stream=False)
+    whole = RecordedAnswer(api, [("", answers.WHOLE[api])], is_stream=False)
 
     assert leaking(whole, "whole", beneath) == []
 

@@ -36,7 +36,7 @@ class BareColour(enum.Enum):
     RED = "red"
 
 
-class Count(enum.IntEnum):
+class NumberEnum(enum.IntEnum):
     TWO = 2
 
 
@@ -51,7 +51,7 @@ class Point(NamedTuple):
 
 
 @dataclasses.dataclass
-class Place:
+class TaggedName:
     name: str
     tags: tuple[str, ...]
 
@@ -84,7 +84,7 @@ MADE_PLAIN: list[tuple[Any, Any]] = [
     (Colour.RED, "red"),
     (MixedColour.RED, "red"),
     (BareColour.RED, "red"),
-    (Count.TWO, 2),
+    (NumberEnum.TWO, 2),
     (Celsius(21.5), 21.5),
     (fractions.Fraction(1, 2), 0.5),
     (Scalar(), True),
@@ -99,7 +99,7 @@ MADE_PLAIN: list[tuple[Any, Any]] = [
     (MappingProxyType({"a": (1,)}), {"a": [1]}),
     (Doubled(), {"a": "aa", "b": "bb"}),
     ({Colour.RED: 1}, {"red": 1}),
-    (Place("Bern", ("a",)), {"name": "Bern", "tags": ["a"]}),
+    (TaggedName("Bern", ("a",)), {"name": "Bern", "tags": ["a"]}),
     (2**64 - 1, 2**64 - 1),
     (-(2**63), -(2**63)),
 ]
@@ -165,7 +165,7 @@ REFUSED: list[tuple[Any, str]] = [
     (object(), "object"),
     (int, "type"),
     (test_a_value_with_an_equal_in_json_becomes_it, "function"),
-    (Place, "type"),
+    (TaggedName, "type"),
     ({1: "x"}, "str keys, not 1"),
     ({None: "x"}, "str keys, not None"),
     ({("a",): "x"}, "str keys, not tuple"),
@@ -215,7 +215,7 @@ def test_nesting_is_bounded() -> None:
 
 
 def test_dicts_and_dataclasses_count_as_levels_too() -> None:
-    for step in (lambda value: {"a": value}, lambda value: Place("x", value)):
+    for step in (lambda value: {"a": value}, lambda value: TaggedName("x", value)):
         value: Any = "x"
         for _ in range(MAX_DEPTH):
             value = step(value)
@@ -295,7 +295,7 @@ ANYTHING = st.recursive(
     | st.decimals()
     | st.datetimes()
     | st.uuids()
-    | st.sampled_from([Colour.RED, Count.TWO, Point(1, 2), Scalar()]),
+    | st.sampled_from([Colour.RED, NumberEnum.TWO, Point(1, 2), Scalar()]),
     lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text() | st.integers(), inner),
     max_leaves=20,
 )

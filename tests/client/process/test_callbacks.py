@@ -73,13 +73,13 @@ def test_an_io_thread_logs_on_another_thread() -> None:
     logger, seen = logging.getLogger("headrace.tested"), threading.Event()
     threads: list[str] = []
 
-    class Handler(logging.Handler):
+    class FailureHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.getMessage() == "it failed":
                 threads.append(threading.current_thread().name)
             seen.set()
 
-    handler = Handler()
+    handler = FailureHandler()
     logger.addHandler(handler)
 
     def work() -> None:

@@ -55,7 +55,7 @@ WORKER = "w1"
 pytestmark = pytest.mark.timeout(180)
 
 
-class Peer:
+class CollectorPeer:
     """A worker or client, as the collector sees it."""
 
     def __init__(self, endpoint: str, role: PeerRole = "worker", epoch: int = 1) -> None:
@@ -94,7 +94,7 @@ class Peer:
         self._context.term()
 
 
-class Engine:
+class CollectorEngine:
     """The directories of an engine that consists of a collector and of what stands for its broker."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Engine:
         self.config = self.directory / "headrace.toml"
         self.config.touch()
         self._broker = Router(f"ipc://{self.directory / 'broker'}")
-        self._peers: list[Peer] = []
+        self._peers: list[CollectorPeer] = []
         self._epoch = 0
 
     def start(self) -> None:
@@ -115,12 +115,12 @@ class Engine:
         command += ["--data", str(self.slot), "--parent", str(os.getpid()), "--epoch", str(self._epoch)]
         self.process = subprocess.Popen(command, env={**os.environ, "HEADRACE_CONFIG": str(self.config)})
 
-    def peer(self, role: PeerRole = "worker", epoch: int = 1) -> Peer:
+    def peer(self, role: PeerRole = "worker", epoch: int = 1) -> CollectorPeer:
         """Connect as a peer. Of a worker this process says first that it is one: it is the collector's supervisor."""
         if role == "worker":
             worker = ProcessStatus(WORKER, os.getpid(), "running", 0, epoch=epoch)
             self._supervisor.send(ProcessReport([worker]))
-        self._peers.append(Peer(self.endpoint, role, epoch))
+        self._peers.append(CollectorPeer(self.endpoint, role, epoch))
         return self._peers[-1]
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -154,8 +154,8 @@ class Engine:
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    made = Engine()
+def engine() -> Iterator[CollectorEngine]:
+    made = CollectorEngine()
     try:
         yield made
     finally:
@@ -170,7 +170,7 @@ def made(number: int, **fields: object) -> Span:
     return span(f"sp_{number}", **{"started_at": NOW, **fields})  # type: ignore[arg-type]
 
 
-def test_what_is_acknowledged_is_committed_and_outlives_the_collector(engine: Engine) -> None:
+def test_what_is_acknowledged_is_committed_and_outlives_the_collector(engine: CollectorEngine) -> None:
     engine.start()
     worker = engine.peer()
     for sequence in range(1, 21):
@@ -181,7 +181,7 @@ def test_what_is_acknowledged_is_committed_and_outlives_the_collector(engine: En
     assert len(kept(engine.slot)) == 400
 
 
-def test_a_batch_sent_again_to_the_next_collector_is_stored_once(engine: Engine) -> None:
+def test_a_batch_sent_again_to_the_next_collector_is_stored_once(engine: CollectorEngine) -> None:
     engine.start()
     worker = engine.peer()
     worker.send(batch(1, made(1), made(2)))
@@ -196,7 +196,7 @@ def test_a_batch_sent_again_to_the_next_collector_is_stored_once(engine: Engine)
     assert set(kept(engine.slot)) == {"sp_1", "sp_2", "sp_3"}
 
 
-def test_a_spool_is_recovered_when_the_process_of_its_writer_ends(engine: Engine) -> None:
+def test_a_spool_is_recovered_when_the_process_of_its_writer_ends(engine: CollectorEngine) -> None:
     spool(engine.slot, "w9-a-1", made(1), tail=b"HRS1 torn")
     engine.start()
     status = engine.report(lambda status: status.dropped == {"torn": 1})
@@ -211,14 +211,14 @@ def test_a_spool_is_recovered_when_the_process_of_its_writer_ends(engine: Engine
     assert {name: row.rank for name, row in kept(engine.slot).items()} == {"sp_1": 2, "sp_2": 0}
 
 
-def test_a_bad_frame_ends_its_connection_and_no_other(engine: Engine) -> None:
+def test_a_bad_frame_ends_its_connection_and_no_other(engine: CollectorEngine) -> None:
     engine.start()
     worker = engine.peer()
     for frame in (b"", b"\x01", b"\x02" + bytes(9), os.urandom(10_000), encode_frame(1, [SpanAck(1)])):
         bad = engine.peer("client")
         bad.send_bytes(frame)
         bad.hear(Goodbye)
-    unknown = Peer.__new__(Peer)
+    unknown = CollectorPeer.__new__(CollectorPeer)
     unknown._context, unknown._epoch, unknown._heard = new_context(), 1, []
     unknown._dealer = RawDealer(unknown._context, engine.endpoint)
     engine._peers.append(unknown)
@@ -233,7 +233,7 @@ def test_a_bad_frame_ends_its_connection_and_no_other(engine: Engine) -> None:
     assert engine.report(lambda status: bool(status.dropped)).dropped == {"unreadable": 1}
 
 
-def test_what_senders_dropped_is_reported_and_counted_once(engine: Engine) -> None:
+def test_what_senders_dropped_is_reported_and_counted_once(engine: CollectorEngine) -> None:
     engine.start()
     for epoch, connections in ((7, 2), (8, 1)):
         for _ in range(connections):
@@ -245,7 +245,7 @@ def test_what_senders_dropped_is_reported_and_counted_once(engine: Engine) -> No
     assert (status.stored, status.dropped, status.state) == (2, {"spool_full": 10}, "ok")
 
 
-def test_a_flush_waits_for_what_workers_still_have(engine: Engine) -> None:
+def test_a_flush_waits_for_what_workers_still_have(engine: CollectorEngine) -> None:
     engine.start()
     worker, client = engine.peer(), engine.peer("client")
     worker.hear(Welcome)
@@ -258,7 +258,7 @@ def test_a_flush_waits_for_what_workers_still_have(engine: Engine) -> None:
     assert set(kept(engine.slot)) == {"sp_1", "sp_2"}
 
 
-def test_a_flush_waits_for_workers_that_a_new_collector_has_not_heard_of(engine: Engine) -> None:
+def test_a_flush_waits_for_workers_that_a_new_collector_has_not_heard_of(engine: CollectorEngine) -> None:
     with locked(spool(engine.slot, "w1-b-1", made(1, rank=Rank.STUB))):
         engine.start()
         client = engine.peer("client")
@@ -273,7 +273,7 @@ def test_a_flush_waits_for_workers_that_a_new_collector_has_not_heard_of(engine:
         assert client.hear(FlushResult) == FlushResult(5, delivered=1, pending=0, failed=0)
 
 
-def test_a_flush_ends_with_its_timeout_when_a_worker_says_nothing(engine: Engine) -> None:
+def test_a_flush_ends_with_its_timeout_when_a_worker_says_nothing(engine: CollectorEngine) -> None:
     engine.start()
     worker, client = engine.peer(), engine.peer("client")
     worker.hear(Welcome)
@@ -284,7 +284,7 @@ def test_a_flush_ends_with_its_timeout_when_a_worker_says_nothing(engine: Engine
     assert result.token == 5
 
 
-def test_a_flood_of_flushes_is_answered_and_is_none_to_the_workers(engine: Engine) -> None:
+def test_a_flood_of_flushes_is_answered_and_is_none_to_the_workers(engine: CollectorEngine) -> None:
     engine.start()
     worker, client, other = engine.peer(), engine.peer("client"), engine.peer("client", epoch=2)
     worker.hear(Welcome)
@@ -309,7 +309,7 @@ def test_a_flood_of_flushes_is_answered_and_is_none_to_the_workers(engine: Engin
     assert 1 <= len(requests) <= 21, "one for each turn, and not for each question"
 
 
-def test_the_content_of_clients_spans_is_treated_by_policy(engine: Engine) -> None:
+def test_the_content_of_clients_spans_is_treated_by_policy(engine: CollectorEngine) -> None:
     engine.config.write_text('[spans]\ncontent = "none"\n')
     engine.start()
     content = encode_content(SpanContent(text="secret"))
@@ -321,7 +321,7 @@ def test_the_content_of_clients_spans_is_treated_by_policy(engine: Engine) -> No
     assert (row.content, row.content_note) == (b"", "policy")
 
 
-def test_a_batch_of_very_many_values_is_left_out_and_takes_no_memory(engine: Engine) -> None:
+def test_a_batch_of_very_many_values_is_left_out_and_takes_no_memory(engine: CollectorEngine) -> None:
     """Decoded, the lists of nothing in it would take gigabytes."""
     engine.start()
     client, worker = engine.peer("client"), engine.peer()
@@ -347,7 +347,7 @@ def peak_bytes(pid: int) -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
-def test_the_cost_of_a_run_is_stored_with_it(engine: Engine) -> None:
+def test_the_cost_of_a_run_is_stored_with_it(engine: CollectorEngine) -> None:
     engine.config.write_text("[prices.gpt-4o]\ninput = 1.0\noutput = 3.0\n")
     engine.start()
     worker = engine.peer()
@@ -359,7 +359,7 @@ def test_the_cost_of_a_run_is_stored_with_it(engine: Engine) -> None:
         assert connection.execute("SELECT cost FROM spans").fetchall() == [(2.5,)]
 
 
-def test_at_its_end_it_takes_what_the_dead_left_and_leaves_whole_files(engine: Engine) -> None:
+def test_at_its_end_it_takes_what_the_dead_left_and_leaves_whole_files(engine: CollectorEngine) -> None:
     engine.start()
     worker = engine.peer()
     worker.send(batch(1, made(1)))
@@ -372,7 +372,7 @@ def test_at_its_end_it_takes_what_the_dead_left_and_leaves_whole_files(engine: E
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="another process's limits can be set on Linux only")
-def test_the_store_says_that_it_cannot_be_written_and_recovers_by_itself(engine: Engine) -> None:
+def test_the_store_says_that_it_cannot_be_written_and_recovers_by_itself(engine: CollectorEngine) -> None:
     engine.start()
     worker = engine.peer()
     worker.send(batch(1, made(1)))
@@ -395,7 +395,9 @@ def test_the_store_says_that_it_cannot_be_written_and_recovers_by_itself(engine:
     assert (status.waiting, status.error) == (0, "")
 
 
-def test_what_an_engine_that_is_gone_has_not_sent_on_is_sent_by_another(engine: Engine, tmp_path: Path) -> None:
+def test_what_an_engine_that_is_gone_has_not_sent_on_is_sent_by_another(
+    engine: CollectorEngine, tmp_path: Path
+) -> None:
     lines = tmp_path / "spans.jsonl"
     engine.config.write_text(f'[sinks.lines]\ntype = "jsonl"\npath = "{lines}"\n')
     for number in (1, 2):
@@ -409,7 +411,7 @@ def test_what_an_engine_that_is_gone_has_not_sent_on_is_sent_by_another(engine: 
         assert "sp_2" not in lines.read_text()
 
 
-def test_a_damaged_file_is_reported(engine: Engine) -> None:
+def test_a_damaged_file_is_reported(engine: CollectorEngine) -> None:
     name = f"spans-{time.strftime('%Y-%m-%d', time.gmtime())}.db"
     (engine.slot / name).write_bytes(b"damaged" * 1000)
     engine.start()
@@ -418,7 +420,7 @@ def test_a_damaged_file_is_reported(engine: Engine) -> None:
     assert (status.state, status.error) == ("ok", f"damaged and moved aside: {name}.corrupt")
 
 
-def test_it_ends_with_its_parent(engine: Engine) -> None:
+def test_it_ends_with_its_parent(engine: CollectorEngine) -> None:
     program = (
         "import subprocess, sys, os\n"
         "process = subprocess.Popen([*sys.argv[1:], '--parent', str(os.getpid())])\n"

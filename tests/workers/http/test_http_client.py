@@ -427,11 +427,11 @@ def test_a_connection_that_was_lost_before_it_was_used_fails_the_connect(run: Ru
             connection.connection_made(FakeTransport())
             connection.connection_lost(None)
 
-        class Loop:
+        class RefusingLoop:
             def __getattr__(self, name: str) -> Any:
                 return accept_and_close if name == "create_connection" else getattr(asyncio.get_running_loop(), name)
 
-        loop: Any = Loop()
+        loop: Any = RefusingLoop()
         client = HttpClient(loop, connect_timeout=5)
         recorder = await ask(client, "http://127.0.0.1:9/v1")
         await client.aclose()

@@ -17,7 +17,7 @@ Event = tuple[str, Any]
 """Name and data; data that is bytes is no JSON."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class RecordedAnswer(msgspec.Struct, frozen=True):
     """One answer: a stream of events, or a body that is its only event."""
 
     api: str
@@ -25,17 +25,17 @@ class Answer(msgspec.Struct, frozen=True):
     is_stream: bool
 
 
-class Mutant(msgspec.Struct, frozen=True):
+class FaultyAnswer(msgspec.Struct, frozen=True):
     """An answer with a fault, and in words what was done to it."""
 
-    answer: Answer
+    answer: RecordedAnswer
     what: str
 
 
 _DROP = object()
 
 
-def body_of(answer: Answer) -> bytes:
+def body_of(answer: RecordedAnswer) -> bytes:
     """Return the bytes of an answer."""
     if not answer.is_stream:
         return _bytes(answer.events[0][1])
@@ -45,7 +45,7 @@ def body_of(answer: Answer) -> bytes:
     )
 
 
-def mutants(answer: Answer, chance: random.Random, count: int | None) -> Iterator[Mutant]:
+def mutants(answer: RecordedAnswer, chance: random.Random, count: int | None) -> Iterator[FaultyAnswer]:
     """Return some mutants of an answer, or all of them where ``count`` is None."""
     places = [(at, path) for at, (_, data) in enumerate(answer.events) for path in paths_of(data)]
     all_of_them = ((at, path, fault) for at, path in places for fault in FAULTS)
@@ -57,14 +57,16 @@ def mutants(answer: Answer, chance: random.Random, count: int | None) -> Iterato
     if answer.is_stream:
         ends = range(len(answer.events)) if count is None else [chance.randrange(len(answer.events))]
         for end in ends:
-            yield Mutant(msgspec.structs.replace(answer, events=answer.events[:end]), f"cut before event {end}")
+            yield FaultyAnswer(msgspec.structs.replace(answer, events=answer.events[:end]), f"cut before event {end}")
 
 
-def _mutant(answer: Answer, at: int, path: tuple[Any, ...], fault: str) -> Mutant:
+def _mutant(answer: RecordedAnswer, at: int, path: tuple[Any, ...], fault: str) -> FaultyAnswer:
     name, data = answer.events[at]
     changed = _changed(data, path, FAULTS[fault])
     events = [*answer.events[:at], (name, changed), *answer.events[at + 1 :]]
-    return Mutant(msgspec.structs.replace(answer, events=events), f"event {at}, {'.'.join(map(str, path))}: {fault}")
+    return FaultyAnswer(
+        msgspec.structs.replace(answer, events=events), f"event {at}, {'.'.join(map(str, path))}: {fault}"
+    )
 
 
 FAULTS: dict[str, Callable[[Any], Any]] = {
@@ -122,7 +124,7 @@ class Said(msgspec.Struct):
     has_end: bool = False
 
 
-def said_by(answer: Answer) -> Said:
+def said_by(answer: RecordedAnswer) -> Said:
     """Return what an answer still says."""
     said = Said(wholes=[], has_end=not answer.is_stream)
     reader = {"openai-chat": _chat, "openai-responses": _responses, "anthropic": _anthropic, "google": _google}[
@@ -164,7 +166,7 @@ def _part_texts(content: Any) -> Any:
     return [_part_texts(word) for word in words]
 
 
-def _chat(answer: Answer, said: Said) -> None:
+def _chat(answer: RecordedAnswer, said: Said) -> None:
     add = _piece if answer.is_stream else _whole
     for _, data in answer.events:
         said.has_end = said.has_end or (isinstance(data, bytes) and data.strip() == b"[DONE]")
@@ -192,7 +194,7 @@ def _argument(said: Said, value: Any, *, is_stream: bool) -> None:
         _whole(said, value)
 
 
-def _anthropic(answer: Answer, said: Said) -> None:
+def _anthropic(answer: RecordedAnswer, said: Said) -> None:
     kinds: dict[Any, Any] = {}
     for name, data in answer.events:
         if not isinstance(data, dict):
@@ -215,7 +217,7 @@ def _anthropic(answer: Answer, said: Said) -> None:
         said.has_end = said.has_end or "message_stop" in (kind, name)
 
 
-def _google(answer: Answer, said: Said) -> None:
+def _google(answer: RecordedAnswer, said: Said) -> None:
     for _, data in answer.events:
         for whole in [data] if isinstance(data, dict) else _dicts(data):
             feedback = whole.get("promptFeedback")
@@ -233,7 +235,7 @@ def _google(answer: Answer, said: Said) -> None:
 _PIECES = ("output_text", "reasoning_summary_text", "reasoning_text", "refusal", "function_call_arguments")
 
 
-def _responses(answer: Answer, said: Said) -> None:
+def _responses(answer: RecordedAnswer, said: Said) -> None:
     for name, data in answer.events:
         if not isinstance(data, dict):
             said.has_end = said.has_end or data == b"[DONE]"

@@ -32,11 +32,11 @@ def usage(said: dict[str, Any]) -> tuple[int, ...]:
     return (*totals, count["cached"], count["cache_write"], count["reasoning"])
 
 
-def is_cut(case: corpus.Case) -> bool:
+def is_cut(case: corpus.Recording) -> bool:
     return b'"message_stop"' not in case.body and not case.expected["finish_reason"]
 
 
-READING = corpus.Reading(api=API, usage=usage, is_cut=is_cut, wrong=EXPECTATION_IS_WRONG)
+READING = corpus.Comparison(api=API, usage=usage, is_cut=is_cut, wrong=EXPECTATION_IS_WRONG)
 
 
 @pytest.mark.parametrize("name", corpus.case_names("anthropic.messages"))

@@ -32,7 +32,7 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
-class Story:
+class ArrivingRun:
     """A run of embeddings, whose answer comes in pieces."""
 
     def __init__(self, texts: int, api: str = "openai-chat") -> None:
@@ -83,7 +83,7 @@ def test_vectors_of_a_body_larger_than_may_be_held_are_those_that_came(
     monkeypatch.setattr(answer_bounds, "MAX_VECTORS_BODY", limit := 3 * MIB)
     body = answer(api, count := limit // len(json.dumps(row := FLOATS, **FORMS[form])) + 5, row, **FORMS[form])
     assert len(body) > limit
-    story = Story(count, api)
+    story = ArrivingRun(count, api)
     story.receive(body)
     message = story.end()
 
@@ -97,7 +97,7 @@ def test_vectors_of_a_body_larger_than_may_be_held_are_those_that_came(
 def test_as_many_numbers_as_a_frame_has_room_for_pass() -> None:
     """2,048 texts, of 3,072 numbers each: 82 MiB, of which 57 are left once they are packed."""
     row = [round(number, 8) for number in FLOATS]
-    story = Story(2048)
+    story = ArrivingRun(2048)
     story.receive(answer("openai-chat", 2048, row, **FORMS["in one line"]))
 
     assert story.held < 3 * MIB
@@ -113,14 +113,14 @@ def test_as_many_numbers_as_a_frame_has_room_for_pass() -> None:
 def test_it_does_not_matter_how_the_body_is_split(size: int) -> None:
     rows = [[float(place), *FLOATS[:500]] for place in range(300)]
     data = [{"index": 299 - place, "embedding": row} for place, row in enumerate(rows)]
-    story = Story(300)
+    story = ArrivingRun(300)
     story.receive(json.dumps({"data": data}).encode(), size)
 
     assert vectors_of(story.end()) == rows[::-1]
 
 
 def test_an_answer_whose_connection_does_not_end_is_whole_all_the_same() -> None:
-    story = Story(100)
+    story = ArrivingRun(100)
     story.receive(answer("openai-chat", 100, FLOATS))
     assert story.core._answer.holds_whole()
     story.core.due(FINISH_GRACE + 1)
@@ -129,7 +129,7 @@ def test_an_answer_whose_connection_does_not_end_is_whole_all_the_same() -> None
     assert vectors_of(message) == [FLOATS] * 100
 
 
-def refusal(story: Story, body: bytes) -> str:
+def refusal(story: ArrivingRun, body: bytes) -> str:
     story.receive(body)
     message = story.end()
     assert isinstance(message, Failed)
@@ -156,17 +156,17 @@ def rows_of(row: bytes, count: int) -> bytes:
     ids=["exponents", "digits", "dimensions", "numbers", "blanks", "no numbers"],
 )
 def test_vectors_that_cost_too_much_are_refused_as_they_come(row: bytes, count: int, reason: str) -> None:
-    assert reason in refusal(Story(count), rows_of(row, count))
+    assert reason in refusal(ArrivingRun(count), rows_of(row, count))
 
 
 def test_an_answer_has_a_limit_of_bytes_beside_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arriving_vectors, "MAX_BYTES", 8 * MIB)
-    assert "6400000 numbers" in refusal(Story(40), rows_of(b"1," + b" " * MIB + b"1", 40))
+    assert "6400000 numbers" in refusal(ArrivingRun(40), rows_of(b"1," + b" " * MIB + b"1", 40))
 
 
 @pytest.mark.parametrize("unit", [b"]", b'"embedding":[],', b"["])
 def test_brackets_by_the_million_are_looked_at_once_and_not_for_ever(unit: bytes) -> None:
-    refusal(Story(1), b'{"data":[' + unit * (49 * MIB // len(unit)))
+    refusal(ArrivingRun(1), b'{"data":[' + unit * (49 * MIB // len(unit)))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_brackets_by_the_million_are_looked_at_once_and_not_for_ever(unit: bytes
 )
 def test_what_is_no_vector_stays_as_it_came(other: str) -> None:
     body = b'{%b,"data":[%b]}' % (other.encode(), b",".join([b'{"embedding":%b}' % json.dumps(FLOATS).encode()] * 40))
-    story = Story(40)
+    story = ArrivingRun(40)
     story.receive(body)
     assert other.encode() in bytes(story.core.response.body)
 
@@ -190,7 +190,7 @@ def test_what_is_no_vector_stays_as_it_came(other: str) -> None:
 @pytest.mark.parametrize("place", ["~0~", "~39~", "~1000000~", "~-1~", "~x~"])
 def test_a_server_that_says_the_word_itself_gets_no_other_vectors_than_its_own(place: str) -> None:
     rows = [b'{"embedding":%b}' % json.dumps(FLOATS).encode()] * 40
-    story = Story(41)
+    story = ArrivingRun(41)
     story.receive(b'{"data":[%b,{"embedding":"%b"}]}' % (b",".join(rows), place.encode()))
     message = story.end()
 
@@ -198,7 +198,7 @@ def test_a_server_that_says_the_word_itself_gets_no_other_vectors_than_its_own(p
 
 
 def test_an_error_behind_vectors_is_told() -> None:
-    story = Story(40)
+    story = ArrivingRun(40)
     error = b'"error":{"message":"busy","code":"rate_limit_exceeded"}'
     story.receive(b'{"x":[%b],%b}' % (b",".join([b'{"embedding":%b}' % json.dumps(FLOATS).encode()] * 40), error))
     message = story.end()

@@ -36,7 +36,7 @@ def usage(said: dict[str, Any]) -> tuple[int, ...]:
     return tuple(count.values())
 
 
-def is_cut(case: corpus.Case) -> bool:
+def is_cut(case: corpus.Recording) -> bool:
     return b"finishReason" not in case.body and b"blockReason" not in case.body
 
 
@@ -44,7 +44,7 @@ def error_code(error: dict[str, Any]) -> Any:
     return error["type"]  # the code is the status again
 
 
-READING = corpus.Reading(api=API, usage=usage, is_cut=is_cut, error_code=error_code, wrong=EXPECTATION_IS_WRONG)
+READING = corpus.Comparison(api=API, usage=usage, is_cut=is_cut, error_code=error_code, wrong=EXPECTATION_IS_WRONG)
 
 
 @pytest.mark.parametrize("name", corpus.case_names("google.generate"))
@@ -52,7 +52,7 @@ def test_a_recorded_response_gives_what_the_official_sdk_makes_of_it(name: str) 
     corpus.check(READING, name)
 
 
-def outcome(name: str) -> corpus.Outcome:
+def outcome(name: str) -> corpus.AnswerOutcome:
     case = corpus.load(name)
     outcomes = [corpus.outcome_of(READING, case, reads) for reads in corpus.chunkings(case)]
     assert all(other == outcomes[0] for other in outcomes)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.fuzz.fuzzed_exchange import Exchange, carry_out
+from tests.fuzz.fuzzed_exchange import FuzzedExchange, carry_out
 
 DEEP = b"[" * 5000 + b"]" * 5000
 SSE = {"content-type": "text/event-stream"}
@@ -15,7 +15,7 @@ JSON = {"content-type": "application/json"}
 
 
 def outcome(api: str, body: bytes, headers: dict[str, str] | None = None, status: int = 200) -> str:
-    return carry_out(Exchange(api, status, SSE if headers is None else headers, body, stream=True, choices=1))
+    return carry_out(FuzzedExchange(api, status, SSE if headers is None else headers, body, stream=True, choices=1))
 
 
 def data(*events: dict[str, Any]) -> bytes:

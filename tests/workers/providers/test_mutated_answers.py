@@ -22,7 +22,7 @@ from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.runs import answer_reader, terminal_message
 from tests.workers import corpus
 from tests.workers.providers import answers
-from tests.workers.providers.mutations import Answer, Mutant, body_of, mutants, said_by
+from tests.workers.providers.mutations import FaultyAnswer, RecordedAnswer, body_of, mutants, said_by
 from tests.workers.providers.result_of_bytes import FORMATS, heard_of, result_of
 
 SEED = int(os.environ.get("HEADRACE_SEED", random.randrange(2**32)))
@@ -36,7 +36,7 @@ WIRES = {
 }
 
 
-def recorded(api: str) -> Iterator[tuple[str, Answer]]:
+def recorded(api: str) -> Iterator[tuple[str, RecordedAnswer]]:
     """Return the recorded successes of a wire format."""
     for name in corpus.case_names(WIRES[api]):
         case = corpus.load(name)
@@ -45,12 +45,12 @@ def recorded(api: str) -> Iterator[tuple[str, Answer]]:
             yield name, read(api, case.body)
 
 
-def read(api: str, body: bytes) -> Answer:
+def read(api: str, body: bytes) -> RecordedAnswer:
     if body.lstrip().startswith((b"{", b"[")):
-        return Answer(api, [("", json.loads(body))], is_stream=False)
+        return RecordedAnswer(api, [("", json.loads(body))], is_stream=False)
     parser = SSEParser()
     events = [(name, value_of(data)) for name, data in parser.feed(body) + parser.finish()]
-    return Answer(api, events, is_stream=True)
+    return RecordedAnswer(api, events, is_stream=True)
 
 
 def value_of(data: bytes) -> Any:
@@ -60,7 +60,7 @@ def value_of(data: bytes) -> Any:
         return data
 
 
-def lack_of(mutant: Mutant) -> str | None:
+def lack_of(mutant: FaultyAnswer) -> str | None:
     """Return what a success lacks of what the answer says; None for an error, and for a success that lacks nothing."""
     answer = mutant.answer
     content_type = "text/event-stream" if answer.is_stream else "application/json"
@@ -95,7 +95,7 @@ def texts_in(value: Any) -> str:
     return "".join(map(texts_in, items))
 
 
-def faults_of(name: str, answer: Answer, count: int | None) -> list[str]:
+def faults_of(name: str, answer: RecordedAnswer, count: int | None) -> list[str]:
     """Return in words which mutants of an answer are a success that lacks something."""
     chance = random.Random(f"{SEED} {name}")
     found = [(mutant.what, lack) for mutant in mutants(answer, chance, count) if (lack := lack_of(mutant)) is not None]
@@ -111,7 +111,7 @@ def test_a_recorded_answer_with_a_fault_gives_its_content_or_an_error(api: str) 
 
 @pytest.mark.parametrize("api", FORMATS)
 def test_each_fault_in_each_place_of_an_answer_gives_its_content_or_an_error(api: str) -> None:
-    whole = Answer(api, [("", answers.WHOLE[api])], is_stream=False)
+    whole = RecordedAnswer(api, [("", answers.WHOLE[api])], is_stream=False)
     streamed = read(api, b"".join(answers.events(api)))
     assert faults_of("whole", whole, None) + faults_of("streamed", streamed, None) == []
 

@@ -42,12 +42,12 @@ def finish_word(expected: dict[str, Any]) -> str | None:
     return word
 
 
-def is_cut(case: corpus.Case) -> bool:
+def is_cut(case: corpus.Recording) -> bool:
     ends = (b"response.completed", b"response.incomplete", b"response.failed", b"[DONE]")
     return not any(end in case.body for end in ends)
 
 
-READING = corpus.Reading(api=API, usage=usage, is_cut=is_cut, finish_word=finish_word, wrong=EXPECTATION_IS_WRONG)
+READING = corpus.Comparison(api=API, usage=usage, is_cut=is_cut, finish_word=finish_word, wrong=EXPECTATION_IS_WRONG)
 
 
 @pytest.mark.parametrize("name", corpus.case_names("openai.responses"))

@@ -46,7 +46,7 @@ def body(api: str = "openai-chat", last: str = SLOW) -> bytes:
     return said.encode()
 
 
-class Story:
+class EmbeddingRun:
     """A run of embeddings in its shell."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Story:
 @pytest.mark.parametrize("api", ["openai-chat", "google"])
 def test_each_turn_packs_some_of_the_vectors(api: str) -> None:
     async def story() -> None:
-        run = Story(api)
+        run = EmbeddingRun(api)
         run.begin(body(api))
         await turns(COUNT // 2)
         assert run.core.is_behind
@@ -103,7 +103,7 @@ def test_a_turn_that_has_time_packs_them_all(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(LiveRun, "_may_continue", lambda _: True)
 
     async def story() -> None:
-        run = Story()
+        run = EmbeddingRun()
         run.run.on_bytes(body())
         run.run.on_complete()
         assert isinstance(run.end(), Finished)
@@ -114,7 +114,7 @@ def test_a_turn_that_has_time_packs_them_all(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("mode", ["close", "drain"])
 def test_an_abort_in_between_ends_the_run(mode: Any) -> None:
     async def story() -> None:
-        run = Story()
+        run = EmbeddingRun()
         run.begin(body())
         await turns(5)
         run.run.carry_out(run.core.aborted(mode, 0.0))
@@ -129,7 +129,7 @@ def test_an_abort_in_between_ends_the_run(mode: Any) -> None:
 @pytest.mark.parametrize("clock", ["total", "first_chunk"])
 def test_a_clock_in_between_ends_the_run(clock: str) -> None:
     async def story() -> None:
-        run = Story(limits={clock: 1000.0})
+        run = EmbeddingRun(limits={clock: 1000.0})
         run.begin(body())
         await turns(5)
         run.run.carry_out(run.core.due(time.monotonic() + 1001))
@@ -145,7 +145,7 @@ def test_a_clock_in_between_ends_the_run(clock: str) -> None:
 @pytest.mark.parametrize("end", ["complete", "cut", "more", "none"])
 def test_an_answer_whose_connection_does_not_end_is_read_whatever_comes_meanwhile(end: str) -> None:
     async def story() -> None:
-        run = Story()
+        run = EmbeddingRun()
         run.run.on_bytes(body())
         now = time.monotonic() + FINISH_GRACE + 1
         run.run.carry_out(run.core.due(now))
@@ -168,7 +168,7 @@ def test_an_answer_whose_connection_does_not_end_is_read_whatever_comes_meanwhil
 
 def test_a_connection_that_is_cut_behind_a_whole_answer_changes_nothing() -> None:
     async def story() -> None:
-        run = Story()
+        run = EmbeddingRun()
         run.run.on_bytes(body())
         run.run.on_failure("read", "reset")
         assert run.core.is_behind
@@ -180,7 +180,7 @@ def test_a_connection_that_is_cut_behind_a_whole_answer_changes_nothing() -> Non
 
 def test_a_fault_in_a_late_vector_ends_the_run_with_its_word() -> None:
     async def story() -> None:
-        run = Story()
+        run = EmbeddingRun()
         run.begin(body(last='"x"'))
         await turns(COUNT // 2)
         assert not run.host.sent
@@ -196,7 +196,7 @@ def test_a_fault_in_a_late_vector_ends_the_run_with_its_word() -> None:
 
 def test_a_worker_that_stops_in_between_says_so() -> None:
     async def story() -> None:
-        run = Story()
+        run = EmbeddingRun()
         run.begin(body())
         await turns(5)
         run.run.stop("it stops")
@@ -209,7 +209,7 @@ def test_a_worker_that_stops_in_between_says_so() -> None:
 
 def test_vectors_for_a_client_that_is_gone_are_packed_no_more() -> None:
     async def story() -> None:
-        run = Story()
+        run = EmbeddingRun()
         run.begin(body())
         await turns(5)
         run.run.abandon()
@@ -249,7 +249,7 @@ def test_no_step_takes_long(number: str, most: float) -> None:
 
 def test_an_error_in_place_of_large_vectors_is_told_as_before() -> None:
     async def story() -> None:
-        run = Story()
+        run = EmbeddingRun()
         run.begin(json.dumps({"error": {"message": "busy " + "x" * SMALL, "code": "rate_limit_exceeded"}}).encode())
         await turns(MANY_TURNS)
         failed = run.end()
@@ -267,9 +267,9 @@ CHAT = {
 }
 
 
-def whole(api: str, *, is_streamed: bool) -> Story:
+def whole(api: str, *, is_streamed: bool) -> EmbeddingRun:
     request = RunRequest(provider="p", model="m", messages=[Message("user", "a")], stream=is_streamed)
-    story = Story(api, request=request)
+    story = EmbeddingRun(api, request=request)
     story.begin(CHAT[api].replace(b"HOLE", b"x" * 2 * MIB))
     return story
 
