@@ -132,10 +132,10 @@ INJECTIONS = list(itertools.product(CALLBACKS, KINDS)) if is_long() else list(zi
 @pytest.mark.slow
 @pytest.mark.parametrize(("callback", "kind"), INJECTIONS)
 def test_whatever_a_callback_raises_ends_its_runs_and_no_other(
-    provider: SimulatedProvider, callback: str, kind: str
+    engine: str, provider: SimulatedProvider, callback: str, kind: str
 ) -> None:
     program = _RAISES.format(may_succeed=CALLBACKS[callback])
-    ended = run_program(program, provider, callback, kind)
+    ended = run_program(program, provider, callback, kind, engine=engine)
 
     assert len(ended.lines) == 4, (ended.lines, ended.stderr)
     assert (ended.lines[0], ended.lines[3]) == ("whole", "whole")
@@ -173,8 +173,8 @@ print(sum(thread.name == "headrace-io" for thread in threading.enumerate()))
 
 
 @pytest.mark.parametrize("error", ["SystemExit", "MemoryError"])
-def test_a_thread_that_dies_ends_its_runs_and_is_replaced(provider: SimulatedProvider, error: str) -> None:
-    ended = run_program(_KILLED.format(error=error), provider)
+def test_a_thread_that_dies_ends_its_runs_and_is_replaced(engine: str, provider: SimulatedProvider, error: str) -> None:
+    ended = run_program(_KILLED.format(error=error), provider, engine=engine)
 
     assert len(ended.lines) == 5, ended.stderr
     assert set(ended.lines[:3]) <= {"RunError", "EngineUnavailableError"}
@@ -255,8 +255,10 @@ print(text(client))
 
 
 @pytest.mark.parametrize("hook", ["settrace", "setprofile"])
-def test_a_thread_that_ends_before_it_serves_fails_the_call(provider: SimulatedProvider, hook: str) -> None:
+def test_a_thread_that_ends_before_it_serves_fails_the_call(
+    engine: str, provider: SimulatedProvider, hook: str
+) -> None:
     """What the program has each thread do first (a debugger's hook, say) raises."""
-    ended = run_program(_TRACED, provider, hook)
+    ended = run_program(_TRACED, provider, hook, engine=engine)
 
     assert ended.lines == ["EngineUnavailableError"] * 3 + ["whole"], ended.stderr

@@ -19,6 +19,7 @@ import pytest
 
 from headrace.testing import SimulatedProvider
 from tests.conftest import processes
+from tests.repetition import repeated
 from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -94,6 +95,8 @@ os.environ["PATH"] = "/nowhere"
     wait_until_empty(folder)
 
 
+PROGRAMS = repeated(6, 12)
+"""That start their engines at the same time."""
 ODD_ENTRIES = "[pathlib.Path('x'), '', 'relative', None, 5, b'bytes', object(), '/with:colon']"
 
 
@@ -270,7 +273,8 @@ def test_many_programs_may_start_their_engines_at_once(environment: dict[str, st
     """Together they take far longer than one, and than any of them would wait for an engine of somebody else."""
     program = RUN.replace("Client()", "Client(connect_timeout=1)")
     running = [
-        subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE) for _ in range(12)
+        subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE)
+        for _ in range(PROGRAMS)
     ]
     answers = [process.communicate(timeout=150)[0] for process in running]
 

@@ -25,7 +25,7 @@ Reader = Callable[[Client, str], AbstractAsyncContextManager[Stallable]]
 NEIGHBOURS = 199
 NEIGHBOUR_CHUNKS = 100
 """Each of a token's size."""
-WARM_UP = 3.0
+WARM_UP = 2.0
 SETTLING = 0.5
 """Seconds in which the stalled stream's windows fill."""
 PHASE = 1.0

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from headrace.testing import SimulatedProvider
-from tests.e2e.engines import running_engine
 from tests.faults.programs import run_program
 from tests.waiting import busyness
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture(scope="module")
-def engine(session_provider: SimulatedProvider) -> Iterator[str]:
-    """One engine for all programs: it is their client that is hurt."""
-    with running_engine(session_provider) as address:
-        yield address
 
 
 _CALLS_BACK_IN = """
