@@ -79,7 +79,7 @@ class StrangersChild:
         return json.loads(said)
 
 
-class Recorder:
+class PeerRecorder:
     """Speaks ZMTP to all that connect, as a ROUTER would, and keeps what they say. ``answer`` is a frame that each is sent.
 
     ``listener`` is a socket at which somebody listens already.
@@ -172,7 +172,7 @@ def listening(
 
     def listen() -> dict[str, Any]:
         os.close(tell)
-        recorders = [Recorder(path, answer, listener) for path in paths]
+        recorders = [PeerRecorder(path, answer, listener) for path in paths]
         while not select.select([told], [], [], 0)[0]:
             each_turn()
             for recorder in recorders:

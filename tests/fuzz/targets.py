@@ -15,7 +15,7 @@ from headrace_workers.providers.shared.sse import MAX_EVENT_BYTES, EventTooLarge
 from headrace_workers.runs.body_kind import BOM, BodyKind
 from headrace_workers.runs.response_body import Response
 from tests.fuzz.frames import Frame, check_frame, make_frame
-from tests.fuzz.fuzzed_exchange import Exchange, carry_out
+from tests.fuzz.fuzzed_exchange import FuzzedExchange, carry_out
 from tests.fuzz.mutation import mutated, split
 from tests.fuzz.seeds import WIRES, Seed, seeds_of
 
@@ -94,7 +94,7 @@ def _pick(rng: random.Random, api: str) -> Seed:
     return min(rng.sample(seeds, 2), key=lambda seed: len(seed.body)) if rng.random() < 0.9 else rng.choice(seeds)
 
 
-def _make_exchange(api: str, rng: random.Random) -> Exchange:
+def _make_exchange(api: str, rng: random.Random) -> FuzzedExchange:
     seed = _pick(rng, api)
     other = _pick(rng, api if rng.random() < 0.8 else rng.choice(list(WIRES)))
     status, headers = seed.status, {"content-type": seed.headers.get("content-type", "")}
@@ -103,7 +103,7 @@ def _make_exchange(api: str, rng: random.Random) -> Exchange:
     if rng.random() < 0.05:
         headers = {"content-type": rng.choice(_CONTENT_TYPES)}
     body = mutated(rng, seed.body, other.body)
-    return Exchange(api, status, headers, body, stream=rng.random() < 0.9, choices=rng.getrandbits(32))
+    return FuzzedExchange(api, status, headers, body, stream=rng.random() < 0.9, choices=rng.getrandbits(32))
 
 
 def _make_stream(rng: random.Random) -> StreamBody:
@@ -192,7 +192,7 @@ def _check_headers(said: Headers) -> str:
 
 TARGETS: dict[str, Target[Any]] = {
     "sse": Target("sse", StreamBody, _make_stream, _check_stream),
-    **{api: Target(api, Exchange, partial(_make_exchange, api), carry_out) for api in WIRES},
+    **{api: Target(api, FuzzedExchange, partial(_make_exchange, api), carry_out) for api in WIRES},
     "frames": Target("frames", Frame, make_frame, check_frame),
     "beginnings": Target("beginnings", Beginning, _make_beginning, _check_beginning),
     "headers": Target("headers", Headers, _make_headers, _check_headers),

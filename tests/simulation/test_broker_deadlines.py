@@ -11,8 +11,8 @@ from headrace.wire.messages import Silent
 from headrace_engine.liveness import HUNG_AFTER, SUSPECT_AFTER
 from tests.simulation.edges import Stage, enter
 from tests.simulation.plans import Plan
-from tests.simulation.processes import Engine, admission_of, reactor_of
-from tests.simulation.runner import simulating
+from tests.simulation.processes import SimEngine, admission_of, reactor_of
+from tests.simulation.schedule_search import simulating
 from tests.simulation.world import World
 
 
@@ -35,7 +35,7 @@ class LoneEngine:
             faults=[],
         )
         self.hung: list[Silent] = []
-        self.engine = Engine(stage, plan)
+        self.engine = SimEngine(stage, plan)
         self.engine.on_worker_end = lambda _host, _epoch: None
         self.engine.start(plan, None)
         self.engine.shell.on_hung = self.hung.append
