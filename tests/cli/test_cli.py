@@ -297,7 +297,7 @@ def test_what_cannot_be_sent_is_one_line_and_an_exit_code(
         (Script(status=404, error_message="no\nsuch \x1b[1mmodel"), ExitCode.USAGE, "no such \\u001b[1mmodel"),
         (Script(status=429, headers={"retry-after": "7"}), ExitCode.TRY_LATER, "try again in 7 s"),
         (Script(status=500), ExitCode.FAILED, "try again"),
-        (Script(silent=True), ExitCode.TIMED_OUT, "--timeout allows more"),
+        (Script(silent=True), ExitCode.TIMED_OUT, "allow more time with --timeout"),
     ],
 )
 def test_what_the_provider_refuses_is_one_line_and_an_exit_code(

@@ -158,7 +158,7 @@ def test_what_is_allowed_is_shown_before_and_kept_after(
         "  provider mine: the value of MINE_KEY is sent to https://mine.example/v1",
         "  provider mine: the value of GITHUB_TOKEN is sent to https://mine.example/v1",
     ]
-    assert config("allow", "--yes").out == "nothing to allow: all that the file asks for is allowed\n"
+    assert config("allow", "--yes").out == "nothing to allow: everything that the file asks for is allowed\n"
     assert main(["spans", "list"]) == 0
     assert config("show").code == 0
     assert config("allow", "--list").out.count("the value of") == 2
@@ -175,7 +175,7 @@ def test_what_is_allowed_is_shown_before_and_kept_after(
         (MINE.replace(".mine]", ".openai]"), "would send what is meant for openai"),
         (MINE + '[spans]\nredact = "evil:hook"\n', "spans.redact would decide"),
         ("no settings", "the file is not TOML"),
-        (None, "there is no headrace.toml in the current directory"),
+        (None, "the current directory has no headrace.toml"),
     ],
 )
 def test_what_nobody_can_allow_here_is_told_and_nothing_is_kept(text: str | None, said: str, config: Config) -> None:

@@ -25,7 +25,7 @@ import pytest
 
 from headrace import errors
 from headrace.cli import config_command, restart_command, run_command, status_command
-from headrace.cli.config_report import File, Report
+from headrace.cli.config_report import SearchedFile, SettingsReport
 from headrace.cli.main import command_parser, main
 from headrace.cli.run_output import Output
 from headrace.cli.shared.terminal import red
@@ -86,7 +86,7 @@ CASES: dict[Arguments, list[Arguments]] = {
 }
 """For each command what has it show hostile text. The engine, the database and the model behind it are hostile."""
 
-FILES = [File(EVIL, state, EVIL) for state in ("read", "unusable")]
+FILES = [SearchedFile(EVIL, state, EVIL) for state in ("read", "unusable")]
 COMMANDS = list(commands(command_parser()))
 
 
@@ -129,10 +129,10 @@ def shown(data: Path, monkeypatch: pytest.MonkeyPatch) -> Shown:
         restart_command, "found_directory", lambda given: Path("/tmp/hostile") if given == "it" else _none(given)
     )
     monkeypatch.setattr(restart_command, "answer_of", lambda *_: types.SimpleNamespace(problem=EVIL))
-    monkeypatch.setattr(config_command, "report", lambda *_: msgspec.structs.replace(hostile(Report), files=FILES))
     monkeypatch.setattr(
-        config_command, "read_allowed_keys", lambda *_: {AllowedKey(*[EVIL] * len(AllowedKey.__struct_fields__))}
+        config_command, "report", lambda *_: msgspec.structs.replace(hostile(SettingsReport), files=FILES)
     )
+    monkeypatch.setattr(config_command, "read_allowed_keys", lambda *_: {AllowedKey(*[EVIL] * len(AllowedKey.__struct_fields__))})
     monkeypatch.setattr(config_command, "change_allowed_keys", lambda *_: None)
     monkeypatch.setattr(run_command, "_streamed", _hostile_run)
     monkeypatch.setattr(run_command, "_complete", _hostile_run)

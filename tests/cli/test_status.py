@@ -47,7 +47,7 @@ def test_what_was_lost_is_said_with_its_reasons(capsys: pytest.CaptureFixture[st
         "  spans: 1204 stored, 3 waiting, 9 recovered from processes that died; in /var/lib/headrace/0",
         "  disk full: database or disk is full",
         "  dropped: 1 memory_full, 12 spool_full",
-        "  the collector said so 31 s ago, and nothing since",
+        "  the collector's last report is 31 s old",
     ]
 
 

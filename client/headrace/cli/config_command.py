@@ -1,4 +1,4 @@
-"""``headrace config``: where each setting comes from, and what the user allows the ``headrace.toml`` of the current directory."""
+"""``headrace config``: shows where each setting comes from, and lets the user allow a found ``headrace.toml`` to use keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from operator import attrgetter
 
 import msgspec
 
-from headrace.cli.config_report import Entry, Report, report
+from headrace.cli.config_report import SettingsReport, ShownSetting, report
 from headrace.cli.shared.exit_codes import CommandError, ExitCode
 from headrace.cli.shared.terminal import bold, dim, one_line, red
 from headrace.errors import ConfigurationError
@@ -24,11 +24,11 @@ from headrace.settings.toml_file import NAME as FILE_NAME
 from headrace.settings.toml_file import VARIABLE, SettingsFile, settings_files
 
 NAME = "config"
-HELP = "Show where settings come from; allow keys to providers of the current directory's file"
+HELP = "Show where settings come from; allow the current directory's file to send keys"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's commands and their arguments."""
+    """Declare the subcommands and their arguments."""
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, text: str, run: Callable[[argparse.Namespace], ExitCode]) -> argparse.ArgumentParser:
@@ -36,25 +36,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command.set_defaults(config_command=run)
         return command
 
-    show = add("show", "Show each setting with where it comes from, and what is refused", _show)
+    show = add("show", "Show each setting and where it comes from, and the refused settings", _show)
     show.add_argument("--json", action="store_true", help="print it as JSON")
-    allow = add(
-        "allow", f"Allow what the {FILE_NAME} of the current directory asks for: keys to its own providers", _allow
-    )
+    allow = add("allow", f"Allow the {FILE_NAME} of the current directory to send keys to its own providers", _allow)
     which = allow.add_mutually_exclusive_group()
     which.add_argument("--yes", action="store_true", help="do not ask")
-    which.add_argument("--list", action="store_true", help="show all that is allowed, of all directories")
-    which.add_argument("--forget", action="store_true", help="allow nothing in the current directory any more")
+    which.add_argument("--list", action="store_true", help="show everything that is allowed, in all directories")
+    which.add_argument("--forget", action="store_true", help="allow nothing more in the current directory")
 
 
 def main(arguments: argparse.Namespace) -> ExitCode:
-    """Run the command that was asked for."""
+    """Run the subcommand."""
     run: Callable[[argparse.Namespace], ExitCode] = arguments.config_command
     return run(arguments)
 
 
 def _show(arguments: argparse.Namespace) -> ExitCode:
-    """Show the settings; the exit code is that of every other command with them: 2 where something is refused."""
+    """Show the settings. The exit code is 2 if a setting is refused, as for every other command with these settings."""
     found = report(os.environ)
     if arguments.json:
         print_json(json.dumps(msgspec.to_builtins(found), indent=2, ensure_ascii=False), sys.stdout)
@@ -63,7 +61,7 @@ def _show(arguments: argparse.Namespace) -> ExitCode:
     return ExitCode.USAGE if found.refused else ExitCode.OK
 
 
-def _print(found: Report) -> None:
+def _print(found: SettingsReport) -> None:
     out = sys.stdout
     print(bold("files", out))
     for file in found.files:
@@ -86,14 +84,14 @@ def _print(found: Report) -> None:
 
 _STATES = {
     "read": "read",
-    "none": "there is none",
+    "none": "does not exist",
     "ignored": "ignored",
     "unusable": "cannot be used",
-    "in part": "something in it is refused",
+    "in part": "some of its settings are refused",
 }
 
 
-def _value(entry: Entry) -> str:
+def _value(entry: ShownSetting) -> str:
     return entry.value if isinstance(entry.value, str) and entry.value else json.dumps(entry.value, ensure_ascii=False)
 
 
@@ -109,7 +107,8 @@ def _allow(arguments: argparse.Namespace) -> ExitCode:
     missing = [grant for grant in wanted if not known.is_allowed(grant)]
     if not missing:
         print(
-            "nothing to allow: " + ("all that the file asks for is allowed" if wanted else "the file asks for no key")
+            "nothing to allow: "
+            + ("everything that the file asks for is allowed" if wanted else "the file asks for no key")
         )
         return ExitCode.OK
     print(one_line(f"{file.path} asks for this:"))
@@ -123,7 +122,7 @@ def _allow(arguments: argparse.Namespace) -> ExitCode:
 
 
 def _found_file() -> tuple[SettingsFile, TrustedSettings]:
-    """Return the file of the current directory, and what there is without it; raises CommandError where it is not read."""
+    """Return the current directory's file, and what is known without it. Raises CommandError if the file is not read."""
     if named := os.environ.get(VARIABLE):
         text = f"{VARIABLE} is {named}: only that file is read, and it may set everything"
         raise CommandError(ExitCode.USAGE, one_line(text))
@@ -135,17 +134,15 @@ def _found_file() -> tuple[SettingsFile, TrustedSettings]:
         if file.is_found:
             return file, trusted_settings(file, own, os.environ)
         own = merged(own, file)
-    raise CommandError(
-        ExitCode.USAGE, f"there is no {FILE_NAME} in the current directory that needs to be allowed anything"
-    )
+    raise CommandError(ExitCode.USAGE, f"the current directory has no {FILE_NAME} that needs permission for anything")
 
 
 def _check_others(file: SettingsFile, known: TrustedSettings) -> None:
-    """Refuse where the file would stay refused: what no command allows is to be seen first."""
+    """Raise ConfigurationError if the file has settings that no command can allow: the user must see these first."""
     others = [str(one) for one in refused_settings(file.table, known) if not one.keys]
     if others:
         raise ConfigurationError(
-            f"{file.path}: {others[0]}. That cannot be allowed here; `headrace config show` says what to do"
+            f"{file.path}: {others[0]}. This command cannot allow that; `headrace config show` says what to do"
         )
 
 
@@ -161,9 +158,9 @@ def _print_grants(grants: Sequence[AllowedKey]) -> None:
 def _is_yes() -> bool:
     if not sys.stdin.isatty():
         raise CommandError(
-            ExitCode.USAGE, "there is no terminal to ask on; look at the above, and give --yes if it is right"
+            ExitCode.USAGE, "cannot ask without a terminal; read the lines above, and give --yes if they are right"
         )
-    print("Allow it? Type yes: ", end="", flush=True)
+    print("Allow this? Type yes: ", end="", flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 

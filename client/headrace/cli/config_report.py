@@ -1,4 +1,4 @@
-"""What ``headrace config show`` says: each effective setting with where it came from, and what was refused. Shows no key and no password."""
+"""Collects what ``headrace config show`` prints: each setting, its source, and what is refused. Never a key or a password."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ _VARIABLES = ("HEADRACE_ENGINE", LEVEL_VARIABLE, FORMAT_VARIABLE)
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting. ``source`` is a file, a variable of the environment, or one of the words above."""
+class ShownSetting(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting. ``source`` is a file, an environment variable, or DEFAULT, BUILT_IN or ENVIRONMENT."""
 
     setting: str
     value: Any
     source: str
 
 
-class File(msgspec.Struct, frozen=True):
-    """A place where settings are looked for, and what became of it: ``read``, ``none``, ``ignored``, ``unusable``, or ``in part``."""
+class SearchedFile(msgspec.Struct, frozen=True):
+    """A place that was searched for settings. ``state`` is ``read``, ``none``, ``ignored``, ``unusable`` or ``in part``."""
 
     path: str
     state: str
     reason: str = ""
 
 
-class Refused(msgspec.Struct, frozen=True):
-    """A setting that is not used; while there is one, commands end with its error."""
+class RefusedSetting(msgspec.Struct, frozen=True):
+    """A setting that is refused. As long as one is refused, every command ends with this error."""
 
     source: str
     setting: str
@@ -65,33 +65,33 @@ class Refused(msgspec.Struct, frozen=True):
     hint: str = ""
 
 
-class Report(msgspec.Struct, frozen=True):
-    """All of it."""
+class SettingsReport(msgspec.Struct, frozen=True):
+    """Everything that ``headrace config show`` prints."""
 
-    files: list[File]
-    settings: list[Entry]
-    refused: list[Refused]
+    files: list[SearchedFile]
+    settings: list[ShownSetting]
+    refused: list[RefusedSetting]
 
 
-def report(environ: Mapping[str, str]) -> Report:
-    """Return what is effective; never raises for what is in a file."""
+def report(environ: Mapping[str, str]) -> SettingsReport:
+    """Return the settings in effect. Raises nothing for the content of a file."""
     reading = _Reading(environ)
     for place in places(environ):
         reading.read(place)
     files = msgspec.convert(reading.tables, Settings)
     entries = [*_of_environment(environ), *_figures(files, reading, environ), *_of_lists(files, reading, environ)]
-    return Report(reading.files, entries, [*reading.refused, *_bad_variables(environ, files)])
+    return SettingsReport(reading.files, entries, [*reading.refused, *_bad_variables(environ, files)])
 
 
 class _Reading:
-    """The files, one after the other: what they come to, and where each setting is from."""
+    """Reads the settings files one after the other: the merged tables, and the source of each setting."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self.tables: dict[str, Any] = {}
         self.sources: dict[tuple[str, str], str] = {}
-        self.files: list[File] = []
-        self.refused: list[Refused] = []
+        self.files: list[SearchedFile] = []
+        self.refused: list[RefusedSetting] = []
 
     def read(self, place: SettingsPlace) -> None:
         try:
@@ -100,52 +100,52 @@ class _Reading:
                 check_file(file)
         except ConfigurationError as error:
             path = absolute(place.path)
-            self.files.append(File(path, "unusable", str(error)))
-            self.refused.append(Refused(path, "the whole file", str(error).removeprefix(f"{place.path}: ")))
+            self.files.append(SearchedFile(path, "unusable", str(error)))
+            self.refused.append(RefusedSetting(path, "the whole file", str(error).removeprefix(f"{place.path}: ")))
             return
         if file is None or file.ignored:
             state = "none" if file is None else "ignored"
-            self.files.append(File(absolute(place.path), state, file.ignored if file else ""))
+            self.files.append(SearchedFile(absolute(place.path), state, file.ignored if file else ""))
             return
         state = "read"
         if file.is_found:
             try:
                 found = list(refused_settings(file.table, trusted_settings(file, self.tables, self._environ)))
-            except ConfigurationError as error:  # of the list of what is allowed
-                self.files.append(File(file.path, "unusable", str(error)))
-                self.refused.append(Refused(file.path, "the whole file", str(error)))
+            except ConfigurationError as error:  # the file of permissions is unusable
+                self.files.append(SearchedFile(file.path, "unusable", str(error)))
+                self.refused.append(RefusedSetting(file.path, "the whole file", str(error)))
                 return
             for one in found:
                 hint = what_to_do(file, one, self._environ)
-                self.refused.append(Refused(file.path, dotted(one.path), one.reason, hint))
+                self.refused.append(RefusedSetting(file.path, dotted(one.path), one.reason, hint))
             state = "in part" if found else "read"
             file = msgspec.structs.replace(file, table=without(file.table, found))
-        self.files.append(File(file.path, state))
+        self.files.append(SearchedFile(file.path, state))
         self.tables = merged(self.tables, file)
         self.sources |= {(name, key): file.path for name, table in file.table.items() for key in table}
 
     def source(self, table: str, name: str, key: str) -> str:
-        """Return where a key of a named table is from."""
+        """Return the source of a key in a named table."""
         return self.sources[table, name] if key in self.tables[table][name] else DEFAULT
 
 
-def _of_environment(environ: Mapping[str, str]) -> Iterator[Entry]:
+def _of_environment(environ: Mapping[str, str]) -> Iterator[ShownSetting]:
     for name in (VARIABLE, *_VARIABLES):
         if value := environ.get(name):
-            yield Entry(setting=name, value=value, source=ENVIRONMENT)
+            yield ShownSetting(setting=name, value=value, source=ENVIRONMENT)
     for name in (*_PROXIES, *(name.upper() for name in _PROXIES)):
         if value := environ.get(name):
-            yield Entry(setting=name, value=without_password(value), source=ENVIRONMENT)
+            yield ShownSetting(setting=name, value=without_password(value), source=ENVIRONMENT)
 
 
-def _figures(files: Settings, reading: _Reading, environ: Mapping[str, str]) -> Iterator[Entry]:
+def _figures(files: Settings, reading: _Reading, environ: Mapping[str, str]) -> Iterator[ShownSetting]:
     for name in ("engine", "spans"):
         table = getattr(files, name)
         for key in table.__struct_fields__:
             value, source = getattr(table, key), reading.sources.get((name, key), DEFAULT)
             if (name, key) == ("spans", "directory"):
                 value, source = _data_directory(files, source, environ)
-            yield Entry(setting=f"{name}.{key}", value=value, source=source)
+            yield ShownSetting(setting=f"{name}.{key}", value=value, source=source)
 
 
 def _data_directory(files: Settings, source: str, environ: Mapping[str, str]) -> tuple[str, str]:
@@ -159,9 +159,9 @@ def _data_directory(files: Settings, source: str, environ: Mapping[str, str]) ->
     return directory, named[0] if named else DEFAULT
 
 
-def _of_lists(files: Settings, reading: _Reading, environ: Mapping[str, str]) -> Iterator[Entry]:
+def _of_lists(files: Settings, reading: _Reading, environ: Mapping[str, str]) -> Iterator[ShownSetting]:
     level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # what it would warn of is among what is refused
+    logging.disable(logging.CRITICAL)  # the report lists these problems itself
     try:
         settings = with_otel_sink(with_built_in(files, environ), environ)
     finally:
@@ -176,27 +176,35 @@ def _of_lists(files: Settings, reading: _Reading, environ: Mapping[str, str]) ->
         for key in price.__struct_fields__:
             if (value := getattr(price, key)) is not None:
                 source = reading.source("prices", name, key)
-                yield Entry(setting=dotted(("prices", name, key)), value=value, source=source)
+                yield ShownSetting(setting=dotted(("prices", name, key)), value=value, source=source)
     yield from _unused_formats()
     shipped = read_prices()
-    yield Entry(setting="prices", value=f"{len(shipped['models'])} models as of {shipped['as_of']}", source=BUILT_IN)
+    yield ShownSetting(
+        setting="prices", value=f"{len(shipped['models'])} models as of {shipped['as_of']}", source=BUILT_IN
+    )
 
 
-def _of_provider(name: str, provider: ProviderConfig, source: str, environ: Mapping[str, str]) -> Iterator[Entry]:
+def _of_provider(
+    name: str, provider: ProviderConfig, source: str, environ: Mapping[str, str]
+) -> Iterator[ShownSetting]:
     variable = BASE_URL_ENV.get(name, "") if source == BUILT_IN else ""
     path = ("providers", name)
-    yield Entry(setting=dotted((*path, "api")), value=_shown_format(provider.api), source=source)
+    yield ShownSetting(setting=dotted((*path, "api")), value=_shown_format(provider.api), source=source)
     of_address = variable if environ.get(variable) else source
-    yield Entry(setting=dotted((*path, "base_url")), value=without_password(provider.base_url), source=of_address)
+    yield ShownSetting(
+        setting=dotted((*path, "base_url")), value=without_password(provider.base_url), source=of_address
+    )
     if variables := key_variables(provider.api_key_env):
         keys = ", ".join(_shown_variable(each, environ) for each in variables)
-        yield Entry(setting=dotted((*path, "api_key_env")), value=keys, source=source)
+        yield ShownSetting(setting=dotted((*path, "api_key_env")), value=keys, source=source)
     for key in ("requests_per_minute", "tokens_per_minute", "max_concurrency"):
         if (value := getattr(provider, key)) is not None:
-            yield Entry(setting=dotted((*path, key)), value=value, source=source)
+            yield ShownSetting(setting=dotted((*path, key)), value=value, source=source)
 
 
-def _of_sink(name: str, sink: SinkConfig, reading: _Reading | None, environ: Mapping[str, str]) -> Iterator[Entry]:
+def _of_sink(
+    name: str, sink: SinkConfig, reading: _Reading | None, environ: Mapping[str, str]
+) -> Iterator[ShownSetting]:
     for key in sink.__struct_fields__:
         value = getattr(sink, key)
         if value in ("", {}):
@@ -209,39 +217,43 @@ def _of_sink(name: str, sink: SinkConfig, reading: _Reading | None, environ: Map
             case "api_key_env":
                 value = _shown_variable(value, environ)
         source = reading.source("sinks", name, key) if reading else ENVIRONMENT
-        yield Entry(setting=dotted(("sinks", name, key)), value=value, source=source)
+        yield ShownSetting(setting=dotted(("sinks", name, key)), value=value, source=source)
 
 
 def _shown_format(name: str) -> str:
-    """Return a wire format for the report; with its package, or what is wrong, where it is not one of Headrace's own."""
+    """Return a wire format's name for the report. For a plug-in, add its package, or why it cannot be used."""
     if name in BUILT_IN_FORMATS:
         return name
     points = installed_formats().get(name, [])
     return f"{name} ({format_problem(name, points) or f'of {distribution_of(points[0])}'})"
 
 
-def _unused_formats() -> Iterator[Entry]:
-    """Yield the installed wire formats that cannot be used, whether or not a provider has one."""
+def _unused_formats() -> Iterator[ShownSetting]:
+    """Yield the installed wire formats that cannot be used, even if no provider uses them."""
     for name, points in sorted(installed_formats().items()):
         if (problem := format_problem(name, points)) is not None:
             packages = ", ".join(map(distribution_of, points))
-            yield Entry(setting=f"wire format {name}", value=f"not used: {problem}", source=packages)
+            yield ShownSetting(setting=f"wire format {name}", value=f"not used: {problem}", source=packages)
 
 
 def _shown_variable(variable: str, environ: Mapping[str, str]) -> str:
-    """Return the name of a variable and whether it is set; no name that may be the key itself, written in its variable's place."""
+    """Return a variable's name and whether it is set. The "name" may be a key that was written there by mistake: then hide it."""
     if environ.get(variable):
         return f"{variable} (set)"
-    return f"{variable} (not set)" if variable.isupper() else "a name that is not set (not shown: it may be a key)"
+    return (
+        f"{variable} (not set)"
+        if variable.isupper()
+        else "a variable that is not set (its name is hidden: it may be a key)"
+    )
 
 
-def _bad_variables(environ: Mapping[str, str], files: Settings) -> Iterator[Refused]:
+def _bad_variables(environ: Mapping[str, str], files: Settings) -> Iterator[RefusedSetting]:
     for variable, check in ((LEVEL_VARIABLE, check_log_level), (FORMAT_VARIABLE, check_log_format)):
         try:
             check(environ)
         except ConfigurationError as error:
-            yield Refused(ENVIRONMENT, variable, str(error))
+            yield RefusedSetting(ENVIRONMENT, variable, str(error))
     for variable in dict.fromkeys(BASE_URL_ENV.values()):
         is_used = any(BASE_URL_ENV[name] == variable and name not in files.providers for name in BASE_URL_ENV)
         if is_used and (value := environ.get(variable)) and (problem := base_url_problem(value)) is not None:
-            yield Refused(ENVIRONMENT, variable, problem)
+            yield RefusedSetting(ENVIRONMENT, variable, problem)

@@ -1,4 +1,4 @@
-"""``scripts/demo``: what Headrace does, in twenty seconds and without a key. Started as ``python -m headrace.cli.demo``."""
+"""``scripts/demo``: shows what Headrace does, in twenty seconds and without a key. Run as ``python -m headrace.cli.demo``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CHUNKS = 80
 _CHUNK_PACE = 0.05
 
 _NUMBERED = "".join(f"{number} " for number in range(_CHUNKS))
-"""What a simulated provider says that is told to repeat."""
+"""The answer of a simulated provider that is told to repeat."""
 
 _WEATHER_TOOL = {
     "name": "get_weather",
@@ -45,13 +45,13 @@ _WEATHER_TOOL = {
 
 
 def main() -> int:
-    """Show everything; return the exit code, also where the output is lost meanwhile."""
+    """Run the demo and return its exit code, even if the output is closed meanwhile."""
     return guarded(_shown)
 
 
 def _shown() -> int:
-    """Show everything; return the exit code. Whatever happens, no process stays behind."""
-    # scripts/demo has Ctrl-C ignored while the interpreter starts, where it would show a traceback.
+    """Run the demo and return its exit code. Leaves no process behind, even after an error."""
+    # scripts/demo ignores Ctrl-C while the interpreter starts, because it would show a traceback.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with on_interrupt(raise_interrupt), _provider() as provider, Client() as client:
@@ -74,16 +74,14 @@ def _shown() -> int:
 
 @contextlib.contextmanager
 def _provider() -> Iterator[SimulatedProvider | None]:
-    """Send the engine that is to start to a simulated provider, unless there is a key for the real one."""
-    os.environ.pop("HEADRACE_ENGINE", None)  # an engine that runs already has another environment
+    """Start a simulated provider for the demo's engine. Yield None if the environment has a key for the real one."""
+    os.environ.pop("HEADRACE_ENGINE", None)  # a running engine would use its own environment, not this one
     if os.environ.get("OPENAI_API_KEY"):
-        print("OPENAI_API_KEY is set: this uses the real provider, with short prompts and few streams.")
+        print("OPENAI_API_KEY is set: the demo uses the real provider, with short prompts and few streams.")
         yield None
         return
-    print(
-        "No OPENAI_API_KEY: this uses a simulated provider, a process on this machine that speaks OpenAI's wire format."
-    )
-    # The child inherits the mask: Ctrl-C is this process's to handle, and ends the child through its standard input.
+    print("No OPENAI_API_KEY: the demo uses a simulated provider, a process on this machine with OpenAI's wire format.")
+    # The child inherits the signal mask and so ignores Ctrl-C. This process ends it through its standard input.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         provider = SimulatedProvider(Script(pace=_PACE), process=True)
@@ -102,7 +100,7 @@ class _Demo:
         self._facts: list[tuple[bool, str]] = []
 
     def show_stream(self) -> None:
-        """Show text as it arrives."""
+        """Show a stream as it arrives."""
         _heading("1", "A stream, word by word")
         started_at = time.monotonic()
         stream = self._client.run_local(model=self._model, messages=_ask("How does a water mill work?"), stream=True)
@@ -115,7 +113,7 @@ class _Demo:
         _note(f"{_tokens(result)} · first chunk after {wait * 1000:.0f} ms, which includes the engine's start")
 
     def show_tool_call(self) -> None:
-        """Show the specification's weather example."""
+        """Show a tool call, and the answer with the tool's result."""
         _heading("2", "A tool call, and the follow-up turn")
         messages: list[Any] = _ask("What is the weather in Tokyo?")
         stream = self._client.run_local(model=self._model, messages=messages, stream=True, tools=[_WEATHER_TOOL])
@@ -142,7 +140,7 @@ class _Demo:
         _note(_tokens(follow_up.result.result()))
 
     def show_abort(self) -> None:
-        """Show an abort, and how soon the provider knows of it."""
+        """Show an abort, and how soon the provider notices it."""
         _heading("3", f"An abort after {_ABORT_AFTER} characters")
         if self._provider is not None:
             self._provider.clear()
@@ -167,12 +165,12 @@ class _Demo:
         _note(facts)
 
     def show_many_streams(self) -> None:
-        """Show many streams at once, as a count."""
+        """Show many concurrent streams, as a count."""
         count = _PAID_STREAMS if self._provider is None else _SIMULATED_STREAMS
         _heading("4", f"{count} concurrent streams")
         if self._provider is None:
             print(f"  only {count}, to save your money; without a key the demo runs {_SIMULATED_STREAMS}")
-        counter = _Counter(count)
+        counter = _StreamCounter(count)
         try:
             asyncio.run(self._run_many(counter))
         except asyncio.CancelledError:
@@ -181,16 +179,16 @@ class _Demo:
         fact = f"{count} streams at once, {counter.rate():,.0f} chunks/s, {counter.whole} of {count} whole"
         self._facts.append((counter.whole == count, fact))
 
-    async def _run_many(self, counter: _Counter) -> None:
+    async def _run_many(self, counter: _StreamCounter) -> None:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - asyncio.run has made it
+        assert task is not None  # noqa: S101 - asyncio.run has created it
         cancel = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
         with on_interrupt(cancel):
             ticking = asyncio.create_task(counter.show_until_done())
             await asyncio.gather(*(self._run_one(counter) for _ in range(counter.count)))
             await ticking
 
-    async def _run_one(self, counter: _Counter) -> None:
+    async def _run_one(self, counter: _StreamCounter) -> None:
         script = {"simulate": {"repeat": _CHUNKS, "pace": _CHUNK_PACE}}
         stream = await self._client.arun_local(
             model=self._model,
@@ -208,7 +206,7 @@ class _Demo:
         counter.whole += text == (result.text if self._provider is None else _NUMBERED)
 
     def show_summary(self) -> None:
-        """Say what was seen, and what to try next."""
+        """Show a summary, and what to try next."""
         print(f"\n{bold('What you saw', sys.stdout)}")
         for is_good, fact in self._facts:
             print(f"  {green('✓', sys.stdout) if is_good else red('✗', sys.stdout)} {fact}")
@@ -220,8 +218,8 @@ class _Demo:
             print(f"  {command:<{width}}  {dim(purpose, sys.stdout)}")
 
 
-class _Counter:
-    """Counts many streams, and shows the count: one line rewritten on a terminal, now and then a line elsewhere."""
+class _StreamCounter:
+    """Counts many streams, and shows the count: on a terminal as one changing line, else as a line each second."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -262,12 +260,14 @@ class _Counter:
 
 def _next_steps(headrace: str, is_simulated: bool) -> list[tuple[str, str]]:
     steps = [
-        (f"{headrace} spans list", "what was kept of these runs"),
+        (f"{headrace} spans list", "the spans of these runs"),
         (f'{headrace} run "Tell me a story" --model gpt-4o', "one run; Ctrl-C aborts it"),
         (f"{headrace} serve", "an engine that many programs share"),
-        (f"{headrace} status", "how it is"),
+        (f"{headrace} status", "the state of that engine"),
     ]
-    return [(f"{headrace} simulate", "the simulated provider; says what to export"), *steps] if is_simulated else steps
+    return (
+        [(f"{headrace} simulate", "the simulated provider; prints what to export"), *steps] if is_simulated else steps
+    )
 
 
 def _heading(number: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Asks an engine one question from the command line, over its checked socket, and waits for the answer."""
+"""Sends one question to an engine, over its checked socket, and waits for the answer."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ _OWNER = 0  # clients count from 1
 def answer_of(
     address: str, timeout: float, ask: Callable[[Connection, Callable[[T | HeadraceError], None]], None]
 ) -> T:
-    """Have ``ask`` put a question to the engine at ``address``; return the answer, for which it has ``timeout`` seconds.
+    """Let ``ask`` send a question to the engine at ``address``. Return the answer; wait ``timeout`` seconds for it.
 
-    Raises ConfigurationError for an address that is none, EngineUnavailableError when nothing answers in time, and the error that
-    is the answer.
+    Raises ConfigurationError for an invalid address, EngineUnavailableError if no answer comes in time, and any error that is
+    itself the answer.
     """
     directory_of(address)
     answers: queue.SimpleQueue[T | HeadraceError] = queue.SimpleQueue()
     process = current_process()
     ask(process.connection(address, timeout, _OWNER), answers.put)
     try:
-        answer = answers.get(timeout=timeout + 0.2)  # the connection's own word, which says more, comes first
+        answer = answers.get(
+            timeout=timeout + 0.2
+        )  # the connection's own timeout has a better error text: let it come first
     except queue.Empty:
         raise EngineUnavailableError(address, f"it did not answer within {timeout:g} s") from None
     finally:

@@ -1,4 +1,4 @@
-"""From an error to the line that a person reads: what happened, and what to do next."""
+"""Turns an error into one line for a person: what happened, and what to do next."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _OPTIONS = {
     "temperature": "--temperature",
     "timeout_ms": "--timeout",
 }
-"""What an argument of ``run_local`` is called on the command line."""
+"""Argument of ``run_local`` → its name on the command line."""
 _PATH = re.compile(r"(\w+)\.?(.*)", re.DOTALL)
 
 
 def explanation(error: HeadraceError) -> str:
-    """Return one line without control characters."""
+    """Return what happened and what to do next, on one line without control characters."""
     what = _what(error)
     next_step = _next_step(error)
     return one_line(f"{what}; {next_step}" if next_step else what)
@@ -61,11 +61,11 @@ def _next_step(error: HeadraceError) -> str:
         case RateLimitError() | QueueFullError():
             return "try again later" if error.retry_after is None else f"try again in {error.retry_after:g} s"
         case ProviderUnavailableError(status_code=None) if (provider := _provider(error)) is not None:
-            return f"is {without_password(provider.base_url)} right, and in reach?"
+            return f"check that {without_password(provider.base_url)} is right, and that this machine can reach it"
         case ProviderUnavailableError() | ProviderProtocolError() | WorkerLostError():
             return "try again"
         case RunTimeoutError(clock="total"):
-            return "--timeout allows more"
+            return "allow more time with --timeout"
         case _:
             return ""
 
@@ -77,7 +77,7 @@ def _key_variable(error: ProviderError) -> str:
 
 
 def _provider(error: ProviderError) -> ProviderConfig | None:
-    """Return the provider as this process's settings have it; the engine's are most likely the same."""
+    """Return the provider from this process's settings. The engine's settings are most likely the same."""
     try:
         return load_settings(os.environ).providers.get(error.provider)
     except ConfigurationError:

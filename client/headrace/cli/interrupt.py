@@ -1,4 +1,4 @@
-"""What Ctrl-C does. The first is handled, the second ends the process at once; neither shows a traceback."""
+"""Handles Ctrl-C: the first one calls an action, the second one ends the process at once. Neither shows a traceback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def on_interrupt(action: Callable[[], object]) -> Iterator[None]:
-    """Within, the first Ctrl-C calls ``action``. Where Ctrl-C is ignored (``nohup``, background jobs) it stays so."""
+    """Inside the block, the first Ctrl-C calls ``action``. If the process ignores Ctrl-C (``nohup``, background jobs), it still does."""
     previous = signal.getsignal(signal.SIGINT)
     if previous in (signal.SIG_IGN, signal.SIG_DFL):
         yield
@@ -29,11 +29,11 @@ def on_interrupt(action: Callable[[], object]) -> Iterator[None]:
 
 
 def raise_interrupt() -> None:
-    """Raise KeyboardInterrupt: the action where nothing better is known."""
+    """Raise KeyboardInterrupt: the default action for Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def end_on_interrupt() -> None:
-    """From here on the first Ctrl-C ends the process at once: all that is left is to leave."""
+    """From now on, the first Ctrl-C ends the process at once. Called when the command is done."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""``headrace``: reads the command line, hands it to a command, and turns what comes of it into an exit code."""
+"""``headrace``: parses the command line, runs the command, and turns errors into a line of text and an exit code."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _COMMANDS = (
 
 _EPILOG = """\
 try it without a key:
-  headrace simulate                            a model provider on this machine; says what to export
+  headrace simulate                            a simulated model provider; prints what to export
   headrace run "Tell me a story" --model gpt-4o
-  headrace spans list                          what was kept of it
+  headrace spans list                          the spans of these runs
 
-exit codes: 0 done, 1 the run failed, 2 wrong usage or request, 3 no engine, 4 no key or not accepted,
+exit codes: 0 done, 1 run failed, 2 wrong usage or request, 3 no engine, 4 no key or key refused,
 5 try later, 6 timed out, 130 interrupted, 141 output closed
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code. Never shows a traceback for what a user can cause."""
+    """Run one command and return its exit code. Shows no traceback for an error that a user can cause."""
     return guarded(partial(_command, argv))
 
 
@@ -71,7 +71,7 @@ def _command(argv: Sequence[str] | None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments on one line, whatever is in them."""
+    """Prints each error on one line, even if an argument holds line ends or control characters."""
 
     def error(self, message: str) -> NoReturn:
         super().error(one_line(message))

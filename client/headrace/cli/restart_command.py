@@ -1,6 +1,6 @@
-"""``headrace restart``: have an engine replace its workers, one after another. No stream is lost by it.
+"""``headrace restart``: tells an engine to replace its workers, one after another. No stream is lost.
 
-The engine is asked over its socket, whose other end the kernel vouches for. No process is sent a signal.
+The command asks over the engine's socket, and the kernel says who is at its other end. No process is sent a signal.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ from headrace.cli.shared.terminal import one_line
 from headrace.connections.connection import Connection
 
 NAME = "restart"
-HELP = "Replace an engine's workers, one after another"
+HELP = "Replace an engine's workers, one after another; no stream is lost"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "--engine", metavar="ADDRESS", help="default: $HEADRACE_ENGINE, else where `headrace serve` has it"
+        "--engine", metavar="ADDRESS", help="default: $HEADRACE_ENGINE, else the engine of `headrace serve`"
     )
-    parser.add_argument("--timeout", type=timeout, default=10.0, metavar="SECONDS", help="for its answer; default: 10")
+    parser.add_argument(
+        "--timeout", type=timeout, default=10.0, metavar="SECONDS", help="wait so long for the answer; default: 10"
+    )
 
 
 def main(arguments: argparse.Namespace) -> ExitCode:
-    """Ask the engine, and say that it does so; raises CommandError or EngineUnavailableError where it does not."""
+    """Ask the engine to replace its workers. Raises CommandError if it refuses, EngineUnavailableError if it does not answer."""
     directory = found_directory(arguments.engine)
     answer = answer_of(address_of(directory), arguments.timeout, Connection.post_restart)
     if answer.problem:
-        raise CommandError(ExitCode.UNAVAILABLE, f"no workers are replaced: {one_line(answer.problem)}")
-    print("The workers are being replaced, one after another; `headrace status` shows it.")
+        raise CommandError(ExitCode.UNAVAILABLE, f"the engine does not replace its workers: {one_line(answer.problem)}")
+    print("The engine replaces its workers, one after another. `headrace status` shows the progress.")
     return ExitCode.OK

@@ -1,4 +1,4 @@
-"""``headrace run``: one run, streamed to the terminal or as JSON lines."""
+"""``headrace run``: runs a model, and shows its answer as text or as JSON lines."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from headrace.types import RunLocalResult, StreamResult
 NAME = "run"
 HELP = "Run a model and stream its answer"
 
-_CONNECT_TIMEOUT = 5.0  # of an engine that is said to run: it answers at once or is not there
+_CONNECT_TIMEOUT = 5.0  # seconds; an engine that runs answers at once
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("prompt", nargs="?", help="what to ask; - or nothing reads standard input")
-    parser.add_argument("--model", "-m", required=True, help="such as gpt-4o, or provider/model")
-    parser.add_argument("--provider", metavar="NAME", help="whose model it is, where its name does not tell")
+    parser.add_argument("prompt", nargs="?", help="the prompt; - or no prompt reads standard input")
+    parser.add_argument("--model", "-m", required=True, help="the model, such as gpt-4o or provider/model")
+    parser.add_argument("--provider", metavar="NAME", help="the model's provider, if the model's name does not tell it")
     parser.add_argument("--system", "-s", metavar="TEXT", help="the system message")
     parser.add_argument("--temperature", type=float, metavar="NUMBER")
     parser.add_argument("--max-output-tokens", type=int, metavar="N")
@@ -41,16 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=JSON",
-        help="added to the provider's request as it is, such as seed=7; may be repeated",
+        help="a field to add to the provider's request, such as seed=7; may be repeated",
     )
-    parser.add_argument("--timeout", type=timeout, metavar="SECONDS", help="for the whole run")
-    parser.add_argument("--engine", metavar="ADDRESS", help="default: $HEADRACE_ENGINE, else one for this run alone")
+    parser.add_argument("--timeout", type=timeout, metavar="SECONDS", help="the most time for the whole run")
+    parser.add_argument(
+        "--engine", metavar="ADDRESS", help="default: $HEADRACE_ENGINE, else an engine for this run only"
+    )
     parser.add_argument("--no-stream", dest="stream", action="store_false", help="show the answer when it is complete")
-    parser.add_argument("--json", action="store_true", help="print events and the result, each as a line of JSON")
+    parser.add_argument("--json", action="store_true", help="print each event, and the result, as a line of JSON")
 
 
 def main(arguments: argparse.Namespace) -> ExitCode:
-    """Run the model; raises HeadraceError where that fails."""
+    """Run the model. Raises HeadraceError if the run fails."""
     run_arguments = _run_arguments(arguments)
     output: Output = JsonOutput(sys.stdout) if arguments.json else TextOutput(sys.stdout, sys.stderr)
     with _client(arguments) as client:
@@ -72,7 +74,7 @@ def _client(arguments: argparse.Namespace) -> Client:
 
 def _streamed(client: Client, run_arguments: RunArguments, output: Output) -> RunLocalResult:
     stream: LocalStream = client.run_local(stream=True, **run_arguments)
-    # An abort ends the iteration like any end: an exception raised here and there would not.
+    # An abort ends the iteration in the normal way. An exception in a signal handler could hit any line.
     with stream, on_interrupt(stream.abort):
         for event in stream.events():
             output.event(event)
@@ -101,7 +103,7 @@ def _run_arguments(arguments: argparse.Namespace) -> RunArguments:
 
 
 def _named_as_given(error: HeadraceError, *, has_system: bool) -> HeadraceError:
-    """Return the error with the option that was wrong where it names a message: people gave a prompt, not messages."""
+    """Return the error with the name of the wrong option. The user gave a prompt, and knows nothing of messages."""
     if not isinstance(error, InvalidRequestError) or not (error.argument or "").startswith("messages["):
         return error
     is_system = has_system and (error.argument or "").startswith("messages[0]")
@@ -113,7 +115,7 @@ def _prompt(given: str | None) -> str:
         prompt = given
     elif given is None and sys.stdin.isatty():
         raise InvalidRequestError(
-            'is missing; give one, as in headrace run "Hello" --model gpt-4o, or pipe it in', "messages"
+            'is missing; give one, as in headrace run "Hello" --model gpt-4o, or pipe it into the command', "messages"
         )
     else:
         prompt = _standard_input()
@@ -143,12 +145,12 @@ def _options(given: list[tuple[str, Any]]) -> dict[str, Any]:
 def _option(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not key or not separator:
-        raise argparse.ArgumentTypeError(f"{text!r}: takes KEY=JSON, such as seed=7")
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=JSON, such as seed=7")
     try:
         return key, json.loads(value)
     except RecursionError:
         raise argparse.ArgumentTypeError(f"{key}: the value is nested too deeply") from None
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r}: the value is not JSON; text takes quotes, as in '{key}=\"{value}\"'"
+            f"{text!r}: the value is not JSON; put text into quotes, as in '{key}=\"{value}\"'"
         ) from None

@@ -32,23 +32,23 @@ _EVENT_NAMES: dict[type, str] = {
 
 
 class Output(Protocol):
-    """Shows one run; exactly one of ``finished`` and ``failed`` comes last."""
+    """Shows one run. The last call is either ``finished`` or ``failed``."""
 
     def event(self, event: StreamEvent) -> None:
-        """Show an event as soon as it is here."""
+        """Show one event as soon as it arrives."""
 
     def answer(self, result: RunLocalResult) -> None:
-        """Show the whole answer of a run that did not stream."""
+        """Show the complete answer of a run that did not stream."""
 
     def finished(self, result: RunLocalResult) -> None:
-        """Show what the run came to."""
+        """Show the result of the run."""
 
     def failed(self, error: HeadraceError) -> None:
-        """Show that the run failed; the words for it are not this class's to say."""
+        """End the output of a run that failed. The command itself prints the error."""
 
 
 class TextOutput:
-    """The answer on ``out``; all that is about it on ``notes``, most of it only if that is a terminal."""
+    """Writes the answer to ``out``, and remarks about it to ``notes``: most remarks only if that is a terminal."""
 
     def __init__(self, out: TextIO, notes: TextIO) -> None:
         self._out = out
@@ -73,7 +73,7 @@ class TextOutput:
         self._write(result.text or result.refusal or "")
 
     def finished(self, result: RunLocalResult) -> None:
-        """Show tool calls, and the figures on a terminal."""
+        """Show tool calls, and on a terminal the finish reason, tokens and time."""
         self._end_line()
         for call in result.tool_calls:
             self._write(f"{call.name}({as_json(call.arguments)})\n")
@@ -84,7 +84,7 @@ class TextOutput:
             facts = [result.finish_reason or "done", _tokens(result.usage), f"{result.latency_ms / 1000:.1f} s"]
             print(dim(one_line(" · ".join([*facts, result.span_id])), self._notes), file=self._notes)
 
-    def failed(self, error: HeadraceError) -> None:  # noqa: ARG002 - its text is the error line's
+    def failed(self, error: HeadraceError) -> None:  # noqa: ARG002 - the command prints the error
         """End the line."""
         self._end_line()
 
@@ -92,7 +92,7 @@ class TextOutput:
         if not text:
             return
         self._end_reasoning()
-        # A program that reads a pipe gets what the model said, to the letter; a terminal is not to obey it.
+        # A program that reads a pipe gets the exact text. For a terminal, control characters are escaped.
         write_as_it_is(self._out, escaped(text) if self._out.isatty() else text)
         self._out.flush()
         self._length += len(text)
@@ -119,7 +119,7 @@ class TextOutput:
 
 
 class JsonOutput:
-    """A line of JSON for each event, and one for the result or the error; ``type`` says which."""
+    """Writes a line of JSON for each event, then one for the result or the error. The field ``type`` says which it is."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -129,14 +129,14 @@ class JsonOutput:
         self._print(_EVENT_NAMES[type(event)], _fields(event))
 
     def answer(self, result: RunLocalResult) -> None:
-        """Print nothing: the result has it all."""
+        """Print nothing: the result holds the answer."""
 
     def finished(self, result: RunLocalResult) -> None:
         """Print the result's fields."""
         self._print("result", _fields(result))
 
     def failed(self, error: HeadraceError) -> None:
-        """Print the error's class, its text, and what text there was."""
+        """Print the error's class, its text, and the partial answer."""
         fields = {"error": type(error).__name__, "message": str(error)}
         if isinstance(error, RunError):
             fields |= {"span_id": error.span_id, "partial_text": error.partial_text}
@@ -148,10 +148,10 @@ class JsonOutput:
 
 
 def _fields(value: msgspec.Struct) -> dict[str, Any]:
-    # Some events travel as arrays; for people's programs they have names.
+    # msgspec encodes some events as arrays. Here each field has its name.
     fields = {name: getattr(value, name) for name in value.__struct_fields__}
     if isinstance(usage := fields.get("usage"), Usage):
-        fields["usage"] = _fields(usage)  # with its zeros
+        fields["usage"] = _fields(usage)  # fields with the value 0 included
     plain: dict[str, Any] = msgspec.to_builtins(fields)
     return plain
 

@@ -1,4 +1,4 @@
-"""``headrace serve``: an engine in the foreground, for many programs to share. This process becomes the engine."""
+"""``headrace serve``: runs an engine in the foreground, shared by many programs. This process becomes the engine."""
 
 from __future__ import annotations
 
@@ -23,28 +23,33 @@ from headrace.settings.log_variables import FORMAT_VARIABLE, LOG_FORMATS, log_fo
 from headrace.settings.settings import directory_of, load_settings
 
 NAME = "serve"
-HELP = "Serve an engine that many programs share"
+HELP = "Run an engine that many programs share"
 
 _HINT = (
-    "Programs that have this in their environment share the engine. `headrace status` shows it, Ctrl-C ends it"
-    " (again: now), `headrace restart` replaces its workers."
+    "Programs with this variable in their environment share the engine. `headrace status` shows it, Ctrl-C ends it"
+    " (a second Ctrl-C: at once), `headrace restart` replaces its workers."
 )
-"""For people. It is not printed if the log is JSON: then each line on standard error is an object."""
+"""A remark for people. Not printed if the log is JSON: then each line on standard error is a JSON object."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     default = next(map(str, default_directories()), "a new one in the temporary directory").replace("%", "%%")
-    parser.add_argument("--directory", type=Path, metavar="PATH", help=f"of its sockets; default: {default}")
     parser.add_argument(
-        "--workers", type=_count, metavar="N", help="worker processes; default: one for every two cores, at most 8"
+        "--directory", type=Path, metavar="PATH", help=f"the directory for its sockets; default: {default}"
+    )
+    parser.add_argument(
+        "--workers",
+        type=_count,
+        metavar="N",
+        help="number of worker processes; default: one for every two cores, at most 8",
     )
     parser.add_argument(
         "--drain-timeout",
         type=_seconds,
         metavar="SECONDS",
         default=30.0,
-        help="for running streams at the end; default: 30",
+        help="at the end, wait so long for running streams; default: 30",
     )
     parser.add_argument(
         "--log-format",
@@ -54,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> NoReturn:
-    """Become the engine; raises CommandError where that cannot be, ConfigurationError for settings that cannot be used."""
-    # The engine looks at all of it again: what is wrong is told before anything is printed.
+    """Become the engine. Raises CommandError if it cannot start, and ConfigurationError for invalid settings."""
+    # The engine checks all of this again. It is checked here so that errors come before any output.
     environ = {**os.environ}
     if arguments.log_format is not None:
         environ[FORMAT_VARIABLE] = arguments.log_format
@@ -73,7 +78,7 @@ def main(arguments: argparse.Namespace) -> NoReturn:
     command += ["--drain-timeout", f"{arguments.drain_timeout}"]
     if arguments.workers is not None:
         command += ["--workers", f"{arguments.workers}"]
-    # The environment keeps the current directory off the import path, where `python -m` would put it.
+    # `python -m` would put the current directory on the import path. The environment prevents that.
     os.execve(interpreter, command, child_environment(environment_of("supervisor", environ, settings)))  # noqa: S606 - no shell is wanted
 
 
@@ -93,9 +98,9 @@ def _made(given: Path) -> Path:
         directory = expanded(str(given)).absolute()
     except RuntimeError:
         raise CommandError(
-            ExitCode.USAGE, f"--directory {given}: there is no such home directory; name the directory without ~"
+            ExitCode.USAGE, f"--directory {given}: the home directory does not exist; name the directory without ~"
         ) from None
-    directory_of(address_of(directory))  # raises where the path is too long for sockets
+    directory_of(address_of(directory))  # raises ConfigurationError if the path is too long for sockets
     make_private(directory)
     return directory
 

@@ -1,4 +1,4 @@
-"""The directory of the engine that ``headrace serve`` starts when it is told of none: private to its user."""
+"""The default directory of ``headrace serve``, private to its user: finds it, and makes it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from headrace.files.state_directory import sockets_place
 from headrace.files.trusted_directory import check_directory, check_place, directory_refusal
 from headrace.settings.settings import MAX_PATH, directory_of
 
-_OTHER = "choose another with --directory"
+_OTHER = "choose another directory with --directory"
 
 
 def default_directories() -> list[Path]:
-    """Return where `headrace serve` has its engine, the best place first. Creates nothing.
+    """Return the directories that `headrace serve` may use, the best one first. Creates nothing.
 
-    That is ``$XDG_RUNTIME_DIR/headrace/engine``, where that variable names a directory that is this user's alone, and
-    ``headrace/run/engine`` in ``$XDG_STATE_HOME``, else in ``~/.local/state``. Other users can make neither.
+    The first is ``$XDG_RUNTIME_DIR/headrace/engine``, if the variable names a directory that only this user can use. The second
+    is ``headrace/run/engine`` in ``$XDG_STATE_HOME``, or in ``~/.local/state``. No other user can create these directories.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     places = [Path(runtime, "headrace")] if runtime.startswith("/") and check_directory(Path(runtime)) is None else []
@@ -30,9 +30,9 @@ def default_directories() -> list[Path]:
 
 
 def found_directory(address: str | None) -> Path:
-    """Return the directory of the engine at ``address``, else in HEADRACE_ENGINE, else where `headrace serve` has it.
+    """Return the directory of a running engine: at ``address``, else at HEADRACE_ENGINE, else that of `headrace serve`.
 
-    Raises CommandError where no engine runs, EngineUnavailableError where it is another user's.
+    Raises CommandError if no engine runs there, and EngineUnavailableError if the directory is another user's.
     """
     address = address or os.environ.get("HEADRACE_ENGINE")
     directories = [directory_of(address)] if address else default_directories()
@@ -46,13 +46,13 @@ def found_directory(address: str | None) -> Path:
             return directory
     place = f" in {directories[0]}" if directories else ""
     reason = f"no engine runs{place}; start one with `headrace serve`"
-    raise CommandError(ExitCode.UNAVAILABLE, f"{reason}, or name another with --engine or HEADRACE_ENGINE")
+    raise CommandError(ExitCode.UNAVAILABLE, f"{reason}, or name its address with --engine or HEADRACE_ENGINE")
 
 
 def made_directory() -> Path:
-    """Return the directory for a new engine, which is made; raises CommandError where none can be.
+    """Create a directory for a new engine, and return it. Raises CommandError if it cannot create one.
 
-    Where there is no home, or nothing can be made in it, that is one with an unguessable name in the temporary directory.
+    If the default directories cannot be created, it has a random name in the temporary directory.
     """
     for directory in default_directories():
         _check_length(directory, "--directory")
@@ -70,14 +70,16 @@ def made_directory() -> Path:
 
 
 def _check_length(directory: Path, option: str) -> None:
-    """Raise CommandError where a directory's path is too long for sockets. ``option`` is the one that names another."""
+    """Raise CommandError if a path is too long for sockets. ``option`` names the option for another directory."""
     if len(os.fsencode(directory)) <= MAX_PATH:
         return
     variable = "XDG_RUNTIME_DIR" if directory.parent.name == "headrace" else "XDG_STATE_HOME"
     if not os.environ.get(variable):
         variable = "HOME"
     reason = f"{variable} makes the path of the engine's sockets longer than {MAX_PATH} bytes: {directory}"
-    raise CommandError(ExitCode.USAGE, f"{reason}; set {variable} to a shorter one, or choose another with {option}")
+    raise CommandError(
+        ExitCode.USAGE, f"{reason}; set {variable} to a shorter path, or choose another directory with {option}"
+    )
 
 
 def address_of(directory: Path) -> str:
@@ -86,7 +88,7 @@ def address_of(directory: Path) -> str:
 
 
 def make_private(directory: Path) -> None:
-    """Create ``directory`` for this user alone; raises CommandError where it cannot be, or is open to others."""
+    """Create ``directory`` for this user only. Raises CommandError if it cannot, or if other users can use the directory."""
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:

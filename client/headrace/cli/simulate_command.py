@@ -1,4 +1,4 @@
-"""``headrace simulate``: a model provider on this machine, for trying things without a key."""
+"""``headrace simulate``: runs a simulated model provider on this machine, to try Headrace without a key."""
 
 from __future__ import annotations
 
@@ -18,26 +18,29 @@ if TYPE_CHECKING:
     from headrace.testing import Script
 
 NAME = "simulate"
-HELP = "Serve a simulated model provider, for trying things without a key"
+HELP = "Run a simulated model provider, to try Headrace without a key"
 
-_PACE = 0.03  # slow enough to be seen
+_PACE = 0.03  # seconds; slow enough to see the stream
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free port")
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
-    parser.add_argument("--text", help="the answer; default: one that suits the request")
+    parser.add_argument("--text", help="the answer; default: an answer that suits the request")
     parser.add_argument("--repeat", type=int, metavar="N", help="answer with N numbered chunks")
-    parser.add_argument("--pace", type=float, metavar="SECONDS", help=f"between two chunks; default: {_PACE}")
-    parser.add_argument("--first-token-delay", type=float, metavar="SECONDS", help="before the first chunk")
+    parser.add_argument("--pace", type=float, metavar="SECONDS", help=f"the time between two chunks; default: {_PACE}")
+    parser.add_argument("--first-token-delay", type=float, metavar="SECONDS", help="the time before the first chunk")
     parser.add_argument(
-        "--script", type=Path, metavar="FILE", help="a headrace.testing.Script as JSON; other options go before it"
+        "--script",
+        type=Path,
+        metavar="FILE",
+        help="a headrace.testing.Script as JSON; the other options override its values",
     )
 
 
 def main(arguments: argparse.Namespace) -> ExitCode:
-    """Serve until Ctrl-C or SIGTERM; raises CommandError where it cannot listen."""
+    """Serve until Ctrl-C or SIGTERM. Raises CommandError if it cannot listen on the port."""
     check_texts(arguments)
     script = _script(arguments)
     from headrace.testing import run_server
@@ -48,7 +51,7 @@ def main(arguments: argparse.Namespace) -> ExitCode:
         raise CommandError(
             ExitCode.UNAVAILABLE,
             f"cannot listen on {arguments.host} port {arguments.port}: {getattr(error, 'strerror', None) or error}; "
-            "choose another with --port (0 takes a free one)",
+            "choose another port with --port (0 takes a free one)",
         ) from error
     return ExitCode.OK
 

@@ -1,4 +1,4 @@
-"""``headrace status``: how an engine is, its workers, its processes and its spans."""
+"""``headrace status``: shows the state of an engine: its runs, workers, processes and spans."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ from headrace.wire.engine_status import SpanStatus
 from headrace.wire.messages import Status
 
 NAME = "status"
-HELP = "Show how an engine is"
+HELP = "Show the state of an engine: runs, workers, processes, spans"
 
-_STALE = 5.0  # seconds without a word of the collector, which speaks each second
+_STALE = 5.0  # seconds without a report of the collector, which reports each second
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "--engine", metavar="ADDRESS", help="default: $HEADRACE_ENGINE, else where `headrace serve` has it"
+        "--engine", metavar="ADDRESS", help="default: $HEADRACE_ENGINE, else the engine of `headrace serve`"
     )
-    parser.add_argument("--timeout", type=timeout, default=2.0, metavar="SECONDS", help="for its answer; default: 2")
+    parser.add_argument(
+        "--timeout", type=timeout, default=2.0, metavar="SECONDS", help="wait so long for the answer; default: 2"
+    )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
 
 
 def main(arguments: argparse.Namespace) -> ExitCode:
-    """Show the engine's status; raises EngineUnavailableError where there is none."""
+    """Show the engine's state. Raises EngineUnavailableError if no engine answers."""
     address = arguments.engine or os.environ.get("HEADRACE_ENGINE") or address_of(found_directory(None))
     status = engine_status(address, arguments.timeout)
     if arguments.json:
@@ -48,9 +50,9 @@ def main(arguments: argparse.Namespace) -> ExitCode:
 
 
 def engine_status(address: str, timeout: float) -> Status:
-    """Ask the engine at ``address`` how it is.
+    """Return the state of the engine at ``address``. Waits ``timeout`` seconds for it.
 
-    Raises ConfigurationError for an address that is none, EngineUnavailableError when nothing answers in time.
+    Raises ConfigurationError for an invalid address, and EngineUnavailableError if no answer comes in time.
     """
     return answer_of(address, timeout, Connection.post_status)
 
@@ -64,12 +66,12 @@ def _show(address: str, status: Status) -> None:
     print(bold(one_line(f"engine {address}"), out))
     print(f"  version {one_line(status.version)}, up {_duration(status.uptime)}, broker pid {status.pid}")
     print(f"  runs: {status.leases} now, {status.waiting} waiting; {_since_start(status)}")
-    print(f"  clients: {status.clients}, this one included\n")
+    print(f"  clients: {status.clients}, this command included\n")
     _table(
         ["WORKER", "PID", "STATE", "RUNS", "LAST SEEN"],
         [[w.name, w.pid, w.state, w.runs, f"{w.last_seen:.1f} s ago"] for w in status.workers],
     )
-    if status.processes:  # the supervisor's first report comes a moment after the engine's start
+    if status.processes:  # empty until the supervisor's first report, shortly after the start
         print()
         _table(
             ["PROCESS", "PID", "STATE", "RESTARTS", "LAST END"],
@@ -95,7 +97,7 @@ def _show_spans(spans: SpanStatus | None) -> None:
         reasons = ", ".join(f"{count} {one_line(reason)}" for reason, count in sorted(spans.dropped.items()))
         print(red(f"  dropped: {reasons}", out))
     if spans.age > _STALE:
-        print(red(f"  the collector said so {spans.age:.0f} s ago, and nothing since", out))
+        print(red(f"  the collector's last report is {spans.age:.0f} s old", out))
     if spans.sinks:
         print()
         _table(
@@ -104,7 +106,7 @@ def _show_spans(spans: SpanStatus | None) -> None:
         )
         for sink in spans.sinks:
             if sink.aside:
-                text = f"{sink.aside} set aside by {sink.name}, kept in the store; `headrace spans list` says which"
+                text = f"{sink.aside} set aside by {sink.name}, kept in the store; `headrace spans list` names them"
                 print(red(f"  {one_line(text)}", out))
 
 

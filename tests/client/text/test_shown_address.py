@@ -95,7 +95,7 @@ def test_the_next_step_of_a_command_shows_no_password(monkeypatch: pytest.Monkey
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://user:{SECRET}@host/v1")
     error = ProviderUnavailableError("sp_1", "no connection", "", "openai")
 
-    assert explanation(error).endswith("is http://…@host/v1 right, and in reach?")
+    assert explanation(error).endswith("check that http://…@host/v1 is right, and that this machine can reach it")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How ``headrace`` ends. Scripts rely on these figures."""
+"""The exit codes of ``headrace``, and which error has which code. Scripts depend on these numbers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,18 @@ class ExitCode(enum.IntEnum):
     """Exit status of ``headrace``."""
 
     OK = 0  # done
-    FAILED = 1  # the run failed: the provider, its connection or a worker; the same may work later
-    USAGE = 2  # the command line, the settings or the request is wrong; the same will not work later
-    UNAVAILABLE = 3  # no engine answered, or what is to serve cannot start
-    UNAUTHORIZED = 4  # no key, or the provider does not accept it
+    FAILED = 1  # the run failed: the provider, its connection or a worker; the same command may work later
+    USAGE = 2  # the command line, the settings or the request is wrong; correct it first
+    UNAVAILABLE = 3  # no engine answered, or a server cannot start
+    UNAUTHORIZED = 4  # there is no key, or the provider refuses it
     TRY_LATER = 5  # too many requests: the provider's limit, or a full queue
-    TIMED_OUT = 6  # the run took longer than it may
-    INTERRUPTED = 130  # Ctrl-C; as a shell reports SIGINT
-    OUTPUT_CLOSED = (
-        141  # whoever read the output has gone, as in `| head`, or it was closed before; as a shell reports SIGPIPE
-    )
+    TIMED_OUT = 6  # the run took longer than its timeout
+    INTERRUPTED = 130  # Ctrl-C; shells report SIGINT like this
+    OUTPUT_CLOSED = 141  # nobody reads the output any more, as in `| head`; shells report SIGPIPE like this
 
 
 class CommandError(Exception):
-    """A command cannot do its work; the text is one line, with what to do next."""
+    """A command cannot do its work. ``text`` is one line: what happened, and what to do next."""
 
     def __init__(self, code: ExitCode, text: str) -> None:
         super().__init__(code, text)
@@ -42,7 +40,7 @@ class CommandError(Exception):
 
 
 def exit_code(error: HeadraceError) -> ExitCode:
-    """Return the exit code that an error stands for."""
+    """Return the exit code for an error."""
     match error:
         case ConfigurationError() | InvalidRequestError():
             return ExitCode.USAGE

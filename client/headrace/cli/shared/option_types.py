@@ -1,4 +1,4 @@
-"""Checks figures and texts of the command line, for all commands. Mistakes are raised as argparse's own errors."""
+"""Types of command-line options: numbers, seconds, texts. Each raises argparse's error for a wrong value."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _HIGHEST_COUNT = 2**53
 
 
 def timeout(text: str) -> float:
-    """Return seconds above 0 that a wait may have."""
+    """Return a timeout in seconds, more than 0."""
     return figure(number(text), "total_timeout")
 
 
 def count(text: str) -> int:
-    """Return a number of things, which may be 0."""
+    """Return a whole number of things, 0 or more."""
     takes = f"takes a whole number from 0 to {_HIGHEST_COUNT:_}"
     try:
         found = int(text)
@@ -30,15 +30,15 @@ def count(text: str) -> int:
 
 
 def number(text: str) -> float:
-    """Return a number, which may be negative, infinite or none."""
+    """Return a float. It may be negative, infinite or NaN."""
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
 def figure(value: float, setting: str) -> float:
-    """Return ``value`` where a setting of ``[engine]`` may have it."""
+    """Return ``value`` if it is valid for the setting named ``setting`` in ``[engine]``."""
     try:
         return checked_figure("it", value, setting)
     except ConfigurationError as error:
@@ -46,7 +46,7 @@ def figure(value: float, setting: str) -> float:
 
 
 def check_texts(arguments: argparse.Namespace) -> None:
-    """Raise CommandError for a text that is not in UTF-8: it can neither be sent nor be looked for."""
+    """Raise CommandError for a text that is not UTF-8: it can be neither sent nor searched for."""
     for name, value in vars(arguments).items():
         texts = value if isinstance(value, list) else [value]
         if any(isinstance(text, str) and not is_utf8(text) for text in texts):
