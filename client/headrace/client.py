@@ -11,10 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack, cast, overload
 
-from headrace.arguments.checks import waiting_time
-from headrace.arguments.original_paths import OriginalPaths
-from headrace.arguments.provider_access import ProviderAccess, access_from
-from headrace.arguments.request import (
+from headrace.arguments.checked_request import (
     RequestContext,
     RunOptions,
     build_embedding_request,
@@ -22,6 +19,9 @@ from headrace.arguments.request import (
     build_request,
     check_names,
 )
+from headrace.arguments.checks import waiting_time
+from headrace.arguments.original_paths import OriginalPaths
+from headrace.arguments.provider_access import ProviderAccess, access_from
 from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.arguments.trace_context import current_traceparent
 from headrace.connections import program_end  # noqa: F401 - its import registers the exit handler

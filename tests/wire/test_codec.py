@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headrace.arguments.request import RunOptions
+from headrace.arguments.checked_request import RunOptions
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.runs.run_plan import RunPlan
 from headrace.runs.session import TellWorker

@@ -1,1 +1,1 @@
-"""From the arguments of a call to a checked request. Used by clients only."""
+"""Checks the arguments of a call, and makes the run request. Used by clients only."""

@@ -1,4 +1,4 @@
-"""Checks of single argument values, made plain. Pure; each raises an InvalidRequestError that names the argument."""
+"""Checks one value of an argument, and returns it in plain types. Pure. Each raises InvalidRequestError with the argument's name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def positive(argument: str, value: Any) -> int | None:
 
 
 def waiting_time(argument: str, value: Any) -> float:
-    """Return for how many seconds somebody wants to wait."""
+    """Check a time to wait, in seconds, and return it."""
     given = number(argument, value, 0, _MAX_MILLISECONDS / 1000)
     if given is None:
         raise InvalidRequestError("takes a number of seconds, not None", argument)
@@ -75,7 +75,7 @@ def strings(argument: str, value: Any) -> list[str]:
 
 
 def mapping(argument: str, value: Any) -> dict[str, Any]:
-    """Return a Mapping with str keys as a dict; its values are as they were."""
+    """Return a Mapping with str keys as a dict. Does not change the values."""
     instance(argument, value, Mapping, "a dict")
     for key in value:
         instance(argument, key, str, "a dict with str keys")
@@ -83,5 +83,5 @@ def mapping(argument: str, value: Any) -> dict[str, Any]:
 
 
 def json_mapping(argument: str, value: Any) -> dict[str, Any] | None:
-    """Return a Mapping as a dict of what JSON can carry, at each level."""
+    """Return a Mapping as a dict that JSON can hold, at each level."""
     return None if value is None else plain_dict(argument, value)

@@ -1,6 +1,6 @@
-"""From what callers give as messages to the types that cross the wire. Pure.
+"""Reads the messages of a call, and fills their variables. Pure.
 
-Every error is an InvalidRequestError that names the place, as in ``messages[2].content[0].text``.
+A wrong value raises InvalidRequestError, which names its place, as in ``messages[2].content[0].text``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KEYS = KnownKeys(
 
 
 def read_messages(messages: object, original_paths: OriginalPaths) -> list[Message]:
-    """Return the messages, each key that is not Headrace's own in its ``extra``; raises InvalidRequestError.
+    """Return the messages. Keys that Headrace does not know go into ``extra``. Raises InvalidRequestError.
 
     Adds to ``original_paths`` each path that differs in the request.
     """
@@ -53,7 +53,7 @@ def _message(argument: str, message: object, original_paths: OriginalPaths) -> M
     tool_call_id, tool_name = _answered_call(argument, given, is_answer=is_answer)
     if not is_answer and (name := checks.text(f"{argument}.name", given.get("name"))) is not None:
         extra = joined(argument, extra, {"name": name})
-    # The message of an empty answer has no content once it was made a dict: msgspec leaves out what is as by default.
+    # An empty answer as a dict has no content: msgspec leaves out fields with their default value.
     may_be_missing = role == "assistant" and (extra is not None or "content" not in given)
     return Message(
         role=plain_text(f"{argument}.role", role),  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ def _message(argument: str, message: object, original_paths: OriginalPaths) -> M
 
 
 def _answered_call(argument: str, given: Mapping[str, Any], *, is_answer: bool) -> tuple[str | None, str | None]:
-    """Return the id and the tool of the call that a message with role ``tool`` answers; only such a message has them."""
+    """Return the id and the tool name of the call that a message answers. Only messages with role ``tool`` have them."""
     if not is_answer and given.get("tool_call_id") is None and given.get("tool_name") is None:
         return None, None
     call_id = checks.text(f"{argument}.tool_call_id", given.get("tool_call_id"))
@@ -76,7 +76,9 @@ def _answered_call(argument: str, given: Mapping[str, Any], *, is_answer: bool) 
                 raise InvalidRequestError("belongs to a message with role 'tool'", f"{argument}.{key}")
         return None, None
     if not call_id:
-        raise InvalidRequestError("a tool message needs the id of the call it answers", f"{argument}.tool_call_id")
+        raise InvalidRequestError(
+            "a message with role 'tool' needs the id of the call that it answers", f"{argument}.tool_call_id"
+        )
     name = checks.text(f"{argument}.name", given.get("name"))
     if name and tool_name and name != tool_name:
         raise InvalidRequestError(f"differs from tool_name, {shown(tool_name)}", f"{argument}.name")
@@ -86,7 +88,7 @@ def _answered_call(argument: str, given: Mapping[str, Any], *, is_answer: bool) 
 def _content(
     argument: str, given: Mapping[str, Any], original_paths: OriginalPaths, *, may_be_missing: bool
 ) -> str | list[Part]:
-    """Return the content with OpenAI's ``tool_calls``, where given, as parts."""
+    """Return the content. OpenAI's ``tool_calls`` become parts of it."""
     parts = _parts(argument, given.get("content"), original_paths)
     calls = _tool_calls(f"{argument}.tool_calls", given.get("tool_calls"))
     if parts is None and not calls and not may_be_missing:
@@ -124,7 +126,7 @@ def _tool_calls(argument: str, calls: Any) -> list[Part]:
 
 
 def fill_variables(messages: list[Message], variables: Mapping[str, str] | None) -> list[Message]:
-    """Replace ``{{name}}`` in the messages. Without ``variables`` braces stay as they are."""
+    """Replace each ``{{name}}`` in the messages by its value. If ``variables`` is None, braces stay as they are."""
     if variables is None:
         return messages
     given = checks.mapping("variables", variables)
@@ -134,7 +136,9 @@ def fill_variables(messages: list[Message], variables: Mapping[str, str] | None)
         try:
             return values[match[1]]
         except KeyError:
-            raise InvalidRequestError(f"a message uses {{{{{match[1]}}}}}, which is missing", "variables") from None
+            raise InvalidRequestError(
+                f"a message uses {{{{{match[1]}}}}}, which has no value here", "variables"
+            ) from None
 
     return [_filled(message, replace) for message in messages]
 

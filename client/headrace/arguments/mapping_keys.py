@@ -1,4 +1,4 @@
-"""Sorts the keys that a caller gave in a message, part or tool: known ones, a provider's own, and slips. Pure."""
+"""Sorts the keys of a caller's message, part or tool: known keys, keys of a provider, and misspelt keys. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from headrace.text.similar_names import meant
 class KnownKeys(msgspec.Struct, frozen=True):
     """The keys of one kind of dict.
 
-    ``read`` are the keys that Headrace reads. ``passed_on`` are keys of providers which are spelled almost like those, and
-    are no slips. ``slips`` says what other words mean. ``fields`` are names that a further key must not have, in ``extra``
-    neither. Without ``guesses`` any other key is taken as it is.
+    ``read``: the keys that Headrace reads. ``passed_on``: keys of providers that look like misspelt ones, and are not.
+    ``slips``: wrong key → the key that was meant. ``fields``: names that no further key may have, also not in ``extra``.
+    ``guesses``: False accepts every other key, without a guess whether it is misspelt.
     """
 
     read: frozenset[str]
@@ -27,16 +27,16 @@ class KnownKeys(msgspec.Struct, frozen=True):
     guesses: bool = True
 
     def slip(self, key: str) -> str | None:
-        """Return which key was meant by one that is not known, or None for a key of the provider's own."""
+        """Return the known key that the caller meant by ``key``, or None if it is a key of the provider."""
         if not self.guesses or key in self.passed_on:
             return None
         return self.slips.get(key) or meant(key, self.read - {"extra"})
 
 
 def further_keys(argument: str, given: Mapping[Any, Any], known: KnownKeys) -> dict[str, Any] | None:
-    """Return what is given beside the known keys, made plain; ``None`` as a value counts as not given.
+    """Return the keys that are not known, with plain values. A key with the value None counts as absent.
 
-    Raises InvalidRequestError for a key that is a slip of a known one, naming both.
+    Raises InvalidRequestError for a misspelt key, and names the key that was meant.
     """
     further: dict[str, Any] = {}
     for key, value in given.items():
@@ -55,7 +55,7 @@ def further_keys(argument: str, given: Mapping[Any, Any], known: KnownKeys) -> d
 
 
 def joined(argument: str, *found: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return all of several dicts of further keys; raises InvalidRequestError where two differ in the value of a key."""
+    """Return several dicts of further keys as one. Raises InvalidRequestError if two have different values for one key."""
     result: dict[str, Any] = {}
     for keys in found:
         for key, value in (keys or {}).items():
@@ -69,5 +69,5 @@ def _extra(argument: str, extra: object, taken: Collection[str]) -> dict[str, An
     given = plain_dict(argument, extra)
     for key in given:
         if key in taken:
-            raise InvalidRequestError("is a key of its own, and does not belong in extra", path_to(argument, key))
+            raise InvalidRequestError("is a key of its own: give it beside extra, not in extra", path_to(argument, key))
     return given

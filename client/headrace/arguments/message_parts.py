@@ -1,4 +1,4 @@
-"""From what callers give as the parts of a message to the types that cross the wire. Pure."""
+"""Reads the parts of a message: text, images, tool calls, reasoning, in the forms of each provider. Pure."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def read_part(argument: str, part: object, original_paths: OriginalPaths) -> Par
 
 
 def nested_tool_call(argument: str, call: object) -> ToolCallPart:
-    """Read OpenAI's own form: ``{"id", "type": "function", "function": {"name", "arguments": "<JSON>"}}``."""
+    """Read OpenAI's form: ``{"id", "type": "function", "function": {"name", "arguments": "<JSON>"}}``."""
     if not isinstance(call, Mapping):
         raise InvalidRequestError(f"takes a dict with id and function, not {named(call)}", argument)
     function = call.get("function")
@@ -120,7 +120,7 @@ def _image_part(argument: str, given: Mapping[str, Any]) -> ImagePart:
 
 
 def _source(argument: str, source: object) -> dict[str, Any]:
-    """Read Anthropic's own form: ``{"type": "base64", "media_type", "data"}`` or ``{"type": "url", "url"}``."""
+    """Read Anthropic's form: ``{"type": "base64", "media_type", "data"}`` or ``{"type": "url", "url"}``."""
     given: Mapping[str, Any] = source if isinstance(source, Mapping) else {}
     kind = given.get("type")
     if kind not in {"base64", "url"}:
@@ -131,7 +131,7 @@ def _source(argument: str, source: object) -> dict[str, Any]:
 
 
 def _image_url_part(argument: str, given: Mapping[str, Any]) -> ImagePart:
-    """Read OpenAI's own form: ``{"type": "image_url", "image_url": {"url", "detail"}}``."""
+    """Read OpenAI's form: ``{"type": "image_url", "image_url": {"url", "detail"}}``."""
     image, extra = given.get("image_url"), further_keys(argument, given, _IMAGE_URL)
     inside = f"{argument}.image_url"
     if not isinstance(image, Mapping):
@@ -170,7 +170,7 @@ def _provider_data(argument: str, given: Mapping[str, Any]) -> dict[str, Any] | 
 
 
 def _json_arguments(argument: str, text: object) -> dict[str, Any]:
-    """Return the arguments of a call from their JSON text; none at all, ``""`` and ``"null"`` mean ``{}``."""
+    """Return a call's arguments from their JSON text. None, ``""`` and ``"null"`` mean ``{}``."""
     if text is None:
         return {}
     words = plain_text(argument, text, "a str of JSON")

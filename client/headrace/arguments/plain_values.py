@@ -1,8 +1,8 @@
-"""Makes nested values plain: the dict, list, str, int, float, bool and None that JSON carries. Pure.
+"""Converts nested values to plain ones: the dict, list, str, int, float, bool and None that JSON can hold. Pure.
 
-A value that has an equal in JSON becomes that: subclasses of ``str``, ``int`` and ``float``, members of an Enum, numbers and
-bools of numpy, any Mapping or Sequence, dataclasses. Any other is an InvalidRequestError that names the place of the value,
-as in ``tools[0].parameters.default``. docs/decisions/2026-11-28-what-json-carries.md has the table.
+These are converted: subclasses of ``str``, ``int`` and ``float``, members of an Enum, numbers and bools of numpy, any Mapping
+or Sequence, dataclasses. Any other value raises an InvalidRequestError that names its place, as in
+``tools[0].parameters.default``. docs/decisions/2026-11-28-what-json-carries.md has the table.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from headrace.answers.tool_arguments import INTEGERS
 from headrace.errors import InvalidRequestError
 
 MAX_DEPTH = 200
-"""Levels of nesting in one value; a tenth of it is already unheard of."""
+"""Levels of nesting allowed in one value. Real values have fewer than 20."""
 
 _TEXTS = (str, UserString)
 _NUMBERS = (int, float)
 _MAX_SHOWN = 80
 _MAX_STEPS = 24
-"""Steps of a path that an error names."""
+"""Steps of a path that an error shows."""
 _ADVICE = {
     "bytes": "give .decode(), or base64 text",
     "bytearray": "give .decode(), or base64 text",
@@ -49,7 +49,7 @@ _ADVICE = {
 
 
 class _UnfitError(Exception):
-    """JSON has no equal for a value. ``path`` holds the keys and indexes that lead to it, the last one first."""
+    """JSON cannot hold a value. ``path`` holds the keys and indexes that lead to the value, the last one first."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -58,7 +58,7 @@ class _UnfitError(Exception):
 
 
 def plain(argument: str, value: Any) -> Any:
-    """Return the value's equal in plain types; raises InvalidRequestError with the path to what has none."""
+    """Return the value in plain types. Raises InvalidRequestError with the path to a value that JSON cannot hold."""
     try:
         return _plain(value, MAX_DEPTH, set())
     except _UnfitError as error:
@@ -70,7 +70,7 @@ def plain(argument: str, value: Any) -> Any:
 
 
 def plain_dict(argument: str, value: Any) -> dict[str, Any]:
-    """Return a Mapping as a plain dict; raises InvalidRequestError for anything else."""
+    """Return a Mapping as a plain dict. Raises InvalidRequestError for any other value."""
     if not isinstance(value, (dict, Mapping)):
         raise InvalidRequestError(f"takes a dict, not {named(value)}", argument)
     result: dict[str, Any] = plain(argument, value)
@@ -78,7 +78,7 @@ def plain_dict(argument: str, value: Any) -> dict[str, Any]:
 
 
 def plain_text(argument: str, value: Any, words: str = "a str") -> str:
-    """Return a text of any subclass of str as a plain str; raises InvalidRequestError for anything else."""
+    """Return a str, or an instance of a subclass, as a plain str. Raises InvalidRequestError for any other value."""
     if type(value) is str and value.isascii():
         return value
     if not isinstance(value, str):
@@ -90,7 +90,7 @@ def plain_text(argument: str, value: Any, words: str = "a str") -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as an error may quote it: short, and without asking an unknown type for its words."""
+    """Return a value as an error may quote it: short. Never calls ``repr`` of an unknown type."""
     if isinstance(value, str):
         value = str.__str__(value)
         return repr(value if len(value) <= _MAX_SHOWN else value[:_MAX_SHOWN] + "…")
@@ -102,7 +102,7 @@ def shown(value: object) -> str:
 
 
 def is_utf8(text: str) -> bool:
-    """Return whether UTF-8 can carry a text: half of a surrogate pair, or a byte of another encoding, it cannot."""
+    """Return whether UTF-8 can encode a text. It cannot encode half of a surrogate pair, or an undecodable byte."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -111,14 +111,14 @@ def is_utf8(text: str) -> bool:
 
 
 def named(value: object) -> str:
-    """Return the type of an unfit value, with what to give instead where that is known."""
+    """Return the type of a value that JSON cannot hold, and what to give instead if that is known."""
     kind = type(value)
     advice = next((f"; {_ADVICE[base.__name__]}" for base in kind.__mro__ if base.__name__ in _ADVICE), "")
     return f"{kind.__name__}{advice}"
 
 
 def path_to(argument: str, key: str) -> str:
-    """Return the path to a key of an argument, as errors name it."""
+    """Return the path to a key of an argument, in the form that errors use."""
     return argument + _step(key)
 
 
@@ -129,7 +129,7 @@ def _step(step: str | int) -> str:
 
 
 def _plain(value: Any, room: int, above: set[int]) -> Any:
-    """Return the value's equal. ``room`` is how many levels may follow, ``above`` the ids of the containers around it."""
+    """Return the value in plain types. ``room``: levels that may follow. ``above``: the ids of the containers around it."""
     kind = type(value)
     if kind is str:
         return value if value.isascii() else _text(value)
@@ -178,7 +178,7 @@ def _dict(items: Iterable[tuple[Any, Any]], room: int, above: set[int]) -> dict[
         for key, item in items:
             place = None
             place = key if type(key) is str and key.isascii() else _key(key)
-            # Short text is most of what there is: it is spared a call.
+            # Most values are short texts: save a call for these.
             result[place] = item if type(item) is str and item.isascii() else _plain(item, room, above)
     except _UnfitError as error:
         if place is not None:
@@ -199,7 +199,7 @@ def _list(items: Iterable[Any], room: int, above: set[int]) -> list[Any]:
 
 
 def _scalar(value: Any) -> Any:
-    """Return a number or a bool of numpy as Python's own."""
+    """Return a number or bool of numpy as a Python number or bool."""
     if isinstance(value, Integral | Real):
         return _number(value)
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item") and type(item := value.item()) is bool:

@@ -1,7 +1,7 @@
-"""From a program's environment to the key and the address that a run is sent with. Pure: the environment is an argument.
+"""Finds the API key and the address for a run in the program's environment. Pure: the environment is an argument.
 
-An embedded engine is a part of its program: each run uses the environment as it is at the run's start, whatever it was when the
-engine started. Keys stay in a :class:`ProviderAccess`, which shows none.
+With an embedded engine, each run uses the environment at the start of the run, not at the start of the engine. Keys stay in a
+:class:`ProviderAccess`, which does not show them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from headrace.settings.provider_table import BASE_URL_ENV, BUILT_IN
 from headrace.settings.settings import ProviderConfig
 
 NO_KEY = ""
-"""Instead of a key: the caller's environment holds none, and the worker must not use its own."""
+"""In place of a key: the caller's environment has none, and the worker must not use its own key."""
 
 
 class ProviderAccess(msgspec.Struct, frozen=True):
-    """The key and the address of a run. Without a key (None) the worker takes its environment's, without an address its settings'."""
+    """The key and the address of a run. None: the worker uses the key of its environment, or the address of its settings."""
 
     api_key: str | None = None
     base_url: str | None = None
@@ -30,24 +30,23 @@ class ProviderAccess(msgspec.Struct, frozen=True):
         return "ProviderAccess()"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Return what may be shown: neither the key nor the address, which may have a password in it."""
+        """Return the fields that may be shown: none. The address may have a password in it."""
         return []
 
 
 def access_from(
     environ: Mapping[str, str], provider: str, configured: Mapping[str, ProviderConfig], api_key: str | None
 ) -> ProviderAccess:
-    """Return the key and the address of a provider as ``environ`` says; a key that the caller gave goes before.
+    """Return the key and the address of ``provider`` for a run. ``api_key`` is the caller's, and comes first.
 
-    ``configured`` are the providers of ``headrace.toml``: their addresses are sent along, as a key goes only where the file that
-    names it says. Raises ConfigurationError,
-    naming the variable, for a value that cannot be used.
+    ``configured`` are the providers in ``headrace.toml``. Their address is sent with the key, so that a key goes only to the
+    address in the same file. Raises ConfigurationError, which names the variable, for a value that cannot be used.
     """
     base_url = None
     if (own := configured.get(provider)) is not None:
         named = own.api_key_env or []
         variables = [named] if isinstance(named, str) else named
-        # Of the same reading as the variables: the engine may have read another file since, in another directory.
+        # Take the address from the same file as the variables: the engine may have read another file.
         base_url = own.base_url
     elif provider in BUILT_IN:
         _, base_url, built_in_variables = BUILT_IN[provider]

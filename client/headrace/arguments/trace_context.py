@@ -1,6 +1,6 @@
-"""The caller's active OpenTelemetry span, so that Headrace's spans hang in the caller's own traces.
+"""Reads the caller's active OpenTelemetry span, so that Headrace's spans become part of the caller's traces.
 
-OpenTelemetry is neither needed nor imported: where the program uses it, it is there already.
+OpenTelemetry is never imported here. If the program uses it, the program has imported it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def current_traceparent() -> str | None:
-    """Return the W3C ``traceparent`` of the span that is active in this context, or None. Whatever OpenTelemetry does, it raises nothing."""
+    """Return the W3C ``traceparent`` of the active span in this context, or None. Raises nothing, even if OpenTelemetry does."""
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return None
@@ -21,6 +21,6 @@ def current_traceparent() -> str | None:
         if not context.is_valid:
             return None
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 0xFF:02x}"
-    except Exception:  # a run must not fail by what only records it
+    except Exception:  # tracing must never make a run fail
         logger.exception("trace context cannot be read")
         return None

@@ -11,13 +11,13 @@ import msgspec
 import pytest
 from django.utils.safestring import mark_safe
 
-from headrace.arguments.original_paths import original_path
-from headrace.arguments.request import (
+from headrace.arguments.checked_request import (
     build_embedding_request,
     build_options,
     build_request,
     check_names,
 )
+from headrace.arguments.original_paths import original_path
 from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.errors import InvalidRequestError
 from headrace.types import ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCallPart

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headrace.arguments.request import _provider_of
+from headrace.arguments.checked_request import _provider_of
 from headrace.cli.config_report import report
 from headrace.errors import ConfigurationError, InvalidRequestError
 from headrace.pricing.prices import PriceTable, run_cost

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from headrace.arguments.checked_request import build_request
 from headrace.arguments.original_paths import OriginalPaths, original_path
-from headrace.arguments.request import build_request
 from headrace.arguments.run_arguments import RunArguments
 from headrace.errors import InvalidRequestError
 from headrace.settings.settings import ProviderConfig, Settings

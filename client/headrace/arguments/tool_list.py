@@ -1,4 +1,4 @@
-"""From what callers give as tools, in the forms of each provider, to the type that crosses the wire. Pure."""
+"""Reads the tools and the tool choice of a call, in the forms of each provider. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from headrace.wire.run_request import chosen_by
 _TOOL_CHOICES = ("auto", "none", "required")
 _FUNCTION = "function"
 _SCHEMA_KEYS = ("parameters", "input_schema", "inputSchema", "parameters_json_schema", "parametersJsonSchema")
-"""Under which names a tool's schema is given: OpenAI's, Anthropic's, MCP's, Google's."""
+"""The names for a tool's schema: of OpenAI, Anthropic, MCP, and Google."""
 
 _READ = frozenset({"name", "description", "strict", *_SCHEMA_KEYS})
 _FIELDS = _READ | {"type", "extra"}
@@ -39,11 +39,11 @@ _FIELDS_OF_OTHERS = frozenset({*Tool.__struct_fields__})
 _KEYS_OF_OTHERS = KnownKeys(_FIELDS_OF_OTHERS, fields=_FIELDS_OF_OTHERS, guesses=False)
 
 _Level = tuple[str, Mapping[Any, Any]]
-"""A dict of a tool, and where it stands."""
+"""The path to a dict within a tool, and the dict."""
 
 
 def read_tools(tools: object, original_paths: OriginalPaths) -> list[Tool]:
-    """Return the tools, each key that is not Headrace's own in its ``extra``; raises InvalidRequestError.
+    """Return the tools. Keys that Headrace does not know go into ``extra``. Raises InvalidRequestError.
 
     Adds to ``original_paths`` each path that differs in the request.
     """
@@ -63,7 +63,7 @@ def _tool(argument: str, tool: object, original_paths: OriginalPaths) -> Tool:
         return keyed
     kind = checks.text(f"{argument}.type", given.get("type")) or _FUNCTION
     if kind != _FUNCTION:
-        # A custom tool may be a function by another name; nothing of any other tool is read as something else.
+        # A custom tool is much like a function, so its schema may have any of the names. Other tools are passed on as they are.
         keys, schema_keys = (_KEYS_OF_CUSTOM, _SCHEMA_KEYS) if kind == _CUSTOM else (_KEYS_OF_OTHERS, ("parameters",))
         return _built([(argument, given)], kind, further_keys(argument, given, keys), original_paths, schema_keys)
     levels: list[_Level] = [(argument, given)]
@@ -82,7 +82,7 @@ def _tool(argument: str, tool: object, original_paths: OriginalPaths) -> Tool:
 
 
 def _keyed_tool(argument: str, given: Mapping[Any, Any]) -> Tool | None:
-    """Read Google's own form of a tool of its own: ``{"google_search": {}}``, one key that holds the settings."""
+    """Read Google's form of a built-in tool, such as ``{"google_search": {}}``: one key that holds the settings."""
     match list(given.items()):
         case [(str(key), Mapping() as settings)] if key not in _KEYS.read and _KEYS.slip(key) is None:
             kind = plain_text(argument, key)
@@ -98,7 +98,7 @@ def _built(
     original_paths: OriginalPaths,
     schema_keys: Sequence[str] = _SCHEMA_KEYS,
 ) -> Tool:
-    """Return the tool of what is given, flat or in ``function``; two different values of one field are refused."""
+    """Return the tool whose fields are given flat, or in ``function``. Refuse two different values of one field."""
     name_at, name = _one(levels, ("name",))
     described_at, description = _one(levels, ("description",))
     schema_at, schema = _one(levels, schema_keys)
@@ -121,7 +121,7 @@ def _built(
 
 
 def _one(levels: Sequence[_Level], names: Sequence[str]) -> tuple[str, Any]:
-    """Return the place and the value of a field that has several names; ``None`` counts as not given."""
+    """Return the path and the value of a field that has several names. The value None counts as absent."""
     found = [
         (path_to(argument, name), value)
         for argument, given in levels
@@ -135,7 +135,7 @@ def _one(levels: Sequence[_Level], names: Sequence[str]) -> tuple[str, Any]:
 
 
 def read_tool_choice(choice: Any, tools: list[Tool]) -> str | dict[str, str] | None:
-    """Return the checked choice; see :func:`chosen_by`."""
+    """Check the tool choice, and return it. See :func:`chosen_by`."""
     if choice is None:
         return None
     if not tools:

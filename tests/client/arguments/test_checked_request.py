@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.arguments.request import build_options, build_request, check_names
+from headrace.arguments.checked_request import build_options, build_request, check_names
 from headrace.arguments.run_arguments import RunArguments
 from headrace.errors import InvalidRequestError
 from headrace.types import ImagePart, Message, TextPart, Tool, ToolCallPart

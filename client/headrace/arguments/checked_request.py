@@ -1,6 +1,6 @@
-"""From the arguments of ``run_local`` to a checked run request. Pure; nothing wrong gets past here to be sent.
+"""Checks the arguments of ``run_local`` and ``embed``, and builds the run request. Pure.
 
-Every error is an InvalidRequestError that names the argument and says what it takes.
+A wrong argument raises InvalidRequestError, which names the argument and says what it takes. So nothing wrong is sent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, TypedDict, get_args
 
 import msgspec
 
-from headrace.arguments import checks, conversation, tools
+from headrace.arguments import checks, conversation, tool_list
 from headrace.arguments.original_paths import OriginalPaths
 from headrace.arguments.plain_values import plain_text, shown
 from headrace.arguments.run_arguments import EmbeddingArguments, Priority, RunArguments
@@ -29,10 +29,10 @@ _TRACE_ID = re.compile(r"tr_[0-9a-f]{16}")
 
 
 class RequestContext(TypedDict):
-    """What the client knows of every request.
+    """What the client adds to each request.
 
-    ``providers`` are the names known here; with ``takes_any_provider`` an explicit ``provider`` may be another, which the
-    engine knows. ``trace_id`` is used where the arguments name none. ``traceparent`` is that of the caller's own trace.
+    ``providers``: the names of the providers that this client knows. ``takes_any_provider``: the argument ``provider`` may name
+    another one, which the engine may know. ``trace_id``: used if the arguments name none. ``traceparent``: the caller's trace.
     """
 
     trace_id: str
@@ -42,7 +42,7 @@ class RequestContext(TypedDict):
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a run stays with the client: how it is admitted and how it is aborted."""
+    """The arguments of a run that are not part of its request: its id, key, priority, and how it is aborted."""
 
     span_id: str | None
     provider_api_key: str | None
@@ -53,12 +53,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         return f"RunOptions(span_id={self.span_id!r}, priority={self.priority!r}, on_abort={self.on_abort!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Return what may be shown: no key."""
+        """Return the fields that may be shown: never the key."""
         return [("span_id", self.span_id)]
 
 
 def check_names(arguments: Mapping[str, Any], kind: type[RunArguments | EmbeddingArguments]) -> None:
-    """Raise InvalidRequestError for an argument that does not exist, or one that must be there and is not."""
+    """Raise InvalidRequestError for an unknown argument, or a missing one that is required."""
     known = kind.__annotations__
     for name in arguments:
         if name not in known:
@@ -69,7 +69,7 @@ def check_names(arguments: Mapping[str, Any], kind: type[RunArguments | Embeddin
 
 
 def build_options(arguments: RunArguments | EmbeddingArguments) -> RunOptions:
-    """Return the checked options of a run."""
+    """Check the arguments that are not part of the request, and return them."""
     span_id = arguments.get("span_id")
     if span_id is not None:
         span_id = checks.matches("span_id", span_id, _SPAN_ID, "'sp_' and 16 hex digits")
@@ -93,14 +93,14 @@ def build_request(
     traceparent: str | None = None,
     original_paths: OriginalPaths | None = None,
 ) -> RunRequest:
-    """Return the checked request; the other arguments are those of :class:`RequestContext`.
+    """Check the arguments of a run, and return its request. For the other parameters see :class:`RequestContext`.
 
     Adds to ``original_paths`` each path that differs in the request.
     """
     original_paths = {} if original_paths is None else original_paths
     provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
     checks.instance("stream", stream, bool, "a bool")
-    offered = tools.read_tools(arguments.get("tools"), original_paths)
+    offered = tool_list.read_tools(arguments.get("tools"), original_paths)
     return RunRequest(
         provider=provider,
         model=model,
@@ -109,7 +109,7 @@ def build_request(
         ),
         stream=stream,
         tools=offered,
-        tool_choice=tools.read_tool_choice(arguments.get("tool_choice"), offered),
+        tool_choice=tool_list.read_tool_choice(arguments.get("tool_choice"), offered),
         response_format=checks.json_mapping("response_format", arguments.get("response_format")),
         temperature=checks.number("temperature", arguments.get("temperature"), 0, 2),
         max_output_tokens=checks.positive("max_output_tokens", arguments.get("max_output_tokens")),
@@ -133,7 +133,7 @@ def build_embedding_request(
     takes_any_provider: bool = False,
     traceparent: str | None = None,
 ) -> RunRequest:
-    """Return the checked request for vectors; see :func:`build_request`."""
+    """Check the arguments of an embedding, and return its request. See :func:`build_request`."""
     provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
     texts: object = arguments["input"]
     inputs = [plain_text("input", texts)] if isinstance(texts, str) else checks.strings("input", texts)
@@ -154,7 +154,7 @@ def build_embedding_request(
 
 
 def _span_fields(arguments: RunArguments | EmbeddingArguments, trace_id: str) -> dict[str, Any]:
-    """Return what a request says of its span, checked."""
+    """Check the arguments about the span, and return them as fields of the request."""
     send_trace = arguments.get("send_trace", True)
     checks.instance("send_trace", send_trace, bool, "a bool")
     given = arguments.get("trace_id")
