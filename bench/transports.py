@@ -24,7 +24,7 @@ import uvloop
 from httpx_aiohttp import AiohttpTransport
 
 from headrace_workers.http.http_client import HttpClient, request_head, split_url
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 
 ROUNDS = 3
 SLOW = {"httpx"}  # measured once: three times would take a minute

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from headrace_workers.http.http_client import Receiver
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from tests.simulation.loops import new_descriptor
 from tests.simulation.simulated_sockets import descriptors_of
 from tests.simulation.world import World

@@ -56,7 +56,7 @@ from headrace.wire.messages import (
     Welcome,
 )
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from tests.repetition import repeated
 
 DIRECTIONS: dict[str, tuple[FrameDecoder[Any], Any]] = {

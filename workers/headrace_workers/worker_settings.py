@@ -14,7 +14,7 @@ from headrace.settings.provider_table import BASE_URL_ENV
 from headrace.settings.settings import EngineConfig, ProviderConfig, Settings
 from headrace.wire.messages import BAD_SETTINGS
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.shared.wire_format import (
     ProviderApi,
     ProviderFailedError,

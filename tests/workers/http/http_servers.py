@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from headrace_workers.http.http_client import Exchange, HttpClient
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_client import HttpClient, HttpExchange
+from headrace_workers.http.http_request import HttpRequest
 
 Handler = Callable[["Peer"], Awaitable[None]]
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -103,13 +103,13 @@ async def talking(handler: Handler, **settings: Any) -> AsyncIterator[tuple[Http
 class Recorder:
     """Keeps all calls; does ``act`` (on its exchange) from inside the call of that name."""
 
-    def __init__(self, act_in: str = "", act: Callable[[Exchange], None] | None = None) -> None:
+    def __init__(self, act_in: str = "", act: Callable[[HttpExchange], None] | None = None) -> None:
         self.calls: list[str] = []
         self.status = 0
         self.headers: dict[str, str] = {}
         self.pieces: list[bytes] = []
         self.failure: tuple[str, str] | None = None
-        self.exchange: Exchange | None = None
+        self.exchange: HttpExchange | None = None
         self.answered = asyncio.Event()
         self.read = asyncio.Event()
         self.ended = asyncio.Event()
@@ -146,7 +146,7 @@ class Recorder:
         self._note("failure")
 
 
-def send(client: HttpClient, url: str, recorder: Recorder, body: bytes = b"{}") -> Exchange:
+def send(client: HttpClient, url: str, recorder: Recorder, body: bytes = b"{}") -> HttpExchange:
     recorder.exchange = client.send(HttpRequest(url, HEADERS, body), recorder)
     assert recorder.calls == [], "the receiver was called from inside send"
     return recorder.exchange

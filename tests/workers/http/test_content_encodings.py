@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from headrace_workers.http.body_decoding import PIECE
-from headrace_workers.http.exchange import CUT_REASON
+from headrace_workers.http.direct_exchange import CUT_REASON
 from headrace_workers.http.http1_connection import TURN_BYTES
 from tests.workers.http.http_servers import Recorder, Run, Server, always, ask, once, send, talking
 

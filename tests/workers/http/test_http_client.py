@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from headrace_workers.http.body_decoding import PIECE
-from headrace_workers.http.exchange import CUT_REASON, DirectExchange
-from headrace_workers.http.http1_connection import MAX_HEAD_BYTES, Connection
-from headrace_workers.http.http_client import Exchange, HttpClient, Origin, connect_reason
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.direct_exchange import CUT_REASON, DirectExchange
+from headrace_workers.http.http1_connection import MAX_HEAD_BYTES, Http1Connection
+from headrace_workers.http.http_client import HttpClient, HttpExchange, HttpOrigin, connect_reason
+from headrace_workers.http.http_request import HttpRequest
 from tests.workers.http.http_servers import (
     OPEN_HEAD,
     SMALL,
@@ -72,7 +72,7 @@ def test_a_request_sent_from_on_complete_finds_the_connection(run: Run) -> None:
         async with talking(always(SMALL)) as (client, server):
             second = Recorder()
 
-            def send_second(_: Exchange) -> None:
+            def send_second(_: HttpExchange) -> None:
                 send(client, server.url, second)
 
             send(client, server.url, Recorder("complete", send_second))
@@ -269,15 +269,15 @@ class FakeTransport(asyncio.Transport):
 
 class FakeOwner:
     def __init__(self) -> None:
-        self.free: list[Connection] = []
+        self.free: list[Http1Connection] = []
 
-    def connection_free(self, connection: Connection) -> None:
+    def connection_free(self, connection: Http1Connection) -> None:
         self.free.append(connection)
 
-    def connection_gone(self, connection: Connection) -> None:
+    def connection_gone(self, connection: Http1Connection) -> None:
         pass
 
-    def connection_closed(self, connection: Connection) -> None:
+    def connection_closed(self, connection: Http1Connection) -> None:
         pass
 
 
@@ -285,7 +285,7 @@ class FakeOwner:
 def test_a_response_reads_the_same_however_the_socket_cuts_it(run: Run, size: int) -> None:
     async def story() -> None:
         owner, recorder = FakeOwner(), Recorder()
-        connection = Connection(asyncio.get_running_loop(), owner, 0.5)
+        connection = Http1Connection(asyncio.get_running_loop(), owner, 0.5)
         connection.connection_made(FakeTransport())
         connection.start(DirectExchange(recorder, b"request"), is_reused=False)
         head = b"HTTP/1.1 200 OK\r\nX-One: 1\r\nX-one: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -303,7 +303,7 @@ def test_a_response_reads_the_same_however_the_socket_cuts_it(run: Run, size: in
 def test_a_released_connection_is_kept_once_its_body_has_ended(run: Run) -> None:
     async def story() -> None:
         owner, recorder, transport = FakeOwner(), Recorder(), FakeTransport()
-        connection = Connection(asyncio.get_running_loop(), owner, 0.0)
+        connection = Http1Connection(asyncio.get_running_loop(), owner, 0.0)
         connection.connection_made(transport)
         exchange = DirectExchange(recorder, b"request")
         connection.start(exchange, is_reused=False)
@@ -422,7 +422,7 @@ def test_a_server_that_closes_what_it_accepts_fails_each_request_once(run: Run) 
 
 def test_a_connection_that_was_lost_before_it_was_used_fails_the_connect(run: Run) -> None:
     async def story() -> None:
-        async def accept_and_close(factory: Callable[[], Connection], *_: object) -> None:
+        async def accept_and_close(factory: Callable[[], Http1Connection], *_: object) -> None:
             connection = factory()
             connection.connection_made(FakeTransport())
             connection.connection_lost(None)
@@ -523,7 +523,7 @@ def test_a_reused_connection_that_dies_after_a_byte_of_the_response_is_not_repla
 
 
 def test_a_lack_of_descriptors_is_named_as_such() -> None:
-    reason = connect_reason(Origin("https", "api.example.com", 443), OSError(errno.EMFILE, "Too many open files"))
+    reason = connect_reason(HttpOrigin("https", "api.example.com", 443), OSError(errno.EMFILE, "Too many open files"))
 
     assert "no descriptor is left for a connection to api.example.com:443" in reason
 
@@ -623,7 +623,7 @@ def test_a_request_that_could_be_read_in_two_ways_is_not_sent(
 
 @pytest.mark.parametrize("call", ["response", "bytes", "complete"])
 def test_a_receivers_own_exception_reaches_the_loop_and_closes_its_connection(run: Run, call: str) -> None:
-    def fail(_: Exchange) -> None:
+    def fail(_: HttpExchange) -> None:
         raise LookupError(call)
 
     async def story() -> None:

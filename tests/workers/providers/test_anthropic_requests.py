@@ -12,7 +12,7 @@ from headrace.testing.anthropic.rules import refusal_of
 from headrace.testing.anthropic.turns import signature_of
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.anthropic.api import API
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
 

@@ -12,7 +12,7 @@ from headrace.testing import Script, ScriptedToolCall
 from headrace.testing.anthropic import answer as simulated
 from headrace.types import Message, ReasoningPart, RunEvent, TextPart, Tool, ToolCallPart
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.anthropic.api import API
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import Completion, ProviderSettings

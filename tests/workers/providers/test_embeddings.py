@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from headrace.types import Usage
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.embeddings import openai_embeddings
 from headrace_workers.providers.embeddings.openai_embeddings import build_openai
 from headrace_workers.providers.embeddings.vectors import Embeddings

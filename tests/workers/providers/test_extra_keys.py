@@ -9,7 +9,7 @@ import pytest
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
 

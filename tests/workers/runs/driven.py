@@ -22,7 +22,7 @@ from headrace.wire.messages import (
     Terminal,
 )
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.run_commands import Command, Commands

@@ -16,7 +16,7 @@ from headrace.process.history import History
 from headrace.types import Message, Usage
 from headrace.wire.messages import Chunk, Credit, Failed, Run
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.runs.live_run import ConnectedClient, LiveRun
 from headrace_workers.runs.provider_run import ProviderRun

@@ -1,4 +1,7 @@
-"""Unpacking of compressed response bodies, piece by piece, and no bombs. Pure; never holds more than a piece of what it unpacks."""
+"""Unpacks compressed response bodies, one piece at a time, and refuses compression bombs. Pure.
+
+Holds at most one unpacked piece per layer.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,16 @@ import re
 import zlib
 
 PIECE = 64 * 1024
-"""Bytes that are unpacked at once: in one turn of the loop."""
+"""Bytes that are unpacked in one turn of the loop, at most."""
 MAX_RATIO = 200
-"""How many times its size a body may unpack to. JSON of the most repetitive kind comes to 100."""
+"""The unpacked size of a body, as a multiple of its packed size, at most. Very repetitive JSON reaches 100."""
 _RATIO_COUNTS_FROM = 8 * 1024 * 1024
 _SLICE = 16 * 1024
 _MAX_STEPS = 16
 
 _PACKED = {"gzip", "x-gzip", "deflate"}
 _MAX_LAYERS = 2
-# Servers and gateways write into content-encoding what belongs elsewhere, or that there is none.
+# Values of content-encoding that mean "not packed". Some servers write a character set or a media type there.
 _PLAIN = re.compile(
     r"|identity|none|null|raw|plain|text|binary|[78]bit|json|application/json|unicode|(?:us-)?ascii"
     r"|(?:x-)?utf-?\d+(?:-?[lb]e)?|utf|(?:iso-?)?8859-\d+|iso[-_]8859[-_]\d+|latin-?\d*|(?:windows-|cp)\d+"
@@ -23,11 +26,11 @@ _PLAIN = re.compile(
 
 
 class BadResponseError(Exception):
-    """The response is one that we do not read. The text is for users."""
+    """A response that the client does not read. The text is for users."""
 
 
 class _Layer:
-    """Takes one layer of gzip or deflate off a body, piece by piece."""
+    """Unpacks one layer of gzip or deflate, one piece at a time."""
 
     def __init__(self, encoding: str) -> None:
         self._is_gzip = encoding.endswith("gzip")
@@ -35,8 +38,8 @@ class _Layer:
         self._has_begun = False
         self._input = b""
         self._at = 0
-        self._tail = b""  # of a slice that the unpacker did not take yet
-        self._is_full = False  # whether it may have more without further input
+        self._tail = b""  # the part of the last slice that the unpacker did not take yet
+        self._is_full = False  # whether the unpacker may return more without new input
 
     @property
     def is_complete(self) -> bool:
@@ -52,16 +55,16 @@ class _Layer:
         self._at = 0
 
     def piece(self) -> bytes:
-        """Return up to PIECE unpacked bytes; none says nothing about the next. Raises zlib.error for damaged data."""
+        """Return up to PIECE unpacked bytes. Empty bytes do not mean the end. Raises zlib.error for damaged data."""
         if self._unpacker.eof:
             if not self._is_gzip:
                 self._input, self._at, self._tail, self._is_full = b"", 0, b"", False
                 return b""
-            # A gzip body may be several files, one after the other.
+            # A gzip body may consist of several files, one after the other.
             self._unpacker = zlib.decompressobj(31)
         data = self._tail
         if not data and not self._is_full:
-            # Little at a time: what the unpacker leaves of it is a copy each time.
+            # A small slice: the unpacker copies what it leaves of it.
             data = self._input[self._at : self._at + _SLICE]
             self._at += len(data)
         unpacked = self._unpack(data)
@@ -76,16 +79,16 @@ class _Layer:
         except zlib.error:
             if self._is_gzip or not is_first:
                 raise
-            # "deflate" means zlib's format, but some servers send the bare one.
+            # "deflate" means the zlib format, but some servers send raw deflate.
             self._unpacker = zlib.decompressobj(-15)
             return self._unpacker.decompress(data, PIECE)
 
 
 class BodyDecoder:
-    """Unpacks a body as it arrives: gzip or deflate, once or twice. Servers send these although we ask for ``identity``.
+    """Unpacks a body as it arrives: gzip or deflate, once or twice. Some servers pack although we ask for ``identity``.
 
-    ``feed`` what came, then ask for pieces until there are no more: a little in each turn of the loop. The first of the
-    layers is the outermost.
+    Call ``feed`` with the bytes that came. Then call ``piece`` while ``has_more`` is true, once in each turn of the loop. The
+    first of ``layers`` is the outermost.
     """
 
     def __init__(self, layers: list[_Layer]) -> None:
@@ -100,7 +103,7 @@ class BodyDecoder:
 
     @property
     def has_more(self) -> bool:
-        """Whether something is left to unpack of what was fed."""
+        """Whether some of the bytes fed are still to unpack."""
         return any(layer.has_more for layer in self._layers)
 
     def feed(self, data: bytes) -> None:
@@ -109,7 +112,7 @@ class BodyDecoder:
         self._layers[0].take(data)
 
     def piece(self) -> bytes:
-        """Return some unpacked bytes, if only few steps lead to any. Raises BadResponseError for damage, and for a bomb."""
+        """Return the next unpacked bytes. Empty if a few steps produce none. Raises BadResponseError for damage or a bomb."""
         unpacked = b""
         try:
             for _ in range(_MAX_STEPS):
@@ -122,7 +125,7 @@ class BodyDecoder:
         return unpacked
 
     def _step(self) -> bytes:
-        """Move something one layer on, the last layer that has anything first; return what leaves the last one."""
+        """Unpack one piece of the last layer that has input, and pass it on. Return it if that is the last layer of all."""
         last = len(self._layers) - 1
         for place in range(last, -1, -1):
             if self._layers[place].has_more:
@@ -141,7 +144,7 @@ class BodyDecoder:
 
 
 def decoder_for(content_encoding: str) -> BodyDecoder | None:
-    """Return what unpacks a body with this field, None where nothing is packed; raise BadResponseError for what we cannot."""
+    """Return the decoder for a content-encoding, or None if the body is not packed. Raises BadResponseError for other encodings."""
     codings = [coding.strip().strip("\"'").lower() for coding in content_encoding.split(",")]
     packed = [coding for coding in codings if not _PLAIN.fullmatch(coding)]
     if (unknown := next((coding for coding in packed if coding not in _PACKED), None)) is not None:

@@ -1,8 +1,7 @@
-"""One HTTP/1.1 connection that pushes a response to its receiver as it is read. Never awaits, connects, pools or logs.
+"""One HTTP/1.1 connection: sends a request, and gives the response to its receiver. Never awaits, connects, pools or logs.
 
-There is no task, future or iterator per chunk: what one ``data_received`` brought is handed over by one ``on_bytes``.
-The parser's callbacks only record; the receiver is called after the parser has returned, so that it may close, pause or
-release its exchange from inside any call.
+A chunk needs no task, future or iterator: the bytes of one ``data_received`` go to one ``on_bytes``. The parser's callbacks
+only record. The receiver is called after the parser has returned, so it may close, pause or release its exchange in any call.
 """
 
 from __future__ import annotations
@@ -13,44 +12,43 @@ from typing import Protocol, cast
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from headrace_workers.http.body_decoding import BadResponseError, BodyDecoder, decoder_for
-from headrace_workers.http.exchange import CUT_REASON, DirectExchange
+from headrace_workers.http.direct_exchange import CUT_REASON, DirectExchange
 
-# A server may not make us hold more than this of what is no body: status line, headers, chunk extensions, trailers.
 MAX_HEAD_BYTES = 64 * 1024
+"""Bytes of a response beside its body that are accepted: status line, headers, chunk extensions, trailers."""
 
-# A server's close of an idle connection crosses our request on the way, so it shows within a round trip.
 STALE_WITHIN = 2.0
+"""Seconds. A server may close an idle connection just when a request is sent. That shows within a round trip."""
 
 TURN_BYTES = 256 * 1024
-"""Bytes of one connection that are read in one turn of the loop: others come next."""
+"""Bytes that one connection may read in one turn of the loop. Then the other connections have their turn."""
 _FIELD_BYTES = 4
-"""Bytes of a field beside its name and value."""
+"""Bytes of a header field beside its name and value."""
 
 
 class ConnectionOwner(Protocol):
-    """What a connection tells its pool."""
+    """The pool of a connection, as the connection calls it."""
 
-    def connection_free(self, connection: Connection) -> None:
+    def connection_free(self, connection: Http1Connection) -> None:
         """Take the connection back for another request."""
 
-    def connection_gone(self, connection: Connection) -> None:
-        """Give the connection to nobody any more; may be called twice."""
+    def connection_gone(self, connection: Http1Connection) -> None:
+        """Never use the connection for another request. May be called twice."""
 
-    def connection_closed(self, connection: Connection) -> None:
-        """Note that its socket is closed."""
+    def connection_closed(self, connection: Http1Connection) -> None:
+        """Note that the connection's socket is closed."""
 
 
-class Connection(asyncio.Protocol):
-    """A connection to one origin; serves one exchange after the other. Idle while ``exchange`` is None.
+class Http1Connection(asyncio.Protocol):
+    """A connection to one origin. Carries one exchange after the other. Idle while ``exchange`` is None.
 
-    The parser calls the methods whose names httptools gives: ``on_message_begin`` and so on.
+    The parser of httptools calls ``on_message_begin``, ``on_header`` and so on.
     """
 
     __slots__ = (
         "_close_timer",
         "_decoder",
         "_fault",
-        "_goes_on",
         "_has_unsent",
         "_head_bytes",
         "_headers",
@@ -59,6 +57,7 @@ class Connection(asyncio.Protocol):
         "_is_keep_alive",
         "_is_reading",
         "_is_resting",
+        "_is_unpacking_scheduled",
         "_linger",
         "_loop",
         "_owner",
@@ -85,11 +84,11 @@ class Connection(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None
         self._has_unsent = False
         self._is_reading = True
-        self._is_resting = False  # until the next turn of the loop
-        self._turn_bytes = 0  # read since the last rest
-        self._goes_on = False  # with unpacking, in the next turn of the loop
+        self._is_resting = False  # whether reading stops until the next turn of the loop
+        self._turn_bytes = 0  # bytes read since the last rest
+        self._is_unpacking_scheduled = False  # whether the next turn of the loop will unpack more
         self._pieces: list[bytes] = []
-        # The parser calls list.append itself: no Python frame for a piece of the body.
+        # The parser calls list.append directly: no Python call for a piece of the body.
         self.on_body = self._pieces.append
         self._reset()
         self._parser = HttpResponseParser(self)
@@ -100,16 +99,16 @@ class Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._decoder: BodyDecoder | None = None
         self._unreadable: str | None = None
-        self.is_held = False  # whether there is something to unpack before anything else happens
-        self._fault: str | None = None  # of the response, to be told after what was there before it
+        self.is_held = False  # whether the rest must be unpacked before anything else happens
+        self._fault: str | None = None  # a fault of the response, reported after the bytes before it
         self._head_bytes = 0
-        self._quiet_bytes = 0  # read since the last byte of a body
+        self._quiet_bytes = 0  # bytes read since the last byte of the body
         self._stale_until = 0.0
         self._is_head_new = False
         self._is_keep_alive = False
         self._is_close_delimited = False
 
-    # What the client and the exchange ask.
+    # Calls by the HTTP client and the exchange.
 
     @property
     def is_usable(self) -> bool:
@@ -132,11 +131,11 @@ class Connection(asyncio.Protocol):
         transport.write(payload)
 
     def look_at_reading(self) -> None:
-        """Read from the socket, and unpack, unless there is a reason not to."""
+        """Start or stop reading and unpacking, as the state of the exchange and the connection requires."""
         is_paused = self.exchange is not None and self.exchange.is_paused
         has_more = self._decoder is not None and self._decoder.has_more
         if has_more and not is_paused:
-            self._go_on_soon()
+            self._unpack_soon()
         is_reading = not (is_paused or has_more or self._is_resting)
         if self._is_reading == is_reading or self.transport is None or self.transport.is_closing():
             return
@@ -147,10 +146,10 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def linger(self) -> None:
-        """Close unless the body ends in time. A response that is complete already goes the usual way."""
+        """Close the connection, unless the body ends within the linger time. A complete response ends as usual."""
         if self.exchange is not None:
             self.exchange.is_paused = False
-        self._decoder = None  # nobody wants it unpacked
+        self._decoder = None  # the rest is read, and not unpacked
         self.look_at_reading()
         if self.is_held and self.is_complete and self.exchange is not None:
             self._finish(self.exchange, is_clean=self._fault is None)
@@ -158,7 +157,7 @@ class Connection(asyncio.Protocol):
             self._close_timer = self._loop.call_later(self._linger, self.abort)
 
     def abort(self) -> None:
-        """Close without waiting for anything; no receiver is called. May be called twice."""
+        """Close at once, and call no receiver. May be called twice."""
         self._detach()
         self._owner.connection_gone(self)
         if self.transport is not None:
@@ -172,11 +171,11 @@ class Connection(asyncio.Protocol):
             self._close_timer.cancel()
             self._close_timer = None
 
-    # What the event loop says.
+    # Calls by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Both loops set TCP_NODELAY themselves. The limit makes pause_writing say whether anything is unsent; it is
-        # not 0, with which their TLS transports pause at nothing.
+        # Both event loops set TCP_NODELAY. With the limit 1, pause_writing says that bytes are unsent. The limit is not 0,
+        # because then their TLS transports also pause when nothing is unsent.
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=1, low=0)
 
@@ -189,7 +188,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:
-            # Nothing was asked: a response to it would be given to the next request.
+            # No request is under way: these bytes would be taken for the response to the next one.
             self.abort()
             return
         fault: str | None = None
@@ -212,14 +211,14 @@ class Connection(asyncio.Protocol):
         try:
             self._deliver(exchange, fault)
         except BaseException:
-            # The receiver's own fault, which the loop reports. Another exchange may have the connection by now.
+            # An exception of the receiver, which the loop reports. Another exchange may use the connection by now.
             exchange.receiver = None
             if self.exchange is None or self.exchange is exchange:
                 self.abort()
             raise
 
     def _rest(self) -> None:
-        """Let others have their turn: a loop may read from one socket for as long as there is anything."""
+        """Stop reading until the next turn. Else the loop could read from one socket without end."""
         self._turn_bytes = 0
         if not self._is_resting:
             self._is_resting = True
@@ -230,14 +229,14 @@ class Connection(asyncio.Protocol):
         self._is_resting = False
         self.look_at_reading()
 
-    def _go_on_soon(self) -> None:
+    def _unpack_soon(self) -> None:
         """Unpack more in the next turn of the loop."""
-        if not self._goes_on:
-            self._goes_on = True
-            self._loop.call_soon(self._go_on)
+        if not self._is_unpacking_scheduled:
+            self._is_unpacking_scheduled = True
+            self._loop.call_soon(self._unpack_more)
 
-    def _go_on(self) -> None:
-        self._goes_on = False
+    def _unpack_more(self) -> None:
+        self._is_unpacking_scheduled = False
         exchange = self.exchange
         if exchange is not None and not exchange.is_paused:
             self._deliver_safely(exchange, None)
@@ -247,7 +246,7 @@ class Connection(asyncio.Protocol):
         self._owner.connection_closed(self)
         exchange = self.exchange
         if exchange is not None and self.is_complete:
-            self.transport = None  # all of it is here; what is left of it to unpack is told of in its turn
+            self.transport = None  # the whole body is here; the rest is unpacked in the next turns
             return
         self._detach()
         self.transport = None
@@ -263,12 +262,12 @@ class Connection(asyncio.Protocol):
             exchange.fail("read", CUT_REASON)
 
     def _is_stale(self) -> bool:
-        # The server closed an idle connection just as we wrote to it: it has not seen the request, and a fresh
-        # connection is all that is missing. A connection that dies later, or after any byte of a response, may have
-        # carried the request to a model, so the decision to pay twice is the run's, not ours.
+        # The server closed an idle connection just as we wrote to it. It has not seen the request, so it may be sent again
+        # on a new connection. If a connection dies later, or after a byte of a response, the model may have seen the
+        # request. Sending it again could cost twice: the run decides that, not this client.
         return not self._status and not self._quiet_bytes and self._loop.time() < self._stale_until
 
-    # What the parser says.
+    # Calls by the parser.
 
     def on_message_begin(self) -> None:
         if self.is_complete:
@@ -279,7 +278,7 @@ class Connection(asyncio.Protocol):
         if self._head_bytes > MAX_HEAD_BYTES:
             raise BadResponseError(f"response head over {MAX_HEAD_BYTES} bytes")
         if self._status:
-            return  # a trailer: nobody asks for it
+            return  # a trailer: not used
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         known = self._headers.get(key)
         self._headers[key] = text if known is None else f"{known}, {text}"
@@ -301,14 +300,14 @@ class Connection(asyncio.Protocol):
         try:
             self._decoder = decoder_for(content_encoding)
         except BadResponseError as error:
-            self._unreadable = str(error)  # said after the head: its status counts all the same
+            self._unreadable = str(error)  # reported after the head, because its status counts
 
     def on_message_complete(self) -> None:
         if self._status:
             self.is_complete = True
             self._is_keep_alive = self._parser.should_keep_alive()
 
-    # What the receiver is told.
+    # Calls of the receiver.
 
     def _deliver(self, exchange: DirectExchange, fault: str | None) -> None:
         if self._is_head_new:
@@ -324,11 +323,11 @@ class Connection(asyncio.Protocol):
             self._deliver_body(exchange)
         decoder = self._decoder
         if decoder is not None and decoder.has_more and not self._unpack(exchange, decoder):
-            # The rest in the next turn of the loop, before anything else is read.
+            # Unpack the rest in the next turn of the loop, before anything more is read.
             self._fault, self.is_held = fault or self._fault, True
             return
         if self.exchange is not exchange:
-            return  # closed from inside one of the calls
+            return  # the receiver has closed the exchange in one of the calls
         fault = fault or self._fault
         if self.is_complete:
             self._finish(exchange, is_clean=fault is None)
@@ -347,7 +346,7 @@ class Connection(asyncio.Protocol):
             self._decoder.feed(data)
 
     def _unpack(self, exchange: DirectExchange, decoder: BodyDecoder) -> bool:
-        """Unpack a piece and hand it over. Return whether that was all there is."""
+        """Unpack one piece and deliver it. Return whether nothing is left to unpack."""
         try:
             unpacked = decoder.piece()
         except BadResponseError as error:
@@ -363,7 +362,7 @@ class Connection(asyncio.Protocol):
         self._detach()
         if is_clean and self._is_keep_alive and not self._has_unsent and self.is_usable:
             self.look_at_reading()
-            # First the pool, so that a request sent from on_complete finds the connection.
+            # Free the connection first, so that a request sent in on_complete can use it.
             self._owner.connection_free(self)
         else:
             self.abort()

@@ -1,7 +1,7 @@
-"""The worker's HTTP client: the one place that knows how requests travel. Never sends a request twice that a model may have seen.
+"""The worker's HTTP client: connection pools, connecting, and request heads. Never repeats a request that a model may have seen.
 
-Requests go over pooled HTTP/1.1 connections of our own (``http1``); where the environment names a proxy for the URL they
-go through httpx (``http_proxy``), which costs more and behaves the same. All calls are made on the loop's thread.
+Requests go over pooled HTTP/1.1 connections (``http1_connection``). If the environment names a proxy for the URL, they go
+through httpx (``proxy_client``), which costs more and behaves the same. All calls are made on the loop's thread.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from headrace.settings.proxy_choice import proxy_of
-from headrace_workers.http.exchange import DirectExchange, Receiver
-from headrace_workers.http.http1_connection import Connection
+from headrace_workers.http.direct_exchange import DirectExchange, Receiver
+from headrace_workers.http.http1_connection import Http1Connection
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.http.proxy_client import ProxyTransport
-from headrace_workers.http.request import HttpRequest
 
-__all__ = ["Exchange", "HttpClient", "Receiver"]
+__all__ = ["HttpClient", "HttpExchange", "Receiver"]
 
-# The client's own fields: a second one of these would let a request be read in two ways.
+# Headers that this client sets. With a second one, servers could read the request in different ways.
 _OWN_HEADERS = frozenset({"accept-encoding", "connection", "content-length", "host", "transfer-encoding"})
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -35,26 +35,26 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_HEADS = 1024
 
 
-class Exchange(Protocol):
-    """Handle of one request. No method calls the receiver."""
+class HttpExchange(Protocol):
+    """One request and its response, as a run controls it. No method calls the receiver."""
 
     is_connected: bool
 
     def pause(self) -> None:
-        """Stop reading the response from the socket; what has been read is still delivered."""
+        """Stop reading the response from the socket. Bytes that were read may still be delivered."""
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Read again."""
 
     def close(self) -> None:
-        """End it: no receiver call follows; the connection is closed at once unless the response is complete."""
+        """End the exchange. No call of the receiver follows. The connection is closed at once, unless the response is complete."""
 
     def release(self) -> None:
-        """Need nothing more: no receiver call follows; the connection is kept if the body ends soon."""
+        """Deliver nothing more. No call of the receiver follows. The connection is kept if the body ends soon."""
 
 
-class Origin(msgspec.Struct, frozen=True):
-    """Where requests go: those with the same origin can share connections."""
+class HttpOrigin(msgspec.Struct, frozen=True):
+    """Scheme, host and port of a URL. Requests to the same origin share connections."""
 
     scheme: str
     host: str
@@ -65,21 +65,21 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class _Pool:
-    """Owns the connections to one origin. The one used last is used next, so that the others can expire."""
+    """Owns the connections to one origin. Takes the connection that was used last, so that the others can expire."""
 
-    def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop, keepalive: float, max_idle: int) -> None:
+    def __init__(self, origin: HttpOrigin, loop: asyncio.AbstractEventLoop, keepalive: float, max_idle: int) -> None:
         self.origin = origin
         self.proxy = proxy_of(origin.scheme, origin.host, origin.port)
-        self.connections: set[Connection] = set()
-        self._idle: dict[Connection, float] = {}  # and until when, the oldest first
+        self.connections: set[Http1Connection] = set()
+        self._idle: dict[Http1Connection, float] = {}  # idle connection → when it expires; the oldest first
         self._loop = loop
         self._keepalive = keepalive
         self._max_idle = max_idle
         self._expiry: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
 
-    def take(self) -> Connection | None:
-        """Return an idle connection that can be used, if there is one."""
+    def take(self) -> Http1Connection | None:
+        """Return an idle connection that is usable, or None."""
         while self._idle:
             connection, expires_at = self._idle.popitem()
             if connection.is_usable and self._loop.time() < expires_at:
@@ -87,7 +87,7 @@ class _Pool:
             connection.abort()
         return None
 
-    def connection_free(self, connection: Connection) -> None:
+    def connection_free(self, connection: Http1Connection) -> None:
         if len(self._idle) >= self._max_idle:
             connection.abort()
             return
@@ -96,10 +96,10 @@ class _Pool:
         if self._expiry is None:
             self._expiry = self._loop.call_at(expires_at, self._expire)
 
-    def connection_gone(self, connection: Connection) -> None:
+    def connection_gone(self, connection: Http1Connection) -> None:
         self._idle.pop(connection, None)
 
-    def connection_closed(self, connection: Connection) -> None:
+    def connection_closed(self, connection: Http1Connection) -> None:
         self.connections.discard(connection)
         if self._emptied is not None and not self.connections:
             self._emptied.set()
@@ -129,7 +129,7 @@ class _Pool:
 
 
 class _Head(msgspec.Struct, frozen=True):
-    """A checked request head up to the figure of content-length, and where it goes."""
+    """A checked request head, up to the value of content-length, and the pool for it."""
 
     pool: _Pool
     text: bytes
@@ -158,14 +158,14 @@ class HttpClient:
             self._tls = loop.create_future()
             self._tls.set_result(ssl_context)
         self._user_agent = f"headrace/{importlib.metadata.version('headrace')}"
-        self._pools: dict[Origin, _Pool] = {}
+        self._pools: dict[HttpOrigin, _Pool] = {}
         self._heads: dict[tuple[str, tuple[tuple[str, str], ...]], _Head] = {}
         self._connecting: set[asyncio.Task[None]] = set()
         self._proxies = ProxyTransport(loop, self._tls_context, connect_timeout, linger, self._user_agent)
         self._is_closed = False
 
-    def send(self, request: HttpRequest, receiver: Receiver) -> Exchange:
-        """Start the request. The receiver is never called before this returns, and then always by the loop."""
+    def send(self, request: HttpRequest, receiver: Receiver) -> HttpExchange:
+        """Start the request. The receiver is called by the loop only, after this method has returned."""
         if self._is_closed:
             return self._refuse(receiver, "connect", "the HTTP client is closed")
         try:
@@ -185,7 +185,7 @@ class HttpClient:
         return exchange
 
     def close(self) -> None:
-        """Close everything at once; exchanges under way end without a receiver call. May be called twice."""
+        """Close everything at once. Running exchanges end without a call of their receivers. May be called twice."""
         self._is_closed = True
         for task in self._connecting:
             task.cancel()
@@ -201,7 +201,7 @@ class HttpClient:
             await pool.wait_closed()
         await self._proxies.wait_closed()
 
-    def _refuse(self, receiver: Receiver, stage: str, reason: str) -> Exchange:
+    def _refuse(self, receiver: Receiver, stage: str, reason: str) -> HttpExchange:
         exchange = DirectExchange(receiver, b"")
         self._loop.call_soon(exchange.fail, stage, reason)
         return exchange
@@ -225,13 +225,13 @@ class HttpClient:
         task.add_done_callback(self._connecting.discard)
 
     async def _connect(self, pool: _Pool, exchange: DirectExchange) -> None:
-        connection = Connection(self._loop, pool, self._linger)
+        connection = Http1Connection(self._loop, pool, self._linger)
         deadline = asyncio.timeout(self._connect_timeout)
         try:
             async with deadline:
                 await self._open_socket(pool.origin, connection)
             self._begin(pool, connection, exchange)
-        except Exception as error:  # noqa: BLE001 - whatever connecting raises, the run must hear of it
+        except Exception as error:  # noqa: BLE001 - the run must hear of every error
             connection.abort()
             is_late = deadline.expired()
             reason = self._late_reason(pool.origin) if is_late else connect_reason(pool.origin, error)
@@ -240,17 +240,17 @@ class HttpClient:
             connection.abort()
             raise
 
-    def _begin(self, pool: _Pool, connection: Connection, exchange: DirectExchange) -> None:
+    def _begin(self, pool: _Pool, connection: Http1Connection, exchange: DirectExchange) -> None:
         exchange.connecting = None
         if not connection.is_usable:
-            # Accepted and closed before this task ran again.
+            # The server accepted and closed the connection before this task ran again.
             connection.abort()
             self._loop.call_soon(exchange.fail, "connect", f"{pool.origin} closed the connection at once")
             return
         pool.connections.add(connection)
         connection.start(exchange, is_reused=False)
 
-    async def _open_socket(self, origin: Origin, connection: Connection) -> None:
+    async def _open_socket(self, origin: HttpOrigin, connection: Http1Connection) -> None:
         if origin.scheme == "http":
             await self._loop.create_connection(lambda: connection, origin.host, origin.port)
             return
@@ -259,39 +259,39 @@ class HttpClient:
             lambda: connection, origin.host, origin.port, ssl=context, server_hostname=origin.host
         )
 
-    def _late_reason(self, origin: Origin) -> str:
+    def _late_reason(self, origin: HttpOrigin) -> str:
         return f"no connection to {origin} within {self._connect_timeout:g} s"
 
     async def _tls_context(self) -> ssl.SSLContext:
-        # Importing httpx and reading the certificates takes over 100 ms: once, and not on the loop's thread.
+        # Importing httpx and reading the certificates takes over 100 ms. Do it once, and not on the loop's thread.
         if self._tls is None:
             self._tls = self._loop.run_in_executor(None, _create_tls_context)
         made = self._tls
         try:
             return await asyncio.shield(made)
         except Exception:
-            # What was missing, such as a descriptor, may be there the next time.
+            # Try again for the next request: a missing descriptor, for example, may be free then.
             if self._tls is made:
                 self._tls = None
             raise
 
 
-def split_url(url: str) -> tuple[Origin, str]:
-    """Return a URL's origin and request target; raise ValueError for one that cannot be asked."""
+def split_url(url: str) -> tuple[HttpOrigin, str]:
+    """Return a URL's origin and request target. Raises ValueError for a URL that this client cannot use."""
     if not _URL.fullmatch(url):
-        raise ValueError("the URL holds characters that a URL may not")
+        raise ValueError("the URL holds characters that are not allowed in a URL")
     parts = urlsplit(url)
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise ValueError("the URL is not http:// or https:// with a host")
     if parts.username is not None:
-        raise ValueError("the URL holds credentials: they belong into a header")
-    origin = Origin(parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme])
+        raise ValueError("the URL holds credentials: put them into a header")
+    origin = HttpOrigin(parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme])
     target = parts.path or "/"
     return origin, f"{target}?{parts.query}" if parts.query else target
 
 
-def request_head(origin: Origin, target: str, headers: tuple[tuple[str, str], ...], user_agent: str) -> bytes:
-    """Return the head up to the figure of content-length; raise ValueError, without the value, for an unsafe header."""
+def request_head(origin: HttpOrigin, target: str, headers: tuple[tuple[str, str], ...], user_agent: str) -> bytes:
+    """Return the head, up to the value of content-length. Raises ValueError for an unsafe header, without its value."""
     host = str(origin)
     if origin.port == _DEFAULT_PORTS[origin.scheme]:
         host = host.rpartition(":")[0]
@@ -312,8 +312,8 @@ def request_head(origin: Origin, target: str, headers: tuple[tuple[str, str], ..
     return "\r\n".join(lines).encode("latin-1")
 
 
-def connect_reason(origin: Origin, error: Exception) -> str:
-    """Say in words why there is no connection."""
+def connect_reason(origin: HttpOrigin, error: Exception) -> str:
+    """Return why connecting failed, as a text for users."""
     match error:
         case socket.gaierror():
             return f"the host name of {origin} could not be resolved: {error.strerror}"

@@ -1,6 +1,6 @@
-"""The slower way for requests that a proxy carries: httpx, one task per exchange. Never used where no proxy applies.
+"""Sends requests through an HTTP or SOCKS proxy, with httpx and one task per exchange. Used only if a proxy applies.
 
-It keeps the promises of ``http.Exchange`` and ``http1.Receiver``, not their cost: a task switch per chunk.
+It behaves like a direct exchange (``HttpExchange``, ``Receiver``), but it is slower: each chunk costs a task switch.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.http.body_decoding import BadResponseError, decoder_for
-from headrace_workers.http.exchange import CUT_REASON, Receiver
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.direct_exchange import CUT_REASON, Receiver
+from headrace_workers.http.http_request import HttpRequest
 
 if TYPE_CHECKING:
     import httpx
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PIECES_PER_TURN = 16
-"""Pieces of a body that are handed over before others have their turn; httpx takes long for each."""
+"""Pieces of a body that are delivered before other tasks have their turn. httpx is slow for each piece."""
 
 
 class _NoCookies(CookieJar):
-    """Keeps none, as the direct way does: a server's would go with every other run to it, and would grow without end."""
+    """Keeps no cookies, as for a direct exchange. A server's cookies would be sent with the runs of others, and would pile up."""
 
     def extract_cookies(self, *_: object) -> None:
         pass
@@ -56,7 +56,7 @@ class ProxyExchange:
         self.reading.clear()
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Read again."""
         self.reading.set()
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class ProxyExchange:
         self.task.cancel()
 
     def release(self) -> None:
-        """Need nothing more; the connection is kept if the body ends within the linger."""
+        """Deliver nothing more. The connection is kept if the body ends within the linger time."""
         self.receiver = None
         self.reading.set()
         if not self.is_connected:
@@ -74,18 +74,18 @@ class ProxyExchange:
             self._timer = self._transport.loop.call_later(self._transport.linger, self.task.cancel)
 
     def deliver(self, data: bytes) -> None:
-        """Hand a piece of the body to the receiver, if it still listens."""
+        """Give a piece of the body to the receiver, if there is still one."""
         if self.receiver is not None:
             self.receiver.on_bytes(data)
 
     def fail(self, stage: str, reason: str) -> None:
-        """Tell the receiver, if it still listens."""
+        """Report a failure to the receiver, if there is still one."""
         receiver, self.receiver = self.receiver, None
         if receiver is not None:
             receiver.on_failure(stage, reason)
 
     async def trace(self, event: str, _: dict[str, Any]) -> None:
-        """Note httpcore's word that the request goes out."""
+        """Note the event of httpcore that says that the request is being sent."""
         if event.endswith("send_request_headers.started"):
             self.is_connected = True
 
@@ -100,7 +100,7 @@ class ProxyExchange:
 
 
 class ProxyTransport:
-    """Owns the httpx clients: one for each proxy, made for the first request that it carries."""
+    """Owns the httpx clients: one for each proxy, created for the first request through it."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class ProxyTransport:
         self._exchanges: set[ProxyExchange] = set()
 
     def send(self, request: HttpRequest, proxy: str, receiver: Receiver) -> ProxyExchange:
-        """Start the request, which ``proxy`` carries."""
+        """Start a request through ``proxy``."""
         exchange = ProxyExchange(self, request, proxy, receiver)
         self._exchanges.add(exchange)
         exchange.task.add_done_callback(lambda _: self._exchanges.discard(exchange))
@@ -138,11 +138,11 @@ class ProxyTransport:
             await client.aclose()
 
     async def carry(self, exchange: ProxyExchange) -> None:
-        """Send one request and pump its response. Whatever goes wrong with sending it, its receiver is told."""
+        """Send one request and deliver its response. The receiver hears of every error."""
         try:
             response = await self._respond(exchange)
-        except Exception as error:  # noqa: BLE001 - the receiver is told
-            # Not the error's own words: they may quote a part of the proxy's password.
+        except Exception as error:  # noqa: BLE001 - the receiver hears of it
+            # Leave out the error's text: it may quote a part of the proxy's password.
             logger.warning("request cannot be sent through the proxy", extra={"error": type(error).__name__})
             exchange.fail("connect", f"the request cannot be sent through the proxy: {type(error).__name__}")
             return
@@ -156,19 +156,19 @@ class ProxyTransport:
             if fault is not None:
                 exchange.fail("read", fault)
         finally:
-            # Neither the iterator's end nor a cancellation closes the response for us.
+            # Neither the end of the iterator nor a cancellation closes the response.
             await asyncio.shield(response.aclose())
         receiver, exchange.receiver = exchange.receiver, None
         if receiver is not None:
             receiver.on_complete()
 
     async def _respond(self, exchange: ProxyExchange) -> httpx.Response | None:
-        """Return the response with its head read; otherwise tell the receiver."""
+        """Return the response, with its head read. On failure, report it to the receiver and return None."""
         try:
             client = await self._open_client(exchange.proxy)
         except ImportError as error:
-            # What SOCKS needs beside httpx; httpx says which package.
-            exchange.fail("settings", f"the proxy of the environment cannot be used: {error}")
+            # SOCKS needs another package; httpx's error names it.
+            exchange.fail("settings", f"the proxy in the environment cannot be used: {error}")
             return None
         import httpx
 
@@ -189,13 +189,13 @@ class ProxyTransport:
         return None
 
     async def _open_client(self, proxy: str) -> httpx.AsyncClient:
-        context = await self._tls_context()  # has imported httpx, unless the caller gave a context
+        context = await self._tls_context()  # imports httpx, unless the caller gave a context
         import httpx
 
         if proxy not in self._clients:
             for chatty in ("httpx", "httpcore"):
-                logging.getLogger(chatty).setLevel(logging.WARNING)  # they write addresses and headers
-            # With trust_env, httpx would look at the environment again: at proxies that do not apply, and at .netrc.
+                logging.getLogger(chatty).setLevel(logging.WARNING)  # they log addresses and headers
+            # With trust_env, httpx would also use proxies that do not apply, and .netrc.
             self._clients[proxy] = httpx.AsyncClient(
                 verify=context,
                 proxy=proxy,
@@ -209,7 +209,7 @@ class ProxyTransport:
 
 
 async def _pump(exchange: ProxyExchange, response: httpx.Response, encoding: str) -> str | None:
-    """Push the body; return why it was cut, if it was."""
+    """Deliver the body. Return why it was cut, or None."""
     import httpx
 
     try:
@@ -221,8 +221,8 @@ async def _pump(exchange: ProxyExchange, response: httpx.Response, encoding: str
     for count in itertools.count(1):
         await exchange.reading.wait()
         if not count % _PIECES_PER_TURN:
-            await asyncio.sleep(0)  # what is there already is given without it, however many pieces there are
-        # The receiver's own exceptions stay out of this try.
+            await asyncio.sleep(0)  # else pieces that have arrived already would be delivered without a break
+        # The receiver is called outside of this try: its exceptions are not caught here.
         try:
             data = await anext(pieces, None)
         except httpx.HTTPError as error:
@@ -246,7 +246,7 @@ async def _pump(exchange: ProxyExchange, response: httpx.Response, encoding: str
 
 
 def _read_reason(error: httpx.HTTPError) -> str:
-    # The texts of httpx quote the response, so they stay out.
+    # The error texts of httpx may quote the response: do not use them.
     match type(error).__name__:
         case "RemoteProtocolError" if "peer closed" not in str(error) and "disconnected" not in str(error):
             return "malformed HTTP response"

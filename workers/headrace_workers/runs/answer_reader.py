@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from headrace.answers.tool_arguments import well_formed_text
 from headrace.types import RunEvent
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.embeddings.arriving_vectors import ArrivingVectors
 from headrace_workers.providers.shared.answer_limits import (
     LIGHT,

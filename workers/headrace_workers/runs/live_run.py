@@ -17,8 +17,8 @@ import msgspec
 
 from headrace.process.history import History
 from headrace.wire.messages import Chunk, Terminal
-from headrace_workers.http.http_client import Exchange, HttpClient
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_client import HttpClient, HttpExchange
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.run_commands import Command, Commands
 from headrace_workers.spans.tracer import OpenSpan, Tracer
@@ -94,7 +94,7 @@ class LiveRun:
         self.core = core
         self._request = request
         self._span = span
-        self._exchange: Exchange | None = None
+        self._exchange: HttpExchange | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0  # when the timer fires, at the latest
         self._turn_began = 0.0

@@ -13,7 +13,7 @@ from headrace.text.secret_mask import NO_SECRETS, SecretMask
 from headrace.types import RunEvent, Usage, UsageUpdate
 from headrace.wire.messages import BAD_SETTINGS, AbortMode, Chunk, Credit, Run, Terminal
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.masking import masked_events
 from headrace_workers.providers.shared.answer_limits import MAX_PIECES, MAX_WIDE_TEXT, LimitError
 from headrace_workers.providers.shared.wire_format import Completion, ProviderApi, ProviderFailure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.anthropic import errors as anthropic_errors
 from headrace_workers.providers.anthropic import request as anthropic_request
 from headrace_workers.providers.anthropic.blocks import API_NAME

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.anthropic.messages import conversation_of, system_of
 from headrace_workers.providers.anthropic.models import ModelFacts, facts_of
 from headrace_workers.providers.anthropic.tools import betas_of, container_of, tool_of

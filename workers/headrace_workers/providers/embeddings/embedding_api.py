@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.embeddings.packed_vectors import MAX_NUMBERS
 from headrace_workers.providers.embeddings.vectors import ReadEmbeddings
 from headrace_workers.providers.shared.wire_format import (

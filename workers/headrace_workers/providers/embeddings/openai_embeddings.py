@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.embeddings.packed_vectors import SMALL, size_checked, small_value
 from headrace_workers.providers.embeddings.vectors import (
     Embeddings,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from headrace.answers.assembly import joined_text
 from headrace.types import RunEvent
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.embeddings.embedding_api import EmbeddingApi
 from headrace_workers.providers.google import errors as google_errors
 from headrace_workers.providers.google import request as google_request

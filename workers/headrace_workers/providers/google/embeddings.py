@@ -9,7 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from headrace.types import Usage
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.embeddings.packed_vectors import SMALL, size_checked, small_value
 from headrace_workers.providers.embeddings.vectors import (
     Embeddings,

@@ -14,7 +14,7 @@ import msgspec
 
 from headrace.types import Tool
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.google.contents import KEYS, contents_of, system_instruction_of
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.request_parts import encoded

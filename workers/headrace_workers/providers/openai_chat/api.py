@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.embeddings.embedding_api import EmbeddingApi
 from headrace_workers.providers.embeddings.openai_embeddings import build_openai, read_openai
 from headrace_workers.providers.openai_chat import request as openai_request

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.run_request import RunRequest, chosen_by
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.openai_responses.events import Item, text_of
 from headrace_workers.providers.openai_responses.message import API_NAME, arguments_in
 from headrace_workers.providers.openai_responses.results import FORMS, call_ids, result_item

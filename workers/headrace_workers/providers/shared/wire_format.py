@@ -15,7 +15,7 @@ from headrace.text.shown_address import without_password
 from headrace.types import FinishReason, Message, RunEvent, Usage
 from headrace.wire.messages import FailureKind, ToolCallText
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.request import HttpRequest
+from headrace_workers.http.http_request import HttpRequest
 
 CUT = ("max_tokens", "content_filter", "error")
 """Finish reasons of an answer that was cut: its last tool call may be incomplete."""

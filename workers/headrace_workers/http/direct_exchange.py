@@ -1,4 +1,4 @@
-"""One request and its response on a connection of ours: what the run holds of it, and what both ends tell each other."""
+"""One request and its response on a connection of the HTTP client, and the protocols of its receiver and its connection."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ CUT_REASON = "connection closed before the response was complete"
 
 
 class Receiver(Protocol):
-    """Takes one response. After exactly one of ``on_complete`` and ``on_failure``, or after ``close``, no call follows."""
+    """Takes one response. The last call is ``on_complete`` or ``on_failure``. After ``close`` of the exchange, no call follows."""
 
     def on_response(self, status: int, headers: dict[str, str]) -> None:
-        """Take the head; names are in lower case, repeated fields are joined by a comma."""
+        """Take the head. Names are in lower case. The values of a repeated field are joined by a comma."""
 
     def on_bytes(self, data: bytes) -> None:
-        """Take the body's bytes of one read of the socket."""
+        """Take the bytes of the body from one read of the socket."""
 
     def on_complete(self) -> None:
-        """Note that the body ended as HTTP says."""
+        """Note that the body has come to the end that HTTP gives it."""
 
     def on_failure(self, stage: str, reason: str) -> None:
-        """Note that no more comes. ``stage`` is ``settings``, ``connect``, ``send`` or ``read``; ``reason`` holds no header."""
+        """Note that the exchange failed. ``stage`` is ``settings``, ``connect``, ``send`` or ``read``. ``reason`` quotes no header."""
 
 
 class Carrier(Protocol):
@@ -32,17 +32,17 @@ class Carrier(Protocol):
     is_held: bool
 
     def look_at_reading(self) -> None:
-        """Read, unless there is a reason not to."""
+        """Start or stop reading, as the state of the exchange and the connection requires."""
 
     def linger(self) -> None:
-        """Be of use again, if the body ends soon."""
+        """Wait a short time for the end of the body, so that the connection can be used again."""
 
     def abort(self) -> None:
         """Close at once."""
 
 
 class DirectExchange:
-    """One request and its response, on a connection of ours. What the run holds of it is ``http.Exchange``."""
+    """One request and its response, on a connection of the HTTP client. A run uses it as :class:`HttpExchange`."""
 
     __slots__ = ("connecting", "connection", "is_connected", "is_paused", "payload", "receiver", "resend")
 
@@ -56,33 +56,33 @@ class DirectExchange:
         self.is_paused = False
 
     def pause(self) -> None:
-        """Stop reading from the socket, and unpacking. What has been read in this turn may still be delivered."""
+        """Stop reading and unpacking. Bytes that were read in this turn may still be delivered."""
         self.is_paused = True
         if self.connection is not None:
             self.connection.look_at_reading()
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Read again."""
         self.is_paused = False
         if self.connection is not None:
             self.connection.look_at_reading()
 
     def close(self) -> None:
-        """End the exchange; the connection is closed at once, unless the response is complete."""
+        """End the exchange. Its connection is closed at once, unless the response is complete."""
         self.receiver = None
         self._stop_connecting()
         if self.connection is not None and (self.connection.is_held or not self.connection.is_complete):
             self.connection.abort()
 
     def release(self) -> None:
-        """Need nothing more; the connection is kept if the body ends within its linger."""
+        """Deliver nothing more. The connection is kept if the body ends within the linger time."""
         self.receiver = None
         self._stop_connecting()
         if self.connection is not None:
             self.connection.linger()
 
     def fail(self, stage: str, reason: str) -> None:
-        """Tell the receiver, if it still listens."""
+        """Report a failure to the receiver, if there is still one."""
         receiver, self.receiver = self.receiver, None
         if receiver is not None:
             receiver.on_failure(stage, reason)
