@@ -27,7 +27,7 @@ from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 from headrace_workers.runs.transcript import Transcript
-from headrace_workers.spans.record import Moment, begun_span, ended_span, received_content
+from headrace_workers.spans.run_span import Moment, begun_span, ended_span, received_content
 from tests.repetition import is_long
 from tests.waiting import cpu_slack
 from tests.workers import corpus

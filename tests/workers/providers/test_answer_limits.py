@@ -37,7 +37,7 @@ from headrace_workers.providers.shared.wire_format import finished
 from headrace_workers.runs.event_merging import merge_neighbours, pieces_of
 from headrace_workers.runs.outgoing_events import OutgoingEvents
 from headrace_workers.runs.transcript import Transcript
-from headrace_workers.spans.record import is_heavy
+from headrace_workers.spans.run_span import is_heavy
 from tests.waiting import cpu_slack
 from tests.workers.providers.answers import APIS
 from tests.workers.runs.driven import CLOSE_ONE, Driven

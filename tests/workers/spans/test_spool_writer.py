@@ -16,7 +16,7 @@ import pytest
 
 from headrace.spans.spool_format import encode_record, read_spool
 from headrace_workers.spans.spool_writer import RETRY_AFTER, SEGMENT_BYTES, SpoolWriter
-from headrace_workers.spans.unacknowledged import Place
+from headrace_workers.spans.unacknowledged_spans import SpoolPlace
 
 MIB = 1024 * 1024
 
@@ -41,7 +41,7 @@ def spans(path: Path) -> list[bytes]:
     return [bytes(record) for record in records if record is not None]
 
 
-def place(spool: SpoolWriter, number: int, span: bytes, now: float = 0.0) -> Place:
+def place(spool: SpoolWriter, number: int, span: bytes, now: float = 0.0) -> SpoolPlace:
     """Have one run end; return where its span lies."""
     spool.end(number, span)
     (written,) = spool.commit(now)
@@ -234,7 +234,7 @@ def test_the_oldest_file_is_to_be_given_up_when_there_is_too_much(directory: Pat
     spool.remove(where)
     assert spool.over_limit() is None
     assert spool.size == sum(path.stat().st_size for path in files(directory))
-    assert spool.read(Place(1, 0, 512)) is None
+    assert spool.read(SpoolPlace(1, 0, 512)) is None
     spool.close()
 
 
@@ -308,7 +308,7 @@ def test_a_record_that_the_disk_has_changed_is_not_given_back(directory: Path) -
         file.write(b"X")
 
     assert spool.read(where) is None
-    assert spool.read(Place(9, 0, 16)) is None
+    assert spool.read(SpoolPlace(9, 0, 16)) is None
     spool.close()
 
 

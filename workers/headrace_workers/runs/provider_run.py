@@ -29,7 +29,7 @@ from headrace_workers.runs.terminal_message import RunEnd, sendable_end, unreada
 from headrace_workers.runs.timeouts import Clocks
 from headrace_workers.runs.transcript import Transcript
 from headrace_workers.runs.whole_answer import is_content, with_message
-from headrace_workers.spans.record import EndedRun
+from headrace_workers.spans.run_span import EndedRun
 
 MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error response that are read."""

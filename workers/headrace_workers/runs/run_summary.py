@@ -24,7 +24,7 @@ from headrace_workers.runs.terminal_message import (
 )
 from headrace_workers.runs.timeouts import Clocks, Expired
 from headrace_workers.runs.transcript import Transcript
-from headrace_workers.spans.record import EndedRun
+from headrace_workers.spans.run_span import EndedRun
 
 
 class RunSummary:

@@ -1,1 +1,1 @@
-"""The spans of a worker, until the collector has them."""
+"""The spans of a worker, until the collector has stored them."""

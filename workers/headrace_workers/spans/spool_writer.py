@@ -1,7 +1,7 @@
-"""A worker's spool: the files that hold its spans until the collector has them, and the stubs of its open runs.
+"""Writes a worker's spool: files with the spans that the collector has not stored, and the stubs of running runs.
 
-Each file is locked for as long as this process lives: what can be locked is the collector's to recover. Whatever the disk does,
-no call raises: what cannot be written is the caller's to keep in memory, and writing is tried again.
+Each file stays locked while this process lives. The collector recovers a file that it can lock. No call raises when the disk
+fails: then the caller keeps the spans in memory, and the spool tries again later.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ from pathlib import Path
 import msgspec
 
 from headrace.spans.spool_format import HEAD_BYTES, encode_record, read_records
-from headrace_workers.spans.unacknowledged import Place
+from headrace_workers.spans.unacknowledged_spans import SpoolPlace
 
 logger = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 4 * 1024 * 1024
+"""Bytes of one file. Then the spool begins another one."""
 RETRY_AFTER = 1.0
-"""Seconds without another attempt after one that failed."""
+"""Seconds between a failed write and the next attempt."""
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 _NAMES_TO_TRY = 16
 
 
-class Written(msgspec.Struct, frozen=True, gc=False):
-    """The span of a run that ended, and where it lies now; nowhere, if the disk did not take it."""
+class WrittenSpan(msgspec.Struct, frozen=True, gc=False):
+    """The span of an ended run, and its place in the spool. ``place`` is None if it could not be written."""
 
     span: bytes
-    place: Place | None
+    place: SpoolPlace | None
 
 
 class _Segment:
-    """One file. ``head`` bytes at its start are the stubs of runs that were open when it was begun."""
+    """One file. Its first ``head`` bytes are the stubs of the runs that were running when the file was created."""
 
     __slots__ = ("fd", "head", "number", "path", "size")
 
@@ -49,9 +50,9 @@ class _Segment:
 
 
 class SpoolWriter:
-    """The files ``directory/NAME-EPOCHHEX-N.spool`` of one worker. What is told waits for :meth:`commit`, which writes it at once.
+    """The files ``directory/NAME-EPOCHHEX-N.spool`` of one worker. Spans and stubs are collected until :meth:`commit` writes them.
 
-    The newest file holds the stubs of all runs that are open. With a ``limit`` of 0 bytes nothing is written.
+    The newest file holds the stubs of all running runs. ``limit`` is the size of all files in bytes. 0: nothing is written.
     """
 
     def __init__(self, directory: Path, name: str, epoch: int, limit: int) -> None:
@@ -79,17 +80,17 @@ class SpoolWriter:
         return self._retry_at is not None
 
     def begin(self, run: int, stub: bytes) -> None:
-        """A run has begun: ``stub`` is its span until it has ended."""
+        """A run has begun. ``stub`` is its span until it has ended. ``run`` is its number in this worker."""
         record = self._stubs[run] = encode_record(stub)
         self._begun.append(record)
 
     def end(self, run: int, span: bytes) -> None:
-        """A run has ended, whether it had begun or not."""
+        """A run has ended. ``span`` replaces its stub, if it has one."""
         self._stubs.pop(run, None)
         self._ended.append(span)
 
-    def commit(self, now: float) -> list[Written]:
-        """Write what has been told since the last time; return the spans of the runs that ended."""
+    def commit(self, now: float) -> list[WrittenSpan]:
+        """Write the stubs and spans that were collected. Return the spans of the ended runs, with their places."""
         if not self.has_uncommitted:
             return []
         begun, self._begun = self._begun, []
@@ -97,16 +98,16 @@ class SpoolWriter:
         records = [encode_record(span) for span in ended]
         offset = self._append(begun, records, now)
         if offset is None or self._current is None:
-            return [Written(span, None) for span in ended]
+            return [WrittenSpan(span, None) for span in ended]
         number = self._current.number
-        written: list[Written] = []
+        written: list[WrittenSpan] = []
         for span, record in zip(ended, records, strict=True):
-            written.append(Written(span, Place(number, offset, len(record))))
+            written.append(WrittenSpan(span, SpoolPlace(number, offset, len(record))))
             offset += len(record)
         return written
 
-    def read(self, place: Place) -> bytes | None:
-        """Return the span at a place; None when the disk does not give it back whole."""
+    def read(self, place: SpoolPlace) -> bytes | None:
+        """Return the span at a place, or None if it cannot be read whole."""
         segment = self._segments.get(place.segment)
         if segment is None:
             return None
@@ -118,24 +119,26 @@ class SpoolWriter:
         return bytes(payload) if payload is not None and len(payload) + HEAD_BYTES == place.length else None
 
     def over_limit(self) -> int | None:
-        """Return the file that must be given up; None as long as all may stay. The newest always may."""
+        """Return the number of the file to remove, or None if the spool is within its limit. The newest file always stays."""
         if self.size <= self._limit or len(self._segments) <= 1:
             return None
         return next(iter(self._segments))
 
     def remove(self, number: int) -> None:
-        """Give a file up."""
+        """Remove a file, and the spans in it."""
         segment = self._segments.pop(number)
         self.size -= segment.size
         with contextlib.suppress(OSError):
-            if os.path.samestat(segment.path.lstat(), os.fstat(segment.fd)):  # else somebody has put another there
+            if os.path.samestat(
+                segment.path.lstat(), os.fstat(segment.fd)
+            ):  # else another process has put another file there
                 segment.path.unlink()
         os.close(segment.fd)
         if segment is self._current:
             self._current = None
 
     def release(self, is_needed: Callable[[int], object]) -> None:
-        """Remove the oldest files for as long as none is needed; empty the newest when no run is open."""
+        """Remove the oldest files that are not needed. Empty the newest file if it is not needed and no run is running."""
         while len(self._segments) > 1 and not is_needed(number := next(iter(self._segments))):
             self.remove(number)
         if len(self._segments) == 1 and not self._stubs:
@@ -144,7 +147,7 @@ class SpoolWriter:
                 self._cut(segment, 0)
 
     def close(self) -> None:
-        """Let go of the files; those that hold something are left to the collector. May be called twice."""
+        """Close the files. Files with spans stay for the collector. May be called twice."""
         for segment in list(self._segments.values()):
             if segment.size:
                 os.close(segment.fd)
@@ -154,10 +157,8 @@ class SpoolWriter:
         self._current = None
         self._limit = 0
 
-    # How it is done.
-
     def _append(self, begun: list[bytes], ended: list[bytes], now: float) -> int | None:
-        """Write; return where the first of ``ended`` lies, or None when the disk took nothing."""
+        """Write stubs and spans. Return the offset of the first of ``ended``, or None if nothing could be written."""
         if self._limit <= 0 or (self._retry_at is not None and now < self._retry_at):
             return None
         try:
@@ -202,7 +203,7 @@ class SpoolWriter:
         self.size += len(data)
 
     def _cut(self, segment: _Segment, size: int) -> None:
-        """Shorten a file to whole records; one that cannot be shortened is not written to again."""
+        """Shorten a file to whole records. If that fails, never write to it again."""
         try:
             os.ftruncate(segment.fd, size)
         except OSError:
@@ -216,14 +217,14 @@ class SpoolWriter:
         if self._retry_at is None:
             logger.warning("spool cannot be written", extra={"reason": error.strerror})
         self._retry_at = now + RETRY_AFTER
-        # The next attempt begins a file: what this one says at its end is not known.
+        # The next attempt creates a new file, because the end of this one is unknown.
         if self._current is not None and not self._current.size:
             self.remove(self._current.number)
         self._current = None
 
 
 def _is_ours(fd: int) -> bool:
-    """Lock a new file. The collector may have locked it first, taken it for a dead worker's, and removed it."""
+    """Lock a new file, and return whether it still exists. The collector may have locked and removed it, as a dead worker's."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

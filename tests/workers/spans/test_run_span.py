@@ -39,7 +39,7 @@ from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.run_commands import Commands
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 from headrace_workers.runs.transcript import Transcript
-from headrace_workers.spans.record import (
+from headrace_workers.spans.run_span import (
     Moment,
     begun_span,
     ended_span,

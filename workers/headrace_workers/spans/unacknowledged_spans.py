@@ -1,7 +1,7 @@
-"""The spans of a worker that the collector has not acknowledged: what is sent when, what stays in memory, what is given up. Pure.
+"""The spans that the collector has not acknowledged: which are sent next, kept in memory, or dropped. Pure.
 
-Each span that was added is acknowledged, waits, or is counted as dropped; they are sent in the order in which they were
-added, and given up oldest first. What lies in the spool need not be in memory: it is read back when its turn comes.
+Each added span is acknowledged, waiting, or counted as dropped. Spans are sent in the order in which they were added, and the
+oldest is dropped first. A span in the spool need not be in memory: it is read back when it is sent.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import msgspec
 
 MAX_BATCH_SPANS = 256
 MAX_BATCH_BYTES = 256 * 1024
-"""More would go faster in nothing: it costs a new frame's memory, each time."""
+"""Bytes of spans in one batch. Larger batches are no faster, and each would need new memory for its frame."""
 WINDOW = 8
-"""Batches that may be unacknowledged."""
+"""Batches that may be sent before the first of them is acknowledged."""
 ENTRY_BYTES = 200
-"""What a span takes of memory beside its own bytes."""
+"""Bytes of memory that a span takes, beside its own bytes."""
 
 MEMORY_FULL = "memory_full"
 SPOOL_FULL = "spool_full"
@@ -26,31 +26,31 @@ SPOOL_ERROR = "spool_error"
 _COMPACT_AT = 1000
 
 
-class Place(msgspec.Struct, frozen=True, gc=False):
-    """Where a span lies in the spool."""
+class SpoolPlace(msgspec.Struct, frozen=True, gc=False):
+    """The place of a span in the spool: the number of its file, its offset and length in bytes."""
 
     segment: int
     offset: int
     length: int
 
 
-Read = Callable[[Place], bytes | None]
-"""Returns what lies at a place, or None when it cannot be read."""
+Read = Callable[[SpoolPlace], bytes | None]
+"""Returns the span at a place, or None if it cannot be read."""
 
 
-class Batch(msgspec.Struct, frozen=True):
-    """Spans to send."""
+class OutgoingBatch(msgspec.Struct, frozen=True):
+    """One batch of spans to send."""
 
     sequence: int
     spans: list[bytes]
 
 
 class _Entry:
-    """A span on its way. ``data`` is None where it lies in the spool only."""
+    """One unacknowledged span. ``data`` is None if the span is only in the spool."""
 
     __slots__ = ("data", "is_gone", "is_in_flight", "memory", "place", "serial", "size")
 
-    def __init__(self, serial: int, data: bytes, place: Place | None) -> None:
+    def __init__(self, serial: int, data: bytes, place: SpoolPlace | None) -> None:
         self.serial = serial
         self.size = len(data)
         self.memory = ENTRY_BYTES + self.size
@@ -60,18 +60,18 @@ class _Entry:
         self.is_gone = False
 
     def forget(self) -> None:
-        """What lies in the spool need not be in memory."""
+        """Remove the span from memory. It stays in the spool."""
         self.data = None
         self.memory = ENTRY_BYTES
 
 
-class _Sent(msgspec.Struct, frozen=True):
+class _SentBatch(msgspec.Struct, frozen=True):
     sequence: int
     entries: list[_Entry]
 
 
-class SpanOutbox:
-    """The spans of one worker. ``dropped`` counts by reason, ``untraced`` the runs that wanted no span."""
+class UnacknowledgedSpans:
+    """The unacknowledged spans of one worker. ``dropped``: reason → spans. ``untraced``: runs that asked for no span."""
 
     def __init__(self, memory_bytes: int) -> None:
         self.dropped: Counter[str] = Counter()
@@ -83,26 +83,26 @@ class SpanOutbox:
         self._sequence = 0
         self._waiting: deque[_Entry] = deque()
         self._gone_waiting = 0
-        # Those with data, the oldest first; where the memory is to come from when there is no more.
+        # Spans in memory, the oldest first: the first ones are removed when memory is full.
         self._residents: deque[_Entry] = deque()
-        self._in_flight: deque[_Sent] = deque()
-        # How many of the batches in flight this connection has been sent.
+        self._in_flight: deque[_SentBatch] = deque()
+        # The number of batches in flight that were sent over the current connection.
         self._sent = 0
         self._in_segment: Counter[int] = Counter()
 
     @property
     def waiting(self) -> int:
-        """Spans that have not been sent."""
+        """The number of spans that have not been sent."""
         return len(self._waiting) - self._gone_waiting
 
     @property
     def in_flight(self) -> int:
-        """Spans that have been sent, and not acknowledged."""
+        """The number of spans that were sent and not acknowledged."""
         return sum(not entry.is_gone for batch in self._in_flight for entry in batch.entries)
 
     @property
     def is_empty(self) -> bool:
-        """Whether everything has been acknowledged, or given up."""
+        """Whether every span was acknowledged or dropped."""
         return not self._in_flight and not self.waiting
 
     @property
@@ -110,8 +110,8 @@ class SpanOutbox:
         """The number of the last batch."""
         return self._sequence
 
-    def add(self, data: bytes, place: Place | None) -> None:
-        """A run has ended. ``place`` is where its span lies in the spool, if it does."""
+    def add(self, data: bytes, place: SpoolPlace | None) -> None:
+        """Add the span of an ended run. ``place`` is its place in the spool, or None if it could not be written."""
         self.added += 1
         entry = _Entry(self.added, data, place)
         if place is not None and self.memory + entry.memory > self._memory_bytes:
@@ -126,47 +126,47 @@ class SpanOutbox:
         if place is not None:
             self._in_segment[place.segment] += 1
 
-    def take(self, read: Read) -> Batch | None:
-        """Return the batch to send next; None while the window is full, and when there is nothing."""
+    def take(self, read: Read) -> OutgoingBatch | None:
+        """Return the batch to send next, or None if the window is full or no span waits."""
         if self._sent < len(self._in_flight):
             batch = self._in_flight[self._sent]
         elif len(self._in_flight) >= WINDOW or not self.waiting:
             return None
         else:
             self._sequence += 1
-            batch = _Sent(self._sequence, self._next_entries())
+            batch = _SentBatch(self._sequence, self._next_entries())
             self._in_flight.append(batch)
         self._sent += 1
-        return Batch(batch.sequence, self._read(batch.entries, read))
+        return OutgoingBatch(batch.sequence, self._read(batch.entries, read))
 
-    def empty_batch(self) -> Batch | None:
-        """Return a batch that carries nothing but counts, None where another will carry them soon."""
+    def empty_batch(self) -> OutgoingBatch | None:
+        """Return a batch without spans, which carries only the counts. None if another batch will carry them soon."""
         if self.is_empty:
             self._sequence += 1
-            self._in_flight.append(_Sent(self._sequence, []))
+            self._in_flight.append(_SentBatch(self._sequence, []))
             self._sent += 1
-            return Batch(self._sequence, [])
-        # To a collector that cannot commit nothing else may be sent: its last batch comes again, without the spans.
+            return OutgoingBatch(self._sequence, [])
+        # The window is full because the collector cannot store spans. Send the number of its last batch again, without spans.
         is_stuck = self._sent == len(self._in_flight) and (self._sent >= WINDOW or not self.waiting)
-        return Batch(self._in_flight[-1].sequence, []) if is_stuck else None
+        return OutgoingBatch(self._in_flight[-1].sequence, []) if is_stuck else None
 
     def committed(self, sequence: int) -> None:
-        """The collector has the batches up to ``sequence``. Of those that it was not sent it cannot say so."""
+        """The collector has stored the batches up to ``sequence``. Batches that it was not sent do not count."""
         while self._sent and self._in_flight[0].sequence <= sequence:
             self._sent -= 1
             for entry in self._in_flight.popleft().entries:
                 if not entry.is_gone:
                     self.acknowledged += 1
-                    self._let_go(entry)
+                    self._release(entry)
         while self._residents and self._residents[0].is_gone:
             self._residents.popleft()
 
     def reconnected(self) -> None:
-        """The collector is a new one: it is sent again what the one before did not acknowledge."""
+        """The collector may be a new one: send the unacknowledged batches again."""
         self._sent = 0
 
     def segment_dropped(self, segment: int) -> None:
-        """A part of the spool is given up, and with it the spans that lie in it; what has been sent may still be acknowledged."""
+        """A file of the spool is removed. Drop its waiting spans. Spans in flight may still be acknowledged."""
         for batch in self._in_flight:
             for entry in batch.entries:
                 if not entry.is_gone and entry.place is not None and entry.place.segment == segment:
@@ -178,16 +178,14 @@ class SpanOutbox:
         self._compact()
 
     def unacknowledged(self, segment: int) -> int:
-        """Return how many spans in a part of the spool are still needed there."""
+        """Return the number of unacknowledged spans in a file of the spool."""
         return self._in_segment[segment]
 
     def has_sent_up_to(self, serial: int) -> bool:
-        """Return whether the spans that were added first, ``serial`` of them, have all been sent or given up."""
+        """Return whether the first ``serial`` spans that were added have all been sent or dropped."""
         self._skip_gone()
         all_sent = self._sent == len(self._in_flight)
         return all_sent and (not self._waiting or self._waiting[0].serial > serial)
-
-    # How it is done.
 
     def _next_entries(self) -> list[_Entry]:
         entries: list[_Entry] = []
@@ -220,7 +218,7 @@ class SpanOutbox:
         return spans
 
     def _make_room(self, needed: int) -> bool:
-        """Forget what lies in the spool too, then give up the oldest; return whether there is room now."""
+        """Remove spans from memory that are also in the spool, then drop the oldest. Return whether there is room now."""
         if needed > self._memory_bytes:
             return False
         while self.memory + needed > self._memory_bytes and self._residents:
@@ -230,7 +228,7 @@ class SpanOutbox:
             if entry.place is not None:
                 entry.forget()
                 self.memory -= entry.size
-            elif not entry.is_in_flight:  # what is in flight may be acknowledged at any moment
+            elif not entry.is_in_flight:  # a span in flight may be acknowledged at any moment
                 self._drop(entry, MEMORY_FULL)
         while self.memory + needed > self._memory_bytes and self.waiting:
             self._skip_gone()
@@ -242,9 +240,9 @@ class SpanOutbox:
         self.dropped[reason] += 1
         if not entry.is_in_flight:
             self._gone_waiting += 1
-        self._let_go(entry)
+        self._release(entry)
 
-    def _let_go(self, entry: _Entry) -> None:
+    def _release(self, entry: _Entry) -> None:
         self.memory -= entry.memory
         if entry.place is not None:
             self._in_segment[entry.place.segment] -= 1
@@ -257,7 +255,7 @@ class SpanOutbox:
             self._gone_waiting -= 1
 
     def _compact(self) -> None:
-        """What was given up in the middle takes memory too."""
+        """Remove the entries of dropped spans from the queues if they are many."""
         self._skip_gone()
         if self._gone_waiting > max(_COMPACT_AT, len(self._waiting) // 2):
             self._waiting = deque(entry for entry in self._waiting if not entry.is_gone)

@@ -1,6 +1,7 @@
-"""From a run to its span: the stub that says it began, and the record of how it ended. Pure; both clocks are arguments.
+"""Builds the span of a run: the stub when the run begins, and the whole span when it has ended. Pure; clocks are arguments.
 
-A span holds no key: the texts of errors have lost theirs before they get here.
+A stub is a span with the facts that are known at the beginning. A span holds no key: error texts are masked before they
+get here.
 """
 
 from __future__ import annotations
@@ -37,27 +38,28 @@ from headrace_workers.providers.shared.wire_format import WireFormat
 
 _MAX_QUEUED = 7 * 24 * 3600.0
 _LONG = 1024 * 1024
-"""Characters of an answer from which on it is looked at more closely."""
+"""Characters of an answer. A longer one is checked for control characters."""
 _NO_CONTROLS = bytes(range(0x20, 0x100))
 _NO_CALLS: list[ContentToolCall] = []
 
 
 class Moment(msgspec.Struct, frozen=True, gc=False):
-    """One moment on both clocks: seconds since 1970, and monotonic seconds."""
+    """One moment on both clocks: ``wall`` in seconds since 1970, ``monotonic`` in monotonic seconds."""
 
     wall: float
     monotonic: float
 
     def wall_at(self, monotonic: float) -> float:
-        """Return another moment's wall time, as if the wall clock had not been set since."""
+        """Return the wall time for another monotonic time. Ignores changes of the wall clock since this moment."""
         return self.wall + monotonic - self.monotonic
 
 
 class EndedRun(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a span says of a run that has ended: facts of the run and of its exchange with the provider.
+    """The facts of an ended run that its span needs: of the run, and of its HTTP exchange.
 
-    ``terminal`` is None where the run's client went away. ``received`` is all that the provider sent, None where it is not kept.
-    Moments are monotonic seconds. ``maybe_billed``: tokens may have been spent on an answer that nobody has.
+    ``terminal`` is None if the run's client went away. ``received`` is everything that the provider sent, None if the span keeps no
+    content. ``headers_at`` and ``content_at`` are monotonic seconds. ``maybe_billed``: the provider may bill an answer that nobody
+    received.
     """
 
     request: RunRequest
@@ -73,8 +75,8 @@ class EndedRun(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     mask: SecretMask
 
 
-class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """How a run ended, in a span's words."""
+class SpanOutcome(msgspec.Struct, frozen=True, gc=False):
+    """How a run ended, as fields of its span."""
 
     status: SpanStatus
     error_type: str | None = None
@@ -85,7 +87,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 def begun_span(
     run: Run, request: RunRequest, worker: str, arrived: Moment, wire_format: WireFormat | None = None
 ) -> Span:
-    """Return the stub of a run that reached its worker: the run's span, if the worker dies before it writes more."""
+    """Return the stub of a run that has reached its worker. It stays the run's span if the worker dies."""
     queued = queue_seconds(run)
     attempt = SpanAttempt(run.attempt, worker, arrived.wall)
     if wire_format is not None:
@@ -102,7 +104,7 @@ def begun_span(
 
 
 def ended_span(stub: Span, run: EndedRun, arrived: Moment, now: float) -> Span:
-    """Return the span, without content, of a run that has ended."""
+    """Return the span of a run that has ended, without its content. ``now`` is in monotonic seconds."""
     terminal = run.terminal
     outcome = outcome_of(terminal, run.request.provider)
     asked_at = arrived.monotonic - stub.queue_seconds
@@ -138,7 +140,7 @@ def ended_span(stub: Span, run: EndedRun, arrived: Moment, now: float) -> Span:
 
 
 def refused_span(stub: Span, failed: Failed, arrived: Moment, now: float) -> Span:
-    """Return the span of a run that its worker did not start."""
+    """Return the span of a run that its worker refused to start."""
     outcome = outcome_of(failed, stub.provider)
     ended_at = arrived.wall_at(now)
     ended = msgspec.structs.replace(
@@ -157,7 +159,7 @@ def refused_span(stub: Span, failed: Failed, arrived: Moment, now: float) -> Spa
 
 
 def received_content(run: EndedRun) -> SpanContent:
-    """Return what was asked and all that was answered, also what was never sent on."""
+    """Return the content of a span: the request, and all of the answer, also the part that was never sent to the client."""
     asked, terminal, received = asked_content(run.request), run.terminal, run.received
     if received is None:
         return asked
@@ -184,7 +186,7 @@ def _stored_calls(calls: list[ToolCallText], mask: SecretMask) -> list[ContentTo
 
 
 def is_heavy(content: SpanContent) -> bool:
-    """Return whether an answer is so long that to write it takes too long: JSON has six bytes for a control character."""
+    """Return whether an answer takes too long to encode. JSON needs six bytes for each control character."""
     texts = [content.text, content.reasoning, content.refusal or "", *[call.arguments for call in content.tool_calls]]
     if sum(map(len, texts)) <= _LONG:
         return False
@@ -192,25 +194,25 @@ def is_heavy(content: SpanContent) -> bool:
     return controls > _LONG
 
 
-def outcome_of(terminal: Terminal | None, provider: str) -> Outcome:
-    """Return what a terminal message, or the lack of one, says of a run."""
+def outcome_of(terminal: Terminal | None, provider: str) -> SpanOutcome:
+    """Return how a run ended, by its terminal message. None means that the client went away."""
     match terminal:
         case Finished():
-            return Outcome("ok")
+            return SpanOutcome("ok")
         case Aborted():
-            return Outcome("aborted")
+            return SpanOutcome("aborted")
         case Failed():
             error = failure_error(terminal, provider, "")
-            # A run that its worker gave back untouched is the next worker's, who has more to say.
+            # A run that was given back before any event runs on another worker. That worker's span replaces this one.
             is_given_back = terminal.kind == "worker_stopping" and not terminal.sequence
             rank = Rank.STUB if is_given_back else Rank.WORKER
-            return Outcome("error", type(error).__name__, _reason_of(terminal), rank)
+            return SpanOutcome("error", type(error).__name__, _reason_of(terminal), rank)
         case None:
-            return Outcome("aborted", CLIENT_LOST, "the client went away")
+            return SpanOutcome("aborted", CLIENT_LOST, "the client went away")
 
 
 def queue_seconds(run: Run) -> float:
-    """Return how long a run waited for its lease, as far as what its client says can be so."""
+    """Return the seconds that a run waited for its lease, as its client says. 0 if the value is impossible."""
     queued = run.queued
     return queued if math.isfinite(queued) and 0.0 <= queued <= _MAX_QUEUED else 0.0
 

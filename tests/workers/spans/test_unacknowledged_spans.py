@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from headrace_workers.spans.unacknowledged import (
+from headrace_workers.spans.unacknowledged_spans import (
     ENTRY_BYTES,
     MAX_BATCH_BYTES,
     MAX_BATCH_SPANS,
@@ -17,9 +17,9 @@ from headrace_workers.spans.unacknowledged import (
     SPOOL_ERROR,
     SPOOL_FULL,
     WINDOW,
-    Batch,
-    Place,
-    SpanOutbox,
+    OutgoingBatch,
+    SpoolPlace,
+    UnacknowledgedSpans,
 )
 from tests.repetition import repeated
 
@@ -42,28 +42,28 @@ class Spool:
         self.reads = 0
         self._size = 0
 
-    def put(self, segment: int, data: bytes) -> Place:
-        place = Place(segment, self._size, len(data))
+    def put(self, segment: int, data: bytes) -> SpoolPlace:
+        place = SpoolPlace(segment, self._size, len(data))
         self._size += len(data)
         self.spans[segment, place.offset] = data
         return place
 
-    def read(self, place: Place) -> bytes | None:
+    def read(self, place: SpoolPlace) -> bytes | None:
         self.reads += 1
         return self.spans.get((place.segment, place.offset))
 
 
-def no_spool(_: Place) -> bytes | None:
+def no_spool(_: SpoolPlace) -> bytes | None:
     raise AssertionError("nothing is to be read back")
 
 
-def numbers(batch: Batch | None) -> list[int]:
+def numbers(batch: OutgoingBatch | None) -> list[int]:
     assert batch is not None
     return [number_of(data) for data in batch.spans]
 
 
 def test_what_waits_leaves_in_order_and_is_let_go_of_when_it_is_acknowledged() -> None:
-    outbox = SpanOutbox(MIB)
+    outbox = UnacknowledgedSpans(MIB)
     for number in range(3):
         outbox.add(span(number), None)
 
@@ -78,7 +78,7 @@ def test_what_waits_leaves_in_order_and_is_let_go_of_when_it_is_acknowledged() -
 
 
 def test_a_batch_has_a_bounded_number_of_spans_and_of_bytes() -> None:
-    outbox = SpanOutbox(64 * MIB)
+    outbox = UnacknowledgedSpans(64 * MIB)
     for number in range(MAX_BATCH_SPANS + 1):
         outbox.add(span(number), None)
     for _ in range(3):
@@ -90,7 +90,7 @@ def test_a_batch_has_a_bounded_number_of_spans_and_of_bytes() -> None:
 
 
 def test_no_more_batches_leave_than_the_window_has_room_for() -> None:
-    outbox = SpanOutbox(MIB)
+    outbox = UnacknowledgedSpans(MIB)
     for number in range(WINDOW + 2):
         outbox.add(span(number), None)
         batch = outbox.take(no_spool)
@@ -101,7 +101,7 @@ def test_no_more_batches_leave_than_the_window_has_room_for() -> None:
 
 
 def test_a_new_collector_is_sent_again_what_the_last_did_not_acknowledge() -> None:
-    outbox = SpanOutbox(MIB)
+    outbox = UnacknowledgedSpans(MIB)
     for number in range(3):
         outbox.add(span(number), None)
         outbox.take(no_spool)
@@ -117,7 +117,7 @@ def test_a_new_collector_is_sent_again_what_the_last_did_not_acknowledge() -> No
 
 
 def test_what_is_beyond_the_memory_is_read_back_from_the_spool() -> None:
-    spool, outbox = Spool(), SpanOutbox(10 * 1000)
+    spool, outbox = Spool(), UnacknowledgedSpans(10 * 1000)
     for number in range(20):
         outbox.add(span(number, 1000), spool.put(1, span(number, 1000)))
     assert outbox.memory <= 10 * 1000
@@ -127,7 +127,7 @@ def test_what_is_beyond_the_memory_is_read_back_from_the_spool() -> None:
 
 
 def test_without_a_spool_the_oldest_are_dropped_and_counted() -> None:
-    outbox = SpanOutbox(10 * (1000 + ENTRY_BYTES))
+    outbox = UnacknowledgedSpans(10 * (1000 + ENTRY_BYTES))
     for number in range(25):
         outbox.add(span(number, 1000), None)
 
@@ -136,7 +136,7 @@ def test_without_a_spool_the_oldest_are_dropped_and_counted() -> None:
 
 
 def test_where_the_spool_has_a_span_its_memory_is_given_to_those_that_have_none() -> None:
-    spool, outbox = Spool(), SpanOutbox(5 * (1000 + ENTRY_BYTES))
+    spool, outbox = Spool(), UnacknowledgedSpans(5 * (1000 + ENTRY_BYTES))
     for number in range(5):
         outbox.add(span(number, 1000), spool.put(1, span(number, 1000)))
     for number in range(5, 8):
@@ -147,7 +147,7 @@ def test_where_the_spool_has_a_span_its_memory_is_given_to_those_that_have_none(
 
 
 def test_a_part_of_the_spool_that_is_given_up_takes_its_spans_along() -> None:
-    spool, outbox = Spool(), SpanOutbox(MIB)
+    spool, outbox = Spool(), UnacknowledgedSpans(MIB)
     outbox.add(span(0), spool.put(1, span(0)))
     outbox.take(spool.read)
     outbox.add(span(1), spool.put(1, span(1)))
@@ -162,8 +162,8 @@ def test_a_part_of_the_spool_that_is_given_up_takes_its_spans_along() -> None:
 
 
 def test_what_the_disk_does_not_give_back_is_counted() -> None:
-    outbox = SpanOutbox(ENTRY_BYTES)
-    outbox.add(span(0), Place(1, 0, 16))
+    outbox = UnacknowledgedSpans(ENTRY_BYTES)
+    outbox.add(span(0), SpoolPlace(1, 0, 16))
     batch = outbox.take(lambda _: None)
 
     assert numbers(batch) == []
@@ -174,19 +174,19 @@ def test_what_the_disk_does_not_give_back_is_counted() -> None:
 
 
 def test_counts_are_told_when_there_is_no_span_to_tell_them_with() -> None:
-    outbox = SpanOutbox(MIB)
+    outbox = UnacknowledgedSpans(MIB)
     batch = outbox.empty_batch()
-    assert batch == Batch(1, [])
+    assert batch == OutgoingBatch(1, [])
     outbox.add(span(0), None)
     assert outbox.empty_batch() is None
 
 
 def test_counts_are_told_to_a_collector_that_cannot_commit_with_the_number_of_what_it_has() -> None:
-    outbox = SpanOutbox(MIB)
+    outbox = UnacknowledgedSpans(MIB)
     for number in range(WINDOW + 1):
         outbox.add(span(number, MAX_BATCH_BYTES // 4), None)
         outbox.take(no_spool)
-    assert outbox.empty_batch() == Batch(WINDOW, [])
+    assert outbox.empty_batch() == OutgoingBatch(WINDOW, [])
     assert (outbox.sequence, outbox.in_flight, outbox.waiting) == (WINDOW, WINDOW, 1)
 
     outbox.reconnected()
@@ -198,7 +198,7 @@ def test_counts_are_told_to_a_collector_that_cannot_commit_with_the_number_of_wh
 
 
 def test_it_can_tell_when_all_that_there_was_has_been_sent() -> None:
-    outbox = SpanOutbox(MIB)
+    outbox = UnacknowledgedSpans(MIB)
     assert outbox.has_sent_up_to(outbox.added)
     outbox.add(span(0), None)
     mark = outbox.added
@@ -214,7 +214,7 @@ def test_it_can_tell_when_all_that_there_was_has_been_sent() -> None:
 
 
 def test_what_was_sent_before_its_part_of_the_spool_was_given_up_is_sent_again_from_memory_or_counted() -> None:
-    spool, outbox = Spool(), SpanOutbox(1000 + 2 * ENTRY_BYTES)
+    spool, outbox = Spool(), UnacknowledgedSpans(1000 + 2 * ENTRY_BYTES)
     for number in range(2):  # the second is in the spool only: there is no memory for both
         outbox.add(span(number, 1000), spool.put(1, span(number, 1000)))
     assert numbers(outbox.take(spool.read)) == [0, 1]
@@ -232,7 +232,7 @@ def test_what_was_sent_before_its_part_of_the_spool_was_given_up_is_sent_again_f
 
 
 def test_only_the_part_that_was_given_up_is_lost_whether_sent_or_not() -> None:
-    spool, outbox = Spool(), SpanOutbox(5 * ENTRY_BYTES)  # all of them in the spool only
+    spool, outbox = Spool(), UnacknowledgedSpans(5 * ENTRY_BYTES)  # all of them in the spool only
     for number, segment in enumerate((1, 2)):
         outbox.add(span(number, 1000), spool.put(segment, span(number, 1000)))
     outbox.take(spool.read)
@@ -251,7 +251,7 @@ def test_only_the_part_that_was_given_up_is_lost_whether_sent_or_not() -> None:
 
 
 def test_what_is_given_up_twice_is_counted_once() -> None:
-    spool, outbox = Spool(), SpanOutbox(MIB)
+    spool, outbox = Spool(), UnacknowledgedSpans(MIB)
     for number in range(2):
         outbox.add(span(number), spool.put(1, span(number)))
     outbox.segment_dropped(1)
@@ -268,7 +268,7 @@ def entries_alive() -> int:
 
 
 def test_what_was_given_up_in_the_middle_takes_no_memory_and_what_is_left_keeps_its_order() -> None:
-    spool, outbox = Spool(), SpanOutbox(64 * MIB)
+    spool, outbox = Spool(), UnacknowledgedSpans(64 * MIB)
     before = entries_alive()
     outbox.add(span(0), spool.put(1, span(0)))
     for number in range(1, 6001):
@@ -287,7 +287,7 @@ def test_what_was_given_up_in_the_middle_takes_no_memory_and_what_is_left_keeps_
 
 
 def test_a_few_that_were_given_up_in_the_middle_are_passed_over() -> None:
-    spool, outbox = Spool(), SpanOutbox(MIB)
+    spool, outbox = Spool(), UnacknowledgedSpans(MIB)
     for number, segment in enumerate((1, 2, 2, 1, 2, 1)):
         outbox.add(span(number), spool.put(segment, span(number)))
 
@@ -299,7 +299,7 @@ def test_a_few_that_were_given_up_in_the_middle_are_passed_over() -> None:
 
 
 def test_what_has_been_given_up_at_the_front_does_not_count_as_unsent() -> None:
-    spool, outbox = Spool(), SpanOutbox(MIB)
+    spool, outbox = Spool(), UnacknowledgedSpans(MIB)
     outbox.add(span(0), spool.put(1, span(0)))
     outbox.add(span(1), spool.put(2, span(1)))
     outbox.segment_dropped(1)
@@ -309,7 +309,7 @@ def test_what_has_been_given_up_at_the_front_does_not_count_as_unsent() -> None:
 
 
 def test_a_span_that_is_larger_than_all_the_memory_costs_no_other_its_place() -> None:
-    outbox = SpanOutbox(1000)
+    outbox = UnacknowledgedSpans(1000)
     outbox.add(span(0), None)
     outbox.add(span(1, 2000), None)
 
@@ -318,7 +318,7 @@ def test_a_span_that_is_larger_than_all_the_memory_costs_no_other_its_place() ->
 
 
 def test_a_span_that_just_fits_is_kept() -> None:
-    outbox = SpanOutbox(2 * (100 + ENTRY_BYTES))
+    outbox = UnacknowledgedSpans(2 * (100 + ENTRY_BYTES))
     for number in range(2):
         outbox.add(span(number, 100), None)
 
@@ -326,7 +326,7 @@ def test_a_span_that_just_fits_is_kept() -> None:
 
 
 def test_room_is_made_from_what_waits_and_not_from_what_is_on_its_way() -> None:
-    outbox = SpanOutbox(3 * (100 + ENTRY_BYTES))
+    outbox = UnacknowledgedSpans(3 * (100 + ENTRY_BYTES))
     outbox.add(span(0, 100), None)
     outbox.take(no_spool)
     for number in range(1, 5):
@@ -346,14 +346,14 @@ class Outboxes(RuleBasedStateMachine):
         self.spool = Spool()
         self.segment = 1
         self.added = 0
-        self.on_their_way: list[Batch] = []  # to the collector of now
+        self.on_their_way: list[OutgoingBatch] = []  # to the collector of now
         self.taken: list[int] = []  # by collectors, in the order of their coming
         self.acknowledged: set[int] = set()
 
     @initialize(memory=st.sampled_from([0, 3000, 20_000]))
     def begin(self, memory: int) -> None:
         self.limit = memory
-        self.outbox = SpanOutbox(memory)
+        self.outbox = UnacknowledgedSpans(memory)
 
     @rule(sizes=st.lists(st.sampled_from([16, 100, 2000]), min_size=1, max_size=30), spooled=st.booleans())
     def runs_end(self, sizes: list[int], spooled: bool) -> None:
