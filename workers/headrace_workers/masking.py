@@ -1,8 +1,8 @@
-"""Takes secrets out of all that a run tells of its provider's words: ids, models, reasons, names. Pure.
+"""Removes secrets from everything that a run passes on from its provider: ids, model names, reasons, tool names. Pure.
 
-What the model itself wrote (text, reasoning, refusals, the arguments of tool calls) is the caller's, and stays as it is. All else is
-masked: no provider has a reason to quote a key there, and who reads it, stores it or logs it does not expect one. A dummy key that is a
-word (``mock``) may well be a model's name or a part of an id: it is taken out of reasons and codes only.
+The model's own words (text, reasoning, refusals, arguments of tool calls) belong to the caller and stay as they are. All else is
+masked: a provider has no reason to quote a key there, and nobody who stores or logs these fields expects one. A dummy key that is
+a word (``mock``) may also be a model's name, or a part of an id: it is removed from reasons and codes only.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from headrace_workers.providers.shared.wire_format import ProviderFailure
 
 _MOST_TEXTS = 1_000
 _KEPT = 128
-"""Masks of keys that are kept for the next run with the same key."""
+"""Masks that are kept for the next run with the same key."""
 
 
 class RunMasks:
-    """The masks of a worker's runs. ``secrets`` are those of its environment, which no run may tell: :mod:`headrace.settings.known_secrets`."""
+    """The masks of a worker's runs. ``secrets``: those of the worker's environment. See :mod:`headrace.settings.known_secrets`."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._known = frozenset(secrets)
@@ -46,7 +46,7 @@ class RunMasks:
         self._in_use: weakref.WeakSet[SecretMask] = weakref.WeakSet()
 
     def of(self, api_key: str | None, base_url: str | None, others: tuple[str, ...] = ()) -> SecretMask:
-        """Return the mask of a run that is sent with this key to this address, and has ``others`` in its request."""
+        """Return the mask for a run with this key and this address. ``others``: further secrets in its request."""
         given = (api_key, base_url, others)
         mask = self._kept.get(given)
         if mask is None:
@@ -63,7 +63,7 @@ class RunMasks:
         return mask
 
     def masked_line(self, text: str) -> str:
-        """Return a text of no run in particular, such as a log line, without the secrets that are known."""
+        """Return a text without all known secrets. For a text that belongs to no single run, such as a log line."""
         text = self._base.masked(text)
         for mask in list(self._in_use):
             text = mask.masked_here(text)
@@ -71,7 +71,7 @@ class RunMasks:
 
 
 def masked_terminal(terminal: Terminal, mask: SecretMask) -> Terminal:
-    """Return a run's last message without secrets."""
+    """Return a terminal message without secrets."""
     match terminal:
         case Finished():
             return msgspec.structs.replace(
@@ -109,36 +109,38 @@ def masked_failure(failure: ProviderFailure, mask: SecretMask) -> ProviderFailur
 
 
 def masked_events(events: list[RunEvent], mask: SecretMask) -> list[RunEvent]:
-    """Return events without secrets in the ids and names of tool calls and in what usage counts."""
+    """Return events without secrets in the ids and names of tool calls, and in the names that usage counts."""
     others = [event for event in events if type(event) is not str]
     if not others:
         return events
     calls = [event for event in others if type(event) is ToolCallDelta]
-    care = _care([text for call in calls for text in (call.id, call.name) if text], mask)
-    return [event if type(event) is str else _event(event, mask, care) for event in events]
+    mask_text = _mask_for([text for call in calls for text in (call.id, call.name) if text], mask)
+    return [event if type(event) is str else _event(event, mask, mask_text) for event in events]
 
 
 def masked_usage(usage: Usage, mask: SecretMask) -> Usage:
-    """Return usage without secrets in the names of what it counts."""
+    """Return usage without secrets in the names that it counts."""
     counts = usage.server_tool_requests
-    care = _care(list(counts), mask) if counts else None
-    if care is None:
+    mask_text = _mask_for(list(counts), mask) if counts else None
+    if mask_text is None:
         return usage
-    return msgspec.structs.replace(usage, server_tool_requests={care(name): count for name, count in counts.items()})
+    return msgspec.structs.replace(
+        usage, server_tool_requests={mask_text(name): count for name, count in counts.items()}
+    )
 
 
 def masked_calls(calls: list[ToolCallText], mask: SecretMask) -> list[ToolCallText]:
     """Return tool calls without secrets in their ids and names."""
-    care = _care([text for call in calls for text in (call.id, call.name)], mask)
-    if care is None:
+    mask_text = _mask_for([text for call in calls for text in (call.id, call.name)], mask)
+    if mask_text is None:
         return calls
-    return [ToolCallText(care(call.id), care(call.name), call.arguments) for call in calls]
+    return [ToolCallText(mask_text(call.id), mask_text(call.name), call.arguments) for call in calls]
 
 
-def _care(texts: list[str], mask: SecretMask) -> Callable[[str], str] | None:
-    """Return what is to be done with each of some texts; None for nothing.
+def _mask_for(texts: list[str], mask: SecretMask) -> Callable[[str], str] | None:
+    """Return the function that masks each of ``texts``, or None if no text needs it.
 
-    So many that a look at each would stall the worker are looked at together. If there is a secret among them, none is told.
+    Very many texts are searched together, because searching each would stall the worker. If they hold a secret, all are masked.
     """
     said = "\n".join(texts)
     if len(texts) > _MOST_TEXTS or len(said) > LONGEST_TEXT:
@@ -154,10 +156,10 @@ def _masked(text: str | None, mask: SecretMask) -> str | None:
     return None if text is None else mask.masked(text)
 
 
-def _event(event: RunEvent, mask: SecretMask, care: Callable[[str], str] | None) -> RunEvent:
+def _event(event: RunEvent, mask: SecretMask, mask_text: Callable[[str], str] | None) -> RunEvent:
     match event:
-        case ToolCallDelta() if care is not None:
-            call_id, name = (text if text is None else care(text) for text in (event.id, event.name))
+        case ToolCallDelta() if mask_text is not None:
+            call_id, name = (text if text is None else mask_text(text) for text in (event.id, event.name))
             return ToolCallDelta(event.index, call_id, name, event.arguments)
         case UsageUpdate() if event.usage.server_tool_requests:
             return UsageUpdate(masked_usage(event.usage, mask))
@@ -169,19 +171,19 @@ def _message(message: Message, mask: SecretMask) -> Message:
     if isinstance(message.content, str):
         return message
     named = [part for part in message.content if isinstance(part, ToolCallPart)]
-    care = _care([text for part in named for text in (part.id, part.name)], mask)
+    mask_text = _mask_for([text for part in named for text in (part.id, part.name)], mask)
     is_quoted = _is_quoted([(part.extra, getattr(part, "provider_data", None)) for part in message.content], mask)
-    parts = [_part(part, mask, care, is_quoted=is_quoted) for part in message.content]
+    parts = [_part(part, mask, mask_text, is_quoted=is_quoted) for part in message.content]
     return msgspec.structs.replace(message, content=parts)
 
 
 def _is_quoted(opaque: list[Any], mask: SecretMask) -> bool | None:
-    """Return whether a secret is in opaque data that is too large to look at each text of it; None for data that is not."""
+    """Return whether large opaque data holds a secret. Return None for small data, where each text is masked instead."""
     said = msgspec.json.encode(opaque).decode()
     return mask.is_quoted(said) if len(said) > LONGEST_TEXT else None
 
 
-def _part(part: Part, mask: SecretMask, care: Callable[[str], str] | None, *, is_quoted: bool | None) -> Part:
+def _part(part: Part, mask: SecretMask, mask_text: Callable[[str], str] | None, *, is_quoted: bool | None) -> Part:
     def opaque(value: Any) -> Any:
         if value is None or is_quoted is not None:
             return None if is_quoted else value
@@ -191,7 +193,7 @@ def _part(part: Part, mask: SecretMask, care: Callable[[str], str] | None, *, is
         part = msgspec.structs.replace(part, extra=opaque(part.extra))
     match part:
         case ToolCallPart():
-            call_id, name = (part.id, part.name) if care is None else (care(part.id), care(part.name))
+            call_id, name = (part.id, part.name) if mask_text is None else (mask_text(part.id), mask_text(part.name))
             return msgspec.structs.replace(part, id=call_id, name=name, provider_data=opaque(part.provider_data))
         case TextPart() | ReasoningPart() if part.provider_data is not None:
             return msgspec.structs.replace(part, provider_data=opaque(part.provider_data))
@@ -200,7 +202,7 @@ def _part(part: Part, mask: SecretMask, care: Callable[[str], str] | None, *, is
 
 
 def _value(value: Any, mask: SecretMask) -> Any:
-    """Return opaque data without secrets. It comes from :mod:`headrace_workers.runs.sendable_answer`, which bounds its depth."""
+    """Return opaque data without secrets. Its depth was bounded by :mod:`headrace_workers.runs.sendable_answer`."""
     if isinstance(value, str):
         return mask.masked(value, words=False)
     if isinstance(value, dict):

@@ -1,1 +1,1 @@
-"""What a run costs. Shared by all processes."""
+"""Computes what a run costs. Shared by all processes."""

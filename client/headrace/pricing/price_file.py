@@ -1,4 +1,4 @@
-"""The file of prices that ships with Headrace, ``prices.toml``: its text as tables, and the names under which a model's price is found."""
+"""Reads ``prices.toml``, the prices that ship with Headrace, and says under which names it may list a model."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 
 PRICES = Path(__file__).with_name("prices.toml")
 _DATE = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|20\d{6}|00\d)$")
-"""How OpenAI, Anthropic and Google name the dated releases of a model: ``-2024-08-06``, ``-20250929``, ``-001``."""
+"""The end of a dated model name of OpenAI, Anthropic or Google: ``-2024-08-06``, ``-20250929``, ``-001``."""
 
 
 def read_prices(path: Path = PRICES) -> dict[str, Any]:
-    """Return the file's tables; raises OSError where it cannot be read now."""
-    # Not by msgspec's own toml module: it asks for the class of dates, which freezegun replaces, and the file has none.
+    """Return the tables of the file. Raises OSError if it cannot be read."""
+    # msgspec's own toml module fails if a test has replaced the class of dates with freezegun's.
     import tomllib
 
     return tomllib.loads(path.read_text("utf-8"))
 
 
 def undated(model: str) -> str:
-    """Return the name of a model without the date of its release."""
+    """Return a model's name without the date of its release."""
     return _DATE.sub("", model)
 
 
 def price_names(provider: str, model: str) -> Iterator[str]:
-    """Yield what a model may be listed as, the most exact first."""
+    """Yield the names under which a price list may have a model, the most exact first."""
     yield f"{provider}/{model}"
     yield model
     if (name := undated(model)) != model:

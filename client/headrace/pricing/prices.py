@@ -1,6 +1,6 @@
-"""What a run costs: from its usage and a dated table of prices, which ships with Headrace. Never a guess: unknown models have no cost.
+"""Computes the cost of a run from its usage and a dated table of prices. No guesses: an unknown model has no cost.
 
-Reads its own file once, when the first price is asked for; otherwise pure.
+Reads the file of prices once, when the first price is needed. Pure otherwise.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from headrace.types import Usage
 
 _FILE = PRICES
 _PER = 1_000_000
-_DIGITS = 12  # of a dollar: a single token of the cheapest model is seen, the noise of binary fractions is not
+_DIGITS = 12  # decimals of a dollar: enough for one token of the cheapest model, without rounding noise
 
 
 Dollars = Annotated[float, Meta(ge=0, le=1_000_000, extra={"unit": "dollars"})]
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a model costs, in US dollars per million tokens; ``None`` means the price of plain input."""
+    """The price of a model, in US dollars per million tokens. ``None``: the same as ``input``."""
 
     input: Dollars
     output: Dollars = 0.0
@@ -34,11 +34,11 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class OwnPrice(Price, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A price of a file that is only found in the current directory. It counts for runs at the provider that its name begins with."""
+    """A price from a file found in the current directory. It counts only for the provider that its name begins with."""
 
 
-class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A price in the file: a :class:`Price`, and the one that holds for a whole run with more than ``long_above`` input tokens."""
+class _ListedPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A price in the file. ``long`` is the price of a whole run with more than ``long_above`` input tokens."""
 
     input: float
     output: float = 0.0
@@ -48,42 +48,42 @@ class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     long: Price | None = None
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _PriceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     as_of: str
-    models: dict[str, _Listed]
+    models: dict[str, _ListedPrice]
 
 
-# msgspec crashes where a type is first used in several threads at once: so it is used here, at the import.
-msgspec.json.Decoder(_File)
+# msgspec crashes if several threads use a type for the first time at once. So use it here, at import.
+msgspec.json.Decoder(_PriceFile)
 
 
 class PriceTable:
-    """Prices by model (``gpt-4o``) or provider and model (``groq/openai/gpt-oss-20b``): ``overrides``, and those of the file."""
+    """Prices by model (``gpt-4o``), or by provider and model (``groq/openai/gpt-oss-20b``). ``overrides`` come before the file."""
 
     def __init__(self, overrides: Mapping[str, Price] = {}) -> None:
         self._overrides = overrides
 
     @property
     def as_of(self) -> str:
-        """The day (``2026-11-23``) of the prices that ship with Headrace."""
+        """The date of the prices that ship with Headrace, as ``2026-11-23``."""
         return _shipped().as_of
 
     def load(self) -> None:
-        """Read the file now, if it has not been read yet. Where that fails, as for want of a descriptor, the next price tries again."""
+        """Read the file now, unless it was read. If that fails, for example because no descriptor is free, the next price tries again."""
         with contextlib.suppress(OSError):
             _shipped()
 
     def cost(self, provider: str, model: str, usage: Usage) -> float | None:
-        """Return what a run cost in US dollars; ``None`` where its price, or all of its usage, is unknown."""
+        """Return the cost of a run in US dollars, or None if its price or its usage is unknown."""
         if usage.source == "none":
             return None
         try:
             price = self._price(provider, model, usage.input_tokens)
-        except OSError:  # the file cannot be read now; that costs no run its result
+        except OSError:  # a file that cannot be read must not make a run fail
             return None
         return None if price is None else _cost(price, usage)
 
-    def _price(self, provider: str, model: str, input_tokens: int) -> Price | _Listed | None:
+    def _price(self, provider: str, model: str, input_tokens: int) -> Price | _ListedPrice | None:
         listed = _shipped().models
         for name in price_names(provider, model):
             if (override := self._overrides.get(name)) is not None and _counts(override, name, provider):
@@ -95,11 +95,11 @@ class PriceTable:
 
 
 def _counts(price: Price, name: str, provider: str) -> bool:
-    """Return whether a price counts for a provider. Models have slashes in their names too: ``meta-llama/llama-3.3-70b``."""
+    """Return whether a price counts for a provider. A model's name may have a slash, too: ``meta-llama/llama-3.3-70b``."""
     return not isinstance(price, OwnPrice) or name.startswith(f"{provider}/")
 
 
-def _cost(price: Price | _Listed, usage: Usage) -> float:
+def _cost(price: Price | _ListedPrice, usage: Usage) -> float:
     cached, written = usage.cached_input_tokens, usage.cache_write_tokens
     plain = max(usage.input_tokens - cached - written, 0)
     dollars = (
@@ -112,11 +112,11 @@ def _cost(price: Price | _Listed, usage: Usage) -> float:
 
 
 @cache
-def _shipped() -> _File:
-    return msgspec.convert(read_prices(_FILE), type=_File)
+def _shipped() -> _PriceFile:
+    return msgspec.convert(read_prices(_FILE), type=_PriceFile)
 
 
 def run_cost(prices: PriceTable, provider: str, asked: str, answered: str, usage: Usage) -> float | None:
-    """Return a run's cost in US dollars, ``None`` where neither name has a price."""
+    """Return a run's cost in US dollars, by the requested model, else by the model that answered. None if neither has a price."""
     cost = prices.cost(provider, asked, usage)
     return prices.cost(provider, answered, usage) if cost is None and answered and answered != asked else cost

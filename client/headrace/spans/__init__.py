@@ -1,1 +1,1 @@
-"""Spans: what is kept of a run, where, and its way to the collector. Shared by all processes."""
+"""Spans, the records of runs: their fields, how they are stored, and how they reach the collector. Shared by all processes."""

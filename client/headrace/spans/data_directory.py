@@ -1,7 +1,7 @@
-"""Where spans are kept and in what form: the data directory, its slots, the database files and their one table.
+"""The data directory of spans: its slots, its database files and spool files, the schema, and rows to and from spans.
 
-Written by the collector alone; read by whoever shows spans. Each engine that runs has a slot of its own, so that no two ever
-write one file.
+Only the collector writes databases. Others read them, to show spans. Each running engine has its own slot, so no two engines
+write to the same file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COLUMNS = (
     "total_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens", "usage_source", "cost", "user_id",
     "session_id", "tags", "parameters", "attempts", "content", "content_note",
 )  # fmt: skip
-"""All but ``seq``. Times as in :class:`headrace.spans.span.Span`; ``tags``, ``parameters``, ``attempts`` and ``content`` are JSON."""
+"""All columns but ``seq``. Times as in :class:`headrace.spans.span.Span`. ``tags``, ``parameters``, ``attempts``, ``content``: JSON."""
 
 SET_ASIDE = """
 CREATE TABLE IF NOT EXISTS set_aside (  -- spans that a sink will never take, and why; they stay in the store
@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS set_aside (  -- spans that a sink will never take, an
     PRIMARY KEY (sink, span_id)
 )
 """
-"""A file of an earlier version has no such table until a sink sets a span aside."""
+"""A file of an earlier version gets this table when a sink first sets a span aside."""
 
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS spans (
@@ -96,11 +96,11 @@ _json = msgspec.json.Encoder().encode
 
 
 DAMAGE = (msgspec.MsgspecError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
-"""What :func:`from_row` raises for a row that somebody else wrote, or a disk spoiled."""
+"""The exceptions of :func:`from_row` for a row that another program wrote, or that the disk damaged."""
 
 
 class DamagedRow(msgspec.Struct, frozen=True):
-    """A row that says nothing sensible, and why."""
+    """A row that cannot be read, and why."""
 
     seq: int
     span_id: str
@@ -108,7 +108,7 @@ class DamagedRow(msgspec.Struct, frozen=True):
 
 
 class StoredSpan(msgspec.Struct, frozen=True):
-    """A row: the span, and what only the store knows of it. ``cost`` in US dollars."""
+    """A stored span. ``seq`` grows with each write. ``cost`` is in US dollars, None if unknown."""
 
     seq: int
     span: Span
@@ -118,14 +118,14 @@ class StoredSpan(msgspec.Struct, frozen=True):
 def data_directory(config: SpansConfig, environ: Mapping[str, str]) -> Path:
     """Return the directory that holds the slots. Creates nothing.
 
-    Raises ConfigurationError where nothing says where it is: a container may run a user that has no home directory.
+    Raises ConfigurationError if no setting names it and there is no home directory, as for some users in containers.
     """
     named = config.directory or environ.get("HEADRACE_DATA", "")
     try:
         if named:
             return expanded(named).absolute()
     except RuntimeError:
-        raise ConfigurationError(f"{named}: there is no such home directory; name the directory without ~") from None
+        raise ConfigurationError(f"{named}: the home directory does not exist; name the directory without ~") from None
     except OSError as error:
         reason = f"the current directory is gone ({error.strerror})"
         raise ConfigurationError(f"{named}: {reason}; name the directory by a path that begins with /") from error
@@ -137,31 +137,31 @@ def data_directory(config: SpansConfig, environ: Mapping[str, str]) -> Path:
 
 
 def slots(directory: Path) -> list[Path]:
-    """Return the slots that exist, by number."""
+    """Return the slots that exist, in the order of their numbers."""
     if not directory.is_dir():
         return []
     return sorted((path for path in directory.iterdir() if _SLOT.fullmatch(path.name)), key=lambda path: int(path.name))
 
 
 def database_files(slot: Path) -> list[Path]:
-    """Return a slot's databases, the oldest first. What has another name, is a link or somebody else's, is none of Headrace's."""
+    """Return a slot's databases, the oldest first. Leaves out links, files of other users, and files with other names."""
     return sorted(_own(slot, _DATABASE), key=_age_key)
 
 
 def damaged_files(slot: Path) -> list[Path]:
-    """Return the databases that were moved aside in a slot, and their side files."""
+    """Return a slot's damaged databases, which were renamed, and their side files."""
     return _own(slot, _DAMAGED)
 
 
 def spool_files(slot: Path) -> list[Path]:
-    """Return the files that workers have written in a slot, in the order of their names."""
+    """Return the spool files of workers in a slot, in the order of their names."""
     return sorted(_own(slot / SPOOL, _SPOOL_FILE))
 
 
 def is_own_file(path: Path) -> bool:
-    """Return whether a file, and no link, is at a path, and belongs to this user or to the owner of its folder.
+    """Return whether a path is a file, not a link, and belongs to this user or to the owner of its folder.
 
-    That is enough to read it. What is written may be read by the file's owner.
+    Enough for reading. For writing see :func:`is_writable_file`: the owner of a file can read what is written to it.
     """
     try:
         status = path.lstat()
@@ -171,7 +171,7 @@ def is_own_file(path: Path) -> bool:
 
 
 def is_writable_file(path: Path) -> bool:
-    """Return whether a file, and no link, is at a path, and is this user's."""
+    """Return whether a path is a file, not a link, and belongs to this user."""
     try:
         status, folder = path.lstat(), path.parent.stat()
     except OSError:
@@ -180,7 +180,7 @@ def is_writable_file(path: Path) -> bool:
 
 
 def is_own_folder(path: Path) -> bool:
-    """Return whether a directory, and no link, is at a path, and is this user's: what is removed in it is what was made there."""
+    """Return whether a path is a directory, not a link, and belongs to this user. Check this before removing files in it."""
     try:
         status = path.lstat()
     except OSError:
@@ -197,7 +197,7 @@ def _own(folder: Path, names: re.Pattern[str]) -> list[Path]:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Return a connection that can only read; raises sqlite3.Error where there is no such file, or it has a query in a table's place."""
+    """Return a read-only connection. Raises sqlite3.Error if the file does not exist, or has a view in place of a table."""
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5.0)
     try:
         _check_tables(connection)
@@ -212,16 +212,16 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 def _check_tables(connection: sqlite3.Connection) -> None:
     query = "SELECT name FROM sqlite_master WHERE type = 'view' AND lower(name) IN ('spans', 'cursors', 'set_aside')"
     if (found := connection.execute(query).fetchone()) is not None:
-        raise sqlite3.DatabaseError(f"{found[0]} is a query, which may never end, and no table")
+        raise sqlite3.DatabaseError(f"{found[0]} is a view, not a table; a view may run forever")
 
 
 def stored_text(data: bytes) -> str:
-    """Return a text as it is, or with U+FFFD for what is no UTF-8: one letter that a disk spoiled must not hide a whole file."""
+    """Decode a stored text. Bytes that are not UTF-8 become U+FFFD: one damaged letter must not hide a whole file."""
     return data.decode("utf-8", "replace")
 
 
 def to_row(span: Span, cost: float | None) -> tuple[Any, ...]:
-    """Return a span's values in the order of :data:`COLUMNS`, within the bounds of a database."""
+    """Return a span's values in the order of :data:`COLUMNS`, within the bounds of the database."""
     span, cost = bounded(span), dollars(cost)
     usage = span.usage
     return (
@@ -236,7 +236,7 @@ def to_row(span: Span, cost: float | None) -> tuple[Any, ...]:
 
 
 def from_row(row: sqlite3.Row) -> StoredSpan:
-    """Return what a row of all columns says, within bounds; raises one of :data:`DAMAGE` for a row that makes no sense."""
+    """Return the span in a row, with its values within bounds. Raises one of :data:`DAMAGE` for a damaged row."""
     values: dict[str, Any] = {name: row[name] for name in _AS_THEY_ARE}
     values["rank"] = Rank(row["rank"])
     values["streamed"] = bool(row["streamed"])
@@ -247,14 +247,14 @@ def from_row(row: sqlite3.Row) -> StoredSpan:
     values["parameters"] = msgspec.json.decode(row["parameters"], type=dict[str, Any])
     values["attempts"] = _LISTS_OF_ATTEMPTS.decode(row["attempts"])
     if odd := [name for name in _TEXTS if not isinstance(values[name], str | None)]:
-        raise TypeError(f"{odd[0]} is no text")
+        raise TypeError(f"{odd[0]} is not a text")
     if odd := [name for name in TIMES if not isinstance(values[name], float | int | None)]:
-        raise TypeError(f"{odd[0]} is no number")
+        raise TypeError(f"{odd[0]} is not a number")
     return StoredSpan(row["seq"], bounded(Span(**values)), dollars(row["cost"]))
 
 
 def fields_of(stored: StoredSpan) -> dict[str, Any]:
-    """Return a span as one object for programs: its fields, zeros included, and its cost; ``content`` as it is stored."""
+    """Return a span as a dict for programs: all its fields, and its cost. ``content`` stays encoded."""
     span = stored.span
     fields: dict[str, Any] = msgspec.structs.asdict(span)
     fields["rank"] = span.rank.name.lower()
@@ -264,7 +264,7 @@ def fields_of(stored: StoredSpan) -> dict[str, Any]:
 
 
 def read_after(connection: sqlite3.Connection, seq: int, limit: int) -> Iterator[StoredSpan | DamagedRow]:
-    """Yield the rows written after ``seq``, in the order of their writing; of one that makes no sense, that it is there."""
+    """Yield the rows written after ``seq``, in the order of writing. A damaged row gives a DamagedRow."""
     query = "SELECT * FROM spans WHERE seq > ? ORDER BY seq LIMIT ?"
     for row in connection.execute(query, (seq, limit)):
         try:
@@ -274,7 +274,7 @@ def read_after(connection: sqlite3.Connection, seq: int, limit: int) -> Iterator
 
 
 def set_aside(connection: sqlite3.Connection, span_id: str | None = None) -> list[tuple[str, str, str]]:
-    """Return the spans that sinks have set aside, or what they say of one span: sink, id and reason of each."""
+    """Return (sink, span id, reason) for each span that a sink has set aside, or only for the span ``span_id``."""
     if not _has_set_aside(connection):
         return []
     query, values = "SELECT sink, span_id, reason FROM set_aside", [] if span_id is None else [span_id]
@@ -283,7 +283,7 @@ def set_aside(connection: sqlite3.Connection, span_id: str | None = None) -> lis
 
 
 def set_aside_count(connection: sqlite3.Connection, sink: str) -> int:
-    """Return how many spans one sink has set aside."""
+    """Return the number of spans that a sink has set aside."""
     if not _has_set_aside(connection):
         return 0
     count: int = connection.execute("SELECT count(*) FROM set_aside WHERE sink = ?", (sink,)).fetchone()[0]
@@ -291,7 +291,7 @@ def set_aside_count(connection: sqlite3.Connection, sink: str) -> int:
 
 
 def _has_set_aside(connection: sqlite3.Connection) -> bool:
-    """Return whether a database has the table, which older ones lack."""
+    """Return whether a database has the table. Older databases have none."""
     return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'set_aside'").fetchone() is not None
 
 

@@ -1,6 +1,6 @@
-"""What a span says of the request it is the answer to, and how a span is encoded so that it fits. Pure.
+"""Builds the stub of a span from a run's request, and encodes spans so that they fit into a frame. Pure.
 
-Of custom options only the names are kept: their values may be secrets.
+A span keeps only the names of custom options: their values may be secrets.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from headrace.types import Usage
 from headrace.wire.run_request import RunRequest
 
 MAX_SPAN_BYTES = 56 * 1024 * 1024
-"""A longer one fits into no frame; it is kept without its content."""
+"""Bytes of an encoded span. A longer span does not fit into a frame. It is kept without its content."""
 TOO_LARGE = "too large"
 
 _PARAMETERS = ("temperature", "max_output_tokens", "top_p", "tool_choice", "reasoning_effort", "dimensions")
@@ -24,7 +24,7 @@ _encode_json = msgspec.json.Encoder().encode
 
 
 def asked_span(span_id: str, request: RunRequest) -> Span:
-    """Return a stub that says what was asked, and nothing of when, where and what came of it."""
+    """Return a stub with the facts of the request only: no times, no worker, no result."""
     return Span(
         span_id=span_id,
         rank=Rank.STUB,
@@ -45,12 +45,12 @@ def asked_span(span_id: str, request: RunRequest) -> Span:
 
 
 def asked_content(request: RunRequest) -> SpanContent:
-    """Return the content of a run that has been answered nothing."""
+    """Return the content of a span without an answer: the request's messages, inputs and tools."""
     return SpanContent(messages=request.messages, inputs=request.inputs, tools=without_credentials(request.tools))
 
 
 def parameters(request: RunRequest) -> dict[str, Any]:
-    """Return how the model was asked."""
+    """Return the request's parameters, such as the temperature, as a span keeps them."""
     said: dict[str, Any] = {name: value for name in _PARAMETERS if (value := getattr(request, name)) is not None}
     if request.stop_sequences:
         said["stop_sequences"] = request.stop_sequences
@@ -62,7 +62,7 @@ def parameters(request: RunRequest) -> dict[str, Any]:
 
 
 def encode_bounded(span: Span) -> bytes:
-    """Return the span's bytes, without what no frame has room for."""
+    """Encode a span. If it is too large for a frame, leave out its content, then all of its long fields."""
     encoded = encode_span(span)
     if len(encoded) <= MAX_SPAN_BYTES:
         return encoded
@@ -71,7 +71,7 @@ def encode_bounded(span: Span) -> bytes:
 
 
 def _bare(span: Span) -> Span:
-    """Return what of a span every frame has room for."""
+    """Return a span with its short fields only."""
     return Span(
         span_id=span.span_id,
         rank=span.rank,
@@ -93,7 +93,7 @@ def _bare(span: Span) -> Span:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value if JSON can carry it: it is stored as such."""
+    """Return a value if JSON can encode it, else None."""
     try:
         _encode_json(value)
     except _UNENCODABLE:

@@ -1,6 +1,6 @@
-"""Spans on their way from a client or the broker to the collector: what is sent, what waits for its acknowledgement. Pure.
+"""The spans that a client or the broker sends to the collector: which are sent next, and which are unacknowledged. Pure.
 
-A worker has more to lose and keeps its own on disk; what is here lives as long as its process.
+These spans live in memory only. A worker has more to lose: it keeps its spans on disk.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from headrace.wire.messages import SpanBatch
 MAX_BATCH_SPANS = 256
 MAX_BATCH_BYTES = 1024 * 1024
 FULL = "memory_full"
-"""Why the oldest are dropped."""
+"""The reason for dropped spans."""
 
 
 class SpanOutbox:
-    """The spans of one sender, encoded, the oldest first. ``max_spans`` and ``max_bytes`` bound what is kept."""
+    """The encoded spans of one sender, the oldest first. At most ``max_spans`` spans with ``max_bytes`` bytes are kept."""
 
     def __init__(self, max_spans: int, max_bytes: int) -> None:
         self._max_spans = max_spans
@@ -33,7 +33,7 @@ class SpanOutbox:
         return self._count
 
     def add(self, span: bytes) -> None:
-        """Have a span sent; where there is no room the oldest goes."""
+        """Add a span. If there is no room, drop the oldest spans."""
         self._unsent.append(span)
         self._count += 1
         self._bytes += len(span)
@@ -41,7 +41,7 @@ class SpanOutbox:
             self._drop_oldest()
 
     def batches(self) -> Iterator[SpanBatch]:
-        """Yield what has not been sent on this connection."""
+        """Yield batches of the spans that were not sent over this connection."""
         while self._unsent:
             spans: list[bytes] = []
             size = 0
@@ -55,13 +55,13 @@ class SpanOutbox:
             yield SpanBatch(self._sequence, list(spans), dict(self._dropped))
 
     def acknowledged(self, sequence: int) -> None:
-        """All batches up to ``sequence`` are stored."""
+        """The collector has stored all batches up to ``sequence``."""
         while self._sent and self._sent[0][0] <= sequence:
             for span in self._sent.popleft()[1]:
                 self._forget(span)
 
     def disconnected(self) -> None:
-        """What was not acknowledged is to be sent again, in its order."""
+        """The connection is lost: send unacknowledged spans again, in their order."""
         for _, spans in reversed(self._sent):
             self._unsent.extendleft(reversed(spans))
         self._sent.clear()

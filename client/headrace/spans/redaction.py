@@ -1,6 +1,6 @@
-"""Redaction: what of a span's content may be written anywhere. The policy first, then the hook that the settings name.
+"""Redacts spans: applies the content policy and the redaction hook of the settings before a span is written anywhere.
 
-Whatever the hook does, a run does not fail by it: content that it could not go through is dropped, and the span says so.
+An error of the hook never makes a run fail. The content is dropped then, and the span's ``content_note`` says so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FAILED = "redaction failed"
 UNENCODABLE = "cannot be encoded"
 
 Hook = Callable[[dict[str, Any]], dict[str, Any] | None]
-"""Takes content as builtins, each field there; returns what may stay, or None for nothing."""
+"""Takes the content as a dict with all its fields. Returns the content to keep, or None to keep nothing."""
 
 _EMPTY: dict[str, Any] = {
     "messages": [],
@@ -39,26 +39,26 @@ _EMPTY: dict[str, Any] = {
 
 
 class Redactor:
-    """Decides on the content of spans, by settings that were checked when it was made (ConfigurationError)."""
+    """Redacts the content of spans as the settings say. Creating one raises ConfigurationError for wrong settings."""
 
     def __init__(self, config: SpansConfig) -> None:
         self._keeps_content = config.content == "full"
-        # Without content there is nothing to redact; a hook that cannot be loaded is still an error.
+        # Load the hook even if no content is kept: a hook that cannot be loaded is an error in any case.
         self._hook = load_hook(config.redact) if config.redact else None
         self._warned: set[str] = set()
 
     @property
     def keeps_content(self) -> bool:
-        """Whether a span may have any content."""
+        """Whether spans keep content."""
         return self._keeps_content
 
     def finish(self, span: Span, content: SpanContent) -> Span:
-        """Return the span with what may be kept of ``content``, or with the note that says why there is none."""
+        """Return the span with its redacted content, or with a note why it has no content."""
         if not self._keeps_content:
             return _without(span, POLICY)
         try:
             kept = content if self._hook is None else self._redacted(self._hook, content)
-        except Exception as error:  # noqa: BLE001 - a hook is anybody's code
+        except Exception as error:  # noqa: BLE001 - a hook may raise anything
             self._warn(error)
             return _without(span, FAILED)
         if kept is None:
@@ -70,7 +70,7 @@ class Redactor:
         return msgspec.structs.replace(span, content=encoded, content_note="")
 
     def refinish(self, span: Span) -> Span:
-        """Return a span that comes from somewhere else, its content treated alike."""
+        """Redact the content of a span that another process made."""
         if not span.content or (self._keeps_content and self._hook is None):
             return span
         if not self._keeps_content:
@@ -86,7 +86,7 @@ class Redactor:
         return None if kept is None else msgspec.convert(kept, SpanContent)
 
     def _warn(self, error: Exception) -> None:
-        # Its text may quote the content, and it may come with every run: the type, once.
+        # The error's text may quote the content, so log only its type. Log each type once: each run may raise it.
         name = type(error).__name__
         if name not in self._warned:
             self._warned.add(name)
@@ -94,7 +94,7 @@ class Redactor:
 
 
 def load_hook(name: str) -> Hook:
-    """Return the function that ``module:function`` names; raises ConfigurationError."""
+    """Return the function that ``module:function`` names. Raises ConfigurationError if there is none."""
     module_name, separator, path = name.partition(":")
     if not separator or not module_name or not path:
         raise ConfigurationError(f"spans.redact is {name!r}; it takes 'module:function'")
@@ -102,7 +102,7 @@ def load_hook(name: str) -> Hook:
         found: Any = importlib.import_module(module_name)
         for part in path.split("."):
             found = getattr(found, part, None)
-    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything when it is imported
         hint = ""
         if isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]:
             hint = "; the current directory is not searched: install the module, or name its directory in PYTHONPATH"
@@ -117,16 +117,16 @@ def load_hook(name: str) -> Hook:
 
 
 def check_hook_exists(config: SpansConfig) -> None:
-    """Raise ConfigurationError where this process, and so its engine, cannot find the hook's package. Imports nothing."""
+    """Raise ConfigurationError if this process, and so its engine, cannot find the hook's package. Imports nothing."""
     top = config.redact.partition(":")[0].partition(".")[0]
     if not config.enabled or not top:
         return
     try:
         is_there = importlib.util.find_spec(top) is not None
-    except (ImportError, ValueError):  # it is being imported, or was not imported from a file
+    except (ImportError, ValueError):  # the module is just being imported, or does not come from a file
         return
     if not is_there:
-        raise ConfigurationError(f"spans.redact is {config.redact!r}: there is no module {top} on the import path")
+        raise ConfigurationError(f"spans.redact is {config.redact!r}: the import path has no module {top}")
 
 
 def _without(span: Span, note: str) -> Span:

@@ -1,6 +1,7 @@
-"""Spans: what is kept of a run. Pure data, made by workers (or, in their place, by a client or the broker), kept by the store.
+"""The span: the record of one run, and its encoding. Pure.
 
-A span is known by its ``span_id``; of several for one run the store keeps the one of the highest rank, and the attempts of all.
+A worker makes a run's span. If it cannot, the client or the broker does. If there are several spans for one ``span_id``, the
+store keeps the one with the highest rank, with the attempts of all of them.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ SpanStatus = Literal["ok", "aborted", "error"]
 SpanKind = Literal["llm", "embedding"]
 
 LOST = "lost"
-"""The ``error_type`` of a run of which nobody could say how it ended."""
+"""The ``error_type`` of a run if nobody knows how it ended."""
 CLIENT_LOST = "client_lost"
-"""The ``error_type`` of a run whose client went away."""
+"""The ``error_type`` of a run if its client went away."""
 
 
 class Rank(enum.IntEnum):
-    """Whose word a span is. The higher one stays."""
+    """How much a span knows of its run. The store keeps the span with the higher rank."""
 
-    STUB = 0  # the run began; nobody has said yet, or can say, how it ended
-    CLIENT = 1  # what the client received, when its worker could not say
-    WORKER = 2  # the whole truth
+    STUB = 0  # only that the run began; its end is not known, or not yet
+    CLIENT = 1  # what the client received; used if the worker could not make a span
+    WORKER = 2  # everything, from the worker that ran it
 
 
 class SpanAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One try of a run on one worker. Times are wall-clock seconds since 1970.
 
-    ``maybe_billed``: the request was sent and its answer did not come to its end.
+    ``maybe_billed``: the request was sent, and its answer did not come completely.
     ``wire_format`` is the ``api`` of the provider in the worker's settings, such as ``openai-chat``; ``telemetry_provider`` is the
-    value of ``gen_ai.provider.name`` for this format. Both are empty where the worker did not get so far, and in spans of
+    value of ``gen_ai.provider.name`` for this format. Both are empty if the worker did not get that far, and in spans of
     earlier versions.
     """
 
@@ -57,7 +58,7 @@ class SpanAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class ContentToolCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A tool call that the model made, or began; ``arguments`` is JSON text, which an abort may have cut."""
+    """A tool call of the model. ``arguments`` is JSON text. It may be cut if the run was aborted."""
 
     id: str
     name: str
@@ -65,7 +66,7 @@ class ContentToolCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
 
 
 class SpanContent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What was asked and answered: the sensitive part of a span."""
+    """The request and the answer: the sensitive part of a span."""
 
     messages: list[Message] = []
     inputs: list[str] = []
@@ -77,12 +78,12 @@ class SpanContent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
 
 
 class Span(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A run's record. Times are wall-clock seconds since 1970; durations are seconds, taken from a monotonic clock.
+    """The record of a run. Times are seconds since 1970 (wall clock). Durations are seconds, from a monotonic clock.
 
-    ``started_at`` is when the caller asked; ``queue_seconds`` of the time since were spent waiting for a lease, and
-    ``first_chunk_seconds`` until the first content came. ``error_type`` is the error class's name (``RateLimitError``), ``lost``
-    or ``client_lost``. ``traceparent`` is the W3C trace context of the caller's active OpenTelemetry span, if any.
-    ``content`` is an encoded :class:`SpanContent` (JSON), empty where policy or redaction keeps it out.
+    ``started_at``: when the caller made the call. ``queue_seconds``: how long the run then waited for a lease.
+    ``first_chunk_seconds``: from the call to the first content. ``error_type``: the name of the error class
+    (``RateLimitError``), ``lost`` or ``client_lost``. ``traceparent``: the W3C trace context of the caller's active OpenTelemetry
+    span, or None. ``content``: an encoded :class:`SpanContent` (JSON), empty if it is not kept: see ``content_note``.
     """
 
     span_id: str
@@ -119,7 +120,7 @@ class Span(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 TIMES = ("started_at", "ended_at", "duration_seconds", "queue_seconds", "first_chunk_seconds")
-"""Fields of a span that are seconds."""
+"""Fields of a span that hold seconds."""
 ATTEMPT_TIMES = ("started_at", "ended_at", "headers_at", "first_chunk_at")
 COUNTS = (
     "input_tokens",
@@ -129,9 +130,9 @@ COUNTS = (
     "cache_write_tokens",
     "reasoning_tokens",
 )
-"""Fields of usage that are tokens."""
+"""Fields of usage that hold numbers of tokens."""
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
-"""What msgspec raises for a value that its format cannot carry, such as an integer of more than 64 bits."""
+"""The exceptions of msgspec for a value that it cannot encode, such as an integer of more than 64 bits."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Span)
@@ -140,7 +141,7 @@ _content_decoder = msgspec.json.Decoder(SpanContent)
 
 
 def encode_span(span: Span) -> bytes:
-    """Return the bytes that cross to the collector and lie in a spool. Values that no format can carry are replaced."""
+    """Encode a span, for the collector and the spool. Values that cannot be encoded are replaced by the nearest ones."""
     try:
         return _encode(span)
     except UNENCODABLE:
@@ -148,7 +149,7 @@ def encode_span(span: Span) -> bytes:
 
 
 def decode_span(data: bytes | memoryview) -> Span:
-    """Return the span in ``data``, within bounds; raises RemoteProtocolError when it is none, or has too much in it."""
+    """Decode a span, with its values within bounds. Raises RemoteProtocolError if it is not a span, or has too many values."""
     if has_too_many_values(data):
         raise RemoteProtocolError("not a span: it has too many values")
     try:
@@ -158,7 +159,7 @@ def decode_span(data: bytes | memoryview) -> Span:
 
 
 def bounded(span: Span) -> Span:
-    """Return a span whose times and figures every clock, database and format can hold; the span itself where they are so already."""
+    """Return a span with times and numbers that every clock, database and format can hold. Return it unchanged if they can."""
     usage = span.usage
     if not _is_bounded(span):
         figures = {name: span_bounds.count(getattr(usage, name)) for name in COUNTS}
@@ -170,7 +171,7 @@ def bounded(span: Span) -> Span:
 
 def _is_bounded(span: Span) -> bool:
     usage, last, most = span.usage, span_bounds.LAST_TIME, span_bounds.MOST
-    # Written out, since every span goes through it: comparisons are false for NaN.
+    # Written out for speed, because every span is checked. Comparisons with NaN are false.
     return (
         0.0 <= span.started_at <= last
         and 0.0 <= span.ended_at <= last
@@ -215,9 +216,9 @@ def _times(holder: Span | SpanAttempt, names: tuple[str, ...]) -> dict[str, floa
 
 
 def as_said_by(role: str, span: Span) -> Span:
-    """Return a span with the rank that its sender may give it: no more than its own.
+    """Return a span with a rank that its sender may give: at most WORKER for a worker, CLIENT for a client or the broker.
 
-    A worker tells the whole truth, a client what it has received, and the broker either passes that on or knows less.
+    ``role`` is the sender's.
     """
     if role == "worker":
         return span
@@ -226,12 +227,12 @@ def as_said_by(role: str, span: Span) -> Span:
 
 
 def encode_content(content: SpanContent) -> bytes:
-    """Return a span's ``content``."""
+    """Encode the content of a span, for its field ``content``."""
     return _encode_content(content)
 
 
 def decode_content(data: bytes | str) -> SpanContent:
-    """Return what ``content`` holds, nothing for an empty one; raises RemoteProtocolError when it is none."""
+    """Decode the field ``content``. Empty bytes give an empty content. Raises RemoteProtocolError for anything else."""
     if not data:
         return SpanContent()
     try:
@@ -241,7 +242,7 @@ def decode_content(data: bytes | str) -> SpanContent:
 
 
 def content_of(span: Span) -> SpanContent:
-    """Return what was asked and answered, nothing where it is not kept or cannot be read."""
+    """Return the content of a span. Return an empty one if it was not kept, or cannot be read."""
     try:
         return decode_content(span.content)
     except RemoteProtocolError:

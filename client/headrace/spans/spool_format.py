@@ -1,7 +1,7 @@
 """The format of a spool file: spans one after another, each with its length and checksum. Pure.
 
-A worker appends to its spool before a run's client hears of the end, so that a span outlives its worker. What a crash or a disk
-did to a file is found by the checksums: it costs the records that it touched, and no other.
+A worker writes a span to its spool before the run's client hears of the end. So the span survives the death of the worker. If a
+crash or the disk damages a file, the checksums show it: only the damaged records are lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HEAD_BYTES = _HEAD.size
 MAX_RECORD_BYTES = 128 * 1024 * 1024
 
 _SEARCH_FACTOR = 4
-"""How many times a file's size may be summed up in search of whole records: a text full of marks must not take for ever."""
+"""Limits the search after damage: bytes to check, as a multiple of the file's size. A file may be full of false marks."""
 
 
 def encode_record(payload: bytes) -> bytes:
@@ -25,17 +25,17 @@ def encode_record(payload: bytes) -> bytes:
 
 
 def is_spool(data: bytes) -> bool:
-    """Return whether a file begins as a spool does, whatever came of it afterwards; an empty one does."""
+    """Return whether a file begins like a spool, also if it is damaged later. True for an empty file."""
     return data.startswith(_MARK[: len(data)])
 
 
 def read_records(data: bytes) -> Iterator[memoryview]:
-    """Yield the payloads of the whole records in ``data``, those behind damage too."""
+    """Yield the payloads of all whole records in ``data``, also of those after damage."""
     return (part for part in read_spool(data) if part is not None)
 
 
 def read_spool(data: bytes) -> Iterator[memoryview | None]:
-    """Yield the payloads of the whole records in ``data``, and None for each stretch between them that is no record."""
+    """Yield the payloads of all whole records in ``data``, and None for each damaged stretch between them."""
     view = memoryview(data)
     offset, budget = 0, _SEARCH_FACTOR * len(data)
     while offset < len(data):
@@ -49,7 +49,7 @@ def read_spool(data: bytes) -> Iterator[memoryview | None]:
 
 
 def _next_record(data: bytes, start: int, budget: int) -> tuple[int, int]:
-    """Return where the next whole record from ``start`` on begins, at worst at the end of all, and what is left of ``budget``."""
+    """Return the offset of the next whole record at or after ``start``, or the end, and the rest of ``budget`` in bytes."""
     view = memoryview(data)
     while budget > 0 and (offset := data.find(_MARK, start)) >= 0:
         if _record_end(view, offset) is not None:
@@ -69,7 +69,7 @@ def _record_end(view: memoryview, offset: int) -> int | None:
 
 
 def _claimed_bytes(view: memoryview, offset: int) -> int:
-    """Return the size of the record that seems to begin at ``offset``, 0 where none can."""
+    """Return the size that a record at ``offset`` claims, or 0 if no record can begin there."""
     if len(view) - offset < HEAD_BYTES:
         return 0
     mark, length, _ = _HEAD.unpack_from(view, offset)

@@ -1,7 +1,7 @@
-"""Bounds for the figures and texts of spans: what no clock, database or file format can hold is replaced by the nearest that they can. Pure.
+"""Replaces values that no clock, database or file format can hold by the nearest ones that they can. For spans. Pure.
 
-A provider or a peer may say anything: 2**200 tokens, a time of 1e300 seconds, half a character. One such value must not keep a
-span, or those behind it, from being stored, shown and sent on.
+A provider or a peer may send anything: 2**200 tokens, a time of 1e300 seconds, half a character. Such a value must not stop a
+span, or the spans after it, from being stored, shown and sent.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ import msgspec
 MOST = 2**63 - 1
 """The largest integer of SQLite, Parquet and OpenTelemetry's attributes."""
 LAST_TIME = 253_401_955_200.0
-"""Four days before the year 10000, in seconds since 1970: no calendar of Python goes further, and some time zones are a day ahead."""
+"""Four days before the year 10000, in seconds since 1970. Python's calendar ends there, and time zones need a margin."""
 MAX_DEPTH = 64
-"""Levels of nesting that are kept of a value that could not be encoded."""
+"""Levels of nesting that stay in a value that could not be encoded."""
 
 
 def integer(number: float) -> int:
-    """Return the nearest integer of 64 bits; 0 for NaN."""
+    """Return the nearest integer of 64 bits, or 0 for NaN."""
     if number != number:  # noqa: PLR0124 - NaN is not equal to itself
         return 0
     return MOST if number >= MOST else -MOST - 1 if number <= -MOST - 1 else int(number)
 
 
 def count(number: float) -> int:
-    """Return the nearest integer of 64 bits that is not below 0."""
+    """Return the nearest integer from 0 to MOST."""
     return max(integer(number), 0)
 
 
 def seconds(value: float) -> float:
-    """Return the nearest time, or duration, that a calendar can show: from 0 to :data:`LAST_TIME`; 0 for NaN."""
+    """Return the nearest number of seconds from 0 to :data:`LAST_TIME`, or 0 for NaN."""
     return min(max(value, 0.0), LAST_TIME) if value == value else 0.0  # noqa: PLR0124 - NaN is not equal to itself
 
 
 def real(number: float) -> float:
-    """Return a float that JSON can carry: 0 for NaN, the nearest finite number for one that is too large."""
+    """Return the nearest finite float, or 0 for NaN."""
     try:
         value = float(number)
     except OverflowError:  # an integer of hundreds of digits
@@ -48,19 +48,19 @@ def real(number: float) -> float:
 
 
 def dollars(cost: float | None) -> float | None:
-    """Return a cost, None for one that is no number."""
+    """Return a cost, or None if it is not a finite number."""
     return cost if cost is not None and math.isfinite(cost) else None
 
 
 def text(value: str) -> str:
-    """Return a text that UTF-8 can carry: half of a surrogate pair becomes U+FFFD."""
+    """Return a text that UTF-8 can encode: half of a surrogate pair becomes U+FFFD."""
     if value.isascii():
         return value
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def mended(value: Any, room: int = MAX_DEPTH) -> Any:
-    """Return the nearest of a value that every format can carry. ``room`` is how many levels it may have."""
+    """Return the nearest value that every format can encode. ``room``: levels of nesting that may follow."""
     match value:
         case None | bool() | bytes():
             return value

@@ -1,1 +1,1 @@
-"""Texts that leave a process: escaped, without secrets; and guesses at a misspelt name. Shared by all processes."""
+"""Prepares texts that leave a process: escapes them, and removes secrets. Also guesses misspelt names. Shared by all processes."""

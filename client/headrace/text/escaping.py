@@ -1,11 +1,12 @@
-r"""Escapes control characters and hidden characters in text from models, providers, files and users: the one function for all output.
+r"""Escapes control characters and hidden characters in text from models, providers, files and users, for all output.
 
-A terminal obeys some characters instead of showing them: ESC, U+009B, a carriage return, the marks that turn the direction of
-writing. Others are not seen at all, and hide text. :func:`escaped` writes each of them as JSON does: ``\u001b``. So the same
-function serves text for people and JSON for programs: escaped JSON has the same value as before.
+A terminal obeys some characters instead of showing them: ESC, U+009B, a carriage return, and marks that change the direction
+of writing. Other characters are invisible, and can hide text. :func:`escaped` writes each of them as JSON does: ``\u001b``. So
+one function serves text for people and JSON for programs: escaped JSON keeps its value.
 
-Tabs and the ends of lines (LF, CR with LF) stay. So do U+200C and U+200D, which Persian, Hindi and emoji need, the variation selectors U+FE00 to U+FE0F, and marks that
-stand on a letter: as many in a row as a language has. More of them would carry bytes unseen, or be drawn over the lines around them, and are escaped.
+Tabs and line ends (LF, CR with LF) stay. So do U+200C and U+200D, which Persian, Hindi and emoji need, the variation selectors
+U+FE00 to U+FE0F, and marks on a letter: as many in a row as real languages use. More in a row are escaped: they could carry
+hidden bytes, or cover the lines around them.
 docs/decisions/2026-11-28-what-a-model-says-is-text.md has the table.
 """
 
@@ -32,22 +33,22 @@ _STEERING = re.compile(
     f"]|[{_JOINERS}{_SELECTORS}{_MARKS}]{{2,}}"
 )
 _MOST_MARKS = 8
-"""On one letter. Hebrew, Vietnamese and phonetic script have four."""
+"""Marks on one letter that stay. Hebrew, Vietnamese and phonetic script have up to four."""
 _BEYOND_16_BITS = 0x10000
 
 
 def escaped(text: str) -> str:
     r"""Return ``text`` with each control or hidden character as ``\uXXXX``.
 
-    Its time grows with the length of the text. What is escaped already stays as it is.
+    The time grows with the length of the text. Text that is escaped already does not change.
     """
-    if text.isascii() and text.isprintable():  # most are, and it is quick to see
+    if text.isascii() and text.isprintable():  # true for most texts, and quick to check
         return text
     return _STEERING.sub(lambda found: json_escape(found[0]) if len(found[0]) == 1 else _run(found[0]), text)
 
 
 def _run(letters: str) -> str:
-    """Return joiners, selectors and marks in a row with those escaped that no language has there: one joiner, one selector, some marks."""
+    """Return joiners, selectors and marks in a row. One joiner, one selector and a few marks stay; the rest is escaped."""
     room = {"joiner": 1, "selector": 1, "mark": _MOST_MARKS}
     said: list[str] = []
     for letter in letters:
@@ -62,7 +63,7 @@ def _is_selector(letter: str) -> bool:
 
 
 def json_escape(letter: str) -> str:
-    r"""Return a character as JSON escapes it: ``\uXXXX``, twice for one beyond 16 bits."""
+    r"""Return a character as JSON escapes it: ``\uXXXX``, or two of these for a character beyond 16 bits."""
     code = ord(letter)
     if code < _BEYOND_16_BITS:
         return f"\\u{code:04x}"

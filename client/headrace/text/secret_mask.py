@@ -1,14 +1,14 @@
-"""Takes secrets (keys, passwords, tokens) out of texts that leave a process: whole, in part, or in another spelling. Pure.
+"""Removes secrets (keys, passwords, tokens) from texts that leave a process: whole, in part, or encoded. Pure.
 
-A secret is found whatever the case of its letters, and
+A secret is found in upper and lower case, and
 
-* whole, or so much of it that little is left to guess: half of it, or 12 characters in a row;
-* percent-encoded, with JSON's or HTML's escapes, also one in the other;
-* in base64, as ``Authorization: Basic`` has it, and in hexadecimal digits;
-* where the text ends in the middle of it: its first 6 characters are enough there.
+* whole, or so much of it that the rest could be guessed: half of it, or 12 characters in a row;
+* percent-encoded, with the escapes of JSON or HTML, also one within another;
+* in base64, as in ``Authorization: Basic``, and in hexadecimal digits;
+* at the end of a cut text: there its first 6 characters are enough.
 
-The dummies that servers without keys are given ("mock", "none", "x") are words, or parts of words, and these stay whole: such a key is
-taken out only where it stands alone.
+Servers without keys are often given a dummy key ("mock", "none", "x"). Such a key is a word, and other words contain it: it is
+removed only where it stands alone.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import unquote
 
 MASK = "[key]"
-"""What stands where a secret was."""
+"""The text in place of a secret."""
 
 SHORT = 8
-"""No provider gives a key of fewer characters."""
+"""Characters. No provider gives shorter keys."""
 _LONG = 20
-"""A word of so many letters is no word."""
+"""Letters. Longer strings of letters are not words of a language."""
 _LEAST_OF_START = 6
-"""A key's beginning that is shorter says nothing of it."""
+"""Characters of a key's beginning. Fewer characters reveal nothing."""
 _LONGEST_PART = 12
-"""So many characters of a key in a row are always too many."""
+"""Characters of a key in a row that are always removed."""
 _LONG_SECRET = 256
-"""A longer one, such as a signed token, is not looked for in base64 and in hexadecimal digits: it is base64 itself."""
+"""Characters. A longer secret, such as a signed token, is not searched for in base64 and hexadecimal: it is base64 itself."""
 _ENDS = 512
-"""Characters of its beginning and of its end of which parts are looked for."""
+"""Characters at the beginning and at the end of a long secret. Parts of these are searched for."""
 LONGEST_TEXT = 32_768
-"""A longer text is only looked through for the middles of secrets, at the speed of memory: see :meth:`SecretMask.is_quoted`."""
+"""Characters. In a longer text only the middles of secrets are searched for, which is fast: see :meth:`SecretMask.is_quoted`."""
 _LONGEST_OF_ALL = 4 * 1024 * 1024
-"""Of a still longer one only for the run's own key."""
+"""Characters. In a longer text only the run's own key is searched for."""
 _ENCODINGS_IN_ONE_ANOTHER = 3
 _GRAM = 6
 _MOST_PLACES = 8
-"""Of a secret that repeats itself."""
+"""Positions that are kept of a piece that a secret holds several times."""
 _MARKS_OF_ESCAPES = ("%", "\\u", "&#")
 _CUT = "…".encode()
-"""Where a reason was cut short."""
+"""The mark at the end of a text that was cut."""
 _JSON_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"\\/]))")
 
 
 def is_word(secret: str) -> bool:
-    """Return whether a secret is a word, or too short to be told from a part of one."""
+    """Return whether a secret is a word, or so short that it may be a part of a word."""
     return len(secret) < SHORT or (secret.isalpha() and len(secret) < _LONG)
 
 
 class SecretMask:
-    """Masks some secrets, and those of the mask ``beneath`` it."""
+    """Masks ``secrets``, and those of the mask ``beneath``."""
 
     __slots__ = (
         "__weakref__",
@@ -78,7 +78,7 @@ class SecretMask:
         self._beneath = beneath
         self._words = [secret for secret in unique if is_word(secret)]
         self._forms = [form for secret in unique if not is_word(secret) for form in _forms(secret)]
-        # A text is cut into pieces of this size: each part of a form that is long enough has one of them in it.
+        # A text is cut into pieces of this size. A part of a secret that is long enough contains one of the pieces.
         self._size = min([_GRAM, *((form.least + 1) // 2 for form in self._forms)])
         self._grams: dict[bytes, list[tuple[_Form, int]]] = {}
         for form in self._forms:
@@ -99,9 +99,9 @@ class SecretMask:
         return "SecretMask()"
 
     def is_clean(self, text: str, pieces: Sequence[bytes] = ()) -> bool:
-        """Return whether nothing is to be masked; quick for a text that is short. False is no more than a suspicion.
+        """Return whether a text surely holds no secret. Quick for short texts. False means only that it may hold one.
 
-        ``pieces`` are those of the text, where the caller has cut it already: see :func:`pieces_of`.
+        ``pieces`` are the pieces of the text, if the caller has cut it already: see :func:`pieces_of`.
         """
         if len(text) > LONGEST_TEXT:
             return not self.is_quoted(text)
@@ -115,12 +115,12 @@ class SecretMask:
         return self._beneath is None or self._beneath.is_clean(text, pieces)
 
     def masked(self, text: str, *, words: bool = True) -> str:
-        """Return the text without the secrets. ``words`` says whether secrets that are words, as dummies are, count as well."""
+        """Return the text without the secrets. ``words``: whether secrets that are words, such as dummy keys, are removed, too."""
         text = self.masked_here(text, words=words)
         return text if self._beneath is None else self._beneath.masked(text, words=words)
 
     def masked_here(self, text: str, *, words: bool = True) -> str:
-        """Return the text without this mask's own secrets."""
+        """Return the text without the secrets of this mask. Secrets of the mask beneath stay."""
         return text if self._seems_clean(text) else self._hidden(text, words=words)
 
     def _seems_clean(self, text: str) -> bool:
@@ -138,9 +138,10 @@ class SecretMask:
         return any(secret in data for secret in self._long)
 
     def is_quoted(self, text: str) -> bool:
-        """Return whether a long text has the middle half of a secret in it, in any of its spellings.
+        """Return whether a text contains the middle half of a secret, in any spelling.
 
-        Costs a few microseconds for a page. Of more than 4 MiB only the run's own key is looked for, as it is: 10 MB take milliseconds.
+        Takes a few microseconds for a page of text. In more than 4 MiB, only the run's own key is searched for, unencoded: 10 MB
+        take milliseconds.
         """
         if len(text) > _LONGEST_OF_ALL:
             return self._is_quoted_here(text)
@@ -149,14 +150,14 @@ class SecretMask:
         return any(self.has_core(level.lower()) for level in _levels(text))
 
     def stored(self, text: str) -> str:
-        """Return what a model wrote as a span may keep it: the caller gets it as it is, but nobody needs a key in a store.
+        """Return a model's text without secrets, for the store of spans. The caller still gets the text as it is.
 
-        A text with less than the middle half of a key in it stays, since looking closer would cost too much.
+        A text with less than the middle half of a key stays as it is: a closer search would cost too much.
         """
         return self.masked(text, words=False) if text and self.is_quoted(text) else text
 
     def has_core(self, small: str) -> bool:
-        """Return whether a text in small letters has the middle half of a secret in it."""
+        """Return whether a text in lower case contains the middle half of a secret."""
         return any(core in small for core in self._cores) or (
             self._beneath is not None and self._beneath.has_core(small)
         )
@@ -174,7 +175,7 @@ class SecretMask:
             return MASK if self._is_quoted_here(text) else text
         if self._has_escapes:
             text = self._cut(text, words=words)
-        # The last first: a secret that is encoded in part is in pieces on the levels before.
+        # The most decoded level first: on the others, a partly encoded secret is in pieces.
         for level in reversed(_levels(text)):
             hidden = self._cut(level, words=words)
             if hidden != level:
@@ -182,7 +183,7 @@ class SecretMask:
         return text
 
     def _cut(self, text: str, *, words: bool) -> str:
-        """Return the text without the secrets as they are."""
+        """Return the text without the secrets that are not encoded."""
         if self._forms:
             data = text.encode("utf-8", "surrogatepass")
             text = _without(data, self._found(data, data.lower())).decode("utf-8", "surrogatepass")
@@ -192,7 +193,7 @@ class SecretMask:
         return text
 
     def _found(self, said: bytes, data: bytes) -> list[tuple[int, int]]:
-        """Return where secrets are in ``data``, which is ``said`` in small letters, as places from and to."""
+        """Return the positions (start, end) of secrets in ``data``, which is ``said`` in lower case."""
         found: list[tuple[int, int]] = []
         size, end = self._size, len(data)
         for form in self._forms:
@@ -215,7 +216,7 @@ class SecretMask:
 
 
 class _Form:
-    """One spelling of a secret, in small letters. ``least`` is how much of it in a row is masked."""
+    """One spelling of a secret, in lower case. ``least``: bytes of it in a row that are masked."""
 
     __slots__ = ("is_plain", "least", "text")
 
@@ -225,14 +226,14 @@ class _Form:
         self.is_plain = is_plain
 
     def places(self, size: int) -> Iterable[int]:
-        """Return where pieces of ``size`` begin that are looked for."""
+        """Return the positions of the pieces of ``size`` bytes that are searched for."""
         count = len(self.text) - size + 1
         if len(self.text) <= 2 * _ENDS:
             return range(count)
         return itertools.chain(range(_ENDS), range(count - _ENDS, count))
 
     def around_middle(self, data: bytes) -> list[tuple[int, int]]:
-        """Return the part around the first place that has the middle of a long secret."""
+        """Return the part around the first position of the middle of a long secret."""
         start = len(self.text) // 4
         middle = self.text[start:][: len(self.text) // 2]
         place = data.find(middle)
@@ -240,7 +241,7 @@ class _Form:
         return [] if part is None else [part]
 
     def part_at(self, data: bytes, place: int, start: int, size: int) -> tuple[int, int] | None:
-        """Return the whole part around a piece of ``size`` that is in both; None for a part that is too short."""
+        """Return the whole common part around a common piece of ``size`` bytes, or None if it is too short."""
         text, after, before = self.text, place + size, place
         stop = start + size
         while start and before and text[start - 1] == data[before - 1]:
@@ -250,7 +251,7 @@ class _Form:
         return (before, after) if after - before >= self.least else None
 
     def at_end_of(self, data: bytes) -> list[tuple[int, int]]:
-        """Return the secret's beginning at the end of a text that was cut there."""
+        """Return the beginning of the secret at the end of a cut text."""
         said = data.removesuffix(_CUT)
         if not self.is_plain:
             return []
@@ -261,7 +262,7 @@ class _Form:
 
 
 def _core(spelling: str) -> str:
-    """Return the middle half of a spelling; all of it where its middle is a word, as in the dummy ``sk-simulated``."""
+    """Return the middle half of a spelling. If that is a word, as in the dummy ``sk-simulated``, return all of it."""
     core = spelling[len(spelling) // 4 :][: max(len(spelling) // 2, SHORT)]
     return (
         spelling
@@ -271,14 +272,14 @@ def _core(spelling: str) -> str:
 
 
 def _forms(secret: str) -> list[_Form]:
-    """Return the spellings in which a secret is looked for."""
+    """Return the spellings of a secret that are searched for."""
     raw = secret.encode("utf-8", "surrogatepass")
     least = min(_LONGEST_PART, max(_LEAST_OF_START, len(raw) // 2 if len(raw) >= 2 * SHORT else len(raw) * 2 // 3))
     if len(raw) > _LONG_SECRET:
         return [_Form(secret, least, is_plain=True)]
     texts = {secret: (least, True), raw.hex(): (2 * least, False)}
     for offset, skipped in ((0, 0), (1, 2), (2, 3)):
-        # What stands in front of the secret, and behind it, has a part in the first and in the last characters.
+        # In base64, the first and last characters also depend on the bytes around the secret: leave them out.
         whole = (len(raw) + offset) * 4 // 3
         for encoded in (base64.b64encode(bytes(offset) + raw), base64.urlsafe_b64encode(bytes(offset) + raw)):
             texts.setdefault(encoded[skipped:whole].decode(), (max(least * 4 // 3, SHORT), False))
@@ -286,14 +287,14 @@ def _forms(secret: str) -> list[_Form]:
 
 
 def _is_plain_word(part: bytes, secret: bytes) -> bool:
-    """Return whether a part of a secret is no more than a word of a language, as in the dummy ``sk-simulated``."""
+    """Return whether a part of a secret is just a word, as in the dummy ``sk-simulated``."""
     word = part.strip(b"-_. ")
     is_written_as_word = word.islower() or word.isupper() or word.istitle()
     return len(part) < len(secret) and word.isalpha() and is_written_as_word and len(word) < _LONG
 
 
 def pieces_of(text: str, size: int) -> list[bytes]:
-    """Return a text in pieces: if a part of a secret is in it, one of them is a piece of that secret."""
+    """Cut a text into pieces of ``size`` bytes. If it contains a part of a secret, one piece belongs to the secret."""
     data = text.encode("utf-8", "surrogatepass").lower()
     return [*[data[start : start + size] for start in range(0, len(data), size)], data.removesuffix(_CUT)[-size:]]
 
@@ -311,7 +312,7 @@ def _without(data: bytes, found: list[tuple[int, int]]) -> bytes:
 
 
 def _levels(text: str) -> list[str]:
-    """Return a text, and the same with one, two and three levels of its escapes undone."""
+    """Return a text, and the same text with one, two and three levels of escapes decoded."""
     levels = [text]
     while len(levels) <= _ENCODINGS_IN_ONE_ANOTHER and (decoded := _decoded(levels[-1])) != levels[-1]:
         levels.append(decoded)
@@ -319,12 +320,12 @@ def _levels(text: str) -> list[str]:
 
 
 def _decoded(text: str) -> str:
-    """Return a text with one level of its escapes undone."""
+    """Return a text with one level of escapes decoded."""
     if "%" in text:
         text = unquote(text)
     if "\\" in text:
         text = _JSON_ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
-        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")  # the halves of a character
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")  # join halves of characters
     return html.unescape(text) if "&" in text else text
 
 

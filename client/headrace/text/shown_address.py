@@ -1,6 +1,6 @@
-"""Addresses (URLs) as they may be shown: without user name, password, query and fragment. Pure, and safe with malformed addresses.
+"""Makes addresses (URLs) safe to show: without user name, password, query and fragment. Pure. Safe with malformed addresses.
 
-A cut at the wrong place would show a part of the password. So where an address can be read in two ways, nothing but its scheme is shown.
+A cut at the wrong place would show a part of the password. If an address can be read in two ways, only its scheme is shown.
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 import re
 
 HIDDEN = "…"
-"""What stands where something was left out."""
+"""The text in place of a hidden part."""
 
 _KNOWN_SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h", "ws", "wss", "grpc", "tcp"})
-"""Another word in front of ``://`` may be a part of a password."""
+"""Any other word before ``://`` may be a part of a password."""
 _AUTHORITY_END = re.compile(r"[/?#\\]")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%[\w.~-]+)?\]|[\w.-]*)(:[0-9]{0,5})?")
 
 
 def without_password(url: str) -> str:
-    """Return the address without what may be secret in it: ``https://user:word@host/v1?key=x`` as ``https://…@host/v1?…``.
+    """Return the address without its secret parts: ``https://user:word@host/v1?key=x`` becomes ``https://…@host/v1?…``.
 
-    Never raises, whatever the text is.
+    Raises nothing, for any text.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -29,7 +29,7 @@ def without_password(url: str) -> str:
     end = _AUTHORITY_END.search(rest)
     cut = end.start() if end else len(rest)
     authority, behind = rest[:cut], rest[cut:]
-    # A password with "/", "?" or "#" in it ends in what looks like the path; a path with "@" in it looks the same.
+    # An "@" in the path may be the end of a password that contains "/", "?" or "#". Show nothing then.
     if "@" in behind:
         return f"{scheme}{separator}{HIDDEN}"
     user, at, host = authority.rpartition("@")

@@ -1,4 +1,4 @@
-"""Guesses which name was meant by one that does not exist. Pure."""
+"""Guesses which known name a misspelt name means. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _LEAST_PREFIX = 3
 
 
 def meant(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that ``name`` is a slip of, or None: other case, a prefix, some letters wrong."""
-    import difflib  # seldom needed
+    """Return the known name that ``name`` most likely means, or None. Finds other case, prefixes, and a few wrong letters."""
+    import difflib  # rarely needed
 
     by_letters = {_letters(candidate): candidate for candidate in known}
     letters = _letters(name)

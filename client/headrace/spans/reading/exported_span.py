@@ -1,4 +1,4 @@
-"""A stored span as programs get it: one JSON object, or one flat row of a table. Pure; the names are relied upon."""
+"""Exports a stored span for programs: as a JSON object, or as a flat row of a table. Pure. Programs depend on the names."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ FLAT = (
     "session_id", "tags", "parameters", "attempts", "messages", "inputs", "tools", "text", "reasoning", "refusal",
     "tool_calls", "content_note",
 )  # fmt: skip
-"""The columns of a flat row, in their order. New ones go to the end."""
+"""The columns of a flat row, in this order. Add new ones at the end."""
 
 _json = msgspec.json.Encoder().encode
 
 
 def record(stored: StoredSpan) -> dict[str, Any]:
-    """Return a span as one object: its fields, zeros included, its cost, and its content as an object or null."""
+    """Return a span as a dict: all its fields, its cost, and its content as a dict or None."""
     fields = fields_of(stored)
     fields["content"] = msgspec.to_builtins(content_of(stored.span)) if stored.span.content else None
     return fields
 
 
 def line(stored: StoredSpan) -> str:
-    """Return a span's object on a line of its own. What steers a terminal is escaped: the same value, for those who look at it."""
+    """Return a span as one line of JSON. Control characters are escaped, which does not change the value."""
     return escaped(_json(record(stored)).decode()) + "\n"
 
 
 def flat(stored: StoredSpan) -> dict[str, Any]:
-    """Return a span as one row, by the names of :data:`FLAT`. Lists and objects are JSON text, but ``tags``; times are aware."""
+    """Return a span as one row: name in :data:`FLAT` → value. Lists and dicts are JSON text, except ``tags``. Times are in UTC."""
     span, content = stored.span, content_of(stored.span)
     usage = msgspec.structs.asdict(span.usage)
     values: dict[str, Any] = {name: getattr(span, name) for name in FLAT if hasattr(span, name)}

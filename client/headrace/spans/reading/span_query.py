@@ -1,4 +1,4 @@
-"""What ``headrace spans`` asks of a database file, as SQL. Pure: opens nothing."""
+"""Builds the SQL queries of ``headrace spans``: filters, groups and sums. Pure: opens no file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Order = Literal["started_at DESC", "started_at"]
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 ROW = "seq, " + ", ".join(COLUMNS)
 CONTAINS = "contains_text"
-"""What :func:`contains_text` is called in SQL."""
+"""The name of :func:`contains_text` in SQL."""
 
 _KEYS: dict[Grouping, str] = {
     "model": "provider || '/' || model",
@@ -32,11 +32,11 @@ _KEYS: dict[Grouping, str] = {
 }
 _LAST = "\U0010ffff"
 _TAGS = "CASE WHEN json_valid(spans.tags) THEN spans.tags ELSE '[]' END"
-"""One row whose tags somebody spoiled must not end a query."""
+"""SQL for a row's tags. One row with invalid tags must not end the whole query."""
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """Which spans are wanted: all conditions must hold. Times in seconds since 1970."""
+    """The conditions for spans. A span must meet all of them. Times are in seconds since 1970."""
 
     status: str | None = None
     model: str | None = None
@@ -50,7 +50,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     text: str | None = None
 
     def condition(self) -> tuple[str, list[Any]]:
-        """Return what follows WHERE, and its parameters."""
+        """Return the SQL after WHERE, and its parameters."""
         found = [*self._equal(), *self._times(), *self._others()]
         return " AND ".join(["1", *(sql for sql, _ in found)]), [value for _, values in found for value in values]
 
@@ -79,7 +79,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
         if self.trace is not None:
             yield "(trace_id = ? OR substr(traceparent, 4, 32) = ?)", [self.trace, self.trace]
         if self.text is not None:
-            # LIKE knows nothing of JSON, and the case of few letters, but is quick: not many rows reach the function.
+            # LIKE is quick, but does not know JSON or the case of all letters. The function checks the rows that it finds.
             yield "content LIKE ?", ["%" + re.sub("[^a-zA-Z0-9 ]+", "%", self.text) + "%"]
             yield f"{CONTAINS}(CAST(content AS BLOB), ?)", [self.text]
 
@@ -91,21 +91,21 @@ def rows(filters: Filters, order: Order) -> tuple[str, list[Any]]:
 
 
 def rows_after(filters: Filters, after: int, upto: int) -> tuple[str, list[Any]]:
-    """Return the query for rows that were written after one and up to another."""
+    """Return the query for rows with a sequence number above ``after`` and at most ``upto``."""
     condition, values = filters.condition()
     query = f"SELECT {ROW} FROM spans WHERE {condition} AND seq > ? AND seq <= ? ORDER BY seq"  # noqa: S608
     return query, [*values, after, upto]
 
 
 def rows_beginning(prefix: str, limit: int) -> tuple[str, list[Any]]:
-    """Return the query for rows whose id begins so; ``sp_`` may be left out."""
+    """Return the query for rows whose id begins with ``prefix``, which may lack ``sp_``."""
     whole = prefix if prefix.startswith("sp_") else f"sp_{prefix}"
     query = f"SELECT {ROW} FROM spans WHERE span_id >= ? AND span_id < ? ORDER BY span_id LIMIT ?"  # noqa: S608
     return query, [whole, whole + _LAST, limit]
 
 
 def sums(filters: Filters, by: Grouping, without: Sequence[str]) -> tuple[str, list[Any]]:
-    """Return the query for counts and sums by group; ``without`` names runs that a better row elsewhere stands for."""
+    """Return the query for counts and sums by group. ``without``: runs that have a better row in another file."""
     select = f"""
         SELECT {_KEYS[by]}, count(*), total(status = 'error'), total(status = 'aborted'),
             total(input_tokens), total(output_tokens), total(cost), total(cost IS NULL AND usage_source != 'none'),
@@ -115,7 +115,7 @@ def sums(filters: Filters, by: Grouping, without: Sequence[str]) -> tuple[str, l
 
 
 def seconds(filters: Filters, by: Grouping, without: Sequence[str]) -> tuple[str, list[Any]]:
-    """Return the query for the durations of each run that ended well, and until its first chunk."""
+    """Return the query for the duration of each successful run, and its time until the first chunk."""
     select = f"SELECT {_KEYS[by]}, duration_seconds, first_chunk_seconds"
     return _grouped(select, "AND status = 'ok'", filters, by, without)
 
@@ -127,13 +127,13 @@ def errors(filters: Filters, without: Sequence[str]) -> tuple[str, list[Any]]:
 
 
 def unpriced(filters: Filters, without: Sequence[str]) -> tuple[str, list[Any]]:
-    """Return the query for the number of runs by model that have usage but no price."""
+    """Return the query for the number of runs with a usage and no price, by model."""
     select = f"SELECT {_KEYS['model']}, count(*)"
     return _grouped(select, "AND cost IS NULL AND usage_source != 'none' GROUP BY 1", filters, "model", without)
 
 
 def contains_text(content: bytes, text: str) -> bool:
-    """Return whether what was asked or answered has ``text`` in it, whatever the case of its letters."""
+    """Return whether the request or the answer contains ``text``, in upper or lower case."""
     try:
         found = texts(decode_content(content))
     except RemoteProtocolError:
@@ -143,7 +143,7 @@ def contains_text(content: bytes, text: str) -> bool:
 
 
 def texts(content: SpanContent) -> Iterator[str]:
-    """Yield every text of a conversation."""
+    """Yield each text in a span's content."""
     yield from (content.text, content.reasoning, content.refusal or "", *content.inputs)
     for call in content.tool_calls:
         yield from (call.name, call.arguments)
@@ -162,9 +162,9 @@ def texts(content: SpanContent) -> Iterator[str]:
 
 
 def moment(text: str, now: float) -> float:
-    """Return the time that ``10m``, ``2h``, ``3d`` (before ``now``) or an ISO date means; raises ValueError.
+    """Return the time for ``10m``, ``2h``, ``3d`` (before ``now``) or an ISO date, in seconds since 1970. Raises ValueError.
 
-    A date without a zone is one of this machine's.
+    A date without a time zone is in this machine's zone.
     """
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text):
         return now - float(match[1]) * SECONDS[match[2]]

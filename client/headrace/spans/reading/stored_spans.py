@@ -1,4 +1,4 @@
-"""The span databases of a data directory, all slots together, opened for reading: engines write on meanwhile."""
+"""Reads the span databases in all slots of a data directory as one store, while engines may write to them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Complain = Callable[[str], None]
 Query = tuple[str, list[Any]]
 
 _FEW = 1000
-_SLACK = 86400.0  # how far apart the rows of one run may be in time: as far as a run is long
+_SLACK = 86400.0  # seconds between the times in the rows of one run, at most: the longest run
 
 
 class SpanFile:
-    """One database. What cannot be read is complained about, once, and has no rows."""
+    """One database. If it cannot be read, it complains once and has no rows."""
 
     def __init__(self, path: Path, complain: Complain) -> None:
         self.path = path
@@ -47,22 +47,22 @@ class SpanFile:
 
     @property
     def is_readable(self) -> bool:
-        """Whether there is anything to be had from it."""
+        """Whether the file can be read."""
         return self._connection is not None
 
     def rows(self, query: str, values: Sequence[Any]) -> Iterator[sqlite3.Row]:
-        """Yield the rows of a query as they are taken."""
+        """Yield the rows of a query, one by one."""
         if self._connection is None:
             return
         try:
-            # Not `yield from`, which closes the cursor of a reader that stops early: the connection may be closed by then.
+            # Not `yield from`: it closes the cursor when a reader stops early. The connection may be closed by then.
             for row in self._connection.execute(query, values):  # noqa: UP028
                 yield row
         except sqlite3.Error as error:
             self._give_up(error)
 
     def spans(self, rows: Iterable[sqlite3.Row]) -> Iterator[StoredSpan]:
-        """Yield what rows of this file say; one that says nothing sensible is left out."""
+        """Yield the spans in rows of this file. Damaged rows are left out, with a complaint."""
         for row in rows:
             try:
                 yield from_row(row)
@@ -70,12 +70,12 @@ class SpanFile:
                 self._complain(f"{self.path}: row {row['seq']} is left out: {error}")
 
     def value(self, query: str, *values: object) -> Any:
-        """Return the one value of a query, None where there is no row."""
+        """Return the single value of a query, or None if it has no row."""
         row = next(self.rows(query, values), None)
         return None if row is None else row[0]
 
     def set_aside(self, span_id: str | None = None) -> list[tuple[str, str, str]]:
-        """Return the spans that sinks have set aside, or what they say of one: sink, id and reason of each."""
+        """Return (sink, span id, reason) for each span that a sink has set aside, or only for the span ``span_id``."""
         try:
             return [] if self._connection is None else set_aside(self._connection, span_id)
         except sqlite3.Error as error:
@@ -83,7 +83,7 @@ class SpanFile:
             return []
 
     def close(self) -> None:
-        """Close it; may be called twice."""
+        """Close the file. May be called twice."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -95,27 +95,27 @@ class SpanFile:
 
 
 class SpanStore:
-    """Databases that are read as one: of several rows for one run only the best is seen."""
+    """Several databases, read as one. If a run has rows in several files, only its best row is returned."""
 
     def __init__(self, files: Sequence[SpanFile]) -> None:
         self._files = files
 
     def newest(self, filters: Filters) -> Iterator[StoredSpan]:
-        """Yield spans, the newest first, as they are taken."""
+        """Yield spans one by one, the newest first."""
         for number, (row, file) in enumerate(self._merged(filters, "started_at DESC")):
-            # Of a few it is quickest to ask every file for each; beyond, to compare all ids once.
+            # For a few spans, ask each file for the id. For more, it is quicker to compare all ids once.
             span_id = row["span_id"]
             if self._best(span_id) is file if number < _FEW else span_id not in self._superseded[file]:
                 yield from file.spans([row])
 
     def oldest(self, filters: Filters) -> Iterator[StoredSpan]:
-        """Yield all spans, the oldest first, as they are taken."""
+        """Yield all spans one by one, the oldest first."""
         for row, file in self._merged(filters, "started_at"):
             if row["span_id"] not in self._superseded[file]:
                 yield from file.spans([row])
 
     def beginning(self, prefix: str, limit: int) -> list[StoredSpan]:
-        """Return the spans whose id begins so, the first by their ids."""
+        """Return the first ``limit`` spans whose id begins with ``prefix``, in the order of their ids."""
         query = span_query.rows_beginning(prefix, limit)
         found = [(row, file) for file in self._files for row in file.rows(*query)]
         best = [(row, file) for row, file in found if self._best(row["span_id"]) is file]
@@ -123,11 +123,11 @@ class SpanStore:
         return sorted(spans, key=lambda stored: stored.span.span_id)[:limit]
 
     def set_aside(self, span_id: str | None = None) -> list[tuple[str, str, str]]:
-        """Return the spans that sinks have set aside, or what they say of one: sink, id and reason of each."""
+        """Return (sink, span id, reason) for each span that a sink has set aside, or only for the span ``span_id``."""
         return [found for file in self._files for found in file.set_aside(span_id)]
 
     def each(self, query: Callable[[Sequence[str]], Query]) -> Iterator[sqlite3.Row]:
-        """Yield the rows of a query to every file; it is told which runs to leave out of this one."""
+        """Yield the rows of a query on each file. ``query`` gets the runs to leave out in this file."""
         for file, without in self._superseded.items():
             yield from file.rows(*query(sorted(without)))
 
@@ -137,7 +137,7 @@ class SpanStore:
         yield from heapq.merge(*streams, key=_started_at, reverse=order != "started_at")
 
     def _best(self, span_id: str) -> SpanFile | None:
-        """Return the file whose row for a run stays: the one of the higher rank, then the newer."""
+        """Return the file with the best row for a run: the row of the highest rank, then the newest."""
         if len(self._files) == 1:
             return self._files[0]
         query = "SELECT rank, started_at FROM spans WHERE span_id = ?"
@@ -150,7 +150,7 @@ class SpanStore:
 
     @cached_property
     def _superseded(self) -> dict[SpanFile, set[str]]:
-        """For each file the runs of which another has a better row."""
+        """File → the runs for which another file has a better row."""
         superseded: dict[SpanFile, set[str]] = {file: set() for file in self._files}
         if len(self._files) > 1:
             ids = [
@@ -169,13 +169,13 @@ def _started_at(found: tuple[sqlite3.Row, SpanFile]) -> float:
 
 
 def _number(value: object) -> float:
-    """Return a number; what is none comes behind all numbers, as SQLite has it."""
+    """Return a number. Other values come after all numbers, as in SQLite's order."""
     return value if isinstance(value, int | float) else float("inf")
 
 
 @contextlib.contextmanager
 def opened(directory: Path, complain: Complain, filters: Filters) -> Iterator[SpanStore]:
-    """Open what there is below ``directory``, of the files that have spans of the time that ``filters`` name."""
+    """Open the databases below ``directory`` that have spans in the time of ``filters``."""
     _allow_many_files()
     with contextlib.ExitStack() as stack:
         files = []
@@ -188,7 +188,7 @@ def opened(directory: Path, complain: Complain, filters: Filters) -> Iterator[Sp
 
 
 def paths(directory: Path) -> list[Path]:
-    """Return the databases of all slots."""
+    """Return the database files of all slots."""
     return [path for slot in slots(directory) for path in database_files(slot)]
 
 
@@ -199,7 +199,7 @@ def _in_time(filters: Filters) -> tuple[str, float, float]:
 
 
 def _connection(path: Path) -> sqlite3.Connection | None:
-    """Return a connection, None where the database is only being made; raises sqlite3.Error where it cannot be read."""
+    """Return a connection, or None if the database is just being created. Raises sqlite3.Error if it cannot be read."""
     connection = open_for_reading(path)
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -212,7 +212,9 @@ def _connection(path: Path) -> sqlite3.Connection | None:
     connection.close()
     if version == 0:
         return None
-    raise sqlite3.DatabaseError(f"its form is number {version}, this version of Headrace reads {SCHEMA_VERSION}")
+    raise sqlite3.DatabaseError(
+        f"its schema version is {version}; this version of Headrace reads version {SCHEMA_VERSION}"
+    )
 
 
 def _say_nothing(_text: str) -> None:
@@ -220,7 +222,7 @@ def _say_nothing(_text: str) -> None:
 
 
 def _allow_many_files() -> None:
-    """Each database takes three descriptors, and there is one for each day and slot."""
+    """Raise the limit on open files: each database needs three descriptors, and each day and slot has a database."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
