@@ -132,7 +132,9 @@ def shown(data: Path, monkeypatch: pytest.MonkeyPatch) -> Shown:
     monkeypatch.setattr(
         config_command, "report", lambda *_: msgspec.structs.replace(hostile(SettingsReport), files=FILES)
     )
-    monkeypatch.setattr(config_command, "read_allowed_keys", lambda *_: {AllowedKey(*[EVIL] * len(AllowedKey.__struct_fields__))})
+    monkeypatch.setattr(
+        config_command, "read_allowed_keys", lambda *_: {AllowedKey(*[EVIL] * len(AllowedKey.__struct_fields__))}
+    )
     monkeypatch.setattr(config_command, "change_allowed_keys", lambda *_: None)
     monkeypatch.setattr(run_command, "_streamed", _hostile_run)
     monkeypatch.setattr(run_command, "_complete", _hostile_run)
