@@ -13,8 +13,8 @@ from headrace import Client
 from tests.conftest import ROOT
 
 HOOKS = {
-    "no_such_module_x:hook": "there is no module no_such_module_x on the import path",
-    "no_such_module_x.inner:hook": "there is no module no_such_module_x on the import path",
+    "no_such_module_x:hook": "the import path has no module no_such_module_x",
+    "no_such_module_x.inner:hook": "the import path has no module no_such_module_x",
     "json.no_such:hook": "json.no_such cannot be imported: ModuleNotFoundError: No module named 'json.no_such'",
     "json:no_such": "json has no function no_such",
     "json:__name__": "json has no function __name__",

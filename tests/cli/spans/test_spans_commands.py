@@ -252,7 +252,7 @@ def test_a_file_that_cannot_be_read_is_named_and_left_out(spans: Run, data: Path
         done = spans(command)
         assert done.code == ExitCode.OK
         assert done.err.count("spans-2026-03-13.db is left out: ") == 1
-        assert "its form is number 99" in done.err
+        assert "its schema version is 99" in done.err
     assert spans("list").ids == ["sp_1"]
 
 

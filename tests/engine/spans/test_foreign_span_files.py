@@ -254,7 +254,7 @@ def test_a_database_whose_table_is_an_endless_query_is_left_out(tmp_path: Path) 
     file = SpanFile(path, said.append)
 
     assert not file.is_readable
-    assert "spans is a query, which may never end" in said[0]
+    assert "spans is a view, not a table" in said[0]
 
 
 def test_folders_with_other_names_are_no_slots(tmp_path: Path) -> None:
