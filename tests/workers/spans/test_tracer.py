@@ -26,7 +26,7 @@ from headrace.wire.messages import (
     SpanBatch,
 )
 from headrace.wire.run_request import RunRequest
-from headrace_workers.spans.record import EndedRun
+from headrace_workers.spans.run_span import EndedRun
 from headrace_workers.spans.tracer import FAILED, SEND_AT, OpenSpan, Tracer, TracerSettings
 
 EPOCH = 7
