@@ -16,6 +16,7 @@ import pytest
 import headrace
 import headrace.errors
 from headrace import EmbeddingArguments, HeadraceError, RunArguments
+from headrace.cli.shared.exit_codes import ExitCode
 from headrace.pricing.prices import Price
 from headrace.settings.provider_table import BASE_URL_ENV, BUILT_IN, MODEL_PREFIXES
 from headrace.settings.settings import EngineConfig, ProviderConfig, SinkConfig, SpansConfig
@@ -252,3 +253,9 @@ def test_the_architecture_answers_ten_changes_with_files() -> None:
 
     assert len(answers) == 10
     assert all(PATH.findall(answer) for answer in answers)
+
+
+def test_the_reference_has_each_exit_code() -> None:
+    listed = {row[1].strip("`"): row[0] for row in rows_of("docs/reference/command-line.md") if row[0].isdigit()}
+
+    assert listed == {code.name: str(code.value) for code in ExitCode}
