@@ -1,6 +1,7 @@
-"""What follows from the answer to a batch of spans. Pure.
+"""Decides what to do after a server's answer to a batch of spans: go on, try again, wait, send fewer, or give spans up. Pure.
 
-Only what is certain to be about these very spans is given up: whatever the operator can mend (a key, an address) keeps them pending.
+Spans are given up only if the answer is certainly about these spans. If the operator can mend the cause (a key, an address), the spans
+stay pending.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from headrace.text.secret_mask import NO_SECRETS, SecretMask
 MAX_RETRY_AFTER = 300.0
 """The longest wait, in seconds, that a server can ask for."""
 MAX_TRIES_OF_ONE = 20
-"""How often one span alone may be answered with a plain 500, so that one that breaks the server does not hold up all others."""
+"""How often a single span may be answered with status 500. Then it is given up: a span that breaks the server must not hold up others."""
 MAX_EXCERPT = 200
 
 _MALFORMED = frozenset({400, 422})
@@ -25,16 +26,17 @@ _PASSING = frozenset({408, 425, 429})
 
 
 class SpanSetAside(msgspec.Struct, frozen=True):
-    """A span that this sink will never take: its place among those that were to be sent, and why."""
+    """A span that this sink will never take. ``index``: its place in the batch. ``reason``: why."""
 
     index: int
     reason: str
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """The first ``taken`` spans are dealt with: of them ``rejected`` were refused for good, ``skipped`` not for this sink.
+    """The first ``taken`` spans of the batch are done.
 
-    ``aside`` are those of the rejected that are known one by one.
+    Of them ``rejected`` were refused for ever, and ``skipped`` were not meant for this sink. ``aside``: the rejected spans that are
+    known one by one.
     """
 
     taken: int
@@ -45,26 +47,26 @@ class Delivered(msgspec.Struct, frozen=True):
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """It may work later: not before ``after`` seconds, where the server says so."""
+    """Try again later: after ``after`` seconds or more, if the server says how long."""
 
     reason: str
     after: float | None = None
 
 
 class Blocked(msgspec.Struct, frozen=True):
-    """It will not work until somebody mends the configuration, here or there."""
+    """Sending will fail until somebody mends the configuration, here or at the server. Try again seldom."""
 
     reason: str
 
 
 class SplitBatch(msgspec.Struct, frozen=True):
-    """It was too much at once, or one of them is refused: fewer at once say which."""
+    """The batch was too large, or the server refuses one of its spans. Send fewer at once, to find out which."""
 
     reason: str
 
 
 class Undeliverable(msgspec.Struct, frozen=True):
-    """These spans will never be taken."""
+    """The server will never take these spans."""
 
     reason: str
 
@@ -73,7 +75,7 @@ Verdict = Delivered | Retry | Blocked | SplitBatch | Undeliverable
 
 
 class ServerAnswer(msgspec.Struct, frozen=True):
-    """What a server said. ``body`` may have been cut."""
+    """An HTTP answer. ``body`` may be cut."""
 
     status: int
     retry_after: str = ""
@@ -81,7 +83,7 @@ class ServerAnswer(msgspec.Struct, frozen=True):
 
 
 def follows(answer: ServerAnswer, spans: int, tries: int, wall_time: float, mask: SecretMask = NO_SECRETS) -> Verdict:
-    """Return what an HTTP answer to ``spans`` spans means; ``tries`` is how often they were sent, ``mask`` takes secrets out."""
+    """Return the verdict on an HTTP answer to ``spans`` spans. ``tries``: how often they were sent. ``mask`` takes secrets out."""
     status = answer.status
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return Delivered(spans)
@@ -97,7 +99,7 @@ def follows(answer: ServerAnswer, spans: int, tries: int, wall_time: float, mask
 
 
 def seconds_to_wait(retry_after: str, wall_time: float) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for, as a number or as a date; None for no or nonsense."""
+    """Return the seconds that a ``Retry-After`` header asks for, as a number or as a date; None if it has neither."""
     text = retry_after.strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), MAX_RETRY_AFTER)
@@ -111,9 +113,9 @@ def seconds_to_wait(retry_after: str, wall_time: float) -> float | None:
 
 
 def joined(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return what follows for a batch whose spans were sent one by one: the spans up to the first that must be sent again.
+    """Return one verdict for a batch that was sent span by span. The spans before the first one that must be sent again are done.
 
-    Those behind it may have arrived too; they are sent again with it, under the same ids.
+    The spans after it may have arrived too. They are sent again, with the same ids.
     """
     taken = 0
     aside: list[SpanSetAside] = []
@@ -134,7 +136,7 @@ def _dealt_with(taken: int, aside: list[SpanSetAside]) -> Delivered:
 
 
 def excerpt(text: str, mask: SecretMask) -> str:
-    """Return the beginning of what a server says, on one line and without secrets; nothing if it is markup or no text."""
+    """Return the beginning of a server's text, on one line and without secrets; an empty string if it is markup or not text."""
     said = " ".join(text.split())
     if not said.isprintable() or said.startswith("<"):
         return ""
@@ -142,7 +144,7 @@ def excerpt(text: str, mask: SecretMask) -> str:
 
 
 def _words(answer: ServerAnswer, mask: SecretMask) -> str:
-    """Return the status, and what the server says to it if that is a line of text."""
+    """Return the status, with the server's own words if they are a line of text."""
     try:
         words = f"HTTP {answer.status} {HTTPStatus(answer.status).phrase}"
     except ValueError:

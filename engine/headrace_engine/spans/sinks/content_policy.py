@@ -1,6 +1,6 @@
-"""What of a span a sink may see. Pure.
+"""Removes content from a span for sinks that may not have it. Pure.
 
-Without leave to send content go not only the prompts and answers, but all that can quote them: error texts, and free-form options.
+Removed are prompts, answers, and everything that can quote them: error texts and free options.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _HARMLESS = frozenset(
 
 
 def without_content(stored: StoredSpan) -> StoredSpan:
-    """Return the span without anything that was asked or answered."""
+    """Return the span without prompts, answers, and texts that can quote them."""
     span = stored.span
     stripped = replace(
         span,
@@ -32,7 +32,7 @@ def without_content(stored: StoredSpan) -> StoredSpan:
 
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return numbers, names, and the words that come from a short list."""
+    """Return the options that quote no content: numbers, names, and words of a short list."""
     plain = {name: value for name, value in parameters.items() if name in _HARMLESS}
     if isinstance(form := parameters.get("response_format"), Mapping):
         plain["response_format"] = {"type": form.get("type")}

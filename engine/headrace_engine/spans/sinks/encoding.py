@@ -1,4 +1,4 @@
-"""Encodes spans for a sink one by one, so that one that cannot be encoded is set aside and holds up no other. Pure."""
+"""Encodes the spans of a batch one by one. A span that cannot be encoded is set aside and holds up no other. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ T = TypeVar("T")
 def encoded(
     spans: Sequence[StoredSpan], encode: Callable[[StoredSpan], T]
 ) -> tuple[list[tuple[int, T]], tuple[SpanSetAside, ...]]:
-    """Return what ``encode`` makes of each span, by its place, and the spans that it makes nothing of.
+    """Return (place in the batch, encoded span) for each span, and the spans that cannot be encoded.
 
-    A span that it fails at is tried once more with its values mended: integers of 64 bits, times of a calendar, whole characters.
+    If encoding a span fails, it is tried once more with mended values: integers of 64 bits, possible dates, whole characters.
     """
     whole: list[tuple[int, T]] = []
     aside: list[SpanSetAside] = []
@@ -28,8 +28,8 @@ def encoded(
         try:
             whole.append((index, _encoded(stored, encode)))
         except MemoryError:
-            raise  # it says nothing of the span
-        except Exception as error:  # noqa: BLE001 - whatever it is, it would come again with each try
+            raise  # it is not the span's fault
+        except Exception as error:  # noqa: BLE001 - any error would come again with each try
             aside.append(SpanSetAside(index, f"cannot be encoded: {type(error).__name__}"))
     return whole, tuple(aside)
 

@@ -1,4 +1,4 @@
-"""What was asked and answered, in the message and part shapes of the GenAI semantic conventions. Pure."""
+"""Converts prompts and answers to the messages and parts of OpenTelemetry's GenAI semantic conventions. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 
 def split_instructions(messages: list[Message]) -> tuple[list[Message], list[Message]]:
-    """Return the instructions, and the rest: for providers that take them apart from the conversation."""
+    """Return the instructions and the other messages, for providers that take instructions in a field of their own."""
     instructions = [message for message in messages if message.role in _INSTRUCTIONS]
     return instructions, [message for message in messages if message.role not in _INSTRUCTIONS]
 
@@ -33,7 +33,7 @@ def input_messages(content: SpanContent, messages: list[Message]) -> list[Json]:
 
 
 def output_messages(content: SpanContent, finish_reason: str | None) -> list[Json]:
-    """Return ``gen_ai.output.messages``: the one answer, or as much of it as arrived. 1.41 has a finish reason in it."""
+    """Return ``gen_ai.output.messages``: the answer, or the part of it that arrived. Version 1.41 has the finish reason in it."""
     parts: list[Json] = []
     if content.reasoning:
         parts.append({"type": "reasoning", "content": content.reasoning})
@@ -57,17 +57,17 @@ def tool_definitions(tools: list[Tool]) -> list[Json]:
 
 
 def _tool_definition(tool: Tool) -> Json:
-    """Describe a function by its schema; a tool of the provider's own by its settings."""
+    """Return a function with its schema, or a tool of the provider with its settings."""
     if tool.type != "function":
         return {**(tool.extra or {}), "type": tool.type, "name": tool.name or tool.type}
     return {"type": "function", "name": tool.name, "description": tool.description, "parameters": tool.parameters}
 
 
 def parsed(arguments: str) -> Any:
-    """Return a tool call's arguments, as text where an abort has cut them, or where no other format could carry them."""
+    """Return a tool call's arguments as a JSON value; as text if they are cut or cannot be encoded again."""
     try:
         value = msgspec.json.decode(arguments)
-        msgspec.json.encode(value)  # an integer of thousands of digits can be read, and not written
+        msgspec.json.encode(value)  # an integer of thousands of digits can be read but not written
     except (msgspec.DecodeError, *UNENCODABLE):
         return arguments
     return value
@@ -97,7 +97,7 @@ def _part(part: Part) -> Json:
 
 def _image(part: ImagePart) -> Json:
     kind, data, url = part.media_type, part.data, part.url or ""
-    if url.startswith("data:"):  # such a URL is data, by the conventions
+    if url.startswith("data:"):  # the conventions treat such a URL as data
         head, _, data = url.removeprefix("data:").partition(",")
         kind = head.partition(";")[0]
     image = {"modality": "image", "mime_type": kind} if kind else {"modality": "image"}

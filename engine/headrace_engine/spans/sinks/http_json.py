@@ -1,4 +1,4 @@
-"""The sink for span APIs that take JSON: ``POST /api/v1/spans``, one span in each request, a few of them at once."""
+"""The sink for span APIs that take JSON: ``POST /api/v1/spans``, one span in each request, at most four requests at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class HttpJsonSink:
-    """Sends spans one by one, with their ids as the other side's own."""
+    """Sends spans one by one. The server uses their ids as its own."""
 
     def __init__(self, config: SinkConfig, environ: Mapping[str, str]) -> None:
         """Raises SinkUnusableError."""
@@ -36,7 +36,7 @@ class HttpJsonSink:
         self._executor = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="sink-post")
 
     def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:
-        """Send spans; return what follows for the first that must be sent again, and those before it."""
+        """Send spans. Return the verdict on the batch: see :func:`joined`."""
         whole, unencodable = encoded(spans, lambda stored: _encode(payload(stored)))
         answers = self._executor.map(partial(self._send, tries=tries), [body for _, body in whole])
         verdicts = dict(zip((index for index, _ in whole), answers, strict=True))
@@ -54,7 +54,7 @@ class HttpJsonSink:
 
 
 def payload(stored: StoredSpan) -> dict[str, Any]:
-    """Return a span as the API wants it; what it has no field for stays here, but what ``tags`` can say."""
+    """Return a span in the API's fields. Facts without a field are left out, unless a tag can say them."""
     span, usage = stored.span, stored.span.usage
     content = content_of(span)
     fields = {
@@ -66,7 +66,7 @@ def payload(stored: StoredSpan) -> dict[str, Any]:
         "provider": span.provider,
         "input": _input(content),
         "output": content.text or content.refusal,
-        # There is no word for an aborted run there; a lost one is an error.
+        # The API has no word for an aborted run. A lost run is an error.
         "status": "ERROR" if span.status == "error" else "SUCCESS",
         "error": (span.error or span.error_type) if span.status == "error" else None,
         "latencyMs": round(seconds(span.duration_seconds) * 1000),

@@ -1,4 +1,4 @@
-"""One sink's HTTP connection: posts a body, reads as much of the answer as is of use, and never hangs on it."""
+"""Posts bodies to one sink's address, and reads at most 64 KiB of each answer, within the sink's timeout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from headrace_engine.spans.sinks.answer_policy import Blocked, Retry, ServerAnsw
 from headrace_engine.spans.sinks.sink import SinkUnusableError
 
 MAX_BODY_BYTES = 64 * 1024
-_SHORTEST_SECRET = 6  # a shorter header value is none, and would blot out words
+_SHORTEST_SECRET = 6  # a shorter header value is not secret, and masking it would remove words
 
 
 class HttpPost:
@@ -27,10 +27,10 @@ class HttpPost:
 
     def __init__(self, url: str, config: SinkConfig, environ: Mapping[str, str], content_type: str) -> None:
         """Raises SinkUnusableError."""
-        import httpx  # here: it takes a tenth of a second, and most engines have no sink
+        import httpx  # imported here: it takes 0.1 s, and most engines have no sink
 
         for chatty in ("httpx", "httpcore"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)  # they write addresses and headers, which may be secret
+            logging.getLogger(chatty).setLevel(logging.WARNING)  # they log addresses and headers, which may be secret
         self._httpx = httpx
         self._timeout = config.timeout
         self._url = _checked(url)
@@ -39,8 +39,8 @@ class HttpPost:
         secrets = [secret for value in headers.values() for secret in (value, value.rpartition(" ")[2])]
         secrets = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
         self.mask = SecretMask([*secrets, *header_secrets(headers), *address_secrets(url), *proxy_secrets(environ)])
-        """Of what no message may quote."""
-        # The answer as it is: one that unpacks to gigabytes is not unpacked.
+        """Takes out the secrets that no message may quote."""
+        # Ask for no compression: an answer could unpack to gigabytes.
         headers |= {"Content-Type": content_type, "Accept-Encoding": "identity", "User-Agent": "headrace"}
         # With trust_env, httpx would look at proxies that do not apply, and refuse networks in NO_PROXY.
         self._client = httpx.Client(
@@ -57,14 +57,14 @@ class HttpPost:
                 for piece in response.iter_raw():
                     said += piece
                     if len(said) >= MAX_BODY_BYTES or time.monotonic() >= deadline:
-                        break  # the status is known; leaving closes the connection
+                        break  # the status is known; leaving the block closes the connection
                 return ServerAnswer(
                     response.status_code, response.headers.get("retry-after", ""), bytes(said[:MAX_BODY_BYTES])
                 )
         except httpx.TimeoutException:
             return Retry(f"no answer within {self._timeout:g} s")
         except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL):
-            # Not the error's own words: they quote what is wrong, be it a secret.
+            # Do not quote the error: it quotes the wrong value, which may be a secret.
             return Blocked("the address or a header is not valid HTTP")
         except (UnicodeError, ValueError):
             return Blocked("the address has a host that cannot be looked up")
@@ -83,7 +83,7 @@ def _checked(url: str) -> str:
 
 
 def _proxy(url: str) -> str | None:
-    """Return the proxy of the environment for an address; raises SinkUnusableError for one that cannot be used."""
+    """Return the environment's proxy for an address, or None. Raises SinkUnusableError if the proxy cannot be used."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
@@ -92,13 +92,13 @@ def _proxy(url: str) -> str | None:
         raise SinkUnusableError(str(error)) from None
     if proxy is not None and proxy.lower().startswith("socks") and importlib.util.find_spec("socksio") is None:
         raise SinkUnusableError(
-            "the proxy of the environment is SOCKS, which takes a package: pip install 'httpx[socks]'"
+            "the proxy of the environment is SOCKS, which needs a package: pip install 'httpx[socks]'"
         )
     return proxy
 
 
 def _tls() -> ssl.SSLContext:
-    """Return what TLS takes, with the certificates that the environment names; raises SinkUnusableError."""
+    """Return a TLS context with the certificates that the environment names. Raises SinkUnusableError."""
     import httpx
 
     try:

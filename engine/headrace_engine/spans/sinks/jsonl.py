@@ -1,4 +1,4 @@
-"""The sink for a file: one span as JSON on each line, as ``headrace spans export`` writes it."""
+"""The sink that appends spans to a file: one JSON object on each line, as ``headrace spans export`` writes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class JsonLinesSink:
-    """Appends to a file, which other engines may append to as well, and which may be moved away at any time."""
+    """Appends to a file. Other engines may append to it too, and it may be moved away at any time."""
 
     def __init__(self, config: SinkConfig) -> None:
         """Raises SinkUnusableError."""
@@ -40,7 +40,7 @@ class JsonLinesSink:
             reason = "there is no such home directory; name the file without ~"
             raise SinkUnusableError(f"path {config.path}: {reason}") from None
 
-    def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:  # noqa: ARG002 - a file does not get tired
+    def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:  # noqa: ARG002 - for HTTP sinks
         """Append all lines, or none."""
         whole, aside = encoded(spans, line)
         lines = b"".join([each for _, each in whole])
@@ -56,14 +56,14 @@ class JsonLinesSink:
 
 
 def line(stored: StoredSpan) -> bytes:
-    """Return a span as ``headrace spans export`` writes it: all fields, zeros included, its cost, and its content as an object."""
+    """Return a span as one line of JSON: all fields (zeros too), its cost, and its content as an object."""
     fields = fields_of(stored)
     fields["content"] = _content(stored.span.content)
     return _without_controls(_encode(fields)) + b"\n"
 
 
 def _content(content: bytes) -> msgspec.Raw | dict[str, Any] | None:
-    """Return content as it is stored where that is JSON on one line; a peer may have sent anything."""
+    """Return stored content as JSON on one line; empty content if it is not valid: a peer may have sent any bytes."""
     if not content:
         return None
     try:
@@ -74,13 +74,13 @@ def _content(content: bytes) -> msgspec.Raw | dict[str, Any] | None:
 
 
 def _without_controls(data: bytes) -> bytes:
-    """Return JSON in which what steers a terminal is escaped; it has the same value."""
+    """Return JSON with control characters escaped. Its value stays the same."""
     return data if data.isascii() and b"\x7f" not in data else escaped(data.decode()).encode()
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """Open the file for one batch, for ourselves alone."""
+    """Open and lock the file for one batch."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = open_named(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
@@ -92,7 +92,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 def _append(descriptor: int, lines: bytes) -> None:
     size = os.fstat(descriptor).st_size
-    # A writer that was killed in the middle of a line must not spoil the next one.
+    # If a writer was killed in the middle of a line, begin a new line.
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
         lines = b"\n" + lines
     written = 0
@@ -101,6 +101,6 @@ def _append(descriptor: int, lines: bytes) -> None:
             written += os.write(descriptor, lines[written:])
     except OSError:
         with contextlib.suppress(OSError):
-            if os.fstat(descriptor).st_size == size + written:  # else somebody has written behind it
+            if os.fstat(descriptor).st_size == size + written:  # else another process has written after it
                 os.ftruncate(descriptor, size)
         raise

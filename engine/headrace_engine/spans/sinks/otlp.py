@@ -1,4 +1,4 @@
-"""The sink for OpenTelemetry: OTLP over HTTP, as protobuf."""
+"""The sink for OpenTelemetry: sends spans by OTLP over HTTP, as protobuf."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _LAST_NANOSECOND = 2**64 - 1
 
 
 class OtlpSink:
-    """Sends batches to an OpenTelemetry collector, or to whatever takes what one takes."""
+    """Sends batches to an OpenTelemetry collector, or to any server that takes the same requests."""
 
     def __init__(self, config: SinkConfig, environ: Mapping[str, str]) -> None:
         """Raises SinkUnusableError."""
@@ -60,7 +60,7 @@ class OtlpSink:
         self._post = HttpPost(traces_url(config.url), config, environ, "application/x-protobuf")
 
     def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:
-        """Send what the caller's own sampling wants kept. What cannot be encoded, or is refused by itself, is set aside."""
+        """Send the spans of sampled traces. Spans that cannot be encoded, or that are refused alone, are set aside."""
         whole, unencodable = encoded(spans, self._encoded)
         sampled = [(index, one) for index, one in whole if one is not None]
         skipped = len(whole) - len(sampled)
@@ -93,7 +93,7 @@ class OtlpSink:
             return verdict
         rejected, words = rejected_spans(answer.body)
         reason = excerpt(words, self._post.mask)
-        # Of several it is not said which; of one, and of all, it is clear.
+        # The answer does not say which spans it refuses. If it refuses as many as were sent, it is all of them.
         return Undeliverable(reason) if rejected >= count else Delivered(count, rejected, reason=reason)
 
     def close(self) -> None:
@@ -102,14 +102,14 @@ class OtlpSink:
 
 
 def traces_url(url: str) -> str:
-    """Return where traces go: below a collector's base address, or to an address that is that of its traces already."""
+    """Return the URL for traces: ``url`` itself if it ends with ``/traces``, else ``/v1/traces`` below it."""
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
     return urlunsplit(parts._replace(path=path if path.endswith("/traces") else path + _TRACES_PATH))
 
 
 def export_request(spans: Sequence[Span], service_name: str, version: Version) -> ExportTraceServiceRequest:
-    """Return spans as one message."""
+    """Return spans as one OTLP request."""
     scope = InstrumentationScope(name="headrace", version=VERSION)
     scope_spans = ScopeSpans(scope=scope, schema_url=SCHEMA_URL[version], spans=spans)
     resource = Resource(attributes=_key_values({"service.name": service_name}))
@@ -119,7 +119,7 @@ def export_request(spans: Sequence[Span], service_name: str, version: Version) -
 def _dealt_with(
     spans: Sequence[StoredSpan], skipped: int, aside: tuple[SpanSetAside, ...], rejected: int = 0, reason: str = ""
 ) -> Delivered:
-    """Return that all spans are dealt with; ``rejected`` are refused beside those that are set aside."""
+    """Return that all spans are done. ``rejected``: spans that were refused, in addition to those that are set aside."""
     reason = reason or (aside[-1].reason if aside else "")
     return Delivered(len(spans), rejected + len(aside), skipped, reason, aside)
 
@@ -147,7 +147,7 @@ def otlp_span(ids: OtelIds, described: DescribedSpan) -> Span:
 
 
 def _nanoseconds(seconds: float) -> int:
-    """Return nanoseconds to the microsecond; a float knows no more of a time of today. The last of them is in the year 2554."""
+    """Return nanoseconds, exact to the microsecond, as a float of today's times is. The largest value is in the year 2554."""
     return min(round(span_bounds.seconds(seconds) * 1e6) * 1000, _LAST_NANOSECOND)
 
 
@@ -157,7 +157,7 @@ def _key_values(attributes: Mapping[str, Value] | Attributes) -> list[KeyValue]:
 
 def _any_value(value: Value) -> AnyValue:
     match value:
-        case bool():  # before int, which it is too
+        case bool():  # before int: a bool is an int too
             return AnyValue(bool_value=value)
         case str():
             return AnyValue(string_value=value)
@@ -170,11 +170,11 @@ def _any_value(value: Value) -> AnyValue:
 
 
 def rejected_spans(body: bytes) -> tuple[int, str]:
-    """Return how many spans a successful answer refuses, and its words for it."""
+    """Return how many spans a successful answer refuses, and its reason."""
     response = ExportTraceServiceResponse()
     try:
         response.ParseFromString(body)
     except DecodeError:
-        return 0, ""  # many receivers answer something else; the status says that it was taken
+        return 0, ""  # many receivers answer something else; the status says that the spans were taken
     partial = response.partial_success
     return max(partial.rejected_spans, 0), partial.error_message

@@ -1,4 +1,4 @@
-"""All sinks of one engine: each in a thread of its own, so that none delays another, or the collector."""
+"""Runs all sinks of one engine, each in its own thread. A slow sink delays neither another sink nor the collector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headrace_engine.spans.sinks.sink_thread import SinkThread
 
 
 class Sinks:
-    """The sinks of one slot's database files. Spans that are stored already are sent too, the oldest first."""
+    """The sinks that send the spans of one slot. Spans that were stored before are sent too, the oldest first."""
 
     def __init__(self, slot: Path, sinks: Mapping[str, SinkConfig]) -> None:
         self._threads = [SinkThread(name, config, slot, os.environ) for name, config in sinks.items()]
@@ -24,23 +24,23 @@ class Sinks:
             thread.start()
 
     def wake(self) -> None:
-        """Spans were stored."""
+        """Look for new spans: some were stored."""
         for thread in self._threads:
             thread.wake()
 
     def statuses(self) -> list[SinkStatus]:
-        """Return how the sinks are, as of a moment ago. Reads and waits for nothing."""
+        """Return the state of each sink, as it was a moment ago. Does not wait, and reads no file."""
         return [thread.status for thread in self._threads]
 
     def is_caught_up(self, marks: Mapping[Path, int]) -> bool:
-        """Return whether every sink has dealt with the rows up to ``marks``, the highest row number of each file.
+        """Return whether every sink is done with the rows up to ``marks`` (file → row number).
 
-        A sink that cannot work at all is not asked: waiting for it would be of no use, and its status says what it lacks.
+        A sink that cannot work does not count: nobody should wait for it. Its status says what it needs.
         """
         return all(thread.is_caught_up(marks) for thread in self._threads)
 
     def close(self, timeout: float) -> None:
-        """Send what is left within ``timeout`` seconds, and end. The next start goes on where this one came to. May be called twice."""
+        """Send spans for at most ``timeout`` seconds, then end. The next start goes on from there. May be called twice."""
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.end(deadline)

@@ -1,7 +1,7 @@
-"""A span in the words of OpenTelemetry's GenAI semantic conventions: the one table of names, and what stands under each. Pure.
+"""Describes a span by OpenTelemetry's GenAI semantic conventions: one table of attribute names and values. Pure.
 
-The conventions are in development, and names still change: the table says what a name was in the last release before they moved
-to a repository of their own. Facts that they have no name for are under ``headrace.``.
+The conventions are in development, and names still change. The table also has each name of release 1.41, the last one before the
+conventions moved to their own repository. Facts without a name there begin with ``headrace.``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from headrace.types import Message
 from headrace_engine.spans.sinks import genai_messages as messages
 
 SEMCONV_VERSION = "0.1.0"
-"""Of https://github.com/open-telemetry/semantic-conventions-genai."""
+"""Version of https://github.com/open-telemetry/semantic-conventions-genai."""
 SCHEMA_URL = {"current": "", "1.41": "https://opentelemetry.io/schemas/1.41.0"}
 
 Version = Literal["current", "1.41"]
@@ -34,7 +34,7 @@ PROVIDER_NAME = {
     "openai-responses": "openai",
     "xai": "x_ai",
 }
-"""The conventions' name of a provider, where Headrace's name differs."""
+"""Headrace's name of a provider → the conventions' name, if they differ."""
 _SERVICES = {name: api for name, (api, _, _) in BUILT_IN.items()} | {"moonshot": "openai-chat"}
 """Providers that are services of their own: provider → the wire format that the service has."""
 _GEMINI = PROVIDER_NAME["google"]
@@ -45,7 +45,7 @@ _TAKES_INSTRUCTIONS_APART = frozenset({"anthropic", _GEMINI})
 
 
 class OtelEvent(msgspec.Struct, frozen=True):
-    """Something at one time within a span."""
+    """An event within a span."""
 
     name: str
     time: float
@@ -53,7 +53,7 @@ class OtelEvent(msgspec.Struct, frozen=True):
 
 
 class DescribedSpan(msgspec.Struct, frozen=True):
-    """A span as the conventions want it, but its ids. Times are seconds since 1970."""
+    """A span by the conventions, without its ids. Times are seconds since 1970."""
 
     name: str
     start: float
@@ -65,7 +65,7 @@ class DescribedSpan(msgspec.Struct, frozen=True):
 
 
 def describe(stored: StoredSpan, version: Version) -> DescribedSpan:
-    """Return what a span says by the conventions."""
+    """Return a span's attributes and events by the conventions."""
     facts = _Facts(stored, version)
     attributes: Attributes = {}
     for row in _TABLE:
@@ -73,7 +73,7 @@ def describe(stored: StoredSpan, version: Version) -> DescribedSpan:
         if name is not None and (value := row.value(facts)) is not None:
             attributes[name] = value
     span = stored.span
-    # A wall clock can jump between the two times, the measured duration cannot.
+    # The wall clock can jump between the two times. The measured duration is exact.
     end = span.started_at + span.duration_seconds if span.duration_seconds else max(span.ended_at, span.started_at)
     return DescribedSpan(
         name=f"{facts.operation} {span.model}".rstrip(),
@@ -87,7 +87,7 @@ def describe(stored: StoredSpan, version: Version) -> DescribedSpan:
 
 
 class _Facts:
-    """A span, and what several rows ask of it."""
+    """A span, and values that several rows of the table use."""
 
     def __init__(self, stored: StoredSpan, version: Version) -> None:
         self.span: Span = stored.span
@@ -107,7 +107,7 @@ class _Facts:
 
     @property
     def finish_reason(self) -> str | None:
-        """Why generation ended; ``error`` when it did not come to its end."""
+        """Why the generation ended; ``error`` if it failed or was aborted."""
         if self.is_embedding:
             return None
         if self.span.status != "ok":
@@ -135,7 +135,7 @@ def _provider_name(span: Span) -> str:
 
 
 class _Attribute(msgspec.Struct, frozen=True):
-    """A name, what it was called in 1.41 (None: nothing), and what stands under it."""
+    """An attribute: its name, its name in release 1.41 (None: it had none), and a function that returns its value."""
 
     name: str
     was: str | None
@@ -181,7 +181,7 @@ def _output_type(facts: _Facts) -> str | None:
 
 
 def _known(tokens: int, facts: _Facts) -> int | None:
-    """Return a count that somebody gave; where nothing is known, zero would be a lie."""
+    """Return a count of tokens; None if nothing is known: zero would be wrong."""
     return None if facts.usage.source == "none" else tokens
 
 
@@ -253,7 +253,7 @@ _TABLE = (
 
 
 def _attempt(attempt: SpanAttempt) -> OtelEvent:
-    """Return an attempt as an event at the time of its start; durations in seconds."""
+    """Return an attempt as an event at the time of its start. Durations are in seconds."""
     facts: dict[str, Value | None] = {
         "headrace.attempt.number": attempt.number,
         "headrace.attempt.worker": attempt.worker or None,

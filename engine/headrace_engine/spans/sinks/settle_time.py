@@ -1,7 +1,7 @@
-"""When a record that is not the last word may be sent on. Pure.
+"""Decides when a span that may still be replaced is sent to a sink. Pure.
 
-When a worker is lost, the broker's record of its runs, what their clients received and what lay in its spool come within moments of
-each other, and each replaces the one before. A receiver that keeps the first of several spans with one id must not get the poorest.
+When a worker is lost, several records of the same run arrive within moments: from the broker, from the client, and from the worker's
+spool. Each may replace the one before. Some receivers keep the first span of an id, so a sink waits a little for the best record.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ SETTLE_SECONDS = 2.0
 
 
 class SettleTime:
-    """Up to where the records of one file have had time to be replaced."""
+    """The last row of one file up to which records have had enough time to be replaced."""
 
     def __init__(self) -> None:
         self._settled = 0
         self._next = 0
         self.due: float | None = None
-        """When further records will have settled; None when none is waited for."""
+        """The time when the next records can be sent, in monotonic seconds; None if no record waits."""
 
     def ready(self, rows: Iterable[StoredSpan], last: int, now: float) -> Iterator[StoredSpan]:
-        """Yield rows up to the first that may still be replaced. ``last`` is the last row that the file has now."""
+        """Yield rows, and stop before the first row that may still be replaced. ``last``: the number of the file's last row."""
         if self.due is not None and now >= self.due:
             self._settled, self.due = self._next, None
         for row in rows:

@@ -1,4 +1,4 @@
-"""What a sink is to the thread that serves it."""
+"""The interface of a sink: what its thread may ask of it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from headrace_engine.spans.sinks.answer_policy import Verdict
 
 
 class SinkUnusableError(Exception):
-    """A sink cannot work as it is configured, or installed; the text says what to do."""
+    """A sink cannot work with its settings, or without a package. The text says what to do."""
 
 
 class Sink(Protocol):
-    """A place that spans are sent to. Used by one thread."""
+    """Sends spans to one place. Used by one thread."""
 
     batch_size: int
-    """How many spans it takes at once, at most."""
+    """The largest number of spans in one call of :meth:`send`."""
 
     def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:
-        """Send spans, for the ``tries``-th time, and return what became of them. Raises nothing that can be foreseen."""
+        """Send spans, and return the verdict. ``tries``: how often these spans were sent, this time included. Expected failures are verdicts."""
         ...
 
     def close(self) -> None:
-        """Let go of what is held."""
+        """Close files and connections."""
         ...

@@ -1,4 +1,4 @@
-"""Which sink a configuration asks for."""
+"""Makes the sink that a ``[sinks.NAME]`` table asks for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from headrace_engine.spans.sinks.sink import Sink
 
 
 def build(config: SinkConfig, environ: Mapping[str, str]) -> Sink:
-    """Return the sink; raises SinkUnusableError. Each kind is loaded only where it is asked for."""
+    """Return the sink. Raises SinkUnusableError. Only the module of this type is imported."""
     match config.type:
         case "otlp":
             from headrace_engine.spans.sinks.otlp import OtlpSink

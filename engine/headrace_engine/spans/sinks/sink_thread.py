@@ -1,4 +1,4 @@
-"""The thread of one sink: reads what is unsent, sends it, and does what the answer asks for. It waits for nobody, and nobody for it."""
+"""The thread of one sink: reads unsent spans, sends them, and follows the verdict. No other thread waits for it."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from headrace_engine.spans.sinks.unsent_spans import UnsentBatch, UnsentSpans
 logger = logging.getLogger(__name__)
 
 _COUNT_INTERVAL = 0.5
-"""Seconds between counts of what waits; a count reads some thousand rows."""
+"""Seconds between two counts of waiting spans. A count reads some thousand rows."""
 _LOG_INTERVAL = 60.0
-"""Seconds between two log lines of spans that a sink sets aside."""
+"""Seconds between two log lines about refused spans."""
 _MAX_FAILURES = 5
-"""How often one span alone may end in a mistake of ours."""
+"""How often a single span may raise an exception in our code. Then it is set aside."""
 _IDLE = 60.0
-"""Seconds until an idle sink looks whether it was forgotten."""
+"""Seconds after which an idle sink looks for spans, even if nothing woke it."""
 
 
 class SinkThread:
-    """One sink at work. All but ``_run`` and what it calls may be called from any thread."""
+    """One sink and its thread. The public methods may be called from any thread."""
 
     def __init__(self, name: str, config: SinkConfig, slot: Path, environ: Mapping[str, str]) -> None:
         self.name = name
@@ -66,27 +66,27 @@ class SinkThread:
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Spans were stored."""
+        """Look for new spans: some were stored."""
         self._news.set()
 
     def is_caught_up(self, marks: Mapping[Path, int]) -> bool:
-        """Return whether all up to ``marks`` is dealt with. A sink that cannot work at all holds nobody up."""
+        """Return whether the sink is done with the rows up to ``marks`` (file → row number). True for a sink that cannot work."""
         places = self.places
         return self.status.state == UNUSABLE or all(
             places[path] >= mark if path in places else not path.exists() for path, mark in marks.items()
         )
 
     def end(self, deadline: float) -> None:
-        """Send what there is until ``deadline`` (monotonic), but try nothing twice."""
+        """Send the spans that wait, until ``deadline`` (monotonic seconds). Nothing is tried twice."""
         self._deadline = deadline
         self._news.set()
 
     def join(self) -> None:
-        """Wait for the end, not beyond the deadline. A thread that is stuck in a request ends with the process."""
+        """Wait until the thread ends, or until the deadline. A thread that is stuck in a request ends with the process."""
         if self._thread.is_alive():
             self._thread.join(max((self._deadline or 0.0) - time.monotonic(), 0.0))
 
@@ -144,7 +144,7 @@ class SinkThread:
         except MemoryError:
             raise
         except Exception as error:
-            # A mistake of ours about one span must not hold up all others: find it, and set it aside.
+            # An error in our code about one span must not hold up the others: find the span, and set it aside.
             logger.exception("sink failed to send", extra={"sink": self.name, "spans": len(batch.spans)})
             reason = f"cannot be sent: {type(error).__name__}"
             if len(batch.spans) > 1:
@@ -152,7 +152,7 @@ class SinkThread:
             return Undeliverable(reason) if self._tries >= _MAX_FAILURES else Retry(reason)
 
     def _next_size(self) -> int:
-        """A probe is one span: the other side is to be asked, not flooded."""
+        """Return how many spans to send. A probe is one span."""
         return 1 if self._circuit.state == "open" else self._limit.limit
 
     def _follow(self, batch: UnsentBatch, verdict: Verdict) -> None:
@@ -174,7 +174,7 @@ class SinkThread:
         self._is_lame = False
         self._circuit.answered()
         if not outcome.rejected:
-            self._limit.was_taken()  # where one was refused, the next may be
+            self._limit.was_taken()  # after a refused span the next may be refused too
         self._tries = 0
         self._error = ""
         self._unsent.taken(batch, outcome.taken, outcome.aside)
@@ -183,7 +183,7 @@ class SinkThread:
         self._pending = max(self._pending - outcome.taken, 0)
 
     def _refused(self, count: int, reason: str) -> None:
-        """Count spans that the sink will never take; say it in the log, at most once a minute. The status says it always."""
+        """Count spans that the sink will never take. Log it, at most once a minute; the status always has it."""
         self._refusal = reason or self._refusal
         self._failed += count
         self._unlogged += count
@@ -195,7 +195,7 @@ class SinkThread:
             self._unlogged, self._logs_at = 0, now + _LOG_INTERVAL
 
     def _not_taken(self, verdict: Retry | Blocked) -> None:
-        """Say it in the log once, when the circuit opens; the status says it always."""
+        """Wait, and try again. Log it once, when the circuit opens; the status always has it."""
         now, dice = time.monotonic(), random.random()  # noqa: S311
         if isinstance(verdict, Retry):
             self._circuit.failed(verdict.after, now, dice)
@@ -207,7 +207,7 @@ class SinkThread:
             logger.warning("sink does not take spans", extra={"sink": self.name, "reason": verdict.reason})
 
     def _rest(self) -> None:
-        """Nothing to send now."""
+        """No span can be sent now: wait."""
         self._pending = self._unsent.count()
         self._publish()
         if self._deadline is not None:
@@ -226,7 +226,7 @@ class SinkThread:
         return self._is_done or not is_working or time.monotonic() >= self._deadline
 
     def _count(self, now: float) -> float:
-        """Count what waits, unless that was done a moment ago; return how long until it may be done, 0 if it was done now."""
+        """Count waiting spans, but not more often than every 0.5 s. Return the seconds until the next count; 0 if it was done now."""
         until_count = max(self._counted_at + _COUNT_INTERVAL - now, 0.0)
         if not until_count:
             self._counted_at = now

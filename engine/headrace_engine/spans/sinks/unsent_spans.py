@@ -1,8 +1,7 @@
-"""What one sink has yet to send: its place in each of a slot's database files. Used by the sink's thread alone.
+"""Finds the spans that one sink has not sent yet, and records its progress in each database file of a slot. For the sink's thread only.
 
-The place is written down in the file itself, after the spans were taken, with the spans that are set aside: those that the sink will
-never take stay in the store, marked. That can fail, on a full disk for one; it is then known to this process only, and after it ends
-spans are sent again.
+The progress is written to the database file after the sink has taken the spans. Spans that the sink will never take stay in the store
+with a mark. If the progress cannot be written, as on a full disk, it is lost when the process ends: then spans are sent again.
 """
 
 from __future__ import annotations
@@ -30,22 +29,22 @@ from headrace_engine.spans.sinks.settle_time import SettleTime
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
-"""Of one batch; receivers refuse requests of some size, 4 MiB at the least."""
+"""Bytes of one batch. Receivers refuse larger requests; the smallest known limit is 4 MiB."""
 MAX_COUNTED = 10_000
-"""Spans up to which those that wait are counted; beyond, a difference of row numbers does."""
+"""Waiting spans are counted up to this number. Beyond it the count is the difference of row numbers."""
 _BUSY_TIMEOUT = 5.0
 _PLACE = "INSERT INTO cursors (sink, seq) VALUES (?, ?) ON CONFLICT (sink) DO UPDATE SET seq = excluded.seq"
 
 
 class UnsentBatch(msgspec.Struct, frozen=True):
-    """Spans of one file, in the order of their writing."""
+    """Spans of one file, in the order in which they were written."""
 
     path: Path
     spans: list[StoredSpan]
 
 
 class SetAsideMark(msgspec.Struct, frozen=True):
-    """A span that is set aside: its id, its row, and why."""
+    """The mark of a span that is set aside: its id, its row number, and the reason."""
 
     span_id: str
     seq: int
@@ -53,7 +52,7 @@ class SetAsideMark(msgspec.Struct, frozen=True):
 
 
 class UnsentSpans:
-    """A slot's files, and how far one sink has come in each."""
+    """The files of a slot, and the progress of one sink in each file."""
 
     def __init__(self, slot: Path, sink: str) -> None:
         self._slot = slot
@@ -61,7 +60,7 @@ class UnsentSpans:
         self._files: dict[Path, _FileProgress] = {}
 
     def next(self, limit: int, now: float, *, is_last: bool) -> UnsentBatch | None:
-        """Return up to ``limit`` spans of the oldest file that has any. ``is_last``: there is no time to wait for better ones."""
+        """Return up to ``limit`` spans of the oldest file with unsent spans. ``is_last``: do not wait for better records."""
         self._look()
         for path, file in self._files.items():
             try:
@@ -74,7 +73,7 @@ class UnsentSpans:
         return None
 
     def taken(self, batch: UnsentBatch, count: int, aside: Sequence[SpanSetAside] = ()) -> None:
-        """The first ``count`` spans of a batch are dealt with, those in ``aside`` by marking them."""
+        """The first ``count`` spans of a batch are done. Mark the spans in ``aside``."""
         if count and (file := self._files.get(batch.path)) is not None:
             some = batch.spans[:count]
             marks = [SetAsideMark(some[each.index].span.span_id, some[each.index].seq, each.reason) for each in aside]
@@ -85,7 +84,7 @@ class UnsentSpans:
         return sum(file.aside for file in self._files.values())
 
     def take_damaged(self) -> list[SetAsideMark]:
-        """Return the rows that could not be read since the last time; they are marked, and passed over."""
+        """Return the rows that could not be read since the last call. They are marked and skipped."""
         return [mark for file in self._files.values() for mark in file.take_damaged()]
 
     def count(self) -> int:
@@ -94,11 +93,11 @@ class UnsentSpans:
         return sum(file.count() for file in self._files.values())
 
     def due(self) -> float | None:
-        """Return when spans that are held back can be sent, if there are any."""
+        """Return when the next spans that wait for better records can be sent, or None."""
         return min((file.settling.due for file in self._files.values() if file.settling.due is not None), default=None)
 
     def places(self) -> dict[Path, int]:
-        """Return the last row that is dealt with, by file."""
+        """Return file → the last row that is done."""
         return {path: file.place for path, file in self._files.items()}
 
     def close(self) -> None:
@@ -108,10 +107,10 @@ class UnsentSpans:
         self._files.clear()
 
     def _look(self) -> None:
-        """Find new files, and let go of those that are gone."""
+        """Open new files, and close removed files."""
         known, self._files = self._files, {}
         for path in database_files(self._slot):
-            # One that was damaged is moved aside, and another made under its name.
+            # A damaged file is moved aside, and a new file may get its name.
             if path in known and known[path].is_still_there():
                 self._files[path] = known.pop(path)
             elif (file := _open(path, self._sink)) is not None:
@@ -121,7 +120,7 @@ class UnsentSpans:
 
 
 class _FileProgress:
-    """One database file. ``place`` is the last row that is dealt with."""
+    """One database file. ``place`` is the last row that is done."""
 
     def __init__(self, path: Path, sink: str, reader: sqlite3.Connection) -> None:
         self._path = path
@@ -152,7 +151,7 @@ class _FileProgress:
         return spans
 
     def _read(self, limit: int, now: float, *, is_last: bool) -> list[StoredSpan] | None:
-        """Return the next spans; None where there are only rows that cannot be read, which are behind it now."""
+        """Return the next spans. None: all the next rows were unreadable and are skipped; read again."""
         last = self._last()
         if last <= self.place:
             if self._is_unwritten:
@@ -166,12 +165,12 @@ class _FileProgress:
             self.move(damaged[-1].seq, damaged)
             return None if self.settling.due is None else []
         if not spans and self.settling.due is None:
-            # The rows up to here were replaced since, by others that lie elsewhere.
+            # All rows up to here were replaced by newer rows.
             self.move(last)
         return spans
 
     def move(self, place: int, marks: Sequence[SetAsideMark] = (), taken: Sequence[str] = ()) -> None:
-        """Write the place down, where that is possible; with it what is set aside, and what is so no longer: it was ``taken``."""
+        """Record the progress: the last row that is done, and new marks. Remove the marks of spans that were ``taken``. May fail."""
         self.place = place
         self._marks |= dict.fromkeys(marks)
         self._is_unwritten = True
@@ -187,7 +186,7 @@ class _FileProgress:
         return damaged
 
     def _noticed(self, damaged: Sequence[SetAsideMark]) -> None:
-        """Have rows marked that cannot be read, with the next move, and told of once."""
+        """Remember unreadable rows: the next :meth:`move` marks them, and :meth:`take_damaged` returns them once."""
         new = [mark for mark in damaged if mark.seq > self._damaged_upto]
         if new:
             self._damaged_upto = new[-1].seq
@@ -203,7 +202,7 @@ class _FileProgress:
             return 0
 
     def failed(self, action: str, error: Exception) -> None:
-        """Say it once, not for each batch."""
+        """Log a failure once, not for each batch."""
         if not self._has_failed:
             logger.warning(
                 "sink cannot use span file",
@@ -223,7 +222,7 @@ class _FileProgress:
 
     def _write(self, place: int, taken: Sequence[str]) -> None:
         if self._writer is None:
-            # Not created when it is gone: retention may have removed it under us.
+            # Do not create the file: retention may have removed it.
             self._writer = sqlite3.connect(
                 f"{self._path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None
             )
@@ -239,7 +238,7 @@ class _FileProgress:
                 writer.executemany(
                     "INSERT OR REPLACE INTO set_aside (sink, span_id, seq, reason) VALUES (?, ?, ?, ?)", rows
                 )
-            if delivered:  # a better record of a run came, and this one the sink has taken
+            if delivered:  # a better record of the run came, and the sink has taken it
                 pairs = [(self._sink, span_id) for span_id in delivered]
                 writer.executemany("DELETE FROM set_aside WHERE sink = ? AND span_id = ?", pairs)
             writer.execute(_PLACE, (self._sink, place))
@@ -253,7 +252,7 @@ class _FileProgress:
 
 
 def _readable(rows: Iterable[StoredSpan | DamagedRow], damaged: list[SetAsideMark]) -> Iterator[StoredSpan]:
-    """Yield the spans; of rows that make no sense, collect what there is to say."""
+    """Yield the spans. Add a mark to ``damaged`` for each row that cannot be read."""
     for row in rows:
         if isinstance(row, DamagedRow):
             damaged.append(SetAsideMark(row.span_id, row.seq, row.reason))
@@ -262,7 +261,7 @@ def _readable(rows: Iterable[StoredSpan | DamagedRow], damaged: list[SetAsideMar
 
 
 def _open(path: Path, sink: str) -> _FileProgress | None:
-    """Return a file, or None while it cannot be read: it may be about to be made, or removed."""
+    """Open a file, or return None if it cannot be read now: another process may be making or removing it."""
     try:
         reader = open_for_reading(path)
     except sqlite3.Error:
@@ -275,7 +274,7 @@ def _open(path: Path, sink: str) -> _FileProgress | None:
 
 
 def _within(rows: Iterable[StoredSpan], most: int) -> Iterator[StoredSpan]:
-    """Yield rows until they have more than about ``most`` bytes together, at least one."""
+    """Yield rows of about ``most`` bytes together, at least one row."""
     size = 0
     for row in rows:
         own = _size(row.span)
