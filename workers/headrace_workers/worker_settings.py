@@ -1,4 +1,4 @@
-"""What a worker knows of its providers: addresses and keys, from settings and its environment. Keys stay in here."""
+"""Prepares the request of a run: finds its provider, address, key and wire format. Keys stay in this module."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A run that is ready to be sent: its wire format, the format's API for it (chat or embeddings), the request, and the key in it."""
+    """A request that is ready to be sent. ``api`` is the wire format's API for chat or embeddings. ``request`` holds the key."""
 
     wire_format: WireFormat
     api: ProviderApi
@@ -44,7 +44,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 class Providers:
-    """The configured providers."""
+    """The configured providers, with the keys and addresses in the worker's environment."""
 
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -52,7 +52,7 @@ class Providers:
         self._loaded = load_formats({config.api for config in settings.providers.values()})
 
     def prepare(self, request: RunRequest, api_key: str | None, base_url: str | None = None) -> Prepared:
-        """Return what sends a run; raises ProviderFailedError.
+        """Build the request of a run. Raises ProviderFailedError if it cannot be built.
 
         ``api_key`` and ``base_url`` are the caller's: see :class:`headrace.wire.messages.Run`.
         """
@@ -66,7 +66,7 @@ class Providers:
         self._check_address(settings, is_callers=base_url is not None)
         declared = self._wire_format(settings)
         api = embedding_api(settings, declared) if request.inputs else declared.api
-        # A key of the engine goes to no address that a caller names.
+        # Never send a key of the engine to an address that the caller names.
         is_callers = api_key is not None or base_url is not None
         key = api_key or self._key(settings, is_callers=is_callers)
         try:
@@ -102,7 +102,7 @@ class Providers:
             raise settings_failure(f"{name} {problem}")
 
     def _key(self, settings: ProviderSettings, *, is_callers: bool) -> str | None:
-        """Return the key of the environment; where that is the caller's to say, it has said that there is none."""
+        """Return the key in the worker's environment. If ``is_callers``, use none: the caller's environment has no key."""
         for variable in () if is_callers else settings.api_key_env:
             if key := self._environ.get(variable):
                 if (problem := key_problem(key)) is not None:
@@ -117,7 +117,7 @@ class Providers:
 
 
 def settings_failure(reason: str) -> ProviderFailedError:
-    """Return the error for settings that cannot be used; it is a ConfigurationError at the caller."""
+    """Return the error for unusable settings. The caller gets it as a ConfigurationError."""
     return ProviderFailedError(ProviderFailure("invalid_request", reason, code=BAD_SETTINGS))
 
 
@@ -129,10 +129,10 @@ def embedding_api(settings: ProviderSettings, declared: WireFormat) -> ProviderA
 
 
 def clock_limits(request: RunRequest, config: EngineConfig) -> ClockLimits:
-    """Return what a run's clocks allow: the caller's word, else the engine's.
+    """Return the limits of a run's clocks: the caller's, else those of the engine's settings.
 
-    A run without streaming is silent until its whole answer is there, so that its first-chunk and idle clocks run only
-    when the caller asks for them.
+    Without streaming, nothing comes before the whole answer. Then the first-chunk and idle clocks run only if the caller sets
+    them.
     """
     first_chunk = config.first_chunk_timeout if request.stream else math.inf
     idle = config.idle_timeout if request.stream else math.inf

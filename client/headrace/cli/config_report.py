@@ -56,7 +56,7 @@ class SearchedFile(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class RefusedSetting(msgspec.Struct, frozen=True):
+class ReportedRefusal(msgspec.Struct, frozen=True):
     """A setting that is refused. As long as one is refused, every command ends with this error."""
 
     source: str
@@ -70,7 +70,7 @@ class SettingsReport(msgspec.Struct, frozen=True):
 
     files: list[SearchedFile]
     settings: list[ShownSetting]
-    refused: list[RefusedSetting]
+    refused: list[ReportedRefusal]
 
 
 def report(environ: Mapping[str, str]) -> SettingsReport:
@@ -91,7 +91,7 @@ class _Reading:
         self.tables: dict[str, Any] = {}
         self.sources: dict[tuple[str, str], str] = {}
         self.files: list[SearchedFile] = []
-        self.refused: list[RefusedSetting] = []
+        self.refused: list[ReportedRefusal] = []
 
     def read(self, place: SettingsPlace) -> None:
         try:
@@ -101,7 +101,7 @@ class _Reading:
         except ConfigurationError as error:
             path = absolute(place.path)
             self.files.append(SearchedFile(path, "unusable", str(error)))
-            self.refused.append(RefusedSetting(path, "the whole file", str(error).removeprefix(f"{place.path}: ")))
+            self.refused.append(ReportedRefusal(path, "the whole file", str(error).removeprefix(f"{place.path}: ")))
             return
         if file is None or file.ignored:
             state = "none" if file is None else "ignored"
@@ -113,11 +113,11 @@ class _Reading:
                 found = list(refused_settings(file.table, trusted_settings(file, self.tables, self._environ)))
             except ConfigurationError as error:  # the file of permissions is unusable
                 self.files.append(SearchedFile(file.path, "unusable", str(error)))
-                self.refused.append(RefusedSetting(file.path, "the whole file", str(error)))
+                self.refused.append(ReportedRefusal(file.path, "the whole file", str(error)))
                 return
             for one in found:
                 hint = what_to_do(file, one, self._environ)
-                self.refused.append(RefusedSetting(file.path, dotted(one.path), one.reason, hint))
+                self.refused.append(ReportedRefusal(file.path, dotted(one.path), one.reason, hint))
             state = "in part" if found else "read"
             file = msgspec.structs.replace(file, table=without(file.table, found))
         self.files.append(SearchedFile(file.path, state))
@@ -247,13 +247,13 @@ def _shown_variable(variable: str, environ: Mapping[str, str]) -> str:
     )
 
 
-def _bad_variables(environ: Mapping[str, str], files: Settings) -> Iterator[RefusedSetting]:
+def _bad_variables(environ: Mapping[str, str], files: Settings) -> Iterator[ReportedRefusal]:
     for variable, check in ((LEVEL_VARIABLE, check_log_level), (FORMAT_VARIABLE, check_log_format)):
         try:
             check(environ)
         except ConfigurationError as error:
-            yield RefusedSetting(ENVIRONMENT, variable, str(error))
+            yield ReportedRefusal(ENVIRONMENT, variable, str(error))
     for variable in dict.fromkeys(BASE_URL_ENV.values()):
         is_used = any(BASE_URL_ENV[name] == variable and name not in files.providers for name in BASE_URL_ENV)
         if is_used and (value := environ.get(variable)) and (problem := base_url_problem(value)) is not None:
-            yield RefusedSetting(ENVIRONMENT, variable, problem)
+            yield ReportedRefusal(ENVIRONMENT, variable, problem)

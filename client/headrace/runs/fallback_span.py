@@ -9,7 +9,7 @@ from headrace.errors import HeadraceError, RunError
 from headrace.runs.outcome import Ending, RunOutcome
 from headrace.runs.session import Session
 from headrace.settings.known_secrets import address_secrets, request_secrets
-from headrace.spans.encoded_span import asked_content, asked_span
+from headrace.spans.encoded_span import request_content, request_stub
 from headrace.spans.span import ContentToolCall, Rank, Span, SpanAttempt, SpanStatus, encode_content
 from headrace.text.secret_mask import SecretMask
 from headrace.types import Usage
@@ -30,7 +30,7 @@ def fallback_span(session: Session, outcome: RunOutcome, *, duration: float, wal
     began = wall_time - duration
     reason = _reason(ending)
     span = msgspec.structs.replace(
-        asked_span(plan.span_id, request),
+        request_stub(plan.span_id, request),
         rank=Rank.CLIENT,
         started_at=began,
         ended_at=wall_time,
@@ -43,7 +43,7 @@ def fallback_span(session: Session, outcome: RunOutcome, *, duration: float, wal
     others = request_secrets(request.tools, request.custom_options)
     stored = SecretMask([plan.api_key or "", *address_secrets(plan.base_url or ""), *others]).stored
     content = msgspec.structs.replace(
-        asked_content(request),
+        request_content(request),
         text=stored(received.text),
         reasoning=stored(received.reasoning),
         refusal=stored(received.refusal) or None,

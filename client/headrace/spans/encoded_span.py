@@ -23,7 +23,7 @@ _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 _encode_json = msgspec.json.Encoder().encode
 
 
-def asked_span(span_id: str, request: RunRequest) -> Span:
+def request_stub(span_id: str, request: RunRequest) -> Span:
     """Return a stub with the facts of the request only: no times, no worker, no result."""
     return Span(
         span_id=span_id,
@@ -44,7 +44,7 @@ def asked_span(span_id: str, request: RunRequest) -> Span:
     )
 
 
-def asked_content(request: RunRequest) -> SpanContent:
+def request_content(request: RunRequest) -> SpanContent:
     """Return the content of a span without an answer: the request's messages, inputs and tools."""
     return SpanContent(messages=request.messages, inputs=request.inputs, tools=without_credentials(request.tools))
 

@@ -145,7 +145,7 @@ def encode_span(span: Span) -> bytes:
     try:
         return _encode(span)
     except UNENCODABLE:
-        return _encode(span_bounds.mended(span))
+        return _encode(span_bounds.encodable(span))
 
 
 def decode_span(data: bytes | memoryview) -> Span:
@@ -215,7 +215,7 @@ def _times(holder: Span | SpanAttempt, names: tuple[str, ...]) -> dict[str, floa
     return {name: None if value is None else span_bounds.seconds(value) for name, value in values.items()}
 
 
-def as_said_by(role: str, span: Span) -> Span:
+def with_allowed_rank(role: str, span: Span) -> Span:
     """Return a span with a rank that its sender may give: at most WORKER for a worker, CLIENT for a client or the broker.
 
     ``role`` is the sender's.

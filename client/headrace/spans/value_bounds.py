@@ -59,7 +59,7 @@ def text(value: str) -> str:
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def mended(value: Any, room: int = MAX_DEPTH) -> Any:
+def encodable(value: Any, room: int = MAX_DEPTH) -> Any:
     """Return the nearest value that every format can encode. ``room``: levels of nesting that may follow."""
     match value:
         case None | bool() | bytes():
@@ -71,12 +71,12 @@ def mended(value: Any, room: int = MAX_DEPTH) -> Any:
         case float():
             return real(value)
         case msgspec.Struct():
-            fields = {name: mended(getattr(value, name), room - 1) for name in value.__struct_fields__}
+            fields = {name: encodable(getattr(value, name), room - 1) for name in value.__struct_fields__}
             return msgspec.structs.replace(value, **fields)
     if not room:
         return "…"
     if isinstance(value, dict):
-        return {text(str(key)): mended(item, room - 1) for key, item in value.items()}
+        return {text(str(key)): encodable(item, room - 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [mended(item, room - 1) for item in value]
+        return [encodable(item, room - 1) for item in value]
     return type(value).__name__

@@ -25,7 +25,7 @@ from headrace.process.lifecycle import is_orphan, is_sibling, open_process, proc
 from headrace.settings.settings import EngineConfig
 from headrace.spans.collector_link import CollectorLink
 from headrace.spans.outbox import SpanOutbox
-from headrace.spans.span import CLIENT_LOST, LOST, as_said_by, decode_span, encode_span
+from headrace.spans.span import CLIENT_LOST, LOST, decode_span, encode_span, with_allowed_rank
 from headrace.transport.inbox import Inbox
 from headrace.transport.peer_server import PeerServer, ServedPeer, Service
 from headrace.transport.reactor import Reactor
@@ -418,4 +418,4 @@ def _as_clients(spans: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the spans that a client left, each marked as a client's word. What is no span is left out."""
     for encoded in spans:
         with contextlib.suppress(RemoteProtocolError):
-            yield encode_span(as_said_by("client", decode_span(encoded)))
+            yield encode_span(with_allowed_rank("client", decode_span(encoded)))

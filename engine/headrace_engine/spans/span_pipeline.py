@@ -17,7 +17,7 @@ from headrace.pricing.prices import PriceTable, run_cost
 from headrace.settings.otel_environment import UnsupportedExport, read_otel_environment
 from headrace.settings.settings import OTLP, Settings
 from headrace.spans.redaction import Redactor
-from headrace.spans.span import Span, as_said_by, decode_span
+from headrace.spans.span import Span, decode_span, with_allowed_rank
 from headrace.wire.engine_status import UNUSABLE, SinkStatus, SpanStatus
 from headrace.wire.messages import PeerRole
 from headrace.wire.value_count import count_values
@@ -103,7 +103,7 @@ class SpanPipeline:
             except RemoteProtocolError:
                 unreadable += 1
             else:
-                whole.append(span if role == "worker" else self._redactor.refinish(as_said_by(role, span)))
+                whole.append(span if role == "worker" else self._redactor.refinish(with_allowed_rank(role, span)))
         try:
             written = self._store.write(whole, time.time())
         except StoreError as error:

@@ -25,7 +25,7 @@ from headrace.settings.known_secrets import (
     without_credentials,
 )
 from headrace.settings.settings import ProviderConfig, Settings, SinkConfig
-from headrace.spans.encoded_span import asked_content
+from headrace.spans.encoded_span import request_content
 from headrace.types import Message, Tool
 from headrace.wire.run_request import RunRequest
 from headrace_workers.masking import RunMasks
@@ -135,7 +135,7 @@ def test_what_opens_the_servers_of_tools_is_a_secret_of_its_run(options: dict[st
     masks = RunMasks(["another-key-0123456789"])
 
     assert sorted(request_secrets([tool], {})) == sorted(request_secrets([], options)) == sorted(found)
-    (stored,) = asked_content(
+    (stored,) = request_content(
         RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=True, tools=[tool])
     ).tools
     assert not found or KEY not in f"{stored}"

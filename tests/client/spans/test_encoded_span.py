@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from headrace.spans.encoded_span import MAX_SPAN_BYTES, TOO_LARGE, asked_content, asked_span, encode_bounded, parameters
+from headrace.spans.encoded_span import (
+    MAX_SPAN_BYTES,
+    TOO_LARGE,
+    encode_bounded,
+    parameters,
+    request_content,
+    request_stub,
+)
 from headrace.spans.span import LOST, Rank, decode_span, encode_span
 from headrace.types import Message, Tool
 from headrace.wire.messages import MAX_REQUEST_BYTES
@@ -15,14 +22,14 @@ EMBEDDED = RunRequest(provider="openai", model="m", messages=[], inputs=["a", "b
 
 
 def test_a_stub_says_what_was_asked_and_that_no_more_is_known() -> None:
-    stub = asked_span("sp_1", ASKED)
+    stub = request_stub("sp_1", ASKED)
 
     assert (stub.span_id, stub.rank, stub.kind, stub.streamed) == ("sp_1", Rank.STUB, "llm", True)
     assert (stub.status, stub.error_type, stub.trace_id) == ("error", LOST, "tr_1")
 
 
 def test_texts_to_embed_make_a_span_of_their_own_kind() -> None:
-    stub, content = asked_span("sp_1", EMBEDDED), asked_content(EMBEDDED)
+    stub, content = request_stub("sp_1", EMBEDDED), request_content(EMBEDDED)
 
     assert (stub.kind, stub.streamed, stub.parameters) == ("embedding", False, {"dimensions": 3})
     assert (content.inputs, content.messages) == (["a", "b"], [])
@@ -52,7 +59,7 @@ def test_what_json_cannot_carry_is_left_out() -> None:
 
 
 def test_a_span_of_exactly_the_most_bytes_is_kept_whole_and_one_more_costs_its_content() -> None:
-    span = asked_span("sp_1", ASKED)
+    span = request_stub("sp_1", ASKED)
     room = (
         MAX_SPAN_BYTES - len(encode_span(msgspec.structs.replace(span, content=bytes(MAX_SPAN_BYTES)))) + MAX_SPAN_BYTES
     )
@@ -65,7 +72,9 @@ def test_a_span_of_exactly_the_most_bytes_is_kept_whole_and_one_more_costs_its_c
 
 
 def test_a_span_that_is_too_large_without_its_content_keeps_its_facts_alone() -> None:
-    large = msgspec.structs.replace(asked_span("sp_1", ASKED), tags=["x" * MAX_SPAN_BYTES], content=b"y", user_id="ann")
+    large = msgspec.structs.replace(
+        request_stub("sp_1", ASKED), tags=["x" * MAX_SPAN_BYTES], content=b"y", user_id="ann"
+    )
 
     kept = decode_span(encode_bounded(large))
 

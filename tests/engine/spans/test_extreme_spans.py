@@ -22,7 +22,7 @@ from headrace.settings.settings import SinkConfig
 from headrace.spans.data_directory import COLUMNS, SCHEMA, StoredSpan, from_row, open_for_reading, to_row
 from headrace.spans.reading import exported_span as spans_record
 from headrace.spans.span import COUNTS, TIMES, Span, SpanContent, bounded, decode_span, encode_content, encode_span
-from headrace.spans.value_bounds import LAST_TIME, MOST, mended
+from headrace.spans.value_bounds import LAST_TIME, MOST, encodable
 from headrace_engine.spans.sinks import http_json, jsonl
 from headrace_engine.spans.sinks.answer_policy import Delivered, ServerAnswer
 from headrace_engine.spans.sinks.content_policy import without_content
@@ -144,7 +144,7 @@ def test_every_span_can_be_encoded_for_opentelemetry(
 
 
 def test_a_value_that_nothing_can_carry_becomes_the_nearest_that_can_be() -> None:
-    assert mended({"a": [2**70, float("inf"), "x\ud800"], 1: object()}) == {
+    assert encodable({"a": [2**70, float("inf"), "x\ud800"], 1: object()}) == {
         "a": [MOST, 1.7e308, "x\ufffd"],
         "1": "object",
     }

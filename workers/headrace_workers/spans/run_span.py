@@ -11,7 +11,7 @@ import math
 import msgspec
 
 from headrace.answers.assembly import Assembled
-from headrace.spans.encoded_span import asked_content, asked_span
+from headrace.spans.encoded_span import request_content, request_stub
 from headrace.spans.span import (
     CLIENT_LOST,
     ContentToolCall,
@@ -95,7 +95,7 @@ def begun_span(
             attempt, wire_format=wire_format.name, telemetry_provider=wire_format.telemetry_provider
         )
     return msgspec.structs.replace(
-        asked_span(run.span_id, request),
+        request_stub(run.span_id, request),
         started_at=arrived.wall - queued,
         ended_at=arrived.wall,
         queue_seconds=queued,
@@ -160,7 +160,7 @@ def refused_span(stub: Span, failed: Failed, arrived: Moment, now: float) -> Spa
 
 def received_content(run: EndedRun) -> SpanContent:
     """Return the content of a span: the request, and all of the answer, also the part that was never sent to the client."""
-    asked, terminal, received = asked_content(run.request), run.terminal, run.received
+    asked, terminal, received = request_content(run.request), run.terminal, run.received
     if received is None:
         return asked
     finished = terminal if isinstance(terminal, Finished) else None

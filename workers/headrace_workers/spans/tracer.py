@@ -19,7 +19,7 @@ import msgspec
 from headrace.errors import RemoteProtocolError
 from headrace.settings.settings import SpansConfig
 from headrace.spans.data_directory import SPOOL
-from headrace.spans.encoded_span import TOO_LARGE, asked_content, encode_bounded
+from headrace.spans.encoded_span import TOO_LARGE, encode_bounded, request_content
 from headrace.spans.redaction import Redactor
 from headrace.spans.span import Span, SpanContent, encode_span
 from headrace.wire.codec import decode_request
@@ -168,7 +168,7 @@ class Tracer:
         if (span := self.begin(run, request)) is None:
             return
         try:
-            self._keep(span, refused_span(span.stub, failed, span.arrived, time.monotonic()), asked_content(request))
+            self._keep(span, refused_span(span.stub, failed, span.arrived, time.monotonic()), request_content(request))
         except Exception:
             logger.exception("span of refused run cannot be ended", extra={"span_id": run.span_id})
             self._keep_stub(span)

@@ -41,7 +41,7 @@ def as_json(value: Any, indent: int | None = None) -> str:
     try:
         return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        return json.dumps(span_bounds.mended(value), indent=indent, ensure_ascii=False)
+        return json.dumps(span_bounds.encodable(value), indent=indent, ensure_ascii=False)
 
 
 def fitted(text: str, width: int, is_number: bool = False) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import bounded
-from headrace.spans.value_bounds import dollars, mended
+from headrace.spans.value_bounds import dollars, encodable
 from headrace_engine.spans.sinks.answer_policy import SpanSetAside
 
 T = TypeVar("T")
@@ -40,9 +40,9 @@ def _encoded(stored: StoredSpan, encode: Callable[[StoredSpan], T]) -> T:
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001
-        return encode(_mended(stored))
+        return encode(_with_encodable_values(stored))
 
 
-def _mended(stored: StoredSpan) -> StoredSpan:
-    span = bounded(mended(stored.span))
+def _with_encodable_values(stored: StoredSpan) -> StoredSpan:
+    span = bounded(encodable(stored.span))
     return msgspec.structs.replace(stored, span=span, cost=dollars(stored.cost))

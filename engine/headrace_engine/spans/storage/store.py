@@ -19,7 +19,7 @@ import msgspec
 
 from headrace.settings.settings import SpansConfig
 from headrace.spans.span import Span
-from headrace.spans.value_bounds import mended
+from headrace.spans.value_bounds import encodable
 from headrace_engine.spans.storage.database import Cost, SpanDatabase, Spans, UnstorableError
 from headrace_engine.spans.storage.database_files import DamagedError, SpanFiles
 from headrace_engine.spans.storage.ranking import grouped
@@ -129,7 +129,7 @@ class Store:
         new = unstorable = 0
         for name, of_run in spans.items():
             # Mended, then without all that may be of any size or kind: a run that there was is on record.
-            for form in (_as_it_is, mended, _bare):
+            for form in (_as_it_is, encodable, _bare):
                 try:
                     new += database.put({name: [form(span) for span in of_run]}, self._cost)
                     break
@@ -166,7 +166,7 @@ def _as_it_is(span: Span) -> Span:
 
 def _bare(span: Span) -> Span:
     """Return a span without content, options and texts of any length."""
-    whole: Span = mended(span)
+    whole: Span = encodable(span)
     return msgspec.structs.replace(
         whole, content=b"", content_note=NOT_STORABLE, parameters={}, tags=[], attempts=[], error=None
     )
