@@ -85,7 +85,7 @@ def setting_cells(table: type[msgspec.Struct]) -> dict[str, list[str]]:
 
 
 def _metas(hint: Any) -> Iterator[msgspec.Meta]:
-    """Yield what is declared of a type, and of the types of which it is made."""
+    """Yield the bounds that are declared for a type, and for the types inside it."""
     if get_origin(hint) is Annotated:
         yield from hint.__metadata__
     for inner in get_args(hint):

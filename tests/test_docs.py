@@ -52,7 +52,7 @@ def table_rows(heading: str) -> list[list[str]]:
 def test_a_test_that_the_documentation_names_exists(named: str) -> None:
     match = TEST.fullmatch(named)
     assert match is not None
-    # Without a file it stands in the table of compatible servers, whose head names the file; without a folder in e2e.
+    # The table of compatible servers names its file in its head only. A file without a folder is in tests/e2e.
     file = match["file"] or "tests/workers/providers/test_openai_chat.py"
     path = ROOT / file if "/" in file else ROOT / "tests" / "e2e" / file
 

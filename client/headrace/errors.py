@@ -128,7 +128,7 @@ class RunError(HeadraceError):
 class ProviderError(RunError):
     """The provider refused the run, or failed to finish it.
 
-    Its attributes, beside those of :class:`RunError`:
+    Its attributes, beside the attributes of :class:`RunError`:
 
     * ``provider`` (str): the provider's name.
     * ``status_code`` (int or None): the HTTP status; None if there was none.
@@ -165,7 +165,7 @@ class AuthenticationError(ProviderError):
 class RateLimitError(ProviderError):
     """The provider answered 429: too many requests.
 
-    Its attributes, beside those of :class:`ProviderError`:
+    Its attributes, beside the attributes of :class:`ProviderError`:
 
     * ``retry_after`` (float or None): seconds to wait before the next try, as the provider says; None if it does not
       say.
@@ -202,7 +202,7 @@ class WorkerLostError(RunError):
 class RunTimeoutError(RunError):
     """One of the run's time limits was reached.
 
-    Its attributes, beside those of :class:`RunError`:
+    Its attributes, beside the attributes of :class:`RunError`:
 
     * ``clock`` (str): which limit: ``connect``, ``first_chunk``, ``idle``, ``total``, or ``reader`` (the program read
       nothing of a full stream for that long).
@@ -219,7 +219,7 @@ class RunTimeoutError(RunError):
 class QueueFullError(RunError):
     """Too many runs wait for a worker: the engine did not accept this one.
 
-    Its attributes, beside those of :class:`RunError`:
+    Its attributes, beside the attributes of :class:`RunError`:
 
     * ``retry_after`` (float or None): seconds after which there may be room, a guess; None if the engine cannot guess.
     """

@@ -57,7 +57,7 @@ class ToolCallPart(msgspec.Struct, frozen=True, tag="tool_call", omit_defaults=T
     extra: dict[str, Any] | None = None
     """Further keys: see :class:`TextPart`.
 
-    Its key ``function`` holds those that stood inside ``function`` of OpenAI's form.
+    Its key ``function`` holds the keys that stood inside ``function`` of OpenAI's form.
     """
 
 
@@ -124,7 +124,7 @@ class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
     extra: dict[str, Any] | None = None
     """Further keys, such as ``cache_control``: see :class:`TextPart`.
 
-    Its key ``function`` holds those that stood inside ``function`` of OpenAI's form.
+    Its key ``function`` holds the keys that stood inside ``function`` of OpenAI's form.
     """
 
 
