@@ -20,6 +20,7 @@ from headrace import Client
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO
 from tests.e2e.engines import running_engine
+from tests.repetition import repeated
 from tests.waiting import busyness
 
 Variables = Mapping[str, str | None]
@@ -37,6 +38,10 @@ counts = client.flush(20)
 took = time.monotonic() - began
 print(json.dumps({"text": result.text, "counts": [counts.delivered, counts.pending, counts.failed], "took": took}))
 """
+
+
+PROGRAMS = repeated(4, 10)
+"""One after the other."""
 
 
 def run_program(
@@ -76,9 +81,9 @@ def test_programs_one_after_the_other_on_one_data_directory_flush_at_once(
     provider: SimulatedProvider, tmp_path: Path
 ) -> None:
     """What is left of the worker of the program before has no writer any more: nobody waits for it."""
-    said = [run_program(provider, {"HEADRACE_DATA": str(tmp_path / "data")}) for _ in range(10)]
+    said = [run_program(provider, {"HEADRACE_DATA": str(tmp_path / "data")}) for _ in range(PROGRAMS)]
 
-    assert [one["counts"] for one in said] == [[1, 0, 0]] * 10
+    assert [one["counts"] for one in said] == [[1, 0, 0]] * PROGRAMS
     assert max(one["took"] for one in said) < 3.0 * busyness()
 
 

@@ -11,8 +11,9 @@ import pytest
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
 from headrace.testing.anthropic.rules import refusal_of
 from headrace.testing.anthropic.turns import signature_of, thought_mark
+from tests.testing.sdks import Sdk
 
-anthropic = pytest.importorskip("anthropic")
+anthropic = Sdk("anthropic")
 
 JSON = dict[str, Any]
 

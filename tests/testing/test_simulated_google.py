@@ -18,9 +18,10 @@ from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.google.api import API
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderSettings
+from tests.testing.sdks import Sdk
 
-genai = pytest.importorskip("google.genai")
-errors = pytest.importorskip("google.genai.errors")
+genai = Sdk("google.genai")
+errors = Sdk("google.genai.errors")
 
 MODEL = "gemini-3-pro"
 WEATHER = {

@@ -11,8 +11,9 @@ import pytest
 
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
 from headrace.testing.openai_chat.rules import refusal_of
+from tests.testing.sdks import Sdk
 
-openai = pytest.importorskip("openai")
+openai = Sdk("openai")
 
 ASK = [{"role": "user", "content": "hi"}]
 WEATHER = {

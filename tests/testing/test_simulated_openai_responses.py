@@ -12,8 +12,9 @@ import pytest
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
 from headrace.testing.openai_responses.items import call_id, encrypted, item_id, reasoning_id
 from headrace.testing.openai_responses.rules import refusal_of
+from tests.testing.sdks import Sdk
 
-openai = pytest.importorskip("openai")
+openai = Sdk("openai")
 
 ASK = {"role": "user", "content": "hi"}
 WEATHER = {
