@@ -1,6 +1,6 @@
-"""``python -m headrace_engine``: the supervisor; with ``broker`` or ``collector`` behind it one of these. Started by programs.
+"""``python -m headrace_engine``: runs the supervisor, the broker or the collector. Programs start it, people do not.
 
-``check`` only looks whether the settings can be used, with the hook that they name, and ends.
+With ``check`` it checks the settings and the redaction hook that they name, and ends.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _main() -> int:
     parser.add_argument("--epoch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    # A program may have said that it does not care how its children end: this one does, and knows them by their numbers meanwhile.
+    # The program may ignore SIGCHLD, and its children inherit that. Then the kernel would reap this process's children.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     forbid_core_dumps()
     hold_standard_descriptors()
@@ -56,7 +56,7 @@ def _main() -> int:
     code = logged(partial(_run, arguments))
     is_alone = arguments.role == "supervisor" and arguments.parent is not None and is_orphan(arguments.parent)
     if code and is_alone and not is_engine_running(arguments.directory):
-        remove_folder(arguments.directory)  # the program that reads why, and removes it, has ended
+        remove_folder(arguments.directory)  # its program, which would remove it, has ended
     return code
 
 
@@ -90,7 +90,7 @@ def _check_figures(arguments: argparse.Namespace) -> None:
 
 
 def _check(settings: Settings) -> int:
-    """Import the hook as a worker would, in this process that is good for nothing else."""
+    """Import the redaction hook as a worker does. This process does nothing else, so that a bad hook does no harm."""
     from headrace.spans.redaction import load_hook
 
     if settings.spans.enabled and settings.spans.redact:

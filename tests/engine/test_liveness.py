@@ -1,4 +1,4 @@
-"""What liveness promises: silence makes a worker suspect once, a heartbeat clears it, and nothing is kept of the dead."""
+"""Liveness: silence makes a worker suspect once, a heartbeat clears that, and nothing is kept of a worker that has ended."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_silence_is_told_in_seconds() -> None:
     assert liveness.silence(2, 7.5) == 0.0
 
 
-def test_a_worker_that_stays_silent_is_hung_and_told_of_once() -> None:
+def test_a_worker_that_stays_silent_is_hung_and_told_once() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
 
@@ -92,7 +92,7 @@ def test_a_worker_that_stays_silent_is_hung_and_told_of_once() -> None:
     assert liveness.hung(HUNG_AFTER + 1.0) == []
 
 
-def test_a_worker_that_speaks_again_is_no_longer_hung() -> None:
+def test_a_worker_that_is_heard_again_is_no_longer_hung() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
     liveness.hung(HUNG_AFTER + 0.1)
@@ -123,7 +123,7 @@ def test_a_freeze_before_the_first_look_is_excused_too() -> None:
     assert liveness.hung(1000.0) == []
 
 
-def test_who_was_silent_before_the_freeze_is_still_found() -> None:
+def test_a_worker_that_was_silent_before_the_freeze_is_still_found() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
     assert looked_at(liveness, 0.0, 4.0) == [1]
@@ -134,7 +134,7 @@ def test_who_was_silent_before_the_freeze_is_still_found() -> None:
     assert liveness.hung(1001.5) == [1]
 
 
-def test_a_heartbeat_that_waited_while_the_broker_was_away_counts_from_when_it_was_read() -> None:
+def test_a_heartbeat_that_came_while_the_broker_was_stopped_counts_from_when_it_was_read() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
     liveness.due(1.0)
@@ -156,7 +156,7 @@ def test_a_worker_that_hangs_at_its_start_is_found() -> None:
     assert liveness.silence(1, START_WITHIN + 0.2) == START_WITHIN + 0.2
 
 
-def test_word_of_a_process_that_waited_while_the_broker_was_away_counts_from_when_it_was_read() -> None:
+def test_a_report_that_came_while_the_broker_was_stopped_counts_from_when_it_was_read() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
     assert looked_at(liveness, 0.0, 0.5) == []
@@ -188,7 +188,7 @@ def test_a_worker_that_hangs_just_after_its_connection_was_cut_is_found_as_soon(
     assert liveness.hung(HUNG_AFTER + 0.1) == [1]
 
 
-def test_a_worker_whose_connection_was_cut_and_is_back_is_as_before() -> None:
+def test_a_worker_that_connects_again_is_watched_as_before() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
     liveness.left(1)
@@ -199,7 +199,7 @@ def test_a_worker_whose_connection_was_cut_and_is_back_is_as_before() -> None:
     assert liveness.hung(HUNG_AFTER + 0.7) == [1]
 
 
-def test_a_process_that_has_ended_is_expected_no_more() -> None:
+def test_a_process_that_has_ended_is_not_expected() -> None:
     liveness = Liveness()
     liveness.expected({1: True}, 0.0)
     liveness.expected({}, 1.0)
@@ -207,7 +207,7 @@ def test_a_process_that_has_ended_is_expected_no_more() -> None:
     assert liveness.hung(100.0) == []
 
 
-def test_a_look_that_is_a_second_late_is_no_absence_and_a_later_one_is() -> None:
+def test_a_look_that_is_more_than_a_second_late_excuses_silence() -> None:
     punctual, away = Liveness(), Liveness()
     for liveness in (punctual, away):
         liveness.joined(1, 0.0)
@@ -220,7 +220,7 @@ def test_a_look_that_is_a_second_late_is_no_absence_and_a_later_one_is() -> None
 # When to look.
 
 
-def test_without_workers_there_is_nothing_to_look_for() -> None:
+def test_without_workers_there_is_no_deadline() -> None:
     liveness = Liveness()
     assert liveness.next_deadline() is None
 
@@ -230,7 +230,7 @@ def test_without_workers_there_is_nothing_to_look_for() -> None:
     assert liveness.next_deadline() is None
 
 
-def test_the_next_look_is_when_the_worker_that_was_heard_first_becomes_suspect() -> None:
+def test_the_next_deadline_is_when_the_first_worker_becomes_suspect() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
     liveness.joined(2, 0.5)
@@ -240,7 +240,7 @@ def test_the_next_look_is_when_the_worker_that_was_heard_first_becomes_suspect()
     assert liveness.next_deadline() == 0.5 + SUSPECT_AFTER
 
 
-def test_while_a_worker_is_suspect_or_absent_looks_are_a_second_apart_and_one_is_at_its_end() -> None:
+def test_while_a_worker_is_suspect_or_absent_looks_are_at_most_a_second_apart() -> None:
     suspect, absent = Liveness(), Liveness()
     suspect.joined(1, 0.0)
     absent.expected({1: True}, 0.0)
@@ -257,7 +257,7 @@ def test_while_a_worker_is_suspect_or_absent_looks_are_a_second_apart_and_one_is
     assert absent.hung(HUNG_AFTER) == [1]
 
 
-def test_a_worker_that_is_hung_is_looked_for_no_more() -> None:
+def test_a_hung_worker_has_no_further_deadline() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
     assert liveness.due(HUNG_AFTER) == [1]
@@ -266,10 +266,10 @@ def test_a_worker_that_is_hung_is_looked_for_no_more() -> None:
     assert liveness.next_deadline() is None
 
 
-# Nothing is kept of the dead: an epoch that comes again is new.
+# Nothing is kept of a worker that has ended: a new worker may have its epoch.
 
 
-def test_a_worker_that_left_and_ended_is_given_the_time_of_a_start_when_its_epoch_comes_again() -> None:
+def test_a_worker_with_the_epoch_of_one_that_ended_gets_the_time_of_a_start() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
     liveness.left(1)
@@ -281,7 +281,7 @@ def test_a_worker_that_left_and_ended_is_given_the_time_of_a_start_when_its_epoc
     assert liveness.hung(2.0 + START_WITHIN + 0.1) == [1]
 
 
-def test_a_hung_worker_that_ended_is_found_again_when_its_epoch_hangs_again() -> None:
+def test_a_worker_with_the_epoch_of_a_hung_one_that_ended_is_found_when_it_hangs() -> None:
     liveness = Liveness()
     liveness.expected({1: True}, 0.0)
     assert liveness.hung(HUNG_AFTER + 0.1) == [1]
@@ -302,7 +302,7 @@ def test_a_hung_worker_whose_connection_ends_before_its_process_is_told_once() -
     assert liveness.hung(HUNG_AFTER + 0.1) == []
 
 
-def test_a_hung_worker_that_left_is_found_again_when_it_joins_and_hangs() -> None:
+def test_a_hung_worker_that_connects_again_is_found_when_it_hangs_again() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
     assert liveness.hung(HUNG_AFTER + 0.1) == [1]
@@ -313,7 +313,7 @@ def test_a_hung_worker_that_left_is_found_again_when_it_joins_and_hangs() -> Non
     assert liveness.hung(10.0 + HUNG_AFTER + 0.1) == [1]
 
 
-def test_a_hung_worker_that_runs_and_is_expected_still_is_told_of_once() -> None:
+def test_a_hung_worker_that_is_reported_as_running_is_told_once() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
     liveness.expected({1: True, 2: True}, 0.0)
@@ -323,7 +323,7 @@ def test_a_hung_worker_that_runs_and_is_expected_still_is_told_of_once() -> None
     assert liveness.hung(6.5) == []
 
 
-def test_a_worker_that_came_back_is_not_told_the_silence_of_its_absence() -> None:
+def test_the_silence_of_a_worker_counts_from_its_last_hello() -> None:
     liveness = Liveness()
     liveness.joined(1, 0.0)
     liveness.left(1)

@@ -1,4 +1,4 @@
-"""What admission may do, kept apart from how it does it: who holds which lease by what was asked, told and answered."""
+"""Checks each answer of admission against a plain account of its leases. The account knows nothing of how admission decides."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _HeldLease(msgspec.Struct, frozen=True):
 
 
 class CheckedAdmission(Admission):
-    """Admission beside a plain account of its leases, which its answers must agree with."""
+    """Admission, and a plain account of its leases. Its answers must agree with the account."""
 
     def __init__(self, max_runs_per_worker: int, max_waiting_runs: int) -> None:
         super().__init__(max_runs_per_worker, max_waiting_runs)

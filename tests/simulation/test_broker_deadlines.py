@@ -45,7 +45,7 @@ class LoneEngine:
         self.world.run(lambda: False, self.world.now + seconds)
 
     def counted(self, owner: object, method: str) -> list[float]:
-        """Return the list of the times at which a method of the broker's is called from now on."""
+        """Return a list that gets the time of each call of a method of the broker from now on."""
         times: list[float] = []
         original: Callable[..., object] = getattr(owner, method)
 

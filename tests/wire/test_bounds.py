@@ -1,4 +1,4 @@
-"""Each list, count, text and map that a peer can say has a bound, and what is beyond it is refused before it is made."""
+"""Each list, number, text and map that a peer may send has a bound. A value beyond it is refused before it is made."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEARD = {
     "to_worker": (codec.to_worker, ToWorker),
     "to_collector": (codec.to_collector, ToCollector),
 }
-# What is clamped or looked at by whoever uses it: a refusal would end all runs of a client for one odd figure.
+# Figures that their receiver clamps. A refusal would end all runs of a client because of one odd figure.
 CLAMPED = {
     "Run.sequence_limit",
     "Run.character_limit",
@@ -68,7 +68,7 @@ def parts(kind: inspect.Type, where: str) -> list[tuple[inspect.Type, str]]:
 
 
 def unbounded(kind: inspect.Type, where: str) -> Iterator[str]:
-    """Yield the places within a type that have no bound."""
+    """Yield the places in a type that have no bound."""
     if is_unbounded(kind):
         yield where
     for part, place in parts(kind, where):
@@ -76,10 +76,10 @@ def unbounded(kind: inspect.Type, where: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("direction", HEARD)
-def test_everything_that_is_heard_of_a_peer_is_bounded(direction: str) -> None:
+def test_everything_that_a_peer_may_send_is_bounded(direction: str) -> None:
     union = HEARD[direction][1]
     places = {place for kind in get_args(union) for place in unbounded(inspect.type_info(kind), kind.__name__)}
-    # What only the engine's own processes are believed.
+    # Only the engine's own processes send these.
     places -= {
         place
         for place in places
@@ -122,7 +122,7 @@ def test_forty_million_numbers_are_refused_before_they_are_made() -> None:
     assert peak < 100_000
 
 
-def test_what_is_told_of_a_bad_frame_is_short_however_long_it_is() -> None:
+def test_the_error_of_a_bad_frame_is_short_however_long_the_frame_is() -> None:
     odd: Any = Hello("client", 0, 1)
     frame = codec.encode_frame(1, [odd]).replace(
         b"\xa6client", b"\xdb" + (1_000_000).to_bytes(4, "big") + b"r" * 1_000_000
@@ -132,14 +132,14 @@ def test_what_is_told_of_a_bad_frame_is_short_however_long_it_is() -> None:
     assert len(str(caught.value)) <= 500
 
 
-def test_a_client_with_a_long_model_asks_with_a_part_of_it() -> None:
+def test_a_long_model_name_is_cut_in_the_question_for_a_lease() -> None:
     session = Session(RunPlan("sp_1", "p", "m" * 5000, b"", streams=True))
     (question,) = session.start(0.0)
     assert isinstance(question, AskBroker)
     codec.to_broker.decode(codec.encode_frame(1, [question.message]))
 
 
-def test_what_is_cut_says_so() -> None:
+def test_a_text_that_is_cut_ends_with_an_ellipsis() -> None:
     assert cut("short") == "short"
     assert cut("x" * MAX_REASON) == "x" * MAX_REASON
     assert cut("x" * 5000, 10) == "x" * 9 + "…"
@@ -193,7 +193,7 @@ def test_values_are_counted_as_they_are_encoded(value: Any) -> None:
 
 @settings(max_examples=repeated(30, 100), deadline=None)
 @given(st.binary())
-def test_what_is_broken_is_counted_without_an_error(data: bytes) -> None:
+def test_broken_bytes_are_counted_without_an_error(data: bytes) -> None:
     assert count_values(data, 10) <= 11
 
 
@@ -213,7 +213,7 @@ def test_a_request_and_a_span_of_very_many_short_values_are_refused_before_they_
         tracemalloc.stop()
 
 
-def test_a_request_and_a_span_of_long_texts_are_not() -> None:
+def test_a_request_and_a_span_of_few_long_texts_are_accepted() -> None:
     text = "x" * 5_000_000
     request = RunRequest(provider="p", model="m", messages=[Message("user", text)] * 3, stream=True)
     span = Span(span_id="sp_1", rank=Rank.WORKER, provider="p", model="m", content=text.encode())

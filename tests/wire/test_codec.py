@@ -1,4 +1,4 @@
-"""What is promised of frames: each message arrives as it was sent, and whatever else arrives is an error of one kind."""
+"""Frames: each message arrives as it was sent, and all other bytes raise one kind of error."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def instances(struct: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
 
 
 def is_refused(decoder: FrameDecoder[Any], frame: bytes) -> bool:
-    """Tell whether a frame is refused; any other exception than the two that are promised ends the test."""
+    """Return whether a frame is refused. An exception that is not promised fails the test."""
     try:
         epoch, messages = decoder.decode(frame)
     except (RemoteProtocolError, ProtocolMismatchError):
@@ -167,7 +167,7 @@ def test_a_message_of_another_direction_is_refused() -> None:
         codec.from_worker.decode(encode_frame(1, [Credit("s", 1, 1, 1)]))
 
 
-# What was never sent.
+# Bytes that no process of Headrace sends.
 
 
 @settings(deadline=None, max_examples=repeated(60, 300))

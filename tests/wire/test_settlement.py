@@ -1,4 +1,4 @@
-"""What a Release promises: it says how the attempt ended, and the broker's decoder takes it whatever a provider said."""
+"""The Release of an attempt says how it ended, and the broker can decode it whatever figures a provider gave."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_release_says_how_the_attempt_ended_and_what_it_used(terminal: Termina
     assert release_of(terminal) == release
 
 
-def test_usage_that_nobody_knows_is_left_out() -> None:
+def test_usage_that_is_not_known_is_left_out() -> None:
     assert release_of(Aborted("s", 1, 0, Usage())).tokens is None
 
 

@@ -1,7 +1,7 @@
-"""Frames: one version byte, then MessagePack ``[epoch, [message, …]]``. Pure; the only place that knows the encoding.
+"""Encodes and decodes frames: one version byte, then MessagePack ``[epoch, [message, …]]``. Pure.
 
-A frame carries everything that became ready for one peer at one time. A frame that cannot be decoded raises
-:class:`RemoteProtocolError`, whatever its bytes are; what to do with the connection is the receiver's decision.
+No other module knows the encoding. A frame has all messages that became ready for one peer at one time. Bytes that are not a
+frame raise :class:`RemoteProtocolError`. The receiver decides what happens to the connection.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from headrace.wire.value_count import MAX_VALUES, has_too_many_values
 M = TypeVar("M")
 
 _MAX_TOLD = 500
-"""Characters of what is wrong with a frame: what is quoted in it may be as long as the frame."""
+"""Characters of an error text at most. It may quote something that is as long as the frame."""
 _VERSION = bytes([PROTOCOL_MAJOR])
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def encode_frame(epoch: int, messages: Sequence[msgspec.Struct]) -> bytes:
-    """Return the frame that carries ``messages`` from the process incarnation ``epoch``."""
+    """Return the frame with ``messages``. ``epoch`` is the number of the sending process."""
     return _VERSION + _encode((epoch, messages))
 
 
 class FrameDecoder(Generic[M]):
-    """Decodes the frames of one direction, typed."""
+    """Decodes the frames of one direction. ``message_type`` is the union of its messages."""
 
     def __init__(self, message_type: Any, max_messages: int | None = None) -> None:
         messages = Annotated[list[message_type], msgspec.Meta(max_length=max_messages)]
@@ -49,8 +49,8 @@ class FrameDecoder(Generic[M]):
     def decode(self, frame: bytes) -> tuple[int, list[M]]:
         """Return the sender's epoch and the messages.
 
-        Raises ProtocolMismatchError when the sender speaks another major version, RemoteProtocolError for anything else
-        that is not a frame of this direction.
+        Raises ProtocolMismatchError if the sender speaks another major version, and RemoteProtocolError for all other bytes
+        that are not a frame of this direction.
         """
         if not frame:
             raise RemoteProtocolError("empty frame")
@@ -58,7 +58,7 @@ class FrameDecoder(Generic[M]):
             raise ProtocolMismatchError(PROTOCOL_MAJOR, frame[0])
         try:
             return self._decode(memoryview(frame)[1:])
-        # RecursionError and UnicodeDecodeError are not DecodeErrors; hostile bytes can cause each of the four.
+        # RecursionError and UnicodeDecodeError are no DecodeErrors. Hostile bytes can cause each of them.
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RemoteProtocolError(cut(f"not a frame of this direction: {error}", _MAX_TOLD)) from None
 
@@ -77,17 +77,20 @@ _MAPS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 
 
 def encode_request(request: RunRequest) -> bytes:
-    """Return the bytes that a Run message carries.
+    """Return a request as the bytes of ``Run.request``.
 
-    A request that needs more of its worker than minor version 1 is an array of its needs and itself: an older worker refuses
-    it, where it would drop silently what it does not know.
+    A request with parts that minor version 1 does not know is an array: its needs, and the request. An older worker refuses
+    an array. It would drop the parts without a word if the request was a map.
     """
     needed = needs(request)
     return _encode((needed, request)) if needed else _encode(request)
 
 
 def decode_request(data: bytes) -> RunRequest:
-    """Return the request in a Run message; raises RemoteProtocolError when it is none, has too much in it, or needs what is not known here."""
+    """Return the request in ``Run.request``.
+
+    Raises RemoteProtocolError if the bytes are no request, have too many values, or have a need that this version does not know.
+    """
     if has_too_many_values(data):
         raise RemoteProtocolError(f"the request has more than {MAX_VALUES} values, keys among them")
     try:

@@ -1,4 +1,4 @@
-"""What an engine says of itself: its workers, its processes, its spans."""
+"""The parts of an engine's status: its workers, its processes, its spans and its sinks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Long = Annotated[str, Meta(max_length=64 * 1024)]
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, gc=False):
-    """One worker as the broker sees it; ``last_seen`` in seconds before now."""
+    """One worker as the broker sees it. ``last_seen``: seconds since its last heartbeat."""
 
     name: str
     pid: int
@@ -23,9 +23,9 @@ class WorkerStatus(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProcessStatus(msgspec.Struct, frozen=True, gc=False):
-    """One process as the supervisor sees it. ``has_served`` says that a broker has heard of it, perhaps one before this one.
+    """One process as the supervisor sees it. ``has_served``: this broker, or an earlier one, has heard of it.
 
-    ``started`` is when the kernel started it, in its own ticks; with the pid it tells a process from all others. 0: not known.
+    ``started`` is when the kernel started it, in ticks; 0: not known. Together with the pid it tells a process from all others.
     """
 
     name: Name
@@ -39,13 +39,13 @@ class ProcessStatus(msgspec.Struct, frozen=True, gc=False):
 
 
 UNUSABLE = "failed"
-"""State of a sink that cannot work as it is configured or installed: it takes nothing until the engine is started anew."""
+"""State of a sink that cannot work as it is configured or installed. It takes no spans until the engine is started again."""
 
 
 class SinkStatus(msgspec.Struct, frozen=True, gc=False):
-    """One sink: spans it has taken, spans that wait for it, spans given up; ``state`` is ok, retrying, open or failed.
+    """One sink: how many spans it has taken, wait for it, and were given up. ``state`` is ok, retrying, open or failed.
 
-    ``aside`` of those given up, also before the engine's start, lie in the store, marked with the reason.
+    ``aside``: spans that were given up, also before the engine's start, and are in the store with the reason.
     """
 
     name: Name
@@ -58,7 +58,7 @@ class SinkStatus(msgspec.Struct, frozen=True, gc=False):
 
 
 class SpanStatus(msgspec.Struct, frozen=True, gc=False):
-    """What became of spans since the collector's start. ``dropped`` counts by reason; ``untraced`` runs wanted no span."""
+    """What became of spans since the collector's start. ``dropped`` counts by reason. ``untraced``: runs that wanted no span."""
 
     directory: Long
     state: Name = "ok"
@@ -70,4 +70,4 @@ class SpanStatus(msgspec.Struct, frozen=True, gc=False):
     error: Long = ""
     sinks: Annotated[list[SinkStatus], Meta(max_length=1000)] = []
     age: float = 0.0
-    """Seconds since the collector said so."""
+    """Seconds since the collector's report."""

@@ -1,6 +1,6 @@
-"""Flow control of one stream: what counts against its credit. Pure; client and worker count alike.
+"""Counts the characters that events take from the credit of a stream. Pure. Client and worker count with it.
 
-Credit is given as totals since the run's start: so many events, so many characters. A character is at most four bytes of UTF-8.
+Credit is a total since the run's start: a number of events and a number of characters. A character is at most 4 bytes of UTF-8.
 """
 
 from __future__ import annotations

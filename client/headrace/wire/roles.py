@@ -1,6 +1,6 @@
-"""Who may say what: for each receiver the messages of each role. A peer that says another's is refused. Pure.
+"""Which role may send which message to which receiver. A peer that sends another message is refused. Pure.
 
-A role is not what a peer says that it is: the broker and the collector ask the doorkeeper, who asks the kernel.
+A peer's role is not what the peer says: ``transport/peer_check.py`` checks it with the kernel and the supervisor.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ TO_COLLECTOR: Table = {
 
 
 def breach(table: Table, role: PeerRole, message: msgspec.Struct) -> str | None:
-    """Return why a peer of this role must not say ``message`` here, or None where it may."""
+    """Return why a peer of this role must not send ``message``, or None if it may."""
     allowed = table.get(role)
     if allowed is None:
         return f"a {role} has no business here"

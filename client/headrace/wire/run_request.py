@@ -1,4 +1,4 @@
-"""What a worker is asked: a run's request, encoded once by its client and decoded by its worker alone."""
+"""The request of a run, as a client sends it to a worker. Only these two encode and decode it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import msgspec
 from headrace.types import Message, Tool
 
 EXTRA = "extra"
-"""The need of a request that holds keys in the provider's own words, or a tool of the provider's own type."""
+"""The need of a request that has ``extra`` keys of the provider, or a tool of the provider's own type."""
 KNOWN_NEEDS = frozenset({EXTRA})
-"""What this version can read of a request beyond minor version 1."""
+"""The needs that this version knows. Minor version 1 knew none."""
 CUSTOM = "custom"
-"""The type of a tool that takes text in place of JSON arguments."""
+"""The type of a tool that takes text instead of JSON arguments."""
 
 
 class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What a caller asked for, checked and normalised. Durations in seconds; ``None`` means the worker's default."""
+    """A request, checked and normalised. Durations are in seconds; ``None`` means the worker's default."""
 
     provider: str
     model: str
@@ -42,14 +42,14 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     parent_span_id: str | None = None
     send_trace: bool = True
     inputs: list[str] = []
-    """Texts to embed; a request with inputs asks for their vectors and nothing else."""
+    """Texts to embed. A request with inputs asks for their vectors only."""
     dimensions: int | None = None
     traceparent: str | None = None
     """W3C trace context of the caller's active OpenTelemetry span."""
 
 
 def needs(request: RunRequest) -> list[str]:
-    """Return what a worker must be able to read, so that nothing of the request is dropped silently."""
+    """Return what a worker must know, so that it drops no part of the request."""
     for message in request.messages:
         if _has_extra(message):
             return [EXTRA]
@@ -66,7 +66,7 @@ def _has_extra(message: Message) -> bool:
 
 
 def chosen_by(tool: Tool) -> str:
-    """Return the name by which ``tool_choice`` chooses a tool; one of the provider's own without a name goes by its type."""
+    """Return the name by which ``tool_choice`` chooses a tool. A provider's own tool without a name is chosen by its type."""
     inner = (tool.extra or {}).get(CUSTOM) if tool.type == CUSTOM else None  # as Chat Completions has it
     name = inner.get("name") if isinstance(inner, dict) else None
     return tool.name or (name if isinstance(name, str) else "") or tool.type

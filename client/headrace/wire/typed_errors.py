@@ -1,4 +1,4 @@
-"""From a wire message that says "failed" or "refused" to the typed error of the public API. Pure."""
+"""Makes the public error of a Failed or Refuse message. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from headrace.wire.messages import BAD_SETTINGS, Failed, Refuse
 
 
 def failure_error(failed: Failed, provider: str, partial_text: str) -> HeadraceError:
-    """Return the error that a worker's ``failed`` stands for."""
+    """Return the public error of a worker's Failed. ``partial_text`` is the text that the client has."""
     span_id, reason = failed.span_id, failed.reason
     facts = (span_id, reason, partial_text, provider, failed.status_code, failed.request_id, failed.code)
     match failed.kind:
@@ -47,7 +47,7 @@ def failure_error(failed: Failed, provider: str, partial_text: str) -> HeadraceE
 
 
 def refusal_error(span_id: str, refusal: Refuse, address: str = "the engine") -> HeadraceError:
-    """Return the error that the refusal of the broker at ``address`` stands for."""
+    """Return the public error of a broker's Refuse. ``address`` is the engine's, as errors name it."""
     match refusal.kind:
         case "duplicate_span_id":
             return InvalidRequestError(refusal.reason, "span_id")

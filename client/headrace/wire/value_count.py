@@ -1,25 +1,25 @@
-"""Counts the values of MessagePack before it is decoded: numbers, texts, lists and maps, which may be short and very many. Pure.
+"""Counts the values in MessagePack before it is decoded: numbers, texts, lists and maps. Pure.
 
-A list of nothing is one byte, and an object of 56 when it is decoded: bytes alone bound neither the memory nor the time that it takes.
+An empty list is one byte, and takes 56 bytes of memory when it is decoded. So a bound on bytes bounds neither memory nor time.
 """
 
 from __future__ import annotations
 
 MAX_VALUES = 200_000
-"""Numbers, texts, lists and maps of one request or span, however few bytes they have."""
+"""Most numbers, texts, lists and maps in one request or span."""
 VALUE_BYTES = 64
-"""What one of them may take of memory, beside its own bytes."""
+"""Bytes of memory that one value may take besides its own bytes."""
 
 
 def has_too_many_values(data: bytes | memoryview) -> bool:
-    """Return whether MessagePack has more values than a request or a span may have. Costs little where it is short, or has long texts."""
+    """Return whether MessagePack has more values than a request or a span may have. Fast if it is short or has long texts."""
     return len(data) > MAX_VALUES and count_values(data, MAX_VALUES) > MAX_VALUES
 
 
 def count_values(data: bytes | memoryview, limit: int) -> int:
-    """Return how many values MessagePack has; a number above ``limit`` as soon as there are more.
+    """Return how many values MessagePack has. It stops above ``limit``.
 
-    What is broken is counted as far as it goes.
+    Broken MessagePack is counted up to its fault.
     """
     at, count, end = 0, 0, len(data)
     while at < end and count <= limit:
@@ -35,11 +35,11 @@ def count_values(data: bytes | memoryview, limit: int) -> int:
 
 
 _FIRST_SHORT_TEXT, _LAST_SHORT_TEXT = 0xA0, 0xBF
-# Of values whose bytes are no values: how many bytes say its length, and how many more there are.
+# First byte of a value → (how many bytes give its length, how many more bytes it has besides).
 _SIZES = {
     0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1), 0xCA: (0, 4), 0xCB: (0, 8),
     0xCC: (0, 1), 0xCD: (0, 2), 0xCE: (0, 4), 0xCF: (0, 8), 0xD0: (0, 1), 0xD1: (0, 2), 0xD2: (0, 4), 0xD3: (0, 8),
     0xD4: (0, 2), 0xD5: (0, 3), 0xD6: (0, 5), 0xD7: (0, 9), 0xD8: (0, 17), 0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0),
-    # Of lists and maps those that are in them follow as values of their own.
+    # Lists and maps: their items follow, and are counted as values.
     0xDC: (0, 2), 0xDD: (0, 4), 0xDE: (0, 2), 0xDF: (0, 4),
 }  # fmt: skip

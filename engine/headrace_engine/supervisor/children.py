@@ -1,4 +1,4 @@
-"""The supervisor's child processes: how one is started, told to end, measured, and how it ended."""
+"""A child process of the supervisor: starts it, sends it signals, measures its memory, and tells how it ended."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Child:
-    """One process that is to be running. ``policy`` is that of its name: a replacement has the one of whom it replaces.
+    """A process that the supervisor keeps running. ``command`` and ``environ`` are what it is started with.
 
-    ``environ`` is the environment that it is started with.
+    ``policy`` decides when it is started again. A replacement keeps the policy of the worker that it replaces.
     """
 
     def __init__(
@@ -32,12 +32,12 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.pidfd: int | None = None
         self.epoch = 0
-        # In the kernel's ticks; with the pid it tells this process from all others.
+        # When the kernel started it, in ticks. Together with the pid it tells this process from all others.
         self.started = 0
         self.reason = ""
-        # It is told to end, and nobody comes after it: another has its place already, or the engine ends.
+        # It was told to end, and is not started again: its replacement runs, or the engine ends.
         self.is_leaving = False
-        # Whether a broker has heard of the process that runs.
+        # Whether this process has said hello to a broker.
         self.has_served = False
 
     @property
@@ -47,23 +47,23 @@ class Child:
 
     @property
     def is_worker(self) -> bool:
-        """Whether it serves runs."""
+        """Whether this is a worker."""
         return "headrace_workers" in self.command
 
     def start(self, now: float) -> None:
-        """Start the process, with an epoch of its own."""
+        """Start the process, with a new epoch. Raises OSError."""
         self.epoch = secrets.randbits(31) + 1
         self.has_served = False
         self.policy.started(now)
         command = [*self.command, "--epoch", str(self.epoch)]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=self.environ)
         self.pidfd = open_process(self.process.pid)
-        # Nobody else has its pid before its end has been asked for here.
+        # No other process gets its pid before poll() has taken its exit status.
         known = origin(self.process.pid)
         self.started = known.started if known is not None else 0
 
     def has_ended(self) -> bool:
-        """Return whether the process has ended since the last call; ``reason`` then says how."""
+        """Return whether the process has ended since the last call. Then ``reason`` says how."""
         if self.process is None or (code := self.process.poll()) is None:
             return False
         if self.pidfd is not None:
@@ -73,16 +73,16 @@ class Child:
         return True
 
     def leave(self) -> None:
-        """Have it finish what it has and end; told again: end what it has, and itself."""
+        """Ask it to finish its runs and to end (SIGTERM). The second time, ask it to end its runs too."""
         self.is_leaving = True
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once (SIGKILL)."""
         self._signal(signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended, at most ``timeout`` seconds; return whether it has."""
+        """Wait until it has ended, ``timeout`` seconds at most. Return whether it has ended."""
         if self.process is not None:
             try:
                 self.process.wait(timeout)
@@ -91,16 +91,16 @@ class Child:
         return True
 
     def _signal(self, number: int) -> None:
-        """Send a signal to the process that was started here, and never to another that has its number by now."""
+        """Send a signal to this process, and never to another one that has got its pid since."""
         if self.process is None:
             return
         if self.pidfd is not None:
             signal_process(self.pidfd, number)
         else:
-            self.process.send_signal(number)  # which looks first whether it has ended
+            self.process.send_signal(number)  # it first checks whether the process has ended
 
     def memory(self) -> int:
-        """Return the bytes of memory that it has in use; 0 where the system does not tell."""
+        """Return how many bytes of memory it uses; 0 if the system does not tell."""
         if self.process is None:
             return 0
         try:
@@ -109,7 +109,7 @@ class Child:
             return 0
 
     def status(self) -> ProcessStatus:
-        """Return what the engine's status says of it."""
+        """Return its part of the engine's status."""
         if self.process is None:
             return ProcessStatus(self.name, None, "waiting", self.policy.restarts, self.reason)
         state = "draining" if self.is_leaving else "running"

@@ -1,6 +1,6 @@
-"""The directory of a running engine: locked, without anything foreign in it, and rid at the end of what the engine made.
+"""Locks the directory of an engine, checks that nothing foreign is in it, and removes the engine's files at the end.
 
-The lock's file says nothing: whom it belongs to is known by who holds it, and whom to ask by who answers at the sockets.
+The lock file is empty. The process that holds the lock is the supervisor.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from headrace.files.private_files import open_private
 from headrace.files.trusted_directory import check_directory
 
 _LOCK_TIMEOUT = 0.3
-"""Seconds to try for the directory's lock: a program that looks whether an engine runs holds it for an instant."""
+"""Seconds to try for the lock. A program that checks whether an engine runs holds it for an instant."""
 _DEATH_TIMEOUT = 2.0
-"""Seconds for the processes of an engine whose supervisor was killed: the kernel ends them, in a moment."""
+"""Seconds to wait for the processes of an engine whose supervisor was killed. The kernel is ending them."""
 _MAX_PID_BYTES = 16
 
 
 class EngineStartError(Exception):
-    """The engine cannot start; the text says why and what to do."""
+    """The engine cannot start. The text says why, and what to do."""
 
 
 class EngineDirectory:
     """A directory that this process has locked, until :meth:`close`."""
 
     def __init__(self, path: Path) -> None:
-        """Raises EngineStartError where it is not to be trusted, has foreign files or another engine; and OSError."""
+        """Lock the directory. Raises EngineStartError if it cannot be trusted, has foreign files or another engine in it; and OSError."""
         self._path = path
         self._descriptors: list[int] = []
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -55,13 +55,13 @@ class EngineDirectory:
             raise
 
     def remove_sockets(self, *names: str) -> None:
-        """Remove sockets that processes of this engine have made; what is no socket of this user stays."""
+        """Remove sockets of this engine's processes. A file that is not a socket of this user stays."""
         remove_sockets(self._directory, names)
 
     def clean(self, workers: Iterable[str], *, is_embedded: bool) -> None:
-        """Remove what this engine has made, the sockets of its ``workers`` too; of an embedded one the whole folder.
+        """Remove the files of this engine, with the sockets of its ``workers``. Remove the whole folder of an embedded engine.
 
-        What somebody else has put there stays, and so does the folder then.
+        Foreign files stay, and then the folder stays too.
         """
         if is_embedded:
             remove_folder(self._path)
@@ -69,7 +69,7 @@ class EngineDirectory:
             self.remove_sockets(BROKER_SOCKET, COLLECTOR_SOCKET, *workers)
 
     def close(self) -> None:
-        """Let go of the lock; may be called twice."""
+        """Let go of the lock. May be called twice."""
         while self._descriptors:
             os.close(self._descriptors.pop())
 
@@ -78,7 +78,7 @@ class EngineDirectory:
         if not _within(_LOCK_TIMEOUT, lambda: _has_locked(lock)):
             raise EngineStartError(f"an engine runs in {self._path} already; `headrace status` shows it")
         if os.pread(lock, _MAX_PID_BYTES, 0).strip().isdigit():
-            os.ftruncate(lock, 0)  # the process that an older version noted, and would send signals to
+            os.ftruncate(lock, 0)  # an older version wrote a pid, and sends signals to it
         if not _within(_DEATH_TIMEOUT, lambda: not remove_left_sockets(self._path, self._directory)):
             reason = f"another program listens at a socket in {self._path}"
             raise EngineStartError(f"{reason}; end that program, or choose another directory")
@@ -89,7 +89,7 @@ class EngineDirectory:
 
 
 def _has_locked(lock: int) -> bool:
-    """Try to take the lock; return whether this process has it."""
+    """Try to take the lock. Return whether this process has it now."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -28,7 +28,7 @@ class ProcessReportLink:
         self.close = self._link.close
 
     def report(self) -> None:
-        """Tell the collector which processes there are now."""
+        """Tell the collector which processes run now."""
         self._link.send([ProcessReport(list(self._processes()))])
 
     def _is_collector(self, pid: int) -> bool:

@@ -1,10 +1,10 @@
-"""When a worker that is well is replaced: it is old, it has grown, or somebody asked for new ones. Pure.
+"""Decides when a healthy worker is replaced: it is old, it uses too much memory, or somebody asked for new workers. Pure.
 
 Rules of this file:
 
-1. A worker is told to leave only once its replacement serves; a replacement that does not come leaves everything as it was.
-2. One replacement starts at a time, and never are more workers on their way out than there are workers.
-3. A worker that leaves finishes its runs, up to a timeout; then it is told to end them, and at last it is ended.
+1. A worker is told to leave only when its replacement serves. If the replacement fails, the worker stays.
+2. One replacement starts at a time, and never are more workers leaving than serving.
+3. A worker that leaves finishes its runs, up to a timeout. Then it is told to end its runs. At last it is killed.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import msgspec
 START_TIMEOUT = 30.0
 """Seconds within which a replacement must serve."""
 END_GRACE = 2.0
-"""Seconds from telling a worker to end its runs until it is killed."""
+"""Seconds that a worker has to end its runs before it is killed."""
 SETTLING = 5.0
-"""Seconds during which a worker's memory is not looked at: a limit below what an idle one needs must not make a loop."""
+"""Seconds after a worker's start in which its memory is not checked.
+
+With a limit below what an idle worker needs, workers would be replaced in a loop.
+"""
 MAX_FAILURES = 3
-"""Replacements that fail in a row, after which a restart that was asked for is called off."""
+"""Failed replacements in a row after which a restart that was asked for is given up."""
 FIRST_RETRY = 5.0
 MAX_RETRY = 300.0
 _SPREAD = 0.2
-"""Workers that started together end apart: each at an age of its own within this share of the limit."""
+"""Each worker has its own age limit, up to this share below ``max_age``: workers that started together are replaced one by one."""
 
 
 class RecyclingLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """``max_age`` and ``drain_timeout`` in seconds, ``max_memory`` in bytes; 0 for no limit of age or memory."""
+    """The limits of workers. ``max_age`` and ``drain_timeout`` are in seconds, ``max_memory`` in bytes; 0: no limit of age or memory."""
 
     max_age: float = 0.0
     max_memory: int = 0
@@ -34,26 +37,26 @@ class RecyclingLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replace(msgspec.Struct, frozen=True):
-    """Start another worker beside this one, and tell of it by :meth:`Recycler.started`."""
+    """Start a replacement beside this worker, and call :meth:`Recycler.started` for it."""
 
     epoch: int
     reason: str
 
 
 class Retire(msgspec.Struct, frozen=True):
-    """Have a worker take no new runs, and end with the last that it has."""
+    """Tell a worker to take no new runs, and to end after its last run."""
 
     epoch: int
 
 
 class EndRuns(msgspec.Struct, frozen=True):
-    """Have a worker end the runs that it still has, and itself."""
+    """Tell a worker to end its runs, and then itself."""
 
     epoch: int
 
 
 class Kill(msgspec.Struct, frozen=True):
-    """End a worker at once."""
+    """Kill a worker."""
 
     epoch: int
 
@@ -80,7 +83,7 @@ class _Worker:
         self.replaces = replaces
         self.is_joined = False
         self.memory = 0
-        # Whether somebody asked for another in its place.
+        # Whether somebody asked for a replacement.
         self.wish = False
         self.retired_at: float | None = None
         self.is_ending = False
@@ -97,7 +100,7 @@ class Recycler:
         self._not_before = 0.0
 
     def started(self, epoch: int, now: float, share: float, replaces: int | None = None) -> None:
-        """A worker was started. ``share``, from 0 to 1, is its place in the spread of ages."""
+        """A worker was started. ``share`` is a random number from 0 to 1: how far below ``max_age`` its own age limit is."""
         age_limit = self._limits.max_age * (1 - _SPREAD * share)
         self._workers[epoch] = _Worker(now, age_limit, replaces)
 
@@ -107,12 +110,12 @@ class Recycler:
             worker.is_joined = True
 
     def measured(self, epoch: int, memory: int) -> None:
-        """A worker takes so many bytes of memory."""
+        """A worker uses ``memory`` bytes of memory."""
         if (worker := self._workers.get(epoch)) is not None:
             worker.memory = memory
 
     def asked(self) -> bool:
-        """All workers that there are now are to be replaced, one after another; return whether that is news of any."""
+        """All workers that run now are to be replaced, one after another. Return whether any of them was not to be replaced before."""
         self._failures = 0
         self._not_before = 0.0
         meant = [worker for worker in self._workers.values() if worker.retired_at is None]
@@ -122,7 +125,7 @@ class Recycler:
         return is_news
 
     def exited(self, epoch: int, now: float) -> bool:
-        """A worker ended; return whether another has to be started for it."""
+        """A worker ended. Return whether it must be started again."""
         worker = self._workers.pop(epoch, None)
         if worker is None:
             return True
@@ -134,7 +137,7 @@ class Recycler:
         return not any(other.replaces == epoch for other in self._workers.values())
 
     def due(self, now: float) -> list[Action]:
-        """Time has passed, or something has happened."""
+        """Return what is to be done now. To be called when time has passed or something has happened."""
         actions: list[Action] = []
         for epoch, worker in self._workers.items():
             if worker.retired_at is not None:
@@ -155,7 +158,7 @@ class Recycler:
         return [EndRuns(epoch)]
 
     def _beginning(self, epoch: int, worker: _Worker, now: float) -> list[Action]:
-        """Look at a replacement: once it serves, the other one goes."""
+        """Look at a replacement. When it serves, the worker that it replaces is retired."""
         if not worker.is_joined:
             return [Kill(epoch)] if now >= worker.started_at + START_TIMEOUT else []
         before = self._workers.get(worker.replaces or 0)
@@ -186,7 +189,7 @@ class Recycler:
         return ""
 
     def _failed(self, now: float) -> None:
-        """A replacement did not come to serve."""
+        """A replacement ended before it served."""
         self._failures += 1
         self._not_before = now + min(FIRST_RETRY * 2 ** (self._failures - 1), MAX_RETRY)
         if self._failures >= MAX_FAILURES:

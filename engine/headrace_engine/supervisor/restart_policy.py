@@ -1,32 +1,32 @@
-"""When a process that ended is started again, and when there is no use in it. Pure."""
+"""Decides when a process that ended is started again, and when the engine gives up. Pure."""
 
 from __future__ import annotations
 
 import msgspec
 
 SHORT_LIFE = 2.0
-"""A process that lived for less, in seconds, counts as failed at its start."""
+"""Seconds. A process that ran for a shorter time counts as failed at its start."""
 FIRST_DELAY = 0.1
 MAX_DELAY = 5.0
-"""Half of what a client waits for an engine, unless told otherwise."""
+"""Seconds at most until the next start: half of the time that a client waits for an engine by default."""
 MAX_FAILED_STARTS = 3
-"""Failed starts in a row, without one success ever, after which the engine is taken to be unable to start."""
+"""Failed starts in a row, without any success before, after which the engine cannot start."""
 
 
 class StartAt(msgspec.Struct, frozen=True):
-    """Start it again at this time."""
+    """Start the process again at this time."""
 
     when: float
 
 
 class CannotStart(msgspec.Struct, frozen=True):
-    """It cannot start."""
+    """The process cannot start, and so the engine cannot."""
 
     reason: str
 
 
 class RestartPolicy:
-    """The fate of one process. Without one that never gives up the engine runs well enough."""
+    """Decides for one process. ``gives_up`` False: the engine can run without this process, so it is started again and again."""
 
     def __init__(self, name: str, *, gives_up: bool = True) -> None:
         self._name = name
@@ -37,11 +37,11 @@ class RestartPolicy:
         self.restarts = 0
 
     def started(self, now: float) -> None:
-        """It was started."""
+        """The process was started."""
         self._started_at = now
 
     def exited(self, status: str, now: float, *, has_served: bool = True) -> StartAt | CannotStart:
-        """It ended without being told to. One that has never served has failed at its start, however long that took."""
+        """The process ended, and was not told to. If it has never served, it failed at its start, however long it ran."""
         if has_served and now - self._started_at >= SHORT_LIFE:
             self._has_lived = True
             self._short_lives = 0

@@ -1,4 +1,4 @@
-"""What admission promises: a run is in one place, every question has one answer, no worker gets more than it may."""
+"""Admission: a run is in one place, every question has one answer, and no worker gets more runs than it may have."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def granted(client: bytes, span_id: str, epoch: int, attempt: int = 1) -> Send:
 
 
 def refused(client: bytes, span_id: str, kind: str, answers: list[Send]) -> bool:
-    """Tell whether ``answers`` is one refusal of this kind."""
+    """Return whether ``answers`` is one refusal of this kind."""
     messages = [(answer.client, answer.message) for answer in answers]
     return [(who, said.span_id, said.kind) for who, said in messages if isinstance(said, Refuse)] == [
         (client, span_id, kind)
@@ -66,7 +66,7 @@ def test_a_run_waits_for_the_first_worker() -> None:
     assert admission.worker_joined("w1", "ipc://w1", 1) == [granted(ANN, "a", 1)]
 
 
-def test_a_lease_goes_to_the_worker_with_the_fewest() -> None:
+def test_a_lease_goes_to_the_worker_with_the_fewest_leases() -> None:
     admission = engine(workers=2, max_runs=10)
     for span_id, epoch in (("a", 1), ("b", 2), ("c", 1), ("d", 2)):
         assert admission.acquired(ANN, ask(span_id), 0.0) == [granted(ANN, span_id, epoch)]
@@ -77,7 +77,7 @@ def test_a_lease_goes_to_the_worker_with_the_fewest() -> None:
     assert admission.acquired(ANN, ask("f"), 0.0) == [granted(ANN, "f", 2)]
 
 
-def test_a_run_never_goes_to_a_worker_that_it_saw_die() -> None:
+def test_a_run_never_goes_to_a_worker_that_it_avoids() -> None:
     admission = engine(workers=2, max_runs=2)
     admission.acquired(BOB, ask("b"), 0.0)
     admission.acquired(BOB, ask("c"), 0.0)
@@ -87,7 +87,7 @@ def test_a_run_never_goes_to_a_worker_that_it_saw_die() -> None:
     assert admission.released(BOB, "c", 1) == [granted(ANN, "d", 2)]
 
 
-def test_a_run_that_waits_for_a_worker_of_its_own_holds_nobody_up() -> None:
+def test_a_run_that_avoids_a_worker_holds_up_no_other_run() -> None:
     admission = engine()
     assert admission.acquired(ANN, ask("a", avoid=(1,)), 0.0) == []
 
@@ -95,7 +95,7 @@ def test_a_run_that_waits_for_a_worker_of_its_own_holds_nobody_up() -> None:
     assert admission.worker_joined("w2", "ipc://w2", 2) == [granted(ANN, "a", 2)]
 
 
-def test_a_run_waits_for_a_worker_of_its_own_no_longer_than_for_any() -> None:
+def test_a_run_that_avoids_every_worker_waits_no_longer_than_without_any() -> None:
     admission = engine(max_runs=5)
     admission.acquired(ANN, ask("a", avoid=(1,)), 0.0)
     assert admission.due(NO_WORKERS_TIMEOUT - 0.1) == []
@@ -103,7 +103,7 @@ def test_a_run_waits_for_a_worker_of_its_own_no_longer_than_for_any() -> None:
     assert refused(ANN, "a", "no_workers", admission.due(NO_WORKERS_TIMEOUT))
 
 
-def test_a_silent_worker_gets_no_leases_until_it_speaks_again() -> None:
+def test_a_silent_worker_gets_no_leases_until_it_is_heard_again() -> None:
     admission = engine()
     assert admission.worker_suspected(1, True) == []
     assert admission.acquired(ANN, ask("a"), 0.0) == []
@@ -111,7 +111,7 @@ def test_a_silent_worker_gets_no_leases_until_it_speaks_again() -> None:
     assert admission.worker_suspected(1, False) == [granted(ANN, "a", 1)]
 
 
-def test_a_suspicion_of_a_worker_that_is_gone_is_nothing() -> None:
+def test_a_suspicion_of_a_worker_that_is_gone_changes_nothing() -> None:
     admission = engine()
     admission.worker_left(1, "died")
 
@@ -119,7 +119,7 @@ def test_a_suspicion_of_a_worker_that_is_gone_is_nothing() -> None:
     assert admission.workers == []
 
 
-def test_interactive_runs_go_before_batch_runs_and_else_first_come_first_served() -> None:
+def test_interactive_runs_go_before_batch_runs_and_each_lane_is_first_come_first_served() -> None:
     admission = engine()
     admission.acquired(ANN, ask("now"), 0.0)
     for span_id, priority in (("b1", "batch"), ("i1", "interactive"), ("b2", "batch"), ("i2", "interactive")):
@@ -143,7 +143,7 @@ def order_of_leases(admission: Admission, first: bytes) -> list[str]:
     return order
 
 
-def test_clients_take_turns_and_one_s_own_runs_are_served_as_they_came() -> None:
+def test_clients_take_turns_and_the_runs_of_one_client_are_served_as_they_came() -> None:
     admission = engine()
     for span_id in ("now", "a1", "a2", "a3"):
         admission.acquired(ANN, ask(span_id), 0.0)
@@ -153,7 +153,7 @@ def test_clients_take_turns_and_one_s_own_runs_are_served_as_they_came() -> None
     assert order_of_leases(admission, ANN) == ["now", "a1", "b1", "a2", "b2", "a3"]
 
 
-def test_a_run_that_lost_its_worker_goes_before_the_others_of_its_client() -> None:
+def test_a_retry_goes_before_the_other_runs_of_its_client() -> None:
     admission = engine()
     for question in (ask("now"), ask("a1"), ask("a2", 2, avoid=(7,))):
         admission.acquired(ANN, question, 0.0)
@@ -161,7 +161,7 @@ def test_a_run_that_lost_its_worker_goes_before_the_others_of_its_client() -> No
     assert order_of_leases(admission, ANN) == ["now", "a2", "a1"]
 
 
-# What workers tell.
+# What workers say.
 
 
 def test_a_worker_gets_no_more_runs_than_it_says_that_it_can_have() -> None:
@@ -175,7 +175,7 @@ def test_a_worker_gets_no_more_runs_than_it_says_that_it_can_have() -> None:
     assert admission.worker_told(1, -1, False) == [granted(ANN, "c", 1)]
 
 
-def test_a_worker_gets_no_more_runs_than_the_settings_say_whatever_it_says() -> None:
+def test_a_worker_gets_no_more_runs_than_the_settings_allow_whatever_it_says() -> None:
     admission = engine(max_runs=1)
     admission.worker_told(1, 1000, False)
     admission.acquired(ANN, ask("a"), 0.0)
@@ -197,7 +197,7 @@ def test_a_worker_that_is_leaving_keeps_its_leases_and_gets_no_new_ones() -> Non
     assert admission.is_vacated(1)
 
 
-def test_nobody_waits_for_ever_for_a_worker_that_is_leaving() -> None:
+def test_no_run_waits_for_ever_for_a_worker_that_is_leaving() -> None:
     admission = engine()
     admission.worker_told(1, -1, True)
     admission.acquired(ANN, ask("a"), 0.0)
@@ -208,7 +208,7 @@ def test_nobody_waits_for_ever_for_a_worker_that_is_leaving() -> None:
 # Span ids.
 
 
-def test_a_span_id_that_is_held_is_refused_to_everyone_else() -> None:
+def test_a_span_id_that_is_in_use_is_refused() -> None:
     admission = engine()
     admission.acquired(ANN, ask("a"), 0.0)
     admission.acquired(ANN, ask("w"), 0.0)
@@ -227,7 +227,7 @@ def test_a_span_id_is_free_again_after_its_run() -> None:
     assert admission.acquired(BOB, ask("a"), 0.0) == [granted(BOB, "a", 1)]
 
 
-def test_a_further_attempt_takes_the_place_of_the_one_before() -> None:
+def test_a_further_attempt_replaces_the_attempt_before() -> None:
     admission = engine(workers=2)
     admission.acquired(ANN, ask("a"), 0.0)
 
@@ -237,7 +237,7 @@ def test_a_further_attempt_takes_the_place_of_the_one_before() -> None:
     assert admission.lease_count == 1
 
 
-def test_only_the_holder_gives_a_lease_back() -> None:
+def test_only_the_client_that_holds_a_lease_can_give_it_back() -> None:
     admission = engine()
     admission.acquired(ANN, ask("a"), 0.0)
 
@@ -247,7 +247,7 @@ def test_only_the_holder_gives_a_lease_back() -> None:
     assert admission.lease_count == 1
 
 
-# Those who leave.
+# Clients and workers that leave.
 
 
 def test_a_client_that_leaves_frees_its_leases_and_its_places() -> None:
@@ -272,7 +272,7 @@ def test_a_worker_that_leaves_takes_its_leases_with_it() -> None:
     assert admission.worker_left(1, "died") == []
 
 
-def test_a_run_comes_back_after_its_worker_died() -> None:
+def test_a_run_is_tried_again_after_its_worker_died() -> None:
     admission = engine(workers=2, max_runs=2)
     admission.acquired(ANN, ask("a"), 0.0)
     admission.worker_left(1, "died")
@@ -289,10 +289,10 @@ def test_a_worker_that_says_hello_again_still_has_its_leases() -> None:
     assert admission.acquired(ANN, ask("b"), 0.0) == []
 
 
-# After another broker.
+# Leases of an earlier broker.
 
 
-def test_a_lease_of_the_broker_before_counts_on_its_worker() -> None:
+def test_a_lease_of_an_earlier_broker_counts_on_its_worker() -> None:
     admission = engine(workers=1, max_runs=1)
 
     assert admission.held(ANN, "a", 1, 1) == []
@@ -302,7 +302,7 @@ def test_a_lease_of_the_broker_before_counts_on_its_worker() -> None:
     assert admission.released(ANN, "a", 1) == [granted(BOB, "b", 1)]
 
 
-def test_a_lease_of_the_broker_before_counts_on_a_worker_that_comes_later() -> None:
+def test_a_lease_of_an_earlier_broker_counts_on_a_worker_that_connects_later() -> None:
     admission = engine(workers=0, max_runs=1)
     admission.held(ANN, "a", 1, 7)
     admission.acquired(BOB, ask("b"), 0.0)
@@ -311,7 +311,7 @@ def test_a_lease_of_the_broker_before_counts_on_a_worker_that_comes_later() -> N
     assert admission.client_left(ANN) == [granted(BOB, "b", 7)]
 
 
-def test_nobody_takes_anothers_run_by_saying_that_it_held_it() -> None:
+def test_no_client_takes_the_lease_of_another_by_claiming_it() -> None:
     admission = engine(workers=2)
     admission.acquired(ANN, ask("a"), 0.0)
 
@@ -321,7 +321,7 @@ def test_nobody_takes_anothers_run_by_saying_that_it_held_it() -> None:
     assert admission.lease_count == 1
 
 
-# Leases that nobody uses.
+# Leases that no client uses.
 
 
 def looked_at(admission: Admission, now: float) -> list[str]:
@@ -330,7 +330,7 @@ def looked_at(admission: Admission, now: float) -> list[str]:
     return [span_id for step in steps if isinstance(step, Ask) for span_id, _, _ in step.leases]
 
 
-def test_a_lease_ends_whose_worker_does_not_have_the_run_and_its_client_is_told() -> None:
+def test_a_lease_ends_if_its_worker_does_not_have_the_run_and_its_client_is_told() -> None:
     admission = engine(max_runs=2)
     for span_id in ("used", "unused", "next"):
         admission.acquired(ANN, ask(span_id), 0.0)
@@ -342,11 +342,11 @@ def test_a_lease_ends_whose_worker_does_not_have_the_run_and_its_client_is_told(
 
     assert ended == [Send(ANN, Revoke("unused", 1)), granted(ANN, "next", 1)]
     assert looked_at(admission, FIRST_CHECK + 1) == []
-    # One that was used may be kept by a client that has long ended it.
+    # A client may keep a lease long after its run has ended.
     assert looked_at(admission, FIRST_CHECK + NEXT_CHECK) == ["next", "used"]
 
 
-def test_a_late_answer_ends_no_lease_that_was_given_since() -> None:
+def test_a_late_answer_does_not_end_a_lease_that_was_given_after_the_question() -> None:
     admission = engine()
     admission.acquired(ANN, ask("a"), 0.0)
     admission.checks(0.0)
@@ -369,7 +369,7 @@ def test_only_the_worker_of_a_lease_says_that_it_does_not_have_the_run() -> None
     assert admission.lease_count == 1
 
 
-def test_a_lease_that_a_client_only_says_it_had_is_looked_at_soon_and_saying_so_again_puts_nothing_off() -> None:
+def test_a_lease_that_a_client_claims_is_checked_soon_and_a_second_claim_does_not_delay_the_check() -> None:
     admission = engine()
     admission.client_joined(BOB, 7)
     admission.held(BOB, "a", 1, 1)
@@ -381,7 +381,7 @@ def test_a_lease_that_a_client_only_says_it_had_is_looked_at_soon_and_saying_so_
     assert admission.checked(1, [("a", 1, False)]) == [Send(BOB, Revoke("a", 1)), granted(ANN, "b", 1)]
 
 
-def test_a_lease_on_a_worker_that_never_comes_ends() -> None:
+def test_a_lease_on_a_worker_that_never_connects_ends() -> None:
     admission = engine(workers=0)
     admission.held(ANN, "a", 1, 7)
     admission.checks(0.0)
@@ -391,7 +391,7 @@ def test_a_lease_on_a_worker_that_never_comes_ends() -> None:
     assert admission.lease_count == 0
 
 
-def test_very_many_leases_are_looked_at_a_thousand_at_a_time() -> None:
+def test_many_leases_are_checked_a_thousand_at_a_time() -> None:
     admission = engine(workers=1, max_runs=4000)
     for number in range(3000):
         admission.acquired(ANN, ask(f"sp_{number}"), 0.0)
@@ -400,7 +400,7 @@ def test_very_many_leases_are_looked_at_a_thousand_at_a_time() -> None:
     assert [len(looked_at(admission, FIRST_CHECK + number)) for number in range(4)] == [1000, 1000, 1000, 0]
 
 
-# Those who want all.
+# Clients that want everything.
 
 
 def test_one_process_never_has_all_places_of_a_worker_however_many_connections_it_has() -> None:
@@ -420,7 +420,7 @@ def test_one_process_never_has_all_places_of_a_worker_however_many_connections_i
     assert admission.released(clients[0], "sp_0", 1)[0].client in clients
 
 
-def test_who_took_many_leases_and_used_none_gets_few_for_a_while() -> None:
+def test_a_client_that_took_many_leases_and_used_none_gets_few_for_a_while() -> None:
     admission = engine(max_runs=320, max_waiting=10_000)
     admission.client_joined(ANN, 7)
     for number in range(1000):
@@ -441,7 +441,7 @@ def test_who_took_many_leases_and_used_none_gets_few_for_a_while() -> None:
     assert admission.lease_count == 320, "the client has its whole share again, and its runs no longer wait"
 
 
-def test_who_tells_of_leases_that_it_never_had_is_given_few_places_for_a_while() -> None:
+def test_a_client_that_claims_leases_that_it_never_had_gets_few_for_a_while() -> None:
     admission = engine(max_runs=64)
     admission.client_joined(ANN, 7)
     for number in range(1000):
@@ -471,7 +471,7 @@ def test_the_connections_of_one_process_have_one_share_of_the_queue() -> None:
     assert admission.waiting_count == 90
 
 
-def test_a_few_places_are_one_clients_if_it_wants_them() -> None:
+def test_one_client_may_have_all_places_of_a_small_worker() -> None:
     admission = engine(max_runs=10)
     for number in range(11):
         admission.acquired(ANN, ask(f"sp_{number}"), 0.0)
@@ -507,7 +507,7 @@ def test_a_question_that_is_repeated_to_a_broker_that_never_heard_it_is_a_new_on
     assert engine().acquired(ANN, repeated("a"), 0.0) == [granted(ANN, "a", 1)]
 
 
-def test_nobody_gets_anothers_lease_by_repeating_its_question() -> None:
+def test_no_client_gets_the_lease_of_another_by_repeating_its_question() -> None:
     admission = engine()
     admission.acquired(ANN, ask("a"), 0.0)
 
@@ -559,7 +559,7 @@ def test_the_next_deadline_is_the_first_time_at_which_something_happens() -> Non
     assert admission.next_deadline(12.0) == 12.0 + NO_WORKERS_TIMEOUT, "the worker left now"
 
 
-def test_after_each_deadline_there_is_none_that_has_passed() -> None:
+def test_after_a_deadline_was_acted_upon_the_next_one_is_later() -> None:
     """Else the broker would look again and again, and never wait."""
     admission = engine(workers=2, max_runs=30)
     for number in range(100):
@@ -581,7 +581,7 @@ def test_after_each_deadline_there_is_none_that_has_passed() -> None:
 # Refusals.
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+def test_a_full_queue_refuses_and_says_when_to_try_again() -> None:
     admission = engine(max_waiting=1)
     admission.acquired(ANN, ask("a"), 0.0)
     admission.acquired(ANN, ask("b"), 0.0)
@@ -607,7 +607,7 @@ def test_no_client_takes_the_last_places_in_the_queue_for_itself() -> None:
     assert admission.released(ANN, "a1", 1) == [granted(BOB, "b", 1)]
 
 
-def test_nobody_waits_for_ever_for_a_worker_that_does_not_come() -> None:
+def test_no_run_waits_for_ever_for_a_worker_that_does_not_connect() -> None:
     admission = engine(workers=0)
     admission.acquired(ANN, ask("a"), 100.0)
 
@@ -616,7 +616,7 @@ def test_nobody_waits_for_ever_for_a_worker_that_does_not_come() -> None:
     assert admission.waiting_count == 0
 
 
-def test_a_refusal_for_want_of_workers_says_what_became_of_the_last() -> None:
+def test_a_refusal_without_workers_says_what_happened_to_the_last_worker() -> None:
     admission = engine()
     admission.worker_left(1, "w1: signal 9")
     admission.acquired(ANN, ask("a"), 0.0)
@@ -635,7 +635,7 @@ def test_a_run_waits_for_busy_workers_as_long_as_it_takes() -> None:
     assert admission.due(1e6) == []
 
 
-def test_only_those_who_have_waited_too_long_are_refused() -> None:
+def test_only_runs_that_have_waited_too_long_are_refused() -> None:
     admission = engine(workers=0)
     admission.acquired(ANN, ask("a"), 0.0)
     admission.acquired(BOB, ask("b"), NO_WORKERS_TIMEOUT - 0.1)
@@ -644,7 +644,7 @@ def test_only_those_who_have_waited_too_long_are_refused() -> None:
     assert admission.waiting_count == 1
 
 
-def test_a_worker_s_restart_does_not_end_those_who_waited_long_for_a_busy_one() -> None:
+def test_a_worker_s_restart_does_not_end_runs_that_waited_long_for_a_busy_worker() -> None:
     admission = engine()
     admission.acquired(ANN, ask("a"), 0.0)
     admission.acquired(BOB, ask("b"), 0.0)
@@ -655,7 +655,7 @@ def test_a_worker_s_restart_does_not_end_those_who_waited_long_for_a_busy_one() 
     assert admission.worker_joined("w2", "ipc://w2", 2) == [granted(BOB, "b", 2)]
 
 
-def test_an_engine_that_stops_refuses_those_who_wait_and_those_who_come() -> None:
+def test_an_engine_that_stops_refuses_runs_that_wait_and_new_runs() -> None:
     admission = engine()
     admission.acquired(ANN, ask("a"), 0.0)
     admission.acquired(BOB, ask("b"), 0.0)
@@ -676,7 +676,7 @@ def test_a_lease_freed_by_a_further_attempt_that_is_refused_goes_to_the_next() -
     assert granted(BOB, "b", 1) in answers
 
 
-def test_a_client_that_leaves_takes_no_lease_of_another_with_it() -> None:
+def test_a_client_that_leaves_does_not_end_the_lease_of_another() -> None:
     admission = engine(max_runs=2, max_waiting=1)
     admission.acquired(ANN, ask("a"), 0.0)
     admission.acquired(BOB, ask("b"), 0.0)
@@ -701,7 +701,7 @@ MAX_RUNS = 2
 
 
 class AdmissionMachine(RuleBasedStateMachine):
-    """Clients and workers that come and go, against a model that follows the answers."""
+    """Clients and workers come and go. A model follows the answers, and must agree with them."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ def after_a_hang(runs: list[str], before: float | None, after: float | None) -> 
     return hanging
 
 
-def test_the_only_run_of_a_worker_that_worked_is_not_tried_again() -> None:
+def test_the_only_run_of_a_worker_that_hung_at_work_is_not_tried_again() -> None:
     hanging = after_a_hang(["a"], 10.0, 12.5)
 
     reason = hanging.reason("a", is_retry=True)
@@ -26,7 +26,7 @@ def test_the_only_run_of_a_worker_that_worked_is_not_tried_again() -> None:
     assert hanging.reason("b", is_retry=True) is None
 
 
-def test_a_first_attempt_is_another_run_of_that_name() -> None:
+def test_a_first_attempt_is_another_run_with_the_same_id() -> None:
     assert after_a_hang(["a"], 10.0, 12.5).reason("a", is_retry=False) is None
 
 

@@ -1,4 +1,4 @@
-"""What a lane promises: clients take turns, a client's repeated runs come first and count, and nothing is left of who was served."""
+"""A lane of the queue: clients take turns, the retries of a client go first, and nothing is kept of a run that was served."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def served(lane: Lane) -> list[str]:
     return order
 
 
-def test_a_client_s_repeated_runs_count_as_its_others_do() -> None:
+def test_retries_count_as_the_other_runs_of_their_client_do() -> None:
     lane = lane_of(waiting(ANN, "a"), waiting(ANN, "b", avoid=(1,)), waiting(ANN, "c", avoid=(1,)), waiting(BOB, "d"))
 
     assert (lane.places_of(ANN), lane.places_of(BOB), len(lane)) == (3, 1, 4)
@@ -51,7 +51,7 @@ def test_a_client_s_repeated_runs_count_as_its_others_do() -> None:
 
 
 def test_a_run_with_long_names_or_many_workers_to_avoid_takes_more_places() -> None:
-    """Else a client's share of the queue would be a gigabyte."""
+    """Otherwise the runs of one client could take a gigabyte of memory."""
     lane = lane_of(waiting(ANN, "a", avoid=tuple(range(256))), waiting(BOB, "b"))
     assert (lane.places_of(ANN), lane.places_of(BOB), lane.places, len(lane)) == (12, 1, 13, 2)
     lane.remove("a")
@@ -60,7 +60,7 @@ def test_a_run_with_long_names_or_many_workers_to_avoid_takes_more_places() -> N
     assert lane.places == 0
 
 
-def test_clients_take_turns_and_repeated_runs_come_before_the_others_of_their_client() -> None:
+def test_clients_take_turns_and_retries_go_before_the_other_runs_of_their_client() -> None:
     lane = lane_of(
         waiting(ANN, "a1"), waiting(ANN, "a2"), waiting(ANN, "a3"),
         waiting(BOB, "b1"), waiting(BOB, "b2"), waiting(ANN, "again", avoid=(1,)),
@@ -82,7 +82,7 @@ def test_the_connections_of_one_process_take_turns_as_one_client() -> None:
     assert served(lane) == ["a0", "b1", "a1", "b2", "a2"]
 
 
-def test_who_has_nothing_that_can_be_served_holds_up_nobody_else() -> None:
+def test_a_client_whose_runs_must_wait_holds_up_no_other_client() -> None:
     lane = lane_of(waiting(ANN, "a", avoid=(1,)), waiting(BOB, "b"))
 
     found = lane.serve(lambda waiting: FULL if waiting.question.avoid else "w1")
@@ -93,7 +93,7 @@ def test_who_has_nothing_that_can_be_served_holds_up_nobody_else() -> None:
     assert served(lane) == ["a"]
 
 
-def test_behind_repeated_runs_that_cannot_be_served_the_first_other_one_is_looked_at() -> None:
+def test_behind_retries_that_must_wait_the_first_attempt_that_came_first_is_looked_at() -> None:
     lane = lane_of(waiting(ANN, "again", avoid=(1,)), waiting(ANN, "a"), waiting(ANN, "b"))
 
     found = lane.serve(lambda waiting: FULL if waiting.question.avoid else "w1")
@@ -130,7 +130,7 @@ def test_a_run_that_was_served_or_removed_is_not_found_and_an_unknown_one_does_n
     assert (len(lane), lane.places_of(ANN)) == (1, 1)
 
 
-def test_runs_that_have_waited_for_so_long_are_told_the_oldest_first() -> None:
+def test_runs_that_have_waited_long_are_listed_the_oldest_first() -> None:
     lane = lane_of(
         waiting(ANN, "a1", 1.0), waiting(ANN, "again 1", 2.0, avoid=(1,)), waiting(BOB, "b", 2.0),
         waiting(ANN, "again 2", 2.5, avoid=(1,)), waiting(ANN, "a2", 3.0),

@@ -1,4 +1,4 @@
-"""The supervisor's children: a signal goes to the process that was started, and to no other that has its number by now."""
+"""The supervisor's children: a signal goes to the process that was started, and to no other process with the same pid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("has_handle", [True, False], ids=["with a handle", "without"])
-def test_a_number_that_is_free_again_gets_no_signal(monkeypatch: pytest.MonkeyPatch, has_handle: bool) -> None:
+def test_no_signal_goes_to_another_process_that_has_got_the_same_pid(
+    monkeypatch: pytest.MonkeyPatch, has_handle: bool
+) -> None:
     if not has_handle:
         monkeypatch.setattr("headrace_engine.supervisor.children.open_process", lambda _: None)
     child = Child("w1", [sys.executable, "-c", "import sys; sys.exit(0)"], os.environ)
@@ -47,8 +49,8 @@ def test_a_child_is_ended() -> None:
     child.kill()  # nobody is left to be meant
 
 
-def test_an_engine_whose_program_ignores_the_end_of_its_children_hears_of_its_own(tmp_path: Path) -> None:
-    """Else each of them had ended well: here the check of a hook that there is not."""
+def test_an_engine_sees_its_children_end_also_if_its_program_ignores_sigchld(tmp_path: Path) -> None:
+    """Otherwise every child would seem to end well. Here the child is the check of a hook that does not exist."""
     (tmp_path / "headrace.toml").write_text('[spans]\nredact = "none_of_that_name:redact"\n')
     program = (
         "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"

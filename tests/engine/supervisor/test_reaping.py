@@ -1,4 +1,4 @@
-"""What a supervisor promises of foreign processes whose parent it becomes: none stays a zombie, and nobody loses a status."""
+"""Reaping: no adopted process stays a zombie, and no other parent loses the exit status of its child."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import processes
 from tests.e2e.engines import running_engine
 from tests.waiting import wait_until
 
-# Becomes the parent of what others leave, and then the engine.
+# Becomes the parent of orphaned processes, and then the engine.
 SUBREAPER = """
 import ctypes, os, subprocess, sys
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
@@ -58,13 +58,13 @@ def zombies(parent: int) -> list[int]:
     return found
 
 
-def test_the_status_of_own_children_is_left_to_who_started_them() -> None:
+def test_own_children_are_not_reaped() -> None:
     done = subprocess.run([sys.executable, "-c", MIXED], capture_output=True, text=True, check=True, timeout=60)
 
     assert json.loads(done.stdout) == [7, 0]
 
 
-def test_nothing_is_reaped_where_there_are_no_children() -> None:
+def test_without_children_nothing_is_reaped() -> None:
     program = "from headrace_engine.supervisor.reaping import reap_orphans; reap_orphans(set())"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
     assert reap_orphans.__doc__

@@ -1,4 +1,4 @@
-"""What recycling promises: a worker leaves once another serves, one after another, and never for nothing."""
+"""Recycling: a worker leaves only when its replacement serves, and workers are replaced one after another."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BY_AGE = RecyclingLimits(max_age=100.0, drain_timeout=30.0)
 
 
 def engine(limits: RecyclingLimits | None = None, workers: int = 1, now: float = 0.0) -> Recycler:
-    """Return a recycler with workers 1, 2, … that serve."""
+    """Return a recycler with the workers 1, 2, … that serve."""
     recycler = Recycler(limits or RecyclingLimits())
     for epoch in range(1, workers + 1):
         recycler.started(epoch, now, 0.0)
@@ -37,7 +37,7 @@ def engine(limits: RecyclingLimits | None = None, workers: int = 1, now: float =
 
 
 def replaced(recycler: Recycler, old: int, new: int, now: float) -> list[Action]:
-    """Start ``new`` in the place of ``old``; return what follows from its serving."""
+    """Start ``new`` as the replacement of ``old``. Return what is to be done when it serves."""
     recycler.started(new, now, 0.0, replaces=old)
     assert recycler.due(now) == []
     recycler.joined(new)
@@ -60,7 +60,7 @@ def test_an_old_worker_leaves_once_its_replacement_serves() -> None:
     assert recycler.due(200.0) == [Replace(2, "it is 100 s old")]
 
 
-def test_workers_that_started_together_leave_at_ages_of_their_own() -> None:
+def test_workers_that_started_together_leave_at_different_ages() -> None:
     recycler = Recycler(BY_AGE)
     for epoch, share in ((1, 0.0), (2, 1.0)):
         recycler.started(epoch, 0.0, share)
@@ -70,7 +70,7 @@ def test_workers_that_started_together_leave_at_ages_of_their_own() -> None:
     assert [action.epoch for action in recycler.due(80.0)] == [2]
 
 
-def test_a_worker_that_has_grown_is_replaced_but_not_at_its_start() -> None:
+def test_a_worker_that_uses_too_much_memory_is_replaced_but_not_at_its_start() -> None:
     recycler = engine(RecyclingLimits(max_memory=1000))
     recycler.measured(1, 1001)
     assert recycler.due(SETTLING - 0.1) == []
@@ -98,7 +98,7 @@ def test_a_restart_replaces_all_one_after_another() -> None:
     assert recycler.due(1e6) == []
 
 
-def test_those_on_their_way_out_never_outnumber_those_who_serve() -> None:
+def test_never_are_more_workers_leaving_than_serving() -> None:
     recycler = engine(RecyclingLimits(drain_timeout=1e6))
     recycler.asked()
     assert recycler.due(0.0) == [Replace(1, ASKED)]
@@ -124,7 +124,7 @@ def test_a_worker_that_does_not_finish_is_told_to_end_its_runs_and_at_last_kille
 # What goes wrong.
 
 
-def test_a_replacement_that_ends_leaves_the_old_worker_in_its_place() -> None:
+def test_if_a_replacement_ends_the_old_worker_stays() -> None:
     recycler = engine()
     recycler.asked()
     recycler.due(0.0)
@@ -135,7 +135,7 @@ def test_a_replacement_that_ends_leaves_the_old_worker_in_its_place() -> None:
     assert recycler.due(1.0 + FIRST_RETRY) == [Replace(1, ASKED)]
 
 
-def test_a_restart_is_called_off_when_no_replacement_comes() -> None:
+def test_a_restart_is_given_up_when_replacements_fail() -> None:
     recycler = engine(workers=2)
     recycler.asked()
     now = 0.0
@@ -160,7 +160,7 @@ def test_a_replacement_that_never_serves_is_killed() -> None:
     assert recycler.due(START_TIMEOUT) == [Kill(2)]
 
 
-def test_a_worker_that_dies_while_its_replacement_starts_has_it_as_its_successor() -> None:
+def test_a_worker_that_dies_while_its_replacement_starts_is_not_started_again() -> None:
     recycler = engine()
     recycler.asked()
     recycler.due(0.0)
@@ -171,12 +171,12 @@ def test_a_worker_that_dies_while_its_replacement_starts_has_it_as_its_successor
 
 
 @pytest.mark.parametrize("epoch", [1, 99])
-def test_a_worker_that_dies_is_followed_by_another(epoch: int) -> None:
+def test_a_worker_that_dies_is_started_again(epoch: int) -> None:
     assert engine().exited(epoch, 1.0) is True
 
 
 class RecyclingMachine(RuleBasedStateMachine):
-    """Workers that start, serve, grow old and die at any time; the shell does what it is told."""
+    """Workers start, serve, grow old and die at any time. The shell carries out each action."""
 
     WORKERS = 3
 

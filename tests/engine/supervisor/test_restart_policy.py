@@ -1,4 +1,4 @@
-"""What the restart policy promises: at once after a long life, later and later in a crash loop, never where nothing ever ran."""
+"""The restart policy: at once after a long life, later and later in a crash loop, and never if the process never ran."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lived(policy: RestartPolicy, seconds: float, now: float) -> StartAt | Cannot
     return policy.exited("signal 9", now + seconds)
 
 
-def test_a_process_that_had_lived_is_started_at_once() -> None:
+def test_a_process_that_had_served_for_long_is_started_again_at_once() -> None:
     policy = RestartPolicy("worker-1")
 
     assert lived(policy, SHORT_LIFE, 100.0) == StartAt(100.0 + SHORT_LIFE)
@@ -91,7 +91,7 @@ def test_no_start_is_further_away_than_the_longest_delay(lives: list[float]) -> 
     assert policy.restarts == len(lives)
 
 
-def test_a_process_without_which_the_engine_runs_is_started_again_and_again() -> None:
+def test_a_process_that_the_engine_can_run_without_is_started_again_and_again() -> None:
     policy = RestartPolicy("collector", gives_up=False)
     now = 100.0
     for _ in range(20):
