@@ -1,4 +1,4 @@
-"""One answer, "Hello" and a call of ``look`` with ``{"at": 1}``, in each wire format: streamed, and whole."""
+"""An example answer in each wire format, streamed and whole: the text "Hello", and a call of ``look`` with ``{"at": 1}``."""
 
 from __future__ import annotations
 
@@ -92,6 +92,6 @@ def whole(api: str) -> bytes:
 
 
 def events(api: str) -> list[bytes]:
-    """Return the answer as server-sent events, the last of which is its end."""
+    """Return the answer as server-sent events. The last event is its end."""
     said = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in STREAMED[api]]
     return [*said, b"data: [DONE]\n\n"] if api == "openai-chat" else said

@@ -1,7 +1,7 @@
-"""Arguments of runs with marks in them, and where the marks are in what is sent.
+"""Makes arguments of runs with a mark in each value, and finds the marks in request bodies.
 
-For the property that nothing given vanishes. Each value is a text of its own, so that it can be found again; keys are
-Headrace's, a provider's, or nobody's.
+This tests that no argument vanishes. Each value has a different text, so that it can be found again. Keys are
+Headrace's, a provider's, or unknown.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FURTHER_KEYS = {
     "server tool": ["max_uses", "allowed_domains", "user_location", "cache_control", "colour"],
     "option": ["seed", "metadata", "service_tier", "colour"],
 }
-"""Keys that some format has, and one that none has, by where they stand."""
+"""Place → keys that at least one format has there, and ``colour``, which no format has."""
 
 SERVER_TOOLS = [
     {"type": "web_search_20250305", "name": "web_search"},
@@ -38,13 +38,13 @@ SERVER_TOOLS = [
 
 
 class Marks:
-    """Makes values that are found again."""
+    """Makes texts that can be found again."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
 
     def mark(self) -> str:
-        """Return a text that stands nowhere else."""
+        """Return a text that no other value has."""
         return f"mark{next(self._numbers)}."
 
 
@@ -159,7 +159,10 @@ def arguments(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def pairs_in(value: Any) -> Iterator[Pair]:
-    """Yield each key with its value where that is no container, and each item of a list with an empty key; JSON texts are read."""
+    """Yield each key with its plain value, and each plain item of a list with an empty key.
+
+    JSON texts are decoded too.
+    """
     if isinstance(value, dict):
         for key, item in value.items():
             yield from pairs_in(item) if isinstance(item, dict | list) else _leaf(key, item)
@@ -187,7 +190,7 @@ _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]|\['([^']+)'\]")
 
 
 def is_path(given: dict[str, Any], path: str) -> bool:
-    """Return whether a path leads to something that was given."""
+    """Return whether a path leads to a value in ``given``."""
     name = re.match(r"\w+", path)
     if name is None or name[0] not in given:
         return False

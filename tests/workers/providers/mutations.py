@@ -1,6 +1,6 @@
-"""Answers with one fault in them, and what such an answer still says: read here by other code than the product's.
+"""Makes answers with one fault, and reads the content that they still have, by other code than the product's.
 
-A mutation changes one value of one event, or of a whole body; a cut leaves out the end. Never decides what is right.
+A fault changes one value of one event or of a whole body, or cuts off the end. The tests decide which result is right.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 Event = tuple[str, Any]
-"""Name and data; data that is bytes is no JSON."""
+"""Name and data of an event. Data of type bytes is no JSON."""
 
 
 class RecordedAnswer(msgspec.Struct, frozen=True):
-    """One answer: a stream of events, or a body that is its only event."""
+    """One answer: a stream of events, or a whole body as the only event."""
 
     api: str
     events: list[Event]
@@ -26,7 +26,7 @@ class RecordedAnswer(msgspec.Struct, frozen=True):
 
 
 class FaultyAnswer(msgspec.Struct, frozen=True):
-    """An answer with a fault, and in words what was done to it."""
+    """An answer with one fault, and a description of the fault."""
 
     answer: RecordedAnswer
     what: str
@@ -46,7 +46,7 @@ def body_of(answer: RecordedAnswer) -> bytes:
 
 
 def mutants(answer: RecordedAnswer, chance: random.Random, count: int | None) -> Iterator[FaultyAnswer]:
-    """Return some mutants of an answer, or all of them where ``count`` is None."""
+    """Yield ``count`` faulty forms of an answer; all of them if ``count`` is None."""
     places = [(at, path) for at, (_, data) in enumerate(answer.events) for path in paths_of(data)]
     all_of_them = ((at, path, fault) for at, path in places for fault in FAULTS)
     if count is not None and places:
@@ -113,11 +113,11 @@ def _bytes(data: Any) -> bytes:
     return data if isinstance(data, bytes) else json.dumps(data).encode()
 
 
-# What an answer says.
+# The content of an answer.
 
 
 class Said(msgspec.Struct):
-    """The content of an answer: the characters of its pieces, the words that stand in it whole, and whether it has an end."""
+    """The content of an answer: the number of characters in its pieces, its whole texts, and whether it has an end."""
 
     characters: int = 0
     wholes: list[str] = []
@@ -125,7 +125,7 @@ class Said(msgspec.Struct):
 
 
 def said_by(answer: RecordedAnswer) -> Said:
-    """Return what an answer still says."""
+    """Return the content that an answer still has."""
     said = Said(wholes=[], has_end=not answer.is_stream)
     reader = {"openai-chat": _chat, "openai-responses": _responses, "anthropic": _anthropic, "google": _google}[
         answer.api
@@ -159,7 +159,7 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 
 def _part_texts(content: Any) -> Any:
-    """Return what content says: a text, or the words of its parts."""
+    """Return the texts of a content field: a text, or the texts of its parts."""
     if not isinstance(content, list):
         return content
     words = [part.get("text", part.get("thinking")) if isinstance(part, dict) else part for part in content]

@@ -1,4 +1,4 @@
-"""What a caller gets for the bytes of a response: they go through a worker's run and a client's assembly, without processes."""
+"""Turns the bytes of a response into the caller's result, by a worker's run and a client's assembly, in one process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENOUGH = 10**9
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An answer that was no success: the kind of the error, its words, the text before it and the HTTP status."""
+    """A failed answer: the kind of the error, its reason, the text before it, and the HTTP status."""
 
     kind: str
     reason: str
@@ -34,25 +34,25 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """What a run sent to its client, as it crosses a process boundary."""
+    """All that a run sent to its client, decoded from its frames."""
 
     events: list[RunEvent]
     terminal: Any
 
 
 def sse(*events: Any) -> bytes:
-    """Return the bytes of some events; an event that is bytes stays as it is."""
+    """Return events as bytes. An event that is bytes is not changed."""
     data = (event if isinstance(event, bytes) else json.dumps(event).encode() for event in events)
     return b"".join(b"data: " + each + b"\n\n" for each in data)
 
 
 def of_stream(api: str, body: bytes, **options: Any) -> RunLocalResult | Failure:
-    """Return what a streamed run comes to."""
+    """Return the result of a streamed run."""
     return answer(api, [body], content_type="text/event-stream", stream=True, **options)
 
 
 def of_body(api: str, body: Any, **options: Any) -> RunLocalResult | Failure:
-    """Return what a run without ``stream`` comes to; ``body`` is JSON or its value."""
+    """Return the result of a run without ``stream``. ``body`` is JSON, or its value."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return answer(api, [data], content_type="application/json", stream=False, **options)
 
@@ -60,13 +60,13 @@ def of_body(api: str, body: Any, **options: Any) -> RunLocalResult | Failure:
 def answer(
     api: str, reads: Iterable[bytes], *, content_type: str, stream: bool, **options: Any
 ) -> RunLocalResult | Failure:
-    """Return what a response that comes in these reads comes to."""
+    """Return the result of a response that arrives in these reads."""
     heard = heard_of(api, reads, content_type=content_type, stream=stream, **options)
     return result_of(heard, stream=stream)
 
 
 def heard_of(api: str, reads: Iterable[bytes], *, content_type: str, stream: bool, **options: Any) -> Heard:
-    """Return what the client hears of a response that comes in these reads."""
+    """Return what the client receives for a response that arrives in these reads."""
     request = RunRequest(
         provider="p", model="m", messages=[Message("user", "hi")], stream=stream, custom_options=options
     )
@@ -80,14 +80,14 @@ def heard_of(api: str, reads: Iterable[bytes], *, content_type: str, stream: boo
         sent += core.take(0.0)[0]
     core.completed(0.0)
     sent += core.take(0.0)[0]
-    # What cannot cross a process boundary would be lost on the way.
+    # Messages that cannot be encoded would never arrive.
     messages = [msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=type(message)) for message in sent]
     events = [event for message in messages if isinstance(message, Chunk) for event in message.events]
     return Heard(events, messages[-1])
 
 
 def result_of(heard: Heard, *, stream: bool) -> RunLocalResult | Failure:
-    """Return what the caller gets."""
+    """Return the caller's result."""
     terminal, events = heard.terminal, heard.events
     if isinstance(terminal, Failed):
         return Failure(

@@ -1,4 +1,4 @@
-"""An answer is whole in whatever form it comes: a stream where none was asked for, one piece where one was, and any label on it."""
+"""An answer is whole in each form: as a stream or in one piece, whatever the request asked for and the content type says."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ every_label = pytest.mark.parametrize("label", LABELS)
 
 
 def result_of(run: Driven) -> RunLocalResult:
-    """Return what the caller is given."""
+    """Return the caller's result."""
     facts = ResultFacts("sp_1", "tr_1", "p", "m", 1.0, 1)
     return finished_result(facts, run.sent, run.finished, aborted=False if run.core.request.stream else None)
 
@@ -71,7 +71,7 @@ def check(run: Driven) -> None:
 @stream_or_not
 @every_label
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
-def test_events_are_read_as_events_whatever_was_asked_for_and_whatever_they_are_called(
+def test_events_are_read_as_events_whatever_the_request_and_the_content_type_say(
     api: str, stream: bool, label: str, size: int
 ) -> None:
     check(read(api, b"".join(events(api)), stream=stream, label=label, size=size))
@@ -81,7 +81,7 @@ def test_events_are_read_as_events_whatever_was_asked_for_and_whatever_they_are_
 @stream_or_not
 @every_label
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
-def test_one_piece_is_read_as_one_piece_whatever_was_asked_for_and_whatever_it_is_called(
+def test_a_whole_body_is_read_as_one_whatever_the_request_and_the_content_type_say(
     api: str, stream: bool, label: str, size: int
 ) -> None:
     check(read(api, whole(api), stream=stream, label=label, size=size))
@@ -92,7 +92,7 @@ def test_one_piece_is_read_as_one_piece_whatever_was_asked_for_and_whatever_it_i
 @pytest.mark.parametrize("start", STARTS.values(), ids=STARTS.keys())
 @pytest.mark.parametrize("label", ["application/json", "text/event-stream", ""])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
-def test_what_a_stream_begins_with_changes_nothing(
+def test_blanks_and_comments_at_the_start_of_a_stream_change_nothing(
     api: str, stream: bool, start: bytes, label: str, end: bytes
 ) -> None:
     body = start + b"".join(events(api)).replace(b"\n", end)
@@ -108,7 +108,9 @@ def test_what_a_stream_begins_with_changes_nothing(
     [b"\xef\xbb\xbf", b"\n \t", b"\xef\xbb\xbf\r\n", b"\n\xef\xbb\xbf"],
     ids=["a mark", "blanks", "a mark and blanks", "blanks and a mark"],
 )
-def test_what_a_body_begins_with_changes_nothing(api: str, stream: bool, start: bytes) -> None:
+def test_blanks_and_byte_order_marks_at_the_start_of_a_body_change_nothing(
+    api: str, stream: bool, start: bytes
+) -> None:
     check(read(api, start + whole(api) + b"\n", stream=stream, label="application/json"))
 
 
@@ -116,9 +118,7 @@ def test_what_a_body_begins_with_changes_nothing(api: str, stream: bool, start: 
 @stream_or_not
 @pytest.mark.parametrize("before", [b"data: ", b": ping\n\ndata: ", b""], ids=["an event", "a comment", "json"])
 @pytest.mark.parametrize("after", [b"\n\n", b"\n\ndata: [DONE]\n\n"], ids=["no more", "done"])
-def test_one_piece_as_the_one_event_of_a_stream_is_an_answer(
-    api: str, stream: bool, before: bytes, after: bytes
-) -> None:
+def test_a_whole_answer_in_a_single_event_is_an_answer(api: str, stream: bool, before: bytes, after: bytes) -> None:
     for size in (1, 1 << 20):
         check(read(api, before + whole(api) + after, stream=stream, label="text/event-stream", size=size))
 
@@ -150,7 +150,7 @@ def test_lines_of_json_are_passed_on_as_they_come() -> None:
 
 
 @stream_or_not
-def test_a_stream_of_one_line_is_not_taken_for_a_whole_answer_that_lacks_its_text(stream: bool) -> None:
+def test_a_stream_of_one_line_is_no_whole_answer_without_text(stream: bool) -> None:
     event = {"choices": [{"delta": {"content": "Hello"}, "finish_reason": "stop"}]}
 
     run = read("openai-chat", json.dumps(event).encode() + b"\n", stream=stream, label="application/json")
@@ -170,7 +170,7 @@ def test_an_array_as_google_sends_it_without_alt_sse_is_an_answer(stream: bool, 
 @every_api
 @stream_or_not
 @pytest.mark.parametrize("status", [200, 201, 202, 203, 206, 226, 299])
-def test_every_status_that_promises_an_answer_brings_one(api: str, stream: bool, status: int) -> None:
+def test_an_answer_is_read_with_every_success_status(api: str, stream: bool, status: int) -> None:
     check(read(api, b"".join(events(api)), stream=stream, status=status))
     check(read(api, whole(api), stream=stream, status=status))
 
@@ -189,8 +189,8 @@ def test_an_answer_without_content_is_no_success(api: str, stream: bool, status:
 
 @pytest.mark.parametrize("api", ["openai-responses", "anthropic", "google"])
 @stream_or_not
-def test_the_mark_of_a_streams_end_alone_is_no_answer(api: str, stream: bool) -> None:
-    """But for Chat Completions, where real services end an empty answer so."""
+def test_only_the_end_marker_of_a_stream_is_no_answer(api: str, stream: bool) -> None:
+    """Chat Completions is an exception: real services send only the end marker for an empty answer."""
     run = read(api, b"data: [DONE]\n\n", stream=stream, label="text/event-stream")
 
     assert run.failure.kind == "provider_protocol"
@@ -200,7 +200,7 @@ def test_the_mark_of_a_streams_end_alone_is_no_answer(api: str, stream: bool) ->
 @stream_or_not
 @pytest.mark.parametrize("label", LABELS)
 @pytest.mark.parametrize("body", [b"<html>", b"<!doctype html>\n<title>Sign in</title>", b"\n<html>"])
-def test_a_page_is_no_answer(api: str, stream: bool, label: str, body: bytes) -> None:
+def test_a_web_page_is_no_answer(api: str, stream: bool, label: str, body: bytes) -> None:
     run = read(api, body, stream=stream, label=label)
 
     assert (run.failure.kind, run.failure.status_code) == ("provider_protocol", 200)
@@ -219,7 +219,7 @@ def test_an_error_is_read_in_every_form(api: str, stream: bool, label: str) -> N
             assert (run.failure.kind, run.failure.reason) == ("provider_unavailable", "too much to do")
 
 
-def test_an_error_that_a_stream_begins_with_is_told_at_once() -> None:
+def test_an_error_at_the_start_of_a_stream_is_reported_at_once() -> None:
     run = Driven().respond()
     run.receive(b'{"error": {"message": "too much to do", "code": "overloaded"}}\n')
 
@@ -227,7 +227,7 @@ def test_an_error_that_a_stream_begins_with_is_told_at_once() -> None:
 
 
 @every_api
-def test_a_stream_that_was_not_asked_for_and_is_cut_fails_with_its_text(api: str) -> None:
+def test_a_cut_stream_that_was_not_requested_fails_with_its_text(api: str) -> None:
     run = Driven(api=api, stream=False).respond()
     run.receive(*events(api)[:-2] if api != "openai-chat" else events(api)[:2])
     run.complete()
@@ -236,7 +236,7 @@ def test_a_stream_that_was_not_asked_for_and_is_cut_fails_with_its_text(api: str
     assert run.failure.partial_text.startswith("Hel")
 
 
-def test_a_stream_that_was_not_asked_for_is_read_no_further_than_a_whole_answer() -> None:
+def test_a_stream_that_was_not_requested_has_the_limit_of_a_whole_answer() -> None:
     piece = b'data: {"choices": [{"delta": {"content": "x"}}], "obfuscation": "' + b"x" * (1 << 20) + b'"}\n\n'
     run = Driven(stream=False).respond()
     for _ in range(MAX_BODY // len(piece)):
@@ -248,7 +248,7 @@ def test_a_stream_that_was_not_asked_for_is_read_no_further_than_a_whole_answer(
     assert "32 MiB" in run.failure.reason
 
 
-def test_the_usage_of_a_stream_that_was_not_asked_for_is_its_own() -> None:
+def test_a_stream_that_was_not_requested_keeps_its_usage() -> None:
     run = read("openai-chat", b"".join(events("openai-chat")), stream=False)
 
     assert run.finished.usage == Usage(3, 4, 7, source="provider")
@@ -257,7 +257,7 @@ def test_the_usage_of_a_stream_that_was_not_asked_for_is_its_own() -> None:
 @pytest.mark.parametrize("start", [*STARTS.values(), b"\n\xef\xbb\xbf", b"\xef\xbb\xbf\n\xef\xbb\xbf \n"])
 @pytest.mark.parametrize("rest", [b'{"a":1}', b'{"a":1}}', b'{"a":1}\n{"a":2}\n', b"data: x\n\n", b"<html>", b"words"])
 @pytest.mark.parametrize("label", ["application/json", "text/event-stream"])
-def test_a_body_is_read_as_the_same_wherever_it_is_split(start: bytes, rest: bytes, label: str) -> None:
+def test_the_kind_of_a_body_does_not_depend_on_its_splits(start: bytes, rest: bytes, label: str) -> None:
     def read(*pieces: bytes) -> tuple[BodyKind, bytes]:
         response = Response()
         response.began(200, {"content-type": label}, 0.0, is_streamed=True)
@@ -270,8 +270,11 @@ def test_a_body_is_read_as_the_same_wherever_it_is_split(start: bytes, rest: byt
     assert {read(body[:place], body[place:]) for place in range(len(body))} == {read(body)}
 
 
-def test_a_long_beginning_of_blanks_and_marks_costs_no_more_than_its_length() -> None:
-    """A server that sends nothing else must not keep a worker from its other runs: taken off one by one, this takes minutes."""
+def test_long_blanks_at_the_start_of_a_body_take_linear_time() -> None:
+    """A server that sends only blanks must not stop a worker's other runs.
+
+    To remove them one by one would take minutes.
+    """
     response = Response()
     response.began(200, {"content-type": "application/json"}, 0.0, is_streamed=False)
     began = time.process_time()

@@ -1,4 +1,4 @@
-"""What the mapper of anthropic promises beyond the recordings: odd streams, opaque blocks, tool calls in pieces, errors inside."""
+"""Promises of Anthropic's mapper that the recordings do not show: odd streams, opaque blocks, calls in pieces, errors."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_message_stop_completes_a_stream() -> None:
     assert mapper.is_complete
 
 
-def test_usage_counts_the_cache_as_input_and_is_replaced_where_it_is_said_again() -> None:
+def test_usage_counts_the_cache_as_input_and_a_later_usage_replaces_it() -> None:
     events, whole = play(
         began(input_tokens=10, cache_creation_input_tokens=3, cache_read_input_tokens=4, output_tokens=1),
         end(None, {"input_tokens": 20, "cache_read_input_tokens": None, "output_tokens": 5}),
@@ -138,7 +138,7 @@ def test_thinking_whose_text_is_omitted_keeps_its_signature() -> None:
     assert whole.message == Message("assistant", [ReasoningPart("", opaque(type="thinking", signature="s"))])
 
 
-def test_blocks_of_server_side_tools_are_no_tool_calls_and_go_back_as_they_came() -> None:
+def test_blocks_of_server_tools_are_no_tool_calls_and_are_sent_back_unchanged() -> None:
     result = {"tool_use_id": "s1", "content": [{"type": "web_search_result", "encrypted_content": "E"}]}
     events, whole = play(
         start(0, "server_tool_use", id="s1", name="web_search", input={}),
@@ -163,7 +163,7 @@ def test_blocks_of_server_side_tools_are_no_tool_calls_and_go_back_as_they_came(
     )
 
 
-def test_a_block_of_a_kind_to_come_is_kept_with_what_its_deltas_say() -> None:
+def test_an_unknown_block_is_kept_with_its_deltas() -> None:
     events, whole = play(
         start(0, "compaction", content=None), delta(0, "compaction_delta", content="c", encrypted_content="E"), end()
     )
@@ -197,18 +197,18 @@ def test_tool_calls_are_numbered_in_order_of_appearance() -> None:
 
 
 @pytest.mark.parametrize("ending", [[close(0), end("tool_use")], [end("tool_use")], [STOP]])
-def test_an_input_that_came_whole_is_said_at_the_end_of_its_block(ending: list[JSON]) -> None:
+def test_a_whole_input_is_sent_at_the_end_of_its_block(ending: list[JSON]) -> None:
     events, whole = play(start(0, "tool_use", id="a", name="f", input={"x": 1}), *ending)
     assert events == [ToolCallDelta(0, "a", "f"), ToolCallDelta(0, arguments='{"x":1}')]
     assert whole.tool_calls == [ToolCallText("a", "f", '{"x":1}')]
 
 
-def test_pieces_of_an_input_override_what_its_block_began_with() -> None:
+def test_pieces_of_an_input_replace_the_input_at_the_start_of_its_block() -> None:
     _, whole = play(start(0, "tool_use", id="a", name="f", input={"x": 0}), arguments(0, '{"x":1}'), close(0), end())
     assert whole.tool_calls == [ToolCallText("a", "f", '{"x":1}')]
 
 
-def test_a_call_that_was_cut_stays_raw_and_a_complete_one_before_it_does_not() -> None:
+def test_a_cut_call_keeps_raw_arguments_and_a_complete_call_before_it_does_not() -> None:
     first, second = start(0, "tool_use", id="a", name="f", input={}), start(1, "tool_use", id="b", name="g", input={})
     assert play(first, close(0), second, arguments(1, '{"x'), end("max_tokens"))[1].tool_calls == [
         ToolCallText("a", "f", "{}"),
@@ -242,7 +242,7 @@ def test_a_finish_reason_keeps_the_providers_word(word: str, reason: str) -> Non
     assert (whole.finish_reason, whole.provider_finish_reason) == (reason, word)
 
 
-def test_a_refusal_is_explained_where_the_api_does() -> None:
+def test_a_refusal_has_the_explanation_of_the_api() -> None:
     assert play(end("refusal", stop_details={"type": "refusal", "explanation": "no"}))[1].refusal == "no"
     assert play(end("refusal", stop_details={"type": "refusal", "explanation": None}))[1].refusal is None
     assert play(end("refusal", stop_details=None))[1].finish_reason == "content_filter"
@@ -271,7 +271,7 @@ def test_a_refusal_is_explained_where_the_api_does() -> None:
         {"type": "message_delta", "usage": {"output_tokens": None, "input_tokens": "x", "output_tokens_details": 3}},
     ],
 )
-def test_what_says_nothing_does_no_harm(odd: JSON | bytes) -> None:
+def test_an_event_without_content_does_no_harm(odd: JSON | bytes) -> None:
     events, whole = play(TEXT, odd, text(0, "x"), end(), STOP)
     assert [event for event in events if not isinstance(event, UsageUpdate)] == ["x"]
     assert (whole.tool_calls, whole.message) == ([], None)
@@ -283,7 +283,7 @@ def test_text_without_a_block_is_not_lost() -> None:
     assert play(start(0, "text", text="whole"), end())[0] == ["whole"]
 
 
-def test_the_name_of_the_event_stands_in_for_a_missing_type() -> None:
+def test_the_name_of_an_event_replaces_a_missing_type() -> None:
     mapper = API.open_stream(REQUEST)
     mapper.feed("message_stop", b"{}", [])
     assert mapper.is_complete
@@ -306,7 +306,7 @@ def test_a_stream_without_its_end_was_cut() -> None:
     assert play(end(), b"[DONE]")[1].finish_reason == "stop"
 
 
-def test_garbage_ends_a_stream_unless_the_answer_is_complete() -> None:
+def test_an_unreadable_event_ends_a_stream_unless_the_answer_is_complete() -> None:
     assert failure_of(b'{"type":"content_blo').kind == "provider_protocol"
     assert failure_of(b"[1]").kind == "provider_protocol"
     assert failure_of(b"[DONE]").kind == "provider_protocol"
@@ -340,7 +340,7 @@ def test_an_error_in_a_stream_is_classified_by_its_type(error: JSON, kind: str, 
     assert failure == ProviderFailure(kind, "m", request_id="r1", code=code)  # type: ignore[arg-type]
 
 
-def test_an_error_is_found_without_its_frame() -> None:
+def test_an_error_is_found_in_each_form() -> None:
     assert failure_of({"error": {"type": "overloaded_error", "message": "m"}}).kind == "provider_unavailable"
     assert failure_of({"message": "m"}, name="error").reason == "m"
     assert failure_of({"type": "error", "error": "m"}).reason == "m"

@@ -1,4 +1,4 @@
-"""What the wire format anthropic reads from responses in one piece: answers and errors."""
+"""Responses in one piece in the wire format anthropic: answers and errors."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_status_tells_the_kind(status: int, kind: str) -> None:
     assert API.read_error(status, {}, body).request_id == "r2"
 
 
-def test_a_limit_of_spending_keeps_its_code_and_the_wait_is_read() -> None:
+def test_a_spending_limit_keeps_its_code_and_its_wait() -> None:
     error = {"type": "rate_limit_error", "message": "m", "details": {"error_code": "enforced_spend_limit_reached"}}
     failure = API.read_error(429, {"retry-after": "7"}, json.dumps({"type": "error", "error": error}).encode())
     assert (failure.kind, failure.code, failure.retry_after) == ("rate_limit", "enforced_spend_limit_reached", 7.0)

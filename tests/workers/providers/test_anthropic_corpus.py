@@ -1,4 +1,4 @@
-"""Recorded Messages responses give what the official SDK makes of them, however the network split them."""
+"""Recorded Messages responses have the same result as with the official SDK, however the network split them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = corpus.needs_recordings
 
 def usage(said: dict[str, Any]) -> tuple[int, ...]:
     count = {name: value or 0 for name, value in said.items()}
-    # The SDK's input is what the cache had no part in; headrace's is all of it.
+    # The SDK's input tokens are without the cache; headrace's are all input tokens.
     total_input = count["input"] + count["cached"] + count["cache_write"]
     totals = (total_input, count["output"], total_input + count["output"])
     return (*totals, count["cached"], count["cache_write"], count["reasoning"])
@@ -49,7 +49,7 @@ SETTINGS = ProviderSettings(name="anthropic", api="anthropic", base_url="http://
 
 
 @pytest.mark.parametrize("name", corpus.case_names("anthropic.messages"))
-def test_what_a_recorded_response_says_opaquely_goes_back_to_the_letter(name: str) -> None:
+def test_opaque_data_of_a_recorded_response_is_sent_back_unchanged(name: str) -> None:
     case = corpus.load(name)
     secrets = {json.loads(secret) for secret in OPAQUE.findall(case.body)}
     outcome = corpus.replay(READING, [case.body]) if case.status == 200 else None

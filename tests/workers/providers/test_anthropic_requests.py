@@ -1,4 +1,4 @@
-"""What the wire format anthropic sends, and what it refuses to send; checked against the official SDK's own types."""
+"""Requests in the wire format anthropic, checked against the types of the official SDK; and requests that it refuses."""
 
 from __future__ import annotations
 
@@ -39,13 +39,16 @@ def body_of(*messages: Message, **fields: Any) -> JSON:
 
 
 def check_with_sdk(body: JSON) -> None:
-    """Check a body with the SDK's types: no unknown field, no wrong value. They are of the version without sampling."""
+    """Check a body with the SDK's types: no unknown field, no wrong value.
+
+    The types are of the API without sampling.
+    """
     params = pytest.importorskip("anthropic.types.message_create_params")
     pydantic = pytest.importorskip("pydantic")
     kind = params.MessageCreateParamsStreaming if body.get("stream") else params.MessageCreateParamsNonStreaming
     assert body.keys() - {"temperature", "top_p"} <= kind.__required_keys__ | kind.__optional_keys__
     pydantic.TypeAdapter(kind).validate_python(body)
-    # The SDK says Iterable where it means a list, and pydantic checks those only when they are read.
+    # The SDK has Iterable as the type of lists. pydantic checks the elements of an Iterable only when they are read.
     for message in body["messages"]:
         check_blocks(message["content"])
     check_blocks(body.get("system", []))
@@ -81,7 +84,7 @@ def opaque(**block: Any) -> JSON:
     return {"api": "anthropic", "block": block}
 
 
-def test_a_streaming_request_carries_key_and_version() -> None:
+def test_a_streaming_request_has_the_key_and_the_version() -> None:
     http = send()
     assert http.url == "https://api.anthropic.com/v1/messages"
     assert dict(http.headers) == {
@@ -155,7 +158,7 @@ def test_tools_choice_stop_and_custom_options_are_sent() -> None:
 
 
 @pytest.mark.parametrize(("choice", "sent"), [("auto", "auto"), ("none", "none"), ("required", "any")])
-def test_each_tool_choice_has_its_word(choice: str, sent: str) -> None:
+def test_each_tool_choice_is_mapped(choice: str, sent: str) -> None:
     assert body_of(tools=[Tool("f")], tool_choice=choice)["tool_choice"] == {"type": sent}
 
 
@@ -167,13 +170,13 @@ def test_each_tool_choice_has_its_word(choice: str, sent: str) -> None:
         {"type": "object"},
     ],
 )
-def test_a_schema_is_taken_in_each_form(wanted: JSON) -> None:
+def test_each_form_of_a_schema_is_accepted(wanted: JSON) -> None:
     sent = body_of(response_format=wanted)
     assert sent["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}}
     assert "output_config" not in body_of(response_format={"type": "text"})
 
 
-def test_effort_asks_for_adaptive_thinking_where_the_model_has_it() -> None:
+def test_effort_asks_for_adaptive_thinking_if_the_model_has_it() -> None:
     body = body_of(reasoning_effort="high", response_format={"type": "object"})
     assert body["thinking"] == {"type": "adaptive", "display": "summarized"}
     assert body["output_config"]["effort"] == "high"
@@ -194,7 +197,7 @@ def test_effort_is_a_budget_on_older_models() -> None:
     assert "thinking" not in body_of(model="claude-3-haiku-20240307", reasoning_effort="none")
 
 
-def test_system_texts_go_apart_and_tool_results_into_the_users_turn() -> None:
+def test_system_texts_are_sent_apart_and_tool_results_in_the_users_turn() -> None:
     body = body_of(
         Message("system", "s"),
         HI,
@@ -257,7 +260,7 @@ def test_images_are_sent_by_url_and_as_data(image: ImagePart, source: JSON) -> N
     assert body["messages"][0]["content"] == [{"type": "text", "text": "see"}, {"type": "image", "source": source}]
 
 
-def test_opaque_data_goes_back_byte_for_byte_and_that_of_others_does_not() -> None:
+def test_opaque_data_is_sent_back_unchanged_and_that_of_other_formats_is_not() -> None:
     signature = signature_of("wh\u2028y ")
     server: list[JSON] = [
         {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "é\u2028"}},

@@ -1,4 +1,4 @@
-"""A conversation over several turns: what the simulated API says, mapped and sent back, is what it accepts."""
+"""Conversations of several turns: the simulated API accepts its own answers after they were mapped and sent back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CALLS = [ScriptedToolCall("weather", {"city": "Zürich"}), ScriptedToolCall("clo
 
 
 def run(script: Script, *messages: Message, stream: bool = True, **fields: Any) -> Completion:
-    """Build a request, have the simulated API answer it, and map the answer."""
+    """Build a request, let the simulated API answer it, and map the answer."""
     asked = {"model": "claude-sonnet-5", "tools": TOOLS, "reasoning_effort": "low"} | fields
     request = RunRequest(provider="anthropic", messages=list(messages), stream=stream, **asked)
     http = API.build_request(request, SETTINGS, "sk-1")
@@ -71,7 +71,7 @@ def test_parallel_calls_with_thinking_are_answered_over_two_turns(model: str, *,
     assert run(Script(text="Bye."), *history, model=model).message is None
 
 
-def test_a_message_survives_the_way_to_the_client_and_back() -> None:
+def test_a_message_is_unchanged_after_its_way_to_the_client_and_back() -> None:
     message = run(Script(reasoning="why", tool_calls=CALLS), ASK).message
     assert message is not None
     returned = msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=Message)

@@ -1,4 +1,4 @@
-"""Vectors are packed while the body of a large answer comes: what passes then, what is refused, and what is left as it came."""
+"""Vectors of a large answer are packed while its body arrives: valid vectors, refused vectors, and data that is left alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.waiting import cpu_slack
 
 PIECE = 256 * 1024
 CHEAP = 0.25
-"""Seconds of CPU for a piece of a body, and for its end: a third of what a turn of the loop may take."""
+"""Seconds of CPU for one piece of a body, and for its end: a third of the time that one turn of the loop may take."""
 FLOATS = [struct.unpack("f", struct.pack("f", math.sin(place) / 30))[0] for place in range(3072)]
 FORMS: dict[str, dict[str, Any]] = {
     "in one line": {"separators": (",", ":")},
@@ -33,7 +33,7 @@ FORMS: dict[str, dict[str, Any]] = {
 
 
 class ArrivingRun:
-    """A run of embeddings, whose answer comes in pieces."""
+    """A run of embeddings whose answer arrives in pieces."""
 
     def __init__(self, texts: int, api: str = "openai-chat") -> None:
         allowed = ClockLimits(connect=math.inf, first_chunk=math.inf, idle=math.inf, total=math.inf)
@@ -61,7 +61,7 @@ class ArrivingRun:
 
 
 def answer(api: str, count: int, row: list[float], **form: Any) -> bytes:
-    """Return an answer of equal vectors, the first of which alone is made anew."""
+    """Return an answer of equal vectors. One vector is encoded, and repeated."""
     said = json.dumps(row, **form)
     if api == "google":
         return b'{"embeddings":[' + b",".join([b'{"values": %b}' % said.encode()] * count) + b"]}"
@@ -94,8 +94,8 @@ def test_vectors_of_a_body_larger_than_may_be_held_are_those_that_came(
     assert found[0] == found[count // 2] == found[-1] == row
 
 
-def test_as_many_numbers_as_a_frame_has_room_for_pass() -> None:
-    """2,048 texts, of 3,072 numbers each: 82 MiB, of which 57 are left once they are packed."""
+def test_a_frame_full_of_numbers_passes() -> None:
+    """2,048 texts with 3,072 numbers each: 82 MiB of JSON, and 57 MiB packed."""
     row = [round(number, 8) for number in FLOATS]
     story = ArrivingRun(2048)
     story.receive(answer("openai-chat", 2048, row, **FORMS["in one line"]))
@@ -110,7 +110,7 @@ def test_as_many_numbers_as_a_frame_has_room_for_pass() -> None:
 
 
 @pytest.mark.parametrize("size", [65536, 100_003, 10**9])
-def test_it_does_not_matter_how_the_body_is_split(size: int) -> None:
+def test_the_vectors_do_not_depend_on_the_splits_of_the_body(size: int) -> None:
     rows = [[float(place), *FLOATS[:500]] for place in range(300)]
     data = [{"index": 299 - place, "embedding": row} for place, row in enumerate(rows)]
     story = ArrivingRun(300)
@@ -119,7 +119,7 @@ def test_it_does_not_matter_how_the_body_is_split(size: int) -> None:
     assert vectors_of(story.end()) == rows[::-1]
 
 
-def test_an_answer_whose_connection_does_not_end_is_whole_all_the_same() -> None:
+def test_an_answer_on_a_connection_that_stays_open_is_whole() -> None:
     story = ArrivingRun(100)
     story.receive(answer("openai-chat", 100, FLOATS))
     assert story.core._answer.holds_whole()
@@ -155,7 +155,7 @@ def rows_of(row: bytes, count: int) -> bytes:
     ],
     ids=["exponents", "digits", "dimensions", "numbers", "blanks", "no numbers"],
 )
-def test_vectors_that_cost_too_much_are_refused_as_they_come(row: bytes, count: int, reason: str) -> None:
+def test_vectors_over_a_limit_are_refused_while_they_arrive(row: bytes, count: int, reason: str) -> None:
     assert reason in refusal(ArrivingRun(count), rows_of(row, count))
 
 
@@ -165,7 +165,7 @@ def test_an_answer_has_a_limit_of_bytes_beside_its_numbers(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("unit", [b"]", b'"embedding":[],', b"["])
-def test_brackets_by_the_million_are_looked_at_once_and_not_for_ever(unit: bytes) -> None:
+def test_millions_of_brackets_are_searched_once(unit: bytes) -> None:
     refusal(ArrivingRun(1), b'{"data":[' + unit * (49 * MIB // len(unit)))
 
 
@@ -178,7 +178,7 @@ def test_brackets_by_the_million_are_looked_at_once_and_not_for_ever(unit: bytes
     ],
     ids=["another list", "a list in a text", "the word that stands for one"],
 )
-def test_what_is_no_vector_stays_as_it_came(other: str) -> None:
+def test_a_list_that_is_no_vector_stays_in_the_body(other: str) -> None:
     body = b'{%b,"data":[%b]}' % (other.encode(), b",".join([b'{"embedding":%b}' % json.dumps(FLOATS).encode()] * 40))
     story = ArrivingRun(40)
     story.receive(body)
@@ -188,7 +188,7 @@ def test_what_is_no_vector_stays_as_it_came(other: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["~0~", "~39~", "~1000000~", "~-1~", "~x~"])
-def test_a_server_that_says_the_word_itself_gets_no_other_vectors_than_its_own(place: str) -> None:
+def test_a_server_cannot_name_the_vectors_by_their_placeholders(place: str) -> None:
     rows = [b'{"embedding":%b}' % json.dumps(FLOATS).encode()] * 40
     story = ArrivingRun(41)
     story.receive(b'{"data":[%b,{"embedding":"%b"}]}' % (b",".join(rows), place.encode()))
@@ -197,7 +197,7 @@ def test_a_server_that_says_the_word_itself_gets_no_other_vectors_than_its_own(p
     assert isinstance(message, Failed) or vectors_of(message) == [FLOATS] * 41
 
 
-def test_an_error_behind_vectors_is_told() -> None:
+def test_an_error_after_vectors_is_reported() -> None:
     story = ArrivingRun(40)
     error = b'"error":{"message":"busy","code":"rate_limit_exceeded"}'
     story.receive(b'{"x":[%b],%b}' % (b",".join([b'{"embedding":%b}' % json.dumps(FLOATS).encode()] * 40), error))

@@ -1,4 +1,4 @@
-"""Embeddings: what is asked of OpenAI-shaped servers and of Google, and how their answers become vectors."""
+"""Embeddings of OpenAI-compatible servers and of Google: the requests, and the vectors of the answers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_openai_is_asked_for_all_inputs_at_once() -> None:
     )
 
 
-def test_google_is_asked_in_a_batch_whose_parts_carry_the_options() -> None:
+def test_each_part_of_googles_batch_has_the_options() -> None:
     http = build_google(GOOGLE, "key", "gemini-embedding-001", ["a", "b"], 256, {"taskType": "RETRIEVAL_QUERY"})
     assert http.url.startswith("https://generativelanguage.googleapis.com/v1")
     assert http.url.endswith("/models/gemini-embedding-001:batchEmbedContents")
@@ -66,7 +66,7 @@ def test_google_is_asked_in_a_batch_whose_parts_carry_the_options() -> None:
 
 @pytest.mark.parametrize("build", [build_openai, build_google])
 @pytest.mark.parametrize(("inputs", "dimensions"), [([], None), (["a", ""], None), (["a"], 0)])
-def test_what_cannot_be_embedded_is_refused(build: Build, inputs: list[str], dimensions: int | None) -> None:
+def test_invalid_inputs_are_refused(build: Build, inputs: list[str], dimensions: int | None) -> None:
     with pytest.raises(ProviderFailedError) as caught:
         build(OPENAI, None, "m", inputs, dimensions, {})
     assert caught.value.failure.kind == "invalid_request"
@@ -79,7 +79,7 @@ def test_openais_vectors_come_in_the_order_of_the_inputs() -> None:
 
 
 @pytest.mark.parametrize("indexes", [(0, 0), (None, None), (5, 3), ("1", "0")])
-def test_indexes_that_do_not_count_leave_the_order(indexes: tuple[Any, Any]) -> None:
+def test_invalid_indexes_leave_the_order(indexes: tuple[Any, Any]) -> None:
     rows = [{"index": index, "embedding": [at]} for at, index in enumerate(indexes)]
     assert read_openai(encoded({"data": rows})) == Embeddings([[0.0], [1.0]], Usage(), "")
 
@@ -89,7 +89,7 @@ def test_base64_is_read_as_floats() -> None:
     assert read_openai(encoded({"data": [{"index": 0, "embedding": packed}]})).vectors == [[0.5, -1.0, 2.0]]
 
 
-def test_googles_vectors_come_as_they_are() -> None:
+def test_googles_vectors_are_returned_in_their_order() -> None:
     body = {"embeddings": [{"values": [1, 0.5]}, {"values": [2.0]}], "usageMetadata": {"promptTokenCount": 3}}
     assert read_google(encoded(body)) == Embeddings([[1.0, 0.5], [2.0]], Usage(3, 0, 3, source="provider"), "")
     assert read_google(encoded({"embeddings": []})).usage == Usage()
@@ -110,7 +110,7 @@ def test_googles_vectors_come_as_they_are() -> None:
         (read_openai, b"[]", "provider_protocol", "no embeddings"),
     ],
 )
-def test_what_holds_no_embeddings_fails(read: Read, body: bytes, kind: str, reason: str) -> None:
+def test_a_response_without_embeddings_fails(read: Read, body: bytes, kind: str, reason: str) -> None:
     with pytest.raises(ProviderFailedError) as caught:
         read(body)
     assert caught.value.failure.kind == kind
@@ -131,7 +131,7 @@ def unpacked(vectors: Any) -> list[list[float]]:
     return [msgspec.msgpack.decode(vector, type=list[float]) for vector in vectors]
 
 
-def test_a_large_answer_is_packed_as_a_frame_has_it() -> None:
+def test_a_large_answer_is_packed_as_messagepack() -> None:
     numbers = [f"-0.0{place}" for place in range(3072)]
     read = read_openai(large(100, numbers), 100)
 
@@ -169,7 +169,7 @@ def test_a_large_answer_of_google_is_packed() -> None:
     ],
     ids=["rows", "empty rows", "a vector", "vectors", "another field", "lists", "an error", "a vector in base64"],
 )
-def test_a_large_answer_that_is_not_one_of_vectors_is_refused_at_little_cost(body: bytes) -> None:
+def test_a_large_answer_without_vectors_is_refused_in_little_time(body: bytes) -> None:
     for read in (read_openai, read_google):
         began = time.thread_time()
         with pytest.raises((LimitError, ProviderFailedError)):
@@ -177,7 +177,7 @@ def test_a_large_answer_that_is_not_one_of_vectors_is_refused_at_little_cost(bod
         assert time.thread_time() - began < 0.5 * cpu_slack()
 
 
-def test_what_stands_beside_the_vectors_of_a_large_answer_is_read_where_it_is_short() -> None:
+def test_short_fields_beside_the_vectors_of_a_large_answer_are_read() -> None:
     read = read_openai(large(100, ["0.25"] * 3072, usage=[[]] * 400_000), 100)
 
     assert (len(read.vectors), read.usage.input_tokens) == (100, 0)

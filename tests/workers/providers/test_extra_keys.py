@@ -1,4 +1,4 @@
-"""Further keys that a caller gave: sent where the wire format has them, refused by name and place where it has not."""
+"""Extra keys of a caller: sent if the wire format has them, else refused with their path."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def call(**extra: Any) -> list[Message]:
     return [Message("user", "hi"), Message("assistant", [part]), Message("tool", "x", tool_call_id="c1")]
 
 
-# What each format has.
+# Keys that a format has.
 
 
-def test_anthropic_takes_marks_of_its_cache_on_each_block_that_it_has() -> None:
+def test_anthropic_takes_cache_control_on_each_kind_of_block() -> None:
     system = Message("system", [TextPart("s"), TextPart("t", extra=CACHE)])
     asked = user(TextPart("a", extra=CACHE), ImagePart(url=URL, extra=CACHE))
     called = Message("assistant", [TextPart("b", extra=CACHE), ToolCallPart("c1", "f", {}, extra=CACHE)])
@@ -75,7 +75,7 @@ def test_anthropic_takes_marks_of_its_cache_on_each_block_that_it_has() -> None:
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])
-def test_a_mark_on_a_message_of_anthropics_stands_on_its_last_block(role: Any) -> None:
+def test_cache_control_on_an_anthropic_message_is_sent_on_its_last_block(role: Any) -> None:
     contents: list[str | list[Part]] = ["b", [TextPart("a"), TextPart("b")]]
     for content in contents:
         body = body_of("anthropic", Message(role, content, extra=CACHE), Message("user", "hi"))
@@ -84,14 +84,14 @@ def test_a_mark_on_a_message_of_anthropics_stands_on_its_last_block(role: Any) -
         assert marked == [{"type": "text", "text": "b"} | CACHE]
 
 
-def test_a_mark_that_no_block_can_carry_is_refused() -> None:
+def test_cache_control_that_no_block_can_have_is_refused() -> None:
     blank = user(TextPart("a"), TextPart(" ", extra=CACHE))
     assert refused("anthropic", blank)[0] == "messages[0].content[1].cache_control"
     empty = Message("assistant", "", extra=CACHE)
     assert refused("anthropic", Message("user", "hi"), empty)[0] == "messages[1].cache_control"
 
 
-def test_openai_has_the_detail_of_images_and_breakpoints_of_its_cache() -> None:
+def test_openai_takes_the_detail_of_images_and_cache_breakpoints() -> None:
     asked = user(TextPart("a", extra=BREAK), ImagePart(url=URL, extra={"detail": "high"} | BREAK))
     for provider in ("openai", "azure", "openrouter"):
         assert body_of(provider, asked)["messages"][0]["content"] == [
@@ -105,7 +105,7 @@ def test_openai_has_the_detail_of_images_and_breakpoints_of_its_cache() -> None:
         ]
 
 
-def test_openais_formats_keep_a_key_on_text_that_is_alone() -> None:
+def test_openais_formats_keep_a_key_on_a_single_text() -> None:
     places: list[tuple[Any, int]] = [("system", 0), ("user", 0), ("assistant", 1), ("tool", 2)]
     for role, place in places:
         history = call() if role == "tool" else [Message("user", "hi")] * place
@@ -117,7 +117,7 @@ def test_openais_formats_keep_a_key_on_text_that_is_alone() -> None:
         assert [part.keys() & BREAK.keys() for part in said] == [BREAK.keys()]
 
 
-def test_openai_chat_has_names_and_compatible_servers_have_more() -> None:
+def test_openai_chat_takes_names_and_compatible_servers_take_more_keys() -> None:
     for provider in ("openai", "openrouter"):
         assert body_of(provider, Message("user", "hi", extra={"name": "Ann"}))["messages"][0]["name"] == "Ann"
     begun = Message("assistant", "So", extra={"prefix": True})
@@ -125,7 +125,7 @@ def test_openai_chat_has_names_and_compatible_servers_have_more() -> None:
     assert refused("openai", Message("user", "hi"), begun)[0] == "messages[1].prefix"
 
 
-def test_compatible_servers_get_marks_of_the_cache_as_they_were_given() -> None:
+def test_compatible_servers_get_cache_control_unchanged() -> None:
     asked = user(TextPart("a", extra=CACHE), ImagePart(url=URL, extra=CACHE))
     body = body_of("openrouter", Message("system", "s", extra=CACHE), asked, tools=[Tool("f", extra=CACHE)])
     assert body["messages"][0] == {"role": "system", "content": "s"} | CACHE
@@ -149,7 +149,7 @@ def test_each_formats_keys_of_a_function_are_sent() -> None:
     assert body_of("openai-responses", tools=[Tool("f", extra={"defer_loading": True})])["tools"][0]["defer_loading"]
 
 
-# What a format has not.
+# Keys that a format does not have.
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -175,7 +175,7 @@ def test_each_formats_keys_of_a_function_are_sent() -> None:
         ([], {"tools": [Tool("f", extra={"function": {"mood": 1}})]}, "tools[0].function.mood"),
     ],
 )
-def test_a_key_that_a_format_has_not_is_refused_with_its_place(
+def test_a_key_that_a_format_does_not_have_is_refused_with_its_path(
     provider: str, messages: list[Message], fields: JSON, place: str
 ) -> None:
     assert refused(provider, *messages, **fields)[0] == place
@@ -202,7 +202,7 @@ def test_a_refusal_says_what_to_do_instead(provider: str, messages: list[Message
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_key_that_is_none_was_not_given(provider: str) -> None:
+def test_a_key_with_the_value_none_counts_as_absent(provider: str) -> None:
     nothing: Any = {"mood": None}
     message = Message("user", [TextPart("a", extra=nothing)], extra=nothing)
     tools = [Tool("f", extra=nothing)]

@@ -1,4 +1,7 @@
-"""What a caller gave is in the body that is sent, or the run was refused by the path to it: nothing vanishes, in any format."""
+"""Each value that a caller gives is in the request body, or the run is refused with the value's path.
+
+Nothing vanishes.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ NAMES = {key for keys in FURTHER_KEYS.values() for key in keys}
 
 
 def sent(api: str, asked: dict[str, Any]) -> dict[str, Any] | str:
-    """Return the body that a worker sends, or the path that a refusal names."""
+    """Return the request body, or the path in the refusal."""
     whole = cast("RunArguments", {"model": MODELS[api], "provider": api, **asked})
     original_paths: OriginalPaths = {}
     try:
@@ -55,7 +58,7 @@ def sent(api: str, asked: dict[str, Any]) -> dict[str, Any] | str:
 
 
 @pytest.mark.parametrize("api", FORMATS)
-def test_all_that_is_given_is_sent_or_refused_by_its_path(api: str) -> None:
+def test_each_given_value_is_sent_or_refused_by_its_path(api: str) -> None:
     counts = {"sent": 0, "refused": 0}
 
     @settings(max_examples=repeated(60, 300), deadline=None, suppress_health_check=[HealthCheck.too_slow])

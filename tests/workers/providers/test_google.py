@@ -1,4 +1,4 @@
-"""What the mapper of google promises beyond the recordings: signatures, calls in pieces, continuations, errors inside."""
+"""Promises of Google's mapper that the recordings do not show: signatures, calls in pieces, continuations, errors."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_run_without_streaming_gets_the_whole_message() -> None:
     assert whole.message == Message("assistant", [ReasoningPart("why"), TextPart("b")])
 
 
-def test_calls_are_whole_and_their_arguments_as_they_came() -> None:
+def test_calls_keep_their_arguments_unchanged() -> None:
     events, whole = play(
         b'{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{"n": 1.50, "big": 12345678901234567890123}}}'
         b',{"functionCall":{"name":"f","args":null,"id":""}}]},"finishReason":"STOP"}]}'
@@ -167,7 +167,7 @@ def calls_of(*data: dict[str, Any]) -> list[ToolCallText]:
     return whole.tool_calls
 
 
-def test_a_call_in_pieces_is_put_together_by_paths_in_any_order() -> None:
+def test_a_call_in_pieces_is_joined_by_paths_in_any_order() -> None:
     assert calls_of(
         call(name="f", willContinue=True),
         pieces({"jsonPath": "$.a", "stringValue": "x", "willContinue": True}),
@@ -230,7 +230,7 @@ def test_a_finish_reason_keeps_the_providers_word(word: str, reason: str) -> Non
     assert (whole.finish_reason, whole.provider_finish_reason) == (reason, word)
 
 
-def test_a_call_does_not_hide_why_an_answer_ended_early() -> None:
+def test_the_finish_reason_of_a_cut_answer_with_calls_is_kept() -> None:
     assert play(call(name="f"), chunk(finish="SAFETY"))[1].finish_reason == "content_filter"
 
 
@@ -243,7 +243,7 @@ def test_a_blocked_prompt_is_a_filtered_answer() -> None:
     assert len(events) == 1
 
 
-def test_only_the_first_candidate_counts() -> None:
+def test_only_the_first_candidate_is_the_answer() -> None:
     other = {"index": 1, "content": {"parts": [text("no"), {"functionCall": {"name": "f"}}]}, "finishReason": "SAFETY"}
     events, whole = play({"candidates": [other]}, chunk(text("yes")), STOP, {"candidates": [other]})
     assert events == ["yes"]
@@ -271,7 +271,7 @@ def test_only_the_first_candidate_counts() -> None:
         b"[DONE]",
     ],
 )
-def test_what_says_nothing_does_no_harm(odd: Any) -> None:
+def test_an_event_without_content_does_no_harm(odd: Any) -> None:
     events, whole = play(odd, chunk(text("x")), STOP)
     assert events == ["x"]
     assert whole.tool_calls == []
@@ -284,14 +284,14 @@ def test_json_that_is_nearly_right_is_read() -> None:
     assert events == ["a", "\ud83d", "\ufffd"]
 
 
-def test_an_array_of_responses_is_read_as_they_stand() -> None:
+def test_an_array_of_responses_is_read_in_its_order() -> None:
     body = json.dumps([chunk(text("a")), chunk(text("b"), finish="STOP")]).encode()
     assert play(body)[0] == ["a", "b"]
     for form in (body, json.dumps(chunk(text("ab"), finish="STOP")).encode()):
         assert API.read_body(request(stream=False), form).message == Message("assistant", "ab")
 
 
-def test_events_in_a_body_that_was_not_announced_as_such_are_read() -> None:
+def test_events_without_their_content_type_are_read() -> None:
     body = b": note\r\n\r\n" + b"".join(
         b"data: %b\r\n\r\n" % json.dumps(item).encode() for item in (chunk(text("a")), chunk(text("b"), finish="STOP"))
     )
@@ -325,7 +325,7 @@ def test_a_stream_without_finish_reason_was_cut() -> None:
     assert (failure.kind, failure.reason) == ("provider_protocol", "the stream ended without finish reason")
 
 
-def test_garbage_ends_a_stream_unless_the_answer_is_complete() -> None:
+def test_an_unreadable_event_ends_a_stream_unless_the_answer_is_complete() -> None:
     assert failure_of(b'{"candidates":[{"con').kind == "provider_protocol"
     assert failure_of(b'{"candidates":3}').kind == "provider_protocol"
     assert play(STOP, b'{"candidates":[],"usa')[1].finish_reason == "stop"
@@ -354,7 +354,7 @@ def test_an_error_in_a_stream_is_classified_by_its_words(error: Any, kind: str, 
 
 
 @pytest.mark.parametrize("size", [1, 9, 10_000])
-def test_an_error_without_data_in_a_stream_is_found(size: int) -> None:
+def test_an_error_in_a_stream_without_a_data_field_is_found(size: int) -> None:
     body = b"data: " + json.dumps(chunk(text("x"))).encode() + b"\r\n\r\n"
     body += json.dumps([{"error": ERROR | {"message": "over } loaded"}}], indent=2).replace("\n", "\r\n").encode()
     parser = SSEParser()
@@ -380,7 +380,7 @@ def usage(prompt: int, output: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("ids", [("r1", "r2"), (None, None), ("r", "r")])
-def test_a_continued_answer_is_one_and_its_usage_the_sum_of_its_requests(ids: tuple[str | None, str | None]) -> None:
+def test_a_continued_answer_is_one_answer_with_the_usage_of_all_requests(ids: tuple[str | None, str | None]) -> None:
     mapper, events = API.open_stream(request()), list[RunEvent]()
 
     def feed(item: dict[str, Any], response: str | None) -> None:
@@ -401,7 +401,7 @@ def test_a_continued_answer_is_one_and_its_usage_the_sum_of_its_requests(ids: tu
     assert whole.usage == Usage(19, 5, 24, source="provider")
 
 
-def test_a_token_that_leads_nowhere_is_not_followed_again() -> None:
+def test_a_repeated_continuation_token_is_not_followed() -> None:
     mapper = API.open_stream(request())
     for response in ("r1", "r2"):
         item = chunk(text("a"), finish="CONTINUATION", token="t", responseId=response)
@@ -410,7 +410,7 @@ def test_a_token_that_leads_nowhere_is_not_followed_again() -> None:
     assert mapper.finish().finish_reason == "max_tokens"
 
 
-def test_a_checkpoint_counts_only_until_more_is_said() -> None:
+def test_a_checkpoint_token_is_void_after_more_content() -> None:
     mapper = API.open_stream(request())
     mapper.feed("", json.dumps(chunk(text("a"), token="t", usage=usage(1, 1), responseId="r")).encode(), [])
     assert mapper.continuation == "t"
@@ -419,7 +419,7 @@ def test_a_checkpoint_counts_only_until_more_is_said() -> None:
     assert mapper.finish().usage == Usage(1, 2, 3, source="provider")
 
 
-def test_a_call_may_go_on_in_the_next_response() -> None:
+def test_a_call_may_continue_in_the_next_response() -> None:
     assert calls_of(
         call(name="f", willContinue=True),
         chunk(finish="CONTINUATION", token="t"),
@@ -460,7 +460,7 @@ def test_a_status_is_classified(status: int, error: dict[str, Any], kind: str) -
         assert (failure.kind, failure.status_code, failure.code) == (kind, status, error.get("status"))
 
 
-def test_the_wait_is_that_of_the_header_or_of_the_details() -> None:
+def test_the_wait_is_read_from_the_header_or_the_details() -> None:
     details = [
         {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "r7"},
         {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"},
@@ -473,7 +473,7 @@ def test_the_wait_is_that_of_the_header_or_of_the_details() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<title>Bad Gateway</title>", b"[]", b"[[]]", b"3", b'{"error": []}', b"\xff"])
-def test_an_error_without_an_error_is_one_all_the_same(body: bytes) -> None:
+def test_an_error_body_without_an_error_object_is_an_error(body: bytes) -> None:
     failure = API.read_error(502, {}, body)
     assert failure.kind == "provider_unavailable"
     assert failure.reason
@@ -514,6 +514,6 @@ def test_no_json_whatever_breaks_the_mapper(parts: list[Any], called: Any, whole
         {"executableCode": {"code": "1", "language": "PYTHON"}},
     ],
 )
-def test_a_part_without_words_beside_text_is_no_fault(silent: dict[str, Any]) -> None:
+def test_a_part_without_text_beside_text_is_no_error(silent: dict[str, Any]) -> None:
     for parts in ([silent, {"text": "x"}], [{"text": "x"}, silent]):
         assert play(chunk(*parts), STOP)[0] == ["x"]

@@ -1,4 +1,4 @@
-"""Recorded Gemini responses give what the official SDK makes of them, however the network split them."""
+"""Recorded Gemini responses have the same result as with the official SDK, however the network split them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def outcome(name: str) -> corpus.AnswerOutcome:
         ),
     ],
 )
-def test_recorded_calls_in_pieces_are_put_together(name: str, calls: list[Any]) -> None:
+def test_recorded_calls_in_pieces_are_joined(name: str, calls: list[Any]) -> None:
     got = outcome(name)
     assert [(call[1], json.loads(call[2])) for call in got.calls] == calls
     assert got.completion is not None
@@ -110,7 +110,7 @@ def test_recorded_calls_in_pieces_are_put_together(name: str, calls: list[Any]) 
 def test_recorded_arrays_are_read_whole(name: str, text: str, calls: list[corpus.Call], total: int) -> None:
     got = outcome(name)
     assert (got.text, got.calls, got.usage.total_tokens) == (text, calls, total)
-    # The same without its content type, or in a run that streams.
+    # The result is the same without the content type, and in a run that streams.
     assert corpus.replay(READING, [corpus.load(name).body]).text == text
 
 
@@ -118,7 +118,7 @@ OWN_PARTS = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse"
 
 
 @pytest.mark.parametrize("name", corpus.case_names("google.generate"))
-def test_what_googles_own_tools_did_in_a_recorded_response_goes_back_to_the_letter(name: str) -> None:
+def test_parts_of_googles_server_tools_in_a_recorded_response_are_sent_back_unchanged(name: str) -> None:
     case = corpus.load(name)
     own: list[Any] = []
     for _, data in SSEParser().feed(case.body) if case.body.startswith(b"data:") else ():

@@ -1,4 +1,4 @@
-"""What the wire format google sends, and what it refuses to send."""
+"""Requests in the wire format google, and requests that it refuses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def config_of(**fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_stream_is_asked_for_in_any_case(*, stream: bool) -> None:
+def test_google_is_always_asked_for_a_stream(*, stream: bool) -> None:
     http = API.build_request(request(stream=stream), GOOGLE, "k")
     host = "https://generativelanguage.googleapis.com"
     assert http.url == f"{host}/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse"
@@ -152,7 +152,7 @@ def test_system_messages_are_the_system_instruction_and_turns_are_joined() -> No
     assert contents_of(Message("user", "")) == [{"role": "user", "parts": [{"text": ""}]}]
 
 
-def test_images_travel_inline_or_by_their_address() -> None:
+def test_images_are_sent_inline_or_by_url() -> None:
     images = [
         ImagePart(data="QQ==", media_type="image/png"),
         ImagePart(url="data:image/webp;base64,Qg=="),
@@ -173,7 +173,7 @@ def ours(**kept: str) -> dict[str, Any]:
     return {"api": "google", **kept}
 
 
-def test_what_came_from_google_goes_back_as_it_came_and_what_did_not_stays_behind() -> None:
+def test_data_from_google_is_sent_back_unchanged_and_data_of_other_formats_is_left_out() -> None:
     theirs = {"api": "anthropic", "thoughtSignature": "no", "id": "no"}
     message = Message(
         "assistant",
@@ -262,7 +262,7 @@ def test_what_the_api_cannot_take_is_refused(run: RunRequest) -> None:
     assert len(caught.value.failure.reason) > 20
 
 
-def test_a_request_has_the_form_that_the_official_sdk_knows() -> None:
+def test_a_request_has_the_form_of_the_official_sdk() -> None:
     types = pytest.importorskip("google.genai").types
     call = ToolCallPart("own", "f", {"x": 1}, ours(thoughtSignature="c2ln", id="own"))
     body = body_of(
@@ -293,7 +293,7 @@ def test_a_request_has_the_form_that_the_official_sdk_knows() -> None:
 
 
 @corpus.needs_recordings
-def test_recorded_signatures_and_ids_go_back_byte_for_byte() -> None:
+def test_recorded_signatures_and_ids_are_sent_back_unchanged() -> None:
     found = 0
     for name in corpus.case_names("google.generate"):
         case = corpus.load(name)
@@ -315,7 +315,7 @@ def test_recorded_signatures_and_ids_go_back_byte_for_byte() -> None:
     assert found > 20
 
 
-def test_calls_of_another_provider_get_the_word_that_stands_for_their_signature() -> None:
+def test_calls_of_another_provider_get_the_word_in_place_of_a_signature() -> None:
     foreign = Message("assistant", [ToolCallPart("c1", "f", {}), ToolCallPart("c2", "g", {}, {"api": "anthropic"})])
     answers = [Message("tool", "1", "c1"), Message("tool", "2", "c2")]
 

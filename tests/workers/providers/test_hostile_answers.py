@@ -1,4 +1,4 @@
-"""Answers that no provider sends on purpose, found by fuzzing: each run still ends in one terminal message that arrives."""
+"""Odd answers that fuzzing has found: each run still ends with one terminal message, which arrives at the client."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_thousands_of_calls_without_arguments_arrive() -> None:
 
 
 @pytest.mark.parametrize("citations", [0.5, 7, "x", {"a": 1}, [None], None])
-def test_citations_of_another_type_are_passed_over(citations: Any) -> None:
+def test_citations_of_another_type_are_ignored(citations: Any) -> None:
     start = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "citations": citations}}
     cited = {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": {"url": "u"}}}
     end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
@@ -74,7 +74,7 @@ def test_citations_of_another_type_are_passed_over(citations: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [[], {}, None, 0, ""])
-def test_an_event_whose_type_stands_in_its_name_alone_counts(kind: Any) -> None:
+def test_an_event_with_its_type_only_in_its_name_is_read(kind: Any) -> None:
     end = {"type": kind, "response": {"model": "m", "output": []}}
 
     assert outcome("openai-responses", b"event: response.completed\n" + data(end)) == "finished stop"

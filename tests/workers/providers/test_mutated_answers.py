@@ -40,7 +40,7 @@ def recorded(api: str) -> Iterator[tuple[str, RecordedAnswer]]:
     """Return the recorded successes of a wire format."""
     for name in corpus.case_names(WIRES[api]):
         case = corpus.load(name)
-        # Of several answers all but the first are dropped, as the caller who asked for them knows.
+        # A caller who asks for several answers knows that only the first is kept.
         if case.status == 200 and case.expected["error"] is None and not case.expected.get("choices"):
             yield name, read(api, case.body)
 
@@ -61,7 +61,7 @@ def value_of(data: bytes) -> Any:
 
 
 def lack_of(mutant: FaultyAnswer) -> str | None:
-    """Return what a success lacks of what the answer says; None for an error, and for a success that lacks nothing."""
+    """Return the content of the answer that a success lacks; None for an error, and for a complete success."""
     answer = mutant.answer
     content_type = "text/event-stream" if answer.is_stream else "application/json"
     heard = heard_of(answer.api, [body_of(answer)], content_type=content_type, stream=answer.is_stream)
@@ -75,7 +75,7 @@ def lack_of(mutant: FaultyAnswer) -> str | None:
     if result.finish_reason == "tool_calls" and not result.tool_calls:
         return "the calls that it says it made"
     arguments = "".join(call.arguments for call in heard.terminal.tool_calls)
-    # Google's arguments are objects: they are looked for as wholes.
+    # Google's arguments are objects, so they are searched as a whole.
     pieces = "" if answer.api == "google" else arguments
     got = len(result.text) + len(result.reasoning) + len(result.refusal or "") + len(pieces)
     if got < said.characters:
@@ -96,7 +96,7 @@ def texts_in(value: Any) -> str:
 
 
 def faults_of(name: str, answer: RecordedAnswer, count: int | None) -> list[str]:
-    """Return in words which mutants of an answer are a success that lacks something."""
+    """Return a description of each faulty answer that is a success without all its content."""
     chance = random.Random(f"{SEED} {name}")
     found = [(mutant.what, lack) for mutant in mutants(answer, chance, count) if (lack := lack_of(mutant)) is not None]
     return [f"HEADRACE_SEED={SEED} {name}, {what}: a success without {lack!r}" for what, lack in found]

@@ -1,4 +1,4 @@
-"""What the mapper of openai-chat promises beyond the recordings: odd streams, tool calls in pieces, errors inside."""
+"""Promises of the mapper of openai-chat that the recordings do not show: odd streams, calls in pieces, errors."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_running_usage_is_partial_and_becomes_final() -> None:
     assert whole.usage.source == "provider"
 
 
-def test_output_includes_reasoning_where_the_total_says_that_it_did_not() -> None:
+def test_reasoning_tokens_are_added_to_the_output_if_the_total_shows_that_they_are_missing() -> None:
     details = {"completion_tokens_details": {"reasoning_tokens": 7}}
     apart = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 11} | details
     within = {"prompt_tokens": 3, "completion_tokens": 8, "total_tokens": 11} | details
@@ -103,7 +103,7 @@ def test_reasoning_makes_a_message_that_can_be_sent_back() -> None:
     assert whole.message == Message("assistant", [ReasoningPart("why", {"field": "reasoning_content"}), TextPart("x")])
 
 
-def test_reasoning_details_are_kept_as_they_came_with_their_pieces_joined() -> None:
+def test_reasoning_details_are_kept_with_their_pieces_joined() -> None:
     pieces: list[dict[str, Any]] = [
         {"type": "reasoning.text", "index": 0, "text": "w"},
         {"type": "reasoning.text", "index": 0, "text": "hy"},
@@ -146,7 +146,7 @@ def test_a_finish_reason_keeps_the_providers_word(word: str, reason: str) -> Non
     assert (whole.finish_reason, whole.provider_finish_reason) == (reason, word)
 
 
-def test_only_the_first_choice_counts() -> None:
+def test_only_the_first_choice_is_the_answer() -> None:
     other = {"index": 1, "delta": {"content": "no", "tool_calls": [{"index": 0, "id": "x"}]}, "finish_reason": "length"}
     events, whole = play({"choices": [other]}, chunk({"content": "yes"}), STOP, {"choices": [other]})
     assert events == ["yes"]
@@ -189,16 +189,16 @@ TWO = [ToolCallText("a", "f", '{"x":1}'), ToolCallText("b", "g", "{}")]
     ],
     ids=["interleaved", "index-reused", "no-index", "head-repeated", "empty-id", "no-index-in-pieces"],
 )
-def test_fragments_of_calls_are_put_together_as_the_vendor_means(fragments: list[dict[str, Any]]) -> None:
+def test_fragments_of_calls_are_joined_as_the_vendor_means(fragments: list[dict[str, Any]]) -> None:
     assert calls_of(*fragments) == TWO
 
 
-def test_calls_without_ids_get_their_place_as_id() -> None:
+def test_calls_without_ids_get_an_id_from_their_index() -> None:
     fragments = [call('{"x":1}', index=0, id="", name="f"), call('{"x":2}', index=0, id="", name="f")]
     assert calls_of(*fragments) == [ToolCallText("call_0", "f", '{"x":1}'), ToolCallText("call_1", "f", '{"x":2}')]
 
 
-def test_a_call_without_arguments_takes_none_unless_it_was_cut() -> None:
+def test_a_call_without_arguments_has_an_empty_object_unless_it_was_cut() -> None:
     assert play(call(None, index=0, id="a", name="f"), STOP)[1].tool_calls == [ToolCallText("a", "f", "{}")]
     assert play(call("", index=0, id="a", name="f"), chunk({}, "length"))[1].tool_calls == [ToolCallText("a", "f", "")]
 
@@ -219,7 +219,7 @@ def test_a_call_without_arguments_takes_none_unless_it_was_cut() -> None:
         b"null",
     ],
 )
-def test_what_says_nothing_does_no_harm(odd: dict[str, Any] | bytes) -> None:
+def test_an_event_without_content_does_no_harm(odd: dict[str, Any] | bytes) -> None:
     events, whole = play(odd, chunk({"content": "x"}), STOP, DONE)
     assert [event for event in events if not isinstance(event, UsageUpdate)] == ["x"]
     assert whole.tool_calls == []
@@ -241,7 +241,7 @@ def test_a_stream_without_done_or_finish_reason_was_cut() -> None:
     assert play(chunk({"content": "x"}), DONE)[1].finish_reason == "stop"
 
 
-def test_garbage_ends_a_stream_unless_the_answer_is_complete() -> None:
+def test_an_unreadable_event_ends_a_stream_unless_the_answer_is_complete() -> None:
     assert failure_of(b'{"choices":[{"del').kind == "provider_protocol"
     assert failure_of(b'{"choices":3}').kind == "provider_protocol"
     assert play(STOP, b'{"choices":[],"usa')[1].finish_reason == "stop"
@@ -282,7 +282,7 @@ def test_an_error_in_a_stream_is_classified_by_its_words(error: Any, kind: str, 
         b'[{"error": {"message": "m"}}]',
     ],
 )
-def test_an_error_is_found_wherever_it_stands(data: dict[str, Any] | bytes) -> None:
+def test_an_error_is_found_at_each_place(data: dict[str, Any] | bytes) -> None:
     assert failure_of(data).reason == "m"
 
 

@@ -1,4 +1,4 @@
-"""What the wire format openai-chat reads from responses in one piece: answers and errors."""
+"""Responses in one piece in the wire format openai-chat: answers and errors."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_status_tells_the_kind(status: int, kind: str) -> None:
         (b"x" * 5000, "x" * 500 + "…"),
     ],
 )
-def test_the_reason_is_the_providers_whatever_the_shape(body: bytes, reason: str) -> None:
+def test_the_reason_is_the_providers_text_in_each_form_of_an_error(body: bytes, reason: str) -> None:
     assert API.read_error(500, {}, body).reason == reason
 
 

@@ -1,4 +1,4 @@
-"""Recorded Chat Completions responses give what the official SDK makes of them, however the network split them."""
+"""Recorded Chat Completions responses have the same result as with the official SDK, however the network split them."""
 
 from __future__ import annotations
 

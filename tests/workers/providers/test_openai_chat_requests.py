@@ -1,4 +1,4 @@
-"""What the wire format openai-chat sends, and what it refuses to send."""
+"""Requests in the wire format openai-chat, and requests that it refuses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def messages_of(*messages: Message) -> list[dict[str, Any]]:
     return sent
 
 
-def test_a_streaming_request_asks_for_usage_and_carries_the_key() -> None:
+def test_a_streaming_request_asks_for_usage_and_has_the_key() -> None:
     http = API.build_request(request(Message("user", "hi")), OPENAI, "sk-1")
     assert http.url == "https://api.openai.com/v1/chat/completions"
     assert dict(http.headers) == {
@@ -65,7 +65,7 @@ def test_a_request_without_streaming_has_no_stream_fields() -> None:
     assert json.loads(http.body) == {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
-def test_the_name_of_the_token_limit_is_the_servers() -> None:
+def test_the_token_limit_has_the_name_that_the_server_knows() -> None:
     run = request(max_output_tokens=9)
     assert body_of(run, OPENAI)["max_completion_tokens"] == 9
     assert body_of(run, AZURE)["max_completion_tokens"] == 9
@@ -141,7 +141,7 @@ def test_each_role_is_mapped() -> None:
     ]
 
 
-def test_reasoning_goes_back_only_under_the_field_that_it_came_in() -> None:
+def test_reasoning_is_sent_back_only_under_the_key_that_it_came_under() -> None:
     ours = ReasoningPart("why", {"field": "reasoning_content"})
     details = ReasoningPart("", {"reasoning_details": [{"data": "e"}]})
     theirs = ReasoningPart("no", {"signature": "abc"})

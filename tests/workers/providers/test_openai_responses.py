@@ -1,4 +1,4 @@
-"""What the mapper of openai-responses promises beyond the recordings: odd streams, calls in pieces, errors, whole bodies."""
+"""Promises of the mapper of openai-responses that the recordings do not show: odd streams, calls in pieces, errors."""
 
 from __future__ import annotations
 
@@ -112,12 +112,12 @@ def test_usage_comes_with_the_terminal_event() -> None:
         [event("output_item.added", item=said("a")), text("ab"), end(said("ab"))],
     ],
 )
-def test_no_text_is_lost_nor_said_twice_wherever_it_comes(data: list[Data]) -> None:
+def test_no_text_is_lost_or_repeated_whichever_event_has_it(data: list[Data]) -> None:
     events, _ = play(*data)
     assert "".join(event for event in events if isinstance(event, str)) == "ab"
 
 
-def test_words_that_only_the_end_brings_are_told_by_kind() -> None:
+def test_words_that_only_the_last_event_has_are_sent_with_their_kind() -> None:
     refused = {"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}
     events, whole = play(end(thought("why"), refused, said("x")))
     assert events == [ReasoningDelta("why"), "x", RefusalDelta("no")]
@@ -147,7 +147,7 @@ def test_a_refusal_is_no_text_and_sets_the_finish_reason() -> None:
         ("incomplete", None, "max_tokens", "incomplete"),
     ],
 )
-def test_the_finish_reason_is_the_status_and_its_word_the_reason(
+def test_the_finish_reason_comes_from_the_status_and_its_word_from_the_reason(
     status: str, reason: str | None, finish: str, word: str
 ) -> None:
     _, whole = play(end(status=status, reason=reason))
@@ -191,7 +191,7 @@ def fragment(delta: Any, **fields: Any) -> dict[str, Any]:
         [],
     ],
 )
-def test_calls_are_put_together_whatever_is_missing(data: list[Data]) -> None:
+def test_calls_are_joined_if_fields_or_events_are_missing(data: list[Data]) -> None:
     events, whole = play(*data, end(*BOTH))
     assert whole.tool_calls == TWO
     assert whole.finish_reason == "tool_calls"
@@ -202,13 +202,13 @@ def test_calls_are_put_together_whatever_is_missing(data: list[Data]) -> None:
         assert ([d.id for d in own if d.id][-1], [d.name for d in own if d.name][-1]) == (call.id, call.name)
 
 
-def test_a_call_without_arguments_takes_none_unless_it_was_cut() -> None:
+def test_a_call_without_arguments_has_an_empty_object_unless_it_was_cut() -> None:
     assert play(ADDED, end())[1].tool_calls == [ToolCallText("a", "f", "{}")]
     _, cut = play(ADDED, fragment('{"x', output_index=1), end(status="incomplete", reason="max_output_tokens"))
     assert (cut.finish_reason, cut.tool_calls) == ("max_tokens", [ToolCallText("a", "f", '{"x')])
 
 
-def test_a_custom_tools_call_waits_for_the_caller_only_where_nothing_followed_it() -> None:
+def test_the_caller_answers_a_custom_call_only_if_nothing_follows_it() -> None:
     custom = {"type": "custom_tool_call", "call_id": "c", "name": "sql", "input": 'SELECT "é"'}
     _, ours = play(end(custom))
     assert ours.tool_calls == [ToolCallText("c", "sql", '{"input":"SELECT \\"é\\""}')]
@@ -217,7 +217,7 @@ def test_a_custom_tools_call_waits_for_the_caller_only_where_nothing_followed_it
     assert (theirs.tool_calls, theirs.finish_reason) == ([], "stop")
 
 
-def test_items_of_the_servers_own_tools_are_passed_over() -> None:
+def test_items_of_server_tools_make_no_events_and_no_calls() -> None:
     search = {"type": "web_search_call", "id": "ws_1", "name": "search", "arguments": "{}", "call_id": "x"}
     events, whole = play(
         event("output_item.added", output_index=0, item=search),
@@ -231,7 +231,7 @@ def test_items_of_the_servers_own_tools_are_passed_over() -> None:
     assert (whole.tool_calls, whole.finish_reason) == ([], "stop")
 
 
-def test_a_message_is_there_only_when_text_and_calls_do_not_say_it_all() -> None:
+def test_a_message_is_made_only_if_text_and_calls_are_not_all() -> None:
     assert play(end(said("x", id="msg_1"), *BOTH))[1].message is None
     items = [thought("why"), said("x", id="msg_1", phase="commentary"), function("a", "f", '{"x": 1}', id="fc_1")]
     opaque = [{"api": "openai-responses", "item": item} for item in items]
@@ -268,7 +268,7 @@ def test_a_message_is_there_only_when_text_and_calls_do_not_say_it_all() -> None
         b"null",
     ],
 )
-def test_what_says_nothing_does_no_harm(odd: Data) -> None:
+def test_an_event_without_content_does_no_harm(odd: Data) -> None:
     events, whole = play(odd, text("x"), end(said("x")), b"[DONE]")
     assert events == ["x"]
     assert whole.tool_calls == []
@@ -294,7 +294,7 @@ def test_a_stream_without_its_terminal_event_was_cut() -> None:
     assert mapper.is_complete
 
 
-def test_garbage_ends_a_stream_unless_the_answer_is_complete() -> None:
+def test_an_unreadable_event_ends_a_stream_unless_the_answer_is_complete() -> None:
     assert failure_of(b'{"type":"resp').kind == "provider_protocol"
     assert failure_of(b"3").kind == "provider_protocol"
     assert play(end(), b'{"type":"resp')[1].finish_reason == "stop"
@@ -327,7 +327,7 @@ def test_an_error_is_classified_by_its_code_in_each_form(error: dict[str, Any], 
         assert (failure.kind, failure.reason, failure.code) == (kind, "m", code)
 
 
-def test_a_failure_keeps_the_usage_and_what_came_before() -> None:
+def test_a_failure_keeps_the_usage_and_the_text_before_it() -> None:
     mapper = API.open_stream(request())
     events: list[RunEvent] = []
     mapper.feed("", json.dumps(text("x")).encode(), events)

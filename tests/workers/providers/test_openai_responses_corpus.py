@@ -1,4 +1,4 @@
-"""Recorded Responses API streams give what the official SDK makes of them, however the network split them."""
+"""Recorded Responses streams have the same result as with the official SDK, however the network split them."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ OPENAI = ProviderSettings(name="openai-responses", api="openai-responses", base_
 
 
 def items_of(body: bytes) -> list[dict[str, Any]]:
-    """Return the output of a response that was completed."""
+    """Return the output of a completed response."""
     events = [json.loads(data) for _, data in SSEParser().feed(body) if data.startswith(b"{")]
     ends = [event["response"] for event in events if event.get("type") == "response.completed"]
     return ends[-1].get("output") or [] if ends else []
 
 
 @pytest.mark.parametrize("name", corpus.case_names("openai.responses"))
-def test_the_items_of_a_recorded_response_go_back_to_the_letter_and_in_their_order(name: str) -> None:
+def test_the_items_of_a_recorded_response_are_sent_back_unchanged_and_in_order(name: str) -> None:
     case = corpus.load(name)
     items = items_of(case.body)
     is_readable = all(item.get("encrypted_content") for item in items if item["type"] == "reasoning")

@@ -1,4 +1,4 @@
-"""What the wire format openai-responses sends, in the official SDK's own types, and what it refuses to send."""
+"""Requests in the wire format openai-responses, in the types of the official SDK; and requests that it refuses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def own(item: dict[str, Any]) -> dict[str, Any]:
     return {"api": "openai-responses", "item": item}
 
 
-def test_a_streaming_request_carries_the_key_and_has_nothing_stored() -> None:
+def test_a_streaming_request_has_the_key_and_stores_nothing() -> None:
     http = API.build_request(request(), OPENAI, "sk-1")
     assert http.url == "https://api.openai.com/v1/responses"
     assert dict(http.headers) == {
@@ -82,13 +82,15 @@ def test_a_request_without_streaming_has_no_stream_fields() -> None:
         ("deployment-7", "none", False),
     ],
 )
-def test_encrypted_reasoning_is_asked_of_models_that_reason(model: str, effort: str | None, is_asked: bool) -> None:
+def test_only_models_that_reason_are_asked_for_encrypted_reasoning(
+    model: str, effort: str | None, is_asked: bool
+) -> None:
     body = body_of(request(model=model, reasoning_effort=effort))
     assert body.get("include") == (["reasoning.encrypted_content"] if is_asked else None)
     assert body.get("reasoning") == ({"effort": effort, "summary": "auto"} if effort else None)
 
 
-def test_what_else_is_to_be_included_comes_beside_encrypted_reasoning() -> None:
+def test_the_callers_include_is_added_to_encrypted_reasoning() -> None:
     def include(model: str, *asked: str) -> Any:
         return body_of(request(model=model, custom_options={"include": list(asked)}))["include"]
 
@@ -120,7 +122,7 @@ def test_sampling_tools_and_custom_options_are_sent() -> None:
     assert body["reasoning"] == {"effort": "low", "summary": "detailed"}
 
 
-def test_a_response_format_becomes_a_text_format_in_whichever_form_it_comes() -> None:
+def test_each_form_of_a_response_format_becomes_a_text_format() -> None:
     schema = {"type": "object", "properties": {}, "additionalProperties": False}
     flat = {"type": "json_schema", "name": "n", "schema": schema, "strict": False}
     nested = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": False}}
@@ -196,11 +198,11 @@ def answer(*, text: str = "x", arguments: dict[str, Any] | None = None) -> list[
     ]
 
 
-def test_items_go_back_as_they_came() -> None:
+def test_items_are_sent_back_unchanged() -> None:
     assert input_of(Message("assistant", answer())) == [REASONING, SEARCH, TEXT, CALL]
 
 
-def test_what_the_caller_changed_goes_in_its_new_form() -> None:
+def test_a_part_that_the_caller_changed_is_sent_in_its_new_form() -> None:
     changed = input_of(Message("assistant", answer(text="y", arguments={"x": 2})))
     assert changed[2:] == [
         {"type": "message", "role": "assistant", "content": "y"},
@@ -208,20 +210,20 @@ def test_what_the_caller_changed_goes_in_its_new_form() -> None:
     ]
 
 
-def test_reasoning_that_the_api_would_refuse_stays_behind() -> None:
+def test_reasoning_that_the_api_would_refuse_is_left_out() -> None:
     other = ReasoningPart("no", {"api": "anthropic", "signature": "abc"})
     assert input_of(Message("assistant", [other, TextPart("x")])) == [
         {"type": "message", "role": "assistant", "content": "x"}
     ]
-    # Reasoning that led to nothing, as when a call was cut.
+    # Reasoning at the end, because the call after it was cut.
     assert input_of(HI, Message("assistant", [ReasoningPart("why", own(REASONING))])) == input_of(HI)
-    # An id of what was not stored; and then the other ids are none of ours either.
+    # Reasoning with only an id, which the provider has not stored. Then the ids of the other items are not sent either.
     unreadable = ReasoningPart("why", own(REASONING | {"encrypted_content": None}))
     call = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"x":1}'}
     assert input_of(Message("assistant", [unreadable, *answer()[3:]])) == [call]
 
 
-def test_a_custom_tools_call_is_answered_in_kind() -> None:
+def test_a_call_of_a_custom_tool_is_answered_by_its_own_kind_of_item() -> None:
     item = {"type": "custom_tool_call", "call_id": "c1", "name": "sql", "input": "SELECT 1"}
     call = ToolCallPart("c1", "sql", {"input": "SELECT 1"}, own(item))
     assert input_of(Message("assistant", [call]), Message("tool", "1", tool_call_id="c1")) == [
@@ -230,7 +232,7 @@ def test_a_custom_tools_call_is_answered_in_kind() -> None:
     ]
 
 
-def test_requests_are_of_the_official_sdks_types() -> None:
+def test_requests_fit_the_types_of_the_official_sdk() -> None:
     pydantic = pytest.importorskip("pydantic")
     params = pytest.importorskip("openai.types.responses.response_create_params")
     adapter = pydantic.TypeAdapter(params.ResponseCreateParamsStreaming)
@@ -247,7 +249,7 @@ def test_requests_are_of_the_official_sdks_types() -> None:
     assert json.loads(adapter.dump_json(adapter.validate_python(body))) == body
 
 
-def test_a_turn_with_reasoning_and_calls_is_taken_back_by_the_strict_provider() -> None:
+def test_the_simulated_provider_accepts_a_turn_with_reasoning_and_calls() -> None:
     script = Script(
         reasoning="They ask for weather.", text="Let me see.", tool_calls=[ScriptedToolCall("f", {"x": 1})] * 2
     )
@@ -291,12 +293,12 @@ LOCAL = ProviderSettings(name="llamacpp", api="openai-responses", base_url="http
 
 
 @pytest.mark.parametrize("settings", [OPENAI, XAI, LOCAL])
-def test_each_item_says_its_type(settings: ProviderSettings) -> None:
+def test_each_item_has_its_type(settings: ProviderSettings) -> None:
     run = request(*CONVERSATION, Message("assistant", answer()), Message("user", "go on"))
     assert all(item.get("type") for item in body_of(run, settings)["input"])
 
 
-def test_other_servers_get_the_assistants_text_in_the_only_form_that_llama_cpp_takes() -> None:
+def test_compatible_servers_get_the_assistants_text_in_the_form_of_llama_cpp() -> None:
     said = [{"type": "output_text", "text": "so"}]
     contents: list[str | list[Part]] = ["so", [TextPart("so")]]
     for content in contents:
@@ -316,7 +318,7 @@ SIGNED = {
 
 @pytest.mark.parametrize("settings", [OPENAI, LOCAL])
 @pytest.mark.parametrize("signed", [SIGNED, {**SIGNED, "encrypted_content": None, "signature": "sig"}])
-def test_a_signature_behind_the_answer_goes_back_in_its_place(
+def test_a_signature_after_the_answer_is_sent_back_at_its_place(
     settings: ProviderSettings, signed: dict[str, Any]
 ) -> None:
     for order in ([TEXT, signed], [CALL, signed], [signed, TEXT, signed, CALL, signed]):
@@ -326,7 +328,7 @@ def test_a_signature_behind_the_answer_goes_back_in_its_place(
         assert body_of(request(HI, message), settings)["input"][1:] == order
 
 
-def test_reasoning_at_the_end_of_a_response_that_was_cut_stays_behind_though_its_words_are_kept() -> None:
+def test_the_last_reasoning_of_a_cut_response_is_not_sent_back_but_its_words_are_kept() -> None:
     reasoning = REASONING | {"summary": [{"type": "summary_text", "text": "why"}]}
     details = {"reason": "max_output_tokens"}
     body = {"status": "incomplete", "incomplete_details": details, "model": "m", "output": [TEXT, reasoning]}
@@ -337,7 +339,7 @@ def test_reasoning_at_the_end_of_a_response_that_was_cut_stays_behind_though_its
         assert body_of(request(HI, message), settings)["input"][1:] == [TEXT]
 
 
-def test_citations_of_a_plain_answer_are_kept_and_go_back() -> None:
+def test_citations_of_a_plain_answer_are_kept_and_sent_back() -> None:
     cited = {"type": "url_citation", "url": "https://x", "title": "X", "start_index": 0, "end_index": 1}
     text = TEXT | {"content": [{"type": "output_text", "text": "x", "annotations": [cited], "logprobs": []}]}
     body = {"status": "completed", "model": "m", "output": [text]}

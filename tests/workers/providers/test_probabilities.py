@@ -1,4 +1,4 @@
-"""Log probabilities of long answers: they are values by the hundred thousand, which nothing reads, and no reason to refuse an answer."""
+"""Log probabilities of long answers are skipped: they are hundreds of thousands of values, which no mapper reads."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_events_that_repeat_the_probabilities_of_a_whole_response_are_read() -> 
     assert run.text == "Hi"
 
 
-def test_a_whole_response_that_nobody_asked_to_stream_is_known_for_whole() -> None:
+def test_a_whole_response_that_was_not_streamed_is_recognised_as_whole() -> None:
     run = Driven(stream=False).respond(headers=JSON)
     run.receive(json.dumps(WHOLE["openai-chat"]).encode())
 
@@ -102,15 +102,15 @@ MANY = b"[" + b"[]," * 3 * MIB + b"[]]"
     ],
     ids=["content", "arguments", "input", "args", "text", "beside", "choices", "nesting"],
 )
-def test_nothing_but_the_probabilities_of_tokens_is_left_out(heavy: bytes) -> None:
+def test_only_log_probabilities_are_left_out(heavy: bytes) -> None:
     began = time.thread_time()
     with pytest.raises(LimitError):
         weighed(heavy)
     assert time.thread_time() - began < CHEAP * cpu_slack()
 
 
-def test_probabilities_in_many_places_are_not_looked_for_in_all_that_follows() -> None:
-    """Each of them would be looked for in the 20 MiB behind the choices, and not be found there."""
+def test_log_probabilities_at_many_places_take_linear_time() -> None:
+    """A search for each of them in the 20 MiB after the choices would find nothing, and take very long."""
     item = b'{"content":[{"logprobs":[' + b"1," * 700 + b"1]}]}"
     choice = b'{"logprobs":[' + b"2," * 700 + b"2]}"
     output = b'"output":[' + b",".join([item] * 4000) + b"]"
@@ -126,7 +126,7 @@ def test_probabilities_in_many_places_are_not_looked_for_in_all_that_follows() -
     [b"[" + b"1e308," * 4 * MIB + b"1]", b"[" + b"[]," * 9 * MIB + b"1]"],
     ids=["numbers", "lists"],
 )
-def test_what_they_hold_costs_little_to_pass_over(value: bytes) -> None:
+def test_log_probabilities_are_skipped_in_little_time(value: bytes) -> None:
     body = b'{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop","logprobs":%b}]}' % value
     run = Driven(stream=False).respond(headers=JSON)
     began = time.thread_time()

@@ -1,4 +1,4 @@
-"""Where requests go is what the settings say, and an address or a key that cannot be used is told as a fault of the settings."""
+"""Requests go to the address in the settings. An address or a key that cannot be used is a ConfigurationError."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def address(base_url: str, api: str, *, inputs: bool = False) -> str:
 
 
 def error_of(providers: Providers, provider: str, *, inputs: bool = False) -> str:
-    """Return what the caller is told; fails where that is no ConfigurationError."""
+    """Return the text of the caller's ConfigurationError. Fails for another error."""
     with pytest.raises(ProviderFailedError) as caught:
         providers.prepare(request(provider, inputs=inputs), None)
     said = caught.value.failure
@@ -95,9 +95,7 @@ def error_of(providers: Providers, provider: str, *, inputs: bool = False) -> st
         ("https://x/v1?next=/a?b", "https://x/v1", "next=/a?b"),
     ],
 )
-def test_a_query_in_the_address_goes_behind_the_path(
-    api: str, inputs: bool, base_url: str, base: str, query: str
-) -> None:
+def test_a_query_in_the_base_url_follows_the_path(api: str, inputs: bool, base_url: str, base: str, query: str) -> None:
     path, _, own = (EMBEDDINGS if inputs else ENDPOINTS)[api].partition("?")
     queries = "&".join(part for part in (query, own) if part)
 
@@ -125,7 +123,7 @@ def test_a_provider_without_an_address_is_a_configuration_error() -> None:
     assert "AZURE_OPENAI_BASE_URL" in error_of(Providers(with_built_in(Settings(), environ), environ), "azure")
 
 
-def test_a_bad_address_of_one_provider_is_no_matter_of_another() -> None:
+def test_a_bad_address_of_one_provider_does_not_affect_another() -> None:
     environ = {"OPENAI_BASE_URL": "nowhere", "ANTHROPIC_API_KEY": "sk-x"}
     providers = Providers(with_built_in(Settings(), environ), environ)
 
@@ -137,7 +135,7 @@ def test_a_bad_address_of_one_provider_is_no_matter_of_another() -> None:
     "key",
     ["sk-secret\n", "sk-secret\r\n", " sk-secret", "sk-\nsecret", "sk-\u2026secret", "sk-\x00secret", "\tsk-secret"],
 )
-def test_a_key_that_no_header_can_carry_is_a_configuration_error_that_does_not_show_it(provider: str, key: str) -> None:
+def test_a_key_that_no_header_can_have_is_a_configuration_error_without_the_key(provider: str, key: str) -> None:
     address_variable, variable = VARIABLES[provider]
     environ = {variable: key, address_variable: "http://x/v1"}
     said = error_of(Providers(with_built_in(Settings(), environ), environ), provider)
@@ -146,7 +144,7 @@ def test_a_key_that_no_header_can_carry_is_a_configuration_error_that_does_not_s
     assert "secret" not in said
 
 
-def test_a_key_of_the_engine_goes_to_no_address_that_a_caller_names() -> None:
+def test_a_key_of_the_engine_is_not_sent_to_an_address_of_a_caller() -> None:
     environ = {"OPENAI_API_KEY": "sk-engine"}
     providers = Providers(with_built_in(Settings(), environ), environ)
     with pytest.raises(ProviderFailedError) as caught:

@@ -1,4 +1,4 @@
-"""What is promised of reading failures: whatever a server says, a bounded reason, and a wait that can be waited."""
+"""Promises of reading errors: a reason of bounded length, and a finite wait, whatever a server sends."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_a_wait_is_finite_or_none(headers: dict[str, str], seconds: float | None
     assert retry_after(headers) == seconds
 
 
-def test_a_delay_that_no_float_has_room_for_is_none() -> None:
+def test_an_infinite_delay_is_none() -> None:
     error = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{"retryDelay": "9" * 400 + "s"}]}}
 
     assert google_errors.read_error(429, {}, json.dumps(error).encode()).retry_after is None
 
 
-def test_an_error_that_is_nested_without_end_has_a_reason() -> None:
+def test_a_deeply_nested_error_has_a_reason() -> None:
     error: object = 1
     for _ in range(900):
         error = {"x": error}
@@ -50,7 +50,7 @@ def test_an_error_that_is_nested_without_end_has_a_reason() -> None:
 
 @pytest.mark.parametrize("api", WIRE_FORMATS)
 @pytest.mark.parametrize("figure", [400, "400", -1, 0, "400.0", " 400 "])
-def test_a_figure_does_not_hide_the_word_for_the_error(api: str, figure: object) -> None:
+def test_a_number_does_not_hide_the_word_for_the_error(api: str, figure: object) -> None:
     error = {"code": figure, "message": "too long", "type": "exceed_context_size_error"}
 
     for said in ({"error": error}, {"error": {**error, "code": None, "status_code": figure}}, error):
@@ -59,7 +59,7 @@ def test_a_figure_does_not_hide_the_word_for_the_error(api: str, figure: object)
 
 
 @pytest.mark.parametrize("api", WIRE_FORMATS)
-def test_a_figure_is_the_code_where_there_is_no_word(api: str) -> None:
+def test_a_number_is_the_code_if_there_is_no_word(api: str) -> None:
     for error in (
         {"code": 400, "message": "m"},
         {"code": 400, "type": "", "message": "m"},
@@ -68,7 +68,7 @@ def test_a_figure_is_the_code_where_there_is_no_word(api: str) -> None:
         assert WIRE_FORMATS[api].api.read_error(400, {}, json.dumps({"error": error}).encode()).code == "400"
 
 
-def test_a_figure_in_the_stream_does_not_hide_the_word_either() -> None:
+def test_a_number_in_a_stream_does_not_hide_the_word_for_the_error() -> None:
     error = {"code": 400, "message": "too long", "type": "exceed_context_size_error"}
 
     failure = failure_in_stream({"error": error})
@@ -76,5 +76,5 @@ def test_a_figure_in_the_stream_does_not_hide_the_word_either() -> None:
 
 
 def test_the_reason_of_an_answer_that_cannot_be_read_is_short() -> None:
-    """It may quote the answer, which may be of any length."""
+    """The reason may quote the answer, which may have any length."""
     assert len(protocol_failure("what cannot be read: " + 10_000 * "x").failure.reason) < 600

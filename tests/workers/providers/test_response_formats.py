@@ -1,4 +1,4 @@
-"""``response_format`` means the same in each spelling and on each wire format, and nothing is claimed or changed silently."""
+"""``response_format`` means the same in each form and on each wire format. Nothing is changed silently."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def spellings(schema: dict[str, Any], **named: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("api", HOSTS)
 @pytest.mark.parametrize("schema", [LOOSE, STRICT])
-def test_each_spelling_of_a_schema_asks_for_the_same(api: str, schema: dict[str, Any]) -> None:
+def test_each_form_of_a_schema_asks_for_the_same(api: str, schema: dict[str, Any]) -> None:
     bare = sent_format(api, schema)
     for wanted in [*spellings(schema), {"type": "json_object", "schema": schema}]:
         assert sent_format(api, wanted) == bare
 
 
-def test_name_description_and_strict_are_kept_where_the_format_has_them() -> None:
+def test_name_description_and_strict_are_kept_if_the_format_has_them() -> None:
     fields = {"name": "Place", "description": "where", "strict": True, "schema": LOOSE}
     for wanted in spellings(LOOSE, name="Place", description="where", strict=True)[::2]:
         assert sent_format("openai-chat", wanted) == {"type": "json_schema", "json_schema": fields}
@@ -104,9 +104,7 @@ def test_name_description_and_strict_are_kept_where_the_format_has_them() -> Non
         (STRICT | {"properties": {"city": True}}, False),
     ],
 )
-def test_a_schema_is_called_strict_only_where_it_keeps_the_rules_of_strict(
-    schema: dict[str, Any], *, is_strict: bool
-) -> None:
+def test_a_schema_is_sent_as_strict_only_if_it_follows_the_rules(schema: dict[str, Any], *, is_strict: bool) -> None:
     for api in ("openai-chat", "openai-responses"):
         sent = sent_format(api, schema)
         fields = sent.get("json_schema", sent)
@@ -114,7 +112,7 @@ def test_a_schema_is_called_strict_only_where_it_keeps_the_rules_of_strict(
         assert fields["schema"] == schema
 
 
-def test_what_the_caller_says_of_strictness_is_sent_as_it_is() -> None:
+def test_the_callers_value_of_strict_is_sent() -> None:
     for strict in (True, False):
         sent = sent_format("openai-chat", {"type": "json_schema", "schema": LOOSE, "strict": strict})
         assert sent["json_schema"]["strict"] is strict
@@ -145,7 +143,7 @@ def test_what_the_caller_says_of_strictness_is_sent_as_it_is() -> None:
         ({}, "response_format"),
     ],
 )
-def test_what_is_no_form_of_an_answer_is_refused_by_name(api: str, wanted: dict[str, Any], place: str) -> None:
+def test_an_invalid_response_format_is_refused_with_its_path(api: str, wanted: dict[str, Any], place: str) -> None:
     assert refusal_of(api, response_format=wanted).argument == place
 
 

@@ -1,4 +1,4 @@
-"""Tools that a provider runs itself: how they are asked for, what is kept of them, what goes back, and how they are counted."""
+"""Server tools, which a provider runs itself: requests with them, data that is kept and sent back, and their counts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def whole(api: str, body: JSON) -> Completion:
     )
 
 
-# Asking.
+# Requests with server tools.
 
 ANTHROPIC = [
     own("web_search_20250305", "web_search", max_uses=5, allowed_domains=["x"], cache_control={"type": "ephemeral"}),
@@ -67,7 +67,7 @@ def as_given(tool: Tool) -> JSON:
     return {"type": tool.type} | named | (tool.extra or {})
 
 
-def test_anthropics_own_tools_go_as_they_were_given() -> None:
+def test_anthropics_server_tools_are_sent_unchanged() -> None:
     types = pytest.importorskip("anthropic.types")
     adapter = pytest.importorskip("pydantic").TypeAdapter(types.ToolUnionParam)
     body = body_of("anthropic", tools=[*ANTHROPIC, FUNCTION], tool_choice={"tool": "web_search"})
@@ -77,7 +77,7 @@ def test_anthropics_own_tools_go_as_they_were_given() -> None:
         adapter.validate_python(sent)
 
 
-def test_openais_own_tools_go_as_they_were_given() -> None:
+def test_openais_server_tools_are_sent_unchanged() -> None:
     types = pytest.importorskip("openai.types.responses")
     adapter = pytest.importorskip("pydantic").TypeAdapter(types.ToolParam)
     for provider in ("openai-responses", "litellm"):
@@ -96,11 +96,11 @@ def test_openais_own_tools_go_as_they_were_given() -> None:
         ("mcp", {"type": "mcp", "server_label": "s"}),
     ],
 )
-def test_each_of_openais_tools_may_be_demanded(name: str, sent: JSON) -> None:
+def test_tool_choice_may_name_each_of_openais_tools(name: str, sent: JSON) -> None:
     assert body_of("openai-responses", tools=[*OPENAI, FUNCTION], tool_choice={"tool": name})["tool_choice"] == sent
 
 
-def test_a_tool_of_the_servers_own_is_demanded_in_kind_or_refused() -> None:
+def test_tool_choice_of_a_server_tool_is_sent_or_refused() -> None:
     custom = Tool("sql", type="custom")
     sent = body_of("openai", tools=[custom], tool_choice={"tool": "sql"})["tool_choice"]
     assert sent == {"type": "custom", "custom": {"name": "sql"}}
@@ -114,7 +114,7 @@ def test_a_tool_of_the_servers_own_is_demanded_in_kind_or_refused() -> None:
     assert refused("google", tools=[own("google_search")], tool_choice={"tool": "google_search"})[0] == "tool_choice"
 
 
-def test_googles_own_tools_stand_beside_the_functions() -> None:
+def test_googles_server_tools_are_sent_beside_the_functions() -> None:
     tools = [own("google_search"), FUNCTION, own("fileSearch", fileSearchStoreNames=["s"])]
     functions = {"functionDeclarations": [{"name": "f", "parametersJsonSchema": {"type": "object"}}]}
     store = {"fileSearch": {"fileSearchStoreNames": ["s"]}}
@@ -123,13 +123,13 @@ def test_googles_own_tools_stand_beside_the_functions() -> None:
 
 
 @pytest.mark.parametrize("provider", ["openrouter", "openai-responses", "litellm", "anthropic"])
-def test_no_key_of_a_tool_of_the_servers_own_is_renamed(provider: str) -> None:
+def test_no_key_of_a_server_tool_is_renamed(provider: str) -> None:
     given = {"type": "vendor:search", "name": "s", "parameters": {"max": 5}, "input_schema": {"type": "object"}}
     tool = Tool("s", parameters={"max": 5}, type="vendor:search", extra={"input_schema": {"type": "object"}})
     assert body_of(provider, tools=[tool])["tools"] == [given]
 
 
-def test_a_custom_tool_is_what_each_format_calls_so() -> None:
+def test_a_custom_tool_has_the_meaning_of_its_format() -> None:
     schema: JSON = {"type": "object", "properties": {}}
     anthropics = Tool("f", parameters=schema, type="custom")
     for provider in PROVIDERS:
@@ -144,7 +144,7 @@ def test_a_custom_tool_is_what_each_format_calls_so() -> None:
         assert body_of("openai-responses", tools=[tool])["tools"] == [{"type": "custom", **inner}]
 
 
-def test_servers_that_speak_openais_chat_have_tools_of_their_own() -> None:
+def test_compatible_servers_of_openai_chat_may_have_server_tools() -> None:
     tool = own("openrouter:web_search", engine="exa")
     assert body_of("openrouter", tools=[tool])["tools"] == [{"type": "openrouter:web_search", "engine": "exa"}]
 
@@ -164,7 +164,7 @@ def test_servers_that_speak_openais_chat_have_tools_of_their_own() -> None:
         ("google", Tool("sql", type="custom", extra={"format": {}}), "tools[1].format", "Google"),
     ],
 )
-def test_a_tool_that_a_provider_has_not_is_refused(provider: str, tool: Tool, place: str, hint: str) -> None:
+def test_a_tool_that_a_provider_does_not_have_is_refused(provider: str, tool: Tool, place: str, hint: str) -> None:
     argument, reason = refused(provider, tools=[FUNCTION, tool])
     assert argument == place
     assert hint in reason
@@ -181,7 +181,7 @@ def test_a_tool_that_a_provider_has_not_is_refused(provider: str, tool: Tool, pl
         ([], {"betas": ["context-1m-2025-08-07"]}, "context-1m-2025-08-07"),
     ],
 )
-def test_beta_words_that_tools_need_are_in_the_header_beside_the_callers(
+def test_the_header_has_the_beta_words_of_the_tools_and_of_the_caller(
     tools: list[Tool], options: JSON, betas: str | None
 ) -> None:
     http = send("anthropic", tools=tools, custom_options=options)
@@ -189,14 +189,14 @@ def test_beta_words_that_tools_need_are_in_the_header_beside_the_callers(
     assert "betas" not in json.loads(http.body)
 
 
-def test_betas_that_are_no_list_of_words_are_refused() -> None:
+def test_betas_that_are_no_list_of_texts_are_refused() -> None:
     assert refused("anthropic", custom_options={"betas": "x"})[0] == "custom_options.betas"
 
 
-# What is kept, and goes back.
+# Data that is kept and sent back.
 
 
-def test_anthropics_container_is_named_while_there_are_tools_that_use_it() -> None:
+def test_anthropics_container_is_sent_with_requests_that_have_server_tools() -> None:
     start = {"type": "message_start", "message": {"id": "m", "container": {"id": "c_0"}}}
     text = [
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
@@ -230,7 +230,7 @@ def google_events(*parts: JSON) -> list[JSON]:
     return [*said, {"candidates": [end]}]
 
 
-def test_what_googles_own_tools_did_goes_back_in_its_order() -> None:
+def test_parts_of_googles_server_tools_are_sent_back_in_order() -> None:
     parts: list[JSON] = [{"text": "Let me "}, {"text": "see."}, CODE, OUTPUT, CALLED, ANSWERED, {"text": "Done."}]
     events = google_events(*parts)
     joined: list[JSON] = [{"text": "Let me see."}, CODE, OUTPUT, CALLED, ANSWERED, {"text": "Done."}]
@@ -247,7 +247,7 @@ def test_what_googles_own_tools_did_goes_back_in_its_order() -> None:
             assert "OUTCOME" not in send(provider, HI, message, HI).body.decode()
 
 
-def test_a_picture_that_gemini_made_is_an_image_and_goes_back_signed() -> None:
+def test_an_image_of_gemini_is_sent_back_with_its_signature() -> None:
     picture = {"inlineData": {"mimeType": "image/png", "data": "QQ=="}, "thoughtSignature": "s"}
     sound = {"inlineData": {"mimeType": "audio/wav", "data": "QQ=="}}
     message = play("google", *google_events(picture, sound)).message
@@ -256,7 +256,7 @@ def test_a_picture_that_gemini_made_is_an_image_and_goes_back_signed() -> None:
     assert body_of("google", HI, message, HI)["contents"][1]["parts"] == [picture, sound]
 
 
-def test_a_draft_among_geminis_thoughts_is_no_picture_of_the_answer() -> None:
+def test_a_draft_image_in_geminis_thoughts_is_no_image_of_the_answer() -> None:
     draft = {"inlineData": {"mimeType": "image/png", "data": "QQ=="}, "thought": True, "thoughtSignature": "s"}
     picture = {"inlineData": {"mimeType": "image/png", "data": "Qg=="}}
     message = play("google", *google_events(draft, picture)).message
@@ -265,10 +265,10 @@ def test_a_draft_among_geminis_thoughts_is_no_picture_of_the_answer() -> None:
     assert body_of("google", HI, message, HI)["contents"][1]["parts"] == [draft, picture]
 
 
-# Figures.
+# Counts.
 
 
-def test_what_the_servers_tools_did_is_counted_in_the_providers_words() -> None:
+def test_server_tool_requests_are_counted_under_the_providers_names() -> None:
     counted: JSON = {"input_tokens": 1, "output_tokens": 2, "server_tool_use": {"web_search_requests": 2, "x": 0}}
     body = {"type": "message", "content": [], "stop_reason": "end_turn", "usage": counted}
     assert whole("anthropic", body).usage.server_tool_requests == {"web_search_requests": 2}
@@ -280,7 +280,7 @@ def test_what_the_servers_tools_did_is_counted_in_the_providers_words() -> None:
     assert whole("openai-responses", response).usage.server_tool_requests == {"x_search_calls": 3}
 
 
-def test_usage_that_counts_no_tools_is_as_small_on_the_wire_as_ever() -> None:
+def test_usage_without_server_tools_takes_no_more_bytes() -> None:
     usage = Usage(1, 2, 3, source="provider")
     assert b"server_tool_requests" not in msgspec.msgpack.encode(usage)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(usage), type=Usage) == usage
@@ -297,9 +297,7 @@ def test_usage_that_counts_no_tools_is_as_small_on_the_wire_as_ever() -> None:
         ({"cached_tokens": 7}, (7, 0)),
     ],
 )
-def test_reads_and_writes_of_the_cache_are_found_where_servers_say_them(
-    details: JSON, figures: tuple[int, int]
-) -> None:
+def test_cache_reads_and_writes_are_found_under_each_servers_names(details: JSON, figures: tuple[int, int]) -> None:
     usage = {"prompt_tokens": 20, "completion_tokens": 2, **details}
     end = {"choices": [{"delta": {}, "finish_reason": "stop", "index": 0}], "usage": usage}
     answer = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
@@ -307,32 +305,32 @@ def test_reads_and_writes_of_the_cache_are_found_where_servers_say_them(
         assert (completion.usage.cached_input_tokens, completion.usage.cache_write_tokens) == figures
 
 
-def test_writes_to_anthropics_cache_are_known_by_their_life_alone() -> None:
+def test_anthropics_cache_writes_are_summed_over_their_lifetimes() -> None:
     said: JSON = {"input_tokens": 1, "cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 3}}
     body = {"type": "message", "content": [], "stop_reason": "end_turn", "usage": said}
     usage = whole("anthropic", body).usage
     assert (usage.input_tokens, usage.cache_write_tokens) == (6, 5)
 
 
-def test_a_foreign_message_with_tools_of_its_own_can_be_sent_anywhere() -> None:
+def test_a_message_with_server_tools_of_another_provider_can_be_sent() -> None:
     block = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
     message = Message("assistant", [ReasoningPart("", {"api": "anthropic", "block": block}), TextPart("x")])
     for provider in PROVIDERS:
         assert ("srvtoolu_1" in send(provider, HI, message, HI).body.decode()) == (provider == "anthropic")
 
 
-def test_a_container_of_another_type_is_passed_over() -> None:
+def test_a_container_of_another_type_is_ignored() -> None:
     body = {"type": "message", "content": [], "stop_reason": "end_turn", "container": "c"}
     assert whole("anthropic", body).message == Message("assistant", "")
     with pytest.raises(ProviderFailedError):
         whole("anthropic", {"container": {"id": "c"}})
 
 
-# Calls that are the caller's to answer.
+# Calls that the caller must answer.
 
 
 def answered(item: JSON, call_id: str, content: Any, **extra: Any) -> JSON:
-    """Return the item that a tool message becomes, after a response with this item."""
+    """Return the item that a tool message becomes, after a response with ``item``."""
     body = {"status": "completed", "model": "m", "output": [item, {"type": "message", "content": []}]}
     message = whole("openai-responses", body).message
     assert message is not None
@@ -345,13 +343,13 @@ def answered(item: JSON, call_id: str, content: Any, **extra: Any) -> JSON:
     return sent[-1]
 
 
-def test_a_request_of_an_mcp_server_is_approved_by_a_tool_message() -> None:
+def test_a_tool_message_approves_an_mcp_request() -> None:
     item = {"type": "mcp_approval_request", "id": "mcpr_1", "server_label": "s", "name": "f", "arguments": "{}"}
     sent = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": False, "reason": "no"}
     assert answered(item, "mcpr_1", "", approve=False, reason="no") == sent
 
 
-def test_openais_calls_of_the_callers_machine_are_answered_in_kind() -> None:
+def test_each_of_openais_calls_is_answered_by_its_own_kind_of_item() -> None:
     ended = [{"stdout": "x", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}]
     shell = {"type": "shell_call", "id": "sh_1", "call_id": "c1", "action": {"commands": ["ls"]}, "status": "completed"}
     assert answered(shell, "c1", "", output=ended) == {"type": "shell_call_output", "call_id": "c1", "output": ended}
@@ -366,7 +364,7 @@ def test_openais_calls_of_the_callers_machine_are_answered_in_kind() -> None:
     assert answered(computer, "c1", sharp)["output"] == seen | {"detail": "original"}
 
 
-def test_an_answer_is_given_once() -> None:
+def test_output_and_content_together_are_refused() -> None:
     call = {"type": "shell_call", "id": "sh_1", "call_id": "c1", "action": {"commands": ["ls"]}, "status": "completed"}
     message = whole("openai-responses", {"status": "completed", "output": [call]}).message
     assert message is not None
@@ -374,7 +372,7 @@ def test_an_answer_is_given_once() -> None:
     assert refused("openai-responses", HI, message, said)[0] == "messages[2].output"
 
 
-def test_what_one_kind_of_answer_takes_another_does_not() -> None:
+def test_a_key_of_another_kind_of_answer_is_refused() -> None:
     call = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "f", "arguments": "{}"}
     message = whole("openai-responses", {"status": "completed", "output": [call]}).message
     assert message is not None
@@ -382,7 +380,7 @@ def test_what_one_kind_of_answer_takes_another_does_not() -> None:
     assert refused("openai-responses", HI, message, said)[0] == "messages[2].approve"
 
 
-def test_a_custom_tools_call_goes_back_to_chat_completions_as_such() -> None:
+def test_a_call_of_a_custom_tool_is_sent_back_to_chat_completions_as_one() -> None:
     called = [{"id": "c1", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}]
     choice = {"message": {"role": "assistant", "content": None, "tool_calls": called}, "finish_reason": "tool_calls"}
     message = whole("openai-chat", {"choices": [choice]}).message
@@ -402,7 +400,7 @@ MIXED = {
 }
 
 
-def test_a_mixed_turn_takes_results_alone_and_their_toolset_is_named() -> None:
+def test_a_turn_with_a_pending_server_tool_takes_only_results_with_their_toolset() -> None:
     message = whole("anthropic", MIXED).message
     assert message is not None
     result = Message("tool", "x", "toolu_1")

@@ -1,4 +1,4 @@
-"""What the parser of server-sent events promises: the same events for every split, by the specification, in bounded memory."""
+"""Promises of the parser of server-sent events: the events of the specification, for every split, in bounded memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def parse(reads: list[bytes], limit: int = 1 << 20) -> Events:
 
 
 def reference(body: bytes) -> Events:
-    """The specification, word by word, on the whole body; but two objects side by side are two events."""
+    """Parse a whole body exactly as the specification says; but two objects in a row are two events."""
     events: Events = []
     name, later, data = "", "", list[bytes]()
     for line in [*re.split(b"\r\n|\n|\r", body.removeprefix(b"\xef\xbb\xbf")), b""]:
@@ -108,7 +108,7 @@ def test_the_end_of_the_body_completes_an_event() -> None:
     assert parse([b"event: e\n"]) == []
 
 
-def test_separators_of_unicode_do_not_end_a_line() -> None:
+def test_unicode_line_separators_do_not_end_a_line() -> None:
     payload = '{"text":"a\u2028b\u2029c\u0085d"}'.encode()
     assert parse([b"data: " + payload + b"\n\n"]) == [("", payload)]
 
@@ -172,7 +172,7 @@ def test_a_long_string_outside_of_events_costs_no_more_memory_than_its_length() 
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-def test_a_stream_may_be_cut_anywhere_and_inside_a_fields_name_too(end: bytes) -> None:
+def test_the_end_of_a_stream_may_be_within_the_name_of_a_field(end: bytes) -> None:
     body = b"data: 1\n\ndata: 2\n\ndata: 3\n\n".replace(b"\n", end)
     expected = [("", b"1"), ("", b"2"), ("", b"3")]
     for first in range(len(body) + 1):
@@ -181,8 +181,11 @@ def test_a_stream_may_be_cut_anywhere_and_inside_a_fields_name_too(end: bytes) -
 
 
 @pytest.mark.parametrize("start", [b"d", b"data", b"data:", b"data: ", b"data: 1", b"data: 1\n", b"\n", b"data: 1\r"])
-def test_a_read_of_whole_events_after_a_part_of_one_belongs_to_it(start: bytes) -> None:
-    """What looks like a whole event may be the rest of another: the short way is for reads between two events alone."""
+def test_a_read_that_looks_whole_continues_the_event_before_it(start: bytes) -> None:
+    """A read that looks like a whole event may be the rest of another.
+
+    The fast path is only for reads between two events.
+    """
     rest = b"data: 2\n\n"
     for before in (b"", b"data: 0\n\n"):
         assert parse([before, start, rest]) == reference(before + start + rest)
@@ -213,7 +216,7 @@ def test_a_lone_carriage_return_or_line_feed_among_pairs_ends_a_line(body: bytes
         assert parse([before, body[:cut], body[cut:]]) == expected
 
 
-def test_a_line_may_be_as_long_as_the_limit() -> None:
+def test_a_line_of_the_limits_length_passes() -> None:
     parser = SSEParser(max_event_bytes=64)
     assert parser.feed(b"data: " + b"x" * 58) == []
     assert parser.feed(b"\n\n") == [("", b"x" * 58)]
@@ -221,7 +224,7 @@ def test_a_line_may_be_as_long_as_the_limit() -> None:
         parser.feed(b"data: " + b"x" * 59)
 
 
-def test_the_limit_holds_in_the_short_ways_too() -> None:
+def test_the_limit_holds_on_the_fast_paths_too() -> None:
     for end in (b"\n\n", b"\r\n\r\n"):
         parser = SSEParser(max_event_bytes=64)
         assert parser.feed(b"data: 1" + end) == [("", b"1")]
@@ -230,21 +233,21 @@ def test_the_limit_holds_in_the_short_ways_too() -> None:
             parser.feed(b"data: " + b"x" * 100 + end)
 
 
-def test_two_objects_side_by_side_are_two_events_though_no_blank_line_is_between_them() -> None:
+def test_two_objects_in_a_row_without_a_blank_line_are_two_events() -> None:
     body = b'event: a\ndata: {"x":\ndata: 1}\nevent: b\ndata: {"y":2}\ndata: [DONE]\n'
 
     expected = [("a", b'{"x":\n1}'), ("b", b'{"y":2}'), ("", b"[DONE]")]
     assert parse([body]) == parse([body[at : at + 1] for at in range(len(body))]) == expected
 
 
-def test_an_event_is_given_as_soon_as_the_next_one_begins() -> None:
+def test_an_event_is_returned_as_soon_as_the_next_event_begins() -> None:
     parser = SSEParser()
 
     assert parser.feed(b'data: {"a":1}\n') == []
     assert parser.feed(b'data: {"a":2}\n') == [("", b'{"a":1}')]
 
 
-def test_the_name_of_an_event_may_stand_behind_its_data() -> None:
+def test_the_name_of_an_event_may_follow_its_data() -> None:
     assert parse([b'data: {"a":1}\nevent: b\n\ndata: 2\n\n']) == [("b", b'{"a":1}'), ("", b"2")]
 
 

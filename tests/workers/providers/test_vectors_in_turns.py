@@ -1,4 +1,4 @@
-"""A large answer in one piece, of vectors above all, is read over many turns of the loop: what happens in between, and how it ends."""
+"""A large answer in one piece, mostly of vectors, is read in many turns of the loop: events between turns, and its end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MANY_TURNS = 2 * COUNT + 20
 
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No turn has time for more than one step."""
+    """Give each turn of the loop time for only one step."""
     monkeypatch.setattr(LiveRun, "_may_continue", lambda _: False)
 
 
@@ -47,7 +47,7 @@ def body(api: str = "openai-chat", last: str = SLOW) -> bytes:
 
 
 class EmbeddingRun:
-    """A run of embeddings in its shell."""
+    """A run of embeddings in a LiveRun, without a worker."""
 
     def __init__(
         self, api: str = "openai-chat", limits: dict[str, float] | None = None, request: RunRequest | None = None
@@ -66,14 +66,14 @@ class EmbeddingRun:
         self.run.on_response(200, {"content-type": "application/json"})
 
     def begin(self, said: bytes) -> None:
-        """All of the body comes, and the first steps are taken."""
+        """Let the whole body arrive, and take the first steps."""
         self.run.on_bytes(said)
         self.run.on_complete()
         assert self.core.is_behind
         assert not self.host.sent
 
     def end(self) -> Any:
-        """Return the one message of the run."""
+        """Return the only message of the run."""
         (message,) = self.host.sent
         assert self.core.is_over
         assert not self.core.is_behind
@@ -112,7 +112,7 @@ def test_a_turn_that_has_time_packs_them_all(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("mode", ["close", "drain"])
-def test_an_abort_in_between_ends_the_run(mode: Any) -> None:
+def test_an_abort_between_two_turns_ends_the_run(mode: Any) -> None:
     async def story() -> None:
         run = EmbeddingRun()
         run.begin(body())
@@ -127,7 +127,7 @@ def test_an_abort_in_between_ends_the_run(mode: Any) -> None:
 
 
 @pytest.mark.parametrize("clock", ["total", "first_chunk"])
-def test_a_clock_in_between_ends_the_run(clock: str) -> None:
+def test_a_timeout_between_two_turns_ends_the_run(clock: str) -> None:
     async def story() -> None:
         run = EmbeddingRun(limits={clock: 1000.0})
         run.begin(body())
@@ -143,7 +143,7 @@ def test_a_clock_in_between_ends_the_run(clock: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["complete", "cut", "more", "none"])
-def test_an_answer_whose_connection_does_not_end_is_read_whatever_comes_meanwhile(end: str) -> None:
+def test_an_answer_on_an_open_connection_is_read_whatever_arrives_meanwhile(end: str) -> None:
     async def story() -> None:
         run = EmbeddingRun()
         run.run.on_bytes(body())
@@ -166,7 +166,7 @@ def test_an_answer_whose_connection_does_not_end_is_read_whatever_comes_meanwhil
     asyncio.run(story())
 
 
-def test_a_connection_that_is_cut_behind_a_whole_answer_changes_nothing() -> None:
+def test_a_connection_that_is_cut_after_a_whole_answer_changes_nothing() -> None:
     async def story() -> None:
         run = EmbeddingRun()
         run.run.on_bytes(body())
@@ -178,7 +178,7 @@ def test_a_connection_that_is_cut_behind_a_whole_answer_changes_nothing() -> Non
     asyncio.run(story())
 
 
-def test_a_fault_in_a_late_vector_ends_the_run_with_its_word() -> None:
+def test_an_invalid_late_vector_ends_the_run_with_its_reason() -> None:
     async def story() -> None:
         run = EmbeddingRun()
         run.begin(body(last='"x"'))
@@ -194,7 +194,7 @@ def test_a_fault_in_a_late_vector_ends_the_run_with_its_word() -> None:
     asyncio.run(story())
 
 
-def test_a_worker_that_stops_in_between_says_so() -> None:
+def test_a_worker_that_stops_between_two_turns_reports_it() -> None:
     async def story() -> None:
         run = EmbeddingRun()
         run.begin(body())
@@ -207,7 +207,7 @@ def test_a_worker_that_stops_in_between_says_so() -> None:
     asyncio.run(story())
 
 
-def test_vectors_for_a_client_that_is_gone_are_packed_no_more() -> None:
+def test_no_vectors_are_packed_for_a_client_that_has_gone() -> None:
     async def story() -> None:
         run = EmbeddingRun()
         run.begin(body())
@@ -247,7 +247,7 @@ def test_no_step_takes_long(number: str, most: float) -> None:
     assert is_refused == (number == '""')
 
 
-def test_an_error_in_place_of_large_vectors_is_told_as_before() -> None:
+def test_a_large_error_body_instead_of_vectors_is_reported() -> None:
     async def story() -> None:
         run = EmbeddingRun()
         run.begin(json.dumps({"error": {"message": "busy " + "x" * SMALL, "code": "rate_limit_exceeded"}}).encode())
@@ -276,7 +276,7 @@ def whole(api: str, *, is_streamed: bool) -> EmbeddingRun:
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 @pytest.mark.parametrize("api", CHAT)
-def test_another_large_answer_in_one_piece_takes_several_turns_too(api: str, is_streamed: bool) -> None:
+def test_any_large_answer_in_one_piece_takes_several_turns(api: str, is_streamed: bool) -> None:
     async def story() -> None:
         run = whole(api, is_streamed=is_streamed)
         await turns(1)
@@ -295,7 +295,7 @@ def test_another_large_answer_in_one_piece_takes_several_turns_too(api: str, is_
 
 @pytest.mark.parametrize("mode", ["close", "drain"])
 @pytest.mark.parametrize("is_streamed", [False, True])
-def test_an_abort_while_it_is_read_ends_it(mode: Any, is_streamed: bool) -> None:
+def test_an_abort_while_a_large_answer_is_read_ends_the_run(mode: Any, is_streamed: bool) -> None:
     async def story() -> None:
         run = whole("anthropic", is_streamed=is_streamed)
         await turns(1)
