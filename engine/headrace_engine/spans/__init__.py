@@ -1,1 +1,1 @@
-"""The collector process: takes spans, keeps them in the engine's store, and has the sinks send them on."""
+"""The collector process: takes spans, stores them, and sends them to sinks."""

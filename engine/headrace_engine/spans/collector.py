@@ -1,7 +1,7 @@
-"""The collector process: a shell around batching, flushing and the keeper. It takes spans from workers, clients and the broker.
+"""The collector process: takes spans from workers, clients and the broker, and stores them. The shell around batching and flushes.
 
-Nothing is acknowledged before it is committed. Whoever sends waits for nothing but the acknowledgement, so that a collector that
-is slow, or cannot write, slows nobody.
+A span is acknowledged after it is committed. Its sender waits only for the acknowledgement. So a collector that is slow, or cannot
+write, slows down no other process.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ logger = logging.getLogger(__name__)
 _TICK = 1.0
 _RECOVERY_INTERVAL = 60.0
 _RETIRE_EVERY = 60
-"""Recoveries from one removal of old files to the next."""
+"""Old files are removed with every 60th recovery."""
 _LEFT_DELAY = 0.3
-"""Seconds from the end of a worker's connection, where its process cannot be watched, to the look at its spool."""
+"""Seconds from the end of a worker's connection to a second look at its spool: the process may end a little later."""
 _FLUSH_POLL = 0.02
 _STOP_BUDGET = 1.0
 _MIB = 1024 * 1024
 _LIMITS = PeerLimits(unfinished=128 * _MIB, unread=4 * _MIB, all_unread=16 * _MIB, turn=512 * 1024)
-"""What is said to a sender is short; what senders say comes in batches, which one turn may take several of."""
+"""Messages to senders are short. Senders send batches, and one turn of the loop may take several of them."""
 
 
 class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a collector is told on its command line."""
+    """The arguments of the collector's command line. ``slot``: the directory for spans. ``parent``: the pid of the supervisor."""
 
     directory: Path
     slot: Path
@@ -66,7 +66,7 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpanSender:
-    """A peer that sends spans or asks for a flush, with the number of its last batch. ``incarnation`` names its process."""
+    """A peer that sends spans or asks for a flush. ``sequence``: the number of its last batch. ``incarnation`` names its process."""
 
     def __init__(self, peer: ServedPeer) -> None:
         self.peer = peer
@@ -77,15 +77,15 @@ class SpanSender:
 
 
 class Collector:
-    """Sockets, timers and signals."""
+    """The collector's sockets, timers and signals."""
 
     def __init__(self, settings: CollectorSettings, config: Settings) -> None:
         self._settings = settings
         self._reactor = Reactor()
         self._is_stopping = False
-        # Before the socket is there, by which the supervisor sees that this process can be told to end.
+        # Before the socket exists: when the supervisor sees the socket, it may send SIGTERM.
         signal.signal(signal.SIGTERM, self._terminated)
-        self._keeper = SpanPipeline(settings.slot, config)
+        self._pipeline = SpanPipeline(settings.slot, config)
         self._batching: Batching[SpanSender] = Batching()
         self._flushes: Flushes[SpanSender] = Flushes()
         context = new_context()
@@ -109,7 +109,7 @@ class Collector:
         """Serve until the process ends."""
         logger.info("collector serves", extra={"directory": str(self._settings.slot), "epoch": self._settings.epoch})
         self._link.open()
-        self._keeper.start()
+        self._pipeline.start()
         self._reactor.each_turn(self._work)
         self._server.open()
         self._tick()
@@ -123,7 +123,7 @@ class Collector:
         self._senders[peer.identity] = SpanSender(peer)
 
     def peer_said(self, peer: ServedPeer, message: ToCollector) -> None:
-        """Handle a message. When no more spans fit in memory, the rest waits with the senders, and in their spools."""
+        """Handle a message. If no more spans fit in memory, stop reading: the rest waits with the senders and in their spools."""
         self._handle(self._senders[peer.identity], message)
         if self._batching.is_full:
             self._server.pause()
@@ -139,13 +139,13 @@ class Collector:
         now = time.monotonic()
         match message:
             case SpanBatch():
-                self._keeper.totals.said(sender.incarnation, message.dropped, message.untraced)
+                self._pipeline.totals.said(sender.incarnation, message.dropped, message.untraced)
                 if not message.spans and message.sequence == sender.sequence:
-                    return  # it says its counts, and waits for what it has sent before
+                    return  # the sender only reports its counts
                 sender.sequence = message.sequence
                 self._batching.arrived(sender, message.sequence, message.spans, now)
                 if sender.role == "client":
-                    self._batching.hurry()  # few, and it may wait for them before it ends
+                    self._batching.hurry()  # a client sends few spans, and may wait for them before it ends
             case Flush():
                 process = sender.peer.pid or sender.peer.identity
                 self._flushes.asked(sender, process, message.token, now + bounded_timeout(message.timeout))
@@ -160,7 +160,7 @@ class Collector:
     # Spans.
 
     def _work(self) -> None:
-        """Commit what is due, at the end of each turn; and see to be woken for the rest."""
+        """Commit the spans that are due, at the end of each turn of the loop. Set a timer for the others."""
         if self._is_stopping:
             return
         self._commit(time.monotonic())
@@ -177,7 +177,7 @@ class Collector:
         if not batches:
             return False
         spans = [(span, batch.sender.role) for batch in batches for span in batch.spans]
-        if not self._keeper.keep(spans):
+        if not self._pipeline.keep(spans):
             self._batching.failed(time.monotonic())
             return False
         for sender, sequence in self._batching.committed().items():
@@ -186,7 +186,7 @@ class Collector:
         return True
 
     def _wake_at(self, when: float) -> None:
-        """Have a turn at ``when``; one that comes earlier looks again."""
+        """Have a turn of the loop at ``when`` (monotonic) or earlier."""
         if when <= time.monotonic():
             self._reactor.call(_nothing)
         elif when < self._wakes_at:
@@ -199,14 +199,14 @@ class Collector:
     # Flushes.
 
     def _begin_flushes(self, now: float) -> None:
-        """Ask the workers, once for all that were asked for in this turn."""
+        """Ask the workers for their spans: once for all flushes that were asked for in this turn."""
         workers = [sender for sender in self._senders.values() if sender.role == "worker"]
-        if self._keeper.has_writers_beside({worker.epoch for worker in workers}):
-            # A new collector has not heard of those yet, whose spans are meant too.
+        if self._pipeline.has_writers_beside({worker.epoch for worker in workers}):
+            # Some workers have not connected to this new collector yet. The flush covers their spans too: wait for them.
             self._wake_at(now + _FLUSH_POLL)
             return
-        if self._keeper.has_leavings():
-            self._recover()  # what the dead left is meant too, and not looked for before a minute is over
+        if self._pipeline.has_leavings():
+            self._recover()  # the flush also covers spans that ended workers left
         number = self._flushes.begin(workers, self._batching.arrived_total)
         for worker in workers:
             self._server.send(worker.peer.identity, [FlushRequest(number)])
@@ -217,12 +217,12 @@ class Collector:
         if self._flushes.is_one_new:
             self._begin_flushes(now)
         done = self._flushes.expired(now)
-        # What lies in the spool of a worker that has just died is meant too.
+        # The flush also covers the spool of a worker that has just ended.
         is_recovering = self._recovery is not None
         for flush in [] if is_recovering else self._flushes.committed(self._batching.committed_total):
             if flush.marks is None:
-                flush.marks = self._keeper.marks()
-            if flush.marks is not None and self._keeper.is_delivered(flush.marks):
+                flush.marks = self._pipeline.marks()
+            if flush.marks is not None and self._pipeline.is_delivered(flush.marks):
                 done.append(flush)
         if done:
             self._answer(done)
@@ -231,8 +231,8 @@ class Collector:
 
     def _answer(self, flushes: list[OpenFlush[SpanSender]]) -> None:
         self._flushes.answered(flushes)
-        counts = self._keeper.counts(self._batching.span_count)
-        self._link.report(self._keeper.status(self._batching.span_count))
+        counts = self._pipeline.counts(self._batching.span_count)
+        self._link.report(self._pipeline.status(self._batching.span_count))
         results: dict[bytes, list[FlushResult]] = {}
         for flush in flushes:
             results.setdefault(flush.client.peer.identity, []).append(FlushResult(flush.token, *counts))
@@ -242,16 +242,16 @@ class Collector:
     # Spools.
 
     def _recover_all(self) -> None:
-        """Look at every slot that is nobody's, and at all spools of this one."""
+        """Take over spans from all slots without an engine, and from the spools of this slot. Once a minute."""
         if self._recovery is None:
             retires = self._recoveries % _RETIRE_EVERY == 0
             self._recoveries += 1
-            self._begin(self._keeper.recover(others=True, retires=retires))
+            self._begin(self._pipeline.recover(others=True, retires=retires))
         self._reactor.call_later(_RECOVERY_INTERVAL, self._recover_all)
 
     def _recover(self) -> None:
         if self._recovery is None:
-            self._begin(self._keeper.recover())
+            self._begin(self._pipeline.recover())
         else:
             self._is_recovery_wanted = True
 
@@ -260,7 +260,7 @@ class Collector:
         self._reactor.call(self._recover_step)
 
     def _recover_step(self) -> None:
-        """Do one batch, and let others have a turn."""
+        """Recover one batch. Then other work of the loop has a turn."""
         if self._recovery is None:
             return
         try:
@@ -284,15 +284,15 @@ class Collector:
         if is_orphan(self._settings.parent):
             self._stop()
             return
-        self._keeper.check()
-        self._link.report(self._keeper.status(self._batching.span_count))
+        self._pipeline.check()
+        self._link.report(self._pipeline.status(self._batching.span_count))
         self._reactor.call_later(_TICK, self._tick)
 
     def _report_change(self) -> None:
-        said = (self._keeper.state, self._keeper.error)
+        said = (self._pipeline.state, self._pipeline.error)
         if said != self._reported:
             self._reported = said
-            self._link.report(self._keeper.status(self._batching.span_count))
+            self._link.report(self._pipeline.status(self._batching.span_count))
 
     def _terminated(self, *_: object) -> None:
         if self._is_stopping:
@@ -300,7 +300,7 @@ class Collector:
         self._reactor.call(self._stop)
 
     def _stop(self) -> None:
-        """Take what there is, what dead workers left included, and end. What time does not allow is left for the next one."""
+        """Store the spans that have arrived or that ended workers left, for at most 1 s, and end. The next collector does the rest."""
         if self._is_stopping:
             return
         self._is_stopping = True
@@ -310,17 +310,17 @@ class Collector:
         while self._commit(time.monotonic()):
             self._read_all(deadline)
         self._recovery = None
-        for _ in self._keeper.recover():
+        for _ in self._pipeline.recover():
             if time.monotonic() > deadline:
                 break
-        self._link.report(self._keeper.status(self._batching.span_count))
-        self._keeper.close(max(deadline - time.monotonic(), 0.05))
+        self._link.report(self._pipeline.status(self._batching.span_count))
+        self._pipeline.close(max(deadline - time.monotonic(), 0.05))
         self._link.close()
         self._server.close(0.05)
         self._reactor.stop()
 
     def _read_all(self, deadline: float) -> None:
-        """Read what there is, and not only as much as one turn takes."""
+        """Read all messages that wait, in as many turns as that takes."""
         arrived = -1
         while arrived != self._batching.arrived_total and time.monotonic() < deadline:
             arrived = self._batching.arrived_total
@@ -328,4 +328,4 @@ class Collector:
 
 
 def _nothing() -> None:
-    """End the wait; the turn's end does the rest."""
+    """Wake the loop: :meth:`Collector._work` runs at the end of the turn."""

@@ -1,4 +1,4 @@
-"""What senders say they have dropped, or were told to leave out. Pure."""
+"""Counts the spans that senders have dropped, and the runs that wanted no span. Pure."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from headrace.spans.outbox import FULL
 
 _KEPT = 10_000
-"""Senders whose counts are known apart; those of the ones before are kept as a sum."""
+"""Senders whose counts are kept one by one. Of earlier senders only the sum is kept."""
 _MOST = 2**53
-"""Of one count, a sender's and all together: what is told of it must fit into a message."""
+"""Largest value of a count: it must fit into a message."""
 
 Incarnation = tuple[str, int, int]
-"""A sender's role, process id and epoch: its counts are totals since its start, however often it connects."""
+"""A sender's role, process id and epoch. Its counts are totals since its start, however often it connects."""
 
 
 class DropCounts:
-    """The counts of all senders since the collector's start, those included that are gone, and its own."""
+    """The counts of all senders since the collector's start, and the collector's own. Senders that have gone are included."""
 
     def __init__(self) -> None:
         self._total: Counter[str] = Counter()
@@ -27,15 +27,15 @@ class DropCounts:
 
     @property
     def untraced(self) -> int:
-        """Runs that wanted no span."""
+        """How many runs wanted no span."""
         return min(self._untraced_total, _MOST)
 
     def dropped(self) -> dict[str, int]:
-        """Return the spans that are lost, by reason."""
+        """Return reason → number of lost spans."""
         return {reason: min(count, _MOST) for reason, count in sorted(self._total.items()) if count}
 
     def said(self, sender: Incarnation, dropped: Mapping[str, int], untraced: int) -> None:
-        """A sender told its counts. A client has one reason to drop any; what else it says is not believed."""
+        """A sender reported its counts. A client can drop spans for one reason only (a full outbox): its other counts are ignored."""
         role, _, _ = sender
         if role == "client":
             dropped, untraced = {FULL: dropped[FULL]} if FULL in dropped else {}, 0
@@ -49,10 +49,10 @@ class DropCounts:
         self._dropped[sender] = dropped
         self._untraced[sender] = untraced
         if len(self._dropped) > _KEPT:
-            # A worker, of which there are few, tells its counts again; they would be counted twice.
+            # Forget a client, not a worker: a worker reports its totals again, and they would count twice.
             first = next((each for each in self._dropped if each[0] == "client"), sender)
             del self._dropped[first], self._untraced[first]
 
     def lost(self, reason: str, count: int) -> None:
-        """The collector itself could not keep spans."""
+        """The collector itself lost ``count`` spans."""
         self._total[reason] += count

@@ -1,7 +1,7 @@
-"""Who has asked for a flush, and how far it is: workers send what they have, it is committed, the sinks take it. Pure.
+"""Tracks open flushes: workers send their spans, the spans are committed, the sinks take them, the client gets an answer. Pure.
 
-Those that are asked for in one turn go on together: workers are asked once for all of them, so that a flood of questions is none
-to the workers.
+Flushes that are asked for in one turn of the loop go on together. The workers are asked once for all of them, so that many flushes are
+no load for the workers.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Generic, TypeVar
 Peer = TypeVar("Peer", bound=Hashable)
 
 MAX_OPEN = 256
-"""Questions of one process that are open at once, on all its connections; with one more its oldest is answered."""
+"""Flushes of one process that may be open at once, on all its connections. With one more, the oldest is answered."""
 
 _LONGEST = 3600.0
 
 
 def bounded_timeout(asked: float) -> float:
-    """Return the seconds after which a question is answered: what its client asked for, an hour at most."""
-    # In this order: nan, which is neither more nor less than anything, becomes the hour.
+    """Return the seconds after which a flush is answered in any case: as the client asked, at most an hour."""
+    # The order of the arguments matters: it turns NaN into one hour.
     return max(0.0, min(_LONGEST, asked))
 
 
 class OpenFlush(Generic[Peer]):
-    """One question. ``marks`` are the files' last rows once all is committed: how far the sinks must be."""
+    """One flush. ``marks``: file → last row when all was committed. The sinks must come so far."""
 
     __slots__ = ("client", "commit_mark", "deadline", "marks", "number", "process", "token", "workers")
 

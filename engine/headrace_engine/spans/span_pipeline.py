@@ -1,6 +1,6 @@
-"""What becomes of spans in the collector: redaction, the store, the recovery of spools, the sinks; and the account of it all.
+"""The way of spans through the collector: redaction, the store, recovery of spools, sinks; and their counts for the status.
 
-Knows nothing of who sends them.
+It does not know who sent a span.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MAX_VALUES = 500_000
-"""Of the spans of one commit: decoded, each takes up to 64 bytes."""
+"""Values in the spans of one commit. Each decoded value takes up to 64 bytes."""
 UNREADABLE = "unreadable"
-"""Bytes that are no span."""
+"""Reason: the bytes are not a span."""
 UNSTORABLE = "unstorable"
-"""Spans with a value that no database holds."""
+"""Reason: the span has a value that no database can hold."""
 TORN = "torn"
-"""Spool files whose last record is not whole."""
+"""Reason: the last record of a spool file is not whole."""
 
 
 class SpanPipeline:
-    """The spans of one slot. Raises ConfigurationError where the redaction hook cannot be loaded."""
+    """Takes the spans of one slot. Raises ConfigurationError if the redaction hook cannot be loaded."""
 
     def __init__(self, slot: Path, settings: Settings) -> None:
         self.totals = DropCounts()
@@ -67,7 +67,7 @@ class SpanPipeline:
         self._sinks: Sinks | None = None
         self._adoption: Adoption | None = None
         if settings.sinks:
-            # What sinks send with is imported where there are some.
+            # The packages that sinks need are imported only if there are sinks.
             from headrace_engine.spans.recovery.adoption import Adoption
             from headrace_engine.spans.sinks.runner import Sinks
 
@@ -76,24 +76,24 @@ class SpanPipeline:
 
     @property
     def error(self) -> str:
-        """What is the matter, else what was: a file that was damaged; else an export that cannot be."""
+        """The current problem; else the damaged files; else the export that is not possible; else an empty string."""
         damaged = [path.name for path in self._store.damaged]
         return self._trouble or (f"damaged and moved aside: {', '.join(damaged)}" if damaged else self._unexported)
 
     def start(self) -> None:
-        """Look at the files that there are, and begin to send on."""
+        """Look for database files, and start the sinks."""
         self._try(self._store.marks)
         if self._sinks is not None:
             self._sinks.start()
 
     def keep(self, spans: Sequence[tuple[bytes, PeerRole]]) -> bool:
-        """Commit encoded spans, each with who says it; return whether they are stored. If not, give them again."""
+        """Commit encoded spans, each with the role of its sender. Return whether they are stored. If not, call again later."""
         whole: list[Span] = []
         unreadable = 0
         is_large = sum(len(encoded) for encoded, _ in spans) > MAX_COMMIT_BYTES
         room = _MAX_VALUES
         for encoded, role in spans:
-            if is_large:  # which is one sender's batch: what it has of values is bounded, as its bytes are
+            if is_large:  # a single batch of one sender: bound its values too
                 room -= count_values(encoded, room) if room > 0 else 1
                 if room < 0:
                     unreadable += 1
@@ -116,7 +116,10 @@ class SpanPipeline:
         return True
 
     def recover(self, *, others: bool = False, retires: bool = False) -> Iterator[None]:
-        """Store what dead writers left, a batch for each step; what cannot be stored now stays for the next time."""
+        """Store the spans that ended writers left, one batch in each step. Spans that cannot be stored now are tried again later.
+
+        ``others``: also from slots without an engine. ``retires``: also remove old files.
+        """
         try:
             for step in recover(self._slot, self._store, time.time):
                 self._count(step)
@@ -134,19 +137,19 @@ class SpanPipeline:
             self._failed(error)
 
     def has_writers_beside(self, epochs: Collection[int]) -> bool:
-        """Return whether a worker that is none of these processes is writing a spool."""
+        """Return whether a worker with another epoch is writing a spool in this slot."""
         return not writer_epochs(self._slot) <= set(epochs)
 
     def has_leavings(self) -> bool:
-        """Return whether a worker that is gone has left spans that are not in the store yet."""
+        """Return whether an ended worker has left spans that are not stored yet."""
         return has_leavings(self._slot)
 
     def check(self) -> None:
-        """Notice what happened to the files."""
+        """Notice database files that were removed."""
         self._try(self._store.check)
 
     def marks(self) -> Mapping[Path, int] | None:
-        """Return the number of the last row of each file, or None while that cannot be read; the sinks are woken."""
+        """Return file → its last row, or None if that cannot be read now. Wakes the sinks."""
         try:
             marks = self._store.marks()
         except StoreError as error:
@@ -157,20 +160,20 @@ class SpanPipeline:
         return marks
 
     def is_delivered(self, marks: Mapping[Path, int]) -> bool:
-        """Return whether every sink has what is stored up to ``marks``."""
+        """Return whether every sink is done with the rows up to ``marks``."""
         return self._sinks is None or self._sinks.is_caught_up(marks)
 
     def counts(self, waiting: int) -> tuple[int, int, int]:
-        """Return how many spans are delivered, pending and lost, for ``waiting`` that are not stored yet."""
+        """Return how many spans are delivered, pending and lost. ``waiting``: spans that are not stored yet."""
         statuses = self._statuses()
         working = [status for status in statuses if status.state != UNUSABLE]
-        # A sink that cannot work at all takes nothing, however long somebody waits.
+        # A sink that cannot work will not take a span: count all its spans as failed.
         failed = self.stored if len(working) < len(statuses) else max((status.failed for status in working), default=0)
         pending = max((status.pending for status in working), default=0)
         return max(self.stored - pending - failed, 0), waiting + pending, failed + sum(self.totals.dropped().values())
 
     def status(self, waiting: int) -> SpanStatus:
-        """Return how it is."""
+        """Return the state of the spans, for the status of the engine."""
         return SpanStatus(
             directory=str(self._slot),
             state=self.state,
@@ -184,7 +187,7 @@ class SpanPipeline:
         )
 
     def close(self, sinks_timeout: float) -> None:
-        """Give the sinks so many seconds, and close the files."""
+        """Let the sinks send for at most ``sinks_timeout`` seconds, and close the files."""
         if self._adoption is not None:
             self._adoption.close(0.0)
         if self._sinks is not None:

@@ -1,1 +1,1 @@
-"""Spans that dead engines and dead processes left: their slots and spools are taken over."""
+"""Takes over the spans that ended engines and ended processes left in their slots and spools."""

@@ -1,6 +1,6 @@
-"""Slots that no engine has, and whose spans some sink has not taken yet: this engine's sinks take them, a slot at a time.
+"""Sends unsent spans of slots that no engine uses: this engine's sinks take them, one slot at a time.
 
-Without it they would wait until so many engines run at once again.
+Otherwise these spans would wait until as many engines run at once again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CLOSE_TIMEOUT = 0.1
 
 
 class Adoption:
-    """At most one slot, held while the sinks work on it."""
+    """Holds at most one other slot, while the sinks send its spans."""
 
     def __init__(self, own: Path, sinks: Mapping[str, SinkConfig]) -> None:
         self._own = own
@@ -29,19 +29,19 @@ class Adoption:
         self._previous = own
 
     def look(self) -> None:
-        """Let go of a slot that is done with, and look for another."""
+        """If the current slot is done, release it and look for another one."""
         if self._slot is not None and self._sinks is not None:
             if not self._sinks.is_caught_up(_marks(self._slot.path)):
                 return
             self.close(_CLOSE_TIMEOUT)
         known = slots(self._own.parent)
         after = known.index(self._previous) + 1 if self._previous in known else 0
-        for path in [*known[after:], *known[:after]]:  # each in turn: with a sink that cannot work none is ever done
+        for path in [*known[after:], *known[:after]]:  # in turns: with a sink that cannot work, no slot is ever done
             if path != self._own and _has_unsent(path, self._configs) and self._take(path):
                 return
 
     def close(self, timeout: float) -> None:
-        """Let go; may be called twice."""
+        """Release the slot. The sinks may send for ``timeout`` seconds. May be called twice."""
         if self._sinks is not None:
             self._sinks.close(timeout)
             self._sinks = None

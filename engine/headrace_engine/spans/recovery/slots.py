@@ -1,4 +1,4 @@
-"""Slots: the part of the data directory that is one engine's while it runs. Whoever holds a slot's lock may write in it."""
+"""Slots: the parts of the data directory. Each running engine has one slot; only the process that holds its lock may write in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headrace.files.trusted_directory import check_private
 from headrace.spans.data_directory import SLOT_LOCK
 
 _MAX_SLOTS = 1000
-"""Far more than there are engines of one user."""
+"""No user runs so many engines."""
 
 
 class SlotError(Exception):
@@ -21,14 +21,14 @@ class SlotError(Exception):
 
 
 class Slot:
-    """A slot that this process holds."""
+    """A slot that this process has locked."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor: int | None = descriptor
 
     def close(self) -> None:
-        """Let go of it; may be called twice."""
+        """Unlock the slot. May be called twice."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -41,9 +41,9 @@ class Slot:
 
 
 def take_slot(directory: Path) -> Slot:
-    """Return the lowest slot that nobody has, making the directory and the slot where they are not there.
+    """Lock and return the free slot with the lowest number. Makes the directory and the slot if they do not exist.
 
-    Raises SlotError where the directory is not to be trusted, or cannot be written.
+    Raises SlotError if other users may write in the directory, or if this user cannot.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def take_slot(directory: Path) -> Slot:
 
 
 def try_slot(path: Path) -> Slot | None:
-    """Return a slot that is there, if nobody has it; raises OSError."""
+    """Lock and return an existing slot, or None if another process has locked it. Raises OSError."""
     descriptor = open_private(path / SLOT_LOCK, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

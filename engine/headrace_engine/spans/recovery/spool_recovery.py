@@ -1,7 +1,7 @@
-"""What writers that died left in their spools, moved into the store. A file that nobody holds is nobody's any more.
+"""Recovers spans from the spools of ended processes: moves them into the store. A spool that is not locked has no writer any more.
 
-Both functions are generators that commit one batch for each step, so that their caller can serve others in between. A step may
-raise StoreError; begun anew later, they find what is left.
+:func:`recover` and :func:`recover_others` are generators. Each step commits one batch, so that their caller can do other work in
+between. A step may raise StoreError; a later call goes on with the rest.
 """
 
 from __future__ import annotations
@@ -33,11 +33,15 @@ Clock = Callable[[], float]
 
 _BATCH = 256
 _NEW = 5.0
-"""Seconds for which an empty file is left alone: its writer may be about to lock it."""
+"""Seconds before an empty file is removed: its writer may be about to lock it."""
 
 
 class RecoveryCounts(msgspec.Struct, frozen=True):
-    """What one step found: spans that are stored now, those of runs that had no row, torn stretches, what is of no use."""
+    """The result of one step.
+
+    ``spans``: stored spans. ``new``: runs that had no row before. ``torn``: parts of files without a whole record. ``unreadable``: records
+    that are not spans. ``unstorable``: spans that no database can hold.
+    """
 
     spans: int = 0
     new: int = 0
@@ -47,12 +51,12 @@ class RecoveryCounts(msgspec.Struct, frozen=True):
 
 
 def has_spools(slot: Path) -> bool:
-    """Return whether a slot has spool files, whoever holds them."""
+    """Return whether a slot has spool files, locked or not."""
     return bool(spool_files(slot))
 
 
 def writer_epochs(slot: Path) -> set[int]:
-    """Return the epochs of the processes that are writing spool files in a slot: each holds the lock of its files."""
+    """Return the epochs of the processes that write spool files in a slot: they hold the locks of their files."""
     epochs = set()
     for path in spool_files(slot):
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -62,7 +66,7 @@ def writer_epochs(slot: Path) -> set[int]:
 
 
 def has_leavings(slot: Path) -> bool:
-    """Return whether a writer that is gone has left spans in a slot."""
+    """Return whether an ended writer has left spans in a slot."""
     for path in spool_files(slot):
         with contextlib.suppress(OSError):
             if path.stat().st_size and not is_locked(path):
@@ -71,9 +75,9 @@ def has_leavings(slot: Path) -> bool:
 
 
 def recover(slot: Path, store: Store, clock: Clock) -> Iterator[RecoveryCounts]:
-    """Store what is in the spools of dead writers, and remove them. ``clock`` is the wall clock.
+    """Store the spans in the spools of ended writers, and remove these files. ``clock`` is the wall clock.
 
-    What lies in another directory that somebody has put in the slot's place is neither taken nor removed.
+    If another user has put a directory in the slot's place, nothing in it is read or removed.
     """
     if not all(map(is_own_folder, (slot.parent, slot, slot / SPOOL))):
         return
@@ -86,9 +90,9 @@ def recover(slot: Path, store: Store, clock: Clock) -> Iterator[RecoveryCounts]:
 def recover_others(
     own: Path, config: SpansConfig, cost: Cost, clock: Clock, retire_for: Collection[str] | None = None
 ) -> Iterator[RecoveryCounts]:
-    """Do the same in the slots that no engine has, each into its own store.
+    """Do the same in all slots without an engine. Each slot has its own store.
 
-    With ``retire_for``, the names of the sinks, files that are too old are removed there as well.
+    ``retire_for``: the names of the sinks. If it is set, files that are too old are removed too.
     """
     for path in slots(own.parent) if is_own_folder(own.parent) else []:
         is_old = retire_for is not None and database_files(path)
@@ -108,7 +112,7 @@ def recover_others(
 
 @contextlib.contextmanager
 def _opened_in(path: Path) -> Iterator[tuple[int, int]]:
-    """Yield the descriptors of a file's directory and of the file, whatever their names lead to from now on."""
+    """Open a file's directory and the file in it. Yield both descriptors: their names may lead elsewhere later."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         descriptor = os.open(path.name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
@@ -121,7 +125,7 @@ def _opened_in(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def _is_left(path: Path, descriptor: int, now: float) -> bool:
-    """Return whether a file's writer is gone; the file is then locked, until its descriptor is closed."""
+    """Return whether a file has no writer. Then it is locked by this process until its descriptor is closed."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -156,7 +160,7 @@ def _recover_file(path: Path, folder: int, descriptor: int, store: Store, clock:
             return
         if count or unreadable or is_spool(data):
             os.unlink(path.name, dir_fd=folder)
-        else:  # whoever wrote it, it was no worker, or a disk has lost all of it
+        else:  # not a spool: something else wrote the file, or the disk lost its content
             os.rename(path.name, f"{path.name}.{secrets.token_hex(4)}.unreadable", src_dir_fd=folder, dst_dir_fd=folder)
     logger.info("spool recovered", extra={"file": path.name, "spans": count, "torn": torn})
     yield RecoveryCounts(torn=torn, unreadable=unreadable)

@@ -1,1 +1,1 @@
-"""Sinks: each sends the stored spans on to one place, at its own pace, at least once."""
+"""Sinks: each sends stored spans to one place, at its own speed. Each span is sent at least once."""

@@ -1,1 +1,1 @@
-"""The database files of spans: what is written, when, and which span of a run is kept."""
+"""The database files of spans: when spans are written, where, and which record of a run is kept."""

@@ -1,7 +1,7 @@
-"""What waits to be committed, when that is done, and who is told. Pure.
+"""Collects arrived batches of spans until they are committed together, and says which batches to acknowledge. Pure.
 
-Spans are committed in the order in which they came, whole batches at a time, once there are enough of them or the first has
-waited long enough. A commit that fails is tried again with growing pauses; nothing is acknowledged before it succeeds.
+Batches are committed in the order in which they arrived: when there are enough spans, or when the first one has waited long enough. A
+commit that fails is tried again, with growing pauses. A batch is acknowledged only after its commit.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import msgspec
 MAX_SPANS = 256
 """Spans of one commit, unless a single batch has more."""
 MAX_BYTES = 512 * 1024
-"""So much does not wait for more: a worker has only so many batches on their way, and large spans would be sent by the clock."""
+"""Bytes that are committed without waiting for more. A worker sends only a few batches ahead: large spans would wait for the timer."""
 MAX_COMMIT_BYTES = 2 * 1024 * 1024
-"""Of one commit, unless a single batch has more: decoded, spans may take many times their bytes."""
+"""Bytes of one commit, unless a single batch has more. Decoded spans may take many times their bytes."""
 MAX_DELAY = 0.1
-"""Seconds that a span waits for others to be committed with it."""
+"""Seconds that a span waits for other spans."""
 FULL_BYTES = 32 * 1024 * 1024
-"""What may wait; beyond it nothing more is to be read."""
+"""Bytes that may wait. Beyond it the collector stops reading."""
 FIRST_PAUSE = 0.1
 MAX_PAUSE = 5.0
 
@@ -29,7 +29,7 @@ Sender = TypeVar("Sender", bound=Hashable)
 
 
 class ArrivedBatch(msgspec.Struct, Generic[Sender], frozen=True, gc=False):
-    """Spans of one sender, encoded."""
+    """Encoded spans of one sender. ``since``: when they arrived. ``size``: their bytes."""
 
     sender: Sender
     sequence: int
@@ -39,15 +39,15 @@ class ArrivedBatch(msgspec.Struct, Generic[Sender], frozen=True, gc=False):
 
 
 class Batching(Generic[Sender]):
-    """The spans that wait. ``now`` is monotonic."""
+    """The batches that wait. ``now`` is monotonic."""
 
     def __init__(self) -> None:
         self.arrived_total = 0
-        """Batches that have come."""
+        """How many batches have arrived."""
         self.committed_total = 0
-        """Batches that are committed: the first so many of those that came."""
+        """How many batches are committed. They are committed in the order of their arrival."""
         self.span_count = 0
-        """Spans that wait."""
+        """How many spans wait."""
         self._waiting: deque[ArrivedBatch[Sender]] = deque()
         self._taken: list[ArrivedBatch[Sender]] = []
         self._bytes = 0
@@ -57,12 +57,12 @@ class Batching(Generic[Sender]):
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more is to be read."""
+        """Whether the collector must stop reading."""
         return self._bytes >= FULL_BYTES
 
     @property
     def next_at(self) -> float | None:
-        """When :meth:`take` has something to commit; ``None`` for not before more has come."""
+        """When :meth:`take` will return batches; None if nothing waits."""
         if not self._waiting:
             return None
         first = self._waiting[0]
@@ -71,7 +71,7 @@ class Batching(Generic[Sender]):
         return max(self._not_before, first.since if is_due else first.since + MAX_DELAY)
 
     def arrived(self, sender: Sender, sequence: int, spans: Sequence[bytes], now: float) -> None:
-        """A batch came."""
+        """A batch arrived."""
         batch = ArrivedBatch(sender, sequence, spans, now, sum(map(len, spans)))
         self._waiting.append(batch)
         self.arrived_total += 1
@@ -79,11 +79,11 @@ class Batching(Generic[Sender]):
         self._bytes += batch.size
 
     def hurry(self) -> None:
-        """Commit all that waits without waiting for more."""
+        """Commit all waiting batches as soon as possible."""
         self._hurry_until = self.arrived_total
 
     def take(self, now: float) -> list[ArrivedBatch[Sender]]:
-        """Return what is to be committed now; :meth:`committed` or :meth:`failed` must follow where it is something."""
+        """Return the batches to commit now. If there are any, call :meth:`committed` or :meth:`failed` afterwards."""
         when = self.next_at
         if when is None or when > now:
             return []
@@ -97,7 +97,7 @@ class Batching(Generic[Sender]):
         return list(self._taken)
 
     def committed(self) -> dict[Sender, int]:
-        """What was taken is committed; return up to which sequence each of its senders is to be acknowledged."""
+        """The taken batches are committed. Return sender → the sequence to acknowledge."""
         acknowledged = {batch.sender: batch.sequence for batch in self._taken}
         self.committed_total += len(self._taken)
         self.span_count -= sum(len(batch.spans) for batch in self._taken)
@@ -108,7 +108,7 @@ class Batching(Generic[Sender]):
         return acknowledged
 
     def failed(self, now: float) -> float:
-        """What was taken could not be committed: it waits again, in its place. Return the pause in seconds."""
+        """The taken batches could not be committed: they wait again, in the same order. Return the pause in seconds."""
         self._waiting.extendleft(reversed(self._taken))
         self._taken.clear()
         pause: float = min(FIRST_PAUSE * 2 ** min(self._failures, 10), MAX_PAUSE)

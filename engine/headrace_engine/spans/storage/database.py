@@ -1,4 +1,4 @@
-"""One database file of spans: opening it, and writing spans to it by the rank rule, in one transaction each time."""
+"""Opens one database file of spans, and writes spans to it in transactions. A better record of a run replaces the one before."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from headrace_engine.spans.storage.ranking import merged
 
 Cost = Callable[[Span], float | None]
 Spans = Mapping[str, Sequence[Span]]
-"""Spans by the id of their run; those of one run in the order in which they came."""
+"""Id of a run → its spans, in the order of their arrival."""
 
 _SIDE_FILES = ("-wal", "-shm")
 _SQLITE = b"SQLite format 3\0"
@@ -37,29 +37,29 @@ _INSERT = f"INSERT OR IGNORE {_INTO}"
 _REPLACE = f"INSERT OR REPLACE {_INTO}"
 _SETUP = f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;"
 _BUSY_TIMEOUT = 5.0
-"""Seconds to wait for a sink that notes how far it is."""
+"""Seconds to wait while a sink records its progress."""
 _CLOSE_TIMEOUT_MS = 100
 _JOURNAL_BYTES = 64 * 1024 * 1024
 _CHECKPOINT_PAGES = 4000
-"""The journal grows to 16 MiB: pages of the indexes, which each commit touches, are moved to the file less often so."""
+"""The journal may grow to 16 MiB. Each commit changes the pages of the indexes: a larger journal moves them to the file less often."""
 _CACHE_KIB = 4 * 1024
 _IDS_PER_QUERY = 500
 
 _UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError, sqlite3.IntegrityError, sqlite3.DataError)
-"""What is raised for a value that no database holds, such as a count of 2**64 tokens."""
+"""Exceptions for a value that no database can hold, such as 2**64 tokens."""
 
 
 class UnstorableError(Exception):
-    """A span among several has a value that the database cannot hold. Nothing was written."""
+    """One of several spans has a value that the database cannot hold. No span was written."""
 
 
 class SpanDatabase:
-    """A file that is open. Methods raise sqlite3.Error; what was begun is then undone."""
+    """An open database file. Methods raise sqlite3.Error, and then undo their transaction."""
 
     def __init__(self, path: Path, durability: Literal["normal", "full"]) -> None:
         self.path = path
         self.is_ours = False
-        """Whether it is a database of Headrace's, of this or another version."""
+        """Whether Headrace made the file, in this or in another version."""
         if not os.path.lexists(path):
             _make(path)
         self._connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None)
@@ -74,17 +74,17 @@ class SpanDatabase:
 
     @property
     def is_usable(self) -> bool:
-        """Whether the table is of the form that this version writes."""
+        """Whether the table has the schema of this version."""
         return self.version == SCHEMA_VERSION
 
     def size(self) -> int:
-        """Return the bytes of the database, those included that are in its journal yet."""
+        """Return the bytes of the database, with its journal."""
         return int(self._value("PRAGMA page_count") * self._value("PRAGMA page_size"))
 
     def put(self, spans: Spans, cost: Cost) -> int:
-        """Write spans; return how many of their runs are new here.
+        """Write spans. Return how many of their runs had no row before.
 
-        Raises UnstorableError where one of them cannot be held.
+        Raises UnstorableError if one of them cannot be stored.
         """
         try:
             rows = [to_row(span := reduce(merged, of_run), cost(span)) for of_run in spans.values()]
@@ -101,11 +101,11 @@ class SpanDatabase:
         return inserted
 
     def known(self, span_ids: Collection[str]) -> set[str]:
-        """Return those of the ids that have a row here."""
+        """Return the ids that have a row in this file."""
         return {row[0] for row in self._select("span_id", list(span_ids))} if self.is_usable else set()
 
     def is_delivered(self, sinks: Collection[str]) -> bool:
-        """Return whether each of the sinks has taken every row."""
+        """Return whether all sinks have taken all rows."""
         taken = (
             dict(self._connection.execute("SELECT sink, seq FROM cursors WHERE typeof(seq) = 'integer'"))
             if self.is_usable
@@ -114,7 +114,7 @@ class SpanDatabase:
         return self.is_usable and all(taken.get(sink, 0) >= self.last_seq for sink in sinks)
 
     def close(self) -> None:
-        """Move what is in the journal to the file, unless a reader is in the way, and close."""
+        """Move the journal's pages to the file, unless a reader prevents it, and close."""
         with contextlib.suppress(sqlite3.Error):
             if self.is_ours:
                 self._connection.execute(f"PRAGMA busy_timeout = {_CLOSE_TIMEOUT_MS}")
@@ -131,7 +131,7 @@ class SpanDatabase:
         is_empty = not self._value("SELECT count(*) FROM sqlite_master")
         self.is_ours = {"span_id", "rank"} <= columns or (version == 0 and is_empty)
         if not self.is_ours:
-            return 0  # whoever made it, it stays as it is
+            return 0  # a file of another program: do not change it
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
         connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
@@ -152,7 +152,7 @@ class SpanDatabase:
         return inserted
 
     def _merge(self, spans: Spans, cost: Cost) -> None:
-        """Write spans of runs that have a row."""
+        """Write spans of runs that have a row already."""
         found = {row["span_id"]: _readable(row) for row in self._select("*", list(spans))}
         changed = []
         for name, of_run in spans.items():
@@ -177,7 +177,7 @@ class SpanDatabase:
 
     def _newest(self) -> float:
         newest = self._value("SELECT coalesce(max(started_at), 0.0) FROM spans")
-        if not isinstance(newest, float):  # somebody else wrote it, and it is the greatest of all by being no number
+        if not isinstance(newest, float):  # another program wrote a text: SQLite sorts it after all numbers
             newest = self._value("SELECT coalesce(max(started_at), 0.0) FROM spans WHERE typeof(started_at) = 'real'")
         return float(newest)
 
@@ -185,20 +185,20 @@ class SpanDatabase:
         return self._connection.execute(query).fetchone()[0]
 
     def _roll_back(self) -> None:
-        """Undo what is not committed, if anything is."""
+        """Undo the open transaction, if there is one."""
         with contextlib.suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
 
 def _make(path: Path) -> None:
-    """Make a file that has its table before anybody can see it."""
+    """Make a database file. It gets its name after its table was made."""
     unseen = path.with_name(f"{path.name}.new")
     if _was_begun(unseen):
         remove(unseen)
     elif os.path.lexists(unseen):
         move_aside(unseen)
-    # SQLite would make it as the umask says; its side files get the mode of this one.
+    # Make the file here: SQLite would use the umask for its mode. Its side files get the mode of this file.
     os.close(open_private(unseen, os.O_RDWR | os.O_CREAT | os.O_EXCL))
     with contextlib.closing(sqlite3.connect(unseen, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -207,7 +207,7 @@ def _make(path: Path) -> None:
 
 
 def _was_begun(path: Path) -> bool:
-    """Return whether a file is a database that an engine had begun to make when it was killed, and nobody else's."""
+    """Return whether a file is a database that a killed engine had begun to make, and belongs to this user."""
     if not is_writable_file(path):
         return False
     with contextlib.closing(os.fdopen(open_private(path, os.O_RDONLY), "rb")) as file:
@@ -215,14 +215,14 @@ def _was_begun(path: Path) -> bool:
 
 
 def _own_inode(path: Path) -> int:
-    """Return the file's number; raises PermissionError where somebody else has put it there meanwhile."""
+    """Return the file's inode number. Raises PermissionError if the file belongs to another user."""
     if not is_writable_file(path):
         raise PermissionError(errno.EPERM, "it is another user's", os.fspath(path))
     return path.stat().st_ino
 
 
 def _readable(row: sqlite3.Row) -> Span | None:
-    """Return what a row says, or None where somebody else wrote something else there."""
+    """Return the span in a row, or None if another program wrote something else there."""
     try:
         return from_row(row).span
     except DAMAGE:
@@ -230,7 +230,7 @@ def _readable(row: sqlite3.Row) -> Span | None:
 
 
 def move_aside(path: Path) -> Path:
-    """Give a damaged database a name that is no database's; return it. Nothing of it is lost that there is."""
+    """Rename a damaged database and its side files, so that no process opens it as a database. Return the new path."""
     target = path.with_name(f"{path.name}.corrupt")
     number = 0
     while any(os.path.lexists(target.with_name(target.name + suffix)) for suffix in ("", *_SIDE_FILES)):
@@ -244,7 +244,7 @@ def move_aside(path: Path) -> Path:
 
 
 def remove(path: Path, folder: int | None = None) -> None:
-    """Remove a database and its side files; from ``folder``, an open directory, where that is given."""
+    """Remove a database and its side files. ``folder``: the descriptor of their directory, if it is open."""
     for suffix in ("", *_SIDE_FILES):
         with contextlib.suppress(FileNotFoundError):
             name = path.name + suffix

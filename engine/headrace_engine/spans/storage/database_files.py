@@ -1,4 +1,4 @@
-"""The database files of one slot: which there are, which takes new rows, which are damaged, and which are too old."""
+"""Manages the database files of one slot: finds them, opens them, chooses the file for new rows, removes damaged and old files."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class DamagedError(Exception):
-    """A file cannot be read; it has been moved aside, and another may take its name."""
+    """A file cannot be read. It was moved aside; a new file may get its name."""
 
 
 class SpanFileFacts(msgspec.Struct, frozen=True):
-    """What is known of a file whether or not it is open: its last row's number, when its newest run was asked for."""
+    """Facts about a file, open or not. ``last_seq``: the number of its last row. ``newest``: when its newest run was asked for."""
 
     last_seq: int
     newest: float
@@ -43,18 +43,18 @@ class SpanFiles:
     def __init__(self, slot: Path, config: SpansConfig) -> None:
         self.known: dict[Path, SpanFileFacts] = {}
         self.damaged: list[Path] = []
-        """Files that could not be read, by the names that they have now."""
+        """The new names of files that could not be read."""
         self._slot = slot
         self._config = config
         self._current: Path | None = None
-        # The last is the one used last.
+        # In the order of use: the file that was used last is the last.
         self._open: dict[Path, SpanDatabase] = {}
         self._has_looked = False
-        # Of the slot, once it is there.
+        # The status of the slot's directory, once it exists.
         self._place: os.stat_result | None = None
 
     def look(self) -> None:
-        """Learn which files there are, the first time."""
+        """Find the existing files. Only the first call does something."""
         if not self._has_looked:
             self._note_place()
             for path in self._writable():
@@ -63,7 +63,7 @@ class SpanFiles:
             self._has_looked = True
 
     def current(self, now: float) -> Path:
-        """Return the file that new rows go to: the day's last, or the one after it once that is full."""
+        """Return the file for new rows: the last file of the day, or a new file if that is full."""
         today = datetime.fromtimestamp(now, UTC).date()
         path = self._current
         if path is None or _day(path) != today:
@@ -75,7 +75,7 @@ class SpanFiles:
         return path
 
     def use(self, path: Path, action: Callable[[SpanDatabase], T]) -> T:
-        """Do something with a file, which is made if it is not there; raises DamagedError."""
+        """Call ``action`` with an open file. The file is made if it does not exist. Raises DamagedError."""
         try:
             database = self._opened(path)
             try:
@@ -89,7 +89,7 @@ class SpanFiles:
             raise DamagedError(str(error)) from error
 
     def check(self) -> None:
-        """Forget files that somebody removed: what is written to them would be lost."""
+        """Forget removed files: rows that are written to them would be lost."""
         for path in list(self.known):
             database = self._open.get(path)
             try:
@@ -100,9 +100,9 @@ class SpanFiles:
                 self._forget(path)
 
     def retire(self, now: float, sinks: Collection[str]) -> None:
-        """Remove the files that are too old: those that no sink needs, and any of twice that age.
+        """Remove files that are older than ``retention_days`` if no sink needs them; after twice that time in any case.
 
-        Nothing goes while another directory is in the slot's place, which has its own files.
+        Nothing is removed while another directory is in the slot's place.
         """
         try:
             folder = os.open(self._slot, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -131,7 +131,7 @@ class SpanFiles:
                     os.unlink(path.name, dir_fd=folder)
 
     def close(self) -> None:
-        """Close all files; they are opened again when they are used."""
+        """Close all files. A file is opened again when it is used."""
         for database in self._open.values():
             database.close()
         self._open.clear()
@@ -141,7 +141,7 @@ class SpanFiles:
             self._place = self._slot.lstat()
 
     def _writable(self) -> list[Path]:
-        """Return the files that are this user's: the owner of another, whoever put it there, would read what is written to it."""
+        """Return the files that belong to this user. Rows are written to no other file: its owner could read them."""
         return [path for path in database_files(self._slot) if is_writable_file(path)]
 
     def _has_room(self, path: Path) -> bool:
@@ -159,7 +159,7 @@ class SpanFiles:
             self._slot.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._note_place()
             if path.is_symlink():
-                self._set_aside(path)  # SQLite would write to what it leads to
+                self._set_aside(path)  # SQLite would follow the link
             database = SpanDatabase(path, self._config.durability)
         self._open[path] = database
         while len(self._open) > _MAX_OPEN:
@@ -182,12 +182,12 @@ class SpanFiles:
 
 
 def _may_go(database: SpanDatabase, sinks: Collection[str], *, is_very_old: bool) -> bool:
-    """Return whether a file that is too old is Headrace's to remove, and no sink needs it."""
+    """Return whether an old file may be removed: Headrace made it, and no sink needs it."""
     return database.is_ours and (is_very_old or database.is_delivered(sinks))
 
 
 def _day(path: Path) -> date:
-    """Return the day in a file's name; one that has none counts as very old."""
+    """Return the day in a file's name. A name without a day counts as very old."""
     try:
         return date.fromisoformat(path.name.removeprefix("spans-").partition(".")[0])
     except ValueError:

@@ -1,8 +1,8 @@
-"""Which of several spans of one run is kept, and what of the others. Pure.
+"""Decides which of several records of one run is kept, and merges their attempts. Pure.
 
-A higher rank goes before a lower one, and of equal ones the newer; of two clients' the first, since each client ends a run once and
-any may say that it was its own. Attempts are the one thing that several know a part of: those of both are kept, by number. Of what a
-client says a worker's record takes only what it has a gap for.
+The record with the higher rank is kept. Of two records with the same rank the newer one is kept. Of two clients' records the first one is
+kept: a client ends a run once, and any client may claim a run. Each record may know only some of the attempts, so the attempts of both
+are kept, by number. A client's record adds only attempts that are missing in the worker's record.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import msgspec
 from headrace.spans.span import Rank, Span, SpanAttempt
 
 MAX_ATTEMPTS = 1000
-"""Of a run. Clients may tell of further ones without end."""
+"""Attempts that are kept of a run. A client could report more and more of them."""
 
 
 def merged(kept: Span, new: Span) -> Span:
-    """Return what a row that says ``kept`` is to say once ``new`` has come; ``kept`` itself when that is nothing new."""
+    """Return the record to store when a row has ``kept`` and ``new`` arrives; ``kept`` itself if nothing changes."""
     is_newer = _weight(new) > _weight(kept) and not new.rank == kept.rank == Rank.CLIENT
     winner, other = (new, kept) if is_newer else (kept, new)
     attempts = _merged_attempts(winner, other)
@@ -26,7 +26,7 @@ def merged(kept: Span, new: Span) -> Span:
 
 
 def grouped(spans: Iterable[Span]) -> dict[str, list[Span]]:
-    """Return the spans by the id of their run, each run's in the order in which they came."""
+    """Return id of a run → its spans, in the order of their arrival."""
     result: dict[str, list[Span]] = {}
     for span in spans:
         result.setdefault(span.span_id, []).append(span)
@@ -34,10 +34,10 @@ def grouped(spans: Iterable[Span]) -> dict[str, list[Span]]:
 
 
 def _weight(span: Span) -> tuple[int, bool, float]:
-    """Return what decides between two spans of one run.
+    """Return the key by which two records of one run are compared: the larger one is kept.
 
-    The broker's stub knows no trace and counts less than the worker's. A further attempt began later, though its caller asked
-    when the first one did.
+    A broker's record has no trace and counts less than a worker's. A later attempt counts more, though the run was asked for at the
+    same time.
     """
     began = max((attempt.started_at for attempt in span.attempts), default=0.0)
     return int(span.rank), bool(span.trace_id), max(span.started_at, began)

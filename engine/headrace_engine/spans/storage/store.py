@@ -1,7 +1,7 @@
-"""The store of one slot: one row for each run over all its database files. Its only writer.
+"""Stores the spans of one slot in its database files: one row for each run. It is the only writer of these files.
 
-What :meth:`Store.write` has returned for is committed. A run's row stays in the file that had it first. What cannot be written
-raises StoreError, and may be given again at any time: a span that is there already changes nothing.
+When :meth:`Store.write` returns, the spans are committed. A run's row stays in the file that had it first. A write that fails raises
+StoreError and may be repeated at any time: a span that is stored already changes nothing.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from headrace_engine.spans.storage.ranking import grouped
 logger = logging.getLogger(__name__)
 
 _SAME_RUN = 60.0
-"""Seconds by which those who tell of one run may differ about when it was asked for."""
+"""Seconds by which the records of one run may differ about the time when the run was asked for."""
 NOT_STORABLE = "cannot be stored"
 _NO_SPACE = 1024 * 1024
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StoreError(Exception):
-    """The store cannot be written now; ``is_full`` when that is for want of space."""
+    """The store cannot be written now. ``is_full``: because the disk is full."""
 
     def __init__(self, reason: str, *, is_full: bool = False) -> None:
         super().__init__(reason)
@@ -42,14 +42,14 @@ class StoreError(Exception):
 
 
 class WriteCounts(msgspec.Struct, frozen=True):
-    """What became of spans: runs that had no row before, and spans that no database can hold."""
+    """The result of a write. ``new``: runs that had no row before. ``unstorable``: spans that no database can hold."""
 
     new: int = 0
     unstorable: int = 0
 
 
 class Store:
-    """The spans of one slot. Methods raise StoreError. ``now`` is the wall clock's time, by which files begin and end."""
+    """The spans of one slot. Methods raise StoreError. ``now`` is the time of the wall clock: there is a new file each day."""
 
     def __init__(self, slot: Path, config: SpansConfig, cost: Cost) -> None:
         self._slot = slot
@@ -58,7 +58,7 @@ class Store:
 
     @property
     def damaged(self) -> list[Path]:
-        """Files that could not be read and were moved aside, by the names that they have now."""
+        """The new names of files that could not be read and were moved aside."""
         return self._files.damaged
 
     def write(self, spans: Sequence[Span], now: float) -> WriteCounts:
@@ -72,19 +72,19 @@ class Store:
             return WriteCounts(new, unstorable)
 
     def marks(self) -> dict[Path, int]:
-        """Return the number of the last row of each file."""
+        """Return file → the number of its last row."""
         with self._errors():
             self._files.look()
             return {path: known.last_seq for path, known in self._files.known.items()}
 
     def retire(self, now: float, sinks: Collection[str]) -> None:
-        """Remove the files that are too old and that none of the sinks needs, or that are older still."""
+        """Remove files that are older than ``retention_days`` if no sink needs them; after twice that time in any case."""
         with self._errors():
             self._files.look()
             self._files.retire(now, sinks)
 
     def check(self) -> None:
-        """Notice files that somebody removed; what comes is written to files that are there."""
+        """Notice files that were removed. Later spans are written to new files."""
         with self._errors():
             self._files.check()
 
@@ -93,10 +93,9 @@ class Store:
         self._files.close()
 
     def _by_file(self, spans: Spans, now: float) -> dict[Path, Spans]:
-        """Return the spans by the file that has a row of their run, else by the current one.
+        """Return file → spans: the file that has a row of their run already, else the current file.
 
-        A file need be asked only for runs that are not younger than all in it: few are, but for the minutes after a new file's
-        beginning, and for what comes late.
+        A file is asked only for runs that are not newer than all runs in it. These are few, except in the first minutes of a new file.
         """
         current = self._files.current(now)
         left = dict(spans)
@@ -125,10 +124,10 @@ class Store:
         try:
             return WriteCounts(database.put(spans, self._cost))
         except UnstorableError:
-            pass  # one that cannot be held must not keep the others out
+            pass  # write the spans one by one: a span that cannot be stored must not affect the others
         new = unstorable = 0
         for name, of_run in spans.items():
-            # Mended, then without all that may be of any size or kind: a run that there was is on record.
+            # First with mended values, then without free texts: each run must have a row.
             for form in (_as_it_is, encodable, _bare):
                 try:
                     new += database.put({name: [form(span) for span in of_run]}, self._cost)
@@ -142,7 +141,7 @@ class Store:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turn what a disk or SQLite says into a StoreError; the files are opened anew after it."""
+        """Turn errors of the disk and of SQLite into StoreError. After an error all files are opened again."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -152,7 +151,7 @@ class Store:
     def _is_full(self, error: Exception) -> bool:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in _FULL:
             return True
-        # What SQLite calls an I/O error, or a file that cannot be opened, may be want of space as well.
+        # If SQLite reports an I/O error or cannot open a file, the disk may be full too.
         try:
             space = os.statvfs(self._slot)
         except OSError:
@@ -165,7 +164,7 @@ def _as_it_is(span: Span) -> Span:
 
 
 def _bare(span: Span) -> Span:
-    """Return a span without content, options and texts of any length."""
+    """Return a span without content, options, and texts of unbounded length."""
     whole: Span = encodable(span)
     return msgspec.structs.replace(
         whole, content=b"", content_note=NOT_STORABLE, parameters={}, tags=[], attempts=[], error=None
