@@ -14,7 +14,7 @@ from headrace import Client, ConfigurationError, LocalStream, ProviderProtocolEr
 from tests.conftest import HELLO
 from tests.e2e.engines import running_engine
 from tests.waiting import busyness
-from tests.workers.providers.answers import APIS, events, whole
+from tests.workers.providers.example_answers import APIS, events, whole
 
 PROVIDERS = {
     "openai-chat": "openai",

@@ -31,8 +31,8 @@ from headrace_workers.spans.run_span import Moment, begun_span, ended_span, rece
 from tests.repetition import is_long
 from tests.waiting import cpu_slack
 from tests.workers import corpus
-from tests.workers.providers import answers
-from tests.workers.providers.mutations import RecordedAnswer, body_of, paths_of
+from tests.workers.providers import example_answers as answers
+from tests.workers.providers.faulty_answers import RecordedAnswer, body_of, paths_of
 from tests.workers.providers.result_of_bytes import FORMATS
 from tests.workers.providers.test_mutated_answers import read, recorded
 

@@ -18,7 +18,7 @@ from headrace.settings.known_secrets import provider_secrets
 from headrace.settings.settings import ProviderConfig, Settings
 from headrace.text.secret_mask import SecretMask
 from headrace_workers.masking import RunMasks
-from tests.workers.providers.answers import APIS, WHOLE
+from tests.workers.providers.example_answers import APIS, WHOLE
 from tests.workers.runs.driven import JSON, Driven
 
 KEY = "sk-proj-4f9a0c7712"

@@ -12,7 +12,7 @@ from headrace.types import RunLocalResult, ToolCall, Usage
 from headrace_workers.providers.shared.answer_limits import MAX_BODY
 from headrace_workers.runs.body_kind import BodyKind
 from headrace_workers.runs.response_body import Response
-from tests.workers.providers.answers import APIS, STREAMED, events, whole
+from tests.workers.providers.example_answers import APIS, STREAMED, events, whole
 from tests.workers.runs.driven import Driven
 
 LABELS = [

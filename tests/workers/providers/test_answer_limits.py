@@ -39,7 +39,7 @@ from headrace_workers.runs.outgoing_events import OutgoingEvents
 from headrace_workers.runs.transcript import Transcript
 from headrace_workers.spans.run_span import is_heavy
 from tests.waiting import cpu_slack
-from tests.workers.providers.answers import APIS
+from tests.workers.providers.example_answers import APIS
 from tests.workers.runs.driven import CLOSE_ONE, Driven
 
 JSON = {"content-type": "application/json"}

@@ -20,7 +20,7 @@ from headrace.wire.codec import decode_request, encode_request
 from headrace_workers.providers.shared.wire_format import ProviderFailedError
 from headrace_workers.worker_settings import Providers
 from tests.repetition import repeated
-from tests.workers.providers.given import FURTHER_KEYS, arguments, is_path, marks_in, pairs_in
+from tests.workers.providers.marked_arguments import FURTHER_KEYS, arguments, is_path, marks_in, pairs_in
 
 FORMATS = {
     "openai-chat": "https://api.openai.com/v1",

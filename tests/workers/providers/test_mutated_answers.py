@@ -21,8 +21,8 @@ from headrace_workers.providers.shared import unread_content as unread
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.runs import answer_reader, terminal_message
 from tests.workers import corpus
-from tests.workers.providers import answers
-from tests.workers.providers.mutations import FaultyAnswer, RecordedAnswer, body_of, mutants, said_by
+from tests.workers.providers import example_answers as answers
+from tests.workers.providers.faulty_answers import FaultyAnswer, RecordedAnswer, body_of, mutants, said_by
 from tests.workers.providers.result_of_bytes import FORMATS, heard_of, result_of
 
 SEED = int(os.environ.get("HEADRACE_SEED", random.randrange(2**32)))

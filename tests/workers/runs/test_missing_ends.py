@@ -9,7 +9,7 @@ import pytest
 from headrace.types import Usage
 from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS
 from headrace_workers.runs.run_commands import Command
-from tests.workers.providers.answers import APIS, STREAMED, whole
+from tests.workers.providers.example_answers import APIS, STREAMED, whole
 from tests.workers.runs.driven import CLOSE_ONE, JSON, Driven, stop, text, usage
 
 GRACE = 2.0

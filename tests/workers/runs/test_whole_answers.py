@@ -20,7 +20,7 @@ from headrace.types import (
 from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.wire_format import ProviderSettings
-from tests.workers.providers.answers import STREAMED
+from tests.workers.providers.example_answers import STREAMED
 from tests.workers.providers.result_of_bytes import FORMATS, Failure, heard_of, of_body, of_stream, sse
 
 DONE = b"[DONE]"
