@@ -1,4 +1,4 @@
-"""What a process promises of its threads, without an engine: a dead one is replaced, a blocked one is waited for no longer than it must be."""
+"""What a process promises of its threads, without an engine: an ended thread is replaced, a blocked thread delays little."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OTHER = "silent too"
 
 
 class SilentEngines(ClientProcess):
-    """A process with two engines in reach; their brokers take every message and answer none."""
+    """A process that can reach two engines. Their brokers take every message, and answer none."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def begin(
 
 
 def end_thread(connection: Connection) -> None:
-    """Have the I/O thread end as by a fault that no callback raised."""
+    """Have the I/O thread end by an exception outside of callbacks."""
 
     def fail() -> None:
         raise MemoryError
@@ -77,7 +77,7 @@ def end_thread(connection: Connection) -> None:
 
 
 def block(connection: Connection, release: threading.Event) -> None:
-    """Have the I/O thread wait, as in a finalizer that does."""
+    """Block the I/O thread, as a finalizer that waits does."""
 
     def wait() -> None:
         release.wait(30)
@@ -86,7 +86,7 @@ def block(connection: Connection, release: threading.Event) -> None:
 
 
 def test_the_thread_makes_its_loop_itself(process: SilentEngines, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under gevent, a selector serves the thread that made it, and no other."""
+    """Under gevent, a selector serves only the thread that made it."""
     makers: list[str] = []
 
     class Noted(Reactor):
@@ -128,7 +128,7 @@ def test_a_start_that_is_interrupted_leaves_no_thread(process: SilentEngines, mo
 def test_a_signal_handler_may_start_a_run_while_the_first_thread_starts(
     process: SilentEngines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both runs use the handler's thread, and the other one ends."""
+    """Both runs use the thread of the handler. The other thread ends."""
     started: list[tuple[Reactor, threading.Thread]] = []
     in_handler: list[Connection] = []
 

@@ -1,4 +1,4 @@
-"""What a connection promises of the engine that it asks for."""
+"""What a connection promises about its engine."""
 
 from __future__ import annotations
 

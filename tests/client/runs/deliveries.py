@@ -1,4 +1,4 @@
-"""Makes deliveries without processes: the test says the run's events and its end, and a fake connection counts what it is asked for."""
+"""Makes deliveries without processes. The test adds the events and the end of a run; a fake connection counts calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EPOCH = 7
 
 
 class FakeConnection:
-    """In place of a connection: remembers what it is asked for."""
+    """In place of a connection: counts how often it is asked to abort and to give credit."""
 
     def __init__(self) -> None:
         self.aborts = 0
@@ -32,7 +32,7 @@ class FakeRun:
     """A run that is on a worker, with its delivery. The test is the I/O thread, and the worker."""
 
     def __init__(self, *, streams: bool = True, total_timeout: float | None = None, started: float = 0.0) -> None:
-        """``started`` seconds ago."""
+        """``started``: how many seconds ago the run was asked for."""
         self.connection = FakeConnection()
         session = Session(RunPlan(SPAN, "openai", "gpt-4o", b"", streams, total_timeout=total_timeout))
         self.delivery = Delivery(session, "tr_0123456789abcdef", time.monotonic() - started, self.connection, 1)

@@ -1,4 +1,4 @@
-"""What the hand-over of a run promises to its reader: all events, one outcome, in time, and no more waiting than that."""
+"""What a delivery promises to the reader of a run: all events, one result, in time."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import threading
 import time
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from headrace.errors import EngineUnavailableError, RunError, RunTimeoutError
 from headrace.runs.delivery import RunHandle
 from headrace.streams import ResultFuture
-from headrace.types import RunLocalResult
+from headrace.types import RunEvent, RunLocalResult
 from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS, Aborted
 from tests.client.runs.deliveries import FakeRun
 from tests.waiting import busyness, wait_until
@@ -237,3 +240,81 @@ def test_a_run_whose_lock_is_held_ends_once_it_is_free() -> None:
         assert not run.delivery.outcome.has_ended
 
     assert future.result(30).text == ""
+
+
+class DeliveryMachine(RuleBasedStateMachine):
+    """A worker that sends, a reader, a caller that may abort, and whoever may give the run up: in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run = FakeRun()
+        self.said: list[RunEvent] = []
+        self.taken: list[RunEvent] = []
+        self.has_ended = False
+        self.seen: object = None
+        self.future: ResultFuture[RunLocalResult] | None = None
+
+    @precondition(lambda self: not self.has_ended)
+    @rule(events=st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=3))
+    def the_worker_sends(self, events: list[RunEvent]) -> None:
+        self.run.says(*events)
+        self.said += events
+
+    @precondition(lambda self: not self.has_ended)
+    @rule()
+    def the_worker_ends(self) -> None:
+        self.run.ends()
+        self.has_ended = True
+
+    @precondition(lambda self: not self.has_ended)
+    @rule()
+    def the_run_is_given_up(self) -> None:
+        self.run.delivery.give_up(EngineUnavailableError("nowhere", "gone"))
+        self.has_ended = True
+
+    @rule()
+    def the_reader_takes(self) -> None:
+        self.taken += self.run.delivery.take()
+
+    @rule()
+    def the_caller_aborts(self) -> None:
+        self.run.delivery.abort()
+
+    @precondition(lambda self: self.future is None)
+    @rule()
+    def the_caller_asks_for_the_result(self) -> None:
+        self.future = ResultFuture(self.run.delivery, RunHandle(self.run.delivery))
+
+    @precondition(lambda self: self.has_ended)
+    @rule()
+    def the_caller_looks(self) -> None:
+        result = self.run.delivery.see_result()
+        assert self.seen is None or result is self.seen
+        self.seen = result
+
+    @invariant()
+    def the_reader_gets_each_event_once_and_in_order(self) -> None:
+        assert self.taken == self.said[: len(self.taken)]
+
+    @invariant()
+    def a_future_resolves_at_the_end_with_what_the_caller_sees(self) -> None:
+        if self.future is None:
+            return
+        assert self.future.done() == self.has_ended
+        if self.has_ended:
+            result = self.run.delivery.see_result()
+            assert result is (self.future.exception(0) or self.future.result(0))
+
+    @invariant()
+    def the_worker_is_told_once_at_most_by_the_caller_and_once_by_giving_up(self) -> None:
+        assert self.run.connection.aborts <= 2
+
+    @invariant()
+    def a_result_has_all_text_that_arrived(self) -> None:
+        if isinstance(self.seen, RunLocalResult):
+            assert self.seen.text == "".join(event for event in self.said if isinstance(event, str))
+            assert getattr(self.seen, "aborted", None) is self.run.delivery.outcome.is_aborted
+
+
+TestDeliveryMachine = DeliveryMachine.TestCase
+TestDeliveryMachine.settings = settings(stateful_step_count=20, deadline=None)

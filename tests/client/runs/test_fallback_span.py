@@ -1,4 +1,4 @@
-"""What a client promises for the spans of its runs: it speaks where no worker has, and says what it received."""
+"""What a client promises for the spans of its runs: it writes a span if the worker did not, with what it received."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def finished() -> Finished:
     return Finished(SPAN, 1, 0, 0, "stop", "stop", USAGE, [], "m-1")
 
 
-# Whose word it is.
+# When the client writes a span.
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_the_engine_is_told_whether_a_run_wants_a_span_and_how_long_it_has_waite
     assert told.message.queued == 2.5  # type: ignore[union-attr]
 
 
-# What it says.
+# What is in the span.
 
 
 def test_the_span_has_the_request_and_the_events_that_had_arrived() -> None:

@@ -1,15 +1,16 @@
-"""What streams and results promise, without an engine: one reader, callbacks elsewhere, results that resolve."""
+"""What streams and results promise, without an engine: one reader, callbacks on their own threads, results that resolve."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import Future, wait
 
 import pytest
 
 from headrace.async_streams import AsyncLocalStream
-from headrace.errors import EngineUnavailableError, StreamConsumedError
+from headrace.errors import EngineUnavailableError, ForkedStreamError, StreamConsumedError
 from headrace.streams import LocalStream
 from headrace.types import ReasoningDelta, StreamResult, TextDelta
 from tests.client.runs.deliveries import FakeRun
@@ -227,3 +228,199 @@ def test_an_async_result_resolves_in_its_own_loop() -> None:
         return (await asyncio.wait_for(future, 5)).text
 
     assert asyncio.run(main()) == "a"
+
+
+# Who keeps a run going.
+
+
+def test_a_result_keeps_its_run_going_without_the_stream_and_its_last_reference_ends_it() -> None:
+    run = FakeRun()
+    stream = LocalStream(run.delivery)
+    future = stream.result
+    del stream
+    assert run.connection.aborts == 0
+
+    del future
+    assert run.connection.aborts == 1
+
+
+def test_an_iterator_keeps_its_run_going_without_the_stream() -> None:
+    run = FakeRun()
+    run.says("a", "b")
+    iterator = iter(LocalStream(run.delivery))
+
+    assert next(iterator) == "a"
+    assert run.connection.aborts == 0
+    del iterator
+    assert run.connection.aborts == 1
+
+
+def test_a_callback_keeps_its_run_going_though_nobody_holds_the_result() -> None:
+    run = FakeRun()
+    called = threading.Event()
+    LocalStream(run.delivery).result.add_done_callback(lambda _: called.set())
+    gc.collect()
+    assert run.connection.aborts == 0
+
+    run.ends()
+    assert called.wait(10)
+
+
+def test_a_task_that_awaits_a_result_keeps_its_run_going() -> None:
+    async def main() -> None:
+        run = FakeRun()
+
+        async def wait() -> StreamResult:
+            return await AsyncLocalStream(run.delivery).result
+
+        task = asyncio.ensure_future(wait())
+        await asyncio.sleep(0)
+        gc.collect()
+        assert run.connection.aborts == 0
+        run.says("a")
+        run.ends()
+        assert (await asyncio.wait_for(task, 5)).text == "a"
+
+    asyncio.run(main())
+
+
+def test_cancelling_a_task_that_awaits_a_result_aborts() -> None:
+    async def main() -> None:
+        run = FakeRun()
+        task = asyncio.ensure_future(asyncio.wait_for(AsyncLocalStream(run.delivery).result, None))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert run.connection.aborts == 1
+
+    asyncio.run(main())
+
+
+# Asking for the result.
+
+
+def test_asking_for_the_result_reads_the_stream_to_its_end() -> None:
+    """From then on credit is given as events arrive."""
+    run = FakeRun()
+    stream = LocalStream(run.delivery)
+    assert (run.delivery.credit.reads_all, run.connection.credits) == (False, 0)
+    _ = stream.result
+    _ = stream.result
+
+    assert (run.delivery.credit.reads_all, run.connection.credits) == (True, 1)
+
+
+def test_the_result_and_the_iteration_raise_the_same_error() -> None:
+    run = FakeRun()
+    stream = LocalStream(run.delivery)
+    run.delivery.give_up(EngineUnavailableError("nowhere", "gone"))
+
+    with pytest.raises(EngineUnavailableError) as iterated:
+        list(stream)
+    assert stream.result.exception(0) is iterated.value
+
+
+def test_a_result_that_is_asked_for_after_the_end_is_there_at_once() -> None:
+    run = FakeRun()
+    run.says("a")
+    run.ends()
+
+    assert LocalStream(run.delivery).result.result(0).text == "a"
+
+
+def test_each_event_loop_has_a_result_of_its_own() -> None:
+    run = FakeRun()
+    stream = AsyncLocalStream(run.delivery)
+
+    async def ask() -> str:
+        assert stream.result is stream.result
+        run.ends()
+        return (await asyncio.wait_for(stream.result, 5)).text
+
+    assert [asyncio.run(ask()), asyncio.run(ask())] == ["", ""]
+
+
+def test_a_result_of_a_closed_event_loop_holds_up_no_other() -> None:
+    run = FakeRun()
+    stream = AsyncLocalStream(run.delivery)
+
+    async def ask() -> asyncio.Future[StreamResult]:
+        return stream.result
+
+    closed = asyncio.run(ask())
+    threaded = LocalStream(run.delivery).result
+    run.ends()
+
+    assert not closed.done()
+    assert threaded.result(0).text == ""
+
+
+# Abort.
+
+
+def test_after_an_abort_iteration_ends_without_an_error_and_without_buffered_text() -> None:
+    run = FakeRun()
+    run.says("a", "b", "c")
+    stream = LocalStream(run.delivery)
+    iterator = iter(stream)
+    assert next(iterator) == "a"
+    stream.abort()
+
+    assert list(iterator) == []
+    run.ends()
+    assert (stream.result.result(0).text, stream.result.result(0).aborted) == ("abc", True)
+
+
+def test_an_abort_after_iteration_came_to_its_end_changes_nothing() -> None:
+    run = FakeRun()
+    run.says("a")
+    run.ends()
+    with LocalStream(run.delivery) as stream:
+        assert list(stream) == ["a"]
+
+    assert not stream.result.result(0).aborted
+    assert run.connection.aborts == 0
+
+
+def test_leaving_an_async_with_block_aborts_and_so_does_closing_an_async_iterator() -> None:
+    async def main() -> None:
+        left, closed = FakeRun(), FakeRun()
+        async with AsyncLocalStream(left.delivery):
+            pass
+        iterator = aiter(AsyncLocalStream(closed.delivery))
+        await iterator.aclose()  # type: ignore[attr-defined]
+        assert (left.connection.aborts, closed.connection.aborts) == (1, 1)
+        assert [text async for text in iterator] == []
+
+    asyncio.run(main())
+
+
+# Where streams must not be used.
+
+
+def test_in_a_forked_child_each_use_raises_and_nothing_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = FakeRun()
+    stream = LocalStream(run.delivery)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getpid", lambda: -1)
+        with pytest.raises(ForkedStreamError):
+            _ = stream.result
+        for use in (stream.__iter__, stream.events, stream.abort):
+            with pytest.raises(ForkedStreamError):
+                use()
+        del use, stream
+        gc.collect()
+
+    assert run.connection.aborts == 0
+
+
+def test_a_second_iteration_raises() -> None:
+    run = FakeRun()
+    stream = LocalStream(run.delivery)
+    iter(stream)
+
+    with pytest.raises(StreamConsumedError):
+        iter(stream)
+    with pytest.raises(StreamConsumedError):
+        stream.events()
