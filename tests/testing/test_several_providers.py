@@ -1,4 +1,4 @@
-"""Several simulated providers in one program: each gets the runs that begin while the environment names it."""
+"""Several simulated providers in one program: a run goes to the provider that the environment names when the run begins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODELS = ["gpt-4o", "openai-responses/gpt-5", "claude-sonnet-4-6", "gemini-2.5-f
 
 @pytest.fixture(autouse=True)
 def environment(provider: SimulatedProvider) -> Iterator[None]:
-    """Put back what the examples of the documentation do: ``os.environ.update(provider.environment)``."""
+    """Undo the line of the documentation's examples: ``os.environ.update(provider.environment)``."""
     before = dict(os.environ)
     yield
     os.environ.clear()
@@ -31,7 +31,9 @@ def said(client: Client, provider: SimulatedProvider, text: str, model: str = "g
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("process", [False, True])
-def test_one_after_another(model: str, process: bool, client: Client, provider: SimulatedProvider) -> None:
+def test_runs_go_to_the_provider_that_the_environment_names_last(
+    model: str, process: bool, client: Client, provider: SimulatedProvider
+) -> None:
     assert said(client, provider, "zero", model) == "zero"
     for text in ("first", "second"):
         with SimulatedProvider(process=process) as another:
@@ -41,7 +43,7 @@ def test_one_after_another(model: str, process: bool, client: Client, provider: 
             assert len(another.requests()) == 1
 
 
-def test_one_within_another(client: Client) -> None:
+def test_runs_go_to_the_inner_of_two_nested_providers(client: Client) -> None:
     with SimulatedProvider() as outer:
         os.environ.update(outer.environment)
         assert said(client, outer, "outer") == "outer"
@@ -65,14 +67,14 @@ def test_a_stream_stays_with_the_provider_that_it_began_with(client: Client) -> 
         assert len(list(chunks)) == 49
 
 
-def test_with_a_client_for_each() -> None:
+def test_each_client_may_have_its_own_provider() -> None:
     for text in ("first", "second"):
         with SimulatedProvider() as provider, Client() as own:
             os.environ.update(provider.environment)
             assert said(own, provider, text) == text
 
 
-def test_two_clients_at_once(client: Client) -> None:
+def test_two_clients_at_once_use_the_provider_in_the_environment(client: Client) -> None:
     with SimulatedProvider() as first, SimulatedProvider() as second, Client() as other:
         for own, provider in ((client, first), (other, second), (client, second), (other, first)):
             os.environ.update(provider.environment)
@@ -80,7 +82,7 @@ def test_two_clients_at_once(client: Client) -> None:
         assert [len(first.requests()), len(second.requests())] == [2, 2]
 
 
-def test_from_asyncio(client: Client) -> None:
+def test_runs_of_asyncio_go_to_the_provider_in_the_environment(client: Client) -> None:
     async def main() -> list[str]:
         texts = []
         for text in ("first", "second"):
@@ -94,7 +96,7 @@ def test_from_asyncio(client: Client) -> None:
     assert asyncio.run(main()) == ["first", "second"]
 
 
-def test_embeddings(client: Client) -> None:
+def test_embeddings_go_to_the_provider_in_the_environment(client: Client) -> None:
     with SimulatedProvider() as another:
         os.environ.update(another.environment)
 

@@ -1,4 +1,4 @@
-"""The simulated provider speaks Anthropic Messages: as the official client reads it, and as strict as the real API."""
+"""The simulated Messages API: the official client reads its answers, and it is as strict as the real API."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_tool_inputs_are_streamed_in_fragments(provider: SimulatedProvider, clie
     assert message.stop_reason == "tool_use"
 
 
-def test_a_question_for_the_weather_takes_two_turns(client: Any) -> None:
+def test_a_question_about_the_weather_takes_two_turns(client: Any) -> None:
     messages: list[Any] = [{"role": "user", "content": "What is the WEATHER?"}]
     first = client.messages.create(**fields(messages=messages, tools=[WEATHER]))
     assert (first.stop_reason, first.content[0].input) == ("tool_use", {"location": "Tokyo"})
@@ -104,7 +104,7 @@ def test_a_question_for_the_weather_takes_two_turns(client: Any) -> None:
     assert "22 C" in stream(client, messages=messages, tools=[WEATHER]).content[0].text
 
 
-def test_thinking_must_come_back_as_it_was(provider: SimulatedProvider, client: Any) -> None:
+def test_thinking_must_be_sent_back_unchanged(provider: SimulatedProvider, client: Any) -> None:
     provider.enqueue(Script(reasoning="Hm. Oh.", tool_calls=[ScriptedToolCall("f")]))
     thinking, call = [block.model_dump(exclude_none=True) for block in stream(client).content]
     result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call["id"], "content": "x"}]}
@@ -121,7 +121,7 @@ def test_thinking_must_come_back_as_it_was(provider: SimulatedProvider, client: 
         send_back(call)
 
 
-def test_a_refusal_is_explained(provider: SimulatedProvider, client: Any) -> None:
+def test_a_refusal_has_an_explanation(provider: SimulatedProvider, client: Any) -> None:
     provider.enqueue(Script(refusal="I will not."))
 
     message = stream(client)
@@ -192,7 +192,7 @@ def raw(provider: SimulatedProvider, script: Script, **more: Any) -> str:
     return httpx.post(url, json=fields(stream=True, **more), headers=headers).text
 
 
-def test_a_stream_is_worded_to_the_letter(provider: SimulatedProvider) -> None:
+def test_a_stream_has_the_exact_bytes_of_the_real_api(provider: SimulatedProvider) -> None:
     usage = {"input_tokens": 3, "output_tokens": 9}
     text = raw(provider, Script(reasoning="w", chunks=['a"\n', "é"], usage=usage))
 
@@ -305,7 +305,7 @@ REFUSED: list[tuple[JSON, str]] = [
 
 
 @pytest.mark.parametrize(("more", "words"), REFUSED)
-def test_what_the_real_api_refuses_is_refused(more: JSON, words: str) -> None:
+def test_a_request_that_the_real_api_refuses_is_refused(more: JSON, words: str) -> None:
     refusal = refusal_of(fields(**more), NEW)
 
     assert refusal is not None
@@ -350,7 +350,7 @@ ACCEPTED: list[tuple[str, JSON]] = [
 
 
 @pytest.mark.parametrize(("version", "more"), ACCEPTED)
-def test_what_the_real_api_takes_is_taken(version: str, more: JSON) -> None:
+def test_a_request_that_the_real_api_accepts_is_accepted(version: str, more: JSON) -> None:
     assert refusal_of(fields(**more), version) is None
 
 

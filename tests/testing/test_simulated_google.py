@@ -1,4 +1,4 @@
-"""The simulated provider speaks Gemini: as the official client and the worker's mapper read it, and as strict as the real API."""
+"""The simulated Gemini API: the official client and the worker read its answers, and it is as strict as the real API."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def send(provider: SimulatedProvider, method: str = "streamGenerateContent?alt=s
     return httpx.post(url, headers={"x-goog-api-key": "sk-1"}, json={"contents": [HI]} | body)
 
 
-# As the official client reads it.
+# With the official client.
 
 
 def test_a_scripted_text_is_streamed_in_words_with_running_usage(provider: SimulatedProvider, client: Any) -> None:
@@ -86,7 +86,7 @@ def test_a_scripted_text_is_streamed_in_words_with_running_usage(provider: Simul
     assert (record.sent_text, record.chunks_sent, record.model) == ("Hello big  world.\nBye ", 7, MODEL)
 
 
-def test_a_question_for_the_weather_takes_two_turns(client: Any) -> None:
+def test_a_question_about_the_weather_takes_two_turns(client: Any) -> None:
     tools = [{"function_declarations": [WEATHER]}]
     first = client.generate_content(model=MODEL, contents="What is the weather?", config={"tools": tools})
     call = first.candidates[0].content.parts[0]
@@ -99,7 +99,7 @@ def test_a_question_for_the_weather_takes_two_turns(client: Any) -> None:
     assert "22 C" in text_of(stream(client, contents, tools=tools))
 
 
-def test_the_official_client_carries_a_continued_answer_on(provider: SimulatedProvider, client: Any) -> None:
+def test_the_official_client_continues_an_answer_by_its_token(provider: SimulatedProvider, client: Any) -> None:
     provider.enqueue(Script(repeat=7, continue_after=3), Script(text="next"))
 
     chunks = stream(client)
@@ -147,7 +147,7 @@ def test_a_whole_answer_is_one_response(provider: SimulatedProvider, client: Any
     assert whole.usage_metadata.total_token_count == 3
 
 
-# As the worker's mapper reads it: the two must agree on what goes back.
+# With the worker's wire format: both must agree on the data that is sent back.
 
 
 def run(provider: SimulatedProvider, *messages: Message, **fields: Any) -> Completion:
@@ -225,7 +225,7 @@ def test_a_call_without_its_unaltered_signature_is_refused(
     assert words in failure.reason
 
 
-def test_signatures_on_text_and_thoughts_go_back_too(provider: SimulatedProvider) -> None:
+def test_signatures_on_text_and_thoughts_are_sent_back_too(provider: SimulatedProvider) -> None:
     provider.enqueue(Script(reasoning="Hm.", text="Yes."))
 
     first = run(provider, Message("user", "?"))
@@ -240,7 +240,7 @@ def test_signatures_on_text_and_thoughts_go_back_too(provider: SimulatedProvider
     assert sent == [{"text": "Yes."}, {"text": "", "thoughtSignature": signature_of("text", "")}]
 
 
-def test_a_continued_answer_is_one_with_the_usage_of_all_its_requests(provider: SimulatedProvider) -> None:
+def test_a_continued_answer_is_one_answer_with_the_usage_of_all_its_requests(provider: SimulatedProvider) -> None:
     provider.enqueue(Script(reasoning="a b", repeat=5, continue_after=3))
 
     whole = run(provider, Message("user", "?"))
@@ -253,7 +253,7 @@ def test_a_continued_answer_is_one_with_the_usage_of_all_its_requests(provider: 
     assert whole.usage.input_tokens % len(records) == 0
 
 
-def test_arguments_that_are_no_json_are_googles_own_error(provider: SimulatedProvider) -> None:
+def test_arguments_that_are_no_json_have_googles_own_finish_reason(provider: SimulatedProvider) -> None:
     provider.enqueue(Script(tool_calls=[ScriptedToolCall("f", {"x": 1}), ScriptedToolCall("g", "{broken")]))
 
     whole = run(provider, Message("user", "?"))
@@ -262,7 +262,7 @@ def test_arguments_that_are_no_json_are_googles_own_error(provider: SimulatedPro
     assert [call.name for call in whole.tool_calls] == ["f"]
 
 
-def test_refusals_and_limits_have_their_words(provider: SimulatedProvider) -> None:
+def test_refusals_and_limits_have_their_finish_reasons(provider: SimulatedProvider) -> None:
     provider.enqueue(Script(refusal="I will not."))
 
     assert run(provider, Message("user", "?")).finish_reason == "content_filter"
@@ -270,10 +270,10 @@ def test_refusals_and_limits_have_their_words(provider: SimulatedProvider) -> No
     assert (shortened.finish_reason, shortened.usage.output_tokens) == ("max_tokens", 5)
 
 
-# To the letter.
+# Exact bytes.
 
 
-def test_a_stream_is_worded_to_the_letter(provider: SimulatedProvider) -> None:
+def test_a_stream_has_the_exact_bytes_of_the_real_api(provider: SimulatedProvider) -> None:
     provider.enqueue(Script(chunks=['a"\n', "é"]))
 
     response = send(provider)
@@ -331,7 +331,7 @@ def test_a_wrong_request_gets_the_real_status(
     )
 
 
-def test_only_the_known_methods_of_a_model_are_there(provider: SimulatedProvider) -> None:
+def test_unknown_methods_of_a_model_do_not_exist(provider: SimulatedProvider) -> None:
     assert send(provider, "countTokens").status_code == 404
     url = f"http://127.0.0.1:{provider.port}/v1/models/m:generateContent"
     assert httpx.get(url, headers={"x-goog-api-key": "sk-1"}).status_code == 405
@@ -414,7 +414,7 @@ REFUSED: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("fields", "words"), REFUSED)
-def test_what_the_real_api_refuses_is_refused(fields: Any, words: str) -> None:
+def test_a_request_that_the_real_api_refuses_is_refused(fields: Any, words: str) -> None:
     refusal = refusal_of({"contents": [HI]} | fields if isinstance(fields, dict) else fields)
 
     assert refusal is not None
@@ -434,6 +434,6 @@ ACCEPTED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", ACCEPTED)
-def test_what_the_real_api_takes_is_taken(fields: dict[str, Any]) -> None:
+def test_a_request_that_the_real_api_accepts_is_accepted(fields: dict[str, Any]) -> None:
     refusal = refusal_of({"contents": [HI]} | fields)
     assert refusal is None, refusal

@@ -1,4 +1,4 @@
-"""The simulated provider speaks OpenAI Chat Completions: as the official client reads it, and as strict as the real API."""
+"""The simulated Chat Completions API: the official client reads its answers, and it is as strict as the real API."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_tool_arguments_are_streamed_in_fragments(provider: SimulatedProvider, c
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
 
-def test_a_question_for_the_weather_takes_two_turns(client: Any) -> None:
+def test_a_question_about_the_weather_takes_two_turns(client: Any) -> None:
     messages: list[Any] = [{"role": "user", "content": "What is the WEATHER?"}]
     first = client.chat.completions.create(model="gpt-4o", messages=messages, tools=[WEATHER]).choices[0]
     assert first.finish_reason == "tool_calls"
@@ -234,7 +234,7 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
 
 
 @pytest.mark.parametrize(("fields", "words", "code"), REFUSED)
-def test_what_the_real_api_refuses_is_refused(fields: dict[str, Any], words: str, code: str | None) -> None:
+def test_a_request_that_the_real_api_refuses_is_refused(fields: dict[str, Any], words: str, code: str | None) -> None:
     refusal = refusal_of({"model": "gpt-4o", "messages": ASK} | fields)
 
     assert refusal is not None
@@ -254,7 +254,7 @@ ACCEPTED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", ACCEPTED)
-def test_what_the_real_api_takes_is_taken(fields: dict[str, Any]) -> None:
+def test_a_request_that_the_real_api_accepts_is_accepted(fields: dict[str, Any]) -> None:
     assert refusal_of({"model": "gpt-4o", "messages": ASK} | fields) is None
 
 
@@ -285,7 +285,7 @@ def test_a_wrong_request_gets_the_real_status(
     assert provider.requests()[0].status == status
 
 
-def test_a_stream_is_worded_to_the_letter(provider: SimulatedProvider) -> None:
+def test_a_stream_has_the_exact_bytes_of_the_real_api(provider: SimulatedProvider) -> None:
     provider.enqueue(Script(chunks=['a"\n', "é"]))
     body = {"model": "gpt-4o", "messages": ASK, "stream": True, "stream_options": {"include_usage": True}}
     headers = {"authorization": "Bearer sk-secret"}

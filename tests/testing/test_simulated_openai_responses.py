@@ -1,4 +1,4 @@
-"""The simulated provider speaks OpenAI Responses: as the official client reads it, and as strict as the real API."""
+"""The simulated Responses API: the official client reads its answers, and it is as strict as the real API."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_numbered_chunks_come_in_order(provider: SimulatedProvider, client: Any)
     assert provider.requests()[0].chunks_sent == 300
 
 
-def test_the_official_accumulator_finds_all_items_whole(provider: SimulatedProvider, client: Any) -> None:
+def test_the_official_client_joins_all_items(provider: SimulatedProvider, client: Any) -> None:
     calls = [ScriptedToolCall("f", {"city": "Paris, France"}), ScriptedToolCall("g", "{broken", id="x")]
     provider.enqueue(Script(reasoning="Let me think.", text="Wait.", refusal="No.", tool_calls=calls))
 
@@ -86,7 +86,7 @@ def test_the_official_accumulator_finds_all_items_whole(provider: SimulatedProvi
     assert output[3].call_id == "x"
 
 
-def test_a_question_for_the_weather_takes_two_turns(provider: SimulatedProvider, client: Any) -> None:
+def test_a_question_about_the_weather_takes_two_turns(provider: SimulatedProvider, client: Any) -> None:
     provider.enqueue(Script(reasoning="They want weather.", tool_calls=[ScriptedToolCall("get_weather")]))
     conversation: list[Any] = [{"role": "user", "content": "What is the WEATHER?"}]
     first = client.responses.create(model="gpt-5", input=conversation, tools=[WEATHER], store=False)
@@ -228,7 +228,7 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
 
 
 @pytest.mark.parametrize(("fields", "words", "code"), REFUSED)
-def test_what_the_real_api_refuses_is_refused(fields: dict[str, Any], words: str, code: str | None) -> None:
+def test_a_request_that_the_real_api_refuses_is_refused(fields: dict[str, Any], words: str, code: str | None) -> None:
     refusal = refusal_of({"model": "gpt-5", "input": [ASK]} | fields)
 
     assert refusal is not None
@@ -247,11 +247,11 @@ ACCEPTED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", ACCEPTED)
-def test_what_the_real_api_takes_is_taken(fields: dict[str, Any]) -> None:
+def test_a_request_that_the_real_api_accepts_is_accepted(fields: dict[str, Any]) -> None:
     assert refusal_of({"model": "gpt-5", "input": [ASK]} | fields) is None
 
 
-def test_a_stream_is_worded_to_the_letter(provider: SimulatedProvider) -> None:
+def test_a_stream_has_the_exact_bytes_of_the_real_api(provider: SimulatedProvider) -> None:
     provider.enqueue(Script(chunks=['a"\n', "é"]))
     body = {"model": "gpt-5", "input": "hi", "stream": True}
 
@@ -278,7 +278,7 @@ def test_a_stream_is_worded_to_the_letter(provider: SimulatedProvider) -> None:
     assert [item["delta"] for item in decoded if "delta" in item] == ['a"\n', "é"]
 
 
-def test_embeddings_depend_on_their_text_alone(client: Any) -> None:
+def test_embeddings_depend_only_on_their_text(client: Any) -> None:
     def embed(**fields: Any) -> list[list[float]]:
         said = client.embeddings.create(model="text-embedding-3-small", input=["a", "b"], **fields)
         return [row.embedding for row in said.data]

@@ -1,4 +1,4 @@
-"""The simulated provider on the wire: how it fails on command, how it paces, and what it notices."""
+"""The simulated provider as an HTTP server: faults and pace of its scripts, closed connections, and its end."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_stream_that_ends_early_ends_cleanly_without_a_finish_reason(provider:
     assert only(provider.requests()).outcome == "ended_early"
 
 
-def test_garbage_comes_in_mid_stream(provider: SimulatedProvider) -> None:
+def test_an_event_that_is_no_json_is_sent_within_a_stream(provider: SimulatedProvider) -> None:
     events = post(provider, {"repeat": 3, "garbage_after": 1}).text.split("\n\n")
 
     assert events[2] == "data: {not json"
@@ -157,7 +157,7 @@ def test_one_write_is_one_http_chunk(provider: SimulatedProvider) -> None:
         {"first_token_delay": 60},
     ],
 )
-def test_a_close_is_noticed_at_once(provider: SimulatedProvider, script: dict[str, Any]) -> None:
+def test_the_close_of_a_client_is_noticed_at_once(provider: SimulatedProvider, script: dict[str, Any]) -> None:
     connection = connect(provider)
     connection.sendall(request(script))
     provider.wait_until(lambda records: records and records[0].arrived_at)
@@ -242,7 +242,7 @@ def test_many_pipelined_requests_are_all_answered(provider: SimulatedProvider) -
     assert len(provider.requests()) == 501
 
 
-def test_the_server_closes_when_asked(provider: SimulatedProvider) -> None:
+def test_the_server_closes_the_connection_if_the_script_says_so(provider: SimulatedProvider) -> None:
     with connect(provider) as connection:
         connection.sendall(request({"close_after_response": True}))
         data = read_until(connection, b"never")
@@ -279,14 +279,14 @@ def test_an_invalid_script_is_refused(provider: SimulatedProvider) -> None:
     assert "pace" in response.json()["error"]["message"]
 
 
-def test_a_wait_that_fails_says_what_was_seen(provider: SimulatedProvider) -> None:
+def test_a_wait_that_fails_shows_the_requests(provider: SimulatedProvider) -> None:
     post(provider, {"repeat": 3})
 
     with pytest.raises(TimeoutError, match="complete"):
         provider.wait_until(lambda records: len(records) == 2, timeout=0.02)
 
 
-def test_a_provider_in_its_own_process_does_the_same() -> None:
+def test_a_provider_in_its_own_process_works_the_same() -> None:
     with SimulatedProvider(Script(text="default"), process=True) as provider:
         now = time.monotonic()
         post(provider, {"repeat": 2})
@@ -341,7 +341,7 @@ def test_a_port_in_use_is_an_error(provider: SimulatedProvider) -> None:
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, lambda *_: None])
-def test_the_program_hears_its_signals_again_after_the_server(handler: Any) -> None:
+def test_the_program_gets_its_signal_handlers_back_after_the_server(handler: Any) -> None:
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, handler) for number in numbers]
     try:

@@ -46,7 +46,11 @@ def test_what_does_not_apply_keeps_no_sink_from_sending(
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("http_proxy", "http://proxy:port", "the proxy of the environment (http_proxy or HTTP_PROXY) is not an address"),
+        (
+            "http_proxy",
+            "http://proxy:port",
+            "the proxy of the environment (http_proxy or HTTP_PROXY) is not an address",
+        ),
         ("http_proxy", "ftp://proxy:1", "begins with ftp://"),
         ("SSL_CERT_FILE", "/nowhere/ca.pem", "the certificates cannot be read (No such file or directory)"),
     ],

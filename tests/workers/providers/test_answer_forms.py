@@ -1,4 +1,4 @@
-"""An answer is whole in each form: as a stream or in one piece, whatever the request asked for and the content type says."""
+"""An answer is whole as a stream and in one piece, whatever the request asked for and the content type says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promises of Anthropic's mapper that the recordings do not show: odd streams, opaque blocks, calls in pieces, errors."""
+"""Promises of Anthropic's mapper beyond the recordings: odd streams, opaque blocks, calls in pieces, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests in the wire format anthropic, checked against the types of the official SDK; and requests that it refuses."""
+"""Requests in the wire format anthropic, checked with the types of the official SDK; and requests that it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors of a large answer are packed while its body arrives: valid vectors, refused vectors, and data that is left alone."""
+"""Vectors of a large answer are packed while its body arrives: valid vectors, refused vectors, and other data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A large answer in one piece, mostly of vectors, is read in many turns of the loop: events between turns, and its end."""
+"""A large answer in one piece, mostly of vectors, is read in many turns of the loop."""
 
 from __future__ import annotations
 
