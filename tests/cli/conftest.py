@@ -1,4 +1,4 @@
-"""What tests of commands share: a data directory of their own, a command in this process, a directory for an engine's sockets."""
+"""Shared by tests of commands: a data directory, a command in this process, and a directory for an engine's sockets."""
 
 from __future__ import annotations
 

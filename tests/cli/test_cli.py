@@ -1,4 +1,4 @@
-"""The ``headrace`` command, as a shell starts it. After each test none of its processes may be left."""
+"""The ``headrace`` command started by a shell. After each test, none of its processes may be left."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ def read_terminal(descriptor: int) -> str:
         (("hi", "--engine", "ipc:///tmp/nowhere", "--timeout", "0.2"), ExitCode.UNAVAILABLE, "`headrace serve`"),
     ],
 )
-def test_what_cannot_be_sent_is_one_line_and_an_exit_code(
+def test_a_request_that_cannot_be_sent_is_one_line_and_an_exit_code(
     commands: Commands, arguments: tuple[str, ...], code: ExitCode, words: str
 ) -> None:
     done = commands.run(*RUN, *arguments)
@@ -300,7 +300,7 @@ def test_what_cannot_be_sent_is_one_line_and_an_exit_code(
         (Script(silent=True), ExitCode.TIMED_OUT, "allow more time with --timeout"),
     ],
 )
-def test_what_the_provider_refuses_is_one_line_and_an_exit_code(
+def test_a_refusal_of_the_provider_is_one_line_and_an_exit_code(
     shared: Commands, provider: SimulatedProvider, script: Script, code: ExitCode, words: str
 ) -> None:
     provider.enqueue(script)
@@ -322,7 +322,7 @@ def test_without_a_key_the_error_names_the_variable(commands: Commands) -> None:
     assert done.stderr.startswith("headrace: no key for openai; set OPENAI_API_KEY")
 
 
-def test_what_lies_in_the_current_directory_is_no_part_of_the_engine(commands: Commands) -> None:
+def test_modules_in_the_current_directory_are_not_imported_by_the_engine(commands: Commands) -> None:
     (commands.directory / "msgspec.py").write_text("raise SystemExit('imported')")
 
     assert commands.run(*RUN, "hi").stdout == "Hello world\n"
@@ -414,7 +414,7 @@ def status_when(field: str, commands: Commands, address: str) -> dict[str, Any]:
             return status
 
 
-def test_what_serve_says_to_export_is_for_a_shell_to_read(commands: Commands) -> None:
+def test_a_shell_can_read_the_export_line_of_serve(commands: Commands) -> None:
     directory = commands.directory / "a b'c$HOME"
     serving = commands.start(HEADRACE, "serve", "--directory", str(directory), "--workers", "1")
     export = read_line(serving, "export HEADRACE_ENGINE=")
@@ -436,7 +436,7 @@ def test_serve_refuses_a_directory_that_is_open_to_others(commands: Commands) ->
     assert "must be 700" in done.stderr
 
 
-def test_status_of_an_engine_that_is_not_there_is_an_error_in_time(commands: Commands) -> None:
+def test_status_without_an_engine_is_an_error_in_time(commands: Commands) -> None:
     done = commands.run(HEADRACE, "status", "--engine", "ipc:///tmp/nowhere", "--timeout", "0.2")
 
     assert (done.returncode, done.stdout) == (ExitCode.UNAVAILABLE, "")
@@ -446,7 +446,7 @@ def test_status_of_an_engine_that_is_not_there_is_an_error_in_time(commands: Com
 # headrace spans
 
 
-def test_what_runs_leave_is_there_when_their_engines_have_gone(commands: Commands, provider: SimulatedProvider) -> None:
+def test_spans_can_be_read_after_their_engines_have_ended(commands: Commands, provider: SimulatedProvider) -> None:
     assert commands.run(*RUN, "Who is there?").stdout == "Hello world\n"
     provider.enqueue(Script(status=429))
     assert commands.run(*RUN, "And now?").returncode == ExitCode.TRY_LATER
@@ -494,14 +494,14 @@ def test_simulate_says_that_a_port_is_taken(commands: Commands, provider: Simula
 # The rest
 
 
-def test_the_version_is_there_by_module_too(commands: Commands) -> None:
+def test_python_m_headrace_shows_the_version(commands: Commands) -> None:
     by_name = commands.run(HEADRACE, "--version").stdout
 
     assert by_name.startswith("headrace ")
     assert commands.run(sys.executable, "-m", "headrace", "--version").stdout == by_name
 
 
-def test_without_a_command_it_says_which_there_are(commands: Commands) -> None:
+def test_without_a_command_it_lists_the_commands(commands: Commands) -> None:
     done = commands.run(HEADRACE)
 
     assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")

@@ -1,4 +1,4 @@
-"""Promises of ``headrace config``: it says where each setting is from and what is refused; it shows no secret; it asks before it allows."""
+"""``headrace config`` shows where each setting comes from and what is refused. It shows no secret, and asks before it allows."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_each_value_is_shown_with_where_it_came_from(
     assert config("show").out.count("\n") > len(shown)
 
 
-def test_what_is_refused_is_shown_with_the_reason_and_what_to_do_while_other_commands_end(
+def test_refused_settings_are_shown_with_advice_and_other_commands_end_with_the_error(
     config: Config, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("headrace.toml").write_text(MINE + SECRETS + "[engine]\nworkers = 9\nidle_timeout = 60\n")
@@ -138,7 +138,7 @@ def test_settings_that_cannot_be_used_are_shown_and_the_others_with_them(
     assert config("show").code == 2
 
 
-def test_it_is_shown_where_the_current_directory_is_gone_and_where_there_is_no_home(
+def test_config_works_without_a_current_directory_and_without_a_home(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cloned").rmdir()
@@ -147,7 +147,7 @@ def test_it_is_shown_where_the_current_directory_is_gone_and_where_there_is_no_h
     assert config("show").code == 2
 
 
-def test_what_is_allowed_is_shown_before_and_kept_after(
+def test_allow_shows_the_keys_first_and_then_stores_the_permission(
     config: Config, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("headrace.toml").write_text(MINE)
@@ -178,7 +178,9 @@ def test_what_is_allowed_is_shown_before_and_kept_after(
         (None, "the current directory has no headrace.toml"),
     ],
 )
-def test_what_nobody_can_allow_here_is_told_and_nothing_is_kept(text: str | None, said: str, config: Config) -> None:
+def test_settings_that_cannot_be_allowed_are_named_and_nothing_is_stored(
+    text: str | None, said: str, config: Config
+) -> None:
     if text is not None:
         Path("headrace.toml").write_text(text)
     try:
@@ -190,7 +192,7 @@ def test_what_nobody_can_allow_here_is_told_and_nothing_is_kept(text: str | None
     assert config("allow", "--list").out == ""
 
 
-def test_without_a_terminal_nothing_is_allowed_unasked(config: Config) -> None:
+def test_without_a_terminal_nothing_is_allowed_without_yes(config: Config) -> None:
     Path("headrace.toml").write_text(MINE)
     done = answered(None)
     assert done.returncode == 2

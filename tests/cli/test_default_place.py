@@ -1,4 +1,4 @@
-"""Where `headrace serve` has its engine when it is told of no directory: where other users can make nothing."""
+"""The default directory of `headrace serve` is where no other user can create anything."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def places(monkeypatch: pytest.MonkeyPatch) -> Iterator[Places]:
         yield made
 
 
-def test_it_is_in_the_runtime_directory_else_below_the_state_directory(
+def test_the_default_is_in_the_runtime_directory_else_below_the_state_directory(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert default_directories() == [places.in_runtime, places.in_home]
@@ -62,7 +62,7 @@ def test_it_is_in_the_runtime_directory_else_below_the_state_directory(
 
 
 @pytest.mark.parametrize("fault", ["mode", "owner", "parent", "missing", "file", "relative"])
-def test_a_runtime_directory_that_others_could_have_made_is_passed_over(
+def test_a_runtime_directory_that_others_could_have_made_is_not_used(
     places: Places, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     match fault:
@@ -87,7 +87,9 @@ def test_a_runtime_directory_that_others_could_have_made_is_passed_over(
 
 
 @pytest.mark.parametrize("has_runtime", [True, False])
-def test_it_is_made_for_its_user_alone(places: Places, has_runtime: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_directory_is_private_to_its_user(
+    places: Places, has_runtime: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not has_runtime:
         monkeypatch.delenv("XDG_RUNTIME_DIR")
     wanted = places.in_runtime if has_runtime else places.in_home
@@ -101,7 +103,7 @@ def test_it_is_made_for_its_user_alone(places: Places, has_runtime: bool, monkey
 
 @needs_root
 @pytest.mark.parametrize("fault", ["no home", "missing", "read-only", "another's", "writable by all"])
-def test_without_a_usable_home_it_has_a_name_that_nobody_can_guess(
+def test_without_a_usable_home_the_directory_has_a_random_name(
     places: Places, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR")
@@ -202,7 +204,7 @@ def test_serve_refuses_a_directory_that_others_could_exchange(
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "directory"])
-def test_whatever_is_in_the_place_of_a_lock_nobody_waits_for_it(places: Places, kind: str) -> None:
+def test_no_command_waits_for_something_in_the_place_of_a_lock(places: Places, kind: str) -> None:
     places.in_runtime.mkdir(mode=0o700, parents=True)
     lock = places.in_runtime / LOCK_FILE
     match kind:

@@ -198,7 +198,7 @@ def test_no_command_lets_text_steer_the_terminal(command: Arguments, is_terminal
         assert (command == ("run",) and is_terminal) or "\nforged" not in notes, arguments
 
 
-def test_a_pipe_gets_what_a_model_said_to_the_letter(shown: Shown) -> None:
+def test_a_pipe_gets_the_exact_text_of_a_model(shown: Shown) -> None:
     assert EVIL in shown(RUN)[0]
 
 
@@ -267,9 +267,7 @@ def test_no_error_steers_the_terminal(
         assert json.loads(out)["message"] == str(error)
 
 
-def test_a_mistake_of_ours_is_shown_without_what_it_quotes_steering_the_terminal(
-    shown: Shown, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_traceback_does_not_steer_the_terminal(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> StreamResult:
         raise AssertionError(EVIL)
 
@@ -291,7 +289,7 @@ def test_json_says_the_same_with_its_escapes(shown: Shown) -> None:
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -1e300, 1e300])
-def test_absurd_figures_of_an_engine_are_shown(number: float, shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absurd_numbers_of_an_engine_are_shown(number: float, shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = WorkerStatus("w1", 2**63, "running", -1, number)
     absurd = Status(2**63, "1", number, -1, 2**64 - 1, 0, 0, 0, [worker], [], SpanStatus("/d", age=number))
     monkeypatch.setattr(status_command, "engine_status", lambda *_: absurd)
@@ -302,7 +300,7 @@ def test_absurd_figures_of_an_engine_are_shown(number: float, shown: Shown, monk
     json.loads(shown((*STATUS, "--json"))[0], parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
-def test_a_number_that_json_cannot_carry_leaves_it_json(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_that_json_cannot_write_gives_valid_json(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
     call = ToolCall("c", "f", {"x": [float("inf"), float("nan")]})
 
     def say(*_: object) -> StreamResult:
@@ -367,7 +365,7 @@ def test_no_cell_of_csv_is_a_formula(text: str, data: Path, shown: Shown) -> Non
     assert row["text"] == f"'{escaped(text)}"
 
 
-def test_parquet_has_what_was_said_to_the_letter(data: Path, shown: Shown, tmp_path: Path) -> None:
+def test_parquet_has_the_exact_text(data: Path, shown: Shown, tmp_path: Path) -> None:
     path = tmp_path / "out.parquet"
     shown(("spans", "export", "-o", str(path)))
 
@@ -411,7 +409,7 @@ def test_all_that_unicode_calls_a_control_is_escaped() -> None:
 
 
 @pytest.mark.parametrize("around", ["{}", "a{}", "❤{}", "a\u0301{}b"])
-def test_what_is_not_seen_carries_no_bytes_and_marks_cover_no_lines(around: str) -> None:
+def test_invisible_characters_cannot_carry_bytes_and_marks_cannot_cover_lines(around: str) -> None:
     for unseen in ("\ufe00\ufe0f", "\u200c\u200d", "\u200d\ufe0f", "\u180b\u180c", "\ufe0f\u200d"):
         shown = escaped(around.format(unseen * 500))
         left = [letter for letter in shown if letter in unseen]
@@ -424,7 +422,7 @@ def test_what_is_not_seen_carries_no_bytes_and_marks_cover_no_lines(around: str)
         assert escaped(shown) == shown
 
 
-def test_a_long_text_costs_its_length() -> None:
+def test_the_time_to_escape_a_text_grows_with_its_length_only() -> None:
     for text in (
         "a\u0301\u0301" * 100_000,
         "\u200d" * 300_000,
@@ -438,7 +436,7 @@ def test_a_long_text_costs_its_length() -> None:
         assert len(escaped(text)) >= len(text)
 
 
-def test_escaped_text_is_as_it_was_when_nothing_needs_it() -> None:
+def test_a_text_without_control_characters_is_not_changed() -> None:
     for text in (
         "",
         "plain",

@@ -1,4 +1,4 @@
-"""``headrace restart``: replaces the workers of an engine that runs, and says where there is none."""
+"""``headrace restart`` replaces the workers of a running engine, and reports when no engine runs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def victim() -> Iterator[subprocess.Popen[bytes]]:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("owner", [ATTACKER, VICTIM], ids=["another user's", "let through"])
 @pytest.mark.parametrize("named", ["the victim", "all of its user"])
-def test_a_process_that_a_lock_names_gets_no_signal(
+def test_restart_sends_no_signal_to_a_process_named_in_a_lock(
     directory: Path, victim: subprocess.Popen[bytes], owner: int, named: str
 ) -> None:
     """Nor where the directory has passed for the victim's own: whoever could write the file must not choose who is signalled."""
@@ -78,7 +78,7 @@ def test_a_process_that_a_lock_names_gets_no_signal(
     assert victim.poll() is None
 
 
-def test_a_lock_of_this_user_that_names_a_process_has_it_signalled_by_nobody(
+def test_no_command_signals_a_process_named_in_the_users_own_lock(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with subprocess.Popen(["sleep", "1000"]) as other:
@@ -110,7 +110,7 @@ class _OlderBroker(threading.Thread):
         router.close()
 
 
-def test_an_older_engine_is_told_of(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_engine_too_old_for_restart_is_named(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broker = _OlderBroker(directory)
     with (directory / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -126,7 +126,7 @@ def test_an_older_engine_is_told_of(directory: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.slow
-def test_restart_holds_with_a_broker_that_is_just_being_restarted(
+def test_restart_works_while_the_broker_is_restarting(
     provider: SimulatedProvider, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with running_engine(provider, "--workers", "1") as address:
@@ -139,7 +139,7 @@ def test_restart_holds_with_a_broker_that_is_just_being_restarted(
 
 
 @pytest.mark.slow
-def test_who_says_to_be_the_supervisor_is_not_asked_and_its_answers_are_nobodys(
+def test_a_false_supervisor_is_not_asked_and_its_answers_do_not_count(
     provider: SimulatedProvider, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with running_engine(provider, "--workers", "1") as address, Client(address) as client:

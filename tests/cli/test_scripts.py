@@ -1,4 +1,4 @@
-"""What the scripts remove: a virtual environment that they made, and nobody else's."""
+"""The scripts remove a virtual environment that they made, and no other."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(repository: Path, *, is_phoenix: bool = False) -> subprocess.CompletedPr
 
 
 @pytest.mark.parametrize("name", [".venv", ".venv-phoenix"])
-def test_an_environment_that_somebody_else_has_made_stays(repository: Path, name: str) -> None:
+def test_a_virtual_environment_of_another_tool_stays(repository: Path, name: str) -> None:
     """As `uv venv` makes them, without pip, which the scripts want."""
     venv = repository / name
     (venv / "bin").mkdir(parents=True)
@@ -43,7 +43,7 @@ def test_an_environment_that_somebody_else_has_made_stays(repository: Path, name
 
 
 @pytest.mark.parametrize("mark", [".headrace-test", ".headrace-begun", ".headrace"])
-def test_one_that_the_scripts_have_made_or_begun_is_made_anew(repository: Path, mark: str) -> None:
+def test_a_virtual_environment_of_the_scripts_is_made_anew(repository: Path, mark: str) -> None:
     venv = repository / ".venv"
     venv.mkdir()
     (venv / mark).touch()
@@ -53,7 +53,7 @@ def test_one_that_the_scripts_have_made_or_begun_is_made_anew(repository: Path, 
     assert [path.name for path in venv.iterdir()] == [".headrace-begun"]
 
 
-def test_a_link_goes_and_what_it_leads_to_stays(repository: Path, tmp_path: Path) -> None:
+def test_a_link_is_removed_and_its_target_stays(repository: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / ".headrace-test").touch()

@@ -1,4 +1,4 @@
-"""``headrace serve --directory``: refuses what has anything foreign in it, and deletes by name what it made itself."""
+"""``headrace serve --directory`` refuses a directory with foreign files, and deletes only files that it made."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_socket_at_which_another_program_listens_is_not_taken(
             assert attempt.connect_ex(str(directory / "broker")) == 0
 
 
-def test_what_a_killed_engine_left_is_cleared_away_and_its_process_is_noted_nowhere(directory: Path) -> None:
+def test_the_files_of_a_killed_engine_are_removed_and_no_process_number_is_stored(directory: Path) -> None:
     for name in ("broker", "broker.full", "collector", "w1-1f", "w17-7fffffff.full"):
         bound(name)(directory)
     (directory / "lock").write_text("12345\n")  # as older versions did, and read
@@ -143,14 +143,14 @@ def test_what_a_killed_engine_left_is_cleared_away_and_its_process_is_noted_nowh
     taken.close()
 
 
-def test_a_lock_that_says_something_else_keeps_it(directory: Path) -> None:
+def test_a_lock_with_other_content_keeps_it(directory: Path) -> None:
     (directory / "lock").write_text("somebody's words\n")
     EngineDirectory(directory).close()
     assert contents(directory) == {"lock": "somebody's words\n"}
 
 
 @pytest.mark.slow
-def test_what_is_put_into_the_directory_of_a_running_engine_survives_its_end(
+def test_foreign_files_in_the_directory_of_a_running_engine_survive_its_end(
     provider: SimulatedProvider, directory: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "target"

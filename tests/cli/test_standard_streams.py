@@ -1,4 +1,4 @@
-"""Promises of every command about the streams that it was started with: closed, full, left by their reader, without UTF-8.
+"""Every command handles standard streams that are closed, full, left by their reader, or without UTF-8.
 
 The commands are those of the parser; a new one is tested here without being named.
 """
@@ -76,7 +76,7 @@ def assert_calm(done: subprocess.CompletedProcess[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", HELPS, ids=" ".join)
-def test_every_help_is_told_or_the_loss_of_it(arguments: tuple[str, ...]) -> None:
+def test_every_help_text_is_printed_or_its_loss_is_reported(arguments: tuple[str, ...]) -> None:
     for redirection in some_of([*TOLD, "<&- >&- 2>&-"], HELPS.index(arguments)):
         done = run(arguments, redirection)
         assert (done.returncode, done.stdout) == (LOST[redirection], "")
@@ -86,7 +86,7 @@ def test_every_help_is_told_or_the_loss_of_it(arguments: tuple[str, ...]) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", HELPS, ids=" ".join)
-def test_every_help_can_be_shown_on_a_terminal_that_has_only_ascii(arguments: tuple[str, ...]) -> None:
+def test_every_help_text_can_be_shown_on_an_ascii_terminal(arguments: tuple[str, ...]) -> None:
     done = run(arguments, **C_LOCALE)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.isascii()
@@ -164,7 +164,7 @@ def test_a_run_says_the_same_in_every_encoding(environ: dict[str, str], provider
 
 
 @pytest.mark.parametrize("arguments", SHOWN[:8], ids=" ".join)
-def test_a_reader_that_has_gone_is_no_fault_to_speak_of(arguments: tuple[str, ...], data: Path) -> None:
+def test_a_reader_that_has_gone_causes_no_error_text(arguments: tuple[str, ...], data: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "headrace", *arguments]
@@ -178,7 +178,7 @@ def test_a_reader_that_has_gone_is_no_fault_to_speak_of(arguments: tuple[str, ..
 
 @pytest.mark.parametrize("home", [{}, {"HOME": ""}, {"HOME": "/nonexistent"}], ids=["none", "empty", "no directory"])
 @pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["spans", "list"], ["status"]], ids=" ".join)
-def test_a_user_without_home_and_name_is_told_something(
+def test_a_user_without_home_and_name_gets_a_useful_error(
     arguments: list[str], home: dict[str, str], tmp_path: Path
 ) -> None:
     program = (
@@ -241,7 +241,7 @@ def test_a_current_directory_that_is_gone_ends_in_no_traceback(tmp_path: Path) -
         ("run Hi -m gpt-4o --engine $'ipc:///tmp/a\\nb'", "has characters that cannot be printed"),
     ],
 )
-def test_an_argument_that_cannot_be_used_is_told_in_a_line(line: str, said: str) -> None:
+def test_an_invalid_argument_is_reported_on_one_line(line: str, said: str) -> None:
     done = subprocess.run(
         ["bash", "-c", f'exec "{sys.executable}" -m headrace {line}'], capture_output=True, timeout=60, check=False
     )
@@ -250,7 +250,7 @@ def test_an_argument_that_cannot_be_used_is_told_in_a_line(line: str, said: str)
     assert said in done.stderr.decode()
 
 
-def test_an_address_of_the_environment_that_is_no_text_is_told() -> None:
+def test_an_address_in_the_environment_that_is_not_text_is_reported() -> None:
     line = f"HEADRACE_ENGINE=$'ipc:///tmp/\\xff' exec '{sys.executable}' -m headrace run Hi -m gpt-4o"
     done = subprocess.run(["bash", "-c", line], capture_output=True, timeout=60, check=False)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""``headrace status``: what it says of an engine's spans. The rest is shown with a real engine, in test_cli."""
+"""``headrace status`` shows the state of an engine's spans. Tests with a real engine are in test_cli."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_spans_that_are_not_kept_are_off(capsys: pytest.CaptureFixture[str]) -> 
     assert shown(None, capsys) == ["  spans: off"]
 
 
-def test_what_was_lost_is_said_with_its_reasons(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lost_spans_are_counted_with_their_reasons(capsys: pytest.CaptureFixture[str]) -> None:
     full = msgspec.structs.replace(
         FINE,
         state="disk full",

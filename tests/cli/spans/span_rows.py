@@ -1,4 +1,4 @@
-"""Span databases as a collector leaves them, made by tests: one call makes one file of one slot."""
+"""Makes span databases for tests, like those of a collector: one call makes one file in one slot."""
 
 from __future__ import annotations
 

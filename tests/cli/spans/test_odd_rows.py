@@ -1,4 +1,4 @@
-"""No row of a database ends a command of ``headrace spans`` in a traceback, or keeps other rows from being shown."""
+"""No row of a database ends `headrace spans` in a traceback, or hides other rows."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_every_row_is_shown_or_named(
         assert set(known) <= set(done.ids)
 
 
-def test_no_row_ends_a_sum(known: list[str], spans: Run, tmp_path: Path) -> None:
+def test_no_odd_row_breaks_the_sums(known: list[str], spans: Run, tmp_path: Path) -> None:
     for by in get_args(Grouping):
         for form in ((), ("--json",)):
             done = spans("stats", "--by", by, *form)

@@ -1,4 +1,4 @@
-"""What `headrace spans` finds out of a data directory that cannot be used, and what it leaves there: nothing, and all that there was."""
+"""`headrace spans` finds out whether a data directory can be used, and changes nothing in it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import pytest
 from headrace.cli.spans.span_problems import directory_problem
 
 
-def test_it_tries_whether_a_file_can_be_written_and_leaves_none(tmp_path: Path) -> None:
+def test_the_check_for_a_writable_directory_leaves_no_file(tmp_path: Path) -> None:
     assert directory_problem(tmp_path / "data") is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_exchanged_meanwhile_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_takes_the_place_of_the_checked_one_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who owns the directory above can rename a folder of the user's into the place of one that is to be removed with all in it."""
     precious = tmp_path / "precious"
     precious.mkdir()

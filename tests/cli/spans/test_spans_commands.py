@@ -168,7 +168,7 @@ def test_what_a_model_said_cannot_steer_the_terminal(spans: Run, data: Path) -> 
         (["--grep", "role"], []),  # a word of the form, not of the content
     ],
 )
-def test_filters_leave_what_was_asked_for(spans: Run, data: Path, arguments: list[str], expected: list[str]) -> None:
+def test_filters_select_the_right_spans(spans: Run, data: Path, arguments: list[str], expected: list[str]) -> None:
     Database(data).add(
         span(span_id="sp_text", content=content('Tokyo, a "b" c', "GRÜSSE\n100%_")),
         span(
@@ -187,7 +187,7 @@ def test_filters_leave_what_was_asked_for(spans: Run, data: Path, arguments: lis
     assert spans("list", *arguments).ids == expected
 
 
-def test_since_takes_what_people_say(spans: Run, data: Path) -> None:
+def test_since_takes_ages_and_dates(spans: Run, data: Path) -> None:
     now = time.time()
     Database(data).add(*(span(span_id=f"sp_{hours}", started_at=now - hours * 3600) for hours in (1, 3, 30)))
 
@@ -202,7 +202,7 @@ def test_since_takes_what_people_say(spans: Run, data: Path) -> None:
 # Several files and slots
 
 
-def test_all_days_and_slots_are_one(spans: Run, data: Path) -> None:
+def test_spans_of_all_days_and_slots_are_shown_together(spans: Run, data: Path) -> None:
     Database(data, 0, "2026-03-13").add(span(span_id="sp_1", started_at=NOON - 86400))
     Database(data, 0, "2026-03-14").add(span(span_id="sp_2", started_at=NOON))
     Database(data, 0, "2026-03-14", 1).add(span(span_id="sp_4", started_at=NOON + 2))
@@ -213,7 +213,7 @@ def test_all_days_and_slots_are_one(spans: Run, data: Path) -> None:
     assert spans("list", "--limit", "2").ids == ["sp_4", "sp_3"]
 
 
-def test_of_two_rows_for_one_run_the_higher_rank_stays_then_the_newer(spans: Run, data: Path) -> None:
+def test_the_row_of_higher_rank_is_shown_and_then_the_newer(spans: Run, data: Path) -> None:
     Database(data, 0).add(
         span(span_id="sp_a", rank=Rank.WORKER, content=content(text="whole"), tags=["t"], started_at=NOON),
         span(span_id="sp_b", rank=Rank.CLIENT, content=content(text="older"), started_at=NOON),
@@ -235,7 +235,7 @@ def test_of_two_rows_for_one_run_the_higher_rank_stays_then_the_newer(spans: Run
     assert (stats["total"]["runs"], stats["total"]["errors"], stats["errors"]) == (3, 0, {})
 
 
-def test_of_very_many_rows_each_run_is_there_once(spans: Run, data: Path) -> None:
+def test_each_run_is_shown_once_among_very_many_rows(spans: Run, data: Path) -> None:
     both = [span(span_id=f"sp_{n:04}", started_at=NOON + n) for n in range(1500)]
     Database(data, 0).add(*both)
     Database(data, 1).add(*both)
@@ -256,7 +256,7 @@ def test_a_file_that_cannot_be_read_is_named_and_left_out(spans: Run, data: Path
     assert spans("list").ids == ["sp_1"]
 
 
-def test_a_file_that_breaks_in_the_middle_is_named_and_what_came_before_is_shown(spans: Run, data: Path) -> None:
+def test_a_file_damaged_in_the_middle_is_named_and_the_rows_before_are_shown(spans: Run, data: Path) -> None:
     database = Database(data)
     database.add(*(span(content=content(text="x" * 3000)) for _ in range(200)))
     database.close()
@@ -271,7 +271,7 @@ def test_a_file_that_breaks_in_the_middle_is_named_and_what_came_before_is_shown
     assert done.err.count("is left out") == 1
 
 
-def test_a_row_that_makes_no_sense_is_named_and_left_out(spans: Run, data: Path) -> None:
+def test_a_damaged_row_is_named_and_left_out(spans: Run, data: Path) -> None:
     database = Database(data)
     database.add(span(span_id="sp_1"), span(span_id="sp_2"))
     database.execute("UPDATE spans SET tags = '[broken' WHERE span_id = 'sp_2'")
@@ -282,7 +282,7 @@ def test_a_row_that_makes_no_sense_is_named_and_left_out(spans: Run, data: Path)
     assert "spans-2026-03-14.db: row 2 is left out" in done.err
 
 
-def test_a_database_that_is_only_being_made_is_no_error(spans: Run, data: Path) -> None:
+def test_a_database_that_is_just_being_created_is_not_an_error(spans: Run, data: Path) -> None:
     Database(data).add(span())
     sqlite3.connect(data / "0" / "spans-2026-03-15.db").execute("PRAGMA journal_mode = WAL").connection.close()
 
@@ -322,7 +322,7 @@ def test_an_empty_store_says_what_to_do(spans: Run) -> None:
     assert spans("list").out == ""
 
 
-def test_a_filter_that_nothing_passes_says_so(spans: Run, data: Path) -> None:
+def test_a_filter_without_a_match_says_so(spans: Run, data: Path) -> None:
     Database(data).add(span())
 
     done = spans("list", "--model", "none")
@@ -331,13 +331,13 @@ def test_a_filter_that_nothing_passes_says_so(spans: Run, data: Path) -> None:
     assert done.err == f"no span in {data} meets the conditions\n"
 
 
-def test_a_directory_that_is_not_there_is_an_error(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_that_does_not_exist_is_an_error(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["spans", "list", "--data", str(data / "none")]) == ExitCode.USAGE
     assert "the directory does not exist" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["HEADRACE_DATA", "XDG_STATE_HOME", "settings"])
-def test_the_data_is_where_the_settings_have_it(
+def test_the_data_directory_comes_from_the_settings(
     place: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(data))

@@ -1,4 +1,4 @@
-"""``headrace spans show``, ``stats`` and ``export``: what they say of databases that tests have made."""
+"""The output of `headrace spans show`, `stats` and `export`, for databases that tests have made."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_jsonl_has_everything_oldest_first(spans: Run, data: Path, tmp_path: Pat
     assert first == json.loads(spans("show", "3f2a", "--json").out)
 
 
-def test_csv_has_a_head_and_survives_what_people_write(spans: Run, data: Path) -> None:
+def test_csv_has_a_head_and_quotes_odd_texts(spans: Run, data: Path) -> None:
     Database(data).add(span(content=content('"a",\nb;', "Grüße\r\n"), tags=["x", "y"]), tool_run(), cost=0.25)
 
     rows = list(csv.reader(io.StringIO(spans("export", "--format", "csv").out, newline="")))
@@ -270,7 +270,7 @@ def test_an_export_into_a_pipe_with_a_name_leaves_it_a_pipe(spans: Run, data: Pa
     assert (done.code, named.is_fifo(), json.loads(exported)["span_id"]) == (ExitCode.OK, True, "sp_1")
 
 
-def test_an_export_through_a_link_leaves_what_the_link_leads_to(spans: Run, data: Path, tmp_path: Path) -> None:
+def test_an_export_through_a_link_does_not_change_the_target(spans: Run, data: Path, tmp_path: Path) -> None:
     Database(data).add(span(span_id="sp_1"))
     precious, out = tmp_path / "precious", tmp_path / "out.jsonl"
     precious.write_text("mine")
@@ -283,7 +283,7 @@ def test_an_export_through_a_link_leaves_what_the_link_leads_to(spans: Run, data
     assert sorted(path.name for path in tmp_path.iterdir() if "out" in path.name) == ["out.jsonl"]
 
 
-def test_an_export_that_fails_removes_what_it_began_and_nothing_else(
+def test_a_failed_export_removes_only_its_own_file(
     spans: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Database(data).add(span(span_id="sp_1"))
@@ -300,7 +300,7 @@ def test_an_export_that_fails_removes_what_it_began_and_nothing_else(
     assert not list(tmp_path.glob(".out*"))
 
 
-def test_a_file_that_comes_in_the_place_of_a_pipe_is_not_cut(
+def test_a_file_that_takes_the_place_of_a_pipe_is_not_truncated(
     spans: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Database(data).add(span(span_id="sp_1"))
@@ -319,7 +319,7 @@ def test_an_export_takes_the_filters(spans: Run, data: Path) -> None:
     assert spans("export", "--model", "o3").ids == ["sp_1"]
 
 
-def test_what_is_known_of_no_run_of_a_group_is_unknown_and_not_zero(spans: Run, data: Path) -> None:
+def test_a_sum_without_any_known_value_is_unknown_and_not_zero(spans: Run, data: Path) -> None:
     lost = {"status": "error", "error_type": "RateLimitError", "usage": Usage(), "first_chunk_seconds": None}
     new = {"provider": "ours", "model": "new"}
     free = {"provider": "ours", "model": "free"}

@@ -1,4 +1,4 @@
-"""``headrace spans`` as a shell starts it: the live tail, terminals, readers that go away, and a store of some size."""
+"""`headrace spans` started by a shell: the live tail, terminals, readers that go away, and a large store."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ def next_ids(process: subprocess.Popen[str], count: int) -> list[str]:
     return [json.loads(process.stdout.readline())["span_id"] for _ in range(count)]
 
 
-def test_tail_shows_what_others_write_in_files_and_slots_that_come_to_be(
-    start: Start, write: Callable[[str], None], data: Path
-) -> None:
+def test_tail_shows_spans_in_new_files_and_new_slots(start: Start, write: Callable[[str], None], data: Path) -> None:
     Database(data).add(span(span_id="sp_old"), span(span_id="sp_new"))
     tail = start("tail", "-n", "1")
     assert next_ids(tail, 1) == ["sp_new"]
@@ -101,7 +99,7 @@ def test_tail_shows_what_others_write_in_files_and_slots_that_come_to_be(
     assert (tail.returncode, out, err) == (ExitCode.INTERRUPTED, "", "headrace: interrupted\n")
 
 
-def test_tail_begins_before_anything_is_there(start: Start, write: Callable[[str], None]) -> None:
+def test_tail_may_start_before_the_first_span(start: Start, write: Callable[[str], None]) -> None:
     tail = start("tail")
 
     write("0 2026-03-14 sp_1")
@@ -121,7 +119,7 @@ def test_tail_takes_filters_and_shows_again_what_is_replaced(start: Start, data:
     assert next_ids(tail, 1) == ["sp_1"]
 
 
-def test_tail_outlives_a_file_that_is_dropped(start: Start, data: Path) -> None:
+def test_tail_goes_on_when_a_file_is_removed(start: Start, data: Path) -> None:
     old, new = Database(data, day="2026-03-13"), Database(data)
     old.add(span(span_id="sp_1"))
     tail = start("tail")
@@ -133,7 +131,7 @@ def test_tail_outlives_a_file_that_is_dropped(start: Start, data: Path) -> None:
     assert next_ids(tail, 1) == ["sp_2"]
 
 
-def test_a_tail_whose_reader_has_gone_ends_though_nothing_comes(start: Start, data: Path) -> None:
+def test_tail_ends_when_its_reader_has_gone_even_without_spans(start: Start, data: Path) -> None:
     Database(data).add(span(span_id="sp_1"))
     tail = start("tail")
     assert next_ids(tail, 1) == ["sp_1"]
@@ -184,7 +182,7 @@ def test_a_terminal_gets_a_table_of_its_width(start: Start, data: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_a_hundred_thousand_spans_are_no_matter(spans: Run, data: Path) -> None:
+def test_a_hundred_thousand_spans_are_listed_quickly(spans: Run, data: Path) -> None:
     text = content(text="word " * 400)
     for slot, day in [(0, "2026-03-13"), (0, "2026-03-14"), (1, "2026-03-14")]:
         database = Database(data, slot, day)

@@ -1,4 +1,4 @@
-"""Promises of an address that is shown: no part of a password or a query, however the address is malformed."""
+"""A shown address has no part of a password or a query, even if the address is malformed."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_no_part_of_a_password_is_shown() -> None:
         ("", ""),
     ],
 )
-def test_the_rest_is_shown_as_it_is(url: str, shown: str) -> None:
+def test_the_other_parts_are_shown_unchanged(url: str, shown: str) -> None:
     assert without_password(url) == shown
 
 
@@ -101,7 +101,7 @@ def test_the_next_step_of_a_command_shows_no_password(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "given", [f"sk-{SECRET.strip('!')}", "a1b2c3d4e5f6", "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9eyJhbGciOiJIUzI1NiIs.a.b"]
 )
-def test_a_key_in_the_place_of_an_address_is_not_quoted(given: str) -> None:
+def test_a_key_in_place_of_an_address_is_not_quoted(given: str) -> None:
     assert given not in (base_url_problem(given) or "")
 
 

@@ -1,4 +1,4 @@
-"""Small HTTP servers that answer and misbehave as told, and a receiver that keeps what it is told."""
+"""Small HTTP servers that answer and misbehave on command, and a receiver that records its calls."""
 
 from __future__ import annotations
 

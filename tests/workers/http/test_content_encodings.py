@@ -1,4 +1,4 @@
-"""What a body is packed in is unpacked, what only looks so is read as it is, and what cannot be unpacked is named."""
+"""A packed body is unpacked, false content-encodings are ignored, and unknown ones are named."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def read(run: Run, address: Callable[[Server], str], answer: bytes, *, is_cut: b
 
 
 @pytest.mark.parametrize("encoding", PLAIN)
-def test_a_word_that_is_no_coding_changes_nothing(run: Run, address: Callable[[Server], str], encoding: str) -> None:
+def test_an_encoding_that_means_unpacked_changes_nothing(
+    run: Run, address: Callable[[Server], str], encoding: str
+) -> None:
     recorder = read(run, address, response(encoding, BODY))
 
     assert (recorder.failure, recorder.body) == (None, BODY)
@@ -84,7 +86,7 @@ def test_each_layer_is_unpacked(run: Run, address: Callable[[Server], str], enco
 
 @pytest.mark.parametrize("encoding", UNKNOWN)
 @pytest.mark.parametrize("status", ["200 OK", "503 Busy"])
-def test_a_coding_that_cannot_be_unpacked_is_named_and_the_status_is_told(
+def test_an_unknown_encoding_is_named_and_the_status_is_reported(
     run: Run, address: Callable[[Server], str], encoding: str, status: str
 ) -> None:
     recorder = read(run, address, response(encoding, BODY, status))
@@ -136,7 +138,7 @@ def test_thousands_of_empty_files_in_one_body_cost_little_each(run: Run, address
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, gzip"])
-def test_a_reader_that_pauses_is_given_no_more_of_a_packed_body(
+def test_a_paused_reader_gets_no_more_of_a_packed_body(
     run: Run, address: Callable[[Server], str], encoding: str
 ) -> None:
     """8 MiB in a few reads of the socket: all that comes after the pause is what one turn of the loop unpacks."""
@@ -181,9 +183,7 @@ def test_a_connection_is_used_again_after_a_packed_body_that_took_many_turns(
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate, gzip"])
-def test_a_packed_body_that_is_cut_or_damaged_is_no_success(
-    run: Run, address: Callable[[Server], str], encoding: str
-) -> None:
+def test_a_cut_or_damaged_packed_body_is_a_failure(run: Run, address: Callable[[Server], str], encoding: str) -> None:
     packed = PACKED[encoding](BODY)
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\n\r\n".encode()
 
@@ -228,7 +228,7 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-def test_one_connection_takes_no_turn_of_the_loop_for_itself(
+def test_one_connection_does_not_use_up_a_turn_of_the_loop(
     run: Run, address: Callable[[Server], str], kind: str
 ) -> None:
     head, body = FLOODS[kind]
@@ -245,13 +245,13 @@ def test_one_connection_takes_no_turn_of_the_loop_for_itself(
     run(story())
 
 
-def test_interim_responses_without_end_are_no_answer(run: Run) -> None:
+def test_endless_interim_responses_are_a_failure(run: Run) -> None:
     recorder = read(run, lambda server: server.url, b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000)
 
     assert recorder.failure == ("read", "response head over 65536 bytes")
 
 
-def test_one_field_again_and_again_costs_little(run: Run) -> None:
+def test_a_field_that_is_repeated_very_often_costs_little(run: Run) -> None:
     began = time.thread_time()
     recorder = read(run, lambda server: server.url, b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * 60_000 + b"\r\n")
 

@@ -1,4 +1,4 @@
-"""Promises of the worker's HTTP client, against small servers that answer and misbehave as told."""
+"""Promises of the worker's HTTP client, against small servers that answer and misbehave on command."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_a_released_connection_is_closed_when_its_body_does_not_end(run: Run) ->
     run(story())
 
 
-def test_pause_stops_reading_from_the_socket_and_resume_goes_on(run: Run) -> None:
+def test_pause_stops_reading_from_the_socket_and_resume_reads_again(run: Run) -> None:
     async def story() -> None:
         size = 32 * 1024 * 1024  # more than the kernel takes for a reader that stands still
         block = bytes(1024 * 1024)
@@ -282,7 +282,7 @@ class FakeOwner:
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-def test_a_response_reads_the_same_however_the_socket_cuts_it(run: Run, size: int) -> None:
+def test_a_response_reads_the_same_in_pieces_of_any_size(run: Run, size: int) -> None:
     async def story() -> None:
         owner, recorder = FakeOwner(), Recorder()
         connection = Http1Connection(asyncio.get_running_loop(), owner, 0.5)
@@ -408,7 +408,7 @@ def test_a_response_that_is_cut_or_broken_fails_once_and_says_why(run: Run, resp
     run(story())
 
 
-def test_a_server_that_closes_what_it_accepts_fails_each_request_once(run: Run) -> None:
+def test_a_server_that_accepts_and_closes_fails_each_request_once(run: Run) -> None:
     async def story() -> None:
         async def handle(_: Peer) -> None:
             """Close at once."""
@@ -522,7 +522,7 @@ def test_a_reused_connection_that_dies_after_a_byte_of_the_response_is_not_repla
     run(story())
 
 
-def test_a_lack_of_descriptors_is_named_as_such() -> None:
+def test_a_lack_of_descriptors_is_named() -> None:
     reason = connect_reason(HttpOrigin("https", "api.example.com", 443), OSError(errno.EMFILE, "Too many open files"))
 
     assert "no descriptor is left for a connection to api.example.com:443" in reason
@@ -692,7 +692,7 @@ def test_tls_is_spoken_with_certificates_of_the_environment_and_kept_alive(
     run(story())
 
 
-def test_a_certificate_that_nobody_vouches_for_fails_the_connect(run: Run, certificate: Path) -> None:
+def test_an_untrusted_certificate_fails_the_connect(run: Run, certificate: Path) -> None:
     async def story() -> None:
         trusting_nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         settings = {"tls": _server_tls(certificate), "ssl_context": trusting_nobody}
@@ -733,7 +733,7 @@ def test_a_proxy_of_the_environment_carries_the_request(run: Run, proxied: Calla
     run(story())
 
 
-def test_no_proxy_takes_the_direct_way(
+def test_a_request_goes_directly_if_no_proxy_applies(
     run: Run, proxied: Callable[[Server], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
@@ -770,7 +770,7 @@ def test_release_through_a_proxy_closes_a_body_that_does_not_end(run: Run, proxi
     run(story())
 
 
-def test_a_response_cut_or_paused_behind_a_proxy_is_told(run: Run, proxied: Callable[[Server], str]) -> None:
+def test_a_response_through_a_proxy_may_be_cut_or_paused(run: Run, proxied: Callable[[Server], str]) -> None:
     async def story() -> None:
         async with talking(once(OPEN_HEAD + b"5\r\nhello\r\n")) as (client, server):
             recorder = Recorder("response", lambda exchange: exchange.pause())

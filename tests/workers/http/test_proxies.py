@@ -1,4 +1,4 @@
-"""The proxy that the environment names for an origin carries its requests; one that cannot be used is told at once, with the cause."""
+"""The proxy in the environment carries the requests to its origins; an unusable proxy is an error with its cause."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def failure_of(run: Run, url: str) -> tuple[str, str]:
     ("variable", "scheme"),
     [("http_proxy", "http"), ("https_proxy", "https"), ("all_proxy", "http"), ("ALL_PROXY", "https")],
 )
-def test_a_proxy_that_is_no_address_is_a_fault_of_the_settings(
+def test_an_invalid_proxy_address_is_a_failure_of_the_settings(
     run: Run, monkeypatch: pytest.MonkeyPatch, variable: str, scheme: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -68,7 +68,7 @@ def test_a_proxy_that_is_no_address_is_a_fault_of_the_settings(
     assert reason == f"the proxy of the environment ({kind}_proxy or {kind.upper()}_PROXY) {BAD[value]}"
 
 
-def test_what_socks_needs_is_said_where_it_is_not_installed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_for_socks_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
     stage, reason = failure_of(run, "http://provider.test/v1")
 
@@ -154,7 +154,7 @@ def test_only_the_proxy_that_applies_counts(run: Run, monkeypatch: pytest.Monkey
         ("10.1.2.3", " 10.0.0.0/8 , x", False),
     ],
 )
-def test_what_is_excepted_takes_the_direct_way(
+def test_hosts_in_no_proxy_are_reached_directly(
     run: Run, monkeypatch: pytest.MonkeyPatch, host: str, excepted: str, is_proxied: bool
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy:1")

@@ -1,4 +1,4 @@
-"""A run, driven as its shell would, with everything checked that always holds; and what its providers say."""
+"""Drives a run as its shell does, and checks what must always hold. Also builds what providers send."""
 
 from __future__ import annotations
 

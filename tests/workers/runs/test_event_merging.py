@@ -1,4 +1,4 @@
-"""What is promised of merging and splitting deltas: fewer or smaller events, the same content."""
+"""Merged and split deltas have the same content, in fewer or smaller events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVENTS: st.SearchStrategy[RunEvent] = st.one_of(
 
 @settings(deadline=None)
 @given(events=st.lists(EVENTS, max_size=12))
-def test_merged_events_say_the_same(events: list[RunEvent]) -> None:
+def test_merged_events_have_the_same_content(events: list[RunEvent]) -> None:
     merged = merge_neighbours(events)
 
     assert assemble(merged) == assemble(events)
@@ -48,11 +48,11 @@ def test_pieces_of_different_tool_calls_stay_apart() -> None:
     assert merge_neighbours(events) == [ToolCallDelta(0, "a", "f", "{}"), ToolCallDelta(1, "b", "g", "{}")]
 
 
-def test_of_neighbouring_usage_the_last_counts() -> None:
+def test_the_last_of_neighbouring_usage_updates_stays() -> None:
     assert merge_neighbours([UsageUpdate(Usage(1)), UsageUpdate(Usage(2))]) == [UsageUpdate(Usage(2))]
 
 
-def test_merging_leaves_the_given_list_alone() -> None:
+def test_merging_does_not_change_the_given_list() -> None:
     events: list[RunEvent] = ["a", "b"]
     merge_neighbours(events)
 
@@ -61,7 +61,7 @@ def test_merging_leaves_the_given_list_alone() -> None:
 
 @settings(deadline=None)
 @given(event=EVENTS, limit=st.integers(0, 8))
-def test_the_halves_of_an_event_say_the_same(event: RunEvent, limit: int) -> None:
+def test_a_split_event_has_the_same_content(event: RunEvent, limit: int) -> None:
     halves = split_within(event, limit)
 
     if isinstance(event, UsageUpdate):

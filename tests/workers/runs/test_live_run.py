@@ -1,4 +1,4 @@
-"""Whatever is raised in a run's worker, its caller has a terminal message at once, and no other run is concerned."""
+"""Any exception in a run ends it with a terminal message at once, and no other run is affected."""
 
 # ruff: noqa: ARG002 - fakes take what they are given
 
@@ -195,7 +195,7 @@ def _is_paused(host: FakeHost) -> None:
         ("", _is_paused),
     ],
 )
-def test_what_is_raised_while_a_run_goes_on_ends_it_with_a_word(
+def test_an_exception_in_a_run_ends_it_with_a_terminal_message(
     fails_in: str, story: Callable[[FakeHost], None]
 ) -> None:
     async def check() -> None:
@@ -218,7 +218,7 @@ def test_what_is_raised_while_a_run_goes_on_ends_it_with_a_word(
     asyncio.run(check())
 
 
-def test_a_worker_that_stops_and_fails_at_it_tells_the_caller_all_the_same() -> None:
+def test_the_caller_hears_of_the_end_even_if_stopping_the_run_fails() -> None:
     async def check() -> None:
         host = FakeHost(fails_in="finish")
         host.respond()
@@ -232,7 +232,7 @@ def test_a_worker_that_stops_and_fails_at_it_tells_the_caller_all_the_same() -> 
     asyncio.run(check())
 
 
-def test_an_answer_whose_end_does_not_come_is_not_waited_for_longer_than_the_grace() -> None:
+def test_a_run_waits_for_the_end_of_a_complete_answer_no_longer_than_the_grace() -> None:
     """The shell's timer is set for it: the clock that it waits for without it is ten minutes away."""
 
     async def check() -> None:

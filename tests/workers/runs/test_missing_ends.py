@@ -1,4 +1,4 @@
-"""An answer that has said why it ends is a success two seconds later, whether or not its connection ever does."""
+"""A complete answer is a success after two seconds, even if its connection never ends."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def finished(api: str = "openai-chat", *, stream: bool = True) -> Driven:
 
 @every_api
 @pytest.mark.parametrize("stream", [True, False])
-def test_an_answer_whose_end_does_not_come_is_a_success_after_the_grace(api: str, stream: bool) -> None:
+def test_a_complete_answer_without_its_end_is_a_success_after_the_grace(api: str, stream: bool) -> None:
     run = finished(api, stream=stream)
     assert run.core.clocks.next_deadline() == 10.0 + GRACE
     assert run.due(10.0 + GRACE - 0.01) == ()
@@ -55,7 +55,7 @@ def test_comments_do_not_prolong_the_grace(api: str) -> None:
     assert run.finished.finish_reason == "tool_calls"
 
 
-def test_usage_that_follows_within_the_grace_is_the_runs() -> None:
+def test_usage_within_the_grace_counts() -> None:
     run = finished()
     run.now = 11.0
     run.receive(usage(3))
@@ -66,7 +66,7 @@ def test_usage_that_follows_within_the_grace_is_the_runs() -> None:
 
 
 @every_api
-def test_a_clock_that_runs_out_within_the_grace_ends_the_run_as_well_as_the_grace_does(api: str) -> None:
+def test_another_clock_that_runs_out_within_the_grace_ends_the_run_with_a_success(api: str) -> None:
     run = Driven(api=api, total=11.0).respond()
     run.now = 10.0
     run.receive(said(api, slice(UP_TO_FINISH[api])))
@@ -75,7 +75,7 @@ def test_a_clock_that_runs_out_within_the_grace_ends_the_run_as_well_as_the_grac
     assert run.finished.finish_reason == "tool_calls"
 
 
-def test_what_a_reader_has_not_taken_is_still_his_after_the_grace() -> None:
+def test_the_reader_still_gets_waiting_events_after_the_grace() -> None:
     run = Driven(sequence_limit=1).respond()
     run.receive(text("a"))
     run.receive(text("b"), stop())
@@ -115,7 +115,7 @@ def test_an_answer_that_goes_on_after_its_finish_reason_is_not_cut() -> None:
     assert run.finished.finish_reason == "stop"
 
 
-def test_a_continuation_is_asked_for_after_the_grace_and_waited_for() -> None:
+def test_a_continuation_is_requested_after_the_grace_and_awaited() -> None:
     run = Driven(api="google").respond()
     part = {"content": {"parts": [{"text": "a"}]}, "finishReason": "CONTINUATION", "continuationToken": "t1"}
     run.receive(b"data: " + json.dumps({"candidates": [part], "responseId": "r1"}).encode() + b"\n\n")
@@ -135,9 +135,7 @@ def test_a_continuation_is_asked_for_after_the_grace_and_waited_for() -> None:
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("after", [b"", b"\n", b" \r\n"])
-def test_a_whole_body_whose_end_does_not_come_is_a_success_after_the_grace(
-    api: str, stream: bool, after: bytes
-) -> None:
+def test_a_whole_body_without_its_end_is_a_success_after_the_grace(api: str, stream: bool, after: bytes) -> None:
     run = Driven(api=api, stream=stream).respond(headers=JSON)
     run.now = 10.0
     assert Command.WATCH in run.receive(whole(api) + after)
@@ -149,7 +147,7 @@ def test_a_whole_body_whose_end_does_not_come_is_a_success_after_the_grace(
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_a_whole_body_that_is_cut_after_its_last_brace_is_a_success_and_before_it_none(api: str) -> None:
+def test_a_body_cut_after_its_last_brace_is_a_success_and_before_it_a_failure(api: str) -> None:
     run = Driven(api=api, stream=False).respond(headers=JSON)
     run.receive(whole(api))
     run.fail("read", "cut")
@@ -175,7 +173,7 @@ def test_json_that_pauses_after_a_brace_is_not_taken_for_whole() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b'{"error": {"message": "slow down"}}', b"<html>", b'{"error": {"mess'])
-def test_an_error_whose_end_does_not_come_is_told_after_the_grace(body: bytes) -> None:
+def test_an_error_without_its_end_is_reported_after_the_grace(body: bytes) -> None:
     run = Driven().respond(429, {"content-type": "application/json", "retry-after": "7"})
     if body:
         run.receive(body)

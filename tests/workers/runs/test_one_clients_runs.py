@@ -1,4 +1,4 @@
-"""A client that asks a worker for runs without leases has as many as one client may, and others are served."""
+"""A client without leases gets a bounded number of runs on a worker, and other clients are still served."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_bytes_of_requests_that_a_worker_holds_are_bounded(provider: Simulat
         assert isinstance(worker.terminal(worker.run(messages=large)), Finished)
 
 
-def test_many_requests_of_very_many_values_are_turned_away_by_the_turn(
+def test_one_turn_reads_a_bounded_number_of_values_and_turns_other_requests_away(
     provider: SimulatedProvider, tmp_path: Path
 ) -> None:
     """All in one frame: they would take the worker half a minute, and gigabytes."""

@@ -1,4 +1,4 @@
-"""What the outflow of a run promises: in sequence, never beyond the credit, nothing lost, a bounded wait."""
+"""Outgoing events leave in sequence, never beyond the credit, without loss, and a bounded number waits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def waiting(outflow: OutgoingEvents, *events: RunEvent) -> OutgoingEvents:
     return outflow
 
 
-def test_what_there_is_credit_for_leaves_as_it_is() -> None:
+def test_events_within_the_credit_leave_unchanged() -> None:
     outflow = waiting(OutgoingEvents(3, 10), "ab", "cd")
 
     assert outflow.take() == (0, ["ab", "cd"])
@@ -54,7 +54,7 @@ def test_credit_for_characters_may_split_an_event() -> None:
     assert outflow.text_length == 6
 
 
-def test_a_late_credit_takes_nothing_back() -> None:
+def test_a_late_credit_does_not_lower_the_limit() -> None:
     outflow = OutgoingEvents(5, 5)
     outflow.allow_more(1, 9)
     outflow.allow_more(9, 1)
@@ -94,7 +94,7 @@ def test_waiting_is_low_again_below_half_a_window_with_credit() -> None:
         st.one_of(st.lists(EVENTS, max_size=4), st.tuples(st.integers(0, 3), st.integers(0, 8))), max_size=20
     )
 )
-def test_whatever_the_credit_everything_leaves_in_sequence(
+def test_all_events_leave_in_sequence_with_any_credit(
     steps: list[list[RunEvent] | tuple[int, int]],
 ) -> None:
     outflow = OutgoingEvents(0, 0)
@@ -154,7 +154,7 @@ def test_more_than_a_window_is_not_read_before_something_leaves() -> None:
     assert not outflow.is_flooded
 
 
-def test_reading_goes_on_only_where_half_of_what_may_wait_has_left() -> None:
+def test_reading_resumes_when_half_of_the_events_that_may_wait_have_left() -> None:
     """Calls that cannot be merged and have no characters: their number alone counts, of which four windows may wait."""
     outflow = OutgoingEvents(1, 1)
     outflow.pending = [ToolCallDelta(index, f"c{index}", "f") for index in range(4 * 64 // 2)]
@@ -164,7 +164,7 @@ def test_reading_goes_on_only_where_half_of_what_may_wait_has_left() -> None:
     assert outflow.waiting_is_low()
 
 
-def test_reading_does_not_go_on_without_credit_for_an_event_or_for_a_character() -> None:
+def test_reading_does_not_resume_without_credit_for_an_event_and_a_character() -> None:
     for limits in ((1, 10), (10, 1)):
         outflow = waiting(OutgoingEvents(*limits), "a")
         outflow.take()
@@ -186,7 +186,7 @@ def test_reading_stops_at_four_windows_of_events_and_at_one_of_characters() -> N
     assert waiting(OutgoingEvents(0, 0), "x" * 65_536).waiting_is_full()
 
 
-def test_reading_goes_on_below_half_a_window_of_characters() -> None:
+def test_reading_resumes_below_half_a_window_of_characters() -> None:
     assert waiting(OutgoingEvents(1, 1), "x" * 32_767).waiting_is_low()
     assert not waiting(OutgoingEvents(1, 1), "x" * 32_768).waiting_is_low()
 
@@ -200,7 +200,7 @@ def test_a_flood_is_a_window_of_bytes_since_something_last_left() -> None:
     assert outflow.is_flooded
 
 
-def test_no_claim_of_a_client_counts_beyond_a_window_of_what_it_was_sent() -> None:
+def test_a_clients_credit_counts_at_most_a_window_beyond_what_it_was_sent() -> None:
     outflow = waiting(OutgoingEvents(64, 65_536), *["abc"] * 10)
     outflow.take()
     for claimed in (2**62, 10**9, 75):

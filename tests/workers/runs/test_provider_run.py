@@ -1,4 +1,4 @@
-"""What a run in its worker promises: everything in order, within its credit, and one terminal message at the end."""
+"""A run in its worker sends everything in order, within its credit, and one terminal message at the end."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_terminal_message_comes_once_after_the_last_chunk() -> None:
     assert run.text == "Hello"
 
 
-def test_reasoning_and_tool_calls_are_told_apart_from_text() -> None:
+def test_reasoning_and_tool_calls_are_events_of_their_own() -> None:
     run = Driven().respond()
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":'}}
     run.receive(delta(reasoning_content="hm"), delta(tool_calls=[call]))
@@ -99,7 +99,7 @@ def test_out_of_credit_events_wait_and_are_merged() -> None:
     assert run.text == "abcd"
 
 
-def test_a_terminal_message_waits_for_what_comes_before_it() -> None:
+def test_a_terminal_message_waits_for_the_events_before_it() -> None:
     run = Driven(sequence_limit=1).respond()
     run.receive(text("a"))
     run.receive(text("b"), stop(), DONE)
@@ -111,7 +111,7 @@ def test_a_terminal_message_waits_for_what_comes_before_it() -> None:
     assert run.finished.sequence == len(run.sent)
 
 
-def test_what_comes_at_once_after_a_stall_is_not_read_beyond_a_window() -> None:
+def test_after_a_stall_at_most_a_window_is_read_at_once() -> None:
     """Credit or not: in one turn the loop would read all that the kernel holds, and nothing leaves before the turn's end."""
     run = Driven(sequence_limit=1000, character_limit=10 * WINDOW_CHARACTERS).respond()
     received = run.core.received(text("a" * WINDOW_CHARACTERS), 0.0)
@@ -120,7 +120,7 @@ def test_what_comes_at_once_after_a_stall_is_not_read_beyond_a_window() -> None:
     assert run.core.take(0.0)[1] == (Command.RESUME,)
 
 
-def test_a_window_that_waits_stops_the_reading_until_it_has_left() -> None:
+def test_a_full_window_stops_reading_until_it_has_left() -> None:
     run = Driven(sequence_limit=1).respond()
     run.receive(text("a"))
     assert run.receive(text("b" * (WINDOW_CHARACTERS - 1))) == ()
@@ -134,7 +134,7 @@ def test_a_window_that_waits_stops_the_reading_until_it_has_left() -> None:
     assert run.text == "a" + "b" * (WINDOW_CHARACTERS - 1) + "cd"
 
 
-def test_a_repeated_or_late_credit_takes_nothing_back() -> None:
+def test_a_repeated_or_late_credit_does_not_lower_the_limit() -> None:
     run = Driven().respond()
     run.carry_out(run.core.allow_more(Credit(SPAN, 1, 1, 1)))
 
@@ -142,7 +142,7 @@ def test_a_repeated_or_late_credit_takes_nothing_back() -> None:
     assert run.text == "abcd"
 
 
-def test_reading_goes_on_when_what_waited_has_used_its_credit_up_exactly() -> None:
+def test_reading_resumes_when_waiting_events_use_up_the_credit_exactly() -> None:
     run = Driven().respond()
     for _ in range(2 * WINDOW_EVENTS):
         run.receive(text("x" * 1024))
@@ -176,7 +176,7 @@ def test_a_reader_that_takes_nothing_for_too_long_ends_its_run() -> None:
     assert (run.failure.sequence, run.failure.partial_text) == (1, "b" * WINDOW_CHARACTERS)
 
 
-def test_a_reader_that_takes_something_is_waited_for_anew() -> None:
+def test_the_reader_clock_starts_anew_when_the_reader_takes_events() -> None:
     run = stalled(reader=300.0)
     run.now = 200.0
     run.credit(1, 0)
@@ -186,7 +186,7 @@ def test_a_reader_that_takes_something_is_waited_for_anew() -> None:
     assert run.failure.clock == "reader"
 
 
-def test_what_is_complete_waits_for_its_reader_no_longer() -> None:
+def test_a_complete_run_waits_for_its_reader_no_longer() -> None:
     run = Driven(sequence_limit=1, reader=300.0).respond()
     run.receive(text("a"))
     run.receive(text("b"), stop(), usage(3), DONE)
@@ -196,7 +196,7 @@ def test_what_is_complete_waits_for_its_reader_no_longer() -> None:
     assert (run.failure.clock, run.failure.partial_text) == ("reader", "b")
 
 
-def test_a_total_timeout_is_told_to_a_reader_that_stalls() -> None:
+def test_a_stalled_reader_hears_of_a_total_timeout() -> None:
     run = stalled(reader=300.0, total=10.0)
     run.due(10.0)
     assert run.is_closed
@@ -206,7 +206,7 @@ def test_a_total_timeout_is_told_to_a_reader_that_stalls() -> None:
     assert (run.failure.clock, run.failure.sequence) == ("total", 1)
 
 
-def test_a_worker_that_stops_ends_a_run_with_what_there_is_of_it() -> None:
+def test_a_stopping_worker_ends_a_run_with_its_partial_text() -> None:
     run = Driven().respond()
     run.receive(text("a"))
 
@@ -215,7 +215,7 @@ def test_a_worker_that_stops_ends_a_run_with_what_there_is_of_it() -> None:
     assert run.carry_out(run.core.stopped("it stops")) == (Command.SEND_NOW,)
 
 
-def test_a_worker_that_stops_does_not_wait_for_a_reader() -> None:
+def test_a_stopping_worker_does_not_wait_for_a_reader() -> None:
     run = stalled()
     run.carry_out(run.core.stopped("it stops"))
     assert run.failure.partial_text == "b" * WINDOW_CHARACTERS
@@ -264,7 +264,7 @@ CREDITS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 1, 77, 1024
     first=st.tuples(st.integers(1, 64), st.sampled_from([1, 1024, 32768, 65536])),
     allowed=CREDITS,
 )
-def test_whatever_the_splits_and_credits_everything_arrives_once_and_in_order(
+def test_everything_arrives_once_and_in_order_with_any_splits_and_credits(
     data: st.DataObject, pieces: list[str | ReasoningDelta], first: tuple[int, int], allowed: list[tuple[int, int]]
 ) -> None:
     run = Driven(sequence_limit=first[0], character_limit=first[1]).respond()
@@ -299,7 +299,7 @@ def test_whatever_the_splits_and_credits_everything_arrives_once_and_in_order(
     pieces=st.lists(st.text(min_size=1, max_size=6), max_size=6),
     mode=st.sampled_from(["close", "drain"]),
 )
-def test_whenever_it_is_aborted_a_run_ends_aborted_with_a_prefix_or_had_ended(
+def test_a_run_aborted_at_any_time_ends_aborted_with_a_prefix_or_had_ended(
     data: st.DataObject, pieces: list[str], mode: AbortMode
 ) -> None:
     run = Driven(sequence_limit=data.draw(st.integers(1, 5))).respond()
@@ -345,7 +345,7 @@ def test_abort_tells_running_usage_as_partial() -> None:
     assert run.aborted.usage == Usage(3, 3, 6, source="partial")
 
 
-def test_abort_drops_what_waits_for_credit() -> None:
+def test_abort_drops_events_that_wait_for_credit() -> None:
     run = Driven(sequence_limit=1).respond()
     run.receive(text("a"))
     run.receive(text("b"))
@@ -433,7 +433,7 @@ def test_abort_twice_is_abort_once() -> None:
     assert run.aborted.usage == Usage(3, 3, 6, source="provider")
 
 
-def test_a_paused_run_that_is_drained_is_not_waited_for_longer_than_its_idle_clock() -> None:
+def test_the_idle_clock_bounds_the_drain_of_a_paused_run() -> None:
     run = Driven(sequence_limit=1, idle=2.0).respond()
     run.receive(text("a"))
     run.receive(text("b" * WINDOW_CHARACTERS))
@@ -454,7 +454,7 @@ def test_the_first_chunk_clock_stops_at_the_first_content_also_of_a_drained_run(
 # Responses that are no stream.
 
 
-def test_a_json_body_where_a_stream_was_due_is_taken_whole() -> None:
+def test_a_json_body_in_place_of_a_stream_is_read_whole() -> None:
     run = Driven().respond(headers=JSON)
     body = {"model": "m-1", "choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}
     run.receive(json.dumps(body).encode())
@@ -464,7 +464,7 @@ def test_a_json_body_where_a_stream_was_due_is_taken_whole() -> None:
     assert (run.finished.sequence, run.finished.text_length) == (1, 5)
 
 
-def test_an_html_page_is_no_answer() -> None:
+def test_an_html_page_is_a_failure() -> None:
     run = Driven().respond(headers={"content-type": "text/html; charset=utf-8"})
     run.receive(b"<html><title>Sign in</title>")
     run.complete()
@@ -474,7 +474,7 @@ def test_an_html_page_is_no_answer() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"{}", b'{"choices": []}', b"<html>"])
-def test_a_body_that_is_no_completion_is_no_success(body: bytes) -> None:
+def test_a_body_that_is_not_a_completion_is_a_failure(body: bytes) -> None:
     for stream in (True, False):
         run = Driven(stream=stream).respond(headers=JSON)
         run.receive(body)
@@ -498,7 +498,7 @@ def test_a_body_that_is_no_completion_is_no_success(body: bytes) -> None:
         (204, "provider_protocol"),
     ],
 )
-def test_a_status_that_is_no_success_is_a_failure_of_its_kind(status: int, kind: str) -> None:
+def test_each_error_status_is_a_failure_of_its_kind(status: int, kind: str) -> None:
     run = Driven().respond(status, {"content-type": "application/json", "x-request-id": "req_7", "retry-after": "2"})
     run.receive(b'{"error": {"message": "it says no", "code": "nope"}}')
     run.complete()
@@ -508,7 +508,7 @@ def test_a_status_that_is_no_success_is_a_failure_of_its_kind(status: int, kind:
     assert (run.failure.reason, run.failure.code, run.failure.retry_after) == ("it says no", "nope", 2.0)
 
 
-def test_an_error_body_is_read_no_further_than_it_can_help() -> None:
+def test_only_the_first_part_of_an_error_body_is_read() -> None:
     run = Driven().respond(500, {})
 
     assert run.receive(b"x" * MAX_ERROR_BODY) == ()
@@ -525,7 +525,7 @@ def test_an_error_body_that_is_cut_still_tells_its_status() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 401])
-def test_a_key_that_the_provider_repeats_is_not_passed_on(status: int) -> None:
+def test_a_key_in_the_providers_error_is_not_passed_on(status: int) -> None:
     run = Driven(api_key="sk-secret-123").respond(status)
     run.receive(b'data: {"error": {"message": "Incorrect API key provided: sk-secret-123"}}\n\n')
     run.complete()
@@ -534,7 +534,7 @@ def test_a_key_that_the_provider_repeats_is_not_passed_on(status: int) -> None:
 
 
 @pytest.mark.parametrize("words", [480, 487, 493])
-def test_nor_is_a_part_of_it_where_what_the_provider_says_is_cut_short(words: int) -> None:
+def test_a_part_of_a_key_at_the_end_of_a_cut_error_is_not_passed_on(words: int) -> None:
     run = Driven(api_key="sk-secret-123456789").respond(401)
     run.receive(b'{"error": {"message": "' + b"x" * words + b'sk-secret-123456789, which is no key"}}')
     run.complete()
@@ -546,7 +546,7 @@ def test_nor_is_a_part_of_it_where_what_the_provider_says_is_cut_short(words: in
 # Streams that go wrong.
 
 
-def test_a_stream_without_an_end_is_no_success_and_keeps_its_text() -> None:
+def test_a_stream_without_an_end_is_a_failure_and_keeps_its_text() -> None:
     run = Driven().respond()
     run.receive(text("half"))
     run.complete()
@@ -555,7 +555,7 @@ def test_a_stream_without_an_end_is_no_success_and_keeps_its_text() -> None:
     assert (run.failure.kind, run.failure.sequence) == ("provider_protocol", 1)
 
 
-def test_a_stream_that_is_cut_is_no_success_and_keeps_its_text() -> None:
+def test_a_cut_stream_is_a_failure_and_keeps_its_text() -> None:
     run = Driven().respond()
     run.receive(text("half"), b'data: {"choices": [')
 
@@ -565,7 +565,7 @@ def test_a_stream_that_is_cut_is_no_success_and_keeps_its_text() -> None:
     assert "connection reset" in run.failure.reason
 
 
-def test_a_stream_that_said_why_it_finished_is_complete_without_done() -> None:
+def test_a_stream_with_a_finish_reason_is_complete_without_done() -> None:
     for end in (Driven.complete, lambda run: run.fail("read")):
         run = Driven().respond()
         run.receive(text("whole"), stop())
@@ -573,7 +573,7 @@ def test_a_stream_that_said_why_it_finished_is_complete_without_done() -> None:
         assert run.finished.text_length == 5
 
 
-def test_an_event_that_is_no_json_ends_the_run() -> None:
+def test_an_event_that_is_not_json_ends_the_run() -> None:
     run = Driven().respond()
     run.receive(text("half"))
 
@@ -602,7 +602,7 @@ def test_an_event_that_never_ends_is_cut_off() -> None:
     assert run.text == "half"
 
 
-def test_an_event_that_only_the_end_of_the_body_makes_too_large_is_no_crash() -> None:
+def test_an_event_that_is_too_large_at_the_end_of_the_body_is_a_failure() -> None:
     run = Driven().respond()
     run.receive(b"data: " + b"x" * (MAX_EVENT_BYTES - 100) + b"\ndata: " + b"y" * 200)
 
@@ -649,7 +649,7 @@ def test_the_first_chunk_clock_runs_until_the_first_content() -> None:
     assert other.due(1000.0) == ()
 
 
-def test_usage_is_no_content() -> None:
+def test_usage_is_not_content() -> None:
     run = Driven(first_chunk=3.0).respond()
     run.receive(usage(3))
 
@@ -679,7 +679,7 @@ def test_the_idle_clock_stands_still_while_the_run_waits_for_its_reader() -> Non
     assert run.due(102.0) == CLOSE_ONE
 
 
-def test_the_total_clock_runs_whatever_comes() -> None:
+def test_the_total_clock_always_runs() -> None:
     run = Driven(total=5.0).respond()
     run.now = 4.9
     run.receive(text("half"))
@@ -688,7 +688,7 @@ def test_the_total_clock_runs_whatever_comes() -> None:
     assert (run.failure.clock, run.text) == ("total", "half")
 
 
-def test_a_run_that_has_ended_is_not_timed() -> None:
+def test_an_ended_run_has_no_clock() -> None:
     run = Driven(total=5.0).respond()
     run.receive(stop(), DONE)
 
@@ -699,7 +699,7 @@ def test_a_run_that_has_ended_is_not_timed() -> None:
 
 
 @pytest.mark.parametrize("value", [{(1, 2): 3}, msgspec.msgpack.Ext(5, b"")], ids=["a list as key", "an extension"])
-def test_a_request_that_json_cannot_carry_is_refused_and_no_crash(value: Any) -> None:
+def test_a_request_that_json_cannot_encode_is_refused(value: Any) -> None:
     request = RunRequest(provider="openai", model="m", messages=[], stream=True, custom_options={"a": value})
     arrived = decode_request(encode_request(request))
     providers = Providers(with_built_in(Settings(), {}), {"OPENAI_API_KEY": "sk-x"})
@@ -733,7 +733,7 @@ def test_an_error_body_may_have_64_kibibytes() -> None:
 # Runs without stream.
 
 
-def test_a_run_without_stream_sends_nothing_before_its_end_and_pauses_for_nobody() -> None:
+def test_a_run_without_streaming_sends_nothing_before_its_end_and_never_pauses() -> None:
     run = Driven(stream=False, sequence_limit=0, character_limit=0).respond()
     for _ in range(4):
         assert run.receive(text("x" * WINDOW_CHARACTERS)) == ()
@@ -748,7 +748,7 @@ def test_a_run_without_stream_sends_nothing_before_its_end_and_pauses_for_nobody
     assert run.finished.usage == Usage(3, 3, 6, source="provider")
 
 
-def test_a_run_without_stream_that_fails_tells_the_text_that_had_come_and_nothing_else() -> None:
+def test_a_failed_run_without_streaming_has_its_partial_text() -> None:
     run = Driven(stream=False).respond()
     run.receive(text("ha"), delta(reasoning="hm"), usage(3), text("lf"))
     run.fail("read")
@@ -757,7 +757,7 @@ def test_a_run_without_stream_that_fails_tells_the_text_that_had_come_and_nothin
     assert run.failure.usage == Usage(3, 3, 6, source="partial")
 
 
-def test_a_run_without_stream_that_is_aborted_estimates_what_it_has_read() -> None:
+def test_an_aborted_run_without_streaming_estimates_its_usage() -> None:
     run = Driven(stream=False).respond()
     run.receive(text("y" * 20))
 
@@ -782,7 +782,7 @@ def test_a_run_pauses_once_for_one_stall_and_again_for_the_next() -> None:
     assert run.receive(text("d" * WINDOW_CHARACTERS)) == (Command.PAUSE, Command.SEND)
 
 
-def test_a_run_that_reads_is_not_told_to_read_on() -> None:
+def test_a_reading_run_gets_no_resume() -> None:
     run = Driven().respond()
     run.receive(text("a"))
 
@@ -819,7 +819,7 @@ def test_a_continued_answer_is_one_answer() -> None:
     assert run.finished.finish_reason == "stop"
 
 
-def test_what_the_first_response_left_unfinished_does_not_spoil_the_next() -> None:
+def test_an_unfinished_event_of_the_first_response_does_not_break_the_next() -> None:
     run = Driven(api="google").respond()
     run.receive(google("a", finishReason="CONTINUATION", continuationToken="t1"))
     run.receive(b"data: \n")
@@ -832,7 +832,7 @@ def test_what_the_first_response_left_unfinished_does_not_spoil_the_next() -> No
     assert run.text == "ab"
 
 
-def test_a_token_that_comes_again_is_not_asked_with_again() -> None:
+def test_a_repeated_token_is_not_used_again() -> None:
     run = continued().respond()
     run.receive(google("b", finishReason="CONTINUATION", continuationToken="t1"))
 
@@ -840,7 +840,7 @@ def test_a_token_that_comes_again_is_not_asked_with_again() -> None:
     assert (run.text, run.finished.finish_reason) == ("ab", "max_tokens")
 
 
-def test_a_continuation_that_comes_whole_is_the_rest_of_the_answer() -> None:
+def test_a_whole_continuation_is_the_rest_of_the_answer() -> None:
     run = continued().respond(headers=JSON)
     said = {"content": {"parts": [{"text": "b"}]}, "finishReason": "STOP"}
     run.receive(json.dumps([{"candidates": [said], "responseId": "r2"}]).encode())
@@ -865,7 +865,7 @@ def test_a_continuation_that_never_connects_fails_with_the_text_before_it() -> N
     assert (run.text, run.failure.kind, run.failure.reason) == ("a", "provider_unavailable", "refused")
 
 
-def test_the_began_of_a_continued_answer_is_that_of_its_first_response() -> None:
+def test_a_continued_answer_began_with_its_first_response() -> None:
     run = Driven(api="google").respond()
     run.now = 5.0
     run.respond()

@@ -1,4 +1,4 @@
-"""What is promised of a provider's message on its way: any frame can carry it, and where that cannot be it is said."""
+"""Every frame can carry a sendable message; data that is nested too deeply is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def nested(levels: int) -> dict[str, Any]:
     ("integer", "written"),
     [(2**64, float(2**64)), (-(2**63) - 1, float(-(2**63))), (10**30, 1e30), (10**400, str(10**400))],
 )
-def test_integers_of_any_length_can_be_carried(integer: int, written: float | str) -> None:
+def test_integers_of_any_length_can_be_sent(integer: int, written: float | str) -> None:
     call = ToolCallPart("c1", "f", {"n": [integer]}, {"block": {"n": integer}})
     carried = sendable_message(Message("assistant", [call, ReasoningPart("", {"n": integer})]))
 
@@ -30,14 +30,14 @@ def test_integers_of_any_length_can_be_carried(integer: int, written: float | st
     assert carried.tool_calls[0].arguments == {"n": [written]}
 
 
-def test_all_else_stays_as_it_is() -> None:
+def test_all_other_values_stay_as_they_are() -> None:
     parts: list[Part] = [TextPart("x"), ToolCallPart("c1", "f", {"n": [2**64 - 1, -(2**63), 1.5, True, None, "2"]})]
 
     assert sendable_message(Message("assistant", parts)) == Message("assistant", parts)
     assert sendable_message(Message("assistant", "x")) == Message("assistant", "x")
 
 
-def test_what_is_nested_too_deeply_is_refused() -> None:
+def test_data_that_is_nested_too_deeply_is_refused() -> None:
     sendable_message(Message("assistant", [ReasoningPart("", nested(MAX_DEPTH))]))
 
     with pytest.raises(TooDeepError, match="200 levels"):

@@ -1,4 +1,4 @@
-"""What is promised of characters that a provider cuts in two: they come whole, and only the half of one ever waits."""
+"""Characters that a provider cuts in two arrive whole, and only a half character ever waits."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_only_the_half_waits() -> None:
     assert joined([SECOND], ["d"]) == [["\ufffd"], ["d"]]
 
 
-def test_each_kind_of_event_and_each_call_has_halves_of_its_own() -> None:
+def test_halves_of_different_kinds_and_calls_are_not_joined() -> None:
     first: list[RunEvent] = [
         "t" + FIRST,
         ReasoningDelta("r" + FIRST),
@@ -181,7 +181,7 @@ def test_each_kind_of_event_and_each_call_has_halves_of_its_own() -> None:
     ]
 
 
-def test_what_still_waits_at_the_end_is_said() -> None:
+def test_a_half_that_waits_at_the_end_becomes_a_replacement_character() -> None:
     halves, events = SplitCharacters(), list[RunEvent]()
     turn: list[RunEvent] = [FIRST, ReasoningDelta(FIRST), RefusalDelta(FIRST), ToolCallDelta(3, arguments=FIRST)]
     halves.join(turn, 0)

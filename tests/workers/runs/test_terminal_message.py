@@ -1,4 +1,4 @@
-"""What the last message of a run says: how it ended, what was sent of it, and the best usage that is known."""
+"""The terminal message says how the run ended, how much was sent, and the best known usage."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def request(*messages: str | list[Part]) -> RunRequest:
 # The message of each ending.
 
 
-def test_a_completion_is_told_whole() -> None:
+def test_a_completion_becomes_a_finished_message_with_all_its_fields() -> None:
     call, message = ToolCallText("c1", "f", "{}"), Message("assistant", "Hi")
     ended = completion(tool_calls=[call], message=message, refusal="no", vectors=[[1.0]])
 
@@ -66,7 +66,7 @@ def test_a_completion_is_told_whole() -> None:
     )
 
 
-def test_a_failure_is_told_with_the_providers_facts_and_the_text_that_nobody_was_sent() -> None:
+def test_a_failure_becomes_a_failed_message_with_the_unsent_text() -> None:
     ended = ProviderFailure("rate_limit", "slow down", 429, "req_body", "limit", 2.5)
 
     assert terminal_message(ended, TOLD) == Failed(
@@ -84,14 +84,14 @@ def test_a_failure_is_told_with_the_providers_facts_and_the_text_that_nobody_was
     )
 
 
-def test_the_request_id_of_the_head_stands_where_the_failure_has_none() -> None:
+def test_a_failure_without_a_request_id_gets_that_of_the_response() -> None:
     told = terminal_message(ProviderFailure("provider_protocol", "garbage"), TOLD)
 
     assert isinstance(told, Failed)
     assert told.request_id == "req_head"
 
 
-def test_a_clock_is_told_with_its_name_its_limit_and_the_text() -> None:
+def test_an_expired_clock_becomes_a_failed_message_with_its_name_and_limit() -> None:
     assert terminal_message(Expired("idle", 1.5), TOLD) == Failed(
         span_id="sp_1",
         attempt=2,
@@ -105,7 +105,7 @@ def test_a_clock_is_told_with_its_name_its_limit_and_the_text() -> None:
     )
 
 
-def test_an_abort_is_told_with_its_usage() -> None:
+def test_an_abort_becomes_an_aborted_message_with_its_usage() -> None:
     assert terminal_message(Usage(9, 9, 18), TOLD) == Aborted("sp_1", 2, 5, Usage(9, 9, 18))
 
 
@@ -135,14 +135,14 @@ def test_a_prompt_is_as_long_as_its_texts_and_the_addresses_of_its_images(
     ("prompt", "text", "tokens"),
     [(0, 0, (0, 0, 0)), (4, 0, (1, 0, 1)), (7, 8, (1, 2, 3)), (8, 7, (2, 1, 3)), (40, 20, (10, 5, 15))],
 )
-def test_what_the_provider_did_not_count_is_estimated_at_four_characters_a_token(
+def test_unknown_usage_is_estimated_at_four_characters_a_token(
     prompt: int, text: int, tokens: tuple[int, int, int]
 ) -> None:
     assert unfinished_usage(Usage(), prompt, text) == Usage(*tokens, source="estimated")
 
 
 @pytest.mark.parametrize("source", ["partial", "provider"])
-def test_what_the_provider_counted_stands_and_is_partial(source: Any) -> None:
+def test_usage_of_the_provider_stays_and_is_partial(source: Any) -> None:
     known = Usage(1, 2, 3, cached_input_tokens=1, source=source)
 
     assert unfinished_usage(known, 400, 400) == Usage(1, 2, 3, cached_input_tokens=1, source="partial")
@@ -176,7 +176,7 @@ def test_an_answer_of_two_hundred_levels_is_passed_on() -> None:
     assert sendable_end(ended, 200) == ended
 
 
-def test_an_answer_that_lacks_what_it_says_is_a_failure_with_its_status() -> None:
+def test_an_incomplete_answer_is_a_failure_with_its_status() -> None:
     failure = sendable_end(completion(finish_reason="tool_calls", message=Message("assistant", "Hi")), 201)
 
     assert isinstance(failure, ProviderFailure)
@@ -188,7 +188,7 @@ def test_an_answer_without_a_message_is_passed_on_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("status", "told"), [(200, 200), (206, 206), (0, None)])
-def test_what_cannot_be_read_is_a_failure_with_its_status(status: int, told: int | None) -> None:
+def test_an_unreadable_response_is_a_failure_with_its_status(status: int, told: int | None) -> None:
     assert unreadable(RecursionError("x"), status) == ProviderFailure(
         "provider_protocol", "the response is nested too deeply", told
     )
@@ -197,13 +197,13 @@ def test_what_cannot_be_read_is_a_failure_with_its_status(status: int, told: int
     assert (too_large.kind, too_large.status_code, too_large.code) == ("provider_protocol", told, "answer_too_large")
 
 
-def test_what_a_mapper_says_is_wrong_is_the_failure() -> None:
+def test_the_failure_of_a_mapper_is_the_failure_of_the_run() -> None:
     failure = ProviderFailure("rate_limit", "slow down", retry_after=3.0)
 
     assert unreadable(ProviderFailedError(failure), 200) is failure
 
 
-def test_only_a_broken_answer_is_given_the_status_of_its_response() -> None:
+def test_only_a_protocol_failure_gets_the_status_of_its_response() -> None:
     broken = ProviderFailure("provider_protocol", "garbage")
     assert with_status(broken, 200).status_code == 200
     assert with_status(broken, 0) is broken

@@ -1,4 +1,4 @@
-"""What the clocks of a run promise: each runs when it should, and the first to run out is the one that is named."""
+"""Each clock of a run runs when it should, and the clock that runs out first is named."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_first_chunk_clock_stands_still_while_paused() -> None:
     assert clocks.expired(9.9) is None
 
 
-def test_the_reader_s_clock_runs_while_paused_and_from_what_it_last_took() -> None:
+def test_the_reader_clock_runs_while_paused_since_the_reader_last_took_events() -> None:
     clocks = connected(WITH_READER)
     clocks.content()
     clocks.paused()
@@ -98,7 +98,7 @@ def test_the_reader_s_clock_runs_while_paused_and_from_what_it_last_took() -> No
     assert clocks.expired(6.0) == Expired("idle", 2.0)
 
 
-def test_after_the_end_the_reader_s_clock_alone_runs() -> None:
+def test_after_the_end_only_the_reader_clock_runs() -> None:
     clocks = connected(WITH_READER)
     clocks.alive(9.0)
     clocks.ended()
@@ -109,7 +109,7 @@ def test_after_the_end_the_reader_s_clock_alone_runs() -> None:
     assert clocks.next_deadline() == 15.0
 
 
-def test_an_end_gives_a_reader_that_is_waited_for_no_further_time() -> None:
+def test_an_end_does_not_restart_a_running_reader_clock() -> None:
     clocks = connected(WITH_READER)
     clocks.paused()
     clocks.taken(1.0)
@@ -119,7 +119,7 @@ def test_an_end_gives_a_reader_that_is_waited_for_no_further_time() -> None:
     assert clocks.expired(4.0) == Expired("reader", 3.0)
 
 
-def test_a_reader_is_held_for_ever_where_the_engine_says_so() -> None:
+def test_without_a_limit_the_reader_clock_never_runs_out() -> None:
     clocks = connected()
     clocks.ended()
 
@@ -127,7 +127,7 @@ def test_a_reader_is_held_for_ever_where_the_engine_says_so() -> None:
 
 
 @pytest.mark.parametrize(("now", "clock"), [(1.0, "connect"), (4.0, "connect"), (10.0, "connect")])
-def test_of_several_the_first_to_run_out_is_named(now: float, clock: str) -> None:
+def test_the_clock_that_runs_out_first_is_named(now: float, clock: str) -> None:
     expired = Clocks(LIMITS, 0.0).expired(now)
 
     assert expired is not None

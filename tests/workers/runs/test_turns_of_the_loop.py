@@ -1,4 +1,4 @@
-"""A turn of the loop ends by the clock: events that had no time wait for the next, in order, and so does the end behind them."""
+"""A turn of the loop is bounded in time: the other events, and the end after them, wait for the next turn in order."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
-def test_events_of_one_read_that_take_too_long_are_mapped_over_many_turns_and_read_on_then() -> None:
+def test_events_that_take_too_long_are_mapped_over_many_turns_and_then_reading_resumes() -> None:
     async def story() -> None:
         host, exchange = started(sequence_limit=1000)
         host.run.on_bytes(EVENTS)
@@ -86,7 +86,7 @@ def test_the_end_of_the_response_comes_after_the_events_before_it(is_read_at_onc
     asyncio.run(story())
 
 
-def test_a_cut_is_told_after_the_events_before_it() -> None:
+def test_a_cut_is_reported_after_the_events_before_it() -> None:
     async def story() -> None:
         host, _ = started(sequence_limit=1000)
         host.run.on_bytes(EVENTS)
@@ -99,7 +99,7 @@ def test_a_cut_is_told_after_the_events_before_it() -> None:
     asyncio.run(story())
 
 
-def test_a_reader_without_credit_is_waited_for_in_between() -> None:
+def test_between_turns_a_run_waits_for_credit() -> None:
     async def story() -> None:
         host, exchange = started(sequence_limit=1)
         large = EVENTS.replace(b' "}', b" " + b"x" * 10_000 + b'"}')
@@ -136,7 +136,7 @@ def test_an_abort_while_events_wait_ends_the_run(mode: Any) -> None:
     asyncio.run(story())
 
 
-def test_a_fault_in_events_that_waited_ends_the_run_with_a_word() -> None:
+def test_an_exception_in_waiting_events_ends_the_run_with_a_terminal_message() -> None:
     async def story() -> None:
         host, exchange = started(sequence_limit=1000)
         host.run.on_bytes(EVENTS + b"data: {{\n\n")
@@ -149,7 +149,7 @@ def test_a_fault_in_events_that_waited_ends_the_run_with_a_word() -> None:
     asyncio.run(story())
 
 
-def test_events_that_wait_for_a_client_that_is_gone_are_mapped_no_more() -> None:
+def test_waiting_events_are_not_mapped_after_the_client_is_gone() -> None:
     async def story() -> None:
         host, exchange = started(sequence_limit=1000)
         host.run.on_bytes(EVENTS + END)
@@ -164,7 +164,7 @@ def test_events_that_wait_for_a_client_that_is_gone_are_mapped_no_more() -> None
     asyncio.run(story())
 
 
-def test_a_run_that_has_ended_is_kept_by_nothing_that_it_refers_to() -> None:
+def test_nothing_keeps_an_ended_run_in_memory() -> None:
     async def story() -> None:
         host, _ = started(sequence_limit=1000)
         host.run.on_bytes(EVENTS + END)

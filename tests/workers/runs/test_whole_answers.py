@@ -1,4 +1,4 @@
-"""What is promised of odd answers: a success holds all that the provider sent, and what cannot be read is an error."""
+"""A success holds everything that the provider sent; an odd answer that cannot be read is an error."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_same_call_in_two_choices_is_one_call() -> None:
     assert len(success(chat(*twice)).tool_calls) == 1
 
 
-def test_of_answers_that_are_alternatives_the_first_is_the_result() -> None:
+def test_the_first_of_several_alternatives_is_the_result() -> None:
     both = [choice({"content": "no", "tool_calls": [call("{}")]}, index=1), choice({"content": "yes"})]
     assert (success(chat(*both)).text, success(chat(*both)).tool_calls) == ("yes", [])
 
@@ -101,7 +101,7 @@ def test_of_answers_that_are_alternatives_the_first_is_the_result() -> None:
     assert success(of_body("google", google)).tool_calls == [ToolCall("call_0", "f", {})]
 
 
-def test_text_in_a_second_choice_that_is_no_answer_of_its_own_is_an_error() -> None:
+def test_text_in_a_second_choice_without_a_finish_reason_is_an_error() -> None:
     found = failure(chat_stream(piece({"content": "x"}), piece({"content": "y"}, index=1), piece({}, "stop"), DONE))
     assert found.partial_text == "x"
 
@@ -122,7 +122,7 @@ def test_the_old_function_call_is_a_call() -> None:
     assert len(success(chat(both)).tool_calls) == 1
 
 
-def test_a_custom_tools_input_is_an_argument_and_goes_back_as_it_came() -> None:
+def test_the_input_of_a_custom_tool_is_an_argument_and_goes_back_unchanged() -> None:
     text = 'say "hi"\n\U0001f44b'
     custom = {"id": "c", "type": "custom", "custom": {"name": "f", "input": text}}
     whole = success(chat(choice({"tool_calls": [custom]}, "tool_calls")))
@@ -178,7 +178,7 @@ ANTHROPIC = {"type": "message", "content": [{"type": "text", "text": "x"}], "sto
         ]}),
     ],
 )  # fmt: skip
-def test_an_answer_without_the_call_that_it_says_is_an_error(result: RunLocalResult | Failure) -> None:
+def test_an_answer_that_announces_a_call_without_having_one_is_an_error(result: RunLocalResult | Failure) -> None:
     assert failure(result).partial_text == "x"
 
 
@@ -192,7 +192,7 @@ def test_content_that_cannot_be_read_is_an_error(content: Any) -> None:
 
 
 @pytest.mark.parametrize("part", [{"type": "image_url", "image_url": {"url": "u"}}, {"type": "reference", "ids": [1]}])
-def test_a_part_without_words_is_passed_over(part: Any) -> None:
+def test_an_empty_part_is_ignored(part: Any) -> None:
     assert success(chat(choice({"content": [{"type": "text", "text": "x"}, part]}))).text == "x"
 
 
@@ -216,13 +216,13 @@ def test_reasoning_is_read_under_each_of_its_names(field: str) -> None:
         assert (success(result).text, success(result).reasoning) == ("x", "why")
 
 
-def test_an_event_of_a_gateways_own_kind_is_passed_over_and_a_chunk_without_choices_is_not() -> None:
+def test_an_unknown_event_of_a_gateway_is_ignored_and_a_chunk_without_choices_is_not() -> None:
     own = [{"object": "tool.result", "content": "no"}, {"type": "status", "content": "no"}]
     assert success(chat_stream(*own, piece({"content": "x"}, "stop"), *own)).text == "x"
     failure(chat_stream({"object": "chat.completion.chunk", "message": {"content": "y"}}, piece({}, "stop")))
 
 
-def test_a_call_under_a_name_that_is_not_this_formats_is_an_error() -> None:
+def test_a_call_in_a_field_of_another_format_is_an_error() -> None:
     parts = [{"text": "x"}, {"function_call": {"name": "f", "args": {}}}]
     found = failure(of_body("google", {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}))
     assert found.partial_text == "x"
@@ -242,14 +242,14 @@ def test_a_whole_message_at_the_end_of_a_stream_adds_what_is_missing() -> None:
     failure(chat_stream(piece({"content": "Help"}), end))
 
 
-def test_a_message_so_far_beside_each_piece_says_nothing_new() -> None:
+def test_a_message_so_far_beside_each_piece_adds_nothing() -> None:
     so_far = [
         piece({"content": text}, message={"content": whole}) for text, whole in (("Hel", "Hel"), ("lo", "Hello!"))
     ]
     assert success(chat_stream(*so_far, piece({}, "stop", message={"content": "Hi"}))).text == "Hello!"
 
 
-def test_a_whole_response_that_says_other_words_than_its_pieces_is_an_error() -> None:
+def test_a_whole_response_that_differs_from_its_pieces_is_an_error() -> None:
     def play(*deltas: str, whole: str) -> RunLocalResult | Failure:
         item = {"type": "message", "content": [{"type": "output_text", "text": whole}]}
         end = {"type": "response.completed", "response": {"status": "completed", "output": [item]}}
@@ -270,7 +270,7 @@ def test_pieces_of_an_input_without_its_tool_are_an_error() -> None:
     assert failure(of_stream("anthropic", sse(start, delta, *end))).partial_text == "x"
 
 
-def test_a_stream_that_comes_whole_tells_all_of_it_in_events() -> None:
+def test_a_whole_answer_in_place_of_a_stream_becomes_events() -> None:
     message = {"content": "x", "reasoning": "why", "refusal": "no", "tool_calls": [call("{}")]}
     body = json.dumps({"choices": [choice(message, "tool_calls")]}).encode()
     heard = heard_of("openai-chat", [body], content_type="application/json", stream=True)
@@ -281,7 +281,7 @@ def test_a_stream_that_comes_whole_tells_all_of_it_in_events() -> None:
 
 
 @pytest.mark.parametrize("word", [None, "", "null", "NULL", "none", " ", 7, True, [], {}])
-def test_a_finish_reason_that_says_no_end_is_none(word: Any) -> None:
+def test_a_finish_reason_that_means_no_end_does_not_count(word: Any) -> None:
     assert failure(chat_stream(piece({"content": "x"}, word))).partial_text == "x"
     google = {"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": word}]}
     assert failure(of_stream("google", sse(google))).partial_text == "x"
@@ -290,7 +290,7 @@ def test_a_finish_reason_that_says_no_end_is_none(word: Any) -> None:
     assert failure(of_stream("anthropic", sse(text, stopped))).partial_text == "x"
 
 
-def test_a_finish_reason_that_says_no_end_does_no_harm_before_the_end() -> None:
+def test_a_finish_reason_that_means_no_end_may_come_before_the_end() -> None:
     assert success(chat_stream(piece({"content": "x"}, "null"), piece({}, "stop"))).provider_finish_reason == "stop"
     assert success(chat_stream(piece({"content": "x"}, "null"), DONE)).provider_finish_reason is None
 
@@ -355,7 +355,7 @@ def test_a_finish_reason_of_google_may_be_a_number(number: int, word: str) -> No
 
 
 @pytest.mark.parametrize("number", [0, -1, 6, 7, 99, 1.0, True])
-def test_a_number_that_google_gives_no_meaning_or_two_is_no_end(number: Any) -> None:
+def test_a_number_without_one_meaning_at_google_is_not_an_end(number: Any) -> None:
     result = of_stream("google", sse({"candidates": [{"content": {"parts": []}, "finishReason": number}]}))
     assert isinstance(result, Failure), result
 
@@ -378,7 +378,7 @@ def test_a_stream_without_blank_lines_is_whole_or_an_error(api: str) -> None:
     assert isinstance(cut, Failure), cut
 
 
-def test_an_error_in_a_field_of_that_name_is_the_providers() -> None:
+def test_an_error_in_a_field_named_error_is_the_providers_error() -> None:
     piece = {"choices": [{"delta": {"content": "half"}}]}
     result = of_stream("openai-chat", sse(piece) + b'error: {"error":{"message":"no room","code":500}}\n\n')
     assert isinstance(result, Failure), result
@@ -415,7 +415,7 @@ def test_each_end_of_a_response_has_its_meaning(status: str, reason: str | None,
 
 
 @pytest.mark.parametrize("native", ["length", "MAX_TOKENS", "max_output_tokens", "max_tokens"])
-def test_a_call_that_the_model_did_not_finish_is_incomplete_whatever_the_gateway_says(native: str) -> None:
+def test_an_unfinished_call_is_incomplete_even_if_the_gateway_says_otherwise(native: str) -> None:
     calls = [call("{}", call_id="a"), call('{"x": "y', call_id="b")]
     whole = chat(choice({"tool_calls": calls}, "tool_calls", native_finish_reason=native))
     streamed = chat_stream(

@@ -1,4 +1,4 @@
-"""A worker of their own for tests that look at its spans: the process, a client that speaks the protocol, and a collector."""
+"""A worker process for tests of its spans, with a client that speaks the protocol, and a collector."""
 
 from __future__ import annotations
 

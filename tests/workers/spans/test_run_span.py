@@ -1,4 +1,4 @@
-"""What a run's span promises: all that came of it, how it ended, when, and nothing that must not be written."""
+"""The span of a run has all of its answer, how and when it ended, and nothing secret."""
 
 from __future__ import annotations
 
@@ -160,11 +160,11 @@ def test_times_are_counted_from_when_the_caller_asked() -> None:
 
 
 @pytest.mark.parametrize("queued", [math.nan, math.inf, -1.0, 1e12])
-def test_a_wait_that_cannot_be_is_none(queued: float) -> None:
+def test_an_impossible_waiting_time_is_zero(queued: float) -> None:
     assert Traced(queued=queued).stub.queue_seconds == 0.0
 
 
-def test_an_aborted_run_has_what_was_sent_and_what_was_not() -> None:
+def test_the_span_of_an_aborted_run_has_sent_and_unsent_text() -> None:
     run = Traced(credit=1).respond().receive(text("one ")).receive(text("two"))
     assert run.sent == "one "
     run.take(run.core.aborted("close", run.now))
@@ -185,7 +185,7 @@ def test_a_run_read_to_its_end_after_an_abort_has_the_whole_answer_and_exact_usa
     assert (run.span.status, run.span.usage.source, run.attempt.maybe_billed) == ("aborted", "provider", False)
 
 
-def test_a_run_whose_client_went_away_says_so() -> None:
+def test_the_span_of_a_run_without_a_client_says_so() -> None:
     run = Traced(credit=1).respond().receive(text("one "), text("two"))
 
     span = run.span
@@ -195,7 +195,7 @@ def test_a_run_whose_client_went_away_says_so() -> None:
     assert span.response_id == "chatcmpl-1"
 
 
-def test_what_came_for_a_client_that_went_away_is_there_though_it_was_never_sent() -> None:
+def test_the_span_has_text_that_came_after_the_client_went_away() -> None:
     run = Traced(credit=1).respond().receive(text("one "))
     run.core.received(text("two"), run.now)
     assert run.content.text == "one two"
@@ -240,7 +240,7 @@ def test_content_that_follows_usage_stops_the_first_chunk_clock() -> None:
     assert run.receive(stop(), DONE).span.first_chunk_seconds == 1.0
 
 
-def test_a_run_that_its_worker_gave_back_leaves_the_word_to_the_next() -> None:
+def test_the_span_of_a_run_that_was_given_back_has_the_lowest_rank() -> None:
     run = Traced()
     run.take(run.core.stopped("the worker ends"))
     assert (run.span.rank, run.span.error_type) == (Rank.STUB, "WorkerLostError")
@@ -262,7 +262,7 @@ def test_a_run_that_its_worker_did_not_start_has_its_span(kind: FailureKind, err
     assert (span.duration_seconds, span.attempts[0].outcome) == (2.0, error_type)
 
 
-def test_the_stub_says_who_asked_for_what_and_nothing_of_the_content() -> None:
+def test_the_stub_has_the_facts_of_the_request_and_no_content() -> None:
     stub = Traced(attempt=2, tags=["a"], user_id="u", session_id="s", trace_id="tr_1", parent_span_id="sp_1").stub
 
     assert (stub.rank, stub.status, stub.error_type, stub.content) == (Rank.STUB, "error", LOST, b"")
@@ -284,7 +284,7 @@ def test_the_stub_names_the_wire_format_in_which_the_provider_is_asked() -> None
 # What came.
 
 
-def test_reasoning_refusals_and_calls_of_a_run_that_was_cut_are_there() -> None:
+def test_the_span_of_a_cut_run_has_reasoning_refusals_and_calls() -> None:
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":'}}
     run = Traced().respond().receive(delta(reasoning_content="h"), delta(reasoning_content="m"))
     run.receive(delta(refusal="no"), delta(tool_calls=[call])).fail()
@@ -294,7 +294,7 @@ def test_reasoning_refusals_and_calls_of_a_run_that_was_cut_are_there() -> None:
     assert content.tool_calls == [ContentToolCall("c1", "f", '{"a":')]
 
 
-def test_an_answer_in_one_piece_is_there_with_its_parts() -> None:
+def test_the_span_of_a_whole_answer_has_its_parts() -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
     message = {"content": "Hello", "reasoning_content": "hm", "tool_calls": [call]}
     body = {"id": "r1", "model": "m-1", "choices": [{"message": message, "finish_reason": "tool_calls"}]}
@@ -335,7 +335,7 @@ def test_a_transcript_has_each_piece_in_its_order(chunks: list[list[RunEvent]]) 
     end=st.sampled_from([Traced.fail, Traced.complete, lambda run: run.take(run.core.aborted("close", run.now))]),
 )
 @settings(max_examples=repeated(30, 60))
-def test_what_the_client_saw_is_where_the_spans_text_begins(
+def test_the_spans_text_begins_with_the_text_that_the_client_got(
     letters: list[str], credit: int, end: Callable[[Traced], object]
 ) -> None:
     run = Traced(credit=credit).respond()
@@ -358,7 +358,7 @@ def test_a_key_that_a_provider_quotes_is_not_in_the_span() -> None:
     assert KEY.encode() not in encode_span(run.span)
 
 
-def test_of_custom_options_the_names_are_kept_and_no_value() -> None:
+def test_only_the_names_of_custom_options_are_kept() -> None:
     run = Traced(custom_options={"extra_headers": {"authorization": KEY}}, temperature=0.5, stop_sequences=["\n"])
 
     assert parameters(run.core.request) == {
@@ -377,7 +377,7 @@ def test_a_span_too_long_for_a_frame_is_kept_without_its_content() -> None:
     assert decode_span(encode_bounded(Traced().stub)) == Traced().stub
 
 
-def test_a_span_that_no_encoding_takes_is_kept_with_what_is_odd_in_it_mended() -> None:
+def test_a_span_that_cannot_be_encoded_is_kept_with_its_values_replaced() -> None:
     odd = msgspec.structs.replace(
         Traced().stub, error="\ud800", user_id="a\ud800", parameters={"max_output_tokens": 2**70}
     )

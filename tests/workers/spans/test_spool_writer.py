@@ -1,4 +1,4 @@
-"""What a worker's spool promises: what it took outlives its worker, its size is bounded, and a disk that fails harms nobody."""
+"""A spool survives its worker, has a bounded size, and a failing disk makes no run fail."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_files_are_for_their_owner_only_and_locked(directory: Path) -> None:
     assert not is_locked(path)
 
 
-def test_a_name_that_is_taken_is_left_alone(directory: Path) -> None:
+def test_an_existing_file_is_not_used(directory: Path) -> None:
     directory.mkdir()
     (directory / "w1-abc-1.spool").write_bytes(encode_record(b"another's"))
     spool = writer(directory)
@@ -123,7 +123,7 @@ def test_a_name_that_is_taken_is_left_alone(directory: Path) -> None:
     spool.close()
 
 
-def test_what_was_written_is_there_after_the_worker_was_killed(directory: Path) -> None:
+def test_written_spans_survive_the_death_of_the_worker(directory: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
@@ -208,7 +208,7 @@ def test_a_spool_that_holds_nothing_leaves_nothing_behind(directory: Path) -> No
     assert files(directory) == []
 
 
-def test_what_somebody_has_put_in_a_files_place_is_not_removed(directory: Path) -> None:
+def test_a_foreign_file_in_the_place_of_a_spool_file_is_not_removed(directory: Path) -> None:
     spool = writer(directory)
     place(spool, 1, b"span")
     (path,) = files(directory)
@@ -221,7 +221,7 @@ def test_what_somebody_has_put_in_a_files_place_is_not_removed(directory: Path) 
     assert path.read_text() == "mine"
 
 
-def test_the_oldest_file_is_to_be_given_up_when_there_is_too_much(directory: Path) -> None:
+def test_the_oldest_file_is_over_the_limit_first(directory: Path) -> None:
     spool = writer(directory, limit=4000)
     number = 0
     while spool.over_limit() is None:
@@ -255,7 +255,7 @@ def test_a_write_that_fails_in_the_middle_leaves_whole_records_only(directory: P
     spool.close()
 
 
-def test_writing_is_tried_again_and_goes_on_with_the_stubs_of_open_runs(directory: Path) -> None:
+def test_after_a_failure_writing_starts_again_with_the_stubs_of_open_runs(directory: Path) -> None:
     spool = writer(directory)
     with full_at(0):
         spool.begin(1, b"stub 1")
@@ -288,7 +288,7 @@ def test_after_a_failure_what_was_written_before_is_still_removed_when_it_is_not
     spool.close()
 
 
-def test_a_directory_that_cannot_be_used_is_no_reason_to_fail(tmp_path: Path) -> None:
+def test_an_unusable_directory_makes_no_run_fail(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("a file where the directory should be")
     spool = writer(tmp_path / "spool")
     spool.begin(1, b"stub")
@@ -299,7 +299,7 @@ def test_a_directory_that_cannot_be_used_is_no_reason_to_fail(tmp_path: Path) ->
     spool.close()
 
 
-def test_a_record_that_the_disk_has_changed_is_not_given_back(directory: Path) -> None:
+def test_a_damaged_record_is_not_returned(directory: Path) -> None:
     spool = writer(directory)
     where = place(spool, 1, b"span")
     (path,) = files(directory)
@@ -312,7 +312,7 @@ def test_a_record_that_the_disk_has_changed_is_not_given_back(directory: Path) -
     spool.close()
 
 
-def test_without_room_for_it_nothing_is_spooled(directory: Path) -> None:
+def test_with_a_limit_of_zero_nothing_is_spooled(directory: Path) -> None:
     spool = writer(directory, limit=0)
     spool.end(1, b"span")
     assert [written.place for written in spool.commit(0.0)] == [None]

@@ -1,4 +1,4 @@
-"""What the outbox promises: each span is acknowledged, waits, or is counted as dropped; in order, and within its bounds."""
+"""Each span is acknowledged, waits, or is counted as dropped; in order, and within the bounds of memory."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def numbers(batch: OutgoingBatch | None) -> list[int]:
     return [number_of(data) for data in batch.spans]
 
 
-def test_what_waits_leaves_in_order_and_is_let_go_of_when_it_is_acknowledged() -> None:
+def test_spans_leave_in_order_and_are_forgotten_when_acknowledged() -> None:
     outbox = UnacknowledgedSpans(MIB)
     for number in range(3):
         outbox.add(span(number), None)
@@ -89,7 +89,7 @@ def test_a_batch_has_a_bounded_number_of_spans_and_of_bytes() -> None:
     assert sizes == [MAX_BATCH_SPANS, 2, 2, 1]
 
 
-def test_no_more_batches_leave_than_the_window_has_room_for() -> None:
+def test_at_most_a_window_of_batches_is_unacknowledged() -> None:
     outbox = UnacknowledgedSpans(MIB)
     for number in range(WINDOW + 2):
         outbox.add(span(number), None)
@@ -100,7 +100,7 @@ def test_no_more_batches_leave_than_the_window_has_room_for() -> None:
     assert numbers(outbox.take(no_spool)) == [WINDOW, WINDOW + 1]
 
 
-def test_a_new_collector_is_sent_again_what_the_last_did_not_acknowledge() -> None:
+def test_unacknowledged_batches_are_sent_again_to_a_new_collector() -> None:
     outbox = UnacknowledgedSpans(MIB)
     for number in range(3):
         outbox.add(span(number), None)
@@ -116,7 +116,7 @@ def test_a_new_collector_is_sent_again_what_the_last_did_not_acknowledge() -> No
     assert [batch.sequence for batch in batches if batch] == [2, 3, 4]
 
 
-def test_what_is_beyond_the_memory_is_read_back_from_the_spool() -> None:
+def test_spans_beyond_the_memory_are_read_back_from_the_spool() -> None:
     spool, outbox = Spool(), UnacknowledgedSpans(10 * 1000)
     for number in range(20):
         outbox.add(span(number, 1000), spool.put(1, span(number, 1000)))
@@ -135,7 +135,7 @@ def test_without_a_spool_the_oldest_are_dropped_and_counted() -> None:
     assert outbox.dropped == {MEMORY_FULL: 15}
 
 
-def test_where_the_spool_has_a_span_its_memory_is_given_to_those_that_have_none() -> None:
+def test_spans_in_the_spool_leave_memory_before_spans_that_are_only_in_memory() -> None:
     spool, outbox = Spool(), UnacknowledgedSpans(5 * (1000 + ENTRY_BYTES))
     for number in range(5):
         outbox.add(span(number, 1000), spool.put(1, span(number, 1000)))
@@ -146,7 +146,7 @@ def test_where_the_spool_has_a_span_its_memory_is_given_to_those_that_have_none(
     assert not outbox.dropped
 
 
-def test_a_part_of_the_spool_that_is_given_up_takes_its_spans_along() -> None:
+def test_the_waiting_spans_of_a_removed_file_are_dropped() -> None:
     spool, outbox = Spool(), UnacknowledgedSpans(MIB)
     outbox.add(span(0), spool.put(1, span(0)))
     outbox.take(spool.read)
@@ -161,7 +161,7 @@ def test_a_part_of_the_spool_that_is_given_up_takes_its_spans_along() -> None:
     assert numbers(outbox.take(spool.read)) == [2]
 
 
-def test_what_the_disk_does_not_give_back_is_counted() -> None:
+def test_spans_that_the_disk_does_not_return_are_counted() -> None:
     outbox = UnacknowledgedSpans(ENTRY_BYTES)
     outbox.add(span(0), SpoolPlace(1, 0, 16))
     batch = outbox.take(lambda _: None)
@@ -173,7 +173,7 @@ def test_what_the_disk_does_not_give_back_is_counted() -> None:
     assert outbox.acknowledged == 0
 
 
-def test_counts_are_told_when_there_is_no_span_to_tell_them_with() -> None:
+def test_counts_are_sent_even_without_a_span() -> None:
     outbox = UnacknowledgedSpans(MIB)
     batch = outbox.empty_batch()
     assert batch == OutgoingBatch(1, [])
@@ -181,7 +181,7 @@ def test_counts_are_told_when_there_is_no_span_to_tell_them_with() -> None:
     assert outbox.empty_batch() is None
 
 
-def test_counts_are_told_to_a_collector_that_cannot_commit_with_the_number_of_what_it_has() -> None:
+def test_a_collector_that_cannot_store_gets_the_counts_with_the_number_of_its_last_batch() -> None:
     outbox = UnacknowledgedSpans(MIB)
     for number in range(WINDOW + 1):
         outbox.add(span(number, MAX_BATCH_BYTES // 4), None)
@@ -197,7 +197,7 @@ def test_counts_are_told_to_a_collector_that_cannot_commit_with_the_number_of_wh
     assert numbers(outbox.take(no_spool)) == [WINDOW]
 
 
-def test_it_can_tell_when_all_that_there_was_has_been_sent() -> None:
+def test_it_knows_when_all_spans_up_to_one_are_sent() -> None:
     outbox = UnacknowledgedSpans(MIB)
     assert outbox.has_sent_up_to(outbox.added)
     outbox.add(span(0), None)
@@ -213,7 +213,7 @@ def test_it_can_tell_when_all_that_there_was_has_been_sent() -> None:
 # A part of the spool that was given up.
 
 
-def test_what_was_sent_before_its_part_of_the_spool_was_given_up_is_sent_again_from_memory_or_counted() -> None:
+def test_sent_spans_of_a_removed_file_are_sent_again_from_memory_or_counted() -> None:
     spool, outbox = Spool(), UnacknowledgedSpans(1000 + 2 * ENTRY_BYTES)
     for number in range(2):  # the second is in the spool only: there is no memory for both
         outbox.add(span(number, 1000), spool.put(1, span(number, 1000)))
@@ -231,7 +231,7 @@ def test_what_was_sent_before_its_part_of_the_spool_was_given_up_is_sent_again_f
     assert (outbox.acknowledged, outbox.memory, outbox.is_empty) == (1, 0, True)
 
 
-def test_only_the_part_that_was_given_up_is_lost_whether_sent_or_not() -> None:
+def test_only_the_spans_of_a_removed_file_are_lost() -> None:
     spool, outbox = Spool(), UnacknowledgedSpans(5 * ENTRY_BYTES)  # all of them in the spool only
     for number, segment in enumerate((1, 2)):
         outbox.add(span(number, 1000), spool.put(segment, span(number, 1000)))
@@ -250,7 +250,7 @@ def test_only_the_part_that_was_given_up_is_lost_whether_sent_or_not() -> None:
     assert (outbox.unacknowledged(2), outbox.memory) == (0, 0)
 
 
-def test_what_is_given_up_twice_is_counted_once() -> None:
+def test_a_span_that_is_dropped_twice_is_counted_once() -> None:
     spool, outbox = Spool(), UnacknowledgedSpans(MIB)
     for number in range(2):
         outbox.add(span(number), spool.put(1, span(number)))
@@ -267,7 +267,7 @@ def entries_alive() -> int:
     return sum(type(thing).__name__ == "_Entry" for thing in gc.get_objects())
 
 
-def test_what_was_given_up_in_the_middle_takes_no_memory_and_what_is_left_keeps_its_order() -> None:
+def test_dropped_spans_take_no_memory_and_the_others_keep_their_order() -> None:
     spool, outbox = Spool(), UnacknowledgedSpans(64 * MIB)
     before = entries_alive()
     outbox.add(span(0), spool.put(1, span(0)))
@@ -286,7 +286,7 @@ def test_what_was_given_up_in_the_middle_takes_no_memory_and_what_is_left_keeps_
     assert (outbox.acknowledged, outbox.memory, outbox.is_empty) == (2, 0, True)
 
 
-def test_a_few_that_were_given_up_in_the_middle_are_passed_over() -> None:
+def test_a_few_dropped_spans_among_others_are_skipped() -> None:
     spool, outbox = Spool(), UnacknowledgedSpans(MIB)
     for number, segment in enumerate((1, 2, 2, 1, 2, 1)):
         outbox.add(span(number), spool.put(segment, span(number)))
@@ -298,7 +298,7 @@ def test_a_few_that_were_given_up_in_the_middle_are_passed_over() -> None:
     assert (outbox.waiting, outbox.has_sent_up_to(6)) == (0, True)
 
 
-def test_what_has_been_given_up_at_the_front_does_not_count_as_unsent() -> None:
+def test_dropped_spans_at_the_front_do_not_count_as_unsent() -> None:
     spool, outbox = Spool(), UnacknowledgedSpans(MIB)
     outbox.add(span(0), spool.put(1, span(0)))
     outbox.add(span(1), spool.put(2, span(1)))
@@ -308,7 +308,7 @@ def test_what_has_been_given_up_at_the_front_does_not_count_as_unsent() -> None:
     assert not outbox.has_sent_up_to(2)
 
 
-def test_a_span_that_is_larger_than_all_the_memory_costs_no_other_its_place() -> None:
+def test_a_span_larger_than_the_memory_drops_no_other() -> None:
     outbox = UnacknowledgedSpans(1000)
     outbox.add(span(0), None)
     outbox.add(span(1, 2000), None)
@@ -325,7 +325,7 @@ def test_a_span_that_just_fits_is_kept() -> None:
     assert (outbox.memory, outbox.dropped, outbox.waiting) == (2 * (100 + ENTRY_BYTES), {}, 2)
 
 
-def test_room_is_made_from_what_waits_and_not_from_what_is_on_its_way() -> None:
+def test_room_is_made_by_dropping_waiting_spans_and_not_spans_in_flight() -> None:
     outbox = UnacknowledgedSpans(3 * (100 + ENTRY_BYTES))
     outbox.add(span(0, 100), None)
     outbox.take(no_spool)

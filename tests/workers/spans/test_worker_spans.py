@@ -1,4 +1,4 @@
-"""What a worker promises of its spans: written before it is seen, sent until it is acknowledged, and never in a stream's way."""
+"""A worker writes its spans before anybody sees the run, sends them until they are acknowledged, and delays no stream."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_stub_is_in_the_spool_when_the_provider_sees_the_request(
     assert stub.attempts[0].worker == "w1"
 
 
-def test_a_worker_that_is_killed_leaves_what_it_knew(worker: SpanWorker) -> None:
+def test_a_killed_worker_leaves_its_spans_and_stubs(worker: SpanWorker) -> None:
     ended = worker.run(simulate={"text": "all"})
     worker.terminal(ended)
     running = worker.run(simulate={"text": "some", "stall_after": 1})
@@ -75,7 +75,7 @@ def test_a_span_comes_to_the_collector_and_leaves_the_spool_once_it_is_acknowled
     wait_until(lambda: not worker.spooled, what="the spool's end")
 
 
-def test_a_new_collector_is_sent_what_the_last_did_not_acknowledge(worker: SpanWorker) -> None:
+def test_a_new_collector_gets_the_unacknowledged_spans(worker: SpanWorker) -> None:
     with collector_for(worker) as first:
         acknowledged = worker.run()
         worker.terminal(acknowledged)
@@ -93,7 +93,7 @@ def test_a_new_collector_is_sent_what_the_last_did_not_acknowledge(worker: SpanW
         assert len(second.hellos) == 1
 
 
-def test_what_ended_before_there_was_a_collector_is_sent_to_the_first(worker: SpanWorker) -> None:
+def test_spans_from_before_the_first_collector_are_sent_to_it(worker: SpanWorker) -> None:
     ended = {worker.run(simulate={"text": "x" * 2000}) for _ in range(300)}
     for span_id in ended:
         worker.terminal(span_id)
@@ -258,7 +258,7 @@ def test_a_disk_that_cannot_be_written_changes_nothing_for_the_client(provider: 
 
 
 @pytest.mark.slow
-def test_what_neither_memory_nor_spool_has_room_for_is_counted(provider: SimulatedProvider, tmp_path: Path) -> None:
+def test_spans_without_room_in_memory_and_spool_are_counted(provider: SimulatedProvider, tmp_path: Path) -> None:
     config = tmp_path / "headrace.toml"
     config.write_text("[spans]\nmemory_bytes = 100_000\nspool_bytes = 1_000_000\n")
     with span_worker(provider, HEADRACE_CONFIG=str(config)) as worker:
@@ -293,14 +293,14 @@ def test_a_redaction_hook_decides_before_anything_is_written(provider: Simulated
         assert worker.texts[span_id] == "a secret word"
 
 
-def test_a_hook_that_cannot_be_loaded_is_told_at_the_start(provider: SimulatedProvider, tmp_path: Path) -> None:
+def test_a_hook_that_cannot_be_loaded_is_an_error_at_the_start(provider: SimulatedProvider, tmp_path: Path) -> None:
     config = tmp_path / "headrace.toml"
     config.write_text('[spans]\nredact = "no_such_module_x:hide"\n')
     with span_worker(provider, HEADRACE_CONFIG=str(config)) as worker:
         assert worker.process.wait(15 * busyness()) == 2
 
 
-def test_a_collector_that_stands_still_holds_no_stream_up(worker: SpanWorker, collector: FakeCollector) -> None:
+def test_a_stopped_collector_does_not_delay_a_stream(worker: SpanWorker, collector: FakeCollector) -> None:
     worker.terminal(worker.run())
     wait_until(lambda: collector.spans, what="the first span")
 
