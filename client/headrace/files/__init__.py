@@ -1,1 +1,1 @@
-"""Files and directories: private, trusted, and where an engine has its own. Shared by all processes."""
+"""Files and directories: opening and locking files safely, trusted directories, an engine's directory. Shared by all processes."""

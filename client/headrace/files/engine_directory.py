@@ -1,7 +1,8 @@
-"""The files of an engine in its directory: which names are an engine's, and their removal, which touches nothing else.
+"""Names, checks and removes the files of an engine in its directory. Other files are never touched.
 
-Sockets (``broker``, ``collector``, ``wN-EPOCH``, each also with ``.full``), the lock, the log, and links ``path-N``. A file is an engine's when its
-name, its kind and its owner are. The directory is reached by a descriptor, so that nobody can put another in its place meanwhile.
+An engine's files are its sockets (``broker``, ``collector``, ``wN-EPOCH``, each also with ``.full``), the lock, the log, and links
+``path-N``. A file counts as an engine's only if its name, its kind and its owner are right. Files are removed through the directory's
+descriptor, so that nobody can put another directory in its place meanwhile.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ LOG_FILE = "engine.log"
 BROKER_SOCKET = "broker"
 COLLECTOR_SOCKET = "collector"
 CLOSED = ".full"
-"""What is added to the name of a socket that takes no further connections."""
+"""The end of a socket's name while it takes no more connections."""
 
 _FILES = (LOCK_FILE, LOG_FILE)
 _SOCKETS = re.compile(r"(broker|collector|w[1-9][0-9]*-[0-9a-f]+)(\.full)?")
 _LINKS = re.compile(r"path-[0-9]+")
-"""In an embedded engine's folder: to the places of packages whose paths have a colon."""
+"""Links in an embedded engine's folder, to directories of packages with a colon in their paths."""
 _WORKER_SOCKET = re.compile(r"[\w.-]+-[0-9a-f]+", re.ASCII)
 _SHOWN = 3
 _KINDS = {
@@ -45,26 +46,26 @@ def worker_socket(name: str, epoch: int) -> str:
 
 
 def broker_endpoint(directory: Path) -> str:
-    """Return the broker's ZeroMQ endpoint in an engine's directory."""
+    """Return the endpoint of the broker in an engine's directory."""
     return f"ipc://{directory / BROKER_SOCKET}"
 
 
 def collector_endpoint(directory: Path) -> str:
-    """Return the collector's ZeroMQ endpoint in an engine's directory."""
+    """Return the endpoint of the collector in an engine's directory."""
     return f"ipc://{directory / COLLECTOR_SOCKET}"
 
 
 def worker_endpoint(directory: Path, name: str, epoch: int) -> str:
-    """Return a worker's ZeroMQ endpoint in an engine's directory: each process has one of its own."""
+    """Return the endpoint of a worker in an engine's directory. Each worker process has its own."""
     return f"ipc://{directory / worker_socket(name, epoch)}"
 
 
 def is_workers_endpoint(endpoint: str, directory: Path) -> bool:
-    """Return whether an endpoint is a worker's of the engine in ``directory``: directly in it, and named as a worker's is."""
+    """Return whether an endpoint belongs to a worker of the engine in ``directory``: it is in this directory, and has a worker's name."""
     path, name = os.path.split(endpoint.removeprefix("ipc://"))
     if not endpoint.startswith("ipc:///") or _WORKER_SOCKET.fullmatch(name) is None:
         return False
-    # The engine may have been given another of the directory's names.
+    # The engine may know the directory by another path.
     return path == str(directory) or (".." not in Path(path).parts and _is_same(path, directory))
 
 
@@ -84,14 +85,14 @@ def is_engine_running(directory: Path) -> bool:
 
 
 def open_directory(path: Path) -> int:
-    """Return the descriptor of a directory; raises OSError, also where a link is in its place."""
+    """Open a directory and return its descriptor. Raises OSError, also if it is a symbolic link."""
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def foreign_entries(path: Path) -> str | None:
-    """Return that a directory has entries that are no engine's, with the first of them; None where it has none, or is not there.
+    """Return a text that names the first entries of a directory that are not an engine's; None if there are none, or no directory.
 
-    Raises OSError where it cannot be read.
+    Raises OSError if the directory cannot be read.
     """
     try:
         directory = open_directory(path)
@@ -105,11 +106,11 @@ def foreign_entries(path: Path) -> str | None:
         return None
     named = [f"{name!a} ({what})" if what != "a file" else f"{name!a}" for name, what in found[:_SHOWN]]
     more = [f"{len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-    return f"{path} has what is no engine's: {', '.join([*named, *more])}"
+    return f"{path} has entries that are no engine's: {', '.join([*named, *more])}"
 
 
 def remove_sockets(directory: int, names: Iterable[str]) -> None:
-    """Remove the sockets with these names, and with :data:`CLOSED` behind them, from an open directory; what is none of ours stays."""
+    """Remove the sockets with these names, also with :data:`CLOSED` at the end, from an open directory. Other entries stay."""
     for name in names:
         for actual in (name, name + CLOSED):
             if _SOCKETS.fullmatch(actual) and _is_ours(directory, actual):
@@ -117,9 +118,9 @@ def remove_sockets(directory: int, names: Iterable[str]) -> None:
 
 
 def remove_left_sockets(path: Path, directory: int) -> list[str]:
-    """Remove the sockets that a killed engine left in an open directory; return the names of those that a process listens at.
+    """Remove the sockets that a killed engine left in an open directory. Return the names of sockets at which a process still listens.
 
-    To be called by who holds the directory's lock.
+    Only the process that holds the directory's lock may call this.
     """
     alive = []
     for name in sorted(os.listdir(directory)):
@@ -132,7 +133,7 @@ def remove_left_sockets(path: Path, directory: int) -> list[str]:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove what an engine has made in its folder, and the folder if nothing else is in it; what is gone already is fine."""
+    """Remove an engine's files from its folder, and the folder if it is empty then. Does nothing if there is no folder."""
     with contextlib.suppress(OSError):
         parent = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -143,13 +144,13 @@ def remove_folder(path: Path) -> None:
 
 
 def is_listened_at(path: Path) -> bool:
-    """Return whether a process listens at a socket's path."""
+    """Return whether a process listens at a socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as attempt:
         return attempt.connect_ex(os.fspath(path)) not in (errno.ECONNREFUSED, errno.ENOENT)
 
 
 def is_own_socket(path: Path) -> bool:
-    """Return whether this user's socket, and nothing else, is at a path."""
+    """Return whether a path is a socket of this user."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -170,11 +171,11 @@ def _empty(parent: int, name: str) -> None:
 
 
 def _strangeness(directory: int, name: str) -> str:
-    """Return why an entry is no engine's, or nothing."""
+    """Return what an entry is if it is not an engine's, such as ``a directory``; else an empty string."""
     try:
         status = os.lstat(name, dir_fd=directory)
     except FileNotFoundError:
-        return ""  # it has gone meanwhile
+        return ""  # it was removed meanwhile
     kind = stat.S_IFMT(status.st_mode)
     what = _KINDS.get(kind, "a device")
     if kind != _kind_of(name):
@@ -183,7 +184,7 @@ def _strangeness(directory: int, name: str) -> str:
 
 
 def _kind_of(name: str) -> int | None:
-    """Return of what kind an engine's entry of that name is; None where it has none."""
+    """Return the kind (``S_IF…``) that an engine's entry with this name has; None if an engine has no such entry."""
     if name in _FILES:
         return stat.S_IFREG
     if _SOCKETS.fullmatch(name):

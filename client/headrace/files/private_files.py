@@ -1,7 +1,7 @@
-"""Opens files for writing without following links, without waiting for a pipe's reader, and with mode 0600 where they are new.
+"""Opens files safely: no links of other users, no waiting for the other end of a pipe, mode 0600 for new files.
 
-Another user who can write to a directory could else have us append to, or cut, a file of our user's: by a symbolic link or a hard link of
-the name that we use, or by a file of his own that he reads.
+Another user may be able to make files in the directory. A symbolic link or a hard link with the name that we use could make us write to
+another file of our user. A file of the other user with that name could make us write where that user can read.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 def make_directories(directory: Path) -> None:
-    """Make a directory and those above it that are missing, each for this user alone; raises OSError where one cannot be made."""
+    """Make a directory, and the missing directories above it, with mode 700. Raises OSError if one cannot be made."""
     for each in (*reversed(directory.parents), directory):
         each.mkdir(mode=0o700, exist_ok=True)
 
 
 def open_private(path: str | Path, flags: int) -> int:
-    """Open a file whose name Headrace has chosen; return the descriptor.
+    """Open a file with a name that Headrace has chosen. Return the descriptor.
 
-    Raises OSError for a link, for a file with a second name (hard link), for one of another user, and for what is no regular file.
+    Raises OSError if it is a link, has a second name (hard link), belongs to another user, or is not a regular file.
     """
     try:
         descriptor = os.open(path, flags | _FLAGS | os.O_NOFOLLOW, _MODE)
@@ -41,10 +41,10 @@ def open_private(path: str | Path, flags: int) -> int:
 
 
 def open_named(path: Path, flags: int) -> int:
-    """Open, or make, a file whose name the user has chosen, who may mean a link, a pipe or a device: return the descriptor.
+    """Open or make a file with a name that the user has chosen. It may be a link, a pipe or a device. Return the descriptor.
 
-    Links are followed where they are the user's own or root's, such as ``/dev/stderr``. In a directory where others can make files the file
-    must be the user's own, and a pipe or a device the user's own or root's. Raises OSError.
+    Links of this user and of root are followed, such as ``/dev/stderr``. In a directory where others can make files, the file must belong
+    to this user; a pipe or a device may also belong to root. Raises OSError.
     """
     for _ in range(_MOST_LINKS):
         folder, place = open_folder(path.parent)
@@ -52,10 +52,10 @@ def open_named(path: Path, flags: int) -> int:
             status = _status_in(folder, path.name)
             is_link = status is not None and stat.S_ISLNK(status.st_mode)
             if is_link and status is not None and status.st_uid not in (0, os.geteuid()):
-                raise OSError(errno.ELOOP, "it is a link of another user's, which is not followed", str(path))
+                raise OSError(errno.ELOOP, "it is a link of another user, which is not followed", str(path))
             is_descriptor = is_link and place.is_relative_to("/proc")  # its link cannot be read
             if not is_link or is_descriptor:
-                if status is not None and not is_link:  # before it is opened: a pipe may never be
+                if status is not None and not is_link:  # check before opening: opening a pipe may wait for ever
                     _check(status, os.fstat(folder), path, is_strict=False)
                 no_follow = 0 if is_descriptor else os.O_NOFOLLOW
                 opened = os.open(path.name, flags | _FLAGS & ~os.O_NONBLOCK | no_follow, _MODE, dir_fd=folder)
@@ -76,7 +76,7 @@ def open_folder(path: Path) -> tuple[int, Path]:
 
     def check_link(link: str, status: os.stat_result) -> None:
         if is_anybodys and status.st_uid not in (0, os.geteuid()):
-            raise OSError(errno.ELOOP, f"{link} is a link of another user's, which is not followed", link)
+            raise OSError(errno.ELOOP, f"{link} is a link of another user, which is not followed", link)
 
     with contextlib.closing(walk_path(path, check_link)) as steps:
         for where, step, is_last in steps:
@@ -116,7 +116,7 @@ def _check(status: os.stat_result, folder: os.stat_result, path: str | Path, *, 
 def _problem(status: os.stat_result, folder: os.stat_result, *, is_strict: bool) -> str | None:
     is_file = stat.S_ISREG(status.st_mode)
     if is_strict and not is_file:
-        return "it is no regular file"
+        return "it is not a regular file"
     is_shared = bool(folder.st_mode & 0o022) or folder.st_uid not in (0, os.geteuid())
     if not is_strict and not is_shared:
         return None

@@ -1,6 +1,6 @@
-"""Where a user's home and state are: ``HOME``, unless it is another user's, and ``$XDG_STATE_HOME/headrace``. Creates nothing.
+"""Finds the user's home and the directory for Headrace's state (``$XDG_STATE_HOME/headrace``). Creates nothing.
 
-``sudo -E`` and ``su -m`` leave the ``HOME`` of who called them. What lies there, that user has written, and may exchange.
+``sudo -E`` and ``su -m`` keep the ``HOME`` of the calling user. That user can change everything in it, so it is not used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def state_directory(environ: Mapping[str, str]) -> Path | None:
-    """Return ``$XDG_STATE_HOME/headrace``, else ``~/.local/state/headrace``; None for a user without a home."""
+    """Return ``$XDG_STATE_HOME/headrace``, or ``~/.local/state/headrace`` if the variable is not set; None for a user without a home."""
     state = environ.get("XDG_STATE_HOME", "")
     if state.startswith("/"):
         return Path(state, "headrace")
@@ -23,9 +23,10 @@ def state_directory(environ: Mapping[str, str]) -> Path | None:
 
 
 def expanded(path: str) -> Path:
-    """Return a path with ``~`` as the user's home: ``HOME``, else what the system knows, where ``HOME`` is relative or another user's.
+    """Return a path with ``~`` replaced by the user's home.
 
-    Raises RuntimeError where there is no such home.
+    The home is ``HOME``. If ``HOME`` is relative or another user's, it is the home in the system's user database. Raises RuntimeError if
+    there is no home.
     """
     if path != "~" and not path.startswith("~/"):
         return Path(path).expanduser()
@@ -38,7 +39,7 @@ def expanded(path: str) -> Path:
 
 
 def sockets_place(environ: Mapping[str, str]) -> Path | None:
-    """Return the directory for the directories of engines' sockets; None for a user without a home, or with one that does not exist."""
+    """Return the directory in which engines make their directories; None if the user has no home, or the home does not exist."""
     state = state_directory(environ)
     if state is None or not (environ.get("XDG_STATE_HOME", "").startswith("/") or os.path.isdir(state.parents[2])):
         return None
@@ -46,7 +47,7 @@ def sockets_place(environ: Mapping[str, str]) -> Path | None:
 
 
 def home_of_user() -> str:
-    """Return the home that the system knows of this user; an empty string where it knows none."""
+    """Return this user's home in the system's user database; an empty string if it has none."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_dir
     except (KeyError, OSError):
@@ -54,10 +55,10 @@ def home_of_user() -> str:
 
 
 def is_anothers(home: str, environ: Mapping[str, str]) -> bool:
-    """Return whether the environment names as this user's home a directory that is that of the user who called this one.
+    """Return whether ``home`` is the home of the user who called this user.
 
-    It is, where another user (not root) owns it, and this user has a home of its own, or that user's number is in ``SUDO_UID``, or is the
-    process's real one. A container's user has no home of its own often, and runs in that of another: there is nobody else.
+    True if another user (not root) owns it, and one of these is true: this user has its own home; ``SUDO_UID`` names the owner; the owner
+    is the real user of the process. In containers a user often has no home and runs in another user's home: that returns False.
     """
     try:
         found = os.stat(home)

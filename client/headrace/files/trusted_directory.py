@@ -1,7 +1,7 @@
-"""Checks that no other user can replace a directory: its owner and mode, those of each directory above it, symbolic links on the way.
+"""Checks that no other user can replace a directory: owner and mode of it and of each directory above it, and symbolic links on the way.
 
-Looks only; makes and changes nothing. Whoever owns a directory, or may write in one that has no sticky bit, can rename what is in
-it and put something else in its place.
+It only looks, and changes nothing. The owner of a directory can rename the entries in it and put others in their place. So can every
+user who may write in it, unless it has the sticky bit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _USER_NAMESPACE = "/proc/self/ns/user"
 
 
 class UntrustedDirectoryError(OSError):
-    """Other users could have made a directory, or could replace it; ``strerror`` says why."""
+    """Other users could have made a directory, or could replace it. ``strerror`` says why."""
 
 
 class _LinkRefusedError(Exception):
@@ -35,27 +35,27 @@ class _LinkRefusedError(Exception):
 def check_directory(directory: Path) -> str | None:
     """Return why a directory must not be trusted, or None. A directory that does not exist is not trusted.
 
-    It must belong to this user and be closed to all others, and nobody but this user and root may be able to replace it.
+    A trusted directory belongs to this user and has mode 700, and only this user and root can replace it.
     """
     refusal = directory_refusal(directory)
     return None if refusal is None else refusal.strerror
 
 
 def directory_refusal(directory: Path) -> OSError | None:
-    """Return what :func:`check_directory` finds: a FileNotFoundError where there is no directory, else UntrustedDirectoryError."""
+    """Return the result of :func:`check_directory` as an error: FileNotFoundError if there is no directory, else UntrustedDirectoryError."""
     return _refusal(directory, is_private=True)
 
 
 def check_place(directory: Path) -> str | None:
-    """Return why other users could replace what this user makes in a directory, or None."""
+    """Return why other users could replace entries that this user makes in a directory, or None."""
     refusal = _refusal(directory, is_private=False)
     return None if refusal is None else refusal.strerror
 
 
 def check_private(directory: Path) -> str | None:
-    """Return why a directory is not this user's, or is open to others, or None, also where there is none.
+    """Return why a directory is not private: it belongs to another user, or is open to others. None if it is, or does not exist.
 
-    Says nothing of the directories above it.
+    The directories above it are not checked.
     """
     try:
         return _private_problem(directory, directory.lstat())
@@ -83,7 +83,7 @@ def _problem_of(directory: Path, *, is_private: bool) -> str | None:
             raise _LinkRefusedError(f"the symbolic link {link} belongs to user {status.st_uid}")
 
     try:
-        # A name is looked at only after the directory that it is in: by then nobody else could have changed the name.
+        # Each directory is checked before the names in it are used: then nobody else can change these names.
         with contextlib.closing(walk_path(directory, check_link)) as steps:
             for path, step, is_last in steps:
                 status = os.fstat(step)
@@ -109,7 +109,7 @@ def _private_problem(directory: Path, status: os.stat_result) -> str | None:
 
 
 def _replaceable(path: str, status: os.stat_result, trusted: set[int]) -> str | None:
-    """Return why other users could replace what is in a directory, or None."""
+    """Return why other users could replace the entries of a directory, or None."""
     mode = stat.S_IMODE(status.st_mode)
     if not stat.S_ISDIR(status.st_mode):
         return "is not a directory"
@@ -125,10 +125,10 @@ def _replaceable(path: str, status: os.stat_result, trusted: set[int]) -> str | 
 
 
 def _trusted_users() -> set[int]:
-    """Return this user and root. Where root has no number in this user namespace, its files have the one of unknown users."""
+    """Return the numbers of this user and of root. If root has no number in this user namespace: also the number of unknown users."""
     users = {os.geteuid(), _ROOT}
     with contextlib.suppress(OSError, ValueError):
-        # The map of a namespace is written once. A process that goes to another namespace has another name of it.
+        # The map of a namespace is written once. In another namespace the process sees another name of the namespace.
         namespace = os.readlink(_USER_NAMESPACE)
         unknown = _unknown_roots.get(namespace)
         if unknown is None:
@@ -141,11 +141,11 @@ def _trusted_users() -> set[int]:
 
 
 _unknown_roots: dict[str, frozenset[int]] = {}
-"""What :func:`_unknown_root` has found, by namespace: it costs more than all the rest of a check."""
+"""Namespace → the result of :func:`_unknown_root`. To find it takes longer than the rest of a check."""
 
 
 def _unknown_root() -> tuple[frozenset[int], bool]:
-    """Return the number that root's files have where root has none, and whether that can change no more. Raises OSError, ValueError."""
+    """Return the number that root's files have if root has none, and whether this result is final. Raises OSError, ValueError."""
     lines = [[int(figure) for figure in line.split()] for line in _UID_MAP.read_text().splitlines()]
     if all(any(first <= _ROOT < first + count for first, count in side) for side in _sides(lines)):
         return frozenset(), True
@@ -153,18 +153,18 @@ def _unknown_root() -> tuple[frozenset[int], bool]:
 
 
 def _sides(lines: list[list[int]]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Return the ranges of users in this namespace, and those in the one around it."""
+    """Return the ranges of user numbers in this namespace, and the ranges in the namespace around it."""
     return [(inside, count) for inside, _, count in lines], [(outside, count) for _, outside, count in lines]
 
 
 def _is_own_group(path: str, group: int) -> bool:
-    """Return whether a group is this user's own. Root has none: in containers other users are in its group."""
+    """Return whether a group has this user only. False for root: in containers other users are in root's group."""
     user = os.geteuid()
     return user != _ROOT and is_private_group(path, group, {user})
 
 
 def is_private_group(path: str, group: int, users: Collection[int]) -> bool:
-    """Return whether the group of what is at ``path`` is one user's own: of the same name, with no other member.
+    """Return whether the group of a file has one of ``users`` only: it has the user's name, and no other member.
 
     Many systems make such a group for each user.
     """
@@ -179,7 +179,7 @@ def is_private_group(path: str, group: int, users: Collection[int]) -> bool:
 
 
 def _has_acl(path: str) -> bool:
-    """Return whether further users may have been let in: the mode shows them as its group."""
+    """Return whether a file has an access control list. It may let in more users; the mode shows their rights as the group's."""
     try:
         return bool(os.getxattr(path, _ACL))
     except OSError as error:
@@ -187,7 +187,7 @@ def _has_acl(path: str) -> bool:
 
 
 def _why_closed(directory: Path, error: OSError) -> str:
-    """Return whose the directory is that keeps this user out of a directory below it."""
+    """Return why a directory cannot be entered, with the owner of the directory above it that forbids it."""
     if isinstance(error, PermissionError):
         for path in directory.parents:
             with contextlib.suppress(OSError):

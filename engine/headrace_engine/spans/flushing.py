@@ -35,14 +35,14 @@ class OpenFlush(Generic[Peer]):
         self.token = token
         self.deadline = deadline
         self.number = 0
-        """Under which the workers were asked; 0 before that."""
+        """The number with which the workers were asked; 0 before they are asked."""
         self.workers: set[Peer] = set()
         self.commit_mark = 0
         self.marks: Mapping[Path, int] | None = None
 
 
 class Flushes(Generic[Peer]):
-    """The questions that are open. ``arrived`` and ``committed`` are totals of batches, as :mod:`batching` counts them."""
+    """The open flushes. ``arrived`` and ``committed`` are totals of batches: see ``storage/batching.py``."""
 
     def __init__(self) -> None:
         self._open: dict[OpenFlush[Peer], None] = {}
@@ -56,11 +56,11 @@ class Flushes(Generic[Peer]):
 
     @property
     def is_one_new(self) -> bool:
-        """Whether there is one for which no worker has been asked."""
+        """Whether there is a flush for which no worker was asked yet."""
         return self._is_one_new
 
     def asked(self, client: Peer, process: Hashable, token: int, deadline: float) -> None:
-        """A client asks, which is a process's connection."""
+        """A client asks for a flush. ``client`` is one connection of ``process``."""
         own = self._by_process.setdefault(process, {})
         if len(own) >= MAX_OPEN:
             oldest = next(iter(own))
@@ -71,7 +71,7 @@ class Flushes(Generic[Peer]):
         self._is_one_new = True
 
     def begin(self, workers: Collection[Peer], arrived: int) -> int:
-        """Go on with those that are new; return the number under which the workers are to be asked."""
+        """Begin the new flushes with these workers. Return the number with which to ask the workers."""
         self._is_one_new = False
         self._count += 1
         for flush in self._open:
@@ -80,14 +80,14 @@ class Flushes(Generic[Peer]):
         return self._count
 
     def flushed(self, worker: Peer, number: int, arrived: int) -> None:
-        """A worker has sent all that it had when it was asked, and before; what has arrived by now must be committed."""
+        """A worker has sent all spans that it had when it was asked. All batches that have arrived must now be committed."""
         for flush in self._open:
             if flush.number <= number and worker in flush.workers:
                 flush.workers.discard(worker)
                 flush.commit_mark = max(flush.commit_mark, arrived)
 
     def left(self, peer: Peer) -> None:
-        """A worker sends nothing more; or a client is not there to be told."""
+        """A peer has gone: a worker sends no more spans, or a client needs no answer."""
         self._too_many = [flush for flush in self._too_many if flush.client != peer]
         for flush in list(self._open):
             flush.workers.discard(peer)
@@ -95,15 +95,15 @@ class Flushes(Generic[Peer]):
                 self._forget(flush)
 
     def committed(self, committed: int) -> list[OpenFlush[Peer]]:
-        """Return those of which all is committed: what is left is the sinks' part."""
+        """Return the flushes for which all spans are committed. They wait only for the sinks."""
         return [flush for flush in self._open if flush.number and not flush.workers and flush.commit_mark <= committed]
 
     def expired(self, now: float) -> list[OpenFlush[Peer]]:
-        """Return those that are to be answered as they are: they have waited long enough, or newer ones of their process are too many."""
+        """Return the flushes to answer now: their time is over, or their process has too many newer flushes."""
         return [*self._too_many, *(flush for flush in self._open if now >= flush.deadline)]
 
     def answered(self, flushes: Collection[OpenFlush[Peer]]) -> None:
-        """These have their answers."""
+        """These flushes were answered."""
         done = set(flushes)
         self._too_many = [flush for flush in self._too_many if flush not in done]
         for flush in done:
