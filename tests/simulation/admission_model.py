@@ -108,14 +108,12 @@ class CheckedAdmission(Admission):
     def _check(self, answers: list[Send]) -> list[Send]:
         for answer in answers:
             match answer.message:
+                case Grant() if answer.is_repeat:
+                    self._granted_again(answer.client, answer.message)
                 case Grant():
                     self._granted(answer.client, answer.message)
                 case Revoke():
-                    lease = self.held_leases.pop(answer.message.span_id, None)
-                    if lease is None or (lease.client, lease.attempt) != (answer.client, answer.message.attempt):
-                        raise SimulationViolation(
-                            f"{answer.message.span_id}: a lease is ended that its client does not have"
-                        )
+                    self._revoked(answer.client, answer.message)
                 case Refuse():
                     asked = self._questions.get(answer.message.span_id)
                     if asked is not None and asked[0] == answer.client:
@@ -129,6 +127,16 @@ class CheckedAdmission(Admission):
                 f"admission has {self.waiting_count} waiting where {len(self._questions)} have asked"
             )
         return answers
+
+    def _granted_again(self, client: bytes, grant: Grant) -> None:
+        lease = self.held_leases.get(grant.span_id)
+        if lease != _HeldLease(client, grant.attempt, grant.epoch):
+            raise SimulationViolation(f"{grant.span_id}: a lease is granted again that its client does not have")
+
+    def _revoked(self, client: bytes, revocation: Revoke) -> None:
+        lease = self.held_leases.pop(revocation.span_id, None)
+        if lease is None or (lease.client, lease.attempt) != (client, revocation.attempt):
+            raise SimulationViolation(f"{revocation.span_id}: a lease is ended that its client does not have")
 
     def _granted(self, client: bytes, grant: Grant) -> None:
         span_id, epoch = grant.span_id, grant.epoch

@@ -27,10 +27,11 @@ _GIVES_UP = (WaitCause.NO_WORKER, WaitCause.ALL_AVOIDED)
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send an answer to a client."""
+    """Send an answer to a client. ``is_repeat``: it was sent before, and the client has asked again."""
 
     client: bytes
     message: Grant | Refuse | Revoke
+    is_repeat: bool = False
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -261,7 +262,9 @@ class Admission:
     def _repeated(self, holder: Lease | WaitingRun) -> list[Send]:
         """Return the answer to a question that was asked before; none yet for a run that waits."""
         worker = self._workers.find(holder.epoch) if isinstance(holder, Lease) else None
-        return [_grant(holder, worker)] if isinstance(holder, Lease) and worker is not None else []
+        if not isinstance(holder, Lease) or worker is None:
+            return []
+        return [msgspec.structs.replace(_grant(holder, worker), is_repeat=True)]
 
     def _revoke(self, lease: Lease) -> Send:
         self._leases.remove(lease.span_id)

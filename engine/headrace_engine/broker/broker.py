@@ -398,7 +398,8 @@ class Broker:
     def _send_all(self, answers: Iterable[Send]) -> None:
         for answer in answers:
             message = answer.message
-            if isinstance(message, Grant) and message.attempt == 1 and self._admission.is_traced(message.span_id):
+            is_first = isinstance(message, Grant) and message.attempt == 1 and not answer.is_repeat
+            if isinstance(message, Grant) and is_first and self._admission.is_traced(message.span_id):
                 self._reports.granted(message.epoch)
             if not isinstance(message, Revoke) or self._server.peers[answer.client].understands("leases"):
                 self._send(answer.client, message)

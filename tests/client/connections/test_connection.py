@@ -94,7 +94,7 @@ class EngineThatStays(EngineThatEnds):
         return None
 
 
-def test_the_next_link_asks_again_for_all_runs_that_wait(
+def test_the_next_link_repeats_the_questions_of_all_runs_that_wait(
     reactor: Reactor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing but the second run opens the next link: the first one waits for it.
@@ -116,13 +116,13 @@ def test_the_next_link_asks_again_for_all_runs_that_wait(
             submit(connection, "sp_one")
             broker, _ = listener.accept()
             with broker:
-                assert asked(broker, 1) == ["sp_one"]  # and says no word of it
+                assert asked(broker, 1) == [("sp_one", False)]  # and does not answer
             assert dropped.wait(60)
 
             submit(connection, "sp_two")
             broker, _ = listener.accept()
             with broker:
-                assert sorted(asked(broker, 2)) == ["sp_one", "sp_two"]
+                assert sorted(asked(broker, 2)) == [("sp_one", True), ("sp_two", False)], "each once"
         finally:
             done = threading.Event()
             connection.post_close(done.set)
@@ -134,13 +134,14 @@ def submit(connection: Connection, span_id: str) -> None:
     connection.submit(Delivery(session, "tr_0000000000000000", time.monotonic(), connection, 1))
 
 
-def asked(broker: socket.socket, count: int) -> list[str]:
-    """Greet, and return the runs that are asked for: all of one turn, at least ``count``."""
+def asked(broker: socket.socket, count: int) -> list[tuple[str, bool]]:
+    """Greet, and return the runs that are asked for, and whether the question is a repeat: all of one turn, at least ``count``."""
     broker.settimeout(60)
     broker.sendall(opening())
     inbound = FrameParser(MAX_FRAME_BYTES)
-    found: list[str] = []
+    found: list[tuple[str, bool]] = []
     while len(found) < count:
         for frame in inbound.received(broker.recv(65536)):
-            found += [message.span_id for message in to_broker.decode(frame)[1] if isinstance(message, Acquire)]
+            messages = to_broker.decode(frame)[1]
+            found += [(message.span_id, message.is_repeat) for message in messages if isinstance(message, Acquire)]
     return found

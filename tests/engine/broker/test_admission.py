@@ -490,7 +490,9 @@ def test_a_question_that_is_repeated_is_answered_again_and_counts_once() -> None
     admission = engine()
     admission.acquired(ANN, ask("a"), 0.0)
 
-    assert admission.acquired(ANN, repeated("a"), 1.0) == [granted(ANN, "a", 1)]
+    [answer] = admission.acquired(ANN, repeated("a"), 1.0)
+
+    assert answer == msgspec.structs.replace(granted(ANN, "a", 1), is_repeat=True)
     assert (admission.lease_count, admission.granted_total) == (1, 1)
 
 
