@@ -15,7 +15,7 @@ from headrace.errors import (
     RunTimeoutError,
     WorkerLostError,
 )
-from headrace.runs.outcome import Ending
+from headrace.runs.endings import Ending
 from headrace.runs.session import MAX_WORKER_DEATHS
 from headrace.wire.messages import Aborted, Finished
 from tests.simulation.callers import Caller

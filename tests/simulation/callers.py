@@ -10,9 +10,10 @@ from headrace.answers.assembly import joined_text
 from headrace.connections.connection import Connection
 from headrace.errors import HeadraceError
 from headrace.runs.delivery import Delivery
-from headrace.runs.outcome import Ending
+from headrace.runs.endings import Ending
 from headrace.runs.run_plan import RunPlan
-from headrace.runs.session import Command, Phase, Session
+from headrace.runs.session import Phase, Session
+from headrace.runs.session_commands import Command
 from headrace.runs.task_alarm import TasksToWake
 from headrace.streams import EndedError, LocalStream, Reader
 from headrace.types import Message

@@ -15,7 +15,8 @@ from headrace.connections.connection import Connection
 from headrace.connections.engine_runs import EngineRuns
 from headrace.errors import HeadraceError
 from headrace.runs.delivery import Delivery
-from headrace.runs.session import Command, Phase, RunEnded, Session
+from headrace.runs.session import Phase, Session
+from headrace.runs.session_commands import Command, RunEnded
 from headrace.types import Usage
 from headrace.wire.messages import Aborted, AbortMode, Chunk, Terminal
 from headrace_engine.broker.admission import Admission, Send

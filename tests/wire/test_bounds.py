@@ -14,7 +14,8 @@ from msgspec import inspect
 
 from headrace.errors import RemoteProtocolError
 from headrace.runs.run_plan import RunPlan
-from headrace.runs.session import AskBroker, Session
+from headrace.runs.session import Session
+from headrace.runs.session_commands import AskBroker
 from headrace.spans.span import Rank, Span, decode_span, encode_span
 from headrace.types import Message
 from headrace.wire import codec

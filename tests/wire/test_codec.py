@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from headrace.arguments.checked_request import RunOptions
 from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.runs.run_plan import RunPlan
-from headrace.runs.session import TellWorker
+from headrace.runs.session_commands import TellWorker
 from headrace.types import (
     ImagePart,
     Message,

@@ -31,7 +31,8 @@ from headrace.process.clock import monotonic
 from headrace.process.history import open_history
 from headrace.runs.delivery import Delivery
 from headrace.runs.open_runs import OpenRuns
-from headrace.runs.session import AskBroker, Command, Phase, RunEnded, TellWorker
+from headrace.runs.session import Phase
+from headrace.runs.session_commands import AskBroker, Command, RunEnded, TellWorker
 from headrace.runs.task_alarm import TasksToWake, wake_tasks
 from headrace.transport.reactor import GuardedLoop, Reactor
 from headrace.transport.sockets import Dealer

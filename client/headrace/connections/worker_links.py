@@ -16,7 +16,7 @@ from headrace.errors import HeadraceError, ProtocolError, RemoteProtocolError
 from headrace.process.callbacks import log
 from headrace.process.event_loop import CallingLoop
 from headrace.runs.delivery import Delivery
-from headrace.runs.session import Command, TellWorker
+from headrace.runs.session_commands import Command, TellWorker
 from headrace.transport.sockets import OTHER_PROCESS
 from headrace.wire.messages import Chunk, FromWorker, Grant, RunState, Terminal, Welcome
 

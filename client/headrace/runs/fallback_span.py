@@ -6,7 +6,8 @@ import msgspec
 
 from headrace.answers.assembly import assemble
 from headrace.errors import HeadraceError, RunError
-from headrace.runs.outcome import Ending, RunOutcome
+from headrace.runs.endings import Ending
+from headrace.runs.outcome import RunOutcome
 from headrace.runs.session import Session
 from headrace.settings.known_secrets import address_secrets, request_secrets
 from headrace.spans.encoded_span import request_content, request_stub

@@ -30,22 +30,13 @@ from headrace.answers.assembly import (
 )
 from headrace.errors import EngineUnavailableError, HeadraceError, ProviderProtocolError, RunError
 from headrace.pricing.prices import PriceTable, run_cost
+from headrace.runs.endings import Ending, as_aborted
 from headrace.runs.run_plan import RunPlan
 from headrace.types import RunEmbeddingResult, RunEvent, RunLocalResult
-from headrace.wire.messages import Aborted, Finished, Terminal
+from headrace.wire.messages import Aborted, Finished
 
-Ending = Finished | Aborted | HeadraceError
-"""How a run ended: the worker's last message, or an error."""
 ResultOrError = RunLocalResult | RunEmbeddingResult | HeadraceError
 """What the caller gets."""
-
-
-def as_aborted(terminal: Terminal) -> Aborted:
-    """Return the ending of a run after its worker was told to stop.
-
-    Only the usage of the worker's last message counts.
-    """
-    return Aborted(terminal.span_id, terminal.attempt, terminal.sequence, terminal.usage)
 
 
 class RunOutcome:

@@ -14,23 +14,28 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-import msgspec
-
 from headrace.answers.assembly import joined_text
-from headrace.arguments.original_paths import original_path
 from headrace.errors import (
     EngineUnavailableError,
     HeadraceError,
     PoisonRunError,
     RemoteProtocolError,
-    RunTimeoutError,
     WorkerLostError,
 )
-from headrace.runs.outcome import Ending, as_aborted
+from headrace.runs.endings import (
+    Ending,
+    aborted_without_answer,
+    as_aborted,
+    checked,
+    client_outcome,
+    failure,
+    timed_out,
+)
 from headrace.runs.reader_credit import ReaderCredit
 from headrace.runs.run_plan import RunPlan
+from headrace.runs.session_commands import AskBroker, Command, RunEnded, TellWorker
 from headrace.runs.silence import QUERY_TIMEOUT, Silence
-from headrace.types import RunEvent, Usage
+from headrace.types import RunEvent
 from headrace.wire.bounds import MAX_AVOIDED, MAX_NAME, cut
 from headrace.wire.messages import (
     NOT_BEGUN,
@@ -52,7 +57,7 @@ from headrace.wire.messages import (
     Terminal,
 )
 from headrace.wire.settlement import ClientOutcome, release_of
-from headrace.wire.typed_errors import failure_error, refusal_error
+from headrace.wire.typed_errors import refusal_error
 
 ABORT_GRACE = 0.2
 """Seconds that a stopped run waits for the worker's last message, which has the usage."""
@@ -73,25 +78,6 @@ class Phase(enum.Enum):
     STOPPING = "stopping"  # the worker was told to stop; its last message is awaited
     ENDED = "ended"
 
-
-class AskBroker(msgspec.Struct, frozen=True, gc=False):
-    """Send a message to the broker."""
-
-    message: Acquire | Hold | Release
-
-
-class TellWorker(msgspec.Struct, frozen=True, gc=False):
-    """Send a message to the worker of the lease. If ``former`` is set, send it to that earlier worker instead."""
-
-    message: Run | Credit | Abort | Query
-    former: Grant | None = None
-
-
-class RunEnded(msgspec.Struct, frozen=True, gc=False):
-    """Tell the caller that the run has ended."""
-
-
-Command = AskBroker | TellWorker | RunEnded
 
 _NOTHING: list[Command] = []
 
@@ -206,7 +192,7 @@ class Session:
         if self.phase is not Phase.WAITING or refusal.attempt != self.attempt:
             return _NOTHING
         if refusal.kind == "stopping" and self._stopped_with_worker is not None:
-            return self._end(self._stopped_error(self._stopped_with_worker))
+            return self._end(failure(self.plan, self.events, self._stopped_with_worker))
         return self._end(refusal_error(self.plan.span_id, refusal, address))
 
     def revoked(self, attempt: int) -> list[Command]:
@@ -242,23 +228,16 @@ class Session:
             return self._end(as_aborted(terminal))
         match terminal:
             case Finished():
-                return self._end(self._checked(terminal))
+                return self._end(checked(self.plan, self.events, terminal))
             case Failed(kind="worker_stopping") if not self.events:
                 if terminal.code != NOT_BEGUN:
                     self._stopped_with_worker = terminal
                 self._avoid_worker()  # it shuts down
                 return self._try_again()
             case Failed():
-                text = joined_text(self.events) + terminal.partial_text
-                return self._end(failure_error(self._with_original_path(terminal), self.plan.provider, text))
+                return self._end(failure(self.plan, self.events, terminal))
             case Aborted():
                 return self._end(terminal)
-
-    def _with_original_path(self, failed: Failed) -> Failed:
-        """Return the failure with the name of the argument as the caller wrote it."""
-        if failed.argument is None:
-            return failed
-        return msgspec.structs.replace(failed, argument=original_path(failed.argument, self.plan.original_paths))
 
     def stop(self, now: float, mode: AbortMode | None = None) -> list[Command]:
         """Have the worker stop: the caller aborted, or the run was given up. Safe in every phase, any number of times.
@@ -267,7 +246,7 @@ class Session:
         """
         match self.phase:
             case Phase.NEW | Phase.WAITING:
-                return self._end(Aborted(self.plan.span_id, self.attempt, 0, Usage()))
+                return self._end(aborted_without_answer(self.plan, self.attempt, 0))
             case Phase.RUNNING:
                 mode = mode or self.plan.on_abort
                 self.phase = Phase.STOPPING
@@ -288,7 +267,7 @@ class Session:
     def worker_lost(self, reason: str) -> list[Command]:
         """The worker of the lease is gone."""
         if self.phase is Phase.STOPPING:
-            return self._end(self._aborted_without_answer())
+            return self._end(aborted_without_answer(self.plan, self.attempt, len(self.events)))
         if self.phase is not Phase.RUNNING or self.lease is None:
             return _NOTHING
         self.deaths += 1
@@ -339,7 +318,7 @@ class Session:
             and self._stopped_with_worker is not None
             and self.phase is Phase.WAITING
         ):
-            return self._end(self._stopped_error(self._stopped_with_worker))
+            return self._end(failure(self.plan, self.events, self._stopped_with_worker))
         return _NOTHING if self.phase is Phase.ENDED else self._end(error)
 
     def due(self, now: float) -> list[Command]:
@@ -349,12 +328,9 @@ class Session:
             return _NOTHING
         match self.phase:
             case Phase.STOPPING:
-                return self._end(self._aborted_without_answer())
+                return self._end(aborted_without_answer(self.plan, self.attempt, len(self.events)))
             case Phase.WAITING | Phase.RUNNING:
-                limit = self.plan.total_timeout or 0.0
-                reason = f"not finished within {limit:g} s (total timeout), and the worker did not say so"
-                error = RunTimeoutError(self.plan.span_id, reason, joined_text(self.events), "total", limit)
-                return self.failed(error)
+                return self.failed(timed_out(self.plan, self.events))
             case _:
                 return _NOTHING
 
@@ -368,22 +344,6 @@ class Session:
             "count": len(self.events),
             "text": joined_text(self.events),
         }
-
-    def _stopped_error(self, stopped: Failed) -> HeadraceError:
-        """Return the error of a run whose worker was stopped, where no other worker takes the run."""
-        return failure_error(stopped, self.plan.provider, stopped.partial_text)
-
-    def _checked(self, finished: Finished) -> Ending:
-        """Return the ending; RemoteProtocolError where the worker sent other events than those that arrived."""
-        if not self.plan.streams:
-            return finished
-        length = len(joined_text(self.events))
-        if finished.sequence == len(self.events) and finished.text_length == length:
-            return finished
-        return RemoteProtocolError(
-            f"run {self.plan.span_id}: {len(self.events)} events with {length} characters arrived, "
-            f"but the worker sent {finished.sequence} events with {finished.text_length} characters"
-        )
 
     def _is_current(self, epoch: int, attempt: int) -> bool:
         """Return whether a message comes from the attempt and the worker of the lease."""
@@ -420,21 +380,10 @@ class Session:
     def _abort_message(self, mode: AbortMode) -> Command:
         return TellWorker(Abort(self.plan.span_id, self.attempt, mode))
 
-    def _aborted_without_answer(self) -> Aborted:
-        """Return the ending of a run whose worker was told to stop, and did not answer."""
-        return Aborted(self.plan.span_id, self.attempt, len(self.events), Usage())
-
     def _end(self, ending: Ending) -> list[Command]:
         has_asked = self.phase is not Phase.NEW
         self.phase = Phase.ENDED
         self.ending = ending
         if has_asked:
-            return [AskBroker(self._release(_ended_as(ending))), RunEnded()]
+            return [AskBroker(self._release(client_outcome(ending))), RunEnded()]
         return [RunEnded()]
-
-
-def _ended_as(ending: Ending) -> ClientOutcome:
-    """Return how a run ended, where its worker sent no terminal message."""
-    if isinstance(ending, Aborted):
-        return "aborted"
-    return "worker_lost" if isinstance(ending, WorkerLostError | PoisonRunError) else "client_failed"

@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from headrace.answers.assembly import ResultFacts
 from headrace.errors import EngineUnavailableError, HeadraceError, ProviderProtocolError, RunError, WorkerLostError
 from headrace.pricing.prices import Price, PriceTable
-from headrace.runs.outcome import Ending, ResultOrError, RunOutcome
+from headrace.runs.endings import Ending
+from headrace.runs.outcome import ResultOrError, RunOutcome
 from headrace.runs.run_plan import RunPlan
 from headrace.types import RunEmbeddingResult, RunEvent, RunLocalResult, StreamResult, Usage
 from headrace.wire.messages import Aborted, Finished, ToolCallText

@@ -19,16 +19,10 @@ from headrace.errors import (
     RunTimeoutError,
     WorkerLostError,
 )
-from headrace.runs.outcome import Ending
+from headrace.runs.endings import Ending
 from headrace.runs.run_plan import RunPlan
-from headrace.runs.session import (
-    AskBroker,
-    Command,
-    Phase,
-    RunEnded,
-    Session,
-    TellWorker,
-)
+from headrace.runs.session import Phase, Session
+from headrace.runs.session_commands import AskBroker, Command, RunEnded, TellWorker
 from headrace.runs.silence import QUERY_AFTER, QUERY_TIMEOUT
 from headrace.types import ReasoningDelta, RunEvent, Usage
 from headrace.wire.flow import characters

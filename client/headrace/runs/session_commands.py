@@ -1,0 +1,27 @@
+"""What a session wants to be done. ``connections/engine_runs.py`` does it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headrace.wire.messages import Abort, Acquire, Credit, Grant, Hold, Query, Release, Run
+
+
+class AskBroker(msgspec.Struct, frozen=True, gc=False):
+    """Send a message to the broker."""
+
+    message: Acquire | Hold | Release
+
+
+class TellWorker(msgspec.Struct, frozen=True, gc=False):
+    """Send a message to the worker of the lease. If ``former`` is set, send it to that earlier worker instead."""
+
+    message: Run | Credit | Abort | Query
+    former: Grant | None = None
+
+
+class RunEnded(msgspec.Struct, frozen=True, gc=False):
+    """Tell the caller that the run has ended."""
+
+
+Command = AskBroker | TellWorker | RunEnded
