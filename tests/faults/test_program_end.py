@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from headrace.testing import SimulatedProvider
-from tests.e2e.engines import running_engine
 from tests.faults.programs import run_program
+from tests.repetition import is_long
 from tests.waiting import busyness
 
 pytestmark = pytest.mark.timeout(180)
@@ -73,11 +73,16 @@ CALLS = {
 }
 
 
+ENDS_AN_ENGINE = ("an old client", "a new client", "an async client", "a close")
+"""The calls whose program has an engine of its own; with `scripts/test --long`, all have."""
+
+
 @pytest.mark.parametrize("call", CALLS)
-def test_an_exit_handler_may_ask_for_runs(provider: SimulatedProvider, call: str) -> None:
+def test_an_exit_handler_may_ask_for_runs(engine: str, provider: SimulatedProvider, call: str) -> None:
     if call == "a callback" and sys.version_info[:2] == (3, 12):
         pytest.skip("Python 3.12 starts no thread in an exit handler: the callback is called after it")
-    ended = run_program(_BODY, provider, "", "second", call)
+    address = "" if call in ENDS_AN_ENGINE or is_long() else engine
+    ended = run_program(_BODY, provider, address, "second", call)
 
     assert (ended.lines, ended.code) == (["whole", f"{call} {CALLS[call]}"], 0), ended.stderr
     assert ended.seconds < 15 * busyness()
@@ -93,9 +98,8 @@ def test_the_first_run_of_all_in_an_exit_handler_works_or_says_why_not(provider:
     assert ended.seconds < 15 * busyness()
 
 
-def test_an_exit_handler_may_use_a_shared_engine(provider: SimulatedProvider) -> None:
-    with running_engine(provider) as address:
-        ended = run_program(_BODY, provider, address, "second", "a new client")
+def test_an_exit_handler_may_use_a_shared_engine(engine: str, provider: SimulatedProvider) -> None:
+    ended = run_program(_BODY, provider, engine, "second", "a new client")
 
     assert ended.lines == ["whole", "a new client whole"], ended.stderr
 
