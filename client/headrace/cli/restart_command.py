@@ -21,10 +21,10 @@ HELP = "Replace an engine's workers, one after another; no stream is lost"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "--engine", metavar="ADDRESS", help="default: $HEADRACE_ENGINE, else the engine of `headrace serve`"
+        "--engine", metavar="ADDRESS", help="the engine; default: $HEADRACE_ENGINE, else the engine of `headrace serve`"
     )
     parser.add_argument(
-        "--timeout", type=timeout, default=10.0, metavar="SECONDS", help="wait so long for the answer; default: 10"
+        "--timeout", type=timeout, default=10.0, metavar="SECONDS", help="how long to wait for the answer; default: 10"
     )
 
 

@@ -32,8 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", "-m", required=True, help="the model, such as gpt-4o or provider/model")
     parser.add_argument("--provider", metavar="NAME", help="the model's provider, if the model's name does not tell it")
     parser.add_argument("--system", "-s", metavar="TEXT", help="the system message")
-    parser.add_argument("--temperature", type=float, metavar="NUMBER")
-    parser.add_argument("--max-output-tokens", type=int, metavar="N")
+    parser.add_argument(
+        "--temperature", type=float, metavar="NUMBER", help="how random the answer is, 0 to 2; default: the provider's"
+    )
+    parser.add_argument(
+        "--max-output-tokens", type=int, metavar="N", help="the most tokens of the answer; default: the provider's"
+    )
     parser.add_argument(
         "--option",
         "-o",
@@ -43,9 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=JSON",
         help="a field to add to the provider's request, such as seed=7; may be repeated",
     )
-    parser.add_argument("--timeout", type=timeout, metavar="SECONDS", help="the most time for the whole run")
     parser.add_argument(
-        "--engine", metavar="ADDRESS", help="default: $HEADRACE_ENGINE, else an engine for this run only"
+        "--timeout",
+        type=timeout,
+        metavar="SECONDS",
+        help="stop the run after this time; default: as in the engine's settings",
+    )
+    parser.add_argument(
+        "--engine", metavar="ADDRESS", help="the engine; default: $HEADRACE_ENGINE, else an engine for this run only"
     )
     parser.add_argument("--no-stream", dest="stream", action="store_false", help="show the answer when it is complete")
     parser.add_argument("--json", action="store_true", help="print each event, and the result, as a line of JSON")

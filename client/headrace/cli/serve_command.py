@@ -49,12 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         metavar="SECONDS",
         default=30.0,
-        help="at the end, wait so long for running streams; default: 30",
+        help="at the end, how long running streams may go on; default: 30",
     )
     parser.add_argument(
         "--log-format",
         choices=LOG_FORMATS,
-        help=f"how log lines are written to standard error; default: {FORMAT_VARIABLE}, else text",
+        help=f"the format of the log on standard error; default: ${FORMAT_VARIABLE}, else text",
     )
 
 

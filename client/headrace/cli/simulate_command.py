@@ -25,8 +25,10 @@ _PACE = 0.03  # seconds; slow enough to see the stream
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free port")
-    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
+    parser.add_argument(
+        "--port", type=int, default=8000, help="the port to listen on; default: 8000; 0 takes a free port"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; default: 127.0.0.1")
     parser.add_argument("--text", help="the answer; default: an answer that suits the request")
     parser.add_argument("--repeat", type=int, metavar="N", help="answer with N numbered chunks")
     parser.add_argument("--pace", type=float, metavar="SECONDS", help=f"the time between two chunks; default: {_PACE}")

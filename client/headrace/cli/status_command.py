@@ -30,10 +30,10 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "--engine", metavar="ADDRESS", help="default: $HEADRACE_ENGINE, else the engine of `headrace serve`"
+        "--engine", metavar="ADDRESS", help="the engine; default: $HEADRACE_ENGINE, else the engine of `headrace serve`"
     )
     parser.add_argument(
-        "--timeout", type=timeout, default=2.0, metavar="SECONDS", help="wait so long for the answer; default: 2"
+        "--timeout", type=timeout, default=2.0, metavar="SECONDS", help="how long to wait for the answer; default: 2"
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
 

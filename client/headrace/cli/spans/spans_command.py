@@ -61,12 +61,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("id", metavar="ID", help="the id of the span; its beginning is enough, and sp_ may be omitted")
     show.add_argument("--json", action="store_true", help="print it as JSON")
     stats = add("stats", "Show runs, errors, latency, tokens and cost by model, or by another key", _stats)
-    stats.add_argument("--by", choices=get_args(Grouping), default="model", help="default: model")
+    stats.add_argument("--by", choices=get_args(Grouping), default="model", help="the key to group by; default: model")
     stats.add_argument("--json", action="store_true", help="print it as JSON")
     _add_filters(stats)
     exporting = add("export", "Write spans to a file or standard output, the oldest first", _export)
-    exporting.add_argument("--format", choices=get_args(Format), help="default: by the ending of FILE, else jsonl")
-    exporting.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: standard output")
+    exporting.add_argument(
+        "--format",
+        choices=get_args(Format),
+        help="the format of the output; default: by the ending of FILE, else jsonl",
+    )
+    exporting.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="the file to write; default: standard output"
+    )
     _add_filters(exporting)
 
 
@@ -89,20 +95,23 @@ def _add_listing(parser: argparse.ArgumentParser, option: str, limit: int, note:
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     only = parser.add_argument_group("which spans; a span must meet all conditions")
-    only.add_argument("--status", choices=get_args(SpanStatus))
-    only.add_argument("--model", metavar="NAME", help="as it was requested; * stands for any text, as in 'gpt-4o*'")
-    only.add_argument("--provider", metavar="NAME")
-    only.add_argument("--user", metavar="ID")
-    only.add_argument("--session", metavar="ID")
-    only.add_argument("--tag", action="append", default=[], metavar="TAG", help="may be repeated")
+    only.add_argument("--status", choices=get_args(SpanStatus), help="how the run ended")
+    only.add_argument("--model", metavar="NAME", help="the requested model; * stands for any text, as in 'gpt-4o*'")
+    only.add_argument("--provider", metavar="NAME", help="the provider of the run")
+    only.add_argument("--user", metavar="ID", help="the user_id of the run")
+    only.add_argument("--session", metavar="ID", help="the session_id of the run")
+    only.add_argument("--tag", action="append", default=[], metavar="TAG", help="a tag of the run; may be repeated")
     only.add_argument(
         "--trace", metavar="ID", help="Headrace's trace id (tr_...), or that of the caller's OpenTelemetry span"
     )
     only.add_argument(
-        "--since", type=_time, metavar="TIME", help="10m, 2h or 3d ago, or a date such as 2026-11-23T07:00"
+        "--since",
+        type=_time,
+        metavar="TIME",
+        help="runs since TIME: 10m, 2h or 3d ago, or a date such as 2026-11-23T07:00",
     )
-    only.add_argument("--until", type=_time, metavar="TIME")
-    only.add_argument("--grep", metavar="TEXT", help="in the prompts or the answer; case does not matter")
+    only.add_argument("--until", type=_time, metavar="TIME", help="runs before TIME, in the same form")
+    only.add_argument("--grep", metavar="TEXT", help="a text in the prompts or the answer; case does not matter")
 
 
 def _list(arguments: argparse.Namespace) -> ExitCode:
