@@ -128,7 +128,7 @@ def test_a_process_runs_without_its_history_where_its_file_is_planted(
 
     assert open_history("client", 0) is None
     assert victim.read_text() == SECRET
-    assert "no history is written" in caplog.text
+    assert "history cannot be written" in caplog.text
 
 
 @pytest.mark.parametrize("plant", [link, dangling_link])
