@@ -74,7 +74,7 @@ class Providers:
         except ProviderFailedError:
             raise
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            reason = f"the request holds a value that JSON cannot carry: {error}"
+            reason = f"the request has a value that JSON cannot represent: {error}"
             raise ProviderFailedError(ProviderFailure("invalid_request", reason)) from None
         except Exception as error:
             logger.exception("wire format cannot build a request", extra={"wire_format": declared.name})

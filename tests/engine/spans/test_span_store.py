@@ -130,6 +130,15 @@ def test_attempts_of_all_are_kept_and_the_one_that_ended_counts(slot: Path, stor
     ]
 
 
+def test_a_clients_record_of_a_lost_run_keeps_the_wire_format_that_its_worker_wrote(slot: Path, store: Store) -> None:
+    begun = SpanAttempt(1, "w1", NOON, wire_format="google", telemetry_provider="gcp.gemini")
+    store.write([span("a", Rank.STUB, attempts=[begun])], NOON)
+    store.write([span("a", Rank.CLIENT, attempts=[SpanAttempt(1, "w1", NOON, NOON + 1, reason="died")])], NOON)
+
+    (attempt,) = kept(slot)["a"].attempts
+    assert (attempt.reason, attempt.wire_format, attempt.telemetry_provider) == ("died", "google", "gcp.gemini")
+
+
 def test_a_client_rewrites_no_record_of_a_worker_and_adds_no_attempt_to_it(slot: Path, store: Store) -> None:
     whole = span("a", attempts=[SpanAttempt(1, "w1", NOON, NOON + 1, outcome="ok")])
     store.write([whole], NOON)

@@ -11,7 +11,7 @@ from typing import Any
 from headrace.testing.google import answer as google
 from headrace.testing.shared.reply import Reply, whole
 from headrace.testing.shared.script import Script
-from headrace.testing.shared.vectors import vector_of
+from headrace.testing.shared.simulated_vectors import vector_of
 
 _PATH = re.compile(r"/(?P<version>v1|v1beta)/models/(?P<model>[^/:]+):batchEmbedContents")
 _DIMENSIONS = 64

@@ -13,7 +13,7 @@ from headrace.testing.shared.openai_errors import error_of, headers, refused, re
 from headrace.testing.shared.reply import Reply, reply_without_answer, whole
 from headrace.testing.shared.request_rules import OpenAIRefusal, check_choice, check_type
 from headrace.testing.shared.script import Script
-from headrace.testing.shared.vectors import vector_of
+from headrace.testing.shared.simulated_vectors import vector_of
 
 __all__ = ["PATH", "headers", "refused", "refused_body", "refused_key", "reply"]
 

@@ -53,5 +53,13 @@ def _merged_attempts(winner: Span, other: Span) -> list[SpanAttempt]:
     for attempt in winner.attempts:
         known = attempts.get(attempt.number)
         if known is None or known.ended_at is None or attempt.ended_at is not None:
-            attempts[attempt.number] = attempt
+            attempts[attempt.number] = _with_wire_format(attempt, known)
     return [attempts[number] for number in sorted(attempts)[: max(MAX_ATTEMPTS, len(winner.attempts))]]
+
+
+def _with_wire_format(attempt: SpanAttempt, known: SpanAttempt | None) -> SpanAttempt:
+    """Return the attempt with the known wire format: a client's record of a lost run does not have it."""
+    if known is None or attempt.wire_format or not known.wire_format:
+        return attempt
+    format_, provider = known.wire_format, known.telemetry_provider
+    return msgspec.structs.replace(attempt, wire_format=format_, telemetry_provider=provider)

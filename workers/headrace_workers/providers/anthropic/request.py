@@ -11,7 +11,7 @@ from typing import Any
 
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
-from headrace_workers.providers.anthropic.messages import conversation_of, system_of
+from headrace_workers.providers.anthropic.conversation_blocks import conversation_of, system_of
 from headrace_workers.providers.anthropic.models import ModelFacts, facts_of
 from headrace_workers.providers.anthropic.tools import betas_of, container_of, tool_of
 from headrace_workers.providers.shared.provider_errors import request_failure
@@ -90,7 +90,7 @@ def _reasoning(request: RunRequest, facts: ModelFacts, max_tokens: int) -> dict[
     if effort == "none":
         return {} if facts.thinking == "none" else {"thinking": {"type": "disabled"}}
     if facts.thinking == "none":
-        raise request_failure(f"takes only none here: {request.model} does not think", "reasoning_effort")
+        raise request_failure(f"takes only none here: {request.model} has no thinking", "reasoning_effort")
     is_forced = isinstance(request.tool_choice, dict) or request.tool_choice == "required"
     if facts.thinking == "adaptive":
         asked: dict[str, Any] = {"output_config": {"effort": "low" if effort == "minimal" else effort}}

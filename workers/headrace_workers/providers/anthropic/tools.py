@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.types import Message, Tool
 from headrace_workers.providers.anthropic.blocks import API_NAME
-from headrace_workers.providers.anthropic.messages import KEYS
+from headrace_workers.providers.anthropic.conversation_blocks import KEYS
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.server_tools import check_owner, is_function, own_form
 

@@ -55,7 +55,7 @@ class EmbeddingApi:
         """
         found = yield from self._read(body, len(request.inputs), arrived)
         if len(found.vectors) != len(request.inputs):
-            reason = f"{len(found.vectors)} vectors came for {len(request.inputs)} texts"
+            reason = f"the provider sent {len(found.vectors)} vectors for {len(request.inputs)} texts"
             raise ProviderFailedError(ProviderFailure("provider_protocol", reason, 200))
         size = sum([len(bytes(vector)) for vector in found.vectors if isinstance(vector, msgspec.Raw)])
         if size > _MAX_PACKED:

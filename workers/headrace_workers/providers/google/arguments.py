@@ -96,7 +96,7 @@ class GrowingArguments:
         if isinstance(node, list) and isinstance(step, int):
             missing = step + 1 - len(node)
             if missing > _MAX_GAP:
-                raise protocol_failure(f"a function call has element {step} of a list of {len(node)}")
+                raise protocol_failure(f"a function call has element {step} of a list with {len(node)} elements")
             self._nodes += max(missing, 0)
             node.extend([None] * missing)
         if self._nodes > _MAX_NODES:

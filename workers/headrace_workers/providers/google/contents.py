@@ -142,7 +142,7 @@ class _Contents:
 def _texts(where: str, message: Message) -> list[str]:
     for index, part in enumerate(parts_of(message)):
         if not isinstance(part, TextPart):
-            raise request_failure(f"a message with role {message.role} holds text alone", f"{where}.content[{index}]")
+            raise request_failure(f"a message with role {message.role} can hold only text", f"{where}.content[{index}]")
         KEYS.of("text", f"{where}.content[{index}]", part.extra)
     return [part.text for part in parts_of(message) if isinstance(part, TextPart)]
 
@@ -191,7 +191,7 @@ def _user_part(where: str, part: Part) -> dict[str, Any]:
         case ImagePart():
             return _image(where, part) | KEYS.of("image", where, part.extra)
         case _:
-            raise request_failure("a message with role user holds text and images alone", where)
+            raise request_failure("a message with role user can hold only text and images", where)
 
 
 def _signed(sent: dict[str, Any], provider_data: dict[str, Any] | None) -> dict[str, Any]:

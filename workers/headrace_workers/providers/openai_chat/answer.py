@@ -12,7 +12,7 @@ from headrace.types import Message, Part, ReasoningDelta, ReasoningPart, Refusal
 from headrace_workers.providers.openai_chat.calls import API_NAME, ChatCalls
 from headrace_workers.providers.openai_chat.chunks import ChatDelta
 from headrace_workers.providers.openai_chat.request import REASONING_FIELDS
-from headrace_workers.providers.shared.answer_limits import MAX_LOOKED_AT, too_large
+from headrace_workers.providers.shared.answer_limits import MAX_LOOKED_AT, MIB, too_large
 from headrace_workers.providers.shared.lenient_json import as_text
 from headrace_workers.providers.shared.unread_content import elements_of, object_in, refuse_content, text_in
 
@@ -143,7 +143,7 @@ class ChatAnswer:
     def _holds(self, said: str, words: str) -> bool:
         self._looked_at += len(said)
         if self._looked_at > MAX_LOOKED_AT:
-            raise too_large("whole messages after the pieces of a long one")
+            raise too_large(f"{MAX_LOOKED_AT // MIB} MiB of whole messages after their pieces")
         return words in said
 
     def message(self, *, is_cut: bool) -> Message:

@@ -11,7 +11,7 @@ from typing import Any
 from headrace.answers.tool_arguments import read_arguments
 from headrace.types import RunEvent, ToolCallDelta, ToolCallPart
 from headrace.wire.messages import ToolCallText
-from headrace_workers.providers.shared.answer_limits import MAX_LOOKED_AT, check_calls, too_large, weigh_arguments
+from headrace_workers.providers.shared.answer_limits import MAX_LOOKED_AT, MIB, check_calls, too_large, weigh_arguments
 from headrace_workers.providers.shared.growing_call import GrowingCall, arguments_or_none, key_of
 from headrace_workers.providers.shared.lenient_json import as_text, json_text
 from headrace_workers.providers.shared.unread_content import object_in, text_in
@@ -147,7 +147,7 @@ class ChatCalls:
             return False
         self._looked_at += sum(map(len, call.arguments))
         if self._looked_at > MAX_LOOKED_AT:
-            raise too_large("pieces of tool calls that cannot be told apart")
+            raise too_large(f"{MAX_LOOKED_AT // MIB} MiB in pieces of tool calls that cannot be told apart")
         return call.is_whole
 
 

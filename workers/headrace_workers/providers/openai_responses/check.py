@@ -76,4 +76,4 @@ def _refuse_unknown(item: Item, kind: str) -> None:
         refuse_content({"content": parts}, f"an item of type {kind!r}")
     is_servers = kind.endswith("_call")
     if not is_servers and item.get("call_id") and item.get("name") and ("arguments" in item or "input" in item):
-        raise protocol_failure(f"an item of type {kind!r} calls {as_text(item['name'])}, which cannot be read")
+        raise protocol_failure(f"an item of the unknown type {kind!r} calls the tool {as_text(item['name'])}")

@@ -158,7 +158,7 @@ class _Items:
         extra = self._keys.of_message(where, message, form.keys)
         content = self._content(where, message)
         if content and "output" in extra:
-            raise request_failure("is given beside content: give one of the two", f"{where}.output")
+            raise request_failure("cannot be given together with content: give one of the two", f"{where}.output")
         self.all.append(result_item(form, message, content, extra))
 
     def add_answer(self, where: str, message: Message) -> None:
@@ -175,7 +175,7 @@ class _Items:
             if item is not None:
                 items.append(item | extra if item.get("type") == "message" else item)
         if extra and not any(item.get("type") == "message" for item in items):
-            raise request_failure("the message has no text that can carry it", f"{where}.{next(iter(extra))}")
+            raise request_failure("the message has no text to send it with", f"{where}.{next(iter(extra))}")
         while items and _led_to_nothing(items, is_openai=self._is_openai):
             items.pop()
         self._calls |= {own_id: str(item.get("type")) for item in items for own_id in call_ids(item)}
@@ -194,7 +194,7 @@ class _Items:
                 if own is not None and text_of(own) == part.text and not extra:
                     return own
                 if extra and not part.text:
-                    raise request_failure("the part has no text that can carry it", f"{where}.{next(iter(extra))}")
+                    raise request_failure("the part has no text to send it with", f"{where}.{next(iter(extra))}")
                 return _text_item(part.text, extra, is_openai=self._is_openai) if part.text else None
             case ToolCallPart():
                 extra = self._keys.of("tool call", where, part.extra)

@@ -180,7 +180,7 @@ class ResponsesMapper:
             error.partial_text = joined_text(events)
             raise
         if self._status in {"queued", "in_progress"}:
-            raise failures.protocol_failure(f"the response is not complete but {self._status}")
+            raise failures.protocol_failure(f"the response is not complete: its status is {self._status}")
         return self._completion(self._message())
 
     def _message(self) -> Message:
@@ -204,7 +204,7 @@ class ResponsesMapper:
                 raise_if_error((items_of(loaded) or [{}])[0])
             return event_of(loaded), data
         except (ValueError, *UNREADABLE):
-            raise failures.protocol_failure(f"an event of {len(data)} bytes is not one in JSON") from None
+            raise failures.protocol_failure(f"an event of {len(data)} bytes is no event in JSON") from None
 
     def _take_head(self, event: ResponseEvent, events: list[RunEvent]) -> None:  # noqa: ARG002 - as all takers
         self._take_names(read_object(event.response))

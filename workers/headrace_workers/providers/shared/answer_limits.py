@@ -277,5 +277,5 @@ class SearchedWords:
         found = self._words.find(words, start, end)
         self._looked_at += (min(end, len(self._words)) if found < 0 else found) - start
         if self._looked_at > MAX_LOOKED_AT:
-            raise too_large("content in so many places that it cannot be checked for being whole")
+            raise too_large(f"{MAX_LOOKED_AT // MIB} MiB of content to check")
         return found

@@ -74,7 +74,7 @@ def read_response_format(given: dict[str, Any]) -> ResponseFormat:
         return ResponseFormat("json_schema", given)
     if "type" in given and kind not in _SCHEMA_TYPES:
         raise request_failure(
-            f"{_TAKES}, not {kind!r}; custom_options carries what one server alone knows", f"{where}.type"
+            f"{_TAKES}, not {kind!r}; give a form that only one server knows in custom_options", f"{where}.type"
         )
     raise request_failure(f"{_TAKES}; it has no key of a JSON schema such as type or properties", where)
 

@@ -156,7 +156,7 @@ def text_in(value: Any, what: str) -> str:
         return value
     if not value and not isinstance(value, int | float):
         return ""
-    fail(f"{what} is {_kind_of(value)} where text is due: {str(value)[:100]}")
+    fail(f"{what} is {_kind_of(value)}, but must be text: {str(value)[:100]}")
     return ""
 
 
@@ -166,7 +166,7 @@ def object_in(value: Any, what: str) -> dict[str, Any]:
         return value
     if not value:
         return {}
-    fail(f"{what} is {_kind_of(value)} where an object is due: {str(value)[:100]}")
+    fail(f"{what} is {_kind_of(value)}, but must be an object: {str(value)[:100]}")
     return {}
 
 
@@ -176,7 +176,7 @@ def elements_of(value: Any, what: str) -> Iterable[Any]:
         return value
     if not value:
         return ()
-    fail(f"{what} is {_kind_of(value)} where a list is due: {str(value)[:100]}")
+    fail(f"{what} is {_kind_of(value)}, but must be a list: {str(value)[:100]}")
     return ()
 
 

@@ -52,7 +52,7 @@ def system_of(messages: Sequence[Message]) -> list[SentBlock]:
             for part_index, part in enumerate(parts_of(message)):
                 if not isinstance(part, TextPart):
                     at = f"{where}.content[{part_index}]"
-                    raise request_failure(f"a message with role {message.role} can hold nothing but text", at)
+                    raise request_failure(f"a message with role {message.role} can hold only text", at)
             said = [_user_block(at, part, message.role) for at, part in _said(where, message)]
             blocks += _marked(where, message, said)
     return blocks
@@ -134,7 +134,7 @@ def _marked(where: str, message: Message, blocks: list[SentBlock]) -> list[SentB
     if not extra:
         return blocks
     if not blocks or blocks[-1]["type"] in _THINKING:
-        raise request_failure("the message has no block that can carry it", f"{where}.{next(iter(extra))}")
+        raise request_failure("the message has no block to send it with", f"{where}.{next(iter(extra))}")
     for key, value in extra.items():
         if blocks[-1].get(key, value) != value:
             raise request_failure("the last part of the message has another", f"{where}.{key}")
