@@ -20,7 +20,6 @@ from headrace.process.import_path import leave_current_directory
 from headrace.process.lifecycle import (
     die_with_parent,
     forbid_core_dumps,
-    hold_standard_descriptors,
     ignore_interrupt,
     is_orphan,
 )
@@ -50,7 +49,6 @@ def _main() -> int:
     # The program may ignore SIGCHLD, and its children inherit that. Then the kernel would reap this process's children.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     forbid_core_dumps()
-    hold_standard_descriptors()
     leave_current_directory()
     log_to_stderr(arguments.role)
     code = logged(partial(_run, arguments))

@@ -22,7 +22,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 from headrace.process.clock import monotonic
-from headrace.process.lifecycle import Origin
+from headrace.process.lifecycle import ProcessOrigin
 from headrace.transport.reactor import Reactor
 from tests.simulation.io_threads import InjectedError, InjectedExit, SimGuarded, SimIoThread, SimThread, SimWatchdog
 from tests.simulation.loops import SimLoop, SimReactor, SimWatch, new_descriptor, signal_end
@@ -281,10 +281,12 @@ def _is_orphan(parent: int) -> bool:
     return not _stage.world.hosts[parent].is_alive
 
 
-def _origin(pid: int) -> Origin | None:
+def _origin(pid: int) -> ProcessOrigin | None:
     host = _stage.world.hosts[pid]
     return (
-        Origin(host.parent.pid if host.parent is not None else 1, _ticks_at(host.started_at)) if host.is_alive else None
+        ProcessOrigin(host.parent.pid if host.parent is not None else 1, _ticks_at(host.started_at))
+        if host.is_alive
+        else None
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from headrace.process.descriptors import Shares
+from headrace.process.descriptors import DescriptorShares
 from headrace.process.event_loop import EventLoop
 from headrace.wire.value_count import MAX_VALUES, VALUE_BYTES, count_values
 from headrace_workers.runs.live_run import ConnectedClient
@@ -26,7 +26,7 @@ class RunLimits:
     """Decides whether a worker can take one more run. ``clients`` are the connected clients, with their runs."""
 
     def __init__(
-        self, shares: Shares, max_runs: int, clients: Mapping[bytes, ConnectedClient], loop: EventLoop
+        self, shares: DescriptorShares, max_runs: int, clients: Mapping[bytes, ConnectedClient], loop: EventLoop
     ) -> None:
         self._exchanges = shares.exchanges
         self.capacity = min(max_runs, shares.exchanges)

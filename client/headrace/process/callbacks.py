@@ -1,8 +1,8 @@
-"""Runs users' code on threads of its own: done callbacks and log handlers never run on the I/O thread.
+"""Runs users' code on separate threads: done callbacks and log handlers never run on the I/O thread.
 
-A few threads are started when there is something to run, and end when there has been nothing for a while. A callback that
-sleeps holds up its own thread; beyond :data:`MAX_THREADS` such callbacks, others wait for one of them to return. What a
-callback raises, SystemExit included, is logged and ends nothing.
+Threads are started when there are callbacks, up to :data:`MAX_THREADS`. A thread ends when it has had no work for a while. A callback
+that sleeps blocks only its own thread. If all threads are blocked, further callbacks wait. What a callback raises is logged, also
+SystemExit, and ends nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import partial
 logger = logging.getLogger(__name__)
 
 MAX_THREADS = 8
+"""Callback threads of a process at most."""
 _IDLE = 5.0
 """Seconds after which a thread without work ends."""
 
@@ -26,33 +27,35 @@ _marks = threading.local()
 
 
 def mark_io_thread() -> None:
-    """Say that the calling thread is an I/O thread."""
+    """Mark the calling thread as an I/O thread."""
     _marks.is_io_thread = True
 
 
 def is_io_thread() -> bool:
-    """Return whether the caller runs on an I/O thread, which must neither wait nor run users' code.
+    """Return whether the caller runs on an I/O thread. An I/O thread must not wait, and must not run users' code.
 
-    It can be there all the same: Python runs finalizers in whichever thread collects garbage.
+    Users' code can still run there: Python runs a finalizer in the thread that happens to collect garbage.
     """
     return getattr(_marks, "is_io_thread", False)
 
 
 class CallbackThreads:
-    """A few daemon threads, so that no callback holds up the end of the program."""
+    """A few daemon threads. No callback can delay the end of the program."""
 
     def __init__(self, limit: int = MAX_THREADS) -> None:
         self._limit = limit
         self._jobs: queue.SimpleQueue[Jobs] = queue.SimpleQueue()
-        # Reentrant: a finalizer or a signal handler may hand over a job while this thread does.
+        # Reentrant: a finalizer or a signal handler may interrupt `submit` and submit jobs itself.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._threads = 0
         self._outstanding = 0
 
     def submit(self, jobs: Jobs) -> None:
-        """Have jobs run soon, in this order and on one thread; returns at once. From any thread. The list is taken over."""
-        with self._lock:  # not the Condition, in whose own methods a signal handler may run: the I/O thread comes here
+        """Run jobs soon, in this order and on one thread. Returns at once. May be called from any thread. Do not use the list afterwards."""
+        with (
+            self._lock
+        ):  # not the Condition: a signal handler may run within its methods, and the I/O thread calls this
             self._outstanding += 1
             self._jobs.put(jobs)
             if self._outstanding <= self._threads or self._threads >= self._limit:
@@ -61,12 +64,12 @@ class CallbackThreads:
         try:
             threading.Thread(target=self._serve, name="headrace-callbacks", daemon=True).start()
         except RuntimeError:
-            # No memory for a thread, or the interpreter is ending: another thread, or drain, runs the job.
+            # There is no memory for a thread, or the interpreter is ending. Another thread, or drain, runs the job.
             with self._lock:
                 self._threads -= 1
 
     def drain(self, timeout: float) -> None:
-        """Wait until all jobs have run, at most ``timeout`` seconds. Runs them here where no thread could be started."""
+        """Wait until all jobs have run, at most ``timeout`` seconds. If no thread could be started, run the jobs here."""
         with self._changed:
             self._changed.wait_for(lambda: not self._outstanding or not self._threads, timeout)
             has_threads = self._threads > 0
@@ -90,7 +93,7 @@ class CallbackThreads:
                 self._run(jobs)
 
     def _run(self, jobs: Jobs) -> None:
-        # Emptied here, so that what a job refers to is let go of here too: its finalizer is users' code.
+        # Remove each job from the list here, so that finalizers of its objects, which are users' code, run here too.
         while jobs:
             _call(jobs.pop(0))
         with self._changed:
@@ -110,7 +113,7 @@ _threads = CallbackThreads()
 
 
 def run_elsewhere(jobs: Jobs) -> None:
-    """Run jobs on a callback thread of this process, which takes the list over."""
+    """Run jobs on a callback thread of this process. Do not use the list afterwards."""
     _threads.submit(jobs)
 
 
@@ -120,7 +123,7 @@ def drain(timeout: float) -> None:
 
 
 def forget_threads() -> None:
-    """Begin anew, in a forked child: the parent's threads are not there."""
+    """Start with no threads, in a forked child: it does not have the threads of its parent."""
     global _threads  # noqa: PLW0603 - one set of threads per process is the point
     _threads = CallbackThreads()
 
@@ -133,7 +136,7 @@ def log(
     error: BaseException | None = None,
     extra: Mapping[str, object] | None = None,
 ) -> None:
-    """Log, but never on the I/O thread: handlers and filters are users' code."""
+    """Log an event, but not on the I/O thread, because handlers and filters are users' code."""
     if not is_io_thread():
         to.log(level, message, exc_info=error, extra=extra)
     elif to.isEnabledFor(level):

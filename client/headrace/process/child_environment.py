@@ -1,6 +1,6 @@
-"""Which variables of the environment each process of an engine gets: those that it needs, and no other program's secrets. Pure.
+"""Chooses the environment variables that each process of an engine gets: what it needs, and no secrets of other programs. Pure.
 
-The block that a process is started with stays readable in ``/proc/PID/environ`` as long as it runs, and goes into crash reports.
+The environment that a process is started with can be read in ``/proc/PID/environ`` while the process runs, and is part of crash reports.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COMMON = re.compile(
     r"|LD_\w+|GLIBC_TUNABLES|MALLOC_\w+|TCMALLOC_\w+|MIMALLOC_\w+|[A-Z]+SAN_OPTIONS|FAKETIME\w*|COVERAGE_\w+|COV_CORE_\w+|PYTEST_\w+"
     r"|OPENSSL_\w+|SSL_CERT_FILE|SSL_CERT_DIR|UV_THREADPOOL_SIZE|UV_USE_IO_URING|SQLITE_TMPDIR"
 )
-"""What Python, the C library and Headrace itself look at."""
+"""The variables that Python, the C library and Headrace read."""
 _SAYS_SECRET = re.compile(r"(^|_)(\w*KEY|\w*TOKEN|SECRET|PASSWORD|PASSWD|PASS|CREDENTIALS?|AUTH|COOKIE)(_|$)")
 _OF_SINKS = re.compile(r"OTEL_EXPORTER_\w*(HEADERS|ENDPOINT)")
 """An endpoint may have a password in it."""
@@ -32,12 +32,13 @@ _OTEL = re.compile(r"OTEL_\w+")
 def environment_of(
     role: Role, environ: Mapping[str, str], settings: Settings, *, is_embedded: bool = False
 ) -> dict[str, str]:
-    """Return the variables of ``environ`` that a process is started with.
+    """Return the variables of ``environ`` that a process with this role is started with.
 
-    Workers get the keys of providers, the collector the secrets of sinks, both the proxies; the broker gets none of them. The
-    supervisor gets what its children need. Each run of an embedded engine brings its key from its program, so that no process of
-    such an engine has one. A redaction hook (``spans.redact``) is the user's code and may need any variable: with one, workers and
-    the collector get all variables but the secrets that are the other's.
+    Workers get the keys of providers, and the collector gets the secrets of sinks. Both get the proxies. The broker gets none of
+    these. The supervisor gets what its children need. In an embedded engine each run brings its key from its program, so no process
+    of the engine gets a provider key. A redaction hook (``spans.redact``) is the user's code and may need any variable. With a hook,
+    workers and the collector get all variables, except that workers do not get the secrets of sinks and the collector does not get
+    the keys of providers.
     """
     keys = _provider_variables(settings)
     tokens = frozenset(sink.api_key_env for sink in settings.sinks.values())

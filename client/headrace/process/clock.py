@@ -1,7 +1,7 @@
-"""The clock by which this process waits. Nobody sets it, and nobody stops it.
+"""The monotonic clock of Headrace. Tests of a program cannot stop it.
 
-Programs replace ``time.monotonic`` for their tests (freezegun does, in each module that has it). Runs go on beside the program,
-and so do their deadlines.
+Programs replace ``time.monotonic`` in their tests; freezegun does so in each module that has imported it. But runs go on while the
+program's time stands still, so their deadlines must go on too.
 """
 
 from __future__ import annotations
@@ -10,4 +10,4 @@ import time
 from functools import partial
 
 monotonic = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
-"""Return the seconds since some moment. On Linux ``time.monotonic()`` says the same."""
+"""Return the seconds since a fixed moment. On Linux ``time.monotonic()`` returns the same."""

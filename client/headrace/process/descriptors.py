@@ -1,4 +1,4 @@
-"""How many descriptors this process may open, and how it shares them out. A descriptor that is missing stops more than one run."""
+"""Raises the limit of open descriptors of a process, and divides the descriptors between connections to peers and to providers."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import resource
 import msgspec
 
 _ENOUGH = 65_536
+"""Descriptors that are enough for any process of an engine."""
 _OWN = 64
-"""What a process needs besides its peers and its exchanges: sockets, pipes, log files, name resolution."""
+"""Descriptors for everything else: listening sockets, pipes, log files, name resolution."""
 
 
-class Shares(msgspec.Struct, frozen=True):
-    """Connections of peers, each with a handle on its process, and exchanges with providers."""
+class DescriptorShares(msgspec.Struct, frozen=True):
+    """How the descriptors are divided."""
 
     peers: int
+    """Connections of peers. Each needs a second descriptor for the handle of the peer's process."""
     exchanges: int
+    """Connections to providers, one for each run."""
 
 
 def raise_limit() -> int:
-    """Raise this process's soft limit as far as it may; return the limit."""
+    """Raise the soft limit of this process as far as the hard limit allows. Return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -30,14 +33,14 @@ def raise_limit() -> int:
     return _ENOUGH if soft == resource.RLIM_INFINITY else soft
 
 
-def broker_shares(limit: int) -> Shares:
-    """Return what a broker does with ``limit`` descriptors."""
-    return Shares(peers=_spare(limit) // 3, exchanges=0)
+def broker_shares(limit: int) -> DescriptorShares:
+    """Return how a broker or a collector divides ``limit`` descriptors."""
+    return DescriptorShares(peers=_spare(limit) // 3, exchanges=0)
 
 
-def worker_shares(limit: int) -> Shares:
-    """Return what a worker does with ``limit`` descriptors."""
-    return Shares(peers=_spare(limit) // 6, exchanges=_spare(limit) // 3)
+def worker_shares(limit: int) -> DescriptorShares:
+    """Return how a worker divides ``limit`` descriptors."""
+    return DescriptorShares(peers=_spare(limit) // 6, exchanges=_spare(limit) // 3)
 
 
 def _spare(limit: int) -> int:

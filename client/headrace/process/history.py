@@ -1,8 +1,8 @@
-"""What this process did, as JSON lines for whoever checks the engine's promises afterwards. Off unless asked for.
+"""Writes what this process does to a file of JSON lines, from which tests check the promises of the engine. Off by default.
 
-A debugging aid: where ``HEADRACE_HISTORY`` names a directory, each process appends to ``ROLE-PID-EPOCH.jsonl`` in it. The lines
-hold the text of answers, never a prompt or a key. Times are ``CLOCK_MONOTONIC``, one clock for all processes of a machine. Each
-line is written at once, so that it outlives the process; a line that cannot be written is left out.
+For debugging: if ``HEADRACE_HISTORY`` names a directory, each process appends to the file ``ROLE-PID-EPOCH.jsonl`` in it. The lines
+have the texts of answers, but no prompts and no keys. Times are from ``CLOCK_MONOTONIC``, which is one clock for all processes of a
+machine. Each line is written at once, so it is kept if the process dies. A line that cannot be written is left out.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ Way = Literal["sent", "received"]
 
 
 class HistoryEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line. ``event`` says what happened: ``sent run``, ``received chunk``, or one of the notes.
+    """One line. ``event`` says what happened, for example ``sent run``, ``received chunk``, or the name of a note.
 
-    ``epoch`` is that of the worker which the line is about, ``peer`` the connection's other end as this process knows it.
+    ``epoch`` is the epoch of the worker that the line is about. If the line is about no worker, it is the epoch of the frame's sender.
+    ``peer`` is the identity of the connection.
     """
 
     at: float
@@ -71,18 +72,18 @@ class HistoryEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class History:
-    """This process's file, closed with the object."""
+    """The file of this process. It is closed when the object is deleted."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        weakref.finalize(self, os.close, self._descriptor).atexit = False  # at the end others still write
+        weakref.finalize(self, os.close, self._descriptor).atexit = False  # at exit other threads still write
 
     def note(self, event: str, **facts: Any) -> None:
         """Write one line."""
         self._write([HistoryEvent(at=time.monotonic(), event=event, **facts)])
 
     def frame(self, way: Way, messages: Iterable[msgspec.Struct], epoch: int = 0, peer: bytes = b"") -> None:
-        """Write a line for each message of a frame that tells of runs or of who is there."""
+        """Write a line for each message of a frame that is about runs or peers."""
         now, name = time.monotonic(), peer.hex()
         lines = [
             HistoryEvent(
@@ -100,7 +101,7 @@ class History:
 
 
 def open_history(role: str, epoch: int) -> History | None:
-    """Return this process's history, or None where nobody asked for it."""
+    """Return the history of this process. Return None if ``HEADRACE_HISTORY`` is not set, or the file cannot be made."""
     directory = os.environ.get(VARIABLE)
     if not directory:
         return None
@@ -128,7 +129,7 @@ _FIELDS: dict[type, tuple[str, ...]] = {
     Failed: ("span_id", "attempt", "sequence", "kind", "reason"),
     Aborted: ("span_id", "attempt", "sequence"),
 }
-"""What is written of each message, by name: so that no prompt and no key can come along."""
+"""The fields of each message that are written. All others are left out, so that no prompt and no key is written."""
 
 
 def _facts(message: msgspec.Struct, *, has_text: bool) -> dict[str, Any] | None:

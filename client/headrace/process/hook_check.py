@@ -1,4 +1,4 @@
-"""Looks, before an engine is started, whether the redaction hook of the settings can be used. A process of its own imports it."""
+"""Checks before an engine starts whether the redaction hook of the settings can be imported. A separate process imports it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from headrace.process.import_path import child_environment
 from headrace.settings.settings import SpansConfig
 
 _TIMEOUT = 60.0
+"""Seconds that the import may take."""
 
 
 def is_hook_usable(config: SpansConfig, environ: Mapping[str, str]) -> bool:
-    """Return whether workers, which have ``environ``, can import the hook; where they cannot, the reason is on stderr. True where no hook is named."""
+    """Return whether a process with the environment ``environ`` can import the hook. If not, the reason is printed to standard error.
+
+    Return True if the settings name no hook.
+    """
     if not config.enabled or not config.redact:
         return True
     command = [sys.executable, "-m", "headrace_engine", "check", "--directory", os.devnull]

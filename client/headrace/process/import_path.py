@@ -1,8 +1,8 @@
-"""The import path (``PYTHONPATH``) and the settings file that processes started by this one are given: never the current directory.
+"""Makes the import path (``PYTHONPATH``) of child processes, without the current directory.
 
-Python itself looks in the current directory with ``-m``, with ``-c`` and for an empty entry of ``PYTHONPATH``. A ``uvloop.py`` of a cloned
-repository would become a part of the engine. The current directory stays only where the user's ``PYTHONPATH`` names it, where Headrace
-itself lies in it, and where it is the directory of the program's own script, which has the redaction hook.
+With ``-m``, with ``-c`` and for an empty entry of ``PYTHONPATH``, Python imports from the current directory. Then the file ``uvloop.py``
+of a cloned repository would become a part of the engine. The current directory stays on the path in three cases only: the user's
+``PYTHONPATH`` names it; Headrace itself is installed in it; or it has the program's own script and the redaction hook.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LINK = "path-"
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a child that finds its packages as this process was told to by ``PYTHONPATH`` and the installation."""
+    """Return the environment of a child that imports from the installation and from this process's ``PYTHONPATH``."""
     entries = environ.get(_PATH, "").split(os.pathsep)
     return _environment(environ, os.pathsep.join(path for path in map(_absolute, filter(None, entries)) if path))
 
@@ -33,10 +33,10 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def engine_environment(
     environ: Mapping[str, str], entries: Iterable[object], folder: Path | None = None
 ) -> dict[str, str]:
-    """Return the environment of a child that finds what this process finds, however it was told of it.
+    """Return the environment of a child that imports from everywhere that this process imports from.
 
-    ``entries`` is ``sys.path``, in which a program may put anything: what is no path is left out. An entry with a colon, which
-    separates entries, gets a link in ``folder``; without a folder it is left out.
+    ``entries`` is ``sys.path``. A program may put anything into it: entries that are no paths are left out. ``PYTHONPATH`` separates
+    its entries with colons. So a path with a colon gets a symbolic link in ``folder``; without a folder it is left out.
     """
     found: dict[str, None] = {}
     environ = with_meant_places(environ)
@@ -52,7 +52,7 @@ def engine_environment(
 
 
 def leave_current_directory() -> None:
-    """Take off this process's path what ``python -m`` has put there, and have its children look there neither."""
+    """Remove the current directory, which ``python -m`` has added, from the import path of this process and of its children."""
     current = _status(".")
     if current is not None and sys.path and not sys.flags.safe_path:
         is_current = _is_at(os.fspath(sys.path[0]) or ".", current)
@@ -69,7 +69,7 @@ def leave_current_directory() -> None:
 def _environment(environ: Mapping[str, str], path: str) -> dict[str, str]:
     added = {"PYTHONSAFEPATH": "1", _PATH: path}
     if libraries := environ.get(_LIBRARIES):
-        # To the system's loader, too, an empty entry is the current directory.
+        # For the system's loader, too, an empty entry means the current directory.
         added[_LIBRARIES] = os.pathsep.join(filter(None, re.split("[:;]", libraries)))
     others = {name: value for name, value in with_meant_places(environ).items() if name not in added}
     return others | {name: value for name, value in added.items() if value}
@@ -77,7 +77,8 @@ def _environment(environ: Mapping[str, str], path: str) -> dict[str, str]:
 
 def _kept(entries: Sequence[object], environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the paths among ``entries`` that children may import from."""
-    # The program may have gone elsewhere since it made its client: that is as little to be trusted, and what it called "lib" is there.
+    # The program may have changed its directory after it made its client. Neither directory is trusted. A relative path such as
+    # "lib" belongs to the directory of that time.
     current = [status for path in (".", meant_directory()) if path and (status := _status(path)) is not None]
     for entry in entries:
         path = _absolute(entry, meant_directory())
@@ -94,7 +95,7 @@ def _may_stay(current: os.stat_result, environ: Mapping[str, str], entries: Sequ
     named = [path for path in environ.get(_PATH, "").split(os.pathsep) if path]
     if any(os.path.isabs(path) and _is_at(path, current) for path in named):
         return True
-    # Python has made relative names absolute at its start. The current directory may be another by now.
+    # At its start Python has made relative names absolute. The current directory may have changed since then.
     relative = [os.path.join(base, path) for path in named for base in ("", meant_directory()) if path[0] != "/"]
     at_start = [path for path in entries if isinstance(path, str) and path.startswith("/")]
     if all(any(_is_at(path, current) for path in paths) for paths in (relative, at_start)):
@@ -105,7 +106,7 @@ def _may_stay(current: os.stat_result, environ: Mapping[str, str], entries: Sequ
 
 
 def _script_folder() -> str:
-    """Return the directory that Python has put on the path for the program's script; an empty string where it was started otherwise."""
+    """Return the directory of the program's script, which Python has put on the path. Empty if the program was started in another way."""
     main = sys.modules.get("__main__")
     script = getattr(main, "__file__", None)
     if not isinstance(script, str) or getattr(main, "__spec__", None) is not None:
@@ -114,10 +115,10 @@ def _script_folder() -> str:
 
 
 def _has_hook(folder: str, environ: Mapping[str, str]) -> bool:
-    """Return whether the module of the redaction hook, which only a trusted settings file can name, lies in a directory."""
+    """Return whether a directory has the module of the redaction hook. Only a trusted settings file can name the hook."""
     try:
         spans = load_files(environ).spans
-    except ConfigurationError:  # the engine says it
+    except ConfigurationError:  # the engine reports it
         return False
     module = spans.redact.partition(":")[0].partition(".")[0]
     return bool(module) and importlib.machinery.PathFinder.find_spec(module, [folder]) is not None
@@ -137,7 +138,7 @@ def _status(path: str) -> os.stat_result | None:
 
 def _absolute(entry: object, base: str = "") -> str | None:
     try:
-        path = os.fsdecode(entry)  # type: ignore[arg-type]  # a TypeError where it is no path
+        path = os.fsdecode(entry)  # type: ignore[arg-type]  # a TypeError if it is no path
         os.fsencode(path)
         if "\0" in path:
             return None

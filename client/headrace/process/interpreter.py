@@ -1,6 +1,6 @@
-"""Finds the Python that engine processes are started with.
+"""Finds the Python interpreter that starts the engine's processes.
 
-``sys.executable`` names another program where Python is embedded in one (uwsgi, a frozen application), or nothing at all.
+``sys.executable`` is not always an interpreter: if Python is embedded in a program (uwsgi, a frozen application), it is that program, or empty.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from headrace.errors import EngineUnavailableError
 _OWN_NAME = re.compile(rf"(python|pypy){sys.version_info.major}\.{sys.version_info.minor}[a-z]*(\.exe)?")
 _CHECK = "import sys; print(sys.implementation.cache_tag)"
 _CHECK_TIMEOUT = 10.0
+"""Seconds that a candidate may take to say its version."""
 
 
 def find_interpreter() -> str:
-    """Return the path of an interpreter of this version; raises EngineUnavailableError where there is none."""
+    """Return the path of an interpreter of this Python version. Raises EngineUnavailableError if there is none."""
     for candidate in _candidates():
         if _is_program(candidate) and (_has_own_name(candidate) or _answers(candidate)):
             return candidate
@@ -34,7 +35,7 @@ def find_interpreter() -> str:
 
 
 def _candidates() -> Iterator[str]:
-    """Yield what may be the interpreter: that of the virtual environment first, which knows its packages."""
+    """Yield paths that may be an interpreter. The one of the virtual environment comes first, because it has the packages."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     names = [f"python{version}{sys.abiflags}", f"python{version}", "python3", "python"]
     for given in (sys.executable, getattr(sys, "_base_executable", None)):
@@ -57,9 +58,9 @@ def _has_own_name(path: str) -> bool:
 
 
 def _answers(path: str) -> bool:
-    """Return whether a program is a Python of our version: it is asked, for its name does not tell."""
+    """Start a program to find out whether it is a Python of this version. Used if its name does not tell that."""
     if "py" not in os.path.basename(path).lower():
-        return False  # a server or an application that has Python in it would begin its work
+        return False  # a server or an application with Python inside would start to work
     with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
         done = subprocess.run(
             [path, "-I", "-S", "-c", _CHECK],

@@ -1,13 +1,13 @@
-r"""Standard input, output and errors of a program, so that no state of theirs ends in a traceback: closed, full, left by its reader, ASCII.
+r"""Standard input, output and error of a program, without tracebacks when they are closed, full, in ASCII, or have no reader.
 
-A command prints as ever. Within :func:`own_streams`
+Within :func:`own_streams` a command prints as usual, with these rules:
 
-* a character that steers a terminal, or hides text, is written as JSON escapes it (``\u001b``), whoever prints it: a command, the
-  parser of arguments, a traceback. Colours and a model's answer for a pipe go out by :func:`write_as_it_is`;
-* a letter that the stream's encoding does not have is written as JSON escapes it (``\u2192``): nothing becomes ``?``;
-* a write to standard output that fails raises :class:`OutputLostError`, once; what a command writes after it goes nowhere;
-* a write to standard error that fails is dropped: there is nobody to tell;
-* a closed stream is opened on the null device, so that no file or socket of the program takes its number.
+* A character that controls a terminal, or hides text, is written as a JSON escape (``\u001b``). This holds for commands, the parser of
+  arguments and tracebacks. :func:`write_as_it_is` writes colours, and a model's answer to a pipe, without escapes.
+* A character that the stream's encoding does not have is written as a JSON escape (``\u2192``), not as ``?``.
+* If a write to standard output fails, :class:`OutputLostError` is raised once. Later writes to it are dropped.
+* If a write to standard error fails, the text is dropped.
+* A closed stream is opened on the null device, so that no file or socket of the program gets its number.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 _ESCAPES = "headrace-escapes"
 _STYLE = f"\ufdd0{os.urandom(8).hex()}:"
-"""What stands for ESC [ in text that a command prints: a mark that nobody outside of this process can know, and so forge."""
+"""Stands for ESC [ in text that a command prints. It is random, so that no text from outside can contain it."""
 _FAILED = 1
 _CLOSED = 141
 _FLAGS = (os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)
-"""How the null device is opened as 0, 1 and 2. Output that was closed cannot be written: the program says so, as others do."""
+"""Flags with which the null device is opened as descriptor 0, 1 and 2. Closed output stays unwritable: the program reports it."""
 
 
 class OutputLostError(Exception):
-    """Standard output cannot be written. ``error`` is what the system said."""
+    """Standard output cannot be written. ``error`` is the system's error."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error)
@@ -46,24 +46,29 @@ class OutputLostError(Exception):
 
     @property
     def exit_code(self) -> int:
-        """The status to end with: as a shell reports SIGPIPE where the output is closed, a plain failure where it is full."""
+        """The exit code of the process: 141 (as a shell reports SIGPIPE) if the output was closed or has no reader, otherwise 1."""
         return _CLOSED if self.has_lost_its_reader or self.error.errno == errno.EBADF else _FAILED
 
     @property
     def has_lost_its_reader(self) -> bool:
-        """Whether the reader has gone, as in ``| head``. Nobody needs to be told of it."""
+        """Whether the reader has gone, as with ``| head``. This needs no message."""
         return isinstance(self.error, BrokenPipeError)
 
 
 @contextlib.contextmanager
 def own_streams() -> Iterator[None]:
-    """Within, ``sys.stdin``, ``sys.stdout`` and ``sys.stderr`` are as promised; to streams of somebody else, escaped text is passed on."""
+    """Within this context ``sys.stdin``, ``sys.stdout`` and ``sys.stderr`` follow the rules of this module.
+
+    If the program has replaced a standard stream, the replacement gets the escaped text.
+    """
     before = (sys.stdin, sys.stdout, sys.stderr)
     _open_closed_streams()
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open, as the real one does
-    sys.stdout = _stream(before[1], _Output(_raw(1))) if before[1] is sys.__stdout__ else _passed_on(before[1])
-    sys.stderr = _stream(before[2], _Notes(_raw(2))) if before[2] is sys.__stderr__ else _passed_on(before[2])
+    sys.stdout = _stream(before[1], _Output(_raw(1))) if before[1] is sys.__stdout__ else _escaping_proxy(before[1])
+    sys.stderr = (
+        _stream(before[2], _ErrorOutput(_raw(2))) if before[2] is sys.__stderr__ else _escaping_proxy(before[2])
+    )
     try:
         yield
     finally:
@@ -74,7 +79,7 @@ def own_streams() -> Iterator[None]:
 
 
 def guarded(program: Callable[[], int]) -> int:
-    """Run a program on streams as promised; return its exit code, which says too whether its output was lost."""
+    """Run a program with the streams of this module. Return its exit code, or the code of :class:`OutputLostError` if output was lost."""
     with own_streams():
         try:
             return _flushed(program)
@@ -82,7 +87,7 @@ def guarded(program: Callable[[], int]) -> int:
             if not lost.has_lost_its_reader:
                 print(f"headrace: the output cannot be written: {lost.error.strerror}", file=sys.stderr)  # noqa: T201
             return lost.exit_code
-        except Exception:  # noqa: BLE001 - a mistake of ours is shown here: Python itself would not escape what it quotes
+        except Exception:  # noqa: BLE001 - print our own faults here: Python itself would not escape the text
             traceback.print_exc()
             return _FAILED
 
@@ -91,26 +96,26 @@ def _flushed(program: Callable[[], int]) -> int:
     try:
         code = program()
     except SystemExit:
-        sys.stdout.flush()  # a help may be longer than the pipe that takes it
+        sys.stdout.flush()  # a help text may be longer than the pipe can take
         raise
     sys.stdout.flush()
     return code
 
 
 def print_json(text: str, out: TextIO) -> None:
-    """Write JSON and a line's end: in UTF-8, and where ``out`` has another encoding with escapes for all that is not ASCII."""
+    """Write JSON and a line end. If the encoding of ``out`` is not UTF-8, write all characters that are not ASCII as escapes."""
     is_utf_8 = (getattr(out, "encoding", None) or "utf-8").lower().replace("_", "-") in ("utf-8", "utf8")
     text = escaped(text)
     out.write((text if is_utf_8 else text.encode("ascii", _ESCAPES).decode()) + "\n")
 
 
 def write_as_it_is(out: TextIO, text: str) -> None:
-    """Write ``text`` without escapes: what Headrace itself wrote to steer a terminal, or what a program is to read."""
+    """Write ``text`` without escapes: text of Headrace itself that controls the terminal, or text for a program that reads it."""
     getattr(out, "write_as_it_is", out.write)(text)
 
 
-class _Escaping(io.TextIOWrapper):
-    """A stream that no text can steer, but by the marks of :data:`_STYLE`."""
+class _EscapingStream(io.TextIOWrapper):
+    """A stream that escapes all characters that control a terminal, except those that stand behind :data:`_STYLE`."""
 
     style_mark = _STYLE
 
@@ -124,8 +129,8 @@ class _Escaping(io.TextIOWrapper):
         return super().write(text)
 
 
-class _PassingOn:
-    """Does the same before a stream that somebody else put in the place of a standard one."""
+class _EscapingProxy:
+    """Does the same for a stream with which the program has replaced a standard stream."""
 
     style_mark = _STYLE
 
@@ -143,9 +148,9 @@ class _PassingOn:
 
 
 class _Output(io.BufferedWriter):
-    """Tells once that it cannot be written, then takes everything and writes nothing.
+    """Raises once if it cannot be written. Later it accepts all text and writes nothing.
 
-    The writing itself is the base class's, in C: an interrupt between two lines of Python could have it write something twice.
+    The base class writes, in C. In Python, an interrupt between two lines could cause a text to be written twice.
     """
 
     _is_lost = False
@@ -177,7 +182,7 @@ class _Output(io.BufferedWriter):
                 self._lose(error)
 
     def _wait(self) -> None:
-        """Wait for room: whoever shares the descriptor has made it one that does not wait by itself."""
+        """Wait until the descriptor can be written. Another process has made it non-blocking."""
         select.select([], [self.fileno()], [])
 
     def _lose(self, error: OSError) -> None:
@@ -185,13 +190,13 @@ class _Output(io.BufferedWriter):
         raise OutputLostError(error) from None
 
 
-class _Notes(_Output):
+class _ErrorOutput(_Output):
     """Standard error: drops what cannot be written, and never waits for a reader."""
 
     def _wait(self) -> None:
         self._is_lost = True
 
-    def _lose(self, error: OSError) -> None:  # noqa: ARG002 - nobody is told
+    def _lose(self, error: OSError) -> None:  # noqa: ARG002 - the form of the base class
         self._is_lost = True
 
 
@@ -199,18 +204,18 @@ def _shown(text: str) -> str:
     return escaped(text).replace(_STYLE, "\x1b[")
 
 
-def _passed_on(stream: TextIO) -> TextIO:
-    return stream if isinstance(stream, _Escaping | _PassingOn) else cast("TextIO", _PassingOn(stream))
+def _escaping_proxy(stream: TextIO) -> TextIO:
+    return stream if isinstance(stream, _EscapingStream | _EscapingProxy) else cast("TextIO", _EscapingProxy(stream))
 
 
 def _stream(before: TextIO | None, buffer: _Output) -> TextIO:
     encoding = (before.encoding if before is not None else None) or "utf-8"
-    is_hasty = (
+    is_line_buffered = (
         buffer.isatty()
-        or isinstance(buffer, _Notes)
+        or isinstance(buffer, _ErrorOutput)
         or (before is not None and getattr(before, "write_through", False))
     )
-    return _Escaping(buffer, encoding, _ESCAPES, line_buffering=is_hasty)
+    return _EscapingStream(buffer, encoding, _ESCAPES, line_buffering=is_line_buffered)
 
 
 def _raw(descriptor: int) -> io.FileIO:

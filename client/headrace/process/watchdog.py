@@ -1,17 +1,18 @@
-"""Ends every run in time, whatever becomes of the I/O thread; the rule that all of the client keeps is stated here.
+"""Ends every run in time, even if the client's I/O thread hangs or has ended. The rule for the whole client is stated here.
 
-A run ends within its total timeout plus 5 s, at its caller, with a result or a HeadraceError. The total timeout is the run's
-own or the engine's. In detail:
+Each run ends for its caller within its total timeout plus 5 s, with a result or a HeadraceError. The total timeout is the run's own,
+or the engine's. In detail:
 
-1.  What a callback raises on the I/O thread (SystemExit too) ends the runs that it was about, and the thread goes on:
-    one run where the callback was about one, else all runs of the connection (``connections/engine_runs.py``).
-2.  An I/O thread that ends, for whatever reason, ends all its runs first; the next call starts another (``connections/client_process.py``). Where
-    none can be started, and once Headrace's exit handler has run, the call raises EngineUnavailableError at once.
-3.  Users' code does not run on the I/O thread: callbacks and log handlers have threads of their own (``process/callbacks.py``).
-    Python may still run a finalizer there; a call in it that would wait raises at once.
-4.  An I/O thread that is blocked, by such a finalizer or anything else, ends no run. This module's thread does then,
-    and so does any thread that waits for a run (``delivery.py``): neither waits for the I/O thread, nor for the other.
-5.  Whoever comes first decides the outcome, and it never changes: a late I/O thread only has the worker stop.
+1.  If a callback raises on the I/O thread (SystemExit too), the runs of that callback end, and the thread goes on. If the callback
+    was not about one run, all runs of the connection end (``connections/engine_runs.py``).
+2.  If the I/O thread ends, for whatever reason, it ends all its runs first. The next call starts another thread
+    (``connections/client_process.py``). If none can be started, or if Headrace's exit handler has run, the call raises
+    EngineUnavailableError at once.
+3.  Users' code does not run on the I/O thread: callbacks and log handlers have separate threads (``process/callbacks.py``). Python
+    may still run a finalizer there. A call in it that would wait raises at once.
+4.  If the I/O thread is blocked, for example by such a finalizer, it ends no run. Then the thread of this module ends the run, and
+    so does any thread that waits for the run (``runs/delivery.py``). Neither waits for the I/O thread or for the other.
+5.  The first of them decides the outcome, and it never changes. An I/O thread that is late only tells the worker to stop.
 
 The thread wakes once a second while there are runs, and not at all while there are none. It never runs users' code.
 """
@@ -26,20 +27,21 @@ from typing import Protocol
 from headrace.process.clock import monotonic
 
 LOOK_AFTER = 1.0
-"""Seconds after which a waiting thread looks at the clock. A run's bound is at least 5 s away when it begins."""
+"""Seconds between two looks of a waiting thread at the clock. When a run begins, its bound is at least 5 s away."""
 
 
 class Bounded(Protocol):
     """A run, as the watchdog sees it."""
 
     bound: float
+    """The time at which the run must end, by the monotonic clock."""
 
     def look(self, now: float) -> None:
-        """End the run if its bound has passed. Of no effect on a run that has ended."""
+        """End the run if its bound has passed. This does nothing if the run has ended."""
 
 
 class Alarm:
-    """Wakes one thread. Safe in a signal handler, where an Event is not."""
+    """Wakes one thread. A signal handler may use it; it may not use ``threading.Event``."""
 
     __slots__ = ("_lock",)
 
@@ -48,17 +50,17 @@ class Alarm:
         self._lock.acquire()
 
     def wake(self) -> None:
-        """Wake the thread that waits, or the next that would wait."""
-        with contextlib.suppress(RuntimeError):  # twice is once
+        """Wake the thread that waits, or the next thread that would wait."""
+        with contextlib.suppress(RuntimeError):  # it was woken already
             self._lock.release()
 
     def wait(self, timeout: float = -1) -> bool:
-        """Wait until woken, at most ``timeout`` seconds (-1: for ever); return whether it was woken."""
+        """Wait until :meth:`wake`, at most ``timeout`` seconds (-1: no limit). Return whether it was woken."""
         return self._lock.acquire(timeout=timeout)
 
 
 class Watchdog:
-    """The thread. ``runs`` returns the runs that have not ended."""
+    """A thread that ends runs whose bound has passed. ``runs`` returns the runs that have not ended."""
 
     def __init__(self, runs: Callable[[], Iterable[Bounded]]) -> None:
         self._runs = runs
@@ -68,26 +70,26 @@ class Watchdog:
         self._is_stopping = False
 
     def start(self) -> None:
-        """Start the thread unless it runs. Where it cannot be started, waiting threads still keep the bound."""
+        """Start the thread if it does not run. If it cannot be started, threads that wait for runs still keep the bound."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._watch, name="headrace-watchdog", daemon=True)
             with contextlib.suppress(RuntimeError):
                 self._thread.start()
 
     def run_added(self) -> None:
-        """There is a run to look after. Safe from any thread or signal handler."""
+        """A run was added. May be called from any thread or signal handler."""
         if self._is_idle:
             self._is_idle = False
             self._alarm.wake()
 
     def stop(self) -> None:
-        """Have the thread end."""
+        """Tell the thread to end."""
         self._is_stopping = True
         self._alarm.wake()
 
     def look(self, now: float) -> float | None:
-        """Look at all runs; return the seconds until the next look, None where there is no run."""
-        # Set before the runs are read: a run that is added meanwhile is either among them or wakes the thread.
+        """End the runs whose bound has passed. Return the seconds until the next look, or None if there is no run."""
+        # Set this before the runs are read. Then a run that is added meanwhile is either among them, or wakes the thread.
         self._is_idle = True
         runs = list(self._runs())
         if not runs:

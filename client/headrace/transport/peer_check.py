@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from headrace.process.lifecycle import Origin
+from headrace.process.lifecycle import ProcessOrigin
 from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import PeerRole
 
@@ -47,7 +47,7 @@ class Claim(msgspec.Struct, frozen=True):
     name: str
     epoch: int
     pid: int
-    origin: Origin | None
+    origin: ProcessOrigin | None
     connected: float
 
 
@@ -59,13 +59,13 @@ class Undecided(msgspec.Struct, frozen=True):
     """The peer may be what it claims to be. The supervisor has not reported its process yet."""
 
 
-class Impostor(msgspec.Struct, frozen=True):
+class Mismatch(msgspec.Struct, frozen=True):
     """The peer is not what it claims to be. ``reason`` says why."""
 
     reason: str
 
 
-Verdict = Genuine | Undecided | Impostor
+Verdict = Genuine | Undecided | Mismatch
 
 
 class _HeldPeer(Generic[M]):
@@ -87,7 +87,12 @@ class PeerCheck(Generic[M]):
     """
 
     def __init__(
-        self, supervisor: int, origin: Origin | None, *, can_tell: bool = True, max_held_bytes: int = MAX_HELD_BYTES
+        self,
+        supervisor: int,
+        origin: ProcessOrigin | None,
+        *,
+        can_tell: bool = True,
+        max_held_bytes: int = MAX_HELD_BYTES,
     ) -> None:
         self._supervisor = supervisor
         self._started = origin.started if origin is not None else 0
@@ -130,15 +135,15 @@ class PeerCheck(Generic[M]):
         self._held_bytes[process] += size
         return True
 
-    def decided(self, now: float) -> list[tuple[bytes, Genuine | Impostor, list[M]]]:
+    def decided(self, now: float) -> list[tuple[bytes, Genuine | Mismatch, list[M]]]:
         """Return the peers that wait no longer, with their verdicts and messages. A peer waits for at most :data:`HOLD_FOR`."""
-        found: list[tuple[bytes, Genuine | Impostor, list[M]]] = []
+        found: list[tuple[bytes, Genuine | Mismatch, list[M]]] = []
         for peer, held in list(self._held.items()):
             verdict = self._judge(held.claim)
             if isinstance(verdict, Undecided):
                 if now - held.since < HOLD_FOR:
                     continue
-                verdict = Impostor(f"the supervisor did not start process {held.claim.pid} as a {held.claim.role}")
+                verdict = Mismatch(f"the supervisor did not start process {held.claim.pid} as a {held.claim.role}")
             found.append((peer, verdict, held.messages))
             self.forget(peer)
         return found
@@ -153,19 +158,19 @@ class PeerCheck(Generic[M]):
         if claim.role == "client" or not self._can_tell:
             return Genuine()
         if not claim.pid:
-            return Impostor(f"a {claim.role} is a process of this engine, and the kernel does not know this peer's")
+            return Mismatch(f"a {claim.role} is a process of this engine, and the kernel does not know this peer's")
         if claim.role == "supervisor":
             if claim.pid == self._supervisor and _is_since(claim, self._started):
                 return Genuine()
-            return Impostor(f"process {claim.pid} did not start this one: it is not the supervisor")
+            return Mismatch(f"process {claim.pid} did not start this one: it is not the supervisor")
         process = self._processes.get(claim.pid)
         if process is not None and _is_it(claim, process):
             if _is_since(claim, process.started):
                 return Genuine()
-            return Impostor(f"process {claim.pid} is not the one that the supervisor started")
+            return Mismatch(f"process {claim.pid} is not the one that the supervisor started")
         is_below = claim.origin is None or self._supervisor in (claim.pid, claim.origin.parent)
         if process is None and not is_below:
-            return Impostor(f"process {claim.pid} is not the supervisor's: it is no {claim.role} of this engine")
+            return Mismatch(f"process {claim.pid} is not the supervisor's: it is no {claim.role} of this engine")
         return Undecided()
 
 

@@ -20,7 +20,7 @@ from headrace.process.event_loop import EventLoop
 from headrace.process.history import History
 from headrace.process.lifecycle import ProcessWatch, origin, ticks_at
 from headrace.transport.inbox import Inbox
-from headrace.transport.peer_check import MAX_HELD_BYTES, SAID_TOO_MUCH, Claim, Genuine, Impostor, PeerCheck
+from headrace.transport.peer_check import MAX_HELD_BYTES, SAID_TOO_MUCH, Claim, Genuine, Mismatch, PeerCheck
 from headrace.transport.peer_identity import TELLS_PROCESSES
 from headrace.transport.router import FOREIGN_PEER, PeerLimits, Router, SendResult
 from headrace.version import VERSION
@@ -279,7 +279,7 @@ class PeerServer(Generic[M]):
         match self._check.check(identity, claim, monotonic()):
             case Genuine():
                 self._let_in_peer(identity, epoch, hello)
-            case Impostor(reason):
+            case Mismatch(reason):
                 return reason
             case _ if not self._check.hold(identity, (epoch, hello), size):
                 return SAID_TOO_MUCH
@@ -288,7 +288,7 @@ class PeerServer(Generic[M]):
     def _let_in(self) -> None:
         """Let in or refuse the peers that wait no longer, and handle what they have said meanwhile."""
         for identity, verdict, said in self._check.decided(monotonic()):
-            if isinstance(verdict, Impostor):
+            if isinstance(verdict, Mismatch):
                 self._refuse(identity, verdict.reason)
                 continue
             for epoch, message in said:

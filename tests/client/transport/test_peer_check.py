@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from headrace.process.lifecycle import Origin
-from headrace.transport.peer_check import HOLD_FOR, Claim, Genuine, Impostor, PeerCheck, Undecided
+from headrace.process.lifecycle import ProcessOrigin
+from headrace.transport.peer_check import HOLD_FOR, Claim, Genuine, Mismatch, PeerCheck, Undecided
 from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import PeerRole
 
@@ -22,14 +22,14 @@ def claim(role: PeerRole = "worker", **changes: Any) -> Claim:
         "name": "w1" if role == "worker" else "",
         "epoch": 7,
         "pid": 11,
-        "origin": Origin(SUPERVISOR, 500),
+        "origin": ProcessOrigin(SUPERVISOR, 500),
         "connected": 600.0,
     }
     return Claim(role, **{**facts, **changes})
 
 
 def door(*processes: ProcessStatus) -> PeerCheck[str]:
-    made: PeerCheck[str] = PeerCheck(SUPERVISOR, Origin(1, 400))
+    made: PeerCheck[str] = PeerCheck(SUPERVISOR, ProcessOrigin(1, 400))
     if processes:
         made.reported(processes)
     return made
@@ -43,22 +43,22 @@ def test_a_process_that_the_supervisor_has_told_of_is_what_it_says() -> None:
     made = door(WORKER, COLLECTOR)
 
     assert made.check(PEER, claim(), 0.0) == Genuine()
-    assert made.check(PEER, claim("collector", pid=12, origin=Origin(SUPERVISOR, 510)), 0.0) == Genuine()
-    assert made.check(PEER, claim("supervisor", pid=SUPERVISOR, origin=Origin(1, 400)), 0.0) == Genuine()
+    assert made.check(PEER, claim("collector", pid=12, origin=ProcessOrigin(SUPERVISOR, 510)), 0.0) == Genuine()
+    assert made.check(PEER, claim("supervisor", pid=SUPERVISOR, origin=ProcessOrigin(1, 400)), 0.0) == Genuine()
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"pid": 99, "origin": Origin(1, 700)},  # of the same user, and of nobody's family
-        {"pid": 99, "origin": Origin(11, 520)},  # forked by a worker
+        {"pid": 99, "origin": ProcessOrigin(1, 700)},  # of the same user, and of nobody's family
+        {"pid": 99, "origin": ProcessOrigin(11, 520)},  # forked by a worker
         {"pid": 0, "origin": None},  # in another pid namespace
-        {"origin": Origin(SUPERVISOR, 900), "connected": 950.0},  # has the pid of one that has ended
-        {"origin": Origin(SUPERVISOR, 500), "connected": 400.0},  # connected by one that had the pid before
+        {"origin": ProcessOrigin(SUPERVISOR, 900), "connected": 950.0},  # has the pid of one that has ended
+        {"origin": ProcessOrigin(SUPERVISOR, 500), "connected": 400.0},  # connected by one that had the pid before
     ],
 )
 def test_a_process_that_is_not_the_supervisors_is_no_worker(changes: dict[str, Any]) -> None:
-    assert isinstance(door(WORKER, COLLECTOR).check(PEER, claim(**changes), 0.0), Impostor)
+    assert isinstance(door(WORKER, COLLECTOR).check(PEER, claim(**changes), 0.0), Mismatch)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_process_that_is_not_the_supervisors_is_no_worker(changes: dict[str, A
         {"pid": 99},  # left behind by others, and the supervisor's child since: it is a container's first process
         {"epoch": 8},
         {"name": "w2"},
-        {"pid": 12, "origin": Origin(SUPERVISOR, 510)},  # it is the collector
+        {"pid": 12, "origin": ProcessOrigin(SUPERVISOR, 510)},  # it is the collector
     ],
 )
 def test_a_child_of_the_supervisor_is_no_worker_unless_the_supervisor_says_so(changes: dict[str, Any]) -> None:
@@ -78,13 +78,13 @@ def test_a_child_of_the_supervisor_is_no_worker_unless_the_supervisor_says_so(ch
 
     [(peer, verdict, said)] = made.decided(HOLD_FOR)
 
-    assert (peer, isinstance(verdict, Impostor), said) == (PEER, True, [])
+    assert (peer, isinstance(verdict, Mismatch), said) == (PEER, True, [])
     assert not made.holds(PEER)
 
 
 def test_nobody_but_the_parent_is_the_supervisor() -> None:
-    for changes in ({"pid": 11}, {"pid": SUPERVISOR, "origin": Origin(1, 401)}):
-        assert isinstance(door(WORKER).check(PEER, claim("supervisor", **changes), 0.0), Impostor)
+    for changes in ({"pid": 11}, {"pid": SUPERVISOR, "origin": ProcessOrigin(1, 401)}):
+        assert isinstance(door(WORKER).check(PEER, claim("supervisor", **changes), 0.0), Mismatch)
 
 
 def test_a_worker_that_is_there_before_the_supervisors_word_waits_for_it_with_all_that_it_says() -> None:
@@ -100,7 +100,7 @@ def test_a_worker_that_is_there_before_the_supervisors_word_waits_for_it_with_al
 
 
 def test_what_is_held_is_bounded_in_messages_and_bytes() -> None:
-    made: PeerCheck[str] = PeerCheck(SUPERVISOR, Origin(1, 400), max_held_bytes=1_000_000)
+    made: PeerCheck[str] = PeerCheck(SUPERVISOR, ProcessOrigin(1, 400), max_held_bytes=1_000_000)
     made.check(PEER, claim(), 0.0)
     made.check(b"other", claim(pid=13), 0.0)
 
@@ -115,7 +115,7 @@ def test_what_is_held_is_bounded_in_messages_and_bytes() -> None:
 
 
 def test_one_process_never_has_all_the_room_however_many_connections_it_has() -> None:
-    made: PeerCheck[str] = PeerCheck(SUPERVISOR, Origin(1, 400), max_held_bytes=1_000_000)
+    made: PeerCheck[str] = PeerCheck(SUPERVISOR, ProcessOrigin(1, 400), max_held_bytes=1_000_000)
     for number in range(100):
         peer = b"%d" % number
         made.check(peer, claim(pid=13), 0.0)
