@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from headrace.settings.wire_format_names import distribution_of, format_problem, installed_formats
 from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.wire_format import ProviderApi, SteppedApi, WireFormat
+
+if TYPE_CHECKING:  # its import takes 50 ms or more, at the start of each worker
+    from importlib.metadata import EntryPoint
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,10 @@ A plug-in is a distribution that is installed in this interpreter and has an ent
 from __future__ import annotations
 
 import re
-from importlib import metadata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # its import takes 50 ms or more, and settings are read at the start of each process
+    from importlib.metadata import EntryPoint
 
 BUILT_IN_FORMATS = ("openai-chat", "openai-responses", "anthropic", "google")
 """The formats that ship with Headrace. The workers' registry declares them."""
@@ -16,12 +19,14 @@ FORMAT_NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
 ENTRY_POINT_GROUP = "headrace.wire_formats"
 
 
-def installed_formats() -> dict[str, list[metadata.EntryPoint]]:
+def installed_formats() -> dict[str, list[EntryPoint]]:
     """Return the entry points of installed plug-ins: name of the format → entry points, one for each distribution.
 
     Reads the metadata of all distributions on the import path, which takes some 50 ms. What cannot be read is left out.
     """
-    found: dict[str, dict[str, metadata.EntryPoint]] = {}
+    from importlib import metadata
+
+    found: dict[str, dict[str, EntryPoint]] = {}
     for distribution in metadata.distributions():
         try:
             for point in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
@@ -32,7 +37,7 @@ def installed_formats() -> dict[str, list[metadata.EntryPoint]]:
     return {name: list(points.values()) for name, points in found.items()}
 
 
-def format_problem(name: str, points: list[metadata.EntryPoint]) -> str | None:
+def format_problem(name: str, points: list[EntryPoint]) -> str | None:
     """Return why an installed format cannot be used, as far as its metadata tells; None where nothing is wrong."""
     if name in BUILT_IN_FORMATS:
         return "this name is a format of Headrace's own"
@@ -45,6 +50,6 @@ def format_problem(name: str, points: list[metadata.EntryPoint]) -> str | None:
     return None
 
 
-def distribution_of(point: metadata.EntryPoint) -> str:
+def distribution_of(point: EntryPoint) -> str:
     """Return the name and version of an entry point's distribution, as in ``headrace-ollama 1.0``."""
     return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown package"

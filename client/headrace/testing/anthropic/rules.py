@@ -46,7 +46,7 @@ _TOOL_FIELDS = frozenset(_TOOL_FIELD_NAMES.split())
 
 
 class _Model(msgspec.Struct, frozen=True):
-    """What the models take whose names match a pattern."""
+    """The parameters that models take, by a pattern of their names."""
 
     pattern: str
     max_tokens: int = 128_000

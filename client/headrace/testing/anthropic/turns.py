@@ -29,7 +29,7 @@ _BLOCKS = {
     "user": ("text", "image", "document", "search_result", "tool_result", "container_upload"),
     "assistant": ("text", "tool_use", *_THINKING, *_SERVER_BLOCKS.split()),
 }
-# Fields of a block beside its type: those it must have, those it may have.
+# Type of a block → the fields that it must have, and the fields that it may have. The type itself is not listed.
 _FIELDS: dict[str, tuple[set[str], set[str]]] = {
     "text": ({"text"}, {"cache_control", "citations"}),
     "image": ({"source"}, {"cache_control"}),

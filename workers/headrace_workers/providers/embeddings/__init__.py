@@ -1,1 +1,1 @@
-"""What the wire formats that have embeddings share; embeddings of OpenAI-compatible servers."""
+"""Embeddings: code for all wire formats that have them, and the embeddings of OpenAI-compatible servers."""

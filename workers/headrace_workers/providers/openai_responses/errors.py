@@ -17,7 +17,7 @@ _BLAMES_REQUEST = ("image", "policy", "residency", "prompt")
 def raise_if_error(whole: dict[str, Any], *, is_certain: bool = False) -> None:
     """Raise ProviderFailedError if an event or a response is an error.
 
-    ``is_certain``: its name already says that it is one.
+    ``is_certain``: the name of the event is already that of an error.
     """
     if is_certain or is_error(whole):
         raise ProviderFailedError(failure_in_response(whole))

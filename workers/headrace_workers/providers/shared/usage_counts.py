@@ -8,18 +8,18 @@ from headrace.types import Usage
 from headrace_workers.providers.shared.lenient_json import as_count
 
 _CACHED = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
-"""Where servers say beside ``prompt_tokens_details`` what they read from their cache: DeepSeek, Moonshot, LiteLLM."""
+"""Keys for tokens read from the cache, if ``prompt_tokens_details`` has none: DeepSeek, Moonshot, LiteLLM."""
 _WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens")
 _TOOL_COUNTS = ("server_tool_use", "server_tool_use_details", "server_side_tool_usage_details")
-"""Under which names Anthropic, OpenRouter and xAI count what their own tools did."""
+"""Keys for the requests of server tools: Anthropic, OpenRouter, xAI."""
 
 
 def read_usage(said: dict[str, Any], *, is_final: bool) -> Usage:
-    """Return the usage that a response says."""
+    """Return the usage of a response. ``is_final``: the response has its finish reason."""
     input_tokens, output_tokens = as_count(said.get("prompt_tokens")), as_count(said.get("completion_tokens"))
     reasoning = _count(said.get("completion_tokens_details"), "reasoning_tokens")
     total = as_count(said.get("total_tokens")) or input_tokens + output_tokens
-    # xAI counts reasoning apart from completion tokens; its total tells.
+    # xAI does not count reasoning in the completion tokens. The total shows this.
     if total == input_tokens + output_tokens + reasoning:
         output_tokens += reasoning
     details = said.get("prompt_tokens_details")
@@ -36,7 +36,7 @@ def read_usage(said: dict[str, Any], *, is_final: bool) -> Usage:
 
 
 def server_tool_requests(said: dict[str, Any]) -> dict[str, int]:
-    """Return what the server's own tools did, as the usage counts it."""
+    """Return the number of requests of each server tool: name in the usage → number."""
     for counts in _TOOL_COUNTS:
         if isinstance(counted := said.get(counts), dict):
             return {name: count for name, value in counted.items() if (count := as_count(value))}
