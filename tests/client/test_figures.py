@@ -1,4 +1,4 @@
-"""Figures that the documentation states are what the product uses, as figures: nobody may change one without the other."""
+"""Figures in the documentation are those of the product: a change of one needs a change of the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sends the spans of runs whose worker could not say how they ended. Asks the collector for a flush.
+"""Sends the spans of runs for which no worker could say how they ended. Asks the collector for a flush.
 
 Used on the I/O thread only.
 """

@@ -1,7 +1,7 @@
 """The link to the broker of an engine: opens it for the first question, and opens it again after its end.
 
-Used on the I/O thread only. Messages about runs go to ``engine_runs.py``; answers about the engine go to those who
-asked.
+Used on the I/O thread only. Messages about runs go to ``engine_runs.py``; answers about the engine go to the
+callers that asked.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from headrace.process.watchdog import Alarm
 from headrace.transport.reactor import Reactor
 
 _LOOK_AFTER = 0.1
-"""Seconds after which the caller checks whether the new thread has ended: a thread that ends early wakes nobody."""
+"""Seconds after which the caller checks whether the new thread has ended: a thread that ends early does not wake it."""
 _START_TIMEOUT = 30.0
 """Seconds that a caller waits for the loop of the new thread."""
 

@@ -27,8 +27,8 @@ logger = logging.getLogger("headrace.connections.connection")
 class WorkerLinks:
     """The links to the workers that have runs of this connection.
 
-    ``carry_out`` does what a session decides. ``chunk`` takes the events of a run. ``run_failed`` ends a run in whose
-    message something was raised.
+    ``carry_out`` does what a session decides. ``chunk`` takes the events of a run. ``run_failed`` ends a run after an
+    exception in the handling of its message.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ def as_aborted(terminal: Terminal) -> Aborted:
 
 
 def aborted_without_answer(plan: RunPlan, attempt: int, event_count: int) -> Aborted:
-    """Return the ending of a run whose worker was told to stop and did not answer, or that had no worker."""
+    """Return the ending of a run that was stopped: its worker did not answer, or it had no worker."""
     return Aborted(plan.span_id, attempt, event_count, Usage())
 
 

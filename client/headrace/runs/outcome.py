@@ -46,7 +46,7 @@ class RunOutcome:
 
     def __init__(self) -> None:
         self.is_aborted = False
-        """Whether the caller wants no more, and said so in time."""
+        """Whether the caller aborted in time."""
         self.is_given_up = False
         """Whether the run was ended with an error, without its session."""
         self.has_ended = False
@@ -106,7 +106,7 @@ class RunOutcome:
         if self._seen is None:
             try:
                 self._seen = _priced(self._result(plan, facts, events), plan, prices)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the run ends with it
+            except Exception as error:  # noqa: BLE001 - the run ends with it
                 reason = f"its result cannot be made: {type(error).__name__}: {error}"
                 self._seen = RunError(plan.span_id, reason, joined_text(events))
         return self._seen
@@ -116,8 +116,8 @@ class RunOutcome:
         if self.counts_as_aborted(ending):
             if not plan.streams:
                 return EngineUnavailableError("the engine", "the client was closed while the run was under way")
-            said = as_aborted(ending) if isinstance(ending, Finished) else ending
-            return aborted_result(facts, events, said if isinstance(said, Aborted) else None)
+            aborted = as_aborted(ending) if isinstance(ending, Finished) else ending
+            return aborted_result(facts, events, aborted if isinstance(aborted, Aborted) else None)
         if isinstance(ending, Finished):
             return _finished(plan, facts, events, ending)
         if isinstance(ending, HeadraceError):

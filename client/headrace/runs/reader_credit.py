@@ -5,8 +5,8 @@ all (``wire/flow.py``). At most one window waits for the reader.
 
 The reader's thread counts what it takes; the I/O thread gives the credit. The I/O thread looks whenever events arrive,
 and gives credit once half a window was taken. A reader that has taken three quarters of a window since the last credit
-asks the I/O thread to look. So a worker whose reader has taken everything may always send a quarter of a window at
-least.
+asks the I/O thread to look. So a worker may always
+send a quarter of a window at least, once its reader has taken everything.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from typing import Literal
 QUERY_AFTER = 15.0
 """Seconds without any event of a run, after which its worker is asked whether it has the run. Asked again as often."""
 QUERY_TIMEOUT = 10.0
-"""Seconds that the worker has for its answer. A worker whose loop is stuck is found sooner: its heartbeats are
-missing."""
+"""Seconds that the worker has for its answer. A worker with a stuck loop is found sooner, by its missing
+heartbeats."""
 
 
 class Silence:
@@ -30,7 +30,7 @@ class Silence:
         self._since, self._asked_at = self._asked_at, None
 
     def check(self, event_count: int, now: float) -> Literal["ask", "lost"] | None:
-        """Say what to do about a run of which ``event_count`` events have arrived."""
+        """Return what to do now. ``event_count``: how many events of the run have arrived."""
         if self._since is None or event_count != self._event_count:
             self._event_count, self._since, self._asked_at = event_count, now, None
         elif self._asked_at is not None:

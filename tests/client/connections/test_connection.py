@@ -88,7 +88,7 @@ def test_an_engine_that_cannot_start_is_not_started_again_to_release_leases(reac
 
 
 class EngineThatStays(EngineThatEnds):
-    """An engine of which the test is the broker."""
+    """An engine that runs; the test is its broker."""
 
     def why_gone(self) -> str | None:
         return None

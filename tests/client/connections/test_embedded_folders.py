@@ -35,7 +35,7 @@ def left_folder(*, age: float = 10.0) -> Path:
     folder = make_folder()
     os.close(open_log(folder))
     (folder / "lock").touch()
-    (folder / "path-7").symlink_to("/nowhere:else")  # to packages whose path has a colon
+    (folder / "path-7").symlink_to("/nowhere:else")  # a link to packages with a colon in their path
     for name in ("broker", "collector", "w1-1f", "w2-2e.full"):
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(str(folder / name))
@@ -120,7 +120,7 @@ def test_the_folder_of_a_running_engine_is_not_removed(lock: str) -> None:
 
 
 def test_the_sweep_leaves_folders_that_users_have_made(parent: Path) -> None:
-    """Private ones too, whose names begin as an engine's do and that have files with names of an engine's."""
+    """Also private folders with a name like an engine's folder, and with files that have the names of an engine's files."""
     for name in ("headrace-backup", "headrace-notes.e", "headrace-", "headrace-empty123", "headrace-my-empty-one.e"):
         folder = parent / name
         folder.mkdir(mode=0o700)

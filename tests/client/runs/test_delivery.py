@@ -243,7 +243,7 @@ def test_a_run_whose_lock_is_held_ends_once_it_is_free() -> None:
 
 
 class DeliveryMachine(RuleBasedStateMachine):
-    """A worker that sends, a reader, a caller that may abort, and whoever may give the run up: in any order."""
+    """A worker that sends, a reader, a caller that may abort, and a watchdog that may give the run up: in any order."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a run's session promises: one outcome that never changes, events in sequence, credit, leases given back."""
+"""What a session promises: one ending that never changes, events in sequence, credit, and each lease released."""
 
 from __future__ import annotations
 
@@ -581,7 +581,7 @@ def test_the_plan_does_not_show_the_key() -> None:
 
 
 class WorkerModel:
-    """One incarnation of a worker: what it was told, what it said."""
+    """One worker process: the messages to it and from it."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
@@ -637,7 +637,7 @@ EVENTS = st.lists(
 
 
 class SessionMachine(RuleBasedStateMachine):
-    """A client, a broker and two workers that die, with every message in flight for as long as chance wants."""
+    """A client, a broker and two workers that die, with any delay of each message."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -665,7 +665,7 @@ class SessionMachine(RuleBasedStateMachine):
         total_timeout=st.sampled_from([None, 1.0, 30.0]),
     )
     def start(self, happens: set[str], streams: bool, on_abort: AbortMode, total_timeout: float | None) -> None:
-        self.happens = happens  # what may end this run; the less, the further it goes
+        self.happens = happens  # what may end this run: with fewer of them, it runs for longer
         self.session = new_session(streams=streams, on_abort=on_abort, total_timeout=total_timeout)
         self.carry_out(self.session.start(self.now))
 
@@ -728,7 +728,7 @@ class SessionMachine(RuleBasedStateMachine):
             return
         self.carry_out(self.session.granted(answer, self.now))
         if self.session.phase is Phase.RUNNING and self.worker_of_lease() is None:
-            # Granted on a worker that has died since: the connection to it fails.
+            # The worker has died since the grant: the connection to it fails.
             self.worker_deaths += 1
             self.carry_out(self.session.worker_lost("gone"))
 
@@ -784,7 +784,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 1), reads_on=st.booleans())
     def worker_dies(self, number: int, reads_on: bool) -> None:
         worker = self.workers[number]
-        while reads_on and worker.outbox:  # what it said last comes first
+        while reads_on and worker.outbox:  # its last messages arrive before its end
             self.receive(worker.epoch, worker.outbox.pop(0))
         self.stale.extend((worker.epoch, message) for message in worker.outbox)
         self.epochs += 1
@@ -812,13 +812,13 @@ class SessionMachine(RuleBasedStateMachine):
         lease = self.session.lease
         is_current = lease is not None and lease.epoch == epoch and message.attempt == self.session.attempt
         if is_current and self.first_outcome is None:
-            return  # of the current attempt nothing comes twice: a link is in order
+            return  # a link delivers each message of the current attempt once
         self.receive(epoch, message)
 
     @precondition(lambda self: self.first_outcome is None)
     @rule(number=st.integers(0, 1))
     def all_goes_well(self, number: int) -> None:
-        """Deliver what is on its way, up to a run that runs."""
+        """Deliver all messages that are on their way, so that the run runs."""
         while self.asked:
             self.broker_reads()
         if self.waiting is not None:
@@ -860,7 +860,7 @@ class SessionMachine(RuleBasedStateMachine):
         worker = next((worker for worker in self.workers if lease and worker.epoch == lease.epoch), None)
         is_answered = worker is None or not any(isinstance(message, Query) for message in worker.inbox)
         answers = [message for message in worker.outbox if isinstance(message, RunState)] if worker else []
-        if is_answered and not answers:  # a worker that answers does so in time
+        if is_answered and not answers:  # a worker that answers is in time
             self.now += seconds
             self.carry_out(self.session.check_silence(self.now))
 
@@ -913,7 +913,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.carry_out(self.session.failed(EngineUnavailableError("embedded", "the test is over")))
         assert self.session.ending is not None
         self.the_outcome_comes_once_and_never_changes()
-        # Every question that was put has been taken back: the broker is left with nothing.
+        # Every question was released: the broker holds nothing.
         assert self.released == list(range(1, self.session.attempt + 1))
         assert self.granted <= set(self.released)
         while self.asked:
