@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import getpass
 import importlib.util
 import os
 import shutil
@@ -41,6 +42,12 @@ def pytest_collection_finish() -> None:
     """Keep what all tests are made of out of garbage collections: a quarter of a second, which some tests would measure."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Remove the folder that pytest makes for its user, which is empty after a run without failures."""
+    with suppress(OSError, KeyError):
+        (Path(tempfile.gettempdir()) / f"pytest-of-{getpass.getuser()}").rmdir()
 
 
 def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> object:
