@@ -39,8 +39,8 @@ from headrace.settings.settings import (
     checked_figure,
     directory_of,
     load_files,
-    told_with_file,
     with_built_in,
+    with_file_name,
     with_otel_sink,
 )
 from headrace.settings.toml_file import remember_places
@@ -305,7 +305,7 @@ def _check_hook(config: SpansConfig) -> None:
         try:
             check_hook_exists(config)
         except ConfigurationError as error:
-            raise told_with_file(error, "spans", "redact", os.environ) from None
+            raise with_file_name(error, "spans", "redact", os.environ) from None
 
 
 def _process() -> ClientProcess:

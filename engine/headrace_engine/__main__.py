@@ -27,7 +27,7 @@ from headrace.process.logs import log_to_stderr, logged, report_start_failure
 from headrace.process.masked_output import mask_output, masking
 from headrace.process.standard_streams import guarded
 from headrace.settings.known_secrets import provider_secrets, proxy_secrets, sink_secrets
-from headrace.settings.settings import Settings, checked_figure, load_settings, told_with_file
+from headrace.settings.settings import Settings, checked_figure, load_settings, with_file_name
 from headrace_engine.process_exit import EngineExitCode
 
 
@@ -95,7 +95,7 @@ def _check(settings: Settings) -> int:
         try:
             load_hook(settings.spans.redact)
         except ConfigurationError as error:
-            raise told_with_file(error, "spans", "redact", os.environ) from None
+            raise with_file_name(error, "spans", "redact", os.environ) from None
     return EngineExitCode.OK
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from headrace.errors import ConfigurationError
 from headrace.pricing.price_file import read_prices
-from headrace.settings.found_file_rules import key_variables, refused_settings, without
+from headrace.settings.found_file_rules import key_variables, refused_settings, without_refused
 from headrace.settings.http_values import base_url_problem
 from headrace.settings.log_variables import FORMAT_VARIABLE, LEVEL_VARIABLE, check_log_format, check_log_level
 from headrace.settings.provider_table import BASE_URL_ENV
@@ -21,8 +21,8 @@ from headrace.settings.settings import (
     SinkConfig,
     check_file,
     merged,
+    remedy_for,
     trusted_settings,
-    what_to_do,
     with_built_in,
     with_otel_sink,
 )
@@ -116,10 +116,10 @@ class _Reading:
                 self.refused.append(ReportedRefusal(file.path, "the whole file", str(error)))
                 return
             for one in found:
-                hint = what_to_do(file, one, self._environ)
+                hint = remedy_for(file, one, self._environ)
                 self.refused.append(ReportedRefusal(file.path, dotted(one.path), one.reason, hint))
             state = "in part" if found else "read"
-            file = msgspec.structs.replace(file, table=without(file.table, found))
+            file = msgspec.structs.replace(file, table=without_refused(file.table, found))
         self.files.append(SearchedFile(file.path, state))
         self.tables = merged(self.tables, file)
         self.sources |= {(name, key): file.path for name, table in file.table.items() for key in table}

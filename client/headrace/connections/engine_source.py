@@ -30,7 +30,7 @@ from headrace.process.interpreter import find_interpreter
 from headrace.process.lifecycle import open_process, origin, signal_process
 from headrace.process.logs import copy_of_log
 from headrace.settings.settings import EMBEDDED, directory_of, load_files, with_built_in
-from headrace.settings.toml_file import with_meant_places
+from headrace.settings.toml_file import with_remembered_places
 
 logger = logging.getLogger(__name__)
 
@@ -365,7 +365,7 @@ def _reap_group(supervisor: int) -> None:
 
 
 def _needed_variables() -> Mapping[str, str]:
-    environ = with_meant_places(os.environ)
+    environ = with_remembered_places(os.environ)
     try:
         return environment_of("supervisor", environ, with_built_in(load_files(environ), environ), is_embedded=True)
     except ConfigurationError:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from headrace.errors import ConfigurationError
 from headrace.settings.settings import load_files
-from headrace.settings.toml_file import VARIABLE, meant_directory, with_meant_places
+from headrace.settings.toml_file import VARIABLE, remembered_directory, with_remembered_places
 
 _PATH = "PYTHONPATH"
 _LIBRARIES = "LD_LIBRARY_PATH"
@@ -39,7 +39,7 @@ def engine_environment(
     its entries with colons. So a path with a colon gets a symbolic link in ``folder``; without a folder it is left out.
     """
     found: dict[str, None] = {}
-    environ = with_meant_places(environ)
+    environ = with_remembered_places(environ)
     for number, path in enumerate(_kept([*entries], environ)):
         if os.pathsep not in path:
             found[path] = None
@@ -71,7 +71,7 @@ def _environment(environ: Mapping[str, str], path: str) -> dict[str, str]:
     if libraries := environ.get(_LIBRARIES):
         # For the system's loader, too, an empty entry means the current directory.
         added[_LIBRARIES] = os.pathsep.join(filter(None, re.split("[:;]", libraries)))
-    others = {name: value for name, value in with_meant_places(environ).items() if name not in added}
+    others = {name: value for name, value in with_remembered_places(environ).items() if name not in added}
     return others | {name: value for name, value in added.items() if value}
 
 
@@ -79,9 +79,9 @@ def _kept(entries: Sequence[object], environ: Mapping[str, str]) -> Iterator[str
     """Yield the paths among ``entries`` that children may import from."""
     # The program may have changed its directory after it made its client. Neither directory is trusted. A relative path such as
     # "lib" belongs to the directory of that time.
-    current = [status for path in (".", meant_directory()) if path and (status := _status(path)) is not None]
+    current = [status for path in (".", remembered_directory()) if path and (status := _status(path)) is not None]
     for entry in entries:
-        path = _absolute(entry, meant_directory())
+        path = _absolute(entry, remembered_directory())
         if path is None:
             continue
         status = _status(path)
@@ -96,7 +96,7 @@ def _may_stay(current: os.stat_result, environ: Mapping[str, str], entries: Sequ
     if any(os.path.isabs(path) and _is_at(path, current) for path in named):
         return True
     # At its start Python has made relative names absolute. The current directory may have changed since then.
-    relative = [os.path.join(base, path) for path in named for base in ("", meant_directory()) if path[0] != "/"]
+    relative = [os.path.join(base, path) for path in named for base in ("", remembered_directory()) if path[0] != "/"]
     at_start = [path for path in entries if isinstance(path, str) and path.startswith("/")]
     if all(any(_is_at(path, current) for path in paths) for paths in (relative, at_start)):
         return True

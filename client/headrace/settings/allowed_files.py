@@ -16,7 +16,7 @@ from headrace.errors import ConfigurationError
 from headrace.files.file_locks import take_lock
 from headrace.files.private_files import open_to_read
 from headrace.settings.found_file_rules import AllowedKey
-from headrace.settings.toml_file import OWN_HOME, distrust, user_place
+from headrace.settings.toml_file import OWN_HOME, distrust_reason, user_place
 
 NAME = "allowed.json"
 _MAX_BYTES = 1024 * 1024
@@ -47,7 +47,7 @@ def read_allowed_keys(environ: Mapping[str, str]) -> frozenset[AllowedKey]:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigurationError(f"{path}: this is not a regular file; remove it")
-        if (problem := distrust(place, path, status)) is not None:
+        if (problem := distrust_reason(place, path, status)) is not None:
             raise ConfigurationError(problem)
         data = file.read(_MAX_BYTES + 1)
     try:
@@ -73,7 +73,7 @@ def change_allowed_keys(
     directory = os.path.dirname(place.path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     with _locked(directory) as folder:
-        if (problem := distrust(place, allowed_file(environ), os.fstat(folder))) is not None:
+        if (problem := distrust_reason(place, allowed_file(environ), os.fstat(folder))) is not None:
             raise ConfigurationError(problem)
         changed = change(read_allowed_keys(environ))
         entries = [{name: getattr(grant, name) for name in _FIELDS} for grant in sorted(changed)]

@@ -135,7 +135,7 @@ def wanted_keys(found: Mapping[str, Any], trusted: TrustedSettings) -> list[Allo
     return [key for refusal in refused_settings(found, without_permissions) for key in refusal.keys]
 
 
-def without(found: Mapping[str, Any], refused: Iterable[RefusedSetting]) -> dict[str, Any]:
+def without_refused(found: Mapping[str, Any], refused: Iterable[RefusedSetting]) -> dict[str, Any]:
     """Return a found file's tables without the refused settings. A provider or a price is left out as a whole."""
     gone = {refusal.path[:2] for refusal in refused}
     return {

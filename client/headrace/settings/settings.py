@@ -219,7 +219,7 @@ def load_files(environ: Mapping[str, str]) -> Settings:
         elif file.is_found and (
             refused := next(refused_settings(file.table, trusted_settings(file, own, environ)), None)
         ):
-            raise ConfigurationError(f"{file.path}: {refused}. {what_to_do(file, refused, environ)}")
+            raise ConfigurationError(f"{file.path}: {refused}. {remedy_for(file, refused, environ)}")
         found_prices.update(file.table.get("prices", ()) if file.is_found else ())
         own = merged(own, file)
     settings = msgspec.convert(own, Settings)
@@ -244,7 +244,7 @@ def _warn_ignored(path: str, reason: str) -> None:
     logger.warning("settings file is ignored", extra={"file": path, "reason": reason, "hint": hint})
 
 
-def told_with_file(error: ConfigurationError, table: str, key: str, environ: Mapping[str, str]) -> ConfigurationError:
+def with_file_name(error: ConfigurationError, table: str, key: str, environ: Mapping[str, str]) -> ConfigurationError:
     """Return an error with the name of the file that has the setting. For errors that are found after the files were read."""
     paths = [file.path for file in settings_files(environ) if key in file.table.get(table, {})]
     return ConfigurationError(f"{paths[-1]}: {error}") if paths else error
@@ -355,7 +355,7 @@ def trusted_settings(file: SettingsFile, own: Mapping[str, Any], environ: Mappin
     )
 
 
-def what_to_do(file: SettingsFile, refused: RefusedSetting, environ: Mapping[str, str]) -> str:
+def remedy_for(file: SettingsFile, refused: RefusedSetting, environ: Mapping[str, str]) -> str:
     """Return what the user can do so that a refused setting of a found file is used."""
     if refused.keys:
         return "You have not allowed that; if it is right, run `headrace config allow` in that directory"

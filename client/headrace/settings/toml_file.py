@@ -29,7 +29,7 @@ _MAX_BYTES = 1024 * 1024
 _MAX_WORK = 1_000_000
 """Bound for the sum of the squares of the dots in each line. A file with this sum takes about 0.05 s to parse."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-_meant: dict[str, str] = {}
+_remembered: dict[str, str] = {}
 """Relative name in ``HEADRACE_CONFIG`` → its absolute path when this program last made a client. ``""`` → the current directory then."""
 
 
@@ -84,23 +84,23 @@ def read_file(place: SettingsPlace) -> SettingsFile | None:
 def remember_places(environ: Mapping[str, str]) -> None:
     """Remember where files are looked for now. When an engine is started later, the current directory may be a different one."""
     if (named := environ.get(VARIABLE, "")) and not os.path.isabs(named):
-        _meant[named] = absolute(named)
-    _meant[""] = absolute("")
+        _remembered[named] = absolute(named)
+    _remembered[""] = absolute("")
 
 
-def meant_directory() -> str:
+def remembered_directory() -> str:
     """Return the current directory at the time when this program last made a client; an empty string if it made none."""
-    return _meant.get("", "")
+    return _remembered.get("", "")
 
 
-def with_meant_places(environ: Mapping[str, str]) -> dict[str, str]:
+def with_remembered_places(environ: Mapping[str, str]) -> dict[str, str]:
     """Return ``environ`` with absolute paths: another process then looks for files where this program did when it last made a client."""
     places = {**environ}
     if (data := environ.get(_DATA, "")) and not data.startswith(("/", "~")):
-        places[_DATA] = absolute(os.path.join(meant_directory(), data))
+        places[_DATA] = absolute(os.path.join(remembered_directory(), data))
     if named := environ.get(VARIABLE, ""):
-        return places | {VARIABLE: _meant.get(named) or absolute(named)}
-    return {FOUND_IN: directory} | places if (directory := meant_directory()) else places
+        return places | {VARIABLE: _remembered.get(named) or absolute(named)}
+    return {FOUND_IN: directory} | places if (directory := remembered_directory()) else places
 
 
 def _named(path: str) -> SettingsFile:
@@ -121,7 +121,7 @@ def _users(place: SettingsPlace) -> SettingsFile | None:
     if not _is_searchable(os.path.dirname(place.path)) or _status(place.path) is None:
         return None
     data, status = _bytes(place.path, place.path)
-    if (problem := distrust(place, place.path, status)) is not None:
+    if (problem := distrust_reason(place, place.path, status)) is not None:
         raise ConfigurationError(f"{problem}, or set {VARIABLE} to the file that is meant")
     return SettingsFile(place.path, _table(data, place.path))
 
@@ -139,7 +139,7 @@ def _found(path: str) -> SettingsFile | None:
     return SettingsFile(shown, _table(data, shown), is_found=True)
 
 
-def distrust(place: SettingsPlace, path: str, status: os.stat_result) -> str | None:
+def distrust_reason(place: SettingsPlace, path: str, status: os.stat_result) -> str | None:
     """Return why another user may have written a file, and how to mend that; None if the file can be trusted.
 
     The file is below the place's base, an absolute directory. The owner of the base is trusted, because the environment names the base

@@ -23,9 +23,9 @@ from headrace_engine.spans.sinks.answer_policy import (
     SplitBatch,
     Undeliverable,
     Verdict,
-    follows,
-    joined,
+    joined_verdict,
     seconds_to_wait,
+    verdict_on,
 )
 from headrace_engine.spans.sinks.circuit import (
     HELD_DELAY,
@@ -42,7 +42,7 @@ NOW = 1_795_000_000.0
 
 
 def verdict(status: int, *, spans: int = 8, tries: int = 1, retry_after: str = "", body: bytes = b"") -> Verdict:
-    return follows(ServerAnswer(status, retry_after, body), spans, tries, NOW, SecretMask(["key-1234567"]))
+    return verdict_on(ServerAnswer(status, retry_after, body), spans, tries, NOW, SecretMask(["key-1234567"]))
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
@@ -119,12 +119,12 @@ def test_the_servers_words_are_quoted_without_our_key() -> None:
 def test_of_spans_sent_one_by_one_those_up_to_the_first_failure_are_dealt_with() -> None:
     one = Delivered(1)
 
-    assert joined([one, one]) == Delivered(2)
-    assert joined([one, Undeliverable("bad"), one, Retry("busy"), one]) == Delivered(
+    assert joined_verdict([one, one]) == Delivered(2)
+    assert joined_verdict([one, Undeliverable("bad"), one, Retry("busy"), one]) == Delivered(
         3, rejected=1, reason="bad", aside=(SpanSetAside(1, "bad"),)
     )
-    assert joined([Retry("busy", 3.0), one, one]) == Retry("busy", 3.0)
-    assert joined([Blocked("no"), one]) == Blocked("no")
+    assert joined_verdict([Retry("busy", 3.0), one, one]) == Retry("busy", 3.0)
+    assert joined_verdict([Blocked("no"), one]) == Blocked("no")
 
 
 def test_the_circuit_opens_after_failures_in_a_row_and_closes_with_a_success() -> None:

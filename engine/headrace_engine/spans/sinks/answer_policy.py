@@ -82,7 +82,9 @@ class ServerAnswer(msgspec.Struct, frozen=True):
     body: bytes = b""
 
 
-def follows(answer: ServerAnswer, spans: int, tries: int, wall_time: float, mask: SecretMask = NO_SECRETS) -> Verdict:
+def verdict_on(
+    answer: ServerAnswer, spans: int, tries: int, wall_time: float, mask: SecretMask = NO_SECRETS
+) -> Verdict:
     """Return the verdict on an HTTP answer to ``spans`` spans. ``tries``: how often they were sent. ``mask`` takes secrets out."""
     status = answer.status
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
@@ -112,7 +114,7 @@ def seconds_to_wait(retry_after: str, wall_time: float) -> float | None:
     return min(max(moment.timestamp() - wall_time, 0.0), MAX_RETRY_AFTER)
 
 
-def joined(verdicts: Sequence[Verdict]) -> Verdict:
+def joined_verdict(verdicts: Sequence[Verdict]) -> Verdict:
     """Return one verdict for a batch that was sent span by span. The spans before the first one that must be sent again are done.
 
     The spans after it may have arrived too. They are sent again, with the same ids.

@@ -14,7 +14,7 @@ from headrace.settings.settings import SinkConfig
 from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import Span, SpanContent, content_of
 from headrace.spans.value_bounds import seconds
-from headrace_engine.spans.sinks.answer_policy import ServerAnswer, Undeliverable, Verdict, follows, joined
+from headrace_engine.spans.sinks.answer_policy import ServerAnswer, Undeliverable, Verdict, joined_verdict, verdict_on
 from headrace_engine.spans.sinks.encoding import encoded
 from headrace_engine.spans.sinks.genai_messages import parsed
 from headrace_engine.spans.sinks.http_post import HttpPost
@@ -36,12 +36,12 @@ class HttpJsonSink:
         self._executor = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="sink-post")
 
     def send(self, spans: Sequence[StoredSpan], tries: int) -> Verdict:
-        """Send spans. Return the verdict on the batch: see :func:`joined`."""
+        """Send spans. Return the verdict on the batch: see :func:`joined_verdict`."""
         whole, unencodable = encoded(spans, lambda stored: _encode(payload(stored)))
         answers = self._executor.map(partial(self._send, tries=tries), [body for _, body in whole])
         verdicts = dict(zip((index for index, _ in whole), answers, strict=True))
         verdicts |= {each.index: Undeliverable(each.reason) for each in unencodable}
-        return joined([verdicts[index] for index in range(len(spans))])
+        return joined_verdict([verdicts[index] for index in range(len(spans))])
 
     def close(self) -> None:
         """Close the connections."""
@@ -50,7 +50,9 @@ class HttpJsonSink:
 
     def _send(self, body: bytes, tries: int) -> Verdict:
         answer = self._post.send(body)
-        return follows(answer, 1, tries, time.time(), self._post.mask) if isinstance(answer, ServerAnswer) else answer
+        return (
+            verdict_on(answer, 1, tries, time.time(), self._post.mask) if isinstance(answer, ServerAnswer) else answer
+        )
 
 
 def payload(stored: StoredSpan) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from headrace_engine.spans.sinks.answer_policy import (
     Undeliverable,
     Verdict,
     excerpt,
-    follows,
+    verdict_on,
 )
 from headrace_engine.spans.sinks.encoding import encoded
 from headrace_engine.spans.sinks.http_post import HttpPost
@@ -88,7 +88,7 @@ class OtlpSink:
             answer = self._post.send(body)
         if not isinstance(answer, ServerAnswer):
             return answer
-        verdict = follows(answer, count, tries, time.time(), self._post.mask)
+        verdict = verdict_on(answer, count, tries, time.time(), self._post.mask)
         if not isinstance(verdict, Delivered):
             return verdict
         rejected, words = rejected_spans(answer.body)

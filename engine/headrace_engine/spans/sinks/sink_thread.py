@@ -54,7 +54,7 @@ class SinkThread:
         self._error = ""
         self._refusal = ""
         self._is_unusable = False
-        self._is_lame = False
+        self._is_failing = False
         self._unlogged = 0
         self._logs_at = 0.0
         self._is_done = False
@@ -169,9 +169,9 @@ class SinkThread:
                 self._not_taken(verdict)
 
     def _answered(self, batch: UnsentBatch, outcome: Delivered) -> None:
-        if self._is_lame:
+        if self._is_failing:
             logger.warning("sink works again", extra={"sink": self.name})
-        self._is_lame = False
+        self._is_failing = False
         self._circuit.answered()
         if not outcome.rejected:
             self._limit.was_taken()  # after a refused span the next may be refused too
@@ -202,8 +202,8 @@ class SinkThread:
         else:
             self._circuit.held(now, dice)
         self._error = verdict.reason
-        if self._circuit.state == "open" and not self._is_lame:
-            self._is_lame = True
+        if self._circuit.state == "open" and not self._is_failing:
+            self._is_failing = True
             logger.warning("sink does not take spans", extra={"sink": self.name, "reason": verdict.reason})
 
     def _rest(self) -> None:
