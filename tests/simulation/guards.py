@@ -154,8 +154,8 @@ def _not_paused(self: Clocks) -> None:
 
 def _terminal_first(self: ProviderRun, now: float) -> tuple[list[Any], Commands]:
     messages, commands = _run_take(self, now)
-    if self._end_of_run is not None and self.terminal is None:
-        self.terminal = self._summary.terminal(self._end_of_run, self._unsent.events)
+    if self._ending.end is not None and self.terminal is None:
+        self.terminal = self._ending.terminal(self._ending.end)
         messages.append(self.terminal)
     return messages, commands
 

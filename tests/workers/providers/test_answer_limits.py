@@ -309,8 +309,7 @@ def test_a_stream_that_does_not_end_has_a_limit_of_text(piece: str, limit: int, 
 
 def test_a_long_answer_is_ascii_from_its_beginning_to_its_end() -> None:
     for first, second in ("ä", "x"), ("x", "ä"):
-        run = Driven(sequence_limit=10**9, character_limit=10**12).respond()
-        run.core.transcript = Transcript()
+        run = Driven(sequence_limit=10**9, character_limit=10**12, transcript=Transcript()).respond()
         run.receive(data({"choices": [{"delta": {"content": first}}]}))
         for _ in range(MAX_WIDE_TEXT // 100_000 + 1):
             run.receive(data({"choices": [{"delta": {"content": "x" * 100_000}}]}))
@@ -463,8 +462,8 @@ def test_the_limits_hold_for_a_continuation_in_one_piece(unit: bytes) -> None:
 @pytest.mark.parametrize("lanes", [2, 1000])
 @pytest.mark.parametrize("is_streamed", [True, False])
 def test_many_alternating_pieces_of_calls_are_joined_in_linear_time(lanes: int, is_streamed: bool) -> None:
-    run = Driven(stream=is_streamed, sequence_limit=10**9, character_limit=10**12).respond()
-    run.core.transcript = Transcript()
+    transcript = Transcript()
+    run = Driven(stream=is_streamed, sequence_limit=10**9, character_limit=10**12, transcript=transcript).respond()
     first = [{"index": at, "id": f"c{at}", "function": {"name": "f", "arguments": '{"a":"'}} for at in range(lanes)]
     run.receive(data({"choices": [{"delta": {"tool_calls": first}}]}))
     pieces = [{"index": at % lanes, "function": {"arguments": "ab"}} for at in range(4000)]

@@ -27,6 +27,7 @@ from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.run_commands import Command, Commands
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
+from headrace_workers.runs.transcript import Transcript
 
 SPAN = "sp_0123456789abcdef"
 SSE = {"content-type": "text/event-stream; charset=utf-8", "x-request-id": "req_7"}
@@ -67,6 +68,7 @@ class Driven:
         sequence_limit: int = WINDOW_EVENTS,
         character_limit: int = WINDOW_CHARACTERS,
         api_key: str | None = None,
+        transcript: Transcript | None = None,
         **limits: float,
     ) -> None:
         self.now = 0.0
@@ -75,7 +77,7 @@ class Driven:
         allowed = {"connect": math.inf, "first_chunk": math.inf, "idle": math.inf, "total": math.inf} | limits
         clocks = Clocks(ClockLimits(**allowed), 0.0)
         run = Run(SPAN, 1, 7, b"", sequence_limit, character_limit, api_key)
-        self.core = ProviderRun(run, request, WIRE_FORMATS[api].api, clocks, SecretMask([api_key or ""]))
+        self.core = ProviderRun(run, request, WIRE_FORMATS[api].api, clocks, SecretMask([api_key or ""]), transcript)
         self.sent: list[RunEvent] = []
         self.terminal: Terminal | None = None
         self.is_paused = False

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from headrace.answers.tool_arguments import well_formed_text
 from headrace.text.secret_mask import NO_SECRETS, SecretMask
-from headrace.types import RunEvent, Usage, UsageUpdate
+from headrace.types import RunEvent
 from headrace.wire.messages import BAD_SETTINGS, AbortMode, Chunk, Credit, Run, Terminal
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
@@ -20,15 +19,14 @@ from headrace_workers.providers.shared.wire_format import Completion, ProviderAp
 from headrace_workers.runs.answer_bounds import AnswerBounds
 from headrace_workers.runs.answer_reader import UNREADABLE, AnswerReader
 from headrace_workers.runs.body_kind import BodyKind
-from headrace_workers.runs.event_merging import MergedEvents
 from headrace_workers.runs.outgoing_events import OutgoingEvents
 from headrace_workers.runs.response_body import Response
 from headrace_workers.runs.run_commands import Command, Commands
+from headrace_workers.runs.run_ending import RunEnding
 from headrace_workers.runs.run_summary import RunSummary
-from headrace_workers.runs.terminal_message import RunEnd, sendable_end, unreadable
 from headrace_workers.runs.timeouts import Clocks
 from headrace_workers.runs.transcript import Transcript
-from headrace_workers.runs.whole_answer import is_content, with_message
+from headrace_workers.runs.whole_answer import is_content
 from headrace_workers.spans.run_span import EndedRun
 
 MAX_ERROR_BODY = 64 * 1024
@@ -38,35 +36,27 @@ _SEND = (Command.SEND,)
 _SEND_NOW = (Command.SEND_NOW,)
 _PAUSE = (Command.PAUSE,)
 _WATCH = (Command.WATCH,)
-_CLOSED = (Command.CLOSE, Command.SEND_NOW)
-_RELEASED = (Command.RELEASE, Command.SEND_NOW)
 
 
 class ProviderRun:
     """One run on its worker. ``terminal`` is its terminal message, None until it was handed out.
 
-    ``mask`` holds the secrets that the run must not tell: its key, and those of the worker. ``transcript`` is None if the
-    run's span keeps no content. Each ``now`` is in monotonic seconds.
+    ``mask`` holds the secrets that the run must not tell: its key, and those of the worker. Each ``now`` is in monotonic seconds.
     """
 
     __slots__ = (
         "_answer",
         "_bounds",
-        "_end_of_run",
-        "_is_answered",
-        "_is_draining",
-        "_is_gathered",
+        "_ending",
         "_is_paused",
         "_outgoing",
         "_run",
         "_summary",
-        "_unsent",
         "clocks",
         "mask",
         "request",
         "response",
         "terminal",
-        "transcript",
     )
 
     def __init__(
@@ -82,19 +72,22 @@ class ProviderRun:
         self.request = request
         self.clocks = clocks
         self.mask = mask
-        self.transcript = transcript
         self.response = Response()
         self.terminal: Terminal | None = None
         self._answer = AnswerReader(api, request, self.response)
         self._bounds = AnswerBounds(has_vectors=bool(request.inputs))
         self._outgoing = OutgoingEvents(run.sequence_limit, run.character_limit)
-        self._unsent = MergedEvents()  # events that came and are not sent one by one
         self._summary = RunSummary(run, request, self.response, self._answer, self._outgoing, mask)
-        self._end_of_run: RunEnd | None = None
-        self._is_gathered = not request.stream  # whether events are kept until the run ends
-        self._is_answered = False  # whether the provider's answer is whole
+        self._ending = RunEnding(
+            self.response,
+            self._answer,
+            self._outgoing,
+            clocks,
+            self._summary,
+            transcript,
+            is_gathered=not request.stream,
+        )
         self._is_paused = False
-        self._is_draining = False
 
     @property
     def span_id(self) -> str:
@@ -109,12 +102,12 @@ class ProviderRun:
     @property
     def wants_next_turn(self) -> bool:
         """Whether input that was read waits for :meth:`next_turn`, and for nothing else."""
-        return self._answer.is_behind and self._end_of_run is None and not self._is_paused
+        return self._answer.is_behind and self._ending.end is None and not self._is_paused
 
     @property
     def is_behind(self) -> bool:
         """Whether input that was read is not mapped yet."""
-        return self._answer.is_behind and self._end_of_run is None
+        return self._answer.is_behind and self._ending.end is None
 
     @property
     def is_paused(self) -> bool:
@@ -131,7 +124,7 @@ class ProviderRun:
     @property
     def has_ended(self) -> bool:
         """Whether the run needs nothing more from the provider."""
-        return self._end_of_run is not None
+        return self._ending.end is not None
 
     @property
     def is_over(self) -> bool:
@@ -141,7 +134,7 @@ class ProviderRun:
     @property
     def response_id(self) -> str | None:
         """The provider's id of the response, masked. None while it is unknown."""
-        return self._summary.response_id(self._end_of_run)
+        return self._summary.response_id(self._ending.end)
 
     @property
     def request_id(self) -> str | None:
@@ -163,7 +156,7 @@ class ProviderRun:
     def received(self, data: bytes, now: float) -> Commands:
         """A piece of the body has come."""
         self.clocks.alive(now)
-        if self._end_of_run is not None:
+        if self._ending.end is not None:
             return _NOTHING
         if self.response.kind is not BodyKind.EVENTS:
             return self._collect(data, now)
@@ -171,15 +164,15 @@ class ProviderRun:
         events = outgoing.pending
         before = len(events)
         outgoing.has_read(len(data))
-        if self._is_gathered and self._bounds.add_gathered(len(data)):
-            return self._end(self._failure_of(self._bounds.body_too_large()), Command.CLOSE)
+        if self._ending.is_gathered and self._bounds.add_gathered(len(data)):
+            return self._ending.fail(self._bounds.body_too_large(), Command.CLOSE)
         try:
             if answer.waiting:
                 answer.waiting += answer.parser.feed(data)
                 return _NOTHING
             answer.map(answer.parser.feed(data), events)
         except UNREADABLE as error:
-            return self._end(self._failure_of(error), Command.CLOSE)
+            return self._ending.fail(error, Command.CLOSE)
         return self._mapped(before)
 
     def next_turn(self, now: float) -> Commands:
@@ -192,13 +185,13 @@ class ProviderRun:
         try:
             self._answer.map_waiting(events)
         except UNREADABLE as error:
-            return self._end(self._failure_of(error), Command.CLOSE)
+            return self._ending.fail(error, Command.CLOSE)
         return self._mapped(before)
 
     def completed(self, now: float) -> Commands:
         """The body has come to the end that HTTP gives it."""
         self.clocks.alive(now)
-        if self._end_of_run is not None or self._answer.is_reading_whole:
+        if self._ending.end is not None or self._answer.is_reading_whole:
             return _NOTHING
         self.response.ended()
         match self.response.kind:
@@ -207,33 +200,33 @@ class ProviderRun:
             case BodyKind.EVENTS | BodyKind.JSON:
                 return self._body_ended()
             case _:
-                return self._end(self._answer.read_error(), Command.RELEASE)
+                return self._ending.finish(self._answer.read_error(), Command.RELEASE)
 
     def failed(self, stage: str, reason: str) -> Commands:
         """The HTTP exchange failed. ``stage`` is settings, connect, send or read."""
-        if self._end_of_run is not None or self._answer.is_reading_whole:
+        if self._ending.end is not None or self._answer.is_reading_whole:
             return _NOTHING
         if self.response.kind is BodyKind.ERROR:
-            return self._end(self._answer.read_error(), Command.CLOSE)
+            return self._ending.finish(self._answer.read_error(), Command.CLOSE)
         if stage == "settings":
-            return self._end(ProviderFailure("invalid_request", reason, code=BAD_SETTINGS), Command.CLOSE)
+            return self._ending.finish(ProviderFailure("invalid_request", reason, code=BAD_SETTINGS), Command.CLOSE)
         if self.response.kind is BodyKind.NONE or stage != "read":
-            return self._end(self.response.failure("provider_unavailable", reason), Command.CLOSE)
+            return self._ending.finish(self.response.failure("provider_unavailable", reason), Command.CLOSE)
         if self.response.kind is BodyKind.EVENTS and self._answer.mapper is not None:
             try:
-                return self._end(self._answer.finish(self._outgoing.pending), Command.CLOSE)
+                return self._ending.finish(self._answer.finish(self._outgoing.pending), Command.CLOSE)
             except UNREADABLE:
                 pass
         elif (commands := self._end_early()) is not None:
             return commands
-        return self._end(
+        return self._ending.finish(
             self.response.failure("provider_protocol", f"the response could not be read to its end: {reason}"),
             Command.CLOSE,
         )
 
     def refused(self, failure: ProviderFailure) -> Commands:
         """The request could not be made."""
-        return self._end(failure, Command.CLOSE)
+        return self._ending.finish(failure, Command.CLOSE)
 
     # Messages of the client.
 
@@ -246,22 +239,20 @@ class ProviderRun:
         """Raise the limits of what may be sent."""
         self._outgoing.allow_more(credit.sequence_limit, credit.character_limit)
         # A paused run may have no pending events. It waits for this credit all the same.
-        if self._outgoing.pending or self._is_paused or self._end_of_run is not None:
+        if self._outgoing.pending or self._is_paused or self._ending.end is not None:
             return _SEND_NOW
         return _NOTHING
 
     def aborted(self, mode: AbortMode, now: float) -> Commands:
         """The client has aborted the run. Further aborts change nothing."""
-        self._drop_pending()
-        if self._end_of_run is not None:
-            if not isinstance(self._end_of_run, Usage):
-                end = self._end_of_run
-                self._end_of_run = end.usage if isinstance(end, Completion) else self._summary.best_usage()
+        self._ending.drop_pending()
+        if self._ending.end is not None:
+            self._ending.abort()
             return _SEND_NOW
         if mode == "drain" and self._may_be_stream:
-            self._is_draining = True
+            self._ending.is_draining = True
             return self._resume(now) if self._is_paused else _NOTHING
-        return self._end(self._summary.best_usage(), Command.CLOSE)
+        return self._ending.finish(self._summary.best_usage(), Command.CLOSE)
 
     # Time, and faults of the worker.
 
@@ -271,25 +262,23 @@ class ProviderRun:
         if expired is None or self.is_over:
             return _NOTHING
         if expired.clock == "reader":
-            return self._end_without_rest(expired)
+            return self._ending.finish_without_rest(expired)
         if (commands := self._end_early()) is not None:
             return commands
         if expired.clock == "finish":  # the JSON only looked whole
             self.clocks.continued()
             return _NOTHING
-        return self._end(expired, Command.CLOSE)
+        return self._ending.finish(expired, Command.CLOSE)
 
     def stopped(self, reason: str) -> Commands:
         """The worker stops before the run has ended."""
-        if self._end_of_run is None:
+        if self._ending.end is None:
             self._end_early()
-        return self._end_without_rest(self.response.failure("worker_stopping", reason))
+        return self._ending.finish_without_rest(self.response.failure("worker_stopping", reason))
 
     def broke(self, reason: str) -> Terminal:
         """The worker itself failed at this run. Return the terminal message; make no other call afterwards."""
-        self._end_of_run = self.response.failure("worker_failed", reason)
-        self._outgoing.pending.clear()
-        self.terminal = self._summary.worker_failure(reason, self._unsent.events)
+        self.terminal = self._ending.break_off(reason)
         return self.terminal
 
     # Output.
@@ -303,14 +292,14 @@ class ProviderRun:
                 if type(events[0]) is not str or len(events) > 1:
                     events = masked_events(events, self.mask)
                 messages.append(Chunk(self.span_id, self.attempt, sequence, events))
-                if self.transcript is not None:
-                    self.transcript.add(events)
-                if self._is_paused or self._end_of_run is not None:
+                if self._ending.transcript is not None:
+                    self._ending.transcript.add(events)
+                if self._is_paused or self._ending.end is not None:
                     self.clocks.taken(now)
-        if self._end_of_run is not None and not self._outgoing.pending and self.terminal is None:
-            self.terminal = self._summary.terminal(self._end_of_run, self._unsent.events)
+        if self._ending.end is not None and not self._outgoing.pending and self.terminal is None:
+            self.terminal = self._ending.terminal(self._ending.end)
             messages.append(self.terminal)
-        if self._is_paused and self._end_of_run is None and self._outgoing.waiting_is_low():
+        if self._is_paused and self._ending.end is None and self._outgoing.waiting_is_low():
             return messages, self._resume(now)
         return messages, _NOTHING
 
@@ -322,7 +311,7 @@ class ProviderRun:
     def for_span(self) -> EndedRun:
         """Return the facts for the run's span."""
         return self._summary.for_span(
-            self._end_of_run, self.terminal, self.clocks, self.transcript, is_answered=self._is_answered
+            self._ending.end, self.terminal, self.clocks, self._ending.transcript, is_answered=self._ending.is_answered
         )
 
     # A stream.
@@ -334,9 +323,9 @@ class ProviderRun:
         grown_by = len(events) - before
         bounds.events += grown_by
         if bounds.events > MAX_PIECES or outgoing.length > MAX_WIDE_TEXT:
-            excess = bounds.excess(outgoing.length, events[before:], self._earlier_events)
+            excess = bounds.excess(outgoing.length, events[before:], self._ending.earlier_events)
             if excess is not None:
-                return self._end(self._failure_of(excess), Command.CLOSE)
+                return self._ending.fail(excess, Command.CLOSE)
         if mapper is not None and mapper.is_complete:
             return self._finish(Command.RELEASE)
         if mapper is not None and mapper.has_end:
@@ -345,16 +334,12 @@ class ProviderRun:
             commands = self._grown() if grown_by else _NOTHING
         return (*commands, Command.NEXT_TURN) if self._answer.waiting and not self._is_paused else commands
 
-    def _earlier_events(self) -> list[RunEvent]:
-        """Return all events of the answer that are no longer pending."""
-        return self._unsent.events if self.transcript is None else self.transcript.kept
-
     def _grown(self) -> Commands:
         """Events were added: send or keep them, and pause if too many wait."""
         if self.clocks.content_at is None and any(map(is_content, self._outgoing.pending)):
             self.clocks.content()
-        if self._is_draining or self._is_gathered:
-            self._keep_unsent()
+        if self._ending.is_draining or self._ending.is_gathered:
+            self._ending.keep_unsent()
             return _NOTHING
         if not self._outgoing.has_credit:
             return self._pause() if self._outgoing.waiting_is_full() else _NOTHING
@@ -377,7 +362,7 @@ class ProviderRun:
         try:
             self._answer.read_last(self.response.take_body(), self._outgoing.pending)
         except UNREADABLE as error:
-            return self._end(self._failure_of(error), Command.RELEASE)
+            return self._ending.fail(error, Command.RELEASE)
         return self._end_response(Command.RELEASE)
 
     def _end_response(self, command: Command) -> Commands:
@@ -386,16 +371,16 @@ class ProviderRun:
             try:
                 self._answer.check_continuation()
             except LimitError as error:
-                return self._end(self._failure_of(error), Command.CLOSE)
+                return self._ending.fail(error, Command.CLOSE)
             grown = self._grown() if self._outgoing.pending else _NOTHING
             return (*grown, command, Command.SEND_CONTINUATION)
         return self._finish(command)
 
     def _finish(self, command: Command) -> Commands:
         try:
-            return self._end(self._answer.finish(self._outgoing.pending), command)
+            return self._ending.finish(self._answer.finish(self._outgoing.pending), command)
         except UNREADABLE as error:
-            return self._end(self._failure_of(error), Command.CLOSE)
+            return self._ending.fail(error, Command.CLOSE)
 
     @property
     def _may_be_stream(self) -> bool:
@@ -416,14 +401,14 @@ class ProviderRun:
             return self.received(response.take_body(), now)
         if response.kind is BodyKind.ERROR and len(response.body) > MAX_ERROR_BODY:
             del response.body[MAX_ERROR_BODY:]
-            return self._end(self._answer.read_error(), Command.CLOSE)
+            return self._ending.finish(self._answer.read_error(), Command.CLOSE)
         if self.request.inputs and response.kind is not BodyKind.ERROR:
             try:
                 self._answer.take_vectors()
             except UNREADABLE as error:
-                return self._end(self._failure_of(error), Command.CLOSE)
+                return self._ending.fail(error, Command.CLOSE)
         if len(response.body) > self._bounds.max_body:
-            return self._end(self._failure_of(self._bounds.body_too_large()), Command.CLOSE)
+            return self._ending.fail(self._bounds.body_too_large(), Command.CLOSE)
         # The connection may stay open after the answer. JSON shows its own end; of an error the status is enough.
         if response.kind is BodyKind.ERROR:
             self.clocks.finishing()
@@ -436,7 +421,7 @@ class ProviderRun:
         """Call ``read`` to read a whole answer, or more of it. What this turn has no time for is read in the next turn."""
         end = read(self._outgoing.pending)
         if end is not None:
-            return self._end(end, Command.RELEASE)
+            return self._ending.finish(end, Command.RELEASE)
         self.clocks.continued()  # the whole body is here: wait for its end no longer
         return (Command.NEXT_TURN,)
 
@@ -450,51 +435,11 @@ class ProviderRun:
             case BodyKind.EVENTS if self.clocks.is_finishing:
                 return self._end_response(Command.CLOSE)
             case BodyKind.ERROR:
-                return self._end(self._answer.read_error(), Command.CLOSE)
+                return self._ending.finish(self._answer.read_error(), Command.CLOSE)
             case BodyKind.JSON | BodyKind.UNDECIDED if not self._answer.is_continuation:
                 if self._answer.holds_whole():
                     return self._read(self._answer.read_whole)
         return None
-
-    def _end(self, end: RunEnd, command: Command) -> Commands:
-        """End the run, unless it has ended. ``command`` says what to do with the connection to the provider."""
-        if self._end_of_run is not None:
-            return _NOTHING
-        self._answer.end(self._outgoing.pending)
-        if self._is_draining or self._is_gathered:
-            self._keep_unsent()
-        if isinstance(end, Completion):
-            end = self._whole(end)
-        self._is_answered = isinstance(end, Completion)
-        if self._is_draining:
-            end = end.usage if isinstance(end, Completion) else self._summary.best_usage()
-        self.clocks.ended()
-        self._end_of_run = end
-        return _RELEASED if command is Command.RELEASE else _CLOSED
-
-    def _end_without_rest(self, end: RunEnd) -> Commands:
-        """End the run, and drop the events that the client has not taken. A complete answer with dropped events is not complete."""
-        is_whole = not self._outgoing.pending
-        self._keep_unsent()
-        if isinstance(self._end_of_run, Completion) and not is_whole:
-            self._end_of_run = end
-        return self._end(end, Command.CLOSE) or _SEND_NOW
-
-    def _whole(self, completion: Completion) -> Completion | ProviderFailure:
-        """Return the completion as it is sent to the client. If the answer is not whole, return the failure instead."""
-        if self._is_gathered:
-            try:
-                completion = with_message(completion, self._unsent.events)
-            except LimitError as error:
-                return self._failure_of(error)
-        end = sendable_end(completion, self.response.status)
-        if isinstance(end, ProviderFailure) and self._is_gathered and not self._unsent.events:
-            # The failure's partial text is made of the unsent events.
-            self._unsent.events.append(well_formed_text(completion.message.text if completion.message else ""))
-        return end
-
-    def _failure_of(self, error: Exception) -> ProviderFailure:
-        return unreadable(error, self.response.status)
 
     # Pending events.
 
@@ -509,14 +454,3 @@ class ProviderRun:
         self._is_paused = True
         self.clocks.paused()
         return _PAUSE
-
-    def _keep_unsent(self) -> None:
-        """Move the pending events to the unsent ones: a failure tells their text, and a whole answer is made of them."""
-        self._unsent.add([event for event in self._drop_pending() if type(event) is not UsageUpdate])
-
-    def _drop_pending(self) -> list[RunEvent]:
-        """Return the pending events, and send them to nobody. They stay in the transcript."""
-        dropped = self._outgoing.drop()
-        if self.transcript is not None:
-            self.transcript.add(dropped)
-        return dropped
