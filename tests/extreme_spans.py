@@ -1,4 +1,4 @@
-"""Spans with extreme values in each field, made from the types of the fields: what a provider, a peer or a damaged file may say."""
+"""Spans with extreme values in each field, as they may come from a provider, a peer or a damaged file. Made from the types of the fields."""
 
 from __future__ import annotations
 

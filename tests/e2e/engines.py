@@ -1,4 +1,4 @@
-"""Engines of their own for tests that share one between processes, or break it."""
+"""Starts an engine as a service, for tests that use it from several processes, or break it."""
 
 from __future__ import annotations
 

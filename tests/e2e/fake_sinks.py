@@ -1,4 +1,4 @@
-"""Servers that take spans and answer as told, request by request: an OpenTelemetry collector's and a span API's."""
+"""Two servers that take spans: an OpenTelemetry collector and a span API. A test sets the answer to each request."""
 
 from __future__ import annotations
 

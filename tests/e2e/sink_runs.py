@@ -1,4 +1,4 @@
-"""What tests of sinks share: configurations, runs, and what is asked of a single sink."""
+"""For tests of sinks: configurations, runs, and what one sink has been asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that an engine leaves where somebody could read it: files, what its processes say, their command lines, their memory."""
+"""Collects everything of an engine that somebody could read: files, output, command lines and memory of its processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``headrace`` command, as somebody who looks after an engine uses it."""
+"""Runs the ``headrace`` command, as a person does who looks after an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An engine to be hurt: load on it from other processes, faults at random moments, and a check of every promise at the end.
+"""Runs an engine under load, hurts it at random moments, and checks every promise at the end.
 
 ::
 

@@ -1,4 +1,4 @@
-"""A collector without an engine: it is killed and started again, and one sender has spans for it, as a worker has."""
+"""Runs a collector without an engine. It is killed and started again while one sender sends spans to it, as a worker does."""
 
 from __future__ import annotations
 

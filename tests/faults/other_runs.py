@@ -1,4 +1,4 @@
-"""Runs that are no plain streams: embeddings, answers as a whole, and all kinds of failures."""
+"""Runs that are not plain streams: embeddings, answers in one piece, and all kinds of failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernel says of a process: memory, descriptors, threads. Linux only; never touches the process."""
+"""Reads memory, descriptors and threads of a process from /proc. Linux only; never touches the process."""
 
 from __future__ import annotations
 

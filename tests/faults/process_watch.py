@@ -1,4 +1,4 @@
-"""Watches the processes of an engine and its clients, a sample each second, and says whether anything grows."""
+"""Takes a sample of each process of an engine and its clients every second, and says whether anything grows."""
 
 from __future__ import annotations
 

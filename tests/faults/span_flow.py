@@ -1,4 +1,4 @@
-"""An engine that keeps spans as a test says, and a steady flow of runs with much text through it, from this process."""
+"""An engine with the span settings of a test, and a steady flow of runs with much text from this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Injuries to files of spans, such as crashes and disks inflict, and what must be left after each.
+"""Damages files of spans as crashes and disks do, and says which spans must still be there.
 
 What is left of a spool is told by where its records end, not by their checksums; what is left of a database by SQLite, which reads
 a copy. Nobody may have the files open meanwhile.

@@ -1,4 +1,4 @@
-"""What a data directory holds, and what it has to: the stored spans, and the runs that were admitted, by what all others wrote down.
+"""Compares the stored spans of a data directory with the runs that were admitted, according to the histories of all processes.
 
 A run is admitted when a worker takes it. Its provider saw it then, or its caller heard how it ended; both are written down by those
 who know nothing of spans. Of a run that has a lease, and of which nobody can say more, there may be a span too; of others, none.

@@ -1,4 +1,4 @@
-"""Readers that can be made to stall and to go on: a task of a client that others use too, and a client process as a whole.
+"""Readers that a test can stall and let go on: a task of a shared client, and a whole client process.
 
 What they read is the provider's own script, so that their requests are small.
 """

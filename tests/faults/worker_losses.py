@@ -1,4 +1,4 @@
-"""What tests of lost workers look at: how late callers learned of it, and that all other runs ended well."""
+"""For tests of lost workers: how late callers learned of the loss, and whether all other runs ended well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spoiled frames: whatever the bytes are, a decoder gives messages that can be sent on, or one of its two errors."""
+"""Makes spoiled frames, and checks that a decoder gives messages that can be encoded again, or one of its two errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One span of every kind, for those who send them on."""
+"""One span of every kind, for tests of sinks."""
 
 from __future__ import annotations
 
