@@ -323,7 +323,7 @@ def test_the_folder_of_an_engine_that_is_renamed_gets_nothing(
         wait_until((stolen / "away").exists, 10.0, "an exchange")
         return folder
 
-    monkeypatch.setattr("headrace.connections.engine_source.make_folder", make_and_lose)
+    monkeypatch.setattr("headrace.connections.embedded_engine.make_folder", make_and_lose)
     with listening(trap / "broker", trap / "collector", each_turn=exchanges(stolen)) as heard, Client() as client:
         with pytest.raises(EngineUnavailableError) as caught:
             client.run_local(model="gpt-4o", messages=HELLO, provider_api_key=KEY)

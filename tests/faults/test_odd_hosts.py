@@ -284,7 +284,7 @@ def test_many_programs_may_start_their_engines_at_once(environment: dict[str, st
 
 STANDING_STILL = """
 import os, signal, threading
-from headrace.connections import engine_source as embedded
+from headrace.connections import embedded_engine as embedded
 
 start = embedded.subprocess.Popen
 

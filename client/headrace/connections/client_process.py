@@ -15,7 +15,8 @@ from collections.abc import Callable
 from functools import partial
 
 from headrace.connections.connection import Connection
-from headrace.connections.engine_source import EmbeddedEngine, EngineSource, ExternalEngine
+from headrace.connections.embedded_engine import EmbeddedEngine
+from headrace.connections.engine_source import EngineSource, ExternalEngine
 from headrace.connections.io_thread import start_io_thread
 from headrace.connections.program_end import at_program_end, has_begun
 from headrace.errors import EngineUnavailableError

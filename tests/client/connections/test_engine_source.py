@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from headrace import Client, EngineUnavailableError
-from headrace.connections.engine_source import EmbeddedEngine, ExternalEngine
+from headrace.connections.embedded_engine import EmbeddedEngine
+from headrace.connections.engine_source import ExternalEngine
 from headrace.process.lifecycle import open_process
 from tests.conftest import HELLO
 from tests.waiting import busyness, wait_until
@@ -86,8 +87,8 @@ def test_an_engine_that_ends_slowly_causes_no_warning(directory: Path, monkeypat
     unraisable: list[object] = []
     late: list[subprocess.Popen[bytes]] = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
-    monkeypatch.setattr("headrace.connections.engine_source._still_ending", late)
-    monkeypatch.setattr("headrace.connections.engine_source._STOP_TIMEOUT", 0.01)
+    monkeypatch.setattr("headrace.connections.embedded_engine._still_ending", late)
+    monkeypatch.setattr("headrace.connections.embedded_engine._STOP_TIMEOUT", 0.01)
     engine = EmbeddedEngine()
     engine._directory = directory
     engine._process = subprocess.Popen(["sleep", "1000"])
@@ -111,7 +112,7 @@ def test_a_process_that_has_the_pid_of_an_ended_engine_gets_no_signal(monkeypatc
     os.close(engine._handle or 0)
     engine._handle = open_process(ended.pid)
     ended.wait()
-    monkeypatch.setattr("headrace.connections.engine_source._STOP_TIMEOUT", 0.01)
+    monkeypatch.setattr("headrace.connections.embedded_engine._STOP_TIMEOUT", 0.01)
 
     engine.close()
 
