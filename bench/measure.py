@@ -1,4 +1,7 @@
-"""CPU time and memory of a process and all that it started, as the kernel counts them. Linux only; never touches the processes."""
+"""CPU time and memory of a process and all that it started, as the kernel counts them.
+
+Linux only; never touches the processes.
+"""
 
 from __future__ import annotations
 

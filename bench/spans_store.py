@@ -1,4 +1,6 @@
-"""How many spans a second the store takes, through the real collector process: sent as workers send them, until acknowledged.
+"""How many spans a second the store takes, through the real collector process.
+
+Sent as workers send them, until acknowledged.
 
 Run ``python -m bench.spans_store`` from the root of the repository. Counted is what is committed; the figure is that of the whole
 run, files rotated and indexes kept. The senders' CPU is shown beside: they share the machine.

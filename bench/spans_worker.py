@@ -1,4 +1,6 @@
-"""What a span costs the worker that hands it over: CPU per run for record, encoding, spool and batch, in a process of its own.
+"""What a span costs the worker that hands it over.
+
+CPU per run for record, encoding, spool and batch, in a process of its own.
 
 Run ``python -m bench.spans_worker``. Nothing of the run itself is counted, only what would not happen without spans: the transcript,
 the stub, the span with 4 kB of content, the writes, the batches and their acknowledgements (by a collector in another process).

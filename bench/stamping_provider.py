@@ -1,4 +1,6 @@
-"""The load: Headrace's simulated provider, which in paced works writes the time into each chunk. Prints its port; ends with its stdin.
+"""The load: Headrace's simulated provider, which in paced works writes the time into each chunk.
+
+Prints its port; ends with its stdin.
 
 The stamp is made as the frame is written, so that a contestant's latency holds nothing of the provider's own lateness.
 """

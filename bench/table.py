@@ -1,4 +1,7 @@
-"""The benchmark's results as text: ratios to the floor, absolute figures beside them, Headrace's targets, and who used the CPU."""
+"""The benchmark's results as text.
+
+Ratios to the floor, absolute figures beside them, Headrace's targets, and who used the CPU.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The works that are measured: what is asked for, what must arrive, and what Headrace aims at. Never measures anything itself."""
+"""The works that are measured: what is asked for, what must arrive, and what Headrace aims at.
+
+Never measures anything itself.
+"""
 
 from __future__ import annotations
 

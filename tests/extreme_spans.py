@@ -1,4 +1,7 @@
-"""Spans with extreme values in each field, as they may come from a provider, a peer or a damaged file. Made from the types of the fields."""
+"""Spans with extreme values in each field, as they may come from a provider, a peer or a damaged file.
+
+Made from the types of the fields.
+"""
 
 from __future__ import annotations
 

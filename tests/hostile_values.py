@@ -1,4 +1,4 @@
-"""Values of any of Headrace's types with hostile text in each of their texts, for tests: what a model, a provider or a peer may say."""
+"""Makes values of Headrace's types with hostile text in each field, as a model, a provider or a peer may send them."""
 
 from __future__ import annotations
 

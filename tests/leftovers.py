@@ -1,4 +1,7 @@
-"""What a run of the tests has left behind: processes, files in its temporary folder, entries in the user's home directory."""
+"""Finds what a run of the tests has left behind.
+
+Processes, files in its temporary folder, entries in the user's home directory.
+"""
 
 from __future__ import annotations
 

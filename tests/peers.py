@@ -1,4 +1,4 @@
-"""Connections that tests make without a loop: one that trusts nobody, as Headrace's own, and one that trusts everybody."""
+"""ZeroMQ connections for tests, without an event loop: one checks its peer as Headrace does, one trusts every peer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Holds the table of rooms in docs/architecture.md against the imports of the code: ``python -m tests.rooms`` (part of scripts/check).
+"""Holds the table of rooms in docs/architecture.md against the imports of the code.
+
+``python -m tests.rooms`` (part of scripts/check).
 
 A room is a folder of modules, or a module that stands beside the folders. The table has one row for each room, with all rooms that it
 imports: an import that the table does not have is a fault of the code or of the table, and so is a row without its import.

@@ -1,4 +1,4 @@
-"""Processes of other users in tests: one that listens where an engine would, and records each byte that it is sent.
+"""Processes of other users, for tests: one listens where an engine would, and records each byte that it gets.
 
 The tests that use it must be root. The processes are forked: Python itself may lie where other users cannot read it.
 """

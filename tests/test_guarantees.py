@@ -1,4 +1,7 @@
-"""docs/guarantees.md names the tests of each promise and fault; ``scripts/test`` tries each of them at least three times."""
+"""docs/guarantees.md names the tests of each promise and fault.
+
+``scripts/test`` tries each of them at least three times.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Each log event is a constant text with named fields, and docs/engine.md lists all of them: level, process and fields."""
+"""Each log event is a constant text with named fields, and docs/engine.md lists all of them.
+
+Level, process and fields.
+"""
 
 from __future__ import annotations
 

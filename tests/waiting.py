@@ -1,4 +1,4 @@
-"""Waiting for things in tests: until they are so, within a bound that a busy machine widens."""
+"""Waits until something is true, within a bound that is longer on a busy machine."""
 
 from __future__ import annotations
 

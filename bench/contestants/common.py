@@ -1,4 +1,6 @@
-"""What all contestants share: the protocol with ``bench/run_bench.py``, the lanes that make a work's requests, and the check of the answers.
+"""What all contestants share.
+
+The protocol with ``bench/run_bench.py``, the lanes that make a work's requests, and the check of the answers.
 
 A contestant is a program whose argument is a Work as JSON. It warms up, prints ``warm`` and waits for a line; does the work, prints
 ``done`` and waits for a line; prints its Reading. Between the two lines it does nothing but the work and notes what it received.

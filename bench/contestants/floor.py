@@ -1,4 +1,6 @@
-"""The floor: what Python can do at best in one process. uvloop, a Protocol, httptools, and a typed decode of every event.
+"""The floor: what Python can do at best in one process.
+
+Uvloop, a Protocol, httptools, and a typed decode of every event.
 
 No abort, no limits, no retries, no errors but a crash: everything that a client also needs is what the others cost beyond this.
 """

@@ -1,4 +1,7 @@
-"""Headrace from threads: the blocking client, a thread for each request under way, the embedded engine, default settings."""
+"""Headrace from threads.
+
+The blocking client, a thread for each request under way, the embedded engine, default settings.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``headrace config`` shows where each setting comes from and what is refused. It shows no secret, and asks before it allows."""
+"""``headrace config`` shows where each setting comes from and what is refused.
+
+It shows no secret, and asks before it allows.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is promised of errors: they say their facts, survive pickling, know the tree they stand in, and never carry a key."""
+"""What is promised of errors.
+
+They say their facts, survive pickling, know the tree they stand in, and never carry a key.
+"""
 
 from __future__ import annotations
 

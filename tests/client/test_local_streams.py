@@ -1,4 +1,7 @@
-"""What streams and results promise, without an engine: one reader, callbacks on their own threads, results that resolve."""
+"""What streams and results promise, without an engine.
+
+One reader, callbacks on their own threads, results that resolve.
+"""
 
 from __future__ import annotations
 

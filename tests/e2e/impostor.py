@@ -1,4 +1,6 @@
-"""A program of the same user that says at an engine's sockets what it is not: ``python -m tests.e2e.impostor DIRECTORY ATTACK``.
+"""A program of the same user that says at an engine's sockets what it is not.
+
+``python -m tests.e2e.impostor DIRECTORY ATTACK``.
 
 It prints, as JSON, what each message was answered with, and how many frames came to a socket that it said was a worker's.
 """

@@ -1,4 +1,6 @@
-"""Attacks of a repository that somebody has cloned and works in: its files are imported by no child, and decide nothing.
+"""Attacks of a repository that somebody has cloned and works in.
+
+Its files are imported by no child, and decide nothing.
 
 Each is tried with real commands. A file that must not be made and a server that must hear nothing tell.
 """

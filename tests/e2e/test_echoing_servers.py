@@ -1,4 +1,7 @@
-"""A server, or a proxy, that writes the key or the proxy's password into everything that it says: nothing of it is left anywhere."""
+"""A server, or a proxy, that writes the key or the proxy's password into everything that it says.
+
+Nothing of it is left anywhere.
+"""
 
 from __future__ import annotations
 

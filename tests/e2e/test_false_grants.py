@@ -1,4 +1,7 @@
-"""A client goes where workers of its engine are, and nowhere else, whatever the broker says; and tells nobody else its key."""
+"""A client goes where workers of its engine are, and nowhere else, whatever the broker says.
+
+And tells nobody else its key.
+"""
 
 from __future__ import annotations
 

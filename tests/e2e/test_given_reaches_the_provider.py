@@ -1,4 +1,7 @@
-"""From the caller to the provider's log: values arrive as they were given, and a refusal names the caller's own place."""
+"""From the caller to the provider's log.
+
+Values arrive as they were given, and a refusal names the caller's own place.
+"""
 
 from __future__ import annotations
 

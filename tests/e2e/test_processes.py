@@ -1,4 +1,7 @@
-"""The same client in threads, event loops, forked children and at the interpreter's end; and what an engine leaves behind."""
+"""The same client in threads, event loops, forked children and at the interpreter's end.
+
+And what an engine leaves behind.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Promises of what is told before an engine starts whose settings cannot be used. Nothing hangs, nothing stays behind."""
+"""Promises of what is told before an engine starts whose settings cannot be used.
+
+Nothing hangs, nothing stays behind.
+"""
 
 from __future__ import annotations
 

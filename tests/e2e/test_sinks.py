@@ -1,4 +1,7 @@
-"""Promises of the sinks, on real database files and real connections: what is sent, that none waits for another, and the end."""
+"""Promises of the sinks, on real database files and real connections.
+
+What is sent, that none waits for another, and the end.
+"""
 
 from __future__ import annotations
 

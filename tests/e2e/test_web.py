@@ -1,4 +1,7 @@
-"""The views and commands of docs/guides/web-servers.md behind real servers: chunks leave at once, and a browser that leaves ends its run."""
+"""The views and commands of docs/guides/web-servers.md behind real servers.
+
+Chunks leave at once, and a browser that leaves ends its run.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Collects everything of an engine that somebody could read: files, output, command lines and memory of its processes."""
+"""Collects everything of an engine that somebody could read.
+
+Files, output, command lines and memory of its processes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A program of the same user that attacks an engine's sockets at full speed: ``python -m tests.faults.hostile_program DIRECTORY SECONDS``.
+"""A program of the same user that attacks an engine's sockets at full speed.
+
+``python -m tests.faults.hostile_program DIRECTORY SECONDS``.
 
 It says every message of the protocol with extreme values, spoiled frames, spoiled ZMTP, halves of large frames, messages of many
 parts, and connects without end; it grants all the credit there is and reads nothing. It prints, as JSON, what it did how often.

@@ -1,4 +1,6 @@
-"""A program with many streams at once: ``python -m tests.faults.load PLAN``. If it is killed, what it saw until then is kept.
+"""A program with many streams at once: ``python -m tests.faults.load PLAN``.
+
+If it is killed, what it saw until then is kept.
 
 Each run's prompt is its span id, and its chunks hold the end of that id, so that no run's text can pass for another's. It begins
 no more runs once its standard input has ended, waits for those that run, and ends.

@@ -1,4 +1,7 @@
-"""Runs a collector without an engine. It is killed and started again while one sender sends spans to it, as a worker does."""
+"""Runs a collector without an engine.
+
+It is killed and started again while one sender sends spans to it, as a worker does.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A proxy between a Unix socket and its clients. It passes bytes on in small pieces, or cuts connections in the middle of a frame."""
+"""A proxy between a Unix socket and its clients.
+
+It passes bytes on in small pieces, or cuts connections in the middle of a frame.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""``python -m tests.faults.soak [SECONDS]``: an engine under mixed load and random faults, and whether anything of it grows.
+"""``python -m tests.faults.soak [SECONDS]``.
+
+An engine under mixed load and random faults, and whether anything of it grows.
 
 Every run is checked by the histories; the watch holds memory, descriptors and threads of each process against their bounds. One
 worker and one client are never hurt, so that their series are long.

@@ -1,4 +1,7 @@
-"""A collector that is killed in the middle of a commit, or of what dead workers left: what it acknowledged is there, once."""
+"""A collector that is killed in the middle of a commit, or of what dead workers left.
+
+What it acknowledged is there, once.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Other users, stolen paths and spoiled frames, in the middle of a load: each ends its own connection, and the load never notices."""
+"""Other users, stolen paths and spoiled frames, in the middle of a load.
+
+Each ends its own connection, and the load never notices.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A hostile program of the same user at full speed: others' runs end well, no process dies, and the memory of each is bounded."""
+"""A hostile program of the same user at full speed.
+
+Others' runs end well, no process dies, and the memory of each is bounded.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The client's I/O thread raises, ends, is blocked or cannot start: runs end with a typed error, and later runs work."""
+"""The client's I/O thread raises, ends, is blocked or cannot start.
+
+Runs end with a typed error, and later runs work.
+"""
 
 from __future__ import annotations
 

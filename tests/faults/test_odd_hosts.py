@@ -1,4 +1,6 @@
-"""Odd programs that Headrace lives in: embedded Pythons, strange search paths, closed descriptors, deleted directories, killed parents.
+"""Odd programs that Headrace lives in.
+
+Embedded Pythons, strange search paths, closed descriptors, deleted directories, killed parents.
 
 Each is a process of its own. Runs succeed or say why not, and no folder stays behind.
 """

@@ -1,4 +1,7 @@
-"""Keys are nowhere but in the processes that need them, and prompts nowhere that was not asked for: every byte left behind is looked at."""
+"""Keys are nowhere but in the processes that need them, and prompts nowhere that was not asked for.
+
+Every byte left behind is looked at.
+"""
 
 from __future__ import annotations
 

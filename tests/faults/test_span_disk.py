@@ -1,4 +1,7 @@
-"""A disk that is full, or that takes nothing any more: streams go on, the status says so, what is lost is counted, and it mends by itself."""
+"""A disk that is full, or that takes nothing any more.
+
+Streams go on, the status says so, what is lost is counted, and it mends by itself.
+"""
 
 from __future__ import annotations
 

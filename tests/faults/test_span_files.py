@@ -1,4 +1,7 @@
-"""Files that a crash or a disk has spoiled: the next engine starts and serves, has all that is whole, and says what is not."""
+"""Files that a crash or a disk has spoiled.
+
+The next engine starts and serves, has all that is whole, and says what is not.
+"""
 
 from __future__ import annotations
 

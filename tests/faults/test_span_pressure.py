@@ -1,4 +1,7 @@
-"""Whatever keeps spans from being stored, streams go on as they were; what cannot be kept is counted, the oldest first."""
+"""Whatever keeps spans from being stored, streams go on as they were.
+
+What cannot be kept is counted, the oldest first.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Where programs run: without a home directory, on disks that take nothing, one after another. Runs go on, and what is lost is said.
+"""Where programs run: without a home directory, on disks that take nothing, one after another.
+
+Runs go on, and what is lost is said.
 
 Each program is a process of its own.
 """

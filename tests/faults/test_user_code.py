@@ -1,4 +1,7 @@
-"""What a program's own code may do to the client: callbacks, log handlers, finalizers, signal handlers, several readers."""
+"""What a program's own code may do to the client.
+
+Callbacks, log handlers, finalizers, signal handlers, several readers.
+"""
 
 from __future__ import annotations
 

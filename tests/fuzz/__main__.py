@@ -1,4 +1,7 @@
-"""``python -m tests.fuzz [SECONDS]``: fuzzes each target for that long; the exit code says whether all promises held."""
+"""``python -m tests.fuzz [SECONDS]``: fuzzes each target for that long.
+
+The exit code says whether all promises held.
+"""
 
 from __future__ import annotations
 

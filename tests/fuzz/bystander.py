@@ -1,4 +1,7 @@
-"""``python -m tests.fuzz.bystander ADDRESS FIGURES``: reads streams on a worker that others attack, and notes the longest gap."""
+"""``python -m tests.fuzz.bystander ADDRESS FIGURES``.
+
+Reads streams on a worker that others attack, and notes the longest gap.
+"""
 
 from __future__ import annotations
 

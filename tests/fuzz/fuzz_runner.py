@@ -1,4 +1,7 @@
-"""Runs one target for a while: counts, times, and measures memory. A failing input is written to a file, to be put in again."""
+"""Runs one fuzz target for some seconds.
+
+Counts inputs, and measures time and memory. Writes an input that fails to a file, so that it can be tried again.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One spoiled response, put through the real pure run as a worker's shell would, with everything checked that always holds."""
+"""Gives one spoiled response to the pure core of a run, as a worker does, and checks everything that must always hold."""
 
 from __future__ import annotations
 

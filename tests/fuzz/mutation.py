@@ -1,4 +1,7 @@
-"""Spoils bytes: as a network, a proxy and a careless server do, and as an attacker would. Deterministic for a given random."""
+"""Spoils bytes as a network, a proxy, a careless server or an attacker does.
+
+The same random generator spoils them in the same way.
+"""
 
 from __future__ import annotations
 

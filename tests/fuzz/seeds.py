@@ -1,4 +1,7 @@
-"""What the mutations start from: the recorded responses of HEADRACE_WIRE where they are, and always a few of our own."""
+"""The good inputs that are then spoiled.
+
+The recorded responses of HEADRACE_WIRE, if the folder is there, and a few of our own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""``scripts/fuzz --size``: puts answers of up to 64 MiB through a real worker; prints its longest stall and how far it grew.
+"""``scripts/fuzz --size``: puts answers of up to 64 MiB through a real worker.
+
+Prints its longest stall and how far it grew.
 
 A stall is one turn of the worker's loop, in CPU time, so that a busy machine does not count. Growth is the highest that the worker's
 memory came to, above what it had before. A bystander reads streams on the same worker all the while.

@@ -1,4 +1,4 @@
-"""Answers that are made to cost: for each wire format, of up to 64 MiB, streamed and whole. Only makes bytes."""
+"""Makes answers that cost much to read: up to 64 MiB, streamed and whole, for each wire format."""
 
 from __future__ import annotations
 

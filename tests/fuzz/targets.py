@@ -1,4 +1,7 @@
-"""The targets: what makes an input from a random, and what checks it. An input says all that its check depends on."""
+"""The fuzz targets.
+
+Each has a function that makes an input, and one that checks it. An input holds all that its check depends on.
+"""
 
 from __future__ import annotations
 

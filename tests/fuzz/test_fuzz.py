@@ -1,4 +1,7 @@
-"""Spoiled input ends in a typed error, never in another exception, a hang or a swollen process. ``scripts/fuzz`` takes longer."""
+"""Spoiled input ends in a typed error, never in another exception, a hang or a swollen process.
+
+``scripts/fuzz`` takes longer.
+"""
 
 from __future__ import annotations
 

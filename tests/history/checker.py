@@ -1,4 +1,6 @@
-"""The promises, checked on what all processes and the provider wrote down. Pure: histories in, violations out.
+"""Checks the promises on the histories of all processes and the log of the provider.
+
+Pure: takes histories, returns violations.
 
 Clients' promises are in ``runs``, the engine's in ``engine``; this file puts them together.
 """

@@ -1,4 +1,9 @@
-"""What the engine's own processes must keep to: sequences, credit, one terminal, leases within their limits. Pure."""
+"""Checks histories of the engine's processes.
+
+Sequence numbers, credit, one terminal message, leases within their limits.
+
+Pure.
+"""
 
 from __future__ import annotations
 

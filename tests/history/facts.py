@@ -1,4 +1,4 @@
-"""What the checks ask of the histories as a whole: who was killed or stopped when, which process had which epoch. Pure."""
+"""Facts from all histories together: which process was killed or stopped when, and which epoch it had. Pure."""
 
 from __future__ import annotations
 

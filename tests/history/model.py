@@ -1,4 +1,4 @@
-"""What a checker is given: the histories of an engine's processes, and the provider's log of the same time."""
+"""Reads what a checker needs: the histories of an engine's processes, and the provider's log of the same time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What callers were promised of their runs: one end, the provider's own text, connections closed. Pure."""
+"""Checks the promises to callers: each run has one end and the provider's own text, and its connection is closed.
+
+Pure.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as all who take part would write it down, for tests that spoil it."""
+"""The histories of one good run, for tests of the checker that change one entry."""
 
 from __future__ import annotations
 

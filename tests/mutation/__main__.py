@@ -1,4 +1,7 @@
-"""``python -m tests.mutation``: runs the fast tests of a core on each of its mutants, in forked children, and counts who lives."""
+"""``python -m tests.mutation``.
+
+Changes a pure module in one place at a time, runs its fast tests, and counts the changes that no test notices.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that answers with recorded responses: status, headers and body as recorded, cut as the request says.
+"""A server that answers with recorded responses: status, headers and body as recorded, split as the request says.
 
 A request's body names the recording and the cut in its field ``replay``; nothing else of it is looked at. Prints its port, and
 serves until its standard input ends. Never alters a byte of a body.

@@ -1,4 +1,4 @@
-"""One recording through the client: a run whose provider is the replaying server, and what it came to, in the corpus' terms."""
+"""Runs one recording through client, engine and worker, and returns the outcome in the form that the corpus compares."""
 
 from __future__ import annotations
 

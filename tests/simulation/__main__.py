@@ -1,4 +1,7 @@
-"""``python -m tests.simulation``: runs schedules until one breaks a promise; the exit code says whether all were kept."""
+"""``python -m tests.simulation``: runs schedules until one breaks a promise.
+
+The exit code says whether all were kept.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Checks each answer of admission against a plain account of its leases. The account knows nothing of how admission decides."""
+"""Checks each answer of admission against a plain account of its leases.
+
+The account knows nothing of how admission decides.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One run as its caller sees it: the reader, the session and its delivery, and what must hold of them at each step."""
+"""One run as its caller sees it.
+
+Reads it, and checks after each step what must hold of the session and its delivery.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the product's shells meet the world: what is put there in place of clocks, sockets, loops, processes and HTTP.
+"""Replaces clocks, sockets, loops, processes and HTTP under the product's shells by simulated ones.
 
 The shells themselves are the real ones, so that what is simulated cannot drift from what runs. A name that is here and not in
 the product any more makes every schedule fail at once, and says which.

@@ -1,4 +1,7 @@
-"""Promises about time: something must have become true by then, later only by as much as was stopped or slow meanwhile."""
+"""Promises about time: something must become true within a bound.
+
+The bound grows by the time in which a process was stopped or slow.
+"""
 
 from __future__ import annotations
 

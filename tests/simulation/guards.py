@@ -1,4 +1,4 @@
-"""Guards of the product, each of which can be switched off: whoever looks for broken promises must find what follows.
+"""Switches guards of the product off, one at a time. The simulation must then find a broken promise.
 
 A guard is replaced on its own class, for as long as the context lasts.
 """

@@ -1,4 +1,4 @@
-"""The client's I/O thread, and what can go wrong with it: callbacks that raise, a thread that ends, one that is blocked.
+"""Faults of the client's I/O thread: callbacks that raise, a thread that ends, a thread that is blocked.
 
 The client's process is the real one (``headrace.connections.client_process``); what stands in for its threads is here.
 """

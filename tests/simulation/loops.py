@@ -1,4 +1,6 @@
-"""Event loops in virtual time: in place of ``headrace.transport.reactor.Reactor``, of asyncio's loop, and of process handles.
+"""Event loops in virtual time.
+
+In place of ``headrace.transport.reactor.Reactor``, of asyncio's loop, and of process handles.
 
 They keep the order of the real ones: what is readable, then calls, then timers, then the end of the turn; but an error in a
 callback is not survived here, it is a find.

@@ -1,4 +1,7 @@
-"""What a seed stands for: an engine, its clients, their runs, and the faults. Drawn before anything happens."""
+"""Draws from a seed: an engine, its clients, their runs, and the faults.
+
+All of it is drawn before the schedule starts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The provider in virtual time: answers that are drawn beforehand, and a record of what each call was sent and when it was closed.
+"""The provider in virtual time: its answers are drawn before the start.
+
+Records what each call was sent, and when it was closed.
 
 It stands in place of the worker's HTTP client too. Nothing of it fails but by its script.
 """

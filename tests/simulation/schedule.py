@@ -1,4 +1,4 @@
-"""One schedule from its seed to its end: who is started, what happens to them, and what must have come of it."""
+"""Runs one schedule from its seed to its end: starts the processes, brings the faults, and checks the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links in virtual time: in place of ``headrace.transport.sockets``.
+"""Sockets in virtual time, in place of ``headrace.transport.sockets``.
 
 A connection keeps order and loses nothing while it lives; between connections anything may overtake. When one ends (its
 process dies, it is closed or cut) some of the last frames in each direction may be lost, and each side hears of the end

@@ -1,4 +1,7 @@
-"""The broker acts at the next deadline that it knows: an idle broker does nothing, and a deadline is acted upon at its time."""
+"""The broker acts at the next deadline that it knows.
+
+An idle broker does nothing, and a deadline is acted upon at its time.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Several simulated providers in one program: a run goes to the provider that the environment names when the run begins."""
+"""Several simulated providers in one program.
+
+A run goes to the provider that the environment names when the run begins.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The simulated Gemini API: the official client and the worker read its answers, and it is as strict as the real API."""
+"""The simulated Gemini API.
+
+The official client and the worker read its answers, and it is as strict as the real API.
+"""
 
 from __future__ import annotations
 

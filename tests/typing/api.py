@@ -1,4 +1,4 @@
-"""What type checkers make of the public API. Never run: `scripts/check` reads it."""
+"""Uses the public API as users do, for type checkers. Never run: `scripts/check` checks its types."""
 
 from __future__ import annotations
 

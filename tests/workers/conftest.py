@@ -1,4 +1,4 @@
-"""What tests of the worker share: the two event loops that its HTTP client runs on, without a proxy around them."""
+"""Fixtures for tests of the worker: the two event loops that its HTTP client runs on, without proxy settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded responses, put through the pure part of a wire format and compared with what the official SDK makes of them.
+"""Reads recorded responses with the pure part of a wire format, and compares the result with that of the official SDK.
 
 The recordings are no part of the project: HEADRACE_WIRE says where they are. Knows no provider; what differs between them
 is in :class:`Comparison`. ``compare`` takes an outcome wherever it came from: ``tests/replay`` hands it what a client got.

@@ -1,4 +1,6 @@
-"""A provider that puts a key anywhere in its answer: it is in nothing that leaves the worker, but for what the model itself wrote.
+"""A provider that puts a key anywhere in its answer.
+
+It is in nothing that leaves the worker, but for what the model itself wrote.
 
 Each text of each wire format's answers is replaced by the key in turn, streamed and whole, in successes and in errors.
 """

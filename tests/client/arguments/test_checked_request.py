@@ -1,4 +1,7 @@
-"""What is promised of arguments: each wrong one is named before anything is sent, each form of the specification is taken."""
+"""What is promised of arguments.
+
+Each wrong one is named before anything is sent, each form of the specification is taken.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is promised of keys and addresses in the environment: those of the run's start are used, and a bad one is named."""
+"""What is promised of keys and addresses in the environment.
+
+Those of the run's start are used, and a bad one is named.
+"""
 
 from __future__ import annotations
 

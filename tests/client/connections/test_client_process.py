@@ -1,4 +1,7 @@
-"""What a process promises of its threads, without an engine: an ended thread is replaced, a blocked thread delays little."""
+"""What a process promises of its threads, without an engine.
+
+An ended thread is replaced, a blocked thread delays little.
+"""
 
 from __future__ import annotations
 

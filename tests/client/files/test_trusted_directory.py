@@ -1,4 +1,7 @@
-"""Which directories are trusted: this user's own, closed to others, where nobody but this user and root can replace it."""
+"""Which directories are trusted.
+
+This user's own, closed to others, where nobody but this user and root can replace it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What callback threads promise: jobs run elsewhere, in order, and neither sleep nor exception of one stops the others."""
+"""What callback threads promise.
+
+Jobs run elsewhere, in order, and neither sleep nor exception of one stops the others.
+"""
 
 from __future__ import annotations
 

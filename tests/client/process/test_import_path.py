@@ -1,4 +1,7 @@
-"""Promises of where the processes that a program starts import from: where the program does, and never the current directory as such."""
+"""Promises of where the processes that a program starts import from.
+
+Where the program does, and never the current directory as such.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a log line promises, in both formats: one record is one line, with its fields, without secrets, whatever a value is."""
+"""What a log line promises, in both formats.
+
+One record is one line, with its fields, without secrets, whatever a value is.
+"""
 
 from __future__ import annotations
 

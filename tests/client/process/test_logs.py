@@ -1,4 +1,7 @@
-"""Where the log of a program goes: with handlers of its own the program gets every event, and Headrace writes nothing."""
+"""Where the log of a program goes.
+
+With handlers of its own the program gets every event, and Headrace writes nothing.
+"""
 
 from __future__ import annotations
 

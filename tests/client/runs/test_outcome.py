@@ -1,4 +1,7 @@
-"""What an outcome promises: it is decided once, an abort counts until the result was seen, and the result never changes."""
+"""What an outcome promises.
+
+It is decided once, an abort counts until the result was seen, and the result never changes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the credit of a reader promises: at most one window waits, and a reader that goes on never stops its worker for good."""
+"""What the credit of a reader promises.
+
+At most one window waits, and a reader that goes on never stops its worker for good.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Promises of what is said of a ``headrace.toml`` that cannot be used: the file, the table, the key, and what is allowed."""
+"""Promises of what is said of a ``headrace.toml`` that cannot be used.
+
+The file, the table, the key, and what is allowed.
+"""
 
 from __future__ import annotations
 

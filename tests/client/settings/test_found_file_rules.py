@@ -1,4 +1,7 @@
-"""Promises of what a ``headrace.toml`` may say that was only found in the current directory: a short list of harmless settings."""
+"""Promises of what a ``headrace.toml`` may say that was only found in the current directory.
+
+A short list of harmless settings.
+"""
 
 from __future__ import annotations
 

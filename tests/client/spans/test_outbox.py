@@ -1,4 +1,7 @@
-"""What a client's outbox promises: in order, in bounded batches, again after a lost connection, and the oldest dropped and counted."""
+"""What a client's outbox promises.
+
+In order, in bounded batches, again after a lost connection, and the oldest dropped and counted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a connection that waits for its peer promises: nothing is lost, nobody else gets it, and each attempt looks again."""
+"""What a connection that waits for its peer promises.
+
+Nothing is lost, nobody else gets it, and each attempt looks again.
+"""
 
 from __future__ import annotations
 

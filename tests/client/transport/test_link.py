@@ -1,4 +1,7 @@
-"""What a connection between two processes of the engine promises: its messages in order, its end once, and its successor."""
+"""What a connection between two processes of the engine promises.
+
+Its messages in order, its end once, and its successor.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a PeerServer promises: who is greeted, who is refused, in which order messages and departures are reported, and once."""
+"""What a PeerServer promises.
+
+Who is greeted, who is refused, in which order messages and departures are reported, and once.
+"""
 
 from __future__ import annotations
 

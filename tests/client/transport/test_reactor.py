@@ -1,4 +1,7 @@
-"""What the event loop promises of descriptors: one that is removed is heard of no more, not even in the turn under way."""
+"""What the event loop promises of descriptors.
+
+One that is removed is heard of no more, not even in the turn under way.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the connecting end promises: nothing leaves before the peer is known, and nobody else gets what was meant for it."""
+"""What the connecting end promises.
+
+Nothing leaves before the peer is known, and nobody else gets what was meant for it.
+"""
 
 from __future__ import annotations
 

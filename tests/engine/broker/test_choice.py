@@ -1,4 +1,7 @@
-"""The choice of a worker: the one with the fewest runs that the run may go to; else what the run waits for, and until when."""
+"""The choice of a worker: the one with the fewest runs that the run may go to.
+
+Else what the run waits for, and until when.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the broker knows of the engine's processes and spans: what was reported last, and nothing before the first report."""
+"""What the broker knows of the engine's processes and spans.
+
+What was reported last, and nothing before the first report.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every span can be sent, stored, read, shown and sent on, whatever is in its fields: the fields are those of its type."""
+"""Every span can be sent, stored, read, shown and sent on, whatever is in its fields.
+
+The fields are those of its type.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the collector promises of the spans that it is given: stored once, or kept by the sender; and an account that adds up."""
+"""What the collector promises of the spans that it is given: stored once, or kept by the sender.
+
+And an account that adds up.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the store promises: one row for each run, the best word on it, whatever comes how often, when and in what order."""
+"""What the store promises.
+
+One row for each run, the best word on it, whatever comes how often, when and in what order.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What recovery promises: the spools of the dead reach the store, those of the living are left alone; and whose a slot is."""
+"""What recovery promises: the spools of the dead reach the store, those of the living are left alone.
+
+And whose a slot is.
+"""
 
 from __future__ import annotations
 

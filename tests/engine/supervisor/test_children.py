@@ -1,4 +1,7 @@
-"""The supervisor's children: a signal goes to the process that was started, and to no other process with the same pid."""
+"""The supervisor's children.
+
+A signal goes to the process that was started, and to no other process with the same pid.
+"""
 
 from __future__ import annotations
 

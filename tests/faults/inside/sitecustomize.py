@@ -1,4 +1,7 @@
-"""Each Python process of an engine that takes orders imports this. At SIGUSR1 the process does to itself what its order file says."""
+"""Each Python process of an engine that takes orders imports this.
+
+At SIGUSR1 the process does to itself what its order file says.
+"""
 
 from __future__ import annotations
 

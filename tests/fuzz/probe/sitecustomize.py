@@ -1,4 +1,7 @@
-"""Imported by each Python process of an engine that is measured: notes the longest turn of its asyncio loop, in CPU time."""
+"""Imported by each Python process of an engine that is measured.
+
+Notes the longest turn of its asyncio loop, in CPU time.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""An example answer in each wire format, streamed and whole: the text "Hello", and a call ``look`` with ``{"at": 1}``."""
+"""An example answer in each wire format, streamed and whole.
+
+The text "Hello", and a call ``look`` with ``{"at": 1}``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a worker's tracer promises, with a fake collector: written before it is seen, sent until acknowledged, never in the way."""
+"""What a worker's tracer promises, with a fake collector.
+
+Written before it is seen, sent until acknowledged, never in the way.
+"""
 
 from __future__ import annotations
 
