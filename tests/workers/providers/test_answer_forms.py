@@ -226,6 +226,18 @@ def test_an_error_at_the_start_of_a_stream_is_reported_at_once() -> None:
     assert run.failure.reason == "too much to do"
 
 
+def test_a_stream_of_json_lines_is_sent_on_from_its_first_line() -> None:
+    run = Driven().respond(headers={"content-type": "application/x-ndjson"})
+
+    run.receive(b'{"choices": [{"delta": {"content": "Hel"}}]}\n')
+    assert run.sent == ["Hel"]
+    run.receive(b'{"choices": [{"delta": {"content": "lo"}, "finish_reason": "stop"}]}\n')
+    run.complete()
+
+    assert run.sent == ["Hel", "lo"]
+    assert run.finished.finish_reason == "stop"
+
+
 @every_api
 def test_a_cut_stream_that_was_not_requested_fails_with_its_text(api: str) -> None:
     run = Driven(api=api, stream=False).respond()

@@ -13,14 +13,14 @@ from headrace.answers.tool_arguments import well_formed_text
 from headrace_workers.providers.shared.answer_limits import SearchedWords
 from headrace_workers.providers.shared.lenient_json import loads
 from headrace_workers.providers.shared.unread_content import first_of, path_text, words_in
-from headrace_workers.providers.shared.wire_format import CUT, Completion
+from headrace_workers.providers.shared.wire_format import CUT_REASONS, Completion
 
 
 def incomplete_reason(completion: Completion) -> str | None:
     """Return what is missing in an answer, or None if it is complete."""
     if completion.finish_reason == "tool_calls" and not completion.tool_calls:
         return "the provider says that the model called a tool, but sent no tool call"
-    if completion.finish_reason not in CUT:
+    if completion.finish_reason not in CUT_REASONS:
         for call in completion.tool_calls:
             if not call.name:
                 return f"tool call {call.id!r} has no name; its arguments are {call.arguments[:200]!r}"

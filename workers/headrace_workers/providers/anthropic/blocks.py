@@ -49,14 +49,14 @@ class ContentBlock:
         return "".join(self.pieces)
 
     @property
-    def is_ours(self) -> bool:
+    def is_read(self) -> bool:
         """Whether the block is read. Other blocks are kept as they came."""
         return self.kind in _SAID_BY_PARTS
 
     def takes(self, delta_kind: str) -> bool:
         """Whether a delta of this kind is a piece of the block. A block that is kept unread may have an input."""
         wanted = _KIND_OF_DELTA.get(delta_kind)
-        return self.kind == wanted or (wanted == "tool_use" and not self.is_ours and bool(self.kind))
+        return self.kind == wanted or (wanted == "tool_use" and not self.is_read and bool(self.kind))
 
     def change(self, delta: dict[str, Any]) -> None:
         """Take a delta that is no piece of text: a signature, a citation, or an unknown kind."""

@@ -53,8 +53,8 @@ def system_of(messages: Sequence[Message]) -> list[SentBlock]:
                 if not isinstance(part, TextPart):
                     at = f"{where}.content[{part_index}]"
                     raise request_failure(f"a message with role {message.role} can hold only text", at)
-            said = [_user_block(at, part, message.role) for at, part in _said(where, message)]
-            blocks += _marked(where, message, said)
+            said = [_user_block(at, part, message.role) for at, part in _sendable_parts(where, message)]
+            blocks += _with_extra_keys(where, message, said)
     return blocks
 
 
@@ -101,17 +101,17 @@ def _check_mixed_turn(where: str, turns: list[tuple[str, list[SentBlock]]]) -> N
 def _blocks(where: str, message: Message) -> list[SentBlock]:
     match message.role:
         case "assistant":
-            return _marked(where, message, _assistant_blocks(where, message))
+            return _with_extra_keys(where, message, _assistant_blocks(where, message))
         case "tool":
-            return _marked(where, message, [_tool_result(where, message)])
+            return _with_extra_keys(where, message, [_tool_result(where, message)])
         case _:
-            blocks = [_user_block(at, part, message.role) for at, part in _said(where, message)]
+            blocks = [_user_block(at, part, message.role) for at, part in _sendable_parts(where, message)]
             if not blocks:
                 raise request_failure("a message with role user is empty", f"{where}.content")
-            return _marked(where, message, blocks)
+            return _with_extra_keys(where, message, blocks)
 
 
-def _said(where: str, message: Message) -> list[tuple[str, Part]]:
+def _sendable_parts(where: str, message: Message) -> list[tuple[str, Part]]:
     """Return the parts that can be sent, with their paths.
 
     Empty text is left out: models write it, but the API refuses it.
@@ -128,7 +128,7 @@ def _said(where: str, message: Message) -> list[tuple[str, Part]]:
     return said
 
 
-def _marked(where: str, message: Message, blocks: list[SentBlock]) -> list[SentBlock]:
+def _with_extra_keys(where: str, message: Message, blocks: list[SentBlock]) -> list[SentBlock]:
     """Return the blocks of a message, with the extra keys of the message on its last block."""
     extra = KEYS.of_message(where, message)
     if not extra:
@@ -155,7 +155,7 @@ def _content(blocks: list[SentBlock]) -> str | list[SentBlock]:
 
 
 def _assistant_blocks(where: str, message: Message) -> list[SentBlock]:
-    blocks = [_assistant_block(at, part) for at, part in _said(where, message)]
+    blocks = [_assistant_block(at, part) for at, part in _sendable_parts(where, message)]
     sent = [block for block in blocks if block is not None]
     # Thinking at the end was cut off before its answer. The API refuses a turn that ends with it.
     while sent and sent[-1].get("type") in _THINKING:
@@ -191,7 +191,7 @@ def _tool_result(where: str, message: Message) -> SentBlock:
         raise request_failure(
             "a message with role tool needs the id of the call that it answers", f"{where}.tool_call_id"
         )
-    blocks = [_user_block(at, part, "tool") for at, part in _said(where, message)]
+    blocks = [_user_block(at, part, "tool") for at, part in _sendable_parts(where, message)]
     return {"type": "tool_result", "tool_use_id": _id(message.tool_call_id), "content": _content(blocks) or ""}
 
 

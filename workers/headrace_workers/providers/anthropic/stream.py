@@ -268,7 +268,7 @@ class MessageMapper:
 
     def _take_odd_delta(self, index: int | None, data: bytes) -> None:
         block, delta = self._at.get(index), object_in(_whole(data).get("delta"), "a delta")
-        if block is not None and block.is_ours:
+        if block is not None and block.is_read:
             refuse_content(delta, f"a delta of type {as_text(delta.get('type'))}")
         if block is not None:
             self._kept.add(data)

@@ -12,7 +12,7 @@ from headrace.types import Message, Tool
 from headrace_workers.providers.anthropic.blocks import API_NAME
 from headrace_workers.providers.anthropic.conversation_blocks import KEYS
 from headrace_workers.providers.shared.provider_errors import request_failure
-from headrace_workers.providers.shared.server_tools import check_owner, is_function, own_form
+from headrace_workers.providers.shared.server_tools import as_given_by_caller, check_owner, is_function
 
 _MCP_BETA = "mcp-client-2025-11-20"
 _BETA_OF_TOOL = {
@@ -31,7 +31,7 @@ def tool_of(where: str, tool: Tool) -> dict[str, Any]:
     """Return a tool in the API's form; ``where`` is its path in the caller's arguments."""
     if not is_function(tool):
         check_owner(where, tool, "Anthropic", KEYS.api)
-        return own_form(tool)
+        return as_given_by_caller(tool)
     sent: dict[str, Any] = {"name": tool.name}
     if tool.description:
         sent["description"] = tool.description

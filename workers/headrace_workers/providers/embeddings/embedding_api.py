@@ -25,13 +25,13 @@ from headrace_workers.providers.shared.wire_format import (
 _MAX_PACKED = 9 * MAX_NUMBERS + 64 * 1024
 """Bytes of all vectors in one frame."""
 
-Build = Callable[[ProviderSettings, str | None, str, list[str], int | None, dict[str, Any]], HttpRequest]
+BuildEmbeddings = Callable[[ProviderSettings, str | None, str, list[str], int | None, dict[str, Any]], HttpRequest]
 
 
 class EmbeddingApi:
     """The embeddings of one wire format. ``chat`` is the format's own API: it reads errors and unexpected streams."""
 
-    def __init__(self, build: Build, read: ReadEmbeddings, chat: ProviderApi) -> None:
+    def __init__(self, build: BuildEmbeddings, read: ReadEmbeddings, chat: ProviderApi) -> None:
         self._build = build
         self._read = read
         self._chat = chat

@@ -29,7 +29,7 @@ class FunctionCall(msgspec.Struct, gc=False, rename="camel"):
 
 
 class GeminiPart(msgspec.Struct, gc=False, rename="camel"):
-    """A part of the answer: text, a function call, or one of the kinds in :data:`OWN_KINDS`."""
+    """A part of the answer: text, a function call, or one of the kinds in :data:`KEPT_KINDS`."""
 
     text: Any = None
     thought: Any = None
@@ -43,7 +43,7 @@ class GeminiPart(msgspec.Struct, gc=False, rename="camel"):
     file_data: Any = None
 
 
-OWN_KINDS = {
+KEPT_KINDS = {
     "executable_code": "executableCode",
     "code_execution_result": "codeExecutionResult",
     "tool_call": "toolCall",
@@ -54,20 +54,20 @@ OWN_KINDS = {
 """Parts of server tools, and media: field → name on the wire."""
 
 
-READ_KEYS = frozenset({"text", *OWN_KINDS.values()})
+READ_KEYS = frozenset({"text", *KEPT_KINDS.values()})
 """Keys of parts that the mapper reads. If it cannot read their values, the run ends with an error."""
 
 
-def says_nothing(part: GeminiPart) -> bool:
-    """Whether a part without text is known to have no content: empty text, a signature, or one of OWN_KINDS."""
+def has_no_content(part: GeminiPart) -> bool:
+    """Whether a part without text is known to have no content: empty text, a signature, or one of KEPT_KINDS."""
     return part.function_call is None and (
-        part.text == "" or bool(part.thought_signature) or own_part(part) is not None
+        part.text == "" or bool(part.thought_signature) or kept_part(part) is not None
     )
 
 
-def own_part(part: GeminiPart) -> dict[str, Any] | None:
-    """Return a part of OWN_KINDS as it arrived; None for text and function calls."""
-    whole = {name: value for field, name in OWN_KINDS.items() if (value := getattr(part, field)) is not None}
+def kept_part(part: GeminiPart) -> dict[str, Any] | None:
+    """Return a part of KEPT_KINDS as it arrived; None for text and function calls."""
+    whole = {name: value for field, name in KEPT_KINDS.items() if (value := getattr(part, field)) is not None}
     if whole and part.thought is not None:
         whole["thought"] = part.thought
     if whole and part.thought_signature is not None:

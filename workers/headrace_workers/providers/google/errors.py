@@ -89,4 +89,4 @@ def _first(facts: list[dict[str, Any]], key: str) -> str:
 
 def _seconds(duration: str) -> float | None:
     match = _DURATION.fullmatch(duration.strip())
-    return failures.figure_of(match[1]) if match else None
+    return failures.finite_number(match[1]) if match else None

@@ -19,7 +19,7 @@ from headrace_workers.providers.google.contents import KEYS, contents_of, system
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.request_parts import encoded
 from headrace_workers.providers.shared.response_formats import read_response_format
-from headrace_workers.providers.shared.server_tools import camel, check_owner, chosen_tool, is_function
+from headrace_workers.providers.shared.server_tools import camel_case, check_owner, chosen_tool, is_function
 from headrace_workers.providers.shared.wire_format import ProviderSettings
 
 API_VERSION = "v1beta"
@@ -90,7 +90,7 @@ def _own_tool(where: str, tool: Tool) -> dict[str, Any]:
     for key in ("name", "description", "parameters", "strict"):
         if getattr(tool, key):
             raise request_failure(f"Google's tool {tool.type} has none", f"{where}.{key}")
-    return {camel(tool.type): tool.extra or {}}
+    return {camel_case(tool.type): tool.extra or {}}
 
 
 def _function(tool: Tool) -> dict[str, Any]:

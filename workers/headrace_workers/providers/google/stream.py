@@ -24,9 +24,9 @@ from headrace_workers.providers.google.chunks import (
     added,
     decode,
     decode_leniently,
-    own_part,
+    has_no_content,
+    kept_part,
     read_usage,
-    says_nothing,
 )
 from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.answer_limits import KeptMemory
@@ -216,7 +216,7 @@ class GoogleMapper:
                 if part is not None:
                     self._take_part(part, events)
                     if not part.text:
-                        is_doubtful = is_doubtful or (part.function_call is None and not says_nothing(part))
+                        is_doubtful = is_doubtful or (part.function_call is None and not has_no_content(part))
         if candidate.grounding_metadata or candidate.url_context_metadata or candidate.citation_metadata:
             self._answer.cite(candidate)
         if candidate.finish_reason or candidate.continuation_token:
@@ -252,7 +252,7 @@ class GoogleMapper:
         # The hot path: a part that has text and nothing else.
         text = part.text
         if type(text) is not str:
-            if (own := own_part(part)) is not None:
+            if (own := kept_part(part)) is not None:
                 self._answer.keep(own)
                 return
             text = text_in(text, "the text of a part")
@@ -342,7 +342,7 @@ def _word(value: Any, numbers: tuple[str, ...] = _FINISH_NUMBERS) -> str:
 
 
 def _without_read_parts(whole: Any) -> Any:
-    """Return a response without the parts that were read: text, and parts of OWN_KINDS."""
+    """Return a response without the parts that were read: text, and parts of KEPT_KINDS."""
     if isinstance(whole, list):
         return [_without_read_parts(item) for item in whole]
     if not isinstance(whole, dict):

@@ -49,7 +49,7 @@ class ChatCalls:
     def take(self, fragment: Any, events: list[RunEvent], place: Any = None) -> None:
         """Take one element of ``tool_calls``. ``place``, if given, is used instead of its index."""
         fragment = object_in(fragment, "a tool call")
-        said, is_custom = _said(fragment)
+        said, is_custom = _call_fields(fragment)
         call_id, name = as_text(fragment.get("id")), text_in(said.get("name"), "the name of a tool call")
         arguments = _input(said) if is_custom else _arguments(said.get("arguments"))
         place = fragment.get("index") if place is None else place
@@ -151,7 +151,7 @@ class ChatCalls:
         return call.is_whole
 
 
-def _said(fragment: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+def _call_fields(fragment: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """Return the object with the call's name and arguments, and whether it is a custom tool."""
     for key in ("function", "custom"):
         if said := object_in(fragment.get(key), f"{key} of a tool call"):

@@ -19,7 +19,7 @@ from headrace_workers.providers.shared.request_parts import (
     word_for,
 )
 from headrace_workers.providers.shared.response_formats import read_response_format
-from headrace_workers.providers.shared.server_tools import chosen_tool, is_function, own_form
+from headrace_workers.providers.shared.server_tools import as_given_by_caller, chosen_tool, is_function
 from headrace_workers.providers.shared.wire_format import ProviderSettings
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
@@ -240,14 +240,17 @@ def _tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
 def _own_tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
     """Return a tool that is no function. OpenAI takes custom tools only; compatible servers may have server tools."""
     if tool.type == "custom" and "custom" not in (tool.extra or {}):
-        return {"type": "custom", "custom": {key: value for key, value in own_form(tool).items() if key != "type"}}
+        return {
+            "type": "custom",
+            "custom": {key: value for key, value in as_given_by_caller(tool).items() if key != "type"},
+        }
     if tool.type != "custom" and keys is _OPENAI_KEYS:
         raise request_failure(
             f"Chat Completions has no tool {tool.type!r} of its own: use the provider openai-responses, or for searches "
             "custom_options={'web_search_options': {}}",
             f"{where}.type",
         )
-    return own_form(tool)
+    return as_given_by_caller(tool)
 
 
 def _tool_choice(choice: str | dict[str, str], tools: list[Tool]) -> str | dict[str, Any]:

@@ -27,7 +27,7 @@ from headrace_workers.providers.shared.lenient_json import UNREADABLE, as_name, 
 from headrace_workers.providers.shared.unread_content import fail, is_other, refuse_content
 from headrace_workers.providers.shared.usage_counts import read_usage
 from headrace_workers.providers.shared.wire_format import (
-    CUT,
+    CUT_REASONS,
     Completion,
     ProviderFailedError,
 )
@@ -301,7 +301,7 @@ class ChatMapper:
             self.usage = msgspec.structs.replace(self.usage, source="provider")
         answer, end = self._answer, self._finish_word
         reason = end.reason
-        is_cut = reason in CUT
+        is_cut = reason in CUT_REASONS
         if reason == "stop" and answer.refusal:
             reason = "content_filter"
         elif reason == "stop" and answer.calls:
@@ -342,12 +342,12 @@ class FinishWord:
         """Headrace's finish reason. A gateway may say ``stop`` for an answer that the provider behind it cut."""
         reason = _FINISH_REASONS.get(self.word.lower(), "stop")
         native = _FINISH_REASONS.get(self._native.lower(), "stop")
-        return native if reason in {"stop", "tool_calls"} and native in CUT else reason
+        return native if reason in {"stop", "tool_calls"} and native in CUT_REASONS else reason
 
     @property
     def is_cut(self) -> bool:
         """Whether the last tool call may be incomplete."""
-        return self.reason in CUT
+        return self.reason in CUT_REASONS
 
 
 def _word(value: Any) -> str:

@@ -28,7 +28,7 @@ from headrace_workers.providers.shared.request_parts import (
     word_for,
 )
 from headrace_workers.providers.shared.response_formats import read_response_format
-from headrace_workers.providers.shared.server_tools import check_owner, chosen_tool, is_function, own_form
+from headrace_workers.providers.shared.server_tools import as_given_by_caller, check_owner, chosen_tool, is_function
 from headrace_workers.providers.shared.wire_format import ProviderSettings
 
 _REASONS = re.compile(
@@ -273,7 +273,7 @@ def _call_item(where: str, part: ToolCallPart) -> Item:
 def _tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
     if not is_function(tool, may_be_custom=False):
         check_owner(where, tool, "OpenAI", keys.api)
-        own = own_form(tool)
+        own = as_given_by_caller(tool)
         # In the form of Chat Completions, a custom tool has its fields in an inner object.
         return own | own.pop("custom") if isinstance(own.get("custom"), dict) else own
     sent: dict[str, Any] = {"type": "function", "name": tool.name}

@@ -115,11 +115,11 @@ def kind_of_status(status: int) -> FailureKind:
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds to wait that the response asks for; None where it does not ask."""
-    milliseconds = figure_of(headers.get("retry-after-ms"))
+    milliseconds = finite_number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after")
-    seconds = figure_of(value)
+    seconds = finite_number(value)
     if seconds is not None or value is None:
         return seconds
     try:
@@ -199,7 +199,7 @@ def _is_code(value: Any) -> bool:
 def _kind_of_words(error: Any) -> FailureKind:
     facts = [error.get(key) for key in ("status_code", "code", "status", "type")] if isinstance(error, dict) else []
     for fact in facts:
-        status = figure_of(str(fact)) if isinstance(fact, str | int | float) else None
+        status = finite_number(str(fact)) if isinstance(fact, str | int | float) else None
         if status is not None and 400 <= status <= 599:  # noqa: PLR2004
             return kind_of_status(int(status))
     words = " ".join(fact.lower() for fact in facts if isinstance(fact, str))
@@ -211,7 +211,7 @@ def _bounded(reason: str) -> str:
     return reason if len(reason) <= _MAX_REASON else reason[:_MAX_REASON] + "…"
 
 
-def figure_of(value: str | None) -> float | None:
+def finite_number(value: str | None) -> float | None:
     """Return a text as a number, if it is finite and not negative; None for anything else."""
     try:
         number = float(value or "")

@@ -45,7 +45,7 @@ def chosen_tool(choice: dict[str, str], tools: Sequence[Tool]) -> Tool:
     return next((tool for tool in tools if name == chosen_by(tool)), Tool(name))
 
 
-def own_form(tool: Tool) -> dict[str, Any]:
+def as_given_by_caller(tool: Tool) -> dict[str, Any]:
     """Return a server tool as a dict, in the form in which the caller gave it."""
     known = {
         "name": tool.name or None,
@@ -71,11 +71,11 @@ def owners_of(kind: str) -> list[str]:
     owners = {
         "Anthropic": bool(_ANTHROPIC.fullmatch(kind)),
         "OpenAI": kind in _OPENAI,
-        "Google": camel(kind) in _GOOGLE,
+        "Google": camel_case(kind) in _GOOGLE,
     }
     return [vendor for vendor, has in owners.items() if has]
 
 
-def camel(name: str) -> str:
+def camel_case(name: str) -> str:
     """Return ``google_search`` as ``googleSearch``."""
     return _NEXT_WORD.sub(lambda match: match[1].upper(), name)

@@ -17,7 +17,7 @@ from headrace.wire.messages import FailureKind, ToolCallText
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
 
-CUT = ("max_tokens", "content_filter", "error")
+CUT_REASONS = ("max_tokens", "content_filter", "error")
 """Finish reasons of an answer that was cut: its last tool call may be incomplete."""
 
 
