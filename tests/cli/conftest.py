@@ -17,7 +17,7 @@ from tests.cli.spans.span_rows import close_all
 
 
 class Done(NamedTuple):
-    """What a command came to."""
+    """The result of a command: its exit code and its output."""
 
     code: int
     out: str
@@ -41,7 +41,7 @@ Run = Callable[..., Done]
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A data directory; this machine's spans, settings and clock are kept out."""
+    """A data directory. The spans, settings and clock of this machine are not used."""
     for name in ("HEADRACE_DATA", "HEADRACE_CONFIG", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -64,7 +64,7 @@ def spans(data: Path, capfd: pytest.CaptureFixture[str]) -> Run:
         capfd.readouterr()
         try:
             code = main(["spans", command, *arguments, "--data", str(data)])
-        except SystemExit as error:  # argparse's way
+        except SystemExit as error:  # argparse exits like this
             code = int(error.code or 0)
         return Done(code, *capfd.readouterr())
 

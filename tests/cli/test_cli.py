@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow  # every test starts processes of its own
 
 
 class Commands:
-    """Starts commands in an environment of their own; a mark in it tells their processes from all others."""
+    """Starts commands in an environment of their own. A variable in it marks their processes."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -64,7 +64,7 @@ class Commands:
         return ended(self.start(*command, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE), stdin)
 
     def left_over(self) -> list[str]:
-        """Return the command lines of the processes that do not end by themselves."""
+        """Return the command lines of processes that do not end by themselves."""
         return [line for pid, line in self._processes() if not has_ended(pid, timeout=3.0 * busyness())]
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ def has_ended(pid: int, timeout: float) -> bool:
 
 
 def read_line(process: subprocess.Popen[str], beginning: str) -> str:
-    """Read the output up to the line that begins so."""
+    """Read the output up to the line that begins with ``beginning``."""
     assert process.stdout is not None
     for line in process.stdout:
         if line.strip().startswith(beginning):
@@ -143,7 +143,7 @@ def address(provider: SimulatedProvider) -> Iterator[str]:
     commands.environment |= provider.environment
     serving = commands.start(HEADRACE, "serve", "--workers", "1", "--drain-timeout", "0")
     address = read_line(serving, "export HEADRACE_ENGINE=").partition("=")[2]
-    status_when("workers", commands, address)  # a run waits for 10 s, which is not enough on a busy machine
+    status_when("workers", commands, address)  # a run waits for 10 s only, which is too short on a busy machine
     yield address
     serving.terminate()
     left_over = commands.left_over()
@@ -255,7 +255,7 @@ def read_terminal(descriptor: int) -> str:
     while True:
         try:
             piece = os.read(descriptor, 4096)
-        except OSError:  # how Linux says that the other side is closed
+        except OSError:  # Linux raises this if the other side is closed
             piece = b""
         if not piece:
             return b"".join(pieces).decode()
@@ -333,7 +333,7 @@ def test_ctrl_c_aborts(commands: Commands, provider: SimulatedProvider, times: i
     provider.enqueue(Script(chunks=["Once", " upon", " a time"], stall_after=2))
     process = commands.start(*RUN, "hi")
     assert process.stdout is not None
-    assert process.stdout.read(len("Once upon")) == "Once upon"  # shown while the stream goes on
+    assert process.stdout.read(len("Once upon")) == "Once upon"  # shown while the stream is still running
 
     for _ in range(times):
         os.killpg(process.pid, signal.SIGINT)
@@ -384,10 +384,10 @@ def test_an_engine_serves_shows_its_status_and_ends(commands: Commands) -> None:
     status_when("workers", commands, address)
     assert commands.run(*RUN, "hi", "--engine", address).stdout == "Hello world\n"
 
-    status = status_when("processes", commands, address)  # the supervisor's report may come after the first run
+    status = status_when("processes", commands, address)  # the supervisor's first report may come after the first run
     assert (status["granted_total"], status["leases"], status["clients"]) == (1, 0, 1)
     assert {process["name"] for process in status["processes"]} == {"broker", "collector", "w1", "w2"}
-    shown = commands.run(HEADRACE, "status").stdout  # finds the engine by itself
+    shown = commands.run(HEADRACE, "status").stdout  # without --engine
     assert "since the start 1 admitted, 0 refused" in shown
     assert f"in {commands.directory}/state/headrace/0" in shown
     assert "\x1b" not in shown
@@ -405,7 +405,7 @@ def test_an_engine_serves_shows_its_status_and_ends(commands: Commands) -> None:
 
 
 def status_when(field: str, commands: Commands, address: str) -> dict[str, Any]:
-    """Ask for the status until ``field`` has something in it."""
+    """Ask for the status until ``field`` is not empty."""
     while True:
         done = commands.run(HEADRACE, "status", "--json", "--engine", address, "--timeout", "30")
         assert done.returncode == ExitCode.OK, done.stderr

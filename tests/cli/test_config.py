@@ -37,7 +37,7 @@ Config = Callable[..., Done]
 
 @pytest.fixture
 def config(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Config:
-    """Run ``headrace config`` in a directory that was cloned."""
+    """Run ``headrace config`` in a cloned directory."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_CONFIG_HOME")
     (tmp_path / "home" / ".config" / "headrace").mkdir(parents=True)
@@ -213,7 +213,7 @@ def test_on_a_terminal_it_asks(answer: str, code: int, kept: int, config: Config
 
 
 def answered(answer: str | None) -> subprocess.CompletedProcess[str]:
-    """Run ``headrace config allow`` on a terminal where somebody types ``answer``; None: without a terminal."""
+    """Run ``headrace config allow`` on a terminal, and type ``answer``. None: run it without a terminal."""
     command = [sys.executable, "-P", "-m", "headrace", "config", "allow"]
     own, terminal = pty.openpty()
     try:

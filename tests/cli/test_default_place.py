@@ -97,7 +97,7 @@ def test_the_directory_is_private_to_its_user(
     assert made_directory() == wanted
     assert made_directory() == wanted, "also where it is there already"
 
-    # The state directory is that of the spans too, which are kept in none that others may read.
+    # Spans use the state directory, too. They are never kept in a directory that others may read.
     assert [stat.S_IMODE(path.stat().st_mode) for path in (wanted, wanted.parents[0], wanted.parents[1])] == [0o700] * 3
 
 
@@ -111,7 +111,7 @@ def test_without_a_usable_home_the_directory_has_a_random_name(
     os.chown(places.home, VICTIM, VICTIM)
     match fault:
         case "no home":
-            monkeypatch.delenv("HOME")  # and its user has none either
+            monkeypatch.delenv("HOME")  # and the user has no home directory either
         case "missing":
             monkeypatch.setenv("HOME", str(places.root / "none"))
         case "read-only":
@@ -135,13 +135,13 @@ def test_without_a_usable_home_the_directory_has_a_random_name(
 
 
 class _StartedError(Exception):
-    """The engine would be there now."""
+    """Raised where the engine would start."""
 
 
 def test_serve_says_where_it_is(
     places: Places, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """For whoever cannot find an unguessable name."""
+    """The directory has a random name, so the command must print it."""
 
     def start(*_: object) -> None:
         raise _StartedError
@@ -175,7 +175,7 @@ def test_a_path_that_is_too_long_is_named(
 
 
 def test_commands_find_an_engine_in_either_place(places: Places) -> None:
-    """It may have been started by a session that has another environment."""
+    """The engine may have been started in another environment."""
     made = [places.in_runtime, places.in_home]
     with pytest.raises(CommandError, match="no engine runs"):
         found_directory(None)

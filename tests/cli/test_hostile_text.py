@@ -46,7 +46,7 @@ from tests.hostile_values import EVIL, FORBIDDEN, hostile, steering
 Arguments = tuple[str, ...]
 
 GIVEN = EVIL.replace("\0", "")
-"""What can be an argument."""
+"""Hostile text that can be an argument."""
 SPANS = [("list", "--table"), ("list", "--json"), ("list", "--status", "ok"), ("tail", "--table"), ("tail", "--json")]
 SHOW = [("show", "sp_"), ("show", "sp_", "--json"), ("show", GIVEN)]
 STATS = [
@@ -84,14 +84,14 @@ CASES: dict[Arguments, list[Arguments]] = {
     ("spans", "stats"): [("spans", *each) for each in STATS],
     ("spans", "export"): [("spans", *each) for each in EXPORT],
 }
-"""For each command what has it show hostile text. The engine, the database and the model behind it are hostile."""
+"""Arguments that make each command show hostile text. The engine, the database and the model are hostile."""
 
 FILES = [SearchedFile(EVIL, state, EVIL) for state in ("read", "unusable")]
 COMMANDS = list(commands(command_parser()))
 
 
 class Terminal(io.StringIO):
-    """What a command takes for a terminal, or for a pipe."""
+    """A stream that looks like a terminal, or like a pipe."""
 
     def __init__(self, is_terminal: bool) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ def shown(data: Path, monkeypatch: pytest.MonkeyPatch) -> Shown:
             out, notes = Terminal(is_terminal), Terminal(is_terminal)
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", notes)
-            with contextlib.suppress(SystemExit):  # argparse's way
+            with contextlib.suppress(SystemExit):  # argparse exits like this
                 main(arguments)
             assert sys.stdout is out
         return out.text(), notes.text()
@@ -189,12 +189,12 @@ def test_no_command_lets_text_steer_the_terminal(command: Arguments, is_terminal
     assert command in CASES, "a new command: say in CASES what has it show text from elsewhere"
     for arguments in CASES[command]:
         out, notes = shown(arguments, is_terminal=is_terminal)
-        # A program that reads a pipe gets a model's words as they are; docs/guides/spans.md says which.
+        # A program that reads a pipe gets a model's text unchanged: see docs/guides/spans.md.
         is_raw = command == ("run",) and not is_terminal and "--json" not in arguments
         assert is_raw or steering(out) == set(), arguments
         assert steering(notes) == set(), arguments
         assert "Traceback" not in notes, arguments
-        # On a terminal a model's reasoning is among the notes, with its lines.
+        # On a terminal, the notes contain the model's reasoning, with its line ends.
         assert (command == ("run",) and is_terminal) or "\nforged" not in notes, arguments
 
 
@@ -324,7 +324,7 @@ def test_only_the_program_itself_can_colour_its_output(shown: Shown, monkeypatch
         assert steering(out + notes) == set(), arguments
 
     def say(*_: object) -> StreamResult:
-        print(red(EVIL, sys.stdout))  # by a command that forgot to escape it
+        print(red(EVIL, sys.stdout))  # like a command that forgets to escape it
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run_command, "_streamed", say)
@@ -397,11 +397,11 @@ def test_a_log_line_is_one_line_without_control_characters(
 
 
 SHOWN_CONTROLS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
-"""Signs of Arabic, Syriac and Kaithi. Unicode calls them controls of format, but they are seen."""
+"""Signs of Arabic, Syriac and Kaithi. Unicode calls them format controls, but they are visible."""
 
 
 def test_all_that_unicode_calls_a_control_is_escaped() -> None:
-    """Those of tomorrow's Unicode too, where Python has it."""
+    """Also the controls of newer Unicode versions, if Python knows them."""
     for code in range(sys.maxunicode + 1):
         letter = chr(code)
         if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") and letter not in SHOWN_CONTROLS:

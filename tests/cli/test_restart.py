@@ -29,7 +29,7 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become 
 
 
 def as_user(user: int, action: Callable[[], int]) -> int:
-    """Return what ``action`` returns in a child that is another user's process."""
+    """Run ``action`` in a child process of another user, and return its result."""
     pid = os.fork()
     if pid == 0:
         code = 99
@@ -45,7 +45,7 @@ def as_user(user: int, action: Callable[[], int]) -> int:
 
 @pytest.fixture
 def victim() -> Iterator[subprocess.Popen[bytes]]:
-    """A process of the one who runs the command, which no signal has reached as long as it lives."""
+    """A process of the user of the command. It lives as long as no signal reaches it."""
     if os.getuid() == 0:
         process = subprocess.Popen(["sleep", "1000"], user=VICTIM, group=VICTIM, extra_groups=[])
     else:
@@ -62,7 +62,7 @@ def victim() -> Iterator[subprocess.Popen[bytes]]:
 def test_restart_sends_no_signal_to_a_process_named_in_a_lock(
     directory: Path, victim: subprocess.Popen[bytes], owner: int, named: str
 ) -> None:
-    """Nor where the directory has passed for the victim's own: whoever could write the file must not choose who is signalled."""
+    """Also if the directory looks like the user's own: whoever can write the lock must not choose which process is signalled."""
     lock = directory / "lock"
     lock.write_text(f"{victim.pid if named == 'the victim' else -1}\n")
     lock.chmod(0o644)
@@ -93,7 +93,7 @@ def test_no_command_signals_a_process_named_in_the_users_own_lock(
 
 
 class _OlderBroker(threading.Thread):
-    """Welcomes everybody, and knows of no restarts."""
+    """A broker that welcomes every peer and knows no restarts."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(daemon=True)
@@ -158,7 +158,7 @@ def test_a_false_supervisor_is_not_asked_and_its_answers_do_not_count(
         impostor.close()
         context.term()
 
-        # An engine that is on its way out says that it replaces nobody.
+        # An ending engine reports that it replaces no workers.
         running = client.run_local(
             model="gpt-4o", messages=HELLO, stream=True, custom_options=simulate(repeat=2000, pace=0.05)
         )

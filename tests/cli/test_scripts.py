@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A directory with odd letters in its name and a script that makes its environment anew."""
+    """A directory with odd letters in its name, and a script that makes its virtual environment anew."""
     repository = tmp_path / "re[p]o sitory"
     (repository / "scripts").mkdir(parents=True)
     shutil.copy(SCRIPTS / "environment", repository / "scripts")
@@ -30,7 +30,7 @@ def run(repository: Path, *, is_phoenix: bool = False) -> subprocess.CompletedPr
 
 @pytest.mark.parametrize("name", [".venv", ".venv-phoenix"])
 def test_a_virtual_environment_of_another_tool_stays(repository: Path, name: str) -> None:
-    """As `uv venv` makes them, without pip, which the scripts want."""
+    """`uv venv` makes environments without pip, which the scripts need."""
     venv = repository / name
     (venv / "bin").mkdir(parents=True)
     (venv / "bin" / "python").write_text("mine")

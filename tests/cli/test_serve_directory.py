@@ -24,7 +24,7 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to give a 
 
 @pytest.fixture(autouse=True)
 def _no_exec(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory that is not refused fails its test, which would become an engine otherwise."""
+    """If a directory is not refused, fail the test, instead of becoming an engine."""
 
     def exec_instead(*command: object) -> None:
         raise AssertionError(command)
@@ -76,7 +76,7 @@ FOREIGN: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 def contents(directory: Path) -> dict[str, str]:
-    """Return what is in a directory, links followed."""
+    """Return the content of a directory. Follows links."""
     return {path.name: path.read_text() if path.is_file() else "" for path in directory.iterdir()}
 
 
@@ -93,7 +93,7 @@ def test_a_directory_with_something_foreign_is_refused_and_stays_as_it_is(
     said = capsys.readouterr().err
     assert named in said
     assert "--directory" in said
-    # The engine looks for itself too, whoever starts it.
+    # The engine checks the directory itself, too.
     with pytest.raises(EngineStartError, match="no engine's"):
         EngineDirectory(directory)
     assert contents(directory) == before
@@ -132,7 +132,7 @@ def test_a_socket_at_which_another_program_listens_is_not_taken(
 def test_the_files_of_a_killed_engine_are_removed_and_no_process_number_is_stored(directory: Path) -> None:
     for name in ("broker", "broker.full", "collector", "w1-1f", "w17-7fffffff.full"):
         bound(name)(directory)
-    (directory / "lock").write_text("12345\n")  # as older versions did, and read
+    (directory / "lock").write_text("12345\n")  # as older versions wrote it
     (directory / "engine.log").write_text("where somebody has sent standard error")
 
     taken = EngineDirectory(directory)
@@ -164,11 +164,11 @@ def test_foreign_files_in_the_directory_of_a_running_engine_survive_its_end(
         (directory / "w2-abc").write_text("no socket")
         (directory / "broker.full").write_text("no socket")
         (directory / "collector.full").symlink_to(target)
-        # In the place of a socket that is there.
+        # In the place of an existing socket.
         worker = next(directory.glob("w1-*"))
         worker.unlink()
         worker.write_text("no socket")
-        # A worker that dies has its own socket removed, and that name only.
+        # When a worker dies, only its own socket is removed.
         (directory / f"{worker.name}0").write_text("no socket")
         (directory / "sub").mkdir()
         os.kill(engine_process(str(directory), "-m headrace_workers"), signal.SIGKILL)

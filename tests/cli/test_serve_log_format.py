@@ -11,7 +11,7 @@ from headrace.cli.main import main
 
 
 class EngineStarted(BaseException):
-    """``serve`` has replaced this process by the engine; ``environ`` is the engine's environment."""
+    """Raised where ``serve`` would become the engine. ``environ`` is the engine's environment."""
 
     def __init__(self, environ: dict[str, str]) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ LATIN_1 = {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
 
 
 def commands(parser: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield every command and its commands, the bare program first."""
+    """Yield every command and subcommand, beginning with the program without a command."""
     yield path
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -40,7 +40,7 @@ def commands(parser: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> Ite
 HELPS = [("headrace", *path, "--help") for path in commands(command_parser())]
 HELPS += [(module, "--help") for module in MODULES[1:]] + [("headrace", "--version")]
 LOST = {">&-": 141, "1</dev/null": 141, ">/dev/full": 1, "<&- >&- 2>&-": 141, ">/dev/full 2>&1": 1}
-"""How standard output can be lost, and the exit code of it."""
+"""Ways to lose standard output, and the exit code for each."""
 KEPT = ("<&- 2>&-", "2>/dev/full")
 TOLD = {">&-": "Bad file descriptor", ">/dev/full": "No space left on device"}
 
@@ -63,7 +63,7 @@ def run(
 
 
 def some_of(redirections: Sequence[str], number: int) -> Sequence[str]:
-    """Return one of them, another for each number; with `scripts/test --long`, all. Each is a program to start."""
+    """Return one of the cases, by the number; with `scripts/test --long`, all of them. Each case starts a program."""
     return redirections if is_long() else [redirections[number % len(redirections)]]
 
 
@@ -95,7 +95,7 @@ def test_every_help_text_can_be_shown_on_an_ascii_terminal(arguments: tuple[str,
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with a span whose text is in no narrow alphabet."""
+    """A data directory with a span that has text in several alphabets."""
     directory = tmp_path_factory.mktemp("spans")
     database = Database(directory)
     database.add(span(content=content(text=DATA_TEXT)))

@@ -38,6 +38,12 @@ TOLD_BY = {
         "tests/workers/runs/test_missing_ends.py",
     ],
     "headrace_workers.runs.run_commands": ["tests/workers/runs/test_provider_run.py"],
+    "headrace_workers.runs.run_ending": ["tests/workers/runs/test_provider_run.py"],
+    "headrace_workers.runs.run_summary": [
+        "tests/workers/runs/test_provider_run.py",
+        "tests/workers/spans/test_run_span.py",
+    ],
+    "headrace_workers.runs.answer_bounds": ["tests/workers/providers/test_answer_limits.py"],
 }
 """Cores that tests reach through another one."""
 _SLACK = 5.0

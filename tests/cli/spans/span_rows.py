@@ -20,7 +20,7 @@ _open: list[Database] = []
 
 
 class Database:
-    """A database that a test writes to; stays open, as an engine's does."""
+    """A database that a test writes to. It stays open, like that of an engine."""
 
     def __init__(self, directory: Path, slot: int = 0, day: str = "2026-03-14", number: int = 0) -> None:
         folder = directory / str(slot)
@@ -41,18 +41,18 @@ class Database:
             self._connection.executemany(_INSERT, (to_row(span, cost) for span, cost in spans))
 
     def replace(self, span: Span, cost: float | None = None) -> None:
-        """Store a span in place of the one before, as a higher rank's."""
+        """Replace a stored span, as a span of higher rank does."""
         with self._connection:
             self._connection.execute("DELETE FROM spans WHERE span_id = ?", [span.span_id])
             self._connection.execute(_INSERT, to_row(span, cost))
 
     def execute(self, statement: str) -> None:
-        """Change it as no engine would."""
+        """Change the database in a way that no engine does."""
         with self._connection:
             self._connection.execute(statement)
 
     def close(self) -> None:
-        """Close it, as an engine that ends; may be called twice."""
+        """Close the database, as an ending engine does. May be called twice."""
         self._connection.close()
 
 
@@ -69,7 +69,7 @@ def content(question: str = "Hello?", text: str = "Hello.", **others: Any) -> by
 
 
 def span(**fields: Any) -> Span:
-    """Return a run that ended well, with whatever differs."""
+    """Return the span of a successful run, with the given fields."""
     number = next(_numbers)
     usual: dict[str, Any] = {
         "span_id": f"sp_{number:016x}",
@@ -91,7 +91,7 @@ def span(**fields: Any) -> Span:
 
 
 def tool_run() -> Span:
-    """Return a run with everything in it that can be shown."""
+    """Return a span with all fields that can be shown."""
     image = ImagePart(data="A" * 4096, media_type="image/png")
     return span(
         span_id="sp_3f2a91c04b7e5d10",

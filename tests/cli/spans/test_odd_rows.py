@@ -29,7 +29,7 @@ ABSURD = [
     'attempts = \'[{"number": 1, "started_at": 1e300, "ended_at": -1e300, "status_code": 9223372036854775807}]\'',
     'parameters = \'{"max_output_tokens": 9223372036854775808, "a": 1e300}\'',
 ]
-"""What is shown all the same."""
+"""Odd values in rows that are shown."""
 DAMAGED = [
     "started_at = 'never'",
     "started_at = x'ff'",
@@ -44,14 +44,14 @@ DAMAGED = [
     "content = x'ff'",
     "rank = 99",
 ]
-"""What is named and left out."""
+"""Odd values in rows that are named and left out."""
 LISTS = ["list --limit 0", "list --limit 0 --table", "list --grep hello --limit 0", "export", "export --format csv"]
 QUERIES = ["list --tag x", "list --grep x --tag y", "stats --tag x", "export --format parquet -o {out}"]
 
 
 @pytest.fixture
 def known(data: Path) -> list[str]:
-    """Write rows, each with something else that is odd; return the ids of those that are shown."""
+    """Write rows, each with another odd value. Return the ids of the rows that are shown."""
     database, other = Database(data), Database(data, 1)
     spans = [span() for _ in range(len(ABSURD) + len(DAMAGED) + 3)]
     database.add(*spans, cost=0.5)

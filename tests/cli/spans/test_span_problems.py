@@ -17,7 +17,7 @@ def test_the_check_for_a_writable_directory_leaves_no_file(tmp_path: Path) -> No
 def test_a_file_that_takes_the_place_of_the_checked_one_is_not_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who owns the directory above can rename a folder of the user's into the place of one that is to be removed with all in it."""
+    """The owner of the parent directory could put another folder of the user in the place of a temporary one."""
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "id_ed25519").write_text("a key")

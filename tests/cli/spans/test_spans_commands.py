@@ -122,7 +122,7 @@ def test_no_line_is_wider_than_the_terminal(
 
     head, wide, narrow = spans("list", "--table").lines
     assert len(head) <= len(narrow) == width
-    assert len(wide) + wide.count("世") in {width - 1, width}  # a wide letter may have no room for its half
+    assert len(wide) + wide.count("世") in {width - 1, width}  # the last column may be too narrow for a wide letter
 
 
 def test_a_span_of_today_has_its_time_of_day(spans: Run, data: Path) -> None:
@@ -165,7 +165,7 @@ def test_what_a_model_said_cannot_steer_the_terminal(spans: Run, data: Path) -> 
         (["--grep", "grüße"], ["sp_text"]),
         (["--grep", 'a "b" c'], ["sp_text"]),
         (["--grep", "100%_"], ["sp_text"]),
-        (["--grep", "role"], []),  # a word of the form, not of the content
+        (["--grep", "role"], []),  # a name of a JSON field, not a word of the content
     ],
 )
 def test_filters_select_the_right_spans(spans: Run, data: Path, arguments: list[str], expected: list[str]) -> None:
@@ -229,7 +229,7 @@ def test_the_row_of_higher_rank_is_shown_and_then_the_newer(spans: Run, data: Pa
         found = {each["span_id"]: each["content"]["text"] for each in spans(command).objects}
         assert found == {"sp_a": "whole", "sp_b": "newer", "sp_c": "whole"}
         assert len(spans(command).lines) == 3
-    assert spans("list", "--status", "error").ids == []  # a row that does not stay is not found either
+    assert spans("list", "--status", "error").ids == []  # a row of lower rank is not found either
     assert json.loads(spans("show", "sp_a", "--json").out)["rank"] == "worker"
     stats = json.loads(spans("stats", "--json").out)
     assert (stats["total"]["runs"], stats["total"]["errors"], stats["errors"]) == (3, 0, {})

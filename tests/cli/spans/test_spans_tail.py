@@ -28,7 +28,7 @@ from tests.waiting import busyness
 
 HEADRACE = str(Path(sys.prefix, "bin", "headrace"))
 
-# Another process, as an engine is: says when it is done.
+# Another process that writes, like an engine, and reports when it is done.
 WRITER = """
 import sys
 from pathlib import Path
@@ -77,7 +77,7 @@ def write(data: Path) -> Iterator[Callable[[str], None]]:
 
 
 def next_ids(process: subprocess.Popen[str], count: int) -> list[str]:
-    """Read so many spans, in whatever time they take; the test's own timeout is the bound."""
+    """Read ``count`` spans. Only the timeout of the test limits the time."""
     assert process.stdout is not None
     return [json.loads(process.stdout.readline())["span_id"] for _ in range(count)]
 
@@ -168,7 +168,7 @@ def test_a_terminal_gets_a_table_of_its_width(start: Start, data: Path) -> None:
     process = start("list", stdin=theirs, stdout=theirs, stderr=theirs, env=environment | {"TERM": "xterm"})
     os.close(theirs)
     shown = b""
-    with suppress(OSError):  # how Linux says that the other side is closed
+    with suppress(OSError):  # Linux raises this if the other side is closed
         while piece := os.read(ours, 4096):
             shown += piece
     os.close(ours)

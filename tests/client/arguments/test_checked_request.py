@@ -173,7 +173,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 
 
 def case_name(value: Any) -> str:
-    # Without addresses: names must be the same in each process that collects them.
+    # No memory addresses: test ids must be the same in each process.
     return value if isinstance(value, str) else re.sub(r" at 0x[0-9a-f]+", "", repr(value))[:50]
 
 
@@ -201,7 +201,7 @@ def test_an_argument_that_does_not_exist_brings_the_list_of_those_that_do() -> N
         build(max_tokens=5)
 
 
-# What is taken.
+# Accepted values.
 
 
 def test_a_plain_request_says_nothing_that_was_not_asked_for() -> None:

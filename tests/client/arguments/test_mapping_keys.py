@@ -235,7 +235,7 @@ def test_a_custom_tool_is_chosen_by_the_name_that_it_has_inside() -> None:
     assert "there are: f, g" in str(refusal(tools=tools, tool_choice={"tool": "custom"}))
 
 
-# What is refused, with its path.
+# Refused values, with their paths.
 
 SLIPS: list[tuple[str, str, dict[str, Any]]] = [
     ("tools[0].params", "parameters", {"tools": [{"name": "f", "params": {}}]}),
@@ -279,7 +279,7 @@ def with_call(**given: Any) -> dict[str, Any]:
 
 
 class BaseModel:
-    """As pydantic's, by name: what official SDKs answer with, and what programs have for messages of their own."""
+    """Like a pydantic model: official SDKs answer with these, and programs use them for their messages."""
 
 
 class Model(BaseModel):
@@ -395,7 +395,7 @@ def test_what_cannot_be_sent_is_refused_with_its_path(argument: str, changes: di
     assert str(error).startswith(f"{argument}: ")
 
 
-# What is almost plain.
+# Values that are almost plain.
 
 
 class Effort(enum.StrEnum):
@@ -491,7 +491,7 @@ def test_what_cannot_be_embedded_is_refused_with_its_path(argument: str, changes
     assert caught.value.argument == argument
 
 
-# Places as the caller gave them.
+# Paths as the caller gave them.
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class TaggedName:
 
 
 class Doubled(Mapping[str, Any]):
-    """A Mapping that is no dict."""
+    """A Mapping that is not a dict."""
 
     def __getitem__(self, key: str) -> Any:
         return key * 2
@@ -70,7 +70,7 @@ class Doubled(Mapping[str, Any]):
 
 
 class Scalar:
-    """Behaves as numpy's bool does."""
+    """Behaves like numpy's bool."""
 
     ndim = 0
 

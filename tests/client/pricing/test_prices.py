@@ -100,7 +100,7 @@ def test_overrides_come_before_what_ships_and_the_provider_s_own_first() -> None
 
     assert table.cost("openai", "gpt-4o", usage(1_000_000)) == 1.0
     assert table.cost("openai", "gpt-4o-2024-08-06", usage(1_000_000)) == 1.0
-    assert table.cost("ours", "gpt-4o", usage(1_000_000)) == 0.0  # free, which is not unknown
+    assert table.cost("ours", "gpt-4o", usage(1_000_000)) == 0.0  # free: a known price of 0
     assert table.cost("openai", "gpt-4o-mini", usage(1_000_000)) == 0.15
 
 
@@ -143,7 +143,7 @@ def test_prices_that_cannot_be_read_cost_no_run_its_result(monkeypatch: pytest.M
 
 
 def test_prices_are_read_while_the_program_has_replaced_the_class_of_dates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As freezegun does."""
+    """Freezegun replaces the class of dates like this."""
 
     class Frozen(datetime.datetime):
         pass

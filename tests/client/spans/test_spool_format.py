@@ -23,7 +23,7 @@ def read(data: bytes) -> list[bytes | None]:
 
 
 def untouched(payloads: list[bytes], start: int, end: int) -> tuple[list[bytes], list[bytes]]:
-    """Return the payloads whose records lie before ``start``, and those whose records begin at ``end`` or behind it."""
+    """Return the payloads of the records before ``start``, and of the records at or after ``end``."""
     before: list[bytes] = []
     behind: list[bytes] = []
     offset = 0

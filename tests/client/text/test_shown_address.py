@@ -23,7 +23,7 @@ from headrace.text.shown_address import without_password
 from headrace.types import ImagePart
 
 SECRET = "Zq7!xK"
-"""Found again in parts too: no other part of an address below has two of these characters in a row."""
+"""A password that can be recognised in parts: no other part of the addresses has two of its characters in a row."""
 PASSWORDS = [
     f"Zq7{special}!xK" for special in ("", "/", "#", "?", "@", ":", "\\", "%40", "//", "@@", " ", "://", "]", "[", "&")
 ]
@@ -129,7 +129,7 @@ def test_each_type_that_holds_an_address_or_a_key_says_itself_what_is_shown_of_i
 OURS = re.compile(r"headrace(?!\.testing)")
 SECRET_FIELDS = {"base_url", "url", "api_key", "headers", "environ", "environments", "proxy", "password"}
 HARMLESS = {ImagePart}
-"""An image's address is a part of what was asked."""
+"""An image's address is part of the request."""
 
 
 def structs_below(kind: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:

@@ -50,13 +50,13 @@ class Peer:
         await self.say(response)
 
     async def wait_gone(self) -> None:
-        """Return when the client has closed the connection."""
+        """Wait until the client has closed the connection."""
         while await self.reader.read(65536):
             pass
 
 
 class Server:
-    """Runs ``handler`` for each connection; what the client's close interrupts is not an error."""
+    """Runs ``handler`` for each connection. It is not an error if the client's close interrupts it."""
 
     def __init__(self, handler: Handler) -> None:
         self.peers: list[Peer] = []
@@ -92,7 +92,7 @@ async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncI
 
 @asynccontextmanager
 async def talking(handler: Handler, **settings: Any) -> AsyncIterator[tuple[HttpClient, Server]]:
-    """A server, and a client that is closed before it."""
+    """Run a server and a client. The client is closed first."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(serving(handler, settings.pop("tls", None)))
         client = HttpClient(asyncio.get_running_loop(), **{"connect_timeout": 5.0, **settings})
@@ -101,7 +101,7 @@ async def talking(handler: Handler, **settings: Any) -> AsyncIterator[tuple[Http
 
 
 class Recorder:
-    """Keeps all calls; does ``act`` (on its exchange) from inside the call of that name."""
+    """Records all calls. Calls ``act`` with its exchange inside the call named ``act_in``."""
 
     def __init__(self, act_in: str = "", act: Callable[[HttpExchange], None] | None = None) -> None:
         self.calls: list[str] = []
@@ -160,7 +160,7 @@ async def ask(client: HttpClient, url: str) -> Recorder:
 
 
 def always(response: bytes) -> Handler:
-    """Answer each request on a connection so."""
+    """Answer each request on a connection with these bytes."""
 
     async def handle(peer: Peer) -> None:
         while True:
@@ -170,7 +170,7 @@ def always(response: bytes) -> Handler:
 
 
 def once(response: bytes) -> Handler:
-    """Answer one request so, then close."""
+    """Answer one request with these bytes, then close."""
 
     async def handle(peer: Peer) -> None:
         await peer.answer(response)
@@ -181,7 +181,7 @@ def once(response: bytes) -> Handler:
 
 
 def then_hold(response: bytes) -> Handler:
-    """Answer one request so, then wait until the client closes."""
+    """Answer one request with these bytes, then wait until the client closes."""
 
     async def handle(peer: Peer) -> None:
         await peer.answer(response)

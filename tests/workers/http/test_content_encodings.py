@@ -41,7 +41,7 @@ UNKNOWN = ["br", "zstd", "compress", "x-compress", "dcb", "aes128gcm", "snappy",
 
 @pytest.fixture(params=["directly", "through a proxy"])
 def address(request: pytest.FixtureRequest, run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], str]:
-    """Return where to ask, so that the request reaches the server in the way of the parameter."""
+    """Return the address that makes the request go directly, or through a proxy, as the parameter says."""
 
     def of(server: Server) -> str:
         if request.param == "directly":
@@ -141,7 +141,7 @@ def test_thousands_of_empty_files_in_one_body_cost_little_each(run: Run, address
 def test_a_paused_reader_gets_no_more_of_a_packed_body(
     run: Run, address: Callable[[Server], str], encoding: str
 ) -> None:
-    """8 MiB in a few reads of the socket: all that comes after the pause is what one turn of the loop unpacks."""
+    """8 MiB come in a few reads of the socket. After the pause, only the bytes that one turn of the loop unpacks may come."""
     body = os.urandom(MIB).hex().encode() * 4
 
     async def story() -> None:
@@ -206,7 +206,7 @@ class Turns:
 
 
 class PerTurn(Recorder):
-    """Notes how much comes in one turn of the loop."""
+    """Records how much comes in each turn of the loop."""
 
     def __init__(self, turns: Turns) -> None:
         super().__init__()

@@ -213,7 +213,7 @@ def test_a_released_connection_is_closed_when_its_body_does_not_end(run: Run) ->
 
 def test_pause_stops_reading_from_the_socket_and_resume_reads_again(run: Run) -> None:
     async def story() -> None:
-        size = 32 * 1024 * 1024  # more than the kernel takes for a reader that stands still
+        size = 32 * 1024 * 1024  # more than the kernel buffers for a paused reader
         block = bytes(1024 * 1024)
         blocks_out = 0
 
@@ -233,7 +233,7 @@ def test_pause_stops_reading_from_the_socket_and_resume_reads_again(run: Run) ->
             recorder = Recorder("response", lambda exchange: exchange.pause())
             exchange = send(client, server.url, recorder)
             await recorder.answered.wait()
-            for _ in range(20):  # time for the server to fill every buffer on the way
+            for _ in range(20):  # time for the server to fill every buffer
                 other = Recorder()
                 send(client, server.url, other, b"small")
                 await other.ended.wait()
@@ -247,7 +247,7 @@ def test_pause_stops_reading_from_the_socket_and_resume_reads_again(run: Run) ->
 
 
 class FakeTransport(asyncio.Transport):
-    """Takes what is written."""
+    """Records what is written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -258,7 +258,7 @@ class FakeTransport(asyncio.Transport):
         self.written += data
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Nothing is ever unsent."""
+        """Do nothing: everything is sent at once."""
 
     def is_closing(self) -> bool:
         return self.is_aborted
@@ -389,7 +389,7 @@ def test_a_body_that_unpacks_to_very_much_comes_in_pieces_and_can_be_refused(run
         "another protocol",
         "unknown coding",
         "damaged gzip",
-        "gzip cut",  # its bytes hold the time: as an id they would differ from one test process to the next
+        "gzip cut",  # its bytes hold the time, so as test ids they would differ between processes
         "long header",
         "many headers",
     ],

@@ -37,7 +37,7 @@ BAD = {
 
 
 def failure_of(run: Run, url: str) -> tuple[str, str]:
-    """Return how a request to nowhere fails, which takes no time."""
+    """Return how a request to an address without a server fails."""
     kept: list[Recorder] = []
 
     async def story() -> None:
@@ -94,7 +94,7 @@ def test_no_proxy_may_hold_addresses_and_networks_of_any_kind(
 
 
 def test_cookies_of_a_server_are_not_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They went with all later requests to it, whoever's they were, and each answer could add to them."""
+    """Else they would be sent with the later requests of all runs, and each answer could add more."""
     response = b"HTTP/1.1 200 OK\r\nset-cookie: a=b\r\ncontent-length: 5\r\n\r\nhello"
     requests: list[bytes] = []
 

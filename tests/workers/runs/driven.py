@@ -58,7 +58,7 @@ def usage(tokens: int) -> bytes:
 
 
 class Driven:
-    """A run, and what a shell sees of it: carries commands out, keeps what is sent, checks what always holds."""
+    """A run and its shell: carries out commands, records what is sent, and checks what must always hold."""
 
     def __init__(
         self,

@@ -28,11 +28,11 @@ TEXT = b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n'
 
 
 class OddError(Exception):
-    """Raised where nobody thought of it."""
+    """An exception that no code expects."""
 
 
 class FakeExchange:
-    """An exchange that notes whether it was closed."""
+    """An exchange that records whether it was closed."""
 
     is_connected = True
 
@@ -66,7 +66,7 @@ class FakeHttp:
 
 
 class OddMapper:
-    """A mapper that fails in the method that it is told."""
+    """A mapper that fails in the method ``fails_in``."""
 
     usage = Usage()
     is_complete = False
@@ -88,7 +88,7 @@ class OddMapper:
 
 
 class OddApi:
-    """A wire format that nobody has tested."""
+    """A wire format with faults."""
 
     def __init__(self, fails_in: str) -> None:
         self._fails_in = fails_in
@@ -233,7 +233,7 @@ def test_the_caller_hears_of_the_end_even_if_stopping_the_run_fails() -> None:
 
 
 def test_a_run_waits_for_the_end_of_a_complete_answer_no_longer_than_the_grace() -> None:
-    """The shell's timer is set for it: the clock that it waits for without it is ten minutes away."""
+    """The shell must set its timer for the grace. Without it, the next clock runs out after ten minutes."""
 
     async def check() -> None:
         host = FakeHost()

@@ -14,7 +14,7 @@ from tests.workers.runs.driven import CLOSE_ONE, JSON, Driven, stop, text, usage
 
 GRACE = 2.0
 UP_TO_FINISH = {"openai-chat": 4, "anthropic": 7, "google": 3}
-"""Events that bring an answer and its finish reason, and not its end."""
+"""The events of an answer with its finish reason, but without its end."""
 
 every_api = pytest.mark.parametrize("api", UP_TO_FINISH)
 
@@ -24,7 +24,7 @@ def said(api: str, events: slice) -> bytes:
 
 
 def finished(api: str = "openai-chat", *, stream: bool = True) -> Driven:
-    """Return a run whose answer said at 10.0 why it ends."""
+    """Return a run that has received its finish reason at the time 10.0."""
     run = Driven(api=api, stream=stream).respond()
     run.now = 10.0
     commands = run.receive(said(api, slice(UP_TO_FINISH[api])))
@@ -102,7 +102,7 @@ def test_the_grace_stands_still_while_the_run_waits_for_its_reader() -> None:
 
 
 def test_an_answer_that_goes_on_after_its_finish_reason_is_not_cut() -> None:
-    """Early Gemini models said STOP with each piece."""
+    """Early Gemini models sent STOP with each piece."""
     run = Driven(api="google", idle=60.0).respond()
     piece = {"candidates": [{"content": {"parts": [{"text": "a"}]}, "finishReason": "STOP"}]}
     for second in (1.0, 2.5, 20.0):

@@ -24,7 +24,7 @@ def test_a_client_without_leases_has_a_bounded_number_of_runs(provider: Simulate
             return len(worker.terminals) == 17
 
         wait_until(has_turned_away, what="the runs that are too many")
-        # Four by the settings, one more that may be ending of each four, and eight.
+        # Four by the settings, one more for a run that is ending, and eight.
         assert sorted(worker.terminals) == runs[13:]
         for terminal in worker.terminals.values():
             assert isinstance(terminal, Failed)
@@ -32,7 +32,7 @@ def test_a_client_without_leases_has_a_bounded_number_of_runs(provider: Simulate
 
 
 def test_the_bytes_of_requests_that_a_worker_holds_are_bounded(provider: SimulatedProvider, tmp_path: Path) -> None:
-    """With bounds of a thousandth: half of them for one process, and as much as a request that is not worth the count."""
+    """The bounds are a thousandth of the real ones. One process may use half of them. Small requests are not counted."""
     (tmp_path / "sitecustomize.py").write_text(
         "from headrace_workers import run_limits\nrun_limits._MAX_REQUEST_BYTES //= 1024\nrun_limits._SMALL_REQUEST //= 64\n"
     )
@@ -45,7 +45,7 @@ def test_the_bytes_of_requests_that_a_worker_holds_are_bounded(provider: Simulat
         assert refused.code == NOT_BEGUN
         assert "bytes of requests" in refused.reason
 
-        # Others are served, and so are small ones.
+        # Other clients are served, and small requests, too.
         assert isinstance(worker.terminal(worker.run()), Finished)
         assert isinstance(worker.terminal(worker.run(messages=[Message("user", "x" * 150_000)])), Finished)
 
@@ -57,7 +57,7 @@ def test_the_bytes_of_requests_that_a_worker_holds_are_bounded(provider: Simulat
 def test_one_turn_reads_a_bounded_number_of_values_and_turns_other_requests_away(
     provider: SimulatedProvider, tmp_path: Path
 ) -> None:
-    """All in one frame: they would take the worker half a minute, and gigabytes."""
+    """The requests come in one frame. Reading all would take the worker half a minute, and gigabytes of memory."""
     request = RunRequest(
         provider="openai",
         model="gpt-4o",

@@ -155,7 +155,7 @@ def test_more_than_a_window_is_not_read_before_something_leaves() -> None:
 
 
 def test_reading_resumes_when_half_of_the_events_that_may_wait_have_left() -> None:
-    """Calls that cannot be merged and have no characters: their number alone counts, of which four windows may wait."""
+    """Some events cannot be merged and have no characters. Only their number counts: four windows of them may wait."""
     outflow = OutgoingEvents(1, 1)
     outflow.pending = [ToolCallDelta(index, f"c{index}", "f") for index in range(4 * 64 // 2)]
     assert not outflow.waiting_is_low()
@@ -208,5 +208,5 @@ def test_a_clients_credit_counts_at_most_a_window_beyond_what_it_was_sent() -> N
     assert outflow.within_window(-(2**63), -1) == (-(2**63), -1)
     outflow.allow_more(*outflow.within_window(-(2**63), -1))
     assert outflow.has_credit, "limits never shrink"
-    # All that an honest client can mean, which has taken ten events of thirty characters at most.
+    # The most that an honest client can allow after it has taken ten events of thirty characters.
     assert outflow.within_window(74, 65_566) == (74, 65_566)

@@ -31,7 +31,7 @@ from headrace_workers.worker_settings import Providers
 from tests.repetition import repeated
 from tests.workers.runs.driven import CLOSE_ONE, DONE, FINISH_ONE, JSON, SPAN, Driven, delta, sse, stop, text, usage
 
-# The way through.
+# From the response to the client.
 
 
 def test_text_arrives_and_only_the_first_chunk_is_urgent() -> None:
@@ -112,7 +112,7 @@ def test_a_terminal_message_waits_for_the_events_before_it() -> None:
 
 
 def test_after_a_stall_at_most_a_window_is_read_at_once() -> None:
-    """Credit or not: in one turn the loop would read all that the kernel holds, and nothing leaves before the turn's end."""
+    """Else one turn of the loop would read everything in the kernel, also with credit: nothing leaves before the end of the turn."""
     run = Driven(sequence_limit=1000, character_limit=10 * WINDOW_CHARACTERS).respond()
     received = run.core.received(text("a" * WINDOW_CHARACTERS), 0.0)
     assert received == (Command.PAUSE, Command.SEND_NOW)
@@ -159,7 +159,7 @@ def test_reading_resumes_when_waiting_events_use_up_the_credit_exactly() -> None
 
 
 def stalled(reader: float = math.inf, idle: float = math.inf, total: float = math.inf) -> Driven:
-    """Return a run of which "a" was sent, and a window waits."""
+    """Return a run that has sent "a", and has a whole window waiting."""
     run = Driven(sequence_limit=1, reader=reader, idle=idle, total=total).respond()
     run.receive(text("a"))
     run.receive(text("b" * WINDOW_CHARACTERS))
@@ -275,7 +275,7 @@ def test_everything_arrives_once_and_in_order_with_any_splits_and_credits(
 
     idle = 0
     while run.terminal is None:
-        # A response that is paused brings nothing; credit comes at any time.
+        # A paused response brings no events. Credit may come at any time.
         if reads and not run.is_paused and (not allowed or data.draw(st.booleans())):
             run.receive(reads.pop(0))
         elif allowed:
@@ -451,7 +451,7 @@ def test_the_first_chunk_clock_stops_at_the_first_content_also_of_a_drained_run(
     assert run.due(3.0) == ()
 
 
-# Responses that are no stream.
+# Responses that are not streams.
 
 
 def test_a_json_body_in_place_of_a_stream_is_read_whole() -> None:
@@ -708,7 +708,7 @@ def test_a_request_that_json_cannot_encode_is_refused(value: Any) -> None:
         providers.prepare(arrived, None)
 
 
-# What may be held of one response.
+# How much of a response a run may hold.
 
 
 def test_a_whole_body_may_have_32_mebibytes_and_no_byte_more() -> None:
@@ -730,7 +730,7 @@ def test_an_error_body_may_have_64_kibibytes() -> None:
     assert run.receive(b"x") == CLOSE_ONE
 
 
-# Runs without stream.
+# Runs without streaming.
 
 
 def test_a_run_without_streaming_sends_nothing_before_its_end_and_never_pauses() -> None:
@@ -800,7 +800,7 @@ def google(text: str, **candidate: Any) -> bytes:
 
 
 def continued(**limits: Any) -> Driven:
-    """Return a run whose first response said "a" and is to be continued."""
+    """Return a run that has received "a" in its first response, and must continue it."""
     run = Driven(api="google", **limits).respond()
     run.receive(google("a", finishReason="CONTINUATION", continuationToken="t1"))
     assert run.complete() == (Command.RELEASE, Command.SEND_CONTINUATION)

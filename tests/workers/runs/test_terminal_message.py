@@ -109,7 +109,7 @@ def test_an_abort_becomes_an_aborted_message_with_its_usage() -> None:
     assert terminal_message(Usage(9, 9, 18), TOLD) == Aborted("sp_1", 2, 5, Usage(9, 9, 18))
 
 
-# The usage of a run that did not come to its end.
+# The usage of an unfinished run.
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_usage_of_the_provider_stays_and_is_partial(source: Any) -> None:
     assert unfinished_usage(known, 400, 400) == Usage(1, 2, 3, cached_input_tokens=1, source="partial")
 
 
-# What cannot be passed on, or read.
+# Answers that cannot be sent, and responses that cannot be read.
 
 
 def deep(levels: int) -> Any:

@@ -19,7 +19,7 @@ END = b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DO
 
 
 class CalmExchange:
-    """An exchange that notes what it is asked."""
+    """An exchange that records its calls."""
 
     is_connected = True
 
@@ -32,7 +32,7 @@ class CalmExchange:
 
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No turn has time for more than its first events."""
+    """Each turn has time for its first events only."""
     monkeypatch.setattr(LiveRun, "_may_continue", lambda _: False)
 
 
@@ -113,7 +113,7 @@ def test_between_turns_a_run_waits_for_credit() -> None:
             host.run.carry_out(host.run.core.allow_more(Credit("sp_1", 1, limit, limit * 1000)))
             await turns(2)
         assert text_of(host).replace("x", "") == WHOLE
-        assert isinstance(host.sent[-1], Failed)  # there was no end
+        assert isinstance(host.sent[-1], Failed)  # the response had no end
 
     asyncio.run(story())
 

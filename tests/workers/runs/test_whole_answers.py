@@ -156,7 +156,7 @@ def test_a_call_may_be_flat_and_without_a_list() -> None:
         assert result.tool_calls == [ToolCall("c", "f", {"x": 1})]
 
 
-# Calls that are said and not made, and answers that cannot be read.
+# Announced calls that are missing, and answers that cannot be read.
 
 ANTHROPIC = {"type": "message", "content": [{"type": "text", "text": "x"}], "stop_reason": "tool_use"}
 
@@ -346,7 +346,7 @@ def test_each_finish_reason_of_google_has_its_meaning(word: str, reason: str) ->
     ("number", "word"), [(1, "STOP"), (2, "MAX_TOKENS"), (3, "SAFETY"), (4, "RECITATION"), (5, "OTHER")]
 )
 def test_a_finish_reason_of_google_may_be_a_number(number: int, word: str) -> None:
-    """Vertex answers so when it is asked for ``enum-encoding=int``."""
+    """Vertex answers like this if the request has ``enum-encoding=int``."""
     chunk = {"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": number}]}
     for result in (of_stream("google", sse(chunk)), of_body("google", chunk)):
         assert not isinstance(result, Failure), result

@@ -55,12 +55,12 @@ class FakeCollector:
 
     @property
     def spans(self) -> list[Span]:
-        """What has come, a span that came twice twice."""
+        """The spans that have come, with repetitions."""
         self.poll()
         return [decode_span(data) for batch in self.batches for data in batch.spans]
 
     def poll(self) -> None:
-        """Take what has come."""
+        """Receive the batches that have come."""
         for identity, frame in self._router.receive():
             self._peer = identity
             for message in to_collector.decode(frame)[1]:
@@ -74,13 +74,13 @@ class FakeCollector:
                         self.flushed.append(message)
 
     def acknowledge(self) -> None:
-        """Say that all is committed that has come."""
+        """Acknowledge all batches that have come."""
         self.poll()
         if self.batches:
             self._send(SpanAck(self.batches[-1].sequence))
 
     def ask_flush(self, *tokens: int) -> None:
-        """Ask, in one frame."""
+        """Send flush requests in one frame."""
         self._router.send(self._peer, encode_frame(1, [FlushRequest(token) for token in tokens]))
 
     def close(self) -> None:
@@ -143,7 +143,7 @@ class SpanWorker:
         return span_id
 
     def poll(self) -> None:
-        """Take what the worker has sent to its client."""
+        """Receive the messages that the worker has sent to its client."""
         for frame in self.dealer.receive():
             for message in from_worker.decode(frame)[1]:
                 match message:
@@ -175,14 +175,14 @@ class SpanWorker:
         return wait_until(begun, what="the run's first text")
 
     def leave(self) -> None:
-        """Go away without a word."""
+        """Close the client's connection without a goodbye."""
         if self._dealer is not None:
             self._dealer.close()
             self._dealer = None
 
     @property
     def spooled(self) -> list[Span]:
-        """What lies in the spool."""
+        """The spans in the spool."""
         paths = sorted((self.slot / "spool").glob("*.spool"))
         return [decode_span(record) for path in paths for record in read_records(path.read_bytes())]
 
@@ -195,7 +195,7 @@ class SpanWorker:
 
 @contextmanager
 def span_worker(provider: SimulatedProvider, **environ: str) -> Iterator[SpanWorker]:
-    """Run a worker that makes spans."""
+    """Run a worker with spans."""
     with TemporaryDirectory(prefix="hr-") as name:
         worker = SpanWorker(Path(name), provider, environ)
         try:
@@ -206,7 +206,7 @@ def span_worker(provider: SimulatedProvider, **environ: str) -> Iterator[SpanWor
 
 @contextmanager
 def collector_for(worker: SpanWorker) -> Iterator[FakeCollector]:
-    """Run a collector for it; when it has ended another may come."""
+    """Run a collector for the worker. When it has ended, another may follow."""
     collector = FakeCollector(worker.directory)
     try:
         yield collector

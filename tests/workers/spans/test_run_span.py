@@ -77,7 +77,7 @@ def usage(tokens: int) -> bytes:
 
 
 class Traced:
-    """A run with a span: what its client was sent, and what its span says at the end."""
+    """A run with a span: the events that its client was sent, and the span at the end."""
 
     def __init__(self, *, credit: int = 64, queued: float = 0.0, attempt: int = 1, **fields: Any) -> None:
         self.now = ARRIVED.monotonic
@@ -281,7 +281,7 @@ def test_the_stub_names_the_wire_format_in_which_the_provider_is_asked() -> None
     assert (attempt.wire_format, attempt.telemetry_provider) == ("google", "gcp.gemini")
 
 
-# What came.
+# The content.
 
 
 def test_the_span_of_a_cut_run_has_reasoning_refusals_and_calls() -> None:

@@ -35,14 +35,14 @@ def files(directory: Path) -> list[Path]:
 
 
 def spans(path: Path) -> list[bytes]:
-    """Return what lies in a file, which must be whole."""
+    """Return the spans in a file without damage."""
     records = list(read_spool(path.read_bytes()))
     assert None not in records
     return [bytes(record) for record in records if record is not None]
 
 
 def place(spool: SpoolWriter, number: int, span: bytes, now: float = 0.0) -> SpoolPlace:
-    """Have one run end; return where its span lies."""
+    """End one run, and return the place of its span."""
     spool.end(number, span)
     (written,) = spool.commit(now)
     assert written.span == span
@@ -61,7 +61,7 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def full_at(size: int) -> Iterator[None]:
-    """Let no file grow beyond ``size`` bytes: a write takes what has room, and the next fails, as on a full disk."""
+    """Limit files to ``size`` bytes. A write that does not fit writes a part, and the next one fails, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -35,7 +35,7 @@ def number_of(data: bytes) -> int:
 
 
 class Spool:
-    """What lies on the disk, and where."""
+    """The spans on the disk, by their places."""
 
     def __init__(self) -> None:
         self.spans: dict[tuple[int, int], bytes] = {}
@@ -210,12 +210,12 @@ def test_it_knows_when_all_spans_up_to_one_are_sent() -> None:
     assert not outbox.has_sent_up_to(mark), "a new collector has not been sent it"
 
 
-# A part of the spool that was given up.
+# Removed files of the spool.
 
 
 def test_sent_spans_of_a_removed_file_are_sent_again_from_memory_or_counted() -> None:
     spool, outbox = Spool(), UnacknowledgedSpans(1000 + 2 * ENTRY_BYTES)
-    for number in range(2):  # the second is in the spool only: there is no memory for both
+    for number in range(2):  # the second span is only in the spool: memory has room for one
         outbox.add(span(number, 1000), spool.put(1, span(number, 1000)))
     assert numbers(outbox.take(spool.read)) == [0, 1]
 
@@ -232,7 +232,7 @@ def test_sent_spans_of_a_removed_file_are_sent_again_from_memory_or_counted() ->
 
 
 def test_only_the_spans_of_a_removed_file_are_lost() -> None:
-    spool, outbox = Spool(), UnacknowledgedSpans(5 * ENTRY_BYTES)  # all of them in the spool only
+    spool, outbox = Spool(), UnacknowledgedSpans(5 * ENTRY_BYTES)  # all spans are only in the spool
     for number, segment in enumerate((1, 2)):
         outbox.add(span(number, 1000), spool.put(segment, span(number, 1000)))
     outbox.take(spool.read)
@@ -262,7 +262,7 @@ def test_a_span_that_is_dropped_twice_is_counted_once() -> None:
 
 
 def entries_alive() -> int:
-    """Return how many spans are held in memory, in whatever list."""
+    """Return the number of spans in memory, in any list."""
     gc.collect()
     return sum(type(thing).__name__ == "_Entry" for thing in gc.get_objects())
 
@@ -339,15 +339,15 @@ def test_room_is_made_by_dropping_waiting_spans_and_not_spans_in_flight() -> Non
 
 
 class Outboxes(RuleBasedStateMachine):
-    """Any order of events, with a collector that keeps what it acknowledges, and a disk that fails now and then."""
+    """Events in any order, with a collector that keeps what it acknowledges, and a disk that fails sometimes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.spool = Spool()
         self.segment = 1
         self.added = 0
-        self.on_their_way: list[OutgoingBatch] = []  # to the collector of now
-        self.taken: list[int] = []  # by collectors, in the order of their coming
+        self.on_their_way: list[OutgoingBatch] = []  # to the current collector
+        self.taken: list[int] = []  # taken by collectors, in the order of arrival
         self.acknowledged: set[int] = set()
 
     @initialize(memory=st.sampled_from([0, 3000, 20_000]))

@@ -128,12 +128,12 @@ def test_a_flush_is_answered_after_all_that_had_ended(worker: SpanWorker, collec
 def test_a_flood_of_flushes_is_answered_together_and_stops_no_stream(
     worker: SpanWorker, collector: FakeCollector
 ) -> None:
-    """Each was kept until the spans before it were sent, and then answered in a frame of its own."""
+    """Else each request would be kept until the spans before it are sent, and then be answered in a frame of its own."""
 
     def is_stuck() -> bool:
         worker.terminal(worker.run())
         collector.poll()
-        return len(collector.batches) >= 8  # none of which is acknowledged: no more are sent
+        return len(collector.batches) >= 8  # none is acknowledged, so no more batches are sent
 
     wait_until(is_stuck, what="as many batches as may be open")
     worker.terminal(worker.run())
