@@ -23,7 +23,7 @@ from headrace.testing import SimulatedProvider
 from tests.conftest import processes
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 HEADRACE = str(Path(sys.prefix, "bin", "headrace"))
 TRAP = """

@@ -17,6 +17,8 @@ from headrace.testing import SimulatedProvider
 from tests.e2e.engines import running_engine
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import logging, sys
 from headrace import Client

@@ -16,6 +16,8 @@ from tests.e2e.engines import running_engine
 from tests.waiting import busyness
 from tests.workers.providers.example_answers import APIS, events, whole
 
+pytestmark = pytest.mark.slow
+
 PROVIDERS = {
     "openai-chat": "openai",
     "openai-responses": "openai-responses",

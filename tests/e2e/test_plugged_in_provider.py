@@ -20,6 +20,8 @@ from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO
 from tests.plugin_packages import documented_plugin, install
 
+pytestmark = pytest.mark.slow
+
 END = {"done": True, "done_reason": "stop", "prompt_eval_count": 7, "eval_count": 2}
 
 

@@ -19,6 +19,8 @@ from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, engine_process, processes
 from tests.e2e.engines import running_engine
 
+pytestmark = pytest.mark.slow
+
 SECRETS = {
     "OPENAI_API_KEY": "provider",
     "GEMINI_API_KEY": "provider",

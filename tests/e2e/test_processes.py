@@ -28,7 +28,7 @@ from tests.waiting import busyness, wait_until
 MODEL = "gpt-4o"
 
 # Python 3.12 warns of any fork in a process with threads, which is what is tested here.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")]
 
 
 def text_of(client: Client, number: int = 0, length: int = 50) -> str:
@@ -52,7 +52,6 @@ async def async_text_of(client: Client, number: int) -> str:
     return text
 
 
-@pytest.mark.slow
 def test_a_client_works_in_32_threads_at_once(client: Client) -> None:
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
         texts = list(pool.map(lambda number: text_of(client, number), range(320)))
@@ -311,7 +310,6 @@ def test_ctrl_c_ends_a_program_with_its_engine(provider: SimulatedProvider) -> N
 # The engine.
 
 
-@pytest.mark.slow
 def test_an_engine_is_ready_within_a_second(provider: SimulatedProvider) -> None:
     """From the first run of a new program to its first text; the bound is generous, the figure is printed."""
     took = []
@@ -348,7 +346,6 @@ def test_an_engine_of_a_program_leaves_nothing_behind(provider: SimulatedProvide
     wait_until(lambda: not [line for _, _, line in processes() if str(directory) in line], 5.0, "the engine's end")
 
 
-@pytest.mark.slow
 def test_two_addresses_of_one_engine_do_not_get_in_each_others_way(provider: SimulatedProvider) -> None:
     with running_engine(provider) as address, Client(address) as one, Client(f"{address}/") as other:
         for number in range(3):
@@ -410,7 +407,6 @@ def test_sigterm_lets_running_streams_finish_and_refuses_new_ones(provider: Simu
         assert running.result.result().finish_reason == "stop"
 
 
-@pytest.mark.slow
 def test_a_worker_that_hangs_is_found_and_replaced(provider: SimulatedProvider) -> None:
     with running_engine(provider, "--workers", "1") as address, Client(address) as client:
         iterator = iter(start_endless(client))

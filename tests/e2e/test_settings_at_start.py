@@ -15,6 +15,8 @@ import pytest
 from headrace import Client
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 HOOKS = {
     "no_such_module_x:hook": "the import path has no module no_such_module_x",
     "no_such_module_x.inner:hook": "the import path has no module no_such_module_x",

@@ -26,6 +26,8 @@ from tests.e2e.span_slots import SlotWriter
 from tests.engine.spans.span_examples import EXAMPLES, span, unsampled
 from tests.waiting import busyness, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def test_spans_reach_an_opentelemetry_collector_once_and_in_order(slot: SlotWriter, start: Start) -> None:
     spans = runs(600)
@@ -124,7 +126,6 @@ def test_prompts_and_answers_are_sent_only_by_leave(slot: SlotWriter, start: Sta
     assert not [text for text in (b"Be brief", b"What is this", b"Let me see", b"Basel") if text in without]
 
 
-@pytest.mark.slow
 def test_slow_failing_and_limiting_sinks_do_not_delay_a_fast_one(slot: SlotWriter, start: Start) -> None:
     spans = runs(400)
     marks = slot.write(spans)
@@ -159,7 +160,6 @@ def test_slow_failing_and_limiting_sinks_do_not_delay_a_fast_one(slot: SlotWrite
                 assert following.time - limited.time >= 1
 
 
-@pytest.mark.slow
 def test_a_span_api_that_fails_now_and_then_gets_every_span_at_least_once(slot: SlotWriter, start: Start) -> None:
     spans = runs(100)
     marks = slot.write(spans)
@@ -209,7 +209,6 @@ def test_closing_does_not_wait_for_a_sink_that_is_down(slot: SlotWriter, start: 
         assert time.monotonic() - before < 10 * busyness()
 
 
-@pytest.mark.slow
 def test_a_flush_of_a_client_means_that_every_sink_has_its_runs(
     provider: SimulatedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

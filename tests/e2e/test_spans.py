@@ -34,7 +34,7 @@ from tests.conftest import HELLO, engine_process, processes, simulate
 from tests.e2e.engines import running_engine
 from tests.waiting import busyness, wait_until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 MODEL = "gpt-4o"
 PATIENCE = 45.0
@@ -234,7 +234,6 @@ def test_a_lost_worker_leaves_the_text_that_its_caller_saw(data: Path, engine: s
     assert (row.span.trace_id, rows[again.span_id].span.status) == (stream.trace_id, "ok")
 
 
-@pytest.mark.slow
 def test_a_run_that_moved_on_has_both_attempts_in_one_row(data: Path, engine: str, provider: SimulatedProvider) -> None:
     with Client(engine, connect_timeout=PATIENCE) as client:
         stream = start(client, repeat=3, first_token_delay=busyness())
@@ -267,7 +266,6 @@ def test_a_client_that_is_killed_leaves_its_run_on_record(data: Path, engine: st
     assert decode_content(row.span.content).text.startswith(first)
 
 
-@pytest.mark.slow
 def test_a_collector_that_is_killed_again_and_again_loses_nothing(data: Path, engine: str) -> None:
     ids: set[str] = set()
     with Client(engine, connect_timeout=PATIENCE) as client:
@@ -282,7 +280,6 @@ def test_a_collector_that_is_killed_again_and_again_loses_nothing(data: Path, en
     assert {row.span.status for row in stored(data).values()} == {"ok"}
 
 
-@pytest.mark.slow
 def test_what_was_running_when_everything_was_killed_is_found_by_the_next_engine(
     data: Path, provider: SimulatedProvider
 ) -> None:
@@ -353,7 +350,6 @@ def test_after_close_the_rows_of_a_programs_own_engine_are_there_at_once(
     assert {row.span.status for row in rows.values()} == {"ok"}
 
 
-@pytest.mark.slow
 def test_an_engine_that_is_told_to_end_stores_what_its_streams_came_to(data: Path, provider: SimulatedProvider) -> None:
     with running_engine(provider, "--workers", "2") as address, Client(address, connect_timeout=PATIENCE) as client:
         streams = [start(client, repeat=30) for _ in range(8)]
@@ -371,7 +367,6 @@ def test_an_engine_that_is_told_to_end_stores_what_its_streams_came_to(data: Pat
 # Engines.
 
 
-@pytest.mark.slow
 def test_engines_of_one_user_keep_out_of_each_others_way(data: Path, provider: SimulatedProvider) -> None:
     program = (
         "import headrace, sys\n"
@@ -426,7 +421,6 @@ def test_an_engine_keeps_no_spans_where_the_settings_say_so(
     assert not data.exists()
 
 
-@pytest.mark.slow
 def test_a_collector_that_cannot_start_does_not_end_the_engine(data: Path, engine: str) -> None:
     with Client(engine, connect_timeout=PATIENCE) as client:
         for _ in range(5):

@@ -23,6 +23,8 @@ from headrace.testing import Script, SimulatedProvider
 from tests.documentation import CodeBlock, code_block
 from tests.waiting import busyness, wait_until
 
+pytestmark = pytest.mark.slow
+
 FASTAPI = ("docs/guides/web-servers.md", "FastAPI")
 DJANGO_ASGI = ("docs/guides/web-servers.md", "Django under ASGI")
 DJANGO_WSGI = ("docs/guides/web-servers.md", "Django under WSGI")
@@ -167,7 +169,6 @@ def test_under_asgi_the_providers_connection_is_closed_while_the_provider_is_sil
         provider.wait_until(lambda records: records[0].outcome == "closed_by_client", CLOSED_WITHIN)
 
 
-@pytest.mark.slow
 def test_a_stream_may_last_longer_than_gunicorns_timeout(provider: SimulatedProvider, tmp_path: Path) -> None:
     timeout = round(2 * busyness())  # seconds, in which a worker must also start
     chunks = 30 * timeout
@@ -179,7 +180,6 @@ def test_a_stream_may_last_longer_than_gunicorns_timeout(provider: SimulatedProv
     assert received.endswith(b"0\r\n\r\n")
 
 
-@pytest.mark.slow
 def test_gunicorns_sync_worker_is_killed_in_the_middle_of_a_longer_stream(
     provider: SimulatedProvider, tmp_path: Path
 ) -> None:
