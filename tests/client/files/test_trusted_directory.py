@@ -1,7 +1,4 @@
-"""Which directories are trusted.
-
-This user's own, closed to others, where nobody but this user and root can replace it.
-"""
+"""Which directories are trusted: those of this user with mode 700 that only this user and root can replace."""
 
 from __future__ import annotations
 
@@ -75,7 +72,7 @@ def test_a_directory_in_one_that_others_may_write_is_not_trusted(place: Path, mo
     assert check_directory(directory) is None, "with the sticky bit others cannot rename what is in it"
 
 
-def test_also_where_it_does_not_exist_yet(place: Path) -> None:
+def test_a_missing_directory_in_one_that_others_may_write_is_not_trusted(place: Path) -> None:
     (place / "open").mkdir()
     (place / "open").chmod(0o777)
 
@@ -161,7 +158,7 @@ def test_another_users_link_is_not_followed(place: Path) -> None:
         assert f"the symbolic link {place / 'link'} belongs to user {STRANGER}" in problem
 
 
-def test_a_file_on_the_way_is_no_directory(place: Path) -> None:
+def test_a_file_on_the_way_is_an_error(place: Path) -> None:
     (place / "file").touch()
 
     for name in ("file", "file/engine"):
@@ -262,7 +259,7 @@ def let_in(directory: Path, *, mask: int) -> None:
 
 
 @needs_root
-def test_whom_an_access_control_list_lets_in_shows_in_the_mode(place: Path) -> None:
+def test_the_mode_shows_whom_an_access_control_list_lets_in(place: Path) -> None:
     """As its group: a mode of 700 lets nobody in, whatever the list says."""
     place.chmod(0o755)
     directory = private(place / "open" / "engine")

@@ -1,7 +1,4 @@
-"""Promises of what is said of a ``headrace.toml`` that cannot be used.
-
-The file, the table, the key, and what is allowed.
-"""
+"""The error for a ``headrace.toml`` that cannot be used names the file, the table, the key, and the allowed values."""
 
 from __future__ import annotations
 
@@ -137,7 +134,7 @@ def test_the_table_has_a_line_for_each_bad_file() -> None:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_bad_file_is_told_with_its_table_its_key_and_what_is_allowed(name: str) -> None:
+def test_the_error_of_a_bad_file_names_the_table_the_key_and_the_allowed_values(name: str) -> None:
     path = BAD / f"{name}.toml"
     said = message(path)
     assert said == f"{path}: {MESSAGES[name]}"
@@ -146,7 +143,7 @@ def test_a_bad_file_is_told_with_its_table_its_key_and_what_is_allowed(name: str
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_client_says_it_before_it_starts_anything(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_reports_a_bad_file_before_it_starts_anything(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_CONFIG", str(BAD / f"{name}.toml"))
     with pytest.raises(ConfigurationError) as caught:
         Client()
@@ -155,7 +152,7 @@ def test_a_client_says_it_before_it_starts_anything(name: str, monkeypatch: pyte
 
 @pytest.mark.parametrize("command", ["run Hello --model gpt-4o", "serve --directory engine", "spans list"])
 @pytest.mark.parametrize("name", ["workers-negative", "runs-none", "not-toml", "spans-redact-without-function"])
-def test_a_command_says_it_in_one_line_and_ends_with_2(name: str, command: str, tmp_path: Path) -> None:
+def test_a_command_reports_a_bad_file_in_one_line_and_ends_with_2(name: str, command: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "headrace", *command.split()],
         capture_output=True,
@@ -211,7 +208,7 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("is_named", [True, False], ids=["named", "found"])
-def test_a_file_that_cannot_be_read_is_told_and_never_passed_over(
+def test_a_file_that_cannot_be_read_is_an_error_and_never_ignored(
     kind: str, is_named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, words = FILES[kind]
@@ -224,7 +221,7 @@ def test_a_file_that_cannot_be_read_is_told_and_never_passed_over(
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/nonexistent/headrace.toml", "/dev/null/headrace.toml"])
-def test_a_named_file_that_is_none_is_told(path: str) -> None:
+def test_a_named_file_that_does_not_exist_is_an_error(path: str) -> None:
     with pytest.raises(ConfigurationError, match=r"this is not a regular file|there is no such file"):
         load_settings({"HEADRACE_CONFIG": path})
 
@@ -255,7 +252,7 @@ def nobody() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("environ", [{"HEADRACE_CONFIG": "headrace.toml"}, {}], ids=["named", "found"])
-def test_a_file_that_this_user_may_not_read_is_told(
+def test_a_file_that_this_user_may_not_read_is_an_error(
     environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tmp_path.chmod(0o755)
@@ -269,7 +266,9 @@ def test_a_file_that_this_user_may_not_read_is_told(
         load_settings(environ)
 
 
-def test_a_current_directory_that_cannot_be_searched_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_current_directory_that_cannot_be_searched_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shut = tmp_path / "shut"
     shut.mkdir()
     monkeypatch.chdir(shut)
@@ -291,7 +290,7 @@ def test_a_current_directory_that_was_deleted_has_no_file(tmp_path: Path, monkey
     assert load_settings({}).engine.workers == 0
 
 
-def test_what_is_wrong_with_the_log_level_is_told() -> None:
+def test_an_unknown_log_level_is_an_error_that_names_the_levels() -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_settings({"HEADRACE_LOG": "warming"})
     assert str(caught.value) == (

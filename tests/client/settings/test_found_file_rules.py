@@ -1,7 +1,4 @@
-"""Promises of what a ``headrace.toml`` may say that was only found in the current directory.
-
-A short list of harmless settings.
-"""
+"""Which settings a ``headrace.toml`` in the current directory may have: a short list of harmless ones."""
 
 from __future__ import annotations
 
@@ -105,7 +102,7 @@ def test_a_found_file_may_not_send_a_key_of_the_users_elsewhere(way: str, enviro
     assert "A file that is only found in the current directory may not do that" in refused(environ, REDIRECTIONS[way])
 
 
-def test_what_a_user_may_copy_into_a_shell_does_nothing_else_there(
+def test_a_command_in_an_error_can_be_copied_into_a_shell_safely(
     environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "a b;touch $(reboot)'"
@@ -115,7 +112,7 @@ def test_what_a_user_may_copy_into_a_shell_does_nothing_else_there(
     assert shlex.split(said.partition(", or move")[0]) == [str(directory / "headrace.toml")]
 
 
-def test_what_was_refused_is_told_and_how_to_allow_it(environ: dict[str, str], tmp_path: Path) -> None:
+def test_an_error_says_which_setting_was_refused_and_how_to_allow_it(environ: dict[str, str], tmp_path: Path) -> None:
     found, own = tmp_path / "cloned" / "headrace.toml", tmp_path / "home" / ".config" / "headrace" / "headrace.toml"
     assert refused(environ, f"[providers.openai]\n{CHAT}") == (
         f"{found}: providers.openai.base_url would send what is meant for openai, and its key, to another address. "
@@ -138,7 +135,7 @@ def test_the_users_own_file_may_do_all_of_it(way: str, environ: dict[str, str], 
     load_settings(environ)
 
 
-def test_the_users_own_file_is_his_own_in_its_own_directory(
+def test_the_users_own_file_is_trusted_in_its_own_directory_too(
     environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "home" / ".config" / "headrace"
@@ -331,7 +328,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_all_else_is_refused_in_a_found_file_and_taken_from_the_users(
+def test_all_other_settings_are_refused_in_a_found_file_and_taken_from_the_users_own(
     what: str, environ: dict[str, str], tmp_path: Path
 ) -> None:
     own = tmp_path / "home" / ".config" / "headrace" / "headrace.toml"
@@ -399,7 +396,7 @@ def test_a_users_own_price_counts_wherever_a_model_is_called_so(environ: dict[st
 
 
 @pytest.mark.parametrize("clock", sorted(CLOCKS))
-def test_a_found_files_clocks_neither_stop_runs_nor_let_them_hang(clock: str, environ: dict[str, str]) -> None:
+def test_the_timeouts_of_a_found_file_neither_stop_runs_nor_let_them_hang(clock: str, environ: dict[str, str]) -> None:
     for value in (0.001, 0.99, 3601, 31_622_400):
         assert f"engine.{clock} is not between 1 second and 1 hour" in refused(
             environ, f"[engine]\n{clock} = {value}\n"
@@ -411,7 +408,7 @@ def test_a_found_files_clocks_neither_stop_runs_nor_let_them_hang(clock: str, en
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", '"0"', "1e300"])
-def test_a_found_files_figures_have_the_bounds_of_all_files(value: str, environ: dict[str, str]) -> None:
+def test_the_numbers_of_a_found_file_have_the_bounds_of_all_files(value: str, environ: dict[str, str]) -> None:
     assert "it takes a number" in refused(environ, f"[providers.local]\n{CHAT}[prices.'local/x']\ninput = {value}\n")
     assert "it takes a number" in refused(environ, f"[engine]\nidle_timeout = {value}\n")
 

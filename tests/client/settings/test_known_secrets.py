@@ -1,4 +1,4 @@
-"""Promises of what counts as a secret, and of a process's output without one."""
+"""Which values count as secrets, and that a process's output has none of them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ KEY = "sk-proj-9fQ2mZx7Lw4vTb81KcYd0R6s"
         ("", set()),
     ],
 )
-def test_what_is_secret_in_an_address(address: str, found: set[str]) -> None:
+def test_the_secrets_in_an_address_are_found(address: str, found: set[str]) -> None:
     assert set(address_secrets(address)) == found
 
 
@@ -130,7 +130,9 @@ MCP: list[tuple[dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("options", "found"), MCP)
-def test_what_opens_the_servers_of_tools_is_a_secret_of_its_run(options: dict[str, Any], found: list[str]) -> None:
+def test_the_credentials_for_servers_of_tools_are_secrets_of_their_run(
+    options: dict[str, Any], found: list[str]
+) -> None:
     tool = Tool("t", type="mcp", extra=options)
     masks = RunMasks(["another-key-0123456789"])
 
@@ -147,7 +149,7 @@ def test_what_opens_the_servers_of_tools_is_a_secret_of_its_run(options: dict[st
     assert masks.of(KEY[::-1], None, others).masked(said).endswith("and [key] and [key] of payments-and-more")
 
 
-def test_options_of_millions_of_values_are_not_gone_through() -> None:
+def test_only_some_of_millions_of_options_are_looked_at() -> None:
     nested: Any = {"a": 1}
     for _ in range(900):
         nested = [nested]

@@ -1,4 +1,4 @@
-"""Promises of what OpenTelemetry's variables make of Headrace's settings."""
+"""Which settings OpenTelemetry's environment variables make."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_an_endpoint_makes_a_sink_without_content() -> None:
     assert export().service_name == "headrace"
 
 
-def test_what_is_said_of_traces_counts_more() -> None:
+def test_a_variable_for_traces_goes_before_the_general_one() -> None:
     found = export(
         OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="http://traces/v1/traces",
         OTEL_EXPORTER_OTLP_HEADERS="a=general",
@@ -71,7 +71,7 @@ def test_no_text_in_the_headers_is_an_error(text: str) -> None:
         ("", False),
     ],
 )
-def test_content_goes_along_where_the_ecosystems_switch_says_so(word: str, is_captured: bool) -> None:
+def test_content_is_sent_if_opentelemetrys_own_variable_asks_for_it(word: str, is_captured: bool) -> None:
     assert export(OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=word).content is is_captured
 
 
@@ -85,7 +85,7 @@ def test_export_can_be_switched_off(name: str, value: str) -> None:
     assert read_otel_environment({**ENDPOINT, name: value}) is None
 
 
-def test_grpc_is_told_to_be_impossible(caplog: pytest.LogCaptureFixture) -> None:
+def test_grpc_is_reported_as_not_supported(caplog: pytest.LogCaptureFixture) -> None:
     environ = {**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     assert isinstance(read_otel_environment(environ), UnsupportedExport)
 

@@ -1,4 +1,4 @@
-"""Promises of whom a settings file must belong to, before anything is taken from it, and of what it leads to."""
+"""Who must own a settings file, and the directories and links that lead to it, before anything is taken from it."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ CALLED = [_with_own_home, _called_with_sudo, _with_another_real_user]
 @needs_root
 @pytest.mark.parametrize("called", CALLED)
 @pytest.mark.parametrize("name", ["HOME", "XDG_CONFIG_HOME"])
-def test_a_home_that_is_left_of_who_called_this_user_decides_nothing(
+def test_the_home_of_the_calling_user_has_no_settings_for_this_user(
     name: str,
     called: Callable[[dict[str, str], pytest.MonkeyPatch], None],
     environ: dict[str, str],
@@ -331,7 +331,7 @@ def test_a_home_that_is_left_of_who_called_this_user_decides_nothing(
 
 @needs_root
 @pytest.mark.parametrize("called", CALLED)
-def test_state_is_kept_in_no_home_that_is_left_of_who_called_this_user(
+def test_no_state_is_kept_in_the_home_of_the_calling_user(
     called: Callable[[dict[str, str], pytest.MonkeyPatch], None],
     environ: dict[str, str],
     tmp_path: Path,
@@ -393,7 +393,7 @@ def test_a_home_that_is_no_absolute_path_makes_no_place_in_the_current_directory
 
 
 @needs_root
-def test_a_tilde_is_not_the_home_of_who_called_this_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_is_not_the_home_of_the_calling_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert expanded("~/spans") == tmp_path / "spans"
     os.chown(tmp_path, STRANGER, STRANGER)
@@ -417,7 +417,7 @@ def test_a_path_in_a_settings_file_is_meant_from_the_files_directory(
 # The file of what is allowed.
 
 
-def test_what_is_allowed_is_kept_for_its_owner_alone_and_never_through_a_link(
+def test_permissions_are_kept_for_their_owner_only_and_never_written_through_a_link(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     path = Path(allowed_file(environ))
@@ -442,13 +442,13 @@ def test_what_is_allowed_is_kept_for_its_owner_alone_and_never_through_a_link(
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"allowed": [{}]}', '{"allowed": [{"directory": 1}]}', "[" * 100_000, '{"allowed": 5}']
 )
-def test_a_damaged_file_of_what_is_allowed_is_told(text: str, environ: dict[str, str]) -> None:
+def test_a_damaged_file_of_permissions_is_an_error(text: str, environ: dict[str, str]) -> None:
     Path(allowed_file(environ)).write_text(text)
     with pytest.raises(ConfigurationError, match=r"allowed\.json: the file is damaged; remove it"):
         read_allowed_keys(environ)
 
 
-def test_a_file_of_what_is_allowed_that_everybody_may_write_allows_nothing(environ: dict[str, str]) -> None:
+def test_a_file_of_permissions_that_every_user_may_write_allows_nothing(environ: dict[str, str]) -> None:
     change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
     Path(allowed_file(environ)).chmod(0o666)
     with pytest.raises(ConfigurationError, match="can be written by every user"):
@@ -456,7 +456,7 @@ def test_a_file_of_what_is_allowed_that_everybody_may_write_allows_nothing(envir
 
 
 @needs_root
-def test_a_file_of_what_is_allowed_that_a_group_may_write_allows_nothing(environ: dict[str, str]) -> None:
+def test_a_file_of_permissions_that_a_group_may_write_allows_nothing(environ: dict[str, str]) -> None:
     change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
     path = Path(allowed_file(environ))
     path.chmod(0o660)
@@ -467,7 +467,7 @@ def test_a_file_of_what_is_allowed_that_a_group_may_write_allows_nothing(environ
 
 
 @needs_root
-def test_who_may_not_keep_what_is_allowed_is_told_of_the_file_that_it_is_about(
+def test_an_error_names_the_file_of_permissions_that_cannot_be_written(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where the directory is exchanged for another user's between two looks."""
@@ -478,14 +478,14 @@ def test_who_may_not_keep_what_is_allowed_is_told_of_the_file_that_it_is_about(
 
 
 @needs_root
-def test_a_file_of_what_is_allowed_of_another_user_allows_nothing(environ: dict[str, str]) -> None:
+def test_a_file_of_permissions_of_another_user_allows_nothing(environ: dict[str, str]) -> None:
     change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
     os.chown(allowed_file(environ), STRANGER, STRANGER)
     with pytest.raises(ConfigurationError, match=f"belongs to user {STRANGER}"):
         read_allowed_keys(environ)
 
 
-def test_many_may_allow_at_the_same_time(environ: dict[str, str]) -> None:
+def test_many_commands_may_change_permissions_at_the_same_time(environ: dict[str, str]) -> None:
     program = """
 import os, sys
 from headrace.settings.allowed_files import change_allowed_keys
@@ -505,7 +505,7 @@ for number in range(5):
     assert len(read_allowed_keys(environ)) == 15
 
 
-def test_a_directory_whose_name_is_no_text_can_be_allowed(environ: dict[str, str]) -> None:
+def test_a_directory_with_a_name_that_is_not_utf8_can_be_allowed(environ: dict[str, str]) -> None:
     grant = AllowedKey(os.fsdecode(b"/\xff\xfe"), "mine", "https://mine.example/v1", "MINE_KEY")
     change_allowed_keys(environ, lambda _known: frozenset({grant}))
 

@@ -1,4 +1,4 @@
-"""Promises of what is said of a sink that is configured wrongly."""
+"""The errors for a sink with wrong settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from headrace.settings.settings import load_settings
         ('type = "otlp"\nurl = "a"\nheader = { a = "b" }', "header"),
     ],
 )
-def test_a_wrong_table_is_told_with_its_file(tmp_path: Path, table: str, words: str) -> None:
+def test_the_error_of_a_wrong_sink_table_names_its_file(tmp_path: Path, table: str, words: str) -> None:
     path = tmp_path / "headrace.toml"
     path.write_text(f"[sinks.mine]\n{table}\n")
 

@@ -1,4 +1,4 @@
-"""One span of every kind, for tests of sinks."""
+"""One span of every kind, for tests of sinks and of the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promises of what follows from an answer, and of when a sink tries again."""
+"""What a sink does after a server's answer, and when it tries again."""
 
 from __future__ import annotations
 
@@ -51,22 +51,22 @@ def test_a_success_delivers_the_batch(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_of_spans_that_are_refused_as_malformed_only_the_one_that_is_refused_alone_is_given_up(status: int) -> None:
+def test_a_malformed_span_is_given_up_only_if_it_is_refused_alone(status: int) -> None:
     assert isinstance(verdict(status), SplitBatch)
     assert isinstance(verdict(status, spans=1), Undeliverable)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 529, 599])
-def test_what_may_pass_is_tried_again(status: int) -> None:
+def test_a_passing_error_is_tried_again(status: int) -> None:
     assert isinstance(verdict(status), Retry)
 
 
 @pytest.mark.parametrize("status", [301, 302, 401, 402, 403, 404, 405, 410, 415, 501])
-def test_what_can_be_mended_keeps_the_spans(status: int) -> None:
+def test_an_error_that_the_operator_can_mend_keeps_the_spans(status: int) -> None:
     assert isinstance(verdict(status), Blocked)
 
 
-def test_too_much_at_once_is_halved_and_a_single_span_that_is_too_much_given_up() -> None:
+def test_a_batch_that_is_too_large_is_halved_and_a_single_span_that_is_too_large_is_given_up() -> None:
     assert isinstance(verdict(413, spans=2), SplitBatch)
     assert isinstance(verdict(413, spans=1), Undeliverable)
 
@@ -104,7 +104,7 @@ def test_nonsense_in_retry_after_is_no_error(text: str) -> None:
 
 
 @given(st.integers(200, 599), st.binary(max_size=300), st.integers(1, 300))
-def test_every_answer_has_a_consequence(status: int, body: bytes, spans: int) -> None:
+def test_every_answer_has_a_verdict(status: int, body: bytes, spans: int) -> None:
     assert isinstance(verdict(status, body=body, spans=spans), Verdict)
 
 
@@ -116,7 +116,7 @@ def test_the_servers_words_are_quoted_without_our_key() -> None:
     assert verdict(400, spans=1, body=b"\x08\x03\x12\x04oops") == Undeliverable("HTTP 400 Bad Request")
 
 
-def test_of_spans_sent_one_by_one_those_up_to_the_first_failure_are_dealt_with() -> None:
+def test_spans_sent_one_by_one_are_done_up_to_the_first_failure() -> None:
     one = Delivered(1)
 
     assert joined_verdict([one, one]) == Delivered(2)
@@ -151,7 +151,7 @@ def test_waits_grow_and_have_a_bound() -> None:
 
 
 @given(st.floats(0, 1), st.integers(1, 40))
-def test_no_dice_make_an_open_circuit_ask_again_at_once(random: float, failures: int) -> None:
+def test_an_open_circuit_never_tries_again_at_once(random: float, failures: int) -> None:
     circuit = Circuit()
     for _ in range(failures):
         circuit.failed(None, 0.0, random)
@@ -196,7 +196,7 @@ def test_a_batch_that_was_too_much_is_halved_and_grows_again() -> None:
 
 
 @given(st.integers(1, 1000))
-def test_halving_comes_to_one_and_not_to_none(most: int) -> None:
+def test_the_smallest_batch_has_one_span(most: int) -> None:
     batch = BatchLimit(most)
     for _ in range(20):
         batch.was_too_much(batch.limit)
@@ -208,7 +208,7 @@ def row(seq: int, rank: Rank) -> StoredSpan:
     return StoredSpan(seq, Span(span_id=f"sp_{seq:016x}", rank=rank, provider="openai", model="m"), None)
 
 
-def test_a_record_that_is_not_the_last_word_waits_a_moment_for_a_better_one() -> None:
+def test_a_record_that_may_be_replaced_waits_a_moment_for_a_better_one() -> None:
     settling = SettleTime()
     rows = [row(1, Rank.WORKER), row(2, Rank.STUB), row(3, Rank.WORKER), row(4, Rank.CLIENT)]
 
@@ -230,7 +230,7 @@ def test_many_such_records_wait_together() -> None:
     assert len(list(settling.ready(rows, last=1000, now=SETTLE_SECONDS))) == 1000
 
 
-def test_without_leave_nothing_that_was_said_is_sent_on() -> None:
+def test_without_permission_no_content_is_sent() -> None:
     secret = "the secret"
     span = Span(
         span_id="sp_00000000000000aa",

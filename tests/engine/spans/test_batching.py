@@ -1,4 +1,4 @@
-"""What batching promises: everything is committed once, in order, soon, and nobody is told before."""
+"""What batching promises: each span is committed once, in order, soon, and acknowledged only afterwards."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_span_waits_for_others_but_not_for_long() -> None:
     assert batching.take(100.0) == []
 
 
-def test_enough_spans_are_committed_at_once_and_so_many_at_a_time() -> None:
+def test_enough_spans_are_committed_at_once_and_a_commit_has_a_bound() -> None:
     batching: Batching[str] = Batching()
     for sequence in range(1, 5):
         batching.arrived("w1", sequence, [b"x"] * (MAX_SPANS // 2), 10.0)
@@ -49,7 +49,7 @@ def test_enough_spans_are_committed_at_once_and_so_many_at_a_time() -> None:
     assert sequences(batching, 10.0) == [3, 4]
 
 
-def test_large_spans_do_not_wait_for_the_clock() -> None:
+def test_large_spans_do_not_wait_for_the_timer() -> None:
     batching: Batching[str] = Batching()
     batching.arrived("w1", 1, [b"x" * (MAX_BYTES // 2)], 10.0)
     assert sequences(batching, 10.0) == []
@@ -66,7 +66,7 @@ def test_a_batch_larger_than_a_commit_is_committed_whole() -> None:
     assert sequences(batching, 10.0) == [1]
 
 
-def test_no_more_bytes_are_committed_at_once_than_a_batch_has_or_two_mebibytes() -> None:
+def test_a_commit_has_at_most_two_mebibytes_or_one_batch() -> None:
     batching: Batching[str] = Batching()
     for number, size in enumerate([3_000_000, 1_000_000, 1_000_000, 500_000, 100]):
         batching.arrived("w", number, [bytes(size)], 0.0)
@@ -78,7 +78,7 @@ def test_no_more_bytes_are_committed_at_once_than_a_batch_has_or_two_mebibytes()
     assert sizes == [3_000_000, 2_000_000, 500_100]
 
 
-def test_who_is_in_a_hurry_does_not_wait() -> None:
+def test_hurry_commits_at_once() -> None:
     batching: Batching[str] = Batching()
     batching.arrived("w1", 1, [b"a"], 10.0)
     batching.hurry()
@@ -89,7 +89,7 @@ def test_who_is_in_a_hurry_does_not_wait() -> None:
     assert sequences(batching, 10.0) == []
 
 
-def test_nobody_is_told_of_a_commit_that_failed_and_it_is_tried_again_with_longer_and_longer_pauses() -> None:
+def test_a_failed_commit_is_not_acknowledged_and_is_tried_again_with_growing_pauses() -> None:
     batching: Batching[str] = Batching()
     batching.arrived("w1", 1, [b"a"], 0.0)
     now, pauses = 1.0, []
@@ -108,7 +108,7 @@ def test_nobody_is_told_of_a_commit_that_failed_and_it_is_tried_again_with_longe
     assert batching.next_at == now + MAX_DELAY
 
 
-def test_no_more_is_wanted_while_too_much_waits() -> None:
+def test_reading_stops_while_too_many_bytes_wait() -> None:
     batching: Batching[str] = Batching()
     batching.arrived("w1", 1, [bytes(FULL_BYTES // 2)], 0.0)
     assert not batching.is_full
@@ -179,7 +179,7 @@ TestArrivals.settings = settings(max_examples=repeated(30, 100), deadline=None)
 # Flushes.
 
 
-def test_a_flush_is_over_when_its_workers_have_sent_and_all_is_committed() -> None:
+def test_a_flush_ends_when_its_workers_have_sent_and_all_is_committed() -> None:
     flushes: Flushes[str] = Flushes()
     flushes.asked("c", 7, 5, 10.0)
     assert flushes.is_one_new
@@ -196,7 +196,7 @@ def test_a_flush_is_over_when_its_workers_have_sent_and_all_is_committed() -> No
     assert not flushes
 
 
-def test_a_flush_waits_for_what_came_before_it_where_there_are_no_workers() -> None:
+def test_a_flush_without_workers_waits_for_earlier_spans() -> None:
     flushes: Flushes[str] = Flushes()
     flushes.asked("c", 7, 5, 10.0)
     assert flushes.committed(9) == []
@@ -206,7 +206,7 @@ def test_a_flush_waits_for_what_came_before_it_where_there_are_no_workers() -> N
     assert len(flushes.committed(3)) == 1
 
 
-def test_a_worker_that_ends_is_not_waited_for_and_a_client_that_leaves_is_not_told() -> None:
+def test_a_flush_does_not_wait_for_an_ended_worker_and_a_client_that_left_gets_no_answer() -> None:
     flushes: Flushes[str] = Flushes()
     flushes.asked("c", 7, 5, 10.0)
     flushes.begin(["w1"], 0)
@@ -226,7 +226,7 @@ def test_a_flush_ends_when_its_time_is_up() -> None:
     assert [flush.token for flush in flushes.expired(10.0)] == [5]
 
 
-def test_the_questions_of_one_turn_are_one_to_the_workers_and_a_later_answer_is_one_to_those_before() -> None:
+def test_the_flushes_of_one_turn_ask_each_worker_once_and_a_later_answer_counts_for_earlier_flushes() -> None:
     flushes: Flushes[str] = Flushes()
     flushes.asked("c", 7, 1, 10.0)
     flushes.asked("d", 8, 1, 10.0)
@@ -241,7 +241,7 @@ def test_the_questions_of_one_turn_are_one_to_the_workers_and_a_later_answer_is_
     assert len(flushes.committed(0)) == 3
 
 
-def test_a_process_has_so_many_questions_on_all_its_connections_and_no_more() -> None:
+def test_a_process_has_a_bounded_number_of_flushes_on_all_its_connections() -> None:
     flushes: Flushes[str] = Flushes()
     flushes.asked("other", 8, 1, 10.0)
     for number in range(10_000):
@@ -258,7 +258,7 @@ def test_a_process_has_so_many_questions_on_all_its_connections_and_no_more() ->
     assert not flushes
 
 
-def test_who_leaves_is_not_answered_early_either() -> None:
+def test_a_client_that_left_gets_no_early_answer() -> None:
     flushes: Flushes[str] = Flushes()
     for number in range(MAX_OPEN + 5):
         flushes.asked("c", 7, number, 10.0)
@@ -270,7 +270,7 @@ def test_who_leaves_is_not_answered_early_either() -> None:
 # Counts.
 
 
-def test_totals_are_of_each_sender_once_however_often_it_tells_them() -> None:
+def test_the_totals_of_a_sender_count_once_however_often_it_reports_them() -> None:
     totals = DropCounts()
     for count in (1, 4):
         totals.said(("worker", 7, 1), {"spool_full": count}, count)
@@ -332,5 +332,5 @@ def test_a_batch_of_an_outbox_is_small_unless_its_only_span_is_not() -> None:
 @pytest.mark.parametrize(
     ("asked", "given"), [(0.5, 0.5), (-1.0, 0.0), (float("nan"), 3600.0), (float("inf"), 3600.0), (1e300, 3600.0)]
 )
-def test_no_question_is_open_for_ever(asked: float, given: float) -> None:
+def test_no_flush_is_open_for_ever(asked: float, given: float) -> None:
     assert bounded_timeout(asked) == given

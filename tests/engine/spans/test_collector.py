@@ -1,4 +1,4 @@
-"""What the collector process promises those who send to it: an acknowledgement is a commit, and nothing else is."""
+"""What the collector promises to senders: a span is acknowledged after it is committed, and never before."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def made(number: int, **fields: object) -> Span:
     return span(f"sp_{number}", **{"started_at": NOW, **fields})  # type: ignore[arg-type]
 
 
-def test_what_is_acknowledged_is_committed_and_outlives_the_collector(engine: CollectorEngine) -> None:
+def test_an_acknowledged_span_is_committed_and_survives_the_collector(engine: CollectorEngine) -> None:
     engine.start()
     worker = engine.peer()
     for sequence in range(1, 21):
@@ -233,7 +233,7 @@ def test_a_bad_frame_ends_its_connection_and_no_other(engine: CollectorEngine) -
     assert engine.report(lambda status: bool(status.dropped)).dropped == {"unreadable": 1}
 
 
-def test_what_senders_dropped_is_reported_and_counted_once(engine: CollectorEngine) -> None:
+def test_spans_that_senders_dropped_are_reported_and_counted_once(engine: CollectorEngine) -> None:
     engine.start()
     for epoch, connections in ((7, 2), (8, 1)):
         for _ in range(connections):
@@ -245,7 +245,7 @@ def test_what_senders_dropped_is_reported_and_counted_once(engine: CollectorEngi
     assert (status.stored, status.dropped, status.state) == (2, {"spool_full": 10}, "ok")
 
 
-def test_a_flush_waits_for_what_workers_still_have(engine: CollectorEngine) -> None:
+def test_a_flush_waits_for_spans_that_workers_still_have(engine: CollectorEngine) -> None:
     engine.start()
     worker, client = engine.peer(), engine.peer("client")
     worker.hear(Welcome)
@@ -258,7 +258,7 @@ def test_a_flush_waits_for_what_workers_still_have(engine: CollectorEngine) -> N
     assert set(kept(engine.slot)) == {"sp_1", "sp_2"}
 
 
-def test_a_flush_waits_for_workers_that_a_new_collector_has_not_heard_of(engine: CollectorEngine) -> None:
+def test_a_flush_waits_for_workers_that_have_not_connected_to_a_new_collector(engine: CollectorEngine) -> None:
     with locked(spool(engine.slot, "w1-b-1", made(1, rank=Rank.STUB))):
         engine.start()
         client = engine.peer("client")
@@ -273,7 +273,7 @@ def test_a_flush_waits_for_workers_that_a_new_collector_has_not_heard_of(engine:
         assert client.hear(FlushResult) == FlushResult(5, delivered=1, pending=0, failed=0)
 
 
-def test_a_flush_ends_with_its_timeout_when_a_worker_says_nothing(engine: CollectorEngine) -> None:
+def test_a_flush_ends_with_its_timeout_if_a_worker_does_not_answer(engine: CollectorEngine) -> None:
     engine.start()
     worker, client = engine.peer(), engine.peer("client")
     worker.hear(Welcome)
@@ -284,7 +284,7 @@ def test_a_flush_ends_with_its_timeout_when_a_worker_says_nothing(engine: Collec
     assert result.token == 5
 
 
-def test_a_flood_of_flushes_is_answered_and_is_none_to_the_workers(engine: CollectorEngine) -> None:
+def test_a_flood_of_flushes_is_answered_and_asks_the_workers_seldom(engine: CollectorEngine) -> None:
     engine.start()
     worker, client, other = engine.peer(), engine.peer("client"), engine.peer("client", epoch=2)
     worker.hear(Welcome)
@@ -321,7 +321,7 @@ def test_the_content_of_clients_spans_is_treated_by_policy(engine: CollectorEngi
     assert (row.content, row.content_note) == (b"", "policy")
 
 
-def test_a_batch_of_very_many_values_is_left_out_and_takes_no_memory(engine: CollectorEngine) -> None:
+def test_a_batch_with_too_many_values_is_left_out_and_takes_no_memory(engine: CollectorEngine) -> None:
     """Decoded, the lists of nothing in it would take gigabytes."""
     engine.start()
     client, worker = engine.peer("client"), engine.peer()
@@ -359,7 +359,9 @@ def test_the_cost_of_a_run_is_stored_with_it(engine: CollectorEngine) -> None:
         assert connection.execute("SELECT cost FROM spans").fetchall() == [(2.5,)]
 
 
-def test_at_its_end_it_takes_what_the_dead_left_and_leaves_whole_files(engine: CollectorEngine) -> None:
+def test_at_its_end_the_collector_stores_the_spans_of_ended_workers_and_leaves_whole_files(
+    engine: CollectorEngine,
+) -> None:
     engine.start()
     worker = engine.peer()
     worker.send(batch(1, made(1)))
@@ -395,7 +397,7 @@ def test_the_store_says_that_it_cannot_be_written_and_recovers_by_itself(engine:
     assert (status.waiting, status.error) == (0, "")
 
 
-def test_what_an_engine_that_is_gone_has_not_sent_on_is_sent_by_another(
+def test_the_unsent_spans_of_an_ended_engine_are_sent_by_another_engine(
     engine: CollectorEngine, tmp_path: Path
 ) -> None:
     lines = tmp_path / "spans.jsonl"
@@ -420,7 +422,7 @@ def test_a_damaged_file_is_reported(engine: CollectorEngine) -> None:
     assert (status.state, status.error) == ("ok", f"damaged and moved aside: {name}.corrupt")
 
 
-def test_it_ends_with_its_parent(engine: CollectorEngine) -> None:
+def test_the_collector_ends_with_its_parent(engine: CollectorEngine) -> None:
     program = (
         "import subprocess, sys, os\n"
         "process = subprocess.Popen([*sys.argv[1:], '--parent', str(os.getpid())])\n"

@@ -1,4 +1,4 @@
-"""What senders say they have dropped: counted once each, and of a client's word only what a client can know."""
+"""What senders report as dropped is counted once. A client can only report what a client can know."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_client_invents_no_reasons_and_no_untraced_runs() -> None:
     assert totals.untraced == 0
 
 
-def test_senders_that_come_and_go_without_end_are_summed_up() -> None:
+def test_the_counts_of_very_many_senders_are_kept_as_a_sum() -> None:
     totals = DropCounts()
     for epoch in range(25_000):
         totals.said(("client", 7, epoch), {"memory_full": 1}, 0)
@@ -34,7 +34,7 @@ def test_senders_that_come_and_go_without_end_are_summed_up() -> None:
     assert len(totals._dropped) <= 10_000
 
 
-def test_what_senders_claim_together_still_fits_into_a_message() -> None:
+def test_the_sum_of_all_counts_fits_into_a_message() -> None:
     """A report that cannot be encoded would end the collector."""
     totals = DropCounts()
     for epoch in range(3000):
@@ -45,7 +45,7 @@ def test_what_senders_claim_together_still_fits_into_a_message() -> None:
     assert totals.untraced == 2**53
 
 
-def test_clients_without_end_do_not_have_a_workers_counts_counted_twice() -> None:
+def test_very_many_clients_do_not_make_a_workers_counts_count_twice() -> None:
     totals = DropCounts()
     totals.said(("worker", 8, 1), {"spool_full": 3}, 2)
     for epoch in range(15_000):

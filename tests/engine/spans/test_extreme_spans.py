@@ -1,7 +1,4 @@
-"""Every span can be sent, stored, read, shown and sent on, whatever is in its fields.
-
-The fields are those of its type.
-"""
+"""Every span can be sent, stored, read, shown and exported, whatever values its fields have."""
 
 from __future__ import annotations
 
@@ -146,7 +143,7 @@ def test_every_span_can_be_encoded_for_opentelemetry(
     sink.close()
 
 
-def test_a_value_that_nothing_can_carry_becomes_the_nearest_that_can_be() -> None:
+def test_a_value_that_cannot_be_encoded_becomes_the_nearest_possible_value() -> None:
     assert encodable({"a": [2**70, float("inf"), "x\ud800"], 1: object()}) == {
         "a": [MOST, 1.7e308, "x\ufffd"],
         "1": "object",

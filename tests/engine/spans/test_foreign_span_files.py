@@ -1,4 +1,4 @@
-"""What lies in the data directory and is not Headrace's is neither read, written, moved nor removed, however old it is."""
+"""Files in the data directory that are not Headrace's are never read, written, moved or removed, however old they are."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ def test_a_foreign_database_stays_as_it_is(tmp_path: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("make", [folder, another_programs, another_programs_first_version])
-def test_spans_go_beside_what_has_todays_name(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_spans_go_to_another_file_if_a_foreign_file_has_todays_name(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
     slot = tmp_path / "0"
     slot.mkdir()
     path = slot / "spans-2026-11-23.db"
@@ -103,7 +105,7 @@ def test_spans_go_beside_what_has_todays_name(tmp_path: Path, make: Callable[[Pa
     assert (slot / "spans-2026-11-23.1.db").is_file()
 
 
-def test_headraces_own_old_files_go(tmp_path: Path) -> None:
+def test_headraces_own_old_files_are_removed(tmp_path: Path) -> None:
     slot = tmp_path / "0"
     with closing(Store(slot, CONFIG, no_cost)) as store:
         store.write([span("a")], NOON)
@@ -126,7 +128,7 @@ def test_a_foreign_spool_stays(tmp_path: Path, name: str) -> None:
     assert path.exists()
 
 
-def test_a_link_in_a_spool_leads_nowhere(tmp_path: Path) -> None:
+def test_a_link_in_the_spool_directory_is_not_followed(tmp_path: Path) -> None:
     real = spool(tmp_path / "elsewhere", "w1-a-1", span("a"))
     (tmp_path / "0" / "spool").mkdir(parents=True)
     (tmp_path / "0" / "spool" / "w2-b-1.spool").symlink_to(real)
@@ -148,7 +150,7 @@ def test_a_file_in_which_no_worker_has_written_is_not_removed_whatever_its_name(
     assert [left.read_bytes() for left in path.parent.iterdir()] == [content]
 
 
-def test_a_spool_that_is_exchanged_while_it_is_recovered_is_removed_and_no_other(tmp_path: Path) -> None:
+def test_if_a_spool_is_exchanged_during_its_recovery_only_the_recovered_spool_is_removed(tmp_path: Path) -> None:
     path = spool(tmp_path, "w1-a-1", span("a"))
     with closing(Store(tmp_path, CONFIG, no_cost)) as store:
         steps = recover(tmp_path, store, lambda: NOON)
@@ -189,7 +191,7 @@ def test_a_link_that_is_put_in_the_place_of_a_directory_leads_to_no_file_that_is
 
 
 @pytest.mark.parametrize("make", [text, link, folder])
-def test_what_has_the_name_of_a_database_that_is_being_made_is_not_removed(
+def test_a_foreign_file_with_the_name_of_an_unfinished_database_is_not_removed(
     tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
     slot = tmp_path / "0"
@@ -204,7 +206,7 @@ def test_what_has_the_name_of_a_database_that_is_being_made_is_not_removed(
     assert (slot / "spans-2026-11-23.db").is_file()
 
 
-def test_a_database_that_was_begun_by_an_engine_that_was_killed_goes(tmp_path: Path) -> None:
+def test_an_unfinished_database_of_a_killed_engine_is_removed(tmp_path: Path) -> None:
     slot = tmp_path / "0"
     slot.mkdir()
     another_programs(slot / "spans-2026-11-23.db.new")
@@ -216,7 +218,9 @@ def test_a_database_that_was_begun_by_an_engine_that_was_killed_goes(tmp_path: P
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make another user's files")
 @pytest.mark.parametrize("is_open", [True, False])
-def test_what_another_user_puts_in_the_data_directorys_place_is_told_nothing(is_open: bool, tmp_path: Path) -> None:
+def test_nothing_is_written_to_a_directory_that_another_user_put_in_the_data_directorys_place(
+    is_open: bool, tmp_path: Path
+) -> None:
     """Who owns a directory above it can rename it, and have a folder and a database of his own there, which he reads."""
     slot, his = tmp_path / "0", tmp_path / "his"
     for folder in (slot, his):
@@ -257,7 +261,7 @@ def test_a_database_whose_table_is_an_endless_query_is_left_out(tmp_path: Path) 
     assert "spans is a view, not a table" in said[0]
 
 
-def test_folders_with_other_names_are_no_slots(tmp_path: Path) -> None:
+def test_directories_with_other_names_are_not_slots(tmp_path: Path) -> None:
     """The year of somebody's photographs may be one; nothing of Headrace's is in it, and so it gets no lock."""
     for name in ("0", "2024", "007", "²", "1a"):
         (tmp_path / name).mkdir()
@@ -269,7 +273,7 @@ def test_folders_with_other_names_are_no_slots(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "2024").iterdir()] == ["spans-of-a-bridge.db"]
 
 
-def test_what_is_moved_aside_takes_no_name_that_is_taken(tmp_path: Path) -> None:
+def test_a_file_that_is_moved_aside_replaces_no_other_file(tmp_path: Path) -> None:
     path = tmp_path / "spans-2026-11-23.db"
     for name in ("", "-wal"):
         path.with_name(path.name + name).write_text("damaged")
@@ -282,9 +286,7 @@ def test_what_is_moved_aside_takes_no_name_that_is_taken(tmp_path: Path) -> None
     assert taken[1].read_text() == "mine"
 
 
-def test_a_line_that_could_not_be_written_takes_no_other_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_that_cannot_be_written_spoils_no_other_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that appends to a sink's file without asking for the lock."""
     path = tmp_path / "spans.jsonl"
     path.write_text("first\n")

@@ -1,4 +1,4 @@
-"""A sink goes through the proxy that applies to it, and says at once what it cannot use of its surroundings."""
+"""A sink uses the proxy that applies to it, and reports at once what it cannot use: an address, a proxy, a certificate."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def posted(url: str = NOBODY) -> object:
     ("variable", "value"),
     [("no_proxy", "fd00::/8"), ("no_proxy", "/,,[::1"), ("https_proxy", "http://proxy:port"), ("all_proxy", "")],
 )
-def test_what_does_not_apply_keeps_no_sink_from_sending(
+def test_proxy_variables_that_do_not_apply_keep_no_sink_from_sending(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -55,7 +55,7 @@ def test_what_does_not_apply_keeps_no_sink_from_sending(
         ("SSL_CERT_FILE", "/nowhere/ca.pem", "the certificates cannot be read (No such file or directory)"),
     ],
 )
-def test_what_a_sink_cannot_use_is_told_with_its_variable(
+def test_a_setting_that_a_sink_cannot_use_is_named_with_its_variable(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -66,17 +66,17 @@ def test_what_a_sink_cannot_use_is_told_with_its_variable(
     assert variable in str(caught.value) or value.partition(":")[0] in str(caught.value)
 
 
-def test_what_socks_needs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_that_socks_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
     with pytest.raises(SinkUnusableError, match="SOCKS"):
         posted()
 
 
-def test_a_host_that_no_name_server_could_know_waits_for_somebody_to_mend_it() -> None:
+def test_spans_for_an_impossible_host_wait_until_somebody_mends_it() -> None:
     assert isinstance(posted("http://xn--a"), Blocked)
 
 
 @pytest.mark.parametrize("host", ["a..b", "$HOST", "x" * 64, "x%00", "{region}.test"])
-def test_a_host_that_is_none_is_told(host: str) -> None:
+def test_an_invalid_host_is_reported(host: str) -> None:
     with pytest.raises(SinkUnusableError, match="must be an http:// or https:// address"):
         posted(f"http://{host}/v1")

@@ -1,4 +1,4 @@
-"""Promises of what a span looks like in OpenTelemetry: golden files, compared with the message that is sent.
+"""What a span looks like in OpenTelemetry: golden files, compared with the message that is sent.
 
 ``python -m tests.engine.spans.test_semconv`` writes the files anew; read the difference.
 """
@@ -146,7 +146,7 @@ def test_a_retry_without_a_wire_format_leaves_the_earlier_one() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_content_is_sent_only_by_leave(name: str) -> None:
+def test_content_is_sent_only_with_permission(name: str) -> None:
     attributes = exported(without_content(stored(EXAMPLES[name])), "current")["attributes"]
 
     assert not [key for key in attributes if "messages" in key or "instructions" in key or "definitions" in key]
@@ -169,7 +169,7 @@ def test_ids_are_exact_and_the_same_each_time() -> None:
     assert own.parent.hex() == "fedcba9876543210"
 
 
-def test_a_span_hangs_below_the_callers_own() -> None:
+def test_a_span_is_a_child_of_the_callers_own_span() -> None:
     ids = ids_of(EXAMPLES["with_traceparent"])
 
     assert ids.trace.hex() == "0af7651916cd43dd8448eb211c80319c"
@@ -179,11 +179,11 @@ def test_a_span_hangs_below_the_callers_own() -> None:
 
 
 @pytest.mark.parametrize("traceparent", ["", "nonsense", f"00-{'0' * 32}-{'0' * 16}-01", "00-AB-CD-01"])
-def test_a_broken_traceparent_is_as_none(traceparent: str) -> None:
+def test_a_broken_traceparent_is_ignored(traceparent: str) -> None:
     assert ids_of(span(1, traceparent=traceparent)) == ids_of(span(1))
 
 
-def test_a_run_that_nobody_knows_is_a_trace_of_its_own() -> None:
+def test_a_run_without_a_known_trace_is_a_trace_of_its_own() -> None:
     ids = ids_of(EXAMPLES["lost"])
 
     assert EXAMPLES["lost"].rank is Rank.STUB

@@ -62,7 +62,7 @@ def test_spans_are_stored_and_a_repeated_one_is_stored_once(pipeline: SpanPipeli
     assert pipeline.stored == 3
 
 
-def test_bytes_that_are_no_span_are_counted_and_cost_no_other_span(pipeline: SpanPipeline, slot: Path) -> None:
+def test_bytes_that_are_not_a_span_are_counted_and_affect_no_other_span(pipeline: SpanPipeline, slot: Path) -> None:
     garbage: list[tuple[bytes, PeerRole]] = [(b"\xc1", "worker")]
     assert pipeline.keep([*garbage, *said(span("sp_1")), *garbage])
 
@@ -132,7 +132,7 @@ def test_no_call_raises_while_the_store_fails(pipeline: SpanPipeline, monkeypatc
 # Spools of dead workers.
 
 
-def test_what_a_dead_worker_left_is_stored_and_counted(pipeline: SpanPipeline, slot: Path) -> None:
+def test_the_spans_of_an_ended_worker_are_stored_and_counted(pipeline: SpanPipeline, slot: Path) -> None:
     spool(slot, "w1-a-1", span("sp_1"), span("sp_2"), tail=b"torn")
     assert pipeline.has_leavings()
     for _ in pipeline.recover():

@@ -1,7 +1,4 @@
-"""What the store promises.
-
-One row for each run, the best word on it, whatever comes how often, when and in what order.
-"""
+"""What the store promises: one row for each run with its best record, in whatever order and however often records arrive."""
 
 from __future__ import annotations
 
@@ -105,7 +102,7 @@ def test_a_higher_rank_replaces_a_lower_one_and_gets_a_new_number(slot: Path, st
     assert rows(slot)[0].seq == 2 < rows(slot)[1].seq
 
 
-def test_of_equal_ranks_the_newer_stays(slot: Path, store: Store) -> None:
+def test_of_two_records_with_equal_rank_the_newer_is_kept(slot: Path, store: Store) -> None:
     store.write([span("a", started_at=NOON, model="first")], NOON)
     store.write([span("a", started_at=NOON + 5, model="second")], NOON)
     store.write([span("a", started_at=NOON, model="first")], NOON)
@@ -113,7 +110,7 @@ def test_of_equal_ranks_the_newer_stays(slot: Path, store: Store) -> None:
     assert kept(slot)["a"].model == "second"
 
 
-def test_the_brokers_stub_never_takes_the_place_of_the_workers(slot: Path, store: Store) -> None:
+def test_the_brokers_record_never_replaces_the_workers(slot: Path, store: Store) -> None:
     store.write([span("a", Rank.STUB, tags=["known"])], NOON)
     store.write([span("a", Rank.STUB, started_at=NOON + 0.01, trace_id="")], NOON)
 
@@ -152,14 +149,14 @@ def test_a_client_rewrites_no_record_of_a_worker_and_adds_no_attempt_to_it(slot:
     assert kept(slot) == {"a": whole}
 
 
-def test_of_two_clients_that_say_how_a_run_ended_the_first_is_believed(slot: Path, store: Store) -> None:
+def test_of_two_clients_records_the_first_is_kept(slot: Path, store: Store) -> None:
     store.write([span("a", Rank.CLIENT, error="lost")], NOON)
     store.write([span("a", Rank.CLIENT, started_at=NOON + 5, error="forged")], NOON)
 
     assert kept(slot)["a"].error == "lost"
 
 
-def test_what_is_there_already_changes_nothing(slot: Path, store: Store) -> None:
+def test_a_span_that_is_stored_already_changes_nothing(slot: Path, store: Store) -> None:
     spans = [span(f"sp_{number}", attempts=[SpanAttempt(1, "w1", NOON, NOON + 1)]) for number in range(600)]
     assert store.write(spans, NOON) == WriteCounts(new=600)
     before = rows(slot)
@@ -168,16 +165,14 @@ def test_what_is_there_already_changes_nothing(slot: Path, store: Store) -> None
     assert rows(slot) == before
 
 
-def test_clients_that_tell_of_further_attempts_without_end_make_no_row_grow_without_end(
-    slot: Path, store: Store
-) -> None:
+def test_clients_that_report_very_many_attempts_do_not_make_a_row_grow_without_end(slot: Path, store: Store) -> None:
     for start in range(0, 5000, 500):
         attempts = [SpanAttempt(number, reason="x") for number in range(start, start + 500)]
         store.write([span("sp_1", rank=Rank.CLIENT, attempts=attempts)] * 3, 0.0)
     assert [attempt.number for attempt in kept(slot)["sp_1"].attempts] == list(range(MAX_ATTEMPTS))
 
 
-def test_a_run_told_of_twice_in_one_batch_has_one_row(slot: Path, store: Store) -> None:
+def test_a_run_with_two_records_in_one_batch_has_one_row(slot: Path, store: Store) -> None:
     assert store.write([span("a", Rank.STUB), span("a"), span("a", Rank.STUB)], NOON) == WriteCounts(new=1)
 
     assert kept(slot)["a"].rank == Rank.WORKER
@@ -186,7 +181,7 @@ def test_a_run_told_of_twice_in_one_batch_has_one_row(slot: Path, store: Store) 
 # Files.
 
 
-def test_each_utc_day_has_a_file_and_a_late_word_goes_to_the_first(slot: Path, store: Store) -> None:
+def test_each_utc_day_has_a_file_and_a_late_record_goes_to_the_first_file(slot: Path, store: Store) -> None:
     store.write([span("a", Rank.STUB), span("b")], NOON)
     store.write([span("a"), span("b"), span("c", started_at=NOON + DAY)], NOON + DAY)
 
@@ -198,7 +193,7 @@ def test_each_utc_day_has_a_file_and_a_late_word_goes_to_the_first(slot: Path, s
     assert {name: row.rank for name, row in kept(slot).items()} == {"a": 2, "b": 2, "c": 2}
 
 
-def test_a_late_word_finds_its_row_after_a_restart(slot: Path) -> None:
+def test_a_late_record_finds_its_row_after_a_restart(slot: Path) -> None:
     for number in range(8):
         with closing(Store(slot, SpansConfig(), no_cost)) as store:
             store.write([span(f"sp_{number}", Rank.STUB, NOON + number * DAY)], NOON + number * DAY)
@@ -234,7 +229,7 @@ def test_files_are_for_their_owner_only(slot: Path, store: Store) -> None:
     assert "spans-2026-11-23.db-wal" in modes
 
 
-def test_old_files_go_unless_a_sink_needs_them(slot: Path) -> None:
+def test_old_files_are_removed_unless_a_sink_needs_them(slot: Path) -> None:
     with closing(Store(slot, SpansConfig(retention_days=10), no_cost)) as store:
         for day in range(4):
             store.write([span(f"sp_{day}", started_at=NOON + day * DAY)], NOON + day * DAY)
@@ -283,7 +278,7 @@ def test_a_damaged_file_is_moved_aside_and_a_new_one_begun(slot: Path, day: int)
     assert set(kept(slot)) == {"a", "b"}
 
 
-def test_damage_found_while_writing_costs_none_of_what_comes(slot: Path, store: Store) -> None:
+def test_damage_found_during_a_write_loses_no_new_span(slot: Path, store: Store) -> None:
     store.write([span(f"sp_{number}", content=b"x" * 3000) for number in range(200)], NOON)
     store.close()
     path = slot / "spans-2026-11-23.db"
@@ -320,7 +315,7 @@ def test_a_file_of_a_later_version_is_left_alone(slot: Path, store: Store) -> No
     assert sorted(path.name for path in database_files(slot)) == ["spans-2026-11-23.1.db", "spans-2026-11-23.db"]
 
 
-def test_a_span_that_no_database_holds_is_kept_as_far_as_it_can_be_and_keeps_no_other_out(
+def test_a_span_with_impossible_values_is_stored_as_far_as_possible_and_affects_no_other(
     slot: Path, store: Store
 ) -> None:
     bad = [
@@ -346,7 +341,7 @@ def test_a_store_that_cannot_be_written_says_so_and_recovers(slot: Path, store: 
     assert store.write([span("a")], NOON) == WriteCounts(new=1)
 
 
-def test_a_full_database_is_told_apart(slot: Path, store: Store) -> None:
+def test_a_full_disk_is_told_from_other_errors(slot: Path, store: Store) -> None:
     store.write([span("a")], NOON)
     path = slot / "spans-2026-11-23.db"
     store._files._open[path]._connection.execute("PRAGMA max_page_count = 12")  # stands for a disk that is full

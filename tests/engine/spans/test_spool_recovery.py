@@ -1,7 +1,4 @@
-"""What recovery promises: the spools of the dead reach the store, those of the living are left alone.
-
-And whose a slot is.
-"""
+"""What recovery promises: spools of ended processes are stored, spools of living processes are left alone; and who has a slot."""
 
 from __future__ import annotations
 
@@ -60,7 +57,7 @@ def total(steps: Iterator[RecoveryCounts]) -> RecoveryCounts:
     )
 
 
-def test_the_spools_of_the_dead_are_stored_and_removed(tmp_path: Path) -> None:
+def test_the_spools_of_ended_processes_are_stored_and_removed(tmp_path: Path) -> None:
     paths = [
         spool(tmp_path, "w1-a-1", span("a", Rank.STUB), span("b", Rank.STUB), span("a", status="ok")),
         spool(tmp_path, "w1-a-2", span("b", Rank.STUB), *[span(f"sp_{number}") for number in range(600)]),
@@ -71,7 +68,7 @@ def test_the_spools_of_the_dead_are_stored_and_removed(tmp_path: Path) -> None:
     assert {name: row.rank for name, row in kept(tmp_path).items() if len(name) == 1} == {"a": 2, "b": 0}
 
 
-def test_the_spool_of_one_that_lives_is_left_alone(tmp_path: Path) -> None:
+def test_the_spool_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     path = spool(tmp_path, "w1-a-1", span("a"))
     with locked(path):
         assert recovered(tmp_path) == RecoveryCounts()
@@ -96,7 +93,7 @@ def test_a_torn_end_is_counted_and_costs_nothing_before_it(tmp_path: Path, tail:
     assert set(kept(tmp_path)) == {"a", "b"}
 
 
-def test_a_flipped_byte_costs_the_span_that_it_is_in_and_no_other(tmp_path: Path) -> None:
+def test_a_flipped_byte_loses_its_own_span_and_no_other(tmp_path: Path) -> None:
     path = spool(tmp_path, "w1-a-1", span("a"), span("b"), span("c"))
     spool(tmp_path, "w1-a-2", span("d"))
     data = bytearray(path.read_bytes())
@@ -107,7 +104,7 @@ def test_a_flipped_byte_costs_the_span_that_it_is_in_and_no_other(tmp_path: Path
     assert set(kept(tmp_path)) == {"a", "c", "d"}
 
 
-def test_a_record_that_is_no_span_is_counted(tmp_path: Path) -> None:
+def test_a_record_that_is_not_a_span_is_counted(tmp_path: Path) -> None:
     spool(tmp_path, "w1-a-1", span("a"), tail=encode_record(b"no span") + encode_record(encode_span(span("b"))))
 
     assert recovered(tmp_path) == RecoveryCounts(spans=2, new=2, unreadable=1)
@@ -129,7 +126,7 @@ def test_a_record_with_absurd_values_is_stored_as_far_as_it_can_be_and_stops_non
 @pytest.mark.parametrize(
     "damage", ["error = CAST(x'ff' AS TEXT)", "model = x'ff'", "started_at = 'never'", "tags = '['"]
 )
-def test_a_damaged_row_is_in_the_way_of_no_better_record(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_row_is_replaced_by_a_better_record(damage: str, tmp_path: Path) -> None:
     with closing(Store(tmp_path, SpansConfig(), no_cost)) as store:
         store.write([span("a", Rank.STUB), span("b", Rank.STUB)], NOON)
     (path,) = database_files(tmp_path)
@@ -141,7 +138,7 @@ def test_a_damaged_row_is_in_the_way_of_no_better_record(damage: str, tmp_path: 
     assert {name: one.rank for name, one in kept(tmp_path).items()} == dict.fromkeys("abc", Rank.WORKER)
 
 
-def test_what_is_in_the_store_already_is_not_there_twice(tmp_path: Path) -> None:
+def test_a_recovered_span_that_is_stored_already_is_not_stored_twice(tmp_path: Path) -> None:
     with closing(Store(tmp_path, SpansConfig(), no_cost)) as store:
         store.write([span("a")], NOON)
     spool(tmp_path, "w1-a-1", span("a", Rank.STUB), span("a"), span("b"))
@@ -150,7 +147,7 @@ def test_what_is_in_the_store_already_is_not_there_twice(tmp_path: Path) -> None
     assert set(kept(tmp_path)) == {"a", "b"}
 
 
-def test_each_slot_that_is_nobodys_is_recovered_into_its_own_store(tmp_path: Path) -> None:
+def test_each_slot_without_an_engine_is_recovered_into_its_own_store(tmp_path: Path) -> None:
     for number in range(3):
         spool(tmp_path / str(number), "w1-a-1", span(f"sp_{number}"))
     taken = try_slot(tmp_path / "1")
@@ -163,7 +160,7 @@ def test_each_slot_that_is_nobodys_is_recovered_into_its_own_store(tmp_path: Pat
     assert try_slot(tmp_path / "2") is not None
 
 
-def test_old_files_go_in_the_slots_of_nobody_too(tmp_path: Path) -> None:
+def test_old_files_are_removed_in_slots_without_an_engine_too(tmp_path: Path) -> None:
     with closing(Store(tmp_path / "1", SpansConfig(), no_cost)) as store:
         store.write([span("a")], NOON)
         store.write([span("b")], NOON + DAY)
