@@ -125,7 +125,7 @@ def test_a_whole_answer_in_a_single_event_is_an_answer(api: str, stream: bool, b
 
 @every_api
 @stream_or_not
-def test_json_over_many_lines_is_one_piece(api: str, stream: bool) -> None:
+def test_json_over_many_lines_is_one_value(api: str, stream: bool) -> None:
     body = json.dumps(json.loads(whole(api)), indent=2).encode()
 
     check(read(api, body, stream=stream, label="text/event-stream", size=50))
@@ -141,7 +141,7 @@ def test_a_line_of_json_for_each_event_is_a_stream(api: str, stream: bool, label
     check(read(api, body, stream=stream, label=label, size=size))
 
 
-def test_lines_of_json_are_passed_on_as_they_come() -> None:
+def test_lines_of_json_are_sent_on_as_they_arrive() -> None:
     run = Driven().respond(headers={"content-type": "application/x-ndjson"})
     for event in STREAMED["openai-chat"][:2]:
         run.receive(json.dumps(event).encode() + b"\n")

@@ -149,7 +149,7 @@ def test_weighing_takes_little_time(unit: bytes, size: int) -> None:
 
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("is_whole", [False, True], ids=["streamed", "whole"])
-def test_heavy_json_ends_its_run_with_a_word_and_without_being_decoded(api: str, is_whole: bool) -> None:
+def test_json_over_a_limit_ends_its_run_with_a_reason_and_is_not_decoded(api: str, is_whole: bool) -> None:
     heavy = b'{"x": %b}' % list_of(b"[]", 5 * MIB)
     run = Driven(api=api, stream=not is_whole).respond(headers=JSON if is_whole else None)
     began = time.thread_time()
@@ -278,7 +278,7 @@ def test_a_string_without_end_is_searched_once() -> None:
     assert time.thread_time() - began < CHEAP * cpu_slack()
 
 
-def test_blank_lines_behind_a_line_of_json_are_not_kept() -> None:
+def test_blank_lines_after_a_line_of_json_are_not_kept() -> None:
     run = Driven().respond(headers=JSON)
     for _ in range(200):
         run.receive(b"\n" * 256 * 1024 if run.core.response.body else b'{"a": 1}\n')

@@ -315,5 +315,5 @@ def test_an_answer_cut_in_its_thinking_is_left_out() -> None:
         ([], {"reasoning_effort": "low", "model": "claude-haiku-4-5", "tool_choice": "required"}),
     ],
 )
-def test_what_the_api_cannot_take_is_refused(messages: list[Message], fields: JSON) -> None:
+def test_a_request_that_the_api_cannot_take_is_refused(messages: list[Message], fields: JSON) -> None:
     assert reason_of(*messages, **fields)

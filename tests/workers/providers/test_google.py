@@ -278,7 +278,7 @@ def test_an_event_without_content_does_no_harm(odd: Any) -> None:
     assert whole.message is None
 
 
-def test_json_that_is_nearly_right_is_read() -> None:
+def test_json_with_small_mistakes_is_read() -> None:
     start = b'{"candidates":[{"avgLogprobs":NaN,"content":{"parts":[{"text":"'
     events, _ = play(start + b'a"}]}}]}', start + b'\\ud83d"}]}}]}', start + b'\xff"}]}}]}', STOP)
     assert events == ["a", "\ud83d", "\ufffd"]
@@ -494,7 +494,7 @@ json_values = st.recursive(
 @pytest.mark.slow
 @settings(max_examples=repeated(100, 500), deadline=None)
 @given(st.lists(json_values, max_size=3), json_values, json_values)
-def test_no_json_whatever_breaks_the_mapper(parts: list[Any], called: Any, whole: Any) -> None:
+def test_no_json_breaks_the_mapper(parts: list[Any], called: Any, whole: Any) -> None:
     items: list[Any] = [chunk(*parts), chunk({"functionCall": called}), {"candidates": [whole]}, whole, STOP]
     for item in items:
         with suppress(ProviderFailedError):

@@ -48,7 +48,7 @@ READING = corpus.Comparison(api=API, usage=usage, is_cut=is_cut, error_code=erro
 
 
 @pytest.mark.parametrize("name", corpus.case_names("google.generate"))
-def test_a_recorded_response_gives_what_the_official_sdk_makes_of_it(name: str) -> None:
+def test_a_recorded_response_has_the_same_result_as_with_the_official_sdk(name: str) -> None:
     corpus.check(READING, name)
 
 

@@ -224,7 +224,7 @@ def test_results_answer_their_calls_by_name_and_in_the_calls_order() -> None:
     ]
 
 
-def test_a_result_finds_the_latest_call_of_its_id_or_says_the_name_itself() -> None:
+def test_a_result_has_the_tool_name_of_its_message_or_of_the_latest_call_with_its_id() -> None:
     first, second = ([ToolCallPart("call_0", name, {})] for name in "fg")
     turns = contents_of(
         HI, Message("assistant", [*first]), result("call_0"), Message("assistant", [*second]), result("call_0")
@@ -255,7 +255,7 @@ def test_a_result_finds_the_latest_call_of_its_id_or_says_the_name_itself() -> N
         request(HI, result("c", [ImagePart(url="https://x/y.png")], "f")),
     ],
 )
-def test_what_the_api_cannot_take_is_refused(run: RunRequest) -> None:
+def test_a_request_that_the_api_cannot_take_is_refused(run: RunRequest) -> None:
     with pytest.raises(ProviderFailedError) as caught:
         API.build_request(run, GOOGLE, None)
     assert caught.value.failure.kind == "invalid_request"

@@ -225,7 +225,7 @@ def test_an_event_without_content_does_no_harm(odd: dict[str, Any] | bytes) -> N
     assert whole.tool_calls == []
 
 
-def test_json_that_is_nearly_right_is_read() -> None:
+def test_json_with_small_mistakes_is_read() -> None:
     events, _ = play(
         b'{"choices":[{"delta":{"content":"a"},"logprobs":NaN}]}',
         b'{"choices":[{"delta":{"content":"\\ud83d"}}]}',
@@ -291,7 +291,7 @@ def test_arguments_alone_continue_the_last_call_whatever_their_index() -> None:
     assert calls_of(*fragments) == TWO
 
 
-def test_an_event_named_error_is_one_and_what_came_with_it_is_kept() -> None:
+def test_an_event_named_error_is_an_error_and_its_text_is_kept() -> None:
     assert failure_of({"message": "m"}, name="error").reason == "m"
     events: list[RunEvent] = []
     with pytest.raises(ProviderFailedError):
@@ -314,7 +314,7 @@ json_values = st.recursive(
 @pytest.mark.slow
 @settings(max_examples=repeated(100, 500), deadline=None)
 @given(st.lists(json_values, max_size=3), json_values, json_values)
-def test_no_json_whatever_breaks_the_mapper(fields: list[Any], delta: Any, whole: Any) -> None:
+def test_no_json_breaks_the_mapper(fields: list[Any], delta: Any, whole: Any) -> None:
     pieces = [{"choices": [{"delta": dict(zip(KEYS, fields, strict=False))}]}, chunk(delta), whole, STOP]
     with suppress(ProviderFailedError):
         play(*(json.dumps(piece).encode() for piece in pieces))

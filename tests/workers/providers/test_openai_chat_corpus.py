@@ -36,5 +36,5 @@ READING = corpus.Comparison(api=API, usage=usage, is_cut=is_cut, wrong=EXPECTATI
 
 
 @pytest.mark.parametrize("name", corpus.case_names("openai.chat"))
-def test_a_recorded_response_gives_what_the_official_sdk_makes_of_it(name: str) -> None:
+def test_a_recorded_response_has_the_same_result_as_with_the_official_sdk(name: str) -> None:
     corpus.check(READING, name)

@@ -165,7 +165,7 @@ def test_reasoning_is_sent_back_only_under_the_key_that_it_came_under() -> None:
         request(Message("tool", "x")),
     ],
 )
-def test_what_the_api_cannot_take_is_refused(run: RunRequest) -> None:
+def test_a_request_that_the_api_cannot_take_is_refused(run: RunRequest) -> None:
     with pytest.raises(ProviderFailedError) as caught:
         API.build_request(run, OPENAI, None)
     assert caught.value.failure.kind == "invalid_request"

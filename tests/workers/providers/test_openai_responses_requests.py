@@ -283,7 +283,7 @@ def test_the_simulated_provider_accepts_a_turn_with_reasoning_and_calls() -> Non
         request(Message("tool", "x")),
     ],
 )
-def test_what_the_api_cannot_take_is_refused(run: RunRequest) -> None:
+def test_a_request_that_the_api_cannot_take_is_refused(run: RunRequest) -> None:
     with pytest.raises(ProviderFailedError) as caught:
         API.build_request(run, OPENAI, None)
     assert caught.value.failure.kind == "invalid_request"

@@ -154,7 +154,7 @@ def test_a_bare_schema_may_have_any_keyword_of_json_schema() -> None:
 
 @pytest.mark.parametrize("api", HOSTS)
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-def test_a_number_that_json_cannot_carry_is_refused_with_its_place(api: str, number: float) -> None:
+def test_a_number_that_json_does_not_have_is_refused_with_its_path(api: str, number: float) -> None:
     tools = [Tool("f", parameters={"type": "object", "properties": {"x": {"enum": [1, number]}}})]
     assert str(refusal_of(api, tools=tools).argument).endswith(".properties.x.enum[1]")
     call = Message("assistant", [ToolCallPart("c", "f", {"a": [{"b": number}]})])

@@ -148,12 +148,12 @@ def test_json_without_a_field_name_is_an_event_when_its_brackets_balance(end: by
         assert parse([body[i : i + size] for i in range(0, len(body), size)]) == expected
 
 
-def test_json_without_a_field_name_comes_at_once_and_after_what_was_before_it() -> None:
+def test_json_without_a_field_name_is_returned_at_once_and_in_order() -> None:
     assert SSEParser().feed(b'data: 1\n{"error": 1}\n') == [("", b"1"), ("", b'{"error": 1}')]
     assert parse([b'[{"a": 1}\n,\n{"a": 2}\n]']) == [("", b'[{"a": 1}\n,\n{"a": 2}\n]')]
 
 
-def test_json_that_never_ends_is_no_event_and_harms_none() -> None:
+def test_json_without_an_end_is_no_event_and_does_no_harm() -> None:
     assert parse([b"{\n: note\nid: 1\n\ndata: 1\n\n}\ndata: 2\n\n{"]) == [("", b"1"), ("", b"2")]
     with pytest.raises(EventTooLargeError):
         parse([b"{\n" + b'"0123456789",\n' * 10], limit=64)
@@ -251,7 +251,7 @@ def test_the_name_of_an_event_may_follow_its_data() -> None:
     assert parse([b'data: {"a":1}\nevent: b\n\ndata: 2\n\n']) == [("b", b'{"a":1}'), ("", b"2")]
 
 
-def test_json_behind_the_word_error_is_an_event_of_that_name() -> None:
+def test_json_after_the_field_error_is_an_event_named_error() -> None:
     body = b'data: {"a":1}\n\nerror: {"code":500,"message":"no room"}\n\n'
 
     assert parse([body]) == [("", b'{"a":1}'), ("error", b'{"code":500,"message":"no room"}')]
