@@ -97,14 +97,14 @@ def _value(entry: ShownSetting) -> str:
 
 def _allow(arguments: argparse.Namespace) -> ExitCode:
     if arguments.list:
-        _print_grants(sorted(read_allowed_keys(os.environ)))
+        _print_allowed(sorted(read_allowed_keys(os.environ)))
         return ExitCode.OK
     if arguments.forget:
         return _forget()
     file, known = _found_file()
     _check_others(file, known)
     wanted = wanted_keys(file.table, known)
-    missing = [grant for grant in wanted if not known.is_allowed(grant)]
+    missing = [key for key in wanted if not known.is_allowed(key)]
     if not missing:
         print(
             "nothing to allow: "
@@ -112,11 +112,11 @@ def _allow(arguments: argparse.Namespace) -> ExitCode:
         )
         return ExitCode.OK
     print(one_line(f"{file.path} asks for this:"))
-    _print_grants(missing)
+    _print_allowed(missing)
     if not arguments.yes and not _is_yes():
         print("nothing was allowed")
         return ExitCode.FAILED
-    change_allowed_keys(os.environ, lambda grants: grants | {*missing})
+    change_allowed_keys(os.environ, lambda keys: keys | {*missing})
     print(f"allowed; kept in {one_line(allowed_file(os.environ))}")
     return ExitCode.OK
 
@@ -146,13 +146,11 @@ def _check_others(file: SettingsFile, known: TrustedSettings) -> None:
         )
 
 
-def _print_grants(grants: Sequence[AllowedKey]) -> None:
-    for directory, each in groupby(grants, key=attrgetter("directory")):
+def _print_allowed(keys: Sequence[AllowedKey]) -> None:
+    for directory, each in groupby(keys, key=attrgetter("directory")):
         print(f"in {one_line(directory)}")
-        for grant in each:
-            print(
-                "  " + one_line(f"provider {grant.provider}: the value of {grant.variable} is sent to {grant.base_url}")
-            )
+        for key in each:
+            print("  " + one_line(f"provider {key.provider}: the value of {key.variable} is sent to {key.base_url}"))
 
 
 def _is_yes() -> bool:
@@ -166,6 +164,6 @@ def _is_yes() -> bool:
 
 def _forget() -> ExitCode:
     here = os.path.realpath(os.getcwd())
-    change_allowed_keys(os.environ, lambda grants: frozenset(grant for grant in grants if grant.directory != here))
+    change_allowed_keys(os.environ, lambda keys: frozenset(key for key in keys if key.directory != here))
     print(f"nothing is allowed in {one_line(here)}")
     return ExitCode.OK

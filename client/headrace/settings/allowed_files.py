@@ -51,7 +51,7 @@ def read_allowed_keys(environ: Mapping[str, str]) -> frozenset[AllowedKey]:
             raise ConfigurationError(problem)
         data = file.read(_MAX_BYTES + 1)
     try:
-        return frozenset(_grant(entry) for entry in json.loads(data)["allowed"])
+        return frozenset(_allowed_key(entry) for entry in json.loads(data)["allowed"])
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ConfigurationError(
             f"{path}: the file is damaged; remove it, and run `headrace config allow` again in each directory that needs it"
@@ -76,12 +76,12 @@ def change_allowed_keys(
         if (problem := distrust_reason(place, allowed_file(environ), os.fstat(folder))) is not None:
             raise ConfigurationError(problem)
         changed = change(read_allowed_keys(environ))
-        entries = [{name: getattr(grant, name) for name in _FIELDS} for grant in sorted(changed)]
+        entries = [{name: getattr(key, name) for name in _FIELDS} for key in sorted(changed)]
         # In ASCII: the name of a directory may not be valid UTF-8.
         _replace(folder, json.dumps({"allowed": entries}, indent=2).encode("ascii") + b"\n")
 
 
-def _grant(entry: Mapping[str, object]) -> AllowedKey:
+def _allowed_key(entry: Mapping[str, object]) -> AllowedKey:
     values = [entry[name] for name in _FIELDS]
     if not all(isinstance(value, str) for value in values):
         raise TypeError

@@ -340,7 +340,7 @@ def trusted_settings(file: SettingsFile, own: Mapping[str, Any], environ: Mappin
     before = with_built_in(msgspec.convert(own, Settings), environ)
 
     @cache
-    def grants() -> Collection[AllowedKey]:
+    def allowed() -> Collection[AllowedKey]:
         return read_allowed_keys(environ)
 
     return TrustedSettings(
@@ -351,7 +351,7 @@ def trusted_settings(file: SettingsFile, own: Mapping[str, Any], environ: Mappin
         },
         other_keys=[sink.api_key_env for sink in before.sinks.values() if sink.api_key_env],
         prices=lambda: {*read_prices()["models"], *before.prices},
-        is_allowed=lambda grant: grant in grants(),
+        is_allowed=lambda key: key in allowed(),
     )
 
 

@@ -146,8 +146,8 @@ def test_the_users_own_file_is_trusted_in_its_own_directory_too(
 
 def allow(environ: dict[str, str], provider: str, base_url: str, *variables: str) -> None:
     """Do what `headrace config allow` does."""
-    grants = {AllowedKey(os.path.realpath("."), provider, base_url, variable) for variable in variables}
-    change_allowed_keys(environ, lambda known: known | grants)
+    keys = {AllowedKey(os.path.realpath("."), provider, base_url, variable) for variable in variables}
+    change_allowed_keys(environ, lambda known: known | keys)
 
 
 def test_a_found_address_may_name_the_version_of_an_api_and_nothing_that_is_masked(environ: dict[str, str]) -> None:
@@ -343,7 +343,7 @@ def test_all_other_settings_are_refused_in_a_found_file_and_taken_from_the_users
 
 def test_each_setting_is_refused_in_a_found_file_unless_it_is_on_the_list() -> None:
     """A setting that somebody adds to Headrace tomorrow is not the current directory's to set."""
-    known = TrustedSettings("/cloned", {}, (), lambda: (), lambda _grant: True)
+    known = TrustedSettings("/cloned", {}, (), lambda: (), lambda _key: True)
     for table in (*Settings.__struct_fields__, "later"):
         keys = {"engine": EngineConfig, "spans": SpansConfig}.get(table, Settings).__struct_fields__
         for key in (*keys, "later"):

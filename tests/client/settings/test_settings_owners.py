@@ -24,7 +24,7 @@ from headrace.spans.data_directory import data_directory
 from tests.strangers import fork
 
 STRANGER = 54321
-GRANT = AllowedKey("/cloned", "mine", "https://mine.example/v1", "MINE_KEY")
+ALLOWED = AllowedKey("/cloned", "mine", "https://mine.example/v1", "MINE_KEY")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
 
 
@@ -310,7 +310,7 @@ def test_the_home_of_the_calling_user_has_no_settings_for_this_user(
     ):
         load_settings(environ)
     with pytest.raises(ConfigurationError, match="is another user's home; set HOME"):
-        change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
+        change_allowed_keys(environ, lambda _known: frozenset({ALLOWED}))
     Path(allowed_file(environ)).write_text('{"allowed": []}')
     given(STRANGER, Path(allowed_file(environ)))
     with pytest.raises(ConfigurationError, match=f"belongs to user {STRANGER}"):
@@ -425,17 +425,17 @@ def test_permissions_are_kept_for_their_owner_only_and_never_written_through_a_l
     precious.write_text("precious")
     path.symlink_to(precious)
     with pytest.raises(ConfigurationError, match="Too many levels of symbolic links"):
-        change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
+        change_allowed_keys(environ, lambda _known: frozenset({ALLOWED}))
     path.unlink()
     mask = os.umask(0)
     try:
-        change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
+        change_allowed_keys(environ, lambda _known: frozenset({ALLOWED}))
     finally:
         os.umask(mask)
 
     assert precious.read_text() == "precious"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert read_allowed_keys(environ) == {GRANT}
+    assert read_allowed_keys(environ) == {ALLOWED}
     assert [one.name for one in path.parent.iterdir()] == ["allowed.json"]
 
 
@@ -449,7 +449,7 @@ def test_a_damaged_file_of_permissions_is_an_error(text: str, environ: dict[str,
 
 
 def test_a_file_of_permissions_that_every_user_may_write_allows_nothing(environ: dict[str, str]) -> None:
-    change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
+    change_allowed_keys(environ, lambda _known: frozenset({ALLOWED}))
     Path(allowed_file(environ)).chmod(0o666)
     with pytest.raises(ConfigurationError, match="can be written by every user"):
         read_allowed_keys(environ)
@@ -457,10 +457,10 @@ def test_a_file_of_permissions_that_every_user_may_write_allows_nothing(environ:
 
 @needs_root
 def test_a_file_of_permissions_that_a_group_may_write_allows_nothing(environ: dict[str, str]) -> None:
-    change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
+    change_allowed_keys(environ, lambda _known: frozenset({ALLOWED}))
     path = Path(allowed_file(environ))
     path.chmod(0o660)
-    assert read_allowed_keys(environ) == {GRANT}, "of root's group"
+    assert read_allowed_keys(environ) == {ALLOWED}, "of root's group"
     os.chown(path, 0, STRANGER)
     with pytest.raises(ConfigurationError, match=rf"can be written by group {STRANGER} .*run `chmod g-w`"):
         read_allowed_keys(environ)
@@ -474,12 +474,12 @@ def test_an_error_names_the_file_of_permissions_that_cannot_be_written(
     stranger = os.stat_result((stat.S_IFDIR | 0o700, 1, 1, 1, STRANGER, STRANGER, 0, 0, 0, 0))
     monkeypatch.setattr("headrace.settings.allowed_files.os.fstat", lambda _: stranger)
     with pytest.raises(ConfigurationError, match=f"allowed.json belongs to user {STRANGER}"):
-        change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
+        change_allowed_keys(environ, lambda _known: frozenset({ALLOWED}))
 
 
 @needs_root
 def test_a_file_of_permissions_of_another_user_allows_nothing(environ: dict[str, str]) -> None:
-    change_allowed_keys(environ, lambda _known: frozenset({GRANT}))
+    change_allowed_keys(environ, lambda _known: frozenset({ALLOWED}))
     os.chown(allowed_file(environ), STRANGER, STRANGER)
     with pytest.raises(ConfigurationError, match=f"belongs to user {STRANGER}"):
         read_allowed_keys(environ)
@@ -506,7 +506,7 @@ for number in range(5):
 
 
 def test_a_directory_with_a_name_that_is_not_utf8_can_be_allowed(environ: dict[str, str]) -> None:
-    grant = AllowedKey(os.fsdecode(b"/\xff\xfe"), "mine", "https://mine.example/v1", "MINE_KEY")
-    change_allowed_keys(environ, lambda _known: frozenset({grant}))
+    key = AllowedKey(os.fsdecode(b"/\xff\xfe"), "mine", "https://mine.example/v1", "MINE_KEY")
+    change_allowed_keys(environ, lambda _known: frozenset({key}))
 
-    assert read_allowed_keys(environ) == {grant}
+    assert read_allowed_keys(environ) == {key}
