@@ -60,7 +60,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
         return body | ({"stream": True} if self.streams else {})
 
     def warm_up(self) -> Work:
-        """Return a small work of the same kind that loads whatever is loaded once."""
+        """Return a small work of the same kind. It loads what a program loads only once."""
         at_once = min(self.at_once, 32)
         return msgspec.structs.replace(self, requests=2 * at_once, at_once=at_once, chunks=2, stays_open=False)
 

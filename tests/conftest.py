@@ -39,7 +39,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep what all tests are made of out of garbage collections: a quarter of a second, which some tests would measure."""
+    """Keep the modules of all tests out of garbage collections. These take a quarter of a second, which some tests would measure."""
     gc.collect()
     gc.freeze()
 
@@ -51,7 +51,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> object:
-    """Give a test more time on a busy machine: its timeout is there to find what hangs, not what is slow."""
+    """Give a test more time on a busy machine: the timeout finds tests that hang, not tests that are slow."""
     patient = settings._replace(timeout=settings.timeout * busyness())
     return pytest_timeout.pytest_timeout_set_timer(item, patient)
 
@@ -69,7 +69,7 @@ def is_setting(variable: str) -> bool:
 
 
 def hear_signals() -> None:
-    """Have the programs that tests start hear signals that this process was started to ignore.
+    """Let the programs that tests start hear signals that this process ignores.
 
     ``nohup`` ignores SIGHUP, a shell's ``&`` SIGINT. A signal that is ignored stays so in each program that is started; one that
     is handled does not.
@@ -83,7 +83,7 @@ def hear_signals() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep settings of the machine out of the tests, and their spans out of the user's."""
+    """Keep settings of the machine away from the tests, and spans of the tests away from the user's."""
     hear_signals()
     # pytest's own folders have paths that are too long for sockets.
     with leaving_nothing(Path("/tmp")) as folder, pytest.MonkeyPatch.context() as patch:
@@ -125,7 +125,7 @@ def leaving_nothing(parent: Path) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """What signals did before the test: a command in this process leaves Ctrl-C deadly."""
+    """Restore the signal handlers after each test: a command in this process makes Ctrl-C deadly."""
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
     yield
     for number, handler in handlers:
@@ -134,7 +134,7 @@ def _signals() -> Iterator[None]:
 
 
 class PatientProvider(SimulatedProvider):
-    """A simulated provider whose requests are waited for longer on a busy machine."""
+    """A simulated provider that waits longer for its requests on a busy machine."""
 
     def wait_until(
         self, predicate: Callable[[list[RequestRecord]], object], timeout: float = 10.0
@@ -192,6 +192,6 @@ def engine_processes(parent: int) -> list[str]:
 
 
 def engine_process(address: str, marker: str) -> int:
-    """Return the process of the engine at ``address`` whose command line has ``marker``."""
+    """Return the process id of the engine process at ``address`` that has ``marker`` in its command line."""
     directory = address.removeprefix("ipc://")
     return next(pid for pid, _, line in processes() if marker in line and directory in line)

@@ -39,7 +39,7 @@ def until_disconnected(peer: RawDealer, timeout: float = 10.0) -> list[bytes]:
 
 
 class RawDealer:
-    """ZeroMQ's own connection to whoever is, or comes, at a place. It looks at no directory and at nobody's user."""
+    """ZeroMQ's own connection to an address. It reconnects by itself, and checks neither the directory nor the user of its peer."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
         self._socket = context.socket(zmq.DEALER)
@@ -55,7 +55,7 @@ class RawDealer:
         self._socket.connect(endpoint)
 
     def send(self, frame: bytes) -> None:
-        """Queue a frame for whoever is there, or comes."""
+        """Queue a frame for the peer that is connected, or that connects next."""
         self._socket.send(frame, zmq.NOBLOCK)
 
     def has_input(self) -> bool:

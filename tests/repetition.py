@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def is_long() -> bool:
-    """Return whether tests are to repeat what they try many times, and faults to last as long as they are promised to be borne."""
+    """Return whether tests repeat everything many times, and faults last as long as Headrace promises to bear them."""
     return bool(os.environ.get("HEADRACE_FAULTS_LONG"))
 
 

@@ -16,7 +16,7 @@ _LONGEST_PAUSE = 0.1
 
 
 def busyness() -> float:
-    """Return how much more this machine has to do than it has processors for, at least 1. Tests widen their bounds by it.
+    """Return how many tasks want to run for each processor, at least 1. Tests multiply their bounds by it.
 
     The load average is late by a minute: what runs at this moment counts too.
     """
@@ -33,9 +33,9 @@ def cpu_slack() -> float:
 def wait_until(
     is_so: Callable[[], T | None], timeout: float = 30.0, what: str = "it", instead: Callable[[], object] = lambda: ""
 ) -> T:
-    """Look ever more rarely until something is so, and return what ``is_so`` did; for ``timeout`` seconds, longer on a busy machine.
+    """Call ``is_so`` until it returns something true, and return that. Waits ``timeout`` seconds, longer on a busy machine.
 
-    The error says what ``instead`` returns.
+    The AssertionError says ``what`` was not true, and what ``instead`` returns at the end.
     """
     began = time.monotonic()
     pause = _FIRST_PAUSE

@@ -51,7 +51,7 @@ class AsyncContestant(Protocol):
         """Make one request, and note what comes until its end."""
 
     async def aclose(self) -> None:
-        """Close whatever is open."""
+        """Close all open connections."""
 
 
 def run_async(make: Callable[[], AsyncContestant]) -> None:

@@ -39,7 +39,7 @@ def start(slot: SlotWriter) -> Iterator[Start]:
 
 @pytest.fixture
 def _without_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This program has no engine of its own yet, whatever other tests have."""
+    """Give the test a program that has not started an engine yet."""
     made = client_process.ClientProcess()
     monkeypatch.setattr(client_process, "_process", made)
     yield

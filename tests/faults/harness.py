@@ -3,7 +3,7 @@
 ::
 
     with faulty_engine(provider, workers=2) as engine:
-        load = engine.load(streams=20)                  # a program of its own, see load.Plan for its arguments
+        load = engine.load(streams=20)                  # a program of its own, see load.LoadPlan for its arguments
         load.wait_for(10)                               # until so many of its streams have had a chunk
         for _ in engine.moments(20, 0.1, 0.5):          # 20 random moments, 0.1 to 0.5 s apart
             engine.signal("w1", signal.SIGKILL)         # by name (supervisor, broker, collector, w1…), by Load, or by process id
@@ -132,7 +132,7 @@ class Load:
         assert self.was_killed or code == 0, f"the load ended with status {code}"
 
     def end(self) -> None:
-        """End it, whatever it does; what it has seen outlives the histories."""
+        """End the load at once. What it saw is kept after the histories are removed."""
         self.stop()
         self._process.kill()
         self._process.wait()
@@ -176,7 +176,7 @@ class FaultyEngine:
         return client
 
     def stream(self, client: Client, **script: Any) -> LocalStream:
-        """Start a run whose provider calls the checker can tell."""
+        """Start a run. The checker finds its provider calls by the span id in the prompt."""
         return self.ask(client, "", script)
 
     def ask(self, client: Client, prompt: str, script: dict[str, Any]) -> LocalStream:

@@ -145,7 +145,7 @@ class HostileProgram:
         return self._value(inspect.type_info(kind))
 
     def _say(self, path: Path) -> None:
-        """Say hello, and whatever can be said."""
+        """Say hello, then send every message of the protocol."""
         one = self._peer(path, self._hello())
         for _ in range(self._random.choice((1, 5, 30))):
             frame = b"\x01" + msgspec.msgpack.encode([self._random.choice((1, 7, 2**62)), [self._said()]])

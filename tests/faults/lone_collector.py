@@ -137,7 +137,7 @@ class Sender:
                         self.acknowledged |= self._sent.pop(sequence)
 
     def has_all(self) -> bool:
-        """Look; return whether nothing is to be acknowledged any more. That may be so from the start."""
+        """Read acknowledgements; return whether the collector has acknowledged all spans. That may be true from the start."""
         self.look()
         return not self._outbox
 

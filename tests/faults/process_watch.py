@@ -16,11 +16,11 @@ from tests.faults.process_figures import MIB, Figures, figures, slope_per_minute
 WARM_UP = 30.0
 """Seconds of a process's life that are left out."""
 LEAST_LIFE = 30.0
-"""Seconds after that from which on something is said of a process."""
+"""Seconds of samples that a process needs at least, to be judged."""
 LONG_LIFE = 180.0
-"""Seconds from which on the promise is held against it; before, what a minute adds is mostly chance."""
+"""Seconds of samples from which on the promised bound counts. Before, the growth in a minute is mostly chance."""
 CACHES = {"collector": 12.0}
-"""MiB that a process takes for a cache of a bounded size: until that is full, it is not warm. The collector's is its database's."""
+"""MiB that a process needs for caches of a bounded size. The collector has the cache of its databases."""
 PROMISED_SLOPE = 1.0
 SHORT_SLOPE = 5.0
 MORE_DESCRIPTORS = 10

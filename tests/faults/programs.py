@@ -34,7 +34,7 @@ def text(client, **arguments):
 
 
 class EndedProgram(NamedTuple):
-    """How a program ended. ``seconds`` is its time from start to end."""
+    """The end of a program: its output, and ``seconds`` from its start to its end."""
 
     lines: list[str]
     stderr: str

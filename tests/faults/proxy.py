@@ -19,7 +19,7 @@ class SocketProxy:
 
     def __init__(self, path: Path, random: Random, noticed: Callable[[], object]) -> None:
         self.piece: int | None = None
-        """Pass on so many bytes at a time, or whatever there is."""
+        """Pass on so many bytes at a time; None for as many as have come."""
         self.connections = 0
         self.cuts = 0
         self._path = path

@@ -49,7 +49,7 @@ class SoakReport(msgspec.Struct, frozen=True):
     seed: int
 
     def violations(self) -> list[str]:
-        """Return what was promised otherwise."""
+        """Return the broken promises, one text each."""
         grown = [fault for series in self.series for fault in series.faults()]
         ends = [f"{count} runs ended in {kind}" for kind, count in self.outcomes.items() if kind not in KINDS]
         return grown + ends
@@ -82,7 +82,7 @@ class Soak:
         self._watch = GrowthWatch(engine.directory, {"client": self._long.pid})
 
     def run(self, seconds: float) -> list[Series]:
-        """Hurt it for so long."""
+        """Hurt the engine for so many seconds."""
         try:
             self._long.wait_for(10)
             for _ in self._moments(time.monotonic() + seconds):
@@ -112,7 +112,7 @@ class Soak:
         self._random.choice(faults)()
 
     def _exchange_guest(self) -> None:
-        """One goes of its own will, another comes."""
+        """End one guest in the usual way, and start another."""
         gone = self._guests.pop(0)
         if not gone.was_killed:
             gone.stop()
@@ -157,7 +157,7 @@ def _role(name: str) -> str:
 
 
 def soak(provider: SimulatedProvider, seconds: float, seed: int | None = None) -> SoakReport:
-    """Hurt an engine for so long; raises where a history shows a broken promise."""
+    """Hurt an engine for so many seconds. Raises if a history shows a broken promise."""
     connections = provider.open_connections  # of other engines
     with faulty_engine(provider, workers=3, seed=seed) as engine:
         work = Soak(engine)

@@ -58,7 +58,7 @@ class Flow:
         self.stop()
 
     def stop(self) -> None:
-        """Let those that run end, and begin no more; may be called twice."""
+        """Begin no more runs, and wait for the end of the open runs. May be called twice."""
         self._is_over = True
         self._thread.join()
 

@@ -24,14 +24,14 @@ Rows = Mapping[str, StoredSpan]
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """The runs of which there must be a span, those of which there may be one, and what is known of them."""
+    """The runs that must have a span, the runs that may have one, and what is known of them."""
 
     must: frozenset[str] = frozenset()
     may: frozenset[str] = frozenset()
     told: Mapping[str, HistoryEvent] = {}
-    """What callers saw of a run's end. Those that were killed later are among them."""
+    """What callers saw of a run's end. Some of these callers were killed later."""
     sure: frozenset[str] = frozenset()
-    """Those of the callers that lived to their own end: nothing that they knew was lost."""
+    """The runs of callers that were not killed: nothing that these callers knew was lost."""
     sent: Mapping[str, list[str]] = {}
     """What the provider sent, by attempt."""
 

@@ -22,7 +22,7 @@ from tests.conftest import HELLO
 CHUNK = "x" * 9_999 + " "
 COUNT = 1000
 SCRIPT = Script(chunks=[CHUNK] * COUNT)
-"""Together 10 MB, of which a stalled stream may hold a window: a worker that read on would show it."""
+"""Together 10 MB. A stalled stream may hold one window of them; a worker that reads on would grow visibly."""
 
 
 class Stallable(Protocol):

@@ -1,4 +1,4 @@
-"""Web servers whose processes stream completions to visitors, and the visitors."""
+"""Web servers with several processes that stream completions, and their visitors."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Visitors:
 
 @contextmanager
 def web_server(module: Sequence[str], folder: Path, marker: str, **environment: str) -> Iterator[tuple[int, int]]:
-    """Run a web server; yield its process and its port, which it logs after ``marker``."""
+    """Run a web server; yield its process and its port. The server logs the port after ``marker``."""
     log_path = folder / "log"
     with log_path.open("wb") as log:
         server = subprocess.Popen(
@@ -169,7 +169,7 @@ class Aftermath(msgspec.Struct, frozen=True):
 
 
 def aftermath(engine: FaultyEngine, answers: Sequence[WebAnswer], killed: dict[int, float]) -> Aftermath:
-    """Check that nobody noticed whose web process lived, and return the figures."""
+    """Check that all visitors of the other web processes have whole answers, and return the figures."""
     spans_of = {
         history.pid: {event.span_id for event in history.events if event.span_id}
         for history in read_histories(engine.history)

@@ -246,7 +246,7 @@ def _bystander(address: str, folder: Path) -> Iterator[mmap.mmap]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure all answers of the formats that are named, or of all; ``-k WORD`` takes those that have the word."""
+    """Measure the answers of the named formats, or of all. ``-k WORD`` takes only the answers that have the word in their names."""
     names = [name for name in arguments if name in (*APIS, *EMBEDDINGS)] or [*APIS, *EMBEDDINGS]
     word = arguments[list(arguments).index("-k") + 1] if "-k" in arguments else ""
     print(HEAD, flush=True)

@@ -70,7 +70,7 @@ FILLERS: dict[str, Callable[[int], bytes]] = {
 }
 
 _MANY = {"lists", "objects", "text", "escapes", "wide text", "objects in text", "one key again and again"}
-"""Of which many smaller events come too."""
+"""Kinds that also come as many smaller events."""
 
 _BLOCK = b'{"type":"content_block_delta","index":0,"delta":'
 HOLES: dict[str, dict[str, bytes]] = {
@@ -254,7 +254,7 @@ _TINY: dict[str, tuple[bytes, ...]] = {
         b'{"candidates":[{"citationMetadata":{"kNUMBER":1}}]}',
     ),
 }
-"""Events of which very many come."""
+"""Events that come in very large numbers."""
 
 _LINES: dict[str, bytes] = {
     "blank lines": b"\n",

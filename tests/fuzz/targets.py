@@ -74,7 +74,7 @@ class StreamBody(msgspec.Struct, frozen=True):
 
 
 class Beginning(msgspec.Struct, frozen=True):
-    """A body of which it is to be told what it is; ``choices`` seeds its chunking."""
+    """A body without a known kind; ``choices`` seeds how it is split."""
 
     body: bytes
     content_type: str

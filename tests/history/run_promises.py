@@ -98,7 +98,7 @@ def _provided(run: _Run, calls: list[ProviderCall]) -> Iterator[Violation]:
 
 
 def _closed(run: _Run, calls: list[ProviderCall], facts: Facts, killed_at: float) -> Iterator[Violation]:
-    """Check that nobody goes on reading what nobody wants."""
+    """Check that a worker stops reading an answer that its caller does not want any more."""
     if not calls or (run.lease is not None and facts.was_worker_stopped(run.lease.epoch)):
         return
     ended_at = calls[-1].ended_at or math.inf

@@ -29,7 +29,7 @@ from tests.mutation.mutants import Mutant, mutants
 ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCES = ("client", "engine", "workers")
 FOLDERS = ("client", "engine", "workers", "wire", "cli", "testing")
-"""Folders of tests that need no processes, but for some files: those that ask for one of these."""
+"""Folders of tests that need no processes, except the files that use one of these fixtures."""
 NEEDS_PROCESSES = ("provider: SimulatedProvider", "client: Client", "subprocess.", "running_engine")
 TOLD_BY = {
     "headrace_workers.runs.answer_reader": [
@@ -137,7 +137,7 @@ class Count(msgspec.Struct):
 
 
 def examine(module: str, tests: Sequence[str], lines: range, stages: Sequence[str]) -> Count:
-    """Run a module's mutants; print those that live."""
+    """Run the tests on each mutant of a module; print the mutants that no test notices."""
     path, count = file_of(module), Count()
     began = time.monotonic()
     if not tests or not all(run_tests(tests, 120.0, stage) for stage in stages):

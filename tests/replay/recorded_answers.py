@@ -48,7 +48,7 @@ async def _answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 
 async def _answer(writer: asyncio.StreamWriter, case: corpus.Recording, cut: str) -> None:
-    """Send a response; chunked, but for single bytes, whose chunks would be six times as long."""
+    """Send a response in HTTP chunks. Single bytes are sent without chunks, which would be six times as long."""
     is_chunked = cut != "bytes"
     headers = [f"{name}: {value}" for name, value in case.headers.items() if name not in _FRAMING]
     headers.append("transfer-encoding: chunked" if is_chunked else f"content-length: {len(case.body)}")

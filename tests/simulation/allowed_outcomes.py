@@ -40,7 +40,7 @@ class Circumstances:
         """The engine has been told to end."""
         self.is_closing: Callable[[Caller], bool] = lambda _: False
         self.spoiled: set[str] = set()
-        """Runs of which a frame vanished: they may end with a protocol error."""
+        """Runs that lost a frame: they may end with a protocol error."""
 
 
 def check_outcome(caller: Caller, seen: Circumstances) -> None:

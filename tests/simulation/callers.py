@@ -61,7 +61,7 @@ class Caller:
         self.text_length = 0
         self.starts = 0
         self.delivered: set[int] = set()
-        """The attempts of which something arrived."""
+        """The attempts from which something arrived."""
         self.has_lost: Callable[[Host, int], bool]
         """Whether a process has lost the worker with an epoch."""
         self.trip: Callable[[], None] = cast("Any", connection)._reactor._reactor.trip
@@ -89,7 +89,7 @@ class Caller:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is nothing to wait for: the outcome is there, or nobody who could see it."""
+        """Whether the run is over: it has its outcome, or its caller has ended."""
         return self.ended_at is not None or not self.host.is_alive
 
     @property

@@ -63,7 +63,7 @@ def stage() -> Stage:
 
 @contextlib.contextmanager
 def installed(checked: dict[str, Any]) -> Iterator[None]:
-    """Put everything in place, and ``checked`` (dotted names and what they are to be) with it."""
+    """Replace all edges, and the objects in ``checked`` (dotted name → replacement)."""
     changes = {**_modules(), **_edges(), **checked}
     before: list[tuple[Any, str, Any]] = []
     logger = logging.getLogger("headrace")
@@ -90,7 +90,7 @@ def installed(checked: dict[str, Any]) -> Iterator[None]:
 
 
 class _LogHandler(logging.Handler):
-    """What a shell logs as an error is a find: something was raised that nobody expected."""
+    """An error in the log of a shell is a finding: something unexpected was raised."""
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
@@ -100,7 +100,7 @@ class _LogHandler(logging.Handler):
 
 
 def _modules() -> dict[str, Any]:
-    """Return what is to be used for time and chance, wherever a module of the product has imported them."""
+    """Return the replacements of time and chance in each module of the product that imports them."""
     clock = _Clock()
     ours: dict[object, object] = {time: clock, monotonic: clock.monotonic, random: _Chance(), secrets: _Secrets()}
     return {

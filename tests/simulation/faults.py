@@ -26,7 +26,7 @@ _HARMLESS = ("clock", "stray", "vanish")
 
 
 class Watch(Protocol):
-    """Whom the faults tell, so that what follows from them can be looked for."""
+    """The faults report themselves to this interface, so that their effects can be checked."""
 
     def client_ended(self, client: SimClient) -> None:
         """A client is dead, or has been closed."""

@@ -208,4 +208,4 @@ IO_GUARDS: dict[str, Replacement] = {
     "unexpected": (EngineRuns, "_fail_unexpectedly", _nobody_told),
     "given-up-before-submission": (EngineRuns, "submit", _submitted_whatever_became_of_it),
 }
-"""The same for those that are missed only where the client's I/O thread is hurt."""
+"""The same for guards that are missed only if the client's I/O thread is hurt."""

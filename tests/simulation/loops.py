@@ -56,7 +56,7 @@ class Descriptors:
         return bool(self._ready)
 
     def take(self) -> list[Action]:
-        """Return what is to be run for what is readable, in any order, as epoll has it."""
+        """Return the callbacks of the readable sockets, in any order, as epoll does."""
         ready, self._ready = list(self._ready), {}
         if len(ready) > 1:
             self._host.world.random.shuffle(ready)

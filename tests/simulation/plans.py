@@ -46,7 +46,7 @@ BUSY = 4.0
 
 
 class Fault(msgspec.Struct):
-    """Something that goes wrong, or that an operator does. ``pick`` chooses among those that it can happen to."""
+    """A fault, or an action of an operator. ``pick`` chooses among the processes or links that it can happen to."""
 
     at: float
     kind: FaultKind

@@ -47,7 +47,7 @@ class SimClient:
         self.process: ClientProcess
         self.connection: Connection
         self.stops = cast("Host", object())
-        """In whose name it is said that the I/O thread was stopped: not the whole process."""
+        """Under this name a stop of the I/O thread is noted: the rest of the process goes on."""
         self._stage = stage
         self._told = told
         self._number = number
@@ -140,7 +140,7 @@ class SimSupervisor(Supervisor):
 
 
 class SimEngine:
-    """One engine: its supervisor, and whatever that starts."""
+    """One engine: its supervisor, and the processes that the supervisor starts."""
 
     def __init__(self, stage: Stage, plan: Plan) -> None:
         self.supervisor = Host(stage.world, "super")
@@ -152,7 +152,7 @@ class SimEngine:
         self.by_epoch: dict[int, Host] = {}
         """The same, with brokers."""
         self.shells: dict[int, Broker | Worker] = {}
-        """By process id, those that serve."""
+        """Process id → process that serves."""
         self.on_worker_end: Callable[[Host, int], None]
         """Called when a worker's process ends, before its connections do."""
         self._stage = stage

@@ -85,7 +85,7 @@ class ScriptedProvider:
         self.world = world
         self.calls: dict[tuple[str, int], Call] = {}
         self.answer: Callable[[str, int], ScriptedAnswer]
-        """Gives the answer to a run's call, of which it is told the number."""
+        """Takes the number of a run's call; returns the answer to it."""
         self.on_call: Callable[[Call], None]
         self.on_close: Callable[[Call], None]
 

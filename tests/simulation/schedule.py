@@ -106,7 +106,7 @@ class Simulation:
         client.host.act(self.world.now, lambda: self._submit(order))
 
     def _probing_client(self) -> SimClient:
-        """Return a client whose I/O thread has had trouble, and must have recovered too; else a new one."""
+        """Return a client that had a fault of its I/O thread, which must have recovered; else a new client."""
         if self.seen.has_io_trouble:
             for client in self.clients:
                 if client.host.is_alive and not client.is_closing:
@@ -176,7 +176,7 @@ class Simulation:
             )
 
     def _worker_ended(self, host: Host, epoch: int) -> None:
-        """A worker's process ends: those whose runs are on it must soon know."""
+        """A worker's process ends: the callers of its runs must learn of it soon."""
         for client in self.clients:
             if not client.host.is_alive or self._has_lost(client.host, host):
                 continue
@@ -206,7 +206,7 @@ class Simulation:
         self.expected.add(bound, lambda: not host.is_alive or not host.is_stopped, what, host, excuse)
 
     def _is_known(self, host: Host) -> bool:
-        """Return whether those who watch a process have heard of it."""
+        """Return whether the processes that watch this process know of its end."""
         if host is self.engine.broker:
             liveness = cast("Any", self.engine.shell._broker._liveness)
             return any(self.engine.by_epoch[epoch] is host for epoch in liveness._last_seen)
@@ -262,7 +262,7 @@ class Simulation:
             raise SimulationViolation(f"nothing ends: runs {what}, calls {calls}")
 
     def _compare_leases(self) -> None:
-        """The broker's leases are those that clients hold, whenever all have had the time to say so."""
+        """The broker knows the leases that clients hold, once all clients have had time to report them."""
         broker = self._admission()
         if broker is None or self.seen.has_forgotten_leases or not self.world.is_calm(self.world.now - SAMPLE_INTERVAL):
             self._disagreements.clear()

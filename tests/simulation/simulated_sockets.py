@@ -287,7 +287,7 @@ class SimRouter:
     needs_looks = False
 
     def end_silent(self) -> None:
-        """Nobody connects here without a word."""
+        """No peer connects here without a hello."""
 
     def is_foreign(self, identity: bytes) -> bool:  # noqa: ARG002 - the router's form
         return False

@@ -83,7 +83,7 @@ class World:
             self._current = before
 
     def disturbed(self, start: float, end: float, host: Host | None = None, *, is_stop: bool = False) -> None:
-        """Note that somebody is stopped or slow, so that nobody can be held to a bound meanwhile."""
+        """Note that a process is stopped or slow: bounds of time do not count meanwhile."""
         self._disturbances.append((start, end, host, is_stop))
 
     def disturbance(self, start: float, end: float, apart_from: Host | None = None) -> float:
@@ -227,5 +227,5 @@ class Host:
         self.act(self.world.now, handler)
 
     def _orphaned(self) -> None:
-        """The kernel ends a process whose parent has ended."""
+        """The kernel ends a process when its parent has ended."""
         self.world.at(self.world.now + 0.002, lambda _: self.kill("signal 9, with its parent"))

@@ -146,7 +146,7 @@ def chunkings(case: Recording) -> list[list[bytes]]:
 
 
 def as_recorded(case: Recording) -> list[bytes]:
-    """Return a body in the reads in which it arrived; where these are not known, event by event."""
+    """Return a body in the network reads of the recording; if they are not known, event by event."""
     if not case.reads:
         return [event for event in _EVENT_END.split(case.body) if event]
     pieces, start = [], 0
@@ -295,7 +295,7 @@ def read_cut(arguments: str) -> Any:
 
 
 def check_error(reading: Comparison, outcome: AnswerOutcome, case: Recording, wrong: set[str]) -> None:
-    """Compare a response whose status is not 200."""
+    """Compare a response with another status than 200."""
     failure, expected = outcome.failure, case.expected["error"]
     assert failure is not None
     assert failure.status_code == expected["status"] == case.status
