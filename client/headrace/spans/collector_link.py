@@ -1,6 +1,6 @@
-"""The link of a client or the broker to the collector, opened when there is something to say. Nobody waits for it.
+"""The link of a client or of the broker to the collector: sends spans and asks for flushes. It is opened when there is something to send.
 
-Used on its reactor's thread only.
+Nothing waits for this link. To be used on the loop's thread only.
 """
 
 from __future__ import annotations
@@ -30,12 +30,17 @@ from headrace.wire.messages import (
 logger = logging.getLogger(__name__)
 
 _REOPEN_DELAY = 0.2
+"""Seconds from the end of the collector, or from a look that did not find it, to the next attempt to connect."""
 
 Answer = Callable[[FlushResult], None]
 
 
 class CollectorLink:
-    """The link. ``endpoint`` tells where the collector is, or None while that is unknown; it may change."""
+    """The link.
+
+    ``endpoint`` returns the collector's endpoint, or None while it is unknown. ``dial`` makes a socket to an endpoint. ``outbox`` keeps
+    the spans until the collector has stored them.
+    """
 
     def __init__(
         self,
@@ -54,7 +59,7 @@ class CollectorLink:
         self._outbox = outbox
         self._link: Link[FromCollector] | None = None
         self._flushes: dict[int, tuple[Flush, Answer]] = {}
-        # Those that this connection's collector has been asked.
+        # The flushes for which the collector of this connection was asked.
         self._asked: set[int] = set()
         self._flush_count = 0
         self._is_scheduled = False
@@ -62,28 +67,28 @@ class CollectorLink:
         self._when_empty: Callable[[], None] | None = None
 
     def send(self, span: Span) -> None:
-        """Have a span stored, sooner or later."""
+        """Send a span, now or when there is a collector."""
         self.pass_on([encode_bounded(span)])
 
     def pass_on(self, spans: Iterable[bytes]) -> None:
-        """Have encoded spans stored, whosever they are."""
+        """Send encoded spans, of this process or of another."""
         for span in spans:
             self._outbox.add(span)
         self._schedule()
 
     def flush(self, timeout: float, answer: Answer) -> int:
-        """Ask for a flush, behind all spans sent before; return its number, with which it can be given up."""
+        """Ask for a flush of all spans that were sent before. ``answer`` gets the result. Return the flush's number for :meth:`give_up`."""
         self._flush_count += 1
         self._flushes[self._flush_count] = (Flush(self._flush_count, timeout), answer)
         self._schedule()
         return self._flush_count
 
     def give_up(self, number: int) -> None:
-        """Nobody waits for a flush any more; unknown ones are fine."""
+        """Forget a flush: its answer is not called. An unknown number is ignored."""
         self._flushes.pop(number, None)
 
     def when_empty(self, action: Callable[[], None]) -> bool:
-        """Have ``action`` called once all spans are stored; return False when there is nothing to wait for."""
+        """Call ``action`` once when all spans are stored. Return False, and do not call it, if there are no spans or no collector."""
         if not self._outbox or not self._is_there():
             return False
         self._when_empty = action
@@ -100,7 +105,7 @@ class CollectorLink:
             self._reactor.call(self._pump)
 
     def _pump(self) -> None:
-        """Send what waits, to a collector that is there; to one that is not there yet a moment later."""
+        """Send the waiting spans and flushes. If there is no collector, try again after a moment."""
         self._is_scheduled = False
         if self._is_closed or not (self._outbox or self._flushes):
             return
@@ -121,7 +126,7 @@ class CollectorLink:
     def _open(self) -> Link[FromCollector] | None:
         endpoint = self._endpoint()
         if endpoint is None or not self._is_there():
-            return None  # an engine that keeps no spans has no collector; ZeroMQ would look for one all the time
+            return None  # an engine that stores no spans has no collector: do not make sockets all the time
         link = Link(
             self._reactor,
             partial(self._dial, endpoint),

@@ -14,7 +14,7 @@ import pytest
 from headrace.process.callbacks import CallbackThreads, is_io_thread, log, mark_io_thread
 
 
-def test_jobs_that_belong_together_run_in_order_whatever_they_raise(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_jobs_of_one_call_run_in_order_even_if_they_raise(caplog: pytest.LogCaptureFixture) -> None:
     threads, called = CallbackThreads(), []
 
     def raising() -> None:
@@ -29,7 +29,7 @@ def test_jobs_that_belong_together_run_in_order_whatever_they_raise(caplog: pyte
     assert [record.getMessage() for record in caplog.records] == ["callback failed"]
 
 
-def test_a_job_that_waits_holds_up_no_other_until_all_threads_are_taken() -> None:
+def test_a_job_that_waits_delays_no_other_until_all_threads_wait() -> None:
     threads, release, started = CallbackThreads(limit=3), threading.Event(), threading.Semaphore(0)
 
     def waiting() -> None:
@@ -51,7 +51,7 @@ def test_a_job_that_waits_holds_up_no_other_until_all_threads_are_taken() -> Non
     assert fifth.wait(60)
 
 
-def test_jobs_that_no_thread_can_be_started_for_run_when_they_are_drained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_run_in_drain_if_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: threading.Thread) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
@@ -65,7 +65,7 @@ def test_jobs_that_no_thread_can_be_started_for_run_when_they_are_drained(monkey
     assert called == [1, 2]
 
 
-def test_draining_does_not_wait_longer_than_it_is_told_to() -> None:
+def test_drain_waits_no_longer_than_its_timeout() -> None:
     threads, release = CallbackThreads(), threading.Event()
     threads.submit([lambda: release.wait(30)])
     threads.drain(0.05)

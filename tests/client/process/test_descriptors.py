@@ -18,7 +18,7 @@ print(raise_limit(), resource.getrlimit(resource.RLIMIT_NOFILE))
 """
 
 
-def test_the_limit_is_raised_as_far_as_it_may_be() -> None:
+def test_the_limit_is_raised_to_the_hard_limit() -> None:
     done = subprocess.run([sys.executable, "-c", RAISES], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "512 (512, 512)"
@@ -32,7 +32,7 @@ def test_a_limit_that_is_high_enough_stays() -> None:
 
 
 @pytest.mark.parametrize("limit", [200, 1024, 20_000, 65_536])
-def test_no_more_is_shared_out_than_there_is(limit: int) -> None:
+def test_the_shares_are_not_more_than_the_limit(limit: int) -> None:
     worker, broker = worker_shares(limit), broker_shares(limit)
 
     # A peer takes two: its connection, and a handle on its process.

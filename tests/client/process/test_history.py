@@ -18,7 +18,7 @@ KEY = "sk-not-to-be-seen"
 PROMPT = b"not to be seen either"
 
 
-def test_what_is_sent_and_received_is_written_without_prompts_and_keys(tmp_path: Path) -> None:
+def test_sent_and_received_messages_are_written_without_prompts_and_keys(tmp_path: Path) -> None:
     history = History(tmp_path / "worker-1-7.jsonl")
     run = Run("sp_1", 1, 7, PROMPT, 64, 1000, KEY)
 
@@ -50,7 +50,7 @@ def test_a_client_writes_the_text_that_arrives(tmp_path: Path) -> None:
     assert (client.events[0].text, client.events[0].sequence) == ("ab", 3)
 
 
-def test_every_line_outlives_a_process_that_is_killed(tmp_path: Path) -> None:
+def test_each_line_is_kept_when_the_process_is_killed(tmp_path: Path) -> None:
     program = (
         "import os, signal\nfrom headrace.process.history import open_history\n"
         "history = open_history('client', 5)\n"
@@ -63,7 +63,7 @@ def test_every_line_outlives_a_process_that_is_killed(tmp_path: Path) -> None:
     assert [event.span_id for event in client.events] == [str(number) for number in range(100)]
 
 
-def test_nothing_is_written_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_without_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
 
     assert open_history("client", 1) is None
@@ -80,7 +80,7 @@ def test_a_folder_that_cannot_be_written_to_costs_a_warning_and_no_run(
     assert [record.message for record in caplog.records] == ["history cannot be written"]
 
 
-def test_a_line_that_was_cut_is_no_line(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "client-1-2.jsonl"
     history = History(path)
     history.frame("sent", [Acquire("sp_1", 1, "openai", "m")])
@@ -91,7 +91,7 @@ def test_a_line_that_was_cut_is_no_line(tmp_path: Path) -> None:
     assert [event.event for event in client.events] == ["sent acquire"]
 
 
-def test_a_terminal_says_how_much_there_was(tmp_path: Path) -> None:
+def test_a_terminal_message_is_written_with_its_totals(tmp_path: Path) -> None:
     from headrace.types import Usage
 
     history = History(tmp_path / "client-1-2.jsonl")

@@ -53,7 +53,7 @@ WRITTEN = "'', '.', os.getcwd(), os.path.join(os.getcwd(), '.'), '../here', '/pr
 """The current directory, as a program may have it in its path."""
 
 
-def test_the_current_directory_is_left_out_however_it_is_written(here: Path) -> None:
+def test_the_current_directory_is_left_out_in_every_spelling(here: Path) -> None:
     (here.parent / "link").symlink_to(here)
     engine, _ = environments(here, f"sys.path[:0] = [{WRITTEN}, {str(here.parent)!r}, 'below']")
 
@@ -68,7 +68,7 @@ def test_the_current_directory_stays_where_pythonpath_names_it(named: str, here:
 
 
 @pytest.mark.parametrize("named", ["::", ":/nowhere"])
-def test_an_empty_entry_names_nothing(named: str, here: Path) -> None:
+def test_an_empty_entry_is_left_out(named: str, here: Path) -> None:
     engine, child = environments(here, PYTHONPATH=named)
 
     assert str(here) not in {os.path.realpath(path) for path in [*paths(engine), *paths(child)] if path}
@@ -79,14 +79,12 @@ def test_an_empty_entry_names_nothing(named: str, here: Path) -> None:
 @pytest.mark.parametrize(
     ("named", "kept"), [(":/nowhere", "/nowhere"), ("/nowhere;;/else:", "/nowhere:/else"), (":", None), (".", ".")]
 )
-def test_an_empty_entry_names_nothing_to_the_loader_of_libraries_either(
-    named: str, kept: str | None, here: Path
-) -> None:
+def test_an_empty_entry_is_left_out_for_the_loader_of_libraries_too(named: str, kept: str | None, here: Path) -> None:
     for environ in environments(here, LD_LIBRARY_PATH=named):
         assert environ.get("LD_LIBRARY_PATH") == kept
 
 
-def test_a_relative_name_is_the_directory_that_it_named_at_the_start(here: Path) -> None:
+def test_a_relative_path_means_the_directory_of_the_start(here: Path) -> None:
     (here.parent / "cloned").mkdir()
     engine, _ = environments(here, "os.chdir('../cloned')", PYTHONPATH=".")
 
@@ -97,7 +95,7 @@ def test_a_relative_name_is_the_directory_that_it_named_at_the_start(here: Path)
 AWAY = "import headrace; headrace.Client().close(); os.chdir('../cloned')"
 
 
-def test_a_program_that_goes_elsewhere_takes_neither_directory_along(here: Path) -> None:
+def test_a_program_that_changes_its_directory_imports_from_neither(here: Path) -> None:
     (here.parent / "cloned").mkdir()
     (here.parent / "cloned" / "lib").mkdir()
     (here / "data").mkdir()
@@ -136,7 +134,7 @@ def test_a_scripts_directory_elsewhere_stays(here: Path) -> None:
     assert str(here.parent) in paths(engine)
 
 
-def test_the_directory_in_which_headrace_itself_lies_stays(here: Path) -> None:
+def test_the_directory_of_headrace_itself_stays(here: Path) -> None:
     """As where everything was installed with `pip install --target .`."""
     (here / "headrace").symlink_to(Path(headrace.__file__).parent)
     engine, _ = environments(here)

@@ -18,7 +18,7 @@ def test_a_run_is_ended_at_its_bound_and_others_are_left() -> None:
     assert (late.delivery.outcome.has_ended, early.delivery.outcome.has_ended) == (True, False)
 
 
-def test_the_next_look_is_at_the_next_bound_and_never_without_runs() -> None:
+def test_the_next_look_is_at_the_next_bound_and_there_is_none_without_runs() -> None:
     run = FakeRun(total_timeout=2.0)
     watchdog = Watchdog(lambda: [run.delivery])
 
@@ -27,7 +27,7 @@ def test_the_next_look_is_at_the_next_bound_and_never_without_runs() -> None:
     assert Watchdog(list).look(0.0) is None
 
 
-def test_a_thread_that_is_idle_wakes_for_a_run() -> None:
+def test_an_idle_thread_wakes_for_a_new_run() -> None:
     runs: list[FakeRun] = []
     watchdog = Watchdog(lambda: [run.delivery for run in runs])
     watchdog.start()
@@ -40,7 +40,7 @@ def test_a_thread_that_is_idle_wakes_for_a_run() -> None:
     watchdog.stop()
 
 
-def test_an_alarm_that_rang_before_wakes_whoever_waits_next_once() -> None:
+def test_an_alarm_that_was_woken_before_wakes_the_next_thread_once() -> None:
     alarm = Alarm()
     alarm.wake()
     alarm.wake()

@@ -69,7 +69,7 @@ def ends(tmp_path: Path) -> Iterator[Ends]:
 
 
 @pytest.mark.parametrize("is_left", [False, True], ids=["no socket", "a dead one's"])
-def test_what_is_sent_before_the_peer_is_there_arrives_in_order(ends: Ends, is_left: bool) -> None:
+def test_frames_that_are_sent_before_the_peer_is_there_arrive_in_order(ends: Ends, is_left: bool) -> None:
     if is_left:
         ends.listen_not()
     connector = ends.connect(ends.dealer() if is_left else None)
@@ -88,7 +88,7 @@ def test_what_is_sent_before_the_peer_is_there_arrives_in_order(ends: Ends, is_l
     connector.close()
 
 
-def test_the_end_of_a_peer_that_was_there_is_told_and_no_other_is_looked_for(ends: Ends) -> None:
+def test_the_end_of_a_peer_is_reported_and_no_other_peer_is_connected_to(ends: Ends) -> None:
     ends.serve()
     connector = ends.connect(ends.dealer())
     connector.send(b"hello")
@@ -110,7 +110,7 @@ def _turns(count: list[int]) -> bool:
     return count[0] > 20
 
 
-def test_a_directory_that_is_not_there_is_waited_for_and_looked_at_when_it_comes(ends: Ends) -> None:
+def test_a_missing_directory_is_waited_for_and_checked_when_it_appears(ends: Ends) -> None:
     ends.path.parent.rmdir()
     safe, unsafe = ends.connect(), ends.connect()
     safe.send(b"hello")
@@ -122,7 +122,7 @@ def test_a_directory_that_is_not_there_is_waited_for_and_looked_at_when_it_comes
     safe.close()
 
 
-def test_a_directory_that_becomes_unsafe_while_it_is_waited_in_gets_nothing(ends: Ends) -> None:
+def test_nothing_is_sent_into_a_directory_that_has_become_unsafe(ends: Ends) -> None:
     def again() -> Dealer:
         if ends.attempts > 1:  # no attempt is under way, which could have looked at the directory before
             ends.path.parent.chmod(0o777)
@@ -139,7 +139,7 @@ def test_a_directory_that_becomes_unsafe_while_it_is_waited_in_gets_nothing(ends
     connector.close()
 
 
-def test_one_that_is_closed_while_it_waits_tries_no_more(ends: Ends) -> None:
+def test_a_closed_connector_makes_no_more_attempts(ends: Ends) -> None:
     ends.listen_not()
     connector = ends.connect(ends.dealer())
     ends.until(lambda: ends.attempts > 1)
@@ -152,7 +152,7 @@ def test_one_that_is_closed_while_it_waits_tries_no_more(ends: Ends) -> None:
     assert (ends.attempts, ends.ended, ends.heard) == (attempts, [], [])
 
 
-def test_an_attempt_that_nothing_is_heard_of_is_given_up(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attempt_without_any_event_is_given_up(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     """ZeroMQ says nothing where it had no descriptor for it."""
     monkeypatch.setattr("headrace.transport.connector._ATTEMPT_TIMEOUT", 0.05)
     ends.serve()
@@ -167,7 +167,7 @@ def test_an_attempt_that_nothing_is_heard_of_is_given_up(ends: Ends, monkeypatch
     connector.close()
 
 
-def test_a_moment_without_descriptors_ends_nothing(ends: Ends) -> None:
+def test_a_moment_without_descriptors_ends_no_connection(ends: Ends) -> None:
     failures = [OSError(24, "Too many open files")] * 2
 
     def dealer() -> Dealer:

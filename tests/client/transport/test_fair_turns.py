@@ -5,7 +5,7 @@ from __future__ import annotations
 from headrace.transport.fair_turns import FairTurns
 
 
-def test_processes_take_turns_and_the_connections_of_one_among_themselves() -> None:
+def test_processes_take_turns_and_so_do_the_connections_of_one_process() -> None:
     turns: FairTurns[str] = FairTurns()
     for number in range(100):
         turns.put(1, f"many {number}")
@@ -18,7 +18,7 @@ def test_processes_take_turns_and_the_connections_of_one_among_themselves() -> N
     assert turns
 
 
-def test_nobody_has_a_turn_where_nobody_waits() -> None:
+def test_without_waiting_items_there_is_no_turn() -> None:
     turns: FairTurns[str] = FairTurns()
     assert turns.take() is None
     turns.put(0, "one")

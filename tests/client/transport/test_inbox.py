@@ -21,7 +21,7 @@ def test_a_message_waits_for_one_turn_of_another_peer_at_most() -> None:
     assert handled.index((BOB, 2, 7)) <= SLICE
 
 
-def test_no_more_is_handled_at_once_than_was_asked_for_and_the_rest_of_a_turn() -> None:
+def test_take_yields_at_most_the_limit_and_the_rest_of_a_slice() -> None:
     inbox: Inbox[int] = Inbox()
     inbox.put(ANN, 1, list(range(1000)))
     inbox.put(BOB, 1, list(range(1000)))
@@ -33,11 +33,11 @@ def test_no_more_is_handled_at_once_than_was_asked_for_and_the_rest_of_a_turn() 
     assert len(list(inbox.take(10_000))) == 2000 - 4 * SLICE
 
 
-def test_a_turn_is_32_messages() -> None:
+def test_a_slice_is_32_messages() -> None:
     assert SLICE == 32
 
 
-def test_what_a_peer_said_that_is_gone_is_not_handled() -> None:
+def test_the_messages_of_a_dropped_peer_are_not_handled() -> None:
     inbox: Inbox[int] = Inbox()
     inbox.put(ANN, 1, [1, 2, 3])
     inbox.put(BOB, 1, [4])
@@ -56,7 +56,7 @@ def test_what_a_peer_said_that_is_gone_is_not_handled() -> None:
     st.lists(st.tuples(st.sampled_from([ANN, BOB, b"cyd"]), st.integers(0, 100)), max_size=20),
     st.integers(1, 200),
 )
-def test_everything_is_handled_once_and_in_order(frames: list[tuple[bytes, int]], limit: int) -> None:
+def test_each_message_is_handled_once_and_in_order(frames: list[tuple[bytes, int]], limit: int) -> None:
     inbox: Inbox[int] = Inbox()
     expected: dict[bytes, list[int]] = {}
     handled: dict[bytes, list[int]] = {}
@@ -75,7 +75,7 @@ def test_everything_is_handled_once_and_in_order(frames: list[tuple[bytes, int]]
     assert handled == {peer: messages for peer, messages in expected.items() if messages}
 
 
-def test_a_process_of_which_much_waits_is_busy_until_some_of_it_is_handled() -> None:
+def test_a_process_with_many_waiting_bytes_is_busy_until_some_are_handled() -> None:
     inbox: Inbox[int] = Inbox()
     for number in range(100):  # by however many connections
         inbox.put(b"%d" % number, 1, list(range(10)), process=7, size=11_000)
@@ -91,7 +91,7 @@ def test_a_process_of_which_much_waits_is_busy_until_some_of_it_is_handled() -> 
     assert inbox.busy == set()
 
 
-def test_the_connections_of_one_process_take_the_turns_of_one() -> None:
+def test_many_connections_of_one_process_get_no_more_turns_than_one() -> None:
     inbox: Inbox[int] = Inbox()
     for number in range(1000):
         inbox.put(b"%d" % number, 1, list(range(100)), process=7)

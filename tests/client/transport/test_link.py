@@ -90,7 +90,7 @@ def connect(
     return link
 
 
-def test_what_a_peer_said_last_is_heard_before_its_end_which_is_told_once(peer: OtherEnd) -> None:
+def test_the_last_messages_of_a_peer_come_before_its_end_which_is_reported_once(peer: OtherEnd) -> None:
     told: list[object] = []
     link = connect(peer, told.append, lambda: told.append("lost"))
     said = [SpanAck(number) for number in range(3)]
@@ -108,7 +108,7 @@ def test_what_a_peer_said_last_is_heard_before_its_end_which_is_told_once(peer: 
     link.close()
 
 
-def test_who_closes_a_link_while_it_is_read_hears_no_more_of_it(peer: OtherEnd) -> None:
+def test_a_link_that_is_closed_while_it_is_read_hands_over_nothing_more(peer: OtherEnd) -> None:
     told: list[object] = []
 
     def close(message: FromCollector) -> None:
@@ -126,7 +126,7 @@ def test_who_closes_a_link_while_it_is_read_hears_no_more_of_it(peer: OtherEnd) 
     assert told == [SpanAck(1)]
 
 
-def test_what_cannot_be_read_is_passed_over(peer: OtherEnd, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_frame_that_cannot_be_decoded_is_left_out(peer: OtherEnd, caplog: pytest.LogCaptureFixture) -> None:
     told: list[object] = []
     link = connect(peer, told.append, lambda: told.append("lost"))
 
@@ -145,7 +145,7 @@ def standing(peer: OtherEnd, dial: Callable[[], Dealer], opened: Callable[[], No
     )
 
 
-def test_a_peer_that_comes_after_another_is_said_hello_to(peer: OtherEnd) -> None:
+def test_each_new_peer_gets_a_hello(peer: OtherEnd) -> None:
     link = standing(peer, peer.dealer, lambda: None)
     link.open()
 
@@ -159,7 +159,7 @@ def test_a_peer_that_comes_after_another_is_said_hello_to(peer: OtherEnd) -> Non
     link.close()
 
 
-def test_a_new_peer_is_told_again_what_its_predecessor_was_told(peer: OtherEnd) -> None:
+def test_each_new_peer_gets_what_the_owner_sends_after_the_hello(peer: OtherEnd) -> None:
     link = standing(peer, peer.dealer, lambda: link.send([FLUSHED]))
     link.open()
 
@@ -226,7 +226,7 @@ def test_a_link_that_is_closed_is_not_opened_again(peer: OtherEnd) -> None:
     assert not link.is_open
 
 
-def test_where_there_is_no_descriptor_it_is_opened_later(
+def test_a_link_without_a_descriptor_is_opened_later(
     peer: OtherEnd, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("headrace.transport.link.RETRY_DELAY", 0.01)

@@ -35,11 +35,11 @@ def door(*processes: ProcessStatus) -> PeerCheck[str]:
     return made
 
 
-def test_anybody_is_a_client() -> None:
+def test_any_process_may_be_a_client() -> None:
     assert door().check(PEER, claim("client", pid=0, origin=None), 0.0) == Genuine()
 
 
-def test_a_process_that_the_supervisor_has_told_of_is_what_it_says() -> None:
+def test_a_process_that_the_supervisor_has_reported_is_genuine() -> None:
     made = door(WORKER, COLLECTOR)
 
     assert made.check(PEER, claim(), 0.0) == Genuine()
@@ -57,7 +57,7 @@ def test_a_process_that_the_supervisor_has_told_of_is_what_it_says() -> None:
         {"origin": ProcessOrigin(SUPERVISOR, 500), "connected": 400.0},  # connected by one that had the pid before
     ],
 )
-def test_a_process_that_is_not_the_supervisors_is_no_worker(changes: dict[str, Any]) -> None:
+def test_a_process_that_the_supervisor_has_not_started_is_no_worker(changes: dict[str, Any]) -> None:
     assert isinstance(door(WORKER, COLLECTOR).check(PEER, claim(**changes), 0.0), Mismatch)
 
 
@@ -70,7 +70,7 @@ def test_a_process_that_is_not_the_supervisors_is_no_worker(changes: dict[str, A
         {"pid": 12, "origin": ProcessOrigin(SUPERVISOR, 510)},  # it is the collector
     ],
 )
-def test_a_child_of_the_supervisor_is_no_worker_unless_the_supervisor_says_so(changes: dict[str, Any]) -> None:
+def test_a_child_of_the_supervisor_is_no_worker_unless_it_is_reported_as_one(changes: dict[str, Any]) -> None:
     made = door(WORKER, COLLECTOR)
     assert made.check(PEER, claim(**changes), 0.0) == Undecided()
     assert made.holds(PEER)
@@ -82,12 +82,12 @@ def test_a_child_of_the_supervisor_is_no_worker_unless_the_supervisor_says_so(ch
     assert not made.holds(PEER)
 
 
-def test_nobody_but_the_parent_is_the_supervisor() -> None:
+def test_only_the_parent_is_the_supervisor() -> None:
     for changes in ({"pid": 11}, {"pid": SUPERVISOR, "origin": ProcessOrigin(1, 401)}):
         assert isinstance(door(WORKER).check(PEER, claim("supervisor", **changes), 0.0), Mismatch)
 
 
-def test_a_worker_that_is_there_before_the_supervisors_word_waits_for_it_with_all_that_it_says() -> None:
+def test_a_worker_waits_for_the_report_and_its_messages_are_kept() -> None:
     made = door()
     assert made.check(PEER, claim(), 0.0) == Undecided()
     assert made.hold(PEER, "hello", 10)
@@ -99,7 +99,7 @@ def test_a_worker_that_is_there_before_the_supervisors_word_waits_for_it_with_al
     assert made.decided(0.1) == []
 
 
-def test_what_is_held_is_bounded_in_messages_and_bytes() -> None:
+def test_kept_messages_are_limited_in_number_and_bytes() -> None:
     made: PeerCheck[str] = PeerCheck(SUPERVISOR, ProcessOrigin(1, 400), max_held_bytes=1_000_000)
     made.check(PEER, claim(), 0.0)
     made.check(b"other", claim(pid=13), 0.0)
@@ -114,7 +114,7 @@ def test_what_is_held_is_bounded_in_messages_and_bytes() -> None:
     assert made.hold(b"other", "much", 490_000)
 
 
-def test_one_process_never_has_all_the_room_however_many_connections_it_has() -> None:
+def test_one_process_never_uses_all_the_bytes_with_many_connections() -> None:
     made: PeerCheck[str] = PeerCheck(SUPERVISOR, ProcessOrigin(1, 400), max_held_bytes=1_000_000)
     for number in range(100):
         peer = b"%d" % number
@@ -126,13 +126,13 @@ def test_one_process_never_has_all_the_room_however_many_connections_it_has() ->
     assert made.hold(PEER, "a batch", 200_000)
 
 
-def test_where_the_kernel_tells_no_process_a_peer_is_believed() -> None:
+def test_a_peer_is_believed_if_the_kernel_does_not_tell_its_process() -> None:
     made: PeerCheck[str] = PeerCheck(SUPERVISOR, None, can_tell=False)
 
     assert made.check(PEER, claim(pid=0, origin=None), 0.0) == Genuine()
 
 
-def test_without_a_process_file_system_the_pid_must_do() -> None:
+def test_without_proc_the_pid_is_enough() -> None:
     made: PeerCheck[str] = PeerCheck(SUPERVISOR, None)
     made.reported([ProcessStatus("w1", 11, "running", 0, epoch=7)])
 

@@ -157,7 +157,7 @@ def test_a_peer_is_welcomed_and_then_its_messages_are_handed_over_in_order(stand
     assert stand.heard(peer) == [SpanAck(1)]
 
 
-def test_what_a_peer_said_last_is_handed_over_before_its_departure_which_is_reported_once(stand: Stand) -> None:
+def test_the_last_messages_of_a_peer_come_before_its_departure_which_is_reported_once(stand: Stand) -> None:
     peer = stand.peer()
     for number in range(200):
         stand.say(peer, Flush(number, 1.0))

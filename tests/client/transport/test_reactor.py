@@ -32,7 +32,7 @@ def readable() -> Iterator[list[int]]:
             os.close(fd)
 
 
-def test_who_is_removed_by_another_of_the_same_turn_is_not_called(reactor: Reactor, readable: list[int]) -> None:
+def test_a_reader_that_was_removed_in_the_same_turn_is_not_called(reactor: Reactor, readable: list[int]) -> None:
     called: list[int] = []
 
     def read(fd: int) -> None:
@@ -47,7 +47,7 @@ def test_who_is_removed_by_another_of_the_same_turn_is_not_called(reactor: React
     assert len(called) == 1  # whichever came first
 
 
-def test_who_is_added_under_a_number_that_another_had_in_this_turn_waits_for_its_own_event(
+def test_a_new_reader_with_a_reused_descriptor_number_waits_for_its_own_event(
     reactor: Reactor, readable: list[int]
 ) -> None:
     called: list[str] = []
@@ -67,7 +67,7 @@ def test_who_is_added_under_a_number_that_another_had_in_this_turn_waits_for_its
     assert called == ["old", "new", "new"]
 
 
-def test_an_error_in_one_call_keeps_no_other_from_its_turn(
+def test_an_error_in_one_callback_does_not_stop_the_others(
     reactor: Reactor, readable: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     called: list[str] = []

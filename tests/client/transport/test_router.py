@@ -117,7 +117,7 @@ def gone(router: Router, count: int) -> list[bytes]:
     return found
 
 
-def test_every_departure_is_told_once_of_the_peer_that_left_and_behind_its_last_words(tmp_path: Path) -> None:
+def test_each_departure_is_reported_once_after_the_peers_last_frames(tmp_path: Path) -> None:
     endpoint = f"ipc://{tmp_path / 's'}"
     with bound(tmp_path / "s") as (context, router):
         stays = RawDealer(context, endpoint)
@@ -142,7 +142,7 @@ def test_every_departure_is_told_once_of_the_peer_that_left_and_behind_its_last_
         stays.close()
 
 
-def test_a_descriptor_tells_of_departures(tmp_path: Path) -> None:
+def test_a_descriptor_is_readable_when_a_peer_has_gone(tmp_path: Path) -> None:
     with bound(tmp_path / "s") as (_, router):
         peer = Raw(tmp_path / "s")
         peer.say(b"hello")
@@ -165,7 +165,7 @@ def test_a_descriptor_tells_of_departures(tmp_path: Path) -> None:
     [("0 0 1", (0, False), (65534, True)), ("", (65534, False), (65534, False))],
     ids=["its user has a number", "no user has a number"],
 )
-def test_in_a_container_who_has_no_number_is_foreign_unless_nobody_has_one(
+def test_in_a_container_a_peer_without_a_pid_is_foreign_unless_no_peer_has_one(
     users: str, own: tuple[int, bool], others: tuple[int, bool]
 ) -> None:
     """The kernel then says 65534 of everybody. Where that is the router's own number too, the socket's mode must do."""
@@ -225,7 +225,7 @@ def _who_comes(path: Path) -> dict[str, tuple[int | None, bool]]:
     return who
 
 
-def test_who_is_unknown_to_the_kernel_or_gone_is_foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_of_an_unknown_user_or_that_has_gone_is_foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.transport.listener.credentials", lambda _: (None, None))
     with bound(tmp_path / "s") as (_, router):
         Raw(tmp_path / "s").say(b"hello")
@@ -240,7 +240,7 @@ def _is_readable(descriptor: int) -> bool:
     return bool(select.select([descriptor], [], [], 0)[0])
 
 
-def test_a_peer_whose_last_words_are_read_late_is_known_to_be_gone(tmp_path: Path) -> None:
+def test_a_peer_that_has_gone_is_not_connected_though_its_frames_are_still_read(tmp_path: Path) -> None:
     with bound(tmp_path / "s") as (_, router):
         peers = [Raw(tmp_path / "s"), Raw(tmp_path / "s")]
         for peer in peers:
@@ -251,7 +251,7 @@ def test_a_peer_whose_last_words_are_read_late_is_known_to_be_gone(tmp_path: Pat
         peers[1].close()
 
 
-def test_what_the_kernel_does_not_take_waits_and_arrives_in_order(tmp_path: Path) -> None:
+def test_frames_that_the_kernel_does_not_take_wait_and_arrive_in_order(tmp_path: Path) -> None:
     with bound(tmp_path / "s") as (context, router):
         dealer = RawDealer(context, f"ipc://{tmp_path / 's'}")
         dealer.send(b"hello")
@@ -272,7 +272,7 @@ def test_what_the_kernel_does_not_take_waits_and_arrives_in_order(tmp_path: Path
         dealer.close()
 
 
-def test_what_waits_leaves_at_the_close(tmp_path: Path) -> None:
+def test_waiting_frames_leave_when_the_router_is_closed(tmp_path: Path) -> None:
     router = Router(f"ipc://{tmp_path / 's'}")
     peer = Raw(tmp_path / "s")
     peer.say(b"hello")
@@ -287,7 +287,7 @@ def test_what_waits_leaves_at_the_close(tmp_path: Path) -> None:
     router.close()
 
 
-def test_a_router_without_room_takes_nobody_in_until_somebody_leaves(tmp_path: Path) -> None:
+def test_a_full_router_accepts_no_connection_until_some_have_ended(tmp_path: Path) -> None:
     path = tmp_path / "s"
     holder = "import socket, sys, time\nheld = []\nfor _ in range(10):\n    held.append(socket.socket(socket.AF_UNIX))\n    held[-1].connect(sys.argv[1])\nprint(flush=True)\ntime.sleep(60)"
     with bound(path, max_peers=10) as (context, router):
@@ -313,7 +313,7 @@ def test_a_router_without_room_takes_nobody_in_until_somebody_leaves(tmp_path: P
         late.close()
 
 
-def test_one_process_has_no_more_than_half_of_the_places(tmp_path: Path) -> None:
+def test_one_process_has_at_most_half_of_the_connections(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with bound(path, max_peers=100) as (_, router):
         peers = [Raw(path, greets=False) for _ in range(90)]
@@ -341,9 +341,7 @@ def test_one_process_has_no_more_than_half_of_the_places(tmp_path: Path) -> None
         (b"\x40\x01x", "a frame has unknown flags: 0x40"),
     ],
 )
-def test_a_breach_stands_for_itself_as_an_empty_frame_and_nothing_follows(
-    tmp_path: Path, said: bytes, breach: str
-) -> None:
+def test_a_breach_is_yielded_as_an_empty_frame_and_nothing_follows(tmp_path: Path, said: bytes, breach: str) -> None:
     with bound(tmp_path / "s", limits=PeerLimits(frame=4096)) as (_, router):
         peer = Raw(tmp_path / "s")
         peer.socket.sendall(b"\x00\x02hi" + said)
@@ -358,7 +356,7 @@ def test_a_breach_stands_for_itself_as_an_empty_frame_and_nothing_follows(
         assert peer.until_the_end(router).endswith(b"\x00\x07goodbye")
 
 
-def test_nothing_more_is_heard_of_whoever_is_dismissed(tmp_path: Path) -> None:
+def test_nothing_more_is_read_from_a_dismissed_peer(tmp_path: Path) -> None:
     with bound(tmp_path / "s") as (_, router):
         peer = Raw(tmp_path / "s")
         for _ in range(50):
@@ -378,7 +376,7 @@ def test_nothing_more_is_heard_of_whoever_is_dismissed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("identity", [b"", b"x", b"\0\0\0\0\0\0\0\0\1", b"\0\0\0\0\1"])
-def test_who_chooses_a_routing_id_gains_and_harms_nothing(tmp_path: Path, identity: bytes) -> None:
+def test_a_chosen_routing_id_has_no_effect(tmp_path: Path, identity: bytes) -> None:
     """libzmq ends the process in which it would make an id that a peer has claimed."""
     context = zmq.Context()
     with bound(tmp_path / "s") as (_, router):
@@ -396,7 +394,7 @@ def test_who_chooses_a_routing_id_gains_and_harms_nothing(tmp_path: Path, identi
         context.destroy(0)
 
 
-def test_one_that_does_not_read_is_full_at_its_bound(tmp_path: Path) -> None:
+def test_a_peer_that_does_not_read_is_full_at_its_limit(tmp_path: Path) -> None:
     with bound(tmp_path / "s", limits=PeerLimits(unread=2_000_000)) as (_, router):
         peer = Raw(tmp_path / "s")
         peer.say(b"hello")
@@ -412,7 +410,7 @@ def test_one_that_does_not_read_is_full_at_its_bound(tmp_path: Path) -> None:
         peer.close()
 
 
-def test_where_all_together_leave_too_much_unread_the_process_that_leaves_most_loses_a_connection(
+def test_with_too_many_unread_bytes_the_process_with_most_loses_a_connection(
     tmp_path: Path,
 ) -> None:
     """Many small debts of one process weigh more than a large one of another."""
@@ -438,7 +436,7 @@ def test_where_all_together_leave_too_much_unread_the_process_that_leaves_most_l
             peer.close()
 
 
-def test_where_too_many_frames_have_not_come_whole_those_that_began_first_end(tmp_path: Path) -> None:
+def test_with_too_many_incomplete_bytes_the_oldest_incomplete_frames_end_their_connections(tmp_path: Path) -> None:
     with bound(tmp_path / "s", limits=PeerLimits(frame=1_000_000, unfinished=2_000_000)) as (context, router):
         peers = []
         for _ in range(30):
@@ -461,7 +459,7 @@ def test_where_too_many_frames_have_not_come_whole_those_that_began_first_end(tm
         assert (router._unfinished, router._unread, +router._waiting_bytes) == (0, 0, {})
 
 
-def test_a_header_alone_takes_no_memory(tmp_path: Path) -> None:
+def test_the_header_of_a_large_frame_takes_no_memory(tmp_path: Path) -> None:
     with bound(tmp_path / "s") as (_, router):
         peers = [Raw(tmp_path / "s") for _ in range(200)]
         for peer in peers:
@@ -479,7 +477,7 @@ def _memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_a_flood_of_one_process_takes_turns_with_another_and_a_call_is_short(tmp_path: Path) -> None:
+def test_a_flood_of_one_process_takes_turns_with_others_and_each_call_is_short(tmp_path: Path) -> None:
     program = "import socket, sys\nfrom headrace.transport.zmtp import opening\nown = socket.socket(socket.AF_UNIX)\nown.connect(sys.argv[1])\nown.sendall(opening(b'DEALER'))\nprint(flush=True)\nfor line in sys.stdin:\n    own.sendall(b'\\0\\1x')\n    print(flush=True)\n"
     with bound(tmp_path / "s") as (_, router):
         other = subprocess.Popen(
@@ -527,7 +525,7 @@ def test_a_call_yields_a_bounded_number_of_bytes(tmp_path: Path) -> None:
         peer.close()
 
 
-def test_a_frame_that_nobody_takes_stays_for_the_next_call(tmp_path: Path) -> None:
+def test_a_frame_that_was_not_taken_stays_for_the_next_call(tmp_path: Path) -> None:
     with bound(tmp_path / "s") as (_, router):
         peer = Raw(tmp_path / "s")
         for number in range(10):
@@ -542,7 +540,7 @@ def test_a_frame_that_nobody_takes_stays_for_the_next_call(tmp_path: Path) -> No
         assert len(gone(router, 1)) == 1
 
 
-def test_who_says_nothing_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_without_a_message_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.transport.router._HANDSHAKE_TIMEOUT", 0.2)
     monkeypatch.setattr("headrace.transport.router._FIRST_MESSAGE_TIMEOUT", 0.6)
     with bound(tmp_path / "s") as (_, router):
@@ -564,7 +562,7 @@ def test_who_says_nothing_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monkey
             peer.close()
 
 
-def test_without_descriptors_nobody_is_taken_in_until_there_are_some(tmp_path: Path) -> None:
+def test_without_descriptors_no_connection_is_accepted_until_there_are_some(tmp_path: Path) -> None:
     """In a process of its own, of which nobody else needs descriptors."""
     program = """
 import os, resource, socket, sys
@@ -593,7 +591,7 @@ print(len(router._peers) >= 1)
     assert (int(count) < 5, goes_on) == (True, "True")
 
 
-def test_a_stale_socket_is_replaced_and_a_file_is_let_be(tmp_path: Path) -> None:
+def test_the_socket_of_an_ended_process_is_replaced_and_another_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "s"
     program = "import sys, os, signal\nfrom headrace.transport.router import Router\nRouter('ipc://' + sys.argv[1])\nos.kill(os.getpid(), signal.SIGKILL)"
     done = subprocess.run([sys.executable, "-c", program, str(path)], check=False, timeout=60)
@@ -607,7 +605,7 @@ def test_a_stale_socket_is_replaced_and_a_file_is_let_be(tmp_path: Path) -> None
     assert path.read_text() == "mine"
 
 
-def test_a_socket_that_another_has_made_meanwhile_is_not_removed(tmp_path: Path) -> None:
+def test_the_socket_of_another_process_is_not_removed(tmp_path: Path) -> None:
     first = Router(f"ipc://{tmp_path / 's'}")
     (tmp_path / "s").unlink()
     second = Router(f"ipc://{tmp_path / 's'}")
@@ -624,7 +622,7 @@ Said = Callable[[Raw], None]
     [b"\x01\x00\x06\x00Hello\x06\x00Hello", b"GET / HTTP/1.1\r\n\r\n", opening(b"DEALER")[:64] + b"\0\1x"],
     ids=["as long ago", "http", "before READY"],
 )
-def test_who_does_not_greet_is_not_heard_and_ends_at_once(tmp_path: Path, said: bytes) -> None:
+def test_a_peer_without_a_greeting_is_not_read_and_ends_at_once(tmp_path: Path, said: bytes) -> None:
     with bound(tmp_path / "s") as (_, router):
         stranger, known = Raw(tmp_path / "s", greets=False), Raw(tmp_path / "s")
         stranger.socket.sendall(said)
@@ -636,7 +634,7 @@ def test_who_does_not_greet_is_not_heard_and_ends_at_once(tmp_path: Path, said: 
 
 
 @pytest.mark.parametrize("ending", ["disconnect", "dismiss"])
-def test_ending_the_connection_of_one_that_has_left_harms_nobody_who_has_its_descriptor_now(
+def test_ending_a_peer_that_has_gone_does_not_harm_the_peer_that_has_its_descriptor_now(
     tmp_path: Path, ending: str
 ) -> None:
     with bound(tmp_path / "s") as (_, router):

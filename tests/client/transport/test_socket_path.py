@@ -34,7 +34,7 @@ def context() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "broken link", "directory", "pipe"])
-def test_what_is_there_is_not_replaced(path: Path, kind: str, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_replaced(path: Path, kind: str, tmp_path: Path) -> None:
     match kind:
         case "file":
             path.write_text("mine")
@@ -53,7 +53,7 @@ def test_what_is_there_is_not_replaced(path: Path, kind: str, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_socket_at_which_somebody_listens_is_not_stolen(path: Path, context: Any) -> None:
+def test_the_socket_of_a_listening_process_is_not_replaced(path: Path, context: Any) -> None:
     with closing(Router(f"ipc://{path}")) as router:
         with pytest.raises(OSError, match="not the socket of an ended process"):
             Router(f"ipc://{path}")
@@ -63,7 +63,7 @@ def test_a_socket_at_which_somebody_listens_is_not_stolen(path: Path, context: A
             assert wait_until(lambda: [frame for _, frame in router.receive()]) == [b"for the first"]
 
 
-def test_what_an_ended_process_left_is_replaced(path: Path) -> None:
+def test_the_socket_file_of_an_ended_process_is_replaced(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
     with closing(Router(f"ipc://{path}")):
@@ -71,7 +71,7 @@ def test_what_an_ended_process_left_is_replaced(path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_file_in_the_place_of_the_socket_survives_its_end(path: Path) -> None:
+def test_another_file_at_the_sockets_path_is_not_removed(path: Path) -> None:
     router = Router(f"ipc://{path}")
     path.unlink()
     path.write_text("mine")
@@ -79,7 +79,7 @@ def test_a_file_in_the_place_of_the_socket_survives_its_end(path: Path) -> None:
     assert path.read_text() == "mine"
 
 
-def test_a_socket_is_renamed_over_nothing(path: Path) -> None:
+def test_a_socket_is_not_renamed_over_an_existing_file(path: Path) -> None:
     place = ListeningSocket(path, 1)
     full = path.with_name("broker.full")
     full.write_text("mine")

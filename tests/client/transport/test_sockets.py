@@ -31,7 +31,7 @@ def bound(path: Path) -> Iterator[tuple[zmq.Context[zmq.Socket[bytes]], zmq.Sock
     context.term()
 
 
-def test_a_connection_may_be_made_at_once_after_another_was_closed(tmp_path: Path) -> None:
+def test_a_new_connection_can_be_made_at_once_after_another_was_closed(tmp_path: Path) -> None:
     """What was closed is let go of a moment later, by another thread; the next one may lie where it lay."""
     context = new_context()
     with socket.socket(socket.AF_UNIX) as deaf:
@@ -41,7 +41,7 @@ def test_a_connection_may_be_made_at_once_after_another_was_closed(tmp_path: Pat
     context.term()
 
 
-def test_a_dealer_whose_peer_does_not_listen_says_so(tmp_path: Path) -> None:
+def test_a_dealer_whose_peer_does_not_listen_is_disconnected(tmp_path: Path) -> None:
     context = new_context()
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.bind(str(tmp_path / "deaf"))
@@ -70,7 +70,7 @@ def test_a_dealer_knows_the_process_that_listens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("uid", [None, os.getuid() + 1], ids=["unknown", "another"])
-def test_a_dealer_tells_nothing_to_a_peer_that_is_not_known_to_be_this_users(
+def test_a_dealer_sends_nothing_to_a_peer_that_is_not_this_users(
     tmp_path: Path, uid: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     credentials_are(monkeypatch, 1, uid)
@@ -87,7 +87,7 @@ def test_a_dealer_tells_nothing_to_a_peer_that_is_not_known_to_be_this_users(
         assert not router.poll(100)
 
 
-def test_what_a_peer_said_that_left_before_it_was_known_is_not_believed(
+def test_frames_of_a_peer_that_left_before_it_was_checked_are_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its descriptor may be another connection's when the kernel is asked."""
@@ -120,7 +120,7 @@ def test_what_a_peer_said_that_left_before_it_was_known_is_not_believed(
     context.term()
 
 
-def test_a_dealer_whose_peer_is_gone_sends_to_nobody_who_comes_after_it(tmp_path: Path) -> None:
+def test_a_dealer_whose_peer_has_gone_sends_nothing_to_the_next_process(tmp_path: Path) -> None:
     with bound(tmp_path / "s") as (context, first):
         dealer = connected(Dealer(context, f"ipc://{tmp_path / 's'}"))
         first.close(0)
@@ -134,7 +134,7 @@ def test_a_dealer_whose_peer_is_gone_sends_to_nobody_who_comes_after_it(tmp_path
         second.close(0)
 
 
-def test_a_dealer_to_no_socket_or_into_an_unsafe_directory_is_not_made(tmp_path: Path) -> None:
+def test_a_dealer_is_not_made_without_a_socket_or_in_an_unsafe_directory(tmp_path: Path) -> None:
     context = new_context()
     for path in (tmp_path / "none", tmp_path / "none" / "s"):
         with pytest.raises(FileNotFoundError):

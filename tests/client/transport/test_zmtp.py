@@ -25,7 +25,7 @@ def ready(**properties: bytes) -> bytes:
     return b"\x06" + len(body).to_bytes(8, "big") + body
 
 
-def test_frames_are_the_same_however_they_are_cut() -> None:
+def test_frames_are_the_same_in_pieces_of_any_size() -> None:
     rng = random.Random(7)
     for _ in range(200):
         bodies = [rng.randbytes(rng.choice((0, 1, 2, 8, 9, 255, 256, 1000, 90_000))) for _ in range(rng.randint(1, 6))]
@@ -38,7 +38,7 @@ def test_frames_are_the_same_however_they_are_cut() -> None:
         assert (frames, inbound.breach, inbound.held, inbound.missing) == (bodies, "", 0, 0)
 
 
-def test_what_has_not_come_whole_is_counted() -> None:
+def test_the_bytes_of_an_incomplete_frame_are_counted() -> None:
     inbound = FrameParser(LIMIT)
     inbound.received(DEALER + frame_head(1000) + b"x" * 300)
     assert (inbound.held, inbound.missing) == (300, 700)
@@ -48,7 +48,7 @@ def test_what_has_not_come_whole_is_counted() -> None:
     assert (inbound.held, inbound.missing) == (0, 0)
 
 
-def test_a_short_frame_in_the_long_form_is_taken() -> None:
+def test_a_short_frame_in_the_long_form_is_accepted() -> None:
     assert FrameParser(LIMIT).received(DEALER + b"\x02" + (3).to_bytes(8, "big") + b"abc") == [b"abc"]
 
 
@@ -84,7 +84,7 @@ def test_a_routing_id_is_read_and_ignored(identity: bytes) -> None:
         (DEALER + b"\x04\x18\x04PING\0\0" + bytes(17), "a PING has the wrong length"),
     ],
 )
-def test_what_is_not_the_protocol_ends_it_however_it_is_cut(said: bytes, breach: str) -> None:
+def test_bytes_that_are_not_zmtp_are_a_breach_in_pieces_of_any_size(said: bytes, breach: str) -> None:
     whole, pieces = FrameParser(LIMIT), FrameParser(LIMIT)
     assert whole.received(said) == []
     for number in range(len(said)):
@@ -93,13 +93,13 @@ def test_what_is_not_the_protocol_ends_it_however_it_is_cut(said: bytes, breach:
     assert whole.received(DEALER + frame(b"more")) == []
 
 
-def test_what_came_whole_before_a_breach_is_heard() -> None:
+def test_frames_that_were_complete_before_a_breach_are_returned() -> None:
     inbound = FrameParser(LIMIT)
     assert inbound.received(DEALER + frame(b"hello") + b"\x01\x01x") == [b"hello"]
     assert inbound.breach
 
 
-def test_a_ping_is_answered_and_other_commands_are_passed_over() -> None:
+def test_a_ping_is_answered_and_other_commands_are_ignored() -> None:
     inbound = FrameParser(LIMIT)
     frames = inbound.received(
         DEALER + b"\x04\x0a\x04PING\x00\x10abc" + b"\x04\x00" + READY + b"\x04\x02\x01x" + frame(b"y")
