@@ -146,7 +146,9 @@ def test_credit_is_due_at_half_a_window_and_not_before() -> None:
     credit.give()
     assert not credit.is_due([])
 
-    credit.take(["x" * (WINDOW_CHARACTERS // 2)])
+    credit.take(["x" * (WINDOW_CHARACTERS // 2 - 1)])
+    assert not credit.is_due([])
+    credit.take(["x"])
     assert credit.is_due([])
 
 
