@@ -129,27 +129,27 @@ class Worker:
     def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
         """Send what a run can send: at the end of this turn, or if not urgent, up to a millisecond after the client's last frame."""
         client = run.client
-        client.dirty[run.core.span_id] = run
-        if client.is_scheduled == "soon" or (client.is_scheduled == "later" and not is_urgent):
+        client.ready_runs[run.core.span_id] = run
+        if client.next_frame == "soon" or (client.next_frame == "later" and not is_urgent):
             return
         now = time.monotonic()
         when = send_at(now, client.last_sent, is_urgent=is_urgent)
         if when <= now:
-            client.is_scheduled = "soon"
+            client.next_frame = "soon"
             self.loop.call_soon(self._flush, client)
         else:
-            client.is_scheduled = "later"
+            client.next_frame = "later"
             self.loop.call_later(when - now, self._flush, client)
 
     def _flush(self, client: ConnectedClient) -> None:
-        if client.is_scheduled == "no":
+        if client.next_frame == "no":
             return  # an urgent message has taken the waiting messages along
-        client.is_scheduled = "no"
+        client.next_frame = "no"
         now = client.last_sent = time.monotonic()
         messages, client.messages = client.messages, []
-        dirty, client.dirty = list(client.dirty.values()), {}
-        for start in range(0, max(len(dirty), 1), _RUNS_PER_FRAME):
-            for run in dirty[start : start + _RUNS_PER_FRAME]:
+        ready_runs, client.ready_runs = list(client.ready_runs.values()), {}
+        for start in range(0, max(len(ready_runs), 1), _RUNS_PER_FRAME):
+            for run in ready_runs[start : start + _RUNS_PER_FRAME]:
                 messages.extend(run.take(now))
             if messages and not self._send(client, messages):
                 return
@@ -188,8 +188,8 @@ class Worker:
     def tell(self, client: ConnectedClient, message: msgspec.Struct) -> None:
         """Send a message to a client at the end of this turn."""
         client.messages.append(message)
-        if client.is_scheduled != "soon":
-            client.is_scheduled = "soon"
+        if client.next_frame != "soon":
+            client.next_frame = "soon"
             self.loop.call_soon(self._flush, client)
 
     # Messages of clients.

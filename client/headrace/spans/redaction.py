@@ -52,7 +52,7 @@ class Redactor:
         """Whether spans keep content."""
         return self._keeps_content
 
-    def finish(self, span: Span, content: SpanContent) -> Span:
+    def redact(self, span: Span, content: SpanContent) -> Span:
         """Return the span with its redacted content, or with a note why it has no content."""
         if not self._keeps_content:
             return _without(span, POLICY)
@@ -69,7 +69,7 @@ class Redactor:
             return _without(span, UNENCODABLE if self._hook is None else FAILED)
         return msgspec.structs.replace(span, content=encoded, content_note="")
 
-    def refinish(self, span: Span) -> Span:
+    def redact_again(self, span: Span) -> Span:
         """Redact the content of a span that another process made."""
         if not span.content or (self._keeps_content and self._hook is None):
             return span
@@ -79,7 +79,7 @@ class Redactor:
             content = decode_content(span.content)
         except RemoteProtocolError:
             return _without(span, FAILED)
-        return self.finish(span, content)
+        return self.redact(span, content)
 
     def _redacted(self, hook: Hook, content: SpanContent) -> SpanContent | None:
         kept = hook(_EMPTY | msgspec.to_builtins(content))

@@ -103,7 +103,7 @@ class SpanPipeline:
             except RemoteProtocolError:
                 unreadable += 1
             else:
-                whole.append(span if role == "worker" else self._redactor.refinish(with_allowed_rank(role, span)))
+                whole.append(span if role == "worker" else self._redactor.redact_again(with_allowed_rank(role, span)))
         try:
             written = self._store.write(whole, time.time())
         except StoreError as error:

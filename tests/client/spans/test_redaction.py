@@ -48,22 +48,22 @@ def without_cards(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_content_is_kept_as_it_is_unless_told_otherwise() -> None:
-    span = Redactor(SpansConfig()).finish(SPAN, CONTENT)
+    span = Redactor(SpansConfig()).redact(SPAN, CONTENT)
     assert (decode_content(span.content), span.content_note) == (CONTENT, "")
 
 
 def test_by_policy_no_content_is_kept() -> None:
     redactor = Redactor(SpansConfig(content="none"))
-    kept = redactor.finish(SPAN, CONTENT)
+    kept = redactor.redact(SPAN, CONTENT)
     assert (kept.content, kept.content_note) == (b"", "policy")
     assert not redactor.keeps_content
 
-    again = redactor.refinish(msgspec.structs.replace(SPAN, content=encode_content(CONTENT)))
+    again = redactor.redact_again(msgspec.structs.replace(SPAN, content=encode_content(CONTENT)))
     assert (again.content, again.content_note) == (b"", "policy")
 
 
 def test_a_hook_decides_what_is_kept(hooks: Hooks) -> None:
-    span = Redactor(hooks(without_cards)).finish(SPAN, CONTENT)
+    span = Redactor(hooks(without_cards)).redact(SPAN, CONTENT)
 
     assert b"4111" not in span.content
     kept = decode_content(span.content)
@@ -81,12 +81,12 @@ def test_a_hook_finds_every_field_there_and_may_change_what_it_is_given(hooks: H
 
     redactor = Redactor(hooks(only_lengths))
     for _ in range(2):
-        assert decode_content(redactor.finish(SPAN, SpanContent(text="abc")).content) == SpanContent(text="3")
+        assert decode_content(redactor.redact(SPAN, SpanContent(text="abc")).content) == SpanContent(text="3")
     assert CONTENT.messages
 
 
 def test_a_hook_may_keep_nothing(hooks: Hooks) -> None:
-    span = Redactor(hooks(lambda _: None)).finish(SPAN, CONTENT)
+    span = Redactor(hooks(lambda _: None)).redact(SPAN, CONTENT)
     assert (span.content, span.content_note) == (b"", "redacted")
 
 
@@ -105,7 +105,7 @@ def test_content_that_a_hook_could_not_go_through_is_dropped(
     redactor = Redactor(hooks(hook))
     with caplog.at_level(logging.DEBUG):
         for _ in range(3):
-            span = redactor.finish(SPAN, CONTENT)
+            span = redactor.redact(SPAN, CONTENT)
             assert (span.content, span.content_note) == (b"", "redaction failed")
 
     assert len(caplog.records) <= 1, "not for each span"
@@ -116,14 +116,14 @@ def test_a_clients_span_is_treated_alike(hooks: Hooks) -> None:
     redactor = Redactor(hooks(without_cards))
     sent = msgspec.structs.replace(SPAN, rank=Rank.CLIENT, content=encode_content(CONTENT))
 
-    assert decode_content(redactor.refinish(sent).content).text == "[card]"
-    assert redactor.refinish(SPAN) == SPAN, "what has no content stays as it is"
-    broken = redactor.refinish(msgspec.structs.replace(SPAN, content=b"4111"))
+    assert decode_content(redactor.redact_again(sent).content).text == "[card]"
+    assert redactor.redact_again(SPAN) == SPAN, "what has no content stays as it is"
+    broken = redactor.redact_again(msgspec.structs.replace(SPAN, content=b"4111"))
     assert (broken.content, broken.content_note) == (b"", "redaction failed")
 
 
 def test_content_that_cannot_be_written_is_dropped_and_the_span_is_not() -> None:
-    span = Redactor(SpansConfig()).finish(SPAN, SpanContent(text="\ud800"))
+    span = Redactor(SpansConfig()).redact(SPAN, SpanContent(text="\ud800"))
     assert (span.span_id, span.content, span.content_note) == ("sp_1", b"", "cannot be encoded")
 
 

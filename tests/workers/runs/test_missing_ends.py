@@ -28,7 +28,7 @@ def finished(api: str = "openai-chat", *, stream: bool = True) -> Driven:
     run = Driven(api=api, stream=stream).respond()
     run.now = 10.0
     commands = run.receive(said(api, slice(UP_TO_FINISH[api])))
-    assert Command.WATCH in commands, "the shell waits no longer than the grace"
+    assert Command.SET_TIMER in commands, "the shell waits no longer than the grace"
     return run
 
 
@@ -138,7 +138,7 @@ def test_a_continuation_is_requested_after_the_grace_and_awaited() -> None:
 def test_a_whole_body_without_its_end_is_a_success_after_the_grace(api: str, stream: bool, after: bytes) -> None:
     run = Driven(api=api, stream=stream).respond(headers=JSON)
     run.now = 10.0
-    assert Command.WATCH in run.receive(whole(api) + after)
+    assert Command.SET_TIMER in run.receive(whole(api) + after)
     assert run.due(10.0 + GRACE - 0.01) == ()
 
     run.due(10.0 + GRACE)
@@ -163,7 +163,7 @@ def test_json_that_pauses_after_a_brace_is_not_taken_for_whole() -> None:
     run = Driven(stream=False, total=60.0).respond(headers=JSON)
     body = whole("openai-chat")
     middle = body.index(b"}") + 1
-    assert Command.WATCH in run.receive(body[:middle])
+    assert Command.SET_TIMER in run.receive(body[:middle])
     for second in (2.0, 5.0, 50.0):
         assert run.due(second) == ()
     run.receive(body[middle:])

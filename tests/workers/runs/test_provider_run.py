@@ -76,7 +76,7 @@ def test_reasoning_and_tool_calls_are_events_of_their_own() -> None:
 def test_a_run_without_streaming_sends_one_message() -> None:
     run = Driven(stream=False).respond(headers=JSON)
     body = {"model": "m-1", "choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}
-    assert run.receive(json.dumps(body).encode()) == (Command.WATCH,)
+    assert run.receive(json.dumps(body).encode()) == (Command.SET_TIMER,)
 
     assert run.complete() == FINISH_ONE
     assert run.sent == []

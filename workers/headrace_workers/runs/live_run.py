@@ -46,19 +46,19 @@ class WorkerServices(Protocol):
 
 
 class ConnectedClient:
-    """One connected client: its runs, the messages for it, and the runs with messages to take (``dirty``)."""
+    """One connected client: its runs, the messages for it, and the runs with messages to take (``ready_runs``)."""
 
-    __slots__ = ("dirty", "identity", "is_scheduled", "last_sent", "messages", "pid", "runs")
+    __slots__ = ("identity", "last_sent", "messages", "next_frame", "pid", "ready_runs", "runs")
 
     def __init__(self, identity: bytes, pid: int = 0) -> None:
         self.identity = identity
         self.pid = pid  # of its process; 0 if the kernel does not tell it
         self.runs: dict[str, LiveRun] = {}
         self.messages: list[msgspec.Struct] = []
-        self.dirty: dict[str, LiveRun] = {}
+        self.ready_runs: dict[str, LiveRun] = {}
         self.last_sent = 0.0
         # When the next frame leaves: "no", "later" (a timer is set), or "soon" (at the end of this turn).
-        self.is_scheduled = "no"
+        self.next_frame = "no"
 
 
 class LiveRun:
@@ -253,7 +253,7 @@ class LiveRun:
         outcome = type(self.core.terminal).__name__ if self.core.terminal is not None else "abandoned"
         logger.debug("run ends", extra={"span_id": self.core.span_id, "outcome": outcome})
         self.client.runs.pop(self.core.span_id, None)
-        self.client.dirty.pop(self.core.span_id, None)
+        self.client.ready_runs.pop(self.core.span_id, None)
         # Break the reference cycles: else the answer stays in memory until the next garbage collection.
         self.core.limit_turn(None)
         self._late_end = None
@@ -279,7 +279,7 @@ class LiveRun:
                 else:
                     exchange.resume()
                 self._set_timer()
-            case Command.WATCH:
+            case Command.SET_TIMER:
                 self._set_timer()
             case Command.NEXT_TURN:
                 self._schedule_next_turn()

@@ -35,7 +35,7 @@ _NOTHING: Commands = ()
 _SEND = (Command.SEND,)
 _SEND_NOW = (Command.SEND_NOW,)
 _PAUSE = (Command.PAUSE,)
-_WATCH = (Command.WATCH,)
+_SET_TIMER = (Command.SET_TIMER,)
 
 
 class ProviderRun:
@@ -354,7 +354,7 @@ class ProviderRun:
         if any(map(is_content, new)) and self.clocks.is_finishing:
             self.clocks.goes_on()
         elif self.clocks.finishing():
-            return (*grown, Command.WATCH)
+            return (*grown, Command.SET_TIMER)
         return grown
 
     def _body_ended(self) -> Commands:
@@ -414,7 +414,7 @@ class ProviderRun:
             self.clocks.finishing()
         elif data.rstrip().endswith((b"}", b"]")):
             self.clocks.finishing()
-            return _WATCH
+            return _SET_TIMER
         return _NOTHING
 
     def _read(self, read: Callable[[list[RunEvent]], Completion | ProviderFailure | None]) -> Commands:

@@ -13,7 +13,7 @@ class Command(enum.Enum):
     PAUSE = "pause"  # stop reading the response
     RESUME = "resume"  # read the response again
     NEXT_TURN = "next turn"  # call next_turn() in the next turn of the loop, before anything more is read
-    WATCH = "watch"  # set the timer again: a clock now runs out earlier
+    SET_TIMER = "set timer"  # a clock now runs out earlier: set the timer again
     CLOSE = "close"  # close the connection to the provider
     SEND_CONTINUATION = "send continuation"  # send the request that continues the response
     RELEASE = "release"  # the response is read to its end: keep the connection for another request

@@ -238,7 +238,7 @@ class Tracer:
         if is_heavy(content):  # encoding it, to measure it, would take too long
             finished = msgspec.structs.replace(ended, content=b"", content_note=TOO_LARGE)
         else:
-            finished = self._redactor.finish(ended, content)
+            finished = self._redactor.redact(ended, content)
         self._spool.end(span.number, encode_bounded(finished))
 
     def _keep_stub(self, span: OpenSpan) -> None:
