@@ -42,7 +42,7 @@ from tests.waiting import wait_until
 EPOCH, WORKER_EPOCH = 7, 9
 
 
-class Recording:
+class CalledPeers:
     """An owner that keeps what it is told."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Stand:
     def __init__(self, path: Path, inbox: Inbox[ToCollector] | None) -> None:
         self.endpoint = f"ipc://{path}"
         self.reactor = Reactor()
-        self.owner = Recording()
+        self.owner = CalledPeers()
         # A peer of this test is this process: its parent stands for the supervisor, which this process reports.
         service = Service(endpoint=self.endpoint, epoch=EPOCH, parent=os.getppid(), max_peers=100)
         self.server = PeerServer(self.reactor, service, to_collector, TO_COLLECTOR, self.owner, inbox=inbox)

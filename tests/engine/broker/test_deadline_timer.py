@@ -10,7 +10,7 @@ import pytest
 from headrace_engine.broker.deadline_timer import DeadlineTimer
 
 
-class FakeLoop:
+class TimerLoop:
     """A loop with a clock that the test moves."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Acts:
     """A timer, and the times at which it acted."""
 
     def __init__(self) -> None:
-        self.loop = FakeLoop()
+        self.loop = TimerLoop()
         self.times: list[float] = []
         self.timer = DeadlineTimer(self.loop, lambda: self.times.append(self.loop.now))
 
