@@ -42,8 +42,8 @@ from tests.waiting import wait_until
 EPOCH, WORKER_EPOCH = 7, 9
 
 
-class CalledPeers:
-    """An owner that keeps what it is told."""
+class RecordingOwner:
+    """An owner that keeps each call."""
 
     def __init__(self) -> None:
         self.events: list[object] = []
@@ -68,7 +68,7 @@ class Stand:
     def __init__(self, path: Path, inbox: Inbox[ToCollector] | None) -> None:
         self.endpoint = f"ipc://{path}"
         self.reactor = Reactor()
-        self.owner = CalledPeers()
+        self.owner = RecordingOwner()
         # A peer of this test is this process: its parent stands for the supervisor, which this process reports.
         service = Service(endpoint=self.endpoint, epoch=EPOCH, parent=os.getppid(), max_peers=100)
         self.server = PeerServer(self.reactor, service, to_collector, TO_COLLECTOR, self.owner, inbox=inbox)
