@@ -5,6 +5,7 @@ With handlers of its own the program gets every event, and Headrace writes nothi
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -71,3 +72,50 @@ logger.debug("run ends")
 
     (line,) = said.splitlines()
     assert '"message": "engine started", "fields": {"pid": 5}' in line
+
+
+FORGED = "2026-11-28T08:21:49.314Z supervisor CRITICAL headrace: forged"
+FAILING = f"""
+import sys, threading
+from headrace.process.logs import log_to_stderr, logged, report_start_failure
+
+def fail():
+    raise ValueError("no\\n{FORGED}")
+
+log_to_stderr("w1")
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "event"),
+    [
+        ("assert logged(fail) == 1", "process failed"),
+        ("thread = threading.Thread(target=fail)\nthread.start()\nthread.join()", "thread failed"),
+    ],
+)
+def test_an_exception_that_ends_an_engine_process_or_its_thread_is_one_event(ending: str, event: str) -> None:
+    _, said = run(FAILING + ending)
+    first, *others = said.splitlines()
+    assert f"w1 CRITICAL headrace.process.logs: {event}" in first
+    assert others
+    assert all(line.startswith("    ") for line in others)
+
+    _, said = run(FAILING + ending, HEADRACE_LOG_FORMAT="json")
+    found = json.loads(said)
+    assert (found["message"], found["process"]) == (event, "w1")
+    assert found["exception"].endswith(f"ValueError: no\n{FORGED}")
+
+
+def test_a_process_that_cannot_start_says_why_in_the_format_of_its_log() -> None:
+    program = FAILING + 'report_start_failure("a.toml: engine.workers is -1")'
+
+    assert run(program) == ("", "headrace: a.toml: engine.workers is -1\n")
+    found = json.loads(run(program, HEADRACE_LOG_FORMAT="json")[1])
+    assert (found["message"], found["fields"]) == ("process cannot start", {"reason": "a.toml: engine.workers is -1"})
+
+
+def test_the_log_of_an_embedded_engine_is_text_and_only_its_copy_is_json() -> None:
+    copy, log = run(FAILING + "logged(fail)", HEADRACE_LOG_FORMAT="json", HEADRACE_LOG_COPY="1")
+
+    assert json.loads(copy)["message"] == "process failed"
+    assert " w1 CRITICAL headrace.process.logs: process failed\n    Traceback" in log
