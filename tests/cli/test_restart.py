@@ -62,7 +62,7 @@ def victim() -> Iterator[subprocess.Popen[bytes]]:
 def test_restart_sends_no_signal_to_a_process_named_in_a_lock(
     directory: Path, victim: subprocess.Popen[bytes], owner: int, named: str
 ) -> None:
-    """Also if the directory looks like the user's own: whoever can write the lock must not choose which process is signalled."""
+    """Also if the directory looks like the user's own: the writer of a lock must not choose who is signalled."""
     lock = directory / "lock"
     lock.write_text(f"{victim.pid if named == 'the victim' else -1}\n")
     lock.chmod(0o644)

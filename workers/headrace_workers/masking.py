@@ -1,8 +1,9 @@
 """Removes secrets from everything that a run passes on from its provider: ids, model names, reasons, tool names. Pure.
 
-The model's own words (text, reasoning, refusals, arguments of tool calls) belong to the caller and stay as they are. All else is
-masked: a provider has no reason to quote a key there, and nobody who stores or logs these fields expects one. A dummy key that is
-a word (``mock``) may also be a model's name, or a part of an id: it is removed from reasons and codes only.
+The model's own words (text, reasoning, refusals, arguments of tool calls) belong to the caller and stay as they are.
+All else is masked: a provider has no reason to quote a key there, and nobody who stores or logs these fields expects
+one. A dummy key that is a word (``mock``) may also be a model's name, or a part of an id: it is removed from reasons
+and codes only.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ _KEPT = 128
 
 
 class RunMasks:
-    """The masks of a worker's runs. ``secrets``: those of the worker's environment. See :mod:`headrace.settings.known_secrets`."""
+    """The masks of a worker's runs.
+
+    ``secrets``: those of the worker's environment. See :mod:`headrace.settings.known_secrets`.
+    """
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._known = frozenset(secrets)
@@ -140,7 +144,8 @@ def masked_calls(calls: list[ToolCallText], mask: SecretMask) -> list[ToolCallTe
 def _mask_for(texts: list[str], mask: SecretMask) -> Callable[[str], str] | None:
     """Return the function that masks each of ``texts``, or None if no text needs it.
 
-    Very many texts are searched together, because searching each would stall the worker. If they hold a secret, all are masked.
+    Very many texts are searched together, because searching each would stall the worker. If they hold a secret, all are
+    masked.
     """
     said = "\n".join(texts)
     if len(texts) > _MOST_TEXTS or len(said) > LONGEST_TEXT:
@@ -178,7 +183,10 @@ def _message(message: Message, mask: SecretMask) -> Message:
 
 
 def _is_quoted(opaque: list[Any], mask: SecretMask) -> bool | None:
-    """Return whether large opaque data holds a secret. Return None for small data, where each text is masked instead."""
+    """Return whether large opaque data holds a secret.
+
+    Return None for small data, where each text is masked instead.
+    """
     said = msgspec.json.encode(opaque).decode()
     return mask.is_quoted(said) if len(said) > LONGEST_TEXT else None
 

@@ -29,7 +29,10 @@ logger = logging.getLogger(__name__)
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A request that is ready to be sent. ``api`` is the wire format's API for chat or embeddings. ``request`` holds the key."""
+    """A request that is ready to be sent.
+
+    ``api`` is the wire format's API for chat or embeddings. ``request`` holds the key.
+    """
 
     wire_format: WireFormat
     api: ProviderApi
@@ -102,7 +105,10 @@ class Providers:
             raise settings_failure(f"{name} {problem}")
 
     def _key(self, settings: ProviderSettings, *, is_callers: bool) -> str | None:
-        """Return the key in the worker's environment. If ``is_callers``, use none: the caller's environment has no key."""
+        """Return the key in the worker's environment.
+
+        If ``is_callers``, use none: the caller's environment has no key.
+        """
         for variable in () if is_callers else settings.api_key_env:
             if key := self._environ.get(variable):
                 if (problem := key_problem(key)) is not None:
@@ -131,8 +137,8 @@ def embedding_api(settings: ProviderSettings, declared: WireFormat) -> ProviderA
 def clock_limits(request: RunRequest, config: EngineConfig) -> ClockLimits:
     """Return the limits of a run's clocks: the caller's, else those of the engine's settings.
 
-    Without streaming, nothing comes before the whole answer. Then the first-chunk and idle clocks run only if the caller sets
-    them.
+    Without streaming, nothing comes before the whole answer. Then the first-chunk and idle clocks run only if the
+    caller sets them.
     """
     first_chunk = config.first_chunk_timeout if request.stream else math.inf
     idle = config.idle_timeout if request.stream else math.inf

@@ -31,8 +31,9 @@ _TRACE_ID = re.compile(r"tr_[0-9a-f]{16}")
 class RequestContext(TypedDict):
     """What the client adds to each request.
 
-    ``providers``: the names of the providers that this client knows. ``takes_any_provider``: the argument ``provider`` may name
-    another one, which the engine may know. ``trace_id``: used if the arguments name none. ``traceparent``: the caller's trace.
+    ``providers``: the names of the providers that this client knows. ``takes_any_provider``: the argument ``provider``
+    may name another one, which the engine may know. ``trace_id``: used if the arguments name none. ``traceparent``: the
+    caller's trace.
     """
 
     trace_id: str

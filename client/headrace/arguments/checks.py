@@ -1,4 +1,7 @@
-"""Checks one value of an argument, and returns it in plain types. Pure. Each raises InvalidRequestError with the argument's name."""
+"""Checks one value of an argument, and returns it in plain types.
+
+Pure. Each raises InvalidRequestError with the argument's name.
+"""
 
 from __future__ import annotations
 

@@ -65,7 +65,10 @@ def _message(argument: str, message: object, original_paths: OriginalPaths) -> M
 
 
 def _answered_call(argument: str, given: Mapping[str, Any], *, is_answer: bool) -> tuple[str | None, str | None]:
-    """Return the id and the tool name of the call that a message answers. Only messages with role ``tool`` have them."""
+    """Return the id and the tool name of the call that a message answers.
+
+    Only messages with role ``tool`` have them.
+    """
     if not is_answer and given.get("tool_call_id") is None and given.get("tool_name") is None:
         return None, None
     call_id = checks.text(f"{argument}.tool_call_id", given.get("tool_call_id"))

@@ -16,8 +16,8 @@ class KnownKeys(msgspec.Struct, frozen=True):
     """The keys of one kind of dict.
 
     ``read``: the keys that Headrace reads. ``passed_on``: keys of providers that look like misspelt ones, and are not.
-    ``slips``: wrong key → the key that was meant. ``fields``: names that no further key may have, also not in ``extra``.
-    ``guesses``: False accepts every other key, without a guess whether it is misspelt.
+    ``slips``: wrong key → the key that was meant. ``fields``: names that no further key may have, also not in
+    ``extra``. ``guesses``: False accepts every other key, without a guess whether it is misspelt.
     """
 
     read: frozenset[str]
@@ -55,7 +55,10 @@ def further_keys(argument: str, given: Mapping[Any, Any], known: KnownKeys) -> d
 
 
 def joined(argument: str, *found: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return several dicts of further keys as one. Raises InvalidRequestError if two have different values for one key."""
+    """Return several dicts of further keys as one.
+
+    Raises InvalidRequestError if two have different values for one key.
+    """
     result: dict[str, Any] = {}
     for keys in found:
         for key, value in (keys or {}).items():

@@ -1,7 +1,7 @@
 """Paths of arguments as the caller wrote them, for errors. Pure.
 
-Headrace reads some arguments as something else. A worker knows only the request: it blames ``messages[1].content[0]``, where
-the caller gave ``messages[1].tool_calls[0]``. The error must name the caller's path.
+Headrace reads some arguments as something else. A worker knows only the request: it blames ``messages[1].content[0]``,
+where the caller gave ``messages[1].tool_calls[0]``. The error must name the caller's path.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Converts nested values to plain ones: the dict, list, str, int, float, bool and None that JSON can hold. Pure.
 
-These are converted: subclasses of ``str``, ``int`` and ``float``, members of an Enum, numbers and bools of numpy, any Mapping
-or Sequence, dataclasses. Any other value raises an InvalidRequestError that names its place, as in
+These are converted: subclasses of ``str``, ``int`` and ``float``, members of an Enum, numbers and bools of numpy, any
+Mapping or Sequence, dataclasses. Any other value raises an InvalidRequestError that names its place, as in
 ``tools[0].parameters.default``. docs/decisions/2026-11-28-what-json-carries.md has the table.
 """
 
@@ -129,7 +129,10 @@ def _step(step: str | int) -> str:
 
 
 def _plain(value: Any, room: int, above: set[int]) -> Any:
-    """Return the value in plain types. ``room``: levels that may follow. ``above``: the ids of the containers around it."""
+    """Return the value in plain types.
+
+    ``room``: levels that may follow. ``above``: the ids of the containers around it.
+    """
     kind = type(value)
     if kind is str:
         return value if value.isascii() else _text(value)

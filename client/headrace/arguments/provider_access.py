@@ -1,7 +1,7 @@
 """Finds the API key and the address for a run in the program's environment. Pure: the environment is an argument.
 
-With an embedded engine, each run uses the environment at the start of the run, not at the start of the engine. Keys stay in a
-:class:`ProviderAccess`, which does not show them.
+With an embedded engine, each run uses the environment at the start of the run, not at the start of the engine. Keys
+stay in a :class:`ProviderAccess`, which does not show them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ NO_KEY = ""
 
 
 class ProviderAccess(msgspec.Struct, frozen=True):
-    """The key and the address of a run. None: the worker uses the key of its environment, or the address of its settings."""
+    """The key and the address of a run.
+
+    None: the worker uses the key of its environment, or the address of its settings.
+    """
 
     api_key: str | None = None
     base_url: str | None = None
@@ -39,8 +42,9 @@ def access_from(
 ) -> ProviderAccess:
     """Return the key and the address of ``provider`` for a run. ``api_key`` is the caller's, and comes first.
 
-    ``configured`` are the providers in ``headrace.toml``. Their address is sent with the key, so that a key goes only to the
-    address in the same file. Raises ConfigurationError, which names the variable, for a value that cannot be used.
+    ``configured`` are the providers in ``headrace.toml``. Their address is sent with the key, so that a key goes only
+    to the address in the same file. Raises ConfigurationError, which names the variable, for a value that cannot be
+    used.
     """
     base_url = None
     if (own := configured.get(provider)) is not None:

@@ -1,4 +1,7 @@
-"""The keyword arguments of a run, field by field. Types only: :mod:`headrace.arguments.checked_request` checks values."""
+"""The keyword arguments of a run, field by field.
+
+Types only: :mod:`headrace.arguments.checked_request` checks values.
+"""
 
 from __future__ import annotations
 

@@ -63,7 +63,8 @@ def _tool(argument: str, tool: object, original_paths: OriginalPaths) -> Tool:
         return keyed
     kind = checks.text(f"{argument}.type", given.get("type")) or _FUNCTION
     if kind != _FUNCTION:
-        # A custom tool is much like a function, so its schema may have any of the names. Other tools are passed on as they are.
+        # A custom tool is much like a function, so its schema may have any of the names. Other tools are passed on as
+        # they are.
         keys, schema_keys = (_KEYS_OF_CUSTOM, _SCHEMA_KEYS) if kind == _CUSTOM else (_KEYS_OF_OTHERS, ("parameters",))
         return _built([(argument, given)], kind, further_keys(argument, given, keys), original_paths, schema_keys)
     levels: list[_Level] = [(argument, given)]

@@ -12,7 +12,10 @@ logger = logging.getLogger(__name__)
 
 
 def current_traceparent() -> str | None:
-    """Return the W3C ``traceparent`` of the active span in this context, or None. Raises nothing, even if OpenTelemetry does."""
+    """Return the W3C ``traceparent`` of the active span in this context, or None.
+
+    Raises nothing, even if OpenTelemetry does.
+    """
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return None

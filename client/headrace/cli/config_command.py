@@ -1,4 +1,4 @@
-"""``headrace config``: shows where each setting comes from, and lets the user allow a found ``headrace.toml`` to use keys."""
+"""``headrace config``: shows where settings come from, and allows a found ``headrace.toml`` to send keys."""
 
 from __future__ import annotations
 
@@ -122,7 +122,10 @@ def _allow(arguments: argparse.Namespace) -> ExitCode:
 
 
 def _found_file() -> tuple[SettingsFile, TrustedSettings]:
-    """Return the current directory's file, and what is known without it. Raises CommandError if the file is not read."""
+    """Return the current directory's file, and what is known without it.
+
+    Raises CommandError if the file is not read.
+    """
     if named := os.environ.get(VARIABLE):
         text = f"{VARIABLE} is {named}: only that file is read, and it may set everything"
         raise CommandError(ExitCode.USAGE, one_line(text))

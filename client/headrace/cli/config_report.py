@@ -1,4 +1,7 @@
-"""Collects what ``headrace config show`` prints: each setting, its source, and what is refused. Never a key or a password."""
+"""Collects what ``headrace config show`` prints: each setting, its source, and what is refused.
+
+Never a key or a password.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,10 @@ class ShownSetting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SearchedFile(msgspec.Struct, frozen=True):
-    """A place that was searched for settings. ``state`` is ``read``, ``none``, ``ignored``, ``unusable`` or ``in part``."""
+    """A place that was searched for settings.
+
+    ``state`` is ``read``, ``none``, ``ignored``, ``unusable`` or ``in part``.
+    """
 
     path: str
     state: str
@@ -237,7 +243,10 @@ def _unused_formats() -> Iterator[ShownSetting]:
 
 
 def _shown_variable(variable: str, environ: Mapping[str, str]) -> str:
-    """Return a variable's name and whether it is set. The "name" may be a key that was written there by mistake: then hide it."""
+    """Return a variable's name and whether it is set.
+
+    The "name" may be a key that was written there by mistake: then hide it.
+    """
     if environ.get(variable):
         return f"{variable} (set)"
     return (

@@ -1,4 +1,7 @@
-"""``scripts/demo``: shows what Headrace does, in twenty seconds and without a key. Run as ``python -m headrace.cli.demo``."""
+"""``scripts/demo``: shows what Headrace does, in twenty seconds and without a key.
+
+Run as ``python -m headrace.cli.demo``.
+"""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ def answer_of(
 ) -> T:
     """Let ``ask`` send a question to the engine at ``address``. Return the answer; wait ``timeout`` seconds for it.
 
-    Raises ConfigurationError for an invalid address, EngineUnavailableError if no answer comes in time, and any error that is
-    itself the answer.
+    Raises ConfigurationError for an invalid address, EngineUnavailableError if no answer comes in time, and any error
+    that is itself the answer.
     """
     directory_of(address)
     answers: queue.SimpleQueue[T | HeadraceError] = queue.SimpleQueue()

@@ -10,7 +10,10 @@ from types import FrameType
 
 @contextlib.contextmanager
 def on_interrupt(action: Callable[[], object]) -> Iterator[None]:
-    """Inside the block, the first Ctrl-C calls ``action``. If the process ignores Ctrl-C (``nohup``, background jobs), it still does."""
+    """Inside the block, the first Ctrl-C calls ``action``.
+
+    If the process ignores Ctrl-C (``nohup``, background jobs), it still does.
+    """
     previous = signal.getsignal(signal.SIGINT)
     if previous in (signal.SIG_IGN, signal.SIG_DFL):
         yield

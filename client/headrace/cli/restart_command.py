@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> ExitCode:
-    """Ask the engine to replace its workers. Raises CommandError if it refuses, EngineUnavailableError if it does not answer."""
+    """Ask the engine to replace its workers.
+
+    Raises CommandError if it refuses, EngineUnavailableError if it does not answer.
+    """
     directory = found_directory(arguments.engine)
     answer = answer_of(address_of(directory), arguments.timeout, Connection.post_restart)
     if answer.problem:

@@ -119,7 +119,10 @@ class TextOutput:
 
 
 class JsonOutput:
-    """Writes a line of JSON for each event, then one for the result or the error. The field ``type`` says which it is."""
+    """Writes a line of JSON for each event, then one for the result or the error.
+
+    The field ``type`` says which it is.
+    """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out

@@ -20,8 +20,9 @@ _OTHER = "choose another directory with --directory"
 def default_directories() -> list[Path]:
     """Return the directories that `headrace serve` may use, the best one first. Creates nothing.
 
-    The first is ``$XDG_RUNTIME_DIR/headrace/engine``, if the variable names a directory that only this user can use. The second
-    is ``headrace/run/engine`` in ``$XDG_STATE_HOME``, or in ``~/.local/state``. No other user can create these directories.
+    The first is ``$XDG_RUNTIME_DIR/headrace/engine``, if the variable names a directory that only this user can use.
+    The second is ``headrace/run/engine`` in ``$XDG_STATE_HOME``, or in ``~/.local/state``. No other user can create
+    these directories.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     places = [Path(runtime, "headrace")] if runtime.startswith("/") and check_directory(Path(runtime)) is None else []
@@ -88,7 +89,10 @@ def address_of(directory: Path) -> str:
 
 
 def make_private(directory: Path) -> None:
-    """Create ``directory`` for this user only. Raises CommandError if it cannot, or if other users can use the directory."""
+    """Create ``directory`` for this user only.
+
+    Raises CommandError if it cannot, or if other users can use the directory.
+    """
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:

@@ -58,7 +58,10 @@ msgspec.json.Decoder(_PriceFile)
 
 
 class PriceTable:
-    """Prices by model (``gpt-4o``), or by provider and model (``groq/openai/gpt-oss-20b``). ``overrides`` come before the file."""
+    """Prices by model (``gpt-4o``), or by provider and model (``groq/openai/gpt-oss-20b``).
+
+    ``overrides`` come before the file.
+    """
 
     def __init__(self, overrides: Mapping[str, Price] = {}) -> None:
         self._overrides = overrides
@@ -69,7 +72,10 @@ class PriceTable:
         return _shipped().as_of
 
     def load(self) -> None:
-        """Read the file now, unless it was read. If that fails, for example because no descriptor is free, the next price tries again."""
+        """Read the file now, unless it was read.
+
+        If that fails, for example because no descriptor is free, the next price tries again.
+        """
         with contextlib.suppress(OSError):
             _shipped()
 
@@ -95,7 +101,10 @@ class PriceTable:
 
 
 def _counts(price: Price, name: str, provider: str) -> bool:
-    """Return whether a price counts for a provider. A model's name may have a slash, too: ``meta-llama/llama-3.3-70b``."""
+    """Return whether a price counts for a provider.
+
+    A model's name may have a slash, too: ``meta-llama/llama-3.3-70b``.
+    """
     return not isinstance(price, OwnPrice) or name.startswith(f"{provider}/")
 
 
@@ -117,6 +126,9 @@ def _shipped() -> _PriceFile:
 
 
 def run_cost(prices: PriceTable, provider: str, asked: str, answered: str, usage: Usage) -> float | None:
-    """Return a run's cost in US dollars, by the requested model, else by the model that answered. None if neither has a price."""
+    """Return a run's cost in US dollars, by the requested model, else by the model that answered.
+
+    None if neither has a price.
+    """
     cost = prices.cost(provider, asked, usage)
     return prices.cost(provider, answered, usage) if cost is None and answered and answered != asked else cost

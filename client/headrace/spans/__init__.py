@@ -1,1 +1,4 @@
-"""Spans, the records of runs: their fields, how they are stored, and how they reach the collector. Shared by all processes."""
+"""Spans, the records of runs: their fields, how they are stored, and how they reach the collector.
+
+Shared by all processes.
+"""

@@ -1,4 +1,6 @@
-"""The link of a client or of the broker to the collector: sends spans and asks for flushes. It is opened when there is something to send.
+"""The link of a client or of the broker to the collector: sends spans and asks for flushes.
+
+It is opened when there is something to send.
 
 Nothing waits for this link. To be used on the loop's thread only.
 """
@@ -38,8 +40,8 @@ Answer = Callable[[FlushResult], None]
 class CollectorLink:
     """The link.
 
-    ``endpoint`` returns the collector's endpoint, or None while it is unknown. ``dial`` makes a socket to an endpoint. ``outbox`` keeps
-    the spans until the collector has stored them.
+    ``endpoint`` returns the collector's endpoint, or None while it is unknown. ``dial`` makes a socket to an endpoint.
+    ``outbox`` keeps the spans until the collector has stored them.
     """
 
     def __init__(
@@ -77,7 +79,10 @@ class CollectorLink:
         self._schedule()
 
     def flush(self, timeout: float, answer: Answer) -> int:
-        """Ask for a flush of all spans that were sent before. ``answer`` gets the result. Return the flush's number for :meth:`give_up`."""
+        """Ask for a flush of all spans that were sent before.
+
+        ``answer`` gets the result. Return the flush's number for :meth:`give_up`.
+        """
         self._flush_count += 1
         self._flushes[self._flush_count] = (Flush(self._flush_count, timeout), answer)
         self._schedule()
@@ -88,7 +93,10 @@ class CollectorLink:
         self._flushes.pop(number, None)
 
     def when_empty(self, action: Callable[[], None]) -> bool:
-        """Call ``action`` once when all spans are stored. Return False, and do not call it, if there are no spans or no collector."""
+        """Call ``action`` once when all spans are stored.
+
+        Return False, and do not call it, if there are no spans or no collector.
+        """
         if not self._outbox or not self._is_there():
             return False
         self._when_empty = action

@@ -1,7 +1,7 @@
 """The data directory of spans: its slots, its database files and spool files, the schema, and rows to and from spans.
 
-Only the collector writes databases. Others read them, to show spans. Each running engine has its own slot, so no two engines
-write to the same file.
+Only the collector writes databases. Others read them, to show spans. Each running engine has its own slot, so no two
+engines write to the same file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ COLUMNS = (
     "total_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens", "usage_source", "cost", "user_id",
     "session_id", "tags", "parameters", "attempts", "content", "content_note",
 )  # fmt: skip
-"""All columns but ``seq``. Times as in :class:`headrace.spans.span.Span`. ``tags``, ``parameters``, ``attempts``, ``content``: JSON."""
+"""All columns but ``seq``.
+
+Times as in :class:`headrace.spans.span.Span`. ``tags``, ``parameters``, ``attempts``, ``content``: JSON.
+"""
 
 SET_ASIDE = """
 CREATE TABLE IF NOT EXISTS set_aside (  -- spans that a sink will never take, and why; they stay in the store
@@ -144,7 +147,10 @@ def slots(directory: Path) -> list[Path]:
 
 
 def database_files(slot: Path) -> list[Path]:
-    """Return a slot's databases, the oldest first. Leaves out links, files of other users, and files with other names."""
+    """Return a slot's databases, the oldest first.
+
+    Leaves out links, files of other users, and files with other names.
+    """
     return sorted(_own(slot, _DATABASE), key=_age_key)
 
 
@@ -180,7 +186,10 @@ def is_writable_file(path: Path) -> bool:
 
 
 def is_own_folder(path: Path) -> bool:
-    """Return whether a path is a directory, not a link, and belongs to this user. Check this before removing files in it."""
+    """Return whether a path is a directory, not a link, and belongs to this user.
+
+    Check this before removing files in it.
+    """
     try:
         status = path.lstat()
     except OSError:
@@ -197,7 +206,10 @@ def _own(folder: Path, names: re.Pattern[str]) -> list[Path]:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Return a read-only connection. Raises sqlite3.Error if the file does not exist, or has a view in place of a table."""
+    """Return a read-only connection.
+
+    Raises sqlite3.Error if the file does not exist, or has a view in place of a table.
+    """
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5.0)
     try:
         _check_tables(connection)

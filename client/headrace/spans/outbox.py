@@ -1,4 +1,6 @@
-"""The spans that a client or the broker sends to the collector: which are sent next, and which are unacknowledged. Pure.
+"""The spans that a client or the broker sends to the collector: which are sent next, and which are unacknowledged.
+
+Pure.
 
 These spans live in memory only. A worker has more to lose: it keeps its spans on disk.
 """
@@ -17,7 +19,10 @@ FULL = "memory_full"
 
 
 class SpanOutbox:
-    """The encoded spans of one sender, the oldest first. At most ``max_spans`` spans with ``max_bytes`` bytes are kept."""
+    """The encoded spans of one sender, the oldest first.
+
+    At most ``max_spans`` spans with ``max_bytes`` bytes are kept.
+    """
 
     def __init__(self, max_spans: int, max_bytes: int) -> None:
         self._max_spans = max_spans

@@ -1,7 +1,7 @@
 """The span: the record of one run, and its encoding. Pure.
 
-A worker makes a run's span. If it cannot, the client or the broker does. If there are several spans for one ``span_id``, the
-store keeps the one with the highest rank, with the attempts of all of them.
+A worker makes a run's span. If it cannot, the client or the broker does. If there are several spans for one
+``span_id``, the store keeps the one with the highest rank, with the attempts of all of them.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Rank(enum.IntEnum):
 class SpanAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One try of a run on one worker. Times are wall-clock seconds since 1970.
 
-    ``maybe_billed``: the request was sent, and its answer did not come completely.
-    ``wire_format`` is the ``api`` of the provider in the worker's settings, such as ``openai-chat``; ``telemetry_provider`` is the
-    value of ``gen_ai.provider.name`` for this format. Both are empty if the worker did not get that far, and in spans of
-    earlier versions.
+    ``maybe_billed``: the request was sent, and its answer did not come completely. ``wire_format`` is the ``api`` of
+    the provider in the worker's settings, such as ``openai-chat``; ``telemetry_provider`` is the value of
+    ``gen_ai.provider.name`` for this format. Both are empty if the worker did not get that far, and in spans of earlier
+    versions.
     """
 
     number: int
@@ -82,8 +82,9 @@ class Span(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     ``started_at``: when the caller made the call. ``queue_seconds``: how long the run then waited for a lease.
     ``first_chunk_seconds``: from the call to the first content. ``error_type``: the name of the error class
-    (``RateLimitError``), ``lost`` or ``client_lost``. ``traceparent``: the W3C trace context of the caller's active OpenTelemetry
-    span, or None. ``content``: an encoded :class:`SpanContent` (JSON), empty if it is not kept: see ``content_note``.
+    (``RateLimitError``), ``lost`` or ``client_lost``. ``traceparent``: the W3C trace context of the caller's active
+    OpenTelemetry span, or None. ``content``: an encoded :class:`SpanContent` (JSON), empty if it is not kept: see
+    ``content_note``.
     """
 
     span_id: str
@@ -141,7 +142,10 @@ _content_decoder = msgspec.json.Decoder(SpanContent)
 
 
 def encode_span(span: Span) -> bytes:
-    """Encode a span, for the collector and the spool. Values that cannot be encoded are replaced by the nearest ones."""
+    """Encode a span, for the collector and the spool.
+
+    Values that cannot be encoded are replaced by the nearest ones.
+    """
     try:
         return _encode(span)
     except UNENCODABLE:
@@ -149,7 +153,10 @@ def encode_span(span: Span) -> bytes:
 
 
 def decode_span(data: bytes | memoryview) -> Span:
-    """Decode a span, with its values within bounds. Raises RemoteProtocolError if it is not a span, or has too many values."""
+    """Decode a span, with its values within bounds.
+
+    Raises RemoteProtocolError if it is not a span, or has too many values.
+    """
     if has_too_many_values(data):
         raise RemoteProtocolError("not a span: it has too many values")
     try:
@@ -159,7 +166,10 @@ def decode_span(data: bytes | memoryview) -> Span:
 
 
 def bounded(span: Span) -> Span:
-    """Return a span with times and numbers that every clock, database and format can hold. Return it unchanged if they can."""
+    """Return a span with times and numbers that every clock, database and format can hold.
+
+    Return it unchanged if they can.
+    """
     usage = span.usage
     if not _is_bounded(span):
         figures = {name: span_bounds.count(getattr(usage, name)) for name in COUNTS}
@@ -216,9 +226,9 @@ def _times(holder: Span | SpanAttempt, names: tuple[str, ...]) -> dict[str, floa
 
 
 def with_allowed_rank(role: str, span: Span) -> Span:
-    """Return a span with a rank that its sender may give: at most WORKER for a worker, CLIENT for a client or the broker.
+    """Return a span with the highest rank that its sender may give.
 
-    ``role`` is the sender's.
+    ``role`` is the sender's. A worker may give WORKER, a client gives CLIENT, and the broker at most CLIENT.
     """
     if role == "worker":
         return span

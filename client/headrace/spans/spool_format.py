@@ -1,7 +1,7 @@
 """The format of a spool file: spans one after another, each with its length and checksum. Pure.
 
-A worker writes a span to its spool before the run's client hears of the end. So the span survives the death of the worker. If a
-crash or the disk damages a file, the checksums show it: only the damaged records are lost.
+A worker writes a span to its spool before the run's client hears of the end. So the span survives the death of the
+worker. If a crash or the disk damages a file, the checksums show it: only the damaged records are lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ HEAD_BYTES = _HEAD.size
 MAX_RECORD_BYTES = 128 * 1024 * 1024
 
 _SEARCH_FACTOR = 4
-"""Limits the search after damage: bytes to check, as a multiple of the file's size. A file may be full of false marks."""
+"""Limits the search after damage: bytes to check, as a multiple of the file's size.
+
+A file may be full of false marks.
+"""
 
 
 def encode_record(payload: bytes) -> bytes:
@@ -49,7 +52,7 @@ def read_spool(data: bytes) -> Iterator[memoryview | None]:
 
 
 def _next_record(data: bytes, start: int, budget: int) -> tuple[int, int]:
-    """Return the offset of the next whole record at or after ``start``, or the end, and the rest of ``budget`` in bytes."""
+    """Return the offset of the next whole record from ``start`` on, or the end, and the rest of ``budget``."""
     view = memoryview(data)
     while budget > 0 and (offset := data.find(_MARK, start)) >= 0:
         if _record_end(view, offset) is not None:

@@ -1,7 +1,7 @@
 """Replaces values that no clock, database or file format can hold by the nearest ones that they can. For spans. Pure.
 
-A provider or a peer may send anything: 2**200 tokens, a time of 1e300 seconds, half a character. Such a value must not stop a
-span, or the spans after it, from being stored, shown and sent.
+A provider or a peer may send anything: 2**200 tokens, a time of 1e300 seconds, half a character. Such a value must not
+stop a span, or the spans after it, from being stored, shown and sent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import msgspec
 MOST = 2**63 - 1
 """The largest integer of SQLite, Parquet and OpenTelemetry's attributes."""
 LAST_TIME = 253_401_955_200.0
-"""Four days before the year 10000, in seconds since 1970. Python's calendar ends there, and time zones need a margin."""
+"""Four days before the year 10000, in seconds since 1970.
+
+Python's calendar ends there, and time zones need a margin.
+"""
 MAX_DEPTH = 64
 """Levels of nesting that stay in a value that could not be encoded."""
 

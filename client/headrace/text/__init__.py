@@ -1,1 +1,4 @@
-"""Prepares texts that leave a process: escapes them, and removes secrets. Also guesses misspelt names. Shared by all processes."""
+"""Prepares texts that leave a process: escapes them, and removes secrets.
+
+Also guesses misspelt names. Shared by all processes.
+"""

@@ -1,12 +1,12 @@
-r"""Escapes control characters and hidden characters in text from models, providers, files and users, for all output.
+r"""Escapes control characters and hidden characters in text from models, providers, files and users.
 
-A terminal obeys some characters instead of showing them: ESC, U+009B, a carriage return, and marks that change the direction
-of writing. Other characters are invisible, and can hide text. :func:`escaped` writes each of them as JSON does: ``\u001b``. So
-one function serves text for people and JSON for programs: escaped JSON keeps its value.
+A terminal obeys some characters instead of showing them: ESC, U+009B, a carriage return, and marks that change the
+direction of writing. Other characters are invisible, and can hide text. :func:`escaped` writes each of them as JSON
+does: ``\u001b``. So one function serves text for people and JSON for programs: escaped JSON keeps its value.
 
-Tabs and line ends (LF, CR with LF) stay. So do U+200C and U+200D, which Persian, Hindi and emoji need, the variation selectors
-U+FE00 to U+FE0F, and marks on a letter: as many in a row as real languages use. More in a row are escaped: they could carry
-hidden bytes, or cover the lines around them.
+Tabs and line ends (LF, CR with LF) stay. So do U+200C and U+200D, which Persian, Hindi and emoji need, the variation
+selectors U+FE00 to U+FE0F, and marks on a letter: as many in a row as real languages use. More in a row are escaped:
+they could carry hidden bytes, or cover the lines around them.
 docs/decisions/2026-11-28-what-a-model-says-is-text.md has the table.
 """
 
@@ -48,7 +48,10 @@ def escaped(text: str) -> str:
 
 
 def _run(letters: str) -> str:
-    """Return joiners, selectors and marks in a row. One joiner, one selector and a few marks stay; the rest is escaped."""
+    """Return joiners, selectors and marks in a row.
+
+    One joiner, one selector and a few marks stay; the rest is escaped.
+    """
     room = {"joiner": 1, "selector": 1, "mark": _MOST_MARKS}
     said: list[str] = []
     for letter in letters:

@@ -7,8 +7,8 @@ A secret is found in upper and lower case, and
 * in base64, as in ``Authorization: Basic``, and in hexadecimal digits;
 * at the end of a cut text: there its first 6 characters are enough.
 
-Servers without keys are often given a dummy key ("mock", "none", "x"). Such a key is a word, and other words contain it: it is
-removed only where it stands alone.
+Servers without keys are often given a dummy key ("mock", "none", "x"). Such a key is a word, and other words contain
+it: it is removed only where it stands alone.
 """
 
 from __future__ import annotations
@@ -32,11 +32,17 @@ _LEAST_OF_START = 6
 _LONGEST_PART = 12
 """Characters of a key in a row that are always removed."""
 _LONG_SECRET = 256
-"""Characters. A longer secret, such as a signed token, is not searched for in base64 and hexadecimal: it is base64 itself."""
+"""Characters.
+
+A longer secret, such as a signed token, is not searched for in base64 and hexadecimal: it is base64 itself.
+"""
 _ENDS = 512
 """Characters at the beginning and at the end of a long secret. Parts of these are searched for."""
 LONGEST_TEXT = 32_768
-"""Characters. In a longer text only the middles of secrets are searched for, which is fast: see :meth:`SecretMask.is_quoted`."""
+"""Characters.
+
+In a longer text only the middles of secrets are searched for, which is fast: see :meth:`SecretMask.is_quoted`.
+"""
 _LONGEST_OF_ALL = 4 * 1024 * 1024
 """Characters. In a longer text only the run's own key is searched for."""
 _ENCODINGS_IN_ONE_ANOTHER = 3
@@ -115,7 +121,10 @@ class SecretMask:
         return self._beneath is None or self._beneath.is_clean(text, pieces)
 
     def masked(self, text: str, *, words: bool = True) -> str:
-        """Return the text without the secrets. ``words``: whether secrets that are words, such as dummy keys, are removed, too."""
+        """Return the text without the secrets.
+
+        ``words``: whether secrets that are words, such as dummy keys, are removed, too.
+        """
         text = self.masked_here(text, words=words)
         return text if self._beneath is None else self._beneath.masked(text, words=words)
 
@@ -140,8 +149,8 @@ class SecretMask:
     def is_quoted(self, text: str) -> bool:
         """Return whether a text contains the middle half of a secret, in any spelling.
 
-        Takes a few microseconds for a page of text. In more than 4 MiB, only the run's own key is searched for, unencoded: 10 MB
-        take milliseconds.
+        Takes a few microseconds for a page of text. In more than 4 MiB, only the run's own key is searched for,
+        unencoded: 10 MB take milliseconds.
         """
         if len(text) > _LONGEST_OF_ALL:
             return self._is_quoted_here(text)

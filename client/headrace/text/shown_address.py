@@ -1,6 +1,9 @@
-"""Makes addresses (URLs) safe to show: without user name, password, query and fragment. Pure. Safe with malformed addresses.
+"""Makes addresses (URLs) safe to show: without user name, password, query and fragment.
 
-A cut at the wrong place would show a part of the password. If an address can be read in two ways, only its scheme is shown.
+Pure. Safe with malformed addresses.
+
+A cut at the wrong place would show a part of the password. If an address can be read in two ways, only its scheme is
+shown.
 """
 
 from __future__ import annotations

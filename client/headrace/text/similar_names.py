@@ -9,7 +9,10 @@ _LEAST_PREFIX = 3
 
 
 def meant(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that ``name`` most likely means, or None. Finds other case, prefixes, and a few wrong letters."""
+    """Return the known name that ``name`` most likely means, or None.
+
+    Finds other case, prefixes, and a few wrong letters.
+    """
     import difflib  # rarely needed
 
     by_letters = {_letters(candidate): candidate for candidate in known}

@@ -141,7 +141,10 @@ def test_thousands_of_empty_files_in_one_body_cost_little_each(run: Run, address
 def test_a_paused_reader_gets_no_more_of_a_packed_body(
     run: Run, address: Callable[[Server], str], encoding: str
 ) -> None:
-    """8 MiB come in a few reads of the socket. After the pause, only the bytes that one turn of the loop unpacks may come."""
+    """8 MiB come in a few reads of the socket.
+
+    After the pause, only the bytes that one turn of the loop unpacks may come.
+    """
     body = os.urandom(MIB).hex().encode() * 4
 
     async def story() -> None:

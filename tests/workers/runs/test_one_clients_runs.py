@@ -32,7 +32,10 @@ def test_a_client_without_leases_has_a_bounded_number_of_runs(provider: Simulate
 
 
 def test_the_bytes_of_requests_that_a_worker_holds_are_bounded(provider: SimulatedProvider, tmp_path: Path) -> None:
-    """The bounds are a thousandth of the real ones. One process may use half of them. Small requests are not counted."""
+    """The bounds are a thousandth of the real ones.
+
+    One process may use half of them. Small requests are not counted.
+    """
     (tmp_path / "sitecustomize.py").write_text(
         "from headrace_workers import run_limits\nrun_limits._MAX_REQUEST_BYTES //= 1024\nrun_limits._SMALL_REQUEST //= 64\n"
     )

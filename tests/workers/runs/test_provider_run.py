@@ -112,7 +112,7 @@ def test_a_terminal_message_waits_for_the_events_before_it() -> None:
 
 
 def test_after_a_stall_at_most_a_window_is_read_at_once() -> None:
-    """Else one turn of the loop would read everything in the kernel, also with credit: nothing leaves before the end of the turn."""
+    """Else one turn would read everything in the kernel, also with credit: events leave at its end."""
     run = Driven(sequence_limit=1000, character_limit=10 * WINDOW_CHARACTERS).respond()
     received = run.core.received(text("a" * WINDOW_CHARACTERS), 0.0)
     assert received == (Command.PAUSE, Command.SEND_NOW)

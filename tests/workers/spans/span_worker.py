@@ -126,7 +126,10 @@ class SpanWorker:
         self.dealer.send(encode_frame(1, messages))
 
     def run(self, *, queued: float = 0.0, is_aborted: bool = False, **fields: Any) -> str:
-        """Start a run, and abort it at once if it ``is_aborted``; return its id. ``simulate`` is the provider's script."""
+        """Start a run, and abort it at once if it ``is_aborted``; return its id.
+
+        ``simulate`` is the provider's script.
+        """
         self._count += 1
         span_id = f"sp_{self._count:016x}"
         script = fields.pop("simulate", {})

@@ -61,7 +61,10 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def full_at(size: int) -> Iterator[None]:
-    """Limit files to ``size`` bytes. A write that does not fit writes a part, and the next one fails, as on a full disk."""
+    """Limit files to ``size`` bytes.
+
+    A write that does not fit writes a part, and the next one fails, as on a full disk.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -1,4 +1,4 @@
-"""A worker writes its spans before anybody sees the run, sends them until they are acknowledged, and delays no stream."""
+"""A worker writes spans before anybody sees the run, sends them until acknowledged, and delays no stream."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_flush_is_answered_after_all_that_had_ended(worker: SpanWorker, collec
 def test_a_flood_of_flushes_is_answered_together_and_stops_no_stream(
     worker: SpanWorker, collector: FakeCollector
 ) -> None:
-    """Else each request would be kept until the spans before it are sent, and then be answered in a frame of its own."""
+    """Else each request would wait for the spans before it, and be answered in a frame of its own."""
 
     def is_stuck() -> bool:
         worker.terminal(worker.run())

@@ -87,8 +87,8 @@ class _Layer:
 class BodyDecoder:
     """Unpacks a body as it arrives: gzip or deflate, once or twice. Some servers pack although we ask for ``identity``.
 
-    Call ``feed`` with the bytes that came. Then call ``piece`` while ``has_more`` is true, once in each turn of the loop. The
-    first of ``layers`` is the outermost.
+    Call ``feed`` with the bytes that came. Then call ``piece`` while ``has_more`` is true, once in each turn of the
+    loop. The first of ``layers`` is the outermost.
     """
 
     def __init__(self, layers: list[_Layer]) -> None:
@@ -112,7 +112,10 @@ class BodyDecoder:
         self._layers[0].take(data)
 
     def piece(self) -> bytes:
-        """Return the next unpacked bytes. Empty if a few steps produce none. Raises BadResponseError for damage or a bomb."""
+        """Return the next unpacked bytes.
+
+        Empty if a few steps produce none. Raises BadResponseError for damage or a bomb.
+        """
         unpacked = b""
         try:
             for _ in range(_MAX_STEPS):
@@ -125,7 +128,10 @@ class BodyDecoder:
         return unpacked
 
     def _step(self) -> bytes:
-        """Unpack one piece of the last layer that has input, and pass it on. Return it if that is the last layer of all."""
+        """Unpack one piece of the last layer that has input, and pass it on.
+
+        Return it if that is the last layer of all.
+        """
         last = len(self._layers) - 1
         for place in range(last, -1, -1):
             if self._layers[place].has_more:
@@ -144,7 +150,10 @@ class BodyDecoder:
 
 
 def decoder_for(content_encoding: str) -> BodyDecoder | None:
-    """Return the decoder for a content-encoding, or None if the body is not packed. Raises BadResponseError for other encodings."""
+    """Return the decoder for a content-encoding, or None if the body is not packed.
+
+    Raises BadResponseError for other encodings.
+    """
     codings = [coding.strip().strip("\"'").lower() for coding in content_encoding.split(",")]
     packed = [coding for coding in codings if not _PLAIN.fullmatch(coding)]
     if (unknown := next((coding for coding in packed if coding not in _PACKED), None)) is not None:

@@ -1,4 +1,4 @@
-"""One request and its response on a connection of the HTTP client, and the protocols of its receiver and its connection."""
+"""One request and its response on a connection of the HTTP client. Also the protocols of its two sides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ CUT_REASON = "connection closed before the response was complete"
 
 
 class Receiver(Protocol):
-    """Takes one response. The last call is ``on_complete`` or ``on_failure``. After ``close`` of the exchange, no call follows."""
+    """Takes one response.
+
+    The last call is ``on_complete`` or ``on_failure``. After ``close`` of the exchange, no call follows.
+    """
 
     def on_response(self, status: int, headers: dict[str, str]) -> None:
         """Take the head. Names are in lower case. The values of a repeated field are joined by a comma."""
@@ -22,7 +25,10 @@ class Receiver(Protocol):
         """Note that the body has come to the end that HTTP gives it."""
 
     def on_failure(self, stage: str, reason: str) -> None:
-        """Note that the exchange failed. ``stage`` is ``settings``, ``connect``, ``send`` or ``read``. ``reason`` quotes no header."""
+        """Note that the exchange failed.
+
+        ``stage`` is ``settings``, ``connect``, ``send`` or ``read``. ``reason`` quotes no header.
+        """
 
 
 class Carrier(Protocol):

@@ -1,7 +1,10 @@
-"""One HTTP/1.1 connection: sends a request, and gives the response to its receiver. Never awaits, connects, pools or logs.
+"""One HTTP/1.1 connection: sends a request, and gives the response to its receiver.
 
-A chunk needs no task, future or iterator: the bytes of one ``data_received`` go to one ``on_bytes``. The parser's callbacks
-only record. The receiver is called after the parser has returned, so it may close, pause or release its exchange in any call.
+Never awaits, connects, pools or logs.
+
+A chunk needs no task, future or iterator: the bytes of one ``data_received`` go to one ``on_bytes``. The parser's
+callbacks only record. The receiver is called after the parser has returned, so it may close, pause or release its
+exchange in any call.
 """
 
 from __future__ import annotations
@@ -174,8 +177,8 @@ class Http1Connection(asyncio.Protocol):
     # Calls by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Both event loops set TCP_NODELAY. With the limit 1, pause_writing says that bytes are unsent. The limit is not 0,
-        # because then their TLS transports also pause when nothing is unsent.
+        # Both event loops set TCP_NODELAY. With the limit 1, pause_writing says that bytes are unsent. The limit is not
+        # 0, because then their TLS transports also pause when nothing is unsent.
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=1, low=0)
 
@@ -262,9 +265,9 @@ class Http1Connection(asyncio.Protocol):
             exchange.fail("read", CUT_REASON)
 
     def _is_stale(self) -> bool:
-        # The server closed an idle connection just as we wrote to it. It has not seen the request, so it may be sent again
-        # on a new connection. If a connection dies later, or after a byte of a response, the model may have seen the
-        # request. Sending it again could cost twice: the run decides that, not this client.
+        # The server closed an idle connection just as we wrote to it. It has not seen the request, so it may be sent
+        # again on a new connection. If a connection dies later, or after a byte of a response, the model may have seen
+        # the request. Sending it again could cost twice: the run decides that, not this client.
         return not self._status and not self._quiet_bytes and self._loop.time() < self._stale_until
 
     # Calls by the parser.

@@ -1,7 +1,9 @@
-"""The worker's HTTP client: connection pools, connecting, and request heads. Never repeats a request that a model may have seen.
+"""The worker's HTTP client: connection pools, connecting, and request heads.
 
-Requests go over pooled HTTP/1.1 connections (``http1_connection``). If the environment names a proxy for the URL, they go
-through httpx (``proxy_client``), which costs more and behaves the same. All calls are made on the loop's thread.
+Never repeats a request that a model may have seen.
+
+Requests go over pooled HTTP/1.1 connections (``http1_connection``). If the environment names a proxy for the URL, they
+go through httpx (``proxy_client``), which costs more and behaves the same. All calls are made on the loop's thread.
 """
 
 from __future__ import annotations
@@ -47,7 +49,10 @@ class HttpExchange(Protocol):
         """Read again."""
 
     def close(self) -> None:
-        """End the exchange. No call of the receiver follows. The connection is closed at once, unless the response is complete."""
+        """End the exchange.
+
+        No call of the receiver follows. The connection is closed at once, unless the response is complete.
+        """
 
     def release(self) -> None:
         """Deliver nothing more. No call of the receiver follows. The connection is kept if the body ends soon."""

@@ -27,7 +27,10 @@ _PIECES_PER_TURN = 16
 
 
 class _NoCookies(CookieJar):
-    """Keeps no cookies, as for a direct exchange. A server's cookies would be sent with the runs of others, and would pile up."""
+    """Keeps no cookies, as for a direct exchange.
+
+    A server's cookies would be sent with the runs of others, and would pile up.
+    """
 
     def extract_cookies(self, *_: object) -> None:
         pass

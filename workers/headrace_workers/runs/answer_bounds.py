@@ -1,4 +1,7 @@
-"""Counts how much of an answer has come, and says when it is more than a run may hold: events, characters, bytes. Pure."""
+"""Counts how much of an answer has come, and says when it is more than a run may hold: events, characters, bytes.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,8 @@ class AnswerBounds:
     ) -> LimitError | None:
         """Return the limit that a long answer breaks, or None.
 
-        ``characters`` is the length of the answer without its newest events, ``new``. ``earlier`` returns the other events.
+        ``characters`` is the length of the answer without its newest events, ``new``. ``earlier`` returns the other
+        events.
         """
         if self.events > MAX_PIECES:
             return too_large(f"{MAX_PIECES} pieces")
@@ -48,7 +52,10 @@ class AnswerBounds:
         return too_large(f"{MAX_WIDE_TEXT} characters, and not all of them are ASCII")
 
     def add_gathered(self, size: int) -> bool:
-        """Count ``size`` bytes of a streamed answer that is sent at its end only. Return whether the sum is too large."""
+        """Count ``size`` bytes of a streamed answer that is sent at its end only.
+
+        Return whether the sum is too large.
+        """
         self._gathered_bytes += size
         return self._gathered_bytes > self.max_body
 

@@ -66,9 +66,9 @@ Entries = list[tuple[str, bytes]]
 class AnswerReader:
     """Reads one answer. It may come in several responses, if the provider must be asked to continue it.
 
-    Methods append what they read to their argument ``events``. The run feeds ``parser`` itself, which saves a call per piece.
-    ``mapper`` is None until a stream is opened. ``may_continue`` says whether the turn of the loop may go on; None: always.
-    ``waiting`` are server-sent events that the turn had no time for.
+    Methods append what they read to their argument ``events``. The run feeds ``parser`` itself, which saves a call per
+    piece. ``mapper`` is None until a stream is opened. ``may_continue`` says whether the turn of the loop may go on;
+    None: always. ``waiting`` are server-sent events that the turn had no time for.
     """
 
     __slots__ = (
@@ -187,7 +187,8 @@ class AnswerReader:
     def read_last(self, data: bytes, events: list[RunEvent]) -> None:
         """Read the last piece of a stream. Raises one of UNREADABLE.
 
-        All of it is read in one turn of the loop. A long piece must therefore be a single event, which is weighed first.
+        All of it is read in one turn of the loop. A long piece must therefore be a single event, which is weighed
+        first.
         """
         if len(data) > LIGHT and any(end in data[:-_BLANKS] or end in data.strip() for end in (b"\n", b"\r")):
             raise too_large("one event in a response that does not say where its events end")
@@ -197,7 +198,10 @@ class AnswerReader:
         self.map(self.parser.finish(), events)
 
     def finish(self, events: list[RunEvent]) -> Completion:
-        """Return the completion of a stream. Append the events that only its end completes. Raises one of UNREADABLE."""
+        """Return the completion of a stream.
+
+        Append the events that only its end completes. Raises one of UNREADABLE.
+        """
         mapper = self.mapper
         assert mapper is not None  # noqa: S101 - only a stream is finished here
         before = len(events)
@@ -260,7 +264,10 @@ class AnswerReader:
         return completion, missing
 
     def read_on(self, events: list[RunEvent]) -> Completion | ProviderFailure | None:
-        """Read more of a whole answer, as long as the turn may continue. Return how it ended, or None if it is not read yet."""
+        """Read more of a whole answer, as long as the turn may continue.
+
+        Return how it ended, or None if it is not read yet.
+        """
         assert self._unread is not None  # noqa: S101 - the run calls this only while a whole answer is being read
         body, steps = self._unread
         ended: Completion | ProviderFailure | None = None

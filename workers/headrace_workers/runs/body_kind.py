@@ -62,7 +62,10 @@ class FirstBytes:
         return self._look_at_words(bytes(body[:_LONGEST_FIELD]))
 
     def ended(self, body: bytearray) -> BodyKind:
-        """Decide at the end of the body. If its bytes did not decide, the expectation does. An empty body is not a stream."""
+        """Decide at the end of the body.
+
+        If its bytes did not decide, the expectation does. An empty body is not a stream.
+        """
         return BodyKind.EVENTS if self._expects_events and body and not self._is_json else BodyKind.JSON
 
     def _look_at_words(self, start: bytes) -> BodyKind:
@@ -73,7 +76,10 @@ class FirstBytes:
         return BodyKind.EVENTS if self._expects_events and not start.startswith(b"<") else BodyKind.JSON
 
     def _look_at_lines(self, body: bytearray, fresh: int) -> BodyKind:
-        """Decide for a body that begins with JSON. Several lines, each a JSON value, are events. So is an error in the first line."""
+        """Decide for a body that begins with JSON.
+
+        Several lines, each a JSON value, are events. So is an error in the first line.
+        """
         if not self._line_end:
             end = body.find(b"\n", fresh)
             if end < 0:

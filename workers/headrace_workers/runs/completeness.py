@@ -60,7 +60,10 @@ def missing_content(body: bytes, completion: Completion, *, of_first: bool) -> s
 
 
 def _add_texts(value: Any, texts: dict[str, None]) -> None:
-    """Add all texts in a value, in their order. The value may be large: it is not copied, and no generators are nested."""
+    """Add all texts in a value, in their order.
+
+    The value may be large: it is not copied, and no generators are nested.
+    """
     kind = type(value)
     if kind is str:
         texts[well_formed_text(value)] = None

@@ -31,12 +31,18 @@ class MergedEvents:
 
 
 def merge_neighbours(events: list[RunEvent]) -> list[RunEvent]:
-    """Return the same content in fewer events: neighbours of one kind become one. Takes time in proportion to their length."""
+    """Return the same content in fewer events: neighbours of one kind become one.
+
+    Takes time in proportion to their length.
+    """
     return [_joined(list(neighbours)) for _, neighbours in groupby(events, _kind)]
 
 
 def merge_by_kind(events: list[RunEvent]) -> list[RunEvent]:
-    """Return one event for all text, one for all reasoning, one per tool call, and so on. The order of the kinds is lost."""
+    """Return one event for all text, one for all reasoning, one per tool call, and so on.
+
+    The order of the kinds is lost.
+    """
     kinds: dict[type | int, list[RunEvent]] = {}
     for event in events:
         kinds.setdefault(_kind(event), []).append(event)

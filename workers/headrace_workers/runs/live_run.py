@@ -1,7 +1,9 @@
-"""Carries out the commands of one run's core, and reports to it what the HTTP exchange does. Also holds one client's runs.
+"""Carries out the commands of one run's core, and reports to it what the HTTP exchange does.
 
-Any exception in here ends the run with a terminal message at once. If the loop only logged it, the run would hang until a clock
-runs out.
+Also holds one client's runs.
+
+Any exception in here ends the run with a terminal message at once. If the loop only logged it, the run would hang until
+a clock runs out.
 """
 
 from __future__ import annotations

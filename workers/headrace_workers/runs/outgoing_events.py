@@ -13,8 +13,10 @@ from headrace_workers.runs.event_merging import merge_neighbours, pieces_of, spl
 _MAX_WAITING = 4 * WINDOW_EVENTS
 """Events that may be pending. Characters alone are no bound: some events have none, and cannot be merged."""
 _MAX_READ = WINDOW_CHARACTERS
-"""Bytes of the response that are read before events must leave. After a stall, the kernel holds megabytes, and one turn of
-the loop could read them all."""
+"""Bytes of the response that are read before events must leave.
+
+After a stall, the kernel holds megabytes, and one turn of the loop could read them all.
+"""
 
 
 class OutgoingEvents:
@@ -78,7 +80,10 @@ class OutgoingEvents:
         return dropped
 
     def waiting_is_full(self) -> bool:
-        """Return whether a whole window is pending and there is no credit. Merges the pending events, which bounds their size."""
+        """Return whether a whole window is pending and there is no credit.
+
+        Merges the pending events, which bounds their size.
+        """
         if self.has_credit:
             return False
         if len(self.pending) > 1:

@@ -1,7 +1,8 @@
 """One run in its worker, from its request to its terminal message: its states, and the commands to its shell. Pure.
 
 The shell reports what happens, carries out the commands that it gets back, and calls :meth:`ProviderRun.take` for the
-messages to send. A run hands out exactly one terminal message, after its last chunk. Nothing follows the terminal message.
+messages to send. A run hands out exactly one terminal message, after its last chunk. Nothing follows the terminal
+message.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ _SET_TIMER = (Command.SET_TIMER,)
 class ProviderRun:
     """One run on its worker. ``terminal`` is its terminal message, None until it was handed out.
 
-    ``mask`` holds the secrets that the run must not tell: its key, and those of the worker. Each ``now`` is in monotonic seconds.
+    ``mask`` holds the secrets that the run must not tell: its key, and those of the worker. Each ``now`` is in
+    monotonic seconds.
     """
 
     __slots__ = (
@@ -418,7 +420,10 @@ class ProviderRun:
         return _NOTHING
 
     def _read(self, read: Callable[[list[RunEvent]], Completion | ProviderFailure | None]) -> Commands:
-        """Call ``read`` to read a whole answer, or more of it. What this turn has no time for is read in the next turn."""
+        """Call ``read`` to read a whole answer, or more of it.
+
+        What this turn has no time for is read in the next turn.
+        """
         end = read(self._outgoing.pending)
         if end is not None:
             return self._ending.finish(end, Command.RELEASE)
@@ -428,7 +433,10 @@ class ProviderRun:
     # The end of the run.
 
     def _end_early(self) -> Commands | None:
-        """End the run if its whole answer has come, although the response goes on. Return None if the answer is not whole."""
+        """End the run if its whole answer has come, although the response goes on.
+
+        Return None if the answer is not whole.
+        """
         if self._answer.is_reading_whole:
             return None  # the run ends when it has been read
         match self.response.kind:

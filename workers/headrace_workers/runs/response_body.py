@@ -1,4 +1,7 @@
-"""One HTTP response of a provider: its head, how its body is read, and the bytes of a body that is read as a whole. Pure."""
+"""One HTTP response of a provider: its head, how its body is read, and the bytes of a body that is read as a whole.
+
+Pure.
+"""
 
 from __future__ import annotations
 

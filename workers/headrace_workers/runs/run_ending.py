@@ -27,9 +27,9 @@ _RELEASED = (Command.RELEASE, Command.SEND_NOW)
 class RunEnding:
     """The end of one run. ``end`` is how it ended, None while it goes on.
 
-    ``is_gathered``: the events are kept until the end, because the caller does not stream. ``is_draining``: the run was aborted,
-    and its response is still read. ``is_answered``: the provider's answer was whole. ``transcript`` is None if the run's span
-    keeps no content.
+    ``is_gathered``: the events are kept until the end, because the caller does not stream. ``is_draining``: the run was
+    aborted, and its response is still read. ``is_answered``: the provider's answer was whole. ``transcript`` is None if
+    the run's span keeps no content.
     """
 
     __slots__ = (
@@ -90,7 +90,10 @@ class RunEnding:
         return self.finish(unreadable(error, self._response.status), command)
 
     def finish_without_rest(self, end: RunEnd) -> Commands:
-        """End the run, and drop the events that the client has not taken. An answer with dropped events is not complete."""
+        """End the run, and drop the events that the client has not taken.
+
+        An answer with dropped events is not complete.
+        """
         is_whole = not self._outgoing.pending
         self.keep_unsent()
         if isinstance(self.end, Completion) and not is_whole:
@@ -113,7 +116,7 @@ class RunEnding:
         return self._summary.terminal(end, self._unsent.events)
 
     def keep_unsent(self) -> None:
-        """Move the pending events to the unsent ones: a failure tells their text, and a whole answer is made of them."""
+        """Keep the pending events as unsent: a failure tells their text, and a whole answer is made of them."""
         self._unsent.add([event for event in self.drop_pending() if type(event) is not UsageUpdate])
 
     def drop_pending(self) -> list[RunEvent]:

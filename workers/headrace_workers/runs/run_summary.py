@@ -1,4 +1,7 @@
-"""What a run tells about itself when it ends: its terminal message, and the facts for its span. Both without secrets. Pure."""
+"""What a run tells about itself when it ends: its terminal message, and the facts for its span.
+
+Both without secrets. Pure.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ class RunSummary:
         return self._masked_id(self._response.request_id)
 
     def best_usage(self) -> Usage:
-        """Return the tokens of an unfinished run, as far as they are known; estimated if the provider has said nothing."""
+        """Return the known usage of an unfinished run. Estimate it if the provider has sent none."""
         mapper = self._answer.mapper
         if mapper is None:
             return Usage()
@@ -107,7 +110,8 @@ class RunSummary:
     ) -> EndedRun:
         """Return the facts for the run's span.
 
-        ``terminal`` is None if the client went away before the run ended. ``transcript`` is None if the span keeps no content.
+        ``terminal`` is None if the client went away before the run ended. ``transcript`` is None if the span keeps no
+        content.
         """
         response = self._response
         return EndedRun(

@@ -1,7 +1,7 @@
 """Changes a provider's answer so that a frame can carry it and every client can read it. Pure.
 
-Three things cannot be sent as they are. UTF-8 cannot encode half of a surrogate pair. MessagePack has 64 bits for an integer,
-and a model may write longer ones. Opaque data may be nested deeper than a decoder can read.
+Three things cannot be sent as they are. UTF-8 cannot encode half of a surrogate pair. MessagePack has 64 bits for an
+integer, and a model may write longer ones. Opaque data may be nested deeper than a decoder can read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Joins characters that a provider cut in two: half of a surrogate pair in one event, the other half in the next. Pure.
 
-Only the first half waits, and only for the next event of the same kind: text, reasoning, refusal, or the arguments of one
-tool call. A half that stays alone becomes U+FFFD.
+Only the first half waits, and only for the next event of the same kind: text, reasoning, refusal, or the arguments of
+one tool call. A half that stays alone becomes U+FFFD.
 """
 
 from __future__ import annotations

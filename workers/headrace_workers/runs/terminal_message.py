@@ -34,8 +34,8 @@ RunEnd = Completion | ProviderFailure | Expired | Usage
 class TerminalFacts(msgspec.Struct, frozen=True):
     """What a terminal message says about its run, however the run ended.
 
-    ``sequence`` and ``text_length`` count the events and the characters of text that were sent. ``unsent_text`` came from the
-    provider and was not sent.
+    ``sequence`` and ``text_length`` count the events and the characters of text that were sent. ``unsent_text`` came
+    from the provider and was not sent.
     """
 
     span_id: str
@@ -98,7 +98,10 @@ def terminal_message(ending: RunEnd, facts: TerminalFacts) -> Terminal:
 
 
 def sendable_end(completion: Completion, status: int) -> Completion | ProviderFailure:
-    """Return the completion as a frame can carry it. If it is not whole, or no frame can carry it, return the failure instead."""
+    """Return the completion as a frame can carry it.
+
+    If it is not whole, or no frame can carry it, return the failure instead.
+    """
     problem = incomplete_reason(completion)
     if problem is None:
         try:
@@ -118,14 +121,17 @@ def unreadable(error: Exception, status: int) -> ProviderFailure:
 
 
 def with_status(failure: ProviderFailure, status: int) -> ProviderFailure:
-    """Return the failure with the HTTP status of a response that broke the protocol. ``status`` 0 means that none has come."""
+    """Return the failure with the HTTP status of a response that broke the protocol.
+
+    ``status`` 0 means that none has come.
+    """
     if failure.kind != "provider_protocol" or failure.status_code is not None or not status:
         return failure
     return msgspec.structs.replace(failure, status_code=status)
 
 
 def unfinished_usage(known: Usage, prompt_characters: int, text_characters: int) -> Usage:
-    """Return the usage of an unfinished run: what the provider has said so far, else an estimate from the characters."""
+    """Return the usage of an unfinished run: the provider's so far, else an estimate from the characters."""
     if known.source != "none":
         return msgspec.structs.replace(known, source="partial")
     tokens_in = prompt_characters // CHARACTERS_PER_TOKEN

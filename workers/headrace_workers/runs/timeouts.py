@@ -1,8 +1,8 @@
 """The clocks of a run: connect, first_chunk, idle, total, reader, finish. Says when the next one runs out. Pure.
 
-The idle clock starts with the provider's response. The reader clock measures how long the client takes no events. While the
-run waits for its client, the reader clock runs, and the provider's clocks stand still, except total. The finish clock bounds
-the wait for the end of a response whose answer is complete.
+The idle clock starts with the provider's response. The reader clock measures how long the client takes no events. While
+the run waits for its client, the reader clock runs, and the provider's clocks stand still, except total. The finish
+clock bounds the wait for the end of a response whose answer is complete.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Expired(msgspec.Struct, frozen=True):
 class Clocks:
     """The clocks of one run. Times are monotonic seconds.
 
-    ``content_at`` is when the first content came. ``is_finishing``: the answer is complete, and only its end is missing.
+    ``content_at`` is when the first content came. ``is_finishing``: the answer is complete, and only its end is
+    missing.
     """
 
     __slots__ = (

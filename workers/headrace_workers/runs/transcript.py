@@ -1,6 +1,7 @@
 """Keeps everything that a provider sent in one run, for the run's span, even if nobody was there to receive it. Pure.
 
-Each chunk costs one append to a list. Events are merged now and then, so that the transcript takes little more than its text.
+Each chunk costs one append to a list. Events are merged now and then, so that the transcript takes little more than its
+text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Whole answers: events from a whole answer, a message from events, and whether a body without an end is whole. Pure."""
+"""Whole answers: events from a whole answer, a message from events, and whether a body without an end is whole.
+
+Pure.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Builds the span of a run: the stub when the run begins, and the whole span when it has ended. Pure; clocks are arguments.
+"""Builds the span of a run: the stub when the run begins, and the whole span when it has ended.
+
+Pure; clocks are arguments.
 
 A stub is a span with the facts that are known at the beginning. A span holds no key: error texts are masked before they
 get here.
@@ -57,9 +59,9 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
 class EndedRun(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The facts of an ended run that its span needs: of the run, and of its HTTP exchange.
 
-    ``terminal`` is None if the run's client went away. ``received`` is everything that the provider sent, None if the span keeps no
-    content. ``headers_at`` and ``content_at`` are monotonic seconds. ``maybe_billed``: the provider may bill an answer that nobody
-    received.
+    ``terminal`` is None if the run's client went away. ``received`` is everything that the provider sent, None if the
+    span keeps no content. ``headers_at`` and ``content_at`` are monotonic seconds. ``maybe_billed``: the provider may
+    bill an answer that nobody received.
     """
 
     request: RunRequest
@@ -159,7 +161,7 @@ def refused_span(stub: Span, failed: Failed, arrived: Moment, now: float) -> Spa
 
 
 def received_content(run: EndedRun) -> SpanContent:
-    """Return the content of a span: the request, and all of the answer, also the part that was never sent to the client."""
+    """Return the content of a span: the request, and the answer with the part that was never sent."""
     asked, terminal, received = request_content(run.request), run.terminal, run.received
     if received is None:
         return asked

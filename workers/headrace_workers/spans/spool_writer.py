@@ -1,7 +1,7 @@
 """Writes a worker's spool: files with the spans that the collector has not stored, and the stubs of running runs.
 
-Each file stays locked while this process lives. The collector recovers a file that it can lock. No call raises when the disk
-fails: then the caller keeps the spans in memory, and the spool tries again later.
+Each file stays locked while this process lives. The collector recovers a file that it can lock. No call raises when the
+disk fails: then the caller keeps the spans in memory, and the spool tries again later.
 """
 
 from __future__ import annotations
@@ -50,9 +50,12 @@ class _Segment:
 
 
 class SpoolWriter:
-    """The files ``directory/NAME-EPOCHHEX-N.spool`` of one worker. Spans and stubs are collected until :meth:`commit` writes them.
+    """The files ``directory/NAME-EPOCHHEX-N.spool`` of one worker.
 
-    The newest file holds the stubs of all running runs. ``limit`` is the size of all files in bytes. 0: nothing is written.
+    Spans and stubs are collected until :meth:`commit` writes them.
+
+    The newest file holds the stubs of all running runs. ``limit`` is the size of all files in bytes. 0: nothing is
+    written.
     """
 
     def __init__(self, directory: Path, name: str, epoch: int, limit: int) -> None:
@@ -119,7 +122,10 @@ class SpoolWriter:
         return bytes(payload) if payload is not None and len(payload) + HEAD_BYTES == place.length else None
 
     def over_limit(self) -> int | None:
-        """Return the number of the file to remove, or None if the spool is within its limit. The newest file always stays."""
+        """Return the number of the file to remove, or None if the spool is within its limit.
+
+        The newest file always stays.
+        """
         if self.size <= self._limit or len(self._segments) <= 1:
             return None
         return next(iter(self._segments))
@@ -138,7 +144,10 @@ class SpoolWriter:
             self._current = None
 
     def release(self, is_needed: Callable[[int], object]) -> None:
-        """Remove the oldest files that are not needed. Empty the newest file if it is not needed and no run is running."""
+        """Remove the oldest files that are not needed.
+
+        Empty the newest file if it is not needed and no run is running.
+        """
         while len(self._segments) > 1 and not is_needed(number := next(iter(self._segments))):
             self.remove(number)
         if len(self._segments) == 1 and not self._stubs:
@@ -224,7 +233,10 @@ class SpoolWriter:
 
 
 def _is_ours(fd: int) -> bool:
-    """Lock a new file, and return whether it still exists. The collector may have locked and removed it, as a dead worker's."""
+    """Lock a new file, and return whether it still exists.
+
+    The collector may have locked and removed it, as a dead worker's.
+    """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -1,8 +1,8 @@
 """The tracer of a worker: writes each run's span to the spool, and sends it to the collector.
 
-A stub is written before the run's request is sent, and a span before the client hears that the run has ended. No run waits for
-the collector, or for a disk that fails. No error in here ends a run: a span that cannot be made or kept is counted. The spans
-and stubs of one turn of the loop are written together.
+A stub is written before the run's request is sent, and a span before the client hears that the run has ended. No run
+waits for the collector, or for a disk that fails. No error in here ends a run: a span that cannot be made or kept is
+counted. The spans and stubs of one turn of the loop are written together.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ SEND_DELAY = 0.05
 SEND_AT = 24
 """Spans that are sent at once, without waiting for others."""
 CLOSE_TIMEOUT = 1.0
-"""Seconds that an ending worker waits for the collector. Spans left then stay in the spool, where the collector finds them."""
+"""Seconds that an ending worker waits for the collector.
+
+Spans left then stay in the spool, where the collector finds them.
+"""
 _MAX_FLUSHES = 64
 """Flush requests that are answered one by one. If more come, the newest is answered in place of the one before it."""
 FAILED = "failed"
@@ -62,7 +65,10 @@ FAILED = "failed"
 
 
 class TracerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a worker's spans go. ``slot``: the engine's part of the data directory. ``endpoint``: the collector's socket."""
+    """Where a worker's spans go.
+
+    ``slot``: the engine's part of the data directory. ``endpoint``: the collector's socket.
+    """
 
     slot: Path
     endpoint: str
@@ -71,7 +77,10 @@ class TracerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenSpan:
-    """The span of a run that has not ended. ``keeps_content``: whether the span will hold the request and the answer."""
+    """The span of a run that has not ended.
+
+    ``keeps_content``: whether the span will hold the request and the answer.
+    """
 
     __slots__ = ("arrived", "keeps_content", "number", "stub")
 
@@ -158,7 +167,10 @@ class Tracer:
             self._keep_stub(span)
 
     def refuse(self, run: Run, failed: Failed) -> None:
-        """A run was refused. Call :meth:`commit` as after :meth:`end`. No span is made if another worker may take the run."""
+        """A run was refused.
+
+        Call :meth:`commit` as after :meth:`end`. No span is made if another worker may take the run.
+        """
         if failed.kind in ("duplicate_span_id", "worker_stopping"):
             return
         try:

@@ -1,7 +1,7 @@
 """The spans that the collector has not acknowledged: which are sent next, kept in memory, or dropped. Pure.
 
-Each added span is acknowledged, waiting, or counted as dropped. Spans are sent in the order in which they were added, and the
-oldest is dropped first. A span in the spool need not be in memory: it is read back when it is sent.
+Each added span is acknowledged, waiting, or counted as dropped. Spans are sent in the order in which they were added,
+and the oldest is dropped first. A span in the spool need not be in memory: it is read back when it is sent.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ class _SentBatch(msgspec.Struct, frozen=True):
 
 
 class UnacknowledgedSpans:
-    """The unacknowledged spans of one worker. ``dropped``: reason → spans. ``untraced``: runs that asked for no span."""
+    """The unacknowledged spans of one worker.
+
+    ``dropped``: reason → spans. ``untraced``: runs that asked for no span.
+    """
 
     def __init__(self, memory_bytes: int) -> None:
         self.dropped: Counter[str] = Counter()
@@ -146,7 +149,8 @@ class UnacknowledgedSpans:
             self._in_flight.append(_SentBatch(self._sequence, []))
             self._sent += 1
             return OutgoingBatch(self._sequence, [])
-        # The window is full because the collector cannot store spans. Send the number of its last batch again, without spans.
+        # The window is full because the collector cannot store spans. Send the number of its last batch again, without
+        # spans.
         is_stuck = self._sent == len(self._in_flight) and (self._sent >= WINDOW or not self.waiting)
         return OutgoingBatch(self._in_flight[-1].sequence, []) if is_stuck else None
 
@@ -218,7 +222,10 @@ class UnacknowledgedSpans:
         return spans
 
     def _make_room(self, needed: int) -> bool:
-        """Remove spans from memory that are also in the spool, then drop the oldest. Return whether there is room now."""
+        """Remove spans from memory that are also in the spool, then drop the oldest.
+
+        Return whether there is room now.
+        """
         if needed > self._memory_bytes:
             return False
         while self.memory + needed > self._memory_bytes and self._residents:

@@ -1,6 +1,7 @@
-"""A worker's link to the collector: the hello, the tracer's batches of spans, and the collector's answers to the tracer.
+"""A worker's link to the collector: the hello, the tracer's batches of spans, and the collector's answers.
 
-Nothing waits for this link. Frames that are sent before there is a collector are kept in memory; the tracer limits how many.
+No run waits for this link. Frames that are sent before the collector starts are kept in memory. The tracer limits their
+number.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from headrace.wire.messages import FlushRequest, FromCollector, Hello, SpanAck
 
 
 class BatchSender(Protocol):
-    """Sends batches of spans over the link, and is told what the collector answers."""
+    """Sends batches of spans over the link, and gets the collector's answers."""
 
     def link_opened(self) -> None:
-        """There is a link. The collector may be a new one, which has no batch of this worker."""
+        """The link is open. The collector may be a new one, which has no batch of this worker."""
 
     def acknowledged(self, ack: SpanAck) -> None:
         """The collector has stored batches."""
@@ -31,7 +32,7 @@ class BatchSender(Protocol):
 
 
 class WorkerCollectorLink:
-    """The link."""
+    """The link of one worker."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class WorkerCollectorLink:
 
     @property
     def is_open(self) -> bool:
-        """Whether something can be sent."""
+        """Whether the link is open, so that frames can be sent."""
         return self._link.is_open
 
     def _received(self, message: FromCollector) -> None:

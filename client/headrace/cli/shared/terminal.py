@@ -1,4 +1,7 @@
-"""Text for a terminal: colours, one line, a fixed width, and JSON. Control characters are escaped: see headrace.text.escaping."""
+"""Text for a terminal: colours, one line, a fixed width, and JSON.
+
+Control characters are escaped: see headrace.text.escaping.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ def one_line(text: str) -> str:
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
-    """Return a value as JSON. JSON cannot write an infinite number, such as a model's 1e999: it becomes the largest float."""
+    """Return a value as JSON.
+
+    JSON cannot write an infinite number, such as a model's 1e999: it becomes the largest float.
+    """
     try:
         return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError:
@@ -45,7 +51,10 @@ def as_json(value: Any, indent: int | None = None) -> str:
 
 
 def fitted(text: str, width: int, is_number: bool = False) -> str:
-    """Return ``text`` in exactly ``width`` columns of a terminal. Wide letters, such as Chinese ones, take two columns."""
+    """Return ``text`` in exactly ``width`` columns of a terminal.
+
+    Wide letters, such as Chinese ones, take two columns.
+    """
     if _width(text) > width:
         text = _cut(text, width - 1) + "…"
     padding = " " * (width - _width(text))

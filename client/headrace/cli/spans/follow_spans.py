@@ -15,7 +15,10 @@ _LOOK_INTERVAL = 0.25
 
 
 def follow(new_spans: NewSpans, show: Callable[[StoredSpan], None], out: TextIO) -> None:
-    """Show new spans until Ctrl-C. Raises BrokenPipeError when the reader of ``out`` has gone, even if no span comes."""
+    """Show new spans until Ctrl-C.
+
+    Raises BrokenPipeError when the reader of ``out`` has gone, even if no span comes.
+    """
     hang_up = select.poll()
     hang_up.register(out.fileno(), 0)
     while True:

@@ -1,4 +1,7 @@
-"""``headrace spans show``: shows one span for a person to read: the conversation, then the facts. Pure: returns lines."""
+"""``headrace spans show``: shows one span for a person to read: the conversation, then the facts.
+
+Pure: returns lines.
+"""
 
 from __future__ import annotations
 

@@ -36,7 +36,10 @@ _BLANK_FORMULA = ("\t", "\n", "\\u000d")  # the carriage return is already escap
 
 
 def export(spans: Iterable[StoredSpan], form: Format, path: Path | None) -> int:
-    """Write spans to ``path``, or to standard output if it is None. Return their number. Raises CommandError if it cannot write."""
+    """Write spans to ``path``, or to standard output if it is None.
+
+    Return their number. Raises CommandError if it cannot write.
+    """
     writers: dict[Format, Writer] = {"jsonl": _write_lines, "csv": _write_csv, "parquet": _write_parquet}
     if form == "parquet":
         _require_pyarrow()
@@ -46,7 +49,10 @@ def export(spans: Iterable[StoredSpan], form: Format, path: Path | None) -> int:
 
 @contextlib.contextmanager
 def _output(path: Path | None) -> Iterator[IO[bytes]]:
-    """Open the output. A file gets its name once it is complete. Only its owner may read it: it holds prompts and answers."""
+    """Open the output.
+
+    A file gets its name once it is complete. Only its owner may read it: it holds prompts and answers.
+    """
     if path is None:
         yield sys.stdout.buffer
         return

@@ -32,7 +32,10 @@ def sink_problems(sinks: Mapping[str, SinkConfig]) -> Iterator[str]:
 
 
 def aside_problems(aside: Iterable[tuple[str, str, str]]) -> Iterator[str]:
-    """Yield a line for each sink that has set spans aside. ``aside`` has one (sink, span id, reason) for each such span."""
+    """Yield a line for each sink that has set spans aside.
+
+    ``aside`` has one (sink, span id, reason) for each such span.
+    """
     by_sink: dict[str, list[tuple[str, str]]] = {}
     for sink, span_id, reason in aside:
         by_sink.setdefault(sink, []).append((span_id, reason))
@@ -56,7 +59,10 @@ def _has_otlp() -> bool:
 
 
 def _slot_problem(directory: Path) -> str | None:
-    """Return a problem if something that is not a directory has the name of an engine's slot. No engine can start then."""
+    """Return a problem if something that is not a directory has the name of an engine's slot.
+
+    No engine can start then.
+    """
     try:
         files = [path for path in directory.iterdir() if path.name.isdigit() and not path.is_dir()]
     except OSError:

@@ -1,4 +1,7 @@
-"""Exports a stored span for programs: as a JSON object, or as a flat row of a table. Pure. Programs depend on the names."""
+"""Exports a stored span for programs: as a JSON object, or as a flat row of a table.
+
+Pure. Programs depend on the names.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ def line(stored: StoredSpan) -> str:
 
 
 def flat(stored: StoredSpan) -> dict[str, Any]:
-    """Return a span as one row: name in :data:`FLAT` → value. Lists and dicts are JSON text, except ``tags``. Times are in UTC."""
+    """Return a span as one row: name in :data:`FLAT` → value.
+
+    Lists and dicts are JSON text, except ``tags``. Times are in UTC.
+    """
     span, content = stored.span, content_of(stored.span)
     usage = msgspec.structs.asdict(span.usage)
     values: dict[str, Any] = {name: getattr(span, name) for name in FLAT if hasattr(span, name)}

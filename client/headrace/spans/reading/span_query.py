@@ -79,7 +79,8 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
         if self.trace is not None:
             yield "(trace_id = ? OR substr(traceparent, 4, 32) = ?)", [self.trace, self.trace]
         if self.text is not None:
-            # LIKE is quick, but does not know JSON or the case of all letters. The function checks the rows that it finds.
+            # LIKE is quick, but does not know JSON or the case of all letters. The function checks the rows that it
+            # finds.
             yield "content LIKE ?", ["%" + re.sub("[^a-zA-Z0-9 ]+", "%", self.text) + "%"]
             yield f"{CONTAINS}(CAST(content AS BLOB), ?)", [self.text]
 
@@ -162,7 +163,9 @@ def texts(content: SpanContent) -> Iterator[str]:
 
 
 def moment(text: str, now: float) -> float:
-    """Return the time for ``10m``, ``2h``, ``3d`` (before ``now``) or an ISO date, in seconds since 1970. Raises ValueError.
+    """Return the time for ``10m``, ``2h``, ``3d`` (before ``now``) or an ISO date, in seconds since 1970.
+
+    Raises ValueError.
 
     A date without a time zone is in this machine's zone.
     """

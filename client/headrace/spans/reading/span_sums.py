@@ -27,7 +27,10 @@ class Sums(NamedTuple):
 
 
 class Group:
-    """The sums of a group of runs, and the durations of its successful runs, in seconds. A sum that no run knows is None, not 0."""
+    """The sums of a group of runs, and the durations of its successful runs, in seconds.
+
+    A sum that no run knows is None, not 0.
+    """
 
     def __init__(self) -> None:
         self.sums = Sums()
@@ -94,7 +97,7 @@ class Group:
 
 
 def grouped(by: str, sums: Iterable[Sequence[Any]], seconds: Iterable[Sequence[Any]]) -> dict[str, Group]:
-    """Return the groups in the rows of all files: days by date, other groups by their number of runs, the largest first."""
+    """Return the groups in the rows of all files. Days are in order; of other groups the largest comes first."""
     groups: dict[str, Group] = {}
     for key, *figures in sums:
         groups.setdefault(_name(key), Group()).add(figures)
