@@ -137,7 +137,7 @@ def _never_hung(self: Liveness, now: float) -> list[int]:
 
 
 def _no_excuse(self: Liveness, now: float) -> None:
-    return
+    self._looked_at = now
 
 
 def _never_again(self: RestartPolicy, status: str, now: float, *, has_served: bool = True) -> StartAt:
