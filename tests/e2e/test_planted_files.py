@@ -188,10 +188,10 @@ def test_another_users_pipe_is_told_nothing(mode: int, tmp_path: Path) -> None:
     reader = os.open(place / "spans.jsonl", os.O_RDONLY | os.O_NONBLOCK)
 
     said = append_to(place / "spans.jsonl")
-    with pytest.raises(CommandError, match="another user's"):
+    with pytest.raises(CommandError, match="another user"):
         export([stored(next(iter(EXAMPLES.values())))], "jsonl", place / "spans.jsonl")
 
-    assert (said, os.read(reader, 100)) == (Retry("it is another user's"), b"")
+    assert (said, os.read(reader, 100)) == (Retry("it belongs to another user"), b"")
     os.close(reader)
 
 

@@ -120,13 +120,13 @@ def _problem(status: os.stat_result, folder: os.stat_result, *, is_strict: bool)
     is_shared = bool(folder.st_mode & 0o022) or folder.st_uid not in (0, os.geteuid())
     if not is_strict and not is_shared:
         return None
-    # Another user's pipe would give what is written to whoever reads it.
+    # If a pipe belongs to another user, that user can read everything that is written to it.
     is_own = status.st_uid == os.geteuid() or (not is_file and status.st_uid == 0)
     if not is_own and not is_of_squashed_root(status, folder):
-        return "it is another user's"
+        return "it belongs to another user"
     return "it has a second name (a hard link)" if is_file and status.st_nlink > 1 else None
 
 
 def is_of_squashed_root(status: os.stat_result, folder: os.stat_result) -> bool:
-    """Return whether a file is root's own on a network file system, which shows what root makes as nobody's."""
+    """Return whether root made a file on a network file system that shows root's files as those of the user ``nobody``."""
     return os.geteuid() == 0 and status.st_uid == folder.st_uid and status.st_uid in _NOBODY

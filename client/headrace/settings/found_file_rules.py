@@ -203,7 +203,7 @@ def _name_problem(name: str, providers: Collection[str]) -> str | None:
         if _likeness(name) == _likeness(other):
             return f"is a name like {other}; choose another"
     if prefix := next((prefix for prefix, _ in MODEL_PREFIXES if name.lower().startswith(prefix)), None):
-        return f"is a name like a model's ({prefix}…), whose runs it would take; choose another"
+        return f"is a name like a model's ({prefix}…): it would get the runs of that model; choose another"
     return None
 
 

@@ -217,7 +217,7 @@ def _was_begun(path: Path) -> bool:
 def _own_inode(path: Path) -> int:
     """Return the file's inode number. Raises PermissionError if the file belongs to another user."""
     if not is_writable_file(path):
-        raise PermissionError(errno.EPERM, "it is another user's", os.fspath(path))
+        raise PermissionError(errno.EPERM, "it belongs to another user", os.fspath(path))
     return path.stat().st_ino
 
 
