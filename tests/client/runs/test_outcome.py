@@ -18,7 +18,7 @@ from headrace.pricing.prices import Price, PriceTable
 from headrace.runs.endings import Ending
 from headrace.runs.outcome import ResultOrError, RunOutcome
 from headrace.runs.run_plan import RunPlan
-from headrace.types import RunEmbeddingResult, RunEvent, RunLocalResult, StreamResult, Usage
+from headrace.types import Message, RunEmbeddingResult, RunEvent, RunLocalResult, StreamResult, Usage
 from headrace.wire.messages import Aborted, Finished, ToolCallText
 from tests.repetition import repeated
 
@@ -80,6 +80,14 @@ def test_a_tool_call_with_broken_arguments_is_an_error_with_the_text() -> None:
 
     assert isinstance(result, ProviderProtocolError)
     assert result.partial_text == "Hello"
+
+
+def test_the_error_of_a_broken_tool_call_without_a_stream_has_the_text_of_the_message() -> None:
+    answer = finished(tool_calls=[ToolCallText("c1", "look", "{")], message=Message("assistant", "Hello"))
+    result = ended(answer).see(plan(streams=False), FACTS, [])
+
+    assert isinstance(result, ProviderProtocolError)
+    assert (result.partial_text, result.status_code) == ("Hello", 200)
 
 
 def test_a_result_that_cannot_be_made_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

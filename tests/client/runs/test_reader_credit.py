@@ -137,6 +137,29 @@ def test_a_reader_asks_for_characters_too() -> None:
     assert credit.take([ReasoningDelta("x")])
 
 
+def test_a_reader_asks_again_after_another_three_quarters_of_a_window_of_characters() -> None:
+    credit = ReaderCredit()
+    quarter = "x" * (WINDOW_CHARACTERS // 4)
+    asks = [credit.take([quarter]) for _ in range(6)]
+
+    assert asks == [False, False, True, False, False, True]
+
+
+def test_once_the_result_is_asked_for_credit_counts_from_the_events_that_have_arrived() -> None:
+    credit = ReaderCredit(reads_all=True)
+    events: list[RunEvent] = ["x" * (WINDOW_CHARACTERS // 2 - 1)]
+    assert not credit.is_due(events)
+    events.append("x")
+    assert credit.is_due(events)
+    credit.give()
+    assert (credit.sequence_limit, credit.character_limit) == (2 + WINDOW_EVENTS, WINDOW_CHARACTERS * 3 // 2)
+
+    events += ["x"] * (WINDOW_EVENTS // 2 - 1)
+    assert not credit.is_due(events)
+    events.append("x")
+    assert credit.is_due(events)
+
+
 def test_credit_is_due_at_half_a_window_and_not_before() -> None:
     credit = ReaderCredit()
     credit.take(["x"] * (WINDOW_EVENTS // 2 - 1))
