@@ -64,10 +64,8 @@ _COMPATIBLE_KEYS = ExtraKeys(
         "text": {"cache_control", "prompt_cache_breakpoint"},
         "image": {"cache_control", "detail", "max_pixels", "min_pixels", "prompt_cache_breakpoint"},
         "image_url": {"format"},
-        "tool call": {
-            "cache_control",
-            "extra_content",
-        },  # Google's compatible endpoint has its signatures in extra_content
+        # Google's compatible endpoint has its signatures in extra_content.
+        "tool call": {"cache_control", "extra_content"},
         "tool": {"cache_control"},
         "function": {"cache_control"},
     },

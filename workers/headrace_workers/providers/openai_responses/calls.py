@@ -32,9 +32,8 @@ class ResponseCalls:
         self._last_at: dict[Any, GrowingCall] = {}  # output index → the last call there
         self._last_of_item: dict[Any, GrowingCall] = {}  # item id, or "" for none → the last call of the item
         self._last_unplaced: dict[Any, GrowingCall] = {}  # the same, for calls without an output index
-        self._without_call: list[
-            tuple[Any, Any]
-        ] = []  # output index and item id of arguments that came before their call
+        # Output index and item id of arguments that came before their call.
+        self._without_call: list[tuple[Any, Any]] = []
 
     def __bool__(self) -> bool:
         return bool(self._calls)
