@@ -103,11 +103,11 @@ def test_a_dummy_key_that_is_a_models_name_or_an_id_changes_neither(api: str, ke
 def test_a_dummy_key_of_another_provider_changes_nothing() -> None:
     settings = Settings(providers={"p": ProviderConfig(api="google", base_url="http://x", api_key_env=["A", "B"])})
     masks = RunMasks([*provider_secrets(settings, {"A": "test"}), *provider_secrets(settings, {"B": KEY}), "s3cret"])
-    mask = masks.of("sk-own-0123456789abcdef", None)
+    mask = masks.mask_of("sk-own-0123456789abcdef", None)
 
     assert mask.masked(f"a test of {KEY} and sk-own-0123456789abcdef by s3cret") == "a test of [key] and [key] by [key]"
     assert masks.masked_line(f"a test of {KEY} and sk-own-0123456789abcdef") == "a test of [key] and [key]"
-    assert masks.of(None, None).masked("a test") == "a test"
+    assert masks.mask_of(None, None).masked("a test") == "a test"
 
 
 def test_the_words_of_a_simulated_provider_stay_whole() -> None:

@@ -49,13 +49,13 @@ class RunMasks:
         self._kept: OrderedDict[tuple[str | None, str | None, tuple[str, ...]], SecretMask] = OrderedDict()
         self._in_use: weakref.WeakSet[SecretMask] = weakref.WeakSet()
 
-    def of(self, api_key: str | None, base_url: str | None, others: tuple[str, ...] = ()) -> SecretMask:
+    def mask_of(self, api_key: str | None, base_url: str | None, others: tuple[str, ...] = ()) -> SecretMask:
         """Return the mask for a run with this key and this address. ``others``: further secrets in its request."""
         given = (api_key, base_url, others)
         mask = self._kept.get(given)
         if mask is None:
             if others:
-                beneath, secrets = self.of(api_key, base_url), {*others} - self._known
+                beneath, secrets = self.mask_of(api_key, base_url), {*others} - self._known
             else:
                 beneath, secrets = self._base, {api_key or "", *address_secrets(base_url or "")} - self._known - {""}
             mask = SecretMask(secrets, beneath) if secrets else beneath
@@ -70,7 +70,7 @@ class RunMasks:
         """Return a text without all known secrets. For a text that belongs to no single run, such as a log line."""
         text = self._base.masked(text)
         for mask in list(self._in_use):
-            text = mask.masked_here(text)
+            text = mask.masked_own(text)
         return text
 
 

@@ -267,13 +267,13 @@ class Worker:
         try:
             prepared = self._providers.prepare(request, message.api_key, message.base_url)
         except ProviderFailedError as error:
-            failure = masked_failure(error.failure, self.masks.of(message.api_key, message.base_url, others))
+            failure = masked_failure(error.failure, self.masks.mask_of(message.api_key, message.base_url, others))
             self._refuse_run(client, message, failure)
             return
         clocks = Clocks(clock_limits(request, self._config), time.monotonic())
         span = self.tracer.begin(message, request, prepared.wire_format) if self.tracer is not None else None
         transcript = Transcript() if span is not None and span.keeps_content else None
-        mask = self.masks.of(prepared.api_key, message.base_url, others)
+        mask = self.masks.mask_of(prepared.api_key, message.base_url, others)
         core = ProviderRun(_kept(message), request, prepared.api, clocks, mask, transcript)
         run = LiveRun(self, client, core, prepared.request, span, weight)
         client.runs[message.span_id] = run

@@ -42,7 +42,7 @@ def fallback_span(session: Session, outcome: RunOutcome, *, duration: float, wal
     )
     # A worker masks the same secrets, and the keys of its own environment, which are not known here.
     others = request_secrets(request.tools, request.custom_options)
-    stored = SecretMask([plan.api_key or "", *address_secrets(plan.base_url or ""), *others]).stored
+    stored = SecretMask([plan.api_key or "", *address_secrets(plan.base_url or ""), *others]).masked_for_store
     content = msgspec.structs.replace(
         request_content(request),
         text=stored(received.text),

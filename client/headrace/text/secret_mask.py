@@ -125,10 +125,10 @@ class SecretMask:
 
         ``words``: whether secrets that are words, such as dummy keys, are removed, too.
         """
-        text = self.masked_here(text, words=words)
+        text = self.masked_own(text, words=words)
         return text if self._beneath is None else self._beneath.masked(text, words=words)
 
-    def masked_here(self, text: str, *, words: bool = True) -> str:
+    def masked_own(self, text: str, *, words: bool = True) -> str:
         """Return the text without the secrets of this mask. Secrets of the mask beneath stay."""
         return text if self._seems_clean(text) else self._hidden(text, words=words)
 
@@ -158,7 +158,7 @@ class SecretMask:
             return self.has_core(text.lower())
         return any(self.has_core(level.lower()) for level in _levels(text))
 
-    def stored(self, text: str) -> str:
+    def masked_for_store(self, text: str) -> str:
         """Return a model's text without secrets, for the store of spans. The caller still gets the text as it is.
 
         A text with less than the middle half of a key stays as it is: a closer search would cost too much.

@@ -109,7 +109,7 @@ def test_a_password_that_is_a_word_is_as_secret_in_a_log_line_as_in_a_run(passwo
         proxy_secrets(environ),
     ):
         masks = RunMasks(secrets)
-        lines = {masking(secrets)(said), masks.masked_line(said), masks.of(None, None).masked(said)}
+        lines = {masking(secrets)(said), masks.masked_line(said), masks.mask_of(None, None).masked(said)}
 
         assert len(lines) == 1, "log lines and runs go by one rule"
         (line,) = lines
@@ -145,8 +145,8 @@ def test_the_credentials_for_servers_of_tools_are_secrets_of_their_run(
     assert tool.extra == options, "what is sent stays as it is"
     others = request_secrets([tool], {})
     said = f"{KEY} and another-key-0123456789 and {KEY[::-1]} of payments-and-more"
-    assert (KEY in masks.of(KEY[::-1], None, others).masked(said)) == (not found)
-    assert masks.of(KEY[::-1], None, others).masked(said).endswith("and [key] and [key] of payments-and-more")
+    assert (KEY in masks.mask_of(KEY[::-1], None, others).masked(said)) == (not found)
+    assert masks.mask_of(KEY[::-1], None, others).masked(said).endswith("and [key] and [key] of payments-and-more")
 
 
 def test_only_some_of_millions_of_options_are_looked_at() -> None:

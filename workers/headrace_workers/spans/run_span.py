@@ -174,9 +174,9 @@ def received_content(run: EndedRun) -> SpanContent:
     mask = run.mask
     return msgspec.structs.replace(
         asked,
-        text=mask.stored(received.text or (message.text if message is not None else "")),
-        reasoning=mask.stored(reasoning),
-        refusal=mask.stored((finished.refusal if finished else None) or received.refusal or "") or None,
+        text=mask.masked_for_store(received.text or (message.text if message is not None else "")),
+        reasoning=mask.masked_for_store(reasoning),
+        refusal=mask.masked_for_store((finished.refusal if finished else None) or received.refusal or "") or None,
         tool_calls=_stored_calls(calls, mask) if calls else _NO_CALLS,
     )
 
@@ -184,7 +184,7 @@ def received_content(run: EndedRun) -> SpanContent:
 def _stored_calls(calls: list[ToolCallText], mask: SecretMask) -> list[ContentToolCall]:
     if not mask.is_quoted("\n".join([call.arguments for call in calls])):
         return [ContentToolCall(call.id, call.name, call.arguments) for call in calls]
-    return [ContentToolCall(call.id, call.name, mask.stored(call.arguments)) for call in calls]
+    return [ContentToolCall(call.id, call.name, mask.masked_for_store(call.arguments)) for call in calls]
 
 
 def is_heavy(content: SpanContent) -> bool:
