@@ -14,7 +14,9 @@ MEASURING = frozenset(
 )
 """Files of tests that keep a processor busy, or compare throughputs: all of them run in one test process, one after the other."""
 STARTING_PROCESSES = ("tests/faults/", "tests/simulation/", "tests/e2e/", "tests/cli/")
-"""Folders of tests that take long: they run first, so that no test process is left without work at the end."""
+"""Folders of tests that take long: a test process gets them one by one."""
+FIRST = (*STARTING_PROCESSES, "tests/fuzz/", "tests/workers/")
+"""Folders that run first, in this order: the short tests of the others leave no test process without work at the end."""
 
 
 class TestByTest(LoadFileScheduling):  # type: ignore[misc]
@@ -43,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _order(file: str) -> int:
     if file in MEASURING:
         return 0
-    return next((rank for rank, folder in enumerate(STARTING_PROCESSES, 1) if file.startswith(folder)), 9)
+    return next((rank for rank, folder in enumerate(FIRST, 1) if file.startswith(folder)), len(FIRST) + 1)
 
 
 def _shares(file: Path) -> bool:
