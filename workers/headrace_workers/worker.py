@@ -26,7 +26,7 @@ from headrace.process.lifecycle import is_orphan
 from headrace.settings.known_secrets import provider_secrets, proxy_secrets, request_secrets
 from headrace.settings.settings import Settings, SpansConfig
 from headrace.transport.link import hello_of
-from headrace.transport.peer_server import PeerServer, ServedPeer, Service
+from headrace.transport.peer_server import PeerServer, ServedPeer, ServerSettings
 from headrace.transport.router import SendResult
 from headrace.transport.sockets import new_context
 from headrace.wire.codec import decode_request, encode_frame, to_worker
@@ -94,8 +94,10 @@ class Worker:
         self._endpoint = worker_endpoint(settings.directory, settings.name, settings.epoch)
         self._context = new_context()
         shares = worker_shares(raise_limit())
-        service = Service(endpoint=self._endpoint, epoch=settings.epoch, parent=settings.parent, max_peers=shares.peers)
-        self._server = PeerServer(loop, service, to_worker, TO_WORKER, self, history=self.history)
+        server_settings = ServerSettings(
+            endpoint=self._endpoint, epoch=settings.epoch, parent=settings.parent, max_peers=shares.peers
+        )
+        self._server = PeerServer(loop, server_settings, to_worker, TO_WORKER, self, history=self.history)
         self._send_frame = self._server.send_frame
         self._clients: dict[bytes, ConnectedClient] = {}
         self._limits = RunLimits(shares, self._config.max_runs_per_worker, self._clients, loop)

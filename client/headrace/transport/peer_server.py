@@ -80,8 +80,8 @@ class PeerOwner(Protocol[M_contra]):
         """A peer has gone, or was refused. Called once for each peer that joined."""
 
 
-class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """How a process serves its peers."""
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and how a process serves its peers."""
 
     endpoint: str
     """Where it listens."""
@@ -110,7 +110,7 @@ class PeerServer(Generic[M]):
     def __init__(
         self,
         loop: EventLoop,
-        service: Service,
+        settings: ServerSettings,
         decoder: FrameDecoder[M],
         table: Table,
         owner: PeerOwner[M],
@@ -120,18 +120,21 @@ class PeerServer(Generic[M]):
         objection: Callable[[Hello, int], str | None] = lambda _hello, _epoch: None,
     ) -> None:
         self._loop = loop
-        self._epoch = service.epoch
+        self._epoch = settings.epoch
         self._decode = decoder.decode
         self._table = table
         self._owner = owner
         self._inbox = inbox
         self._history = history
         self._objection = objection
-        self._welcome = Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, VERSION, service.total_timeout)
-        self._router = Router(service.endpoint, service.max_peers, service.limits)
+        self._welcome = Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES, VERSION, settings.total_timeout)
+        self._router = Router(settings.endpoint, settings.max_peers, settings.limits)
         self._watch = ProcessWatch(loop)
         self._check: PeerCheck[tuple[int, M | Hello]] = PeerCheck(
-            service.parent, origin(service.parent), can_tell=TELLS_PROCESSES, max_held_bytes=service.max_held_bytes
+            settings.parent,
+            origin(settings.parent),
+            can_tell=TELLS_PROCESSES,
+            max_held_bytes=settings.max_held_bytes,
         )
         self._is_reading = False
         self._is_looking = False

@@ -27,7 +27,7 @@ from headrace.spans.collector_link import CollectorLink
 from headrace.spans.outbox import SpanOutbox
 from headrace.spans.span import CLIENT_LOST, LOST, decode_span, encode_span, with_allowed_rank
 from headrace.transport.inbox import Inbox
-from headrace.transport.peer_server import PeerServer, ServedPeer, Service
+from headrace.transport.peer_server import PeerServer, ServedPeer, ServerSettings
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import PeerLimits, SendResult
 from headrace.transport.sockets import Dealer, new_context
@@ -93,7 +93,7 @@ class Broker:
         self._history = open_history("broker", self._epoch)
         self._reactor = Reactor()
         context = new_context()
-        service = Service(
+        server_settings = ServerSettings(
             endpoint=broker_endpoint(directory),
             epoch=self._epoch,
             parent=parent,
@@ -105,7 +105,7 @@ class Broker:
         inbox: Inbox[ToBroker] = Inbox()
         self._server = PeerServer(
             self._reactor,
-            service,
+            server_settings,
             to_broker,
             TO_BROKER,
             self,

@@ -19,7 +19,7 @@ from headrace.files.engine_directory import broker_endpoint, collector_endpoint
 from headrace.process.descriptors import broker_shares, raise_limit
 from headrace.process.lifecycle import is_orphan
 from headrace.settings.settings import Settings
-from headrace.transport.peer_server import PeerServer, ServedPeer, Service
+from headrace.transport.peer_server import PeerServer, ServedPeer, ServerSettings
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import PeerLimits
 from headrace.transport.sockets import new_context
@@ -89,14 +89,14 @@ class Collector:
         self._batching: Batching[SpanSender] = Batching()
         self._flushes: Flushes[SpanSender] = Flushes()
         context = new_context()
-        service = Service(
+        server_settings = ServerSettings(
             endpoint=collector_endpoint(settings.directory),
             epoch=settings.epoch,
             parent=settings.parent,
             max_peers=broker_shares(raise_limit()).peers,
             limits=_LIMITS,
         )
-        self._server = PeerServer(self._reactor, service, to_collector, TO_COLLECTOR, self)
+        self._server = PeerServer(self._reactor, server_settings, to_collector, TO_COLLECTOR, self)
         self._link = ReportLink(self._reactor, context, broker_endpoint(settings.directory), settings.epoch)
         self._senders: dict[bytes, SpanSender] = {}
         self._recovery: Iterator[None] | None = None

@@ -15,7 +15,7 @@ import pytest
 
 from headrace.process.lifecycle import origin
 from headrace.transport.inbox import Inbox
-from headrace.transport.peer_server import PeerServer, ServedPeer, Service
+from headrace.transport.peer_server import PeerServer, ServedPeer, ServerSettings
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import SendResult
 from headrace.transport.sockets import new_context
@@ -70,8 +70,8 @@ class Stand:
         self.reactor = Reactor()
         self.owner = RecordingOwner()
         # A peer of this test is this process: its parent stands for the supervisor, which this process reports.
-        service = Service(endpoint=self.endpoint, epoch=EPOCH, parent=os.getppid(), max_peers=100)
-        self.server = PeerServer(self.reactor, service, to_collector, TO_COLLECTOR, self.owner, inbox=inbox)
+        server_settings = ServerSettings(endpoint=self.endpoint, epoch=EPOCH, parent=os.getppid(), max_peers=100)
+        self.server = PeerServer(self.reactor, server_settings, to_collector, TO_COLLECTOR, self.owner, inbox=inbox)
         self._context = new_context()
         self._dealers: list[RawDealer] = []
         self.server.open()
