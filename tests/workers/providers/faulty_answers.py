@@ -166,6 +166,10 @@ def _part_texts(content: Any) -> Any:
     return [_part_texts(word) for word in words]
 
 
+def _is_other_choice(index: Any) -> bool:
+    return index != 0 if type(index) is int else isinstance(index, str) and index.isdecimal() and int(index) != 0
+
+
 def _chat(answer: RecordedAnswer, said: Said) -> None:
     add = _piece if answer.is_stream else _whole
     for _, data in answer.events:
@@ -174,7 +178,8 @@ def _chat(answer: RecordedAnswer, said: Said) -> None:
             word = choice.get("finish_reason")
             said.has_end = said.has_end or (isinstance(word, str) and word not in {"", "null"})
             message = choice.get("delta" if answer.is_stream else "message")
-            is_answer_of_its_own = choice.get("index") == 1 and word is not None
+            # Another choice with a finish reason is an alternative, unless the first choice lacks text or an end.
+            is_answer_of_its_own = _is_other_choice(choice.get("index")) and word is not None
             if not isinstance(message, dict) or is_answer_of_its_own:
                 continue
             add(said, _part_texts(message.get("content")))
