@@ -1,11 +1,11 @@
 """Finds workers that are silent or hung, by their heartbeats. Pure.
 
-A worker sends its heartbeats from the loop that serves, so a silent worker serves nobody. A silent worker is suspect at first,
-and gets no new leases. After a longer silence it counts as hung, and the supervisor ends it. A process that runs and never says
-hello counts as hung too. That a process ended is seen elsewhere, by its handle.
+A worker sends its heartbeats from the loop that serves, so a silent worker serves nobody. A silent worker is suspect at
+first, and gets no new leases. After a longer silence it counts as hung, and the supervisor ends it. A process that runs
+and never says hello counts as hung too. That a process ended is seen elsewhere, by its handle.
 
-A broker that was stopped itself has heard nobody meanwhile. After all processes were frozen for a while (a paused container,
-Ctrl-Z) no worker is to blame.
+A broker that was stopped itself has heard nobody meanwhile. After all processes were frozen for a while (a paused
+container, Ctrl-Z) no worker is to blame.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 SUSPECT_AFTER = 2.5
-"""Seconds of silence after which a worker is suspect. A worker sends a heartbeat each second (``transport/link.py``)."""
+"""Seconds of silence after which a worker is suspect.
+
+A worker sends a heartbeat each second (``transport/link.py``).
+"""
 HUNG_AFTER = 5.0
 """Seconds of silence after which a worker counts as hung."""
 START_WITHIN = 30.0
@@ -60,7 +63,10 @@ class Liveness:
         self._left = {epoch: seen for epoch, seen in self._left.items() if epoch in running}
 
     def left(self, epoch: int) -> None:
-        """A worker's connection has ended. Its process may have ended too. A hung worker stays hung: it is being ended."""
+        """A worker's connection has ended.
+
+        Its process may have ended too. A hung worker stays hung: it is being ended.
+        """
         if epoch in self._last_seen:
             self._left[epoch] = self._last_seen.pop(epoch)
         self._suspects.discard(epoch)

@@ -1,7 +1,7 @@
 """Bounds of what crosses a process boundary: how long, how many, how large. Pure.
 
-A decoder refuses a value beyond its bound before it makes the value. The limits of credit have no bound here: their receiver
-clamps them.
+A decoder refuses a value beyond its bound before it makes the value. The limits of credit have no bound here: their
+receiver clamps them.
 """
 
 from __future__ import annotations

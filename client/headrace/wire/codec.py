@@ -1,7 +1,7 @@
 """Encodes and decodes frames: one version byte, then MessagePack ``[epoch, [message, …]]``. Pure.
 
-No other module knows the encoding. A frame has all messages that became ready for one peer at one time. Bytes that are not a
-frame raise :class:`RemoteProtocolError`. The receiver decides what happens to the connection.
+No other module knows the encoding. A frame has all messages that became ready for one peer at one time. Bytes that are
+not a frame raise :class:`RemoteProtocolError`. The receiver decides what happens to the connection.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class FrameDecoder(Generic[M]):
     def decode(self, frame: bytes) -> tuple[int, list[M]]:
         """Return the sender's epoch and the messages.
 
-        Raises ProtocolMismatchError if the sender speaks another major version, and RemoteProtocolError for all other bytes
-        that are not a frame of this direction.
+        Raises ProtocolMismatchError if the sender speaks another major version, and RemoteProtocolError for all other
+        bytes that are not a frame of this direction.
         """
         if not frame:
             raise RemoteProtocolError("empty frame")
@@ -79,8 +79,8 @@ _MAPS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 def encode_request(request: RunRequest) -> bytes:
     """Return a request as the bytes of ``Run.request``.
 
-    A request with parts that minor version 1 does not know is an array: its needs, and the request. An older worker refuses
-    an array. It would drop the parts without a word if the request was a map.
+    A request with parts that minor version 1 does not know is an array: its needs, and the request. An older worker
+    refuses an array. It would drop the parts without a word if the request was a map.
     """
     needed = needs(request)
     return _encode((needed, request)) if needed else _encode(request)
@@ -89,7 +89,8 @@ def encode_request(request: RunRequest) -> bytes:
 def decode_request(data: bytes) -> RunRequest:
     """Return the request in ``Run.request``.
 
-    Raises RemoteProtocolError if the bytes are no request, have too many values, or have a need that this version does not know.
+    Raises RemoteProtocolError if the bytes are no request, have too many values, or have a need that this version does
+    not know.
     """
     if has_too_many_values(data):
         raise RemoteProtocolError(f"the request has more than {MAX_VALUES} values, keys among them")

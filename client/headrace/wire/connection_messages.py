@@ -30,7 +30,8 @@ class WireMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Hello(WireMessage, frozen=True, tag=1):
     """First message of each connection: who speaks.
 
-    A worker also says its endpoint, where clients reach it, and its capacity, how many runs it takes (see ``Heartbeat``).
+    A worker also says its endpoint, where clients reach it, and its capacity, how many runs it takes (see
+    ``Heartbeat``).
     """
 
     role: PeerRole

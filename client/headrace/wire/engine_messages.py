@@ -34,7 +34,7 @@ class Status(WireMessage, frozen=True, tag=15):
 
 
 class Restart(WireMessage, frozen=True, tag=17):
-    """Replace the workers, one after another. A client sends it to the broker, and the broker sends it to the supervisor.
+    """Replace the workers, one after another. A client sends it to the broker, the broker to the supervisor.
 
     ``token`` is the broker's number for its question; the answer has the same token.
     """

@@ -25,7 +25,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, gc=False):
 class ProcessStatus(msgspec.Struct, frozen=True, gc=False):
     """One process as the supervisor sees it. ``has_served``: this broker, or an earlier one, has heard of it.
 
-    ``started`` is when the kernel started it, in ticks; 0: not known. Together with the pid it tells a process from all others.
+    ``started`` is when the kernel started it, in ticks; 0: not known. Together with the pid it tells a process from all
+    others.
     """
 
     name: Name
@@ -39,7 +40,10 @@ class ProcessStatus(msgspec.Struct, frozen=True, gc=False):
 
 
 UNUSABLE = "failed"
-"""State of a sink that cannot work as it is configured or installed. It takes no spans until the engine is started again."""
+"""State of a sink that cannot work as it is configured or installed.
+
+It takes no spans until the engine is started again.
+"""
 
 
 class SinkStatus(msgspec.Struct, frozen=True, gc=False):
@@ -58,7 +62,10 @@ class SinkStatus(msgspec.Struct, frozen=True, gc=False):
 
 
 class SpanStatus(msgspec.Struct, frozen=True, gc=False):
-    """What became of spans since the collector's start. ``dropped`` counts by reason. ``untraced``: runs that wanted no span."""
+    """What became of spans since the collector's start.
+
+    ``dropped`` counts by reason. ``untraced``: runs that wanted no span.
+    """
 
     directory: Long
     state: Name = "ok"

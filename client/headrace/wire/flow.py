@@ -1,6 +1,7 @@
 """Counts the characters that events take from the credit of a stream. Pure. Client and worker count with it.
 
-Credit is a total since the run's start: a number of events and a number of characters. A character is at most 4 bytes of UTF-8.
+Credit is a total since the run's start: a number of events and a number of characters. A character is at most 4 bytes
+of UTF-8.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ RefusalKind = Literal["duplicate_span_id", "queue_full", "no_workers", "stopping
 class Acquire(WireMessage, frozen=True, tag=10):
     """Ask the broker for a lease: the permission to run on one worker.
 
-    ``avoid`` has the epochs of workers on which this run must not run again. ``is_repeat`` says that the client sends this
-    question a second time, after it connected again; the question of a new attempt is not a repeat.
+    ``avoid`` has the epochs of workers on which this run must not run again. ``is_repeat`` says that the client sends
+    this question a second time, after it connected again; the question of a new attempt is not a repeat.
     """
 
     span_id: Id
@@ -39,7 +39,10 @@ class Acquire(WireMessage, frozen=True, tag=10):
 
 
 class Grant(WireMessage, frozen=True, tag=11):
-    """A lease. It names the worker, its endpoint, its epoch and its pid, as the broker's kernel numbers it (0: unknown)."""
+    """A lease.
+
+    It names the worker, its endpoint, its epoch and its pid, as the broker's kernel numbers it (0: unknown).
+    """
 
     span_id: Id
     attempt: Small
@@ -60,7 +63,10 @@ class Refuse(WireMessage, frozen=True, tag=12):
 
 
 class TokenCounts(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Tokens that an attempt took from the provider's limits. ``source`` is that of ``Usage``: how far to trust the counts."""
+    """Tokens that an attempt took from the provider's limits.
+
+    ``source`` is that of ``Usage``: how far to trust the counts.
+    """
 
     input_tokens: Count
     output_tokens: Count
@@ -71,9 +77,9 @@ class TokenCounts(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Release(WireMessage, frozen=True, tag=13):
     """A client gives back its lease, or its place in the queue, and says how the attempt ended.
 
-    ``outcome`` is a word of ``settlement.py``; a receiver takes a word that it does not know, and an empty one, for "not
-    known". The other fields are set where the worker said them: tokens, the provider's HTTP status, and the seconds of its
-    Retry-After.
+    ``outcome`` is a word of ``settlement.py``; a receiver takes a word that it does not know, and an empty one, for
+    "not known". The other fields are set where the worker said them: tokens, the provider's HTTP status, and the
+    seconds of its Retry-After.
     """
 
     span_id: Id

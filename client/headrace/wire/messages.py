@@ -3,8 +3,8 @@
 The messages themselves are in ``connection_messages``, ``lease_messages``, ``engine_messages``, ``run_messages`` and
 ``span_messages``. Import them from here.
 
-Rules of change (docs/protocol.md): the order of fields is the encoding. A new field goes to the end and has a default. No
-field is moved, and none changes its type. A new message is sent only to a peer whose Hello names the capability.
+Rules of change (docs/protocol.md): the order of fields is the encoding. A new field goes to the end and has a default.
+No field is moved, and none changes its type. A new message is sent only to a peer whose Hello names the capability.
 """
 
 from __future__ import annotations

@@ -39,7 +39,10 @@ NOT_BEGUN = "not_begun"
 
 
 class Run(WireMessage, frozen=True, tag=30):
-    """Start a run. ``request`` is an encoded RunRequest. Only the worker decodes it, so a bad request ends one run only."""
+    """Start a run.
+
+    ``request`` is an encoded RunRequest. Only the worker decodes it, so a bad request ends one run only.
+    """
 
     span_id: Id
     attempt: Small
@@ -63,7 +66,10 @@ class Run(WireMessage, frozen=True, tag=30):
 
 
 class Credit(WireMessage, frozen=True, tag=31):
-    """How much the worker may send. The limits count from the run's start, so a repeated or late Credit does no harm."""
+    """How much the worker may send.
+
+    The limits count from the run's start, so a repeated or late Credit does no harm.
+    """
 
     span_id: Id
     attempt: Small
@@ -90,7 +96,10 @@ class Query(WireMessage, frozen=True, tag=33):
 
 
 class Chunk(WireMessage, frozen=True, tag=40):
-    """Events of a run. ``sequence`` is the number of the first one; the next chunk has this number plus ``len(events)``."""
+    """Events of a run.
+
+    ``sequence`` is the number of the first one; the next chunk has this number plus ``len(events)``.
+    """
 
     span_id: Id
     attempt: Small
@@ -109,8 +118,8 @@ class ToolCallText(WireMessage, frozen=True):
 class Finished(WireMessage, frozen=True, tag=41):
     """Terminal: the run is complete. It repeats the whole result, so that the client can check what it put together.
 
-    ``sequence`` and ``text_length`` are the totals of events and of characters of text. ``message`` is set where the chunks
-    do not have everything: in a run without streaming, and where parts carry opaque data of the provider.
+    ``sequence`` and ``text_length`` are the totals of events and of characters of text. ``message`` is set where the
+    chunks do not have everything: in a run without streaming, and where parts carry opaque data of the provider.
     """
 
     span_id: Id

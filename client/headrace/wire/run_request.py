@@ -66,7 +66,10 @@ def _has_extra(message: Message) -> bool:
 
 
 def chosen_by(tool: Tool) -> str:
-    """Return the name by which ``tool_choice`` chooses a tool. A provider's own tool without a name is chosen by its type."""
+    """Return the name by which ``tool_choice`` chooses a tool.
+
+    A provider's own tool without a name is chosen by its type.
+    """
     inner = (tool.extra or {}).get(CUSTOM) if tool.type == CUSTOM else None  # as Chat Completions has it
     name = inner.get("name") if isinstance(inner, dict) else None
     return tool.name or (name if isinstance(name, str) else "") or tool.type

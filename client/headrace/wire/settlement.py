@@ -11,8 +11,8 @@ from headrace.wire.messages import Aborted, Failed, FailureKind, Finished, Relea
 ClientOutcome = Literal["withdrawn", "aborted", "worker_lost", "client_failed"]
 """How an attempt ended that has no terminal message from its worker.
 
-``withdrawn``: it got no lease. ``aborted``: the caller aborted it. ``worker_lost``: its worker went away. ``client_failed``:
-the client gave it up, for example at its deadline.
+``withdrawn``: it got no lease. ``aborted``: the caller aborted it. ``worker_lost``: its worker went away.
+``client_failed``: the client gave it up, for example at its deadline.
 """
 AttemptOutcome = Literal["finished"] | ClientOutcome | FailureKind
 """All words of ``Release.outcome``. Those of FailureKind are the worker's: ``Failed.kind``."""

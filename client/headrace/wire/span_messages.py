@@ -14,9 +14,10 @@ _MAX_BATCH = 1024
 
 
 class SpanBatch(WireMessage, frozen=True, tag=50):
-    """Encoded spans. The collector acknowledges the batch once the spans are committed. Counts are totals since the sender's start.
+    """Encoded spans, acknowledged when they are committed. Counts are totals since the sender's start.
 
-    A client that ends while there is no collector sends its batches to the broker instead. The broker acknowledges none.
+    A client that ends while there is no collector sends its batches to the broker instead. The broker acknowledges
+    none.
     """
 
     sequence: Count

@@ -1,6 +1,7 @@
 """Counts the values in MessagePack before it is decoded: numbers, texts, lists and maps. Pure.
 
-An empty list is one byte, and takes 56 bytes of memory when it is decoded. So a bound on bytes bounds neither memory nor time.
+An empty list is one byte, and takes 56 bytes of memory when it is decoded. So a bound on bytes bounds neither memory
+nor time.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ VALUE_BYTES = 64
 
 
 def has_too_many_values(data: bytes | memoryview) -> bool:
-    """Return whether MessagePack has more values than a request or a span may have. Fast if it is short or has long texts."""
+    """Return whether MessagePack has more values than a request or a span may have.
+
+    Fast if it is short or has long texts.
+    """
     return len(data) > MAX_VALUES and count_values(data, MAX_VALUES) > MAX_VALUES
 
 

@@ -1,8 +1,8 @@
 """Admission: gives leases to the runs that ask for one, keeps the runs that must wait, and refuses the others. Pure.
 
-It combines the parts that decide one thing each: ``leases`` (who holds which lease), ``lanes`` (who waits, in which order),
-``connected_workers``, ``client_shares`` (how much one client may have) and ``choice`` (which worker a run goes to, or what it
-waits for). Rules of this file:
+It combines the parts that decide one thing each: ``leases`` (who holds which lease), ``lanes`` (who waits, in which
+order), ``connected_workers``, ``client_shares`` (how much one client may have) and ``choice`` (which worker a run goes
+to, or what it waits for). Rules of this file:
 
 1. A span id is in one place: it has one lease, or one place in the queue.
 2. Interactive runs go before batch runs.
@@ -199,7 +199,10 @@ class Admission:
         return min([deadline for deadline in deadlines if deadline is not None], default=None)
 
     def due(self, now: float) -> list[Send]:
-        """Time has passed: refuse the runs that have waited for a worker for too long. No run waits for ever for one."""
+        """Time has passed: refuse the runs that have waited for a worker for too long.
+
+        No run waits for ever for one.
+        """
         self._passed(now)
         refused: list[Send] = []
         for run in self._lanes.waiting_for(NO_WORKERS_TIMEOUT, now):
@@ -225,7 +228,10 @@ class Admission:
         return [*ended, *(Ask(epoch, leases) for epoch, leases in asked.items())]
 
     def checked(self, epoch: int, answers: Iterable[tuple[str, int, bool]]) -> list[Send]:
-        """A worker says which runs it has: span id, attempt, and whether it has the run. The leases of the others end."""
+        """A worker says which runs it has: span id, attempt, and whether it has the run.
+
+        The leases of the others end.
+        """
         ended: list[Send] = [self._revoke(lease) for lease in self._leases.unused(epoch, answers, self._now)]
         return [*ended, *self._assign()] if ended else []
 

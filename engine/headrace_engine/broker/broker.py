@@ -1,6 +1,7 @@
 """The broker process: gives leases to clients, and tells the supervisor which workers are hung.
 
-It is a shell: sockets, timers and process handles. ``admission`` and ``liveness`` decide. It never sees a prompt or a chunk.
+It is a shell: sockets, timers and process handles. ``admission`` and ``liveness`` decide. It never sees a prompt or a
+chunk.
 """
 
 from __future__ import annotations
@@ -77,10 +78,16 @@ _MIB = 1024 * 1024
 _LIMITS = PeerLimits(frame=BROKER_FRAME_BYTES, unfinished=64 * _MIB, unread=16 * _MIB, all_unread=64 * _MIB)
 """Bytes of messages on their way. A client that reads its messages never comes near the limit of unread ones."""
 _MAX_HELD_BYTES = 8 * _MIB
-"""Bytes of messages that are kept of peers that the supervisor has not reported yet. A worker sends a hello and heartbeats."""
+"""Bytes of messages that are kept of peers that the supervisor has not reported yet.
+
+A worker sends a hello and heartbeats.
+"""
 _MAX_SPANS = 10_000
 _MAX_SPAN_BYTES = 16 * 1024 * 1024
-"""The broker keeps its own spans, and those of clients that have ended, until there is a collector. It drops and counts the oldest."""
+"""The broker keeps its own spans, and those of clients that have ended, until there is a collector.
+
+It drops and counts the oldest.
+"""
 
 
 class Broker:
@@ -141,7 +148,10 @@ class Broker:
         self._reactor.run()
 
     def _watch_parent(self) -> None:
-        """End with the supervisor: the kernel tells of its end by a process handle. Where there are none, ask now and then."""
+        """End with the supervisor: the kernel tells of its end by a process handle.
+
+        Where there are none, ask now and then.
+        """
         handle = open_process(self._parent)
         if handle is not None:
             self._reactor.add_reader(handle, self._reactor.stop)
@@ -270,7 +280,7 @@ class Broker:
             self._send(peer, self._status(now))
 
     def _pass_on(self, peer: bytes, message: Restart | RestartAnswer) -> None:
-        """Pass a client's question for new workers to the supervisor, and the supervisor's answer to the clients that asked."""
+        """Pass a client's question for new workers to the supervisor, or the supervisor's answer to the clients."""
         if isinstance(message, Restart):
             self._ask_supervisors(self._restarts.asked(peer))
         elif self._is_supervisor(peer):
@@ -297,7 +307,10 @@ class Broker:
         return known.role == "supervisor" and known.pid == self._parent
 
     def _objection(self, hello: Hello, epoch: int) -> str | None:
-        """Return why a peer that says this hello is refused, or None. Whether it is what it claims to be is checked elsewhere."""
+        """Return why a peer that says this hello is refused, or None.
+
+        Whether it is what it claims to be is checked elsewhere.
+        """
         if hello.role == "worker" and hello.endpoint != worker_endpoint(self._directory, hello.name, epoch):
             return f"worker {hello.name} is not where workers of this engine are"
         return None

@@ -1,7 +1,8 @@
 """Chooses the worker for a waiting run, or says what the run waits for and until when. Pure.
 
-A run goes to the worker with the fewest leases, but never to a worker that it avoids: its client may know that this worker is
-dead before the broker does. To avoid a worker and to be a retry are different things: a retry may go to any other worker.
+A run goes to the worker with the fewest leases, but never to a worker that it avoids: its client may know that this
+worker is dead before the broker does. To avoid a worker and to be a retry are different things: a retry may go to any
+other worker.
 """
 
 from __future__ import annotations

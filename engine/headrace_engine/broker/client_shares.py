@@ -31,7 +31,10 @@ _MOST_TOLD = 100_000
 
 
 class ClientShares:
-    """The places that each client has on each worker, by the worker's epoch. ``max_runs`` is how many places a worker has."""
+    """The places that each client has on each worker, by the worker's epoch.
+
+    ``max_runs`` is how many places a worker has.
+    """
 
     def __init__(self) -> None:
         self._places: Counter[tuple[int, Owner]] = Counter()
@@ -57,7 +60,10 @@ class ClientShares:
         return self._places[epoch, owner] < limit
 
     def may_tell(self, epoch: int, owner: Owner, max_runs: int) -> bool:
-        """Return whether a client may tell of one more lease of an earlier broker. Its worker may not be connected yet."""
+        """Return whether a client may tell of one more lease of an earlier broker.
+
+        Its worker may not be connected yet.
+        """
         limit = max_runs if owner in self._idle else _TOLD_FACTOR * max_runs
         return self.has_room(epoch, owner, limit) and self._owned[owner] < _MOST_TOLD
 

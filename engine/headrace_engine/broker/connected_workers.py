@@ -1,4 +1,7 @@
-"""The workers that are connected to the broker, how many runs each can take, and since when there has been no worker. Pure."""
+"""The workers that are connected to the broker, how many runs each can take, and since when there has been no worker.
+
+Pure.
+"""
 
 from __future__ import annotations
 

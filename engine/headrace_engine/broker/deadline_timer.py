@@ -11,8 +11,9 @@ from headrace.process.event_loop import CallingLoop
 class DeadlineTimer:
     """Calls ``act`` at a deadline that may change. To be used on the loop's thread only.
 
-    An earlier deadline replaces the one that is set. A later one does not: ``act`` is called at the earlier time, finds nothing
-    to do, and sets the timer again. So a deadline that moves on and on, as that of heartbeats does, costs no new timer each time.
+    An earlier deadline replaces the one that is set. A later one does not: ``act`` is called at the earlier time, finds
+    nothing to do, and sets the timer again. So a deadline that moves on and on, as that of heartbeats does, costs no
+    new timer each time.
     """
 
     def __init__(self, loop: CallingLoop, act: Callable[[], None]) -> None:

@@ -1,4 +1,7 @@
-"""What the supervisor and the collector have reported to the broker: the processes of the engine, and its spans. Pure."""
+"""What the supervisor and the collector have reported to the broker: the processes of the engine, and its spans.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,20 @@ class EngineReports:
 
     @property
     def is_worker_starting(self) -> bool:
-        """Whether a worker starts for the first time. One that takes too long is ended, and its second start does not count."""
+        """Whether a worker starts for the first time.
+
+        One that takes too long is ended, and its second start does not count.
+        """
         return any(
             process.epoch and process.pid and not process.has_served and not process.restarts
             for process in self.processes
         )
 
     def processes_reported(self, processes: list[ProcessStatus], serving: Collection[int]) -> None:
-        """The supervisor says which processes there are. ``serving`` are the epochs of the workers that are connected."""
+        """The supervisor says which processes there are.
+
+        ``serving`` are the epochs of the workers that are connected.
+        """
         self.processes = processes
         self._unstored.reported(processes, serving)
 

@@ -1,8 +1,8 @@
-"""Finds the run that made its worker hang, so that the run is not tried again. Pure: the caller measures processor time.
+"""Finds the run that made its worker hang, so that it is not tried again. Pure: the caller measures processor time.
 
-A run is found if it was the only run with a lease on a worker that fell silent, and if the worker's process used the processor
-all the time. A process that was stopped, or that waits for a disk, uses none. If several runs were on the worker, nobody knows
-which run it was.
+A run is found if it was the only run with a lease on a worker that fell silent, and if the worker's process used the
+processor all the time. A process that was stopped, or that waits for a disk, uses none. If several runs were on the
+worker, nobody knows which run it was.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 WORKED = 0.25
-"""Seconds of processor time from suspicion to the end of the worker. With less the process waited, on the busiest machine too."""
+"""Seconds of processor time from suspicion to the end of the worker.
+
+With less the process waited, on the busiest machine too.
+"""
 _REMEMBERED = 1000
 """Runs that are remembered. A client asks again within moments, or never."""
 
@@ -47,5 +50,8 @@ class HangingRuns:
             )
 
     def reason(self, span_id: str, *, is_retry: bool) -> str | None:
-        """Return why a run is not tried again; ``None`` if it may be. A first attempt is another run with the same id."""
+        """Return why a run is not tried again; ``None`` if it may be.
+
+        A first attempt is another run with the same id.
+        """
         return self._found.get(span_id) if is_retry else None

@@ -1,7 +1,7 @@
 """One lane of the queue: runs of one priority that wait for a lease, in the order in which they are served. Pure.
 
-Clients take turns: however many runs one client has waiting, another client's first run waits for one turn of each client. A
-client's own runs are served in the order in which they came, but its retries go first.
+Clients take turns: however many runs one client has waiting, another client's first run waits for one turn of each
+client. A client's own runs are served in the order in which they came, but its retries go first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """When the worker of a lease is asked whether it has the run. Pure.
 
-A worker learns of a run a moment after the lease was given. A lease that its client does not use, or no longer uses, would be
-held for ever. So the broker asks some time after it gave the lease, and again now and then: a few leases at a time, the one
-that is due longest first.
+A worker learns of a run a moment after the lease was given. A lease that its client does not use, or no longer uses,
+would be held for ever. So the broker asks some time after it gave the lease, and again now and then: a few leases at a
+time, the one that is due longest first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from itertools import islice
 FIRST_CHECK = 10.0
 """Seconds from a lease to the first question. A client may take some time to reach its worker."""
 TOLD_CHECK = 1.0
-"""Seconds to the first question about a lease that a client says an earlier broker gave. Its run has begun, if that is true."""
+"""Seconds to the first question about a lease that a client says an earlier broker gave.
+
+Its run has begun, if that is true.
+"""
 NEXT_CHECK = 30.0
 """Seconds from one question to the next."""
 PAUSE = 0.5

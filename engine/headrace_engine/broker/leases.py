@@ -1,7 +1,7 @@
 """Leases: which client holds which, on which worker, and when its worker is asked whether it has the run. Pure.
 
-A lease ends with its release, its client or its worker. It ends too when its worker, asked after a while, does not have the
-run, or has not connected by then.
+A lease ends with its release, its client or its worker. It ends too when its worker, asked after a while, does not have
+the run, or has not connected by then.
 """
 
 from __future__ import annotations

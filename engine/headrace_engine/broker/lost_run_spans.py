@@ -1,4 +1,7 @@
-"""Makes a span for each run whose worker or client went away: it says that the run began. Any other span of the run replaces it."""
+"""Makes a span for each run whose worker or client went away: it says that the run began.
+
+Any other span of the run replaces it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from headrace_engine.broker.leases import UnfinishedRun
 def lost_run_spans(
     runs: Iterable[UnfinishedRun], error_type: str, reason: str, now: float, wall_time: float
 ) -> Iterator[Span]:
-    """Yield a span for each run. ``now`` is on the monotonic clock, like ``asked_at``; ``wall_time`` is the same moment."""
+    """Yield a span for each run.
+
+    ``now`` is on the monotonic clock, like ``asked_at``; ``wall_time`` is the same moment.
+    """
     for run in runs:
         asked_at = wall_time - (now - run.asked_at)
         yield Span(

@@ -1,7 +1,8 @@
 """Keeps the newest connection of each process, and tells which older one it replaces. Pure.
 
 A process whose connection broke may be back before the broker hears of the end of the older connection. What the older
-connection held is then free. Otherwise the process would be refused its own leases, and would lose them when the end is heard.
+connection held is then free. Otherwise the process would be refused its own leases, and would lose them when the end is
+heard.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ class NewestConnections:
         self._processes: dict[bytes, ProcessKey] = {}
 
     def joined(self, peer: bytes, process: ProcessKey) -> bytes | None:
-        """A process said hello on a connection. Return its older connection, which must be forgotten, if there is one."""
+        """A process said hello on a connection.
+
+        Return its older connection, which must be forgotten, if there is one.
+        """
         older = self._peers.get(process)
         if older is not None:
             self.left(older)

@@ -1,7 +1,7 @@
 """Keeps the clients that asked for new workers until the supervisor has answered. Pure.
 
-The supervisor is asked one question at a time. A client that asks meanwhile gets the answer to the next question. A supervisor
-that connects later, as after the start of a broker, is asked the open question.
+The supervisor is asked one question at a time. A client that asks meanwhile gets the answer to the next question. A
+supervisor that connects later, as after the start of a broker, is asked the open question.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import msgspec
 from headrace.wire.messages import Acquire
 
 Owner = int | bytes
-"""Who takes turns and has a share: a client process by its pid, or a connection whose process the kernel does not tell."""
+"""Who takes turns and has a share: a client process by its pid, or a connection of an unknown process."""
 
 _PLACE_BYTES = 1024
 _EPOCH_BYTES = 44
@@ -36,7 +36,7 @@ class WaitingRun(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def places(self) -> int:
-        """How many places of the queue the run takes: one for each KiB of its names and of its list of workers to avoid."""
+        """How many places of the queue the run takes: one for each KiB of its names and of its list ``avoid``."""
         question = self.question
         size = len(question.provider) + len(question.model) + _EPOCH_BYTES * len(question.avoid)
         return 1 + size // _PLACE_BYTES
@@ -61,7 +61,10 @@ class WaitCause(enum.IntEnum):
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False):
-    """What a run waits for, and until when on the broker's clock. ``None``: until something happens, however long that takes."""
+    """What a run waits for, and until when on the broker's clock.
+
+    ``None``: until something happens, however long that takes.
+    """
 
     cause: WaitCause
     until: float | None

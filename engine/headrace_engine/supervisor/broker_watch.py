@@ -21,7 +21,8 @@ from headrace_engine.supervisor.children import Child
 class BrokerWatch:
     """The broker's process and the link to it.
 
-    ``heard`` is called with each message of the broker. ``connected`` is called for each new connection, after the hello.
+    ``heard`` is called with each message of the broker. ``connected`` is called for each new connection, after the
+    hello.
     """
 
     def __init__(

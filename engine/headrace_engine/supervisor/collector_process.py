@@ -33,8 +33,8 @@ _END_TIMEOUT = 1.2
 class CollectorProcess:
     """The collector's process and the slot of this engine, if the engine stores spans.
 
-    ``common`` are the command line options of all processes. ``environ`` is the supervisor's environment, ``child_environ``
-    the collector's.
+    ``common`` are the command line options of all processes. ``environ`` is the supervisor's environment,
+    ``child_environ`` the collector's.
     """
 
     def __init__(

@@ -39,7 +39,10 @@ class EngineDirectory:
     """A directory that this process has locked, until :meth:`close`."""
 
     def __init__(self, path: Path) -> None:
-        """Lock the directory. Raises EngineStartError if it cannot be trusted, has foreign files or another engine in it; and OSError."""
+        """Lock the directory.
+
+        Raises EngineStartError if it cannot be trusted, has foreign files or another engine in it; and OSError.
+        """
         self._path = path
         self._descriptors: list[int] = []
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,7 +62,7 @@ class EngineDirectory:
         remove_sockets(self._directory, names)
 
     def clean(self, workers: Iterable[str], *, is_embedded: bool) -> None:
-        """Remove the files of this engine, with the sockets of its ``workers``. Remove the whole folder of an embedded engine.
+        """Remove the files of this engine, with the sockets of its ``workers``; the whole folder of an embedded engine.
 
         Foreign files stay, and then the folder stays too.
         """

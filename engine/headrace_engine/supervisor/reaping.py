@@ -1,4 +1,4 @@
-"""Reaps processes of others that this process has become the parent of: takes their exit status, so that no zombie stays.
+"""Reaps orphans that this process has become the parent of: takes their exit status, so that no zombie stays.
 
 The first process of a container, and a subreaper, becomes the parent of each process whose own parent has ended.
 """

@@ -1,4 +1,4 @@
-"""Decides when a healthy worker is replaced: it is old, it uses too much memory, or somebody asked for new workers. Pure.
+"""Decides when a healthy worker is replaced: it is old, uses much memory, or somebody asked for new workers. Pure.
 
 Rules of this file:
 
@@ -25,11 +25,14 @@ MAX_FAILURES = 3
 FIRST_RETRY = 5.0
 MAX_RETRY = 300.0
 _SPREAD = 0.2
-"""Each worker has its own age limit, up to this share below ``max_age``: workers that started together are replaced one by one."""
+"""Each worker has its own age limit, up to this share below ``max_age``, so that not all are replaced at once."""
 
 
 class RecyclingLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of workers. ``max_age`` and ``drain_timeout`` are in seconds, ``max_memory`` in bytes; 0: no limit of age or memory."""
+    """The limits of workers.
+
+    ``max_age`` and ``drain_timeout`` are in seconds, ``max_memory`` in bytes; 0: no limit of age or memory.
+    """
 
     max_age: float = 0.0
     max_memory: int = 0
@@ -100,7 +103,10 @@ class Recycler:
         self._not_before = 0.0
 
     def started(self, epoch: int, now: float, share: float, replaces: int | None = None) -> None:
-        """A worker was started. ``share`` is a random number from 0 to 1: how far below ``max_age`` its own age limit is."""
+        """A worker was started.
+
+        ``share`` is a random number from 0 to 1: how far below ``max_age`` its own age limit is.
+        """
         age_limit = self._limits.max_age * (1 - _SPREAD * share)
         self._workers[epoch] = _Worker(now, age_limit, replaces)
 
@@ -115,7 +121,10 @@ class Recycler:
             worker.memory = memory
 
     def asked(self) -> bool:
-        """All workers that run now are to be replaced, one after another. Return whether any of them was not to be replaced before."""
+        """All workers that run now are to be replaced, one after another.
+
+        Return whether any of them was not to be replaced before.
+        """
         self._failures = 0
         self._not_before = 0.0
         meant = [worker for worker in self._workers.values() if worker.retired_at is None]

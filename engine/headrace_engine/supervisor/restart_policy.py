@@ -26,7 +26,10 @@ class CannotStart(msgspec.Struct, frozen=True):
 
 
 class RestartPolicy:
-    """Decides for one process. ``gives_up`` False: the engine can run without this process, so it is started again and again."""
+    """Decides for one process.
+
+    ``gives_up`` False: the engine can run without this process, so it is started again and again.
+    """
 
     def __init__(self, name: str, *, gives_up: bool = True) -> None:
         self._name = name
@@ -41,7 +44,10 @@ class RestartPolicy:
         self._started_at = now
 
     def exited(self, status: str, now: float, *, has_served: bool = True) -> StartAt | CannotStart:
-        """The process ended, and was not told to. If it has never served, it failed at its start, however long it ran."""
+        """The process ended, and was not told to.
+
+        If it has never served, it failed at its start, however long it ran.
+        """
         if has_served and now - self._started_at >= SHORT_LIFE:
             self._has_lived = True
             self._short_lives = 0

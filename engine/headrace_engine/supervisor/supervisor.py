@@ -1,7 +1,7 @@
 """The supervisor process: starts the other processes of an engine, watches them, restarts them and ends them.
 
-It ends on SIGTERM (running streams may finish; a second SIGTERM ends them), with its program if the engine is embedded, or when
-the engine cannot start. SIGHUP replaces the workers, one after another.
+It ends on SIGTERM (running streams may finish; a second SIGTERM ends them), with its program if the engine is embedded,
+or when the engine cannot start. SIGHUP replaces the workers, one after another.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Supervisor:
         elif child.name == COLLECTOR:
             self._open_reports()
         elif child.is_worker:
-            self._recycler.started(child.epoch, now, random.random(), replaces)  # noqa: S311 - it spreads ages, and hides nothing
+            self._recycler.started(child.epoch, now, random.random(), replaces)  # noqa: S311 - it spreads ages
         if child.pidfd is not None:
             self._reactor.add_reader(child.pidfd, partial(self._look_at, child))
 
@@ -223,7 +223,10 @@ class Supervisor:
         self._report()
 
     def _remove_socket(self, child: Child) -> None:
-        """Remove the socket of a child that has ended. Its successor has another endpoint, and no client must wait at this one."""
+        """Remove the socket of a child that has ended.
+
+        Its successor has another endpoint, and no client must wait at this one.
+        """
         if child.is_worker:
             self._remove(worker_socket(child.name, child.epoch))
         elif child.name == COLLECTOR:
@@ -265,7 +268,7 @@ class Supervisor:
         self._recycle()
 
     def _watch_parent(self) -> None:
-        """End an embedded engine with its program: standard input is a pipe from it, and there may be a process handle."""
+        """End an embedded engine with its program: by the pipe that is standard input, and by a process handle."""
         parent = self._settings.parent
         if parent is None:
             return

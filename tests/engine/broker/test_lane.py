@@ -1,4 +1,4 @@
-"""A lane of the queue: clients take turns, the retries of a client go first, and nothing is kept of a run that was served."""
+"""A lane of the queue: clients take turns, the retries of a client go first, and served runs leave nothing."""
 
 from __future__ import annotations
 

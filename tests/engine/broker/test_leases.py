@@ -1,4 +1,4 @@
-"""Leases: each is in the account of its client, its worker and its client's share, and leaves all of them when it ends."""
+"""Leases: each counts for its client, its worker and its client's share, until it ends."""
 
 from __future__ import annotations
 

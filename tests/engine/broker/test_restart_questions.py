@@ -16,7 +16,7 @@ def test_a_client_that_asks_is_answered_once() -> None:
 
 
 def test_a_client_that_asks_while_a_question_is_open_gets_the_answer_to_the_next() -> None:
-    """The client may have changed something before it asked, and the supervisor may have answered the first question before."""
+    """The supervisor may have answered the first question before the client changed something and asked."""
     questions = RestartQuestions()
     questions.asked(b"a")
 

@@ -1,4 +1,4 @@
-"""Runs whose spans are not stored are counted, whether the broker hears first of the run or of the supervisor's report."""
+"""Runs whose spans are not stored are counted, whether the run or the supervisor's report comes first."""
 
 from __future__ import annotations
 

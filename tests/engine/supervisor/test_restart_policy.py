@@ -1,4 +1,4 @@
-"""The restart policy: at once after a long life, later and later in a crash loop, and never if the process never ran."""
+"""The restart policy: at once after a long life, later and later in a crash loop, never if it never ran."""
 
 from __future__ import annotations
 
