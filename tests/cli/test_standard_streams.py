@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -122,11 +121,10 @@ SHOWN = [
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", SHOWN, ids=" ".join)
 def test_no_output_ends_in_a_traceback(
-    arguments: tuple[str, ...], data: Path, provider: SimulatedProvider, tmp_path: Path
+    arguments: tuple[str, ...], data: Path, directory: Path, provider: SimulatedProvider, tmp_path: Path
 ) -> None:
-    # A run leaves a span of its own. pytest's directories may be too long for sockets.
-    runtime = tempfile.mkdtemp()
-    environ = {"HEADRACE_DATA": str(tmp_path if arguments[0] == "run" else data), "XDG_RUNTIME_DIR": runtime}
+    # A run leaves a span of its own.
+    environ = {"HEADRACE_DATA": str(tmp_path if arguments[0] == "run" else data), "XDG_RUNTIME_DIR": str(directory)}
     has_engine = arguments[0] not in ("status", "restart")
     number = SHOWN.index(arguments)
     for redirection in some_of(KEPT, number):
