@@ -161,8 +161,7 @@ def provider(session_provider: SimulatedProvider) -> SimulatedProvider:
 @pytest.fixture(scope="session")
 def client(session_provider: SimulatedProvider) -> Iterator[Client]:
     with Client() as shared:
-        yield shared
-    wait_until(lambda: not engine_processes(os.getpid()), 10.0, "the end of the engine")
+        yield shared  # leaving_nothing waits for the end of its engine
 
 
 def simulate(**script: Any) -> dict[str, Any]:
