@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _PREFIX = "hrt-"
+_TRACKER = "from multiprocessing.resource_tracker import"
 _OURS = ("headrace", ".headrace")
 """How the names begin of what Headrace creates where nothing names a folder."""
 
@@ -34,11 +35,16 @@ def own_folder(parent: Path) -> Path:
 
 
 def processes_with(marker: str) -> list[str]:
-    """Return the processes that have a text in their command line or in their environment, this process excepted."""
+    """Return the processes that have a text in their command line or in their environment.
+
+    This process does not count, nor the resource tracker of ``multiprocessing``, which ends with it.
+    """
     return [
-        f"{pid}: {_read(pid, 'cmdline').replace(chr(0), ' ').strip()}"
+        f"{pid}: {line.replace(chr(0), ' ').strip()}"
         for pid in _pids()
-        if pid != os.getpid() and (_names(marker, _read(pid, "cmdline")) or _names(marker, _read(pid, "environ")))
+        if pid != os.getpid()
+        and (_names(marker, line := _read(pid, "cmdline")) or _names(marker, _read(pid, "environ")))
+        and not (_TRACKER in line and _parent(pid) == os.getpid())
     ]
 
 
@@ -66,6 +72,11 @@ def _read(pid: int, name: str) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
     return ""
+
+
+def _parent(pid: int) -> int:
+    found = re.search(r"^PPid:\s*(\d+)", _read(pid, "status"), re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _is_alive(pid: str) -> bool:
