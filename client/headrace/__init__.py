@@ -3,10 +3,9 @@
 Importing this package opens no socket and starts no thread.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
-from headrace.client import Client
 from headrace.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -29,7 +28,6 @@ from headrace.errors import (
     StreamConsumedError,
     WorkerLostError,
 )
-from headrace.streams import LocalStream
 from headrace.types import (
     FlushCounts,
     ImagePart,
@@ -54,7 +52,10 @@ from headrace.types import (
 from headrace.version import VERSION
 
 if TYPE_CHECKING:
+    from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
     from headrace.async_streams import AsyncLocalStream
+    from headrace.client import Client
+    from headrace.streams import LocalStream
 
 __all__ = [
     "AsyncLocalStream",
@@ -107,10 +108,28 @@ __all__ = [
 __version__ = VERSION
 
 
-def __getattr__(name: str) -> Any:
-    """Import AsyncLocalStream at its first use, so that a program without asyncio does not import asyncio."""
-    if name == "AsyncLocalStream":
-        from headrace.async_streams import AsyncLocalStream
+_MODULES = {
+    "AsyncLocalStream": "headrace.async_streams",
+    "Client": "headrace.client",
+    "EmbeddingArguments": "headrace.arguments.run_arguments",
+    "LocalStream": "headrace.streams",
+    "RunArguments": "headrace.arguments.run_arguments",
+}
+"""Public names of a client. Their modules are imported at the first use of the name."""
 
-        return AsyncLocalStream
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    """Import a public name of the client at its first use.
+
+    The processes of an engine use rooms of this package without the client. A program without asyncio does not import asyncio.
+    """
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return all names, also those that have not been used yet."""
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""What ``import headrace`` costs: little time, and neither thread, socket nor the libraries of the worker."""
+"""What ``from headrace import Client`` costs: little time, and neither thread, socket nor the libraries of the worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def open_files():
 
 modules, files = set(sys.modules), open_files()
 started = time.process_time()
-import headrace
+from headrace import Client, LocalStream
 seconds = time.process_time() - started
 print(json.dumps({
     "seconds": seconds,
@@ -63,3 +63,15 @@ def test_the_import_opens_no_socket_and_keeps_no_file_open(imports: list[dict[st
 @pytest.mark.parametrize("library", ["httpx", "uvloop", "httptools", "django"])
 def test_the_import_leaves_out_what_the_client_does_not_need(imports: list[dict[str, Any]], library: str) -> None:
     assert not any(name.partition(".")[0] == library for seen in imports for name in seen["modules"])
+
+
+@pytest.mark.parametrize(
+    "module", ["headrace_workers.worker", "headrace_engine.broker.broker", "headrace_engine.spans.collector"]
+)
+def test_the_processes_of_an_engine_import_no_client(module: str) -> None:
+    program = f"import sys, {module}; print(*sorted(name for name in sys.modules if name.startswith('headrace.')))"
+    seen = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, timeout=60)
+
+    assert not {"headrace.client", "headrace.streams", "headrace.arguments", "headrace.connections"} & {
+        *seen.stdout.split()
+    }
