@@ -71,7 +71,7 @@ _LINGER = 1.0
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The command line of a worker process: which worker of which engine it is."""
+    """The arguments on the command line of a worker process."""
 
     directory: Path
     name: str

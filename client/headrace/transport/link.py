@@ -197,8 +197,8 @@ class Link(Generic[M]):
 class StandingLink(Generic[M]):
     """A link that stays: when the peer has gone, it connects again, to the same peer or to its successor.
 
-    ``peer`` is the peer's role, for the log. The other arguments are those of :class:`Link`. ``opened`` is called after each hello: a new peer knows nothing of what was said
-    before. ``heartbeat`` makes a message that is sent every :data:`HEARTBEAT_INTERVAL` while the peer is there.
+    ``peer`` is the peer's role, for the log. The other arguments are those of :class:`Link`. ``opened`` is called after each
+    hello: a new peer knows nothing of what was said before. ``heartbeat`` makes a message that is sent every :data:`HEARTBEAT_INTERVAL` while the peer is there.
     """
 
     def __init__(

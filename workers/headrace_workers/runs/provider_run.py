@@ -103,21 +103,21 @@ class ProviderRun:
 
     @property
     def wants_next_turn(self) -> bool:
-        """Whether input that was read waits for :meth:`next_turn`, and for nothing else."""
+        """Whether the shell must call :meth:`next_turn` to map the rest of the input. False while the run is paused."""
         return self._answer.is_behind and self._ending.end is None and not self._is_paused
 
     @property
     def is_behind(self) -> bool:
-        """Whether input that was read is not mapped yet."""
+        """Whether the run has read input from the provider that it has not mapped to events yet."""
         return self._answer.is_behind and self._ending.end is None
 
     @property
     def is_paused(self) -> bool:
-        """Whether the shell must read nothing until the client has caught up."""
+        """Whether the shell must stop reading from the provider until the client has taken more chunks."""
         return self._is_paused
 
     def limit_turn(self, may_continue: Callable[[], bool] | None) -> None:
-        """Set the function that the run asks whether it may continue in this turn of the loop. None: ask nobody.
+        """Set the function that says whether the run may continue in this turn of the loop. None: it always may.
 
         If ``may_continue`` returns False, the run leaves the rest of its input for :meth:`next_turn`.
         """
@@ -125,12 +125,12 @@ class ProviderRun:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the run needs nothing more from the provider."""
+        """Whether the answer of the provider has ended, or is not wanted any more."""
         return self._ending.end is not None
 
     @property
     def is_over(self) -> bool:
-        """Whether the terminal message was handed out."""
+        """Whether :meth:`take` has returned the terminal message."""
         return self.terminal is not None
 
     @property

@@ -120,7 +120,7 @@ class RunEnding:
         self._unsent.add([event for event in self.drop_pending() if type(event) is not UsageUpdate])
 
     def drop_pending(self) -> list[RunEvent]:
-        """Return the pending events, and send them to nobody. They stay in the transcript."""
+        """Remove the pending events and return them. They are not sent, and stay in the transcript."""
         dropped = self._outgoing.drop()
         if self.transcript is not None:
             self.transcript.add(dropped)

@@ -1,4 +1,4 @@
-"""What a run tells about itself when it ends: its terminal message, and the facts for its span.
+"""Makes the terminal message of a run that has ended, and the facts for its span.
 
 Both without secrets. Pure.
 """

@@ -1,4 +1,4 @@
-"""Keeps everything that a provider sent in one run, for the run's span, even if nobody was there to receive it. Pure.
+"""Keeps all that a provider sent in one run, for the run's span, whether or not the client received it. Pure.
 
 Each chunk costs one append to a list. Events are merged now and then, so that the transcript takes little more than its
 text.

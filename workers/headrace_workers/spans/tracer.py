@@ -126,7 +126,7 @@ class Tracer:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the collector has acknowledged all spans of this worker."""
+        """Whether this worker has no span that the collector has not acknowledged."""
         return self._spans.is_empty and not self._spool.has_uncommitted
 
     def open(self) -> None:

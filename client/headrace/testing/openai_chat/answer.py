@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from headrace.testing.openai_chat.rules import refusal_of
-from headrace.testing.shared.openai_errors import error_of, headers, refused, refused_key
+from headrace.testing.shared.openai_errors import error_of, headers, refused, refused_key, reply_to_refusal
 from headrace.testing.shared.reply import Frame, Reply, StreamParts, reply_without_answer, streamed, whole
 from headrace.testing.shared.script import Script
 from headrace.testing.shared.scripted_answers import CallToMake, SimulatedAnswer, Situation, answer
@@ -28,10 +28,7 @@ _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - as all formats
     """Return the error reply for a body that the real API would refuse; None for a valid body."""
-    refusal = refusal_of(body)
-    if refusal is None:
-        return None
-    return refused(refusal.status, refusal.message, refusal.param, refusal.code)
+    return reply_to_refusal(refusal_of(body))
 
 
 def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:

@@ -9,9 +9,9 @@ import base64
 import struct
 from typing import Any
 
-from headrace.testing.shared.openai_errors import error_of, headers, refused, refused_key
+from headrace.testing.shared.openai_errors import error_of, headers, refused, refused_key, reply_to_refusal
 from headrace.testing.shared.reply import Reply, reply_without_answer, whole
-from headrace.testing.shared.request_rules import OpenAIRefusal, check_choice, check_type
+from headrace.testing.shared.request_rules import OpenAIRefusal, check_choice, check_type, first_refusal
 from headrace.testing.shared.script import Script
 from headrace.testing.shared.simulated_vectors import vector_of
 
@@ -26,11 +26,7 @@ _KNOWN_FIELDS = ("model", "input", "dimensions", "encoding_format", "user")
 
 def refused_body(body: object, headers: dict[str, str]) -> Reply | None:  # noqa: ARG001 - as all formats
     """Return the error reply for a body that the real API would refuse; None for a valid body."""
-    try:
-        _check(body)
-    except OpenAIRefusal as refusal:
-        return refused(refusal.status, refusal.message, refusal.param, refusal.code)
-    return None
+    return reply_to_refusal(first_refusal(_check, body))
 
 
 def reply(body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:  # noqa: ARG001 - as all formats

@@ -8,10 +8,12 @@ from typing import Any
 from headrace.testing.shared.request_rules import (
     OpenAIRefusal,
     check_choice,
+    check_fields,
     check_function_name,
     check_object,
     check_ranges,
     check_type,
+    first_refusal,
 )
 
 _FIELDS = """
@@ -74,11 +76,7 @@ _MAX_STOPS = 4
 
 def refusal_of(body: object) -> OpenAIRefusal | None:
     """Return why the real API would refuse this body; None if it would not."""
-    try:
-        _check_body(body)
-    except OpenAIRefusal as refusal:
-        return refusal
-    return None
+    return first_refusal(_check_body, body)
 
 
 def _check_body(body: object) -> None:
@@ -99,12 +97,7 @@ def _check_fields(body: dict[str, Any]) -> None:
     for name in body:
         if name not in _KNOWN_FIELDS:
             raise OpenAIRefusal(f"Unrecognized request argument supplied: {name}", name, "unknown_parameter")
-    for name in ("model", "messages"):
-        if body.get(name) in (None, "", []):
-            raise OpenAIRefusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
-    for name, value in body.items():
-        if value is not None and name in _TYPES:
-            check_type(name, value, *_TYPES[name])
+    check_fields(body, ("model", "messages"), _TYPES)
 
 
 def _check_model(body: dict[str, Any]) -> None:

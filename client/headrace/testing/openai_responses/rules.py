@@ -11,10 +11,11 @@ from headrace.testing.openai_responses.items import check_input
 from headrace.testing.shared.request_rules import (
     OpenAIRefusal,
     check_choice,
+    check_fields,
     check_function_name,
     check_object,
     check_ranges,
-    check_type,
+    first_refusal,
 )
 
 _FIELDS = """
@@ -63,11 +64,7 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 def refusal_of(body: object) -> OpenAIRefusal | None:
     """Return why the real API would refuse this body; None if it would not."""
-    try:
-        _check_body(body)
-    except OpenAIRefusal as refusal:
-        return refusal
-    return None
+    return first_refusal(_check_body, body)
 
 
 def _check_body(body: object) -> None:
@@ -92,12 +89,7 @@ def _check_fields(body: dict[str, Any]) -> None:
             moved = f" In the Responses API, it has moved to {hint[name]}." if name in hint else ""
             message = f"Unsupported parameter: '{name}'.{moved}" if moved else f"Unknown parameter: '{name}'."
             raise OpenAIRefusal(message, name, "unsupported_parameter" if moved else "unknown_parameter")
-    for name in ("model", "input"):
-        if body.get(name) in (None, "", []):
-            raise OpenAIRefusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
-    for name, value in body.items():
-        if value is not None and name in _TYPES:
-            check_type(name, value, *_TYPES[name])
+    check_fields(body, ("model", "input"), _TYPES)
 
 
 def _check_options(body: dict[str, Any]) -> None:

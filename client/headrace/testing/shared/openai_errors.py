@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.testing.shared.reply import Reply, json_reply
+from headrace.testing.shared.request_rules import OpenAIRefusal
 from headrace.testing.shared.script import Script
 
 _HEADERS = {
@@ -58,3 +59,8 @@ def error_of(script: Script, status: int) -> dict[str, Any]:
 def refused(status: int, message: str, param: str | None = None, code: str | None = None) -> Reply:
     """Return an error reply for a request that no API takes: wrong path, method, JSON or ``simulate`` field."""
     return json_reply(error_body(message, param=param, code=code), status)
+
+
+def reply_to_refusal(refusal: OpenAIRefusal | None) -> Reply | None:
+    """Return the error reply for a body that the API refuses; None if it does not."""
+    return None if refusal is None else refused(refusal.status, refusal.message, refusal.param, refusal.code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Kind = type | tuple[type, ...]
@@ -19,6 +20,25 @@ class OpenAIRefusal(Exception):  # noqa: N818 - it is an answer of the API, not 
         self.param = param
         self.code = code
         self.status = status
+
+
+def first_refusal(check: Callable[[object], None], body: object) -> OpenAIRefusal | None:
+    """Return why the real API would refuse this body, as ``check`` raises it; None if it would not."""
+    try:
+        check(body)
+    except OpenAIRefusal as refusal:
+        return refusal
+    return None
+
+
+def check_fields(body: dict[str, Any], required: Sequence[str], types: Mapping[str, tuple[str, Kind]]) -> None:
+    """Refuse a body without a required field, and fields of another type than ``types`` says: field → (word, type)."""
+    for name in required:
+        if body.get(name) in (None, "", []):
+            raise OpenAIRefusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+    for name, value in body.items():
+        if value is not None and name in types:
+            check_type(name, value, *types[name])
 
 
 def is_of_type(value: object, kind: Kind) -> bool:
