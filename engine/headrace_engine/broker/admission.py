@@ -23,6 +23,8 @@ from headrace_engine.broker.leases import Lease, Leases, UnfinishedRun
 from headrace_engine.broker.waiting_run import Owner, Wait, WaitCause, WaitingRun
 
 _STOPPING = "the engine is stopping and takes no new runs"
+_LOOK_INTERVAL = 0.5
+"""Seconds to the next look, while so many runs avoid workers that their deadlines are not compared in each turn."""
 _GIVES_UP = (WaitCause.NO_WORKER, WaitCause.ALL_AVOIDED)
 
 
@@ -196,6 +198,8 @@ class Admission:
         if self._lanes:
             waits = (self._choose(run) for run in self._lanes.next_to_give_up())
             deadlines += [wait.until for wait in waits if isinstance(wait, Wait) and wait.cause in _GIVES_UP]
+            if self._lanes.avoids_more:
+                deadlines.append(now + _LOOK_INTERVAL)
         return min([deadline for deadline in deadlines if deadline is not None], default=None)
 
     def due(self, now: float) -> list[Send]:

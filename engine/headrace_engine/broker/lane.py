@@ -15,7 +15,7 @@ from headrace_engine.broker.waiting_run import Owner, Wait, WaitingRun
 W = TypeVar("W")
 
 _LOOKED_AT = 16
-"""Runs of one client, of its retries and of its others, that are looked at in its turn."""
+"""Runs of one client, of its retries and of its others, that are looked at in its turn; and runs that avoid workers."""
 
 
 class _ClientRuns:
@@ -96,8 +96,17 @@ class Lane:
         return None
 
     def next_to_give_up(self) -> Iterable[WaitingRun]:
-        """Return the runs one of which is the first that stops waiting: the oldest, and those that avoid workers."""
-        return chain(islice(self._by_span.values(), 1), self._avoiding.values())
+        """Return the runs that may be the first to stop waiting: the oldest run, and the oldest runs that avoid workers.
+
+        A worker that dies with thousands of runs leaves as many that avoid it. This is asked in each turn of the broker, so it
+        returns a few of them; :attr:`avoids_more` says that there are more.
+        """
+        return chain(islice(self._by_span.values(), 1), islice(self._avoiding.values(), _LOOKED_AT))
+
+    @property
+    def avoids_more(self) -> bool:
+        """Whether more runs avoid workers than :meth:`next_to_give_up` returns."""
+        return len(self._avoiding) > _LOOKED_AT
 
     def waiting_for(self, seconds: float, now: float) -> Iterator[WaitingRun]:
         """Yield the runs that have waited for ``seconds`` or longer, the oldest first."""

@@ -80,9 +80,14 @@ class Lanes:
         return [run for lane in self._lanes.values() for run in lane.waiting_for(seconds, now)]
 
     def next_to_give_up(self) -> Iterator[WaitingRun]:
-        """Yield the runs one of which is the first that stops waiting."""
+        """Yield the runs that may be the first to stop waiting; not all, if :attr:`avoids_more`."""
         for lane in self._lanes.values():
             yield from lane.next_to_give_up()
+
+    @property
+    def avoids_more(self) -> bool:
+        """Whether more runs avoid workers than :meth:`next_to_give_up` yields."""
+        return any(lane.avoids_more for lane in self._lanes.values())
 
     def clear(self) -> list[WaitingRun]:
         """Take all runs out, and return them."""

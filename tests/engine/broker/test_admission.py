@@ -580,6 +580,16 @@ def test_after_a_deadline_was_acted_upon_the_next_one_is_later() -> None:
     assert admission.waiting_count == 0
 
 
+def test_a_thousand_runs_that_avoid_a_worker_are_looked_at_now_and_then_and_refused_in_time() -> None:
+    admission = engine(max_waiting=10_000)
+    for number in range(1000):
+        admission.acquired(ANN, ask(f"sp_{number}", 2, avoid=(1,)), number / 1000)
+
+    assert admission.next_deadline(1.0) == 1.5
+    assert admission.next_deadline(10.3) == NO_WORKERS_TIMEOUT, "the oldest run has waited long enough"
+    assert len(admission.due(0.5 + NO_WORKERS_TIMEOUT)) == 501
+
+
 # Refusals.
 
 

@@ -150,6 +150,15 @@ def test_the_first_to_give_up_is_the_oldest_run_or_one_that_avoids_workers() -> 
     assert [run.span_id for run in lane.next_to_give_up()] == ["a2"]
 
 
+def test_of_many_runs_that_avoid_workers_only_the_oldest_are_looked_at_in_each_turn() -> None:
+    lane = lane_of(*(waiting(ANN, f"sp_{number}", avoid=(1,)) for number in range(1000)))
+
+    assert [run.span_id for run in lane.next_to_give_up()][:3] == ["sp_0", "sp_0", "sp_1"]
+    assert len(list(lane.next_to_give_up())) < 20
+    assert lane.avoids_more
+    assert not lane_of(waiting(ANN, "a", avoid=(1,))).avoids_more
+
+
 def test_a_retry_that_may_go_to_any_worker_goes_before_the_other_runs_of_its_client() -> None:
     retry = WaitingRun(ANN, Acquire("retry", 2, "openai", "m"), 0.0)
     lane = lane_of(waiting(ANN, "a"), retry)
