@@ -15,7 +15,6 @@ from pathlib import Path
 from headrace.errors import ConfigurationError
 from headrace.files.engine_directory import is_engine_running, remove_folder
 from headrace.process.child_environment import Role, environment_of
-from headrace.process.hook_check import is_hook_usable
 from headrace.process.import_path import leave_current_directory
 from headrace.process.lifecycle import (
     die_with_parent,
@@ -113,6 +112,7 @@ def _collect(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
+    from headrace.process.hook_check import is_hook_usable
     from headrace_engine.supervisor.locked_directory import EngineStartError
     from headrace_engine.supervisor.recycling import RecyclingLimits
     from headrace_engine.supervisor.supervisor import Supervisor, SupervisorSettings

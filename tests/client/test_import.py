@@ -65,13 +65,23 @@ def test_the_import_leaves_out_what_the_client_does_not_need(imports: list[dict[
     assert not any(name.partition(".")[0] == library for seen in imports for name in seen["modules"])
 
 
+CLIENT = ("headrace.client", "headrace.streams", "headrace.arguments", "headrace.connections")
+SLOW_TO_IMPORT = ("importlib.metadata", "urllib.request", "http.client", "email", "tempfile", "zipfile", "zmq.asyncio")
+"""Modules that take 10 ms of CPU or more at the start of a process, and that no process of an engine needs there."""
+
+
 @pytest.mark.parametrize(
-    "module", ["headrace_workers.worker", "headrace_engine.broker.broker", "headrace_engine.spans.collector"]
+    ("module", "needs_asyncio"),
+    [
+        ("headrace_workers.worker", True),
+        ("headrace_engine.broker.broker", False),
+        ("headrace_engine.spans.collector", False),
+        ("headrace_engine.supervisor.supervisor", False),
+    ],
 )
-def test_the_processes_of_an_engine_import_no_client(module: str) -> None:
-    program = f"import sys, {module}; print(*sorted(name for name in sys.modules if name.startswith('headrace.')))"
+def test_the_processes_of_an_engine_import_no_client_and_nothing_slow(module: str, needs_asyncio: bool) -> None:
+    program = f"import sys, {module.partition('.')[0]}.__main__, {module}; print(*sys.modules)"
     seen = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, timeout=60)
 
-    assert not {"headrace.client", "headrace.streams", "headrace.arguments", "headrace.connections"} & {
-        *seen.stdout.split()
-    }
+    unwanted = {*CLIENT, *SLOW_TO_IMPORT, *(() if needs_asyncio else ("asyncio", "ssl"))}
+    assert not unwanted & {*seen.stdout.split()}

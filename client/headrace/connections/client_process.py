@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +21,7 @@ from headrace.connections.program_end import at_program_end, has_begun
 from headrace.errors import EngineUnavailableError
 from headrace.process.callbacks import drain, forget_threads, is_io_thread, log
 from headrace.process.clock import monotonic
+from headrace.process.epoch import new_epoch
 from headrace.process.watchdog import Watchdog
 from headrace.runs.delivery import Delivery
 from headrace.settings.settings import EMBEDDED, EngineConfig
@@ -46,7 +46,7 @@ class ClientProcess:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.lock = threading.RLock()
-        self.epoch = secrets.randbits(31) + 1
+        self.epoch = new_epoch()
         self.embedded = EmbeddedEngine()
         self._reactor: Reactor | None = None
         self._thread: threading.Thread | None = None

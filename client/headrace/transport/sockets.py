@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from headrace.files.engine_directory import CLOSED
 from headrace.files.trusted_directory import directory_refusal
@@ -26,6 +26,8 @@ from headrace.wire.messages import MAX_FRAME_BYTES
 # Plain ints: to turn an enum into an int costs a microsecond.
 _NOBLOCK = int(zmq.NOBLOCK)
 _POLLIN = int(zmq.POLLIN)
+_MONITOR_EVENT = struct.Struct("=Hi")
+"""The first frame of a monitor's message: the kind of event, and a descriptor. (``zmq.utils.monitor`` imports asyncio: 40 ms.)"""
 
 OTHER_PROCESS = "another process listens there than the one that should"
 """Why nothing is sent to a process of this user that is not the expected one."""
@@ -236,8 +238,8 @@ def _monitor_events(monitor: zmq.Socket[bytes]) -> Iterator[tuple[int, int]]:
     """Yield the waiting events, each as (kind of event, descriptor of the connection)."""
     while True:
         try:
-            message = monitor.recv_multipart(_NOBLOCK)
+            frames = monitor.recv_multipart(_NOBLOCK)
         except zmq.Again:
             return
-        event = parse_monitor_message(message)
-        yield int(event["event"]), int(event["value"])
+        kind, descriptor = _MONITOR_EVENT.unpack(frames[0])
+        yield kind, descriptor

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import signal
 import time
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ import msgspec
 from headrace.errors import RemoteProtocolError
 from headrace.files.engine_directory import broker_endpoint, collector_endpoint, worker_endpoint
 from headrace.process.descriptors import broker_shares, raise_limit
+from headrace.process.epoch import new_epoch
 from headrace.process.history import open_history
 from headrace.process.lifecycle import is_orphan, is_sibling, open_process, processor_seconds
 from headrace.settings.settings import EngineConfig
@@ -95,7 +95,7 @@ class Broker:
 
     def __init__(self, directory: Path, config: EngineConfig, parent: int, epoch: int | None = None) -> None:
         self._parent = parent
-        self._epoch = epoch or secrets.randbits(31) + 1
+        self._epoch = epoch or new_epoch()
         self._started_at = time.monotonic()
         self._history = open_history("broker", self._epoch)
         self._reactor = Reactor()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from headrace.process.epoch import new_epoch
 from headrace.process.lifecycle import open_process, origin, signal_process
 from headrace.wire.engine_status import ProcessStatus
 from headrace_engine.supervisor.restart_policy import RestartPolicy
@@ -52,7 +52,7 @@ class Child:
 
     def start(self, now: float) -> None:
         """Start the process, with a new epoch. Raises OSError."""
-        self.epoch = secrets.randbits(31) + 1
+        self.epoch = new_epoch()
         self.has_served = False
         self.policy.started(now)
         command = [*self.command, "--epoch", str(self.epoch)]

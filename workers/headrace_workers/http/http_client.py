@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import importlib.metadata
 import re
 import socket
 import ssl
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from headrace.settings.proxy_choice import proxy_of
+from headrace.version import VERSION
 from headrace_workers.http.direct_exchange import DirectExchange, Receiver
 from headrace_workers.http.http1_connection import Http1Connection
 from headrace_workers.http.http_request import HttpRequest
@@ -162,7 +162,7 @@ class HttpClient:
         if ssl_context is not None:
             self._tls = loop.create_future()
             self._tls.set_result(ssl_context)
-        self._user_agent = f"headrace/{importlib.metadata.version('headrace')}"
+        self._user_agent = f"headrace/{VERSION}"
         self._pools: dict[HttpOrigin, _Pool] = {}
         self._heads: dict[tuple[str, tuple[tuple[str, str], ...]], _Head] = {}
         self._connecting: set[asyncio.Task[None]] = set()

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import secrets
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -161,7 +160,7 @@ def _recover_file(path: Path, folder: int, descriptor: int, store: Store, clock:
         if count or unreadable or is_spool(data):
             os.unlink(path.name, dir_fd=folder)
         else:  # not a spool: something else wrote the file, or the disk lost its content
-            os.rename(path.name, f"{path.name}.{secrets.token_hex(4)}.unreadable", src_dir_fd=folder, dst_dir_fd=folder)
+            os.rename(path.name, f"{path.name}.{os.urandom(4).hex()}.unreadable", src_dir_fd=folder, dst_dir_fd=folder)
     logger.info("spool recovered", extra={"file": path.name, "spans": count, "torn": torn})
     yield RecoveryCounts(torn=torn, unreadable=unreadable)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import msgspec
@@ -105,6 +104,8 @@ def seconds_to_wait(retry_after: str, wall_time: float) -> float | None:
     text = retry_after.strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), MAX_RETRY_AFTER)
+    from email.utils import parsedate_to_datetime  # here: its import takes 10 ms, at the start of each collector
+
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -122,6 +121,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     seconds = finite_number(value)
     if seconds is not None or value is None:
         return seconds
+    from email.utils import parsedate_to_datetime  # here: its import takes 10 ms, at the start of each worker
+
     try:
         wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
     except (ValueError, TypeError, OverflowError):  # no date, or a time zone in only one of the two dates
