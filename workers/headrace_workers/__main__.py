@@ -58,6 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> None:
+    gc.disable()  # its rounds would be a sixth of the imports' time; one round follows below
     from headrace_workers.worker import Worker, WorkerSettings
 
     settings = WorkerSettings(
@@ -78,6 +79,7 @@ def _work(arguments: argparse.Namespace) -> None:
         # What the start left behind lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        gc.enable()
         await worker.run()
 
     with asyncio.Runner(loop_factory=_new_loop) as runner:

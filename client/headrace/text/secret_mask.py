@@ -14,7 +14,6 @@ it: it is removed only where it stands alone.
 from __future__ import annotations
 
 import base64
-import html
 import itertools
 import re
 from collections.abc import Iterable, Sequence
@@ -335,7 +334,11 @@ def _decoded(text: str) -> str:
     if "\\" in text:
         text = _JSON_ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")  # join halves of characters
-    return html.unescape(text) if "&" in text else text
+    if "&" not in text:
+        return text
+    import html  # here: its table of names takes 2 ms, at the start of each process
+
+    return html.unescape(text)
 
 
 NO_SECRETS = SecretMask([])
