@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -46,14 +47,15 @@ class LogCall(msgspec.Struct, frozen=True):
     problem: str
 
 
-def log_calls() -> list[LogCall]:
+@cache
+def log_calls() -> tuple[LogCall, ...]:
     """Return all calls that log, in the client, the engine and the workers."""
-    return [
+    return tuple(
         call
         for package in _PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
         for call in _calls_in(path, path.relative_to(ROOT).as_posix())
-    ]
+    )
 
 
 def _calls_in(path: Path, name: str) -> Iterator[LogCall]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import product
 
 import pytest
 
@@ -12,6 +13,7 @@ from headrace.types import RunLocalResult, ToolCall, Usage
 from headrace_workers.providers.shared.answer_limits import MAX_BODY
 from headrace_workers.runs.body_kind import BodyKind
 from headrace_workers.runs.response_body import Response
+from tests.cases import case
 from tests.workers.providers.example_answers import APIS, STREAMED, events, whole
 from tests.workers.runs.driven import Driven
 
@@ -24,22 +26,22 @@ LABELS = [
     "\xff;",
     "application/x-ndjson",
 ]
-STARTS = {
-    "nothing": b"",
-    "a mark": b"\xef\xbb\xbf",
-    "a comment": b": ping\n\n",
-    "a comment without words": b":\n\n",
-    "blank lines": b"\n\r\n \n",
-    "a mark and blank lines": b"\xef\xbb\xbf\n\n",
-    "blank lines and a mark": b"\n\n\xef\xbb\xbf",
-    "a retry": b"retry: 3000\n\n",
-    "an id": b"id: 7\n",
-    "an id without a value": b"id\n",
-    "a field without a blank": b"retry:1\n",
-}
+STARTS = [
+    b"",
+    b"\xef\xbb\xbf",
+    b": ping\n\n",
+    b":\n\n",
+    b"\n\r\n \n",
+    b"\xef\xbb\xbf\n\n",
+    b"\n\n\xef\xbb\xbf",
+    b"retry: 3000\n\n",
+    b"id: 7\n",
+    b"id\n",
+    b"retry:1\n",
+]
+SIZES = [1, 7, 1 << 20]
 every_api = pytest.mark.parametrize("api", APIS)
 stream_or_not = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-every_label = pytest.mark.parametrize("label", LABELS)
 
 
 def result_of(run: Driven) -> RunLocalResult:
@@ -69,58 +71,48 @@ def check(run: Driven) -> None:
 
 @every_api
 @stream_or_not
-@every_label
-@pytest.mark.parametrize("size", [1, 7, 1 << 20])
-def test_events_are_read_as_events_whatever_the_request_and_the_content_type_say(
-    api: str, stream: bool, label: str, size: int
-) -> None:
-    check(read(api, b"".join(events(api)), stream=stream, label=label, size=size))
+def test_events_are_read_as_events_whatever_the_request_and_the_content_type_say(api: str, stream: bool) -> None:
+    for label, size in product(LABELS, SIZES):
+        with case(label, size):
+            check(read(api, b"".join(events(api)), stream=stream, label=label, size=size))
 
 
 @every_api
 @stream_or_not
-@every_label
-@pytest.mark.parametrize("size", [1, 7, 1 << 20])
-def test_a_whole_body_is_read_as_one_whatever_the_request_and_the_content_type_say(
-    api: str, stream: bool, label: str, size: int
-) -> None:
-    check(read(api, whole(api), stream=stream, label=label, size=size))
+def test_a_whole_body_is_read_as_one_whatever_the_request_and_the_content_type_say(api: str, stream: bool) -> None:
+    for label, size in product(LABELS, SIZES):
+        with case(label, size):
+            check(read(api, whole(api), stream=stream, label=label, size=size))
 
 
 @every_api
 @stream_or_not
-@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS.keys())
-@pytest.mark.parametrize("label", ["application/json", "text/event-stream", ""])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
-def test_blanks_and_comments_at_the_start_of_a_stream_change_nothing(
-    api: str, stream: bool, start: bytes, label: str, end: bytes
-) -> None:
-    body = start + b"".join(events(api)).replace(b"\n", end)
+def test_blanks_and_comments_at_the_start_of_a_stream_change_nothing(api: str, stream: bool, end: bytes) -> None:
+    stream_of_events = b"".join(events(api)).replace(b"\n", end)
 
-    for size in (1, 1 << 20):
-        check(read(api, body, stream=stream, label=label, size=size))
-
-
-@every_api
-@stream_or_not
-@pytest.mark.parametrize(
-    "start",
-    [b"\xef\xbb\xbf", b"\n \t", b"\xef\xbb\xbf\r\n", b"\n\xef\xbb\xbf"],
-    ids=["a mark", "blanks", "a mark and blanks", "blanks and a mark"],
-)
-def test_blanks_and_byte_order_marks_at_the_start_of_a_body_change_nothing(
-    api: str, stream: bool, start: bytes
-) -> None:
-    check(read(api, start + whole(api) + b"\n", stream=stream, label="application/json"))
+    labels = ["application/json", "text/event-stream", ""]
+    for start, label, size in product(STARTS, labels, (1, 1 << 20)):
+        with case(start, label, size):
+            check(read(api, start + stream_of_events, stream=stream, label=label, size=size))
 
 
 @every_api
 @stream_or_not
-@pytest.mark.parametrize("before", [b"data: ", b": ping\n\ndata: ", b""], ids=["an event", "a comment", "json"])
-@pytest.mark.parametrize("after", [b"\n\n", b"\n\ndata: [DONE]\n\n"], ids=["no more", "done"])
-def test_a_whole_answer_in_a_single_event_is_an_answer(api: str, stream: bool, before: bytes, after: bytes) -> None:
-    for size in (1, 1 << 20):
-        check(read(api, before + whole(api) + after, stream=stream, label="text/event-stream", size=size))
+def test_blanks_and_byte_order_marks_at_the_start_of_a_body_change_nothing(api: str, stream: bool) -> None:
+    for start in (b"\xef\xbb\xbf", b"\n \t", b"\xef\xbb\xbf\r\n", b"\n\xef\xbb\xbf"):
+        with case(start):
+            check(read(api, start + whole(api) + b"\n", stream=stream, label="application/json"))
+
+
+@every_api
+@stream_or_not
+def test_a_whole_answer_in_a_single_event_is_an_answer(api: str, stream: bool) -> None:
+    befores = (b"data: ", b": ping\n\ndata: ", b"")
+    afters = (b"\n\n", b"\n\ndata: [DONE]\n\n")
+    for before, after, size in product(befores, afters, (1, 1 << 20)):
+        with case(before, after, size):
+            check(read(api, before + whole(api) + after, stream=stream, label="text/event-stream", size=size))
 
 
 @every_api
@@ -133,12 +125,13 @@ def test_json_over_many_lines_is_one_value(api: str, stream: bool) -> None:
 
 @every_api
 @stream_or_not
-@pytest.mark.parametrize("label", ["application/x-ndjson", "application/json", "text/event-stream"])
-@pytest.mark.parametrize("size", [1, 1 << 20])
-def test_a_line_of_json_for_each_event_is_a_stream(api: str, stream: bool, label: str, size: int) -> None:
+def test_a_line_of_json_for_each_event_is_a_stream(api: str, stream: bool) -> None:
     body = b"".join(json.dumps(event).encode() + b"\n" for event in STREAMED[api])
 
-    check(read(api, body, stream=stream, label=label, size=size))
+    labels = ["application/x-ndjson", "application/json", "text/event-stream"]
+    for label, size in product(labels, (1, 1 << 20)):
+        with case(label, size):
+            check(read(api, body, stream=stream, label=label, size=size))
 
 
 def test_lines_of_json_are_sent_on_as_they_arrive() -> None:
@@ -169,22 +162,22 @@ def test_an_array_as_google_sends_it_without_alt_sse_is_an_answer(stream: bool, 
 
 @every_api
 @stream_or_not
-@pytest.mark.parametrize("status", [200, 201, 202, 203, 206, 226, 299])
-def test_an_answer_is_read_with_every_success_status(api: str, stream: bool, status: int) -> None:
-    check(read(api, b"".join(events(api)), stream=stream, status=status))
-    check(read(api, whole(api), stream=stream, status=status))
+def test_an_answer_is_read_with_every_success_status(api: str, stream: bool) -> None:
+    for status in (200, 201, 202, 203, 206, 226, 299):
+        with case(status):
+            check(read(api, b"".join(events(api)), stream=stream, status=status))
+            check(read(api, whole(api), stream=stream, status=status))
 
 
 @every_api
 @stream_or_not
-@pytest.mark.parametrize("status", [200, 202, 204, 205])
-@pytest.mark.parametrize(
-    "body", [b"", b"\n", b"\xef\xbb\xbf", b": ping\n\n"], ids=["empty", "blank", "mark", "comment"]
-)
-def test_an_answer_without_content_is_no_success(api: str, stream: bool, status: int, body: bytes) -> None:
-    run = read(api, body, stream=stream, status=status, label="text/event-stream" if stream else "application/json")
+def test_an_answer_without_content_is_no_success(api: str, stream: bool) -> None:
+    label = "text/event-stream" if stream else "application/json"
+    for status, body in product((200, 202, 204, 205), (b"", b"\n", b"\xef\xbb\xbf", b": ping\n\n")):
+        with case(status, body):
+            run = read(api, body, stream=stream, status=status, label=label)
 
-    assert (run.failure.kind, run.failure.status_code) == ("provider_protocol", status)
+            assert (run.failure.kind, run.failure.status_code) == ("provider_protocol", status)
 
 
 @pytest.mark.parametrize("api", ["openai-responses", "anthropic", "google"])
@@ -198,22 +191,22 @@ def test_only_the_end_marker_of_a_stream_is_no_answer(api: str, stream: bool) ->
 
 @every_api
 @stream_or_not
-@pytest.mark.parametrize("label", LABELS)
-@pytest.mark.parametrize("body", [b"<html>", b"<!doctype html>\n<title>Sign in</title>", b"\n<html>"])
-def test_a_web_page_is_no_answer(api: str, stream: bool, label: str, body: bytes) -> None:
-    run = read(api, body, stream=stream, label=label)
+def test_a_web_page_is_no_answer(api: str, stream: bool) -> None:
+    for label, body in product(LABELS, (b"<html>", b"<!doctype html>\n<title>Sign in</title>", b"\n<html>")):
+        with case(label, body):
+            run = read(api, body, stream=stream, label=label)
 
-    assert (run.failure.kind, run.failure.status_code) == ("provider_protocol", 200)
-    assert "HTML" in run.failure.reason
+            assert (run.failure.kind, run.failure.status_code) == ("provider_protocol", 200)
+            assert "HTML" in run.failure.reason
 
 
 @every_api
 @stream_or_not
-@pytest.mark.parametrize("label", LABELS)
-def test_an_error_is_read_in_every_form(api: str, stream: bool, label: str) -> None:
+def test_an_error_is_read_in_every_form(api: str, stream: bool) -> None:
     error = b'{"type": "error", "error": {"type": "overloaded_error", "message": "too much to do"}}'
-    for body in (error, error + b"\n", b"data: " + error + b"\n\n", b"event: error\ndata: " + error + b"\n\n"):
-        for size in (1, 1 << 20):
+    forms = (error, error + b"\n", b"data: " + error + b"\n\n", b"event: error\ndata: " + error + b"\n\n")
+    for label, body, size in product(LABELS, forms, (1, 1 << 20)):
+        with case(label, body, size):
             run = read(api, body, stream=stream, label=label, size=size)
 
             assert (run.failure.kind, run.failure.reason) == ("provider_unavailable", "too much to do")
@@ -266,10 +259,9 @@ def test_a_stream_that_was_not_requested_keeps_its_usage() -> None:
     assert run.finished.usage == Usage(3, 4, 7, source="provider")
 
 
-@pytest.mark.parametrize("start", [*STARTS.values(), b"\n\xef\xbb\xbf", b"\xef\xbb\xbf\n\xef\xbb\xbf \n"])
 @pytest.mark.parametrize("rest", [b'{"a":1}', b'{"a":1}}', b'{"a":1}\n{"a":2}\n', b"data: x\n\n", b"<html>", b"words"])
 @pytest.mark.parametrize("label", ["application/json", "text/event-stream"])
-def test_the_kind_of_a_body_does_not_depend_on_its_splits(start: bytes, rest: bytes, label: str) -> None:
+def test_the_kind_of_a_body_does_not_depend_on_its_splits(rest: bytes, label: str) -> None:
     def read(*pieces: bytes) -> tuple[BodyKind, bytes]:
         response = Response()
         response.began(200, {"content-type": label}, 0.0, is_streamed=True)
@@ -278,8 +270,9 @@ def test_the_kind_of_a_body_does_not_depend_on_its_splits(start: bytes, rest: by
         response.ended()
         return response.kind, response.take_body()
 
-    body = start + rest
-    assert {read(body[:place], body[place:]) for place in range(len(body))} == {read(body)}
+    for start in (*STARTS, b"\n\xef\xbb\xbf", b"\xef\xbb\xbf\n\xef\xbb\xbf \n"):
+        body = start + rest
+        assert {read(body[:place], body[place:]) for place in range(len(body))} == {read(body)}, body
 
 
 def test_long_blanks_at_the_start_of_a_body_take_linear_time() -> None:
