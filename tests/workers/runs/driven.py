@@ -79,6 +79,7 @@ class Driven:
         run = Run(SPAN, 1, 7, b"", sequence_limit, character_limit, api_key)
         self.core = ProviderRun(run, request, WIRE_FORMATS[api].api, clocks, SecretMask([api_key or ""]), transcript)
         self.sent: list[RunEvent] = []
+        self._characters_sent = 0
         self.terminal: Terminal | None = None
         self.is_paused = False
         self.is_closed = False
@@ -106,10 +107,11 @@ class Driven:
             if isinstance(message, Chunk):
                 assert message.events
                 self.sent += message.events
+                self._characters_sent += characters(message.events)
             else:
                 self.terminal = message
         assert len(self.sent) <= self.sequence_limit
-        assert characters(self.sent) <= self.character_limit
+        assert self._characters_sent <= self.character_limit
         self.carry_out(commands)
 
     def respond(self, status: int = 200, headers: dict[str, str] | None = None) -> Driven:
