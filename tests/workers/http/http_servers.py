@@ -169,6 +169,18 @@ def always(response: bytes) -> Handler:
     return handle
 
 
+def in_turn(*responses: bytes) -> Handler:
+    """Answer the first request with the first of these, the second with the second, whatever connection they come on."""
+    left = iter(responses)
+
+    async def handle(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.say(next(left))
+
+    return handle
+
+
 def once(response: bytes) -> Handler:
     """Answer one request with these bytes, then close."""
 
