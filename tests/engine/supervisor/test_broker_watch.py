@@ -1,0 +1,129 @@
+"""The supervisor's watch over the broker: a broker that is silent for too long is named once, and its successor starts anew."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from headrace.wire.codec import encode_frame
+from headrace.wire.messages import FromBroker, Heartbeat, Silent
+from headrace_engine.liveness import HUNG_AFTER, START_WITHIN
+from headrace_engine.supervisor.broker_watch import BrokerWatch
+from headrace_engine.supervisor.children import Child
+from tests.client.transport.test_link import OtherEnd
+
+LOOK_EVERY = 0.5
+
+
+class WatchedBroker:
+    """A broker in this process, whose end of the link is a test's, and the watch over it."""
+
+    def __init__(self, path: Path) -> None:
+        self.end = OtherEnd(path)
+        self.child = Child("broker", [sys.executable], os.environ)
+        self.heard: list[FromBroker] = []
+        self.connections = 0
+        self.watch = BrokerWatch(
+            self.child, self.end.reactor, self.end.context, self.end.endpoint, self.heard.append, self._connected
+        )
+
+    def start(self, epoch: int) -> None:
+        self.child.process = cast("Any", SimpleNamespace(pid=os.getpid()))
+        self.child.epoch = epoch
+        self.watch.started()
+
+    def looks(self, since: float, until: float) -> list[Silent]:
+        """Look each half second; return what the looks say."""
+        times = [since + LOOK_EVERY * step for step in range(int((until - since) / LOOK_EVERY) + 1)]
+        return [silent for now in times if (silent := self.watch.look(now, now + LOOK_EVERY)) is not None]
+
+    def beat(self) -> float:
+        """Let the broker send a heartbeat to the supervisor; return when it has arrived."""
+        self.end.until(lambda: self.end.who)
+        count = len(self.heard)
+        self.end.send(encode_frame(1, [Heartbeat()]))
+        self.end.until(lambda: len(self.heard) > count)
+        return time.monotonic()
+
+    def _connected(self) -> None:
+        self.connections += 1
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[WatchedBroker]:
+    made = WatchedBroker(tmp_path / "broker")
+    yield made
+    made.end.end()
+    made.end.reactor.close()
+    made.end.context.destroy(0)  # a watch is never closed: it lives as long as its process
+
+
+def test_no_broker_is_silent_while_none_runs(broker: WatchedBroker) -> None:
+    assert broker.looks(0.0, 100.0) == []
+
+
+def test_a_broker_that_never_speaks_is_named_once(broker: WatchedBroker) -> None:
+    broker.start(epoch=7)
+
+    assert broker.looks(0.0, START_WITHIN - LOOK_EVERY) == []
+    assert broker.looks(START_WITHIN, START_WITHIN + 20.0) == [Silent("broker", 7, START_WITHIN)]
+    assert not broker.child.has_served
+
+
+def test_a_broker_that_falls_silent_is_named_once_and_one_that_speaks_is_not(broker: WatchedBroker) -> None:
+    broker.start(epoch=7)
+    broker.watch.look(time.monotonic(), time.monotonic() + LOOK_EVERY)
+    heard_at = broker.beat()
+
+    assert broker.child.has_served
+    assert broker.looks(heard_at, heard_at + HUNG_AFTER - LOOK_EVERY) == []
+    heard_at = broker.beat()
+    (silent,) = broker.looks(heard_at, heard_at + HUNG_AFTER + 20.0)
+    assert silent.epoch == 7
+    assert HUNG_AFTER <= silent.silence < HUNG_AFTER + 2 * LOOK_EVERY
+
+
+def test_a_supervisor_that_was_stopped_itself_names_nobody_at_once(broker: WatchedBroker) -> None:
+    broker.start(epoch=7)
+    heard_at = broker.beat()
+    broker.watch.look(heard_at, heard_at + LOOK_EVERY)
+
+    assert broker.watch.look(heard_at + 60.0, heard_at + 60.0 + LOOK_EVERY) is None
+
+
+def test_the_silence_of_a_broker_does_not_count_against_the_next_one(broker: WatchedBroker) -> None:
+    broker.start(epoch=7)
+    heard_at = broker.beat()
+    assert len(broker.looks(heard_at, heard_at + 20.0)) == 1
+
+    broker.start(epoch=8)
+
+    started_at = heard_at + 20.0
+    assert broker.looks(started_at, started_at + START_WITHIN - LOOK_EVERY) == []
+    assert [silent.epoch for silent in broker.looks(started_at + START_WITHIN, started_at + START_WITHIN + 5.0)] == [8]
+
+
+def test_a_broker_is_connected_once_and_hears_what_the_supervisor_sends(broker: WatchedBroker) -> None:
+    broker.watch.send([Heartbeat()])  # nobody is there yet: it is not kept
+    broker.start(epoch=7)
+    broker.beat()
+
+    assert broker.connections == 1
+
+
+def test_another_process_at_the_brokers_place_is_told_nothing(broker: WatchedBroker) -> None:
+    broker.start(epoch=7)
+    broker.child.process = cast("Any", SimpleNamespace(pid=1))  # the process at the socket is this one
+
+    for _ in range(50):
+        broker.end.turn()
+
+    assert not broker.end.heard, "it was told nothing"
+    assert not broker.heard
