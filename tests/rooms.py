@@ -2,8 +2,9 @@
 
 ``python -m tests.rooms`` (part of scripts/check).
 
-A room is a folder of modules, or a module that stands beside the folders. The table has one row for each room, with all rooms that it
-imports: an import that the table does not have is a fault of the code or of the table, and so is a row without its import.
+A room is a folder of modules, or a module that stands beside the folders. The table has one row for each room: what it is for, in the
+words of its docstring, and all rooms that it imports. An import that the table does not have is a fault of the code or of the table,
+and so is a row without its import.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGES = {"headrace": "client", "headrace_engine": "engine", "headrace_workers": "workers"}
-_ROW = re.compile(r"^\| `([a-z_.]+)` \|[^|]*\| ?([^|]*?) ?\|$", re.MULTILINE)
+_ROW = re.compile(r"^\| `([a-z_.]+)` \| ([^|]*) \| ?([^|]*?) ?\|$", re.MULTILINE)
 
 Table = dict[str, set[str]]
 """Each room, and the rooms that it imports."""
@@ -62,7 +63,23 @@ def _imported(path: Path, files: Mapping[str, Path]) -> set[str]:
 
 def told(page: str) -> Table:
     """Return which rooms import which, as the page says."""
-    return {room: set(re.findall(r"`([a-z_.]+)`", cells)) for room, cells in _ROW.findall(page)}
+    return {room: set(re.findall(r"`([a-z_.]+)`", cells)) for room, _, cells in _ROW.findall(page)}
+
+
+def other_words(page: str, files: Mapping[str, Path]) -> list[str]:
+    """Return for which rooms the page has other words than the docstring of the room."""
+    rows = {room: words for room, words, _ in _ROW.findall(page) if room in files}
+    return [
+        f"{room}: the table says {words!r}, its docstring {docstring!r}"
+        for room, words in rows.items()
+        if words != (docstring := _docstring(files[room]))
+    ]
+
+
+def _docstring(path: Path) -> str:
+    """Return the docstring of a folder on one line; of a module its first paragraph. With marks as Markdown has them."""
+    text = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").replace("``", "`")
+    return " ".join((text if path.name == "__init__.py" else text.partition("\n\n")[0]).split())
 
 
 def differences(code: Table, page: Table) -> list[str]:
@@ -98,8 +115,9 @@ def reach(table: Table, room: str) -> set[str]:
 
 def main() -> int:
     """Print what differs; return 1 where anything does."""
-    found = differences(imports(modules()), told(PAGE.read_text("utf-8")))
-    print("\n".join(found) or "the rooms import one another as docs/architecture.md says")
+    files, page = modules(), PAGE.read_text("utf-8")
+    found = differences(imports(files), told(page)) + other_words(page, files)
+    print("\n".join(found) or "the rooms are and import what docs/architecture.md says")
     return 1 if found else 0
 
 

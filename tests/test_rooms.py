@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from tests.rooms import PAGE, differences, imports, modules, reach, room_of, told
+from tests.rooms import PAGE, differences, imports, modules, other_words, reach, room_of, told
 
 
 def test_the_table_of_rooms_is_what_the_code_imports() -> None:
     assert differences(imports(modules()), told(PAGE.read_text("utf-8"))) == []
+
+
+def test_the_table_describes_each_room_in_the_words_of_its_docstring() -> None:
+    assert other_words(PAGE.read_text("utf-8"), modules()) == []
+
+
+def test_other_words_than_those_of_the_docstring_are_found() -> None:
+    (found,) = other_words("| `headrace.version` | A number. | |\n", modules())
+
+    assert found.startswith("headrace.version: the table says 'A number.', its docstring 'The version of Headrace")
 
 
 def test_an_import_that_the_table_does_not_have_is_found() -> None:
