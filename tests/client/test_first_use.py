@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.repetition import repeated
+
 PROGRAM = """
 import sys, threading
 from headrace import Client, EngineUnavailableError
@@ -53,7 +55,7 @@ def test_sixteen_threads_may_begin_at_the_same_time(tmp_path: Path) -> None:
     config = tmp_path / "headrace.toml"
     config.write_text(CONFIG)
     environment = {**os.environ, "HEADRACE_CONFIG": str(config)}
-    for _ in range(6):
+    for _ in range(repeated(4, 20)):
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False, timeout=60
         )

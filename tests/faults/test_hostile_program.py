@@ -25,7 +25,7 @@ from tests.waiting import busyness, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-SECONDS = repeated(5.0, 60.0)
+SECONDS = repeated(3.0, 60.0)
 BOUNDS = {"broker": 300, "collector": 400, "w1": 600, "w2": 600, "supervisor": 100}
 """MiB that a process may have more at its highest than before."""
 

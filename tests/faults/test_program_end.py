@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import pytest
 
 from headrace.testing import SimulatedProvider
 from tests.faults.programs import run_program
-from tests.repetition import is_long
+from tests.repetition import is_long, repeated
 from tests.waiting import busyness
 
 pytestmark = pytest.mark.timeout(180)
@@ -51,10 +52,11 @@ CALLS = {
 client = make()
 
 # Registered before the first run, as a program does that sets itself up and then works.
-def handler(name):
-    print(name, outcome(CALLS[name]), flush=True)
+def handler(names):
+    for name in names:
+        print(name, outcome(CALLS[name]), flush=True)
 
-atexit.register(handler, sys.argv[3])
+atexit.register(handler, sys.argv[3:])
 if sys.argv[2] == "second":
     print(text(client))
 """
@@ -73,25 +75,37 @@ CALLS = {
 }
 
 
-ENDS_AN_ENGINE = ("an old client", "a new client", "an async client", "a close")
-"""The calls whose program has an engine of its own; with `scripts/test --long`, all have."""
+WITH_OWN_ENGINE = ("an old client", "a new client", "an async client", "a close")
+"""The calls whose program has an engine of its own."""
+TOGETHER = {
+    "its own engine": [*WITH_OWN_ENGINE],
+    "a shared engine": [call for call in CALLS if call not in WITH_OWN_ENGINE],
+}
+CASES = repeated([*TOGETHER.items()], [(call, [call]) for call in CALLS])
+"""Calls of one program, in this order; with `scripts/test --long`, each has a program and an engine of its own."""
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_an_exit_handler_may_ask_for_runs(engine: str, provider: SimulatedProvider, call: str) -> None:
-    if call == "a callback" and sys.version_info[:2] == (3, 12):
-        pytest.skip("Python 3.12 starts no thread in an exit handler: the callback is called after it")
-    address = "" if call in ENDS_AN_ENGINE or is_long() else engine
-    ended = run_program(_BODY, provider, address, "second", call)
+@pytest.mark.parametrize(("which", "calls"), CASES, ids=[name for name, _ in CASES])
+def test_an_exit_handler_may_ask_for_runs(
+    engine: str, provider: SimulatedProvider, which: str, calls: Sequence[str]
+) -> None:
+    if sys.version_info[:2] == (3, 12):  # it starts no thread in an exit handler: the callback is called after it
+        calls = [call for call in calls if call != "a callback"]
+    address = engine if which == "a shared engine" else ""
+    ended = run_program(_BODY, provider, address, "second", *calls)
 
-    assert (ended.lines, ended.code) == (["whole", f"{call} {CALLS[call]}"], 0), ended.stderr
+    assert ended.lines == ["whole", *(f"{call} {CALLS[call]}" for call in calls)], ended.stderr
+    assert ended.code == 0, ended.stderr
     assert ended.seconds < 15 * busyness()
 
 
 @pytest.mark.parametrize("call", ["an old client", "an async stream"])
-def test_the_first_run_of_all_in_an_exit_handler_works_or_says_why_not(provider: SimulatedProvider, call: str) -> None:
+def test_the_first_run_of_all_in_an_exit_handler_works_or_says_why_not(
+    engine: str, provider: SimulatedProvider, call: str
+) -> None:
     """From Python 3.12 on no thread can be started there."""
-    ended = run_program(_BODY, provider, "", "first", call)
+    address = "" if call == "an old client" or is_long() else engine
+    ended = run_program(_BODY, provider, address, "first", call)
 
     assert ended.lines in ([f"{call} whole"], [f"{call} EngineUnavailableError"]), ended.stderr
     assert ended.code == 0
@@ -188,10 +202,15 @@ print(time.monotonic(), flush=True)
 """
 
 
+WITH_SHARED_ENGINE = repeated(("sleeping callbacks", "several engines"), ())
+"""The programs that have no engine of their own."""
+
+
 @pytest.mark.parametrize("way", ["blocked", "sleeping callbacks", "several engines", "a finalizer"])
-def test_the_end_of_a_program_takes_two_seconds_at_most(provider: SimulatedProvider, way: str) -> None:
+def test_the_end_of_a_program_takes_two_seconds_at_most(engine: str, provider: SimulatedProvider, way: str) -> None:
     before = "import atexit, time; atexit.register(lambda: print(time.monotonic(), flush=True))"
-    ended = run_program(_BUSY_END, provider, way, before_import=before)
+    address = engine if way in WITH_SHARED_ENGINE else None
+    ended = run_program(_BUSY_END, provider, way, before_import=before, engine=address)
 
     assert ended.code == 0, ended.stderr
     began, over = float(ended.lines[1]), float(ended.lines[2])

@@ -20,13 +20,13 @@ import msgspec
 import pytest
 
 from headrace import Client, LocalStream, RunError, WorkerLostError
+from headrace.cli.main import main
 from headrace.cli.status_command import engine_status
 from headrace.process.history import VARIABLE
 from headrace.testing import SimulatedProvider
 from tests.conftest import engine_process, simulate
 from tests.e2e.engines import running_engine
 from tests.faults.artefacts import Artefacts, command_lines, files, found_in, is_in_memory
-from tests.faults.commands import headrace
 from tests.faults.span_sets import stored, wait_for_all
 from tests.waiting import wait_until
 
@@ -207,8 +207,10 @@ def open_stream(client: Client, markers: Markers, *, own_key: bool) -> LocalStre
     return stream
 
 
-def said_by_commands(place: WatchedEngine, ids: list[str]) -> dict[str, bytes]:
-    """Return what somebody sees who looks at the engine and its spans."""
+def said_by_commands(
+    place: WatchedEngine, ids: list[str], capsys: pytest.CaptureFixture[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield what somebody sees who looks at the engine and its spans, by command."""
     data = ("--data", place.data)
     commands: list[tuple[str | Path, ...]] = [
         ("status", "--engine", place.address),
@@ -218,15 +220,20 @@ def said_by_commands(place: WatchedEngine, ids: list[str]) -> dict[str, bytes]:
         ("spans", "export", *data),
         *(("spans", "show", name, *data) for name in ids),
     ]
-    return {
-        " ".join(map(str, command)): (done := headrace(*command)).stdout.encode() + done.stderr.encode()
-        for command in commands
-    }
+    for command in commands:
+        capsys.readouterr()
+        words = [*map(str, command)]
+        assert main(words) == 0, words
+        yield " ".join(words), "".join(capsys.readouterr()).encode()
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_no_key_and_no_prompt_is_left_anywhere(
-    provider: SimulatedProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture, policy: str
+    provider: SimulatedProvider,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    policy: str,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     markers = new_markers()
@@ -248,7 +255,7 @@ def test_no_key_and_no_prompt_is_left_anywhere(
             assert counts.failed == 0
             wait_for_all(place.data, ids)
         wait_until(lambda: all(name.encode() in found_sink(place) for name in ids), 20.0, "all spans at the sink")
-        found |= said_by_commands(place, [refused, *ids[-4:]])
+        found |= said_by_commands(place, [refused, *ids[-4:]], capsys)
         found |= place.left()
         check_memory(place, markers)
     found |= place.left()
