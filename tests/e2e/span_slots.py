@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from headrace.spans.data_directory import COLUMNS, SCHEMA, file_name, to_row
+from headrace.spans.data_directory import file_name
 from headrace.spans.span import Span
+from headrace.spans.span_database import COLUMNS, SCHEMA, to_row
 
 _INSERT = f"INSERT OR REPLACE INTO spans ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 

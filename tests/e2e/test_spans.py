@@ -26,8 +26,9 @@ from headrace import (
     WorkerLostError,
 )
 from headrace.cli.status_command import engine_status
-from headrace.spans.data_directory import StoredSpan, database_files, from_row, open_for_reading, slots
+from headrace.spans.data_directory import database_files, slots
 from headrace.spans.span import Rank, decode_content
+from headrace.spans.span_database import StoredSpan, from_row, open_for_reading
 from headrace.testing import SimulatedProvider
 from headrace.wire.messages import Status
 from tests.conftest import HELLO, engine_process, processes, simulate

@@ -13,8 +13,9 @@ from pathlib import Path
 import msgspec
 
 from headrace.process.history import HistoryEvent
-from headrace.spans.data_directory import StoredSpan, database_files, from_row, open_for_reading, slots
+from headrace.spans.data_directory import database_files, slots
 from headrace.spans.span import Rank, SpanContent, decode_content
+from headrace.spans.span_database import StoredSpan, from_row, open_for_reading
 from headrace.wire.engine_status import SpanStatus
 from tests.faults.harness import FaultyEngine
 from tests.history.model import ProcessHistory, read_histories

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from headrace import Client, HeadraceError, LocalStream
-from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import Rank
+from headrace.spans.span_database import StoredSpan
 from headrace.testing import SimulatedProvider
 from tests.conftest import simulate
 from tests.faults.harness import FaultyEngine, faulty_engine

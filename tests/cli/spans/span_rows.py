@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from headrace.spans.data_directory import COLUMNS, SCHEMA, file_name, to_row
+from headrace.spans.data_directory import file_name
 from headrace.spans.span import ContentToolCall, Rank, Span, SpanAttempt, SpanContent, encode_content
+from headrace.spans.span_database import COLUMNS, SCHEMA, to_row
 from headrace.types import ImagePart, Message, TextPart, Tool, ToolCallPart, Usage
 
 NOON = 1_773_489_600.0  # 2026-03-14 12:00 UTC

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import ContentToolCall, Rank, Span, SpanAttempt, SpanContent, encode_content
+from headrace.spans.span_database import StoredSpan
 from headrace.types import ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCallPart, Usage
 
 START = 1_795_000_000.25

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import Rank, Span, SpanAttempt, SpanContent, encode_content
+from headrace.spans.span_database import StoredSpan
 from headrace.text.secret_mask import SecretMask
 from headrace.types import Message
 from headrace_engine.spans.sinks.answer_policy import (

@@ -19,9 +19,9 @@ from headrace.cli.spans.span_details import shown
 from headrace.cli.spans.span_export import export
 from headrace.cli.spans.span_table import Table
 from headrace.settings.settings import SinkConfig
-from headrace.spans.data_directory import COLUMNS, SCHEMA, StoredSpan, from_row, open_for_reading, to_row
 from headrace.spans.reading import exported_span as spans_record
 from headrace.spans.span import COUNTS, TIMES, Span, SpanContent, bounded, decode_span, encode_content, encode_span
+from headrace.spans.span_database import COLUMNS, SCHEMA, StoredSpan, from_row, open_for_reading, to_row
 from headrace.spans.value_bounds import LAST_TIME, MOST, encodable
 from headrace_engine.spans.sinks import http_json, jsonl
 from headrace_engine.spans.sinks.answer_policy import Delivered, ServerAnswer

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from headrace.settings.settings import SpansConfig
-from headrace.spans.data_directory import COLUMNS, SCHEMA_VERSION, slots
+from headrace.spans.data_directory import slots
 from headrace.spans.reading.stored_spans import SpanFile
+from headrace.spans.span_database import COLUMNS, SCHEMA_VERSION
 from headrace_engine.spans.recovery.spool_recovery import has_leavings, has_spools, recover, recover_others
 from headrace_engine.spans.sinks import jsonl
 from headrace_engine.spans.storage.database import move_aside

@@ -16,8 +16,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtelSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import Rank, SpanContent, encode_content
+from headrace.spans.span_database import StoredSpan
 from headrace.types import Message, Tool
 from headrace_engine.spans.sinks.content_policy import without_content
 from headrace_engine.spans.sinks.genai_messages import tool_definitions

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from headrace.settings.settings import SpansConfig
-from headrace.spans.data_directory import StoredSpan, database_files, from_row, open_for_reading
+from headrace.spans.data_directory import database_files
 from headrace.spans.span import Rank, Span, SpanAttempt
+from headrace.spans.span_database import StoredSpan, from_row, open_for_reading
 from headrace.types import Usage
 from headrace_engine.spans.storage.ranking import MAX_ATTEMPTS
 from headrace_engine.spans.storage.store import Store, StoreError, WriteCounts

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from headrace.spans.data_directory import StoredSpan
 from headrace.spans.reading.new_spans import NewSpans
+from headrace.spans.span_database import StoredSpan
 
 _LOOK_INTERVAL = 0.25
 """Seconds between two looks for new spans."""

@@ -11,8 +11,8 @@ from typing import TextIO
 
 from headrace.cli.shared.terminal import bold, dim, one_line, red
 from headrace.cli.spans.span_figures import dollars, local_time, milliseconds
-from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import Span, SpanAttempt, SpanContent, content_of
+from headrace.spans.span_database import StoredSpan
 from headrace.text.escaping import escaped
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
 

@@ -19,9 +19,9 @@ import msgspec
 
 from headrace.cli.shared.exit_codes import CommandError, ExitCode
 from headrace.files.private_files import open_folder, open_named
-from headrace.spans.data_directory import StoredSpan
 from headrace.spans.reading.exported_span import FLAT, flat, line
 from headrace.spans.span import COUNTS
+from headrace.spans.span_database import StoredSpan
 from headrace.text.escaping import escaped
 
 Format = Literal["jsonl", "csv", "parquet"]

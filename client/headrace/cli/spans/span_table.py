@@ -6,8 +6,8 @@ from typing import NamedTuple, TextIO
 
 from headrace.cli.shared.terminal import dim, fitted, one_line, red
 from headrace.cli.spans.span_figures import dollars, milliseconds, short_time
-from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import content_of
+from headrace.spans.span_database import StoredSpan
 
 _GAP = "  "
 _LEAST_TEXT = 18

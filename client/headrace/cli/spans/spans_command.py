@@ -24,13 +24,14 @@ from headrace.cli.spans.span_table import Table
 from headrace.cli.spans.stats_table import Stats
 from headrace.process.standard_streams import print_json
 from headrace.settings.settings import load_settings
-from headrace.spans.data_directory import StoredSpan, data_directory
+from headrace.spans.data_directory import data_directory
 from headrace.spans.reading import span_query, span_sums
 from headrace.spans.reading.exported_span import line, record
 from headrace.spans.reading.new_spans import NewSpans
 from headrace.spans.reading.span_query import Filters, Grouping, moment
 from headrace.spans.reading.stored_spans import SpanStore, opened, paths
 from headrace.spans.span import SpanStatus
+from headrace.spans.span_database import StoredSpan
 
 NAME = "spans"
 HELP = "Show the spans of past runs: prompts, answers, usage, cost, errors"

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from headrace.spans import value_bounds as span_bounds
-from headrace.spans.data_directory import StoredSpan, fields_of
 from headrace.spans.span import SpanAttempt, content_of
+from headrace.spans.span_database import StoredSpan, fields_of
 from headrace.text.escaping import escaped
 
 FLAT = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from headrace.spans.data_directory import StoredSpan
 from headrace.spans.reading import span_query
 from headrace.spans.reading.span_query import Filters
 from headrace.spans.reading.stored_spans import Complain, SpanFile, paths
+from headrace.spans.span_database import StoredSpan
 
 
 class NewSpans:

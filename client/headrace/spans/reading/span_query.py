@@ -10,8 +10,8 @@ from typing import Any, Literal
 import msgspec
 
 from headrace.errors import RemoteProtocolError
-from headrace.spans.data_directory import COLUMNS
 from headrace.spans.span import SpanContent, decode_content
+from headrace.spans.span_database import COLUMNS
 from headrace.types import ReasoningPart, TextPart, ToolCallPart
 
 Grouping = Literal["model", "provider", "user", "session", "tag", "day"]

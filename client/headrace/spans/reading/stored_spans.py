@@ -13,18 +13,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from headrace.spans.data_directory import (
-    DAMAGE,
-    SCHEMA_VERSION,
-    StoredSpan,
-    database_files,
-    from_row,
-    open_for_reading,
-    set_aside,
-    slots,
-)
+from headrace.spans.data_directory import database_files, slots
 from headrace.spans.reading import span_query
 from headrace.spans.reading.span_query import Filters, Order
+from headrace.spans.span_database import DAMAGE, SCHEMA_VERSION, StoredSpan, from_row, open_for_reading, set_aside
 
 Complain = Callable[[str], None]
 Query = tuple[str, list[Any]]

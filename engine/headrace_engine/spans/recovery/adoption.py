@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headrace.settings.settings import SinkConfig
-from headrace.spans.data_directory import database_files, open_for_reading, slots
+from headrace.spans.data_directory import database_files, slots
+from headrace.spans.span_database import open_for_reading
 from headrace_engine.spans.recovery.slots import Slot, try_slot
 from headrace_engine.spans.sinks.runner import Sinks
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from headrace.spans.data_directory import StoredSpan
+from headrace.spans.span_database import StoredSpan
 
 _HARMLESS = frozenset(
     {"temperature", "max_output_tokens", "top_p", "tool_choice", "reasoning_effort", "dimensions", "stop_sequences"}

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import msgspec
 
-from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import bounded
+from headrace.spans.span_database import StoredSpan
 from headrace.spans.value_bounds import dollars, encodable
 from headrace_engine.spans.sinks.answer_policy import SpanSetAside
 

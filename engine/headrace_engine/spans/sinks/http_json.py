@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from headrace.settings.settings import SinkConfig
-from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import Span, SpanContent, content_of
+from headrace.spans.span_database import StoredSpan
 from headrace.spans.value_bounds import seconds
 from headrace_engine.spans.sinks.answer_policy import ServerAnswer, Undeliverable, Verdict, joined_verdict, verdict_on
 from headrace_engine.spans.sinks.encoding import encoded

@@ -14,8 +14,8 @@ from headrace.files.file_locks import take_lock
 from headrace.files.private_files import open_named
 from headrace.files.state_directory import expanded
 from headrace.settings.settings import SinkConfig
-from headrace.spans.data_directory import StoredSpan, fields_of
 from headrace.spans.span import SpanContent
+from headrace.spans.span_database import StoredSpan, fields_of
 from headrace.text.escaping import escaped
 from headrace_engine.spans.sinks.answer_policy import Delivered, Retry, Verdict
 from headrace_engine.spans.sinks.encoding import encoded

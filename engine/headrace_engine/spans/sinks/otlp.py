@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from headrace.settings.settings import SinkConfig
 from headrace.spans import value_bounds as span_bounds
-from headrace.spans.data_directory import StoredSpan
+from headrace.spans.span_database import StoredSpan
 from headrace.version import VERSION
 from headrace_engine.spans.sinks.answer_policy import (
     Delivered,

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import msgspec
 
 from headrace.settings.provider_table import BUILT_IN
-from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import Span, SpanAttempt, content_of
+from headrace.spans.span_database import StoredSpan
 from headrace.spans.value_bounds import real
 from headrace.types import Message
 from headrace_engine.spans.sinks import genai_messages as messages

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from headrace.spans.data_directory import StoredSpan
 from headrace.spans.span import Rank
+from headrace.spans.span_database import StoredSpan
 
 SETTLE_SECONDS = 2.0
 

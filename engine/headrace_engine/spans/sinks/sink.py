@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from headrace.spans.data_directory import StoredSpan
+from headrace.spans.span_database import StoredSpan
 from headrace_engine.spans.sinks.answer_policy import Verdict
 
 

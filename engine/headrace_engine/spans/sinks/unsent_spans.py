@@ -13,16 +13,16 @@ from pathlib import Path
 
 import msgspec
 
-from headrace.spans.data_directory import (
+from headrace.spans.data_directory import database_files
+from headrace.spans.span import Span
+from headrace.spans.span_database import (
     SET_ASIDE,
     DamagedRow,
     StoredSpan,
-    database_files,
     open_for_reading,
     read_after,
     set_aside_count,
 )
-from headrace.spans.span import Span
 from headrace_engine.spans.sinks.answer_policy import SpanSetAside
 from headrace_engine.spans.sinks.settle_time import SettleTime
 

@@ -12,17 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headrace.files.private_files import open_private
-from headrace.spans.data_directory import (
-    COLUMNS,
-    DAMAGE,
-    SCHEMA,
-    SCHEMA_VERSION,
-    from_row,
-    is_writable_file,
-    stored_text,
-    to_row,
-)
+from headrace.spans.data_directory import is_writable_file
 from headrace.spans.span import Span
+from headrace.spans.span_database import COLUMNS, DAMAGE, SCHEMA, SCHEMA_VERSION, from_row, stored_text, to_row
 from headrace_engine.spans.storage.ranking import merged
 
 Cost = Callable[[Span], float | None]
