@@ -30,7 +30,7 @@ from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 from headrace_workers.runs.transcript import Transcript
 from headrace_workers.spans.run_span import Moment, begun_span, ended_span, received_content
-from tests.repetition import is_long
+from tests.repetition import is_long, only_long
 from tests.waiting import cpu_slack
 from tests.workers import corpus
 from tests.workers.providers import example_answers as answers
@@ -73,6 +73,8 @@ ERRORS: dict[str, Any] = {
 }
 
 NO_ANSWERS = [b"%s", b"<html><title>%s</title>", b'"%s"', b"data: %s\n\n", b"event: %s\ndata: {}\n\n", b"{%s"]
+ANSWERS_OF_ERRORS = ((401, False), (200, True), *only_long((400, True), (503, True), (200, False)))
+"""The status of an error, and whether a stream was asked for."""
 LONGEST = 10**9 if is_long() else 8_000
 """Bytes of a recorded answer."""
 
@@ -223,7 +225,7 @@ def test_a_key_in_any_text_of_an_error_is_told_nowhere(api: str) -> None:
     found: list[str] = []
     for error, spelling in itertools.product(ERRORS.values(), SPELLINGS):
         for where, echo in echoes(RecordedAnswer(api, [("", error)], is_stream=False), SPELLINGS[spelling](KEY)):
-            for status, stream in ((401, False), (400, True), (503, True), (200, True), (200, False)):
+            for status, stream in ANSWERS_OF_ERRORS:
                 said = told(api, status, {"content-type": "application/json"}, body_of(echo), stream=stream, mask=MASK)
                 if leaks(said.words()) or leaks(getattr(said.terminal, "reason", "")):
                     found.append(f"{status} {where}: {said.words()[:300]}")

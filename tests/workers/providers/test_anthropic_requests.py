@@ -44,29 +44,32 @@ def check_with_sdk(body: JSON) -> None:
     The types are of the API without sampling.
     """
     params = pytest.importorskip("anthropic.types.message_create_params")
-    pydantic = pytest.importorskip("pydantic")
     kind = params.MessageCreateParamsStreaming if body.get("stream") else params.MessageCreateParamsNonStreaming
     assert body.keys() - {"temperature", "top_p"} <= kind.__required_keys__ | kind.__optional_keys__
-    pydantic.TypeAdapter(kind).validate_python(body)
+    adapter(kind).validate_python(body)
     # The SDK has Iterable as the type of lists. pydantic checks the elements of an Iterable only when they are read.
     for message in body["messages"]:
         check_blocks(message["content"])
     check_blocks(body.get("system", []))
     for tool in body.get("tools", []):
-        adapter("ToolUnionParam").validate_python(tool)
+        adapter(types().ToolUnionParam).validate_python(tool)
 
 
 def check_blocks(content: str | list[JSON]) -> None:
     for block in content if isinstance(content, list) else []:
-        adapter("ContentBlockParam").validate_python(block)
+        adapter(types().ContentBlockParam).validate_python(block)
         if block["type"] == "tool_result":
             check_blocks(block["content"])
 
 
+def types() -> Any:
+    return pytest.importorskip("anthropic.types")
+
+
 @cache
-def adapter(name: str) -> Any:
-    types = pytest.importorskip("anthropic.types")
-    return pytest.importorskip("pydantic").TypeAdapter(getattr(types, name))
+def adapter(kind: Any) -> Any:
+    """Return what checks values of a type. To make it takes a fifth of a second."""
+    return pytest.importorskip("pydantic").TypeAdapter(kind)
 
 
 def version_of(**fields: Any) -> str:

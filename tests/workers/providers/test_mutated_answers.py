@@ -20,6 +20,7 @@ from headrace.wire.messages import Finished
 from headrace_workers.providers.shared import unread_content as unread
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.runs import answer_reader, terminal_message
+from tests.repetition import repeated
 from tests.workers import corpus
 from tests.workers.providers import example_answers as answers
 from tests.workers.providers.faulty_answers import FaultyAnswer, RecordedAnswer, body_of, mutants, said_by
@@ -27,7 +28,7 @@ from tests.workers.providers.result_of_bytes import FORMATS, heard_of, result_of
 
 SEED = int(os.environ.get("HEADRACE_SEED", random.randrange(2**32)))
 EACH = os.environ.get("HEADRACE_MUTATIONS") == "all"
-PER_RECORDING = 5
+PER_RECORDING = repeated(2, 5)
 WIRES = {
     "openai-chat": "openai.chat",
     "openai-responses": "openai.responses",
