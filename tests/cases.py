@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -12,5 +15,28 @@ def case(*facts: object) -> Iterator[None]:
     try:
         yield
     except BaseException as problem:
-        problem.add_note(f"in the case {', '.join(map(repr, facts))}")
+        problem.add_note(f"in the case {', '.join(map(repr, facts))}"[:1000])
         raise
+
+
+def each(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Try all cases in one test, where ``pytest.mark.parametrize`` would make a test of each.
+
+    The failure names its case. Fixtures are shared by the cases.
+    """
+    parameters = (names,) if isinstance(names, str) else names
+    values = [(value,) if isinstance(names, str) else tuple(value) for value in cases]
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def try_each(**fixtures: Any) -> None:
+            for value in values:
+                with case(*value):
+                    test(**fixtures, **dict(zip(parameters, value, strict=True)))
+
+        signature = inspect.signature(test)
+        kept = [parameter for name, parameter in signature.parameters.items() if name not in parameters]
+        vars(try_each)["__signature__"] = signature.replace(parameters=kept)
+        return try_each
+
+    return decorate

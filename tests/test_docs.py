@@ -21,6 +21,7 @@ from headrace.pricing.prices import Price
 from headrace.settings.provider_table import BASE_URL_ENV, BUILT_IN, MODEL_PREFIXES
 from headrace.settings.settings import EngineConfig, ProviderConfig, SinkConfig, SpansConfig
 from headrace.wire.messages import FromBroker, FromCollector, FromWorker, ToBroker, ToCollector, ToWorker
+from tests.cases import each
 from tests.conftest import ROOT
 from tests.documentation import FILES, NOTHING, setting_cells
 from tests.simulation.guards import GUARDS
@@ -48,7 +49,7 @@ def table_rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-@pytest.mark.parametrize("named", sorted({match[0] for match in TEST.finditer(PROVIDERS)}))
+@each("named", sorted({match[0] for match in TEST.finditer(PROVIDERS)}))
 def test_a_test_that_the_documentation_names_exists(named: str) -> None:
     match = TEST.fullmatch(named)
     assert match is not None
@@ -209,7 +210,7 @@ def test_each_field_of_a_public_type_has_its_words(kind: type) -> None:
 PATH = re.compile(r"`((?:client|engine|workers|tests|docs|scripts|bench|locks)/[\w./-]+)(?:::\w+)?`")
 
 
-@pytest.mark.parametrize("file", FILES)
+@each("file", FILES)
 def test_each_file_that_a_page_names_exists(file: str) -> None:
     named = set(PATH.findall((ROOT / file).read_text()))
 

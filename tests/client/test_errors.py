@@ -36,6 +36,7 @@ from headrace.errors import (
 )
 from headrace.wire.messages import Failed, Refuse
 from headrace.wire.typed_errors import failure_error, refusal_error
+from tests.cases import each
 
 SPAN = "sp_0123456789abcdef"
 PROVIDER_FACTS = (SPAN, "it said no", "half a te", "openai", 418, "req_7", "teapot")
@@ -72,7 +73,7 @@ def test_every_class_has_an_example_here() -> None:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+@each("error", EXAMPLES)
 def test_an_error_survives_pickling_whole(error: HeadraceError, protocol: int) -> None:
     for twin in (pickle.loads(pickle.dumps(error, protocol)), copy.copy(error), copy.deepcopy(error)):
         assert type(twin) is type(error)
@@ -81,7 +82,7 @@ def test_an_error_survives_pickling_whole(error: HeadraceError, protocol: int) -
         assert str(twin) == str(error)
 
 
-@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+@each("error", EXAMPLES)
 def test_an_error_says_something_in_one_line(error: HeadraceError) -> None:
     assert str(error)
     assert "\n" not in str(error)

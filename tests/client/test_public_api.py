@@ -9,6 +9,7 @@ import pytest
 
 import headrace
 from headrace import errors, types
+from tests.cases import each
 
 PUBLIC = [
     "AsyncLocalStream",
@@ -63,7 +64,7 @@ def test_the_public_names_are_these() -> None:
     assert headrace.__all__ == PUBLIC
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@each("name", PUBLIC)
 def test_a_public_name_is_there(name: str) -> None:
     assert getattr(importlib.import_module("headrace"), name) is not None
 

@@ -11,6 +11,7 @@ import pytest
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
 from headrace.testing.anthropic.rules import refusal_of
 from headrace.testing.anthropic.turns import signature_of, thought_mark
+from tests.cases import each
 from tests.testing.sdks import Sdk
 
 anthropic = Sdk("anthropic")
@@ -304,7 +305,7 @@ REFUSED: list[tuple[JSON, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("more", "words"), REFUSED)
+@each(("more", "words"), REFUSED)
 def test_a_request_that_the_real_api_refuses_is_refused(more: JSON, words: str) -> None:
     refusal = refusal_of(fields(**more), NEW)
 

@@ -21,6 +21,7 @@ from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.google.api import API
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderSettings
+from tests.cases import each
 from tests.testing.sdks import Sdk
 
 genai = Sdk("google.genai")
@@ -416,7 +417,7 @@ REFUSED: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "words"), REFUSED)
+@each(("fields", "words"), REFUSED)
 def test_a_request_that_the_real_api_refuses_is_refused(fields: Any, words: str) -> None:
     refusal = refusal_of({"contents": [HI]} | fields if isinstance(fields, dict) else fields)
 

@@ -11,6 +11,7 @@ import pytest
 
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
 from headrace.testing.openai_chat.rules import refusal_of
+from tests.cases import each
 from tests.testing.sdks import Sdk
 
 openai = Sdk("openai")
@@ -233,7 +234,7 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "words", "code"), REFUSED)
+@each(("fields", "words", "code"), REFUSED)
 def test_a_request_that_the_real_api_refuses_is_refused(fields: dict[str, Any], words: str, code: str | None) -> None:
     refusal = refusal_of({"model": "gpt-4o", "messages": ASK} | fields)
 

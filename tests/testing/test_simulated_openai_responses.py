@@ -12,6 +12,7 @@ import pytest
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
 from headrace.testing.openai_responses.items import call_id, encrypted, item_id, reasoning_id
 from headrace.testing.openai_responses.rules import refusal_of
+from tests.cases import each
 from tests.testing.sdks import Sdk
 
 openai = Sdk("openai")
@@ -227,7 +228,7 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "words", "code"), REFUSED)
+@each(("fields", "words", "code"), REFUSED)
 def test_a_request_that_the_real_api_refuses_is_refused(fields: dict[str, Any], words: str, code: str | None) -> None:
     refusal = refusal_of({"model": "gpt-5", "input": [ASK]} | fields)
 

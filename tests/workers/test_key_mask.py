@@ -18,6 +18,7 @@ from headrace.settings.known_secrets import provider_secrets
 from headrace.settings.settings import ProviderConfig, Settings
 from headrace.text.secret_mask import SecretMask
 from headrace_workers.masking import RunMasks
+from tests.cases import each
 from tests.workers.providers.example_answers import APIS, WHOLE
 from tests.workers.runs.driven import JSON, Driven
 
@@ -33,8 +34,8 @@ def failure(message: str, key: str, *, api: str = "openai-chat", status: int = 4
 
 
 @pytest.mark.parametrize("api", APIS)
-@pytest.mark.parametrize("status", [200, 401])
-@pytest.mark.parametrize("key", ["mock", "k", "in", "none", "test", "dummy", "x", "sk-", "placeholder", "EMPTY"])
+@each("status", [200, 401])
+@each("key", ["mock", "k", "in", "none", "test", "dummy", "x", "sk-", "placeholder", "EMPTY"])
 def test_a_dummy_key_breaks_no_word(api: str, status: int, key: str) -> None:
     said = f"{key}s and pre{key} and {key}_model and {key}-model and mocking the things in tests"
     expected = said if key != "in" else said.replace(" in ", " [key] ")
@@ -43,9 +44,7 @@ def test_a_dummy_key_breaks_no_word(api: str, status: int, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["mock", "abc123", "Zx9-1q2", "placeholder", "swordfish", KEY, "a" * 64])
-@pytest.mark.parametrize(
-    "around", ["{}", "'{}'", "Bearer {}", "key={}&x=1", "({}).", '"{}"', "{}: no", "/v1/{}/x", "a\n{}\nb"]
-)
+@each("around", ["{}", "'{}'", "Bearer {}", "key={}&x=1", "({}).", '"{}"', "{}: no", "/v1/{}/x", "a\n{}\nb"])
 def test_a_key_that_stands_alone_is_taken_out(key: str, around: str) -> None:
     assert failure("say " + around.format(key), key) == "say " + around.format("[key]")
 
@@ -55,7 +54,7 @@ def test_a_real_key_is_taken_out_wherever_it_stands(around: str) -> None:
     assert failure("say " + around.format(KEY), KEY) == "say " + around.format("[key]")
 
 
-@pytest.mark.parametrize("length", range(480, 505))
+@each("length", range(480, 505))
 def test_no_part_of_a_key_is_left_where_the_reason_is_cut_short(length: int) -> None:
     reason = failure("y" * (length - 1) + " " + KEY + " is no key", KEY)
 
@@ -88,7 +87,7 @@ def test_a_key_in_the_place_of_a_code_is_taken_out() -> None:
 
 
 @pytest.mark.parametrize("api", APIS)
-@pytest.mark.parametrize("key", ["m", "r1", "c1", "look", "STOP", "mock"])
+@each("key", ["m", "r1", "c1", "look", "STOP", "mock"])
 def test_a_dummy_key_that_is_a_models_name_or_an_id_changes_neither(api: str, key: str) -> None:
     run = Driven(api=api, api_key=key, stream=False).respond(200, {**JSON, "x-request-id": key})
     run.receive(json.dumps(WHOLE[api]).encode().replace(b'"m"', json.dumps(key).encode()))

@@ -5,7 +5,6 @@ Each wrong one is named before anything is sent, each form of the specification 
 
 from __future__ import annotations
 
-import re
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ from headrace.errors import InvalidRequestError
 from headrace.types import ImagePart, Message, TextPart, Tool, ToolCallPart
 from headrace.wire.codec import decode_request, encode_request
 from headrace.wire.run_request import RunRequest
+from tests.cases import each
 
 TRACE = "tr_0123456789abcdef"
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -172,12 +172,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def case_name(value: Any) -> str:
-    # No memory addresses: test ids must be the same in each process.
-    return value if isinstance(value, str) else re.sub(r" at 0x[0-9a-f]+", "", repr(value))[:50]
-
-
-@pytest.mark.parametrize(("argument", "changes"), WRONG, ids=case_name)
+@each(("argument", "changes"), WRONG)
 def test_a_wrong_argument_is_named(argument: str, changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         build(**changes)

@@ -23,6 +23,7 @@ from headrace.errors import InvalidRequestError
 from headrace.types import ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.codec import decode_request, encode_request
 from headrace.wire.run_request import RunRequest
+from tests.cases import each
 
 HELLO = [{"role": "user", "content": "Hello"}]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -387,7 +388,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("argument", "changes"), REFUSED, ids=[f"{at}-{n}" for n, (at, _) in enumerate(REFUSED)])
+@each(("argument", "changes"), REFUSED)
 def test_what_cannot_be_sent_is_refused_with_its_path(argument: str, changes: dict[str, Any]) -> None:
     error = refusal(**changes)
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from headrace.arguments.plain_values import MAX_DEPTH, path_to, plain, plain_dict, plain_text, shown
 from headrace.errors import InvalidRequestError
+from tests.cases import each
 
 
 class Colour(enum.StrEnum):
@@ -172,7 +173,7 @@ REFUSED: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "words"), REFUSED, ids=lambda value: type(value).__name__)
+@each(("value", "words"), REFUSED)
 def test_a_value_without_one_is_refused_with_the_path_to_it(value: Any, words: str) -> None:
     with pytest.raises(InvalidRequestError, match=words) as caught:
         plain("tools[0].parameters", {"properties": {"x y": [1, {"default": value}]}})

@@ -14,6 +14,7 @@ import pytest
 from headrace import Client
 from headrace.errors import ConfigurationError
 from headrace.settings.settings import load_settings
+from tests.cases import each
 
 BAD = Path(__file__).resolve().parents[2] / "configurations"
 
@@ -133,7 +134,7 @@ def test_the_table_has_a_line_for_each_bad_file() -> None:
     assert len(MESSAGES) >= 40
 
 
-@pytest.mark.parametrize("name", MESSAGES)
+@each("name", MESSAGES)
 def test_the_error_of_a_bad_file_names_the_table_the_key_and_the_allowed_values(name: str) -> None:
     path = BAD / f"{name}.toml"
     said = message(path)
@@ -142,7 +143,7 @@ def test_the_error_of_a_bad_file_names_the_table_the_key_and_the_allowed_values(
     assert "s3cret" not in said
 
 
-@pytest.mark.parametrize("name", MESSAGES)
+@each("name", MESSAGES)
 def test_a_client_reports_a_bad_file_before_it_starts_anything(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_CONFIG", str(BAD / f"{name}.toml"))
     with pytest.raises(ConfigurationError) as caught:

@@ -21,6 +21,7 @@ from headrace.settings.known_secrets import provider_secrets
 from headrace.settings.provider_table import BUILT_IN
 from headrace.settings.settings import EngineConfig, Settings, SpansConfig, load_settings
 from headrace.types import Usage
+from tests.cases import each
 
 USED = Usage(input_tokens=1_000_000, total_tokens=1_000_000, source="provider")
 ELSEWHERE = "https://elsewhere.example/v1"
@@ -97,7 +98,7 @@ def test_a_found_file_may_not_move_a_provider_that_is_built_in(environ: dict[str
         assert f"providers.{name}.base_url would send what is meant for {name}, and its key, to another address" in said
 
 
-@pytest.mark.parametrize("way", REDIRECTIONS)
+@each("way", REDIRECTIONS)
 def test_a_found_file_may_not_send_a_key_of_the_users_elsewhere(way: str, environ: dict[str, str]) -> None:
     assert "A file that is only found in the current directory may not do that" in refused(environ, REDIRECTIONS[way])
 
@@ -121,14 +122,14 @@ def test_an_error_says_which_setting_was_refused_and_how_to_allow_it(environ: di
     )
 
 
-@pytest.mark.parametrize("way", REDIRECTIONS)
+@each("way", REDIRECTIONS)
 def test_a_file_that_the_user_names_may_do_all_of_it(way: str, environ: dict[str, str]) -> None:
     Path("headrace.toml").write_text(REDIRECTIONS[way])
     for named in ("headrace.toml", str(Path("headrace.toml").absolute())):
         load_settings({**environ, "HEADRACE_CONFIG": named})
 
 
-@pytest.mark.parametrize("way", REDIRECTIONS)
+@each("way", REDIRECTIONS)
 def test_the_users_own_file_may_do_all_of_it(way: str, environ: dict[str, str], tmp_path: Path) -> None:
     directory = tmp_path / "home" / ".config" / "headrace"
     (directory / "headrace.toml").write_text(REDIRECTIONS[way])
@@ -327,7 +328,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
+@each("what", REFUSED)
 def test_all_other_settings_are_refused_in_a_found_file_and_taken_from_the_users_own(
     what: str, environ: dict[str, str], tmp_path: Path
 ) -> None:

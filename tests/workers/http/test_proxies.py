@@ -9,6 +9,7 @@ import pytest
 
 from headrace.settings.proxy_choice import proxy_of
 from headrace_workers.http.http_client import HttpClient
+from tests.cases import each
 from tests.waiting import busyness
 from tests.workers.http.http_servers import SMALL, Peer, Recorder, Run, always, ask, talking
 
@@ -52,11 +53,11 @@ def failure_of(run: Run, url: str) -> tuple[str, str]:
     return kept[0].failure
 
 
-@pytest.mark.parametrize("value", BAD)
 @pytest.mark.parametrize(
     ("variable", "scheme"),
     [("http_proxy", "http"), ("https_proxy", "https"), ("all_proxy", "http"), ("ALL_PROXY", "https")],
 )
+@each("value", BAD)
 def test_an_invalid_proxy_address_is_a_failure_of_the_settings(
     run: Run, monkeypatch: pytest.MonkeyPatch, variable: str, scheme: str, value: str
 ) -> None:
@@ -126,7 +127,7 @@ def test_only_the_proxy_that_applies_counts(run: Run, monkeypatch: pytest.Monkey
     run(story())
 
 
-@pytest.mark.parametrize(
+@each(
     ("host", "excepted", "is_proxied"),
     [
         ("10.1.2.3", "10.0.0.0/8", False),

@@ -12,6 +12,7 @@ from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
+from tests.cases import each
 
 JSON = dict[str, Any]
 CACHE: JSON = {"cache_control": {"type": "ephemeral"}}
@@ -152,8 +153,8 @@ def test_each_formats_keys_of_a_function_are_sent() -> None:
 # Keys that a format does not have.
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
-@pytest.mark.parametrize(
+@each("provider", PROVIDERS)
+@each(
     ("messages", "fields", "place"),
     [
         ([Message("user", "hi", extra={"mood": 1})], {}, "messages[0].mood"),

@@ -12,6 +12,7 @@ from headrace.wire.run_request import RunRequest
 from headrace.wire.typed_errors import failure_error
 from headrace_workers.providers.shared.wire_format import ProviderFailedError
 from headrace_workers.worker_settings import Providers
+from tests.cases import each
 
 ENDPOINTS = {
     "openai-chat": "/chat/completions",
@@ -80,8 +81,8 @@ def error_of(providers: Providers, provider: str, *, inputs: bool = False) -> st
     return str(error)
 
 
-@pytest.mark.parametrize(("api", "inputs"), [(api, False) for api in ENDPOINTS] + [(api, True) for api in EMBEDDINGS])
-@pytest.mark.parametrize(
+@each(("api", "inputs"), [(api, False) for api in ENDPOINTS] + [(api, True) for api in EMBEDDINGS])
+@each(
     ("base_url", "base", "query"),
     [
         ("https://x/v1", "https://x/v1", ""),
@@ -104,7 +105,7 @@ def test_a_query_in_the_base_url_follows_the_path(api: str, inputs: bool, base_u
 
 @pytest.mark.parametrize("provider", VARIABLES)
 @pytest.mark.parametrize("inputs", [False, True])
-@pytest.mark.parametrize("base_url", BAD_ADDRESSES)
+@each("base_url", BAD_ADDRESSES)
 def test_a_bad_address_in_the_environment_is_a_configuration_error_that_names_the_variable(
     provider: str, inputs: bool, base_url: str
 ) -> None:
@@ -131,7 +132,7 @@ def test_a_bad_address_of_one_provider_does_not_affect_another() -> None:
 
 
 @pytest.mark.parametrize("provider", VARIABLES)
-@pytest.mark.parametrize(
+@each(
     "key",
     ["sk-secret\n", "sk-secret\r\n", " sk-secret", "sk-\nsecret", "sk-\u2026secret", "sk-\x00secret", "\tsk-secret"],
 )

@@ -11,6 +11,7 @@ from headrace.types import Message, Tool, ToolCallPart
 from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure, ProviderSettings
+from tests.cases import each
 
 HOSTS = {
     "openai-chat": ("openai", "https://api.openai.com/v1"),
@@ -118,8 +119,8 @@ def test_the_callers_value_of_strict_is_sent() -> None:
         assert sent["json_schema"]["strict"] is strict
 
 
-@pytest.mark.parametrize("api", HOSTS)
-@pytest.mark.parametrize(
+@each("api", HOSTS)
+@each(
     ("wanted", "place"),
     [
         ({"type": "json_schema", "schema": LOOSE, "stric": True}, "response_format.stric"),
