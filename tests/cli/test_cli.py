@@ -1,4 +1,7 @@
-"""The ``headrace`` command started by a shell. After each test, none of its processes may be left."""
+"""The ``headrace`` command. After each test, none of its processes may be left.
+
+Commands that start nothing run in forks of one program, with files as standard output and standard error. The others are started.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,14 @@ import pytest
 
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.testing import Script, SimulatedProvider
+from tests.cli.forking import ForkingProgram
 from tests.conftest import PatientProvider
+from tests.repetition import only_long
 from tests.waiting import busyness
 
 HEADRACE = str(Path(sys.prefix, "bin", "headrace"))
-RUN = (HEADRACE, "run", "--model", "gpt-4o")
+MODEL = ("run", "--model", "gpt-4o")
+RUN = (HEADRACE, *MODEL)
 MARK = "HEADRACE_TEST_MARK"
 WEATHER_TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
 
@@ -35,14 +41,13 @@ pytestmark = pytest.mark.slow  # every test starts processes of its own
 class Commands:
     """Starts commands in an environment of their own. A variable in it marks their processes."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, program: ForkingProgram) -> None:
         self.directory = directory
+        self._program = program
         self._mark = uuid.uuid4().hex
         self._started: list[subprocess.Popen[str]] = []
-        foreign = ("HEADRACE_", "OPENAI_", "NO_COLOR")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         places = {"XDG_RUNTIME_DIR": str(directory), "XDG_STATE_HOME": str(directory / "state")}
-        self.environment = inherited | places | {"TERM": "xterm", MARK: self._mark}
+        self.environment = inherited() | places | {"TERM": "xterm", MARK: self._mark}
 
     def start(self, *command: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, as a shell does."""
@@ -62,6 +67,10 @@ class Commands:
     def run(self, *command: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return ended(self.start(*command, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE), stdin)
+
+    def headrace(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run ``headrace`` with its arguments to its end, in a fork of the program."""
+        return self._program.run("headrace", *arguments, environ=self.environment, directory=self.directory)
 
     def left_over(self) -> list[str]:
         """Return the command lines of processes that do not end by themselves."""
@@ -88,6 +97,12 @@ class Commands:
                     )
             except OSError:
                 continue
+
+
+def inherited() -> dict[str, str]:
+    """Return the environment without what would change the commands."""
+    foreign = ("HEADRACE_", "OPENAI_", "NO_COLOR")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
 
 def ended(process: subprocess.Popen[str], stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -122,12 +137,18 @@ def provider() -> Iterator[SimulatedProvider]:
         yield provider
 
 
+@pytest.fixture(scope="module")
+def program() -> Iterator[ForkingProgram]:
+    with ForkingProgram(environ=inherited()) as program:
+        yield program
+
+
 @pytest.fixture
-def commands(provider: SimulatedProvider) -> Iterator[Commands]:
+def commands(provider: SimulatedProvider, program: ForkingProgram) -> Iterator[Commands]:
     """Commands whose runs start an engine of their own. pytest's directories are too long for sockets."""
     provider.clear()
     directory = Path(tempfile.mkdtemp(prefix="hr-cli-"))
-    commands = Commands(directory)
+    commands = Commands(directory, program)
     commands.environment |= provider.environment
     yield commands
     left_over = commands.left_over()
@@ -136,10 +157,10 @@ def commands(provider: SimulatedProvider) -> Iterator[Commands]:
 
 
 @pytest.fixture(scope="module")
-def address(provider: SimulatedProvider) -> Iterator[str]:
+def address(provider: SimulatedProvider, program: ForkingProgram) -> Iterator[str]:
     """An engine that the module's tests share."""
     directory = Path(tempfile.mkdtemp(prefix="hr-cli-"))
-    commands = Commands(directory)
+    commands = Commands(directory, program)
     commands.environment |= provider.environment
     serving = commands.start(HEADRACE, "serve", "--workers", "1", "--drain-timeout", "0")
     address = read_line(serving, "export HEADRACE_ENGINE=").partition("=")[2]
@@ -184,7 +205,7 @@ def test_the_prompt_comes_from_standard_input(
 def test_options_reach_the_provider(shared: Commands, provider: SimulatedProvider) -> None:
     options = ("--temperature", "0.5", "--max-output-tokens", "9", "--option", "seed=7", "--option", 'user="me"')
 
-    done = shared.run(*RUN, "hi", "--no-stream", *options)
+    done = shared.headrace(*MODEL, "hi", "--no-stream", *options)
     assert (done.stdout, done.stderr) == ("Hello world\n", "")
 
     (request,) = provider.requests()
@@ -195,7 +216,7 @@ def test_options_reach_the_provider(shared: Commands, provider: SimulatedProvide
 
 
 def test_json_prints_events_and_then_the_result(shared: Commands) -> None:
-    lines = [json.loads(line) for line in shared.run(*RUN, "hi", "--json").stdout.splitlines()]
+    lines = [json.loads(line) for line in shared.headrace(*MODEL, "hi", "--json").stdout.splitlines()]
 
     assert [line["text"] for line in lines if line["type"] == "text"] == ["Hello", " world"]
     result = lines[-1]
@@ -207,7 +228,7 @@ def test_json_prints_events_and_then_the_result(shared: Commands) -> None:
 def test_json_prints_an_error_as_a_line_too(shared: Commands, provider: SimulatedProvider) -> None:
     provider.enqueue(Script(chunks=["Once", " upon"], cut_after=2))
 
-    done = shared.run(*RUN, "hi", "--json")
+    done = shared.headrace(*MODEL, "hi", "--json")
 
     assert done.returncode == ExitCode.FAILED
     error = json.loads(done.stdout.splitlines()[-1])
@@ -218,7 +239,9 @@ def test_json_prints_an_error_as_a_line_too(shared: Commands, provider: Simulate
 def test_a_tool_call_is_shown(shared: Commands) -> None:
     script = json.dumps({"tool_calls": [{"name": "get_weather", "arguments": {"location": "Tokyo"}}]})
 
-    done = shared.run(*RUN, "hi", "--option", f"tools={json.dumps([WEATHER_TOOL])}", "--option", f"simulate={script}")
+    done = shared.headrace(
+        *MODEL, "hi", "--option", f"tools={json.dumps([WEATHER_TOOL])}", "--option", f"simulate={script}"
+    )
 
     assert done.stdout == 'get_weather({"location": "Tokyo"})\n'
 
@@ -226,7 +249,7 @@ def test_a_tool_call_is_shown(shared: Commands) -> None:
 def test_a_refusal_is_shown(shared: Commands, provider: SimulatedProvider) -> None:
     provider.enqueue(Script(refusal="I cannot do that."))
 
-    assert shared.run(*RUN, "hi").stdout == "I cannot do that.\n"
+    assert shared.headrace(*MODEL, "hi").stdout == "I cannot do that.\n"
 
 
 @pytest.mark.parametrize("is_plain", [False, True], ids=["colour", "NO_COLOR"])
@@ -283,7 +306,7 @@ def read_terminal(descriptor: int) -> str:
 def test_a_request_that_cannot_be_sent_is_one_line_and_an_exit_code(
     commands: Commands, arguments: tuple[str, ...], code: ExitCode, words: str
 ) -> None:
-    done = commands.run(*RUN, *arguments)
+    done = commands.headrace(*MODEL, *arguments)
 
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
@@ -305,7 +328,7 @@ def test_a_refusal_of_the_provider_is_one_line_and_an_exit_code(
 ) -> None:
     provider.enqueue(script)
 
-    done = shared.run(*RUN, "hi", "--timeout", "0.5" if script.silent else "60")
+    done = shared.headrace(*MODEL, "hi", "--timeout", "0.5" if script.silent else "60")
 
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith("headrace: ")
@@ -322,14 +345,12 @@ def test_without_a_key_the_error_names_the_variable(commands: Commands) -> None:
     assert done.stderr.startswith("headrace: no key for openai; set OPENAI_API_KEY")
 
 
-def test_modules_in_the_current_directory_are_not_imported_by_the_engine(commands: Commands) -> None:
-    (commands.directory / "msgspec.py").write_text("raise SystemExit('imported')")
-
-    assert commands.run(*RUN, "hi").stdout == "Hello world\n"
-
-
-@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
-def test_ctrl_c_aborts(commands: Commands, provider: SimulatedProvider, times: int) -> None:
+@pytest.mark.parametrize(
+    ("engine", "times"), [("shared", 1), ("commands", 2), *only_long(("commands", 1))], ids=lambda case: f"{case}"
+)
+def test_ctrl_c_aborts(engine: str, times: int, provider: SimulatedProvider, request: pytest.FixtureRequest) -> None:
+    """Also where the run has started the engine."""
+    commands: Commands = request.getfixturevalue(engine)
     provider.enqueue(Script(chunks=["Once", " upon", " a time"], stall_after=2))
     process = commands.start(*RUN, "hi")
     assert process.stdout is not None
@@ -340,8 +361,8 @@ def test_ctrl_c_aborts(commands: Commands, provider: SimulatedProvider, times: i
     done = ended(process)
 
     assert "Traceback" not in done.stderr
-    (request,) = provider.wait_until(lambda requests: requests[0].ended_at)
-    assert request.outcome == "closed_by_client"
+    (sent,) = provider.wait_until(lambda requests: requests[0].ended_at)
+    assert sent.outcome == "closed_by_client"
     if times == 1:
         assert (done.returncode, done.stdout) == (ExitCode.INTERRUPTED, "\n")
         assert done.stderr.startswith("aborted after 9 characters")
@@ -382,24 +403,24 @@ def test_an_engine_serves_shows_its_status_and_ends(commands: Commands) -> None:
     ] * 2
 
     status_when("workers", commands, address)
-    assert commands.run(*RUN, "hi", "--engine", address).stdout == "Hello world\n"
+    assert commands.headrace(*MODEL, "hi", "--engine", address).stdout == "Hello world\n"
 
     status = status_when("processes", commands, address)  # the supervisor's first report may come after the first run
     assert (status["granted_total"], status["leases"], status["clients"]) == (1, 0, 1)
     assert {process["name"] for process in status["processes"]} == {"broker", "collector", "w1", "w2"}
-    shown = commands.run(HEADRACE, "status").stdout  # without --engine
+    shown = commands.headrace("status").stdout  # without --engine
     assert "since the start 1 admitted, 0 refused" in shown
     assert f"in {commands.directory}/state/headrace/0" in shown
     assert "\x1b" not in shown
 
-    second = commands.run(HEADRACE, "serve")
+    second = commands.headrace("serve")
     assert (second.returncode, second.stdout) == (ExitCode.UNAVAILABLE, "")
     assert "already" in second.stderr
 
     serving.terminate()
     assert ended(serving).returncode == ExitCode.OK
     assert commands.left_over() == []
-    after = commands.run(HEADRACE, "status")
+    after = commands.headrace("status")
     assert after.returncode == ExitCode.UNAVAILABLE
     assert "`headrace serve`" in after.stderr
 
@@ -407,7 +428,7 @@ def test_an_engine_serves_shows_its_status_and_ends(commands: Commands) -> None:
 def status_when(field: str, commands: Commands, address: str) -> dict[str, Any]:
     """Ask for the status until ``field`` is not empty."""
     while True:
-        done = commands.run(HEADRACE, "status", "--json", "--engine", address, "--timeout", "30")
+        done = commands.headrace("status", "--json", "--engine", address, "--timeout", "30")
         assert done.returncode == ExitCode.OK, done.stderr
         status: dict[str, Any] = json.loads(done.stdout)
         if status[field]:
@@ -430,14 +451,14 @@ def test_serve_refuses_a_directory_that_is_open_to_others(commands: Commands) ->
     directory.mkdir()
     directory.chmod(0o755)
 
-    done = commands.run(HEADRACE, "serve", "--directory", str(directory))
+    done = commands.headrace("serve", "--directory", str(directory))
 
     assert done.returncode == ExitCode.UNAVAILABLE
     assert "must be 700" in done.stderr
 
 
 def test_status_without_an_engine_is_an_error_in_time(commands: Commands) -> None:
-    done = commands.run(HEADRACE, "status", "--engine", "ipc:///tmp/nowhere", "--timeout", "0.2")
+    done = commands.headrace("status", "--engine", "ipc:///tmp/nowhere", "--timeout", "0.2")
 
     assert (done.returncode, done.stdout) == (ExitCode.UNAVAILABLE, "")
     assert "no engine at ipc:///tmp/nowhere: nothing answered within 0.2 s" in done.stderr
@@ -451,11 +472,11 @@ def test_spans_can_be_read_after_their_engines_have_ended(commands: Commands, pr
     provider.enqueue(Script(status=429))
     assert commands.run(*RUN, "And now?").returncode == ExitCode.TRY_LATER
 
-    refused, answered = map(json.loads, commands.run(HEADRACE, "spans", "list").stdout.splitlines())
+    refused, answered = map(json.loads, commands.headrace("spans", "list").stdout.splitlines())
     assert (refused["status"], refused["error_type"], refused["cost"]) == ("error", "RateLimitError", None)
     assert (answered["status"], answered["usage"]["source"]) == ("ok", "provider")
     assert answered["cost"] > 0
-    shown = commands.run(HEADRACE, "spans", "show", answered["span_id"][:11]).stdout
+    shown = commands.headrace("spans", "show", answered["span_id"][:11]).stdout
     assert "\nuser\n  Who is there?\n\nanswer\n  Hello world\n" in shown
 
 
@@ -478,14 +499,14 @@ def test_simulate_takes_a_script_and_names_what_is_wrong_with_it(commands: Comma
     script = commands.directory / "script.json"
     script.write_text('{"pase": 1}')
 
-    done = commands.run(HEADRACE, "simulate", "--script", str(script))
+    done = commands.headrace("simulate", "--script", str(script))
 
     assert done.returncode == ExitCode.USAGE
     assert "unknown field `pase`" in done.stderr
 
 
 def test_simulate_says_that_a_port_is_taken(commands: Commands, provider: SimulatedProvider) -> None:
-    done = commands.run(HEADRACE, "simulate", "--port", str(provider.port))
+    done = commands.headrace("simulate", "--port", str(provider.port))
 
     assert done.returncode == ExitCode.UNAVAILABLE
     assert "--port" in done.stderr
@@ -502,7 +523,7 @@ def test_python_m_headrace_shows_the_version(commands: Commands) -> None:
 
 
 def test_without_a_command_it_lists_the_commands(commands: Commands) -> None:
-    done = commands.run(HEADRACE)
+    done = commands.headrace()
 
     assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
     assert "headrace simulate" in done.stderr

@@ -10,15 +10,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from headrace.cli.main import command_parser
 from headrace.testing import SimulatedProvider
+from tests.cli.forking import ForkingProgram
 from tests.cli.spans.span_rows import Database, content, span
-from tests.repetition import is_long
+from tests.e2e.engines import running_engine
+from tests.repetition import is_long, only_long
 
 MODULES = ("headrace", "headrace.testing", "headrace_engine", "headrace_workers")
 ASCII = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
@@ -44,25 +48,42 @@ KEPT = ("<&- 2>&-", "2>/dev/full")
 TOLD = {">&-": "Bad file descriptor", ">/dev/full": "No space left on device"}
 
 
-def run(
-    arguments: tuple[str, ...], redirection: str = "", encoding: str = "utf-8", **environ: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a module with its arguments through a shell."""
-    line = f'exec "$0" -m "$@" {redirection}'
-    command = ["bash", "-c", line, sys.executable, *arguments]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        encoding=encoding,
-        timeout=60,
-        check=False,
-        env={**os.environ, **environ},
-    )
+class Runs(Protocol):
+    """Runs a module with its arguments through a shell. ``encoding`` is one of the variables for it, above."""
+
+    def __call__(
+        self,
+        *arguments: str,
+        redirection: str = "",
+        encoding: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] | None = None,
+        read_as: str = "utf-8",
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Runs]:
+    """Each redirection and each encoding has a program of its own, which lasts as long as the module's tests."""
+    started: dict[tuple[object, ...], ForkingProgram] = {}
+    with ExitStack() as programs:
+
+        def run_one(
+            *arguments: str,
+            redirection: str = "",
+            encoding: Mapping[str, str] | None = None,
+            environ: Mapping[str, str] | None = None,
+            read_as: str = "utf-8",
+        ) -> subprocess.CompletedProcess[str]:
+            key = (redirection, *(encoding or {}).items())
+            if key not in started:
+                started[key] = programs.enter_context(ForkingProgram(redirection, {**os.environ, **(encoding or {})}))
+            return started[key].run(*arguments, environ=environ, encoding=read_as)
+
+        yield run_one
 
 
 def some_of(redirections: Sequence[str], number: int) -> Sequence[str]:
-    """Return one of the cases, by the number; with `scripts/test --long`, all of them. Each case starts a program."""
+    """Return one of the cases, by the number; with `scripts/test --long`, all of them."""
     return redirections if is_long() else [redirections[number % len(redirections)]]
 
 
@@ -75,18 +96,18 @@ def assert_calm(done: subprocess.CompletedProcess[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", HELPS, ids=" ".join)
-def test_every_help_text_is_printed_or_its_loss_is_reported(arguments: tuple[str, ...]) -> None:
+def test_every_help_text_is_printed_or_its_loss_is_reported(arguments: tuple[str, ...], run: Runs) -> None:
     for redirection in some_of([*TOLD, "<&- >&- 2>&-"], HELPS.index(arguments)):
-        done = run(arguments, redirection)
-        assert (done.returncode, done.stdout) == (LOST[redirection], "")
+        done = run(*arguments, redirection=redirection)
+        assert (done.returncode, done.stdout) == (LOST[redirection], ""), redirection
         if redirection in TOLD:
             assert done.stderr == f"headrace: the output cannot be written: {TOLD[redirection]}\n"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", HELPS, ids=" ".join)
-def test_every_help_text_can_be_shown_on_an_ascii_terminal(arguments: tuple[str, ...]) -> None:
-    done = run(arguments, **C_LOCALE)
+def test_every_help_text_can_be_shown_on_an_ascii_terminal(arguments: tuple[str, ...], run: Runs) -> None:
+    done = run(*arguments, encoding=C_LOCALE)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.isascii()
     assert "\\u" not in done.stdout
@@ -118,85 +139,105 @@ SHOWN = [
 ]
 
 
+@pytest.fixture(scope="module")
+def engine(session_provider: SimulatedProvider) -> Iterator[str]:
+    """The address of an engine that the module's tests share."""
+    with running_engine(session_provider, "--workers", "1", "--drain-timeout", "0") as address:
+        yield address
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", SHOWN, ids=" ".join)
 def test_no_output_ends_in_a_traceback(
-    arguments: tuple[str, ...], data: Path, directory: Path, provider: SimulatedProvider, tmp_path: Path
+    arguments: tuple[str, ...], run: Runs, data: Path, directory: Path, engine: str
 ) -> None:
-    # A run leaves a span of its own.
-    environ = {"HEADRACE_DATA": str(tmp_path if arguments[0] == "run" else data), "XDG_RUNTIME_DIR": str(directory)}
-    has_engine = arguments[0] not in ("status", "restart")
+    environ = {"HEADRACE_DATA": str(data), "XDG_RUNTIME_DIR": str(directory)}
+    if arguments[0] == "run":
+        environ["HEADRACE_ENGINE"] = engine
+    needs_engine = arguments[0] in ("status", "restart")
     number = SHOWN.index(arguments)
-    for redirection in some_of(KEPT, number):
-        done = run(("headrace", *arguments), redirection, **environ)
+    for redirection in (*some_of(KEPT, number), *some_of(list(LOST), number)):
+        done = run("headrace", *arguments, redirection=redirection, environ=environ)
         assert_calm(done)
-        assert done.returncode == (0 if has_engine else 3)
-    for redirection in some_of(list(LOST), number):
-        done = run(("headrace", *arguments), redirection, **environ)
-        assert_calm(done)
-        assert done.returncode == (LOST[redirection] if has_engine else 3), redirection
+        assert done.returncode == (3 if needs_engine else LOST.get(redirection, 0)), redirection
 
 
-@pytest.mark.parametrize("environ", [ASCII, C_LOCALE, LATIN_1], ids=["ascii", "C", "latin-1"])
+@pytest.mark.slow
+@pytest.mark.parametrize("redirection", ["<&- 2>&-", "<&- >&- 2>&-", *only_long(*KEPT[1:], *TOLD, "1</dev/null")])
+def test_a_run_whose_engine_inherits_lost_streams_ends_in_no_traceback(
+    redirection: str, provider: SimulatedProvider, directory: Path, tmp_path: Path
+) -> None:
+    environ = {"HEADRACE_DATA": str(tmp_path), "XDG_RUNTIME_DIR": str(directory)}
+    for arguments in SHOWN[-2:] if is_long() else SHOWN[-1:]:
+        done = subprocess.run(
+            ["bash", "-c", f'exec "$0" -m headrace "$@" {redirection}', sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, **environ},
+        )
+        assert_calm(done)
+        assert done.returncode == LOST.get(redirection, 0)
+        assert len(provider.requests()) == 1
+        provider.clear()
+
+
+@pytest.mark.parametrize("encoding", [ASCII, C_LOCALE, LATIN_1], ids=["ascii", "C", "latin-1"])
 @pytest.mark.parametrize(
     "arguments", [("spans", "list", "--json"), ("spans", "show", "sp_", "--json"), ("spans", "export")], ids=" ".join
 )
-def test_json_says_the_same_in_every_encoding(arguments: tuple[str, ...], environ: dict[str, str], data: Path) -> None:
-    done = run(("headrace", *arguments), **environ, HEADRACE_DATA=str(data))
+def test_json_says_the_same_in_every_encoding(
+    arguments: tuple[str, ...], encoding: dict[str, str], run: Runs, data: Path
+) -> None:
+    done = run("headrace", *arguments, encoding=encoding, environ={"HEADRACE_DATA": str(data)})
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["content"]["text"] == DATA_TEXT
 
 
-@pytest.mark.parametrize("environ", [ASCII, C_LOCALE, LATIN_1], ids=["ascii", "C", "latin-1"])
-def test_a_run_says_the_same_in_every_encoding(environ: dict[str, str], provider: SimulatedProvider) -> None:
+@pytest.mark.parametrize("encoding", [ASCII, C_LOCALE, LATIN_1], ids=["ascii", "C", "latin-1"])
+def test_a_run_says_the_same_in_every_encoding(encoding: dict[str, str], run: Runs, engine: str) -> None:
     option = f"simulate={json.dumps({'chunks': [DATA_TEXT]})}"
     arguments = ("headrace", "run", "Hi", "--model", "gpt-4o", "--option", option)
-    lines = [json.loads(line) for line in run((*arguments, "--json"), **environ).stdout.splitlines()]
+    environ = {"HEADRACE_ENGINE": engine}
+    said = run(*arguments, "--json", encoding=encoding, environ=environ)
+    lines = [json.loads(line) for line in said.stdout.splitlines()]
     assert [line["text"] for line in lines if line["type"] == "text"] == [DATA_TEXT]
     assert lines[-1]["text"] == DATA_TEXT
-    text = run(arguments, encoding="latin-1" if environ == LATIN_1 else "ascii", **environ)
+    read_as = "latin-1" if encoding == LATIN_1 else "ascii"
+    text = run(*arguments, encoding=encoding, environ=environ, read_as=read_as)
     assert (text.returncode, "?" in text.stdout) == (0, False)
     assert json.loads(f'"{text.stdout.strip()}"') == DATA_TEXT, (
         "what the terminal has not is written as JSON escapes it"
     )
 
 
-@pytest.mark.parametrize("arguments", SHOWN[:8], ids=" ".join)
-def test_a_reader_that_has_gone_causes_no_error_text(arguments: tuple[str, ...], data: Path) -> None:
+def test_a_reader_that_has_gone_causes_no_error_text(data: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "headrace", *arguments]
-    environ = {**os.environ, "HEADRACE_DATA": str(data)}
-    done = subprocess.run(
-        command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False, env=environ
-    )
-    os.close(write)
-    assert (done.returncode, done.stderr) == (141, "")
+    with ForkingProgram(stdout=write) as program:
+        os.close(write)
+        for arguments in SHOWN[:8]:
+            done = program.run("headrace", *arguments, environ={"HEADRACE_DATA": str(data)})
+            assert (done.returncode, done.stderr) == (141, ""), arguments
+
+
+NAMELESS = """
+import pwd
+def unknown(uid): raise KeyError(f'getpwuid(): uid not found: {uid}')
+pwd.getpwuid = unknown
+"""
 
 
 @pytest.mark.parametrize("home", [{}, {"HOME": ""}, {"HOME": "/nonexistent"}], ids=["none", "empty", "no directory"])
-@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["spans", "list"], ["status"]], ids=" ".join)
-def test_a_user_without_home_and_name_gets_a_useful_error(
-    arguments: list[str], home: dict[str, str], tmp_path: Path
-) -> None:
-    program = (
-        "import pwd, sys\n"
-        "def unknown(uid): raise KeyError(f'getpwuid(): uid not found: {uid}')\n"
-        "pwd.getpwuid = unknown\n"
-        "from headrace.cli.main import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(tmp_path)} | home,
-    )
-    assert_calm(done)
-    assert done.returncode in (0, 2, 3)
-    assert done.stdout or done.stderr.startswith(("headrace: ", "no spans"))
+def test_a_user_without_home_and_name_gets_a_useful_error(home: dict[str, str], tmp_path: Path) -> None:
+    environ = {"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(tmp_path)} | home
+    with ForkingProgram(environ=environ, before=NAMELESS) as program:
+        for arguments in (["--help"], ["serve", "--help"], ["spans", "list"], ["status"]):
+            done = program.run("headrace", *arguments)
+            assert_calm(done)
+            assert done.returncode in (0, 2, 3), arguments
+            assert done.stdout or done.stderr.startswith(("headrace: ", "no spans")), arguments
 
 
 def test_a_current_directory_that_is_gone_ends_in_no_traceback(tmp_path: Path) -> None:
@@ -207,50 +248,60 @@ def test_a_current_directory_that_is_gone_ends_in_no_traceback(tmp_path: Path) -
         assert_calm(done)
 
 
+NESTED = "[" * 100_000
+RUN = ("run", "Hi", "--model", "gpt-4o")
+SIMULATE = ("simulate", "--port", "0")
+
+
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("arguments", "said"),
     [
         (
-            "status --timeout inf",
+            ("status", "--timeout", "inf"),
             "argument --timeout: it is inf; it takes a number of seconds from 0.001 to 31_622_400",
         ),
         (
-            "status --timeout nan",
+            ("status", "--timeout", "nan"),
             "argument --timeout: it is nan; it takes a number of seconds from 0.001 to 31_622_400",
         ),
-        ("run Hi -m m --timeout -1", "argument --timeout: it is -1; it takes a number of seconds from 0.001 to"),
-        ("serve --drain-timeout nan", "argument --drain-timeout: it is nan; it takes a number of seconds from 0 to"),
-        ("serve --drain-timeout x", "argument --drain-timeout: 'x' is not a number"),
-        ("serve --workers x", "argument --workers: takes a whole number from 0 to"),
+        ((*RUN, "--timeout", "-1"), "argument --timeout: it is -1; it takes a number of seconds from 0.001 to"),
         (
-            "serve --directory '~nobody-here/x'",
+            ("serve", "--drain-timeout", "nan"),
+            "argument --drain-timeout: it is nan; it takes a number of seconds from 0 to",
+        ),
+        (("serve", "--drain-timeout", "x"), "argument --drain-timeout: 'x' is not a number"),
+        (("serve", "--workers", "x"), "argument --workers: takes a whole number from 0 to"),
+        (
+            ("serve", "--directory", "~nobody-here/x"),
             "headrace: --directory ~nobody-here/x: the home directory does not exist",
         ),
-        ("run Hi -m m -o a=$(printf '[%.0s' {1..100000})", "argument --option/-o: a: the value is nested too deeply"),
-        ("simulate --port 0 --host $'\\xff'", "headrace: host: takes text in UTF-8"),
-        ("simulate --port 0 --text $'\\xff'", "headrace: text: takes text in UTF-8"),
-        ("simulate --script <(printf '{\"server_steps\":%s' $(printf '[%.0s' {1..100000}))", "it is nested too deeply"),
-        ("spans list --limit x", "argument --limit: takes a whole number from 0 to"),
-        ("serve --workers 5000", "argument --workers: it is 5000; it takes a whole number from 0 to 1_024"),
-        ("spans list --limit 99999999999999999999", "argument --limit: takes a whole number from 0 to"),
-        ("spans list --grep $'\\xff'", "headrace: grep: takes text in UTF-8"),
-        ("spans list --tag $'\\xff'", "headrace: tag: takes text in UTF-8"),
-        ("status --engine $'ipc:///tmp/\\xff'", "has characters that cannot be printed"),
-        ("run Hi -m gpt-4o --engine $'ipc:///tmp/a\\nb'", "has characters that cannot be printed"),
+        ((*RUN, "-o", f"a={NESTED}"), "argument --option/-o: a: the value is nested too deeply"),
+        ((*SIMULATE, "--host", "\udcff"), "headrace: host: takes text in UTF-8"),
+        ((*SIMULATE, "--text", "\udcff"), "headrace: text: takes text in UTF-8"),
+        ((*SIMULATE, "--script", "nested.json"), "it is nested too deeply"),
+        (("spans", "list", "--limit", "x"), "argument --limit: takes a whole number from 0 to"),
+        (("serve", "--workers", "5000"), "argument --workers: it is 5000; it takes a whole number from 0 to 1_024"),
+        (("spans", "list", "--limit", "99999999999999999999"), "argument --limit: takes a whole number from 0 to"),
+        (("spans", "list", "--grep", "\udcff"), "headrace: grep: takes text in UTF-8"),
+        (("spans", "list", "--tag", "\udcff"), "headrace: tag: takes text in UTF-8"),
+        (("status", "--engine", "ipc:///tmp/\udcff"), "has characters that cannot be printed"),
+        ((*RUN, "--engine", "ipc:///tmp/a\nb"), "has characters that cannot be printed"),
     ],
 )
-def test_an_invalid_argument_is_reported_on_one_line(line: str, said: str) -> None:
-    done = subprocess.run(
-        ["bash", "-c", f'exec "{sys.executable}" -m headrace {line}'], capture_output=True, timeout=60, check=False
-    )
+def test_an_invalid_argument_is_reported_on_one_line(
+    arguments: tuple[str, ...], said: str, run: Runs, tmp_path: Path
+) -> None:
+    """A byte that is no UTF-8 is a lone surrogate in an argument: U+DCFF is 0xFF."""
+    (tmp_path / "nested.json").write_text(f'{{"server_steps":{NESTED}')
+    script = str(tmp_path / "nested.json")
+    done = run("headrace", *(script if argument == "nested.json" else argument for argument in arguments))
     assert done.returncode == 2
-    assert b"Traceback" not in done.stderr
-    assert said in done.stderr.decode()
+    assert "Traceback" not in done.stderr
+    assert said in done.stderr
 
 
-def test_an_address_in_the_environment_that_is_not_text_is_reported() -> None:
-    line = f"HEADRACE_ENGINE=$'ipc:///tmp/\\xff' exec '{sys.executable}' -m headrace run Hi -m gpt-4o"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, timeout=60, check=False)
+def test_an_address_in_the_environment_that_is_not_text_is_reported(run: Runs) -> None:
+    done = run("headrace", *RUN, environ={"HEADRACE_ENGINE": "ipc:///tmp/\udcff"})
     assert done.returncode == 2
-    assert b"has characters that cannot be printed" in done.stderr
-    assert b"Traceback" not in done.stderr
+    assert "has characters that cannot be printed" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 from headrace.cli.status_command import engine_status
 from headrace.testing import SimulatedProvider
 from tests.e2e.engines import running_engine
+from tests.repetition import only_long, repeated
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -58,7 +60,7 @@ def who_said(log: str) -> set[str]:
     return {match[1] for match in found if match is not None}
 
 
-@pytest.mark.parametrize("level", ["info", "DEBUG"])
+@pytest.mark.parametrize("level", ["info", *only_long("DEBUG")])
 def test_every_process_of_a_program_says_what_it_does(level: str, provider: SimulatedProvider) -> None:
     done = run(level)
 
@@ -77,7 +79,7 @@ def test_every_process_of_a_program_writes_json_if_asked(provider: SimulatedProv
     assert len({line["pid"] for line in lines if line["process"] == "w1"}) == 1
 
 
-@pytest.mark.parametrize("level", [None, "", "WARNING"])
+@pytest.mark.parametrize("level", [None, *only_long("", "WARNING")])
 def test_a_program_that_does_not_ask_for_it_sees_nothing(level: str | None, provider: SimulatedProvider) -> None:
     done = run(level)
 
@@ -110,8 +112,9 @@ def test_the_clients_lines_stand_once_where_the_program_configures_logging(provi
 
 def test_a_log_that_nobody_reads_holds_up_no_run(provider: SimulatedProvider) -> None:
     read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)  # it holds the lines of ten runs
     try:
-        done = run("DEBUG", runs=400, stderr=write)  # some 150 kB of lines; a pipe holds 64
+        done = run("DEBUG", runs=repeated(60, 400), stderr=write)
     finally:
         os.close(write)
         os.close(read)
