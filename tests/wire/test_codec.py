@@ -137,7 +137,7 @@ def is_refused(decoder: FrameDecoder[Any], frame: bytes) -> bool:
 
 @pytest.mark.parametrize("struct", MESSAGE_TYPES, ids=lambda struct: struct.__name__)
 def test_each_message_arrives_as_it_was_sent(struct: type[msgspec.Struct]) -> None:
-    @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+    @settings(deadline=None, max_examples=repeated(10, 25), suppress_health_check=[HealthCheck.too_slow])
     @given(epoch=st.integers(0, 2**63 - 1), messages=st.lists(instances(struct), max_size=3))
     def check(epoch: int, messages: list[msgspec.Struct]) -> None:
         frame = encode_frame(epoch, messages)
@@ -148,7 +148,7 @@ def test_each_message_arrives_as_it_was_sent(struct: type[msgspec.Struct]) -> No
     check()
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=repeated(20, 40), suppress_health_check=[HealthCheck.too_slow])
 @given(request=instances(RunRequest))
 def test_each_request_arrives_as_it_was_made(request: RunRequest) -> None:
     assert decode_request(encode_request(request)) == request

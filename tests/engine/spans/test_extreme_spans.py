@@ -32,9 +32,10 @@ from headrace_engine.spans.sinks.unsent_spans import MAX_BATCH_BYTES, _within
 from tests.engine.spans.span_examples import chat_with_tools, stored
 from tests.extreme_spans import CONTENTS, COSTS, SPANS
 from tests.hostile_values import steering
+from tests.repetition import repeated
 
 INSERT = f"INSERT INTO spans ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
-FEW = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=repeated(20, 60), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def whole(span: Span, content: SpanContent | None) -> Span:

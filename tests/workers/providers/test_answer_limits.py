@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -73,19 +74,20 @@ def refused(run: Driven) -> str:
 
 
 @pytest.mark.parametrize(
-    "heavy",
+    "make",
     [
-        list_of(b"[]", MAX_ELEMENTS),
-        list_of(b"{}", MAX_ELEMENTS),
-        list_of(b'"a"', MAX_ELEMENTS + 1),
-        list_of(b"1", MAX_ELEMENTS + 1),
-        b"{" + b'"a":0,' * MAX_ELEMENTS + b'"a":0}',
-        b'"' + b"a" * (5 * MIB) + b'\\\\", ' + list_of(b"1", MAX_ELEMENTS + 1),
-        b'"a",' * MAX_ELEMENTS * 3,
+        lambda: list_of(b"[]", MAX_ELEMENTS),
+        lambda: list_of(b"{}", MAX_ELEMENTS),
+        lambda: list_of(b'"a"', MAX_ELEMENTS + 1),
+        lambda: list_of(b"1", MAX_ELEMENTS + 1),
+        lambda: b"{" + b'"a":0,' * MAX_ELEMENTS + b'"a":0}',
+        lambda: b'"' + b"a" * (5 * MIB) + b'\\\\", ' + list_of(b"1", MAX_ELEMENTS + 1),
+        lambda: b'"a",' * MAX_ELEMENTS * 3,
     ],
     ids=["lists", "objects", "strings", "numbers", "one key", "behind a long string", "no list"],
 )
-def test_json_of_too_many_values_and_keys_is_refused(heavy: bytes) -> None:
+def test_json_of_too_many_values_and_keys_is_refused(make: Callable[[], bytes]) -> None:
+    heavy = make()
     with pytest.raises(LimitError, match=f"more than {MAX_ELEMENTS} values and keys"):
         weigh(heavy)
 
@@ -121,16 +123,17 @@ def test_text_that_may_take_four_bytes_a_character_is_limited_and_an_image_besid
 
 
 @pytest.mark.parametrize(
-    "light",
+    "make",
     [
-        json.dumps({"text": "[{,:}]" * MAX_ELEMENTS}).encode(),
-        json.dumps({"text": '\\"[,' * (MAX_ELEMENTS + 1)}).encode(),
-        json.dumps({"csv": '"a","b"\n' * MAX_ELEMENTS}).encode(),
-        list_of(b"0.5", MAX_ELEMENTS - 2),
+        lambda: json.dumps({"text": "[{,:}]" * MAX_ELEMENTS}).encode(),
+        lambda: json.dumps({"text": '\\"[,' * (MAX_ELEMENTS + 1)}).encode(),
+        lambda: json.dumps({"csv": '"a","b"\n' * MAX_ELEMENTS}).encode(),
+        lambda: list_of(b"0.5", MAX_ELEMENTS - 2),
     ],
     ids=["punctuation in text", "quotes in text", "a table in text", "numbers"],
 )
-def test_punctuation_inside_strings_does_not_count(light: bytes) -> None:
+def test_punctuation_inside_strings_does_not_count(make: Callable[[], bytes]) -> None:
+    light = make()
     weigh(light)
     assert msgspec.json.decode(light)
 
@@ -185,15 +188,16 @@ def test_numbers_that_are_slow_to_decode_are_limited(number: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "light",
+    "make",
     [
-        list_of(b"-1.2345678901234567e-05", MAX_ELEMENTS - 1),
-        list_of(b"-0.0012345678901234567", 39_000),
-        b'"' + b"1e308," * 100_000 + b"1" * MIB + b'"',
+        lambda: list_of(b"-1.2345678901234567e-05", MAX_ELEMENTS - 1),
+        lambda: list_of(b"-0.0012345678901234567", 39_000),
+        lambda: b'"' + b"1e308," * 100_000 + b"1" * MIB + b'"',
     ],
     ids=["probabilities", "long probabilities", "text"],
 )
-def test_ordinary_numbers_pass(light: bytes) -> None:
+def test_ordinary_numbers_pass(make: Callable[[], bytes]) -> None:
+    light = make()
     weigh(light)
 
 
@@ -325,8 +329,9 @@ def test_a_span_of_millions_of_control_characters_is_kept_without_its_content() 
     assert not is_heavy(SpanContent(text="a line\n" * 1_000_000))
 
 
-@pytest.mark.parametrize("text", ["x" * (MAX_TEXT + 1), "ä" + "x" * MAX_WIDE_TEXT])
-def test_a_whole_answer_has_the_same_limit_of_text(text: str) -> None:
+@pytest.mark.parametrize("make", [lambda: "x" * (MAX_TEXT + 1), lambda: "ä" + "x" * MAX_WIDE_TEXT])
+def test_a_whole_answer_has_the_same_limit_of_text(make: Callable[[], str]) -> None:
+    text = make()
     run = Driven(stream=False).respond(headers=JSON)
     run.receive(json.dumps({"choices": [{"message": {"content": text}}]}, ensure_ascii=False).encode())
     run.complete()

@@ -373,7 +373,7 @@ server_events = st.fixed_dictionaries(
 
 
 @pytest.mark.slow
-@settings(max_examples=repeated(100, 500), deadline=None)
+@settings(max_examples=repeated(50, 500), deadline=None)
 @given(st.lists(server_events | json_values, max_size=6), json_values)
 def test_no_json_breaks_the_mapper(events: list[Any], whole: Any) -> None:
     with suppress(ProviderFailedError):

@@ -492,7 +492,7 @@ json_values = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=repeated(100, 500), deadline=None)
+@settings(max_examples=repeated(50, 500), deadline=None)
 @given(st.lists(json_values, max_size=3), json_values, json_values)
 def test_no_json_breaks_the_mapper(parts: list[Any], called: Any, whole: Any) -> None:
     items: list[Any] = [chunk(*parts), chunk({"functionCall": called}), {"candidates": [whole]}, whole, STOP]

@@ -312,7 +312,7 @@ json_values = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=repeated(100, 500), deadline=None)
+@settings(max_examples=repeated(50, 500), deadline=None)
 @given(st.lists(json_values, max_size=3), json_values, json_values)
 def test_no_json_breaks_the_mapper(fields: list[Any], delta: Any, whole: Any) -> None:
     pieces = [{"choices": [{"delta": dict(zip(KEYS, fields, strict=False))}]}, chunk(delta), whole, STOP]

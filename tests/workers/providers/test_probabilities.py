@@ -22,8 +22,8 @@ def entry() -> dict[str, Any]:
     return {"token": 'He["\\', "logprob": -0.31725305318832397, "bytes": [72, 101, 91, 34, 92]}
 
 
-PROBABLE = [{**entry(), "top_logprobs": [entry() for _ in range(20)]} for _ in range(TOKENS)]
-CHOSEN = {"candidates": [{"token": "He[", "tokenId": 4711, "logProbability": -0.3} for _ in range(20)]}
+PROBABLE = [{**entry(), "top_logprobs": [entry()] * 20}] * TOKENS
+CHOSEN = {"candidates": [{"token": "He[", "tokenId": 4711, "logProbability": -0.3}] * 20}
 ITEM = {
     "type": "message",
     "content": [{"type": "output_text", "text": "Hi", "annotations": [], "logprobs": PROBABLE}],
