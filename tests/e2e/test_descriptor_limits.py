@@ -27,6 +27,7 @@ from headrace.wire.run_request import RunRequest
 from tests.conftest import HELLO, engine_process, simulate
 from tests.e2e.engines import running_engine
 from tests.peers import RawDealer
+from tests.repetition import repeated
 from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.slow
@@ -36,10 +37,17 @@ LIMIT = 200
 WITH_FEW = ("sh", "-c", f'ulimit -n {LIMIT}; exec "$@"', "sh")
 
 
-@contextmanager
-def small_engine(provider: SimulatedProvider) -> Iterator[str]:
-    with running_engine(provider, "--workers", "1", wrapper=WITH_FEW) as address:
-        yield address
+@pytest.fixture(scope="module")
+def address(session_provider: SimulatedProvider) -> Iterator[str]:
+    """Run an engine whose processes have few descriptors, for all tests of this file; yield its address."""
+    with running_engine(session_provider, "--workers", "1", wrapper=WITH_FEW) as served:
+        yield served
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[Client]:
+    with Client(address, connect_timeout=60.0) as made:
+        yield made
 
 
 def engine_pids(address: str) -> list[int]:
@@ -81,41 +89,39 @@ def processes_that_connect(paths: list[str]) -> Iterator[None]:
 
 
 def test_an_engine_with_few_descriptors_takes_no_more_connections_than_it_can_have(
-    provider: SimulatedProvider,
+    address: str, client: Client
 ) -> None:
-    with small_engine(provider) as address, Client(address, connect_timeout=60.0) as client:
-        iterator = iter(
-            client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=400, pace=0.01))
-        )
-        first = next(iterator)
-        before = engine_pids(address)
-        directory = Path(address.removeprefix("ipc://"))
-        paths = [str(directory / "broker"), str(next(directory.glob("w1-*")))]
-        with processes_that_connect(paths):
-            wait_until(lambda: all(Path(path + CLOSED).exists() for path in paths), 10.0, "both to be full")
-            assert not any(Path(path).exists() for path in paths)
-            used = sum(map(processor_seconds, before))
-            threading.Event().wait(2.0)
-            assert sum(map(processor_seconds, before)) - used < 1.0, "nobody spins"
-            assert first + "".join(iterator) == "".join(f"{number} " for number in range(400))
-        wait_until_open(paths)
+    iterator = iter(
+        client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=400, pace=0.01))
+    )
+    first = next(iterator)
+    before = engine_pids(address)
+    directory = Path(address.removeprefix("ipc://"))
+    paths = [str(directory / "broker"), str(next(directory.glob("w1-*")))]
+    with processes_that_connect(paths):
+        wait_until(lambda: all(Path(path + CLOSED).exists() for path in paths), 10.0, "both to be full")
+        assert not any(Path(path).exists() for path in paths)
+        used = sum(map(processor_seconds, before))
+        threading.Event().wait(2.0)
+        assert sum(map(processor_seconds, before)) - used < 1.0, "nobody spins"
+        assert first + "".join(iterator) == "".join(f"{number} " for number in range(400))
+    wait_until_open(paths)
 
-        with Client(address, connect_timeout=60.0) as another:
-            assert another.run_local(model=MODEL, messages=HELLO).text
-        assert engine_pids(address) == before
+    with Client(address, connect_timeout=60.0) as another:
+        assert another.run_local(model=MODEL, messages=HELLO).text
+    assert engine_pids(address) == before
 
 
 def wait_until_open(paths: list[str]) -> None:
     wait_until(lambda: all(Path(path).exists() for path in paths), 20.0, "room")
 
 
-def test_more_runs_than_a_worker_has_descriptors_for_wait_for_their_turn(provider: SimulatedProvider) -> None:
+def test_more_runs_than_a_worker_has_descriptors_for_wait_for_their_turn(
+    client: Client, provider: SimulatedProvider
+) -> None:
     script = simulate(repeat=20, pace=0.02 * busyness())  # long enough to be many at once
-    with small_engine(provider) as address, Client(address, connect_timeout=60.0) as client:
-        streams = [
-            client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=script) for _ in range(150)
-        ]
-        results = [stream.result.result(60 * busyness()) for stream in streams]
+    streams = [client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=script) for _ in range(150)]
+    results = [stream.result.result(60 * busyness()) for stream in streams]
 
     assert [result.attempts for result in results] == [1] * 150
     marks = [(record.arrived_at, 1) for record in provider.requests()]
@@ -127,40 +133,41 @@ def test_more_runs_than_a_worker_has_descriptors_for_wait_for_their_turn(provide
     assert worker_shares(LIMIT).exchanges // 2 < most <= worker_shares(LIMIT).exchanges
 
 
-def test_a_worker_takes_no_more_runs_than_it_can_have_whoever_sends_them(provider: SimulatedProvider) -> None:
-    with small_engine(provider) as address, Client(address, connect_timeout=60.0) as client:
-        assert client.run_local(model=MODEL, messages=HELLO).text
-        before = engine_pids(address)
-        endpoint = next(Path(address.removeprefix("ipc://")).glob("w1-*"))
-        request = RunRequest(
-            provider="openai",
-            model=MODEL,
-            messages=[Message("user", "Hello")],
-            stream=True,
-            custom_options=simulate(silent=True),
-        )
-        epoch = int(endpoint.name.partition("-")[2], 16)
-        context = new_context()
-        peer = RawDealer(context, f"ipc://{endpoint}")
-        runs = [Run(f"sp_{number}", 1, epoch, encode_request(request), 64, 65536) for number in range(300)]
-        peer.send(encode_frame(1, [Hello("client", 0, 1), *runs]))
-        refused: list[Failed] = []
+def test_a_worker_takes_no_more_runs_than_it_can_have_whoever_sends_them(
+    address: str, client: Client, provider: SimulatedProvider
+) -> None:
+    assert client.run_local(model=MODEL, messages=HELLO).text
+    before = engine_pids(address)
+    endpoint = next(Path(address.removeprefix("ipc://")).glob("w1-*"))
+    request = RunRequest(
+        provider="openai",
+        model=MODEL,
+        messages=[Message("user", "Hello")],
+        stream=True,
+        custom_options=simulate(silent=True),
+    )
+    epoch = int(endpoint.name.partition("-")[2], 16)
+    context = new_context()
+    peer = RawDealer(context, f"ipc://{endpoint}")
+    runs = [Run(f"sp_{number}", 1, epoch, encode_request(request), 64, 65536) for number in range(300)]
+    peer.send(encode_frame(1, [Hello("client", 0, 1), *runs]))
+    refused: list[Failed] = []
 
-        def are_refused() -> bool:
-            for frame in peer.receive():
-                refused.extend(message for message in from_worker.decode(frame)[1] if isinstance(message, Failed))
-            return len(refused) >= 300 - worker_shares(LIMIT).exchanges
+    def are_refused() -> bool:
+        for frame in peer.receive():
+            refused.extend(message for message in from_worker.decode(frame)[1] if isinstance(message, Failed))
+        return len(refused) >= 300 - worker_shares(LIMIT).exchanges
 
-        wait_until(are_refused, 20.0, "refusals")
-        assert {(failed.kind, failed.reason) for failed in refused} == {
-            ("worker_stopping", "the worker has as many runs as it can")
-        }
-        assert len(refused) == 300 - worker_shares(LIMIT).exchanges
-        peer.close()
-        context.term()
-        provider.wait_until(lambda records: all(record.ended_at is not None for record in records), 30)
-        assert client.run_local(model=MODEL, messages=HELLO).text
-        assert engine_pids(address) == before
+    wait_until(are_refused, 20.0, "refusals")
+    assert {(failed.kind, failed.reason) for failed in refused} == {
+        ("worker_stopping", "the worker has as many runs as it can")
+    }
+    assert len(refused) == 300 - worker_shares(LIMIT).exchanges
+    peer.close()
+    context.term()
+    provider.wait_until(lambda records: all(record.ended_at is not None for record in records), 30)
+    assert client.run_local(model=MODEL, messages=HELLO).text
+    assert engine_pids(address) == before
 
 
 PROGRAM = """
@@ -194,18 +201,22 @@ print(len(run()) > 0)
 """
 
 
-@pytest.mark.tries(6)
-def test_a_program_without_descriptors_is_told_so_and_goes_on_when_it_has_some(provider: SimulatedProvider) -> None:
-    with running_engine(provider, "--workers", "1") as address:
-        for spare in (2, 4, 6, 8, 12, 20):
-            done = subprocess.run(
-                [sys.executable, "-c", PROGRAM, address, str(spare)],
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
+SPARE = repeated((2, 6, 12), (2, 4, 6, 8, 12, 20))
+"""Descriptors that a program has left."""
 
-            *told, works = done.stdout.splitlines()
-            assert (done.returncode, works) == (0, "True"), (spare, done.stderr)
-            assert all("Too many open files" in line for line in told), (spare, told)
+
+@pytest.mark.tries(len(SPARE))
+@pytest.mark.usefixtures("provider")
+def test_a_program_without_descriptors_is_told_so_and_goes_on_when_it_has_some(address: str) -> None:
+    for spare in SPARE:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, address, str(spare)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+        *told, works = done.stdout.splitlines()
+        assert (done.returncode, works) == (0, "True"), (spare, done.stderr)
+        assert all("Too many open files" in line for line in told), (spare, told)

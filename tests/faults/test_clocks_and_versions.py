@@ -41,8 +41,8 @@ HOUR = 3600
 def test_a_wall_clock_that_jumps_ends_no_run_and_suspects_no_worker(provider: SimulatedProvider, times: int) -> None:
     config = "[engine]\nfirst_chunk_timeout = 20.0\nidle_timeout = 20.0\ntotal_timeout = 60.0\n"
     with faulty_engine(provider, workers=2, config=config, has_orders=True) as engine:
-        load = engine.load(streams=20, abort_share=0.1)
-        load.wait_for(10)
+        load = engine.load(streams=10, abort_share=0.1)
+        load.wait_for(5)
         pids = {name: engine.pid(name) for name in ("w1", "w2", "broker", "supervisor")}
 
         for number in engine.moments(times, 0.05, 0.4):

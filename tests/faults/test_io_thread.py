@@ -254,9 +254,10 @@ atexit.register(lambda: None)
 
 
 def test_a_blocked_thread_lets_no_run_outlive_its_total_timeout_by_more_than_five_seconds(
+    engine: str,
     provider: SimulatedProvider,
 ) -> None:
-    ended = run_program(_BLOCKED, provider)
+    ended = run_program(_BLOCKED, provider, engine=repeated(engine, None))
 
     assert ended.lines[:2] == ["whole", "True"], ended.stderr
     assert 5.0 < float(ended.lines[2]) < 5.5 + 2.0 * busyness()

@@ -24,7 +24,7 @@ from headrace.files.engine_directory import remove_folder
 from headrace.process.interpreter import find_interpreter
 from headrace.testing import SimulatedProvider
 from tests.conftest import processes
-from tests.repetition import only_long, repeated
+from tests.repetition import long_test, only_long, repeated
 from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -135,20 +135,37 @@ sys.path.append({str(tmp_path / "odd:name")!r})
     wait_until_empty(folder)
 
 
-def test_a_program_in_a_directory_that_is_gone_runs(environment: dict[str, str], tmp_path: Path) -> None:
-    gone = tmp_path / "gone"
+@pytest.fixture
+def gone(tmp_path: Path) -> Path:
+    """Return a directory that the program is to start in, and to remove with ``LEAVING``."""
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    return directory
+
+
+LEAVING = "import os; os.rmdir(os.getcwd())\n"
+
+
+def imports_anything_nowhere(gone: Path) -> bool:
+    """Return whether this Python imports its own modules in a directory that is gone: 3.13.0 does not."""
+    command = [sys.executable, "-c", LEAVING + "import asyncio"]
+    is_able = subprocess.run(command, cwd=gone, capture_output=True, check=False).returncode == 0
     gone.mkdir()
-    go = f"import os; os.rmdir({str(gone)!r})\n"
-    if subprocess.run(
-        [sys.executable, "-c", f"{go}import asyncio"], cwd=gone, capture_output=True, check=False
-    ).returncode:
-        pytest.skip("this Python imports nothing there, not even its own modules (3.13.0 does not)")
-    gone.mkdir()
-
-    assert said(go + RUN, environment, cwd=gone)["text"]
+    return is_able
 
 
-@pytest.mark.parametrize("closed", ["2", "0,1,2", *only_long("0")])
+@pytest.mark.parametrize("wrapper", ["nohup", *only_long("env")])
+def test_a_program_under_nohup_in_a_directory_that_is_gone_runs_and_its_engine_ends_with_it(
+    environment: dict[str, str], folder: Path, gone: Path, wrapper: str
+) -> None:
+    if not imports_anything_nowhere(gone):
+        pytest.skip("this Python imports nothing there")
+
+    assert said(LEAVING + RUN, environment, wrapper, cwd=gone)["text"]
+    wait_until_empty(folder)
+
+
+@pytest.mark.parametrize("closed", ["0,1,2", *only_long("0", "2")])
 def test_a_program_with_closed_standard_descriptors_runs(
     environment: dict[str, str], tmp_path: Path, closed: str
 ) -> None:
@@ -186,6 +203,7 @@ def test_a_program_may_be_the_first_process_of_a_container(environment: dict[str
     assert said(RUN, environment, *namespace)["text"]
 
 
+@long_test
 def test_a_program_under_nohup_runs_and_its_engine_ends_with_it(environment: dict[str, str], folder: Path) -> None:
     assert said(RUN, environment, "nohup")["text"]
     wait_until_empty(folder)
@@ -200,7 +218,7 @@ def unusable(folder: Path) -> dict[str, str]:
     return {why: str(folder / name) for why, name in names.items()}
 
 
-@pytest.mark.parametrize("why", ["file", "not UTF-8", *only_long("missing", "long")])
+@pytest.mark.parametrize("why", ["not UTF-8", *only_long("missing", "file", "long")])
 def test_a_temporary_folder_that_cannot_be_used_is_passed_over(
     environment: dict[str, str], unusable: dict[str, str], why: str
 ) -> None:
@@ -307,17 +325,20 @@ def kill(killed: str, environment: dict[str, str]) -> None:
 # Starts that take long.
 
 
+@long_test
 def test_an_engine_that_starts_is_waited_for_whatever_connect_timeout_says(environment: dict[str, str]) -> None:
     assert said(RUN.replace("Client()", "Client(connect_timeout=0.05)"), environment)["text"]
 
 
 @pytest.mark.slow
-def test_many_programs_may_start_their_engines_at_once(environment: dict[str, str]) -> None:
+def test_many_programs_may_start_their_engines_at_once_whatever_connect_timeout_says(
+    environment: dict[str, str],
+) -> None:
     """Together they take far longer than one, and than any of them would wait for an engine of somebody else."""
-    program = RUN.replace("Client()", "Client(connect_timeout=1)")
+    programs = [RUN.replace("Client()", f"Client(connect_timeout={timeout})") for timeout in (1, 0.05)]
     running = [
         subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE)
-        for _ in range(PROGRAMS)
+        for program in programs * (PROGRAMS // 2)
     ]
     answers = [process.communicate(timeout=150)[0] for process in running]
 

@@ -40,7 +40,7 @@ def test_what_a_client_saw_is_stored_though_it_ended_before_there_was_a_collecto
     data = tmp_path / "data"
     with faulty_engine(provider, workers=2, data=data, is_young=True) as engine:
         client = engine.client()
-        streams = [engine.stream(client, repeat=2000, pace=0.005) for _ in range(4)]
+        streams = [engine.stream(client, repeat=500, pace=0.02) for _ in range(4)]
         begun = [next(iter(stream)) for stream in streams]
         silence(engine)
         for name in ("w1", "w2"):

@@ -36,7 +36,7 @@ class EndOfRun(msgspec.Struct, frozen=True):
     options: dict[str, Any] = {}
 
 
-LONG = {"repeat": 2000, "pace": 0.005}
+LONG = {"repeat": 500, "pace": 0.02}
 CASES = {
     "done": EndOfRun(OPENAI, {"repeat": 20}, "ok", None, "provider"),
     "done at Anthropic": EndOfRun(ANTHROPIC, {"repeat": 20}, "ok", None, "provider"),
