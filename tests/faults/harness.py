@@ -29,6 +29,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,7 @@ from tests.e2e.engines import running_engine
 from tests.faults.load import MODEL, LoadPlan
 from tests.history.checker import check
 from tests.history.facts import Limits
-from tests.history.model import ProviderCall, provider_calls, read_histories
+from tests.history.model import ProviderCall, decode_event, provider_calls, read_histories
 from tests.waiting import busyness, wait_until
 
 _INSIDE = ROOT / "tests" / "faults" / "inside"
@@ -74,6 +75,25 @@ class SeenOutcome(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float
 
 
+class NotesOfProcess:
+    """The history of a process that still writes: each reading goes on where the last one ended."""
+
+    def __init__(self, path: Path) -> None:
+        self.by_name: dict[str, list[HistoryEvent]] = defaultdict(list)
+        self._path = path
+        self._position = 0
+
+    def read_on(self) -> None:
+        """Read what has been written since; of a file that is not there, nothing."""
+        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
+            file.seek(self._position)
+            whole, end, _ = file.read().rpartition(b"\n")
+            self._position += len(whole) + len(end)
+            for line in whole.splitlines():
+                event = decode_event(line)
+                self.by_name[event.event].append(event)
+
+
 class Load:
     """A program with streams on the engine."""
 
@@ -81,8 +101,7 @@ class Load:
         command = [sys.executable, "-m", "tests.faults.load", msgspec.json.encode(plan).decode()]
         self.plan = plan
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)
-        self._history = history
-        self._kept = b""
+        self._notes = NotesOfProcess(history / f"caller-{self.pid}-0.jsonl")
         self.was_killed = False
 
     @property
@@ -92,9 +111,8 @@ class Load:
 
     def events(self, name: str) -> list[HistoryEvent]:
         """Return its notes of one name so far: begin, first, read, saw."""
-        lines = (self._kept or self._written()).split(b"\n")[:-1]
-        events = [msgspec.json.decode(line, type=HistoryEvent) for line in lines]
-        return [event for event in events if event.event == name]
+        self._notes.read_on()
+        return list(self._notes.by_name[name])
 
     def outcomes(self) -> list[SeenOutcome]:
         """Return what it has seen the end of."""
@@ -136,11 +154,7 @@ class Load:
         self.stop()
         self._process.kill()
         self._process.wait()
-        self._kept = self._written()
-
-    def _written(self) -> bytes:
-        path = self._history / f"caller-{self.pid}-0.jsonl"
-        return path.read_bytes() if path.exists() else b""
+        self._notes.read_on()
 
 
 class FaultyEngine:
@@ -158,6 +172,7 @@ class FaultyEngine:
         """Set by a test that ended the engine for good: it is not asked for leases then."""
         self.loads: list[Load] = []
         self._clients: list[Client] = []
+        self._workers: dict[Path, NotesOfProcess] = {}
         self._notes = History(history / f"harness-{os.getpid()}-{seed}.jsonl")
 
     # Load.
@@ -274,10 +289,10 @@ class FaultyEngine:
         """Return the process of the worker that has last started each run, by span id."""
         starts: list[tuple[float, str, int]] = []
         for path in self.history.glob("worker-*.jsonl"):
+            notes = self._workers.setdefault(path, NotesOfProcess(path))
+            notes.read_on()
             pid = int(path.name.split("-")[1])
-            lines = [line for line in path.read_bytes().split(b"\n")[:-1] if b'"event":"start"' in line]
-            events = [msgspec.json.decode(line, type=HistoryEvent) for line in lines]
-            starts += [(event.at, event.span_id, pid) for event in events]
+            starts += [(event.at, event.span_id, pid) for event in notes.by_name["start"]]
         return {span_id: pid for _, span_id, pid in sorted(starts)}
 
     def calls(self) -> list[ProviderCall]:

@@ -33,8 +33,9 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Runs at a time; each is followed by another."""
     runs: int = 0
     """Runs in all; 0 for as many as there is time for."""
-    chunks: tuple[int, int] = (10, 100)
-    pace: float = 0.01
+    chunks: tuple[int, int] = (2, 16)
+    pace: float = 0.06
+    """Streams take up to a second. Faster ones would take the processors from what the test hurts."""
     first_delay: tuple[float, float] = (0.0, 0.05)
     abort_share: float = 0.0
     """The share of runs that are aborted, at a random moment."""

@@ -20,9 +20,11 @@ from headrace.testing import Script
 from tests.conftest import HELLO
 
 CHUNK = "x" * 9_999 + " "
-COUNT = 1000
-SCRIPT = Script(chunks=[CHUNK] * COUNT)
-"""Together 10 MB. A stalled stream may hold one window of them; a worker that reads on would grow visibly."""
+
+
+def answer(count: int) -> Script:
+    """Return a script of so many large chunks. A stalled stream may hold one window of them, which is seven."""
+    return Script(chunks=[CHUNK] * count)
 
 
 class Stallable(Protocol):
@@ -41,8 +43,9 @@ class Stallable(Protocol):
 class StallingTask:
     """A reader among others of the same client, which stops iterating."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, count: int) -> None:
         self._client = client
+        self._expected = CHUNK * count
         self._may_read = asyncio.Event()
         self._has_begun = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -68,7 +71,7 @@ class StallingTask:
             self._has_begun.set()
             texts.append(chunk)
             await self._may_read.wait()
-        assert "".join(texts) == CHUNK * COUNT
+        assert "".join(texts) == self._expected
         assert (await stream.result).finish_reason == "stop"
 
 
@@ -91,8 +94,9 @@ for _ in sys.stdin:
 class StoppedProcess:
     """A reader that is a process, which is stopped with all that it has."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, count: int) -> None:
         self._process = process
+        self._expected = hashlib.sha256((CHUNK * count).encode()).hexdigest()
 
     async def begin(self) -> None:
         assert self._process.stdin is not None
@@ -104,7 +108,7 @@ class StoppedProcess:
 
     async def finish(self) -> None:
         self._process.send_signal(signal.SIGCONT)
-        assert await self._line() == hashlib.sha256((CHUNK * COUNT).encode()).hexdigest()
+        assert await self._line() == self._expected
 
     async def _line(self) -> str:
         assert self._process.stdout is not None
@@ -112,20 +116,20 @@ class StoppedProcess:
 
 
 @asynccontextmanager
-async def stalling_task(client: Client, address: str) -> AsyncIterator[Stallable]:
-    """Yield a reader that uses ``client``."""
-    yield StallingTask(client)
+async def stalling_task(client: Client, address: str, count: int) -> AsyncIterator[Stallable]:
+    """Yield a reader that uses ``client``, for answers of so many chunks."""
+    yield StallingTask(client, count)
 
 
 @asynccontextmanager
-async def stopped_process(client: Client, address: str) -> AsyncIterator[Stallable]:
+async def stopped_process(client: Client, address: str, count: int) -> AsyncIterator[Stallable]:
     """Yield a reader that is a process of its own."""
     environment = {**os.environ, "HEADRACE_ENGINE": address}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PROGRAM, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     )
     try:
-        yield StoppedProcess(process)
+        yield StoppedProcess(process, count)
     finally:
         process.kill()
         await process.wait()

@@ -37,7 +37,7 @@ def let_it_live(engine: FaultyEngine) -> None:
 @FEW_AND_MANY
 def test_a_killed_broker_disturbs_no_stream_and_loses_no_question(provider: SimulatedProvider, times: int) -> None:
     with faulty_engine(provider, workers=2) as engine:
-        loads = [engine.load(streams=10, chunks=(5, 100)), engine.load(streams=10, chunks=(5, 100), abort_share=0.3)]
+        loads = [engine.load(streams=10), engine.load(streams=10, abort_share=0.3)]
         for load in loads:
             load.wait_for(5)
 
@@ -70,7 +70,7 @@ def test_without_a_broker_streams_go_on_and_new_ones_wait_for_so_long_as_they_ar
     provider: SimulatedProvider,
 ) -> None:
     with faulty_engine(provider, workers=2) as engine:
-        load = engine.load(streams=10, runs=10, chunks=(400, 800), pace=0.01)
+        load = engine.load(streams=10, runs=10, chunks=(60, 120), pace=0.05)
         load.wait_for(10)
         engine.signal("supervisor", signal.SIGSTOP)  # nobody starts another
         engine.signal("broker", signal.SIGKILL)
@@ -99,7 +99,7 @@ def test_a_broker_that_stands_still_gives_no_lease_twice(
     provider: SimulatedProvider, seconds: float, times: int
 ) -> None:
     with faulty_engine(provider, workers=2) as engine:
-        load = engine.load(streams=20, chunks=(5, 300), abort_share=0.2)
+        load = engine.load(streams=20, chunks=(2, 60), pace=0.05, abort_share=0.2)
         load.wait_for(10)
         for _ in engine.moments(times, 0.1, 0.6):
             broker = engine.pid("broker")

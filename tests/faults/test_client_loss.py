@@ -44,7 +44,7 @@ def test_a_killed_client_frees_what_it_held_and_no_other_notices(provider: Simul
     config = f"[engine]\nmax_runs_per_worker = {MAX_RUNS}\n"
     killed: dict[int, float] = {}
     with faulty_engine(provider, workers=2, config=config, limits=LIMITS) as engine:
-        survivor = engine.load(streams=15, chunks=(20, 100), abort_share=0.1)
+        survivor = engine.load(streams=15, chunks=(4, 17), abort_share=0.1)
         victims = [victim(engine) for _ in range(AT_A_TIME)]
         for number in engine.moments(KILLS, 0.0, 0.3):
             load = victims.pop(0)
@@ -83,7 +83,7 @@ def wait_for_moment(engine: FaultyEngine, load: Load, number: int) -> None:
 
 
 def victim(engine: FaultyEngine) -> Load:
-    return engine.load(streams=STREAMS, chunks=(50, 400), first_delay=(0.0, 1.0))
+    return engine.load(streams=STREAMS, chunks=(8, 66), first_delay=(0.0, 1.0))
 
 
 def closing_delays(engine: FaultyEngine, events: list[HistoryEvent], killed_at: float) -> Iterator[float]:

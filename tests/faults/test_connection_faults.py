@@ -87,7 +87,7 @@ def test_clients_that_come_and_go_in_a_storm_hold_nobody_up(provider: SimulatedP
         steady = engine.load(streams=10)
         steady.wait_for(5)
         for _ in range(TIMES // 5):
-            storm = [engine.load(streams=2, chunks=(50, 100)) for _ in range(5)]
+            storm = [engine.load(streams=2, chunks=(8, 17)) for _ in range(5)]
             for load in storm:
                 load.wait_for(1)
             threading.Event().wait(engine.random.uniform(0.0, 0.3))

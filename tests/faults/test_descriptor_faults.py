@@ -62,7 +62,7 @@ def connections(paths: list[Path], count: int) -> Iterator[int]:
 def test_runs_beyond_the_descriptors_wait_their_turn(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=2, wrapper=FEW) as engine:
         before = processes_of(engine)
-        loads = [engine.load(streams=100, runs=RUNS, chunks=(5, 20), connect_timeout=60.0) for _ in range(3)]
+        loads = [engine.load(streams=100, runs=RUNS, chunks=(1, 4), connect_timeout=60.0) for _ in range(3)]
         while not all(len(load.outcomes()) == RUNS for load in loads):
             assert all(figures(pid).descriptors < DESCRIPTORS for pid in before.values())
             threading.Event().wait(0.2)

@@ -43,7 +43,7 @@ def kinds(engine: FaultyEngine) -> set[str]:
 @pytest.mark.parametrize("number", range(TIMES))
 def test_sigterm_under_load_lets_every_running_stream_finish(provider: SimulatedProvider, number: int) -> None:
     with faulty_engine(provider, workers=2, is_young=True) as engine:
-        running = engine.load(streams=10, runs=10, chunks=(50, 150))
+        running = engine.load(streams=10, runs=10, chunks=(8, 25))
         running.wait_for(10)
         engine.is_gone = True
         threading.Event().wait(engine.random.uniform(0.0, 0.2))
@@ -61,7 +61,7 @@ def test_sigterm_under_load_lets_every_running_stream_finish(provider: Simulated
 @pytest.mark.parametrize("number", range(TIMES))
 def test_told_twice_an_engine_ends_now_and_every_caller_is_told(provider: SimulatedProvider, number: int) -> None:
     with faulty_engine(provider, workers=2, is_young=True) as engine:
-        load = engine.load(streams=10, runs=10, chunks=(2000, 3000))
+        load = engine.load(streams=10, runs=10, chunks=(300, 500))
         load.wait_for(10)
         engine.is_gone = True
         engine.signal("supervisor", signal.SIGTERM)
@@ -79,7 +79,7 @@ def test_told_twice_an_engine_ends_now_and_every_caller_is_told(provider: Simula
 @pytest.mark.parametrize("number", range(TIMES))
 def test_no_process_outlives_a_killed_supervisor(provider: SimulatedProvider, number: int) -> None:
     with faulty_engine(provider, workers=2, is_young=True) as engine:
-        load = engine.load(streams=10, runs=10, chunks=(500, 3000))
+        load = engine.load(streams=10, runs=10, chunks=(80, 500))
         load.wait_for(10)
         engine.is_gone = True
         threading.Event().wait(engine.random.uniform(0.0, 0.3))

@@ -27,7 +27,7 @@ STREAMS = 8
 
 
 def start_load(engine: FaultyEngine) -> Load:
-    return engine.load(streams=STREAMS, chunks=(1, 40), pace=0.02, abort_share=0.2)
+    return engine.load(streams=STREAMS, chunks=(1, 16), pace=0.05, abort_share=0.2)
 
 
 @pytest.mark.tries(sum(KILLS.values()))

@@ -72,7 +72,7 @@ def test_what_is_whole_in_spoiled_spools_and_journals_the_next_engine_has_once(
 
 def die_under_load(engine: FaultyEngine) -> None:
     """Kill everything, while the spools hold spans that the database has not."""
-    load = engine.load(streams=STREAMS, chunks=(1, 30), abort_share=0.2)
+    load = engine.load(streams=STREAMS, chunks=(1, 6), abort_share=0.2)
     load.wait_for(4 * STREAMS)
     engine.signal("collector", signal.SIGSTOP)
     seen = len(load.events("saw"))

@@ -130,7 +130,7 @@ def test_runs_whose_worker_or_client_died_are_on_record_with_their_text(
         seen = {model: first[model] + read(stream) for model, stream in lost.items()}
         assert read(slow) == "0 1 2 3 4 5 6 7 8 "
 
-        load = engine.load(streams=5, chunks=(2000, 2000))
+        load = engine.load(streams=5, chunks=(300, 300))
         load.wait_for(5)
         engine.signal(load, signal.SIGKILL)
         engine.settle()

@@ -16,25 +16,28 @@ from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, engine_process, simulate
 from tests.e2e.engines import running_engine
 from tests.faults.process_figures import MIB, resident_bytes
-from tests.faults.stallable_readers import SCRIPT, Stallable, stalling_task, stopped_process
+from tests.faults.stallable_readers import Stallable, answer, stalling_task, stopped_process
 from tests.repetition import only_long
 from tests.waiting import busyness
 
-Reader = Callable[[Client, str], AbstractAsyncContextManager[Stallable]]
+Reader = Callable[[Client, str, int], AbstractAsyncContextManager[Stallable]]
 
 NEIGHBOURS = 199
 NEIGHBOUR_CHUNKS = 100
 """Each of a token's size."""
-WARM_UP = 2.0
-SETTLING = 0.5
-"""Seconds in which the stalled stream's windows fill."""
-PHASE = 1.0
+WARM_UP = NEIGHBOURS * NEIGHBOUR_CHUNKS
+"""Chunks of all neighbours together, as the next two: a phase takes longer on a busy machine, and no more processor time."""
+SETTLING = 6_000
+"""While they are read, the stalled stream's windows fill."""
+PHASE = 20_000
 ROUNDS = 3
 MORE_ROUNDS = 9
 """If the median is below the bound: a busy machine makes the rates vary."""
 PROMISED = 0.9
 """The least part of the neighbours' throughput that a stall leaves them. On an idle machine it is 0.97 to 1.03."""
 STALLS = 4
+WINDOW_FILLS = 0.5
+"""Seconds in which the windows of a stream fill whose neighbours are slow."""
 
 
 def slower() -> float:
@@ -43,8 +46,9 @@ def slower() -> float:
 
 
 @pytest.fixture
-def provider() -> Iterator[SimulatedProvider]:
-    with SimulatedProvider(SCRIPT, process=True) as simulated:
+def provider(chunks: int) -> Iterator[SimulatedProvider]:
+    """Yield a provider that sends so many large chunks where a request asks for nothing else."""
+    with SimulatedProvider(answer(chunks), process=True) as simulated:
         yield simulated
 
 
@@ -53,27 +57,33 @@ class Neighbours:
 
     def __init__(self, client: Client, pace: float) -> None:
         self.chunks = 0
-        self._have_begun = asyncio.Event()
+        self._goal = 0
+        self._is_reached = asyncio.Event()
         self._client = client
         self._script = simulate(repeat=NEIGHBOUR_CHUNKS, pace=pace)
         self._expected = "".join(f"{number} " for number in range(NEIGHBOUR_CHUNKS))
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[None]:
-        """Within, all of them read."""
+    async def reading(self, warm_up: int) -> AsyncIterator[None]:
+        """Within, all of them read, and have read so many chunks."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._read_for_ever()) for _ in range(NEIGHBOURS)]
-            await asyncio.sleep(WARM_UP * slower())
-            await self._have_begun.wait()
+            await self.read_on(warm_up)
             yield
             for task in tasks:
                 task.cancel()
 
+    async def read_on(self, count: int) -> None:
+        """Wait until they have read so many further chunks."""
+        self._goal = self.chunks + count
+        self._is_reached.clear()
+        await self._is_reached.wait()
+
     async def rate(self) -> float:
-        """Watch for a while; return the chunks per second."""
-        await asyncio.sleep(SETTLING * slower())
+        """Watch for a phase; return the chunks per second."""
+        await self.read_on(SETTLING)
         started_at, before = time.monotonic(), self.chunks
-        await asyncio.sleep(PHASE * slower())
+        await self.read_on(PHASE)
         return (self.chunks - before) / (time.monotonic() - started_at)
 
     async def _read_for_ever(self) -> None:
@@ -85,19 +95,19 @@ class Neighbours:
             async for chunk in stream:
                 texts.append(chunk)
                 self.chunks += 1
-                if self.chunks == NEIGHBOURS:
-                    self._have_begun.set()
+                if self.chunks == self._goal:
+                    self._is_reached.set()
             assert "".join(texts) == self._expected
             assert (await stream.result).finish_reason == "stop"
 
 
 async def alternate(
-    client: Client, address: str, provider: SimulatedProvider, reader: Reader
+    client: Client, address: str, provider: SimulatedProvider, reader: Reader, chunks: int
 ) -> list[tuple[float, float]]:
     """Return the neighbours' rates, as fast as all together can work: without a stalled stream, and with it."""
     rates: list[tuple[float, float]] = []
     neighbours = Neighbours(client, pace=0.0)
-    async with reader(client, address) as stalled, neighbours.reading():
+    async with reader(client, address, chunks) as stalled, neighbours.reading(WARM_UP):
         while len(rates) < ROUNDS or (median_ratio(rates) < least_ratio() and len(rates) < MORE_ROUNDS):
             await asyncio.to_thread(provider.clear)
             undisturbed = await neighbours.rate()
@@ -120,11 +130,12 @@ def median_ratio(rates: list[tuple[float, float]]) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("reader", [stopped_process, *only_long(stalling_task)])
+@pytest.mark.parametrize("chunks", [300], ids=["3-MB"])
 @pytest.mark.tries(ROUNDS)
-def test_one_stalled_reader_among_200_slows_nobody(reader: Reader, provider: SimulatedProvider) -> None:
+def test_one_stalled_reader_among_200_slows_nobody(reader: Reader, chunks: int, provider: SimulatedProvider) -> None:
     """Phases without and with it alternate in one run; what was stalled arrives whole afterwards."""
     with running_engine(provider, "--workers", "1") as address, Client(address) as client:
-        rates = asyncio.run(alternate(client, address, provider, reader))
+        rates = asyncio.run(alternate(client, address, provider, reader, chunks))
 
     ratios = [stalled / undisturbed for undisturbed, stalled in rates]
     print(
@@ -134,13 +145,13 @@ def test_one_stalled_reader_among_200_slows_nobody(reader: Reader, provider: Sim
     assert median_ratio(rates) > least_ratio()
 
 
-async def stall_one_by_one(client: Client, address: str, reader: Reader) -> list[int]:
+async def stall_one_by_one(client: Client, address: str, reader: Reader, chunks: int) -> list[int]:
     """Return the worker's memory before any stall, and after each; all that stalled is read to its end."""
     memory = []
     async with AsyncExitStack() as stack:
-        readers = [await stack.enter_async_context(reader(client, address)) for _ in range(STALLS)]
+        readers = [await stack.enter_async_context(reader(client, address, chunks)) for _ in range(STALLS)]
         await warm_up(client)
-        await stack.enter_async_context(Neighbours(client, pace=0.05).reading())
+        await stack.enter_async_context(Neighbours(client, pace=0.1).reading(10 * NEIGHBOURS))
         worker = engine_process(address, "-m headrace_workers")
         memory.append(await highest_memory(worker))
         for stalled in readers:
@@ -160,7 +171,7 @@ async def warm_up(client: Client) -> None:
 
 
 async def highest_memory(worker: int) -> int:
-    await asyncio.sleep(SETTLING * slower())
+    await asyncio.sleep(WINDOW_FILLS * slower())
     memory = []
     for _ in range(10):
         memory.append(resident_bytes(worker))
@@ -171,13 +182,14 @@ async def highest_memory(worker: int) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("reader", [stalling_task, *only_long(stopped_process)])
+@pytest.mark.parametrize("chunks", [1000], ids=["10-MB"])
 @pytest.mark.tries(STALLS)
 def test_a_stalled_reader_among_200_costs_its_worker_a_mebibyte_at_most(
-    reader: Reader, provider: SimulatedProvider
+    reader: Reader, chunks: int, provider: SimulatedProvider
 ) -> None:
-    """Of an answer of 10 MB; several stall one after the other, and none goes on before the last has been measured."""
+    """Of an answer that is ten times as large; several stall one after the other, and none goes on before the last has been measured."""
     with running_engine(provider, "--workers", "1") as address, Client(address) as client:
-        memory = asyncio.run(stall_one_by_one(client, address, reader))
+        memory = asyncio.run(stall_one_by_one(client, address, reader, chunks))
 
     growth = [(after - before) / MIB for before, after in itertools.pairwise(memory)]
     each = (memory[-1] - memory[0]) / MIB / STALLS

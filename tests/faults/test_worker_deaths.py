@@ -61,7 +61,7 @@ def lost_after(kills: list[float], outcomes: list[SeenOutcome]) -> list[float]:
 def test_callers_learn_of_a_killed_worker_with_the_partial_text(provider: SimulatedProvider, times: int) -> None:
     with faulty_engine(provider, workers=3) as engine:
         # Slow ones: what is measured is not how busy the machine is.
-        loads = [engine.load(streams=15, pace=0.03), engine.load(streams=15, pace=0.03, abort_share=0.2)]
+        loads = [engine.load(streams=15, pace=0.1), engine.load(streams=15, pace=0.1, abort_share=0.2)]
         for load in loads:
             load.wait_for(5)
 
@@ -81,7 +81,7 @@ def test_callers_learn_of_a_killed_worker_with_the_partial_text(provider: Simula
 @pytest.mark.tries(CRASHES)
 def test_a_worker_that_crashes_is_as_one_that_is_killed(provider: SimulatedProvider, order: str) -> None:
     with faulty_engine(provider, workers=3, has_orders=True) as engine:
-        load = engine.load(streams=30, pace=0.03)
+        load = engine.load(streams=30, pace=0.1)
         load.wait_for(15)
 
         crashes = [engine.order(engine.some_worker(), order) for _ in engine.moments(CRASHES, 0.3, 1.2)]
@@ -180,7 +180,7 @@ def test_a_run_that_was_present_at_two_deaths_is_refused_and_others_recover(
     provider: SimulatedProvider, times: int
 ) -> None:
     with faulty_engine(provider, workers=4) as engine:
-        load = engine.load(streams=10, chunks=(20, 50), first_delay=(0.0, 0.0))
+        load = engine.load(streams=10, chunks=(4, 8), first_delay=(0.0, 0.0))
         load.wait_for(5)
         client = engine.client()
         for _ in range(times):

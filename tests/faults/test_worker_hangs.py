@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 HUNG_WITHIN = 6.0
 """Seconds from when a worker stops to its callers' errors."""
-HANGING = repeated(3, 10)
+HANGING = repeated(2, 10)
 """Workers that hang at the same time."""
 PAUSES = repeated(2, 7)
 """Each of three workers at the same time."""
@@ -38,7 +38,7 @@ def hurt(engine: FaultyEngine, fault: str, worker: int) -> float:
 def test_a_worker_that_hangs_is_found_and_replaced(provider: SimulatedProvider, fault: str) -> None:
     """Most workers at once, two times: stopped, with the interpreter's lock held, with the loop stuck."""
     with faulty_engine(provider, workers=HANGING + 2, has_orders=fault != "SIGSTOP") as engine:
-        load = engine.load(streams=4 * HANGING, chunks=(100, 150), pace=0.1)
+        load = engine.load(streams=4 * HANGING, chunks=(60, 100), pace=0.1)
         hurt_at: dict[int, float] = {}
         for _ in range(2):
             load.wait_for(len(load.outcomes()) + 3 * HANGING)
@@ -68,7 +68,7 @@ def alive(pids: list[int]) -> list[int]:
 def test_a_worker_that_pauses_goes_on_and_nothing_is_lost(provider: SimulatedProvider, fault: str) -> None:
     """Pauses that are too short to be a hang. Runs that came in the meantime may go elsewhere: what is said of them late is void."""
     with faulty_engine(provider, workers=6, has_orders=fault != "SIGSTOP") as engine:
-        engine.load(streams=24, chunks=(20, 80), pace=0.05).wait_for(20)
+        engine.load(streams=24, chunks=(10, 40), pace=0.1).wait_for(20)
         before = [engine.pid(f"w{number}") for number in range(1, 7)]
         for _ in engine.moments(PAUSES, 0.5, 1.5):
             workers = engine.random.sample(before, 3)
@@ -77,7 +77,7 @@ def test_a_worker_that_pauses_goes_on_and_nothing_is_lost(provider: SimulatedPro
             began = time.monotonic()
             for worker in workers:
                 hurt(engine, fault if fault == "SIGSTOP" else f"{fault} {pause}", worker)
-            newcomer = engine.load(streams=6, runs=6, chunks=(5, 20))
+            newcomer = engine.load(streams=6, runs=6)
             threading.Event().wait(began + pause - time.monotonic())
             for worker in workers if fault == "SIGSTOP" else []:
                 engine.signal(worker, signal.SIGCONT)

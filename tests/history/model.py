@@ -12,7 +12,7 @@ import msgspec
 from headrace.process.history import HistoryEvent
 from headrace.testing.shared.request_log import RequestRecord
 
-_decode = msgspec.json.Decoder(HistoryEvent).decode
+decode_event = msgspec.json.Decoder(HistoryEvent).decode
 _SPAN_ID = re.compile(r"sp_[0-9a-f]{16}")
 
 
@@ -52,7 +52,7 @@ def read_histories(directory: Path) -> list[ProcessHistory]:
     for path in sorted(directory.glob("*-*-*.jsonl")):
         role, pid, epoch = path.stem.split("-")
         lines = path.read_bytes().split(b"\n")[:-1]
-        histories.append(ProcessHistory(role, int(pid), int(epoch), [_decode(line) for line in lines]))
+        histories.append(ProcessHistory(role, int(pid), int(epoch), [decode_event(line) for line in lines]))
     return histories
 
 

@@ -12,6 +12,15 @@ import time
 from pathlib import Path
 
 
+def _spin(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        used = time.thread_time()
+        while time.thread_time() < used + 0.01:
+            pass
+        time.sleep(0.01)
+
+
 def _obey(*_signal: object) -> None:
     order, _, figure = (Path(os.environ["HEADRACE_HISTORY"]) / f"order-{os.getpid()}").read_text().partition(" ")
     match order:
@@ -19,10 +28,8 @@ def _obey(*_signal: object) -> None:
             ctypes.PyDLL(None).usleep(int(float(figure) * 1_000_000))
         case "stall":  # the loop only
             time.sleep(float(figure))
-        case "spin":  # the loop as well, and the processor
-            until = time.monotonic() + float(figure)
-            while time.monotonic() < until:
-                pass
+        case "spin":  # the loop as well, and half of a processor
+            _spin(float(figure))
         case "abort":
             os.abort()
         case "segfault":
