@@ -15,12 +15,14 @@ from headrace import EngineUnavailableError
 from headrace.testing import SimulatedProvider
 from headrace_engine.supervisor.restart_policy import SHORT_LIFE
 from tests.faults.harness import FaultyEngine, faulty_engine
-from tests.repetition import only_long, repeated, times
+from tests.repetition import only_long, times
 from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
 FEW_AND_MANY = times(3, 20)
+PAUSES = (3.0, 0.2) * 3 + only_long(*[0.2] * 13, 30.0)
+"""Seconds for which the broker stands still."""
 
 
 def all_are_well(engine: FaultyEngine) -> bool:
@@ -37,9 +39,7 @@ def let_it_live(engine: FaultyEngine) -> None:
 @FEW_AND_MANY
 def test_a_killed_broker_disturbs_no_stream_and_loses_no_question(provider: SimulatedProvider, times: int) -> None:
     with faulty_engine(provider, workers=2) as engine:
-        loads = [engine.load(streams=10), engine.load(streams=10, abort_share=0.3)]
-        for load in loads:
-            load.wait_for(5)
+        engine.load(streams=20, abort_share=0.15).wait_for(10)
 
         for number in engine.moments(times, 0.1, 0.8):
             if number % 3 == 0:  # not always one that has only just begun, or the next is started later each time
@@ -93,18 +93,15 @@ def test_without_a_broker_streams_go_on_and_new_ones_wait_for_so_long_as_they_ar
 
 
 @pytest.mark.slow
-@pytest.mark.tries(3)
-@pytest.mark.parametrize(("seconds", "times"), [(3.0, 3), (0.2, repeated(3, 16)), *only_long((30.0, 1))])
-def test_a_broker_that_stands_still_gives_no_lease_twice(
-    provider: SimulatedProvider, seconds: float, times: int
-) -> None:
+@pytest.mark.tries(len(PAUSES))
+def test_a_broker_that_stands_still_gives_no_lease_twice(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=2) as engine:
         load = engine.load(streams=20, chunks=(2, 60), pace=0.05, abort_share=0.2)
         load.wait_for(10)
-        for _ in engine.moments(times, 0.1, 0.6):
+        for number in engine.moments(len(PAUSES), 0.1, 0.6):
             broker = engine.pid("broker")
             engine.signal(broker, signal.SIGSTOP)
-            threading.Event().wait(seconds)
+            threading.Event().wait(PAUSES[number])
             engine.signal(broker, signal.SIGCONT)
             # Whichever broker it is by now, it serves.
             engine.wait_ready(2)

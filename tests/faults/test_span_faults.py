@@ -26,8 +26,8 @@ DEATHS_OF_ALL = repeated(3, 5)
 STREAMS = 8
 
 
-def start_load(engine: FaultyEngine) -> Load:
-    return engine.load(streams=STREAMS, chunks=(1, 16), pace=0.05, abort_share=0.2)
+def start_load(engine: FaultyEngine, streams: int = STREAMS) -> Load:
+    return engine.load(streams=streams, chunks=(1, 16), pace=0.05, abort_share=0.2)
 
 
 @pytest.mark.tries(sum(KILLS.values()))
@@ -87,11 +87,10 @@ def test_what_everything_left_when_it_died_the_next_engine_finds(provider: Simul
     runs = Admitted()
     for _ in range(DEATHS_OF_ALL):
         with faulty_engine(provider, workers=2, data=data, is_young=True) as engine:
-            loads = [start_load(engine) for _ in range(2)]
-            for load in loads:
-                load.wait_for(STREAMS)
+            load = start_load(engine, 2 * STREAMS)
+            load.wait_for(2 * STREAMS)
             for _ in engine.moments(1, 0.1, 1.0):
-                kill_everything(engine, loads)
+                kill_everything(engine, load)
             engine.settle()
             runs = runs.and_those(admitted(engine))
 
@@ -105,9 +104,9 @@ def test_what_everything_left_when_it_died_the_next_engine_finds(provider: Simul
     check_texts(rows, runs)
 
 
-def kill_everything(engine: FaultyEngine, loads: list[Load]) -> None:
+def kill_everything(engine: FaultyEngine, load: Load) -> None:
     names = ["supervisor", "broker", "collector", "w1", "w2"]
-    pids: list[int | Load] = [*(engine.pid(name) for name in names), *loads]
+    pids: list[int | Load] = [*(engine.pid(name) for name in names), load]
     engine.random.shuffle(pids)
     engine.is_gone = True
     for pid in pids:

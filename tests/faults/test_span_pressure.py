@@ -57,7 +57,7 @@ def test_a_collector_that_stands_still_slows_no_stream_and_costs_no_span(
     data = tmp_path / "data"
     settings = f"memory_bytes = {MEMORY}\nspool_bytes = {4096 * MIB}\n"
     usual, hindered, growth, spilled = [], [], 0, 0
-    with span_engine(provider, data, settings) as address, Flow(address) as flow:
+    with span_engine(provider, data, settings) as address, Flow(address, streams=6) as flow:
         collector, worker = process(address, "collector"), process(address, "w1")
         flow.wait_for(100)
         for seconds in STOPS:
@@ -102,7 +102,7 @@ def test_what_has_no_room_is_dropped_the_oldest_first_and_counted(
     with span_engine(provider, data, settings) as address, Flow(address) as flow:
         flow.wait_for(50)
         with stopped(process(address, "collector")):
-            flow.wait_for(400)
+            flow.wait_for(300)
             assert spool_bytes(data) <= spool + 2 * MIB
         flow.wait_for(50)
         flow.stop()

@@ -61,9 +61,7 @@ def lost_after(kills: list[float], outcomes: list[SeenOutcome]) -> list[float]:
 def test_callers_learn_of_a_killed_worker_with_the_partial_text(provider: SimulatedProvider, times: int) -> None:
     with faulty_engine(provider, workers=3) as engine:
         # Slow ones: what is measured is not how busy the machine is.
-        loads = [engine.load(streams=15, pace=0.1), engine.load(streams=15, pace=0.1, abort_share=0.2)]
-        for load in loads:
-            load.wait_for(5)
+        engine.load(streams=30, pace=0.1, abort_share=0.1).wait_for(10)
 
         kills = [engine.signal(engine.some_worker(), signal.SIGKILL) for _ in engine.moments(times, 0.3, 1.2)]
 
@@ -77,17 +75,19 @@ def test_callers_learn_of_a_killed_worker_with_the_partial_text(provider: Simula
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("order", ["abort", "segfault"])
-@pytest.mark.tries(CRASHES)
-def test_a_worker_that_crashes_is_as_one_that_is_killed(provider: SimulatedProvider, order: str) -> None:
+@pytest.mark.tries(2 * CRASHES)
+def test_a_worker_that_crashes_is_as_one_that_is_killed(provider: SimulatedProvider) -> None:
+    orders = ["abort", "segfault"] * CRASHES
     with faulty_engine(provider, workers=3, has_orders=True) as engine:
         load = engine.load(streams=30, pace=0.1)
         load.wait_for(15)
 
-        crashes = [engine.order(engine.some_worker(), order) for _ in engine.moments(CRASHES, 0.3, 1.2)]
+        crashes = [
+            engine.order(engine.some_worker(), orders[number]) for number in engine.moments(len(orders), 0.3, 1.2)
+        ]
 
     delays = lost_after(crashes, engine.outcomes("WorkerLostError"))
-    report(f"{order} of a worker to its callers' errors", delays, engine)
+    report("crash of a worker to its callers' errors", delays, engine)
     assert percentile(delays, 0.99) < 2 * LOST_WITHIN * busyness()  # a core may be written first
     check_others(engine)
 

@@ -23,9 +23,9 @@ HUNG_WITHIN = 6.0
 HANGING = repeated(2, 10)
 """Workers that hang at the same time."""
 PAUSES = repeated(2, 7)
-"""Each of three workers at the same time."""
+"""Each of two workers at the same time."""
 ROUNDS = repeated(2, 5)
-"""In each of them four workers are stopped."""
+"""In each of them three workers are stopped."""
 
 
 def hurt(engine: FaultyEngine, fault: str, worker: int) -> float:
@@ -64,14 +64,14 @@ def alive(pids: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("fault", ["stall", *only_long("SIGSTOP", "hold")])
-@pytest.mark.tries(3 * PAUSES)
+@pytest.mark.tries(2 * PAUSES)
 def test_a_worker_that_pauses_goes_on_and_nothing_is_lost(provider: SimulatedProvider, fault: str) -> None:
     """Pauses that are too short to be a hang. Runs that came in the meantime may go elsewhere: what is said of them late is void."""
-    with faulty_engine(provider, workers=6, has_orders=fault != "SIGSTOP") as engine:
+    with faulty_engine(provider, workers=4, has_orders=fault != "SIGSTOP") as engine:
         engine.load(streams=24, chunks=(10, 40), pace=0.1).wait_for(20)
-        before = [engine.pid(f"w{number}") for number in range(1, 7)]
+        before = [engine.pid(f"w{number}") for number in range(1, 5)]
         for _ in engine.moments(PAUSES, 0.5, 1.5):
-            workers = engine.random.sample(before, 3)
+            workers = engine.random.sample(before, 2)
             # Until 5 s after its last heartbeat, which may be a second old, or more where the machine is busy.
             pause = engine.random.uniform(3.0, 3.5)
             began = time.monotonic()
@@ -83,7 +83,7 @@ def test_a_worker_that_pauses_goes_on_and_nothing_is_lost(provider: SimulatedPro
                 engine.signal(worker, signal.SIGCONT)
             newcomer.join(30)
 
-        assert [engine.pid(f"w{number}") for number in range(1, 7)] == before
+        assert [engine.pid(f"w{number}") for number in range(1, 5)] == before
 
     assert {outcome.kind for outcome in engine.outcomes()} == {"done"}
     assert {outcome.attempts for outcome in engine.outcomes()} <= {1, 2}
@@ -104,17 +104,17 @@ def test_a_run_that_alone_made_its_worker_hang_is_not_tried_again(provider: Simu
         assert len(engine.calls()) == 1
 
 
-@pytest.mark.tries(4 * ROUNDS)
+@pytest.mark.tries(3 * ROUNDS)
 def test_runs_sent_to_a_worker_that_has_stopped_go_elsewhere_whatever_fills_its_socket(
     provider: SimulatedProvider,
 ) -> None:
     """More than a socket takes, to workers that have just stopped: their clients wait in no send, and all runs end well."""
-    with faulty_engine(provider, workers=6) as engine:
+    with faulty_engine(provider, workers=5) as engine:
         client = engine.client()
         prompt = "x" * 500_000
         for _ in range(ROUNDS):
-            engine.wait_ready(6)
-            stopped = [engine.pid(f"w{number}") for number in engine.random.sample(range(1, 7), 4)]
+            engine.wait_ready(5)
+            stopped = [engine.pid(f"w{number}") for number in engine.random.sample(range(1, 6), 3)]
             for worker in stopped:
                 engine.signal(worker, signal.SIGSTOP)
             started_at = time.monotonic()
