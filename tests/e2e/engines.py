@@ -18,11 +18,15 @@ from tests.waiting import busyness, wait_until
 
 
 @contextmanager
-def running_engine(provider: SimulatedProvider, *options: str, wrapper: Sequence[str] = ()) -> Iterator[str]:
-    """Run an engine as a service, by the program ``wrapper`` where there is one; yield its address."""
+def running_engine(
+    provider: SimulatedProvider, *options: str, wrapper: Sequence[str] = (), settings_file: Path | None = None
+) -> Iterator[str]:
+    """Run an engine as a service, by the program ``wrapper`` and with a settings file where there is one; yield its address."""
     # Short, because Unix socket paths are.
     directory = Path(tempfile.mkdtemp(prefix="hr-"))
     environment = {**os.environ, **provider.environment}
+    if settings_file is not None:
+        environment["HEADRACE_CONFIG"] = str(settings_file)
     command = [*wrapper, sys.executable, "-m", "headrace_engine", "--directory", str(directory), *options]
     address = f"ipc://{directory}"
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)

@@ -19,6 +19,8 @@ import pytest
 from headrace import AsyncLocalStream, Client, LocalStream
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, simulate
+from tests.e2e.engines import running_engine
+from tests.repetition import repeated
 from tests.waiting import busyness
 
 MODEL = "gpt-4o"
@@ -400,7 +402,7 @@ time.sleep(600)
 @pytest.mark.slow
 def test_the_death_of_the_client_closes_its_connections_within_500_ms(provider: SimulatedProvider) -> None:
     delays = []
-    for _ in range(3):
+    for _ in range(repeated(1, 3)):
         provider.clear()
         with subprocess.Popen(
             [sys.executable, "-c", CLIENT_PROGRAM], stdout=subprocess.PIPE, env={**os.environ, **provider.environment}
@@ -415,12 +417,10 @@ def test_the_death_of_the_client_closes_its_connections_within_500_ms(provider: 
 
 
 def test_the_death_of_a_client_of_a_shared_engine_closes_its_connections(
-    client: Client, provider: SimulatedProvider, tmp_path: Any
+    provider: SimulatedProvider,
 ) -> None:
     """The engine lives on, and finds the client's runs for itself."""
-    from tests.e2e.engines import running_engine
-
-    with running_engine(provider) as address:
+    with running_engine(provider, "--workers", "1") as address:
         with subprocess.Popen(
             [sys.executable, "-c", CLIENT_PROGRAM],
             stdout=subprocess.PIPE,

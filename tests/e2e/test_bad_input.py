@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -240,27 +241,37 @@ def test_a_key_given_with_the_run_is_used(client: Client) -> None:
     assert "1234567890" not in repr(error)
 
 
-def test_no_key_names_the_variable_to_set(provider: SimulatedProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY")
-    environment = SimpleEnvironment({"OPENAI_BASE_URL": provider.base_url})
-    with running_engine(environment) as address, Client(address) as client:  # type: ignore[arg-type]
-        with pytest.raises(AuthenticationError, match="OPENAI_API_KEY"):
-            client.run_local(model=MODEL, messages=HELLO)
+class OneOfThree:
+    """What an engine is started with that has one provider, one that is not there, and one without a key."""
+
+    def __init__(self, provider: SimulatedProvider) -> None:
+        self.environment = {
+            "OPENAI_BASE_URL": provider.base_url,
+            "OPENAI_API_KEY": provider.api_key,
+            "ANTHROPIC_BASE_URL": "http://127.0.0.1:9",
+            "ANTHROPIC_API_KEY": "sk-x",
+        }
+
+
+@pytest.fixture(scope="module")
+def engine(session_provider: SimulatedProvider) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GEMINI_API_KEY")
+        with running_engine(OneOfThree(session_provider), "--workers", "1") as address:  # type: ignore[arg-type]
+            yield address
+
+
+def test_no_key_names_the_variable_to_set(engine: str, provider: SimulatedProvider) -> None:
+    with Client(engine) as client:
+        with pytest.raises(AuthenticationError, match="GEMINI_API_KEY"):
+            client.run_local(model=MODEL, provider="google", messages=HELLO)
 
         assert provider.requests() == []
 
 
-class SimpleEnvironment:
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.environment = environment
-
-
-def test_a_provider_that_is_not_there_is_unavailable() -> None:
-    environment = SimpleEnvironment({"OPENAI_BASE_URL": "http://127.0.0.1:9", "OPENAI_API_KEY": "sk-x"})
-    engine = running_engine(environment)  # type: ignore[arg-type]
-    refused = pytest.raises(ProviderUnavailableError, match=r"127\.0\.0\.1:9")
-    with engine as address, Client(address) as client, refused:
-        client.run_local(model=MODEL, messages=HELLO)
+def test_a_provider_that_is_not_there_is_unavailable(engine: str) -> None:
+    with Client(engine) as client, pytest.raises(ProviderUnavailableError, match=r"127\.0\.0\.1:9"):
+        client.run_local(model=MODEL, provider="anthropic", messages=HELLO)
 
 
 def test_no_engine_at_the_address_says_so_within_the_connect_timeout(tmp_path: Path) -> None:
@@ -341,10 +352,10 @@ def test_an_embedded_engine_that_cannot_start_says_why(
     assert "workers" in done.stdout
 
 
-def test_a_second_engine_on_one_directory_is_refused(provider: SimulatedProvider) -> None:
-    with running_engine(provider) as address, Client(address) as client:
+def test_a_second_engine_on_one_directory_is_refused(engine: str) -> None:
+    with Client(engine) as client:
         assert client.run_local(model=MODEL, messages=HELLO).text
-        command = [sys.executable, "-m", "headrace_engine", "--directory", address.removeprefix("ipc://")]
+        command = [sys.executable, "-m", "headrace_engine", "--directory", engine.removeprefix("ipc://")]
         second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
 
         assert second.returncode == 3

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import socket
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -214,15 +215,13 @@ def test_a_broker_that_ends_each_connection_at_once_is_given_up_in_time() -> Non
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("where", ["broker", "w1-*"])
 def test_another_users_process_is_refused_even_where_the_directory_lets_it_in(
-    provider: SimulatedProvider, where: str
+    shared_engine: str, provider: SimulatedProvider, where: str
 ) -> None:
-    with running_engine(provider, "--workers", "1") as address:
-        with Client(address) as client:
-            assert client.run_local(model=MODEL, messages=HELLO).text
-        directory = Path(address.removeprefix("ipc://"))
-        socket = next(directory.glob(where))
-        directory.chmod(0o755)
-        socket.chmod(0o777)
+    with Client(shared_engine) as client:
+        assert client.run_local(model=MODEL, messages=HELLO).text
+    directory = Path(shared_engine.removeprefix("ipc://"))
+    socket = next(directory.glob(where))
+    with mode_of(directory, 0o755), mode_of(socket, 0o777):
         pid = os.fork()
         if pid == 0:
             code = 99
@@ -234,9 +233,19 @@ def test_another_users_process_is_refused_even_where_the_directory_lets_it_in(
             finally:
                 os._exit(code)  # whatever happens, it runs no further tests
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        directory.chmod(0o700)
 
     assert status == 0
+
+
+@contextmanager
+def mode_of(path: Path, mode: int) -> Iterator[None]:
+    """Give a file another mode for a while."""
+    before = stat.S_IMODE(path.stat().st_mode)
+    path.chmod(mode)
+    try:
+        yield
+    finally:
+        path.chmod(before)
 
 
 class _Liar:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
@@ -13,6 +12,7 @@ import pytest
 from headrace import Client, ConfigurationError, LocalStream, ProviderProtocolError
 from tests.conftest import HELLO
 from tests.e2e.engines import running_engine
+from tests.repetition import only_long
 from tests.waiting import busyness
 from tests.workers.providers.example_answers import APIS, events, whole
 
@@ -37,29 +37,32 @@ class Environment:
         self.environment = {**KEYS, **variables}
 
 
-@contextmanager
-def serving(answer: Answer) -> Iterator[Environment]:
-    """Answer each request so."""
+class OddServer:
+    """Answers each request as the test says, and an engine whose provider it is, for all formats."""
 
-    class OddHandler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def __init__(self) -> None:
+        self.answer: Answer = saying(b"", "text/plain", 500)
+        server = self
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            answer(self)
+        class OddHandler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                server.answer(self)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), OddHandler)
-    server.daemon_threads = True
-    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    base = f"http://127.0.0.1:{server.server_port}"
-    try:
-        yield Environment(**{name: base + path for name, path in VARIABLES.items()})
-    finally:
-        server.shutdown()
-        server.server_close()
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), OddHandler)
+        self._server.daemon_threads = True
+        Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        base = f"http://127.0.0.1:{self._server.server_port}"
+        self.environment = {**KEYS, **{name: base + path for name, path in VARIABLES.items()}}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
 
 
 def saying(body: bytes, label: str, status: int = 200) -> Answer:
@@ -73,6 +76,19 @@ def saying(body: bytes, label: str, status: int = 200) -> Answer:
     return answer
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[OddServer]:
+    made = OddServer()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def engine(server: OddServer) -> Iterator[str]:
+    with running_engine(server, "--workers", "1") as address:  # type: ignore[arg-type]
+        yield address
+
+
 def check(client: Client, api: str, *, stream: bool) -> None:
     said = client.run_local(model="m", provider=PROVIDERS[api], messages=HELLO, stream=stream)
     if isinstance(said, LocalStream):
@@ -83,30 +99,23 @@ def check(client: Client, api: str, *, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_an_answer_in_another_form_than_was_asked_for_is_whole(api: str) -> None:
+def test_an_answer_in_another_form_than_was_asked_for_is_whole(api: str, engine: str, server: OddServer) -> None:
     forms = [
         saying(b"".join(events(api)), "text/event-stream"),
         saying(b"".join(events(api)), "application/json", 201),
         saying(b"\xef\xbb\xbf" + whole(api), "application/json"),
         saying(whole(api), "text/event-stream", 203),
     ]
-    current = iter(form for form in forms for _ in range(2))
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        next(current)(handler)
-
-    with (
-        serving(answer) as environment,
-        running_engine(environment, "--workers", "1") as address,  # type: ignore[arg-type]
-        Client(address) as client,
-    ):
-        for _ in forms:
+    with Client(engine) as client:
+        for server.answer in forms:
             check(client, api, stream=False)
             check(client, api, stream=True)
 
 
 @pytest.mark.parametrize("api", ["openai-chat", "anthropic", "google"])
-def test_a_connection_that_stays_open_after_the_finish_reason_is_closed_and_the_run_a_success(api: str) -> None:
+def test_a_connection_that_stays_open_after_the_finish_reason_is_closed_and_the_run_a_success(
+    api: str, engine: str, server: OddServer
+) -> None:
     closed = Event()
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -120,11 +129,8 @@ def test_a_connection_that_stays_open_after_the_finish_reason_is_closed_and_the_
         if not handler.rfile.read(1):
             closed.set()
 
-    with (
-        serving(answer) as environment,
-        running_engine(environment, "--workers", "1") as address,  # type: ignore[arg-type]
-        Client(address) as client,
-    ):
+    server.answer = answer
+    with Client(engine) as client:
         began = time.monotonic()
         check(client, api, stream=True)
 
@@ -133,31 +139,59 @@ def test_a_connection_that_stays_open_after_the_finish_reason_is_closed_and_the_
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "causes"),
     [
-        ({"http_proxy": "http://proxy:port"}, "http_proxy"),
-        ({"ALL_PROXY": "gopher://x"}, "all_proxy"),
-        ({"http_proxy": "socks5://127.0.0.1:9"}, "socksio"),
-        ({"OPENAI_BASE_URL": "127.0.0.1:9/v1"}, "did you mean http://127.0.0.1:9/v1?"),
-        ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1\n"}, "OPENAI_BASE_URL"),
-        ({"OPENAI_API_KEY": "sk-secret\n"}, "OPENAI_API_KEY"),
+        (
+            {
+                "http_proxy": "http://proxy:port",
+                "ALL_PROXY": "gopher://x",
+                "OPENAI_BASE_URL": "http://provider.test/v1",
+                "ANTHROPIC_BASE_URL": "https://provider.test",
+                "GEMINI_API_KEY": "sk-secret\n",
+            },
+            {"openai": "http_proxy", "anthropic": "all_proxy", "google": "GEMINI_API_KEY"},
+        ),
+        (
+            {
+                "http_proxy": "socks5://127.0.0.1:9",
+                "OPENAI_BASE_URL": "127.0.0.1:9/v1",
+                "ANTHROPIC_BASE_URL": "http://provider.test",
+                "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:9/v1\n",
+            },
+            {
+                "openai": "did you mean http://127.0.0.1:9/v1?",
+                "anthropic": "socksio",
+                "google": "GOOGLE_GEMINI_BASE_URL",
+            },
+        ),
+        *only_long(
+            ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1\n"}, {"openai": "OPENAI_BASE_URL"}),
+            (
+                {"OPENAI_BASE_URL": "http://provider.test/v1", "OPENAI_API_KEY": "sk-secret\n"},
+                {"openai": "OPENAI_API_KEY"},
+            ),
+            ({"OPENAI_BASE_URL": "http://provider.test/v1", "ALL_PROXY": "gopher://x"}, {"openai": "all_proxy"}),
+        ),
     ],
 )
-def test_a_request_that_cannot_leave_fails_at_once_with_the_cause(variables: dict[str, str], said: str) -> None:
-    environment = Environment(**{"OPENAI_BASE_URL": "http://provider.test/v1", "NO_PROXY": "fd00::/8", **variables})
+def test_a_request_that_cannot_leave_fails_at_once_with_the_cause(
+    variables: dict[str, str], causes: dict[str, str]
+) -> None:
+    environment = Environment(NO_PROXY="fd00::/8", **variables)
     with running_engine(environment, "--workers", "1") as address, Client(address) as client:  # type: ignore[arg-type]
-        began = time.monotonic()
-        with pytest.raises(ConfigurationError) as caught:
-            client.run_local(model="gpt-4o", messages=HELLO)
-        with pytest.raises(ConfigurationError):
-            list(client.run_local(model="gpt-4o", messages=HELLO, stream=True))
+        for provider, said in causes.items():
+            began = time.monotonic()
+            with pytest.raises(ConfigurationError) as caught:
+                client.run_local(model="m", provider=provider, messages=HELLO)
+            with pytest.raises(ConfigurationError):
+                list(client.run_local(model="m", provider=provider, messages=HELLO, stream=True))
 
-        assert said in str(caught.value)
-        assert "secret" not in str(caught.value)
-        assert time.monotonic() - began < 8 * busyness()
+            assert said in str(caught.value)
+            assert "secret" not in str(caught.value)
+            assert time.monotonic() - began < 8 * busyness()
 
 
-def test_a_coding_that_was_not_asked_for_is_named() -> None:
+def test_a_coding_that_was_not_asked_for_is_named(engine: str, server: OddServer) -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
         handler.send_header("content-encoding", "br")
@@ -165,11 +199,7 @@ def test_a_coding_that_was_not_asked_for_is_named() -> None:
         handler.end_headers()
         handler.wfile.write(b"hello")
 
-    with (
-        serving(answer) as environment,
-        running_engine(environment, "--workers", "1") as address,  # type: ignore[arg-type]
-        Client(address) as client,
-        pytest.raises(ProviderProtocolError, match="'br'") as caught,
-    ):
+    server.answer = answer
+    with Client(engine) as client, pytest.raises(ProviderProtocolError, match="'br'") as caught:
         client.run_local(model="gpt-4o", messages=HELLO)
     assert caught.value.status_code == 200

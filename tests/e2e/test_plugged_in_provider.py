@@ -102,7 +102,11 @@ def configure(tmp_path: Path, ollama: OllamaServer, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("_without_engine")
 def test_a_plug_in_streams_text_and_usage_and_tells_errors_and_its_spans_name_it(
-    ollama: OllamaServer, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ollama: OllamaServer,
+    configure: Configure,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     install(tmp_path / "site", "headrace_ollama", *documented_plugin())
     monkeypatch.syspath_prepend(tmp_path / "site")
@@ -131,14 +135,11 @@ def test_a_plug_in_streams_text_and_usage_and_tells_errors_and_its_spans_name_it
             client.run_local(model="local/llama3", messages=HELLO, reasoning_effort="low")
         client.flush(60)
 
-    attempts = [span["attempts"][0] for span in exported_spans(tmp_path / "data") if span["status"] == "ok"]
+    capfd.readouterr()
+    assert main(["spans", "export", "--data", str(tmp_path / "data")]) == 0
+    spans = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    attempts = [span["attempts"][0] for span in spans if span["status"] == "ok"]
     assert [(said["wire_format"], said["telemetry_provider"]) for said in attempts] == [("ollama-chat", "ollama")] * 2
-
-
-def exported_spans(data: Path) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "headrace", "spans", "export", "--data", str(data)]
-    lines = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
-    return [json.loads(line) for line in lines]
 
 
 @pytest.mark.usefixtures("_without_engine")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ MODEL = "gpt-4o"
 # More than the windows on the way and the sockets of all sides hold.
 PIECES = 4000
 PIECE = "x" * 4096
-PAUSE = repeated(8.0, 30.0)
+PAUSE = repeated(5.0, 30.0)
 """Seconds: much longer than the idle timeout of the run that is not read."""
 
 
@@ -60,14 +61,21 @@ def test_a_reader_that_never_comes_back_is_not_waited_for_for_ever(
         assert len(error.value.partial_text) < len(sent)
 
 
+@pytest.fixture(scope="module")
+def engine(session_provider: SimulatedProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An engine that waits for three seconds for a reader that takes nothing."""
+    file = tmp_path_factory.mktemp("settings") / "headrace.toml"
+    file.write_text("[engine]\nstalled_reader_timeout = 3\n")
+    with running_engine(session_provider, "--workers", "1", settings_file=file) as address:
+        yield address
+
+
 @pytest.mark.parametrize("is_complete", [False, True], ids=["under way", "complete at the provider"])
 def test_a_reader_that_takes_something_now_and_then_is_waited_for(
-    is_complete: bool, provider: SimulatedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    is_complete: bool, engine: str, provider: SimulatedProvider
 ) -> None:
-    (tmp_path / "headrace.toml").write_text("[engine]\nstalled_reader_timeout = 3\n")
-    monkeypatch.setenv("HEADRACE_CONFIG", str(tmp_path / "headrace.toml"))
     pieces = 200 if is_complete else 600
-    with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=60.0) as client:
+    with Client(engine, connect_timeout=60.0) as client:
         stream = client.run_local(
             model=MODEL, messages=HELLO, stream=True, custom_options=simulate(chunks=["y" * 1024] * pieces)
         )

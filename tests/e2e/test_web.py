@@ -171,7 +171,7 @@ def test_under_asgi_the_providers_connection_is_closed_while_the_provider_is_sil
 
 def test_a_stream_may_last_longer_than_gunicorns_timeout(provider: SimulatedProvider, tmp_path: Path) -> None:
     timeout = round(2 * busyness())  # seconds, in which a worker must also start
-    chunks = 30 * timeout
+    chunks = 20 * timeout  # twice as long
     provider.enqueue(Script(repeat=chunks, pace=0.1))
     with server(DJANGO_WSGI, tmp_path, "--timeout", str(timeout)) as port, Browser(port) as browser:
         received = browser.read_to_the_end()

@@ -1,4 +1,4 @@
-"""Workers that are replaced while they work, and engines that end: no stream is lost, and what is ended is told."""
+"""Workers that are replaced as the settings say, and engines that end: what is ended is told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,25 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from headrace import Client, EngineUnavailableError, LocalStream, WorkerLostError
-from headrace.cli.status_command import engine_status
+from headrace import Client, EngineUnavailableError, WorkerLostError
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, engine_process, processes, simulate
 from tests.e2e.engines import running_engine
+from tests.e2e.worker_processes import MODEL, restart, started, tell_engine, worker_pids
 from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.slow
-
-MODEL = "gpt-4o"
-
-
-def worker_pids(address: str) -> set[int]:
-    directory = address.removeprefix("ipc://")
-    return {pid for pid, _, line in processes() if "-m headrace_workers" in line and directory in line}
-
-
-def tell_engine(address: str, number: signal.Signals) -> None:
-    os.kill(engine_process(address, "headrace_engine --directory"), number)
 
 
 def settings(path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Path:
@@ -43,102 +31,6 @@ def settings(path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Path:
     file.write_text(text)
     monkeypatch.setenv("HEADRACE_CONFIG", str(file))
     return file
-
-
-def restart(address: str) -> None:
-    """Replace the workers, and wait until those before have gone."""
-    before = worker_pids(address)
-    tell_engine(address, signal.SIGHUP)
-    wait_until(lambda: not before & worker_pids(address), 40.0)
-
-
-def started(client: Client, repeat: int, pace: float = 0.01) -> LocalStream:
-    script = simulate(repeat=repeat, pace=pace)
-    return client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=script)
-
-
-class ThreadedLoad:
-    """Streams without a pause in several threads, each checked as it ends."""
-
-    def __init__(self, address: str, threads: int = 8) -> None:
-        self.address = address
-        self.finished = 0
-        self.errors: list[BaseException] = []
-        self._is_over = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
-        for thread in self._threads:
-            thread.start()
-
-    def _run(self) -> None:
-        with Client(self.address, connect_timeout=60.0) as client:
-            while not self._is_over.is_set():
-                try:
-                    text = "".join(started(client, 60))
-                    assert text == "".join(f"{number} " for number in range(60))
-                except BaseException as error:  # noqa: BLE001 - told of by the test
-                    self.errors.append(error)
-                else:
-                    self.finished += 1
-
-    def end(self) -> None:
-        self._is_over.set()
-        for thread in self._threads:
-            thread.join(90)
-
-
-@pytest.mark.timeout(180)
-def test_three_rolling_restarts_under_load_lose_no_stream(provider: SimulatedProvider) -> None:
-    with running_engine(provider, "--workers", "2") as address:
-        load = ThreadedLoad(address)
-        try:
-            wait_until(lambda: load.finished > 0)
-            for _ in range(3):
-                restart(address)
-            counted = load.finished
-            wait_until(lambda: load.finished > counted)
-        finally:
-            load.end()
-        states = {worker.state for worker in engine_status(address, 60.0).workers}
-
-    assert load.errors == []
-    assert states == {"ok"}
-    records = provider.requests()
-    assert [record.outcome for record in records if record.outcome != "complete"] == []
-    assert len(records) == load.finished, "no run was sent twice"
-
-
-def test_a_stream_outlives_the_restart_on_its_old_worker(provider: SimulatedProvider) -> None:
-    with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=60.0) as client:
-        iterator = iter(started(client, 300))
-        first = next(iterator)
-        [before] = worker_pids(address)
-        tell_engine(address, signal.SIGHUP)
-        wait_until(lambda: {worker.state for worker in engine_status(address, 60.0).workers} == {"ok", "draining"})
-
-        assert client.run_local(model=MODEL, messages=HELLO).text, "on the new one"
-        assert before in worker_pids(address)
-        assert first + "".join(iterator) == "".join(f"{number} " for number in range(300))
-        wait_until(lambda: before not in worker_pids(address))
-
-
-def test_a_restart_with_settings_that_cannot_be_used_leaves_the_workers_as_they_are(
-    provider: SimulatedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = settings(tmp_path, monkeypatch, "")
-    with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=60.0) as client:
-        assert client.run_local(model=MODEL, messages=HELLO).text
-        before = worker_pids(address)
-        file.write_text("[engine]\nno_such_setting = 1\n")
-        tell_engine(address, signal.SIGHUP)
-        seen: set[int] = set()
-
-        def came_and_went() -> bool:
-            seen.update(worker_pids(address))
-            return len(seen) > 1 and worker_pids(address) == before
-
-        wait_until(came_and_went)
-        assert client.run_local(model=MODEL, messages=HELLO).text
-        assert worker_pids(address) == before
 
 
 @pytest.mark.parametrize("limit", ["max_worker_age = 2", "max_worker_memory = 1"])
@@ -160,7 +52,7 @@ def test_a_stream_that_does_not_end_is_ended_at_the_drain_timeout_of_its_worker(
     settings(tmp_path, monkeypatch, "[engine]\nworker_drain_timeout = 1\n")
     delay = max(10.0, 3 * busyness())  # longer than a new worker takes to start
     with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=60.0) as client:
-        iterator = iter(started(client, 100_000))
+        iterator = iter(started(client, 100_000, pace=0.05))
         silent = client.run_local(
             model=MODEL, messages=HELLO, stream=True, custom_options=simulate(first_token_delay=delay)
         )
@@ -181,12 +73,12 @@ def test_a_stream_that_does_not_end_is_ended_at_the_drain_timeout_of_its_worker(
 
 
 def test_at_the_drain_timeout_runs_are_ended_with_a_word_and_new_ones_are_refused(provider: SimulatedProvider) -> None:
-    drain = 3.0 * busyness()  # long enough to be refused in between
+    drain = 2.0 * busyness()  # long enough to be refused in between
     with (
         running_engine(provider, "--workers", "1", "--drain-timeout", str(drain)) as address,
         Client(address, connect_timeout=60.0) as client,
     ):
-        iterator = iter(started(client, 100_000))
+        iterator = iter(started(client, 100_000, pace=0.05))
         first = next(iterator)
         supervisor = engine_process(address, "headrace_engine --directory")
         told_at = time.monotonic()
@@ -215,7 +107,7 @@ def is_zombie(pid: int) -> bool:
 
 def test_a_second_sigterm_ends_runs_now_and_with_a_word(provider: SimulatedProvider) -> None:
     with running_engine(provider, "--workers", "2") as address, Client(address, connect_timeout=60.0) as client:
-        iterators = [iter(started(client, 100_000)) for _ in range(20)]
+        iterators = [iter(started(client, 100_000, pace=0.05)) for _ in range(20)]
         firsts = [next(iterator) for iterator in iterators]
         tell_engine(address, signal.SIGTERM)
         wait_until(lambda: refuses(client))
@@ -281,23 +173,22 @@ def engine_at_a_terminal(provider: SimulatedProvider, *wrapper: str) -> Iterator
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def test_an_engine_ends_with_its_terminal_and_lets_streams_finish(provider: SimulatedProvider) -> None:
+def test_sighup_replaces_the_workers_of_an_engine_that_ends_with_its_terminal_and_lets_streams_finish(
+    provider: SimulatedProvider,
+) -> None:
     with engine_at_a_terminal(provider) as (address, pid, terminal), Client(address, connect_timeout=60.0) as client:
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        restart(address)  # the hang-up comes from somebody else
+
+        assert client.run_local(model=MODEL, messages=HELLO).text
+        assert not is_zombie(pid)
+
         iterator = iter(started(client, 100))
         first = next(iterator)
         os.close(terminal)
 
         assert first + "".join(iterator) == "".join(f"{number} " for number in range(100))
         wait_until(lambda: is_zombie(pid))
-
-
-def test_sighup_from_somebody_else_replaces_the_workers_of_an_engine_at_a_terminal(provider: SimulatedProvider) -> None:
-    with engine_at_a_terminal(provider) as (address, pid, _), Client(address, connect_timeout=60.0) as client:
-        assert client.run_local(model=MODEL, messages=HELLO).text
-        restart(address)
-
-        assert client.run_local(model=MODEL, messages=HELLO).text
-        assert not is_zombie(pid)
 
 
 def test_an_engine_started_with_nohup_outlives_its_terminal(provider: SimulatedProvider) -> None:
