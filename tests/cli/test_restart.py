@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -125,17 +126,26 @@ def test_an_engine_too_old_for_restart_is_named(directory: Path, capsys: pytest.
     assert len(broker.frames) == 1, "nothing that it does not know"
 
 
+def has_ended(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
 @pytest.mark.slow
-def test_restart_works_while_the_broker_is_restarting(
+def test_restart_replaces_the_workers_also_while_the_broker_is_restarting(
     provider: SimulatedProvider, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with running_engine(provider, "--workers", "1") as address:
-        before = engine_process(address, "-m headrace_workers")
-        os.kill(engine_process(address, "headrace_engine broker"), signal.SIGKILL)
+    with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=60.0) as client:
+        for is_broker_killed in (False, True):
+            assert client.run_local(model="gpt-4o", messages=HELLO).text
+            before = engine_process(address, "-m headrace_workers")
+            if is_broker_killed:
+                os.kill(engine_process(address, "headrace_engine broker"), signal.SIGKILL)
 
-        assert main(["restart", "--engine", address, "--timeout", "30"]) == ExitCode.OK
-        wait_until(lambda: not Path(f"/proc/{before}").exists(), 30.0, "the end of the worker")
-    assert "one after another" in capsys.readouterr().out
+            assert main(["restart", "--engine", address, "--timeout", "30"]) == ExitCode.OK
+            wait_until(partial(has_ended, before), 30.0, "the end of the worker")
+            assert "one after another" in capsys.readouterr().out
+            assert engine_process(address, "-m headrace_workers") != before
+            assert client.run_local(model="gpt-4o", messages=HELLO).text
 
 
 @pytest.mark.slow
@@ -151,7 +161,7 @@ def test_a_false_supervisor_is_not_asked_and_its_answers_do_not_count(
             impostor.send(encode_frame(1, [RestartAnswer(number, "never")]))
         wait_until(impostor.is_disconnected, 10.0, "the end of the impostor")
         assert main(["restart", "--engine", address]) == ExitCode.OK
-        wait_until(lambda: not Path(f"/proc/{before}").exists(), 20.0, "the end of the worker")
+        wait_until(partial(has_ended, before), 20.0, "the end of the worker")
 
         said = [message for frame in impostor.receive() for message in from_broker.decode(frame)[1]]
         assert not [message for message in said if isinstance(message, Restart | Silent)]
@@ -171,19 +181,6 @@ def test_a_false_supervisor_is_not_asked_and_its_answers_do_not_count(
 
         wait_until(is_refused, 10.0, "the refusal")
         running.abort()
-
-
-@pytest.mark.slow
-def test_restart_replaces_the_workers(provider: SimulatedProvider, capsys: pytest.CaptureFixture[str]) -> None:
-    with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=60.0) as client:
-        assert client.run_local(model="gpt-4o", messages=HELLO).text
-        before = engine_process(address, "-m headrace_workers")
-
-        assert main(["restart", "--engine", address]) == ExitCode.OK
-        wait_until(lambda: not Path(f"/proc/{before}").exists(), 20.0, "the end of the worker")
-        assert engine_process(address, "-m headrace_workers") != before
-        assert client.run_local(model="gpt-4o", messages=HELLO).text
-    assert "one after another" in capsys.readouterr().out
 
 
 def test_restart_without_an_engine_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

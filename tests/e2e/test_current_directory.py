@@ -14,13 +14,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from headrace.testing import SimulatedProvider
+from tests.cli.forking import ForkingProgram
 from tests.conftest import processes
+from tests.repetition import only_long
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -37,6 +39,8 @@ CHILDRENS = (
     "sitecustomize", "usercustomize", "opentelemetry",
 )  # fmt: skip
 """What only children import: Python itself lets the current directory into a program of ``python -c``, and nobody can help that."""
+EVERYBODYS = ("msgspec", "zmq")
+"""What the command's own process imports too."""
 PARENTS = ("sitecustomize", "usercustomize", "sqlite3", "gzip")
 """What Python itself lets the command's own process import for such an entry. Nobody can help that either."""
 HOOK = "def redact(content):\n    open({mark!r}, 'a').close()\n    return content\n"
@@ -98,20 +102,18 @@ WAYS = {
 }
 
 
-def set_traps(cloned: Cloned) -> None:
-    for name in CHILDRENS:
+def set_traps(cloned: Cloned, names: Iterable[str] = CHILDRENS) -> None:
+    for name in names:
         cloned.write(f"{name}.py", TRAP.format(mark="MARK"))
     cloned.write("trap.pth", "import sitecustomize\n")
     cloned.write(".env", "HEADRACE_CONFIG=evil.toml\nPYTHONPATH=.\n")
     cloned.write("pyvenv.cfg", "home = .\n")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [*list(WAYS)[1:], *only_long("the command")])  # which the next tests take
 def test_no_child_imports_from_the_current_directory(way: str, cloned: Cloned) -> None:
-    set_traps(cloned)
-    if way != "python -c":
-        for name in ("msgspec", "zmq"):  # what both import
-            cloned.write(f"{name}.py", TRAP.format(mark="MARK"))
+    is_safe = way in ("the command", "a program that changes into it")
+    set_traps(cloned, (*CHILDRENS, *EVERYBODYS) if is_safe else CHILDRENS)
     command = [part.replace("{cloned!r}", repr(str(cloned.directory))) for part in WAYS[way]]
     done = cloned.run(*command)
 
@@ -120,7 +122,7 @@ def test_no_child_imports_from_the_current_directory(way: str, cloned: Cloned) -
     assert not cloned.marker.exists(), cloned.marker.read_text()
 
 
-@pytest.mark.parametrize("path", [":/nowhere", "/nowhere::/nowhere-else"])
+@pytest.mark.parametrize("path", [":/nowhere::/nowhere-else", *only_long(":/nowhere", "/nowhere::/nowhere-else")])
 def test_an_empty_entry_of_pythonpath_leads_no_child_to_the_current_directory(path: str, cloned: Cloned) -> None:
     set_traps(cloned)
     for name in PARENTS:
@@ -132,7 +134,7 @@ def test_an_empty_entry_of_pythonpath_leads_no_child_to_the_current_directory(pa
 
 
 def test_a_service_and_its_workers_import_nothing_from_the_current_directory(cloned: Cloned) -> None:
-    set_traps(cloned)
+    set_traps(cloned, (*CHILDRENS, *EVERYBODYS))
     directory = cloned.home / "engine"
     command = (HEADRACE, "serve", "--directory", str(directory), "--workers", "1", "--drain-timeout", "1")
     service = subprocess.Popen(
@@ -233,70 +235,74 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("what", SETTINGS)
-def test_a_file_of_the_current_directory_stops_a_run_before_it_does_harm(what: str, cloned: Cloned) -> None:
+def test_a_file_of_the_current_directory_stops_a_run_before_it_does_harm(cloned: Cloned) -> None:
     bashrc = cloned.home / ".bashrc"
     bashrc.write_text("# the user's\n")
     old = cloned.home / ".local/state/headrace/0/spans-20200101-000000.db"
     old.parent.mkdir(parents=True)
     old.write_text("old")
-    cloned.write("headrace.toml", SETTINGS[what])
     cloned.write("evil.py", TRAP.format(mark="MARK"))
-    before = sorted(cloned.directory.iterdir())
-    model = "mine/x" if "mine" in SETTINGS[what] else "gpt-4o"
-    done = cloned.run(HEADRACE, "run", "Hello", "--model", model)
+    with ForkingProgram(environ=cloned.environ) as program:
+        for what, setting in SETTINGS.items():
+            cloned.write("headrace.toml", setting)
+            before = sorted(cloned.directory.iterdir())
+            model = "mine/x" if "mine" in setting else "gpt-4o"
+            done = program.run("headrace", "run", "Hello", "--model", model, directory=cloned.directory)
 
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert done.stderr.count("\n") == 1
-    assert str(cloned.directory / "headrace.toml") in done.stderr
-    assert "HEADRACE_CONFIG=" in done.stderr or "`headrace config allow`" in done.stderr
-    assert bashrc.read_text() == "# the user's\n"
-    assert old.read_text() == "old"
-    assert sorted(cloned.directory.iterdir()) == before
-    assert not cloned.marker.exists()
+            assert (done.returncode, done.stdout) == (2, ""), (what, done.stderr)
+            assert done.stderr.count("\n") == 1, what
+            assert str(cloned.directory / "headrace.toml") in done.stderr, what
+            assert "HEADRACE_CONFIG=" in done.stderr or "`headrace config allow`" in done.stderr, what
+            assert bashrc.read_text() == "# the user's\n", what
+            assert old.read_text() == "old", what
+            assert sorted(cloned.directory.iterdir()) == before, what
+            assert not cloned.marker.exists(), what
 
 
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "serve": (HEADRACE, "serve", "--directory", "ENGINE"),
-    "spans list": (HEADRACE, "spans", "list"),
-    "an engine of its own": (sys.executable, "-m", "headrace_engine", "--directory", "ENGINE"),
-    "a program": (sys.executable, "-c", RUN),
-    "what shows the settings": (HEADRACE, "config", "show"),
-    "what allows keys": (HEADRACE, "config", "allow", "--yes"),
+COMMANDS = {
+    "serve": ("headrace", "serve", "--directory", "ENGINE"),
+    "spans list": ("headrace", "spans", "list"),
+    "an engine of its own": ("headrace_engine", "--directory", "ENGINE"),
+    "what shows the settings": ("headrace", "config", "show"),
+    "what allows keys": ("headrace", "config", "allow", "--yes"),
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_no_command_does_what_such_a_file_says(name: str, cloned: Cloned) -> None:
+def test_no_command_does_what_such_a_file_says(cloned: Cloned) -> None:
     cloned.write("headrace.toml", f"{SETTINGS['a hook']}\n{SETTINGS['a sink with a bearer token']}\n")
     cloned.write("evil.py", TRAP.format(mark="MARK"))
-    command = [part.replace("ENGINE", str(cloned.home / "engine")) for part in COMMANDS[name]]
-    done = cloned.run(*command)
+    done = {"a program": cloned.run(sys.executable, "-c", RUN)}
+    with ForkingProgram(environ=cloned.environ) as program:
+        for name, command in COMMANDS.items():
+            arguments = [part.replace("ENGINE", str(cloned.home / "engine")) for part in command]
+            done[name] = program.run(*arguments, directory=cloned.directory)
 
-    assert done.returncode in (1, 2)
-    assert "spans.redact would decide what is kept of your runs" in done.stdout + done.stderr
-    assert "gh-secret" not in done.stdout + done.stderr
-    assert not cloned.marker.exists()
+    for name, each in done.items():
+        assert each.returncode in (1, 2), name
+        assert "spans.redact would decide what is kept of your runs" in each.stdout + each.stderr, name
+        assert "gh-secret" not in each.stdout + each.stderr, name
+    assert not cloned.marker.exists(), cloned.marker.read_text()
 
 
 def test_a_key_goes_where_it_was_allowed_and_nowhere_else(cloned: Cloned, provider: SimulatedProvider) -> None:
     address = provider.environment["OPENAI_BASE_URL"]
     mine = f'[providers.mine]\napi = "openai-chat"\nbase_url = "{address}"\napi_key_env = "GITHUB_TOKEN"\n'
     cloned.write("headrace.toml", mine)
-    run = (HEADRACE, "run", "Hello", "--model", "mine/gpt-4o")
-    refused = cloned.run(*run)
-    assert refused.returncode == 2
-    assert f"would send the value of GITHUB_TOKEN to {address}" in refused.stderr
-    assert provider.requests() == []
+    run = ("run", "Hello", "--model", "mine/gpt-4o")
+    with ForkingProgram(environ=cloned.environ) as program:
+        refused = program.run("headrace", *run, directory=cloned.directory)
+        assert refused.returncode == 2
+        assert f"would send the value of GITHUB_TOKEN to {address}" in refused.stderr
+        assert provider.requests() == []
 
-    assert cloned.run(HEADRACE, "config", "allow", "--yes").returncode == 0
-    token = provider.environment["OPENAI_API_KEY"]
-    done = cloned.run(*run, GITHUB_TOKEN=token)
-    assert done.returncode == 0, done.stderr
-    assert len(provider.requests()) == 1, "it answers nobody without the key"
+        assert program.run("headrace", "config", "allow", "--yes", directory=cloned.directory).returncode == 0
+        token = provider.environment["OPENAI_API_KEY"]
+        done = cloned.run(HEADRACE, *run, GITHUB_TOKEN=token)
+        assert done.returncode == 0, done.stderr
+        assert len(provider.requests()) == 1, "it answers nobody without the key"
 
-    cloned.write("headrace.toml", mine.replace(address, f"{cloned.listener}/v1"))
-    assert cloned.run(*run).returncode == 2
+        cloned.write("headrace.toml", mine.replace(address, f"{cloned.listener}/v1"))
+        assert program.run("headrace", *run, directory=cloned.directory).returncode == 2
 
 
 def test_a_link_in_the_current_directory_takes_no_spans_of_a_sink_with_a_relative_path(cloned: Cloned) -> None:

@@ -190,13 +190,20 @@ def test_a_hundred_thousand_spans_are_listed_quickly(spans: Run, data: Path) -> 
             database.add_all((span(content=text), 0.001) for _ in range(1000))
         database.close()
 
-    seconds = {}
-    for command in ["list", "list --status ok --model gpt-4o --since 2026-03-01", "list --tag none", "show 1", "stats"]:
+    seconds, done = {}, {}
+    commands = [
+        "list",
+        "list --status ok --model gpt-4o --since 2026-03-01",
+        "list --tag none",
+        "show 1",
+        "stats --json",
+    ]
+    for command in commands:
         before = time.monotonic()
-        spans(*command.split())
+        done[command] = spans(*command.split())
         seconds[command] = time.monotonic() - before
 
-    assert json.loads(spans("stats", "--json").out)["total"]["runs"] == 102_000
-    assert seconds.pop("stats") < 30 * busyness()
+    assert json.loads(done["stats --json"].out)["total"]["runs"] == 102_000
+    assert seconds.pop("stats --json") < 30 * busyness()
     assert max(seconds.values()) < 15 * busyness()
     assert seconds["list"] < 2 * busyness()
