@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import cycle, product
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from headrace import Client
 from headrace.errors import ConfigurationError
 from headrace.settings.settings import load_settings
 from tests.cases import each
+from tests.repetition import repeated
 
 BAD = Path(__file__).resolve().parents[2] / "configurations"
 
@@ -151,8 +153,14 @@ def test_a_client_reports_a_bad_file_before_it_starts_anything(name: str, monkey
     assert str(caught.value) == f"{BAD / name}.toml: {MESSAGES[name]}"
 
 
-@pytest.mark.parametrize("command", ["run Hello --model gpt-4o", "serve --directory engine", "spans list"])
-@pytest.mark.parametrize("name", ["workers-negative", "runs-none", "not-toml", "spans-redact-without-function"])
+COMMANDS = ("run Hello --model gpt-4o", "serve --directory engine", "spans list")
+SOME_BAD = ("workers-negative", "runs-none", "not-toml", "spans-redact-without-function")
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    repeated([*zip(SOME_BAD, cycle(COMMANDS), strict=False)], [*product(SOME_BAD, COMMANDS)]),
+)
 def test_a_command_reports_a_bad_file_in_one_line_and_ends_with_2(name: str, command: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "headrace", *command.split()],

@@ -12,6 +12,7 @@ from headrace.types import Message
 from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.anthropic.api import API
 from headrace_workers.providers.shared.wire_format import ProviderSettings
+from tests.cases import each
 from tests.workers import corpus
 
 EXPECTATION_IS_WRONG: dict[str, tuple[set[str], str]] = {
@@ -48,7 +49,7 @@ OPAQUE = re.compile(rb'"(?:signature|data|encrypted_content|encrypted_index)":\s
 SETTINGS = ProviderSettings(name="anthropic", api="anthropic", base_url="http://127.0.0.1")
 
 
-@pytest.mark.parametrize("name", corpus.case_names("anthropic.messages"))
+@each("name", corpus.case_names("anthropic.messages"))
 def test_opaque_data_of_a_recorded_response_is_sent_back_unchanged(name: str) -> None:
     case = corpus.load(name)
     secrets = {json.loads(secret) for secret in OPAQUE.findall(case.body)}

@@ -12,6 +12,7 @@ from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.google.api import API
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import ProviderSettings
+from tests.cases import each
 from tests.workers import corpus
 
 _PIECES = "the SDK leaves function calls in pieces: each piece is a call, without name or arguments"
@@ -117,7 +118,7 @@ def test_recorded_arrays_are_read_whole(name: str, text: str, calls: list[corpus
 OWN_PARTS = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
 
 
-@pytest.mark.parametrize("name", corpus.case_names("google.generate"))
+@each("name", corpus.case_names("google.generate"))
 def test_parts_of_googles_server_tools_in_a_recorded_response_are_sent_back_unchanged(name: str) -> None:
     case = corpus.load(name)
     own: list[Any] = []

@@ -12,6 +12,7 @@ from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.openai_responses.api import API
 from headrace_workers.providers.shared.sse import SSEParser
 from headrace_workers.providers.shared.wire_format import ProviderSettings
+from tests.cases import each
 from tests.workers import corpus
 
 EXPECTATION_IS_WRONG: dict[str, tuple[set[str], str]] = {
@@ -65,7 +66,7 @@ def items_of(body: bytes) -> list[dict[str, Any]]:
     return ends[-1].get("output") or [] if ends else []
 
 
-@pytest.mark.parametrize("name", corpus.case_names("openai.responses"))
+@each("name", corpus.case_names("openai.responses"))
 def test_the_items_of_a_recorded_response_are_sent_back_unchanged_and_in_order(name: str) -> None:
     case = corpus.load(name)
     items = items_of(case.body)
