@@ -217,7 +217,7 @@ def test_no_setting_and_no_variable_steers_the_terminal(
     ]:
         with monkeypatch.context() as patch:
             patch.setenv(variable, value)
-            for arguments in CASES[command]:
+            for arguments in CASES[command][: repeated(3, 10)]:
                 out, notes = shown(arguments)
                 assert steering(notes) == set(), (variable, arguments)
                 assert command == ("run",) or steering(out) == set(), (variable, arguments)
