@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
+
+from headrace.cli.main import main
+
+
+class CommandOutput(NamedTuple):
+    """What a command wrote."""
+
+    stdout: str
+    stderr: str
 
 
 def headrace(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -13,3 +25,11 @@ def headrace(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"{arguments} ended with {done.returncode}: {done.stderr}"
     return done
+
+
+def headrace_here(*arguments: str | Path) -> CommandOutput:
+    """Run the command in this process, without the start of Python. It must write text, no bytes."""
+    with redirect_stdout(StringIO()) as output, redirect_stderr(StringIO()) as errors:
+        code = main([*map(str, arguments)])
+    assert code == 0, f"{arguments} ended with {code}: {errors.getvalue()}"
+    return CommandOutput(output.getvalue(), errors.getvalue())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from headrace.testing import SimulatedProvider
 from headrace.wire.engine_status import SpanStatus
 from tests.conftest import engine_process, simulate
 from tests.e2e.engines import running_engine
+from tests.faults.commands import headrace_here
 from tests.faults.span_sets import ids
 from tests.waiting import wait_until
 
@@ -136,8 +135,7 @@ def wait_for_state(address: str, state: str) -> SpanStatus:
 
 def shown_status(address: str) -> str:
     """Return what ``headrace status`` prints."""
-    command = [sys.executable, "-m", "headrace", "status", "--engine", address, "--timeout", "10"]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=90).stdout
+    return headrace_here("status", "--engine", address, "--timeout", "10").stdout
 
 
 def process(address: str, name: str) -> int:

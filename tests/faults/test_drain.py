@@ -17,7 +17,8 @@ from tests.waiting import busyness, wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
-TIMES = repeated(3, 10)
+TIMES = repeated(2, 10)
+WORKERS = repeated(1, 2)
 
 
 def wait_for_the_end(engine: FaultyEngine, timeout: float) -> float:
@@ -60,7 +61,7 @@ def test_sigterm_under_load_lets_every_running_stream_finish(provider: Simulated
 
 @pytest.mark.parametrize("number", range(TIMES))
 def test_told_twice_an_engine_ends_now_and_every_caller_is_told(provider: SimulatedProvider, number: int) -> None:
-    with faulty_engine(provider, workers=2, is_young=True) as engine:
+    with faulty_engine(provider, workers=WORKERS, is_young=True) as engine:
         load = engine.load(streams=10, runs=10, chunks=(300, 500))
         load.wait_for(10)
         engine.is_gone = True
@@ -78,7 +79,7 @@ def test_told_twice_an_engine_ends_now_and_every_caller_is_told(provider: Simula
 
 @pytest.mark.parametrize("number", range(TIMES))
 def test_no_process_outlives_a_killed_supervisor(provider: SimulatedProvider, number: int) -> None:
-    with faulty_engine(provider, workers=2, is_young=True) as engine:
+    with faulty_engine(provider, workers=WORKERS, is_young=True) as engine:
         load = engine.load(streams=10, runs=10, chunks=(80, 500))
         load.wait_for(10)
         engine.is_gone = True

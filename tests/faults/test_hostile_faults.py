@@ -26,7 +26,7 @@ from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.fuzz.frames import make_frame
 from tests.fuzz.mutation import mutated
 from tests.peers import RawDealer, until_disconnected
-from tests.repetition import repeated
+from tests.repetition import only_long, repeated
 from tests.waiting import wait_until
 
 pytestmark = [
@@ -35,8 +35,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]
 
-TIMES = repeated(6, 20)
-CONNECTIONS = repeated(100, 200)
+TIMES = repeated(4, 20)
+CONNECTIONS = repeated(60, 200)
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
 NOBODY = 65534
 
@@ -53,7 +53,7 @@ def is_well(engine: FaultyEngine) -> bool:
 @pytest.mark.tries(TIMES)
 def test_another_user_gets_in_nowhere(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=2) as engine:
-        load = engine.load(streams=10)
+        load = engine.load(streams=5)
         load.wait_for(5)
         for number in engine.moments(TIMES, 0.0, 0.1):
             path = engine.random.choice(sockets_of(engine))
@@ -88,35 +88,39 @@ def _try_as_nobody(path: Path, is_open: bool) -> int:
 
 
 @needs_root
-@pytest.mark.parametrize(("fault", "times"), [("owner", repeated(3, 10)), ("mode", 6)])
-@pytest.mark.tries(3)
+@pytest.mark.parametrize(
+    ("fault", "modes"),
+    [("owner", [0o700] * repeated(1, 10)), ("mode", [0o702, 0o710, *only_long(0o701, 0o704, 0o720, 0o740)])],
+)
+@pytest.mark.tries(2)
 def test_a_directory_that_others_could_have_made_is_not_used(
-    provider: SimulatedProvider, fault: str, times: int, tmp_path: Path
+    provider: SimulatedProvider, fault: str, modes: list[int], tmp_path: Path
 ) -> None:
-    for number in range(times):
+    for number, mode in enumerate(modes):
         directory = tmp_path / str(number)
         directory.mkdir(mode=0o700)
         if fault == "owner":
             os.chown(directory, NOBODY, NOBODY)
         else:
-            directory.chmod(0o700 | (1 << number))
+            directory.chmod(mode)
         command = [sys.executable, "-m", "headrace_engine", "--directory", str(directory), "--workers", "1"]
 
         done = subprocess.run(
             command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=90
         )
 
-        assert done.returncode != 0
+        assert done.returncode != 0, oct(mode)
         assert f"headrace: the engine cannot start: {directory}" in done.stderr
         assert not any(path.is_socket() for path in directory.iterdir())
 
 
 @pytest.mark.tries(3)
 def test_a_socket_whose_path_was_stolen_serves_nobody_in_its_engines_name(provider: SimulatedProvider) -> None:
-    for _ in range(3):
-        with running_engine(provider, "--workers", "1") as address:
-            directory = Path(address.removeprefix("ipc://"))
-            wait_until(lambda: any(path.name.startswith("w1-") for path in directory.iterdir()), 10.0, "a worker")  # noqa: B023
+    with running_engine(provider, "--workers", "1") as address:
+        directory = Path(address.removeprefix("ipc://"))
+        wait_until(lambda: any(path.name.startswith("w1-") for path in directory.iterdir()), 10.0, "a worker")
+        broker = engine_process(address, "headrace_engine broker")
+        for _ in range(3):
             command = [sys.executable, "-m", "headrace_engine", "--directory", str(directory), "--workers", "1"]
             # It would have to bind there: the lock is asked first.
             done = subprocess.run(
@@ -124,13 +128,13 @@ def test_a_socket_whose_path_was_stolen_serves_nobody_in_its_engines_name(provid
             )
 
             assert "an engine runs in" in done.stderr
-            assert engine_process(address, "headrace_engine broker")
+            assert engine_process(address, "headrace_engine broker") == broker
 
 
 @pytest.mark.tries(CONNECTIONS)
 def test_spoiled_frames_end_their_own_connection_at_most(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=2) as engine:
-        load = engine.load(streams=10)
+        load = engine.load(streams=5)
         load.wait_for(5)
         pids = {name: engine.pid(name) for name in ("w1", "w2", "broker", "supervisor")}
         context = new_context()

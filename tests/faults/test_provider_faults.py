@@ -57,7 +57,7 @@ def ended(stream: LocalStream) -> HeadraceError:
 @TIMES
 def test_a_refusal_is_a_typed_error_asked_once_that_holds_nobody_up(provider: SimulatedProvider, times: int) -> None:
     with faulty_engine(provider, workers=1) as engine:
-        load = engine.load(streams=10)
+        load = engine.load(streams=5)
         load.wait_for(5)
         client = engine.client()
         spans = []
@@ -80,8 +80,8 @@ def test_a_refusal_is_a_typed_error_asked_once_that_holds_nobody_up(provider: Si
 def test_a_stream_that_stops_or_breaks_is_never_a_success(provider: SimulatedProvider) -> None:
     slower = min(busyness(), 5.0)
     with faulty_engine(provider, workers=2, config=SHORT_CLOCKS.format(2.0 * slower, 4.0 * slower)) as engine:
-        load = engine.load(streams=5, chunks=(2, 5))
-        load.wait_for(5)
+        load = engine.load(streams=3, chunks=(2, 5))
+        load.wait_for(3)
         client = engine.client()
         # All at once: most of them take a clock's time.
         streams = [(case, engine.stream(client, **case[1])) for case in ENDINGS for _ in range(REPEATS)]

@@ -38,7 +38,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 NOT_SLOWER = 0.6
 """The least part of the runs in a second that there are still to be: what a busy machine varies by is far more than any cost."""
 LONGEST_PAUSE = 5.0
-"""Seconds in which no run at all may have ended: twelve streams take a tenth of a second each."""
+"""Seconds in which no run at all may have ended: six streams take a tenth of a second each."""
+STREAMS = 6
 ENOUGH = 50
 """Spans that must be lost before a disk is mended."""
 
@@ -108,7 +109,7 @@ def test_a_full_disk_holds_no_stream_up_and_what_it_costs_is_counted(
     with (
         mounted(data, "-t", "tmpfs", "-o", "size=3m,mode=700", "headrace-test"),
         span_engine(provider, data, settings) as address,
-        Flow(address, characters=1000) as flow,
+        Flow(address, streams=STREAMS, characters=4000) as flow,
     ):
         wait_for_state(address, "disk full")
         wait_until(lambda: dropped(address) > ENOUGH, 30.0, "lost spans")
@@ -135,14 +136,17 @@ def test_a_disk_that_becomes_read_only_holds_no_stream_up_and_what_it_costs_is_c
     data = tmp_path / "data"
     # The spool wants a new file each half a mebibyte.
     settings = f"memory_bytes = {MIB // 2}\nspool_bytes = {2 * MIB}\n"
-    with span_engine(provider, data, settings) as address, Flow(address, characters=1000) as flow:
+    with (
+        span_engine(provider, data, settings) as address,
+        Flow(address, streams=STREAMS, characters=1000) as flow,
+    ):
         flow.wait_for(20)
         wait_for_all(data, flow.ids()[:20])
         with read_only(data):
             since = len(flow.ended)
-            flow.wait_for(200)
+            flow.wait_for(100)
             # The database is open, so that nothing is lost yet, though the spool takes nothing more.
-            wait_for_all(data, flow.ids()[since : since + 200])
+            wait_for_all(data, flow.ids()[since : since + 100])
             assert dropped(address) == 0
             os.kill(process(address, "collector"), signal.SIGKILL)
             wait_for_state(address, "failing")

@@ -35,7 +35,7 @@ def run_arguments(query):
     span_id, count = query.split(".")
     return {
         "model": "gpt-4o", "messages": [{"role": "user", "content": span_id}], "span_id": span_id, "stream": True,
-        "custom_options": {"simulate": {"repeat": int(count), "pace": 0.01}},
+        "custom_options": {"simulate": {"repeat": int(count), "pace": 0.03}},
     }
 
 
@@ -102,7 +102,7 @@ class Visitors:
 
     def _visit_again_and_again(self, random: Random) -> None:
         while not self._is_over.is_set():
-            self.answers.append(self._visit(f"sp_{random.getrandbits(64):016x}", random.randint(5, 200)))
+            self.answers.append(self._visit(f"sp_{random.getrandbits(64):016x}", random.randint(5, 70)))
 
     def _visit(self, span_id: str, count: int) -> WebAnswer:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
