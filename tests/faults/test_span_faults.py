@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-FEW_KILLS = {"worker": 4, "collector": 3, "broker": 3, "client": 3}
+FEW_KILLS = {"worker": 3, "collector": 3, "broker": 3, "client": 3}
 MANY_KILLS = {"worker": 40, "collector": 25, "broker": 15, "client": 15}
 KILLS = repeated(FEW_KILLS, MANY_KILLS)
 DEATHS_OF_ALL = repeated(3, 5)

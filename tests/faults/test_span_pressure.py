@@ -59,9 +59,9 @@ def test_a_collector_that_stands_still_slows_no_stream_and_costs_no_span(
     usual, hindered, growth, spilled = [], [], 0, 0
     with span_engine(provider, data, settings) as address, Flow(address, streams=6) as flow:
         collector, worker = process(address, "collector"), process(address, "w1")
-        flow.wait_for(100)
+        flow.wait_for(50)
         for seconds in STOPS:
-            usual.append(flow.go_on(3.0))
+            usual.append(flow.go_on(1.5))
             before = resident_bytes(worker)
             with stopped(collector):
                 began, count = time.monotonic(), len(flow.ended)
