@@ -16,7 +16,7 @@ from headrace.spans.span import decode_content
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, engine_process, processes
 from tests.e2e.engines import running_engine
-from tests.e2e.stored_spans import (
+from tests.e2e.spans_of_runs import (
     MODEL,
     PATIENCE,
     kill,

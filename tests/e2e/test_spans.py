@@ -24,7 +24,7 @@ from headrace.testing import SimulatedProvider
 from headrace.wire.messages import Status
 from tests.conftest import HELLO, simulate
 from tests.e2e.engines import running_engine
-from tests.e2e.stored_spans import (
+from tests.e2e.spans_of_runs import (
     MODEL,
     PATIENCE,
     kill,

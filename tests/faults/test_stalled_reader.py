@@ -187,7 +187,7 @@ async def highest_memory(worker: int) -> int:
 def test_a_stalled_reader_among_200_costs_its_worker_a_mebibyte_at_most(
     reader: Reader, chunks: int, provider: SimulatedProvider
 ) -> None:
-    """Of an answer that is ten times as large; several stall one after the other, and none goes on before the last has been measured."""
+    """The answer has 10 MB. Several readers stall, one after the other, and none reads on before the last was measured."""
     with running_engine(provider, "--workers", "1") as address, Client(address) as client:
         memory = asyncio.run(stall_one_by_one(client, address, reader, chunks))
 

@@ -384,7 +384,7 @@ TEXTS = ("choices", "candidates")
 @pytest.mark.parametrize(
     ("filler", "kind"),
     [
-        *(("bytes", kind) for kind in (*TEXTS, "items", *only_long(*KEPT.keys() - {*TEXTS, "items"}))),
+        *(("bytes", kind) for kind in (*TEXTS, "items", *only_long(*sorted(KEPT.keys() - {*TEXTS, "items"})))),
         *(("elements", kind) for kind in KEPT if kind not in TEXTS),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the tests of spans share: programs with runs, kills, and what is stored of their runs."""
+"""Spans of runs: waits until they are stored. Also programs with runs, and kills of an engine's processes."""
 
 from __future__ import annotations
 
