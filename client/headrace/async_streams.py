@@ -27,7 +27,9 @@ class AsyncLocalStream(Stream):
 
     @property
     def result(self) -> asyncio.Future[StreamResult]:
-        """The run's result, as a future of the running event loop. From then on the stream is read to its end.
+        """The run's result, as a future of the running event loop.
+
+        After the first access to ``result``, Headrace reads the stream to its end, even if you stop iterating.
 
         It gives a StreamResult, or raises the error that iteration raises. Cancelling it, or the task that awaits it,
         aborts the run. Raises RuntimeError outside an event loop, ForkedStreamError in a forked child.

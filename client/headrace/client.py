@@ -160,10 +160,12 @@ class Client:
         return cast("RunEmbeddingResult", await future)
 
     def flush(self, timeout: float = 5.0) -> FlushCounts:
-        """Wait, at most ``timeout`` seconds (default: 5), until the spans of all ended runs are stored and with every sink.
+        """Wait until the spans of all ended runs are stored and every sink has taken them.
 
-        Returns how many spans are there and how many are not. Without a flush nothing is lost: it is for a program that
-        looks at the spans at once.
+        ``timeout``: seconds to wait at most (default: 5).
+
+        Returns how many spans are delivered, pending and failed. Spans are stored without a flush too. Call it if your
+        program reads the spans at once.
 
         Raises InvalidRequestError if ``timeout`` is not a number of seconds, EngineUnavailableError if the engine does
         not answer.

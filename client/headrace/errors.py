@@ -24,8 +24,8 @@ r"""The exceptions that Headrace raises.
             ProtocolMismatchError       client and engine speak different major versions
 
 An error has its facts as attributes; ``str()`` makes the text from them. The text has control characters escaped
-(``\u001b``), so that a traceback that quotes a provider cannot steer a terminal. The attributes have them as they came.
-All arguments are positional, so that errors can be pickled. No error contains a provider key.
+(``\u001b``), so that a traceback that quotes a provider cannot steer a terminal. The attributes keep the control
+characters. All arguments are positional, so that errors can be pickled. No error contains a provider key.
 """
 
 from __future__ import annotations
@@ -204,8 +204,8 @@ class RunTimeoutError(RunError):
 
     Its attributes, beside the attributes of :class:`RunError`:
 
-    * ``clock`` (str): which limit: ``connect``, ``first_chunk``, ``idle``, ``total``, or ``reader`` (the program read
-      nothing of a full stream for that long).
+    * ``clock`` (str): which limit: ``connect``, ``first_chunk``, ``idle``, ``total``, or ``reader`` (the stream's
+      buffer was full, and the program read no event for that long).
     * ``limit`` (float): the limit in seconds.
     """
 

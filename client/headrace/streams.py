@@ -66,7 +66,7 @@ class LocalStream(Stream):
     Iterate over it for text, or over :meth:`events` for everything. One thread may iterate it, once.
 
     The run is aborted when you leave ``with stream:``, and when the last reference to the stream, its iterator and its
-    result is gone. A ``break`` alone aborts nothing while a variable holds the stream.
+    result is gone. A ``break`` without ``with`` does not abort the run while a variable holds the stream.
     """
 
     def __init__(self, delivery: Delivery) -> None:
@@ -75,7 +75,9 @@ class LocalStream(Stream):
 
     @property
     def result(self) -> concurrent.futures.Future[StreamResult]:
-        """The run's result, as a future that always resolves. From then on the stream is read to its end.
+        """The run's result, as a future that always resolves.
+
+        After the first access to ``result``, Headrace reads the stream to its end, even if you stop iterating.
 
         ``result.result(timeout)`` waits at most ``timeout`` seconds. It returns a StreamResult, or raises the error
         that iteration raises. ``result.cancel()`` aborts the run. Raises ForkedStreamError in a forked child.

@@ -107,8 +107,9 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
     """A tool that the model may call.
 
-    A tool whose ``type`` is not ``function`` is one that the provider runs itself, such as ``web_search_20250305``: its
-    settings are in ``extra``, and its name may be empty.
+    If the provider runs the tool itself, ``type`` is the provider's word, such as ``web_search_20250305``. Then ``extra``
+    has the tool's settings, and ``name`` may be empty. A custom tool of OpenAI has the type ``custom``: your program
+    answers its calls.
     """
 
     name: str
@@ -158,7 +159,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     output_tokens: int = 0
     """Tokens of the answer, reasoning included."""
     total_tokens: int = 0
-    """Tokens of both."""
+    """Tokens of the prompt and of the answer together."""
     cached_input_tokens: int = 0
     """Tokens of the prompt that the provider read from its cache."""
     cache_write_tokens: int = 0
@@ -217,7 +218,7 @@ class UsageUpdate(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False)
     """The usage so far."""
 
     usage: Usage
-    """All that is known. It replaces the update before it."""
+    """The totals since the run's start. They replace the totals of the update before."""
 
 
 RunEvent = str | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageUpdate

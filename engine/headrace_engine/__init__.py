@@ -1,1 +1,1 @@
-"""Headrace's engine: supervisor and broker. Started by `python -m headrace_engine`, never imported by a client."""
+"""Headrace's engine: supervisor, broker and collector. Started by `python -m headrace_engine`, never imported by a client."""

@@ -2,7 +2,7 @@
 
 A worker sends its heartbeats from the loop that serves, so a silent worker serves nobody. A silent worker is suspect at
 first, and gets no new leases. After a longer silence it counts as hung, and the supervisor ends it. A process that runs
-and never says hello counts as hung too. That a process ended is seen elsewhere, by its handle.
+and never says hello counts as hung too. This module does not notice that a process has ended: the supervisor does.
 
 A broker that was stopped itself has heard nobody meanwhile. After all processes were frozen for a while (a paused
 container, Ctrl-Z) no worker is to blame.

@@ -83,11 +83,11 @@ def test_who_says_that_it_is_a_process_of_the_engine_is_refused_by_the_broker(ad
 
     assert frames == 0, "no run came to it"
     assert all(impostor.answers.values()), impostor.answers
-    assert "not the supervisor's" in impostor.answers["worker"]
-    assert "not the supervisor's" in impostor.answers["w1"]
-    assert "is not where workers of this engine are" in impostor.answers["tcp://127.0.0.1:1"]
-    assert "did not start this one" in impostor.answers["supervisor"]
-    assert impostor.answers["client Heartbeat"] == "a client does not say Heartbeat here"
+    assert "the supervisor did not start process" in impostor.answers["worker"]
+    assert "the supervisor did not start process" in impostor.answers["w1"]
+    assert "is not the one that it has in this engine's directory" in impostor.answers["tcp://127.0.0.1:1"]
+    assert "the supervisor is another process than" in impostor.answers["supervisor"]
+    assert impostor.answers["client Heartbeat"] == "a client may not send Heartbeat to this process"
     assert [(worker.name, worker.pid, worker.state) for worker in after.workers] == [
         (worker.name, worker.pid, worker.state) for worker in before.workers
     ], "nobody was ended, nobody joined"
@@ -102,7 +102,7 @@ def test_a_worker_serves_clients_only(address: str) -> None:
     with Client(address) as client, attack(address, "worker") as impostor:
         assert text(client)
 
-    assert impostor.answers["supervisor"] == "a supervisor has no business here"
+    assert impostor.answers["supervisor"] == "a supervisor does not connect to this process"
     assert all(impostor.answers.values()), impostor.answers
 
 

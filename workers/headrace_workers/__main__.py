@@ -58,7 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> None:
-    gc.disable()  # its rounds would be a sixth of the imports' time; one round follows below
+    gc.disable()  # garbage collection would take a sixth of the imports' time; gc.collect() below does it once
     from headrace_workers.worker import Worker, WorkerSettings
 
     settings = WorkerSettings(
@@ -76,7 +76,7 @@ def _work(arguments: argparse.Namespace) -> None:
     async def serve() -> None:
         worker = Worker(settings, engine, asyncio.get_running_loop())
         mask_output(worker.masks.masked_line)
-        # What the start left behind lives as long as the process: the collector need not look at it again.
+        # The objects that exist now live as long as the process: the garbage collector need not check them again.
         gc.collect()
         gc.freeze()
         gc.enable()
@@ -87,7 +87,7 @@ def _work(arguments: argparse.Namespace) -> None:
 
 
 def _give_memory_back() -> None:
-    """Have what a large answer took go back to the system when it is free: else the C library keeps more with each."""
+    """Make the C library return the memory of large answers to the system when it is freed."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)
 

@@ -47,11 +47,14 @@ class RunLimits:
         if self.run_count() >= self._exchanges:
             return 0, "the worker has as many runs as it can"
         if self._has_too_many(client):
-            return 0, "the worker has as many runs of this client as one may have"
+            return 0, "the worker has the largest number of runs that one client may have"
         if (weight := self._weight(request)) is None:
-            return 0, "the worker was asked for more at a time than it can read"
+            return 0, "the requests that came at the same time have too many values for one turn of the worker"
         if not self._has_room_for(client, weight):
-            return 0, "the worker holds as many bytes of requests as it can"
+            return (
+                0,
+                "the requests in the worker's memory have reached their limit of bytes, for this client or for all",
+            )
         return weight, ""
 
     def _weight(self, request: bytes) -> int | None:

@@ -63,7 +63,7 @@ def check_names(arguments: Mapping[str, Any], kind: type[RunArguments | Embeddin
     known = kind.__annotations__
     for name in arguments:
         if name not in known:
-            raise InvalidRequestError(f"no such argument; there are: {', '.join(sorted(known))}", name)
+            raise InvalidRequestError(f"there is no such argument; the arguments are: {', '.join(sorted(known))}", name)
     for name in ("model", "messages" if kind is RunArguments else "input"):
         if name not in arguments:
             raise InvalidRequestError("is missing", name)

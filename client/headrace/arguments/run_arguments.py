@@ -107,7 +107,7 @@ class RunArguments(TypedDict, total=False):
     trace_id: str | None
     """The id of the trace that the run belongs to: ``tr_`` and 16 hex digits. Default: a new one."""
     parent_span_id: str | None
-    """The span above this one: ``sp_`` and 16 hex digits. Default: none."""
+    """The id of the parent span: ``sp_`` and 16 hex digits. Default: none."""
     priority: Priority
     """``"interactive"`` or ``"batch"``: a batch run waits while interactive runs wait for a worker.
 
@@ -157,7 +157,7 @@ class EmbeddingArguments(TypedDict, total=False):
     trace_id: str | None
     """The id of the trace that the run belongs to: ``tr_`` and 16 hex digits. Default: a new one."""
     parent_span_id: str | None
-    """The span above this one: ``sp_`` and 16 hex digits. Default: none."""
+    """The id of the parent span: ``sp_`` and 16 hex digits. Default: none."""
     priority: Priority
     """``"interactive"`` or ``"batch"``: a batch run waits while interactive runs wait for a worker.
 

@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = allow.add_mutually_exclusive_group()
     which.add_argument("--yes", action="store_true", help="do not ask")
     which.add_argument("--list", action="store_true", help="show everything that is allowed, in all directories")
-    which.add_argument("--forget", action="store_true", help="allow nothing more in the current directory")
+    which.add_argument(
+        "--forget", action="store_true", help="take back everything that was allowed in the current directory"
+    )
 
 
 def main(arguments: argparse.Namespace) -> ExitCode:

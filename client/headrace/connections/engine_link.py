@@ -50,7 +50,7 @@ logger = logging.getLogger("headrace.connections.connection")
 
 
 class BrokerListener(Protocol):
-    """Who hears what the broker says about runs."""
+    """Receives the broker's messages about runs."""
 
     @property
     def are_any(self) -> bool:
@@ -76,7 +76,7 @@ class BrokerListener(Protocol):
 
 
 class EngineLink:
-    """The link to the broker of one engine, and who waits for its answers about the engine."""
+    """The link to the broker of one engine, and the callbacks that wait for the engine's status or for a restart."""
 
     def __init__(
         self,

@@ -1,4 +1,7 @@
-"""What a client asks about its engine, and the answers for an engine at an address. ``embedded_engine.py`` has the others."""
+"""Tells a client where its engine is and whether it runs: the interface, and the code for an engine at an address.
+
+``embedded_engine.py`` has the code for an embedded engine.
+"""
 
 from __future__ import annotations
 

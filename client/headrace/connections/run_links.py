@@ -38,7 +38,7 @@ class TurnLink:
         self.link: Link[Any]
         self.outbox: list[msgspec.Struct] = []
         self.is_awaited = False
-        """Whether somebody gives up if there is no answer in time."""
+        """Whether waiting runs and questions fail if this process does not answer in time."""
 
     @property
     def is_open(self) -> bool:

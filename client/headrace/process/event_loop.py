@@ -1,4 +1,4 @@
-"""What Headrace needs of an event loop. The reactor, asyncio's loops and the simulator's loops have it."""
+"""The interface of an event loop. The reactor, asyncio's loops and the simulator's loops have its methods."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EventLoop(Protocol):
 
 
 class CallingLoop(EventLoop, Protocol):
-    """What the reactor and the simulator's reactor have besides, and asyncio's loops have not."""
+    """An event loop with methods that asyncio's loops do not have: the reactor and the simulator's reactor."""
 
     def call(self, action: Callable[[], None], /) -> None:
         """Call ``action`` soon. May be called from any thread."""

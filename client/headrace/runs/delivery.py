@@ -280,7 +280,7 @@ class Delivery:
             waiter.wake()
 
     def abandon(self) -> None:
-        """Nobody holds the run any more. Takes no lock: a finalizer calls this."""
+        """Abort the run: its stream, iterators and result were dropped. Takes no lock, because a finalizer calls this."""
         if os.getpid() == self._pid and self.outcome.abandon():
             self._connection.post_abort(self)
 

@@ -55,7 +55,7 @@ class RunOutcome:
         self._seen: ResultOrError | None = None
 
     def abort(self) -> bool:
-        """The caller wants no more.
+        """Abort the run for its caller.
 
         Returns False where that changes nothing: aborted already, or the result was seen.
         """
@@ -65,7 +65,7 @@ class RunOutcome:
         return True
 
     def abandon(self) -> bool:
-        """Nobody holds the run any more.
+        """Abort the run, because its stream, iterators and result were dropped.
 
         Returns False where that changes nothing: aborted already, or the run has ended.
         """

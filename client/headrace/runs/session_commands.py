@@ -1,4 +1,4 @@
-"""What a session wants to be done. ``connections/engine_runs.py`` does it."""
+"""The commands that the session of a run returns. ``connections/engine_runs.py`` carries them out."""
 
 from __future__ import annotations
 

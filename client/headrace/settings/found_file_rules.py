@@ -34,7 +34,7 @@ _OF_PRICES = frozenset({"input", "output", "cached_input", "cache_write"})
 _EFFECTS = {
     "sinks": "would decide where your runs are sent on to",
     "spans": "would decide what is kept of your runs, where, and for how long",
-    "engine": "would decide what the engine takes of this machine",
+    "engine": "would decide how much of this machine the engine may use",
 }
 _VENDORS = tuple({variable.partition("_")[0] for _, _, variables in BUILT_IN.values() for variable in variables})
 """Names of vendors. A variable is taken to hold a vendor's key if one of its words begins with such a name: OPENAI_ADMIN_KEY."""
@@ -126,7 +126,10 @@ def refused_settings(found: Mapping[str, Any], trusted: TrustedSettings) -> Iter
                     RefusedSetting((name, key), _CLOCK_TAKES) for key in table if _is_odd_clock(key, table[key])
                 )
             case _:
-                yield from (RefusedSetting((name, key), _EFFECTS.get(name, "is yours to set")) for key in table)
+                yield from (
+                    RefusedSetting((name, key), _EFFECTS.get(name, "may be set only in your own settings file"))
+                    for key in table
+                )
 
 
 def wanted_keys(found: Mapping[str, Any], trusted: TrustedSettings) -> list[AllowedKey]:
@@ -164,14 +167,19 @@ def _of_provider(name: str, table: Mapping[str, Any], trusted: TrustedSettings) 
     if (problem := _name_problem(name, trusted.providers)) is not None:
         yield RefusedSetting(path, problem)
         return
-    yield from (RefusedSetting((*path, key), "is yours to set") for key in table if key not in _OF_PROVIDERS)
+    yield from (
+        RefusedSetting((*path, key), "may be set only in your own settings file")
+        for key in table
+        if key not in _OF_PROVIDERS
+    )
     base_url, variables = table["base_url"], key_variables(table.get("api_key_env"))
     if len(base_url) > _LONGEST_ADDRESS or any(len(variable) > _LONGEST_VARIABLE for variable in variables):
-        yield RefusedSetting(path, "has an address or a variable of too many characters to be looked at")
+        yield RefusedSetting(path, "has an address or a variable that is too long to show before you allow it")
         return
     if len(variables) > _MOST_VARIABLES:
         yield RefusedSetting(
-            (*path, "api_key_env"), f"names more than {_MOST_VARIABLES} variables, too many to be looked at"
+            (*path, "api_key_env"),
+            f"names more than {_MOST_VARIABLES} variables, which are too many to show before you allow them",
         )
         return
     if not _WITHOUT_KEY.fullmatch(base_url):
@@ -227,7 +235,9 @@ def _of_prices(prices: Mapping[str, Any], own: Collection[str], trusted: Trusted
             yield RefusedSetting(("prices", name), "would change a price that exists without this file")
         else:
             yield from (
-                RefusedSetting(("prices", name, key), "is yours to set") for key in table if key not in _OF_PRICES
+                RefusedSetting(("prices", name, key), "may be set only in your own settings file")
+                for key in table
+                if key not in _OF_PRICES
             )
 
 

@@ -60,7 +60,7 @@ def is_word(secret: str) -> bool:
 
 
 class SecretMask:
-    """Masks ``secrets``, and those of the mask ``beneath``."""
+    """Masks ``secrets``, and the secrets of the mask ``beneath``."""
 
     __slots__ = (
         "__weakref__",

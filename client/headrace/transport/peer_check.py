@@ -32,7 +32,7 @@ _MESSAGE_BYTES = 128
 """Bytes of memory that a kept message takes, in addition to its own bytes."""
 MAX_HELD_BYTES = 64 * 1024 * 1024
 """Bytes of the messages of all waiting peers that are kept, by default."""
-SAID_TOO_MUCH = "it said too much before the supervisor had told who it is"
+SAID_TOO_MUCH = "it sent too many messages or bytes before the supervisor had reported its process"
 _TICKS = 2.0
 """Tolerance between two times in ticks. The kernel gives a start time in whole ticks of 0.01 s."""
 
@@ -158,19 +158,23 @@ class PeerCheck(Generic[M]):
         if claim.role == "client" or not self._can_tell:
             return Genuine()
         if not claim.pid:
-            return Mismatch(f"a {claim.role} is a process of this engine, and the kernel does not know this peer's")
+            return Mismatch(f"the peer claims to be a {claim.role}, but the kernel does not tell its process")
         if claim.role == "supervisor":
             if claim.pid == self._supervisor and _is_since(claim, self._started):
                 return Genuine()
-            return Mismatch(f"process {claim.pid} did not start this one: it is not the supervisor")
+            return Mismatch(
+                f"the peer claims to be the supervisor, but the supervisor is another process than {claim.pid}"
+            )
         process = self._processes.get(claim.pid)
         if process is not None and _is_it(claim, process):
             if _is_since(claim, process.started):
                 return Genuine()
-            return Mismatch(f"process {claim.pid} is not the one that the supervisor started")
+            return Mismatch(f"process {claim.pid} is another process than the {claim.role} that the supervisor started")
         is_below = claim.origin is None or self._supervisor in (claim.pid, claim.origin.parent)
         if process is None and not is_below:
-            return Mismatch(f"process {claim.pid} is not the supervisor's: it is no {claim.role} of this engine")
+            return Mismatch(
+                f"the supervisor did not start process {claim.pid}, so it is no {claim.role} of this engine"
+            )
         return Undecided()
 
 

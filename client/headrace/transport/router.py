@@ -174,7 +174,12 @@ class Router:
             (peer for peer in self._peers.values() if (peer.pid or 0) == process), key=lambda peer: peer.unsent_bytes
         )
         logger.warning(
-            "peer disconnected", extra={"pid": process, "reason": "it leaves most unread", "bytes": peer.unsent_bytes}
+            "peer disconnected",
+            extra={
+                "pid": process,
+                "reason": "it has the most unread bytes, and all peers together have too many",
+                "bytes": peer.unsent_bytes,
+            },
         )
         self._end(peer)
 

@@ -29,7 +29,7 @@ _POLLIN = int(zmq.POLLIN)
 _MONITOR_EVENT = struct.Struct("=Hi")
 """The first frame of a monitor's message: the kind of event, and a descriptor. (``zmq.utils.monitor`` imports asyncio: 40 ms.)"""
 
-OTHER_PROCESS = "another process listens there than the one that should"
+OTHER_PROCESS = "an unexpected process listens at this socket"
 """Why nothing is sent to a process of this user that is not the expected one."""
 
 _CONTEXT_DESCRIPTORS = 16

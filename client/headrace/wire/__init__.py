@@ -1,1 +1,1 @@
-"""What crosses a process boundary: messages and their encoding. The standard library and msgspec only."""
+"""The messages between processes, and their encoding. Of other packages it imports only msgspec."""

@@ -55,7 +55,7 @@ def breach(table: Table, role: PeerRole, message: msgspec.Struct) -> str | None:
     """Return why a peer of this role must not send ``message``, or None if it may."""
     allowed = table.get(role)
     if allowed is None:
-        return f"a {role} has no business here"
+        return f"a {role} does not connect to this process"
     if type(message) in allowed:
         return None
-    return f"a {role} does not say {type(message).__name__} here"
+    return f"a {role} may not send {type(message).__name__} to this process"

@@ -1,4 +1,4 @@
-"""The request of a run, as a client sends it to a worker. Only these two encode and decode it."""
+"""The request of a run, as a client sends it to a worker. The client encodes it, and only the worker decodes it."""
 
 from __future__ import annotations
 

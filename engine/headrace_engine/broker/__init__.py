@@ -1,1 +1,1 @@
-"""The broker process: who may run where, and who is alive."""
+"""The broker process: gives clients leases on workers, and watches the workers' heartbeats."""

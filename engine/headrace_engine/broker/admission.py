@@ -214,7 +214,11 @@ class Admission:
             if isinstance(wait, Wait) and wait.cause in _GIVES_UP and wait.until is not None and wait.until <= now:
                 self._lanes.remove(run.span_id)
                 is_alone = wait.cause is WaitCause.NO_WORKER
-                reason = self._workers.absence if is_alone else "the run has met every worker that there is"
+                reason = (
+                    self._workers.absence
+                    if is_alone
+                    else "the run must avoid every connected worker: it was lost or refused there"
+                )
                 refused.append(self._refuse(run.client, run.question, "no_workers", reason))
         return [*refused, *(self._assign() if self._leases.shares.recovered(now) else ())]
 

@@ -171,7 +171,7 @@ class Broker:
         self._liveness.look_by(self._timer.at)
 
     def _look(self) -> None:
-        """Do what is due now. Nothing else happens by itself: all the rest is the answer to a message."""
+        """Do what is due now. The broker does everything else in answer to a message, or to the end of a connection."""
         now = time.monotonic()
         for epoch in self._liveness.due(now):
             logger.warning(
@@ -312,7 +312,7 @@ class Broker:
         Whether it is what it claims to be is checked elsewhere.
         """
         if hello.role == "worker" and hello.endpoint != worker_endpoint(self._directory, hello.name, epoch):
-            return f"worker {hello.name} is not where workers of this engine are"
+            return f"the endpoint of worker {hello.name} is not the one that it has in this engine's directory"
         return None
 
     def peer_joined(self, peer: ServedPeer) -> None:
@@ -320,7 +320,7 @@ class Broker:
         now = time.monotonic()
         who, hello, epoch, pid = peer.identity, peer.hello, peer.epoch, peer.pid
         if (older := self._connections.joined(who, ProcessKey(peer.role, epoch, pid))) is not None:
-            self._server.forget(older, "its process has a newer one")
+            self._server.forget(older, "its process has a newer connection")
         logger.info("peer joined", extra={"role": peer.role, "peer": hello.name, "pid": pid, "epoch": epoch})
         if peer.role == "worker":
             self._worker_epochs[who] = epoch
@@ -380,7 +380,7 @@ class Broker:
             self._send_all(self._admission.client_left(who))
 
     def _send_lost_run_spans(self, runs: list[UnfinishedRun], error_type: str, reason: str) -> None:
-        """Store a span of each of these runs, in case that no other process is left that could."""
+        """Send the collector a stub for each run: its worker and its client may not be able to write the span."""
         if self._reports.keeps_spans:
             for span in lost_run_spans(runs, error_type, reason, time.monotonic(), time.time()):
                 self._collector.send(span)

@@ -1,6 +1,6 @@
-"""How many places of a worker one client may have: nearly all; few for a while if it took many and used none. Pure.
+"""Limits how many places of a worker one client may have: nearly all, and few for a minute if it left many unused. Pure.
 
-All connections of one process are one client in this.
+All connections of one process count as one client.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from headrace_engine.broker.waiting_run import Owner
 K = TypeVar("K")
 
 _OTHERS_SHARE = 64
-"""Of each 64 places of a worker one is kept for other clients than the one that has all the rest."""
+"""One client may not take all places of a worker: one of each 64 is kept for other clients."""
 _IDLE_SHARE = 16
 """A client that took many leases and used none may have a 16th of its places."""
 _IDLE_LEASES = 8
-"""Unused leases that make a client such a client; on a large worker a 64th of its places, if that is more."""
+"""A client with this many unused leases gets few places. On a large worker the number is a 64th of its places, if that is more."""
 _IDLE_FOR = 60.0
-"""Seconds for which such a client has few places."""
+"""Seconds for which a client with unused leases has few places."""
 _TOLD_FACTOR = 4
-"""A client may tell of this many times its places of a worker as leases of an earlier broker.
+"""A client may report this many times its places of a worker as leases of an earlier broker.
 
-Where connections break, the broker gives leases anew that other clients still use.
+After broken connections, the broker may have given a place to a new client while the earlier client still uses it.
 """
 _MOST_TOLD = 100_000
-"""Leases of an earlier broker that one client may tell of."""
+"""Leases of an earlier broker that one client may report."""
 
 
 class ClientShares:

@@ -79,7 +79,7 @@ class ConnectedWorkers:
         return worker
 
     def failed(self, reason: str) -> None:
-        """A worker's process ended. This tells why no worker is connected if none has ever been."""
+        """A worker's process ended. If no worker has ever connected, ``reason`` becomes a part of ``absence``."""
         if self.absence.startswith(_NONE_YET):
             self.absence = f"{_NONE_YET}: {reason}"
 
@@ -102,7 +102,7 @@ class ConnectedWorkers:
         return worker.max_runs > before
 
     def passed(self, now: float) -> None:
-        """It is ``now``: if the last worker has gone since the call before, it went now."""
+        """If no worker is connected or starting any more, note ``now`` as the time since when there is none."""
         if self._is_one_there():
             self._absent_since = None
         elif self._absent_since is None:

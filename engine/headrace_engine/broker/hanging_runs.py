@@ -45,7 +45,7 @@ class HangingRuns:
             self._found.pop(next(iter(self._found)))
         for span_id in runs:
             self._found[span_id] = (
-                f"its worker hung over this run alone, for {worked:.1f} s of processor time, and was ended;"
+                f"its worker hung, used {worked:.1f} s of processor time and had no other run; the worker was ended, and"
                 " the run is not tried again"
             )
 

@@ -15,7 +15,8 @@ from headrace_engine.broker.waiting_run import Owner, Wait, WaitingRun
 W = TypeVar("W")
 
 _LOOKED_AT = 16
-"""Runs of one client, of its retries and of its others, that are looked at in its turn; and runs that avoid workers."""
+"""In a client's turn, this many of its retries and of its first attempts are tried. The same number of runs that avoid workers is
+compared by their deadlines."""
 
 
 class _ClientRuns:
@@ -92,7 +93,7 @@ class Lane:
                     self.remove(run.span_id)
                     return run, chosen
                 if not run.question.avoid:
-                    break  # where this run cannot go, none of its client's can
+                    break  # the run may use any worker: if it must wait, the client's other runs must wait too
         return None
 
     def next_to_give_up(self) -> Iterable[WaitingRun]:

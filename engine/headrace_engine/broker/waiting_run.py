@@ -9,7 +9,7 @@ import msgspec
 from headrace.wire.messages import Acquire
 
 Owner = int | bytes
-"""Who takes turns and has a share: a client process by its pid, or a connection of an unknown process."""
+"""The client that a run counts for: the pid of its process, or the connection if the pid is not known."""
 
 _PLACE_BYTES = 1024
 _EPOCH_BYTES = 44
@@ -48,7 +48,7 @@ class WaitingRun(msgspec.Struct, frozen=True, gc=False):
 
 
 class WaitCause(enum.IntEnum):
-    """What a run waits for. The higher of two is the one that is told."""
+    """What a run waits for. If workers give different causes, the cause with the highest number counts."""
 
     NO_WORKER = 0
     """No worker is connected that takes new runs."""

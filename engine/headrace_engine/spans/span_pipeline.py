@@ -1,4 +1,4 @@
-"""The way of spans through the collector: redaction, the store, recovery of spools, sinks; and their counts for the status.
+"""Passes spans through redaction, the store and the sinks, recovers spools, and counts spans for the engine's status.
 
 It does not know who sent a span.
 """

@@ -1,4 +1,4 @@
-"""Watches the broker: the link to it, its heartbeats, and whether its loop has stopped to serve."""
+"""Watches the broker: the link to it, its heartbeats, and whether its loop hangs."""
 
 from __future__ import annotations
 

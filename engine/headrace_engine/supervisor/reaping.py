@@ -19,7 +19,7 @@ def adopts_orphans() -> bool:
 
 
 def reap_orphans(own: Collection[int]) -> None:
-    """Take the exit status of children that have ended, except for the pids in ``own``: who started these takes it."""
+    """Take the exit status of ended children. ``own`` has pids that are left out: the code that started them takes theirs."""
     with contextlib.suppress(ChildProcessError):
         while True:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

@@ -165,7 +165,7 @@ def test_a_found_file_may_define_providers_without_keys(environ: dict[str, str])
 def test_a_provider_names_no_more_variables_than_a_user_looks_at(environ: dict[str, str]) -> None:
     names = ", ".join(f'"MINE_KEY_{number}"' for number in range(9))
     said = refused(environ, f"[providers.mine]\n{CHAT}api_key_env = [{names}]\n")
-    assert "names more than 8 variables, too many to be looked at" in said
+    assert "names more than 8 variables, which are too many to show before you allow them" in said
 
 
 MINE = f'[providers.mine]\n{CHAT}api_key_env = ["MINE_KEY", "MINE_KEY_2"]\n'

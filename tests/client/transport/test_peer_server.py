@@ -181,7 +181,7 @@ def test_a_peer_that_says_goodbye_has_left_for_the_reason_that_it_gave(stand: St
     ("said", "reason"),
     [
         (encode_frame(1, [Flush(1, 1.0)]), "the first message must be a hello"),
-        (encode_frame(1, [Hello("collector", 1, 1)]), "a collector has no business here"),
+        (encode_frame(1, [Hello("collector", 1, 1)]), "a collector does not connect to this process"),
         (b"\x01nonsense", "not a frame of this direction"),
         (b"", "empty frame"),
         (b"\x02", "protocol"),
@@ -204,7 +204,7 @@ def test_a_peer_that_says_what_its_role_may_not_say_has_left(stand: Stand) -> No
     peer = stand.peer()
     stand.say(peer, Flush(1, 1.0), Flushed(1, 1), Flush(2, 1.0))
 
-    reason = "a client does not say Flushed here"
+    reason = "a client may not send Flushed to this process"
     stand.until(("joined", "client"), Flush(1, 1.0), ("left", "client", reason))
 
 

@@ -46,7 +46,7 @@ def test_the_bytes_of_requests_that_a_worker_holds_are_bounded(provider: Simulat
         refused = worker.terminal(worker.run(messages=large))
         assert isinstance(refused, Failed)
         assert refused.code == NOT_BEGUN
-        assert "bytes of requests" in refused.reason
+        assert "their limit of bytes" in refused.reason
 
         # Other clients are served, and small requests, too.
         assert isinstance(worker.terminal(worker.run()), Finished)

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add("tail", "Show new spans as they are stored, until Ctrl-C", _tail),
         "-n",
         10,
-        "of the spans that exist already",
+        "counts the existing spans that are shown first",
     )
     show = add("show", "Show one run: the conversation, then the facts", _show)
     show.add_argument("id", metavar="ID", help="the id of the span; its beginning is enough, and sp_ may be omitted")

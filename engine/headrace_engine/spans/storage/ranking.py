@@ -2,7 +2,8 @@
 
 The record with the higher rank is kept. Of two records with the same rank the newer one is kept. Of two clients' records the first one is
 kept: a client ends a run once, and any client may claim a run. Each record may know only some of the attempts, so the attempts of both
-are kept, by number. A client's record adds only attempts that are missing in the worker's record.
+are kept, by number. A client's record adds to a worker's record only attempts with a number up to the worker's last attempt: attempts
+that the worker's record lacks, or that have no end in it.
 """
 
 from __future__ import annotations

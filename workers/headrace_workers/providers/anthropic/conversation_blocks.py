@@ -36,8 +36,8 @@ KEYS = ExtraKeys(
         "function": _TOOL_KEYS,
     },
     {
-        "prompt_cache_breakpoint": "its word is cache_control={'type': 'ephemeral'}",
-        "detail": "it takes images as they are; resize them before",
+        "prompt_cache_breakpoint": "use cache_control={'type': 'ephemeral'} instead",
+        "detail": "resize the image before you send it",
     },
 )
 """Extra keys that the API takes. A key on a message itself is sent on the last block of the message."""

@@ -28,7 +28,7 @@ KEYS = ExtraKeys(
     {
         "cache_control": "it caches by itself; for a cache of your own, custom_options takes cachedContent",
         "prompt_cache_breakpoint": "it caches by itself; for a cache of your own, custom_options takes cachedContent",
-        "detail": "its word is mediaResolution",
+        "detail": "use mediaResolution instead",
     },
 )
 """Extra keys that the API takes."""
