@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 
 @contextmanager
 def case(*facts: object) -> Iterator[None]:
@@ -22,7 +24,7 @@ def case(*facts: object) -> Iterator[None]:
 def each(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Try all cases in one test, where ``pytest.mark.parametrize`` would make a test of each.
 
-    The failure names its case. Fixtures are shared by the cases.
+    The failure names its case. Fixtures are shared by the cases. A test without cases is skipped.
     """
     parameters = (names,) if isinstance(names, str) else names
     values = [(value,) if isinstance(names, str) else tuple(value) for value in cases]
@@ -30,6 +32,8 @@ def each(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[[Callab
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)
         def try_each(**fixtures: Any) -> None:
+            if not values:
+                pytest.skip("no cases")
             for value in values:
                 with case(*value):
                     test(**fixtures, **dict(zip(parameters, value, strict=True)))

@@ -41,6 +41,7 @@ def rows() -> dict[str, Row]:
 
 
 def test_each_log_call_has_a_constant_text_in_lower_case_and_its_facts_as_fields() -> None:
+    assert log_calls()
     for call in log_calls():
         assert call.problem == "", call.place
         assert re.fullmatch(r"[a-z][A-Za-z/ ]*", call.text), f"{call.place}: words only: what differs is a field"

@@ -39,13 +39,13 @@ os.chdir(command["directory"])
 module, *sys.argv[1:] = command["arguments"]
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
-"""Its standard streams are those that it was started with, and as Python made them at the start."""
+"""A fork keeps the standard streams of the program."""
 
 
 class ForkingProgram:
     """A program with standard streams that a shell has redirected. Its forks run modules, as ``python -m`` does.
 
-    ``environ`` is what counts at the start of Python, as encodings do. Python code in ``before`` runs before the first command.
+    ``environ``: the variables at the start of Python; encodings are read only then. Python code in ``before`` runs before the first command.
     Standard input is empty, standard output and standard error are files, unless ``redirection`` or ``stdout`` says otherwise.
     """
 

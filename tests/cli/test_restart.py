@@ -126,7 +126,7 @@ def test_an_engine_too_old_for_restart_is_named(directory: Path, capsys: pytest.
     assert len(broker.frames) == 1, "nothing that it does not know"
 
 
-def has_ended(pid: int) -> bool:
+def is_gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
@@ -142,7 +142,7 @@ def test_restart_replaces_the_workers_also_while_the_broker_is_restarting(
                 os.kill(engine_process(address, "headrace_engine broker"), signal.SIGKILL)
 
             assert main(["restart", "--engine", address, "--timeout", "30"]) == ExitCode.OK
-            wait_until(partial(has_ended, before), 30.0, "the end of the worker")
+            wait_until(partial(is_gone, before), 30.0, "the end of the worker")
             assert "one after another" in capsys.readouterr().out
             assert engine_process(address, "-m headrace_workers") != before
             assert client.run_local(model="gpt-4o", messages=HELLO).text
@@ -161,7 +161,7 @@ def test_a_false_supervisor_is_not_asked_and_its_answers_do_not_count(
             impostor.send(encode_frame(1, [RestartAnswer(number, "never")]))
         wait_until(impostor.is_disconnected, 10.0, "the end of the impostor")
         assert main(["restart", "--engine", address]) == ExitCode.OK
-        wait_until(partial(has_ended, before), 20.0, "the end of the worker")
+        wait_until(partial(is_gone, before), 20.0, "the end of the worker")
 
         said = [message for frame in impostor.receive() for message in from_broker.decode(frame)[1]]
         assert not [message for message in said if isinstance(message, Restart | Silent)]

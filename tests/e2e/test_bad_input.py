@@ -241,8 +241,8 @@ def test_a_key_given_with_the_run_is_used(client: Client) -> None:
     assert "1234567890" not in repr(error)
 
 
-class OneOfThree:
-    """What an engine is started with that has one provider, one that is not there, and one without a key."""
+class ThreeProviders:
+    """The environment of an engine with three providers: OpenAI works, Anthropic cannot be reached, Google has no key."""
 
     def __init__(self, provider: SimulatedProvider) -> None:
         self.environment = {
@@ -257,7 +257,7 @@ class OneOfThree:
 def engine(session_provider: SimulatedProvider) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("GEMINI_API_KEY")
-        with running_engine(OneOfThree(session_provider), "--workers", "1") as address:  # type: ignore[arg-type]
+        with running_engine(ThreeProviders(session_provider), "--workers", "1") as address:  # type: ignore[arg-type]
             yield address
 
 

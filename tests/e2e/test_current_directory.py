@@ -39,8 +39,8 @@ CHILDRENS = (
     "sitecustomize", "usercustomize", "opentelemetry",
 )  # fmt: skip
 """What only children import: Python itself lets the current directory into a program of ``python -c``, and nobody can help that."""
-EVERYBODYS = ("msgspec", "zmq")
-"""What the command's own process imports too."""
+IMPORTED_BY_ALL = ("msgspec", "zmq")
+"""Modules that the command's own process imports too."""
 PARENTS = ("sitecustomize", "usercustomize", "sqlite3", "gzip")
 """What Python itself lets the command's own process import for such an entry. Nobody can help that either."""
 HOOK = "def redact(content):\n    open({mark!r}, 'a').close()\n    return content\n"
@@ -110,10 +110,10 @@ def set_traps(cloned: Cloned, names: Iterable[str] = CHILDRENS) -> None:
     cloned.write("pyvenv.cfg", "home = .\n")
 
 
-@pytest.mark.parametrize("way", [*list(WAYS)[1:], *only_long("the command")])  # which the next tests take
+@pytest.mark.parametrize("way", [*list(WAYS)[1:], *only_long("the command")])  # the next tests start the command
 def test_no_child_imports_from_the_current_directory(way: str, cloned: Cloned) -> None:
     is_safe = way in ("the command", "a program that changes into it")
-    set_traps(cloned, (*CHILDRENS, *EVERYBODYS) if is_safe else CHILDRENS)
+    set_traps(cloned, (*CHILDRENS, *IMPORTED_BY_ALL) if is_safe else CHILDRENS)
     command = [part.replace("{cloned!r}", repr(str(cloned.directory))) for part in WAYS[way]]
     done = cloned.run(*command)
 
@@ -134,7 +134,7 @@ def test_an_empty_entry_of_pythonpath_leads_no_child_to_the_current_directory(pa
 
 
 def test_a_service_and_its_workers_import_nothing_from_the_current_directory(cloned: Cloned) -> None:
-    set_traps(cloned, (*CHILDRENS, *EVERYBODYS))
+    set_traps(cloned, (*CHILDRENS, *IMPORTED_BY_ALL))
     directory = cloned.home / "engine"
     command = (HEADRACE, "serve", "--directory", str(directory), "--workers", "1", "--drain-timeout", "1")
     service = subprocess.Popen(
@@ -262,7 +262,6 @@ def test_a_file_of_the_current_directory_stops_a_run_before_it_does_harm(cloned:
 COMMANDS = {
     "serve": ("headrace", "serve", "--directory", "ENGINE"),
     "spans list": ("headrace", "spans", "list"),
-    "an engine of its own": ("headrace_engine", "--directory", "ENGINE"),
     "what shows the settings": ("headrace", "config", "show"),
     "what allows keys": ("headrace", "config", "allow", "--yes"),
 }
@@ -271,16 +270,22 @@ COMMANDS = {
 def test_no_command_does_what_such_a_file_says(cloned: Cloned) -> None:
     cloned.write("headrace.toml", f"{SETTINGS['a hook']}\n{SETTINGS['a sink with a bearer token']}\n")
     cloned.write("evil.py", TRAP.format(mark="MARK"))
-    done = {"a program": cloned.run(sys.executable, "-c", RUN)}
+    done = {
+        "a program": cloned.run(sys.executable, "-c", RUN),
+        "an engine of its own": cloned.run(
+            sys.executable, "-m", "headrace_engine", "--directory", str(cloned.home / "engine")
+        ),
+    }
     with ForkingProgram(environ=cloned.environ) as program:
         for name, command in COMMANDS.items():
             arguments = [part.replace("ENGINE", str(cloned.home / "engine")) for part in command]
             done[name] = program.run(*arguments, directory=cloned.directory)
 
-    for name, each in done.items():
-        assert each.returncode in (1, 2), name
-        assert "spans.redact would decide what is kept of your runs" in each.stdout + each.stderr, name
-        assert "gh-secret" not in each.stdout + each.stderr, name
+    for name, command_done in done.items():
+        said = command_done.stdout + command_done.stderr
+        assert command_done.returncode in (1, 2), name
+        assert "spans.redact would decide what is kept of your runs" in said, name
+        assert "gh-secret" not in said, name
     assert not cloned.marker.exists(), cloned.marker.read_text()
 
 

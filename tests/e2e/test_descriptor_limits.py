@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from headrace.wire.messages import (
 from headrace.wire.run_request import RunRequest
 from tests.conftest import HELLO, engine_process, simulate
 from tests.e2e.engines import running_engine
+from tests.faults.process_figures import cpu_seconds
 from tests.peers import RawDealer
 from tests.repetition import repeated
 from tests.waiting import busyness, wait_until
@@ -52,11 +52,6 @@ def client(address: str) -> Iterator[Client]:
 
 def engine_pids(address: str) -> list[int]:
     return [engine_process(address, marker) for marker in ("headrace_engine broker", "-m headrace_workers")]
-
-
-def processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 HOLDER = """
@@ -101,9 +96,9 @@ def test_an_engine_with_few_descriptors_takes_no_more_connections_than_it_can_ha
     with processes_that_connect(paths):
         wait_until(lambda: all(Path(path + CLOSED).exists() for path in paths), 10.0, "both to be full")
         assert not any(Path(path).exists() for path in paths)
-        used = sum(map(processor_seconds, before))
+        used = sum(map(cpu_seconds, before))
         threading.Event().wait(2.0)
-        assert sum(map(processor_seconds, before)) - used < 1.0, "nobody spins"
+        assert sum(map(cpu_seconds, before)) - used < 1.0, "nobody spins"
         assert first + "".join(iterator) == "".join(f"{number} " for number in range(400))
     wait_until_open(paths)
 

@@ -79,7 +79,7 @@ def test_every_process_of_a_program_writes_json_if_asked(provider: SimulatedProv
     assert len({line["pid"] for line in lines if line["process"] == "w1"}) == 1
 
 
-@pytest.mark.parametrize("level", ["", *only_long(None, "WARNING")])  # the demo's test has none
+@pytest.mark.parametrize("level", ["", *only_long(None, "WARNING")])  # test of the demo: no level is set
 def test_a_program_that_does_not_ask_for_it_sees_nothing(level: str | None, provider: SimulatedProvider) -> None:
     done = run(level)
 

@@ -38,7 +38,7 @@ class Environment:
 
 
 class OddServer:
-    """Answers each request as the test says, and an engine whose provider it is, for all formats."""
+    """An HTTP server that answers each request with ``answer``. It is the provider of all four formats."""
 
     def __init__(self) -> None:
         self.answer: Answer = saying(b"", "text/plain", 500)
@@ -107,7 +107,8 @@ def test_an_answer_in_another_form_than_was_asked_for_is_whole(api: str, engine:
         saying(whole(api), "text/event-stream", 203),
     ]
     with Client(engine) as client:
-        for server.answer in forms:
+        for form in forms:
+            server.answer = form
             check(client, api, stream=False)
             check(client, api, stream=True)
 

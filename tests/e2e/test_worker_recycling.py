@@ -173,12 +173,12 @@ def engine_at_a_terminal(provider: SimulatedProvider, *wrapper: str) -> Iterator
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def test_sighup_replaces_the_workers_of_an_engine_that_ends_with_its_terminal_and_lets_streams_finish(
+def test_an_engine_at_a_terminal_takes_sighup_as_restart_and_the_terminals_end_as_its_own(
     provider: SimulatedProvider,
 ) -> None:
     with engine_at_a_terminal(provider) as (address, pid, terminal), Client(address, connect_timeout=60.0) as client:
         assert client.run_local(model=MODEL, messages=HELLO).text
-        restart(address)  # the hang-up comes from somebody else
+        restart(address)  # this SIGHUP is not from the terminal
 
         assert client.run_local(model=MODEL, messages=HELLO).text
         assert not is_zombie(pid)

@@ -1,7 +1,8 @@
-"""Reads memory, descriptors and threads of a process from /proc. Linux only; never touches the process."""
+"""Reads memory, CPU time, descriptors and threads of a process from /proc. Linux only; never touches the process."""
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,12 @@ def resident_bytes(pid: int) -> int:
         if line.startswith("Rss:"):
             return int(line.split()[1]) * 1024
     raise ProcessLookupError(f"process {pid} has ended")  # a zombie has no memory
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def slope_per_minute(samples: Sequence[tuple[float, float]]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import pytest
 
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, faulty_engine
-from tests.faults.process_figures import figures
+from tests.faults.process_figures import cpu_seconds, figures
 from tests.repetition import repeated
 from tests.waiting import busyness, wait_until
 
@@ -25,13 +24,6 @@ RUNS = repeated(105, 200)
 """Of each of two programs, which have 100 streams at a time each: one worker has no room for so many."""
 FEW = ("sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$@"', "sh")
 STORMS = repeated(3, 20)
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process has taken."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def processes_of(engine: FaultyEngine) -> dict[str, int]:

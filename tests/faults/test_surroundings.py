@@ -71,7 +71,7 @@ def environment(provider: SimulatedProvider, variables: Variables) -> dict[str, 
 
 @pytest.fixture
 def listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, str]], str]:
-    """Return a function that has ``headrace spans list`` run with some variables set, and returns what it complains of."""
+    """Return a function that runs ``headrace spans list`` with these variables and returns its standard error."""
 
     def complaint(variables: Mapping[str, str]) -> str:
         with monkeypatch.context() as patch:
@@ -169,7 +169,7 @@ lost = counts_after_a_run()
 data.chmod(0o700)
 give_up_at = time.monotonic() + 90
 while not (kept := counts_after_a_run()).delivered and time.monotonic() < give_up_at:
-    threading.Event().wait(0.2)  # a collector looks at times
+    threading.Event().wait(0.2)  # the collector checks the directory from time to time
 print(json.dumps({"lost": [lost.delivered, lost.failed], "kept": kept.delivered}))
 """
 
@@ -208,7 +208,7 @@ for name in ("opentelemetry", "google"):
 """
 
 
-def test_an_export_that_cannot_be_is_told(
+def test_an_export_without_its_protocol_is_reported(
     provider: SimulatedProvider, tmp_path: Path, listed: Callable[[Mapping[str, str]], str]
 ) -> None:
     variables = {
@@ -234,12 +234,7 @@ def test_a_sink_whose_package_is_missing_counts_its_spans_as_failed(
     }
 
     assert run_program(provider, variables)["counts"] == [0, 0, 1]
-    command = [
-        sys.executable,
-        "-m",
-        "headrace",
-        "spans",
-        "list",
-    ]  # in a process of its own, where the package is missing
+    # In a process of its own, where the package is missing.
+    command = [sys.executable, "-m", "headrace", "spans", "list"]
     done = subprocess.run(command, env=environment(provider, variables), capture_output=True, check=False, timeout=60)
     assert b"pip install 'headrace[otlp]'" in done.stderr

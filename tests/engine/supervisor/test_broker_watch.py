@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import pytest
 
-from headrace.wire.codec import encode_frame
-from headrace.wire.messages import FromBroker, Heartbeat, Silent
+from headrace.wire.codec import encode_frame, to_broker
+from headrace.wire.messages import FromBroker, Heartbeat, RestartAnswer, Silent
 from headrace_engine.liveness import HUNG_AFTER, START_WITHIN
 from headrace_engine.supervisor.broker_watch import BrokerWatch
 from headrace_engine.supervisor.children import Child
@@ -54,6 +54,18 @@ class WatchedBroker:
 
     def _connected(self) -> None:
         self.connections += 1
+
+
+class OtherProcess:
+    """A process that is not the one at the socket. Counts how often its number is looked at."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    @property
+    def pid(self) -> int:
+        self.looks += 1
+        return 1
 
 
 @pytest.fixture
@@ -111,18 +123,24 @@ def test_the_silence_of_a_broker_does_not_count_against_the_next_one(broker: Wat
 
 
 def test_a_broker_is_connected_once_and_hears_what_the_supervisor_sends(broker: WatchedBroker) -> None:
-    broker.watch.send([Heartbeat()])  # nobody is there yet: it is not kept
+    broker.end.decode = to_broker.decode
+    broker.watch.send([RestartAnswer(1)])  # nobody is there yet: it is not kept
     broker.start(epoch=7)
     broker.beat()
+    broker.watch.send([RestartAnswer(2)])
+    broker.end.until(lambda: RestartAnswer(2) in broker.end.heard)
 
+    assert RestartAnswer(1) not in broker.end.heard
     assert broker.connections == 1
 
 
 def test_another_process_at_the_brokers_place_is_told_nothing(broker: WatchedBroker) -> None:
     broker.start(epoch=7)
-    broker.child.process = cast("Any", SimpleNamespace(pid=1))  # the process at the socket is this one
+    other = OtherProcess()
+    broker.child.process = cast("Any", other)
 
-    for _ in range(50):
+    broker.end.until(lambda: other.looks)
+    for _ in range(10):
         broker.end.turn()
 
     assert not broker.end.heard, "it was told nothing"
