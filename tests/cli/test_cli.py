@@ -5,17 +5,13 @@ Commands that start nothing run in forks of one program, with files as standard 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pty
-import select
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,101 +21,16 @@ import pytest
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.testing import Script, SimulatedProvider
 from tests.cli.forking import ForkingProgram
+from tests.cli.started_commands import Commands, ended, inherited
 from tests.conftest import PatientProvider
 from tests.repetition import only_long
-from tests.waiting import busyness
 
 HEADRACE = str(Path(sys.prefix, "bin", "headrace"))
 MODEL = ("run", "--model", "gpt-4o")
 RUN = (HEADRACE, *MODEL)
-MARK = "HEADRACE_TEST_MARK"
 WEATHER_TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
 
 pytestmark = pytest.mark.slow  # every test starts processes of its own
-
-
-class Commands:
-    """Starts commands in an environment of their own. A variable in it marks their processes."""
-
-    def __init__(self, directory: Path, program: ForkingProgram) -> None:
-        self.directory = directory
-        self._program = program
-        self._mark = uuid.uuid4().hex
-        self._started: list[subprocess.Popen[str]] = []
-        places = {"XDG_RUNTIME_DIR": str(directory), "XDG_STATE_HOME": str(directory / "state")}
-        self.environment = inherited() | places | {"TERM": "xterm", MARK: self._mark}
-
-    def start(self, *command: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
-        """Start a command in a process group of its own, as a shell does."""
-        process = subprocess.Popen(
-            command,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.directory,
-            env=self.environment,
-            process_group=0,
-        )
-        self._started.append(process)
-        return process
-
-    def run(self, *command: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        return ended(self.start(*command, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE), stdin)
-
-    def headrace(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run ``headrace`` with its arguments to its end, in a fork of the program."""
-        return self._program.run("headrace", *arguments, environ=self.environment, directory=self.directory)
-
-    def left_over(self) -> list[str]:
-        """Return the command lines of processes that do not end by themselves."""
-        return [line for pid, line in self._processes() if not has_ended(pid, timeout=3.0 * busyness())]
-
-    def close(self) -> None:
-        """End what a failed test left behind."""
-        for pid, _ in self._processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for process in self._started:
-            if process.stdout is not None and not process.stdout.closed:
-                ended(process)
-        shutil.rmtree(self.directory)
-
-    def _processes(self) -> Iterator[tuple[int, str]]:
-        mark = f"{MARK}={self._mark}".encode()
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
-                    yield (
-                        int(entry.name),
-                        (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"),
-                    )
-            except OSError:
-                continue
-
-
-def inherited() -> dict[str, str]:
-    """Return the environment without what would change the commands."""
-    foreign = ("HEADRACE_", "OPENAI_", "NO_COLOR")
-    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-
-
-def ended(process: subprocess.Popen[str], stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    with process:
-        out, err = process.communicate(stdin)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-def has_ended(pid: int, timeout: float) -> bool:
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([handle], [], [], timeout)[0])
-    finally:
-        os.close(handle)
 
 
 def read_line(process: subprocess.Popen[str], beginning: str) -> str:
@@ -164,7 +75,7 @@ def address(provider: SimulatedProvider, program: ForkingProgram) -> Iterator[st
     commands.environment |= provider.environment
     serving = commands.start(HEADRACE, "serve", "--workers", "1", "--drain-timeout", "0")
     address = read_line(serving, "export HEADRACE_ENGINE=").partition("=")[2]
-    status_when("workers", commands, address)  # a run waits for 10 s only, which is too short on a busy machine
+    status_with("workers", commands, address)  # a run waits for 10 s only, which is too short on a busy machine
     yield address
     serving.terminate()
     left_over = commands.left_over()
@@ -349,7 +260,7 @@ def test_without_a_key_the_error_names_the_variable(commands: Commands) -> None:
     ("engine", "times"), [("shared", 1), ("commands", 2), *only_long(("commands", 1))], ids=lambda case: f"{case}"
 )
 def test_ctrl_c_aborts(engine: str, times: int, provider: SimulatedProvider, request: pytest.FixtureRequest) -> None:
-    """Also where the run has started the engine."""
+    """The fixture ``shared`` has a running engine; with ``commands``, the run starts its own."""
     commands: Commands = request.getfixturevalue(engine)
     provider.enqueue(Script(chunks=["Once", " upon", " a time"], stall_after=2))
     process = commands.start(*RUN, "hi")
@@ -402,10 +313,10 @@ def test_an_engine_serves_shows_its_status_and_ends(commands: Commands) -> None:
         0o700
     ] * 2
 
-    status_when("workers", commands, address)
+    status_with("workers", commands, address)
     assert commands.headrace(*MODEL, "hi", "--engine", address).stdout == "Hello world\n"
 
-    status = status_when("processes", commands, address)  # the supervisor's first report may come after the first run
+    status = status_with("processes", commands, address)  # the supervisor's first report may come after the first run
     assert (status["granted_total"], status["leases"], status["clients"]) == (1, 0, 1)
     assert {process["name"] for process in status["processes"]} == {"broker", "collector", "w1", "w2"}
     shown = commands.headrace("status").stdout  # without --engine
@@ -425,7 +336,7 @@ def test_an_engine_serves_shows_its_status_and_ends(commands: Commands) -> None:
     assert "`headrace serve`" in after.stderr
 
 
-def status_when(field: str, commands: Commands, address: str) -> dict[str, Any]:
+def status_with(field: str, commands: Commands, address: str) -> dict[str, Any]:
     """Ask for the status until ``field`` is not empty."""
     while True:
         done = commands.headrace("status", "--json", "--engine", address, "--timeout", "30")

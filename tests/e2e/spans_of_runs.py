@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from headrace import Client, LocalStream
+from headrace import LocalStream
 from headrace.cli.status_command import engine_status
 from headrace.spans.data_directory import database_files, slots
 from headrace.spans.span_database import StoredSpan, from_row, open_for_reading
 from headrace.wire.messages import Status
-from tests.conftest import HELLO, engine_process, simulate
+from tests.conftest import engine_process
 from tests.waiting import wait_until
 
 MODEL = "gpt-4o"
@@ -54,7 +54,7 @@ def until(data: Path, is_so: Callable[[Rows], bool], seconds: float = PATIENCE) 
 
 
 @contextmanager
-def started(program: str) -> Iterator[subprocess.Popen[str]]:
+def running_program(program: str) -> Iterator[subprocess.Popen[str]]:
     """Run a program, which is ended with the test."""
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -69,15 +69,6 @@ def started(program: str) -> Iterator[subprocess.Popen[str]]:
 def line_of(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
-
-
-def start(client: Client, **script: object) -> LocalStream:
-    return client.run_local(
-        model=MODEL,
-        messages=HELLO,
-        stream=True,
-        custom_options=simulate(**({"repeat": 100_000, "pace": 0.01} | script)),
-    )
 
 
 def take(stream: LocalStream, count: int) -> str:

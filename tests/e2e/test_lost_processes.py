@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from headrace import Client, LocalStream, WorkerLostError
+from headrace import Client, WorkerLostError
 from headrace.cli.status_command import engine_status
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, engine_process, simulate
 from tests.e2e.engines import running_engine
+from tests.e2e.slow_streams import start
 from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.slow
@@ -42,7 +43,7 @@ def test_two_addresses_of_one_engine_do_not_get_in_each_others_way(engine: str) 
 
 def test_a_worker_that_dies_is_replaced_and_its_streams_say_so(engine: str, provider: SimulatedProvider) -> None:
     with Client(engine, connect_timeout=60.0) as client:
-        running = start_endless(client)
+        running = start(client)
         silent = client.run_local(
             model=MODEL, messages=HELLO, stream=True, custom_options=simulate(first_token_delay=busyness())
         )
@@ -62,17 +63,9 @@ def test_a_worker_that_dies_is_replaced_and_its_streams_say_so(engine: str, prov
         assert client.run_local(model=MODEL, messages=HELLO).text
 
 
-def start_endless(client: Client) -> LocalStream:
-    return client.run_local(
-        model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=100_000, pace=0.01)
-    )
-
-
 def test_running_streams_outlive_the_broker_and_new_ones_wait_for_its_successor(engine: str) -> None:
     with Client(engine, connect_timeout=60.0) as client:
-        running = client.run_local(
-            model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=100, pace=0.01)
-        )
+        running = start(client, repeat=100)
         iterator = iter(running)
         first = next(iterator)
         os.kill(engine_process(engine, "headrace_engine broker"), signal.SIGKILL)
@@ -83,7 +76,7 @@ def test_running_streams_outlive_the_broker_and_new_ones_wait_for_its_successor(
 
 def test_a_worker_that_hangs_is_found_and_replaced(engine: str) -> None:
     with Client(engine, connect_timeout=60.0) as client:
-        iterator = iter(start_endless(client))
+        iterator = iter(start(client))
         next(iterator)
         os.kill(engine_process(engine, "-m headrace_workers"), signal.SIGSTOP)
         stopped_at = time.monotonic()
@@ -99,7 +92,7 @@ def test_a_worker_that_hangs_is_found_and_replaced(engine: str) -> None:
 
 def test_a_new_broker_learns_of_the_leases_of_the_one_before(engine: str) -> None:
     with Client(engine, connect_timeout=60.0) as client:
-        running = start_endless(client)
+        running = start(client)
         next(iter(running))
 
         os.kill(engine_process(engine, "headrace_engine broker"), signal.SIGKILL)

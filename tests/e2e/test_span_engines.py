@@ -16,13 +16,13 @@ from headrace.spans.span import decode_content
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, engine_process, processes
 from tests.e2e.engines import running_engine
+from tests.e2e.slow_streams import start
 from tests.e2e.spans_of_runs import (
     MODEL,
     PATIENCE,
     kill,
     line_of,
-    start,
-    started,
+    running_program,
     status_when,
     stored,
     until,
@@ -81,7 +81,7 @@ def test_what_was_running_when_everything_was_killed_is_found_by_the_next_engine
         "for stream in streams: next(iter(stream)); print(stream.span_id, flush=True)\n"
         "streams[0].result.result()\n"
     )
-    with started(program) as process:
+    with running_program(program) as process:
         ids = [line_of(process) for _ in range(15)]
         below = descendants(process.pid)
         assert len(below) >= 4
@@ -124,7 +124,7 @@ def test_after_close_the_rows_of_a_programs_own_engine_are_there_at_once(
         "print('closed', flush=True)\n"
         "input()\n"
     )
-    with started(program) as process:  # the tests' own process has an engine already
+    with running_program(program) as process:  # the tests' own process has an engine already
         ids = {line_of(process) for _ in range(20)}
         aborted, _, seen = line_of(process).partition(" ")
         assert line_of(process) == "closed"
@@ -167,7 +167,7 @@ def test_engines_of_one_user_keep_out_of_each_others_way(data: Path, provider: S
     count = repeated(2, 3)
     names = [str(number) for number in range(count)]
     with ExitStack() as stack:
-        running = [stack.enter_context(started(program)) for _ in range(count)]
+        running = [stack.enter_context(running_program(program)) for _ in range(count)]
         ids = {line_of(process) for process in running for _ in range(20)}
         assert [slot.name for slot in slots(data)] == names
         for process in running:
@@ -212,7 +212,7 @@ def test_an_engine_keeps_no_spans_where_the_settings_say_so(
 
 
 def test_a_flush_starts_no_engine(data: Path) -> None:
-    with started("import headrace; print(headrace.Client().flush())") as process:
+    with running_program("import headrace; print(headrace.Client().flush())") as process:
         assert line_of(process) == repr(FlushCounts(0, 0, 0))
 
     assert not data.exists()

@@ -24,13 +24,13 @@ from headrace.testing import SimulatedProvider
 from headrace.wire.messages import Status
 from tests.conftest import HELLO, simulate
 from tests.e2e.engines import running_engine
+from tests.e2e.slow_streams import start
 from tests.e2e.spans_of_runs import (
     MODEL,
     PATIENCE,
     kill,
     line_of,
-    start,
-    started,
+    running_program,
     status_when,
     stored,
     stored_span,
@@ -194,7 +194,7 @@ def test_a_client_that_is_killed_leaves_its_run_on_record(data: Path, engine: st
         "print(stream.span_id, next(iterator), flush=True)\n"
         "list(iterator)"
     )
-    with started(program) as process:
+    with running_program(program) as process:
         span_id, first = line_of(process).split()
         process.kill()
 

@@ -19,7 +19,8 @@ from headrace import Client, EngineUnavailableError, WorkerLostError
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, engine_process, processes, simulate
 from tests.e2e.engines import running_engine
-from tests.e2e.worker_processes import MODEL, restart, started, tell_engine, worker_pids
+from tests.e2e.slow_streams import start
+from tests.e2e.worker_processes import MODEL, restart, tell_engine, worker_pids
 from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.slow
@@ -52,7 +53,7 @@ def test_a_stream_that_does_not_end_is_ended_at_the_drain_timeout_of_its_worker(
     settings(tmp_path, monkeypatch, "[engine]\nworker_drain_timeout = 1\n")
     delay = max(10.0, 3 * busyness())  # longer than a new worker takes to start
     with running_engine(provider, "--workers", "1") as address, Client(address, connect_timeout=60.0) as client:
-        iterator = iter(started(client, 100_000, pace=0.05))
+        iterator = iter(start(client, pace=0.05))
         silent = client.run_local(
             model=MODEL, messages=HELLO, stream=True, custom_options=simulate(first_token_delay=delay)
         )
@@ -78,7 +79,7 @@ def test_at_the_drain_timeout_runs_are_ended_with_a_word_and_new_ones_are_refuse
         running_engine(provider, "--workers", "1", "--drain-timeout", str(drain)) as address,
         Client(address, connect_timeout=60.0) as client,
     ):
-        iterator = iter(started(client, 100_000, pace=0.05))
+        iterator = iter(start(client, pace=0.05))
         first = next(iterator)
         supervisor = engine_process(address, "headrace_engine --directory")
         told_at = time.monotonic()
@@ -107,7 +108,7 @@ def is_zombie(pid: int) -> bool:
 
 def test_a_second_sigterm_ends_runs_now_and_with_a_word(provider: SimulatedProvider) -> None:
     with running_engine(provider, "--workers", "2") as address, Client(address, connect_timeout=60.0) as client:
-        iterators = [iter(started(client, 100_000, pace=0.05)) for _ in range(20)]
+        iterators = [iter(start(client, pace=0.05)) for _ in range(20)]
         firsts = [next(iterator) for iterator in iterators]
         tell_engine(address, signal.SIGTERM)
         wait_until(lambda: refuses(client))
@@ -124,7 +125,7 @@ def test_a_second_sigterm_ends_runs_now_and_with_a_word(provider: SimulatedProvi
 
 def test_an_engine_ends_as_soon_as_its_last_run_has(provider: SimulatedProvider) -> None:
     with running_engine(provider, "--workers", "2") as address, Client(address, connect_timeout=60.0) as client:
-        iterator = iter(started(client, 100))
+        iterator = iter(start(client, repeat=100))
         next(iterator)
         tell_engine(address, signal.SIGTERM)
 
@@ -183,7 +184,7 @@ def test_an_engine_at_a_terminal_takes_sighup_as_restart_and_the_terminals_end_a
         assert client.run_local(model=MODEL, messages=HELLO).text
         assert not is_zombie(pid)
 
-        iterator = iter(started(client, 100))
+        iterator = iter(start(client, repeat=100))
         first = next(iterator)
         os.close(terminal)
 

@@ -14,7 +14,8 @@ from headrace.cli.status_command import engine_status
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO
 from tests.e2e.engines import running_engine
-from tests.e2e.worker_processes import MODEL, restart, started, tell_engine, worker_pids
+from tests.e2e.slow_streams import start
+from tests.e2e.worker_processes import MODEL, restart, tell_engine, worker_pids
 from tests.repetition import repeated
 from tests.waiting import wait_until
 
@@ -57,7 +58,7 @@ class ThreadedLoad:
         with Client(self.address, connect_timeout=60.0) as client:
             while not self._is_over.is_set():
                 try:
-                    text = "".join(started(client, 40, pace=0.02))
+                    text = "".join(start(client, repeat=40, pace=0.02))
                     assert text == "".join(f"{number} " for number in range(40))
                 except BaseException as error:  # noqa: BLE001 - told of by the test
                     self.errors.append(error)
@@ -92,7 +93,7 @@ def test_three_rolling_restarts_under_load_lose_no_stream(engine: str, provider:
 
 def test_a_stream_outlives_the_restart_on_its_old_worker(engine: str) -> None:
     with Client(engine, connect_timeout=60.0) as client:
-        iterator = iter(started(client, 300))
+        iterator = iter(start(client, repeat=300))
         first = next(iterator)
         before = worker_pids(engine)
         tell_engine(engine, signal.SIGHUP)

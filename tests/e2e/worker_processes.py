@@ -1,12 +1,11 @@
-"""What the tests of restarts share: the workers of an engine, signals to it, and streams on it."""
+"""What the tests of restarts share: the workers of an engine, and signals to it."""
 
 from __future__ import annotations
 
 import os
 import signal
 
-from headrace import Client, LocalStream
-from tests.conftest import HELLO, engine_process, processes, simulate
+from tests.conftest import engine_process, processes
 from tests.waiting import wait_until
 
 MODEL = "gpt-4o"
@@ -26,8 +25,3 @@ def restart(address: str) -> None:
     before = worker_pids(address)
     tell_engine(address, signal.SIGHUP)
     wait_until(lambda: not before & worker_pids(address), 40.0)
-
-
-def started(client: Client, repeat: int, pace: float = 0.01) -> LocalStream:
-    script = simulate(repeat=repeat, pace=pace)
-    return client.run_local(model=MODEL, messages=HELLO, stream=True, custom_options=script)
