@@ -51,6 +51,7 @@ def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PHOENIX_GRPC_PORT": str(free_port()),
         "PHOENIX_WORKING_DIR": str(directory),
         "PHOENIX_TELEMETRY_ENABLED": "false",
+        "TMPDIR": str(directory),  # it makes a folder there, and leaves it
     }
     with (directory / "log").open("w") as log:
         process = subprocess.Popen([SCRIPT], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
