@@ -43,7 +43,10 @@ TOLD_BY = {
         "tests/workers/runs/test_provider_run.py",
         "tests/workers/spans/test_run_span.py",
     ],
-    "headrace_workers.runs.answer_bounds": ["tests/workers/providers/test_answer_limits.py"],
+    "headrace_workers.runs.answer_bounds": [
+        "tests/workers/providers/test_answer_limits.py",
+        "tests/workers/providers/test_costly_inputs.py",
+    ],
 }
 """Cores that tests reach through another one."""
 _SLACK = 5.0
