@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 from random import Random
+from typing import Any
 
 import msgspec
 
@@ -22,6 +23,8 @@ from headrace.process.history import History, open_history
 from tests.faults.other_runs import run_other
 
 MODEL = "gpt-4o"
+BEYOND_A_WINDOW: dict[str, Any] = {"chunks": (70, 120), "pace": 0.02}
+"""For runs that get credit more than once, in one or two seconds. The runs of the default plan end within their first window."""
 
 
 class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -15,6 +15,7 @@ from headrace import EngineUnavailableError
 from headrace.testing import SimulatedProvider
 from headrace_engine.supervisor.restart_policy import SHORT_LIFE
 from tests.faults.harness import FaultyEngine, faulty_engine
+from tests.faults.load import BEYOND_A_WINDOW
 from tests.repetition import only_long, times
 from tests.waiting import busyness, wait_until
 
@@ -39,7 +40,8 @@ def let_it_live(engine: FaultyEngine) -> None:
 @FEW_AND_MANY
 def test_a_killed_broker_disturbs_no_stream_and_loses_no_question(provider: SimulatedProvider, times: int) -> None:
     with faulty_engine(provider, workers=2) as engine:
-        engine.load(streams=20, abort_share=0.15).wait_for(10)
+        engine.load(streams=17, abort_share=0.15).wait_for(10)
+        engine.load(streams=3, **BEYOND_A_WINDOW).wait_for(3)
 
         for number in engine.moments(times, 0.1, 0.8):
             if number % 3 == 0:  # not always one that has only just begun, or the next is started later each time

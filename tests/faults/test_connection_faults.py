@@ -10,6 +10,7 @@ import pytest
 
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, faulty_engine
+from tests.faults.load import BEYOND_A_WINDOW
 from tests.faults.proxy import SocketProxy, proxied
 from tests.repetition import repeated
 from tests.waiting import wait_until
@@ -43,7 +44,7 @@ def test_a_byte_at_a_time_loses_nothing(provider: SimulatedProvider) -> None:
 
 def cut_under_load(engine: FaultyEngine, proxy: SocketProxy, longest: float) -> None:
     """Cut all connections again and again, at most so many seconds apart; who had one must come back."""
-    loads = [engine.load(streams=10), engine.load(streams=10, abort_share=0.2)]
+    loads = [engine.load(streams=5, **BEYOND_A_WINDOW), engine.load(streams=10, abort_share=0.2)]
     for load in loads:
         load.wait_for(5)
     for number in engine.moments(TIMES, 0.1, longest):

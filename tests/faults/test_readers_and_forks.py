@@ -53,14 +53,15 @@ def test_readers_that_pause_lose_nothing_and_are_not_cut_off(provider: Simulated
 @pytest.mark.tries(TIMES)
 def test_clients_that_are_stopped_go_on_where_they_were(provider: SimulatedProvider) -> None:
     with faulty_engine(provider, workers=2) as engine:
-        stopped = [engine.load(streams=5, chunks=(15, 60), pace=0.02) for _ in range(2)]
+        # So fast that each of their streams fills its window while they are stopped.
+        stopped = [engine.load(streams=2, chunks=(150, 300), pace=0.005) for _ in range(2)]
         others = engine.load(streams=5)
         for load in (*stopped, others):
-            load.wait_for(3)
+            load.wait_for(2)
         for _ in engine.moments(TIMES, 0.0, 0.1):
             load = engine.random.choice(stopped)
             engine.signal(load, signal.SIGSTOP)
-            threading.Event().wait(engine.random.uniform(0.1, 0.8))
+            threading.Event().wait(engine.random.uniform(0.5, 1.0))
             engine.signal(load, signal.SIGCONT)
 
         others.join(30)

@@ -15,6 +15,7 @@ import pytest
 from headrace import EngineUnavailableError, LocalStream, PoisonRunError
 from headrace.testing import SimulatedProvider
 from tests.faults.harness import FaultyEngine, SeenOutcome, faulty_engine, percentile
+from tests.faults.load import BEYOND_A_WINDOW
 from tests.faults.worker_losses import LOST_WITHIN, check_others, report
 from tests.repetition import repeated, times
 from tests.waiting import busyness, wait_until
@@ -61,7 +62,8 @@ def lost_after(kills: list[float], outcomes: list[SeenOutcome]) -> list[float]:
 def test_callers_learn_of_a_killed_worker_with_the_partial_text(provider: SimulatedProvider, times: int) -> None:
     with faulty_engine(provider, workers=3) as engine:
         # Slow ones: what is measured is not how busy the machine is.
-        engine.load(streams=30, pace=0.1, abort_share=0.1).wait_for(10)
+        engine.load(streams=27, pace=0.1, abort_share=0.1).wait_for(10)
+        engine.load(streams=3, **BEYOND_A_WINDOW).wait_for(3)
 
         kills = [engine.signal(engine.some_worker(), signal.SIGKILL) for _ in engine.moments(times, 0.3, 1.2)]
 
@@ -79,8 +81,8 @@ def test_callers_learn_of_a_killed_worker_with_the_partial_text(provider: Simula
 def test_a_worker_that_crashes_is_as_one_that_is_killed(provider: SimulatedProvider) -> None:
     orders = ["abort", "segfault"] * CRASHES
     with faulty_engine(provider, workers=3, has_orders=True) as engine:
-        load = engine.load(streams=30, pace=0.1)
-        load.wait_for(15)
+        engine.load(streams=27, pace=0.1).wait_for(15)
+        engine.load(streams=3, **BEYOND_A_WINDOW).wait_for(3)
 
         crashes = [
             engine.order(engine.some_worker(), orders[number]) for number in engine.moments(len(orders), 0.3, 1.2)
