@@ -17,7 +17,7 @@ from tests.waiting import busyness, wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
-TIMES = repeated(2, 10)
+TIMES = repeated(3, 10)
 WORKERS = repeated(1, 2)
 
 

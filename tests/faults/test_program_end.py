@@ -75,8 +75,8 @@ CALLS = {
 }
 
 
-WITH_OWN_ENGINE = ("an old client", "a new client", "an async client", "a close")
-"""The calls whose program has an engine of its own."""
+WITH_OWN_ENGINE = ("an async client", "an old client", "a new client", "a close")
+"""The calls whose program has an engine of its own. The first finds no loop that another call has started."""
 TOGETHER = {
     "its own engine": [*WITH_OWN_ENGINE],
     "a shared engine": [call for call in CALLS if call not in WITH_OWN_ENGINE],
