@@ -17,27 +17,20 @@ from tests.e2e.engines import running_engine
 from tests.e2e.slow_streams import start
 from tests.e2e.worker_processes import MODEL, restart, tell_engine, worker_pids
 from tests.repetition import repeated
-from tests.waiting import wait_until
+from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def settings_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("settings") / "headrace.toml"
-    file.write_text("")
-    return file
-
-
-@pytest.fixture(scope="module")
-def shared_engine(session_provider: SimulatedProvider, settings_file: Path) -> Iterator[str]:
-    with running_engine(session_provider, "--workers", "2", settings_file=settings_file) as address:
+def shared_engine(session_provider: SimulatedProvider) -> Iterator[str]:
+    with running_engine(session_provider, "--workers", "2") as address:
         yield address
 
 
 @pytest.fixture
 def engine(shared_engine: str, provider: SimulatedProvider) -> str:
-    """Return the engine of all these tests; no earlier run and no earlier worker is left."""
+    """Return the engine that these tests share; no earlier run and no earlier worker is left."""
     wait_until(lambda: len(worker_pids(shared_engine)) == 2, 40.0, "the end of earlier workers")
     return shared_engine
 
@@ -92,8 +85,9 @@ def test_three_rolling_restarts_under_load_lose_no_stream(engine: str, provider:
 
 
 def test_a_stream_outlives_the_restart_on_its_old_worker(engine: str) -> None:
+    count = round(200 * busyness())  # four seconds of an idle machine: both workers are replaced meanwhile
     with Client(engine, connect_timeout=60.0) as client:
-        iterator = iter(start(client, repeat=300))
+        iterator = iter(start(client, repeat=count, pace=0.02))
         first = next(iterator)
         before = worker_pids(engine)
         tell_engine(engine, signal.SIGHUP)
@@ -101,18 +95,27 @@ def test_a_stream_outlives_the_restart_on_its_old_worker(engine: str) -> None:
         def states() -> list[str]:
             return sorted(worker.state for worker in engine_status(engine, 60.0).workers)
 
-        wait_until(lambda: states() == ["draining", "ok", "ok"], what="new workers", instead=states)
+        def is_only_the_one_with_the_stream_left() -> bool:
+            return len(before & worker_pids(engine)) == 1 and states() == ["draining", "ok", "ok"]
 
-        assert client.run_local(model=MODEL, messages=HELLO).text, "on the new one"
+        wait_until(is_only_the_one_with_the_stream_left, what="new workers", instead=states)
+
+        assert client.run_local(model=MODEL, messages=HELLO).text, "on a new one"
         assert before & worker_pids(engine), "the one that has the stream"
-        assert first + "".join(iterator) == "".join(f"{number} " for number in range(300))
+        assert first + "".join(iterator) == "".join(f"{number} " for number in range(count))
         wait_until(lambda: not before & worker_pids(engine))
 
 
 def test_a_restart_with_settings_that_cannot_be_used_leaves_the_workers_as_they_are(
-    engine: str, settings_file: Path
+    provider: SimulatedProvider, tmp_path: Path
 ) -> None:
-    with Client(engine, connect_timeout=60.0) as client:
+    settings_file = tmp_path / "headrace.toml"
+    settings_file.write_text("")
+    # An engine of its own, which tries again later: its settings stay as they are.
+    with (
+        running_engine(provider, "--workers", "1", settings_file=settings_file) as engine,
+        Client(engine, connect_timeout=60.0) as client,
+    ):
         assert client.run_local(model=MODEL, messages=HELLO).text
         before = worker_pids(engine)
         settings_file.write_text("[engine]\nno_such_setting = 1\n")
@@ -123,9 +126,7 @@ def test_a_restart_with_settings_that_cannot_be_used_leaves_the_workers_as_they_
             seen.update(worker_pids(engine))
             return len(seen) > len(before) and worker_pids(engine) == before
 
-        try:
-            wait_until(came_and_went)
-        finally:
-            settings_file.write_text("")
+        wait_until(came_and_went)
+
         assert client.run_local(model=MODEL, messages=HELLO).text
-        assert worker_pids(engine) == before
+        assert before <= worker_pids(engine)

@@ -66,17 +66,23 @@ class FuzzReport(msgspec.Struct):
 
 
 def fuzz(
-    target: Target[Any], seconds: float, seed: int, folder: Path, alarm: Callable[[float], object] = lambda _: None
+    target: Target[Any],
+    seconds: float,
+    seed: int,
+    folder: Path,
+    alarm: Callable[[float], object] = lambda _: None,
+    least: int = 0,
 ) -> FuzzReport:
-    """Run a target; raise FuzzError at the first input that breaks a promise.
+    """Run a target for so many seconds, and longer where it has not had ``least`` inputs by then.
 
+    Raises FuzzError at the first input that breaks a promise.
     ``alarm`` is called with the seconds after which HangError is to be raised, and with 0 when that has been averted.
     """
     report = FuzzReport(target.name, seed)
     rng = random.Random(f"{target.name} {seed}")
     started = time.monotonic()
     resident = 0
-    while time.monotonic() - started < seconds:
+    while time.monotonic() - started < seconds or report.inputs < least:
         entry = target.make(rng)
         is_measured = report.inputs % _MEASURED == _MEASURED - 1
         began = time.thread_time()
