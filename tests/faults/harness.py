@@ -84,7 +84,7 @@ class NotesOfProcess:
         self._position = 0
 
     def read_on(self) -> None:
-        """Read what has been written since; of a file that is not there, nothing."""
+        """Read the new lines. Do nothing while the file does not exist."""
         with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
             file.seek(self._position)
             whole, end, _ = file.read().rpartition(b"\n")

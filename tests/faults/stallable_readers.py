@@ -23,7 +23,7 @@ CHUNK = "x" * 9_999 + " "
 
 
 def answer(count: int) -> Script:
-    """Return a script of so many large chunks. A stalled stream may hold one window of them, which is seven."""
+    """Return a script of so many large chunks. A stalled stream may hold one window: seven chunks."""
     return Script(chunks=[CHUNK] * count)
 
 

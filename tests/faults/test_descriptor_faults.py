@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 DESCRIPTORS = 200
 RUNS = repeated(105, 200)
-"""Of each of two programs, which have 100 streams at a time each: one worker has no room for so many."""
+"""Runs of each program. Two programs have 100 streams each at a time, more than one worker has descriptors for."""
 FEW = ("sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$@"', "sh")
 STORMS = repeated(3, 20)
 

@@ -210,7 +210,7 @@ def open_stream(client: Client, markers: Markers, *, own_key: bool) -> LocalStre
 def said_by_commands(
     place: WatchedEngine, ids: list[str], capsys: pytest.CaptureFixture[str]
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield what somebody sees who looks at the engine and its spans, by command."""
+    """Yield each command that shows the engine or its spans, and its output."""
     data = ("--data", place.data)
     commands: list[tuple[str | Path, ...]] = [
         ("status", "--engine", place.address),

@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROUNDS = repeated(2, 4)
 WORKERS = repeated(2, 3)
-"""Each of them leaves a spool, which is spoiled, as the journal is: one injury more a round."""
+"""Each worker leaves a spool. Each round spoils all spools and one journal."""
 STREAMS = 6
 DAMAGES = ["head", "cut", "noise", *only_long("zeros")]
 

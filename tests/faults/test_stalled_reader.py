@@ -26,7 +26,10 @@ NEIGHBOURS = 199
 NEIGHBOUR_CHUNKS = 100
 """Each of a token's size."""
 WARM_UP = NEIGHBOURS * NEIGHBOUR_CHUNKS
-"""Chunks of all neighbours together, as the next two: a phase takes longer on a busy machine, and no more processor time."""
+"""Chunks that all neighbours read together before the measurement.
+
+A count, not seconds: on a busy machine a phase takes longer, but the same CPU time.
+"""
 SETTLING = 6_000
 """While they are read, the stalled stream's windows fill."""
 PHASE = 20_000
