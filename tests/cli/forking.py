@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from tests.waiting import busyness
+
+_LONGEST_COMMAND = 60.0
+"""Seconds that a command may take."""
+_LONGEST_END = 5.0
+"""Seconds that the program may take to end."""
 PROGRAM = """
 import gc, json, os, runpy, socket, sys
 import headrace.cli.main
@@ -69,6 +76,7 @@ class ForkingProgram:
             stderr=self._err,
             env=self._environ,
             pass_fds=[theirs.fileno()],
+            process_group=0,
         )
         theirs.close()
 
@@ -84,8 +92,15 @@ class ForkingProgram:
             file.seek(0)
             file.truncate()
         command: dict[str, Any] = {"arguments": arguments, "environ": self._environ | dict(environ or {})}
-        self._control.sendall(json.dumps(command | {"directory": str(directory)}).encode() + b"\n")
-        answer = self._answers.readline()
+        self._control.settimeout(_LONGEST_COMMAND * busyness())
+        try:
+            self._control.sendall(json.dumps(command | {"directory": str(directory)}).encode() + b"\n")
+            answer = self._answers.readline()
+        except BaseException:
+            os.killpg(
+                self._process.pid, signal.SIGKILL
+            )  # a command hangs: its fork, and the program, which waits for it
+            raise
         out, err = (_content(file).decode(encoding) for file in (self._out, self._err))
         assert answer, f"the program has ended: {err}"
         return subprocess.CompletedProcess(arguments, int(answer), out, err)
@@ -94,7 +109,11 @@ class ForkingProgram:
         """End the program."""
         self._answers.close()
         self._control.close()
-        self._process.wait()
+        try:
+            self._process.wait(_LONGEST_END * busyness())
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
         self._out.close()
         self._err.close()
 
