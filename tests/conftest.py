@@ -19,7 +19,7 @@ import pytest_timeout
 
 from headrace import Client
 from headrace.testing import RequestRecord, SimulatedProvider
-from tests.leftovers import entries_of_user, own_folder, processes_with
+from tests.leftovers import described, entries_of_user, own_folder, processes_with
 from tests.repetition import repeated
 from tests.waiting import busyness, wait_until
 
@@ -120,7 +120,7 @@ def leaving_nothing(parent: Path) -> Iterator[Path]:
         # An engine that the user has started meanwhile is no concern of the tests.
         new = {entry for entry in entries_of_user(*users) - before if not processes_with(str(entry))}
         left = sorted({*folder.iterdir(), *new})
-        assert not left, f"the tests have left {', '.join(map(str, left))}"
+        assert not left, f"the tests have left {', '.join(map(described, left))}"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

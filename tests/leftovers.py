@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -46,6 +47,22 @@ def processes_with(marker: str) -> list[str]:
         and (_names(marker, line := _read(pid, "cmdline")) or _names(marker, _read(pid, "environ")))
         and not (_TRACKER in line and _parent(pid) == os.getpid())
     ]
+
+
+def described(path: Path) -> str:
+    """Return a path with its entries, each with its size in bytes and its age in seconds."""
+
+    def one(entry: Path) -> str:
+        with suppress(OSError):
+            status = entry.lstat()
+            return f"{entry.name}: {status.st_size} B, {time.time() - status.st_mtime:.1f} s"
+        return entry.name
+
+    try:
+        entries = sorted(path.iterdir())
+    except OSError:
+        return f"{path} ({one(path)})"
+    return f"{path} ({one(path)}; {'; '.join(map(one, entries)) or 'empty'})"
 
 
 def entries_of_user(home: Path, temporary: Path) -> set[Path]:

@@ -28,7 +28,7 @@ def headrace(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def headrace_here(*arguments: str | Path) -> CommandOutput:
-    """Run the command in this process, without the start of Python. It must write text, no bytes."""
+    """Run the command in this process, without the start of Python. Only for commands that write to ``sys.stdout``, not to its buffer."""
     with redirect_stdout(StringIO()) as output, redirect_stderr(StringIO()) as errors:
         code = main([*map(str, arguments)])
     assert code == 0, f"{arguments} ended with {code}: {errors.getvalue()}"

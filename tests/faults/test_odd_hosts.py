@@ -321,6 +321,73 @@ def kill(killed: str, environment: dict[str, str]) -> None:
             program.communicate(b"\n")
 
 
+STANDING_STILL = """
+import os, signal, threading
+from headrace.connections import embedded_engine as embedded
+
+start = embedded.subprocess.Popen
+
+def start_and_stop(*arguments, **options):
+    process = start(*arguments, **options)
+    os.kill(process.pid, signal.SIGSTOP)
+    return process
+
+embedded.subprocess.Popen = start_and_stop
+"""
+
+SIGNALLED_AND_GONE = """
+import os, signal
+from headrace.connections import embedded_engine as embedded
+
+signal_process = embedded.signal_process
+
+def signal_and_end(handle, number):
+    signal_process(handle, number)
+    if number == signal.SIGCONT:
+        os._exit(0)
+
+embedded.signal_process = signal_and_end
+"""
+
+
+@pytest.mark.slow
+def test_no_folder_stays_of_a_program_that_ends_while_its_engine_starts(
+    environment: dict[str, str], folder: Path
+) -> None:
+    """The program tells its supervisor to end before that can hear it, and is gone before the supervisor is."""
+    program = STANDING_STILL + SIGNALLED_AND_GONE + ERROR.replace("Client()", "Client(connect_timeout=1)")
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=120)
+
+    wait_until_empty(folder)
+
+
+TOLD_TO_END_AT_ITS_FIRST_CHILD = """
+import os, signal, sys
+
+told = []
+
+def tell(event, arguments):
+    if event == "subprocess.Popen" and not told:
+        told.append(event)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+sys.addaudithook(tell)
+"""
+
+
+def test_an_engine_that_is_told_to_end_while_it_starts_removes_its_folder(
+    environment: dict[str, str], folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(TOLD_TO_END_AT_ITS_FIRST_CHILD)
+    environment["PYTHONPATH"] = str(tmp_path)
+    engine = folder / "engine"
+    command = [sys.executable, "-m", "headrace_engine", "--directory", str(engine), "--parent", str(os.getpid())]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as supervisor:
+        assert supervisor.wait(120) == 0
+
+    assert not engine.exists()
+
+
 # Starts that take long.
 
 
@@ -343,21 +410,6 @@ def test_many_programs_may_start_their_engines_at_once_whatever_connect_timeout_
 
     assert [process.returncode for process in running] == [0] * len(running)
     assert all(json.loads(answer)["text"] for answer in answers)
-
-
-STANDING_STILL = """
-import os, signal, threading
-from headrace.connections import embedded_engine as embedded
-
-start = embedded.subprocess.Popen
-
-def start_and_stop(*arguments, **options):
-    process = start(*arguments, **options)
-    os.kill(process.pid, signal.SIGSTOP)
-    return process
-
-embedded.subprocess.Popen = start_and_stop
-"""
 
 
 @pytest.mark.slow

@@ -138,6 +138,8 @@ class EmbeddedEngine:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_STOP_TIMEOUT)
             if self._process.poll() is None:
+                # Before the signal: it may end a supervisor that has no handler yet, and this program may end next.
+                self._remove_folder()
                 self._signal(signal.SIGTERM)
                 self._signal(signal.SIGCONT)  # a stopped process gets SIGTERM only when it continues
         self._forget()
@@ -208,17 +210,21 @@ class EmbeddedEngine:
 
     def _forget(self) -> None:
         self._close_lifeline()
-        if self._process is not None and self._directory is not None:
+        if self._process is not None:
             if self._process.poll() is not None:
                 _reap_group(self._process.pid)
             else:
                 _still_ending.append(self._process)
-            remove_folder(self._directory)
+            self._remove_folder()
         if self._handle is not None:
             os.close(self._handle)
         self._handle = None
         self._process = None
         self._directory = None
+
+    def _remove_folder(self) -> None:
+        if self._directory is not None:
+            remove_folder(self._directory)
 
     def _log_lines(self) -> list[str]:
         return end_of_log(self._directory).strip().splitlines() if self._directory is not None else []

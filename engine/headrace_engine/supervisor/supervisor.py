@@ -114,6 +114,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Run the engine until it ends; return the exit code. Raises EngineStartError."""
+        self._handle_signals()  # before there is anything to remove: the default of SIGTERM would leave the directory
         self._prepare_directory()
         self._add_children()
         try:
@@ -121,10 +122,6 @@ class Supervisor:
                 self._start(child)
             self._report()  # the first report to the broker was made before the workers were started
             self._watch_parent()
-            signal.signal(signal.SIGTERM, lambda *_: self._reactor.call(self._end))
-            signal.signal(signal.SIGHUP, lambda *_: self._reactor.call(self._hung_up))
-            if self._settings.parent is None:
-                signal.signal(signal.SIGINT, lambda *_: self._reactor.call(self._end))
             self._tick()
             self._reactor.run()
             self._has_failed = self._exit_code != EngineExitCode.OK
@@ -132,6 +129,13 @@ class Supervisor:
             self._kill_all()
             self._clean_directory()
         return self._exit_code
+
+    def _handle_signals(self) -> None:
+        """Have signals handled by the loop, when it runs."""
+        signal.signal(signal.SIGTERM, lambda *_: self._reactor.call(self._end))
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.call(self._hung_up))
+        if self._settings.parent is None:
+            signal.signal(signal.SIGINT, lambda *_: self._reactor.call(self._end))
 
     def _add_children(self) -> None:
         """Add the processes that are to run: the collector if spans can be stored, the broker and the workers."""
