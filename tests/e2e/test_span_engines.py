@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -68,6 +70,15 @@ def test_a_collector_that_is_killed_again_and_again_loses_nothing_and_ends_no_en
     assert {row.span.status for row in stored(data).values()} == {"ok"}
 
 
+@pytest.fixture
+def swept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let programs make the folders of their engines in one that is removed: a killed engine leaves its folder."""
+    with tempfile.TemporaryDirectory(prefix="hr-") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield
+
+
+@pytest.mark.usefixtures("swept")
 def test_what_was_running_when_everything_was_killed_is_found_by_the_next_engine(
     data: Path, provider: SimulatedProvider
 ) -> None:

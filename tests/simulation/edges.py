@@ -11,17 +11,18 @@ import importlib
 import io
 import logging
 import random
-import secrets
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, cast
 
 from headrace.process.clock import monotonic
+from headrace.process.epoch import new_epoch
 from headrace.process.lifecycle import ProcessOrigin
 from headrace.transport.reactor import Reactor
 from tests.simulation.io_threads import InjectedError, InjectedExit, SimGuarded, SimIoThread, SimThread, SimWatchdog
@@ -64,7 +65,7 @@ def stage() -> Stage:
 @contextlib.contextmanager
 def installed(checked: dict[str, Any]) -> Iterator[None]:
     """Replace all edges, and the objects in ``checked`` (dotted name → replacement)."""
-    changes = {**_modules(), **_edges(), **checked}
+    changes = {**_modules(threading.get_ident()), **_edges(), **checked}
     before: list[tuple[Any, str, Any]] = []
     logger = logging.getLogger("headrace")
     loggers = [logger, logging.getLogger("headrace_engine"), logging.getLogger("headrace_workers")]
@@ -99,27 +100,35 @@ class _LogHandler(logging.Handler):
         raise SimulationViolation(f"logged as an error: {record.getMessage()}: {error!r}") from error
 
 
-def _modules() -> dict[str, Any]:
+def _modules(thread: int) -> dict[str, Any]:
     """Return the replacements of time and chance in each module of the product that imports them."""
-    clock = _Clock()
-    ours: dict[object, object] = {time: clock, monotonic: clock.monotonic, random: _Chance(), secrets: _Secrets()}
+    clock = _Clock(thread)
+    ours: dict[object, object] = {
+        time: clock, monotonic: clock.monotonic, random: _Chance(), new_epoch: _epoch
+    }  # fmt: skip
     return {
         f"{name}.{attribute}": ours[value]
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] in _PACKAGES and not name.startswith("headrace.testing")
         for attribute, value in vars(module).items()
-        if isinstance(value, ModuleType | partial) and value in ours
+        if isinstance(value, ModuleType | FunctionType | partial) and value in ours
     }
 
 
 class _Clock:
-    """In place of the module ``time``. What is not here no shell may use."""
+    """In place of the module ``time``. What is not here no shell may use.
+
+    Only one thread simulates. The others are those of a real client in this process: their time is real.
+    """
+
+    def __init__(self, thread: int) -> None:
+        self._thread = thread
 
     def monotonic(self) -> float:
-        return _stage.world.now
+        return _stage.world.now if threading.get_ident() == self._thread else time.monotonic()
 
     def time(self) -> float:
-        return _stage.world.now + _stage.world.wall
+        return _stage.world.now + _stage.world.wall if threading.get_ident() == self._thread else time.time()
 
     def time_ns(self) -> int:
         return int(self.time() * 1e9)
@@ -132,13 +141,11 @@ class _Chance:
         return getattr(_stage.world.random, name)
 
 
-class _Secrets:
-    """In place of the module ``secrets``."""
-
-    def randbits(self, bits: int) -> int:
-        if _stage.world.current.name.startswith("client"):
-            return 1  # a client's epoch is its number
-        return _stage.world.random.getrandbits(bits)
+def _epoch() -> int:
+    """In place of ``new_epoch``: a client's epoch is its number."""
+    if _stage.world.current.name.startswith("client"):
+        return 2
+    return _stage.world.random.getrandbits(31) + 1
 
 
 def _edges() -> dict[str, Any]:
