@@ -6,6 +6,7 @@ Importing this package opens no socket and starts no thread.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from headrace.dict_form import DictReader, read_with
 from headrace.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -128,6 +129,15 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
+
+
+def _dict_reader() -> DictReader:
+    from headrace.arguments.dict_reader import CallersDicts
+
+    return CallersDicts()
+
+
+read_with(_dict_reader)
 
 
 def __dir__() -> list[str]:

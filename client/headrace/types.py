@@ -1,7 +1,8 @@
 """The public data types: messages, tools, usage, events and results.
 
 All are frozen msgspec Structs: they can be compared, pickled, and sent between processes. They can be hashed where all
-their fields can. This module knows nothing of processes, sockets or providers.
+their fields can. Messages, tools and results have a form as plain dicts too, for JSON. This module knows nothing of processes,
+sockets or providers.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from typing import Any, Literal
 
 import msgspec
 
+from headrace.dict_form import DictForm
+
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "tool_calls", "max_tokens", "content_filter", "error"]
 UsageSource = Literal["provider", "partial", "estimated", "none"]
 
 
-class TextPart(msgspec.Struct, frozen=True, tag="text", omit_defaults=True):
+class TextPart(DictForm, frozen=True, tag="text", omit_defaults=True):
     """Text in a message."""
 
     text: str
@@ -30,7 +33,7 @@ class TextPart(msgspec.Struct, frozen=True, tag="text", omit_defaults=True):
     """
 
 
-class ImagePart(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
+class ImagePart(DictForm, frozen=True, tag="image", omit_defaults=True):
     """An image in a message: either ``url``, or ``data`` with ``media_type``."""
 
     url: str | None = None
@@ -43,7 +46,7 @@ class ImagePart(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
     """Further keys, such as ``detail``: see :class:`TextPart`."""
 
 
-class ToolCallPart(msgspec.Struct, frozen=True, tag="tool_call", omit_defaults=True):
+class ToolCallPart(DictForm, frozen=True, tag="tool_call", omit_defaults=True):
     """A call of a tool, in a message of the assistant."""
 
     id: str
@@ -61,7 +64,7 @@ class ToolCallPart(msgspec.Struct, frozen=True, tag="tool_call", omit_defaults=T
     """
 
 
-class ReasoningPart(msgspec.Struct, frozen=True, tag="reasoning", omit_defaults=True):
+class ReasoningPart(DictForm, frozen=True, tag="reasoning", omit_defaults=True):
     """Reasoning of the model, in a message of the assistant. It is kept so that it can be sent back."""
 
     text: str = ""
@@ -75,7 +78,7 @@ class ReasoningPart(msgspec.Struct, frozen=True, tag="reasoning", omit_defaults=
 Part = TextPart | ImagePart | ToolCallPart | ReasoningPart
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class Message(DictForm, frozen=True, omit_defaults=True):
     """One message of a conversation."""
 
     role: Role
@@ -104,7 +107,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
         return [part for part in self.content if isinstance(part, ToolCallPart)]
 
 
-class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
+class Tool(DictForm, frozen=True, omit_defaults=True):
     """A tool that the model may call.
 
     If the provider runs the tool itself, ``type`` is the provider's word, such as ``web_search_20250305``. Then ``extra``
@@ -129,7 +132,7 @@ class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
 
-class ToolCall(msgspec.Struct, frozen=True):
+class ToolCall(DictForm, frozen=True):
     """A complete call that the model made."""
 
     id: str
@@ -140,7 +143,7 @@ class ToolCall(msgspec.Struct, frozen=True):
     """The arguments that the model chose. Headrace does not check them against the tool's schema."""
 
 
-class IncompleteToolCall(msgspec.Struct, frozen=True):
+class IncompleteToolCall(DictForm, frozen=True):
     """A call that was cut off, by ``max_output_tokens`` or by an abort."""
 
     id: str
@@ -151,7 +154,7 @@ class IncompleteToolCall(msgspec.Struct, frozen=True):
     """The text of the arguments so far. It is not whole JSON."""
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class Usage(DictForm, frozen=True, omit_defaults=True, gc=False):
     """Tokens of a run."""
 
     input_tokens: int = 0
@@ -172,7 +175,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     ``provider``: the provider's final figures. ``partial``: its last figures of a run that did not end. ``estimated``:
     counted by Headrace, one token for four characters. ``none``: nothing is known, and all figures are 0.
     """
-    server_tool_requests: dict[str, int] = {}
+    server_tool_requests: dict[str, int] = msgspec.field(default_factory=dict)
     """How often the provider ran its own tools, in its own words, such as ``{"web_search_requests": 2}``."""
 
 
@@ -228,7 +231,7 @@ StreamEvent = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageU
 """An event as ``stream.events()`` yields it."""
 
 
-class RunLocalResult(msgspec.Struct, frozen=True, kw_only=True):
+class RunLocalResult(DictForm, frozen=True, kw_only=True):
     """The result of a run."""
 
     text: str
@@ -265,7 +268,7 @@ class RunLocalResult(msgspec.Struct, frozen=True, kw_only=True):
     """How often the run was handed to a worker: more than 1 if a worker died before the first chunk."""
 
 
-class RunEmbeddingResult(msgspec.Struct, frozen=True, kw_only=True):
+class RunEmbeddingResult(DictForm, frozen=True, kw_only=True):
     """The vectors of some texts."""
 
     embeddings: list[list[float]]
@@ -288,7 +291,7 @@ class RunEmbeddingResult(msgspec.Struct, frozen=True, kw_only=True):
     """How often the run was handed to a worker."""
 
 
-class FlushCounts(msgspec.Struct, frozen=True):
+class FlushCounts(DictForm, frozen=True):
     """How many spans an engine has delivered since its start."""
 
     delivered: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -85,6 +86,21 @@ def test_a_tool_conversation_goes_on_after_reasoning(
 
     assert third.text == "Nobody knows."
     assert secrets(last_body(provider)) == kept + secrets(msgspec.to_builtins(second.message))
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_history_in_a_file_goes_on_with_its_signatures_unchanged(
+    client: Client, provider: SimulatedProvider, name: str, tmp_path: Path
+) -> None:
+    first = thought_and_called(client, name)
+    path = tmp_path / "history.json"
+    path.write_text(json.dumps([*HELLO, first.to_dict()["message"], *answers(first)]))
+
+    for conversation in (json.loads(path.read_text()), [Message.from_dict(it) for it in json.loads(path.read_text())]):
+        second = run(client, name, conversation, "sync", {"text": "It is sunny."}, tools=[TOOL])
+
+        assert second.text == "It is sunny."
+        assert secrets(last_body(provider)) == secrets(first.message.to_dict())
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -13,7 +13,7 @@ import msgspec
 
 from headrace.arguments import checks
 from headrace.arguments.mapping_keys import KnownKeys, further_keys, joined
-from headrace.arguments.message_parts import nested_tool_call, read_part
+from headrace.arguments.message_parts import read_part, read_tool_call
 from headrace.arguments.original_paths import OriginalPaths
 from headrace.arguments.plain_values import named, plain_text, shown
 from headrace.errors import InvalidRequestError
@@ -38,10 +38,10 @@ def read_messages(messages: object, original_paths: OriginalPaths) -> list[Messa
         raise InvalidRequestError(
             "takes a non-empty list of messages such as {'role': 'user', 'content': 'Hello'}", "messages"
         )
-    return [_message(f"messages[{index}]", message, original_paths) for index, message in enumerate(messages)]
+    return [read_message(f"messages[{index}]", message, original_paths) for index, message in enumerate(messages)]
 
 
-def _message(argument: str, message: object, original_paths: OriginalPaths) -> Message:
+def read_message(argument: str, message: object, original_paths: OriginalPaths) -> Message:
     given = msgspec.structs.asdict(message) if isinstance(message, Message) else message
     if not isinstance(given, Mapping):
         raise InvalidRequestError(f"takes a dict or a Message, not {named(message)}", argument)
@@ -125,7 +125,7 @@ def _tool_calls(argument: str, calls: Any) -> list[Part]:
         return []
     if isinstance(calls, (str, bytes)) or not isinstance(calls, Sequence):
         raise InvalidRequestError(f"takes a list of calls, not {type(calls).__name__}", argument)
-    return [nested_tool_call(f"{argument}[{index}]", call) for index, call in enumerate(calls)]
+    return [read_tool_call(f"{argument}[{index}]", call) for index, call in enumerate(calls)]
 
 
 def fill_variables(messages: list[Message], variables: Mapping[str, str] | None) -> list[Message]:

@@ -12,7 +12,7 @@ from headrace.arguments.mapping_keys import KnownKeys, further_keys, joined
 from headrace.arguments.original_paths import OriginalPaths
 from headrace.arguments.plain_values import named, plain_dict, plain_text, shown
 from headrace.errors import InvalidRequestError
-from headrace.types import ImagePart, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace.types import ImagePart, Part, ReasoningPart, TextPart, ToolCall, ToolCallPart
 
 _TEXT_FIELDS = frozenset({"type", *TextPart.__struct_fields__})
 _IMAGE_FIELDS = frozenset({"type", *ImagePart.__struct_fields__})
@@ -68,10 +68,19 @@ def read_part(argument: str, part: object, original_paths: OriginalPaths) -> Par
     return reader(argument, given)
 
 
-def nested_tool_call(argument: str, call: object) -> ToolCallPart:
-    """Read OpenAI's form: ``{"id", "type": "function", "function": {"name", "arguments": "<JSON>"}}``."""
+def read_tool_call(argument: str, call: object) -> ToolCallPart:
+    """Read an item of ``tool_calls``: OpenAI's form, or a call of a result."""
+    if isinstance(call, ToolCall | ToolCallPart):
+        call = msgspec.structs.asdict(call)
     if not isinstance(call, Mapping):
         raise InvalidRequestError(f"takes a dict with id and function, not {named(call)}", argument)
+    if "name" in call and "function" not in call:
+        return _tool_call_part(argument, call)
+    return _nested_tool_call(argument, call)
+
+
+def _nested_tool_call(argument: str, call: Mapping[str, Any]) -> ToolCallPart:
+    """Read OpenAI's form: ``{"id", "type": "function", "function": {"name", "arguments": "<JSON>"}}``."""
     function = call.get("function")
     if not isinstance(function, Mapping):
         raise InvalidRequestError("takes id and function with name and arguments", argument)

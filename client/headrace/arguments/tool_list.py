@@ -51,10 +51,10 @@ def read_tools(tools: object, original_paths: OriginalPaths) -> list[Tool]:
         return []
     if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
         raise InvalidRequestError("takes a list of tools", "tools")
-    return [_tool(f"tools[{index}]", tool, original_paths) for index, tool in enumerate(tools)]
+    return [read_tool(f"tools[{index}]", tool, original_paths) for index, tool in enumerate(tools)]
 
 
-def _tool(argument: str, tool: object, original_paths: OriginalPaths) -> Tool:
+def read_tool(argument: str, tool: object, original_paths: OriginalPaths) -> Tool:
     given = msgspec.structs.asdict(tool) if isinstance(tool, Tool) else tool
     if not isinstance(given, Mapping):
         raise InvalidRequestError(f"takes a dict or a Tool, not {named(tool)}", argument)
