@@ -266,6 +266,9 @@ class RunLocalResult(DictForm, frozen=True, kw_only=True):
     """The words with which the model refused; ``None`` if it did not, or if its provider sends refusals as text."""
     attempts: int
     """How often the run was handed to a worker: more than 1 if a worker died before the first chunk."""
+    wire_format: str | None = None
+    """The provider's API that answered: ``openai-chat``, ``openai-responses``, ``anthropic``, ``google``, or the name of
+    a plug-in's format. ``None`` if no worker told it, which happens with aborted runs only."""
 
 
 class RunEmbeddingResult(DictForm, frozen=True, kw_only=True):

@@ -276,7 +276,7 @@ class Worker:
         span = self.tracer.begin(message, request, prepared.wire_format) if self.tracer is not None else None
         transcript = Transcript() if span is not None and span.keeps_content else None
         mask = self.masks.mask_of(prepared.api_key, message.base_url, others)
-        core = ProviderRun(_kept(message), request, prepared.api, clocks, mask, transcript)
+        core = ProviderRun(_kept(message), request, prepared.api, clocks, mask, transcript, prepared.wire_format.name)
         run = LiveRun(self, client, core, prepared.request, span, weight)
         client.runs[message.span_id] = run
         logger.debug(

@@ -123,6 +123,7 @@ def finished_result(
         finish_reason=finished.finish_reason,
         provider_finish_reason=finished.provider_finish_reason,
         message=finished.message or assembled_message(text, reasoning, calls),
+        wire_format=finished.wire_format,
     )
 
 
@@ -164,6 +165,7 @@ def aborted_result(facts: ResultFacts, events: Sequence[RunEvent], ended: Aborte
         finish_reason=None,
         provider_finish_reason=None,
         message=assembled_message(assembled.text, assembled.reasoning, calls),
+        wire_format=None if ended is None else ended.wire_format,
     )
 
 

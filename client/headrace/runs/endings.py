@@ -22,9 +22,10 @@ Ending = Finished | Aborted | HeadraceError
 def as_aborted(terminal: Terminal) -> Aborted:
     """Return the ending of a run after its worker was told to stop.
 
-    Only the usage of the worker's last message counts.
+    Only the usage and the wire format of the worker's last message count.
     """
-    return Aborted(terminal.span_id, terminal.attempt, terminal.sequence, terminal.usage)
+    wire_format = None if isinstance(terminal, Failed) else terminal.wire_format
+    return Aborted(terminal.span_id, terminal.attempt, terminal.sequence, terminal.usage, wire_format)
 
 
 def aborted_without_answer(plan: RunPlan, attempt: int, event_count: int) -> Aborted:

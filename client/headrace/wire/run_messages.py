@@ -134,6 +134,8 @@ class Finished(WireMessage, frozen=True, tag=41):
     message: Message | None = None
     refusal: str | None = None
     vectors: list[list[float]] | None = None
+    wire_format: str | None = None
+    """The wire format of the provider's answer, such as ``openai-responses``. ``None``: an older worker."""
 
 
 class Failed(WireMessage, frozen=True, tag=42):
@@ -160,12 +162,13 @@ class Failed(WireMessage, frozen=True, tag=42):
 
 
 class Aborted(WireMessage, frozen=True, tag=43):
-    """Terminal: the run was aborted. ``usage`` is the best that is known."""
+    """Terminal: the run was aborted. ``usage`` is the best that is known. ``wire_format`` is as in Finished."""
 
     span_id: Id
     attempt: Small
     sequence: int
     usage: Usage
+    wire_format: str | None = None
 
 
 class RunState(WireMessage, frozen=True, tag=44):

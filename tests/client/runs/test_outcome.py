@@ -58,6 +58,16 @@ def test_a_finished_stream_is_a_result_with_its_text() -> None:
     assert (result.text, result.aborted, result.usage) == ("Hello", False, USAGE)
 
 
+def test_a_result_says_which_wire_format_answered_also_where_an_abort_came_late() -> None:
+    late = ended(finished(wire_format="openai-responses"))
+    late.abort()
+
+    for outcome in (ended(finished(wire_format="openai-responses")), late):
+        result = seen(outcome)
+        assert isinstance(result, StreamResult)
+        assert result.wire_format == "openai-responses"
+
+
 def test_a_run_without_a_stream_has_a_result_that_knows_no_abort() -> None:
     result = seen(ended(finished()), streams=False)
 

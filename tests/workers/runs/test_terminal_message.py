@@ -24,7 +24,14 @@ from headrace_workers.runs.timeouts import Expired
 
 USAGE = Usage(3, 4, 7, source="partial")
 TOLD = TerminalFacts(
-    span_id="sp_1", attempt=2, sequence=5, text_length=11, usage=USAGE, request_id="req_head", unsent_text="unsent"
+    span_id="sp_1",
+    attempt=2,
+    sequence=5,
+    text_length=11,
+    usage=USAGE,
+    request_id="req_head",
+    unsent_text="unsent",
+    wire_format="google",
 )
 
 
@@ -63,6 +70,7 @@ def test_a_completion_becomes_a_finished_message_with_all_its_fields() -> None:
         message=message,
         refusal="no",
         vectors=[[1.0]],
+        wire_format="google",
     )
 
 
@@ -106,7 +114,7 @@ def test_an_expired_clock_becomes_a_failed_message_with_its_name_and_limit() -> 
 
 
 def test_an_abort_becomes_an_aborted_message_with_its_usage() -> None:
-    assert terminal_message(Usage(9, 9, 18), TOLD) == Aborted("sp_1", 2, 5, Usage(9, 9, 18))
+    assert terminal_message(Usage(9, 9, 18), TOLD) == Aborted("sp_1", 2, 5, Usage(9, 9, 18), "google")
 
 
 # The usage of an unfinished run.

@@ -69,6 +69,7 @@ class ProviderRun:
         clocks: Clocks,
         mask: SecretMask = NO_SECRETS,
         transcript: Transcript | None = None,
+        wire_format: str | None = None,
     ) -> None:
         self._run = run
         self.request = request
@@ -79,7 +80,7 @@ class ProviderRun:
         self._answer = AnswerReader(api, request, self.response)
         self._bounds = AnswerBounds(has_vectors=bool(request.inputs))
         self._outgoing = OutgoingEvents(run.sequence_limit, run.character_limit)
-        self._summary = RunSummary(run, request, self.response, self._answer, self._outgoing, mask)
+        self._summary = RunSummary(run, request, self.response, self._answer, self._outgoing, mask, wire_format)
         self._ending = RunEnding(
             self.response,
             self._answer,

@@ -33,7 +33,7 @@ from headrace_workers.spans.run_span import EndedRun
 class RunSummary:
     """Reads the parts of one run, and changes none of them."""
 
-    __slots__ = ("_answer", "_has_no_secret", "_mask", "_outgoing", "_request", "_response", "_run")
+    __slots__ = ("_answer", "_has_no_secret", "_mask", "_outgoing", "_request", "_response", "_run", "_wire_format")
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class RunSummary:
         answer: AnswerReader,
         outgoing: OutgoingEvents,
         mask: SecretMask,
+        wire_format: str | None = None,
     ) -> None:
         self._run = run
         self._request = request
@@ -50,6 +51,7 @@ class RunSummary:
         self._answer = answer
         self._outgoing = outgoing
         self._mask = mask
+        self._wire_format = wire_format
         self._has_no_secret = False  # whether the ids and names of the answer were searched, and hold no secret
 
     def response_id(self, end: RunEnd | None) -> str | None:
@@ -80,6 +82,7 @@ class RunSummary:
             usage=self.best_usage() if isinstance(end, (ProviderFailure, Expired)) else Usage(),
             request_id=self._response.request_id,
             unsent_text=joined_text(unsent),
+            wire_format=self._wire_format,
         )
         if isinstance(end, ProviderFailure):
             end = with_status(end, self._response.status)

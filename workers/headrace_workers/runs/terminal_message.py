@@ -45,6 +45,7 @@ class TerminalFacts(msgspec.Struct, frozen=True):
     usage: Usage
     request_id: str | None
     unsent_text: str
+    wire_format: str | None = None
 
 
 def terminal_message(ending: RunEnd, facts: TerminalFacts) -> Terminal:
@@ -65,6 +66,7 @@ def terminal_message(ending: RunEnd, facts: TerminalFacts) -> Terminal:
                 message=ending.message,
                 refusal=ending.refusal,
                 vectors=cast("list[list[float]] | None", ending.vectors),  # msgspec.Raw has the same form in a frame
+                wire_format=facts.wire_format,
             )
         case ProviderFailure():
             return Failed(
@@ -94,7 +96,7 @@ def terminal_message(ending: RunEnd, facts: TerminalFacts) -> Terminal:
                 partial_text=facts.unsent_text,
             )
         case Usage():
-            return Aborted(span_id, attempt, sequence, ending)
+            return Aborted(span_id, attempt, sequence, ending, facts.wire_format)
 
 
 def sendable_end(completion: Completion, status: int) -> Completion | ProviderFailure:
