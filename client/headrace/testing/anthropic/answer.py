@@ -133,6 +133,7 @@ def _situation(body: dict[str, Any]) -> Situation:
         may_call_tools=choice.get("type") != "none",
         demanded_tool=demanded,
         max_tokens=body["max_tokens"],
+        schema=((body.get("output_config") or {}).get("format") or {}).get("schema"),
     )
 
 

@@ -136,14 +136,37 @@ def _situation(body: dict[str, Any]) -> Situation:
     calling = camel(calling, "function_calling_config")
     tools = _tools(body)
     allowed = calling.get("allowedFunctionNames") or list(tools)
+    generation = camel(body.get("generationConfig", {}), "generation_config")
     return Situation(
         last_user_text=asked,
         tool_results=results,
         tools=tools,
         may_call_tools=calling.get("mode") != "NONE",
         demanded_tool=allowed[0] if calling.get("mode") == "ANY" else None,
-        max_tokens=camel(body.get("generationConfig", {}), "generation_config").get("maxOutputTokens"),
+        max_tokens=generation.get("maxOutputTokens"),
+        schema=_schema_of(generation),
     )
+
+
+def _schema_of(generation: dict[str, Any]) -> dict[str, Any] | None:
+    schema = generation.get("responseJsonSchema") or _lower_case(generation.get("responseSchema"))
+    if isinstance(schema, dict) and schema:
+        return schema
+    is_json = generation.get("responseMimeType") == "application/json"
+    return {"type": "object", "additionalProperties": {"type": "string"}} if is_json else None
+
+
+def _lower_case(schema: Any) -> Any:
+    """Return a schema in Google's subset of OpenAPI as a JSON schema: its types are upper case, with ``nullable``."""
+    if isinstance(schema, list):
+        return [_lower_case(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    changed = {word: _lower_case(value) for word, value in schema.items() if word != "nullable"}
+    if isinstance(schema.get("type"), str):
+        kind = schema["type"].lower()
+        changed["type"] = [kind, "null"] if schema.get("nullable") else kind
+    return changed
 
 
 def _tools(body: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -62,7 +62,16 @@ def _situation(body: dict[str, Any]) -> Situation:
         may_call_tools=choice != "none",
         demanded_tool=next(iter(tools)) if choice == "required" else demanded,
         max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+        schema=_schema_of(body.get("response_format") or {}),
     )
+
+
+def _schema_of(response_format: dict[str, Any]) -> dict[str, Any] | None:
+    if response_format.get("type") == "json_object":
+        return {"type": "object", "additionalProperties": {"type": "string"}}
+    inner = response_format.get("json_schema")
+    schema = inner.get("schema") if isinstance(inner, dict) else None
+    return schema if isinstance(schema, dict) else None
 
 
 def _text_of(message: dict[str, Any]) -> str:

@@ -69,7 +69,15 @@ def _situation(body: dict[str, Any]) -> Situation:
         may_call_tools=choice != "none",
         demanded_tool=next(iter(tools)) if choice == "required" else demanded,
         max_tokens=body.get("max_output_tokens"),
+        schema=_schema_of((body.get("text") or {}).get("format") or {}),
     )
+
+
+def _schema_of(text_format: dict[str, Any]) -> dict[str, Any] | None:
+    if text_format.get("type") == "json_object":
+        return {"type": "object", "additionalProperties": {"type": "string"}}
+    schema = text_format.get("schema")
+    return schema if isinstance(schema, dict) else None
 
 
 def _text_of(content: str | list[dict[str, Any]]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.testing.shared.schema_instances import NoInstanceError, instance_of
 from headrace.testing.shared.script import Script
 
 _SHORT = """\
@@ -31,6 +32,7 @@ what the river gives, holds back what the wheel cannot use, and never lets the o
 He had known that all along, but it was pleasant to hear it said."""
 )
 
+_JSON_PIECE = 8  # characters of a JSON answer in one chunk
 _WORD = re.compile(r"\s*\S+\s*?(?=\s|$)|\s+$")
 
 
@@ -56,7 +58,7 @@ class Situation(msgspec.Struct, frozen=True):
     """The facts of a request that an answer depends on, in no wire format.
 
     ``tools``: name → JSON schema. ``demanded_tool`` is the tool that must be called. ``tool_results`` are the results
-    since the last user message.
+    since the last user message. ``schema`` is the JSON schema that the answer must fit.
     """
 
     last_user_text: str = ""
@@ -65,6 +67,7 @@ class Situation(msgspec.Struct, frozen=True):
     may_call_tools: bool = True
     demanded_tool: str | None = None
     max_tokens: int | None = None
+    schema: dict[str, Any] | None = None
 
 
 def words(text: str) -> list[str]:
@@ -108,11 +111,14 @@ def _scripted_calls(script: Script) -> tuple[CallToMake, ...]:
 
 
 def _unscripted(situation: Situation) -> SimulatedAnswer:
+    if not situation.tool_results and (name := _tool_to_call(situation)) is not None:
+        arguments = msgspec.json.encode(_arguments_for(situation.tools[name])).decode()
+        return SimulatedAnswer(tool_calls=(CallToMake(name, arguments),))
+    if situation.schema is not None and (text := _json_text(situation.schema)) is not None:
+        pieces = [text[start : start + _JSON_PIECE] for start in range(0, len(text), _JSON_PIECE)]
+        return _cut_at_limit(pieces, situation)
     if situation.tool_results:
         return _shortened(f"The tool answered: {'; '.join(situation.tool_results)}. That is all I know.", situation)
-    if (name := _tool_to_call(situation)) is not None:
-        arguments = '{"location":"Tokyo"}' if _has_location(situation.tools[name]) else "{}"
-        return SimulatedAnswer(tool_calls=(CallToMake(name, arguments),))
     wants_long = re.search("essay|story", situation.last_user_text, re.IGNORECASE)
     return _shortened(_LONG if wants_long else _SHORT, situation)
 
@@ -125,13 +131,35 @@ def _tool_to_call(situation: Situation) -> str | None:
     return next((name for name, schema in situation.tools.items() if _has_location(schema)), None)
 
 
+def _arguments_for(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments for a tool: Tokyo for ``location``, and what is required."""
+    try:
+        value = instance_of(schema)
+    except NoInstanceError:
+        value = None
+    required = schema.get("required", [])
+    arguments = {key: part for key, part in value.items() if key in required} if isinstance(value, dict) else {}
+    return arguments | {"location": "Tokyo"} if _has_location(schema) else arguments
+
+
+def _json_text(schema: dict[str, Any]) -> str | None:
+    """Return an instance of the schema as JSON; None if none was found: then the answer is a usual text."""
+    try:
+        return msgspec.json.encode(instance_of(schema)).decode()
+    except NoInstanceError:
+        return None
+
+
 def _has_location(schema: dict[str, Any]) -> bool:
     properties = schema.get("properties")
     return isinstance(properties, dict) and "location" in properties
 
 
 def _shortened(text: str, situation: Situation) -> SimulatedAnswer:
-    deltas = words(text)
+    return _cut_at_limit(words(text), situation)
+
+
+def _cut_at_limit(deltas: list[str], situation: Situation) -> SimulatedAnswer:
     limit = situation.max_tokens
     if limit is None or len(deltas) <= limit:
         return SimulatedAnswer(text=deltas)
