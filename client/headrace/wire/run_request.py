@@ -10,7 +10,9 @@ from headrace.types import Message, Tool
 
 EXTRA = "extra"
 """The need of a request that has ``extra`` keys of the provider, or a tool of the provider's own type."""
-KNOWN_NEEDS = frozenset({EXTRA})
+FITS_SCHEMAS = "fits_schemas"
+"""The need of a request with schemas that the worker must fit to what the provider takes."""
+KNOWN_NEEDS = frozenset({EXTRA, FITS_SCHEMAS})
 """The needs that this version knows. Minor version 1 knew none."""
 CUSTOM = "custom"
 """The type of a tool that takes text instead of JSON arguments."""
@@ -46,20 +48,25 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     dimensions: int | None = None
     traceparent: str | None = None
     """W3C trace context of the caller's active OpenTelemetry span."""
+    fits_schemas: bool = False
+    """Whether the worker fits the schema of ``response_format``, and those of strict tools, to what the provider takes."""
 
 
 def needs(request: RunRequest) -> list[str]:
     """Return what a worker must know, so that it drops no part of the request."""
-    for message in request.messages:
-        if _has_extra(message):
-            return [EXTRA]
-    for tool in request.tools:
-        if tool.extra or tool.type != "function":
-            return [EXTRA]
-    return []
+    needed = [EXTRA] if _has_extra(request) else []
+    if request.fits_schemas:
+        needed.append(FITS_SCHEMAS)
+    return needed
 
 
-def _has_extra(message: Message) -> bool:
+def _has_extra(request: RunRequest) -> bool:
+    if any(_message_has_extra(message) for message in request.messages):
+        return True
+    return any(tool.extra or tool.type != "function" for tool in request.tools)
+
+
+def _message_has_extra(message: Message) -> bool:
     if message.extra:
         return True
     return not isinstance(message.content, str) and any(part.extra for part in message.content)
