@@ -43,6 +43,20 @@ class AsyncLocalStream(Stream):
             )
         return future
 
+    async def started(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the run goes on after it
+        """Wait for the first event from the model, as :meth:`LocalStream.started` does. Raises the same errors.
+
+        Cancelling the task that waits aborts the run, as it does while the task iterates: a view that a browser has left
+        needs no code for it. So give a limit as ``timeout``: ``asyncio.wait_for`` cancels, and ``timeout`` does not.
+        """
+        limit = self.check_started(timeout)
+        try:
+            await self._delivery.wait_for_start_async(asyncio.get_running_loop(), limit)
+        except asyncio.CancelledError:
+            self._delivery.abort()
+            raise
+        self.raise_start_error()
+
     def __aiter__(self) -> AsyncIterator[str]:
         """Yield text as it arrives.
 

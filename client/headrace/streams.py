@@ -9,6 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
+from headrace.arguments.checks import waiting_time
 from headrace.errors import HeadraceError, StreamConsumedError
 from headrace.process.callbacks import Jobs, is_io_thread, run_elsewhere
 from headrace.process.clock import monotonic
@@ -59,6 +60,16 @@ class Stream:
         if not self._consumed.acquire(blocking=False):
             raise StreamConsumedError(self.span_id)
 
+    def check_started(self, timeout: float | None) -> float | None:
+        """Check the call of ``started``, and return its timeout in seconds."""
+        self._delivery.check_process()
+        return None if timeout is None else waiting_time("timeout", timeout)
+
+    def raise_start_error(self) -> None:
+        """Raise the run's error if the run failed before its first event."""
+        if (error := self._delivery.start_error()) is not None:
+            raise error
+
 
 class LocalStream(Stream):
     """A run whose text arrives piece by piece. Made by ``client.run_local(stream=True)``.
@@ -86,6 +97,22 @@ class LocalStream(Stream):
         if self._result is None:
             self._result = ResultFuture(self._delivery, self._handle)
         return self._result
+
+    def started(self, timeout: float | None = None) -> None:
+        """Wait for the first event from the model: text, reasoning, a tool call or anything else; or for the run's end.
+
+        ``timeout``: seconds to wait at most (default None: no limit of its own; the run's timeouts end the wait).
+
+        Nothing is consumed: iterating afterwards yields everything. May be called at any time, from any thread, more
+        than once. It returns at once when something has arrived, when the run has ended, and after an abort.
+
+        Raises the run's error if the run failed before its first event; iterating then raises the same error. Raises
+        TimeoutError if nothing came within ``timeout``; the run goes on. Raises InvalidRequestError if ``timeout`` is
+        not a number of seconds from 0, ForkedStreamError in a forked child.
+        """
+        limit = self.check_started(timeout)
+        self._delivery.wait_for_start(limit)
+        self.raise_start_error()
 
     def __iter__(self) -> Iterator[str]:
         """Yield text as it arrives.

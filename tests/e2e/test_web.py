@@ -1,6 +1,7 @@
 """The views and commands of docs/guides/web-servers.md behind real servers.
 
-Chunks leave at once, and a browser that leaves ends its run.
+Chunks leave at once, a run that fails before its first event has a status of its own, and a browser that leaves ends
+its run.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.slow
 FASTAPI = ("docs/guides/web-servers.md", "FastAPI")
 DJANGO_ASGI = ("docs/guides/web-servers.md", "Django under ASGI")
 DJANGO_WSGI = ("docs/guides/web-servers.md", "Django under WSGI")
+STATUSES = ("docs/guides/web-servers.md", "The status of an answer")
 EVERY = [FASTAPI, DJANGO_ASGI, DJANGO_WSGI]
 NOTICES_WHILE_SILENT = [FASTAPI, DJANGO_ASGI]
 """Servers that learn at once that a browser has left; one under WSGI learns it when it writes."""
@@ -111,6 +113,7 @@ def write_application(view: CodeBlock, command: list[str], folder: Path) -> None
     name = "chat.py" if "FastAPI" in view.text else "views.py"
     pytest.importorskip("fastapi" if name == "chat.py" else "django")
     (folder / name).write_text(view.text)
+    (folder / "statuses.py").write_text(code_block("python", *STATUSES).text)
     interface = "asgi" if "asgi" in command[-1] else "wsgi"
     (folder / "project").mkdir()
     (folder / "project" / f"{interface}.py").write_text(PROJECT.format(interface=interface))
@@ -163,6 +166,54 @@ def test_under_asgi_the_providers_connection_is_closed_while_the_provider_is_sil
     provider.enqueue(Script(repeat=10, stall_after=3))
     with Browser(port) as browser:
         browser.read_until("2 ")
+
+        browser.leave()
+
+        provider.wait_until(lambda records: records[0].outcome == "closed_by_client", CLOSED_WITHIN)
+
+
+REFUSALS = [
+    (Script(status=401), 401, b""),
+    (Script(status=429, headers={"retry-after": "7"}), 429, b"retry-after: 7"),
+    (Script(status=503), 503, b""),
+    (Script(status=400), 400, b""),
+    (Script(html=True), 502, b""),
+]
+"""What the provider does, the status that the browser gets, and a header of its answer."""
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "header"), REFUSALS, ids=lambda value: str(value) if type(value) is int else ""
+)
+def test_a_run_that_fails_before_its_first_event_has_a_status_of_its_own(
+    port: int, provider: SimulatedProvider, script: Script, status: int, header: bytes
+) -> None:
+    provider.enqueue(script)
+    with Browser(port) as browser:
+        head, _, body = browser.read_to_the_end().partition(b"\r\n\r\n")
+
+    assert head.split()[1] == str(status).encode()
+    assert header in head.lower()
+    assert body in (b"", b"0\r\n\r\n"), "nothing, in one piece or in chunks"
+
+
+def test_a_run_that_fails_after_its_first_event_cuts_the_body(port: int, provider: SimulatedProvider) -> None:
+    provider.enqueue(Script(repeat=10, cut_after=3))
+    with Browser(port) as browser:
+        received = browser.read_to_the_end()
+
+    assert received.split()[1] == b"200"
+    assert b"\r\n2 \r\n" in received
+    assert not received.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("port", NOTICES_WHILE_SILENT, ids=str, indirect=True)
+def test_under_asgi_the_providers_connection_is_closed_though_the_provider_has_said_nothing_yet(
+    port: int, provider: SimulatedProvider
+) -> None:
+    provider.enqueue(Script(silent=True))
+    with Browser(port) as browser:
+        provider.wait_until(lambda records: records and records[0].outcome == "open")
 
         browser.leave()
 

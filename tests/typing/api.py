@@ -17,6 +17,7 @@ def sync(is_streaming: bool) -> None:
     assert_type(stream, LocalStream)
     assert_type(stream.result, concurrent.futures.Future[StreamResult])
     assert_type(stream.result.result().aborted, bool)
+    stream.started(timeout=5)
     for chunk in stream:
         assert_type(chunk, str)
     assert_type(client.run_local(model="gpt-4o", messages=MESSAGES), RunLocalResult)
@@ -31,6 +32,7 @@ async def from_asyncio() -> None:
     stream = await client.arun_local(model="gpt-4o", messages=MESSAGES, stream=True, tags=["a"])
     assert_type(stream, AsyncLocalStream)
     assert_type(stream.result, asyncio.Future[StreamResult])
+    await stream.started()
     async for chunk in stream:
         assert_type(chunk, str)
     assert_type(await client.arun_local(model="gpt-4o", messages=MESSAGES), RunLocalResult)

@@ -1,8 +1,9 @@
 """Hands one run over from the I/O thread to its reader: events, waking, and the result. Any thread may abort.
 
-The I/O thread adds events and ends the run; one reader takes the events. A thread that waits for the run also keeps the
-run's time limit (``process/watchdog.py`` states the rule). ``outcome.py`` states the rule of an abort. A delivery does
-not refer to the stream object that the user holds: so dropping the stream can abort the run.
+The I/O thread adds events and ends the run; one reader takes the events. Any number of threads and tasks may wait for
+the first event: they take nothing, and do not disturb the reader. A thread that waits for the run also keeps the run's
+time limit (``process/watchdog.py`` states the rule). ``outcome.py`` states the rule of an abort. A delivery does not
+refer to the stream object that the user holds: so dropping the stream can abort the run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import os
 import threading
 import weakref
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -75,6 +77,7 @@ class Delivery:
         "_pid",
         "_pinned",
         "_prices",
+        "_start_waiters",
         "_waiter",
         "bound",
         "credit",
@@ -113,6 +116,9 @@ class Delivery:
         self._prices = prices
         self._pid = os.getpid()
         self._waiter: Alarm | TaskAlarm | None = None
+        """Wakes the reader."""
+        self._start_waiters: list[Alarm | TaskAlarm] = []
+        """Wake the threads and tasks that wait for the first event. The list is empty for most runs, all the time."""
         self._futures: list[weakref.ref[Any]] = []
         self._pinned: list[ResultWaiter] = []
         # Reentrant: a signal handler may abort the run while its own thread is in one of these methods.
@@ -155,7 +161,9 @@ class Delivery:
     # The I/O thread.
 
     def arrived(self, to_wake: TasksToWake) -> None:
-        """Events were added, or the run has ended. Wake a thread that waits; add a task that waits to ``to_wake``."""
+        """Events were added, or the run has ended. Wake threads that wait; add tasks that wait to ``to_wake``."""
+        if self._start_waiters and self._has_started():
+            self._wake_start_waiters()
         waiter = self._waiter
         if waiter is None:
             return
@@ -266,6 +274,43 @@ class Delivery:
             if not self.outcome.has_ended:
                 self._pinned.append(future)
 
+    # Whoever waits for the first event. Nothing is taken, and the reader is not disturbed.
+
+    def wait_for_start(self, limit: float | None) -> None:
+        """Wait, in a thread, for the first event or for the end. Raises TimeoutError after ``limit`` seconds."""
+        until = None if limit is None else monotonic() + limit
+        while not self._has_started():
+            self.check_may_wait()
+            alarm = Alarm()
+            with self._awaits_start(alarm):
+                if not self._has_started():
+                    alarm.wait(min(self._left(until), LOOK_AFTER))
+            self.look(monotonic())
+
+    async def wait_for_start_async(self, loop: asyncio.AbstractEventLoop, limit: float | None) -> None:
+        """Wait, in a task, for the first event or for the end. Raises TimeoutError after ``limit`` seconds."""
+        until = None if limit is None else monotonic() + limit
+        while not self._has_started():
+            self.check_may_wait()
+            alarm = TaskAlarm(loop)
+            with self._awaits_start(alarm):
+                if self._has_started():
+                    return
+                timer = None if until is None else loop.call_later(self._left(until), alarm.wake)
+                try:
+                    await alarm.future
+                finally:
+                    if timer is not None:
+                        timer.cancel()
+
+    def start_error(self) -> HeadraceError | None:
+        """Return the error of a run that failed before its first event, else None. The caller has then seen the result."""
+        outcome = self.outcome
+        if self.session.events or outcome.is_aborted or not isinstance(outcome.ending, HeadraceError):
+            return None
+        result = self.see_result() if outcome.has_ended else None
+        return result if isinstance(result, HeadraceError) else None
+
     # Whoever wants no more of the run.
 
     def abort(self) -> None:
@@ -278,6 +323,7 @@ class Delivery:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.wake()
+        self._wake_start_waiters()
 
     def abandon(self) -> None:
         """Abort the run: its stream, iterators and result were dropped. Takes no lock, because a finalizer calls this."""
@@ -291,6 +337,36 @@ class Delivery:
             self._waiter = None
             return False
         return True
+
+    @contextlib.contextmanager
+    def _awaits_start(self, alarm: Alarm | TaskAlarm) -> Iterator[None]:
+        """Have ``alarm`` woken at the first event and at the end.
+
+        The caller checks :meth:`_has_started` after this: the event may have come before, with nobody to wake.
+        """
+        self._start_waiters.append(alarm)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ValueError):  # it was woken
+                self._start_waiters.remove(alarm)
+
+    def _wake_start_waiters(self) -> None:
+        """Wake all that wait for the start. Called only after it: an alarm that is added meanwhile may be missed."""
+        waiters, self._start_waiters = self._start_waiters, []
+        for alarm in waiters:
+            alarm.wake()
+
+    def _has_started(self) -> bool:
+        outcome = self.outcome
+        return bool(self.session.events) or outcome.has_ended or outcome.is_aborted
+
+    def _left(self, until: float | None) -> float:
+        """Return the seconds until ``until``. Raises TimeoutError if there are none."""
+        left = float("inf") if until is None else until - monotonic()
+        if left <= 0:
+            raise TimeoutError(f"run {self.span_id}: nothing came from the model in time; the run goes on")
+        return left
 
     def _has_news(self) -> bool:
         outcome = self.outcome
