@@ -57,6 +57,7 @@ from headrace.wire.messages import (
 )
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
+from tests.cases import each
 from tests.repetition import repeated
 
 DIRECTIONS: dict[str, tuple[FrameDecoder[Any], Any]] = {
@@ -377,6 +378,30 @@ def test_a_worker_that_knows_nothing_of_extra_keys_refuses_a_request_that_has_so
     with pytest.raises(msgspec.ValidationError):  # as the workers of version 1.1 decode it
         msgspec.msgpack.decode(encoded, type=RunRequest)
     assert decode_request(encoded) == request_
+
+
+@each(
+    "option",
+    [
+        {"seed": 0},
+        {"parallel_tool_calls": False},
+        {"frequency_penalty": 0.0},
+        {"presence_penalty": 0.0},
+        {"top_k": 1},
+        {"logprobs": False},
+        {"top_logprobs": 0},
+        {"metadata": {"a": "b"}},
+        {"service_tier": "flex"},
+        {"verbosity": "low"},
+    ],
+)
+def test_a_worker_that_knows_nothing_of_an_option_refuses_a_request_that_has_it(option: dict[str, Any]) -> None:
+    tool = Tool("f", extra={"a": 1})
+    request = RunRequest(provider="p", model="m", messages=[], stream=True, tools=[tool], **option)
+    encoded = encode_request(request)
+
+    assert msgspec.msgpack.decode(encoded)[0] == ["extra", "options"]
+    assert decode_request(encoded) == request
 
 
 def test_a_request_of_a_newer_minor_version_is_refused_by_what_it_needs() -> None:

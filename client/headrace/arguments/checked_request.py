@@ -12,9 +12,11 @@ from typing import Any, TypedDict, get_args
 import msgspec
 
 from headrace.arguments import checks, conversation, tool_list
+from headrace.arguments.generation_options import generation_fields
 from headrace.arguments.original_paths import OriginalPaths
 from headrace.arguments.plain_values import plain_text, shown
 from headrace.arguments.run_arguments import EmbeddingArguments, Priority, RunArguments
+from headrace.arguments.unknown_arguments import advice_on
 from headrace.errors import InvalidRequestError
 from headrace.settings.http_values import key_problem
 from headrace.settings.provider_table import MODEL_PREFIXES
@@ -23,6 +25,9 @@ from headrace.wire.run_request import RunRequest
 
 _PRIORITIES = get_args(Priority)
 _ABORT_MODES = get_args(AbortMode)
+
+_EXPLICIT = ("stream",)
+"""Arguments of ``run_local`` that are not in RunArguments."""
 
 _SPAN_ID = re.compile(r"sp_[0-9a-f]{16}")
 _TRACE_ID = re.compile(r"tr_[0-9a-f]{16}")
@@ -63,7 +68,7 @@ def check_names(arguments: Mapping[str, Any], kind: type[RunArguments | Embeddin
     known = kind.__annotations__
     for name in arguments:
         if name not in known:
-            raise InvalidRequestError(f"there is no such argument; the arguments are: {', '.join(sorted(known))}", name)
+            raise InvalidRequestError(advice_on(name, [*known, *_EXPLICIT], is_run=kind is RunArguments), name)
     for name in ("model", "messages" if kind is RunArguments else "input"):
         if name not in arguments:
             raise InvalidRequestError("is missing", name)
@@ -112,16 +117,12 @@ def build_request(
         tools=offered,
         tool_choice=tool_list.read_tool_choice(arguments.get("tool_choice"), offered),
         response_format=checks.json_mapping("response_format", arguments.get("response_format")),
-        temperature=checks.number("temperature", arguments.get("temperature"), 0, 2),
-        max_output_tokens=checks.positive("max_output_tokens", arguments.get("max_output_tokens")),
-        top_p=checks.number("top_p", arguments.get("top_p"), 0, 1),
-        stop_sequences=checks.strings("stop_sequences", arguments.get("stop_sequences")),
-        reasoning_effort=checks.text("reasoning_effort", arguments.get("reasoning_effort")),
         custom_options=checks.json_mapping("custom_options", arguments.get("custom_options")) or {},
         total_timeout=checks.seconds("timeout_ms", arguments.get("timeout_ms")),
         first_chunk_timeout=checks.seconds("first_chunk_timeout_ms", arguments.get("first_chunk_timeout_ms")),
         idle_timeout=checks.seconds("idle_timeout_ms", arguments.get("idle_timeout_ms")),
         traceparent=traceparent,
+        **generation_fields(arguments, has_tools=bool(offered)),
         **_span_fields(arguments, trace_id),
     )
 

@@ -54,6 +54,31 @@ def positive(argument: str, value: Any) -> int | None:
     return given
 
 
+def integer(argument: str, value: Any, low: int, high: int) -> int | None:
+    if value is None:
+        return None
+    given = plain(argument, value)
+    if isinstance(given, bool) or not isinstance(given, int) or not low <= given <= high:
+        raise InvalidRequestError(f"takes an int from {low} to {high}, not {shown(given)}", argument)
+    return given
+
+
+def flag(argument: str, value: Any) -> bool | None:
+    if value is None:
+        return None
+    given = plain(argument, value)
+    if not isinstance(given, bool):
+        raise InvalidRequestError(f"takes a bool, not {shown(given)}", argument)
+    return given
+
+
+def word(argument: str, value: Any) -> str | None:
+    given = text(argument, value)
+    if given == "":
+        raise InvalidRequestError("takes a non-empty str", argument)
+    return given
+
+
 def waiting_time(argument: str, value: Any) -> float:
     """Check a time to wait, in seconds, and return it."""
     given = number(argument, value, 0, _MAX_MILLISECONDS / 1000)

@@ -30,13 +30,22 @@ _KEYS = KnownKeys(
 
 
 def read_messages(messages: object, original_paths: OriginalPaths) -> list[Message]:
-    """Return the messages. Keys that Headrace does not know go into ``extra``. Raises InvalidRequestError.
+    """Return the messages. A str is one message of the user. Raises InvalidRequestError.
+
+    Keys that Headrace does not know go into ``extra``.
 
     Adds to ``original_paths`` each path that differs in the request.
     """
-    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence) or not messages:
+    if isinstance(messages, str) and messages:
+        original_paths |= {"messages[0]": "messages", "messages[0].content": "messages"}
+        return [Message(role="user", content=plain_text("messages", messages))]
+    if isinstance(messages, (str, bytes, Mapping, Message)) or not isinstance(messages, Sequence) or not messages:
+        is_single = isinstance(messages, Mapping | Message)
+        advice = "; put the message into a list" if is_single else ""
         raise InvalidRequestError(
-            "takes a non-empty list of messages such as {'role': 'user', 'content': 'Hello'}", "messages"
+            "takes a non-empty str, or a non-empty list of messages such as "
+            f"{{'role': 'user', 'content': 'Hello'}}{advice}",
+            "messages",
         )
     return [read_message(f"messages[{index}]", message, original_paths) for index, message in enumerate(messages)]
 
@@ -53,11 +62,10 @@ def read_message(argument: str, message: object, original_paths: OriginalPaths) 
     tool_call_id, tool_name = _answered_call(argument, given, is_answer=is_answer)
     if not is_answer and (name := checks.text(f"{argument}.name", given.get("name"))) is not None:
         extra = joined(argument, extra, {"name": name})
-    # An empty answer as a dict has no content: msgspec leaves out fields with their default value.
-    may_be_missing = role == "assistant" and (extra is not None or "content" not in given)
     return Message(
         role=plain_text(f"{argument}.role", role),  # type: ignore[arg-type]
-        content=_content(argument, given, original_paths, may_be_missing=may_be_missing),
+        # An answer may be empty, and OpenAI says so with None. An answer to a call must say what came of the call.
+        content=_content(argument, given, original_paths, may_be_missing=role == "assistant"),
         tool_call_id=tool_call_id,
         tool_name=tool_name,
         extra=extra,
@@ -95,7 +103,7 @@ def _content(
     parts = _parts(argument, given.get("content"), original_paths)
     calls = _tool_calls(f"{argument}.tool_calls", given.get("tool_calls"))
     if parts is None and not calls and not may_be_missing:
-        raise InvalidRequestError("is missing", f"{argument}.content")
+        raise InvalidRequestError("is missing: give a str, or a list of parts", f"{argument}.content")
     if not calls:
         return parts or ""
     before = [TextPart(parts)] if parts and isinstance(parts, str) else list(parts or ())

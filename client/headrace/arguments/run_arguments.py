@@ -12,6 +12,7 @@ from headrace.types import Message, Tool
 from headrace.wire.messages import AbortMode
 
 Priority = Literal["interactive", "batch"]
+Verbosity = Literal["low", "medium", "high"]
 
 
 class RunArguments(TypedDict, total=False):
@@ -26,11 +27,11 @@ class RunArguments(TypedDict, total=False):
 
     Raises InvalidRequestError if the name does not tell the provider and ``provider`` is not given.
     """
-    messages: Required[Sequence[Message | Mapping[str, Any]]]
-    """The conversation: a non-empty list of dicts or of :class:`Message`.
+    messages: Required[str | Sequence[Message | Mapping[str, Any]]]
+    """The conversation: a non-empty list of dicts or of :class:`Message`; or a str, which is one message of the user.
 
     A dict has ``role`` (``system``, ``developer``, ``user``, ``assistant`` or ``tool``) and ``content`` (a str, or a
-    list of parts).
+    list of parts; ``None`` for an answer with nothing but tool calls).
     An answer to a tool call has ``tool_call_id`` too. Encoded, all arguments together have at most 48 MiB.
     """
     provider: str | None
@@ -55,6 +56,53 @@ class RunArguments(TypedDict, total=False):
     """Nucleus sampling, from 0 to 1. Default: the provider's."""
     stop_sequences: Sequence[str] | None
     """Texts that end the answer. Default: none. OpenAI Chat takes at most 4, Google 5, OpenAI Responses none."""
+    top_k: int | None
+    """Sample from the k most likely tokens only; above 0. Default: the provider's.
+
+    Anthropic, Google and servers that are compatible with OpenAI Chat take it.
+    """
+    frequency_penalty: float | None
+    """How much a token is avoided that the answer has often, from -2 to 2. Default: the provider's.
+
+    OpenAI Chat, servers that are compatible with it, and Google take it.
+    """
+    presence_penalty: float | None
+    """How much a token is avoided that the answer has already, from -2 to 2. Default: the provider's.
+
+    OpenAI Chat, servers that are compatible with it, and Google take it.
+    """
+    seed: int | None
+    """A number for sampling: with the same seed, the provider tries to give the same answer. At most 64 bits.
+
+    Default: none. OpenAI Chat, servers that are compatible with it, and Google (32 bits) take it.
+    """
+    logprobs: bool | None
+    """Whether the result has the log probability of each token (``result.logprobs``). Default: ``False``.
+
+    Anthropic has none.
+    """
+    top_logprobs: int | None
+    """How many of the most likely tokens ``result.logprobs`` has at each place, from 0 to 20. Default: none.
+
+    It turns ``logprobs`` on.
+    """
+    parallel_tool_calls: bool | None
+    """Whether the model may call several tools at once. Default: it may. Needs ``tools``.
+
+    Google cannot turn it off.
+    """
+    verbosity: Verbosity | None
+    """How long the answer is: ``"low"``, ``"medium"`` or ``"high"``. Default: the provider's. Only OpenAI has it."""
+    service_tier: str | None
+    """The provider's service tier, in its word, such as ``"flex"`` or ``"priority"``. Default: the provider's.
+
+    Anthropic takes ``auto`` and ``standard_only``; Google ``flex``, ``standard`` and ``priority``.
+    """
+    metadata: Mapping[str, str] | None
+    """Texts that the provider keeps with the run: at most 16, names up to 64 and texts up to 512 characters.
+
+    Default: none. Anthropic takes only ``user_id``; Google gets them as labels. They are kept with the span, too.
+    """
     reasoning_effort: str | None
     """How much the model reasons, in the provider's word, such as ``"low"``. Default: the provider's."""
     timeout_ms: int | None

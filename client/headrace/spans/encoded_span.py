@@ -18,7 +18,23 @@ MAX_SPAN_BYTES = 56 * 1024 * 1024
 """Bytes of an encoded span. A longer span does not fit into a frame. It is kept without its content."""
 TOO_LARGE = "too large"
 
-_PARAMETERS = ("temperature", "max_output_tokens", "top_p", "tool_choice", "reasoning_effort", "dimensions")
+_PARAMETERS = (
+    "temperature",
+    "max_output_tokens",
+    "top_p",
+    "top_k",
+    "frequency_penalty",
+    "presence_penalty",
+    "seed",
+    "logprobs",
+    "top_logprobs",
+    "tool_choice",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "verbosity",
+    "service_tier",
+    "dimensions",
+)
 _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 _encode_json = msgspec.json.Encoder().encode
 
@@ -54,6 +70,8 @@ def parameters(request: RunRequest) -> dict[str, Any]:
     said: dict[str, Any] = {name: value for name in _PARAMETERS if (value := getattr(request, name)) is not None}
     if request.stop_sequences:
         said["stop_sequences"] = request.stop_sequences
+    if request.metadata:
+        said["metadata"] = request.metadata
     if request.response_format is not None:
         said["response_format"] = _plain(request.response_format)
     if request.custom_options:

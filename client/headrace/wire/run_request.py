@@ -12,7 +12,9 @@ EXTRA = "extra"
 """The need of a request that has ``extra`` keys of the provider, or a tool of the provider's own type."""
 FITS_SCHEMAS = "fits_schemas"
 """The need of a request with schemas that the worker must fit to what the provider takes."""
-KNOWN_NEEDS = frozenset({EXTRA, FITS_SCHEMAS})
+OPTIONS = "options"
+"""The need of a request that has one of LATER_OPTIONS."""
+KNOWN_NEEDS = frozenset({EXTRA, FITS_SCHEMAS, OPTIONS})
 """The needs that this version knows. Minor version 1 knew none."""
 CUSTOM = "custom"
 """The type of a tool that takes text instead of JSON arguments."""
@@ -50,6 +52,32 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """W3C trace context of the caller's active OpenTelemetry span."""
     fits_schemas: bool = False
     """Whether the worker fits the schema of ``response_format``, and those of strict tools, to what the provider takes."""
+    seed: int | None = None
+    parallel_tool_calls: bool | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    top_k: int | None = None
+    logprobs: bool | None = None
+    """True where ``top_logprobs`` is set."""
+    top_logprobs: int | None = None
+    metadata: dict[str, str] = {}
+    service_tier: str | None = None
+    verbosity: str | None = None
+
+
+LATER_OPTIONS = (
+    "seed",
+    "parallel_tool_calls",
+    "frequency_penalty",
+    "presence_penalty",
+    "top_k",
+    "logprobs",
+    "top_logprobs",
+    "metadata",
+    "service_tier",
+    "verbosity",
+)
+"""Fields that a worker before this version would drop."""
 
 
 def needs(request: RunRequest) -> list[str]:
@@ -57,6 +85,8 @@ def needs(request: RunRequest) -> list[str]:
     needed = [EXTRA] if _has_extra(request) else []
     if request.fits_schemas:
         needed.append(FITS_SCHEMAS)
+    if any(getattr(request, name) not in (None, {}) for name in LATER_OPTIONS):
+        needed.append(OPTIONS)
     return needed
 
 

@@ -65,7 +65,9 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("stream", {"stream": 1}),
     ("messages", {"messages": []}),
     ("messages", {"messages": None}),
-    ("messages", {"messages": "Hello"}),
+    ("messages", {"messages": ""}),
+    ("messages", {"messages": HELLO[0]}),
+    ("messages", {"messages": Message("user", "Hello")}),
     ("messages", {"messages": b"Hello"}),
     ("messages", {"messages": HELLO[0]}),
     ("messages", {"messages": iter(HELLO)}),
@@ -127,6 +129,29 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("stop_sequences[1]", {"stop_sequences": ["END", 5]}),
     ("stop_sequences", {"stop_sequences": {"END"}}),
     ("reasoning_effort", {"reasoning_effort": 5}),
+    ("seed", {"seed": 1.5}),
+    ("seed", {"seed": True}),
+    ("seed", {"seed": 2**63}),
+    ("top_k", {"top_k": 0}),
+    ("frequency_penalty", {"frequency_penalty": 2.1}),
+    ("presence_penalty", {"presence_penalty": "1"}),
+    ("logprobs", {"logprobs": 5}),
+    ("logprobs", {"logprobs": "yes"}),
+    ("top_logprobs", {"top_logprobs": 21}),
+    ("top_logprobs", {"top_logprobs": -1}),
+    ("top_logprobs", {"top_logprobs": True}),
+    ("top_logprobs", {"top_logprobs": 2, "logprobs": False}),
+    ("parallel_tool_calls", {"parallel_tool_calls": False}),
+    ("parallel_tool_calls", {"parallel_tool_calls": 0, "tools": [TOOL]}),
+    ("verbosity", {"verbosity": "short"}),
+    ("service_tier", {"service_tier": ""}),
+    ("service_tier", {"service_tier": 1}),
+    ("metadata", {"metadata": "x"}),
+    ("metadata", {"metadata": {5: "x"}}),
+    ("metadata", {"metadata": {str(number): "x" for number in range(17)}}),
+    ("metadata.a", {"metadata": {"a": 5}}),
+    ("metadata.a", {"metadata": {"a": "x" * 513}}),
+    ("metadata['']", {"metadata": {"": "x"}}),
     ("timeout_ms", {"timeout_ms": 0}),
     ("timeout_ms", {"timeout_ms": 1.5}),
     ("timeout_ms", {"timeout_ms": "1000"}),
@@ -191,11 +216,6 @@ def test_an_argument_that_must_be_there_is_named(name: str) -> None:
     assert caught.value.argument == name
 
 
-def test_an_argument_that_does_not_exist_brings_the_list_of_those_that_do() -> None:
-    with pytest.raises(InvalidRequestError, match=r"max_output_tokens.*temperature.*variables"):
-        build(max_tokens=5)
-
-
 # Accepted values.
 
 
@@ -216,6 +236,15 @@ def test_every_argument_arrives_at_the_worker() -> None:
         top_p=0.5,
         stop_sequences=("END",),
         reasoning_effort="high",
+        seed=-7,
+        parallel_tool_calls=False,
+        frequency_penalty=-2,
+        presence_penalty=0.5,
+        top_k=40,
+        top_logprobs=3,
+        metadata=MappingProxyType({"team": "a"}),
+        service_tier="flex",
+        verbosity="low",
         timeout_ms=1500,
         first_chunk_timeout_ms=20,
         idle_timeout_ms=30,
@@ -241,6 +270,16 @@ def test_every_argument_arrives_at_the_worker() -> None:
         top_p=0.5,
         stop_sequences=["END"],
         reasoning_effort="high",
+        seed=-7,
+        parallel_tool_calls=False,
+        frequency_penalty=-2,
+        presence_penalty=0.5,
+        top_k=40,
+        logprobs=True,
+        top_logprobs=3,
+        metadata={"team": "a"},
+        service_tier="flex",
+        verbosity="low",
         custom_options={"seed": 7},
         total_timeout=1.5,
         first_chunk_timeout=0.02,
@@ -252,6 +291,46 @@ def test_every_argument_arrives_at_the_worker() -> None:
         parent_span_id="sp_00000000000000ff",
         send_trace=False,
     )
+
+
+def test_a_str_is_one_message_of_the_user() -> None:
+    request = build(messages="Hello {{name}}", variables={"name": "Ada"})
+
+    assert request.messages == [Message("user", "Hello Ada")]
+
+
+@each(
+    "message",
+    [
+        {"content": None, "tool_calls": [nested("{}")]},
+        {"content": "", "tool_calls": [nested("{}")]},
+        {"content": [], "tool_calls": [nested("{}")]},
+        {"tool_calls": [nested("{}")]},
+        {"content": None, "tool_calls": [nested("{}")], "refusal": None, "function_call": None, "audio": None},
+    ],
+)
+def test_an_answer_with_nothing_but_tool_calls_needs_no_content(message: dict[str, Any]) -> None:
+    request = build(messages=[{"role": "assistant", **message}])
+
+    assert request.messages == [Message("assistant", [ToolCallPart("c1", "f", {})])]
+
+
+@each(
+    "message",
+    [
+        {"content": None},
+        {"content": ""},
+        {"content": []},
+        {},
+        {"content": None, "tool_calls": None},
+        {"content": None, "tool_calls": [], "refusal": None},
+        {"tool_calls": None},
+    ],
+)
+def test_an_answer_may_be_empty(message: dict[str, Any]) -> None:
+    request = build(messages=[{"role": "assistant", **message}])
+
+    assert request.messages == [Message("assistant", "")]
 
 
 def test_options_stay_with_the_client() -> None:

@@ -322,7 +322,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("messages[0].extra.content", {"messages": [Message("user", "x", extra={"content": "y"})]}),
     ("messages[0].metadata.when[0]", {"messages": [{"role": "user", "content": "x", "metadata": {"when": [b""]}}]}),
     ("messages[0]", {"messages": [cast("Any", {"role": "user", "content": "x", 5: 5})]}),
-    ("messages[0].content", {"messages": [{"role": "assistant", "content": None}]}),
+    ("messages[0].content", {"messages": [{"role": "tool", "tool_call_id": "c1", "content": None}]}),
     ("messages[0].content[1].text", with_parts(TextPart("x"), TextPart(cast("Any", 5)))),
     ("messages[0].content[0].text", with_parts(TextPart("a\ud800"))),
     ("messages[0].content[0].text", with_parts({"type": "text", "text": None})),

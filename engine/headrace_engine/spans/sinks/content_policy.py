@@ -12,9 +12,11 @@ from msgspec.structs import replace
 
 from headrace.spans.span_database import StoredSpan
 
-_HARMLESS = frozenset(
-    {"temperature", "max_output_tokens", "top_p", "tool_choice", "reasoning_effort", "dimensions", "stop_sequences"}
-)
+_HARMLESS = frozenset({
+    "temperature", "max_output_tokens", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed", "logprobs",
+    "top_logprobs", "tool_choice", "parallel_tool_calls", "reasoning_effort", "verbosity", "service_tier", "dimensions",
+    "stop_sequences",
+})  # fmt: skip
 
 
 def without_content(stored: StoredSpan) -> StoredSpan:

@@ -15,6 +15,7 @@ from headrace_workers.providers.anthropic.conversation_blocks import conversatio
 from headrace_workers.providers.anthropic.models import ModelFacts, facts_of
 from headrace_workers.providers.anthropic.tools import betas_of, container_of, tool_of
 from headrace_workers.providers.shared.provider_errors import request_failure
+from headrace_workers.providers.shared.refused_arguments import refuse_given
 from headrace_workers.providers.shared.request_parts import accept_headers, encoded, merged
 from headrace_workers.providers.shared.response_formats import read_response_format
 from headrace_workers.providers.shared.wire_format import ProviderSettings
@@ -27,6 +28,14 @@ _SAMPLING = ("temperature", "top_p", "top_k")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 24_576, "max": 30_000}
 _LEAST_BUDGET = 1_024
+_TIERS = ("auto", "standard_only")
+_REFUSED = {
+    "seed": "leave it out",
+    "frequency_penalty": "leave it out",
+    "presence_penalty": "leave it out",
+    "logprobs": "leave it out",
+    "verbosity": "ask for a short or a long answer in a message",
+}
 
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
@@ -44,6 +53,7 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
 
 
 def _body(request: RunRequest) -> dict[str, Any]:
+    refuse_given(request, "Anthropic", _REFUSED)
     facts = facts_of(request.model)
     max_tokens = request.max_output_tokens or facts.max_tokens
     body: dict[str, Any] = {"model": request.model, "max_tokens": max_tokens}
@@ -54,8 +64,9 @@ def _body(request: RunRequest) -> dict[str, Any]:
         body["tools"] = [tool_of(f"tools[{index}]", tool) for index, tool in enumerate(request.tools)]
     if container := container_of(request.messages, request.tools):
         body["container"] = container
-    if request.tool_choice is not None:
-        body["tool_choice"] = _tool_choice(request.tool_choice)
+    if (choice := _tool_choice(request)) is not None:
+        body["tool_choice"] = choice
+    body |= _tier_and_metadata(request)
     body |= _sampling(request, facts)
     if request.stop_sequences:
         body["stop_sequences"] = _stop(request.stop_sequences)
@@ -70,7 +81,7 @@ def _body(request: RunRequest) -> dict[str, Any]:
 
 
 def _sampling(request: RunRequest, facts: ModelFacts) -> dict[str, float]:
-    said = {"temperature": request.temperature, "top_p": request.top_p}
+    said = {name: getattr(request, name) for name in _SAMPLING}
     given = {name: value for name, value in said.items() if value is not None}
     if given and not facts.sampling:
         raise request_failure(f"{request.model} does not take {' or '.join(given)}", next(iter(given)))
@@ -104,6 +115,8 @@ def _reasoning(request: RunRequest, facts: ModelFacts, max_tokens: int) -> dict[
         asked = {"thinking": {"type": "enabled", "budget_tokens": _budget(effort, max_tokens)}}
     if "thinking" in asked and request.temperature not in {None, 1}:
         raise request_failure("takes only 1 with reasoning_effort here", "temperature")
+    if "thinking" in asked and request.top_k is not None:
+        raise request_failure("cannot be given with reasoning_effort here", "top_k")
     return asked
 
 
@@ -114,12 +127,35 @@ def _budget(effort: str, max_tokens: int) -> int:
     return min(_BUDGETS[effort], max(_LEAST_BUDGET, max_tokens // 2))
 
 
-def _tool_choice(choice: str | dict[str, str]) -> dict[str, Any]:
+def _tool_choice(request: RunRequest) -> dict[str, Any] | None:
+    """Return the tool choice. It also says that the model may call one tool at a time only."""
+    choice = None if request.tool_choice is None else _choice(request.tool_choice)
+    if request.parallel_tool_calls is not False:
+        return choice  # several calls at once are the default
+    choice = choice or {"type": "auto"}
+    return choice if choice["type"] == "none" else choice | {"disable_parallel_tool_use": True}
+
+
+def _choice(choice: str | dict[str, str]) -> dict[str, Any]:
     if isinstance(choice, dict) and "tool" in choice:
         return {"type": "tool", "name": choice["tool"]}
     if choice in ("auto", "none", "required"):
         return {"type": "any" if choice == "required" else choice}
     raise request_failure('takes auto, none, required or {"tool": name}', "tool_choice")
+
+
+def _tier_and_metadata(request: RunRequest) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if (tier := request.service_tier) is not None:
+        if tier not in _TIERS:
+            raise request_failure(f"takes {' or '.join(_TIERS)} here, got {tier!r}", "service_tier")
+        fields["service_tier"] = tier
+    if request.metadata:
+        for key in request.metadata:
+            if key != "user_id":
+                raise request_failure("Anthropic takes only user_id; tags are kept with the span", f"metadata.{key}")
+        fields["metadata"] = request.metadata
+    return fields
 
 
 def _output_format(wanted: dict[str, Any] | None) -> dict[str, Any] | None:

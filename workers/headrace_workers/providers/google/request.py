@@ -17,6 +17,7 @@ from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.google.contents import KEYS, contents_of, system_instruction_of
 from headrace_workers.providers.shared.provider_errors import request_failure
+from headrace_workers.providers.shared.refused_arguments import refuse_given
 from headrace_workers.providers.shared.request_parts import encoded
 from headrace_workers.providers.shared.response_formats import read_response_format
 from headrace_workers.providers.shared.server_tools import camel_case, check_owner, chosen_tool, is_function
@@ -26,6 +27,10 @@ API_VERSION = "v1beta"
 """A superset of ``v1``: preview models, ``VALIDATED`` function calls and JSON schemas work here first."""
 
 _MAX_STOP_SEQUENCES = 5
+_SEEDS = range(-(2**31), 2**31)
+_TIERS = ("flex", "standard", "priority")
+_MAX_LABEL = 63
+_REFUSED = {"verbosity": "ask for a short or a long answer in a message"}
 _TOOL_CHOICES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 
 # Gemini 2.5 takes a budget of tokens, later models take a level. The budgets are those of Google's OpenAI-compatible
@@ -54,6 +59,7 @@ def continue_request(sent: HttpRequest, token: str) -> HttpRequest:
 
 
 def _body(request: RunRequest) -> dict[str, Any]:
+    refuse_given(request, "Google", _REFUSED)
     contents = contents_of(request.messages, request.model)
     if not contents:
         raise request_failure("Google needs a message that is not a system message", "messages")
@@ -69,7 +75,23 @@ def _body(request: RunRequest) -> dict[str, Any]:
     generation = _generation_config(request)
     if generation:
         body["generationConfig"] = generation
+    body |= _tier_and_labels(request)
     return _merged(body, request.custom_options)
+
+
+def _tier_and_labels(request: RunRequest) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if (tier := request.service_tier) is not None:
+        if tier not in _TIERS:
+            raise request_failure(f"takes {', '.join(_TIERS)} here, got {tier!r}", "service_tier")
+        fields["serviceTier"] = tier
+    if request.metadata:
+        for key, text in request.metadata.items():
+            if max(len(key), len(text)) > _MAX_LABEL or key != key.lower() or text != text.lower():
+                reason = f"becomes a label here: at most {_MAX_LABEL} characters, and no capital letters"
+                raise request_failure(reason, f"metadata.{key}")
+        fields["labels"] = request.metadata
+    return fields
 
 
 def _tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
@@ -105,6 +127,8 @@ def _function(tool: Tool) -> dict[str, Any]:
 
 def _function_calling(request: RunRequest) -> dict[str, Any]:
     choice = request.tool_choice
+    if request.parallel_tool_calls is False and choice != "none":
+        raise request_failure("Google cannot turn it off: leave it out, and answer all calls", "parallel_tool_calls")
     if isinstance(choice, dict):
         tool = chosen_tool(choice, request.tools)
         if not is_function(tool):
@@ -128,6 +152,12 @@ def _generation_config(request: RunRequest) -> dict[str, Any]:
     config: dict[str, Any] = {
         "temperature": request.temperature,
         "topP": request.top_p,
+        "topK": request.top_k,
+        "frequencyPenalty": request.frequency_penalty,
+        "presencePenalty": request.presence_penalty,
+        "seed": _seed(request.seed),
+        "responseLogprobs": request.logprobs or None,
+        "logprobs": request.top_logprobs,
         "maxOutputTokens": request.max_output_tokens,
         "stopSequences": request.stop_sequences or None,
     }
@@ -137,6 +167,12 @@ def _generation_config(request: RunRequest) -> dict[str, Any]:
     if request.reasoning_effort is not None:
         config["thinkingConfig"] = _thinking(request.model, request.reasoning_effort)
     return config
+
+
+def _seed(seed: int | None) -> int | None:
+    if seed is not None and seed not in _SEEDS:
+        raise request_failure(f"takes 32 bits here, from {_SEEDS[0]} to {_SEEDS[-1]}, got {seed}", "seed")
+    return seed
 
 
 def _response_format(wanted: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.openai_chat.calls import API_NAME
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
 from headrace_workers.providers.shared.provider_errors import request_failure
+from headrace_workers.providers.shared.refused_arguments import refuse_given
 from headrace_workers.providers.shared.request_parts import (
     as_json,
     bearer_headers,
@@ -30,6 +31,23 @@ _LIMIT_COMPLETIONS = ("openai", "azure")
 ``max_tokens``."""
 
 _MAX_STOP_SEQUENCES = 4
+
+_OPTIONS = (
+    "temperature",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "logprobs",
+    "top_logprobs",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "verbosity",
+    "service_tier",
+)
+"""Arguments that have the same name here."""
+_REFUSED_BY_OPENAI = {"top_k": "use top_p"}
+_NAME_OF_SEED = {"mistral": "random_seed"}
+"""Servers that know ``seed`` by another name."""
 
 _TEXT_FIELDS = {"type", "text"}
 
@@ -98,8 +116,7 @@ def _body(request: RunRequest, server: str) -> dict[str, Any]:
         body["stop"] = _stop(request.stop_sequences)
     if request.max_output_tokens is not None:
         body["max_completion_tokens" if server in _LIMIT_COMPLETIONS else "max_tokens"] = request.max_output_tokens
-    sampling = {name: getattr(request, name) for name in ("temperature", "top_p", "reasoning_effort")}
-    body |= {name: value for name, value in sampling.items() if value is not None}
+    body |= _options(request, server)
     if request.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
@@ -107,6 +124,17 @@ def _body(request: RunRequest, server: str) -> dict[str, Any]:
             # Without it, OpenAI pads each chunk to hide the length of its text, which doubles the bytes to read.
             body["stream_options"]["include_obfuscation"] = False
     return merged(body, request.custom_options, ("stream_options",))
+
+
+def _options(request: RunRequest, server: str) -> dict[str, Any]:
+    """Return the fields for sampling, log probabilities, tier and metadata."""
+    if server in _OPENAI_SERVERS:
+        refuse_given(request, "OpenAI", _REFUSED_BY_OPENAI)
+    said = {name: getattr(request, name) for name in _OPTIONS}
+    said["top_k"] = request.top_k
+    said[_NAME_OF_SEED.get(server, "seed")] = request.seed
+    said["metadata"] = request.metadata or None
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _drop_reasoning(messages: list[dict[str, Any]]) -> None:

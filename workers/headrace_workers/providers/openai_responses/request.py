@@ -19,6 +19,7 @@ from headrace_workers.providers.openai_responses.message import API_NAME, argume
 from headrace_workers.providers.openai_responses.results import FORMS, call_ids, result_item
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
 from headrace_workers.providers.shared.provider_errors import request_failure
+from headrace_workers.providers.shared.refused_arguments import refuse_given
 from headrace_workers.providers.shared.request_parts import (
     as_json,
     bearer_headers,
@@ -67,6 +68,18 @@ _COMPATIBLE_KEYS = ExtraKeys(
 """Keys that OpenRouter and LiteLLM take in addition."""
 _MERGED = ("reasoning", "stream_options", "text")
 
+_OPTIONS = ("temperature", "top_p", "max_output_tokens", "top_logprobs", "parallel_tool_calls", "service_tier")
+"""Arguments that have the same name here."""
+_ON_CHAT = "OpenAI Chat does (openai-chat/MODEL)"
+_REFUSED = {
+    "stop_sequences": _ON_CHAT,
+    "seed": _ON_CHAT,
+    "frequency_penalty": _ON_CHAT,
+    "presence_penalty": _ON_CHAT,
+    "top_k": "use top_p",
+}
+_LOGPROBS = "message.output_text.logprobs"
+
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
     """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
@@ -83,24 +96,23 @@ def _is_openai(base_url: str) -> bool:
 def _body(request: RunRequest, settings: ProviderSettings) -> dict[str, Any]:
     is_openai = _is_openai(settings.base_url)
     keys = _OPENAI_KEYS if is_openai or settings.name == "openai-responses" else _COMPATIBLE_KEYS
-    if request.stop_sequences:
-        raise request_failure("cannot be sent: the Responses API has none", "stop_sequences")
+    refuse_given(request, "the Responses API", _REFUSED)
     body: dict[str, Any] = {
         "model": request.model,
         "input": _input(request.messages, _Items(keys, is_openai=is_openai)),
     }
     body["store"] = False
     body |= _reasoning(request.model, request.reasoning_effort)
+    if request.logprobs:
+        body["include"] = [*body.get("include", []), _LOGPROBS]
     if request.tools:
         body["tools"] = [_tool(f"tools[{index}]", tool, keys) for index, tool in enumerate(request.tools)]
     if request.tool_choice is not None:
         body["tool_choice"] = _tool_choice(request.tool_choice, request.tools)
-    if request.response_format is not None:
-        body["text"] = {"format": _format(request.response_format)}
-    for name in ("temperature", "top_p", "max_output_tokens"):
-        value = getattr(request, name)
-        if value is not None:
-            body[name] = value
+    body |= _text_options(request)
+    body |= {name: value for name in _OPTIONS if (value := getattr(request, name)) is not None}
+    if request.metadata:
+        body["metadata"] = request.metadata
     if request.stream:
         body["stream"] = True
         if is_openai:
@@ -108,9 +120,19 @@ def _body(request: RunRequest, settings: ProviderSettings) -> dict[str, Any]:
             body["stream_options"] = {"include_obfuscation": False}
     result = merged(body, request.custom_options, _MERGED)
     if (asked := request.custom_options.get("include")) and isinstance(asked, list) and "include" in body:
-        # The reasoning is always needed for the next turn. What the caller includes comes in addition.
+        # The reasoning is always needed for the next turn, and the log probabilities were asked for.
+        # What the caller includes comes in addition.
         result["include"] = [*asked, *(word for word in body["include"] if word not in asked)]
     return result
+
+
+def _text_options(request: RunRequest) -> dict[str, Any]:
+    text: dict[str, Any] = {}
+    if request.response_format is not None:
+        text["format"] = _format(request.response_format)
+    if request.verbosity is not None:
+        text["verbosity"] = request.verbosity
+    return {"text": text} if text else {}
 
 
 def _reasoning(model: str, effort: str | None) -> dict[str, Any]:
