@@ -53,6 +53,17 @@ from headrace.types import (
 from headrace.version import VERSION
 
 if TYPE_CHECKING:
+    from headrace.arguments.message_dicts import (
+        FunctionCallDict,
+        ImagePartDict,
+        ImageUrlDict,
+        ImageUrlPartDict,
+        MessageDict,
+        ReasoningPartDict,
+        TextPartDict,
+        ToolCallDict,
+        ToolCallPartDict,
+    )
     from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
     from headrace.async_streams import AsyncLocalStream
     from headrace.client import Client
@@ -67,13 +78,18 @@ __all__ = [
     "EngineUnavailableError",
     "FlushCounts",
     "ForkedStreamError",
+    "FunctionCallDict",
     "HeadraceError",
     "ImagePart",
+    "ImagePartDict",
+    "ImageUrlDict",
+    "ImageUrlPartDict",
     "IncompleteToolCall",
     "InvalidRequestError",
     "LocalProtocolError",
     "LocalStream",
     "Message",
+    "MessageDict",
     "PoisonRunError",
     "ProtocolError",
     "ProtocolMismatchError",
@@ -84,6 +100,7 @@ __all__ = [
     "RateLimitError",
     "ReasoningDelta",
     "ReasoningPart",
+    "ReasoningPartDict",
     "RefusalDelta",
     "RemoteProtocolError",
     "RunArguments",
@@ -96,10 +113,13 @@ __all__ = [
     "StreamResult",
     "TextDelta",
     "TextPart",
+    "TextPartDict",
     "Tool",
     "ToolCall",
     "ToolCallDelta",
+    "ToolCallDict",
     "ToolCallPart",
+    "ToolCallPartDict",
     "Usage",
     "UsageUpdate",
     "WorkerLostError",
@@ -113,8 +133,17 @@ _MODULES = {
     "AsyncLocalStream": "headrace.async_streams",
     "Client": "headrace.client",
     "EmbeddingArguments": "headrace.arguments.run_arguments",
+    "FunctionCallDict": "headrace.arguments.message_dicts",
+    "ImagePartDict": "headrace.arguments.message_dicts",
+    "ImageUrlDict": "headrace.arguments.message_dicts",
+    "ImageUrlPartDict": "headrace.arguments.message_dicts",
     "LocalStream": "headrace.streams",
+    "MessageDict": "headrace.arguments.message_dicts",
+    "ReasoningPartDict": "headrace.arguments.message_dicts",
     "RunArguments": "headrace.arguments.run_arguments",
+    "TextPartDict": "headrace.arguments.message_dicts",
+    "ToolCallDict": "headrace.arguments.message_dicts",
+    "ToolCallPartDict": "headrace.arguments.message_dicts",
 }
 """Public names of a client. Their modules are imported at the first use of the name."""
 

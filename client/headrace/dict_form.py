@@ -94,9 +94,10 @@ def _converted(value: Any, place: str) -> Any:
     """Return a value of another type in the types of JSON, such as the object that ``response_type`` made."""
     if isinstance(value, Enum):
         return _plain(value.value, place)
-    for kind in (str, int, float):  # a subclass, such as numpy.float64
-        if isinstance(value, kind):
-            return kind.__str__(value) if kind is str else kind(value)
+    if isinstance(value, str):  # a subclass, as below: numpy.str_, numpy.float64
+        return str.__str__(value)
+    if isinstance(value, int | float):
+        return int(value) if isinstance(value, int) else float(value)
     if callable(dump := getattr(value, "model_dump", None)):
         return dump(mode="json")
     try:

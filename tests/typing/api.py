@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from typing import assert_type
+import json
+from typing import Any, Unpack, assert_type
 
-from headrace import AsyncLocalStream, Client, LocalStream, RunEmbeddingResult, RunLocalResult, StreamResult
+from headrace import (
+    AsyncLocalStream,
+    Client,
+    ImagePartDict,
+    LocalStream,
+    Message,
+    MessageDict,
+    RunArguments,
+    RunEmbeddingResult,
+    RunLocalResult,
+    StreamResult,
+    TextPart,
+    TextPartDict,
+    ToolCallDict,
+)
 
 client = Client()
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -36,3 +51,69 @@ async def from_asyncio() -> None:
     async for chunk in stream:
         assert_type(chunk, str)
     assert_type(await client.arun_local(model="gpt-4o", messages=MESSAGES), RunLocalResult)
+
+
+# Messages: a literal, a variable that the checker gives a type, dicts and messages together, the result of another library.
+
+
+def literals(result: RunLocalResult) -> None:
+    client.run_local(model="gpt-4o", messages="Hello")
+    client.run_local(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}])
+    client.run_local(model="gpt-4o", messages=[{"role": "user", "content": [{"type": "text", "text": "Hello"}]}])
+    client.run_local(
+        model="gpt-4o",
+        messages=[
+            {"role": "user", "content": [TextPart("What is it?"), {"type": "image_url", "image_url": {"url": "u"}}]},
+            {"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]},
+            {"role": "assistant", "content": None, "tool_calls": result.tool_calls},
+            *({"role": "tool", "tool_call_id": call.id, "content": "sunny"} for call in result.tool_calls),
+        ],
+    )
+    client.run_local(model="gpt-4o", messages=[3])  # type: ignore[list-item]
+
+
+def variables(dicts: list[dict[str, Any]], objects: list[dict[str, object]], result: RunLocalResult) -> None:
+    client.run_local(model="gpt-4o", messages=[*MESSAGES, result.message])
+    client.run_local(model="gpt-4o", messages=[*MESSAGES, result.message, {"role": "user", "content": "Go on"}])
+    client.run_local(model="gpt-4o", messages=dicts)
+    client.run_local(model="gpt-4o", messages=objects)
+    client.run_local(model="gpt-4o", messages=json.loads("[]"))
+    MESSAGES.append(result.message.to_dict())
+    history = [Message("user", "Hello")]
+    history.append(result.message)
+    client.run_local(model="gpt-4o", messages=history)
+    client.run_local(model="gpt-4o", messages=tuple(history))
+
+
+def declared(result: RunLocalResult) -> None:
+    history: list[Message | MessageDict] = [{"role": "user", "content": "Hello"}]
+    history.append(result.message)
+    history.append({"role": "user", "content": "Go on"})
+    client.run_local(model="gpt-4o", messages=history)
+    dicts: list[MessageDict] = [{"role": "user", "content": "Hello"}]
+    client.run_local(model="gpt-4o", messages=dicts)
+    client.run_local(model="gpt-4o", messages=[*dicts, result.message])
+    parts: list[TextPartDict | ImagePartDict] = [{"type": "text", "text": "a"}, {"type": "image", "url": "u"}]
+    client.run_local(model="gpt-4o", messages=[{"role": "user", "content": parts}])
+    call: ToolCallDict = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    client.run_local(model="gpt-4o", messages=[{"role": "assistant", "tool_calls": [call]}])
+    wrong: MessageDict = {"role": "robot", "content": ""}  # type: ignore[typeddict-item]
+    client.run_local(model="gpt-4o", messages=[wrong])
+
+
+def ask(**arguments: Unpack[RunArguments]) -> str:
+    """Wrap ``run_local`` with all its arguments."""
+    return client.run_local(**arguments).text
+
+
+def wrapped() -> None:
+    assert_type(ask(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}], temperature=0.5), str)
+    ask(model="gpt-4o", messages=MESSAGES, temprature=1)  # type: ignore[call-arg]
+    ask(messages=MESSAGES)  # type: ignore[call-arg]
+
+
+def as_dicts(result: RunLocalResult, vectors: RunEmbeddingResult) -> None:
+    assert_type(result.to_dict(), dict[str, Any])
+    assert_type(vectors.to_dict(), dict[str, Any])
+    assert_type(Message.from_dict(result.message.to_dict()), Message)
+    assert_type(TextPart.from_dict({"type": "text", "text": "a"}), TextPart)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Required, TypedDict
 
+from headrace.arguments.message_dicts import MessageDict
 from headrace.types import Message, Tool
 from headrace.wire.messages import AbortMode
 
@@ -27,7 +28,7 @@ class RunArguments(TypedDict, total=False):
 
     Raises InvalidRequestError if the name does not tell the provider and ``provider`` is not given.
     """
-    messages: Required[str | Sequence[Message | Mapping[str, Any]]]
+    messages: Required[str | Sequence[Message | MessageDict | Mapping[str, Any]]]
     """The conversation: a non-empty list of dicts or of :class:`Message`; or a str, which is one message of the user.
 
     A dict has ``role`` (``system``, ``developer``, ``user``, ``assistant`` or ``tool``) and ``content`` (a str, or a

@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from headrace.cli.explain import explanation
@@ -185,8 +184,8 @@ class _Demo:
     async def _run_many(self, counter: _StreamCounter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - asyncio.run has created it
-        cancel = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
-        with on_interrupt(cancel):
+        loop = asyncio.get_running_loop()
+        with on_interrupt(lambda: loop.call_soon_threadsafe(task.cancel)):
             ticking = asyncio.create_task(counter.show_until_done())
             await asyncio.gather(*(self._run_one(counter) for _ in range(counter.count)))
             await ticking

@@ -87,7 +87,10 @@ class History:
         now, name = time.monotonic(), peer.hex()
         lines = [
             HistoryEvent(
-                at=now, event=f"{way} {type(message).__name__.lower()}", **({"epoch": epoch} | facts), peer=name
+                at=now,
+                event=f"{way} {type(message).__name__.lower()}",
+                **(dict[str, Any](epoch=epoch) | facts),
+                peer=name,
             )
             for message in messages
             if (facts := _facts(message, has_text=way == "received")) is not None

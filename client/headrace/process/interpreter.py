@@ -43,7 +43,9 @@ def _candidates() -> Iterator[str]:
             yield os.fspath(given)
     bin_directory = sysconfig.get_config_var("BINDIR")
     folders = [os.path.join(prefix, "bin") for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix)]
-    for folder in dict.fromkeys([*folders, *([bin_directory] if isinstance(bin_directory, str) else [])]):
+    if isinstance(bin_directory, str):
+        folders.append(bin_directory)
+    for folder in dict.fromkeys(folders):
         yield from (os.path.join(folder, name) for name in names)
     for folder in os.get_exec_path():
         yield os.path.join(folder, names[1])

@@ -31,10 +31,10 @@ def log_to_stderr(name: str) -> None:
     that ``HEADRACE_LOG_FORMAT`` names, and standard error has text: its last lines become part of an error's text.
     """
     chosen = log_format(os.environ)
-    is_copied = bool(os.environ.get(COPY_VARIABLE)) and sys.stdout is not None
-    handlers: list[logging.Handler] = [LogLineHandler(sys.stderr, name, "text" if is_copied else chosen)]
-    if is_copied:
-        handlers.append(LogLineHandler(sys.stdout, name, chosen))
+    copy = sys.stdout if os.environ.get(COPY_VARIABLE) else None
+    handlers: list[logging.Handler] = [LogLineHandler(sys.stderr, name, chosen if copy is None else "text")]
+    if copy is not None:
+        handlers.append(LogLineHandler(copy, name, chosen))
     logging.basicConfig(handlers=handlers, level=log_level(os.environ) or logging.WARNING)
     threading.excepthook = _thread_failed
 

@@ -56,7 +56,7 @@ class CollectorLink:
         self._reactor = reactor
         self._dial = dial
         self._endpoint = endpoint
-        self._role = role
+        self._role: Literal["client", "broker"] = role
         self._epoch = epoch
         self._outbox = outbox
         self._link: Link[FromCollector] | None = None

@@ -152,8 +152,9 @@ def from_row(row: sqlite3.Row) -> StoredSpan:
     values["rank"] = Rank(row["rank"])
     values["streamed"] = bool(row["streamed"])
     values["content"] = row["content"].encode()
-    usage = {field: row[column] for field, column in _USAGE.items()}
-    values["usage"] = Usage(**usage | {name: count(usage[name]) for name in COUNTS if type(usage[name]) is not int})
+    usage: dict[str, Any] = {field: row[column] for field, column in _USAGE.items()}
+    usage.update({name: count(usage[name]) for name in COUNTS if type(usage[name]) is not int})
+    values["usage"] = Usage(**usage)
     values["tags"] = msgspec.json.decode(row["tags"], type=list[str])
     values["parameters"] = msgspec.json.decode(row["parameters"], type=dict[str, Any])
     values["attempts"] = _LISTS_OF_ATTEMPTS.decode(row["attempts"])

@@ -105,7 +105,7 @@ def _write_lines(spans: Iterable[StoredSpan], out: IO[bytes]) -> int:
 
 def _write_csv(spans: Iterable[StoredSpan], out: IO[bytes]) -> int:
     count = 0
-    writer = csv.DictWriter(_Utf8(out), FLAT)
+    writer: csv.DictWriter[str] = csv.DictWriter(_Utf8(out), FLAT)
     writer.writeheader()
     for count, stored in enumerate(spans, 1):  # noqa: B007 - the last number is the count
         writer.writerow(_for_csv(flat(stored)))

@@ -223,7 +223,7 @@ def _check_all_answered(unanswered: list[str], where: str) -> None:
 
 
 _MESSAGE_FIELD_NAMES = "role content name tool_calls tool_call_id refusal annotations audio function_call"
-_MESSAGE_FIELDS = set(_MESSAGE_FIELD_NAMES.split())
+_MESSAGE_FIELDS: set[str] = set(_MESSAGE_FIELD_NAMES.split())
 
 
 def _check_message(where: str, value: object) -> None:
