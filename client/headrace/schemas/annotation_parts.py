@@ -110,7 +110,7 @@ def parts_of(annotation: Any, argument: str) -> list[tuple[str, object]]:
     owner = origin if isinstance(origin, type) else annotation
     found = [(f".{name}", part) for name, part in _fields(owner, argument)]
     if found:
-        filled = dict(zip(getattr(origin, "__parameters__", ()), given, strict=False))
+        filled: dict[object, object] = dict(zip(getattr(origin, "__parameters__", ()), given, strict=False))
         return [(name, filled.get(part, part) if isinstance(part, typing.TypeVar) else part) for name, part in found]
     step = "[]" if isinstance(origin, type) and origin.__module__ in {"builtins", "collections.abc"} else ""
     return [(step, part) for part in given if part is not Ellipsis and not isinstance(part, list)]
