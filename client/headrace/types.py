@@ -7,7 +7,7 @@ sockets or providers.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -16,6 +16,7 @@ from headrace.dict_form import DictForm
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "tool_calls", "max_tokens", "content_filter", "error"]
 UsageSource = Literal["provider", "partial", "estimated", "none"]
+Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
 class TextPart(DictForm, frozen=True, tag="text", omit_defaults=True):
@@ -179,6 +180,30 @@ class Usage(DictForm, frozen=True, omit_defaults=True, gc=False):
     """How often the provider ran its own tools, in its own words, such as ``{"web_search_requests": 2}``."""
 
 
+class TopLogprob(DictForm, frozen=True, omit_defaults=True, gc=False):
+    """One of the most likely tokens at a place of the answer."""
+
+    token: str
+    """The token."""
+    logprob: float
+    """The natural logarithm of its probability: 0 or less."""
+    bytes: list[Byte] | None = None
+    """The token in UTF-8, as numbers from 0 to 255: a token may be a part of a character. ``None``: not sent."""
+
+
+class TokenLogprob(DictForm, frozen=True, omit_defaults=True, gc=False):
+    """A token of the answer, and its log probability."""
+
+    token: str
+    """The token."""
+    logprob: float
+    """The natural logarithm of its probability: 0 or less."""
+    bytes: list[Byte] | None = None
+    """The token in UTF-8, as numbers from 0 to 255: a token may be a part of a character. ``None``: not sent."""
+    top_logprobs: list[TopLogprob] = msgspec.field(default_factory=list)
+    """The most likely tokens at this place, as many as ``top_logprobs`` asked for."""
+
+
 # Events. On the wire and in the buffers text is a bare str: it is by far the most frequent event, and a str costs
 # least.
 
@@ -269,6 +294,10 @@ class RunLocalResult(DictForm, frozen=True, kw_only=True):
     wire_format: str | None = None
     """The provider's API that answered: ``openai-chat``, ``openai-responses``, ``anthropic``, ``google``, or the name of
     a plug-in's format. ``None`` if no worker told it, which happens with aborted runs only."""
+    logprobs: list[TokenLogprob] | None = None
+    """The log probability of each token of the text, or of the refusal.
+
+    ``None`` without the argument ``logprobs``, if the provider sent none, and for an aborted run."""
 
 
 class RunEmbeddingResult(DictForm, frozen=True, kw_only=True):

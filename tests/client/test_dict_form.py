@@ -30,10 +30,12 @@ from headrace import (
     StreamResult,
     TextDelta,
     TextPart,
+    TokenLogprob,
     Tool,
     ToolCall,
     ToolCallDelta,
     ToolCallPart,
+    TopLogprob,
     Usage,
     UsageUpdate,
 )
@@ -90,6 +92,9 @@ VALUES: list[DictForm] = [
     StreamResult(**FACTS, aborted=True),
     VECTORS,
     FlushCounts(1, 2, 3),
+    TopLogprob("é", -0.5, [195, 169]),
+    TokenLogprob("é", -0.5, [195, 169], [TopLogprob("é", -0.5, [195, 169]), TopLogprob("e", -1.5)]),
+    RunLocalResult(**FACTS, logprobs=[TokenLogprob("a", -1.0, None, [TopLogprob("a", -1.0)]), TokenLogprob("b", 0.0)]),
 ]
 EVENTS = [TextDelta("a"), ReasoningDelta("b"), RefusalDelta("c"), ToolCallDelta(0, "d"), UsageUpdate(Usage(1))]
 

@@ -124,6 +124,7 @@ def finished_result(
         provider_finish_reason=finished.provider_finish_reason,
         message=finished.message or assembled_message(text, reasoning, calls),
         wire_format=finished.wire_format,
+        logprobs=finished.logprobs,
     )
 
 

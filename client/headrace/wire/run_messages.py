@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from headrace.types import FinishReason, Message, RunEvent, Usage
+from headrace.types import FinishReason, Message, RunEvent, TokenLogprob, Usage
 from headrace.wire.bounds import Count, Id, Reason, Secret, Small
 from headrace.wire.connection_messages import WireMessage
 
@@ -136,6 +136,8 @@ class Finished(WireMessage, frozen=True, tag=41):
     vectors: list[list[float]] | None = None
     wire_format: str | None = None
     """The wire format of the provider's answer, such as ``openai-responses``. ``None``: an older worker."""
+    logprobs: list[TokenLogprob] | None = None
+    """The log probability of each token, if the run asked for them and the provider sent them."""
 
 
 class Failed(WireMessage, frozen=True, tag=42):

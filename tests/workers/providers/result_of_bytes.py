@@ -65,10 +65,23 @@ def answer(
     return result_of(heard, stream=stream)
 
 
-def heard_of(api: str, reads: Iterable[bytes], *, content_type: str, stream: bool, **options: Any) -> Heard:
+def heard_of(
+    api: str,
+    reads: Iterable[bytes],
+    *,
+    content_type: str,
+    stream: bool,
+    logprobs: bool | None = None,
+    **options: Any,
+) -> Heard:
     """Return what the client receives for a response that arrives in these reads."""
     request = RunRequest(
-        provider="p", model="m", messages=[Message("user", "hi")], stream=stream, custom_options=options
+        provider="p",
+        model="m",
+        messages=[Message("user", "hi")],
+        stream=stream,
+        custom_options=options,
+        logprobs=logprobs,
     )
     core = ProviderRun(
         Run(_FACTS.span_id, 1, 7, b"", _ENOUGH, _ENOUGH, None), request, WIRE_FORMATS[api].api, Clocks(_NO_LIMITS, 0.0)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator
 
+import msgspec
+
 from headrace.answers.tool_arguments import well_formed_text
 from headrace.types import RunEvent
 from headrace.wire.run_request import RunRequest
@@ -24,6 +26,7 @@ from headrace_workers.providers.shared.answer_limits import (
 from headrace_workers.providers.shared.probabilities import weighed
 from headrace_workers.providers.shared.request_parts import wants_several
 from headrace_workers.providers.shared.sse import EventTooLargeError, SSEParser
+from headrace_workers.providers.shared.token_logprobs import LogprobReader
 from headrace_workers.providers.shared.wire_format import (
     Completion,
     ContinuingApi,
@@ -76,6 +79,7 @@ class AnswerReader:
         "_arriving",
         "_continuations",
         "_continued_with",
+        "_logprobs",
         "_request",
         "_response",
         "_split_characters",
@@ -99,6 +103,7 @@ class AnswerReader:
         self.may_continue: Callable[[], bool] | None = None
         self.waiting: Entries = []
         self._arriving = ArrivingVectors(len(request.inputs)) if request.inputs else None
+        self._logprobs = LogprobReader() if request.logprobs else None
         self._unread: tuple[bytes, WholeSteps] | None = None  # a whole body, and the steps left to read it
 
     @property
@@ -156,6 +161,14 @@ class AnswerReader:
         finally:
             if mapper.has_split_characters:
                 self._join_split_characters(events, before)
+            if self._logprobs is not None:
+                self._take_logprobs(server_events[: len(server_events) - len(self.waiting)])
+
+    def _take_logprobs(self, server_events: Entries) -> None:
+        """Take the log probabilities out of events that were mapped. The mapper had large events without them."""
+        if self._logprobs is not None:
+            for name, data in server_events:
+                self._logprobs.take(name, data)
 
     def _map_many(self, mapper: StreamMapper, server_events: Entries, events: list[RunEvent]) -> None:
         """Map many or large events. Events that this turn has no time for wait for the next."""
@@ -206,10 +219,15 @@ class AnswerReader:
         assert mapper is not None  # noqa: S101 - only a stream is finished here
         before = len(events)
         try:
-            return mapper.finish(events)
+            return self._with_logprobs(mapper.finish(events))
         finally:
             if mapper.has_split_characters:
                 self._join_split_characters(events, before)
+
+    def _with_logprobs(self, completion: Completion) -> Completion:
+        if self._logprobs is None:
+            return completion
+        return msgspec.structs.replace(completion, logprobs=self._logprobs.result())
 
     def end(self, events: list[RunEvent]) -> None:
         """Read nothing more. Append the halves of characters that still wait."""
@@ -242,6 +260,7 @@ class AnswerReader:
         Return the completion, and what is missing in it or None. Raises one of UNREADABLE.
         """
         is_large = len(body) > _LARGE
+        unweighed = body
         if self._request.inputs and isinstance(self._api, SteppedApi):
             arrived = self._arriving.vectors if self._arriving is not None else ()
             completion = yield from self._api.read_steps(self._request, body, arrived)
@@ -258,6 +277,11 @@ class AnswerReader:
         check_length(completion)
         if is_large:
             yield
+        if self._logprobs is not None:
+            self._logprobs.take("", unweighed)
+            completion = self._with_logprobs(completion)
+            if is_large:
+                yield
         missing = missing_content(body, completion, of_first=wants_several(self._request))
         if is_large:
             yield

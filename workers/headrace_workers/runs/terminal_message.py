@@ -67,6 +67,7 @@ def terminal_message(ending: RunEnd, facts: TerminalFacts) -> Terminal:
                 refusal=ending.refusal,
                 vectors=cast("list[list[float]] | None", ending.vectors),  # msgspec.Raw has the same form in a frame
                 wire_format=facts.wire_format,
+                logprobs=ending.logprobs,
             )
         case ProviderFailure():
             return Failed(

@@ -44,6 +44,9 @@ MAX_KEPT = 64 * MIB
 """Estimated bytes of memory for what a run keeps beside its text: blocks, items, citations, signatures, further
 choices."""
 
+MAX_LOGPROBS = 16 * MIB
+"""Bytes of JSON of the log probabilities that a run asked for. In memory they take about twice as much."""
+
 MAX_HALVES = 25_000
 """Lone halves of surrogate pairs, and surrogates written as UTF-8 bytes. Each costs about a microsecond to mend."""
 
@@ -106,10 +109,19 @@ def weigh(data: bytes) -> None:
             _weigh_exactly(data[:MIB])  # the first MiB alone is mostly enough, and faster
         outside = _weigh_exactly(data)
     if outside:
-        has_costly_numbers = _has_costly_numbers(outside)
+        _check_numbers(outside)
     else:
-        has_costly_numbers = _has_costly_numbers(data) and _has_costly_numbers(_outside_strings(data))
-    if has_costly_numbers:
+        weigh_numbers(data)
+
+
+def weigh_numbers(data: bytes) -> None:
+    """Raise LimitError for JSON with many numbers that are slow to decode."""
+    if _has_costly_numbers(data):
+        _check_numbers(_outside_strings(data))
+
+
+def _check_numbers(outside: bytes) -> None:
+    if _has_costly_numbers(outside):
         raise too_large(f"{MAX_FAR_EXPONENTS} numbers with large exponents, or {MAX_LONG_NUMBERS} long numbers")
 
 

@@ -24,14 +24,16 @@ _HALF_MARKS = (b"\\ud", b"\\uD", b"\xed")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
 
-def loads_with_halves(data: bytes) -> Any:
+def loads_with_halves(data: bytes, *, keeps_infinity: bool = False) -> Any:
     """Decode JSON with mistakes: NaN becomes None, invalid UTF-8 becomes U+FFFD, and numbers may be infinite.
+
+    The word ``Infinity`` becomes None too, unless ``keeps_infinity``.
 
     Lone halves of surrogate pairs are kept, because the other half may come in the next event. Raises ValueError for
     anything else.
     """
     try:
-        return json.loads(_text_of(data), parse_constant=lambda _: None)
+        return json.loads(_text_of(data), parse_constant=_infinity if keeps_infinity else lambda _: None)
     except RecursionError as error:
         raise ValueError from error
 
@@ -87,6 +89,10 @@ def as_count(value: Any) -> int:
     """Return a field as a count; 0 where it is no positive number, or an absurd one."""
     is_number = type(value) is int or type(value) is float
     return int(value) if is_number and 0 < value < MAX_COUNT else 0
+
+
+def _infinity(word: str) -> float | None:
+    return None if word == "NaN" else float(word)
 
 
 def _text_of(data: bytes) -> str:

@@ -1,10 +1,12 @@
 """Removes log probabilities (``logprobs``, ``top_logprobs``) from the JSON of a large answer.
 
-No mapper reads them. Pure. With 20 alternatives, each token has 1,000 bytes and 250 values of log probabilities: too
+No mapper reads them: ``token_logprobs.py`` does, if the run asked for them. Pure. With 20 alternatives, each token has 1,000 bytes and 250 values of log probabilities: too
 many to decode in one turn of the loop. To skip them takes 3 ms for one MiB at most.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
@@ -17,30 +19,38 @@ _MOST_OBJECTS = 1_500_000
 """JSON with more objects than this is not searched for log probabilities."""
 
 
-class _Probable(msgspec.Struct, gc=False):
+class Probable(msgspec.Struct, gc=False):
+    """A choice of Chat Completions, a candidate of Google, or a part of an item of Responses."""
+
+    index: Any = 0
     logprobs: msgspec.Raw = msgspec.Raw()
     logprobs_result: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="logprobsResult")
 
 
-class _Item(msgspec.Struct, gc=False):
-    content: list[_Probable] | None = None
+class ProbableItem(msgspec.Struct, gc=False):
+    """An item of Responses."""
+
+    content: list[Probable] | None = None
 
 
 class _Response(msgspec.Struct, gc=False):
-    output: list[_Item] | None = None
+    output: list[ProbableItem] | None = None
 
 
-class _Whole(msgspec.Struct, gc=False):
-    choices: list[_Probable] | None = None
-    candidates: list[_Probable] | None = None
-    output: list[_Item] | None = None
+class ProbableAnswer(msgspec.Struct, gc=False):
+    """An event or a whole answer, with the places where the APIs have log probabilities."""
+
+    kind: Any = msgspec.field(default="", name="type")
+    choices: list[Probable] | None = None
+    candidates: list[Probable] | None = None
+    output: list[ProbableItem] | None = None
     response: _Response | None = None
-    item: _Item | None = None
-    part: _Probable | None = None
+    item: ProbableItem | None = None
+    part: Probable | None = None
     logprobs: msgspec.Raw = msgspec.Raw()
 
 
-_decode = msgspec.json.Decoder(_Whole).decode
+_decode = msgspec.json.Decoder(ProbableAnswer).decode
 
 
 def weighed(data: bytes) -> bytes:
@@ -78,7 +88,7 @@ def _without(data: bytes) -> bytes | None:
     return b"".join([*pieces, data[end:]]) if pieces else None
 
 
-def _raw_in(whole: _Whole) -> list[msgspec.Raw]:
+def _raw_in(whole: ProbableAnswer) -> list[msgspec.Raw]:
     """Return the log probabilities. Those at one kind of place are in the order of the JSON."""
     items = [*(whole.output or ()), *((whole.response.output or ()) if whole.response else ())]
     items += [whole.item] if whole.item else []

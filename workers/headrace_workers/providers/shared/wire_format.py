@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 import msgspec
 
 from headrace.text.shown_address import without_password
-from headrace.types import FinishReason, Message, RunEvent, Usage
+from headrace.types import FinishReason, Message, RunEvent, TokenLogprob, Usage
 from headrace.wire.messages import FailureKind, ToolCallText
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
@@ -76,6 +76,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
     ``message`` is None if the run's events have all of the answer. It is set without streaming, and where the answer
     has opaque data that the next request must send back. ``vectors`` are the result of an embeddings run.
+    The run itself sets ``logprobs``.
     """
 
     finish_reason: FinishReason | None
@@ -87,6 +88,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     refusal: str | None = None
     response_id: str | None = None
     vectors: list[list[float]] | list[msgspec.Raw] | None = None
+    logprobs: list[TokenLogprob] | None = None
 
 
 class StreamMapper(Protocol):
