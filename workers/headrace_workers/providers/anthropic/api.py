@@ -9,6 +9,7 @@ from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.anthropic import errors as anthropic_errors
 from headrace_workers.providers.anthropic import request as anthropic_request
 from headrace_workers.providers.anthropic.blocks import API_NAME
+from headrace_workers.providers.anthropic.json_answers import answer_tool_of
 from headrace_workers.providers.anthropic.stream import MessageMapper
 from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.lenient_json import loads
@@ -24,7 +25,7 @@ class Anthropic:
 
     def open_stream(self, request: RunRequest) -> MessageMapper:
         """Return a mapper for one streamed response."""
-        return MessageMapper(request.model)
+        return MessageMapper(request.model, answer_tool_of(request))
 
     def read_body(self, request: RunRequest, body: bytes) -> Completion:
         """Read a whole body with status 200. Raises ProviderFailedError if it is an error, or no message."""
@@ -33,7 +34,7 @@ class Anthropic:
         except ValueError:
             reason = f"the response is not a message but {failures.describe(body)}"
             raise failures.protocol_failure(reason) from None
-        return MessageMapper(request.model).read_whole(whole)
+        return MessageMapper(request.model, answer_tool_of(request)).read_whole(whole)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """Read a response whose status is not 200. ``headers`` has lower-case names."""

@@ -22,11 +22,13 @@ class ModelFacts(msgspec.Struct, frozen=True):
     ``sampling``: whether it takes temperature, top_p and top_k. ``max_tokens`` is the default for a request without a
     limit: the model's maximum, and at most 64,000. Some models count the limit against a context window of 200,000
     tokens and refuse a request that could exceed it; for these models the default leaves room for the prompt.
+    ``schemas``: whether it takes a JSON schema for its answer.
     """
 
     sampling: bool
     thinking: Thinking
     max_tokens: int
+    schemas: bool = True
 
 
 # From the newest to the oldest version. A model has the facts of the first version that is not newer than its own.
@@ -34,9 +36,9 @@ _CLAUDE: tuple[tuple[tuple[int, int], ModelFacts], ...] = (
     ((4, 7), ModelFacts(sampling=False, thinking="adaptive", max_tokens=64_000)),
     ((4, 6), ModelFacts(sampling=True, thinking="adaptive", max_tokens=64_000)),
     ((4, 5), ModelFacts(sampling=True, thinking="budget", max_tokens=64_000)),
-    ((3, 7), ModelFacts(sampling=True, thinking="budget", max_tokens=32_000)),
-    ((3, 5), ModelFacts(sampling=True, thinking="none", max_tokens=8_192)),
-    ((0, 0), ModelFacts(sampling=True, thinking="none", max_tokens=4_096)),
+    ((3, 7), ModelFacts(sampling=True, thinking="budget", max_tokens=32_000, schemas=False)),
+    ((3, 5), ModelFacts(sampling=True, thinking="none", max_tokens=8_192, schemas=False)),
+    ((0, 0), ModelFacts(sampling=True, thinking="none", max_tokens=4_096, schemas=False)),
 )
 
 # Other vendors' models behind the same API.

@@ -12,12 +12,14 @@ from typing import Any
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.anthropic.conversation_blocks import conversation_of, system_of
+from headrace_workers.providers.anthropic.json_answers import with_answer_form
 from headrace_workers.providers.anthropic.models import ModelFacts, facts_of
+from headrace_workers.providers.anthropic.schemas import anthropic_schemas
 from headrace_workers.providers.anthropic.tools import betas_of, container_of, tool_of
+from headrace_workers.providers.shared.fitted_requests import with_fitted_schemas
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.refused_arguments import refuse_given
 from headrace_workers.providers.shared.request_parts import accept_headers, encoded, merged
-from headrace_workers.providers.shared.response_formats import read_response_format
 from headrace_workers.providers.shared.wire_format import ProviderSettings
 
 _VERSION = "2026-10-21"
@@ -40,6 +42,8 @@ _REFUSED = {
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
     """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
+    if facts_of(request.model).schemas:
+        request = with_fitted_schemas(request, anthropic_schemas)
     body = _body(request)
     headers = [
         *accept_headers(stream=request.stream),
@@ -72,8 +76,7 @@ def _body(request: RunRequest) -> dict[str, Any]:
         body["stop_sequences"] = _stop(request.stop_sequences)
     if request.reasoning_effort is not None:
         body |= _reasoning(request, facts, max_tokens)
-    if output_format := _output_format(request.response_format):
-        body["output_config"] = body.get("output_config", {}) | {"format": output_format}
+    body = with_answer_form(body, request)
     if request.stream:
         body["stream"] = True
     options = {name: value for name, value in request.custom_options.items() if name != "betas"}
@@ -156,18 +159,6 @@ def _tier_and_metadata(request: RunRequest) -> dict[str, Any]:
                 raise request_failure("Anthropic takes only user_id; tags are kept with the span", f"metadata.{key}")
         fields["metadata"] = request.metadata
     return fields
-
-
-def _output_format(wanted: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the format for a JSON schema. The API has no name for a schema, and is always strict."""
-    form = None if wanted is None else read_response_format(wanted)
-    if form is None or form.kind == "text":
-        return None
-    if form.kind == "json_object":
-        raise request_failure(
-            "needs a JSON schema here: Anthropic does not take json_object without a schema", "response_format"
-        )
-    return {"type": "json_schema", "schema": form.schema}
 
 
 def _stop(sequences: list[str]) -> list[str]:

@@ -12,7 +12,13 @@ import msgspec
 from headrace.answers.assembly import joined_text
 from headrace.types import FinishReason, ReasoningDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
 from headrace_workers.providers.anthropic import errors as anthropic_errors
-from headrace_workers.providers.anthropic.blocks import ContentBlock, call_id, calls_of, message_of, refuse_unknown
+from headrace_workers.providers.anthropic.blocks import (
+    ContentBlock,
+    call_id,
+    calls_of,
+    message_of,
+    refuse_unknown,
+)
 from headrace_workers.providers.anthropic.events import MessageDelta, MessageEvent, decode, decode_leniently
 from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.answer_limits import KeptMemory, check_calls, check_parts
@@ -53,9 +59,15 @@ _COUNTS = frozenset({*_INPUT_COUNTS, "output_tokens", "thinking_tokens"})
 
 
 class MessageMapper:
-    """Maps one response. ``is_complete`` is True after ``message_stop``."""
+    """Maps one response. ``is_complete`` is True after ``message_stop``.
+
+    ``answer_tool`` is the name of a tool whose input is the text of the answer.
+    """
 
     __slots__ = (
+        "_answer",
+        "_answer_input",
+        "_answer_tool",
         "_at",
         "_blocks",
         "_calls",
@@ -76,12 +88,15 @@ class MessageMapper:
 
     continuation: str | None = None
 
-    def __init__(self, requested_model: str) -> None:
+    def __init__(self, requested_model: str, answer_tool: str | None = None) -> None:
         self.usage = Usage()
         self.is_complete = False
         self.has_split_characters = False
         self.response_id: str | None = None
         self._requested_model = requested_model
+        self._answer_tool = answer_tool
+        self._answer: ContentBlock | None = None  # the call whose input is the answer, as a block of text
+        self._answer_input: Any = None
         self._model = ""
         self._blocks: list[ContentBlock] = []
         self._at: dict[int | None, ContentBlock] = {}
@@ -174,6 +189,8 @@ class MessageMapper:
         block = self._at.get(index)
         if not piece or (block is None and piece == "{}"):
             return
+        if self._answer is not None and block is self._answer:
+            kind = "text_delta"
         if block is None or not block.takes(kind):
             block = self._missed(index, kind, events)
         block.pieces.append(piece)
@@ -224,7 +241,13 @@ class MessageMapper:
     def _open(self, index: int | None, said: Any, events: list[RunEvent]) -> None:
         """Begin a block. If it has content already, as from some compatible servers, the content is sent on."""
         said = object_in(said, "a content block")
-        block = ContentBlock(said, self._calls if said.get("type") == "tool_use" else None)
+        is_call = said.get("type") == "tool_use"
+        if is_call and self._answer_tool is not None and said.get("name") == self._answer_tool:
+            self._answer_input = said.get("input") or {}
+            said = {"type": "text"}
+            block = self._answer = ContentBlock(said)
+        else:
+            block = ContentBlock(said, self._calls if is_call else None)
         self._blocks.append(block)
         check_parts(len(self._blocks))
         self._at[index] = block
@@ -260,6 +283,9 @@ class MessageMapper:
         if block.call is not None and not block.pieces and given:
             block.pieces.append(given if isinstance(given, str) else json_text(given))
             events.append(ToolCallDelta(block.call, arguments=block.pieces[0]))
+        if block is self._answer and not block.pieces:
+            block.pieces.append(json_text(self._answer_input))
+            events.append(block.pieces[0])
 
     def _close_all(self, events: list[RunEvent]) -> None:
         for block in self._blocks[self._closed :]:
@@ -336,6 +362,8 @@ class MessageMapper:
         if self.usage.source == "partial":
             self.usage = msgspec.structs.replace(self.usage, source="provider")
         reason = _FINISH_REASONS.get(self._stop_word, "stop")
+        if reason == "tool_calls" and self._answer is not None and not self._calls:
+            reason = "stop"
         if reason == "stop" and self._calls:
             reason = "tool_calls"
         calls = calls_of(self._blocks, is_cut=reason == "max_tokens")

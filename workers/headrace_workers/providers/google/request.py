@@ -16,6 +16,8 @@ from headrace.types import Tool
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.google.contents import KEYS, contents_of, system_instruction_of
+from headrace_workers.providers.google.schemas import google_schemas
+from headrace_workers.providers.shared.fitted_requests import with_fitted_schemas
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.refused_arguments import refuse_given
 from headrace_workers.providers.shared.request_parts import encoded
@@ -37,6 +39,8 @@ _TOOL_CHOICES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 # endpoint.
 _HAS_BUDGET = re.compile(r"gemini-2\.5")
 _HAS_NO_THOUGHTS = re.compile(r"gemini-(1|2\.0)|gemma")
+_HAS_TOOLS_OR_JSON = re.compile(r"gemini-[12](?!\d)")
+"""Models that take tools or a JSON answer, but not both in one request."""
 _IS_PRO = re.compile(r"gemini-2\.5-pro")
 _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
 _LEVELS = ("minimal", "low", "medium", "high", "xhigh")
@@ -44,6 +48,7 @@ _LEVELS = ("minimal", "low", "medium", "high", "xhigh")
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
     """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
+    request = with_fitted_schemas(request, google_schemas)
     headers = [("content-type", "application/json")]
     if api_key:
         headers.append(("x-goog-api-key", api_key))
@@ -163,7 +168,7 @@ def _generation_config(request: RunRequest) -> dict[str, Any]:
     }
     config = {name: value for name, value in config.items() if value is not None}
     if request.response_format is not None:
-        config |= _response_format(request.response_format)
+        config |= _response_format(request)
     if request.reasoning_effort is not None:
         config["thinkingConfig"] = _thinking(request.model, request.reasoning_effort)
     return config
@@ -175,9 +180,14 @@ def _seed(seed: int | None) -> int | None:
     return seed
 
 
-def _response_format(wanted: dict[str, Any]) -> dict[str, Any]:
+def _response_format(request: RunRequest) -> dict[str, Any]:
     """Return the fields for ``response_format``. The API has no name and no strictness for a schema."""
-    form = read_response_format(wanted)
+    form = read_response_format(request.response_format or {})
+    if form.kind != "text" and request.tools and _HAS_TOOLS_OR_JSON.search(request.model):
+        raise request_failure(
+            f"{request.model} does not answer in JSON while it has tools: use Gemini 3 or later, or leave one of them out",
+            "response_type" if request.fits_schemas else "response_format",
+        )
     match form.kind:
         case "text":
             return {}

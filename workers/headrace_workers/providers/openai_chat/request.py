@@ -9,6 +9,8 @@ from headrace.wire.run_request import RunRequest, chosen_by
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.openai_chat.calls import API_NAME
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
+from headrace_workers.providers.shared.fitted_requests import with_fitted_schemas
+from headrace_workers.providers.shared.openai_schemas import openai_schemas
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.refused_arguments import refuse_given
 from headrace_workers.providers.shared.request_parts import (
@@ -94,6 +96,7 @@ it."""
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
     """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
+    request = with_fitted_schemas(request, openai_schemas)
     headers = bearer_headers(api_key, stream=request.stream)
     body = encoded(_body(request, settings.name))
     return HttpRequest(settings.url("/chat/completions"), headers, body)

@@ -18,6 +18,8 @@ from headrace_workers.providers.openai_responses.events import Item, text_of
 from headrace_workers.providers.openai_responses.message import API_NAME, arguments_in
 from headrace_workers.providers.openai_responses.results import FORMS, call_ids, result_item
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
+from headrace_workers.providers.shared.fitted_requests import with_fitted_schemas
+from headrace_workers.providers.shared.openai_schemas import openai_schemas
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.refused_arguments import refuse_given
 from headrace_workers.providers.shared.request_parts import (
@@ -83,6 +85,7 @@ _LOGPROBS = "message.output_text.logprobs"
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
     """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
+    request = with_fitted_schemas(request, openai_schemas)
     headers = bearer_headers(api_key, stream=request.stream)
     body = _body(request, settings)
     return HttpRequest(settings.url("/responses"), headers, encoded(body))

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from headrace_workers.providers.shared.openai_schemas import is_strict
 from headrace_workers.providers.shared.provider_errors import request_failure
-from headrace_workers.providers.shared.strict_schemas import is_strict
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _DEFAULT_NAME = "response"
