@@ -166,7 +166,7 @@ def test_each_provider_that_needs_no_settings_is_listed() -> None:
 
 
 # What processes of an engine tell their children. Users do not set them.
-OF_ENGINES = {"HEADRACE_FOUND_IN", "HEADRACE_LOG_COPY"}
+OF_ENGINES = {"HEADRACE_FOUND_IN", "HEADRACE_LOG_COPY", "HEADRACE_LOG_KEEP"}
 
 
 def test_each_variable_of_headrace_is_listed() -> None:

@@ -83,7 +83,7 @@ PLANTS = [
 ]
 WRITERS: dict[str, Callable[[Path], object]] = {
     "client-1-0.jsonl": lambda path: History(path).note("start"),
-    "engine.log": lambda path: os.write(open_log(path.parent), b"x"),
+    "engine.log": lambda path: os.write(open_log(path.parent, None)[0], b"x"),
     SLOT_LOCK: lambda path: try_slot(path.parent),
     "any": lambda path: os.write(open_private(path, APPEND), b"x"),
 }

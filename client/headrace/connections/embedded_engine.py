@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,9 +18,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from headrace.connections.embedded_folders import end_of_log, make_folder, open_log
+from headrace.connections.embedded_folders import make_folder, open_log
+from headrace.connections.kept_logs import end_of_log, logs_directory, remove_old_logs
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError
-from headrace.files.engine_directory import LOG_FILE, broker_endpoint, is_engine_running, remove_folder
+from headrace.files.engine_directory import broker_endpoint, is_engine_running, remove_folder
 from headrace.process.callbacks import log
 from headrace.process.child_environment import environment_of
 from headrace.process.clock import monotonic
@@ -27,7 +29,9 @@ from headrace.process.import_path import engine_environment
 from headrace.process.interpreter import find_interpreter
 from headrace.process.lifecycle import open_process, origin, signal_process
 from headrace.process.logs import copy_of_log
-from headrace.settings.settings import EMBEDDED, load_files, with_built_in
+from headrace.process.masked_output import masking
+from headrace.settings.known_secrets import provider_secrets, proxy_secrets, sink_secrets
+from headrace.settings.settings import EMBEDDED, Settings, SpansConfig, load_files, with_built_in
 from headrace.settings.toml_file import with_remembered_places
 
 logger = logging.getLogger(__name__)
@@ -46,6 +50,10 @@ _STALLED_AFTER = 10.0
 """Seconds without progress, after which a start counts as failed."""
 _LAST_LINES = 3
 """How many lines of the engine's log an error has."""
+_LINE_LENGTH = 500
+"""Characters of each of these lines."""
+_SAYS_NO_FAULT = re.compile(r"\S+ \S+ (DEBUG|INFO) ")
+"""How a line of the log begins that tells of no fault."""
 _still_ending: list[subprocess.Popen[bytes]] = []
 """Supervisors that were told to end, and had not ended yet. They are kept, because Python warns when it drops a running
 process."""
@@ -55,9 +63,11 @@ class EmbeddedEngine:
     """An embedded engine: this program's own, started on first use."""
 
     address = EMBEDDED
-    hint = "the machine may be busy: give Client a longer connect_timeout; HEADRACE_LOG=INFO makes the engine say more"
+    hint = "the machine may be busy: give Client a longer connect_timeout; HEADRACE_LOG=DEBUG makes the engine say more"
 
     def __init__(self) -> None:
+        self.log: Path | None = None
+        """The log of the engine that was started last, also after its end. Any thread may read it."""
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         # Signals go through this descriptor of the process. Its pid may belong to another process by now: the program
@@ -74,7 +84,7 @@ class EmbeddedEngine:
 
         Starts the engine if it does not run. Raises EngineUnavailableError where that fails.
         """
-        if self._directory is None or not self._is_alive():
+        if self._directory is None or not self.is_running:
             self._forget()
             try:
                 self._start()
@@ -94,6 +104,14 @@ class EmbeddedEngine:
         known = origin(pid) if pid else None
         return known is None or self._process is None or known.parent == self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the engine runs, or starts. Any thread may ask."""
+        process, directory = self._process, self._directory
+        if process is not None:
+            return process.poll() is None
+        return directory is not None and is_engine_running(directory)
+
     def why_gone(self) -> str | None:
         """Return how the engine ended, with the last lines of its log. Returns None while it runs."""
         if self._directory is None:
@@ -111,17 +129,19 @@ class EmbeddedEngine:
         if self._process is None or self._directory is None or self._process.poll() is not None:
             return False
         now = monotonic()
-        progress = _start_progress(self._process.pid, self._directory)
+        progress = _start_progress(self._process.pid, self._directory, self.log)
         if progress != self._progress:
             self._progress, self._progress_at = progress, now
         return now - self._started_at < _START_LIMIT and now - self._progress_at < _STALLED_AFTER
 
     def end_of_log(self) -> str:
-        """Return the last lines of the engine's log, after a colon."""
-        lines = self._log_lines()
+        """Return the last lines of the engine's log that tell of a fault, after a colon; and where the log is."""
+        lines = [line for line in self._log_lines() if not _SAYS_NO_FAULT.match(line)]
         # The process that failed says more about the cause than the warning of its supervisor.
         chosen = [line for line in lines if " supervisor WARNING " not in line] or lines
-        return ": " + " | ".join(line.strip() for line in chosen[-_LAST_LINES:]) if chosen else ""
+        said = ": " + " | ".join(line.strip()[:_LINE_LENGTH] for line in chosen[-_LAST_LINES:]) if chosen else ""
+        is_kept = self.log is not None and (self._directory is None or self.log.parent != self._directory)
+        return f"{_masked(said)}; its log is {self.log}" if is_kept else _masked(said)
 
     def error(self, reason: str) -> HeadraceError:
         """Return ConfigurationError if the engine could not use its settings, else EngineUnavailableError."""
@@ -148,6 +168,7 @@ class EmbeddedEngine:
         """Return the engine for a forked child. The child may use its parent's engine, and must not end it."""
         child = EmbeddedEngine()
         child._directory = self._directory
+        child.log = self.log
         if self._lifeline is not None:
             # The child must not keep the pipe open: else the engine would outlive the parent.
             with contextlib.suppress(OSError):
@@ -157,30 +178,32 @@ class EmbeddedEngine:
                 os.close(self._handle)
         return child
 
-    def _is_alive(self) -> bool:
-        if self._process is not None:
-            return self._process.poll() is None
-        return self._directory is not None and is_engine_running(self._directory)
-
     def _start(self) -> None:
         _still_ending[:] = [process for process in _still_ending if process.poll() is None]
         interpreter = find_interpreter()
         directory = make_folder()
+        environ = with_remembered_places(os.environ)
+        settings = _settings(environ)
+        logs = logs_directory(settings.spans if settings is not None else SpansConfig(), environ)
         try:
-            self._launch(interpreter, directory)
+            self._launch(interpreter, directory, _needed_variables(environ, settings), logs)
         except BaseException:
             remove_folder(directory)
             raise
+        if logs is not None:
+            with contextlib.suppress(OSError):
+                remove_old_logs(logs, time.time())  # while the engine starts
 
-    def _launch(self, interpreter: str, directory: Path) -> None:
+    def _launch(self, interpreter: str, directory: Path, variables: Mapping[str, str], logs: Path | None) -> None:
         command = [interpreter, "-m", "headrace_engine", "--directory", str(directory), "--parent", str(os.getpid())]
-        environment = engine_environment(_needed_variables(), sys.path, directory)
+        environment = engine_environment(variables, sys.path, directory)
         with contextlib.ExitStack() as stack:
             read, write = (_above_standard(end) for end in os.pipe())
             stack.callback(os.close, read)
             keep = stack.enter_context(contextlib.ExitStack())
             keep.callback(os.close, write)
-            log_file = _above_standard(open_log(directory))
+            opened, path = open_log(directory, logs)
+            log_file = _above_standard(opened)
             stack.callback(os.close, log_file)
             output, added = copy_of_log(os.environ, log_file)
             # A session of its own: the terminal's Ctrl-C does not reach the engine. The engine never writes to the
@@ -190,6 +213,7 @@ class EmbeddedEngine:
             )
             keep.pop_all()
         self._handle = open_process(self._process.pid)
+        self.log = path
         self._directory = directory
         self._lifeline = write
         self._started_at = self._progress_at = monotonic()
@@ -227,14 +251,14 @@ class EmbeddedEngine:
             remove_folder(self._directory)
 
     def _log_lines(self) -> list[str]:
-        return end_of_log(self._directory).strip().splitlines() if self._directory is not None else []
+        return end_of_log(self.log).strip().splitlines() if self.log is not None else []
 
 
-def _start_progress(pid: int, directory: Path) -> object:
+def _start_progress(pid: int, directory: Path, log_path: Path | None) -> object:
     """Return what changes while an engine starts: its files, its log, and the processor time of its supervisor."""
     try:
         files = sorted(path.name for path in directory.iterdir())
-        log_size = (directory / LOG_FILE).stat().st_size
+        log_size = log_path.stat().st_size if log_path is not None else 0
     except OSError:
         files, log_size = [], 0
     try:
@@ -266,9 +290,21 @@ def _reap_group(supervisor: int) -> None:
                 time.sleep(0.01)
 
 
-def _needed_variables() -> Mapping[str, str]:
-    environ = with_remembered_places(os.environ)
+def _settings(environ: Mapping[str, str]) -> Settings | None:
+    """Return the settings of a new engine. None if they are faulty: the engine ends at once and says what is wrong."""
     try:
-        return environment_of("supervisor", environ, with_built_in(load_files(environ), environ), is_embedded=True)
+        return with_built_in(load_files(environ), environ)
     except ConfigurationError:
-        return environ  # the engine finds the same fault: it ends at once and says what is wrong
+        return None
+
+
+def _needed_variables(environ: Mapping[str, str], settings: Settings | None) -> Mapping[str, str]:
+    return environ if settings is None else environment_of("supervisor", environ, settings, is_embedded=True)
+
+
+def _masked(text: str) -> str:
+    """Take the secrets of this program out of a text. The engine does so too, but not before it has read its settings."""
+    if not text or (settings := _settings(os.environ)) is None:
+        return text
+    known = [*provider_secrets(settings, os.environ), *sink_secrets(settings, os.environ), *proxy_secrets(os.environ)]
+    return masking(known)(text)

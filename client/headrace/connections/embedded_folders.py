@@ -1,12 +1,13 @@
-"""Makes the folder of an embedded engine, for sockets and log. Removes the folders that ended engines have left.
+"""Makes the folder of an embedded engine, for sockets. Removes the folders that ended engines have left.
 
-Every process of an engine keeps the log open and locked. If the log of a folder is not locked, its engine has ended.
+Every process of an engine keeps the log open and locked. If the log of a folder is not locked, its engine has ended. The
+log is kept in the data directory (``kept_logs.py``), and the folder has a link to it. Where that directory cannot be
+used the log is in the folder, and goes with it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import stat
@@ -16,10 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headrace.arguments.plain_values import is_utf8
+from headrace.connections.kept_logs import new_log, open_locked
 from headrace.errors import EngineUnavailableError
-from headrace.files.engine_directory import LOCK_FILE, LOG_FILE, foreign_entries, remove_folder
+from headrace.files.engine_directory import LOCK_FILE, LOG_FILE, LOG_LINK, foreign_entries, remove_folder
 from headrace.files.file_locks import is_locked
-from headrace.files.private_files import make_directories, open_private
+from headrace.files.private_files import make_directories
 from headrace.files.state_directory import sockets_place
 from headrace.files.trusted_directory import check_place
 from headrace.settings.settings import EMBEDDED, MAX_PATH
@@ -33,8 +35,6 @@ _NAME_BYTES = 20
 """Bytes that a path needs beyond its parent: the folder's own name."""
 _PROBE_BYTES = 4096
 """Bytes that must fit on the disk: a start that fails writes its reason to the log."""
-_LOG_BYTES = 64 * 1024
-"""Bytes that are read of the end of a log, for the error of a run that has no engine."""
 _KEPT_SECONDS = 1.0
 """Seconds for which a folder is kept after its engine has ended: its program may be reading the log."""
 _EMPTY_SECONDS = 60.0
@@ -69,34 +69,32 @@ def make_folder() -> Path:
     raise EngineUnavailableError(EMBEDDED, f"no folder for its sockets can be made in {tried}; set TMPDIR to another")
 
 
-def open_log(folder: Path) -> int:
-    """Return the descriptor of a new log. The lock lasts while any process has the descriptor."""
-    descriptor = open_private(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    return descriptor
+def open_log(folder: Path, directory: Path | None) -> tuple[int, Path]:
+    """Make the log of a new engine in ``directory``, else in the engine's folder. Return its descriptor and its path.
+
+    The lock lasts while any process has the descriptor.
+    """
+    if directory is not None:
+        with contextlib.suppress(OSError):
+            return _open_kept(folder, new_log(directory, time.time()))
+    return open_locked(folder / LOG_FILE), folder / LOG_FILE
 
 
-def end_of_log(folder: Path) -> str:
-    """Return the last lines of a log, 64 KiB at most. Returns an empty text where there is no regular file."""
+def log_of(folder: Path) -> Path | None:
+    """Return the log of the embedded engine in a folder. None if there is none."""
     try:
-        descriptor = os.open(
-            folder / LOG_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        )
+        return Path(os.readlink(folder / LOG_LINK))
     except OSError:
-        return ""
+        return folder / LOG_FILE if os.path.lexists(folder / LOG_FILE) else None
+
+
+def _open_kept(folder: Path, path: Path) -> tuple[int, Path]:
+    (folder / LOG_LINK).symlink_to(path)
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return ""
-        start = max(status.st_size - _LOG_BYTES, 0)
-        end = os.pread(descriptor, _LOG_BYTES, start)
+        return open_locked(path), path
     except OSError:
-        return ""
-    finally:
-        os.close(descriptor)
-    whole_lines = end.partition(b"\n")[2] if start else end
-    return whole_lines.decode(errors="replace")
+        (folder / LOG_LINK).unlink()
+        raise
 
 
 def _writable(folder: Path) -> Path:
@@ -139,8 +137,8 @@ def _is_abandoned(folder: Path) -> bool:
     if foreign_entries(folder) is not None:
         return False
     age = time.time() - status.st_mtime
-    log = folder / LOG_FILE
-    if not log.exists():
+    log = log_of(folder)
+    if log is None:
         return age > _EMPTY_SECONDS and not any(folder.iterdir())
     return age > _KEPT_SECONDS and not _is_used(log) and not _is_used(folder / LOCK_FILE)
 

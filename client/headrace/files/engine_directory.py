@@ -1,7 +1,7 @@
 """Names, checks and removes the files of an engine in its directory. Other files are never touched.
 
 An engine's files are its sockets (``broker``, ``collector``, ``wN-EPOCH``, each also with ``.full``), the lock, the log, and links
-``path-N``. A file counts as an engine's only if its name, its kind and its owner are right. Files are removed through the directory's
+``path-N`` and ``engine-log``. A file counts as an engine's only if its name, its kind and its owner are right. Files are removed through the directory's
 descriptor, so that nobody can put another directory in its place meanwhile.
 """
 
@@ -20,6 +20,8 @@ from headrace.files.file_locks import is_locked
 
 LOCK_FILE = "lock"
 LOG_FILE = "engine.log"
+LOG_LINK = "engine-log"
+"""In an embedded engine's folder: a link to its log, if the log is kept elsewhere."""
 BROKER_SOCKET = "broker"
 COLLECTOR_SOCKET = "collector"
 CLOSED = ".full"
@@ -27,8 +29,8 @@ CLOSED = ".full"
 
 _FILES = (LOCK_FILE, LOG_FILE)
 _SOCKETS = re.compile(r"(broker|collector|w[1-9][0-9]*-[0-9a-f]+)(\.full)?")
-_LINKS = re.compile(r"path-[0-9]+")
-"""Links in an embedded engine's folder, to directories of packages with a colon in their paths."""
+_LINKS = re.compile(rf"path-[0-9]+|{LOG_LINK}")
+"""Links in an embedded engine's folder: to directories of packages with a colon in their paths, and to its log."""
 _WORKER_SOCKET = re.compile(r"[\w.-]+-[0-9a-f]+", re.ASCII)
 _SHOWN = 3
 _KINDS = {

@@ -20,12 +20,18 @@ from headrace.settings.log_variables import FORMAT_VARIABLE, LogFormat, log_form
 
 COPY_VARIABLE = "HEADRACE_LOG_COPY"
 """A program sets it for the engine that it starts: the engine's standard output is the program's standard error."""
+KEEP_VARIABLE = "HEADRACE_LOG_KEEP"
+"""A program sets it for the engine that it starts: the engine's standard error is a log file of its own, which is kept."""
+
+_PACKAGES = ("headrace", "headrace_engine", "headrace_workers")
 
 logger = logging.getLogger(__name__)
 
 
 def log_to_stderr(name: str) -> None:
-    """Log this engine process's events to standard error; the default level is WARNING. ``name`` is the process's role.
+    """Log this engine process's events to standard error. ``name`` is the process's role.
+
+    The level is WARNING if ``HEADRACE_LOG`` is not set; and INFO for Headrace's own events in a log file that is kept.
 
     If the program that started the engine asked for a copy, standard output gets the same events. Then the copy has the format
     that ``HEADRACE_LOG_FORMAT`` names, and standard error has text: its last lines become part of an error's text.
@@ -35,7 +41,11 @@ def log_to_stderr(name: str) -> None:
     handlers: list[logging.Handler] = [LogLineHandler(sys.stderr, name, chosen if copy is None else "text")]
     if copy is not None:
         handlers.append(LogLineHandler(copy, name, chosen))
-    logging.basicConfig(handlers=handlers, level=log_level(os.environ) or logging.WARNING)
+    level = log_level(os.environ)
+    logging.basicConfig(handlers=handlers, level=level or logging.WARNING)
+    if level is None and os.environ.get(KEEP_VARIABLE):
+        for package in _PACKAGES:
+            logging.getLogger(package).setLevel(logging.INFO)
     threading.excepthook = _thread_failed
 
 
@@ -95,9 +105,9 @@ def copy_of_log(environ: Mapping[str, str], log: int) -> tuple[int, dict[str, st
     ``log`` in both cases, as text: what an engine says last is part of an error's text.
     """
     if log_level(environ) is None or not _is_open(sys.__stderr__):
-        return log, {FORMAT_VARIABLE: "text"}
+        return log, {FORMAT_VARIABLE: "text", KEEP_VARIABLE: "1"}
     assert sys.__stderr__ is not None  # noqa: S101 - it is open
-    return sys.__stderr__.fileno(), {COPY_VARIABLE: "1"}
+    return sys.__stderr__.fileno(), {COPY_VARIABLE: "1", KEEP_VARIABLE: "1"}
 
 
 def _is_open(stream: TextIO | None) -> bool:

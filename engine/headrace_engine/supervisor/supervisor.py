@@ -22,10 +22,11 @@ import msgspec
 from headrace.files.engine_directory import COLLECTOR_SOCKET, broker_endpoint, collector_endpoint, worker_socket
 from headrace.process.history import open_history
 from headrace.process.lifecycle import is_orphan, open_process
-from headrace.process.logs import report_start_failure
+from headrace.process.logs import KEEP_VARIABLE, report_start_failure
 from headrace.settings.settings import SpansConfig
 from headrace.transport.reactor import Reactor
 from headrace.transport.sockets import new_context
+from headrace.version import VERSION
 from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import (
     FromBroker,
@@ -40,6 +41,7 @@ from headrace_engine.supervisor.broker_watch import BrokerWatch
 from headrace_engine.supervisor.children import Child
 from headrace_engine.supervisor.collector_process import COLLECTOR, CollectorProcess
 from headrace_engine.supervisor.locked_directory import EngineDirectory
+from headrace_engine.supervisor.log_bounds import LogBounds
 from headrace_engine.supervisor.process_reports import ProcessReportLink
 from headrace_engine.supervisor.reaping import adopts_orphans, reap_orphans
 from headrace_engine.supervisor.recycling import Action, EndRuns, Kill, Recycler, RecyclingLimits, Replace, Retire
@@ -99,6 +101,7 @@ class Supervisor:
         self._adopts_orphans = adopts_orphans()
         self._directory: EngineDirectory | None = None
         self._collector: CollectorProcess | None = None
+        self._log = LogBounds(sys.__stderr__) if os.environ.get(KEEP_VARIABLE) else None
         self._context = new_context()
         command = [sys.executable, "-m", "headrace_engine", "broker"]
         self._broker = BrokerWatch(
@@ -116,6 +119,7 @@ class Supervisor:
         """Run the engine until it ends; return the exit code. Raises EngineStartError."""
         self._handle_signals()  # before there is anything to remove: the default of SIGTERM would leave the directory
         self._prepare_directory()
+        logger.info("engine starts", extra={"version": VERSION, "program": self._settings.parent})
         self._add_children()
         try:
             for child in self._children:
@@ -127,6 +131,7 @@ class Supervisor:
             self._has_failed = self._exit_code != EngineExitCode.OK
         finally:
             self._kill_all()
+            logger.info("engine ended", extra={"exit_code": int(self._exit_code)})
             self._clean_directory()
         return self._exit_code
 
@@ -253,6 +258,8 @@ class Supervisor:
         if (silent := self._broker.look(now, now + _TICK)) is not None:
             self._end_hung(silent)  # streams go on, and the next broker learns of the leases
         self._retry_collector(now)
+        if self._log is not None:
+            self._log.look(now)
         parent = self._settings.parent
         if parent is not None and is_orphan(parent):
             self._reactor.stop()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.connections.embedded_folders import end_of_log, make_folder, open_log
+from headrace.connections.embedded_folders import log_of, make_folder, open_log
 from headrace.files.engine_directory import remove_folder
 from headrace.testing import SimulatedProvider
 from tests.conftest import is_setting
@@ -33,7 +33,7 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def left_folder(*, age: float = 10.0) -> Path:
     """Return a folder in the state in which a killed program and its killed engine leave it."""
     folder = make_folder()
-    os.close(open_log(folder))
+    os.close(open_log(folder, None)[0])
     (folder / "lock").touch()
     (folder / "path-7").symlink_to("/nowhere:else")  # a link to packages with a colon in their path
     for name in ("broker", "collector", "w1-1f", "w2-2e.full"):
@@ -101,7 +101,7 @@ def test_another_users_folder_is_left_alone() -> None:
 def test_folders_of_killed_programs_are_removed() -> None:
     folder, empty, bare = left_folder(), make_folder(), make_folder()
     be_old(empty, 100.0)
-    os.close(open_log(bare))
+    os.close(open_log(bare, None)[0])
     be_old(bare, 10.0)
 
     remaining = make_folder()
@@ -117,6 +117,35 @@ def test_the_folder_of_a_running_engine_is_not_removed(lock: str) -> None:
         fcntl.flock(held, fcntl.LOCK_SH)
         make_folder()
     assert (folder / "broker").is_socket()
+
+
+@pytest.mark.parametrize("holds_log", [True, False])
+def test_a_folder_with_a_link_to_its_log_stays_while_the_log_is_held(holds_log: bool, tmp_path: Path) -> None:
+    folder = make_folder()
+    descriptor, path = open_log(folder, tmp_path / "logs")
+    assert log_of(folder) == path
+    if not holds_log:
+        os.close(descriptor)
+    be_old(folder, 10.0)
+
+    make_folder()
+
+    assert folder.exists() == holds_log
+    assert path.exists(), "the log itself stays in any case"
+    if holds_log:
+        os.close(descriptor)
+
+
+def test_a_folder_whose_log_was_removed_meanwhile_is_removed_too(tmp_path: Path) -> None:
+    folder = make_folder()
+    descriptor, path = open_log(folder, tmp_path / "logs")
+    os.close(descriptor)
+    path.unlink()
+    be_old(folder, 10.0)
+
+    make_folder()
+
+    assert not folder.exists()
 
 
 def test_the_sweep_leaves_folders_that_users_have_made(parent: Path) -> None:
@@ -182,35 +211,3 @@ def test_a_foreign_file_survives_the_end_of_a_programs_engine(provider: Simulate
     be_old(folder, 1000.0)
     make_folder()
     assert (folder / "id_ed25519").read_text() == "a key"
-
-
-def test_only_the_last_lines_of_a_long_log_are_read() -> None:
-    folder = make_folder()
-    assert end_of_log(folder) == ""
-    (folder / "engine.log").write_bytes(b"one\n\xff two\n")
-    assert end_of_log(folder) == "one\n\ufffd two\n"
-
-    with (folder / "engine.log").open("wb") as log:
-        log.truncate(2**33)
-        log.seek(2**33)
-        log.write(b"".join(b"\nline %d" % number for number in range(10_000)))
-    lines = end_of_log(folder).splitlines()
-
-    assert lines[-1] == "line 9999"
-    assert 1000 < len(lines) < 10_000
-    assert all(line.startswith("line ") for line in lines), "the first is a whole one"
-
-
-@pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
-def test_only_a_regular_file_is_read_as_a_log(kind: str, tmp_path: Path) -> None:
-    folder = make_folder()
-    match kind:
-        case "link":
-            (tmp_path / "id_ed25519").write_text("a key")
-            (folder / "engine.log").symlink_to(tmp_path / "id_ed25519")
-        case "pipe":
-            os.mkfifo(folder / "engine.log")
-        case _:
-            (folder / "engine.log").mkdir()
-
-    assert end_of_log(folder) == ""
