@@ -6,32 +6,36 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextvars import Context
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
 from headrace.errors import HeadraceError
 from headrace.runs.delivery import Delivery, RunHandle
 from headrace.runs.outcome import ResultOrError
 from headrace.streams import EndedError, Reader, Stream, public_event
-from headrace.types import StreamEvent, StreamResult
+from headrace.types import StreamEvent, StreamResult, T_co
+
+if TYPE_CHECKING:
+    from headrace.runs.answer_reader import AnswerReader
 
 
-class AsyncLocalStream(Stream):
+class AsyncLocalStream(Stream, Generic[T_co]):
     """A run whose text arrives piece by piece, for asyncio. Made by ``await client.arun_local(stream=True)``.
 
     As :class:`LocalStream`, with ``async for``, ``async with`` and ``await stream.result``.
     """
 
-    def __init__(self, delivery: Delivery) -> None:
-        super().__init__(delivery)
-        self._results: dict[asyncio.AbstractEventLoop, asyncio.Future[StreamResult]] = {}
+    def __init__(self, delivery: Delivery, reader: AnswerReader | None = None) -> None:
+        super().__init__(delivery, reader)
+        self._results: dict[asyncio.AbstractEventLoop, asyncio.Future[StreamResult[T_co]]] = {}
 
     @property
-    def result(self) -> asyncio.Future[StreamResult]:
+    def result(self) -> asyncio.Future[StreamResult[T_co]]:
         """The run's result, as a future of the running event loop.
 
         After the first access to ``result``, Headrace reads the stream to its end, even if you stop iterating.
 
-        It gives a StreamResult, or raises the error that iteration raises. Cancelling it, or the task that awaits it,
+        It gives a StreamResult, or raises the error that iteration raises. With ``response_type``, the answer is read
+        in the event loop: OutputValidationError is raised if it does not fit. Cancelling it, or the task that awaits it,
         aborts the run. Raises RuntimeError outside an event loop, ForkedStreamError in a forked child.
         """
         self._delivery.check_process()
@@ -39,7 +43,8 @@ class AsyncLocalStream(Stream):
         future = self._results.get(loop)
         if future is None or future.cancelled():
             future = self._results[loop] = cast(
-                "asyncio.Future[StreamResult]", AsyncResultFuture(self._delivery, self._handle, loop)
+                "asyncio.Future[StreamResult[T_co]]",
+                AsyncResultFuture(self._delivery, self._handle, loop, self._answer),
             )
         return future
 
@@ -135,10 +140,17 @@ class _AsyncEventIterator(_AsyncReader, AsyncIterator[StreamEvent]):
 class AsyncResultFuture(asyncio.Future[Any]):
     """A run's result, for one event loop. The run goes on while somebody holds this future or awaits it."""
 
-    def __init__(self, delivery: Delivery, handle: RunHandle, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        handle: RunHandle,
+        loop: asyncio.AbstractEventLoop,
+        reader: AnswerReader | None = None,
+    ) -> None:
         super().__init__(loop=loop)
         self._delivery = delivery
         self._handle = handle
+        self._answer = reader
         delivery.check_may_wait()
         delivery.attach(self)
 
@@ -167,6 +179,8 @@ class AsyncResultFuture(asyncio.Future[Any]):
     def _resolve(self, result: ResultOrError) -> None:
         if self.done():
             return
+        if self._answer is not None:
+            result = self._answer.read(result)
         if isinstance(result, HeadraceError):
             self.set_exception(result)
             self.exception()  # marks it as seen: else asyncio complains at exit if the program does not ask for it

@@ -6,10 +6,10 @@ import concurrent.futures
 import itertools
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from headrace.arguments.checked_request import (
     RequestContext,
@@ -19,7 +19,7 @@ from headrace.arguments.checked_request import (
     build_request,
     check_names,
 )
-from headrace.arguments.checks import waiting_time
+from headrace.arguments.checks import json_mapping, waiting_time
 from headrace.arguments.original_paths import OriginalPaths
 from headrace.arguments.provider_access import ProviderAccess, access_from
 from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
@@ -53,8 +53,11 @@ from headrace.wire.run_request import RunRequest
 if TYPE_CHECKING:
     from headrace.async_streams import AsyncLocalStream
     from headrace.connections.client_process import ClientProcess
+    from headrace.runs.answer_reader import AnswerReader
 
 R = TypeVar("R")
+A = TypeVar("A")
+"""The type of an answer."""
 
 _numbers = itertools.count(1)
 _FLUSH_MARGIN = 2.0
@@ -94,37 +97,100 @@ class Client:
         self._is_closed = False
 
     @overload
-    def run_local(self, *, stream: Literal[True], **arguments: Unpack[RunArguments]) -> LocalStream: ...
+    def run_local(
+        self, *, stream: Literal[True], response_type: type[A], **arguments: Unpack[RunArguments]
+    ) -> LocalStream[A]: ...
     @overload
-    def run_local(self, *, stream: Literal[False] = False, **arguments: Unpack[RunArguments]) -> RunLocalResult: ...
+    def run_local(
+        self, *, stream: Literal[True], response_type: None = None, **arguments: Unpack[RunArguments]
+    ) -> LocalStream[None]: ...
     @overload
-    def run_local(self, *, stream: bool, **arguments: Unpack[RunArguments]) -> LocalStream | RunLocalResult: ...
-    def run_local(self, *, stream: bool = False, **arguments: Unpack[RunArguments]) -> LocalStream | RunLocalResult:
+    def run_local(
+        self, *, stream: Literal[True], response_type: object, **arguments: Unpack[RunArguments]
+    ) -> LocalStream[Any]: ...
+    @overload
+    def run_local(
+        self, *, stream: Literal[False] = False, response_type: type[A], **arguments: Unpack[RunArguments]
+    ) -> RunLocalResult[A]: ...
+    @overload
+    def run_local(
+        self, *, stream: Literal[False] = False, response_type: None = None, **arguments: Unpack[RunArguments]
+    ) -> RunLocalResult[None]: ...
+    @overload
+    def run_local(
+        self, *, stream: Literal[False] = False, response_type: object, **arguments: Unpack[RunArguments]
+    ) -> RunLocalResult[Any]: ...
+    @overload
+    def run_local(
+        self, *, stream: bool, response_type: type[A], **arguments: Unpack[RunArguments]
+    ) -> LocalStream[A] | RunLocalResult[A]: ...
+    @overload
+    def run_local(
+        self, *, stream: bool, response_type: None = None, **arguments: Unpack[RunArguments]
+    ) -> LocalStream[None] | RunLocalResult[None]: ...
+    @overload
+    def run_local(
+        self, *, stream: bool, response_type: object, **arguments: Unpack[RunArguments]
+    ) -> LocalStream[Any] | RunLocalResult[Any]: ...
+    def run_local(
+        self, *, stream: bool = False, response_type: object = None, **arguments: Unpack[RunArguments]
+    ) -> LocalStream[Any] | RunLocalResult[Any]:
         """Run a model.
 
         * ``stream`` (bool): ``True`` returns a LocalStream at once; it raises the run's errors later. ``False``, the
           default, waits for the end, and returns the result or raises.
+        * ``response_type``: the type of the answer: a pydantic model, msgspec Struct, dataclass, TypedDict, NamedTuple,
+          enum, a type such as ``list[Invoice] | None``, or a JSON schema as a dict. The model then answers in JSON, and
+          ``result.parsed`` is an object of the type. Default: ``None``, text. Not together with ``response_format``.
         * all other arguments: see :class:`RunArguments`. ``model`` and ``messages`` must be given.
 
-        Raises InvalidRequestError before anything is sent if an argument is wrong. Later it may raise any
+        Raises InvalidRequestError before anything is sent if an argument is wrong, or if ``response_type`` has no JSON
+        schema. Raises OutputValidationError if the answer does not fit ``response_type``. Later it may raise any
         HeadraceError.
         """
-        delivery = self._start(stream, arguments)
-        return LocalStream(delivery) if stream else cast("RunLocalResult", _wait(delivery))
+        reader = _answer_reader(response_type)
+        delivery = self._start(stream, arguments, reader)
+        return LocalStream(delivery, reader) if stream else cast("RunLocalResult", _wait(delivery, reader))
 
     @overload
-    async def arun_local(self, *, stream: Literal[True], **arguments: Unpack[RunArguments]) -> AsyncLocalStream: ...
+    async def arun_local(
+        self, *, stream: Literal[True], response_type: type[A], **arguments: Unpack[RunArguments]
+    ) -> AsyncLocalStream[A]: ...
     @overload
     async def arun_local(
-        self, *, stream: Literal[False] = False, **arguments: Unpack[RunArguments]
-    ) -> RunLocalResult: ...
+        self, *, stream: Literal[True], response_type: None = None, **arguments: Unpack[RunArguments]
+    ) -> AsyncLocalStream[None]: ...
     @overload
     async def arun_local(
-        self, *, stream: bool, **arguments: Unpack[RunArguments]
-    ) -> AsyncLocalStream | RunLocalResult: ...
+        self, *, stream: Literal[True], response_type: object, **arguments: Unpack[RunArguments]
+    ) -> AsyncLocalStream[Any]: ...
+    @overload
     async def arun_local(
-        self, *, stream: bool = False, **arguments: Unpack[RunArguments]
-    ) -> AsyncLocalStream | RunLocalResult:
+        self, *, stream: Literal[False] = False, response_type: type[A], **arguments: Unpack[RunArguments]
+    ) -> RunLocalResult[A]: ...
+    @overload
+    async def arun_local(
+        self, *, stream: Literal[False] = False, response_type: None = None, **arguments: Unpack[RunArguments]
+    ) -> RunLocalResult[None]: ...
+    @overload
+    async def arun_local(
+        self, *, stream: Literal[False] = False, response_type: object, **arguments: Unpack[RunArguments]
+    ) -> RunLocalResult[Any]: ...
+    @overload
+    async def arun_local(
+        self, *, stream: bool, response_type: type[A], **arguments: Unpack[RunArguments]
+    ) -> AsyncLocalStream[A] | RunLocalResult[A]: ...
+    @overload
+    async def arun_local(
+        self, *, stream: bool, response_type: None = None, **arguments: Unpack[RunArguments]
+    ) -> AsyncLocalStream[None] | RunLocalResult[None]: ...
+    @overload
+    async def arun_local(
+        self, *, stream: bool, response_type: object, **arguments: Unpack[RunArguments]
+    ) -> AsyncLocalStream[Any] | RunLocalResult[Any]: ...
+    async def arun_local(
+        self, *, stream: bool = False, response_type: object = None, **arguments: Unpack[RunArguments]
+    ) -> AsyncLocalStream[Any] | RunLocalResult[Any]:
         """Run a model, from asyncio. As :meth:`run_local`, but ``stream=True`` returns an AsyncLocalStream.
 
         Cancelling the task that waits for the result aborts the run.
@@ -133,10 +199,11 @@ class Client:
 
         from headrace.async_streams import AsyncLocalStream, AsyncResultFuture
 
-        delivery = self._start(stream, arguments)
+        reader = _answer_reader(response_type)
+        delivery = self._start(stream, arguments, reader)
         if stream:
-            return AsyncLocalStream(delivery)
-        future = AsyncResultFuture(delivery, RunHandle(delivery), asyncio.get_running_loop())
+            return AsyncLocalStream(delivery, reader)
+        future = AsyncResultFuture(delivery, RunHandle(delivery), asyncio.get_running_loop(), reader)
         return cast("RunLocalResult", await future)
 
     def run_embedding(self, **arguments: Unpack[EmbeddingArguments]) -> RunEmbeddingResult:
@@ -226,13 +293,19 @@ class Client:
     def __repr__(self) -> str:
         return f"<Client {self._address or EMBEDDED}>"
 
-    def _start(self, stream: bool, arguments: RunArguments) -> Delivery:
+    def _start(self, stream: bool, arguments: RunArguments, reader: AnswerReader | None = None) -> Delivery:
         """Check all arguments, then hand the run to the I/O thread."""
         started_at = self._begin()
         check_names(arguments, RunArguments)
         options = build_options(arguments)
         original_paths: OriginalPaths = {}
-        request = build_request(arguments, stream=stream, original_paths=original_paths, **self._context())
+        request = build_request(
+            arguments,
+            stream=stream,
+            original_paths=original_paths,
+            answer_format=None if reader is None else reader.response_type.response_format,
+            **self._context(),
+        )
         return self._submit(options, request, started_at, original_paths)
 
     def _start_embedding(self, arguments: EmbeddingArguments) -> Delivery:
@@ -338,8 +411,20 @@ def _answer_flush(answer: concurrent.futures.Future[FlushCounts], result: FlushR
         answer.set_result(FlushCounts(result.delivered, result.pending, result.failed))
 
 
-def _wait(delivery: Delivery) -> object:
-    result: ResultFuture[object] = ResultFuture(delivery, RunHandle(delivery))
+def _answer_reader(response_type: object) -> AnswerReader | None:
+    """Return what reads the answer into ``response_type``. Imports what that needs only if it is given."""
+    if response_type is None:
+        return None
+    from headrace.runs.answer_reader import AnswerReader
+    from headrace.schemas.response_type import response_type_of
+
+    if isinstance(response_type, Mapping):
+        response_type = json_mapping("response_type", response_type)
+    return AnswerReader(response_type_of(response_type))
+
+
+def _wait(delivery: Delivery, reader: AnswerReader | None = None) -> object:
+    result: ResultFuture[object] = ResultFuture(delivery, RunHandle(delivery), reader)
     try:
         return result.result()
     finally:

@@ -15,6 +15,7 @@ r"""The exceptions that Headrace raises.
             WorkerLostError             the worker process died or stopped answering
             RunTimeoutError             one of the run's time limits was reached
             QueueFullError              too many runs wait for a worker
+            OutputValidationError       the answer does not fit the response_type
             PoisonRunError              two workers died with this run
         StreamConsumedError             a stream can be iterated once
         ForkedStreamError               a stream belongs to the process that made it
@@ -30,7 +31,12 @@ characters. All arguments are positional, so that errors can be pickled. No erro
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from headrace.text.escaping import escaped
+
+if TYPE_CHECKING:
+    from headrace.types import Usage
 
 
 class HeadraceError(Exception):
@@ -235,6 +241,30 @@ class PoisonRunError(RunError):
 
     Two workers died while they ran it, or a worker hung and had no other run.
     """
+
+
+class OutputValidationError(RunError):
+    """The run has ended, but its answer does not fit ``response_type``: so there is no ``parsed``.
+
+    Its attributes, beside the attributes of :class:`RunError`:
+
+    * ``text`` (str): the whole answer.
+    * ``path`` (str): the place in the answer, such as ``$.lines[2].price``; ``$`` is the whole answer.
+    * ``usage`` (Usage or None): the tokens of the run.
+
+    ``reason`` says what is wrong: a value that does not fit, a refusal with its words, or that the answer was cut off.
+    """
+
+    def __init__(self, span_id: str, reason: str, text: str = "", path: str = "$", usage: Usage | None = None) -> None:
+        super().__init__(span_id, reason, text)
+        self.args = (span_id, reason, text, path, usage)
+        self.text = text
+        self.path = path
+        self.usage = usage
+
+    def _words(self) -> str:
+        place = "" if self.path == "$" else f"{self.path}: "
+        return f"run {self.span_id}: {place}{self.reason}"
 
 
 class StreamConsumedError(HeadraceError):

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
 
 from headrace.arguments.checks import waiting_time
 from headrace.errors import HeadraceError, StreamConsumedError
@@ -16,7 +16,10 @@ from headrace.process.clock import monotonic
 from headrace.process.watchdog import LOOK_AFTER
 from headrace.runs.delivery import LOCK_TIMEOUT, Delivery, RunHandle
 from headrace.runs.outcome import ResultOrError
-from headrace.types import RunEvent, StreamEvent, StreamResult, TextDelta
+from headrace.types import RunEvent, StreamEvent, StreamResult, T_co, TextDelta
+
+if TYPE_CHECKING:
+    from headrace.runs.answer_reader import AnswerReader
 
 R = TypeVar("R")
 
@@ -24,9 +27,10 @@ R = TypeVar("R")
 class Stream:
     """What LocalStream and AsyncLocalStream share."""
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: Delivery, reader: AnswerReader | None = None) -> None:
         self._delivery = delivery
         self._handle = RunHandle(delivery)
+        self._answer = reader
         # The first iteration takes it and never gives it back.
         self._consumed = threading.Lock()
 
@@ -71,8 +75,10 @@ class Stream:
             raise error
 
 
-class LocalStream(Stream):
+class LocalStream(Stream, Generic[T_co]):
     """A run whose text arrives piece by piece. Made by ``client.run_local(stream=True)``.
+
+    ``LocalStream[Invoice]`` is the stream of a run with ``response_type=Invoice``.
 
     Iterate over it for text, or over :meth:`events` for everything. One thread may iterate it, once.
 
@@ -80,22 +86,24 @@ class LocalStream(Stream):
     result is gone. A ``break`` without ``with`` does not abort the run while a variable holds the stream.
     """
 
-    def __init__(self, delivery: Delivery) -> None:
-        super().__init__(delivery)
-        self._result: concurrent.futures.Future[StreamResult] | None = None
+    def __init__(self, delivery: Delivery, reader: AnswerReader | None = None) -> None:
+        super().__init__(delivery, reader)
+        self._result: concurrent.futures.Future[StreamResult[T_co]] | None = None
 
     @property
-    def result(self) -> concurrent.futures.Future[StreamResult]:
+    def result(self) -> concurrent.futures.Future[StreamResult[T_co]]:
         """The run's result, as a future that always resolves.
 
         After the first access to ``result``, Headrace reads the stream to its end, even if you stop iterating.
 
         ``result.result(timeout)`` waits at most ``timeout`` seconds. It returns a StreamResult, or raises the error
-        that iteration raises. ``result.cancel()`` aborts the run. Raises ForkedStreamError in a forked child.
+        that iteration raises. With ``response_type`` it reads the answer, in the thread that asks, and raises
+        OutputValidationError if the answer does not fit. ``result.cancel()`` aborts the run. Raises ForkedStreamError
+        in a forked child.
         """
         self._delivery.check_process()
         if self._result is None:
-            self._result = ResultFuture(self._delivery, self._handle)
+            self._result = ResultFuture(self._delivery, self._handle, self._answer)
         return self._result
 
     def started(self, timeout: float | None = None) -> None:
@@ -241,10 +249,11 @@ def raise_error(result: ResultOrError) -> None:
 class ResultFuture(concurrent.futures.Future[R]):
     """A run's result, for threads. The run goes on while somebody holds this future."""
 
-    def __init__(self, delivery: Delivery, handle: RunHandle) -> None:
+    def __init__(self, delivery: Delivery, handle: RunHandle, reader: AnswerReader | None = None) -> None:
         super().__init__()
         self._delivery = delivery
         self._handle = handle
+        self._answer = reader
         self._callbacks: list[Callable[[concurrent.futures.Future[R]], object]] = []
         self._callbacks_lock = threading.RLock()
         self.set_running_or_notify_cancel()
@@ -271,10 +280,13 @@ class ResultFuture(concurrent.futures.Future[R]):
     def result(self, timeout: float | None = None) -> R:
         """Wait for the result, at most ``timeout`` seconds (None: no limit).
 
-        Raises TimeoutError, or the run's error.
+        Raises TimeoutError, or the run's error. With ``response_type`` it reads the answer, in this thread.
         """
         self._await(timeout)
-        return super().result(0)
+        result = super().result(0)
+        if self._answer is not None:
+            raise_error(result := self._answer.read(result))
+        return result
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the end, at most ``timeout`` seconds (None: no limit).
@@ -282,7 +294,11 @@ class ResultFuture(concurrent.futures.Future[R]):
         Return the run's error or None. Raises TimeoutError.
         """
         self._await(timeout)
-        return super().exception(0)
+        error = super().exception(0)
+        if error is not None or self._answer is None:
+            return error
+        found = self._answer.read(super().result(0))
+        return found if isinstance(found, HeadraceError) else None
 
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[R]], object]) -> None:
         """Call ``fn`` with this future at the end of the run.

@@ -7,11 +7,20 @@ sockets or providers.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal
 
 import msgspec
 
 from headrace.dict_form import DictForm
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)  # Python 3.11 has no default; only type checkers need it
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "tool_calls", "max_tokens", "content_filter", "error"]
@@ -256,8 +265,8 @@ StreamEvent = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageU
 """An event as ``stream.events()`` yields it."""
 
 
-class RunLocalResult(DictForm, frozen=True, kw_only=True):
-    """The result of a run."""
+class RunLocalResult(DictForm, Generic[T_co], frozen=True, kw_only=True):
+    """The result of a run. ``RunLocalResult[Invoice]`` is the result of a run with ``response_type=Invoice``."""
 
     text: str
     """The answer's text."""
@@ -298,6 +307,11 @@ class RunLocalResult(DictForm, frozen=True, kw_only=True):
     """The log probability of each token of the text, or of the refusal.
 
     ``None`` without the argument ``logprobs``, if the provider sent none, and for an aborted run."""
+    parsed: T_co = None  # type: ignore[assignment]
+    """The answer as an object of the ``response_type``.
+
+    ``None`` without ``response_type``, for an aborted stream, and where the model calls tools instead of an answer.
+    """
 
 
 class RunEmbeddingResult(DictForm, frozen=True, kw_only=True):
@@ -334,7 +348,7 @@ class FlushCounts(DictForm, frozen=True):
     """Spans that will never be stored, or never be with every sink."""
 
 
-class StreamResult(RunLocalResult, frozen=True, kw_only=True):
+class StreamResult(RunLocalResult[T_co], Generic[T_co], frozen=True, kw_only=True):
     """The result of a streamed run. ``finish_reason`` is ``None`` if the run was aborted."""
 
     aborted: bool

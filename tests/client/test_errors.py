@@ -20,6 +20,7 @@ from headrace.errors import (
     HeadraceError,
     InvalidRequestError,
     LocalProtocolError,
+    OutputValidationError,
     PoisonRunError,
     ProtocolError,
     ProtocolMismatchError,
@@ -34,6 +35,7 @@ from headrace.errors import (
     StreamConsumedError,
     WorkerLostError,
 )
+from headrace.types import Usage
 from headrace.wire.messages import Failed, Refuse
 from headrace.wire.typed_errors import failure_error, refusal_error
 from tests.cases import each
@@ -57,6 +59,8 @@ EXAMPLES: list[HeadraceError] = [
     RunTimeoutError(SPAN, "too long", "half", "idle", 2.5),
     QueueFullError(SPAN, "full", "", 1.5),
     PoisonRunError(SPAN, "two deaths"),
+    OutputValidationError(SPAN, "Expected `int`, got `str`", '{"a": "b"}', "$.a", Usage(1, 2, 3, source="provider")),
+    OutputValidationError(SPAN, "the model refused: No"),
     StreamConsumedError(SPAN),
     ForkedStreamError(SPAN),
     ProtocolError("odd"),

@@ -32,6 +32,7 @@ PUBLIC = [
     "LocalStream",
     "Message",
     "MessageDict",
+    "OutputValidationError",
     "PoisonRunError",
     "ProtocolError",
     "ProtocolMismatchError",

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import json
-from typing import Any, Unpack, assert_type
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack, assert_type
+
+import msgspec
+import pydantic
 
 from headrace import (
     AsyncLocalStream,
@@ -14,6 +18,7 @@ from headrace import (
     LocalStream,
     Message,
     MessageDict,
+    OutputValidationError,
     RunArguments,
     RunEmbeddingResult,
     RunLocalResult,
@@ -21,6 +26,7 @@ from headrace import (
     TextPart,
     TextPartDict,
     ToolCallDict,
+    Usage,
 )
 
 client = Client()
@@ -29,28 +35,88 @@ MESSAGES = [{"role": "user", "content": "Hello"}]
 
 def sync(is_streaming: bool) -> None:
     stream = client.run_local(model="gpt-4o", messages=MESSAGES, stream=True)
-    assert_type(stream, LocalStream)
-    assert_type(stream.result, concurrent.futures.Future[StreamResult])
+    assert_type(stream, LocalStream[None])
+    assert_type(stream.result, concurrent.futures.Future[StreamResult[None]])
     assert_type(stream.result.result().aborted, bool)
     stream.started(timeout=5)
     for chunk in stream:
         assert_type(chunk, str)
-    assert_type(client.run_local(model="gpt-4o", messages=MESSAGES), RunLocalResult)
+    assert_type(client.run_local(model="gpt-4o", messages=MESSAGES), RunLocalResult[None])
     assert_type(client.run_local(model="gpt-4o", messages=MESSAGES, stream=False).text, str)
     either = client.run_local(model="gpt-4o", messages=MESSAGES, stream=is_streaming)
-    assert_type(either, LocalStream | RunLocalResult)
+    assert_type(either, LocalStream[None] | RunLocalResult[None])
     assert_type(client.run_embedding(model="text-embedding-3-small", input="x"), RunEmbeddingResult)
     client.run_local(model="gpt-4o", messages=MESSAGES, temprature=1)  # type: ignore[call-overload]
 
 
 async def from_asyncio() -> None:
     stream = await client.arun_local(model="gpt-4o", messages=MESSAGES, stream=True, tags=["a"])
-    assert_type(stream, AsyncLocalStream)
-    assert_type(stream.result, asyncio.Future[StreamResult])
+    assert_type(stream, AsyncLocalStream[None])
+    assert_type(stream.result, asyncio.Future[StreamResult[None]])
     await stream.started()
     async for chunk in stream:
         assert_type(chunk, str)
-    assert_type(await client.arun_local(model="gpt-4o", messages=MESSAGES), RunLocalResult)
+    assert_type(await client.arun_local(model="gpt-4o", messages=MESSAGES), RunLocalResult[None])
+
+
+# The type of the answer: classes are known to the checker; unions and JSON schemas are not.
+
+
+class Invoice(TypedDict):
+    total: float
+
+
+@dataclass
+class Line:
+    price: float
+
+
+class Order(msgspec.Struct):
+    lines: list[Line]
+
+
+class Bill(pydantic.BaseModel):
+    number: int
+
+
+def answers(is_streaming: bool) -> None:
+    result = client.run_local(model="gpt-4o", messages=MESSAGES, response_type=Bill)
+    assert_type(result, RunLocalResult[Bill])
+    assert_type(result.parsed.number, int)
+    assert_type(client.run_local(model="gpt-4o", messages=MESSAGES, response_type=Order).parsed, Order)
+    assert_type(client.run_local(model="gpt-4o", messages=MESSAGES, response_type=Line, stream=False).parsed, Line)
+    assert_type(client.run_local(model="gpt-4o", messages=MESSAGES, response_type=Invoice).parsed, Invoice)
+    assert_type(client.run_local(model="gpt-4o", messages=MESSAGES, response_type=list[Order]).parsed, list[Order])
+    assert_type(client.run_local(model="gpt-4o", messages=MESSAGES, response_type=Order | None).parsed, Any)
+    assert_type(client.run_local(model="gpt-4o", messages=MESSAGES, response_type={"type": "object"}).parsed, Any)
+    assert_type(client.run_local(model="gpt-4o", messages=MESSAGES, response_type=None).parsed, None)
+    stream = client.run_local(model="gpt-4o", messages=MESSAGES, response_type=Order, stream=True)
+    assert_type(stream, LocalStream[Order])
+    assert_type(stream.result, concurrent.futures.Future[StreamResult[Order]])
+    either = client.run_local(model="gpt-4o", messages=MESSAGES, response_type=Order, stream=is_streaming)
+    assert_type(either, LocalStream[Order] | RunLocalResult[Order])
+    unknown = client.run_local(model="gpt-4o", messages=MESSAGES, response_type=Order | None, stream=is_streaming)
+    assert_type(unknown, LocalStream[Any] | RunLocalResult[Any])
+    plain: RunLocalResult = result
+    wide: RunLocalResult[object] = result
+    assert_type(plain.parsed, Any)
+    print(wide.parsed)
+
+
+async def answers_from_asyncio() -> None:
+    result = await client.arun_local(model="gpt-4o", messages=MESSAGES, response_type=Order)
+    assert_type(result, RunLocalResult[Order])
+    stream = await client.arun_local(model="gpt-4o", messages=MESSAGES, response_type=Order, stream=True)
+    assert_type(stream, AsyncLocalStream[Order])
+    assert_type((await stream.result).parsed, Order)
+    schema = await client.arun_local(model="gpt-4o", messages=MESSAGES, response_type={"type": "object"}, stream=True)
+    assert_type(schema, AsyncLocalStream[Any])
+
+
+def failed(error: OutputValidationError) -> None:
+    assert_type(error.text, str)
+    assert_type(error.path, str)
+    assert_type(error.usage, Usage | None)
 
 
 # Messages: a literal, a variable that the checker gives a type, dicts and messages together, the result of another library.

@@ -26,7 +26,7 @@ from headrace.wire.run_request import RunRequest
 _PRIORITIES = get_args(Priority)
 _ABORT_MODES = get_args(AbortMode)
 
-_EXPLICIT = ("stream",)
+_EXPLICIT = ("stream", "response_type")
 """Arguments of ``run_local`` that are not in RunArguments."""
 
 _SPAN_ID = re.compile(r"sp_[0-9a-f]{16}")
@@ -98,8 +98,11 @@ def build_request(
     takes_any_provider: bool = False,
     traceparent: str | None = None,
     original_paths: OriginalPaths | None = None,
+    answer_format: dict[str, Any] | None = None,
 ) -> RunRequest:
     """Check the arguments of a run, and return its request. For the other parameters see :class:`RequestContext`.
+
+    ``answer_format`` is the response format that ``response_type`` has made.
 
     Adds to ``original_paths`` each path that differs in the request.
     """
@@ -116,7 +119,8 @@ def build_request(
         stream=stream,
         tools=offered,
         tool_choice=tool_list.read_tool_choice(arguments.get("tool_choice"), offered),
-        response_format=checks.json_mapping("response_format", arguments.get("response_format")),
+        response_format=_response_format(arguments, answer_format, original_paths),
+        fits_schemas=answer_format is not None,
         custom_options=checks.json_mapping("custom_options", arguments.get("custom_options")) or {},
         total_timeout=checks.seconds("timeout_ms", arguments.get("timeout_ms")),
         first_chunk_timeout=checks.seconds("first_chunk_timeout_ms", arguments.get("first_chunk_timeout_ms")),
@@ -125,6 +129,18 @@ def build_request(
         **generation_fields(arguments, has_tools=bool(offered)),
         **_span_fields(arguments, trace_id),
     )
+
+
+def _response_format(
+    arguments: RunArguments, answer_format: dict[str, Any] | None, original_paths: OriginalPaths
+) -> dict[str, Any] | None:
+    given = checks.json_mapping("response_format", arguments.get("response_format"))
+    if answer_format is None:
+        return given
+    if given is not None:
+        raise InvalidRequestError("give response_type or response_format, not both", "response_type")
+    original_paths["response_format"] = "response_type"
+    return answer_format
 
 
 def build_embedding_request(

@@ -1,0 +1,77 @@
+"""ResponseType: what ``response_type=`` asks for. It has the schema for the worker, and reads answers into the type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from headrace.schemas.answer_text import NOTHING, partial_value, whole_value
+from headrace.schemas.portable_form import PortableForm, portable_form
+from headrace.schemas.type_reading import type_schema
+from headrace.schemas.value_mismatch import ValueMismatchError
+
+_ARGUMENT = "response_type"
+_MAX_NAME = 64
+_MAX_DESCRIPTION = 1024
+
+
+class ResponseType(msgspec.Struct, frozen=True):
+    """A type that an answer is read into."""
+
+    name: str
+    """The type's name, as providers take it: letters, digits, ``_`` and ``-``."""
+    form: PortableForm
+    decode: Callable[[Any], Any]
+
+    @property
+    def response_format(self) -> dict[str, Any]:
+        """The schema in portable form, as a request has it."""
+        inner: dict[str, Any] = {"name": self.name, "schema": self.form.schema, "strict": True}
+        return {"type": "json_schema", "json_schema": inner}
+
+    def read(self, text: str) -> Any:
+        """Return the object of a whole answer.
+
+        Raises ValueMismatchError if the answer is not JSON, or does not fit the type.
+        """
+        value = self.form.restore(whole_value(text))
+        try:
+            return self.decode(value)
+        except ValueMismatchError:
+            raise
+        except Exception as error:
+            raise ValueMismatchError("$", f"a validator raised {type(error).__name__}: {error}") from error
+
+    def read_partial(self, text: str) -> Any:
+        """Return the plain JSON value of the beginning of an answer; NOTHING if it has none yet."""
+        value = partial_value(text)
+        if value is NOTHING:
+            return value
+        try:
+            found = self.form.restore_partial(value)
+        except ValueMismatchError:
+            return NOTHING
+        return NOTHING if found is None and self.form.is_wrapped and value == {} else found
+
+
+def response_type_of(given: object) -> ResponseType:
+    """Return what ``response_type=`` asks for: a type, or a JSON schema as a dict.
+
+    Raises InvalidRequestError if the type has no schema, or if the schema is wrong.
+    """
+    if isinstance(given, dict):
+        from headrace.schemas.schema_values import schema_decoder
+
+        schema, decode, name = given, schema_decoder(given, _ARGUMENT), str(given.get("title") or "")
+    else:
+        found = type_schema(given, _ARGUMENT)
+        schema, decode = found.schema, found.decode
+        name = getattr(given, "__name__", "") if isinstance(given, type) else ""
+    return ResponseType(_name(name or schema.get("title")), portable_form(schema, _ARGUMENT), decode)
+
+
+def _name(words: object) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", str(words or "")).strip("_")[:_MAX_NAME] or "response"
