@@ -318,7 +318,7 @@ def test_a_stream_without_its_end_is_an_error_that_keeps_the_text(client: Client
     ("name", "arguments", "words"),
     [
         ("openai", {"stop_sequences": list("abcde")}, "at most 4"),
-        ("openai-responses", {"stop_sequences": ["a"]}, "the Responses API has none"),
+        ("openai-responses", {"stop_sequences": ["a"]}, "the Responses API does not take it"),
         ("anthropic", {"response_format": {"type": "json_object"}}, "needs a JSON schema"),
         ("anthropic", {"temperature": 0.5}, "does not take temperature"),
         ("google", {"stop_sequences": list("abcdef")}, "at most 5"),
@@ -333,3 +333,94 @@ def test_what_a_provider_cannot_do_is_refused_before_sending(
         )
 
     assert provider.requests() == []
+
+
+LOGPROBS = [
+    {"token": "Hel", "logprob": -0.5, "top_logprobs": {"Hel": -0.5, "Hey": -2.0, "Hi": -3.0}},
+    {"token": "lo", "logprob": -1.25},
+]
+
+
+@pytest.mark.parametrize("way", BOTH)
+@pytest.mark.parametrize("name", [name for name in PROVIDERS if name != "anthropic"])
+def test_each_token_of_an_answer_has_its_log_probability(client: Client, name: str, way: str) -> None:
+    script = {"chunks": ["Hel", "lo"], "logprobs": LOGPROBS}
+    result = run(client, name, HELLO, way, script, top_logprobs=2)
+
+    assert result.logprobs is not None
+    assert [(one.token, one.logprob) for one in result.logprobs] == [("Hel", -0.5), ("lo", -1.25)]
+    assert [(top.token, top.logprob) for top in result.logprobs[0].top_logprobs] == [("Hel", -0.5), ("Hey", -2.0)]
+    made_up = run(client, name, HELLO, way, {"text": "Grüße, 世界 🌊"}, logprobs=True).logprobs
+    assert made_up is not None
+    assert "".join(one.token for one in made_up) == "Grüße, 世界 🌊"
+    assert run(client, name, HELLO, way, script).logprobs is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        (
+            "openai",
+            {
+                "seed": 7,
+                "frequency_penalty": 2,
+                "presence_penalty": -2,
+                "logprobs": True,
+                "metadata": {"team": "a"},
+                "service_tier": "flex",
+                "verbosity": "low",
+                "parallel_tool_calls": False,
+            },
+        ),
+        (
+            "openai-responses",
+            {
+                "top_logprobs": 20,
+                "metadata": {"team": "a"},
+                "service_tier": "priority",
+                "verbosity": "high",
+                "parallel_tool_calls": False,
+            },
+        ),
+        (
+            "anthropic",
+            {
+                "model": "claude-sonnet-4-5",
+                "top_k": 5,
+                "metadata": {"user_id": "u-1"},
+                "service_tier": "standard_only",
+                "parallel_tool_calls": False,
+            },
+        ),
+        (
+            "google",
+            {
+                "seed": -7,
+                "frequency_penalty": -2,
+                "presence_penalty": 1.5,
+                "top_k": 40,
+                "top_logprobs": 0,
+                "metadata": {"team": "a"},
+                "service_tier": "flex",
+                "parallel_tool_calls": True,
+            },
+        ),
+    ],
+)
+def test_a_provider_accepts_the_options_that_its_format_has(client: Client, name: str, options: dict[str, Any]) -> None:
+    result = run(client, name, "Hello", "sync", {"text": "Hi"}, tools=[TOOL], **options)
+
+    assert result.text == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("openai-responses", "seed"), ("anthropic", "seed"), ("anthropic", "logprobs"), ("google", "verbosity")],
+)
+def test_an_option_that_a_format_has_not_is_refused_by_its_name(client: Client, name: str, option: str) -> None:
+    values: dict[str, Any] = {"seed": 0, "logprobs": True, "verbosity": "low"}
+    with pytest.raises(InvalidRequestError) as caught:
+        run(client, name, HELLO, "sync", {}, **{option: values[option]})
+
+    assert caught.value.argument == option
+    assert caught.value.status_code is None

@@ -302,6 +302,19 @@ REFUSED: list[tuple[JSON, str]] = [
     ({"output_config": {"effort": "minimal"}}, "output_config.effort"),
     ({"output_config": {"format": {"type": "json_schema", "json_schema": {}}}}, "schema: Field required"),
     ({"model": "no-such-model"}, "model: no-such-model"),
+    ({"seed": 7}, "seed: Extra inputs are not permitted"),
+    ({"service_tier": "flex"}, "'auto' or 'standard_only'"),
+    ({"metadata": {"team": "a"}}, "metadata.team: Extra inputs are not permitted"),
+    ({"metadata": {"user_id": 5}}, "metadata.user_id: Input should be a valid string"),
+    ({"metadata": {"user_id": "a" * 257}}, "at most 256 characters"),
+    (
+        {"tools": [WEATHER], "tool_choice": {"type": "none", "disable_parallel_tool_use": True}},
+        "disable_parallel_tool_use: Extra inputs",
+    ),
+    (
+        {"tools": [WEATHER], "tool_choice": {"type": "auto", "disable_parallel_tool_use": 1}},
+        "disable_parallel_tool_use: Input should be a valid boolean",
+    ),
 ]
 
 
@@ -319,6 +332,7 @@ def test_a_request_that_the_real_api_refuses_is_refused(more: JSON, words: str) 
         ("claude-opus-4-7", {"temperature": 1.0}, "`temperature` is deprecated for this model."),
         ("claude-haiku-4-5", {"temperature": 1.5}, "temperature: range"),
         ("claude-haiku-4-5", {"temperature": 0.5, "thinking": BUDGET}, "only be set to 1"),
+        ("claude-haiku-4-5", {"top_k": 5, "thinking": BUDGET}, "`top_k` must be unset"),
     ],
 )
 def test_sampling_is_refused_as_in_the_old_version(model: str, more: JSON, words: str) -> None:

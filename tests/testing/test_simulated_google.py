@@ -414,6 +414,17 @@ REFUSED: list[tuple[Any, str]] = [
     (generation(max_tokens=1), "maxTokens"),
     ({"continuationToken": "?"}, "Base64"),
     ([], "an object is needed"),
+    (generation(seed=2**31), "seed"),
+    (generation(topK=1.5), "topK"),
+    (generation(topK=0), "topK"),
+    (generation(presencePenalty=3), "presencePenalty"),
+    (generation(logprobs=3), "response_logprobs is not set"),
+    (generation(responseLogprobs=1), "responseLogprobs"),
+    (generation(responseLogprobs=True, logprobs=21), "logprobs"),
+    ({"serviceTier": "cheap"}, "service_tier"),
+    ({"labels": {"a": 5}}, "labels"),
+    ({"labels": {"Team": "a"}}, "Invalid label 'Team'"),
+    ({"labels": {"team": "a" * 64}}, "Invalid label 'team'"),
 ]
 
 

@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import pytest
 
-from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
+from headrace.testing import Script, ScriptedLogprob, ScriptedToolCall, SimulatedProvider
 from headrace.testing.openai_chat.rules import refusal_of
 from tests.cases import each
 from tests.testing.sdks import Sdk
@@ -231,6 +231,18 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
     ({"model": "o4-mini", "temperature": 0.5}, "Only the default (1)", "unsupported_value"),
     ({"stop": ["a"] * 5}, "maximum length 4", "array_above_max_length"),
     ({"model": "no-such-model"}, "does not exist", "model_not_found"),
+    ({"top_logprobs": 2}, "'logprobs' is enabled", "invalid_value"),
+    ({"logprobs": 2}, "'logprobs'", "invalid_type"),
+    ({"logprobs": True, "top_logprobs": 21}, "<= 20", "integer_above_max_value"),
+    ({"parallel_tool_calls": False}, "'tools' are specified", None),
+    ({"frequency_penalty": -2.5}, ">= -2", "decimal_below_min_value"),
+    ({"seed": "7"}, "'seed'", "invalid_type"),
+    ({"service_tier": "cheap"}, "'cheap'", "invalid_value"),
+    ({"verbosity": "none"}, "'none'", "invalid_value"),
+    ({"metadata": {str(number): "" for number in range(17)}}, "at most 16", "object_above_max_properties"),
+    ({"metadata": {"a": 1}}, "'metadata.a'", "invalid_type"),
+    ({"metadata": {"a" * 65: ""}}, "maximum length 64", "string_above_max_length"),
+    ({"metadata": {"a": "b" * 513}}, "maximum length 512", "string_above_max_length"),
 ]
 
 
@@ -307,3 +319,17 @@ def test_a_stream_has_the_exact_bytes_of_the_real_api(provider: SimulatedProvide
     assert [chunk["usage"] for chunk in chunks[:-1]] == [None] * 4
     assert chunks[-1]["choices"] == []
     assert "sk-secret" not in str(provider.requests())
+
+
+def test_the_official_client_reads_log_probabilities(provider: SimulatedProvider, client: Any) -> None:
+    scripted = [ScriptedLogprob("Hel", -0.5, {"Hel": -0.5, "Hey": -2.0})]
+    provider.enqueue(Script(chunks=["Hel", "lo"], logprobs=scripted), Script(refusal="No."))
+
+    pieces = [chunk.choices[0].logprobs for chunk in stream(client, logprobs=True, top_logprobs=1) if chunk.choices]
+    tokens = [token for piece in pieces if piece is not None for token in piece.content]
+    assert [(token.token, len(token.top_logprobs)) for token in tokens] == [("Hel", 1), ("lo", 1)]
+    assert (tokens[0].logprob, tokens[0].bytes) == (-0.5, [72, 101, 108])
+    assert tokens[1].logprob <= 0
+    whole = client.chat.completions.create(model="gpt-4o", messages=ASK, logprobs=True).choices[0].logprobs
+    assert whole.content is None
+    assert [token.token for token in whole.refusal] == ["No."]

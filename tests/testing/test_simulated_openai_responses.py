@@ -225,6 +225,11 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
     ({"input": [ASK, THOUGHT | {"summary": []}, CALL, OUTPUT]}, "verified", "invalid_encrypted_content"),
     ({"input": [ASK, THOUGHT | {"id": "rs_1"}, CALL, OUTPUT]}, "verified", "invalid_encrypted_content"),
     ({"input": [ASK, THOUGHT | {"encrypted_content": "gAA"}, CALL, OUTPUT]}, "verified", "invalid_encrypted_content"),
+    ({"top_logprobs": 21}, "<= 20", "integer_above_max_value"),
+    ({"seed": 7}, "Unknown parameter: 'seed'", "unknown_parameter"),
+    ({"service_tier": "cheap"}, "'cheap'", "invalid_value"),
+    ({"text": {"verbosity": "none"}}, "'none'", "invalid_value"),
+    ({"metadata": {"a": 1}}, "'metadata.a'", "invalid_type"),
 ]
 
 
@@ -291,3 +296,14 @@ def test_embeddings_depend_only_on_their_text(client: Any) -> None:
     assert len(embed(dimensions=8)[0]) == 8
     with pytest.raises(openai.BadRequestError, match="empty"):
         client.embeddings.create(model="m", input=["a", ""])
+
+
+def test_the_official_client_reads_log_probabilities(provider: SimulatedProvider, client: Any) -> None:
+    provider.enqueue(Script(chunks=["Hel", "lo"]))
+
+    events = stream(client, include=["message.output_text.logprobs"], top_logprobs=2)
+    deltas = [token for event in events if event.type == "response.output_text.delta" for token in event.logprobs]
+    (whole,) = events[-1].response.output[0].content
+    assert [token.token for token in deltas] == [token.token for token in whole.logprobs] == ["Hel", "lo"]
+    assert [len(token.top_logprobs) for token in whole.logprobs] == [2, 2]
+    assert whole.logprobs[0].bytes == [72, 101, 108]

@@ -3,6 +3,15 @@
 from headrace.testing.provider import SimulatedProvider
 from headrace.testing.server import run_server, serve
 from headrace.testing.shared.request_log import Outcome, RequestRecord
-from headrace.testing.shared.script import Script, ScriptedToolCall
+from headrace.testing.shared.script import Script, ScriptedLogprob, ScriptedToolCall
 
-__all__ = ["Outcome", "RequestRecord", "Script", "ScriptedToolCall", "SimulatedProvider", "run_server", "serve"]
+__all__ = [
+    "Outcome",
+    "RequestRecord",
+    "Script",
+    "ScriptedLogprob",
+    "ScriptedToolCall",
+    "SimulatedProvider",
+    "run_server",
+    "serve",
+]

@@ -24,6 +24,7 @@ _TYPES: dict[str, tuple[str, type | tuple[type, ...]]] = {
     "metadata": ("dictionary", dict),
     "model": ("string", str),
     "output_config": ("dictionary", dict),
+    "service_tier": ("string", str),
     "stop_sequences": ("list", list),
     "stream": ("boolean", bool),
     "system": ("string or list", (str, list)),
@@ -37,6 +38,7 @@ _TYPES: dict[str, tuple[str, type | tuple[type, ...]]] = {
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _THINKING_TYPES = ("adaptive", "enabled", "disabled", "between_tools")
 _LEAST_BUDGET = 1024
+_MAX_USER_ID = 256
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _TOOL_FIELD_NAMES = """
     name description input_schema strict type cache_control allowed_callers defer_loading eager_input_streaming
@@ -98,6 +100,9 @@ def _check_body(body: object, *, takes_sampling: bool) -> None:
     thinks = _check_thinking(body, model)
     _check_tool_choice(body.get("tool_choice"), names, thinks=thinks)
     _check_output_config(body.get("output_config") or {})
+    _check_metadata(body.get("metadata") or {})
+    if body.get("service_tier") not in {None, "auto", "standard_only"}:
+        raise AnthropicRefusal("service_tier: Input should be 'auto' or 'standard_only'")
     is_off = (body.get("thinking") or {}).get("type") == "disabled"
     check_messages(body["messages"], thinks=not is_off, may_prefill=model.prefill)
 
@@ -133,6 +138,16 @@ def _check_figures(body: dict[str, Any], model: _Model) -> None:
             raise AnthropicRefusal(f"`{name}` is deprecated for this model.")
         if value < 0 or (value > 1 and name != "top_k"):
             raise AnthropicRefusal(f"{name}: range: 0..1")
+
+
+def _check_metadata(metadata: dict[str, Any]) -> None:
+    for name, value in metadata.items():
+        if name != "user_id":
+            raise AnthropicRefusal(f"metadata.{name}: Extra inputs are not permitted")
+        if value is not None and not isinstance(value, str):
+            raise AnthropicRefusal("metadata.user_id: Input should be a valid string")
+        if value is not None and len(value) > _MAX_USER_ID:
+            raise AnthropicRefusal(f"metadata.user_id: String should have at most {_MAX_USER_ID} characters")
 
 
 def _check_stop(sequences: list[Any]) -> None:
@@ -196,6 +211,8 @@ def _check_thinking(body: dict[str, Any], model: _Model) -> bool:
     thinks = kind in {"adaptive", "enabled"}
     if thinks and body.get("temperature") not in {None, 1}:
         raise AnthropicRefusal("`temperature` may only be set to 1 when thinking is enabled.")
+    if thinks and body.get("top_k") is not None:
+        raise AnthropicRefusal("`top_k` must be unset when thinking is enabled.")
     return thinks
 
 
@@ -220,9 +237,12 @@ def _check_tool_choice(choice: dict[str, Any] | None, names: set[str], *, thinks
         )
     if not names:
         raise AnthropicRefusal("tool_choice may only be specified while providing tools.")
-    own = {"name"} if kind == "tool" else set()
+    own = {"type"} | ({"name"} if kind == "tool" else set())
+    own |= {"disable_parallel_tool_use"} if kind != "none" else set()
+    if not isinstance(choice.get("disable_parallel_tool_use", False), bool):
+        raise AnthropicRefusal(f"tool_choice.{kind}.disable_parallel_tool_use: Input should be a valid boolean")
     for name in choice:
-        if name not in own | {"type", "disable_parallel_tool_use"}:
+        if name not in own:
             raise AnthropicRefusal(f"tool_choice.{kind}.{name}: Extra inputs are not permitted")
     if kind == "tool" and choice.get("name") not in names:
         raise AnthropicRefusal(f"Tool '{choice.get('name')}' not found in provided tools")

@@ -21,6 +21,7 @@ from headrace.testing.shared import continuation
 from headrace.testing.shared.reply import Frame, Reply, StreamParts, json_reply, reply_without_answer, streamed, whole
 from headrace.testing.shared.script import Script
 from headrace.testing.shared.scripted_answers import CallToMake, SimulatedAnswer, Situation, answer
+from headrace.testing.shared.simulated_logprobs import SimulatedLogprob, logprobs_of
 
 _PATH = re.compile(
     r"/(?P<version>v1|v1beta|v1alpha)/models/(?P<model>[^/:]+):(?P<method>generateContent|streamGenerateContent)"
@@ -199,6 +200,8 @@ class _Response:
         self._start = continuation.position_of(body.get("continuationToken"))
         prompt = [body["contents"], body.get("systemInstruction"), body.get("tools")]
         self._prompt_tokens = max(len(_encode(prompt)) // 4, 1)
+        generation = camel(body.get("generationConfig", {}), "generation_config")
+        self._top_logprobs: int | None = generation.get("logprobs", 0) if generation.get("responseLogprobs") else None
         self._calls, self._is_malformed = _calls(said)
         self._pieces = len(said.reasoning) + len(said.text) + len(said.refusal) + len(self._calls)
         stop = None if script.continue_after is None else self._start + script.continue_after
@@ -224,10 +227,14 @@ class _Response:
     def whole(self) -> dict[str, Any]:
         """Return the reply of ``generateContent``: one response, with all text in one part and all thoughts in another."""
         parts: list[dict[str, Any]] = []
+        told: dict[str, list[Any]] = {"chosenCandidates": [], "topCandidates": []}
         closing = self._closing()
         candidate = closing["candidates"][0]
         for data, _, _ in self.chunks():
-            (part,) = msgspec.json.decode(data.removeprefix(b"data: "))["candidates"][0]["content"]["parts"]
+            piece = msgspec.json.decode(data.removeprefix(b"data: "))["candidates"][0]
+            for name, tokens in piece.get("logprobsResult", {}).items():
+                told[name] += tokens
+            (part,) = piece["content"]["parts"]
             last = parts[-1] if parts else {}
             if "text" in part and "text" in last and part.get("thought") == last.get("thought"):
                 last["text"] += part["text"]
@@ -235,6 +242,8 @@ class _Response:
                 parts.append(part)
         parts += [part for part in candidate["content"]["parts"] if part != {"text": ""} or not parts]
         candidate["content"] = {"parts": parts, "role": "model"}
+        if self._top_logprobs is not None:
+            candidate["logprobsResult"] = told
         return closing
 
     def _all_chunks(self) -> Iterator[Frame]:
@@ -250,6 +259,11 @@ class _Response:
             yield _event(self._response([part], count + place + 1)), "", 1
 
     def _text_chunks(self, deltas: Sequence[str], before: int, *, is_thought: bool = False) -> Iterator[Frame]:
+        if self._top_logprobs is not None and not is_thought:
+            for count, one in enumerate(logprobs_of(self._script, deltas, self._top_logprobs), before + 1):
+                delta = deltas[count - before - 1]
+                yield _event(self._response([{"text": delta}], count, logprobsResult=_logprobs_result(one))), delta, 1
+            return
         # The hot path of the benchmarks: everything but the text and the usage is encoded once per stream.
         part = {"text": "\0", "thought": True} if is_thought else {"text": "\0"}
         usage = {} if self._script.omit_usage else {"usageMetadata": "\1"}
@@ -297,6 +311,17 @@ class _Response:
         if thought:
             usage["thoughtsTokenCount"] = thought
         return usage
+
+
+def _logprobs_result(one: SimulatedLogprob) -> dict[str, Any]:
+    top = [_candidate(token, logprob) for token, logprob in one.top]
+    chosen = _candidate(one.token, one.logprob)
+    return {"chosenCandidates": [chosen], "topCandidates": [{"candidates": top}] if top else [{}]}
+
+
+def _candidate(token: str, logprob: float) -> dict[str, Any]:
+    """Return a token in Google's form. As in all JSON for protocol buffers, a zero is left out."""
+    return {"token": token, "tokenId": len(token)} | ({"logProbability": logprob} if logprob else {})
 
 
 def _calls(said: SimulatedAnswer) -> tuple[list[tuple[CallToMake, dict[str, Any]]], bool]:

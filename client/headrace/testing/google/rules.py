@@ -56,16 +56,28 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "stopSequences": list,
     "responseMimeType": str,
     "thinkingConfig": dict,
+    "seed": int,
+    "presencePenalty": (int, float),
+    "frequencyPenalty": (int, float),
+    "responseLogprobs": bool,
+    "logprobs": int,
 }
 _RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
     "topP": (0, 1),
     "maxOutputTokens": (1, 65_537),
     "candidateCount": (1, 1),  # more candidates are not simulated
+    "topK": (1, 2**31 - 1),
+    "seed": (-(2**31), 2**31 - 1),
+    "presencePenalty": (-2, 2),
+    "frequencyPenalty": (-2, 2),
+    "logprobs": (0, 20),
 }
+_TIERS = ("unspecified", "flex", "standard", "priority")
 _MODES = ("MODE_UNSPECIFIED", "AUTO", "ANY", "NONE", "VALIDATED")
 _LEVELS = ("THINKING_LEVEL_UNSPECIFIED", "MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH")
 _MEDIA_TYPES = ("text/plain", "application/json", "text/x.enum")
+_LABEL = re.compile(r"[^\WA-Z](?:[^\WA-Z]|-){0,62}")
 _FUNCTION_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")
 _MAX_STOPS = 5
 
@@ -131,12 +143,25 @@ def _check_body(value: object) -> None:
         _check_tool_config(body["toolConfig"], names)
     if "generationConfig" in body:
         _check_generation_config(body["generationConfig"])
+    _check_tier_and_labels(body)
     token = body.get("continuationToken")
     if token is not None and not _is_base64(token):
         raise GeminiRefusal("Invalid value at 'continuation_token' (TYPE_BYTES), Base64 decoding failed")
     turns = [_check_turn(content, at, len(contents)) for at, content in enumerate(contents)]
     _check_calls_are_answered(turns)
     _check_signatures(turns)
+
+
+def _check_tier_and_labels(body: dict[str, Any]) -> None:
+    tier = body.get("serviceTier", "standard")
+    if not isinstance(tier, str) or tier.lower() not in _TIERS:
+        raise GeminiRefusal(f"Invalid value at 'service_tier', {json.dumps(tier)[:100]}")
+    labels = body.get("labels", {})
+    _check_type(labels, dict, "labels")
+    for key, value in labels.items():
+        _check_type(value, str, f"labels[{key}]")
+        if not _LABEL.fullmatch(key) or not _LABEL.fullmatch(value or "x"):
+            raise GeminiRefusal(f"Invalid label '{key}': labels have at most 63 small letters, digits, '_' and '-'.")
 
 
 def _check_turn(value: object, at: int, count: int) -> tuple[str, list[dict[str, Any]]]:
@@ -253,6 +278,8 @@ def _check_generation_config(value: object) -> None:
             raise GeminiRefusal(
                 f"* GenerateContentRequest.generation_config.{name}: must be in the range [{low}, {high}].\n"
             )
+    if "logprobs" in config and not config.get("responseLogprobs"):
+        raise GeminiRefusal("Logprobs are requested, but response_logprobs is not set.")
     if len(config.get("stopSequences", [])) > _MAX_STOPS:
         raise GeminiRefusal(
             f"* GenerateContentRequest.generation_config.stop_sequences: at most {_MAX_STOPS} are supported.\n"

@@ -6,7 +6,7 @@ Another wire format is a module with the same functions, entered in ``simulation
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from headrace.testing.shared.openai_errors import error_of, headers, refused, re
 from headrace.testing.shared.reply import Frame, Reply, StreamParts, reply_without_answer, streamed, whole
 from headrace.testing.shared.script import Script
 from headrace.testing.shared.scripted_answers import CallToMake, SimulatedAnswer, Situation, answer
+from headrace.testing.shared.simulated_logprobs import SimulatedLogprob, logprobs_of
 
 __all__ = ["PATH", "headers", "refused", "refused_body", "refused_key", "reply"]
 
@@ -135,6 +136,13 @@ class _Envelope:
         if said.tool_calls:
             message["tool_calls"] = [self._whole_call(index, call) for index, call in enumerate(said.tool_calls)]
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._finish_reason}
+        if self._body.get("logprobs"):
+            told = {
+                field: self._logprobs(pieces) for field, pieces in (("content", said.text), ("refusal", said.refusal))
+            }
+            choice["logprobs"] = {
+                field: [one.for_openai() for one in tokens] if tokens else None for field, tokens in told.items()
+            }
         usage = {} if self._script.omit_usage else {"usage": self._usage()}
         tail = {"service_tier": "default", "system_fingerprint": _FINGERPRINT}
         return self._head | {"object": "chat.completion", "choices": [choice]} | usage | tail
@@ -144,14 +152,29 @@ class _Envelope:
         before, _, after = self._choice_event({field: "\0"}, pad="").rpartition(b'"\\u0000"')
         is_content = field == "content"
         deltas = {"content": self._said.text, "reasoning_content": self._said.reasoning}.get(field, self._said.refusal)
-        if self._is_padded:
+        has_logprobs = bool(self._body.get("logprobs")) and field in {"content", "refusal"}
+        tokens = self._logprobs(deltas) if has_logprobs else None
+        if self._is_padded or tokens is not None:
             for number, delta in enumerate(deltas):
-                yield self._choice_event({field: delta}, pad=_padding(delta, number)), delta if is_content else "", 1
+                pad = _padding(delta, number) if self._is_padded else ""
+                told = (
+                    None if tokens is None else {"content": None, "refusal": None, field: [tokens[number].for_openai()]}
+                )
+                yield self._choice_event({field: delta}, pad=pad, logprobs=told), delta if is_content else "", 1
             return
         for delta in deltas:
             yield before + _encode(delta) + after, delta if is_content else "", 1
 
-    def _choice_event(self, delta: dict[str, Any], finish_reason: str | None = None, pad: str | None = None) -> bytes:
+    def _logprobs(self, pieces: Sequence[str]) -> list[SimulatedLogprob]:
+        return logprobs_of(self._script, pieces, self._body.get("top_logprobs") or 0)
+
+    def _choice_event(
+        self,
+        delta: dict[str, Any],
+        finish_reason: str | None = None,
+        pad: str | None = None,
+        logprobs: dict[str, Any] | None = None,
+    ) -> bytes:
         chunk = {
             "id": self._head["id"],
             "object": "chat.completion.chunk",
@@ -159,7 +182,7 @@ class _Envelope:
             "model": self._head["model"],
             "service_tier": "default",
             "system_fingerprint": _FINGERPRINT,
-            "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}],
+            "choices": [{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}],
         }
         if self._has_usage:
             chunk["usage"] = None

@@ -10,6 +10,7 @@ from headrace.testing.shared.request_rules import (
     check_choice,
     check_fields,
     check_function_name,
+    check_metadata,
     check_object,
     check_ranges,
     check_type,
@@ -119,6 +120,15 @@ def _check_figures(body: dict[str, Any]) -> None:
     check_ranges(body, _RANGES)
     for name, known in _CHOICES.items():
         check_choice(name, body.get(name), known)
+    check_metadata(body.get("metadata"))
+    if body.get("top_logprobs") is not None and not body.get("logprobs"):
+        message = "Invalid value for 'top_logprobs': 'top_logprobs' is only allowed when 'logprobs' is enabled."
+        raise OpenAIRefusal(message, "top_logprobs", "invalid_value")
+    if body.get("parallel_tool_calls") is not None and not body.get("tools"):
+        message = (
+            "Invalid value for 'parallel_tool_calls': 'parallel_tool_calls' is only allowed when 'tools' are specified."
+        )
+        raise OpenAIRefusal(message, "parallel_tool_calls")
 
 
 def _check_stop(stop: object) -> None:

@@ -20,11 +20,13 @@ from headrace.testing.shared.reply import Frame, Reply, StreamParts, reply_witho
 from headrace.testing.shared.script import Script
 from headrace.testing.shared.scripted_answers import CallToMake, SimulatedAnswer, Situation, answer
 from headrace.testing.shared.server_steps import ITEM_PREFIXES, sealed_item
+from headrace.testing.shared.simulated_logprobs import logprobs_of
 
 __all__ = ["PATH", "headers", "refused", "refused_body", "refused_key", "reply"]
 
 PATH = "/v1/responses"
 
+_LOGPROBS = "message.output_text.logprobs"
 _ARGUMENTS_FRAGMENT = 6  # characters of a tool call's arguments in one chunk
 
 Event = dict[str, Any]
@@ -87,13 +89,14 @@ def _text_of(content: str | list[dict[str, Any]]) -> str:
 class _Section(msgspec.Struct, frozen=True, kw_only=True):
     """Deltas of one kind, with the events before and after them.
 
-    ``number`` is the sequence number of the first event.
+    ``logprobs`` has one element for each delta, or none. ``number`` is the sequence number of the first event.
     """
 
     number: int
     opening: list[Event]
     delta: Event
     deltas: Sequence[str]
+    logprobs: Sequence[dict[str, Any]] = ()
     closing: list[Event]
     is_text: bool = False
     is_call: bool = False
@@ -121,6 +124,9 @@ class _Envelope:
         self._created = created
         self._reason = _incomplete_reason(script, said)
         self._reasoning = "".join(said.reasoning)
+        has_logprobs = _LOGPROBS in (body.get("include") or ())
+        top = body.get("top_logprobs") or 0
+        self._logprobs = logprobs_of(script, said.text, top) if has_logprobs else []
         options = body.get("stream_options") or {}
         self._is_padded = script.obfuscation and options.get("include_obfuscation", True)
         self.chunk_count = len(said.text) + len(said.reasoning) + len(said.refusal)
@@ -183,14 +189,16 @@ class _Envelope:
             "instructions": self._body.get("instructions"),
             "max_output_tokens": self._body.get("max_output_tokens"),
             "model": self._body["model"],
-            "parallel_tool_calls": True,
+            "parallel_tool_calls": self._body.get("parallel_tool_calls", True),
             "previous_response_id": None,
             "reasoning": self._body.get("reasoning") or {"effort": None, "summary": None},
+            "service_tier": "default",
             "store": self._body.get("store", True),
             "temperature": self._body.get("temperature", 1.0),
             "text": self._body.get("text") or {"format": {"type": "text"}},
             "tool_choice": self._body.get("tool_choice") or "auto",
             "tools": self._body.get("tools") or [],
+            "top_logprobs": self._body.get("top_logprobs") or 0,
             "top_p": self._body.get("top_p", 1.0),
             "truncation": "disabled",
             "metadata": self._body.get("metadata") or {},
@@ -216,7 +224,8 @@ class _Envelope:
     def _message(self) -> dict[str, Any]:
         said, content = self.said, []
         if said.text or not said.refusal:
-            content.append({"type": "output_text", "annotations": [], "logprobs": [], "text": "".join(said.text)})
+            logprobs = [one.for_openai() for one in self._logprobs]
+            content.append({"type": "output_text", "annotations": [], "logprobs": logprobs, "text": "".join(said.text)})
         if said.refusal:
             content.append({"type": "refusal", "refusal": "".join(said.refusal)})
         status = "incomplete" if self._reason else "completed"
@@ -281,14 +290,16 @@ class _Envelope:
         is_text, is_refusal = part["type"] == "output_text", part["type"] == "refusal"
         word = {"output_text": "output_text", "refusal": "refusal"}.get(part["type"], "reasoning_summary_text")
         field = "refusal" if is_refusal else "text"
+        logprobs = [one.for_openai(has_bytes=False) for one in self._logprobs] if is_text else []
         more: Event = {"logprobs": []} if is_text else {}
         return _Section(
             number=number,
-            opening=[*begun, _event(f"{kind}_part.added", **at, part=part | {field: ""})],
+            opening=[*begun, _event(f"{kind}_part.added", **at, part=part | {field: ""} | more)],
             delta=_event(f"{word}.delta", **at, **more),
             deltas=self.said.text if is_text else self.said.refusal if is_refusal else self.said.reasoning,
+            logprobs=logprobs,
             closing=[
-                _event(f"{word}.done", **at, **more, **{field: part[field]}),
+                _event(f"{word}.done", **at, **(more and {"logprobs": logprobs}), **{field: part[field]}),
                 _event(f"{kind}_part.done", **at, part=part),
                 *done,
             ],
@@ -296,6 +307,9 @@ class _Envelope:
         )
 
     def _deltas(self, section: _Section) -> Iterator[tuple[bytes, str]]:
+        if section.logprobs:
+            yield from self._deltas_with_logprobs(section)
+            return
         # The hot path of the benchmarks: everything but the text and the number is encoded once per section.
         before, _, after = _framed([section.delta | {"delta": "\0"}], None).rpartition(b'"\\u0000"')
         after = after.removesuffix(b"}\n\n")
@@ -303,6 +317,14 @@ class _Envelope:
             pad = b',"obfuscation":' + _encode(_padding(delta, number)) if self._is_padded else b""
             data = b'%b%b%b%b,"sequence_number":%d}\n\n' % (before, _encode(delta), after, pad, number)
             yield data, delta if section.is_text else ""
+
+    def _deltas_with_logprobs(self, section: _Section) -> Iterator[tuple[bytes, str]]:
+        start = section.number + len(section.opening)
+        for number, (delta, logprob) in enumerate(zip(section.deltas, section.logprobs, strict=True), start):
+            event = section.delta | {"delta": delta, "logprobs": [logprob]}
+            if self._is_padded:
+                event["obfuscation"] = _padding(delta, number)
+            yield _framed([event], number), delta
 
     def _usage(self) -> dict[str, Any]:
         if self._script.usage is not None:

@@ -13,6 +13,7 @@ from headrace.testing.shared.request_rules import (
     check_choice,
     check_fields,
     check_function_name,
+    check_metadata,
     check_object,
     check_ranges,
     first_refusal,
@@ -41,6 +42,8 @@ _TYPES: dict[str, tuple[str, type | tuple[type, ...]]] = {
     "text": ("object", dict),
     "tool_choice": ("string or object", (str, dict)),
     "tools": ("array of objects", list),
+    "service_tier": ("string", str),
+    "top_logprobs": ("integer", int),
     "top_p": ("decimal", (int, float)),
     "user": ("string", str),
 }
@@ -48,7 +51,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_output_tokens": (16, 1_000_000),
     "temperature": (0, 2),
     "top_p": (0, 1),
+    "top_logprobs": (0, 20),
 }
+_TIERS = ("auto", "default", "flex", "scale", "priority", "fast", "ultrafast")
 _INCLUDES = (
     "file_search_call.results",
     "web_search_call.results",
@@ -95,6 +100,8 @@ def _check_fields(body: dict[str, Any]) -> None:
 def _check_options(body: dict[str, Any]) -> None:
     for index, name in enumerate(body.get("include") or []):
         check_choice(f"include[{index}]", name, _INCLUDES)
+    check_choice("service_tier", body.get("service_tier"), _TIERS)
+    check_metadata(body.get("metadata"))
     reasoning = body.get("reasoning") or {}
     check_object("reasoning", reasoning, known={"effort", "summary", "generate_summary", "context"}, required=None)
     check_choice("reasoning.effort", reasoning.get("effort"), _EFFORTS)
@@ -110,6 +117,7 @@ def _check_options(body: dict[str, Any]) -> None:
 
 def _check_text(text: dict[str, Any]) -> None:
     check_object("text", text, known={"format", "verbosity"}, required=None)
+    check_choice("text.verbosity", text.get("verbosity"), ("low", "medium", "high"))
     if text.get("format") is None:
         return
     known = {"type", "name", "schema", "strict", "description"}

@@ -8,6 +8,7 @@ from typing import Any
 
 Kind = type | tuple[type, ...]
 
+_MAX_PAIRS, _MAX_KEY, _MAX_VALUE = 16, 64, 512
 _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -93,6 +94,23 @@ def check_object(where: str, value: object, *, known: set[str], required: str | 
         if name not in known:
             raise OpenAIRefusal(f"Unknown parameter: '{where}.{name}'.", f"{where}.{name}", "unknown_parameter")
     return value
+
+
+def check_metadata(metadata: object) -> None:
+    """Refuse metadata that is too large, or has other values than texts."""
+    if metadata is None:
+        return
+    check_type("metadata", metadata, "object", dict)
+    pairs = metadata if isinstance(metadata, dict) else {}
+    if len(pairs) > _MAX_PAIRS:
+        message = f"Invalid 'metadata': too many properties. Expected an object with at most {_MAX_PAIRS} properties, but got an object with {len(pairs)} properties instead."
+        raise OpenAIRefusal(message, "metadata", "object_above_max_properties")
+    for key, value in pairs.items():
+        check_type(f"metadata.{key}", value, "a string", str)
+        if len(key) > _MAX_KEY or len(value) > _MAX_VALUE:
+            long, limit = ("key", _MAX_KEY) if len(key) > _MAX_KEY else ("value", _MAX_VALUE)
+            message = f"Invalid 'metadata': {long} too long. Expected a string with maximum length {limit}."
+            raise OpenAIRefusal(message, f"metadata.{key}", "string_above_max_length")
 
 
 def _word_for(value: object) -> str:

@@ -23,6 +23,14 @@ class ScriptedToolCall(msgspec.Struct, frozen=True, omit_defaults=True, forbid_u
     id: str | None = None
 
 
+class ScriptedLogprob(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The log probability of one token of the answer. ``top_logprobs``: token → log probability, the most likely first."""
+
+    token: str
+    logprob: float
+    top_logprobs: dict[str, float] = msgspec.field(default_factory=dict)
+
+
 class Script(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One answer of the simulated provider.
 
@@ -31,7 +39,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     Content: ``chunks`` are the exact pieces of text. ``repeat`` makes this number of pieces (``"0 "``, ``"1 "``, ...).
     ``text`` is split into words. ``reasoning`` and ``refusal`` are split likewise. ``tool_calls`` are made, unless the
     conversation has the result of a tool after its last user message. ``usage`` replaces the counted usage, with the
-    provider's own names.
+    provider's own names. ``logprobs`` are those of the first pieces of text, for a request that asks for them; the others
+    are made up.
 
     Server tools: ``server_steps`` are blocks of Anthropic, or items of OpenAI Responses, that come before the answer.
     The next request must send them back unchanged. (Chat Completions and Google have none here.) ``container`` is the
@@ -65,6 +74,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     server_steps: list[dict[str, Any]] = msgspec.field(default_factory=list)
     container: str | None = None
     usage: dict[str, Any] | None = None
+    logprobs: list[ScriptedLogprob] = msgspec.field(default_factory=list)
     finish_reason: str | None = None
 
     pace: Seconds = 0.0
