@@ -348,15 +348,16 @@ def test_the_version_is_required_and_known(version: str | None) -> None:
     assert "anthropic-version" in refusal.message
 
 
+CLOSED: JSON = {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}
 ACCEPTED: list[tuple[str, JSON]] = [
     (NEW, {"system": "s", "stop_sequences": ["x"], "metadata": {"user_id": "u"}, "stream": True}),
-    (NEW, tool(strict=True) | {"tool_choice": {"type": "any", "disable_parallel_tool_use": True}}),
+    (NEW, tool(strict=True, input_schema=CLOSED) | {"tool_choice": {"type": "any", "disable_parallel_tool_use": True}}),
     (NEW, {"messages": [*ASK, says(CALL), user(result("c1", is_error=True), TEXT), *ASK, says(TEXT), *ASK]}),
     (NEW, {"messages": [*ASK, says(THOUGHT, CALL | {"id": THOUGHT_ID}), user(result(THOUGHT_ID, content=[TEXT]))]}),
     (NEW, {"messages": [user({"type": "image", "source": {"type": "url", "url": "https://x/y.png"}})]}),
     (NEW, {"messages": [*ASK, says({"type": "redacted_thinking", "data": "E"}, TEXT), *ASK]}),
     (NEW, {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": "xhigh"}}),
-    (NEW, {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}),
+    (NEW, {"output_config": {"format": {"type": "json_schema", "schema": CLOSED}}}),
     (NEW, {"tools": [{"type": "web_search_20260209", "name": "web_search", "max_uses": 1}]}),
     (OLD, {"model": "claude-haiku-4-5", "temperature": 0.5, "top_p": 1, "top_k": 5}),
     (OLD, {"model": "claude-opus-4-20250514", "thinking": BUDGET, "temperature": 1, "max_tokens": 32_000}),

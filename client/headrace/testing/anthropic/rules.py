@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.testing.anthropic.schema_rules import StrictSchemas
 from headrace.testing.anthropic.turns import AnthropicRefusal, check_messages
 from headrace.testing.shared.request_rules import is_of_type
 
@@ -55,15 +56,18 @@ class _Model(msgspec.Struct, frozen=True):
     sampling: bool = False
     thinking: tuple[str, ...] = ("adaptive", "disabled", "between_tools")
     prefill: bool = False
+    schemas: bool = True
 
 
-_OLD: dict[str, Any] = {"sampling": True, "prefill": True}
+_UP_TO_4_5: dict[str, Any] = {"sampling": True, "prefill": True}
+_OLD: dict[str, Any] = _UP_TO_4_5 | {"schemas": False}
 _ENABLED = ("enabled", "disabled")
 _MODELS = (
     _Model(r"claude-(3-opus|3-haiku|3-sonnet|2|instant)", 4_096, thinking=("disabled",), **_OLD),
     _Model(r"claude-3-5", 8_192, thinking=("disabled",), **_OLD),
     _Model(r"opus-4(-0|-1)?(-\d{8})?$", 32_000, thinking=_ENABLED, **_OLD),
-    _Model(r"claude-3-7|sonnet-4(-0)?(-\d{8})?$|-4-5", 64_000, thinking=_ENABLED, **_OLD),
+    _Model(r"claude-3-7|sonnet-4(-0)?(-\d{8})?$", 64_000, thinking=_ENABLED, **_OLD),
+    _Model(r"-4-5", 64_000, thinking=_ENABLED, **_UP_TO_4_5),
     _Model(r"-4-6", sampling=True, thinking=("adaptive", "enabled", "disabled")),
     _Model(r""),
 )
@@ -99,12 +103,15 @@ def _check_body(body: object, *, takes_sampling: bool) -> None:
     names = {_check_tool(f"tools.{index}", tool) for index, tool in enumerate(body.get("tools") or [])}
     thinks = _check_thinking(body, model)
     _check_tool_choice(body.get("tool_choice"), names, thinks=thinks)
-    _check_output_config(body.get("output_config") or {})
     _check_metadata(body.get("metadata") or {})
     if body.get("service_tier") not in {None, "auto", "standard_only"}:
         raise AnthropicRefusal("service_tier: Input should be 'auto' or 'standard_only'")
+    has_format = _check_output_config(body.get("output_config") or {}, model)
+    _check_schemas(body)
+    if has_format and b'"citations":{"enabled":true' in msgspec.json.encode(body["messages"]):
+        raise AnthropicRefusal("output_config.format: citations cannot be used together with structured outputs.")
     is_off = (body.get("thinking") or {}).get("type") == "disabled"
-    check_messages(body["messages"], thinks=not is_off, may_prefill=model.prefill)
+    check_messages(body["messages"], thinks=not is_off, may_prefill=model.prefill and not has_format)
 
 
 def _check_fields(body: dict[str, Any], known: frozenset[str] | set[str]) -> None:
@@ -250,7 +257,18 @@ def _check_tool_choice(choice: dict[str, Any] | None, names: set[str], *, thinks
         raise AnthropicRefusal("Thinking may not be enabled when tool_choice forces tool use.")
 
 
-def _check_output_config(config: dict[str, Any]) -> None:
+def _check_schemas(body: dict[str, Any]) -> None:
+    schemas = StrictSchemas()
+    for index, tool in enumerate(body.get("tools") or []):
+        if tool.get("strict") and isinstance(tool.get("input_schema"), dict):
+            schemas.add_tool(f"tools.{index}.custom.input_schema", tool["input_schema"])
+    wanted = (body.get("output_config") or {}).get("format")
+    if wanted is not None:
+        schemas.add("output_config.format.schema", wanted["schema"])
+
+
+def _check_output_config(config: dict[str, Any], model: _Model) -> bool:
+    """Return whether the request asks for a form of the answer."""
     for name in config:
         if name not in {"effort", "format", "task_budget"}:
             raise AnthropicRefusal(f"output_config.{name}: Extra inputs are not permitted")
@@ -258,8 +276,11 @@ def _check_output_config(config: dict[str, Any]) -> None:
         raise AnthropicRefusal(f"output_config.effort: Input should be {', '.join(repr(word) for word in _EFFORTS)}")
     wanted = config.get("format")
     if wanted is None:
-        return
+        return False
+    if not model.schemas:
+        raise AnthropicRefusal("output_config.format: structured outputs are not supported by this model.")
     if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
         raise AnthropicRefusal("output_config.format.type: Input should be 'json_schema'")
     if not isinstance(wanted.get("schema"), dict):
         raise AnthropicRefusal("output_config.format.schema: Field required")
+    return True

@@ -98,7 +98,7 @@ class Endpoint:
         if self._model == "no-such-model":
             message = f"models/{self._model} is not found for API version {self._version}, or is not supported for generateContent. Call ListModels to see the list of available models and their supported methods."
             return self.refused(404, message)
-        refusal = refusal_of(body)
+        refusal = refusal_of(body, self._model)
         return None if refusal is None else self.refused(refusal.status, refusal.message, code=refusal.word)
 
     def reply(self, body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:  # noqa: ARG002

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from typing import Any
 
+from headrace.testing.google.schema_rules import fault_of_schema
 from headrace.testing.shared.request_rules import is_of_type
 
 _URL_SAFE = str.maketrans("-_", "+/")
@@ -80,6 +81,7 @@ _MEDIA_TYPES = ("text/plain", "application/json", "text/x.enum")
 _LABEL = re.compile(r"[^\WA-Z](?:[^\WA-Z]|-){0,62}")
 _FUNCTION_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")
 _MAX_STOPS = 5
+_BEFORE_GEMINI_3 = re.compile(r"gemini-[12](?!\d)")
 
 
 class GeminiRefusal(Exception):  # noqa: N818 - it is an answer of the API, not a fault of this program
@@ -98,10 +100,11 @@ def signature_of(kind: str, content: object) -> str:
     return base64.b64encode(hashlib.sha256(said.encode("utf-8", "surrogatepass")).digest()).decode()
 
 
-def refusal_of(body: object) -> GeminiRefusal | None:
-    """Return why the real API would refuse this body; None if it would not."""
+def refusal_of(body: object, model: str = "") -> GeminiRefusal | None:
+    """Return why the real API would refuse this body for this model; None if it would not."""
     try:
         _check_body(body)
+        _check_schemas(camel(body), model)
     except GeminiRefusal as refusal:
         return refusal
     return None
@@ -162,6 +165,24 @@ def _check_tier_and_labels(body: dict[str, Any]) -> None:
         _check_type(value, str, f"labels[{key}]")
         if not _LABEL.fullmatch(key) or not _LABEL.fullmatch(value or "x"):
             raise GeminiRefusal(f"Invalid label '{key}': labels have at most 63 small letters, digits, '_' and '-'.")
+
+
+def _check_schemas(body: dict[str, Any], model: str) -> None:
+    """Check the schema of the answer, and those of functions if Google has to validate their calls."""
+    generation = camel(body.get("generationConfig", {}), "generation_config")
+    is_json = generation.get("responseMimeType") == "application/json"
+    if is_json and body.get("tools") and _BEFORE_GEMINI_3.match(model):
+        raise GeminiRefusal("Function calling with a response mime type: 'application/json' is unsupported")
+    schemas = {"generation_config.response_json_schema": generation.get("responseJsonSchema", True)}
+    config = camel(body.get("toolConfig", {}), "tool_config").get("functionCallingConfig", {})
+    if config.get("mode") == "VALIDATED":
+        for at, tool in enumerate(body.get("tools", [])):
+            for number, declaration in enumerate(camel(tool, "tools").get("functionDeclarations", [])):
+                schema = camel(declaration, "function_declarations").get("parametersJsonSchema", True)
+                schemas[f"tools[{at}].function_declarations[{number}].parameters_json_schema"] = schema
+    for where, schema in schemas.items():
+        if (fault := fault_of_schema(schema, where)) is not None:
+            raise GeminiRefusal(fault)
 
 
 def _check_turn(value: object, at: int, count: int) -> tuple[str, list[dict[str, Any]]]:

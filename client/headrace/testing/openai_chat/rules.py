@@ -16,6 +16,7 @@ from headrace.testing.shared.request_rules import (
     check_type,
     first_refusal,
 )
+from headrace.testing.shared.strict_schema_rules import check_strict_schema
 
 _FIELDS = """
     messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens
@@ -91,6 +92,8 @@ def _check_body(body: object) -> None:
         _check_stream_options(body["stream_options"], streams=bool(body.get("stream")))
     names = _check_tools(body.get("tools"))
     _check_tool_choice(body.get("tool_choice"), names)
+    if body.get("response_format") is not None:
+        _check_response_format(body["response_format"])
     _check_messages(body["messages"])
 
 
@@ -182,7 +185,28 @@ def _check_tool(where: str, tool: object) -> str:
     if schema_type != "object":
         message = f"Invalid schema for function '{function['name']}': schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{schema_type}\"'."
         raise OpenAIRefusal(message, f"{inner}.parameters", "invalid_function_parameters")
+    if function.get("strict"):
+        schema = function.get("parameters") or {"type": "object", "properties": {}}
+        subject = f"function '{function['name']}'"
+        check_strict_schema(schema, subject, f"{inner}.parameters", "invalid_function_parameters")
     return str(function["name"])
+
+
+def _check_response_format(wanted: dict[str, Any]) -> None:
+    known = {"type", "json_schema"} if wanted.get("type") == "json_schema" else {"type"}
+    check_object("response_format", wanted, known=known, required="type")
+    check_choice("response_format.type", wanted["type"], ("text", "json_object", "json_schema"))
+    if wanted["type"] != "json_schema":
+        return
+    where = "response_format.json_schema"
+    known = {"name", "description", "schema", "strict"}
+    inner = check_object(where, wanted.get("json_schema"), known=known, required="name")
+    check_function_name(f"{where}.name", inner["name"])
+    check_type(f"{where}.schema", inner.get("schema") or {}, "object", dict)
+    if inner.get("strict"):
+        check_strict_schema(
+            inner.get("schema"), f"response_format '{inner['name']}'", "response_format", "invalid_json_schema"
+        )
 
 
 def _check_tool_choice(choice: object, names: set[str] | None) -> None:

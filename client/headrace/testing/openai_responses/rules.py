@@ -18,6 +18,7 @@ from headrace.testing.shared.request_rules import (
     check_ranges,
     first_refusal,
 )
+from headrace.testing.shared.strict_schema_rules import check_strict_schema
 
 _FIELDS = """
     access_programs background background_options context_management conversation image include input instructions
@@ -129,6 +130,9 @@ def _check_text(text: dict[str, Any]) -> None:
                 where = f"text.format.{name}"
                 raise OpenAIRefusal(f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
         check_function_name("text.format.name", format_["name"])
+        if format_.get("strict"):
+            subject = f"response_format '{format_['name']}'"
+            check_strict_schema(format_["schema"], subject, "text.format.schema", "invalid_json_schema")
 
 
 def _check_tool(where: str, tool: object) -> str:
@@ -145,6 +149,10 @@ def _check_tool(where: str, tool: object) -> str:
     if schema_type != "object":
         message = f"Invalid schema for function '{tool['name']}': schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{schema_type}\"'."
         raise OpenAIRefusal(message, f"{where}.parameters", "invalid_function_parameters")
+    if tool.get("strict"):
+        schema = tool.get("parameters") or {"type": "object", "properties": {}}
+        subject = f"function '{tool['name']}'"
+        check_strict_schema(schema, subject, f"{where}.parameters", "invalid_function_parameters")
     return str(tool["name"])
 
 
