@@ -5,17 +5,31 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import cast
+from typing import Protocol, cast
 
 import httptools
 
 from headrace.testing.sender import ReplySender
 from headrace.testing.shared.openai_errors import refused
+from headrace.testing.shared.reply import Reply
 from headrace.testing.shared.request_log import LogEntry
-from headrace.testing.simulation import ProviderSimulation, Request
+from headrace.testing.simulation import Request
 from headrace.testing.ticker import Ticker
 
 _WRITE_BUFFER_LIMIT = 64 * 1024
+
+
+class RequestAnswering(Protocol):
+    """Makes the replies of a server, and keeps the log of its requests. Never waits."""
+
+    def arrived(self, request: Request, connection: int, now: float) -> LogEntry:
+        """Open the log entry of a request."""
+
+    def reply_to(self, request: Request, entry: LogEntry, wall_time: int) -> Reply:
+        """Return the reply to a client's request."""
+
+    def control(self, request: Request, open_connections: int) -> Reply:
+        """Carry out a control request."""
 
 
 class ProviderConnections:
@@ -47,9 +61,9 @@ class ProviderConnection(asyncio.Protocol):
     If the client closes only its sending side, this counts as a close: LLM clients never do it.
     """
 
-    def __init__(self, simulation: ProviderSimulation, connections: ProviderConnections, ticker: Ticker) -> None:
+    def __init__(self, answering: RequestAnswering, connections: ProviderConnections, ticker: Ticker) -> None:
         self.is_control = False
-        self._simulation = simulation
+        self._answering = answering
         self._connections = connections
         self._ticker = ticker
         self._parser = httptools.HttpRequestParser(self)
@@ -127,7 +141,7 @@ class ProviderConnection(asyncio.Protocol):
         path, _, query = self._url.decode("latin-1").partition("?")
         request = Request(self._parser.get_method().decode(), path, self._headers, b"".join(self._body), query)
         self.is_control = self.is_control or request.is_control
-        self._waiting.append((request, self._simulation.arrived(request, self._number, time.monotonic())))
+        self._waiting.append((request, self._answering.arrived(request, self._number, time.monotonic())))
         self._start_request()
         self._answer_next()
 
@@ -146,9 +160,9 @@ class ProviderConnection(asyncio.Protocol):
             return
         request, self._entry = self._waiting.popleft()
         if request.is_control:
-            reply = self._simulation.control(request, self._connections.count())
+            reply = self._answering.control(request, self._connections.count())
         else:
-            reply = self._simulation.reply_to(request, self._entry, int(time.time()))
+            reply = self._answering.reply_to(request, self._entry, int(time.time()))
         self._sender = ReplySender(
             reply, self._entry, self._transport, self._ticker, self._answered, is_paused=self._is_paused
         )

@@ -7,9 +7,10 @@ import errno
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from headrace.testing.provider_connection import ProviderConnection, ProviderConnections
+from headrace.testing.provider_connection import ProviderConnection, ProviderConnections, RequestAnswering
 from headrace.testing.shared.script import Script
 from headrace.testing.simulation import ProviderSimulation
 from headrace.testing.ticker import Ticker
@@ -34,11 +35,18 @@ async def serve(
     stop: asyncio.Event,
 ) -> None:
     """Serve until ``stop`` is set. ``on_ready`` is called with the port; ``port`` 0 means a free port."""
+    await serve_answers(host, port, ProviderSimulation(script), on_ready=on_ready, stop=stop)
+
+
+async def serve_answers(
+    host: str, port: int, answering: RequestAnswering, *, on_ready: Callable[[int], None], stop: asyncio.Event
+) -> None:
+    """Serve until ``stop`` is set. ``answering`` makes the answers. Otherwise as :func:`serve`."""
     loop = asyncio.get_running_loop()
-    simulation, connections, ticker = ProviderSimulation(script), ProviderConnections(), Ticker(loop)
+    connections, ticker = ProviderConnections(), Ticker(loop)
     listener = _listen(host, port)
     server = await loop.create_server(
-        lambda: ProviderConnection(simulation, connections, ticker), sock=listener, backlog=_BACKLOG
+        lambda: ProviderConnection(answering, connections, ticker), sock=listener, backlog=_BACKLOG
     )
     try:
         on_ready(listener.getsockname()[1])
@@ -62,14 +70,28 @@ def run_server(
     Main thread only.
     """
 
-    async def main() -> None:
+    async def main(stop: asyncio.Event) -> None:
+        await serve(host, port, script, on_ready=on_ready, stop=stop)
+
+    run_until_signal(main, until)
+
+
+def run_until_signal(
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], until: Callable[[], object] | None = None
+) -> None:
+    """Run ``main`` in an event loop. Set its event at SIGINT or SIGTERM, or when the blocking call ``until`` returns.
+
+    Main thread only.
+    """
+
+    async def stoppable() -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
         if until is not None:
             threading.Thread(target=_set_after, args=(until, loop, stop), daemon=True).start()
         try:
-            await serve(host, port, script, on_ready=on_ready, stop=stop)
+            await main(stop)
         finally:
             # The program may go on. A closed loop would swallow its signals.
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -78,7 +100,7 @@ def run_server(
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
-            runner.run(main())
+            runner.run(stoppable())
     finally:
         for number, handler in handlers.items():
             if handler is not None:  # None: the handler was not set by Python
@@ -86,16 +108,16 @@ def run_server(
 
 
 class ServerThread:
-    """The simulated provider in a daemon thread of this process."""
+    """A server of answers in a daemon thread of this process."""
 
-    def __init__(self, script: Script | None, port: int) -> None:
+    def __init__(self, answering: RequestAnswering, port: int) -> None:
         self.port = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._failure: OSError | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(
-            target=self._run, args=(script, port), name="headrace-simulated-provider", daemon=True
+            target=self._run, args=(answering, port), name="headrace-simulated-provider", daemon=True
         )
         self._thread.start()
         self._ready.wait()
@@ -108,10 +130,10 @@ class ServerThread:
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
-    def _run(self, script: Script | None, port: int) -> None:
+    def _run(self, answering: RequestAnswering, port: int) -> None:
         async def main() -> None:
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-            await serve("127.0.0.1", port, script, on_ready=self._on_ready, stop=self._stop)
+            await serve_answers("127.0.0.1", port, answering, on_ready=self._on_ready, stop=self._stop)
 
         try:
             with asyncio.Runner(loop_factory=_new_loop) as runner:
