@@ -114,15 +114,17 @@ def test_the_prompt_comes_from_standard_input(
 
 
 def test_options_reach_the_provider(shared: Commands, provider: SimulatedProvider) -> None:
-    options = ("--temperature", "0.5", "--max-output-tokens", "9", "--option", "seed=7", "--option", 'user="me"')
+    options = ("--temperature", "0.5", "--max-output-tokens", "9", "--option", "store=true", "--option", 'user="me"')
+    further = ("--seed", "7", "--service-tier", "flex")
 
-    done = shared.headrace(*MODEL, "hi", "--no-stream", *options)
+    done = shared.headrace(*MODEL, "hi", "--no-stream", *options, *further)
     assert (done.stdout, done.stderr) == ("Hello world\n", "")
 
     (request,) = provider.requests()
     assert request.body["temperature"] == 0.5
     assert request.body["max_completion_tokens"] == 9
-    assert (request.body["seed"], request.body["user"]) == (7, "me")
+    assert (request.body["store"], request.body["user"]) == (True, "me")
+    assert (request.body["seed"], request.body["service_tier"]) == (7, "flex")
     assert not request.body.get("stream")
 
 
@@ -206,6 +208,8 @@ def read_terminal(descriptor: int) -> str:
         (("hi", "--option", 'a={"b": [1e999]}'), ExitCode.USAGE, "--option a.b[0]: takes finite numbers"),
         (("hi", "--option", "seed=99999999999999999999"), ExitCode.USAGE, "--option seed: takes integers"),
         (("hi", "--option", "seed=1", "--option", "seed=2"), ExitCode.USAGE, "--option seed: is given twice"),
+        (("hi", "--seed", "99999999999999999999"), ExitCode.USAGE, "--seed: takes integers"),
+        (("hi", "--service-tier", ""), ExitCode.USAGE, "--service-tier: takes a non-empty str"),
         (("hi", "--temperature", "nan"), ExitCode.USAGE, "--temperature: takes finite numbers"),
         (("h\udcff",), ExitCode.USAGE, "headrace: prompt: holds a lone surrogate"),
         (("hi", "--system", "h\udcff"), ExitCode.USAGE, "headrace: --system: holds a lone surrogate"),

@@ -25,7 +25,9 @@ from headrace import (
     StreamResult,
     TextPart,
     TextPartDict,
+    TokenLogprob,
     ToolCallDict,
+    TopLogprob,
     Usage,
 )
 
@@ -183,3 +185,27 @@ def as_dicts(result: RunLocalResult, vectors: RunEmbeddingResult) -> None:
     assert_type(vectors.to_dict(), dict[str, Any])
     assert_type(Message.from_dict(result.message.to_dict()), Message)
     assert_type(TextPart.from_dict({"type": "text", "text": "a"}), TextPart)
+
+
+def options() -> None:
+    result = client.run_local(
+        model="gpt-4o",
+        messages="Hello",
+        seed=7,
+        top_k=40,
+        frequency_penalty=0.5,
+        presence_penalty=-1,
+        logprobs=True,
+        top_logprobs=2,
+        parallel_tool_calls=False,
+        metadata={"team": "a"},
+        service_tier="flex",
+        verbosity="low",
+    )
+    assert_type(result.logprobs, list[TokenLogprob] | None)
+    for token in result.logprobs or ():
+        assert_type(token.logprob, float)
+        assert_type(token.bytes, list[int] | None)
+        assert_type(token.top_logprobs, list[TopLogprob])
+    client.run_local(model="gpt-4o", messages=b"Hello")  # type: ignore[arg-type]
+    client.run_local(model="gpt-4o", messages="Hello", verbosity="short")  # type: ignore[call-overload]

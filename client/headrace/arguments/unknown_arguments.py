@@ -91,6 +91,8 @@ _OF_RUNS = {
     "text_format": "use response_type",
     "output_format": "use response_type or response_format",
     "output_type": "use response_type",
+    "parse_as": "use response_type",
+    "automatic_function_calling": "run_tools calls your functions",
     "response_schema": "use response_type or response_format",
     "response_json_schema": "use response_format",
     "response_mime_type": "use response_format",
@@ -129,7 +131,8 @@ _NOT_OFFERED = frozenset({
     "background", "conversation", "previous_response_id", "include", "truncation", "context_management", "max_tool_calls",
     "cache_control", "container", "mcp_servers", "betas", "speed", "inference_geo", "top_a", "min_p",
     "repetition_penalty", "best_of", "echo", "suffix", "guided_json", "chat_template_kwargs", "response_modalities",
-    "task_type", "title", "auto_truncate", "input_type", "cached_content", "safety_settings", "image_config",
+    "auto_truncate", "input_type", "access_programs", "background_options", "diagnostics", "user_profile_id",
+    "workspace_id", "compaction", "billing_policy",
 })  # fmt: skip
 """Fields of some provider that Headrace has no argument for."""
 
@@ -141,6 +144,11 @@ _OF_GOOGLE = {
     "safety_settings": "{'safetySettings': …}",
     "cached_content": "{'cachedContent': …}",
     "response_modalities": "{'generationConfig': {'responseModalities': …}}",
+    "image_config": "{'generationConfig': {'imageConfig': …}}",
+    "media_resolution": "{'generationConfig': {'mediaResolution': …}}",
+    "speech_config": "{'generationConfig': {'speechConfig': …}}",
+    "task_type": "{'taskType': …}",
+    "title": "{'title': …}",
 }
 """Fields of Google whose place in the request is not that of the Python library."""
 

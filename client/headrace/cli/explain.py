@@ -28,6 +28,8 @@ _OPTIONS = {
     "messages": "prompt",
     "model": "--model",
     "provider": "--provider",
+    "seed": "--seed",
+    "service_tier": "--service-tier",
     "system": "--system",
     "temperature": "--temperature",
     "timeout_ms": "--timeout",

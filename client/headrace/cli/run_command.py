@@ -38,6 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-output-tokens", type=int, metavar="N", help="the most tokens of the answer; default: the provider's"
     )
+    parser.add_argument("--seed", type=int, metavar="N", help="sample with this seed, where the provider has seeds")
+    parser.add_argument(
+        "--service-tier", metavar="TIER", help="the provider's service tier, such as flex; default: the provider's"
+    )
     parser.add_argument(
         "--option",
         "-o",
@@ -45,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=JSON",
-        help="a field to add to the provider's request, such as seed=7; may be repeated",
+        help="a field to add to the provider's request, such as store=true; may be repeated",
     )
     parser.add_argument(
         "--timeout",
@@ -106,6 +110,8 @@ def _run_arguments(arguments: argparse.Namespace) -> RunArguments:
         "messages": messages,
         "temperature": arguments.temperature,
         "max_output_tokens": arguments.max_output_tokens,
+        "seed": arguments.seed,
+        "service_tier": arguments.service_tier,
         "timeout_ms": None if arguments.timeout is None else math.ceil(arguments.timeout * 1000),
         "custom_options": _options(arguments.option),
     }
@@ -154,7 +160,7 @@ def _options(given: list[tuple[str, Any]]) -> dict[str, Any]:
 def _option(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not key or not separator:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=JSON, such as seed=7")
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=JSON, such as store=true")
     try:
         return key, json.loads(value)
     except RecursionError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, cast
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from headrace.arguments.checked_request import check_names
 from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.errors import InvalidRequestError
-from tests.cases import each
+from tests.cases import case, each
+from tests.repetition import long_test
 
 MEANT = {
     "max_tokens": "use max_output_tokens",
@@ -55,7 +57,7 @@ MEANT_BY_EMBEDDINGS = {
     "output_dimensionality": "use dimensions",
     "encoding_format": "leave it out",
     "timeout": "use timeout_ms",
-    "task_type": "custom_options={'task_type': …} passes it on as it is",
+    "task_type": "custom_options={'taskType': …} passes it on as it is",
     "dimension": "did you mean dimensions?",
     "temperature": "custom_options passes a field",
     "x" * 5_000: "custom_options passes a field",
@@ -89,3 +91,28 @@ def test_an_unknown_argument_of_an_embedding_says_what_was_meant(name: str, word
 def test_no_advice_is_about_an_argument_that_exists() -> None:
     for name in MEANT:
         assert name not in RunArguments.__annotations__
+
+
+def arguments_of_sdks() -> dict[type[Any], set[str]]:
+    """Return the arguments of the official clients. To import all three takes some seconds."""
+    openai = pytest.importorskip("openai").OpenAI(api_key="x")
+    anthropic = pytest.importorskip("anthropic").Anthropic(api_key="x")
+    google = pytest.importorskip("google.genai.types")
+    chat, responses, messages = openai.chat.completions, openai.responses, anthropic.messages
+    methods = (chat.create, chat.parse, responses.create, responses.parse, messages.create, messages.stream)
+    of_runs = {name for method in methods for name in inspect.signature(method).parameters}
+    of_embeddings = {*inspect.signature(openai.embeddings.create).parameters}
+    return {
+        RunArguments: of_runs | {*google.GenerateContentConfig.model_fields},
+        EmbeddingArguments: of_embeddings | {*google.EmbedContentConfig.model_fields},
+    }
+
+
+@long_test
+def test_no_argument_of_the_official_clients_is_taken_for_a_misspelt_one() -> None:
+    for kind, names in arguments_of_sdks().items():
+        unknown = names - {*kind.__annotations__, "stream", "response_type"}
+        assert len(unknown) > 5
+        for name in unknown:
+            with case(name):
+                assert "did you mean" not in refusal(name, kind).reason
