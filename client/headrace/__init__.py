@@ -31,6 +31,8 @@ from headrace.errors import (
     WorkerLostError,
 )
 from headrace.types import (
+    AudioPart,
+    FilePart,
     FlushCounts,
     ImagePart,
     IncompleteToolCall,
@@ -57,6 +59,8 @@ from headrace.version import VERSION
 
 if TYPE_CHECKING:
     from headrace.arguments.message_dicts import (
+        AudioPartDict,
+        FilePartDict,
         FunctionCallDict,
         ImagePartDict,
         ImageUrlDict,
@@ -74,11 +78,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncLocalStream",
+    "AudioPart",
+    "AudioPartDict",
     "AuthenticationError",
     "Client",
     "ConfigurationError",
     "EmbeddingArguments",
     "EngineUnavailableError",
+    "FilePart",
+    "FilePartDict",
     "FlushCounts",
     "ForkedStreamError",
     "FunctionCallDict",
@@ -140,6 +148,8 @@ _MODULES = {
     "Client": "headrace.client",
     "EmbeddingArguments": "headrace.arguments.run_arguments",
     "FunctionCallDict": "headrace.arguments.message_dicts",
+    "AudioPartDict": "headrace.arguments.message_dicts",
+    "FilePartDict": "headrace.arguments.message_dicts",
     "ImagePartDict": "headrace.arguments.message_dicts",
     "ImageUrlDict": "headrace.arguments.message_dicts",
     "ImageUrlPartDict": "headrace.arguments.message_dicts",

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 from headrace.text.escaping import escaped
 
 if TYPE_CHECKING:
-    from headrace.types import Usage
+    from headrace.usage import Usage
 
 
 class HeadraceError(Exception):

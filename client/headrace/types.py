@@ -7,11 +7,14 @@ sockets or providers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self
 
 import msgspec
 
 from headrace.dict_form import DictForm
+from headrace.media.file_content import FileSource, decoded, read_document, read_media
+from headrace.usage import Usage as Usage  # noqa: PLC0414 - passed on; errors.py needs it below this module
+from headrace.usage import UsageSource as UsageSource  # noqa: PLC0414 - passed on
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -24,7 +27,6 @@ else:
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "tool_calls", "max_tokens", "content_filter", "error"]
-UsageSource = Literal["provider", "partial", "estimated", "none"]
 Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
@@ -44,7 +46,7 @@ class TextPart(DictForm, frozen=True, tag="text", omit_defaults=True):
 
 
 class ImagePart(DictForm, frozen=True, tag="image", omit_defaults=True):
-    """An image in a message: either ``url``, or ``data`` with ``media_type``."""
+    """An image in a message: ``url``, or ``data`` with ``media_type``, or ``file_id``."""
 
     url: str | None = None
     """The image's address."""
@@ -54,6 +56,126 @@ class ImagePart(DictForm, frozen=True, tag="image", omit_defaults=True):
     """The type of ``data``, such as ``image/png``."""
     extra: dict[str, Any] | None = None
     """Further keys, such as ``detail``: see :class:`TextPart`."""
+    file_id: str | None = None
+    """The id of an image that was uploaded to the provider before."""
+    provider_data: dict[str, Any] | None = None
+    """What the provider needs back to accept an image that its model made."""
+
+    @classmethod
+    def from_file(cls, file: FileSource, media_type: str | None = None) -> Self:
+        """Return the part for an image file.
+
+        * ``file``: a path, bytes, or an open binary file, of at most 35 MiB. Give an address as ``ImagePart(url=…)``.
+        * ``media_type``: its type, such as ``image/png``. Default: the type that the file's first bytes say (PNG, JPEG,
+          GIF, WebP, HEIC, HEIF, AVIF, BMP, TIFF). Each provider takes some of them: see docs/providers.md.
+
+        Raises OSError (such as FileNotFoundError) where the path cannot be read, and InvalidRequestError for a file that
+        is empty, too large, or no image.
+        """
+        data, found = read_media(file, media_type, "image")
+        return cls(data=data, media_type=found)
+
+    def to_bytes(self) -> bytes:
+        """Return the image file. Raises ValueError where the part has only an address or an id."""
+        return decoded(self.data, "image")
+
+    def __repr__(self) -> str:
+        return _shown(self)
+
+
+class AudioPart(DictForm, frozen=True, tag="audio", omit_defaults=True):
+    """Audio in a message: ``data`` with ``media_type``, or ``url``."""
+
+    data: str | None = None
+    """The audio file, in base64."""
+    media_type: str | None = None
+    """Its type, such as ``audio/wav``. Samples without a file's head have a type such as ``audio/pcm;rate=24000``."""
+    url: str | None = None
+    """The audio file's address."""
+    transcript: str | None = None
+    """The words that are said in audio of a model, where the provider tells them."""
+    provider_data: dict[str, Any] | None = None
+    """What the provider needs back to accept audio that its model made."""
+    extra: dict[str, Any] | None = None
+    """Further keys: see :class:`TextPart`."""
+
+    @classmethod
+    def from_file(cls, file: FileSource, media_type: str | None = None) -> Self:
+        """Return the part for an audio file.
+
+        * ``file``: a path, bytes, or an open binary file, of at most 35 MiB.
+        * ``media_type``: its type, such as ``audio/wav``. Default: the type that the file's first bytes say (WAV, MP3,
+          FLAC, Ogg, AAC, AIFF, M4A, WebM). Each provider takes some of them: see docs/providers.md.
+
+        Raises OSError and InvalidRequestError: see :meth:`ImagePart.from_file`.
+        """
+        data, found = read_media(file, media_type, "audio")
+        return cls(data=data, media_type=found)
+
+    def to_bytes(self) -> bytes:
+        """Return the audio file. Raises ValueError where the part has only an address."""
+        return decoded(self.data, "audio")
+
+    def __repr__(self) -> str:
+        return _shown(self)
+
+
+class FilePart(DictForm, frozen=True, tag="file", omit_defaults=True):
+    """A file in a message, such as a PDF: ``data`` with ``media_type``, or ``text``, or ``url``, or ``file_id``."""
+
+    name: str | None = None
+    """The file's name, for the model."""
+    media_type: str | None = None
+    """The file's type, such as ``application/pdf``."""
+    data: str | None = None
+    """The file itself, in base64."""
+    text: str | None = None
+    """The content of a text file. Variables in it are not filled."""
+    url: str | None = None
+    """The file's address."""
+    file_id: str | None = None
+    """The id of a file that was uploaded to the provider before, or that its model made."""
+    provider_data: dict[str, Any] | None = None
+    """What the provider needs back to accept a file that its model made."""
+    extra: dict[str, Any] | None = None
+    """Further keys, such as ``citations``: see :class:`TextPart`."""
+
+    @classmethod
+    def from_file(cls, file: FileSource, media_type: str | None = None, *, name: str | None = None) -> Self:
+        """Return the part for a PDF, a text file, or another document.
+
+        * ``file``: a path, bytes, or an open binary file, of at most 35 MiB.
+        * ``media_type``: its type. Default: the type that the file's first bytes say. Files of no known binary type are
+          read as text in UTF-8.
+        * ``name``: its name, for the model. Default: the name of the file, without its folder.
+
+        Raises OSError and InvalidRequestError: see :meth:`ImagePart.from_file`.
+        """
+        found = read_document(file, media_type, name)
+        return cls(name=found.name, media_type=found.media_type, data=found.data, text=found.text)
+
+    def to_bytes(self) -> bytes:
+        """Return the file. Text is UTF-8. Raises ValueError where the part has only an address or an id."""
+        return decoded(self.data, "file") if self.text is None else self.text.encode()
+
+    def __repr__(self) -> str:
+        return _shown(self)
+
+
+_SHOWN_LENGTH = 80
+"""Characters of base64, of an address or of a file's text that ``repr`` shows."""
+
+
+def _shown(part: ImagePart | AudioPart | FilePart) -> str:
+    """Return a part as text, without the megabytes that it may have."""
+    fields: list[str] = []
+    for name in part.__struct_fields__:
+        value = getattr(part, name)
+        if isinstance(value, str) and len(value) > _SHOWN_LENGTH:
+            fields.append(f"{name}={value[:_SHOWN_LENGTH]!r}… ({len(value)} characters)")
+        elif value is not None:
+            fields.append(f"{name}={value!r}")
+    return f"{type(part).__name__}({', '.join(fields)})"
 
 
 class ToolCallPart(DictForm, frozen=True, tag="tool_call", omit_defaults=True):
@@ -85,7 +207,7 @@ class ReasoningPart(DictForm, frozen=True, tag="reasoning", omit_defaults=True):
     """Further keys: see :class:`TextPart`."""
 
 
-Part = TextPart | ImagePart | ToolCallPart | ReasoningPart
+Part = TextPart | ImagePart | AudioPart | FilePart | ToolCallPart | ReasoningPart
 
 
 class Message(DictForm, frozen=True, omit_defaults=True):
@@ -115,6 +237,21 @@ class Message(DictForm, frozen=True, omit_defaults=True):
         if isinstance(self.content, str):
             return []
         return [part for part in self.content if isinstance(part, ToolCallPart)]
+
+    @property
+    def images(self) -> list[ImagePart]:
+        """The message's images."""
+        return [] if isinstance(self.content, str) else [part for part in self.content if isinstance(part, ImagePart)]
+
+    @property
+    def audio(self) -> list[AudioPart]:
+        """The message's audio."""
+        return [] if isinstance(self.content, str) else [part for part in self.content if isinstance(part, AudioPart)]
+
+    @property
+    def files(self) -> list[FilePart]:
+        """The message's files."""
+        return [] if isinstance(self.content, str) else [part for part in self.content if isinstance(part, FilePart)]
 
 
 class Tool(DictForm, frozen=True, omit_defaults=True):
@@ -162,31 +299,6 @@ class IncompleteToolCall(DictForm, frozen=True):
     """The tool's name."""
     arguments: str
     """The text of the arguments so far. It is not whole JSON."""
-
-
-class Usage(DictForm, frozen=True, omit_defaults=True, gc=False):
-    """Tokens of a run."""
-
-    input_tokens: int = 0
-    """Tokens of the prompt, cached ones included."""
-    output_tokens: int = 0
-    """Tokens of the answer, reasoning included."""
-    total_tokens: int = 0
-    """Tokens of the prompt and of the answer together."""
-    cached_input_tokens: int = 0
-    """Tokens of the prompt that the provider read from its cache."""
-    cache_write_tokens: int = 0
-    """Tokens of the prompt that the provider wrote to its cache."""
-    reasoning_tokens: int = 0
-    """Tokens of the reasoning."""
-    source: UsageSource = "none"
-    """How far to trust the figures.
-
-    ``provider``: the provider's final figures. ``partial``: its last figures of a run that did not end. ``estimated``:
-    counted by Headrace, one token for four characters. ``none``: nothing is known, and all figures are 0.
-    """
-    server_tool_requests: dict[str, int] = msgspec.field(default_factory=dict)
-    """How often the provider ran its own tools, in its own words, such as ``{"web_search_requests": 2}``."""
 
 
 class TopLogprob(DictForm, frozen=True, omit_defaults=True, gc=False):
@@ -312,6 +424,21 @@ class RunLocalResult(DictForm, Generic[T_co], frozen=True, kw_only=True):
 
     ``None`` without ``response_type``, for an aborted stream, and where the model calls tools instead of an answer.
     """
+
+    @property
+    def images(self) -> list[ImagePart]:
+        """The images that the model made. ``image.to_bytes()`` is the file, ``image.media_type`` its type."""
+        return self.message.images
+
+    @property
+    def audio(self) -> list[AudioPart]:
+        """The audio that the model made. ``text`` has the words, where the provider tells them."""
+        return self.message.audio
+
+    @property
+    def files(self) -> list[FilePart]:
+        """References to files that the model made with the provider's tools: their ``file_id`` or ``url``."""
+        return self.message.files
 
 
 class RunEmbeddingResult(DictForm, frozen=True, kw_only=True):

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 import headrace
 from headrace import (
+    AudioPart,
+    FilePart,
     FlushCounts,
     ImagePart,
     IncompleteToolCall,
@@ -79,6 +81,11 @@ VECTORS = RunEmbeddingResult(
 VALUES: list[DictForm] = [
     *ANSWER.content,
     ImagePart("https://x.test/a.png"),
+    ImagePart(file_id="file_1", provider_data={"api": "google", "thoughtSignature": SIGNATURE}),
+    AudioPart("aGk=", "audio/wav", transcript="Hi", provider_data={"api": "openai-chat", "audio": {"id": "a"}}),
+    FilePart("a.pdf", "application/pdf", "aGk=", extra={"citations": {"enabled": True}}),
+    FilePart("a.csv", "text/csv", text="a,b"),
+    FilePart(url="https://x.test/a.pdf"),
     ANSWER,
     Message("user", ""),
     Message("tool", "sunny", "call_1", "get_weather"),

@@ -13,11 +13,15 @@ from tests.cases import each
 
 PUBLIC = [
     "AsyncLocalStream",
+    "AudioPart",
+    "AudioPartDict",
     "AuthenticationError",
     "Client",
     "ConfigurationError",
     "EmbeddingArguments",
     "EngineUnavailableError",
+    "FilePart",
+    "FilePartDict",
     "FlushCounts",
     "ForkedStreamError",
     "FunctionCallDict",

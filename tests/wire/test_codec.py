@@ -15,8 +15,11 @@ from headrace.errors import ProtocolMismatchError, RemoteProtocolError
 from headrace.runs.run_plan import RunPlan
 from headrace.runs.session_commands import TellWorker
 from headrace.types import (
+    AudioPart,
+    FilePart,
     ImagePart,
     Message,
+    Part,
     ReasoningDelta,
     TextPart,
     Tool,
@@ -401,6 +404,23 @@ def test_a_worker_that_knows_nothing_of_an_option_refuses_a_request_that_has_it(
     encoded = encode_request(request)
 
     assert msgspec.msgpack.decode(encoded)[0] == ["extra", "options"]
+    assert decode_request(encoded) == request
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        AudioPart("QQ==", "audio/wav"),
+        FilePart(file_id="f"),
+        ImagePart(file_id="f"),
+        ImagePart(data="QQ==", media_type="image/png", provider_data={"a": 1}),
+    ],
+)
+def test_a_worker_that_knows_nothing_of_audio_and_files_refuses_a_request_that_has_them(part: Part) -> None:
+    request = RunRequest(provider="p", model="m", messages=[Message("user", [part])], stream=True)
+    encoded = encode_request(request)
+
+    assert msgspec.msgpack.decode(encoded)[0] == ["media"]
     assert decode_request(encoded) == request
 
 

@@ -19,11 +19,10 @@ import msgspec
 from headrace.settings.known_secrets import address_secrets
 from headrace.text.secret_mask import LONGEST_TEXT, MASK, SecretMask, is_word
 from headrace.types import (
+    FilePart,
     Message,
     Part,
-    ReasoningPart,
     RunEvent,
-    TextPart,
     ToolCallDelta,
     ToolCallPart,
     Usage,
@@ -177,7 +176,7 @@ def _message(message: Message, mask: SecretMask) -> Message:
         return message
     named = [part for part in message.content if isinstance(part, ToolCallPart)]
     mask_text = _mask_for([text for part in named for text in (part.id, part.name)], mask)
-    is_quoted = _is_quoted([(part.extra, getattr(part, "provider_data", None)) for part in message.content], mask)
+    is_quoted = _is_quoted([(part.extra, part.provider_data) for part in message.content], mask)
     parts = [_part(part, mask, mask_text, is_quoted=is_quoted) for part in message.content]
     return msgspec.structs.replace(message, content=parts)
 
@@ -203,7 +202,10 @@ def _part(part: Part, mask: SecretMask, mask_text: Callable[[str], str] | None, 
         case ToolCallPart():
             call_id, name = (part.id, part.name) if mask_text is None else (mask_text(part.id), mask_text(part.name))
             return msgspec.structs.replace(part, id=call_id, name=name, provider_data=opaque(part.provider_data))
-        case TextPart() | ReasoningPart() if part.provider_data is not None:
+        case FilePart():
+            names = {field: _masked_name(getattr(part, field), mask) for field in ("name", "file_id", "url")}
+            return msgspec.structs.replace(part, **names, provider_data=opaque(part.provider_data))
+        case _ if part.provider_data is not None:
             return msgspec.structs.replace(part, provider_data=opaque(part.provider_data))
         case _:
             return part

@@ -22,14 +22,44 @@ class TextPartDict(TypedDict, total=False):
 
 
 class ImagePartDict(TypedDict, total=False):
-    """An image in a message: either ``url``, or ``data`` with ``media_type``. See :class:`ImagePart`."""
+    """An image in a message: ``url``, or ``data`` with ``media_type``, or ``file_id``. See :class:`ImagePart`."""
 
     type: Required[Literal["image"]]
     url: str | None
-    data: str | None
+    data: str | bytes | None
     media_type: str | None
+    file_id: str | None
     source: Mapping[str, str]
     """Anthropic's form: ``{"type": "base64", "media_type": …, "data": …}``, or ``{"type": "url", "url": …}``."""
+    provider_data: dict[str, Any] | None
+    extra: dict[str, Any] | None
+
+
+class AudioPartDict(TypedDict, total=False):
+    """Audio in a message: ``data`` with ``media_type``, or ``url``. See :class:`AudioPart`."""
+
+    type: Required[Literal["audio"]]
+    data: str | bytes | None
+    media_type: str | None
+    url: str | None
+    transcript: str | None
+    provider_data: dict[str, Any] | None
+    extra: dict[str, Any] | None
+
+
+class FilePartDict(TypedDict, total=False):
+    """A file in a message: ``data`` with ``media_type``, ``text``, ``url`` or ``file_id``. See :class:`FilePart`."""
+
+    type: Required[Literal["file"]]
+    name: str | None
+    media_type: str | None
+    data: str | bytes | None
+    text: str | None
+    url: str | None
+    file_id: str | None
+    file: Mapping[str, str]
+    """OpenAI's form: ``{"filename": …, "file_data": …}``, or ``{"file_id": …}``."""
+    provider_data: dict[str, Any] | None
     extra: dict[str, Any] | None
 
 
@@ -82,7 +112,15 @@ class ToolCallDict(TypedDict, total=False):
     function: Required[FunctionCallDict]
 
 
-PartDict = TextPartDict | ImagePartDict | ImageUrlPartDict | ToolCallPartDict | ReasoningPartDict
+PartDict = (
+    TextPartDict
+    | ImagePartDict
+    | ImageUrlPartDict
+    | AudioPartDict
+    | FilePartDict
+    | ToolCallPartDict
+    | ReasoningPartDict
+)
 
 
 class MessageDict(TypedDict, total=False):

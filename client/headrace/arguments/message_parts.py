@@ -1,4 +1,7 @@
-"""Reads the parts of a message: text, images, tool calls, reasoning, in the forms of each provider. Pure."""
+"""Reads the parts of a message: text, tool calls, reasoning, in the forms of each provider. Pure.
+
+Images, audio and files are read by ``media_parts.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,19 @@ from typing import Any
 
 import msgspec
 
-from headrace.arguments import checks
+from headrace.arguments import checks, media_parts
 from headrace.arguments.mapping_keys import KnownKeys, further_keys, joined
 from headrace.arguments.original_paths import OriginalPaths
 from headrace.arguments.plain_values import named, plain_dict, plain_text, shown
 from headrace.errors import InvalidRequestError
-from headrace.types import ImagePart, Part, ReasoningPart, TextPart, ToolCall, ToolCallPart
+from headrace.types import Part, ReasoningPart, TextPart, ToolCall, ToolCallPart
 
 _TEXT_FIELDS = frozenset({"type", *TextPart.__struct_fields__})
-_IMAGE_FIELDS = frozenset({"type", *ImagePart.__struct_fields__})
 _CALL_FIELDS = frozenset({"type", *ToolCallPart.__struct_fields__})
 
-_IMAGE_PLACES = ("url", "data", "media_type")
+_IMAGE_PLACES = ("url", "data", "media_type", "file_id")
 
 _TEXT = KnownKeys(_TEXT_FIELDS, slips={"content": "text", "value": "text"}, fields=_TEXT_FIELDS)
-_IMAGE = KnownKeys(
-    _IMAGE_FIELDS | {"source"},
-    fields=_IMAGE_FIELDS | {"source"},
-    slips={"mime_type": "media_type", "mimeType": "media_type", "uri": "url", "base64": "data"},
-)
-_IMAGE_URL = KnownKeys(frozenset({"type", "image_url", "extra"}), fields=_IMAGE_FIELDS)
-_INNER_URL = KnownKeys(frozenset({"url", "detail"}), slips={"uri": "url"})
-_BASE64_SOURCE = KnownKeys(frozenset({"type", "media_type", "data"}))
-_URL_SOURCE = KnownKeys(frozenset({"type", "url"}))
 _CALL = KnownKeys(
     _CALL_FIELDS,
     fields=_CALL_FIELDS,
@@ -57,14 +50,12 @@ def read_part(argument: str, part: object, original_paths: OriginalPaths) -> Par
         )
     kind = given.get("type")
     reader = _READERS.get(kind) if isinstance(kind, str) else None
+    if kind is None:
+        reader = media_parts.google_part if media_parts.is_googles(given) else _text_part if "text" in given else None
     if reader is None:
         raise InvalidRequestError(f"is no part ({', '.join(_READERS)}): its type is {shown(kind)}", argument)
-    if kind == "image" and given.get("source") is not None:
-        original_paths |= {f"{argument}.{name}": f"{argument}.source.{name}" for name in _IMAGE_PLACES}
-    if kind == "image_url":
-        original_paths[f"{argument}.url"] = f"{argument}.image_url"
-        if "detail" not in given:
-            original_paths[f"{argument}.detail"] = f"{argument}.image_url.detail"
+    if isinstance(kind, str):
+        original_paths |= {f"{argument}.{name}": f"{argument}.{gave}" for name, gave in _paths(kind, given).items()}
     return reader(argument, given)
 
 
@@ -117,50 +108,6 @@ def _tool_call_part(argument: str, given: Mapping[str, Any]) -> ToolCallPart:
     )
 
 
-def _image_part(argument: str, given: Mapping[str, Any]) -> ImagePart:
-    extra = further_keys(argument, given, _IMAGE)
-    if (source := given.get("source")) is None:
-        return _image(argument, given, extra)
-    for name in _IMAGE_PLACES:
-        if given.get(name) is not None:
-            raise InvalidRequestError("is given beside source: give one of the two", f"{argument}.{name}")
-    inside = f"{argument}.source"
-    return _image(inside, _source(inside, source), extra)
-
-
-def _source(argument: str, source: object) -> dict[str, Any]:
-    """Read Anthropic's form: ``{"type": "base64", "media_type", "data"}`` or ``{"type": "url", "url"}``."""
-    given: Mapping[str, Any] = source if isinstance(source, Mapping) else {}
-    kind = given.get("type")
-    if kind not in {"base64", "url"}:
-        raise InvalidRequestError("takes a dict with type 'base64' or 'url'", argument)
-    if further := further_keys(argument, given, _BASE64_SOURCE if kind == "base64" else _URL_SOURCE):
-        raise InvalidRequestError("there is no such key here", f"{argument}.{min(further)}")
-    return {key: value for key, value in given.items() if key != "type"}
-
-
-def _image_url_part(argument: str, given: Mapping[str, Any]) -> ImagePart:
-    """Read OpenAI's form: ``{"type": "image_url", "image_url": {"url", "detail"}}``."""
-    image, extra = given.get("image_url"), further_keys(argument, given, _IMAGE_URL)
-    inside = f"{argument}.image_url"
-    if not isinstance(image, Mapping):
-        return _image(argument, {"url": checks.text(inside, image)}, extra)
-    within = further_keys(inside, image, _INNER_URL)
-    url = checks.text(f"{inside}.url", image.get("url"))
-    detail = checks.text(f"{inside}.detail", image.get("detail"))
-    extra = joined(argument, extra, within and {"image_url": within}, {"detail": detail} if detail else None)
-    return _image(argument, {"url": url}, extra)
-
-
-def _image(argument: str, fields: Mapping[str, Any], extra: dict[str, Any] | None) -> ImagePart:
-    url, data, media_type = (checks.text(f"{argument}.{name}", fields.get(name)) for name in _IMAGE_PLACES)
-    if url and data:
-        raise InvalidRequestError("is given beside url: give one of the two", f"{argument}.data")
-    if not (url or (data and media_type)):
-        raise InvalidRequestError("an image needs a url, or data and media_type", argument)
-    return ImagePart(url, data, media_type, extra)
-
-
 def _needed_text(argument: str, given: Mapping[str, Any], key: str) -> str:
     if key not in given:
         raise InvalidRequestError(f"{key} is missing", argument)
@@ -190,10 +137,29 @@ def _json_arguments(argument: str, text: object) -> dict[str, Any]:
     return plain_dict(argument, arguments or {})
 
 
+def _paths(kind: str, given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fields of a part that the caller gave elsewhere: field → where."""
+    if kind == "image" and given.get("source") is not None:
+        return {name: f"source.{name}" for name in _IMAGE_PLACES}
+    if kind == "image_url":
+        return {"url": "image_url"} | ({} if "detail" in given else {"detail": "image_url.detail"})
+    if kind == "file":
+        return media_parts.NESTED_FILE_PATHS if given.get("file") is not None else {}
+    return media_parts.PATHS.get(kind, {})
+
+
 _READERS: dict[str, Callable[[str, Mapping[str, Any]], Part]] = {
     "text": _text_part,
-    "image": _image_part,
-    "image_url": _image_url_part,
+    "image": media_parts.image_part,
+    "image_url": media_parts.image_url_part,
+    "audio": media_parts.audio_part,
+    "file": media_parts.file_part,
+    "document": media_parts.document_part,
     "tool_call": _tool_call_part,
     "reasoning": _reasoning_part,
+    "input_text": _text_part,
+    "input_image": media_parts.input_image_part,
+    "input_audio": media_parts.input_audio_part,
+    "input_file": media_parts.input_file_part,
+    "audio_url": media_parts.audio_url_part,
 }

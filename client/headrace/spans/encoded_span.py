@@ -11,6 +11,7 @@ import msgspec
 
 from headrace.settings.known_secrets import without_credentials
 from headrace.spans.span import LOST, Rank, Span, SpanContent, encode_span
+from headrace.spans.stored_media import storable_messages
 from headrace.types import Usage
 from headrace.wire.run_request import RunRequest
 
@@ -62,7 +63,8 @@ def request_stub(span_id: str, request: RunRequest) -> Span:
 
 def request_content(request: RunRequest) -> SpanContent:
     """Return the content of a span without an answer: the request's messages, inputs and tools."""
-    return SpanContent(messages=request.messages, inputs=request.inputs, tools=without_credentials(request.tools))
+    messages = storable_messages(request.messages)
+    return SpanContent(messages=messages, inputs=request.inputs, tools=without_credentials(request.tools))
 
 
 def parameters(request: RunRequest) -> dict[str, Any]:

@@ -35,6 +35,7 @@ _EMPTY: dict[str, Any] = {
     "reasoning": "",
     "refusal": None,
     "tool_calls": [],
+    "media": [],
 }
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from headrace.errors import RemoteProtocolError
 from headrace.spans import value_bounds as span_bounds
-from headrace.types import FinishReason, Message, Tool, Usage
+from headrace.types import AudioPart, FilePart, FinishReason, ImagePart, Message, Tool, Usage
 from headrace.wire.value_count import has_too_many_values
 
 SpanStatus = Literal["ok", "aborted", "error"]
@@ -75,6 +75,8 @@ class SpanContent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     reasoning: str = ""
     refusal: str | None = None
     tool_calls: list[ContentToolCall] = []
+    media: list[ImagePart | AudioPart | FilePart] = []
+    """Images, audio and files in the answer. Long ones have a note in place of their content."""
 
 
 class Span(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.types import Message, Tool
+from headrace.types import AudioPart, FilePart, ImagePart, Message, Part, Tool
 
 EXTRA = "extra"
 """The need of a request that has ``extra`` keys of the provider, or a tool of the provider's own type."""
@@ -14,7 +14,9 @@ FITS_SCHEMAS = "fits_schemas"
 """The need of a request with schemas that the worker must fit to what the provider takes."""
 OPTIONS = "options"
 """The need of a request that has one of LATER_OPTIONS."""
-KNOWN_NEEDS = frozenset({EXTRA, FITS_SCHEMAS, OPTIONS})
+MEDIA = "media"
+"""The need of a request that has audio, files, or images by ``file_id`` or with ``provider_data``."""
+KNOWN_NEEDS = frozenset({EXTRA, FITS_SCHEMAS, MEDIA, OPTIONS})
 """The needs that this version knows. Minor version 1 knew none."""
 CUSTOM = "custom"
 """The type of a tool that takes text instead of JSON arguments."""
@@ -87,6 +89,8 @@ def needs(request: RunRequest) -> list[str]:
         needed.append(FITS_SCHEMAS)
     if any(getattr(request, name) not in (None, {}) for name in LATER_OPTIONS):
         needed.append(OPTIONS)
+    if any(_is_new_media(part) for message in request.messages for part in _parts_of(message)):
+        needed.append(MEDIA)
     return needed
 
 
@@ -96,10 +100,19 @@ def _has_extra(request: RunRequest) -> bool:
     return any(tool.extra or tool.type != "function" for tool in request.tools)
 
 
+def _parts_of(message: Message) -> list[Part]:
+    return [] if isinstance(message.content, str) else message.content
+
+
+def _is_new_media(part: Part) -> bool:
+    """Whether an earlier version would drop or misread a part."""
+    if isinstance(part, ImagePart):
+        return bool(part.file_id or part.provider_data)
+    return isinstance(part, AudioPart | FilePart)
+
+
 def _message_has_extra(message: Message) -> bool:
-    if message.extra:
-        return True
-    return not isinstance(message.content, str) and any(part.extra for part in message.content)
+    return bool(message.extra) or any(part.extra for part in _parts_of(message))
 
 
 def chosen_by(tool: Tool) -> str:

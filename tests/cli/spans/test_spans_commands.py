@@ -12,7 +12,8 @@ import pytest
 from headrace.cli.main import main
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.spans.span import ContentToolCall, Rank
-from headrace.types import Usage
+from headrace.spans.stored_media import NOT_KEPT
+from headrace.types import AudioPart, FilePart, ImagePart, Message, Part, Usage
 from tests.cli.conftest import Run
 from tests.cli.spans.span_rows import NOON, Database, content, span
 
@@ -132,6 +133,32 @@ def test_a_span_of_today_has_its_time_of_day(spans: Run, data: Path) -> None:
     today = spans("list", "--table").lines[1].split()[0]
 
     assert today == time.strftime("%H:%M:%S", time.localtime(now))
+
+
+def test_images_audio_and_files_are_named_with_their_size(spans: Run, data: Path) -> None:
+    asked: list[Part] = [
+        ImagePart("https://x.test/a.png"),
+        AudioPart("A" * 4096, "audio/wav"),
+        FilePart("report.pdf", "application/pdf", f"{NOT_KEPT}1048576 bytes)"),
+        FilePart(file_id="file_1"),
+        FilePart("a.txt", "text/plain", text="words"),
+    ]
+    made = ImagePart(data="A" * 8192, media_type="image/png")
+    kept = content(text="", messages=[Message("user", asked)], media=[made])
+    Database(data).add(span(span_id="sp_1", content=kept))
+
+    shown = spans("show", "sp_1").out
+
+    for words in (
+        "(image https://x.test/a.png)",
+        "(audio audio/wav, 3 KiB)",
+        "(file report.pdf application/pdf, (not kept: 1048576 bytes))",
+        "(file file_1)",
+        "(file a.txt text/plain, 5 characters)",
+        "(image image/png, 6 KiB)",
+    ):
+        assert words in shown
+    assert "(image/png)" in spans("list", "--table").out
 
 
 def test_what_a_model_said_cannot_steer_the_terminal(spans: Run, data: Path) -> None:

@@ -18,9 +18,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from headrace.spans.span import Rank, SpanContent, encode_content
 from headrace.spans.span_database import StoredSpan
-from headrace.types import Message, Tool
+from headrace.types import AudioPart, FilePart, ImagePart, Message, Tool
 from headrace_engine.spans.sinks.content_policy import without_content
-from headrace_engine.spans.sinks.genai_messages import tool_definitions
+from headrace_engine.spans.sinks.genai_messages import input_messages, output_messages, tool_definitions
 from headrace_engine.spans.sinks.otel_ids import ids_of
 from headrace_engine.spans.sinks.otlp import export_request, otlp_span, rejected_spans, traces_url
 from headrace_engine.spans.sinks.semconv import Version, describe
@@ -225,4 +225,29 @@ def test_a_tool_of_the_provider_s_own_is_described_by_its_settings() -> None:
     assert tool_definitions(tools) == [
         {"type": "function", "name": "f", "description": "does f", "parameters": {"type": "object"}},
         {"type": "web_search", "name": "web_search", "max_uses": 2},
+    ]
+
+
+def test_audio_and_files_have_the_conventions_forms() -> None:
+    asked = Message(
+        "user",
+        [
+            AudioPart("QQ==", "audio/wav"),
+            FilePart("a.pdf", "application/pdf", "QQ=="),
+            FilePart(url="https://x.test/a.mp4", media_type="video/mp4"),
+            FilePart(file_id="file_1"),
+            FilePart("a.txt", text="words"),
+        ],
+    )
+    made = SpanContent(media=[ImagePart(data="QQ==", media_type="image/png")])
+
+    assert input_messages(SpanContent(), [asked])[0]["parts"] == [
+        {"type": "blob", "modality": "audio", "mime_type": "audio/wav", "content": "QQ=="},
+        {"type": "blob", "modality": "document", "mime_type": "application/pdf", "content": "QQ=="},
+        {"type": "uri", "modality": "video", "mime_type": "video/mp4", "uri": "https://x.test/a.mp4"},
+        {"type": "file", "modality": "document", "file_id": "file_1"},
+        {"type": "text", "content": "words"},
+    ]
+    assert output_messages(made, "stop")[0]["parts"] == [
+        {"type": "blob", "modality": "image", "mime_type": "image/png", "content": "QQ=="}
     ]

@@ -269,7 +269,8 @@ def test_a_request_has_the_form_of_the_official_sdk() -> None:
         request(
             Message("system", "s"),
             Message(
-                "user", [TextPart("a"), ImagePart(url="https://x/y.png"), ImagePart(data="QQ==", media_type="a/b")]
+                "user",
+                [TextPart("a"), ImagePart(url="https://x/y.png"), ImagePart(data="QQ==", media_type="image/png")],
             ),
             Message("assistant", [ReasoningPart("w", ours(thoughtSignature="c2ln")), call]),
             result("own", "20"),

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from headrace.types import ImagePart, Message, ReasoningPart, RunEvent, TextPart, Tool, Usage
+from headrace.types import AudioPart, ImagePart, Message, ReasoningPart, RunEvent, TextPart, Tool, Usage
 from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.sse import SSEParser
@@ -252,7 +252,9 @@ def test_an_image_of_gemini_is_sent_back_with_its_signature() -> None:
     sound = {"inlineData": {"mimeType": "audio/wav", "data": "QQ=="}}
     message = play("google", *google_events(picture, sound)).message
     assert message is not None
-    assert message.content[0] == ImagePart(data="QQ==", media_type="image/png", extra={"thoughtSignature": "s"})
+    signed = {"api": "google", "thoughtSignature": "s"}
+    assert message.images == [ImagePart(data="QQ==", media_type="image/png", provider_data=signed)]
+    assert message.audio == [AudioPart(data="QQ==", media_type="audio/wav")]
     assert body_of("google", HI, message, HI)["contents"][1]["parts"] == [picture, sound]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from headrace.answers.tool_arguments import sendable_number, well_formed_text
-from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace.types import AudioPart, FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace.wire.messages import ToolCallText
 from headrace_workers.providers.shared.wire_format import Completion
 
@@ -65,8 +65,15 @@ def _sendable_part(part: Part) -> Part:
         case TextPart() | ReasoningPart():
             text, opaque = well_formed_text(part.text), _sendable_value(part.provider_data)
             return msgspec.structs.replace(part, text=text, provider_data=opaque)
-        case _:
-            return part
+        case AudioPart():
+            names = {name: _text(getattr(part, name)) for name in ("data", "media_type", "transcript")}
+            return msgspec.structs.replace(part, **names, provider_data=_sendable_value(part.provider_data))
+        case FilePart():
+            names = {name: _text(getattr(part, name)) for name in ("name", "media_type", "text", "url", "file_id")}
+            return msgspec.structs.replace(part, **names, provider_data=_sendable_value(part.provider_data))
+        case ImagePart():
+            names = {name: _text(getattr(part, name)) for name in ("url", "data", "media_type")}
+            return msgspec.structs.replace(part, **names, provider_data=_sendable_value(part.provider_data))
 
 
 def _sendable_value(value: Any, room: int = MAX_DEPTH) -> Any:

@@ -7,7 +7,7 @@ from typing import cast
 import msgspec
 
 from headrace.answers.tool_arguments import well_formed_text
-from headrace.types import ImagePart, TextPart, Usage
+from headrace.types import AudioPart, FilePart, ImagePart, Part, TextPart, Usage
 from headrace.wire.messages import (
     Aborted,
     Failed,
@@ -143,12 +143,24 @@ def unfinished_usage(known: Usage, prompt_characters: int, text_characters: int)
 
 
 def prompt_characters(request: RunRequest) -> int:
-    """Return the number of characters in a request's texts and image addresses."""
+    """Return the number of characters in a request's texts, text files and addresses."""
     total = 0
     for message in request.messages:
         if isinstance(message.content, str):
             total += len(message.content)
         else:
-            total += sum(len(part.text) for part in message.content if isinstance(part, TextPart))
-            total += sum(len(part.url or "") for part in message.content if isinstance(part, ImagePart))
+            total += sum(map(_characters, message.content))
     return total
+
+
+def _characters(part: Part) -> int:
+    """Return the characters of a part that are counted: text, and addresses. Base64 is no measure of tokens."""
+    match part:
+        case TextPart():
+            return len(part.text)
+        case FilePart():
+            return len(part.text or part.url or "")
+        case ImagePart() | AudioPart():
+            return 0 if part.data else len(part.url or "")
+        case _:
+            return 0

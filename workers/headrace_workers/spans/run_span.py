@@ -23,6 +23,7 @@ from headrace.spans.span import (
     SpanContent,
     SpanStatus,
 )
+from headrace.spans.stored_media import storable_media
 from headrace.text.secret_mask import SecretMask
 from headrace.types import ReasoningPart, Usage
 from headrace.wire.messages import (
@@ -178,6 +179,7 @@ def received_content(run: EndedRun) -> SpanContent:
         reasoning=mask.masked_for_store(reasoning),
         refusal=mask.masked_for_store((finished.refusal if finished else None) or received.refusal or "") or None,
         tool_calls=_stored_calls(calls, mask) if calls else _NO_CALLS,
+        media=storable_media(message),
     )
 
 

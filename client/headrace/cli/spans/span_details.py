@@ -13,8 +13,9 @@ from headrace.cli.shared.terminal import bold, dim, one_line, red
 from headrace.cli.spans.span_figures import dollars, local_time, milliseconds
 from headrace.spans.span import Span, SpanAttempt, SpanContent, content_of
 from headrace.spans.span_database import StoredSpan
+from headrace.spans.stored_media import NOT_KEPT
 from headrace.text.escaping import escaped
-from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace.types import AudioPart, FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
 
 _INDENT = "  "
 _KIB = 1024
@@ -52,6 +53,7 @@ def _conversation(content: SpanContent, out: TextIO) -> Iterator[str]:
         yield from _block(f"input {number}", text, out)
     yield from _block("reasoning", content.reasoning, out)
     answer = [content.text, content.refusal or "", *(f"→ {c.name}({c.arguments})  {c.id}" for c in content.tool_calls)]
+    answer += map(_part, content.media)
     heading = "refusal" if content.refusal and not content.text else "answer"
     yield from _block(heading, "\n".join(text for text in answer if text), out)
 
@@ -83,8 +85,26 @@ def _part(part: Part) -> str:
         case ToolCallPart():
             return f"→ {part.name}({json.dumps(part.arguments, ensure_ascii=False)})  {part.id}"
         case ImagePart():
-            size = len(part.data or "") * 3 // 4 // _KIB
-            return f"(image {part.url})" if part.url else f"(image {part.media_type or ''}, {size} KiB)"
+            return _media("image", part)
+        case AudioPart():
+            return _media("audio", part)
+        case FilePart():
+            return _media(f"file {part.name}" if part.name else "file", part) + (f"\n{part.text}" if part.text else "")
+
+
+def _media(what: str, part: ImagePart | AudioPart | FilePart) -> str:
+    if part.url:
+        return f"({what} {part.url})"
+    if not isinstance(part, AudioPart) and part.file_id:
+        return f"({what} {part.file_id})"
+    return f"({what} {part.media_type or ''}, {_size(part)})"
+
+
+def _size(part: ImagePart | AudioPart | FilePart) -> str:
+    if isinstance(part, FilePart) and part.text is not None:
+        return f"{len(part.text)} characters"
+    data = part.data or ""
+    return data if data.startswith(NOT_KEPT) else f"{len(data) * 3 // 4 // _KIB} KiB"
 
 
 def _facts(stored: StoredSpan, content: SpanContent) -> Iterator[tuple[str, str]]:

@@ -90,6 +90,8 @@ def result_line(stored: StoredSpan) -> str:
         return one_line(answer[:_FROM_TEXT])
     if content.tool_calls:
         return one_line(" ".join(f"→ {call.name}({call.arguments})" for call in content.tool_calls)[:_FROM_TEXT])
+    if content.media:
+        return one_line(f"({', '.join(part.media_type or 'file' for part in content.media)})"[:_FROM_TEXT])
     if content.inputs:
         return f"({len(content.inputs)} texts embedded)"
     return one_line(f"({span.content_note})") if span.content_note else ""

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 import msgspec
 
 from headrace.spans.span import UNENCODABLE, SpanContent
-from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
+from headrace.types import AudioPart, FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 
 _INSTRUCTIONS = ("system", "developer")
 
@@ -41,6 +41,7 @@ def output_messages(content: SpanContent, finish_reason: str | None) -> list[Jso
         parts.append(_text(content.text))
     if content.refusal:
         parts.append({"type": "refusal", "content": content.refusal})
+    parts += [_part(part) for part in content.media]
     parts += [
         {"type": "tool_call", "id": call.id, "name": call.name, "arguments": parsed(call.arguments)}
         for call in content.tool_calls
@@ -90,18 +91,29 @@ def _part(part: Part) -> Json:
         case ToolCallPart():
             return {"type": "tool_call", "id": part.id, "name": part.name, "arguments": part.arguments}
         case ImagePart():
-            return _image(part)
+            return _media(part, "image")
+        case AudioPart():
+            return _media(part, "audio")
+        case FilePart():
+            return _text(part.text) if part.text is not None else _media(part, _modality(part))
         case _:
             assert_never(part)
 
 
-def _image(part: ImagePart) -> Json:
+def _modality(part: FilePart) -> str:
+    family = (part.media_type or "").partition("/")[0]
+    return family if family in {"image", "audio", "video"} else "document"
+
+
+def _media(part: ImagePart | AudioPart | FilePart, modality: str) -> Json:
     kind, data, url = part.media_type, part.data, part.url or ""
+    if not isinstance(part, AudioPart) and part.file_id:
+        return {"type": "file", "modality": modality, "file_id": part.file_id}
     if url.startswith("data:"):  # the conventions treat such a URL as data
         head, _, data = url.removeprefix("data:").partition(",")
         kind = head.partition(";")[0]
-    image = {"modality": "image", "mime_type": kind} if kind else {"modality": "image"}
-    return {"type": "uri", **image, "uri": url} if data is None else {"type": "blob", **image, "content": data}
+    said = {"modality": modality, "mime_type": kind} if kind else {"modality": modality}
+    return {"type": "uri", **said, "uri": url} if data is None else {"type": "blob", **said, "content": data}
 
 
 def _text(text: str) -> Json:

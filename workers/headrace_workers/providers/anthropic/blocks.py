@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from headrace.answers.tool_arguments import read_arguments
-from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace.types import FilePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace.wire.messages import ToolCallText
 from headrace_workers.providers.shared.answer_limits import weigh_arguments
 from headrace_workers.providers.shared.growing_call import arguments_or_none
@@ -119,6 +119,20 @@ def part_of(block: ContentBlock, call: ToolCallText | None) -> Part | None:
     return ToolCallPart(call.id, call.name, arguments, opaque)
 
 
+def made_files(block: ContentBlock) -> list[FilePart]:
+    """Return the files that code of the model wrote, as far as the block is the result of such code.
+
+    They are references: the Files API has the content. The block itself goes back to the API, so the parts do not.
+    """
+    if not block.kind.endswith("code_execution_tool_result"):
+        return []
+    result = block.said.get("content")
+    outputs = result.get("content") if isinstance(result, dict) else None
+    found = [output for output in outputs if isinstance(output, dict)] if isinstance(outputs, list) else []
+    ids = [as_text(output.get("file_id")) for output in found]
+    return [FilePart(file_id=file_id, provider_data={"api": API_NAME}) for file_id in ids if file_id]
+
+
 def calls_of(blocks: list[ContentBlock], *, is_cut: bool) -> list[ToolCallText]:
     """Return all tool calls. Missing arguments become ``{}``; of a call that was cut they stay incomplete."""
     calls = []
@@ -148,7 +162,10 @@ def message_of(
     """
     inputs = [block for block in blocks if block.pieces and block.kind not in {"text", "thinking"}]
     weigh_arguments([block.text for block in inputs if not (is_weighed and isinstance(block.said.get("input"), dict))])
-    parts = [part_of(block, None if block.call is None else calls[block.call]) for block in blocks]
+    parts: list[Part | None] = []
+    for block in blocks:
+        parts.append(part_of(block, None if block.call is None else calls[block.call]))
+        parts += made_files(block)
     if container is not None:
         parts.append(ReasoningPart("", {"api": API_NAME, "container": container}))
     said = [part for part in parts if part is not None]

@@ -9,14 +9,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace.types import AudioPart, FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace_workers.providers.anthropic.blocks import API_NAME
+from headrace_workers.providers.anthropic.media_blocks import media_block
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
+from headrace_workers.providers.shared.media import is_told
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.request_parts import parts_of, word_for
 
 _NOT_IN_IDS = re.compile(r"[^a-zA-Z0-9_-]")
-_DATA_URL = re.compile(r"data:(?P<media_type>[^;,]+);base64,(?P<data>.*)", re.DOTALL)
 _SERVER_USES = ("server_tool_use", "mcp_tool_use")
 _THINKING = ("thinking", "redacted_thinking")
 
@@ -31,6 +32,7 @@ KEYS = ExtraKeys(
         "tool message": {"cache_control", "is_error", "toolset_name"},
         "text": {"cache_control", "citations"},
         "image": {"cache_control", "transformations"},
+        "file": {"cache_control", "citations", "context"},
         "tool call": {"cache_control", "caller", "toolset_name"},
         "tool": _TOOL_KEYS,
         "function": _TOOL_KEYS,
@@ -119,6 +121,8 @@ def _sendable_parts(where: str, message: Message) -> list[tuple[str, Part]]:
     said: list[tuple[str, Part]] = []
     for index, part in enumerate(parts_of(message)):
         at = f"{where}.content[{index}]"
+        if message.role == "assistant" and is_told(part, message):
+            continue
         if not isinstance(part, TextPart) or part.text.strip():
             said.append((at, part))
         elif part.extra:
@@ -176,8 +180,10 @@ def _assistant_block(where: str, part: Part) -> SentBlock | None:
             if block.get("type") == "thinking":
                 return {"type": "thinking", "thinking": part.text} | block
             return (block | extra) or None
-        case ImagePart():
-            raise request_failure("a message with role assistant cannot hold an image", where)
+        case FilePart() if (part.provider_data or {}).get("api") == API_NAME:
+            return None  # the block of the tool that made the file refers to it
+        case ImagePart() | AudioPart() | FilePart():
+            raise request_failure(f"a message with role assistant cannot hold {word_for(part)}", where)
 
 
 def _opaque(part: TextPart | ToolCallPart | ReasoningPart) -> SentBlock:
@@ -199,20 +205,10 @@ def _user_block(where: str, part: Part, role: str) -> SentBlock:
     match part:
         case TextPart():
             return {"type": "text", "text": part.text} | KEYS.of("text", where, part.extra)
-        case ImagePart():
-            return {"type": "image", "source": _image_source(where, part)} | KEYS.of("image", where, part.extra)
+        case ImagePart() | AudioPart() | FilePart():
+            return media_block(where, part, KEYS)
         case ToolCallPart() | ReasoningPart():
             raise request_failure(f"a message with role {role} cannot hold {word_for(part)}", where)
-
-
-def _image_source(where: str, part: ImagePart) -> SentBlock:
-    if part.url and (inline := _DATA_URL.fullmatch(part.url)):
-        return {"type": "base64", **inline.groupdict()}
-    if part.url:
-        return {"type": "url", "url": part.url}
-    if not part.data or not part.media_type:
-        raise request_failure("an image needs url, or data and media_type", where)
-    return {"type": "base64", "media_type": part.media_type, "data": part.data}
 
 
 def _id(call_id: str) -> str:

@@ -13,6 +13,7 @@ from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.anthropic.conversation_blocks import conversation_of, system_of
 from headrace_workers.providers.anthropic.json_answers import with_answer_form
+from headrace_workers.providers.anthropic.media_blocks import checked_size
 from headrace_workers.providers.anthropic.models import ModelFacts, facts_of
 from headrace_workers.providers.anthropic.schemas import anthropic_schemas
 from headrace_workers.providers.anthropic.tools import betas_of, container_of, tool_of
@@ -53,7 +54,7 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
         headers.append(("anthropic-beta", ",".join(betas)))
     if api_key:
         headers.append(("x-api-key", api_key))
-    return HttpRequest(settings.url("/v1/messages"), tuple(headers), encoded(body))
+    return HttpRequest(settings.url("/v1/messages"), tuple(headers), checked_size(encoded(body)))
 
 
 def _body(request: RunRequest) -> dict[str, Any]:

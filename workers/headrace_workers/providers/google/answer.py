@@ -10,12 +10,24 @@ from typing import Any
 import msgspec
 
 from headrace.answers.tool_arguments import read_arguments
-from headrace.types import ImagePart, Message, Part, ReasoningPart, RunEvent, TextPart, ToolCallDelta, ToolCallPart
+from headrace.types import (
+    AudioPart,
+    FilePart,
+    ImagePart,
+    Message,
+    Part,
+    ReasoningPart,
+    RunEvent,
+    TextPart,
+    ToolCallDelta,
+    ToolCallPart,
+)
 from headrace.wire.messages import ToolCallText
 from headrace_workers.providers.google.arguments import GrowingArguments
 from headrace_workers.providers.google.chunks import Candidate, FunctionCall
 from headrace_workers.providers.shared.answer_limits import check_calls, check_parts, weigh_arguments
 from headrace_workers.providers.shared.lenient_json import as_text
+from headrace_workers.providers.shared.media import joined_base64
 from headrace_workers.providers.shared.unread_content import text_in
 
 API_NAME = "google"
@@ -105,10 +117,10 @@ class GeminiAnswer:
         self.is_opaque = self.keeps_more = True
 
     def keep(self, whole: dict[str, Any]) -> None:
-        """Add a part that is neither text nor a call: an image, or data of a server tool."""
+        """Add a part that is neither text nor a call: an image, audio, or data of a server tool."""
         self._end_run()
         check_parts(len(self._parts))
-        self._parts.append(_image_of(whole) or ReasoningPart("", {"api": API_NAME, "part": whole}))
+        self._parts.append(_media_of(whole) or ReasoningPart("", {"api": API_NAME, "part": whole}))
         self.is_opaque = self.keeps_more = True
 
     def cite(self, candidate: Candidate) -> None:
@@ -175,6 +187,7 @@ class GeminiAnswer:
             kept = part.part() if isinstance(part, _Call) else part
             if kept is not None:
                 parts.append(kept)
+        parts = _joined_samples(parts)
         if self._sources:
             parts.append(ReasoningPart("", {"api": API_NAME, **self._sources}))
         match parts:
@@ -199,15 +212,52 @@ class GeminiAnswer:
         self._is_thought = False
 
 
-def _image_of(whole: dict[str, Any]) -> ImagePart | None:
-    data = None if whole.get("thought") else whole.get("inlineData")  # an image among the thoughts is only a draft
-    media_type = as_text(data.get("mimeType")) if isinstance(data, dict) else ""
-    if not isinstance(data, dict) or not media_type.startswith("image/") or not isinstance(data.get("data"), str):
+def _media_of(whole: dict[str, Any]) -> Part | None:
+    """Return an image, audio or a file that the model made; None for other parts, and for drafts in its thoughts."""
+    if whole.get("thought"):
         return None
-    signature = as_text(whole.get("thoughtSignature"))
-    return ImagePart(
-        data=data["data"], media_type=media_type, extra={"thoughtSignature": signature} if signature else None
-    )
+    kept = opaque(as_text(whole.get("thoughtSignature")))
+    inline, file = whole.get("inlineData"), whole.get("fileData")
+    if isinstance(inline, dict) and isinstance(data := inline.get("data"), str) and data:
+        media_type = as_text(inline.get("mimeType"))
+        if media_type.startswith("image/"):
+            return ImagePart(data=data, media_type=media_type, provider_data=kept)
+        if media_type.startswith("audio/"):
+            return AudioPart(data, media_type, provider_data=kept)
+        return FilePart(media_type=media_type or "application/octet-stream", data=data, provider_data=kept)
+    if isinstance(file, dict) and (url := as_text(file.get("fileUri"))):
+        return FilePart(media_type=as_text(file.get("mimeType")) or None, url=url, provider_data=kept)
+    return None
+
+
+def _joined_samples(parts: list[Part]) -> list[Part]:
+    """Return the parts with raw audio samples joined: speech arrives in many pieces of one recording."""
+    joined: list[Part] = []
+    pieces: list[AudioPart] = []
+    for part in parts:
+        if (
+            isinstance(part, AudioPart)
+            and _is_samples(part)
+            and (not pieces or pieces[0].media_type == part.media_type)
+        ):
+            pieces.append(part)
+            continue
+        joined += _as_one(pieces)
+        pieces = []
+        joined.append(part)
+    return joined + _as_one(pieces)
+
+
+def _is_samples(part: AudioPart) -> bool:
+    kind = (part.media_type or "").lower().partition(";")[0]
+    return kind in {"audio/l16", "audio/pcm"} and part.provider_data is None
+
+
+def _as_one(pieces: list[AudioPart]) -> list[Part]:
+    if len(pieces) < 2:  # noqa: PLR2004 - one piece is whole already
+        return list(pieces)
+    data = joined_base64([piece.data or "" for piece in pieces])
+    return [AudioPart(data, pieces[0].media_type)]
 
 
 def _text(args: msgspec.Raw) -> str:

@@ -11,17 +11,23 @@ from typing import Any
 
 import msgspec
 
-from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace.types import AudioPart, FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace_workers.providers.google.answer import API_NAME
-from headrace_workers.providers.shared.extra_keys import ExtraKeys
+from headrace_workers.providers.google.media_contents import media_part, result_part
+from headrace_workers.providers.shared.extra_keys import ExtraKeys, Place
 from headrace_workers.providers.shared.lenient_json import UNREADABLE
+from headrace_workers.providers.shared.media import is_told
 from headrace_workers.providers.shared.provider_errors import request_failure
-from headrace_workers.providers.shared.request_parts import parts_of
+from headrace_workers.providers.shared.request_parts import parts_of, word_for
 
+_RESOLUTION = ("mediaResolution", "media_resolution")
+_VIDEO = ("videoMetadata", "video_metadata")
 KEYS = ExtraKeys(
     "Google",
     {
-        "image": {"thoughtSignature", "mediaResolution", "media_resolution", "videoMetadata", "video_metadata"},
+        "audio": _RESOLUTION,
+        "file": {*_RESOLUTION, *_VIDEO},
+        "image": {"thoughtSignature", *_RESOLUTION, *_VIDEO},
         "tool": {"behavior", "response", "responseJsonSchema", "response_json_schema"},
         "function": {"behavior", "response", "responseJsonSchema", "response_json_schema"},
     },
@@ -36,19 +42,6 @@ KEYS = ExtraKeys(
 FOREIGN_CALL_SIGNATURE = "skip_thought_signature_validator"
 _WITHOUT_SIGNATURES = ("gemini-1", "gemini-2", "gemma")
 _SYSTEM = ("system", "developer")
-_MEDIA_TYPES = {
-    "avif": "image/avif",
-    "bmp": "image/bmp",
-    "gif": "image/gif",
-    "heic": "image/heic",
-    "heif": "image/heif",
-    "jpeg": "image/jpeg",
-    "jpg": "image/jpeg",
-    "png": "image/png",
-    "tif": "image/tiff",
-    "tiff": "image/tiff",
-    "webp": "image/webp",
-}
 
 
 def system_instruction_of(messages: Sequence[Message]) -> dict[str, Any] | None:
@@ -91,7 +84,8 @@ class _Contents:
 
     def model_said(self, where: str, message: Message) -> None:
         self._flush_results()
-        sent = [_model_part(f"{where}.content[{index}]", part) for index, part in enumerate(parts_of(message))]
+        said = [(index, part) for index, part in enumerate(parts_of(message)) if not is_told(part, message)]
+        sent = [_model_part(f"{where}.content[{index}]", part) for index, part in said]
         parts = [part for part in sent if part is not None]
         calls = [part for part in parts if "functionCall" in part]
         if calls and self._needs_signatures and not any(_is_google_s(call) for call in message.tool_calls):
@@ -114,6 +108,8 @@ class _Contents:
                 "a message with role tool needs tool_name, or tool_call_id of a call that was made", where
             )
         response: dict[str, Any] = {"name": name, "response": _result(where, message)}
+        if media := _media_results(where, message, takes_media=self._needs_signatures):
+            response["parts"] = media
         own_id = _kept(call.provider_data, "id") if call else ""
         if own_id:
             response["id"] = own_id
@@ -169,8 +165,8 @@ def _model_part(where: str, part: Part) -> dict[str, Any] | None:
             if own_id:
                 call["id"] = own_id
             return _signed({"functionCall": call}, part.provider_data)
-        case ImagePart():
-            return _image(where, part) | KEYS.of("image", where, part.extra)
+        case ImagePart() | AudioPart() | FilePart():
+            return _signed(_media(where, part), part.provider_data)
 
 
 def _whole_part(part: ReasoningPart) -> dict[str, Any] | None:
@@ -188,10 +184,15 @@ def _user_part(where: str, part: Part) -> dict[str, Any]:
     match part:
         case TextPart():
             return {"text": part.text} | KEYS.of("text", where, part.extra)
-        case ImagePart():
-            return _image(where, part) | KEYS.of("image", where, part.extra)
+        case ImagePart() | AudioPart() | FilePart():
+            return _media(where, part)
         case _:
-            raise request_failure("a message with role user can hold only text and images", where)
+            raise request_failure(f"a message with role user cannot hold {word_for(part)}", where)
+
+
+def _media(where: str, part: ImagePart | AudioPart | FilePart) -> dict[str, Any]:
+    place: Place = "image" if isinstance(part, ImagePart) else "audio" if isinstance(part, AudioPart) else "file"
+    return media_part(where, part) | KEYS.of(place, where, part.extra)
 
 
 def _signed(sent: dict[str, Any], provider_data: dict[str, Any] | None) -> dict[str, Any]:
@@ -207,23 +208,13 @@ def _kept(provider_data: dict[str, Any] | None, key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _image(where: str, part: ImagePart) -> dict[str, Any]:
-    if part.data and part.media_type:
-        return {"inlineData": {"mimeType": part.media_type, "data": part.data}}
-    if not part.url:
-        raise request_failure("an image needs url, or data and media_type", where)
-    if part.url.startswith("data:"):
-        head, _, data = part.url.removeprefix("data:").partition(",")
-        media_type = head.partition(";")[0]
-        if not head.endswith(";base64") or not media_type:
-            raise request_failure("an image by data: URL needs a media type and base64", f"{where}.url")
-        return {"inlineData": {"mimeType": media_type, "data": data}}
-    file: dict[str, Any] = {"fileUri": part.url}
-    suffix = part.url.partition("?")[0].partition("#")[0].rpartition(".")[2].lower()
-    media_type = part.media_type or _MEDIA_TYPES.get(suffix, "")
-    if media_type:
-        file["mimeType"] = media_type
-    return {"fileData": file}
+def _media_results(where: str, message: Message, *, takes_media: bool) -> list[dict[str, Any]]:
+    """Return the images and files of a tool's result, which Gemini 3 and later take beside the text."""
+    return [
+        result_part(f"{where}.content[{index}]", part, takes_media=takes_media)
+        for index, part in enumerate(parts_of(message))
+        if isinstance(part, ImagePart | AudioPart | FilePart)
+    ]
 
 
 def _result(where: str, message: Message) -> dict[str, Any]:
@@ -231,7 +222,10 @@ def _result(where: str, message: Message) -> dict[str, Any]:
 
     Text that is no JSON object is put under ``result``.
     """
-    text = "".join(_texts(where, message))
+    parts = [part for part in parts_of(message) if not isinstance(part, ImagePart | AudioPart | FilePart)]
+    text = "".join(_texts(where, msgspec.structs.replace(message, content=parts)))
+    if not text and len(parts) < len(parts_of(message)):
+        return {}
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except UNREADABLE:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from headrace.types import Message, Part, ReasoningDelta, ReasoningPart, RefusalDelta, RunEvent, TextPart
+from headrace.types import ImagePart, Message, Part, ReasoningDelta, ReasoningPart, RefusalDelta, RunEvent, TextPart
 from headrace_workers.providers.openai_chat.calls import API_NAME, ChatCalls
 from headrace_workers.providers.openai_chat.chunks import ChatDelta
+from headrace_workers.providers.openai_chat.made_media import ArrivingAudio, images_in
 from headrace_workers.providers.openai_chat.request import REASONING_FIELDS
-from headrace_workers.providers.shared.answer_limits import MAX_LOOKED_AT, MIB, too_large
+from headrace_workers.providers.shared.answer_limits import MAX_LOOKED_AT, MIB, check_parts, too_large
 from headrace_workers.providers.shared.lenient_json import as_text
 from headrace_workers.providers.shared.unread_content import elements_of, object_in, refuse_content, text_in
 
@@ -32,10 +33,12 @@ class ChatAnswer:
     """One choice, as far as it has arrived. ``text``, ``reasoning`` and ``refusal`` are lists of pieces."""
 
     __slots__ = (
+        "_audio",
         "_citations",
         "_detail_words",
         "_details",
         "_field",
+        "_images",
         "_looked_at",
         "calls",
         "has_end",
@@ -54,12 +57,15 @@ class ChatAnswer:
         self._details: list[dict[str, Any]] = []
         self._detail_words: list[str] = []  # pieces of the last detail's text
         self._citations: list[dict[str, Any]] = []
+        self._audio = ArrivingAudio()
+        self._images: list[ImagePart] = []
         self._looked_at = 0  # characters that were searched for the words of whole messages
 
     @property
     def is_opaque(self) -> bool:
         """Whether the message has data that run events do not carry."""
-        return bool(self._field or self._details or self._citations or self.calls.has_custom)
+        has_data = self._field or self._details or self._citations or self.calls.has_custom
+        return bool(has_data or self._images or self._audio.has_come)
 
     def take(self, delta: ChatDelta, events: list[RunEvent], *, is_whole: bool = False) -> None:
         """Take a piece of a message, or a whole message (``is_whole``)."""
@@ -96,9 +102,13 @@ class ChatAnswer:
             for piece in delta.refusal if isinstance(delta.refusal, list) else [delta.refusal]:
                 words = text_in(piece.get("refusal") if isinstance(piece, dict) else piece, "refusal")
                 self._say("refusal", words, events)
-        if not delta.content and delta.audio:
-            transcript = object_in(delta.audio, "audio").get("transcript")
-            self._say("text", text_in(transcript, "the transcript of audio"), events)
+        if delta.audio:
+            words = self._audio.take(object_in(delta.audio, "audio"))
+            if not delta.content:
+                self._say("text", words, events)
+        if delta.images:
+            self._images += images_in(delta.images)
+            check_parts(len(self._images))
         if delta.tool_calls is not None:
             for place, fragment in enumerate(_calls_in(delta.tool_calls)):
                 self.calls.take(fragment, events, place if is_whole else None)
@@ -117,6 +127,8 @@ class ChatAnswer:
         other._end_detail()
         self._details += other._details
         self._citations += other._citations
+        self._images += other._images
+        self._audio = self._audio if self._audio.has_come else other._audio
         self.calls.add(other.calls, events)
 
     def rest_of(self, whole: ChatDelta, events: list[RunEvent], *, beside: ChatDelta | None) -> None:
@@ -137,6 +149,8 @@ class ChatAnswer:
             elif beside is None and not self._holds(said, words.strip()):
                 refuse_content({"message": {"text": words}}, "the whole message after its pieces")
         self._citations = self._citations or other._citations
+        self._images = self._images or other._images
+        self._audio = self._audio if self._audio.has_come else other._audio
         if not self.calls:
             self.calls.add(other.calls, events)
 
@@ -146,8 +160,11 @@ class ChatAnswer:
             raise too_large(f"{MAX_LOOKED_AT // MIB} MiB of whole messages after their pieces")
         return words in said
 
-    def message(self, *, is_cut: bool) -> Message:
-        """Return the answer as a message. ``is_cut``: the last tool call may be incomplete."""
+    def message(self, *, is_cut: bool, audio_type: str) -> Message:
+        """Return the answer as a message.
+
+        ``is_cut``: the last tool call may be incomplete. ``audio_type``: the type of audio that was asked for.
+        """
         parts: list[Part] = []
         opaque: dict[str, Any] = {}
         self._end_detail()
@@ -161,6 +178,9 @@ class ChatAnswer:
         if text:
             cited = {"api": API_NAME, "annotations": self._citations} if self._citations else None
             parts.append(TextPart(text, cited))
+        parts += self._images
+        if (audio := self._audio.part(audio_type)) is not None:
+            parts.append(audio)
         if self.calls:
             parts += self.calls.parts(is_cut=is_cut)
         is_plain = not parts or (len(parts) == 1 and bool(text) and not self._citations)

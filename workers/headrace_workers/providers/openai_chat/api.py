@@ -11,6 +11,7 @@ from headrace_workers.providers.embeddings.openai_embeddings import build_openai
 from headrace_workers.providers.openai_chat import request as openai_request
 from headrace_workers.providers.openai_chat.calls import API_NAME
 from headrace_workers.providers.openai_chat.chunks import decode_leniently
+from headrace_workers.providers.openai_chat.made_media import SAMPLES, wanted_audio_type
 from headrace_workers.providers.openai_chat.stream import ChatMapper
 from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.request_parts import wants_several
@@ -43,7 +44,8 @@ class OpenAIChat:
 
 
 def _mapper(request: RunRequest) -> ChatMapper:
-    return ChatMapper(request.model, are_alternatives=wants_several(request))
+    audio_type = wanted_audio_type(request) if request.custom_options else SAMPLES
+    return ChatMapper(request.model, are_alternatives=wants_several(request), audio_type=audio_type)
 
 
 API = OpenAIChat()

@@ -28,6 +28,7 @@ class ChatDelta(msgspec.Struct, gc=False):
     function_call: Any = None
     audio: Any = None
     annotations: Any = None
+    images: Any = None
 
 
 class ChatChoice(msgspec.Struct, gc=False):

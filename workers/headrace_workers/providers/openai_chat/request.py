@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
+from headrace.types import (
+    AudioPart,
+    FilePart,
+    ImagePart,
+    Message,
+    Part,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCallPart,
+)
 from headrace.wire.run_request import RunRequest, chosen_by
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.openai_chat.calls import API_NAME
+from headrace_workers.providers.openai_chat.user_content import TEXT_FIELDS, image_of, user_content
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
 from headrace_workers.providers.shared.fitted_requests import with_fitted_schemas
+from headrace_workers.providers.shared.media import is_told, spoken_texts
 from headrace_workers.providers.shared.openai_schemas import openai_schemas
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.refused_arguments import refuse_given
@@ -17,7 +29,6 @@ from headrace_workers.providers.shared.request_parts import (
     as_json,
     bearer_headers,
     encoded,
-    image_url,
     merged,
     word_for,
 )
@@ -51,8 +62,6 @@ _REFUSED_BY_OPENAI = {"top_k": "use top_p"}
 _NAME_OF_SEED = {"mistral": "random_seed"}
 """Servers that know ``seed`` by another name."""
 
-_TEXT_FIELDS = {"type", "text"}
-
 _OPENAI_SERVERS = ("openai", "azure")
 _OPENAI_KEYS = ExtraKeys(
     "OpenAI",
@@ -61,6 +70,8 @@ _OPENAI_KEYS = ExtraKeys(
         "assistant message": {"annotations", "audio", "name", "refusal"},
         "text": {"prompt_cache_breakpoint"},
         "image": {"detail", "prompt_cache_breakpoint"},
+        "audio": {"prompt_cache_breakpoint"},
+        "file": {"prompt_cache_breakpoint"},
     },
     {"cache_control": "it caches by itself; custom_options takes prompt_cache_key and prompt_cache_options"},
 )
@@ -84,6 +95,9 @@ _COMPATIBLE_KEYS = ExtraKeys(
         "text": {"cache_control", "prompt_cache_breakpoint"},
         "image": {"cache_control", "detail", "max_pixels", "min_pixels", "prompt_cache_breakpoint"},
         "image_url": {"format"},
+        "audio": {"cache_control", "prompt_cache_breakpoint"},
+        "file": {"cache_control", "prompt_cache_breakpoint"},
+        "inner file": {"format"},
         # Google's compatible endpoint has its signatures in extra_content.
         "tool call": {"cache_control", "extra_content"},
         "tool": {"cache_control"},
@@ -160,7 +174,10 @@ def _message(where: str, message: Message, keys: ExtraKeys) -> dict[str, Any]:
             content = _text_content(where, message, keys)
             return {"role": "tool", "tool_call_id": message.tool_call_id, "content": content} | extra
         case "user":
-            return {"role": "user", "content": _user_content(where, message, keys)} | extra
+            return {
+                "role": "user",
+                "content": user_content(where, message, keys, is_openai=keys is _OPENAI_KEYS),
+            } | extra
         case _:
             return {"role": message.role, "content": _text_content(where, message, keys)} | extra
 
@@ -170,25 +187,50 @@ def _assistant_message(where: str, message: Message, keys: ExtraKeys) -> dict[st
     calls: list[dict[str, Any]] = []
     texts: list[dict[str, Any]] = []
     sent: dict[str, Any] = {"role": "assistant", "content": None}
+    spoken = spoken_texts(message) if any(map(_own_audio, parts)) else frozenset()
     for index, part in enumerate(parts):
         at = f"{where}.content[{index}]"
         match part:
-            case ImagePart():
-                raise request_failure("a message with role assistant cannot hold an image", at)
             case ToolCallPart():
                 calls.append(_tool_call(at, part, keys))
             case TextPart():
-                texts.append({"type": "text", "text": part.text} | keys.of("text", at, part.extra))
+                extra = keys.of("text", at, part.extra)
+                if part.text not in spoken:
+                    texts.append({"type": "text", "text": part.text} | extra)
             case ReasoningPart():
                 keys.of("reasoning", at, part.extra)
                 _add_reasoning(sent, part)
-    if any(len(text) > len(_TEXT_FIELDS) for text in texts):
+            case ImagePart() | AudioPart() | FilePart():
+                _add_media(sent, at, part, message, keys)
+    if isinstance(message.content, str):
+        sent["content"] = message.content
+    elif any(len(text) > len(TEXT_FIELDS) for text in texts):
         sent["content"] = texts
     else:
-        sent["content"] = message.text or None if calls else message.text
+        text = "".join([text["text"] for text in texts])
+        sent["content"] = text or None if calls or "audio" in sent else text
     if calls:
         sent["tool_calls"] = calls
     return sent
+
+
+def _own_audio(part: Part) -> dict[str, Any] | None:
+    """Return the reference to audio that OpenAI made in this wire format; None for all other parts."""
+    said = (part.provider_data or {}) if isinstance(part, AudioPart) else {}
+    audio = said.get("audio") if said.get("api") == API_NAME else None
+    return {"id": audio["id"]} if isinstance(audio, dict) and audio.get("id") else None
+
+
+def _add_media(
+    sent: dict[str, Any], where: str, part: ImagePart | AudioPart | FilePart, message: Message, keys: ExtraKeys
+) -> None:
+    """Add what the model made: audio by its id, images on servers that make them. All else is refused."""
+    if (audio := _own_audio(part)) is not None:
+        sent["audio"] = audio
+    elif isinstance(part, ImagePart) and keys is _COMPATIBLE_KEYS:
+        sent.setdefault("images", []).append(image_of(where, part, keys, is_openai=False))
+    elif not is_told(part, message):
+        raise request_failure(f"a message with role assistant cannot hold {word_for(part)}", where)
 
 
 def _add_reasoning(sent: dict[str, Any], part: ReasoningPart) -> None:
@@ -211,29 +253,7 @@ def _text_content(where: str, message: Message, keys: ExtraKeys) -> str | list[d
             at = f"{where}.content[{index}]"
             raise request_failure(f"a message with role {message.role} cannot hold {word_for(part)}", at)
         sent.append({"type": "text", "text": part.text} | keys.of("text", f"{where}.content[{index}]", part.extra))
-    return sent if any(len(text) > len(_TEXT_FIELDS) for text in sent) else message.text
-
-
-def _user_content(where: str, message: Message, keys: ExtraKeys) -> str | list[dict[str, Any]]:
-    if isinstance(message.content, str):
-        return message.content
-    sent = [_user_part(f"{where}.content[{index}]", part, keys) for index, part in enumerate(message.content)]
-    if len(sent) == 1 and sent[0].keys() == _TEXT_FIELDS:
-        return str(sent[0]["text"])
-    return sent
-
-
-def _user_part(where: str, part: Part, keys: ExtraKeys) -> dict[str, Any]:
-    match part:
-        case TextPart():
-            return {"type": "text", "text": part.text} | keys.of("text", where, part.extra)
-        case ImagePart():
-            extra, inner = keys.of_both("image", where, part.extra)
-            if "detail" in extra:
-                inner["detail"] = extra.pop("detail")
-            return {"type": "image_url", "image_url": {"url": image_url(part)} | inner} | extra
-        case _:
-            raise request_failure(f"a message with role user cannot hold {word_for(part)}", where)
+    return sent if any(len(text) > len(TEXT_FIELDS) for text in sent) else message.text
 
 
 def _tool_call(where: str, part: ToolCallPart, keys: ExtraKeys) -> dict[str, Any]:

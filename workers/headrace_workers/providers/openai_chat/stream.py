@@ -73,6 +73,7 @@ class ChatMapper:
     __slots__ = (
         "_answer",
         "_are_alternatives",
+        "_audio_type",
         "_finish_word",
         "_keeps_more",
         "_keeps_text",
@@ -89,7 +90,7 @@ class ChatMapper:
 
     continuation: str | None = None
 
-    def __init__(self, requested_model: str, *, are_alternatives: bool = False) -> None:
+    def __init__(self, requested_model: str, *, are_alternatives: bool = False, audio_type: str = "audio/wav") -> None:
         self.usage = Usage()
         self.is_complete = False
         self.has_split_characters = False
@@ -97,6 +98,7 @@ class ChatMapper:
         self._requested_model = requested_model
         # Whether the caller asked for several answers, so that further choices are not parts of the first.
         self._are_alternatives = are_alternatives
+        self._audio_type = audio_type  # the type of audio that the caller asked for
         self._model = ""
         self._answer = ChatAnswer()
         self._text = self._answer.text
@@ -199,8 +201,15 @@ class ChatMapper:
             if delta.reasoning_content or delta.reasoning or delta.reasoning_details or delta.thinking:
                 self._keeps_more = self._keeps_more or bool(delta.reasoning_details)
                 self._answer.take_reasoning(delta, events)
-            if delta.refusal or delta.tool_calls or delta.function_call or delta.audio or delta.annotations:
-                self._keeps_more = self._keeps_more or bool(delta.annotations)
+            if (
+                delta.refusal
+                or delta.tool_calls
+                or delta.function_call
+                or delta.audio
+                or delta.annotations
+                or delta.images
+            ):
+                self._keeps_more = self._keeps_more or bool(delta.annotations or delta.audio or delta.images)
                 self._answer.take_rest(delta, events)
             content = delta.content
             if content and type(content) is str:
@@ -234,7 +243,8 @@ class ChatMapper:
         delta = choice.delta
         if delta is not None:
             has_lists = isinstance(delta.content, list) or isinstance(delta.refusal, list)
-            is_text = not (has_lists or delta.reasoning_details or delta.annotations or delta.tool_calls)
+            has_media = delta.audio or delta.images
+            is_text = not (has_lists or delta.reasoning_details or delta.annotations or delta.tool_calls or has_media)
             self._keeps_text, self._keeps_more = True, self._keeps_more or not is_text
             answer.take(delta, [])
         if choice.message is not None:
@@ -312,7 +322,7 @@ class ChatMapper:
             usage=self.usage,
             tool_calls=answer.calls.complete(is_cut=is_cut),
             model=self._model or self._requested_model,
-            message=answer.message(is_cut=is_cut) if with_message else None,
+            message=answer.message(is_cut=is_cut, audio_type=self._audio_type) if with_message else None,
             refusal="".join(answer.refusal) or None,
             response_id=self.response_id,
         )

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.answers.tool_arguments import read_arguments
-from headrace.types import Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace.media.media_types import type_of_base64
+from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace_workers.providers.openai_responses.events import (
     Item,
     arguments_of,
@@ -96,6 +97,25 @@ def arguments_in(item: Item) -> dict[str, Any] | None:
     return read_arguments(arguments_or_none(arguments_of(item.get("arguments")), is_cut=False))
 
 
+def image_item(part: ImagePart, own: Item) -> Item:
+    """Return the item of an image that the model made, with the image in it."""
+    return own | {"result": part.data} if part.data else own
+
+
+def _image_part(item: Item) -> ImagePart | None:
+    """Return the image in an ``image_generation_call``; None if it holds none.
+
+    The image itself is not kept twice: :func:`image_item` puts it back into the item.
+    """
+    data = as_text(item.get("result"))
+    if not data:
+        return None
+    word = as_text(item.get("output_format")) or "png"
+    kind = type_of_base64(data) or ("image/svg+xml" if word == "svg" else f"image/{word}")
+    rest = {key: value for key, value in item.items() if key != "result"}
+    return ImagePart(data=data, media_type=kind, provider_data={"api": API_NAME, "item": rest})
+
+
 def _part(item: Item, *, is_plain: bool) -> Part | None:
     opaque = None if is_plain else {"api": API_NAME, "item": item}
     match item.get("type"):
@@ -104,6 +124,8 @@ def _part(item: Item, *, is_plain: bool) -> Part | None:
             return TextPart(text, opaque) if text or opaque else None
         case "function_call" | "custom_tool_call":
             return _call_part(item, opaque)
+        case "image_generation_call" if (image := _image_part(item)) is not None:
+            return image
         case _:
             return ReasoningPart(reasoning_of(item), opaque)
 

@@ -11,14 +11,16 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
+from headrace.types import AudioPart, FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.run_request import RunRequest, chosen_by
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.openai_responses.events import Item, text_of
-from headrace_workers.providers.openai_responses.message import API_NAME, arguments_in
+from headrace_workers.providers.openai_responses.input_content import input_part
+from headrace_workers.providers.openai_responses.message import API_NAME, arguments_in, image_item
 from headrace_workers.providers.openai_responses.results import FORMS, call_ids, result_item
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
 from headrace_workers.providers.shared.fitted_requests import with_fitted_schemas
+from headrace_workers.providers.shared.media import is_told
 from headrace_workers.providers.shared.openai_schemas import openai_schemas
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.refused_arguments import refuse_given
@@ -26,7 +28,6 @@ from headrace_workers.providers.shared.request_parts import (
     as_json,
     bearer_headers,
     encoded,
-    image_url,
     merged,
     word_for,
 )
@@ -48,6 +49,7 @@ _OPENAI_KEYS = ExtraKeys(
         "tool message": {"caller", "namespace"},
         "text": {"prompt_cache_breakpoint"},
         "image": {"detail", "prompt_cache_breakpoint"},
+        "file": {"detail", "prompt_cache_breakpoint"},
         "tool call": {"caller", "namespace"},
         "tool": _TOOL_KEYS,
         "function": _TOOL_KEYS,
@@ -62,6 +64,7 @@ _COMPATIBLE_KEYS = ExtraKeys(
         "tool message": {"cache_control", "caller", "namespace"},
         "text": {"cache_control", "prompt_cache_breakpoint"},
         "image": {"cache_control", "detail", "prompt_cache_breakpoint"},
+        "file": {"cache_control", "detail", "prompt_cache_breakpoint"},
         "tool call": {"cache_control", "caller", "namespace"},
         "tool": {*_TOOL_KEYS, "cache_control"},
         "function": {*_TOOL_KEYS, "cache_control"},
@@ -196,6 +199,8 @@ class _Items:
         can_return = all(_is_readable(item) for part in parts if (item := _own_item(part)) is not None)
         items: list[Item] = []
         for index, part in enumerate(parts):
+            if is_told(part, message):
+                continue
             item = self._answer_item(f"{where}.content[{index}]", part, can_return=can_return)
             if item is not None:
                 items.append(item | extra if item.get("type") == "message" else item)
@@ -209,8 +214,10 @@ class _Items:
     def _answer_item(self, where: str, part: Part, *, can_return: bool) -> Item | None:
         own = _own_item(part) if can_return else None
         match part:
-            case ImagePart():
-                raise request_failure("a message with role assistant cannot hold an image", where)
+            case ImagePart() | AudioPart() | FilePart():
+                if isinstance(part, ImagePart) and own is not None:
+                    return image_item(part, own)
+                raise request_failure(f"a message with role assistant cannot hold {word_for(part)}", where)
             case ReasoningPart():
                 self._keys.of("reasoning", where, part.extra)
                 return own
@@ -230,22 +237,14 @@ class _Items:
         if isinstance(message.content, str):
             return message.content
         sent = [
-            self._input_part(f"{where}.content[{index}]", part, message.role)
+            input_part(
+                f"{where}.content[{index}]", part, message.role, self._keys, is_openai=self._keys is _OPENAI_KEYS
+            )
             for index, part in enumerate(message.content)
         ]
         if not sent or (len(sent) == 1 and sent[0].keys() == {"type", "text"}):
             return message.text
         return sent
-
-    def _input_part(self, where: str, part: Part, role: str) -> dict[str, Any]:
-        match part:
-            case TextPart():
-                return {"type": "input_text", "text": part.text} | self._keys.of("text", where, part.extra)
-            case ImagePart() if role in {"user", "tool"}:
-                image = {"type": "input_image", "detail": "auto", "image_url": image_url(part)}
-                return image | self._keys.of("image", where, part.extra)
-            case _:
-                raise request_failure(f"a message with role {role} cannot hold {word_for(part)}", where)
 
 
 def _led_to_nothing(items: list[Item], *, is_openai: bool) -> bool:
@@ -263,7 +262,7 @@ def _led_to_nothing(items: list[Item], *, is_openai: bool) -> bool:
 
 def _own_item(part: Part) -> Item | None:
     """Return the item of this API that a part came from; None for a part of another API."""
-    said = None if isinstance(part, ImagePart) else part.provider_data
+    said = part.provider_data
     item = said.get("item") if said is not None and said.get("api") == API_NAME else None
     return item if isinstance(item, dict) else None
 

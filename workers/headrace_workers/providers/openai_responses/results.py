@@ -13,7 +13,7 @@ import msgspec
 
 from headrace.types import ImagePart, Message
 from headrace_workers.providers.openai_responses.events import Item
-from headrace_workers.providers.shared.request_parts import image_url
+from headrace_workers.providers.openai_responses.input_content import image_address
 
 
 class ResultForm(msgspec.Struct, frozen=True):
@@ -54,7 +54,10 @@ def result_item(form: ResultForm, message: Message, content: str | list[dict[str
     parts = message.content if isinstance(message.content, list) else []
     if form.kind == "computer_call_output" and len(parts) == 1 and isinstance(parts[0], ImagePart):
         own = {key: value for key, value in (parts[0].extra or {}).items() if value is not None}
-        item["output"] = {"type": "computer_screenshot", "image_url": image_url(parts[0])} | own
+        item["output"] = {
+            "type": "computer_screenshot",
+            "image_url": image_address("", parts[0], is_openai=False),
+        } | own
     elif content:
         item["output"] = content
     return item | extra

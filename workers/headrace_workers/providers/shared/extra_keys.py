@@ -21,17 +21,23 @@ Place = Literal[
     "text",
     "image",
     "image_url",
+    "audio",
+    "input_audio",
+    "file",
+    "inner file",
     "tool call",
     "called function",
     "reasoning",
     "tool",
     "function",
 ]
-"""Where a key may stand. ``message`` is a user's or the system's message. ``image_url``, ``function`` and ``called
-function`` are the inner objects of OpenAI's forms."""
+"""Where a key may stand. ``message`` is a user's or the system's message. ``image_url``, ``input_audio``,
+``inner file``, ``function`` and ``called function`` are the inner objects of OpenAI's forms."""
 
 _INNER: dict[Place, tuple[str, Place]] = {
     "image": ("image_url", "image_url"),
+    "audio": ("input_audio", "input_audio"),
+    "file": ("file", "inner file"),
     "tool": ("function", "function"),
     "tool call": ("function", "called function"),
 }
@@ -40,6 +46,8 @@ _OWN_FIELDS: dict[str, tuple[str, ...]] = {
     "function": ("name", "description", "parameters", "strict"),
     "text": ("type", "text"),
     "image": ("type", "url", "data", "media_type", "image_url"),
+    "audio": ("type", "url", "data", "media_type", "input_audio"),
+    "file": ("type", "name", "media_type", "data", "text", "url", "file_id"),
     "tool call": ("type", "id", "name", "arguments"),
 }
 """Keys that Headrace reads itself: an error suggests one of them for a misspelt key."""

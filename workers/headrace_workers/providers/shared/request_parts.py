@@ -1,4 +1,4 @@
-"""Parts of requests that several wire formats share: headers, JSON bodies, images, the caller's ``custom_options``.
+"""Parts of requests that several wire formats share: headers, JSON bodies, the caller's ``custom_options``.
 
 Pure.
 """
@@ -11,13 +11,15 @@ from typing import Any
 
 import msgspec
 
-from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace.types import AudioPart, FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.shared.provider_errors import request_failure
 
 _WORDS: dict[type, str] = {
     TextPart: "text",
     ImagePart: "an image",
+    AudioPart: "audio",
+    FilePart: "a file",
     ToolCallPart: "a tool call",
     ReasoningPart: "reasoning",
 }
@@ -86,15 +88,6 @@ def merged(body: dict[str, Any], options: dict[str, Any], nested: Sequence[str])
 def parts_of(message: Message) -> Sequence[Part]:
     """Return the parts of a message. Plain text is one text part."""
     return [TextPart(message.content)] if isinstance(message.content, str) else message.content
-
-
-def image_url(part: ImagePart) -> str:
-    """Return the URL of an image; data becomes a ``data:`` URL."""
-    if part.url:
-        return part.url
-    if not part.data or not part.media_type:
-        raise request_failure("an image needs url, or data and media_type")
-    return f"data:{part.media_type};base64,{part.data}"
 
 
 def word_for(part: Part) -> str:
