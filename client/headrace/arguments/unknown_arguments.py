@@ -155,14 +155,15 @@ _OF_GOOGLE = {
 
 def advice_on(name: str, known: Iterable[str], *, is_run: bool) -> str:
     """Return what to do about an argument that does not exist. ``known``: the arguments that exist."""
-    arguments = set(known)
-    told = (_OF_RUNS if is_run else _OF_EMBEDDINGS).get(name) or _SHARED.get(name)
-    if told is not None:
-        return f"there is no such argument; {told}"
+    told = _SHARED | (_OF_RUNS if is_run else _OF_EMBEDDINGS)
+    if name in told:
+        return f"there is no such argument; {told[name]}"
     option = _OF_GOOGLE.get(name) or f"{{{name!r}: …}}"
     if name in _NOT_OFFERED or name in _OF_GOOGLE:
         instead = f"{_INSTEAD[name]}; " if name in _INSTEAD else ""
         return f"is not offered; {instead}custom_options={option} passes it on as it is"
-    if (close := meant(name, arguments)) is not None:
+    if (close := meant(name, known)) is not None:
         return f"there is no such argument; did you mean {close}?"
+    if (close := meant(name, told)) is not None:
+        return f"there is no such argument; if you mean {close}: {told[close]}"
     return "there is no such argument; custom_options passes a field of the provider's request on as it is"

@@ -48,6 +48,8 @@ MEANT = {
     "Temperature": "did you mean temperature?",
     "max_output_token": "did you mean max_output_tokens?",
     "steam": "did you mean stream?",
+    "sytem": "if you mean system: give the text as a message",
+    "max_token": "max_output_tokens",
     "colour": "custom_options passes a field of the provider's request on as it is",
 }
 MEANT_BY_EMBEDDINGS = {

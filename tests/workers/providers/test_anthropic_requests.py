@@ -45,7 +45,7 @@ def check_with_sdk(body: JSON) -> None:
     """
     params = pytest.importorskip("anthropic.types.message_create_params")
     kind = params.MessageCreateParamsStreaming if body.get("stream") else params.MessageCreateParamsNonStreaming
-    assert body.keys() - {"temperature", "top_p"} <= kind.__required_keys__ | kind.__optional_keys__
+    assert body.keys() - {"temperature", "top_p", "top_k"} <= kind.__required_keys__ | kind.__optional_keys__
     adapter(kind).validate_python(body)
     # The SDK has Iterable as the type of lists. pydantic checks the elements of an Iterable only when they are read.
     for message in body["messages"]:
@@ -109,6 +109,18 @@ def test_a_request_without_streaming_has_no_stream_field() -> None:
     assert "stream" not in body_of(stream=False)
 
 
+def test_tier_metadata_and_single_calls_fit_the_types_of_the_official_sdk() -> None:
+    tool = Tool("f", parameters={"type": "object", "properties": {}})
+    body = body_of(tools=[tool], parallel_tool_calls=False, service_tier="standard_only", metadata={"user_id": "u"})
+    assert body["tool_choice"] == {"type": "auto", "disable_parallel_tool_use": True}
+    assert (body["service_tier"], body["metadata"]) == ("standard_only", {"user_id": "u"})
+
+
+def test_top_k_is_refused_with_thinking_and_on_models_without_sampling() -> None:
+    assert "reasoning_effort" in reason_of(model="claude-sonnet-4-5", top_k=5, reasoning_effort="low")
+    assert reason_of(model="claude-opus-4-7", top_k=5) == "claude-opus-4-7 does not take top_k"
+
+
 @pytest.mark.parametrize(
     ("model", "max_tokens"),
     [
@@ -132,7 +144,8 @@ def test_each_model_has_a_default_limit(model: str, max_tokens: int) -> None:
 def test_sampling_is_sent_with_the_version_that_takes_it() -> None:
     body = body_of(temperature=0.0, top_p=0.5)
     assert (body["temperature"], body["top_p"]) == (0.0, 0.5)
-    assert version_of(temperature=1.0) == version_of(top_p=0.5) == "2023-06-01"
+    assert body_of(top_k=5)["top_k"] == 5
+    assert version_of(top_k=5) == version_of(temperature=1.0) == version_of(top_p=0.5) == "2023-06-01"
     assert version_of(custom_options={"top_k": 5}) == "2023-06-01"
 
 

@@ -281,6 +281,14 @@ def test_a_request_has_the_form_of_the_official_sdk() -> None:
             max_output_tokens=9,
             stop_sequences=["a"],
             reasoning_effort="low",
+            seed=7,
+            top_k=40,
+            frequency_penalty=0.5,
+            presence_penalty=-0.5,
+            logprobs=True,
+            top_logprobs=3,
+            service_tier="flex",
+            metadata={"team": "a"},
         )
     )
     for content in [*body["contents"], body["systemInstruction"]]:
@@ -289,7 +297,8 @@ def test_a_request_has_the_form_of_the_official_sdk() -> None:
         types.Tool.model_validate(tool)
     types.ToolConfig.model_validate(body["toolConfig"])
     types.GenerateContentConfig.model_validate(body["generationConfig"])
-    known = {"contents", "systemInstruction", "tools", "toolConfig", "generationConfig"}
+    types.GenerateContentConfig.model_validate({name: body[name] for name in ("serviceTier", "labels")})
+    known = {"contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "serviceTier", "labels"}
     assert set(body) == known
 
 

@@ -244,6 +244,12 @@ def test_requests_fit_the_types_of_the_official_sdk() -> None:
         response_format={"type": "object"},
         reasoning_effort="low",
         temperature=1.0,
+        logprobs=True,
+        top_logprobs=3,
+        parallel_tool_calls=False,
+        metadata={"team": "a"},
+        service_tier="flex",
+        verbosity="low",
     )
     body = body_of(run)
     assert json.loads(adapter.dump_json(adapter.validate_python(body))) == body

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headrace.types import RunLocalResult, TokenLogprob, TopLogprob
-from headrace_workers.providers.shared.answer_limits import MAX_ELEMENTS, MAX_LOGPROBS, elements_in
+from headrace_workers.providers.shared.answer_limits import MAX_ELEMENTS, MAX_LOGPROB_ENTRIES, MAX_LOGPROBS, elements_in
 from tests.cases import each
 from tests.waiting import cpu_slack
 from tests.workers import corpus
@@ -223,7 +223,8 @@ def test_a_long_answer_has_all_probabilities_although_its_json_is_too_heavy_to_d
 
 
 HEAVY = {
-    "many": b"[%b]" % (b'{"token":"","logprob":0},' * (MAX_LOGPROBS // 25 + 1) + b'{"token":"","logprob":0}'),
+    "many": b"[%b]" % b",".join([b'{"token":"","logprob":0}'] * (MAX_LOGPROB_ENTRIES + 1)),
+    "bytes": b'[{"token":"%b","logprob":0}]' % (b"a" * MAX_LOGPROBS),
     "numbers": b"[%b]" % b",".join([b'{"token":"","logprob":-1e-308}'] * 10_000),
     "nested": b"[" * 100_000 + b"]" * 100_000,
 }

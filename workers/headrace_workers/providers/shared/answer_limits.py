@@ -47,6 +47,9 @@ choices."""
 MAX_LOGPROBS = 16 * MIB
 """Bytes of JSON of the log probabilities that a run asked for. In memory they take about twice as much."""
 
+MAX_LOGPROB_ENTRIES = 300_000
+"""Tokens and alternatives in them."""
+
 MAX_HALVES = 25_000
 """Lone halves of surrogate pairs, and surrogates written as UTF-8 bytes. Each costs about a microsecond to mend."""
 

@@ -14,6 +14,7 @@ from headrace.answers.tool_arguments import well_formed
 from headrace.types import TokenLogprob, TopLogprob
 from headrace_workers.providers.shared.answer_limits import (
     LIGHT,
+    MAX_LOGPROB_ENTRIES,
     MAX_LOGPROBS,
     MIB,
     too_large,
@@ -63,6 +64,24 @@ _decode_said = msgspec.json.Decoder(_Said).decode
 _decode_list = msgspec.json.Decoder(list[TokenLogprob]).decode
 
 
+class _Size(msgspec.Struct, frozen=True):
+    """The size of log probabilities: bytes of their JSON, and tokens with their alternatives."""
+
+    bytes: int = 0
+    entries: int = 0
+
+    def plus(self, more: _Size) -> _Size:
+        return _Size(self.bytes + more.bytes, self.entries + more.entries)
+
+    def check(self) -> None:
+        """Raise LimitError if it is too much."""
+        advice = "ask for a shorter answer, or for fewer top_logprobs"
+        if self.bytes > MAX_LOGPROBS:
+            raise too_large(f"{MAX_LOGPROBS // MIB} MiB of log probabilities", advice)
+        if self.entries > MAX_LOGPROB_ENTRIES:
+            raise too_large(f"{MAX_LOGPROB_ENTRIES} log probabilities", advice)
+
+
 class LogprobReader:
     """Collects the log probabilities of one answer, event by event, or from a whole body.
 
@@ -70,13 +89,13 @@ class LogprobReader:
     replaces what came before.
     """
 
-    __slots__ = ("_arriving", "_arriving_bytes", "_done", "_done_bytes")
+    __slots__ = ("_arriving", "_arriving_size", "_done", "_done_size")
 
     def __init__(self) -> None:
         self._done: list[TokenLogprob] = []  # of whole items
-        self._done_bytes = 0
+        self._done_size = _Size()
         self._arriving: list[TokenLogprob] = []  # of pieces since then
-        self._arriving_bytes = 0
+        self._arriving_size = _Size()
 
     def take(self, name: str, data: bytes) -> None:
         """Take an event, or a whole body. ``name`` is the event's name, or empty.
@@ -101,7 +120,7 @@ class LogprobReader:
             self._end_item(answer.item)
         output = answer.output or (answer.response.output if answer.response is not None else None)
         if output and any(_is_given(part.logprobs) for item in output for part in item.content or ()):
-            self._done, self._done_bytes = [], 0
+            self._done, self._done_size = [], _Size()
             self._start_anew()
             for item in output:
                 self._add(item.content or (), "logprobs")
@@ -112,11 +131,11 @@ class LogprobReader:
             self._start_anew()
             self._add(item.content or (), "logprobs")
         self._done += self._arriving
-        self._done_bytes += self._arriving_bytes
+        self._done_size = self._done_size.plus(self._arriving_size)
         self._start_anew()
 
     def _start_anew(self) -> None:
-        self._arriving, self._arriving_bytes = [], 0
+        self._arriving, self._arriving_size = [], _Size()
 
     def _add(self, places: Iterable[Probable], field: str) -> None:
         for place in places:
@@ -126,9 +145,8 @@ class LogprobReader:
         if not _is_given(raw):
             return
         said = bytes(raw)
-        self._arriving_bytes += len(said)
-        if self._done_bytes + self._arriving_bytes > MAX_LOGPROBS:
-            raise too_large(f"{MAX_LOGPROBS // MIB} MiB of log probabilities", "ask for fewer of top_logprobs")
+        self._arriving_size = self._arriving_size.plus(_Size(len(said), said.count(b"{")))
+        self._done_size.plus(self._arriving_size).check()
         if len(said) > LIGHT:
             weigh_numbers(said)
         self._arriving += _tokens_in(said)
