@@ -80,7 +80,7 @@ def test_each_feature_says_something_of_each_provider_and_names_a_test() -> None
 def test_each_compatible_server_has_its_row() -> None:
     listed = [row[0].strip("`") for row in table_rows("Compatible servers")]
 
-    assert listed == sorted(set(BUILT_IN) - {"openai", "openai-responses", "anthropic", "google"})
+    assert listed == sorted(set(BUILT_IN) - {"openai", "openai-chat", "openai-responses", "anthropic", "google"})
 
 
 @corpus.needs_recordings

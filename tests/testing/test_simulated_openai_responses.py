@@ -301,7 +301,7 @@ def test_embeddings_depend_only_on_their_text(client: Any) -> None:
 def test_the_official_client_reads_log_probabilities(provider: SimulatedProvider, client: Any) -> None:
     provider.enqueue(Script(chunks=["Hel", "lo"]))
 
-    events = stream(client, include=["message.output_text.logprobs"], top_logprobs=2)
+    events = stream(client, model="gpt-4o", include=["message.output_text.logprobs"], top_logprobs=2)
     deltas = [token for event in events if event.type == "response.output_text.delta" for token in event.logprobs]
     (whole,) = events[-1].response.output[0].content
     assert [token.token for token in deltas] == [token.token for token in whole.logprobs] == ["Hel", "lo"]

@@ -12,9 +12,11 @@ import msgspec
 from headrace.settings.http_values import base_url_problem, key_problem
 from headrace.settings.provider_table import BASE_URL_ENV
 from headrace.settings.settings import EngineConfig, ProviderConfig, Settings
+from headrace.settings.wire_format_names import OPENAI_BY_MODEL
 from headrace.wire.messages import BAD_SETTINGS
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
+from headrace_workers.providers.openai_choice import CHAT, RESPONSES, Build, choose
 from headrace_workers.providers.shared.wire_format import (
     ProviderApi,
     ProviderFailedError,
@@ -52,7 +54,7 @@ class Providers:
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._settings = {name: _provider_settings(name, config) for name, config in settings.providers.items()}
-        self._loaded = load_formats({config.api for config in settings.providers.values()})
+        self._loaded = load_formats({config.api for config in settings.providers.values()} - {OPENAI_BY_MODEL})
 
     def prepare(self, request: RunRequest, api_key: str | None, base_url: str | None = None) -> Prepared:
         """Build the request of a run. Raises ProviderFailedError if it cannot be built.
@@ -67,28 +69,32 @@ class Providers:
         if base_url is not None:
             settings = msgspec.structs.replace(settings, base_url=base_url.rstrip("/"))
         self._check_address(settings, is_callers=base_url is not None)
-        declared = self._wire_format(settings)
-        api = embedding_api(settings, declared) if request.inputs else declared.api
+        formats = self._formats(request, settings)
         # Never send a key of the engine to an address that the caller names.
         is_callers = api_key is not None or base_url is not None
         key = api_key or self._key(settings, is_callers=is_callers)
-        try:
-            return Prepared(declared, api, api.build_request(request, settings, key), key)
-        except ProviderFailedError:
-            raise
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            reason = f"the request has a value that JSON cannot represent: {error}"
-            raise ProviderFailedError(ProviderFailure("invalid_request", reason)) from None
-        except Exception as error:
-            logger.exception("wire format cannot build a request", extra={"wire_format": declared.name})
-            reason = f"the wire format {declared.name} failed to build the request: {type(error).__name__}"
-            raise ProviderFailedError(ProviderFailure("provider_protocol", reason)) from None
 
-    def _wire_format(self, settings: ProviderSettings) -> WireFormat:
-        declared = self._loaded.formats.get(settings.api)
+        def build(name: str) -> HttpRequest:
+            return _built(formats[name], request, settings, key)
+
+        name, http = choose(request, build) if len(formats) > 1 else _only(formats, build)
+        return Prepared(formats[name], api_for(request, settings, formats[name]), http, key)
+
+    def _formats(self, request: RunRequest, settings: ProviderSettings) -> dict[str, WireFormat]:
+        """Return the wire formats in which the request may be sent: several only where the model decides."""
+        names: tuple[str, ...] = (settings.api,)
+        if settings.api == OPENAI_BY_MODEL:
+            names = (CHAT,) if request.inputs else (CHAT, RESPONSES)
+        formats = {name: self._wire_format(settings, name) for name in names}
+        for declared in formats.values():
+            api_for(request, settings, declared)
+        return formats
+
+    def _wire_format(self, settings: ProviderSettings, name: str) -> WireFormat:
+        declared = self._loaded.formats.get(name)
         if declared is None:
-            problem = self._loaded.problems[settings.api]
-            raise settings_failure(f'providers.{settings.name}.api is "{settings.api}": {problem}')
+            problem = self._loaded.problems[name]
+            raise settings_failure(f'providers.{settings.name}.api is "{name}": {problem}')
         return declared
 
     def _check_address(self, settings: ProviderSettings, *, is_callers: bool) -> None:
@@ -127,11 +133,36 @@ def settings_failure(reason: str) -> ProviderFailedError:
     return ProviderFailedError(ProviderFailure("invalid_request", reason, code=BAD_SETTINGS))
 
 
-def embedding_api(settings: ProviderSettings, declared: WireFormat) -> ProviderApi:
-    """Return the embeddings of a provider's wire format; raises ProviderFailedError where the format has none."""
+def api_for(request: RunRequest, settings: ProviderSettings, declared: WireFormat) -> ProviderApi:
+    """Return the API of a wire format for this request.
+
+    Raises ProviderFailedError for texts to embed, if the format has no embeddings.
+    """
+    if not request.inputs:
+        return declared.api
     if declared.embeddings is None:
         raise ProviderFailedError(ProviderFailure("invalid_request", f"{settings.name} has no embeddings"))
     return declared.embeddings
+
+
+def _only(formats: dict[str, WireFormat], build: Build) -> tuple[str, HttpRequest]:
+    (name,) = formats
+    return name, build(name)
+
+
+def _built(declared: WireFormat, request: RunRequest, settings: ProviderSettings, key: str | None) -> HttpRequest:
+    """Build the request in one wire format. Every exception becomes a ProviderFailedError."""
+    try:
+        return api_for(request, settings, declared).build_request(request, settings, key)
+    except ProviderFailedError:
+        raise
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        reason = f"the request has a value that JSON cannot represent: {error}"
+        raise ProviderFailedError(ProviderFailure("invalid_request", reason)) from None
+    except Exception as error:
+        logger.exception("wire format cannot build a request", extra={"wire_format": declared.name})
+        reason = f"the wire format {declared.name} failed to build the request: {type(error).__name__}"
+        raise ProviderFailedError(ProviderFailure("provider_protocol", reason)) from None
 
 
 def clock_limits(request: RunRequest, config: EngineConfig) -> ClockLimits:

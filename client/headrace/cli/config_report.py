@@ -31,7 +31,13 @@ from headrace.settings.settings import (
 )
 from headrace.settings.table_check import dotted
 from headrace.settings.toml_file import VARIABLE, SettingsPlace, absolute, places, read_file
-from headrace.settings.wire_format_names import BUILT_IN_FORMATS, distribution_of, format_problem, installed_formats
+from headrace.settings.wire_format_names import (
+    BUILT_IN_FORMATS,
+    OPENAI_BY_MODEL,
+    distribution_of,
+    format_problem,
+    installed_formats,
+)
 from headrace.spans.data_directory import data_directory
 from headrace.text.shown_address import without_password
 
@@ -230,6 +236,8 @@ def _shown_format(name: str) -> str:
     """Return a wire format's name for the report. For a plug-in, add its package, or why it cannot be used."""
     if name in BUILT_IN_FORMATS:
         return name
+    if name == OPENAI_BY_MODEL:
+        return f"{name} (openai-chat or openai-responses, by the model)"
     points = installed_formats().get(name, [])
     return f"{name} ({format_problem(name, points) or f'of {distribution_of(points[0])}'})"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 BUILT_IN: dict[str, tuple[str, str, tuple[str, ...]]] = {
     # name: wire format, base URL, variables that may hold the key
-    "openai": ("openai-chat", "https://api.openai.com/v1", ("OPENAI_API_KEY",)),
+    # The model decides between OpenAI's two APIs; the two providers after it decide by hand.
+    "openai": ("openai", "https://api.openai.com/v1", ("OPENAI_API_KEY",)),
+    "openai-chat": ("openai-chat", "https://api.openai.com/v1", ("OPENAI_API_KEY",)),
     "openai-responses": ("openai-responses", "https://api.openai.com/v1", ("OPENAI_API_KEY",)),
     "anthropic": ("anthropic", "https://api.anthropic.com", ("ANTHROPIC_API_KEY",)),
     "google": ("google", "https://generativelanguage.googleapis.com", ("GOOGLE_API_KEY", "GEMINI_API_KEY")),
@@ -23,6 +25,7 @@ BUILT_IN: dict[str, tuple[str, str, tuple[str, ...]]] = {
 
 BASE_URL_ENV: dict[str, str] = {
     "openai": "OPENAI_BASE_URL",
+    "openai-chat": "OPENAI_BASE_URL",
     "openai-responses": "OPENAI_BASE_URL",
     "anthropic": "ANTHROPIC_BASE_URL",
     "google": "GOOGLE_GEMINI_BASE_URL",

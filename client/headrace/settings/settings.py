@@ -34,7 +34,7 @@ from headrace.settings.otel_environment import OtelExport, UnsupportedExport, re
 from headrace.settings.provider_table import BASE_URL_ENV, BUILT_IN
 from headrace.settings.table_check import figure_problem, first_problem
 from headrace.settings.toml_file import VARIABLE, SettingsFile, settings_files, user_file
-from headrace.settings.wire_format_names import BUILT_IN_FORMATS, FORMAT_NAME
+from headrace.settings.wire_format_names import BUILT_IN_FORMATS, FORMAT_NAME, OPENAI_BY_MODEL
 from headrace.text.shown_address import without_password
 
 logger = logging.getLogger(__name__)
@@ -72,19 +72,20 @@ ProviderName = Annotated[
 ]
 
 
+_FORMATS = (*BUILT_IN_FORMATS, OPENAI_BY_MODEL)
 _OTHER_FORMATS = "the name of an installed wire format, as in ollama-chat"
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One ``[providers.NAME]`` table.
 
-    ``api`` is the wire format: one that ships with Headrace, or one of an installed plug-in. ``base_url`` is what the official SDK of the
-    format takes: with the version at its end for OpenAI, the host alone for Anthropic and Google. ``api_key_env`` names the environment
+    ``api`` is the wire format: one that ships with Headrace, one of an installed plug-in, or ``openai``, which takes OpenAI's Chat
+    Completions or Responses by the model. ``base_url`` is what the official SDK of the format takes: with the version at its end for OpenAI, the host alone for Anthropic and Google. ``api_key_env`` names the environment
     variables that may hold the key; the first variable that is set counts. Without ``api_key_env`` no key is sent. The limits are read
     but not enforced yet; a warning says so.
     """
 
-    api: Annotated[str, Meta(extra={"one_of": BUILT_IN_FORMATS, "others": FORMAT_NAME, "others_are": _OTHER_FORMATS})]
+    api: Annotated[str, Meta(extra={"one_of": _FORMATS, "others": FORMAT_NAME, "others_are": _OTHER_FORMATS})]
     base_url: Address
     api_key_env: Variable | list[Variable] | None = None
     requests_per_minute: Limit | None = None

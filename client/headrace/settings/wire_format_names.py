@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # its import takes 50 ms or more, and settings are read at th
 
 BUILT_IN_FORMATS = ("openai-chat", "openai-responses", "anthropic", "google")
 """The formats that ship with Headrace. The workers' registry declares them."""
+OPENAI_BY_MODEL = "openai"
+"""In place of a format: each run takes ``openai-chat`` or ``openai-responses``, by its model and what it asks for."""
 FORMAT_NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
 """What the name of a format may be, as in ``ollama-chat``."""
 ENTRY_POINT_GROUP = "headrace.wire_formats"
@@ -39,7 +41,7 @@ def installed_formats() -> dict[str, list[EntryPoint]]:
 
 def format_problem(name: str, points: list[EntryPoint]) -> str | None:
     """Return why an installed format cannot be used, as far as its metadata tells; None where nothing is wrong."""
-    if name in BUILT_IN_FORMATS:
+    if name in BUILT_IN_FORMATS or name == OPENAI_BY_MODEL:
         return "this name is a format of Headrace's own"
     if not re.fullmatch(FORMAT_NAME, name):
         return "the name of a format has small letters, digits and single hyphens only"

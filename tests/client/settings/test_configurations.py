@@ -21,7 +21,7 @@ from tests.repetition import repeated
 BAD = Path(__file__).resolve().parents[2] / "configurations"
 
 MESSAGES = {
-    "api-in-capitals": 'providers.mine.api is "OpenAI-Chat"; did you mean "openai-chat"? It takes "openai-chat", "openai-responses", "anthropic", "google" or the name of an installed wire format, as in ollama-chat',
+    "api-in-capitals": 'providers.mine.api is "OpenAI-Chat"; did you mean "openai-chat"? It takes "openai-chat", "openai-responses", "anthropic", "google", "openai" or the name of an installed wire format, as in ollama-chat',
     "connect-timeout-false": "engine.connect_timeout is false; it takes a number of seconds from 0.001 to 31_622_400",
     "drain-timeout-negative-infinite": "engine.worker_drain_timeout is -inf; it takes a number of seconds from 0 to 31_622_400",
     "engine-as-array-of-tables": "engine is a list; it is a table: [engine]",
@@ -57,8 +57,8 @@ MESSAGES = {
     "provider-address-with-an-empty-label": "providers.mine.base_url must be an http:// or https:// address; its host or its port cannot be used",
     "provider-address-with-another-scheme": "providers.mine.base_url must begin with http:// or https://",
     "provider-address-without-scheme": "providers.mine.base_url must begin with http:// or https://; did you mean https://api.example.com/v1?",
-    "provider-api-misspelt": 'providers.mine.api is "openai_chat"; did you mean "openai-chat"? It takes "openai-chat", "openai-responses", "anthropic", "google" or the name of an installed wire format, as in ollama-chat',
-    "provider-api-unlike-any": 'providers.mine.api is "soap 1.2"; it takes "openai-chat", "openai-responses", "anthropic", "google" or the name of an installed wire format, as in ollama-chat',
+    "provider-api-misspelt": 'providers.mine.api is "openai_chat"; did you mean "openai-chat"? It takes "openai-chat", "openai-responses", "anthropic", "google", "openai" or the name of an installed wire format, as in ollama-chat',
+    "provider-api-unlike-any": 'providers.mine.api is "soap 1.2"; it takes "openai-chat", "openai-responses", "anthropic", "google", "openai" or the name of an installed wire format, as in ollama-chat',
     "provider-as-array-of-tables": "providers.mine is a list; it is a table with a name: [providers.NAME]",
     "provider-key-in-place-of-its-variable": "providers.mine.api_key_env does not fit; it takes the name of an environment variable (letters, digits and _): the key itself does not belong in the file",
     "provider-limit-zero": "providers.mine.max_concurrency is 0; it takes a whole number from 1 to 1_000_000_000",

@@ -260,7 +260,7 @@ def test_where_a_vendors_key_goes_is_what_the_environment_says(environ: dict[str
 
 NAMES = [
     "OpenAI", "OPENAI", "open-ai", "open_ai", "0penai", "opena1", "\u043epenai", "opena\u0131", "openai\u200b", "\uff4fpenai",
-    "openai-chat", "open.ai", "g00gle", "Gateway", "gate-way", "gatevvay", "v11m", "xa1", "gpt-5", "GPT-x", "o3", "claude-x",
+    "openai_chat", "open.ai", "g00gle", "Gateway", "gate-way", "gatevvay", "v11m", "xa1", "gpt-5", "GPT-x", "o3", "claude-x",
     "gemini-3", "text-embedding-x",
 ]  # fmt: skip
 

@@ -30,8 +30,8 @@ FORMATS = {
     "google": "https://generativelanguage.googleapis.com",
 }
 MODELS = {
-    "openai-chat": "gpt-4o",
-    "openai-responses": "gpt-4o",
+    "openai-chat": "m",
+    "openai-responses": "m",
     "anthropic": "claude-sonnet-4-5",
     "google": "gemini-2.5-flash",
 }
@@ -105,7 +105,6 @@ SENT: dict[str, dict[str, dict[str, Any]]] = {
         "metadata": {"metadata": {"user_id": "u-1"}},
         "service_tier": {"service_tier": "tier"},
         "verbosity": {"verbosity": "low"},
-        "top_k": {"top_k": 40},
     },
     "openai-responses": {
         "logprobs": {"include": ["message.output_text.logprobs"]},

@@ -104,6 +104,7 @@ def test_the_callers_include_is_added_to_encrypted_reasoning() -> None:
 def test_sampling_tools_and_custom_options_are_sent() -> None:
     body = body_of(
         request(
+            model="m",
             tools=[Tool("f", "does f", {"type": "object"}, strict=True), Tool("g")],
             tool_choice={"tool": "f"},
             temperature=0.0,
@@ -242,6 +243,7 @@ def test_requests_fit_the_types_of_the_official_sdk() -> None:
         tools=[Tool("f", "does f", {"type": "object"}, strict=True)],
         tool_choice={"tool": "f"},
         response_format={"type": "object"},
+        model="gpt-5",
         reasoning_effort="low",
         temperature=1.0,
         logprobs=True,

@@ -153,7 +153,8 @@ def test_compatible_servers_of_openai_chat_may_have_server_tools() -> None:
     ("provider", "tool", "place", "hint"),
     [
         ("openai", own("web_search"), "tools[1].type", "web_search_options"),
-        ("azure", own("web_search_20250305", "web_search"), "tools[1].type", "openai-responses"),
+        ("azure", own("web_search_20250305", "web_search"), "tools[1].type", "Anthropic"),
+        ("azure", own("web_search"), "tools[1].type", "openai-responses"),
         ("openai-responses", own("web_search_20250305", "web_search"), "tools[1].type", "Anthropic"),
         ("openai-responses", own("google_search"), "tools[1].type", "Google"),
         ("anthropic", own("web_search"), "tools[1].type", "OpenAI"),

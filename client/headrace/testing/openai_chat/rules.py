@@ -16,6 +16,7 @@ from headrace.testing.shared.request_rules import (
     check_type,
     first_refusal,
 )
+from headrace.testing.shared.simulated_models import check_on_chat
 from headrace.testing.shared.strict_schema_rules import check_strict_schema
 
 _FIELDS = """
@@ -71,8 +72,7 @@ _CHOICES = {
     "service_tier": ("auto", "default", "flex", "scale", "priority", "fast"),
     "verbosity": ("low", "medium", "high"),
 }
-_REASONING_MODEL = re.compile(r"o\d|gpt-5")
-_O_SERIES = re.compile(r"o\d")
+_REASONING_MODEL = re.compile(r"o\d|gpt-[56]")
 _MAX_STOPS = 4
 
 
@@ -92,6 +92,7 @@ def _check_body(body: object) -> None:
         _check_stream_options(body["stream_options"], streams=bool(body.get("stream")))
     names = _check_tools(body.get("tools"))
     _check_tool_choice(body.get("tool_choice"), names)
+    check_on_chat(body)
     if body.get("response_format") is not None:
         _check_response_format(body["response_format"])
     _check_messages(body["messages"])
@@ -114,9 +115,6 @@ def _check_model(body: dict[str, Any]) -> None:
             "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
         )
         raise OpenAIRefusal(message, "max_tokens", "unsupported_parameter")
-    if body.get("temperature") not in (None, 1) and _O_SERIES.match(model):
-        message = "Unsupported value: 'temperature' does not support this value with this model. Only the default (1) value is supported."
-        raise OpenAIRefusal(message, "temperature", "unsupported_value")
 
 
 def _check_figures(body: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from headrace.testing.shared.request_rules import (
     check_ranges,
     first_refusal,
 )
+from headrace.testing.shared.simulated_models import check_on_responses
 from headrace.testing.shared.strict_schema_rules import check_strict_schema
 
 _FIELDS = """
@@ -85,6 +86,7 @@ def _check_body(body: object) -> None:
     _check_text(body.get("text") or {})
     names = {_check_tool(f"tools[{index}]", tool) for index, tool in enumerate(body.get("tools") or [])}
     _check_tool_choice(body.get("tool_choice"), names)
+    check_on_responses(body)
     check_input(body["input"])
 
 

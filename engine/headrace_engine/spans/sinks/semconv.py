@@ -31,6 +31,7 @@ PROVIDER_NAME = {
     "google": "gcp.gemini",
     "mistral": "mistral_ai",
     "moonshot": "moonshot_ai",
+    "openai-chat": "openai",
     "openai-responses": "openai",
     "xai": "x_ai",
 }

@@ -36,7 +36,7 @@ MANY = 256
 bytes."""
 
 _FLOAT_BYTES = 4
-_BASE64 = ("openai", "openai-responses", "azure")
+_BASE64 = ("openai", "openai-chat", "openai-responses", "azure")
 """Providers that are asked for base64. Not every compatible server knows it."""
 
 

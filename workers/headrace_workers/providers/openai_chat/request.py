@@ -22,6 +22,7 @@ from headrace_workers.providers.openai_chat.user_content import TEXT_FIELDS, ima
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
 from headrace_workers.providers.shared.fitted_requests import with_fitted_schemas
 from headrace_workers.providers.shared.media import is_told, spoken_texts
+from headrace_workers.providers.shared.openai_refusals import check_chat, is_openai
 from headrace_workers.providers.shared.openai_schemas import openai_schemas
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.refused_arguments import refuse_given
@@ -33,15 +34,17 @@ from headrace_workers.providers.shared.request_parts import (
     word_for,
 )
 from headrace_workers.providers.shared.response_formats import read_response_format
-from headrace_workers.providers.shared.server_tools import as_given_by_caller, chosen_tool, is_function
+from headrace_workers.providers.shared.server_tools import (
+    as_given_by_caller,
+    check_owner,
+    chosen_tool,
+    custom_input,
+    is_function,
+)
 from headrace_workers.providers.shared.wire_format import ProviderSettings
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Keys under which compatible servers send reasoning, and take it back."""
-
-_LIMIT_COMPLETIONS = ("openai", "azure")
-"""Providers that get ``max_completion_tokens``: their reasoning models refuse ``max_tokens``. Most others know only
-``max_tokens``."""
 
 _MAX_STOP_SEQUENCES = 4
 
@@ -62,7 +65,7 @@ _REFUSED_BY_OPENAI = {"top_k": "use top_p"}
 _NAME_OF_SEED = {"mistral": "random_seed"}
 """Servers that know ``seed`` by another name."""
 
-_OPENAI_SERVERS = ("openai", "azure")
+_AZURE = "azure"
 _OPENAI_KEYS = ExtraKeys(
     "OpenAI",
     {
@@ -112,15 +115,25 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
     """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
     request = with_fitted_schemas(request, openai_schemas)
     headers = bearer_headers(api_key, stream=request.stream)
-    body = encoded(_body(request, settings.name))
-    return HttpRequest(settings.url("/chat/completions"), headers, body)
+    body = _body(request, settings)
+    # After the body: an error of the caller's own comes before a refusal of the API or of the model.
+    if _has_openais_models(settings):
+        refuse_given(request, "OpenAI", _REFUSED_BY_OPENAI)
+    if is_openai(settings):
+        check_chat(request)
+    return HttpRequest(settings.url("/chat/completions"), headers, encoded(body))
 
 
-def _body(request: RunRequest, server: str) -> dict[str, Any]:
-    is_openai = server == "openai"
-    keys = _OPENAI_KEYS if server in _OPENAI_SERVERS else _COMPATIBLE_KEYS
+def _has_openais_models(settings: ProviderSettings) -> bool:
+    return is_openai(settings) or settings.name == _AZURE
+
+
+def _body(request: RunRequest, settings: ProviderSettings) -> dict[str, Any]:
+    is_openais_own = is_openai(settings)
+    has_openais_models = _has_openais_models(settings)
+    keys = _OPENAI_KEYS if has_openais_models else _COMPATIBLE_KEYS
     messages = [_message(f"messages[{index}]", message, keys) for index, message in enumerate(request.messages)]
-    if is_openai:
+    if is_openais_own:
         _drop_reasoning(messages)
     body: dict[str, Any] = {"model": request.model, "messages": messages}
     if request.tools:
@@ -132,12 +145,13 @@ def _body(request: RunRequest, server: str) -> dict[str, Any]:
     if request.stop_sequences:
         body["stop"] = _stop(request.stop_sequences)
     if request.max_output_tokens is not None:
-        body["max_completion_tokens" if server in _LIMIT_COMPLETIONS else "max_tokens"] = request.max_output_tokens
-    body |= _options(request, server)
+        # OpenAI's reasoning models refuse max_tokens. Most other servers know no other name.
+        body["max_completion_tokens" if has_openais_models else "max_tokens"] = request.max_output_tokens
+    body |= _options(request, settings.name)
     if request.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
-        if is_openai:
+        if is_openais_own:
             # Without it, OpenAI pads each chunk to hide the length of its text, which doubles the bytes to read.
             body["stream_options"]["include_obfuscation"] = False
     return merged(body, request.custom_options, ("stream_options",))
@@ -145,8 +159,6 @@ def _body(request: RunRequest, server: str) -> dict[str, Any]:
 
 def _options(request: RunRequest, server: str) -> dict[str, Any]:
     """Return the fields for sampling, log probabilities, tier and metadata."""
-    if server in _OPENAI_SERVERS:
-        refuse_given(request, "OpenAI", _REFUSED_BY_OPENAI)
     said = {name: getattr(request, name) for name in _OPTIONS}
     said["top_k"] = request.top_k
     said[_NAME_OF_SEED.get(server, "seed")] = request.seed
@@ -258,19 +270,11 @@ def _text_content(where: str, message: Message, keys: ExtraKeys) -> str | list[d
 
 def _tool_call(where: str, part: ToolCallPart, keys: ExtraKeys) -> dict[str, Any]:
     extra, inner = keys.of_both("tool call", where, part.extra)
-    if (text := _custom_input(part)) is not None:
+    if (text := custom_input(part)) is not None:
         return {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": text} | inner} | extra
     arguments = as_json(part.arguments, f"{where}.arguments").decode()
     function = {"name": part.name, "arguments": arguments} | inner
     return {"id": part.id, "type": "function", "function": function} | extra
-
-
-def _custom_input(part: ToolCallPart) -> str | None:
-    """Return the input of a call to a custom tool that came in this wire format; None for all other calls."""
-    said = part.provider_data or {}
-    is_custom = said.get("api") == API_NAME and said.get("type") == "custom" and part.arguments.keys() == {"input"}
-    text = part.arguments.get("input")
-    return text if is_custom and isinstance(text, str) else None
 
 
 def _tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
@@ -289,11 +293,12 @@ def _tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
 def _own_tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
     """Return a tool that is no function. OpenAI takes custom tools only; compatible servers may have server tools."""
     if tool.type == "custom" and "custom" not in (tool.extra or {}):
-        return {
-            "type": "custom",
-            "custom": {key: value for key, value in as_given_by_caller(tool).items() if key != "type"},
-        }
+        flat = {key: value for key, value in as_given_by_caller(tool).items() if key != "type"}
+        if isinstance(form := flat.get("format"), dict) and "syntax" in form:  # as the Responses API has it
+            flat["format"] = {"type": form.get("type"), "grammar": {k: v for k, v in form.items() if k != "type"}}
+        return {"type": "custom", "custom": flat}
     if tool.type != "custom" and keys is _OPENAI_KEYS:
+        check_owner(where, tool, "OpenAI", keys.api)
         raise request_failure(
             f"Chat Completions has no tool {tool.type!r} of its own: use the provider openai-responses, or for searches "
             "custom_options={'web_search_options': {}}",

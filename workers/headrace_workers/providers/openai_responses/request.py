@@ -21,6 +21,7 @@ from headrace_workers.providers.openai_responses.results import FORMS, call_ids,
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
 from headrace_workers.providers.shared.fitted_requests import with_fitted_schemas
 from headrace_workers.providers.shared.media import is_told
+from headrace_workers.providers.shared.openai_refusals import check_on_both, is_openai
 from headrace_workers.providers.shared.openai_schemas import openai_schemas
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.refused_arguments import refuse_given
@@ -32,7 +33,13 @@ from headrace_workers.providers.shared.request_parts import (
     word_for,
 )
 from headrace_workers.providers.shared.response_formats import read_response_format
-from headrace_workers.providers.shared.server_tools import as_given_by_caller, check_owner, chosen_tool, is_function
+from headrace_workers.providers.shared.server_tools import (
+    as_given_by_caller,
+    check_owner,
+    chosen_tool,
+    custom_input,
+    is_function,
+)
 from headrace_workers.providers.shared.wire_format import ProviderSettings
 
 _REASONS = re.compile(
@@ -75,7 +82,7 @@ _MERGED = ("reasoning", "stream_options", "text")
 
 _OPTIONS = ("temperature", "top_p", "max_output_tokens", "top_logprobs", "parallel_tool_calls", "service_tier")
 """Arguments that have the same name here."""
-_ON_CHAT = "OpenAI Chat does (openai-chat/MODEL)"
+_ON_CHAT = "Chat Completions does (the provider openai-chat)"
 _REFUSED = {
     "stop_sequences": _ON_CHAT,
     "seed": _ON_CHAT,
@@ -94,18 +101,18 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
     return HttpRequest(settings.url("/responses"), headers, encoded(body))
 
 
-def _is_openai(base_url: str) -> bool:
+def _is_openais_host(base_url: str) -> bool:
     host = urlsplit(base_url).hostname or ""
     return host == "api.openai.com" or host.endswith(".api.openai.com")
 
 
 def _body(request: RunRequest, settings: ProviderSettings) -> dict[str, Any]:
-    is_openai = _is_openai(settings.base_url)
-    keys = _OPENAI_KEYS if is_openai or settings.name == "openai-responses" else _COMPATIBLE_KEYS
-    refuse_given(request, "the Responses API", _REFUSED)
+    is_openais_own = is_openai(settings)
+    is_openais_host = _is_openais_host(settings.base_url)
+    keys = _OPENAI_KEYS if is_openais_host or is_openais_own else _COMPATIBLE_KEYS
     body: dict[str, Any] = {
         "model": request.model,
-        "input": _input(request.messages, _Items(keys, is_openai=is_openai)),
+        "input": _input(request.messages, _Items(keys, is_openai=is_openais_host)),
     }
     body["store"] = False
     body |= _reasoning(request.model, request.reasoning_effort)
@@ -121,9 +128,13 @@ def _body(request: RunRequest, settings: ProviderSettings) -> dict[str, Any]:
         body["metadata"] = request.metadata
     if request.stream:
         body["stream"] = True
-        if is_openai:
+        if is_openais_host:
             # Without it, OpenAI pads each chunk to hide the length of its text, which doubles the bytes to read.
             body["stream_options"] = {"include_obfuscation": False}
+    # Last: an error of the caller's own comes before a refusal of the API.
+    refuse_given(request, "the Responses API", _REFUSED)
+    if is_openais_own:
+        check_on_both(request, is_chat=False)
     result = merged(body, request.custom_options, _MERGED)
     if (asked := request.custom_options.get("include")) and isinstance(asked, list) and "include" in body:
         # The reasoning is always needed for the next turn, and the log probabilities were asked for.
@@ -290,6 +301,8 @@ def _text_item(text: str, extra: dict[str, Any], *, is_openai: bool) -> Item:
 
 
 def _call_item(where: str, part: ToolCallPart) -> Item:
+    if (text := custom_input(part)) is not None:
+        return {"type": "custom_tool_call", "call_id": part.id, "name": part.name, "input": text}
     arguments = as_json(part.arguments, f"{where}.arguments").decode()
     return {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": arguments}
 
@@ -298,8 +311,12 @@ def _tool(where: str, tool: Tool, keys: ExtraKeys) -> dict[str, Any]:
     if not is_function(tool, may_be_custom=False):
         check_owner(where, tool, "OpenAI", keys.api)
         own = as_given_by_caller(tool)
-        # In the form of Chat Completions, a custom tool has its fields in an inner object.
-        return own | own.pop("custom") if isinstance(own.get("custom"), dict) else own
+        # In the form of Chat Completions, a custom tool has its fields in an inner object, and a grammar has one too.
+        own |= own.pop("custom") if isinstance(own.get("custom"), dict) else {}
+        form = own.get("format")
+        if tool.type == "custom" and isinstance(form, dict) and isinstance(form.get("grammar"), dict):
+            own["format"] = {"type": form.get("type")} | form["grammar"]
+        return own
     sent: dict[str, Any] = {"type": "function", "name": tool.name}
     if tool.description:
         sent["description"] = tool.description

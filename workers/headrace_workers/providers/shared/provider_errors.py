@@ -69,6 +69,14 @@ def request_failure(reason: str, argument: str | None = None) -> ProviderFailedE
     return ProviderFailedError(ProviderFailure("invalid_request", reason, argument=argument))
 
 
+def model_failure(reason: str, argument: str, as_of: str, option: dict[str, Any]) -> ProviderFailedError:
+    """Return the error (``invalid_request``) for a value that one model refuses, by a table of ``as_of``.
+
+    It tells that ``option`` in ``custom_options`` sends the value all the same: a table may be out of date.
+    """
+    return request_failure(f"{reason} (as of {as_of}; custom_options={option!r} is sent unchecked)", argument)
+
+
 def is_error(whole: Any) -> bool:
     """Return whether a JSON value is an error: with the usual ``error`` key, or one of the other forms of servers."""
     if not isinstance(whole, dict):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from headrace.types import Tool
+from headrace.types import Tool, ToolCallPart
 from headrace.wire.run_request import chosen_by
 from headrace_workers.providers.shared.provider_errors import request_failure
 
@@ -25,6 +25,8 @@ _GOOGLE_NAMES = """
 """
 _OPENAI = frozenset(_OPENAI_NAMES.split())
 _GOOGLE = frozenset(_GOOGLE_NAMES.split())
+_CUSTOM_CALLS = {"openai-chat": "custom", "openai-responses": "custom_tool_call"}
+"""Wire format → the type of a call to a custom tool in the ``provider_data`` of that format."""
 _NEXT_WORD = re.compile(r"_([a-z])")
 
 
@@ -55,6 +57,16 @@ def as_given_by_caller(tool: Tool) -> dict[str, Any]:
     }
     sent = {"type": tool.type} | {key: value for key, value in known.items() if value is not None}
     return sent | (tool.extra or {})
+
+
+def custom_input(part: ToolCallPart) -> str | None:
+    """Return the input of a call to a custom tool that came in one of OpenAI's formats; None for all other calls."""
+    said = part.provider_data or {}
+    item = said.get("item")
+    kind = item.get("type") if isinstance(item, dict) else said.get("type")
+    is_custom = kind == _CUSTOM_CALLS.get(str(said.get("api"))) and part.arguments.keys() == {"input"}
+    text = part.arguments.get("input")
+    return text if is_custom and isinstance(text, str) else None
 
 
 def check_owner(where: str, tool: Tool, vendor: str, api: str) -> None:
