@@ -39,6 +39,9 @@ def test_of_parameters_only_what_was_given_is_kept_and_of_options_the_names() ->
     asked = msgspec.structs.replace(
         ASKED,
         temperature=0.0,
+        seed=0,
+        parallel_tool_calls=False,
+        metadata={"team": "a"},
         stop_sequences=["x"],
         response_format={"type": "json_object"},
         custom_options={"secret": "value"},
@@ -48,6 +51,9 @@ def test_of_parameters_only_what_was_given_is_kept_and_of_options_the_names() ->
     assert parameters(ASKED) == {}
     assert parameters(asked) == {
         "temperature": 0.0,
+        "seed": 0,
+        "parallel_tool_calls": False,
+        "metadata": {"team": "a"},
         "stop_sequences": ["x"],
         "response_format": {"type": "json_object"},
         "custom_options": ["secret"],

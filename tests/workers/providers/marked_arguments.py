@@ -155,6 +155,10 @@ def arguments(draw: st.DrawFn) -> dict[str, Any]:
         given["tools"] = tools
     if options := draw(_further(marks, "option")):
         given["custom_options"] = options
+    own = {"service_tier": marks.mark(), "metadata": {"user_id": marks.mark()}}
+    for name in draw(st.lists(st.sampled_from(sorted(own)), unique=True, max_size=2)):
+        if name not in options:  # an option goes over the argument of its name
+            given[name] = own[name]
     return given
 
 
