@@ -287,7 +287,9 @@ class _Converter:
             properties[free_key], free = self._entries({"description": "Further properties."}, further)
             required.append(free_key)
         shape = ObjectShape({name: shape for name, (_, shape) in parts.items()}, frozenset(required), free, free_key)
-        return _described(_closed(properties, required), schema), shape
+        # pydantic reads no union without the tag of a model, although the tag has a default.
+        tags = [name for name, part in schema["properties"].items() if _is_tag(part) and name not in required]
+        return _described(_closed(properties, [*required, *tags]), schema), shape
 
     def _entries(self, schema: dict[str, Any], values: Any) -> tuple[dict[str, Any], EntriesShape]:
         portable, shape = self._part(values)
@@ -308,6 +310,15 @@ class _Converter:
 
 def _closed(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _is_tag(schema: Any) -> bool:
+    """Return whether a property has one value only, which is its default too."""
+    return (
+        isinstance(schema, Mapping)
+        and "const" in schema
+        and schema["const"] == schema.get("default", msgspec.NODEFAULT)
+    )
 
 
 def _free_key(properties: Mapping[str, Any]) -> str:

@@ -125,7 +125,12 @@ def _situation(body: dict[str, Any]) -> Situation:
             results[:0] = [_result_of(block) for block in blocks if block["type"] == "tool_result"]
     choice = body.get("tool_choice") or {}
     tools = {tool.get("name", ""): tool.get("input_schema") or {} for tool in body.get("tools") or []}
-    demanded = next(iter(tools)) if choice.get("type") == "any" else choice.get("name")
+    demanded = choice.get("name")
+    if choice.get("type") == "any":
+        called = _called_tools(body["messages"])
+        demanded = next((name for name in tools if name not in called), next(iter(tools)))
+        if demanded not in called:
+            results = []  # the model has to call a tool, with a result as without one
     return Situation(
         last_user_text=asked,
         tool_results=results,
@@ -135,6 +140,11 @@ def _situation(body: dict[str, Any]) -> Situation:
         max_tokens=body["max_tokens"],
         schema=((body.get("output_config") or {}).get("format") or {}).get("schema"),
     )
+
+
+def _called_tools(messages: list[dict[str, Any]]) -> set[str]:
+    blocks = [block for role, blocks in turns_of(messages) if role == "assistant" for block in blocks]
+    return {block["name"] for block in blocks if block["type"] == "tool_use"}
 
 
 def _result_of(block: dict[str, Any]) -> str:

@@ -30,7 +30,10 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("const", r"\balways ([^;)]+?)(?=[;.)]|$)"),
     )
 )
-_TRUE_RULES = (("uniqueItems", re.compile(r"\bno item twice\b", re.IGNORECASE)),)
+_TRUE_RULES = (
+    ("uniqueItems", re.compile(r"\bno item twice\b", re.IGNORECASE)),
+    ("hasUniqueKeys", re.compile(r"\beach with a key of its own\b", re.IGNORECASE)),
+)
 
 
 def with_described_rules(schema: dict[str, Any]) -> dict[str, Any]:

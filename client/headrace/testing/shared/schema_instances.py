@@ -175,7 +175,7 @@ class _InstanceMaker:
             wanted = _LIST_ITEMS if self._draw is None else self._draw.randrange(_LIST_ITEMS + 1)
             count = int(max(least, min(wanted, most)))
         for item in self._items(rest, count - len(values), level):
-            if item not in values or not schema.get("uniqueItems"):
+            if not _is_twice(item, values, schema):
                 values.append(item)
             if len(values) >= count:
                 break
@@ -222,6 +222,13 @@ class _InstanceMaker:
         if not values:
             raise NoInstanceError("the schema has an empty list of choices")
         return values[self._salt % len(values)] if self._draw is None else self._draw.choice(values)
+
+
+def _is_twice(item: Any, values: list[Any], schema: Schema) -> bool:
+    """Return whether an item, or its key, may not be in the list because it is there already."""
+    if schema.get("hasUniqueKeys") and isinstance(item, dict):
+        return any(value.get("key") == item.get("key") for value in values)
+    return bool(schema.get("uniqueItems")) and item in values
 
 
 def _bounds(schema: Schema) -> tuple[Decimal | None, Decimal | None] | None:
