@@ -38,7 +38,19 @@ def environment(monkeypatch: pytest.MonkeyPatch, provider: SimulatedProvider) ->
 @pytest.fixture
 def namespace(client: Client, environment: None) -> dict[str, Any]:
     """What the examples take for granted."""
-    return {"__name__": "example", "client": client, "messages": HELLO, "os": os, "enough": bool}
+    return {
+        "__name__": "example",
+        "client": client,
+        "messages": HELLO,
+        "os": os,
+        "enough": bool,
+        "get_weather": get_weather,
+    }
+
+
+def get_weather(location: str) -> str:
+    """Get the weather of a place."""
+    return f"{location}: clear"
 
 
 def run(block: CodeBlock, namespace: dict[str, Any]) -> None:
@@ -58,7 +70,6 @@ def run(block: CodeBlock, namespace: dict[str, Any]) -> None:
 def test_a_python_example_runs_and_is_refused_by_no_provider(
     block: CodeBlock, namespace: dict[str, Any], client: Client, provider: SimulatedProvider
 ) -> None:
-    namespace["look_up"] = lambda location: f"{location}: clear"
     if "response_format" in block.text:
         provider.enqueue(Script(text='{"city": "Oslo", "population": 700000}'))
     if "stream." in block.text and "stream = " not in block.text:
@@ -77,24 +88,18 @@ def test_there_are_python_examples() -> None:
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "openai-responses/gpt-5", "claude-sonnet-4-6", "gemini-2.5-flash"])
-def test_the_tool_loop_answers_parallel_calls(
+def test_the_tool_loop_that_people_copy_answers_parallel_calls(
     model: str, namespace: dict[str, Any], provider: SimulatedProvider
 ) -> None:
-    asked: list[str] = []
-
-    def look_up(location: str) -> str:
-        asked.append(location)
-        return f"{location}: clear"
-
-    namespace["look_up"] = look_up
-    provider.enqueue(Script(tool_calls=WEATHER_CALLS), Script(text="It is clear in both."))
-    [block] = [block for block in PROGRAMS if "result.tool_calls" in block.text]
+    calls = [ScriptedToolCall("look_up", {"city": city}) for city in ("Tokyo", "Oslo")]
+    provider.enqueue(Script(tool_calls=calls), Script(tool_calls=calls[:1]), Script(text="It is clear in both."))
+    [block] = [block for block in PROGRAMS if "run_with_functions(" in block.text]
 
     run(msgspec.structs.replace(block, text=block.text.replace('"gpt-4o"', f'"{model}"')), namespace)
 
     assert namespace["result"].text == "It is clear in both."
-    assert asked == ["Tokyo", "Oslo"]
-    assert [record.status for record in provider.requests()] == [200, 200]
+    assert [record.status for record in provider.requests()] == [200, 200, 200]
+    assert str(provider.requests()[-1].body).count("Tokyo: clear") == 2
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "openai-responses/gpt-5", "claude-sonnet-4-6", "gemini-2.5-flash"])

@@ -15,7 +15,16 @@ import pytest
 
 import headrace
 import headrace.errors
-from headrace import EmbeddingArguments, HeadraceError, RunArguments
+from headrace import (
+    EmbeddingArguments,
+    HeadraceError,
+    RunArguments,
+    RunToolsResult,
+    ToolCallReturned,
+    ToolCallStarted,
+    TurnEnded,
+    TurnStarted,
+)
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.pricing.prices import Price
 from headrace.settings.provider_table import BASE_URL_ENV, BUILT_IN, MODEL_PREFIXES
@@ -196,9 +205,10 @@ def test_the_reference_has_each_public_name() -> None:
     assert documented - {"errors"} == set(headrace.__all__) - {"__version__"}
 
 
+RUN_TOOLS = (RunToolsResult, TurnStarted, TurnEnded, ToolCallStarted, ToolCallReturned)
 TYPES_WITH_FIELDS = [
     kind
-    for kind in (RunArguments, EmbeddingArguments, *vars(headrace.types).values())
+    for kind in (RunArguments, EmbeddingArguments, *RUN_TOOLS, *vars(headrace.types).values())
     if isinstance(kind, type) and kind.__module__.startswith("headrace") and getattr(kind, "__annotations__", None)
 ]
 

@@ -75,9 +75,15 @@ if TYPE_CHECKING:
     from headrace.async_streams import AsyncLocalStream
     from headrace.client import Client
     from headrace.streams import LocalStream
+    from headrace.tool_loop.async_tool_stream import AsyncToolStream
+    from headrace.tool_loop.tool_events import ToolCallReturned, ToolCallStarted, ToolRunEvent, TurnEnded, TurnStarted
+    from headrace.tool_loop.tool_stream import ToolStream
+    from headrace.tool_loop.tools_result import RunToolsResult
+    from headrace.tools.tool_marks import tool
 
 __all__ = [
     "AsyncLocalStream",
+    "AsyncToolStream",
     "AudioPart",
     "AudioPartDict",
     "AuthenticationError",
@@ -120,6 +126,7 @@ __all__ = [
     "RunError",
     "RunLocalResult",
     "RunTimeoutError",
+    "RunToolsResult",
     "StreamConsumedError",
     "StreamEvent",
     "StreamResult",
@@ -133,11 +140,18 @@ __all__ = [
     "ToolCallDict",
     "ToolCallPart",
     "ToolCallPartDict",
+    "ToolCallReturned",
+    "ToolCallStarted",
+    "ToolRunEvent",
+    "ToolStream",
     "TopLogprob",
+    "TurnEnded",
+    "TurnStarted",
     "Usage",
     "UsageUpdate",
     "WorkerLostError",
     "__version__",
+    "tool",
 ]
 
 __version__ = VERSION
@@ -145,11 +159,12 @@ __version__ = VERSION
 
 _MODULES = {
     "AsyncLocalStream": "headrace.async_streams",
+    "AsyncToolStream": "headrace.tool_loop.async_tool_stream",
+    "AudioPartDict": "headrace.arguments.message_dicts",
     "Client": "headrace.client",
     "EmbeddingArguments": "headrace.arguments.run_arguments",
-    "FunctionCallDict": "headrace.arguments.message_dicts",
-    "AudioPartDict": "headrace.arguments.message_dicts",
     "FilePartDict": "headrace.arguments.message_dicts",
+    "FunctionCallDict": "headrace.arguments.message_dicts",
     "ImagePartDict": "headrace.arguments.message_dicts",
     "ImageUrlDict": "headrace.arguments.message_dicts",
     "ImageUrlPartDict": "headrace.arguments.message_dicts",
@@ -157,9 +172,17 @@ _MODULES = {
     "MessageDict": "headrace.arguments.message_dicts",
     "ReasoningPartDict": "headrace.arguments.message_dicts",
     "RunArguments": "headrace.arguments.run_arguments",
+    "RunToolsResult": "headrace.tool_loop.tools_result",
     "TextPartDict": "headrace.arguments.message_dicts",
     "ToolCallDict": "headrace.arguments.message_dicts",
     "ToolCallPartDict": "headrace.arguments.message_dicts",
+    "ToolCallReturned": "headrace.tool_loop.tool_events",
+    "ToolCallStarted": "headrace.tool_loop.tool_events",
+    "ToolRunEvent": "headrace.tool_loop.tool_events",
+    "ToolStream": "headrace.tool_loop.tool_stream",
+    "TurnEnded": "headrace.tool_loop.tool_events",
+    "TurnStarted": "headrace.tool_loop.tool_events",
+    "tool": "headrace.tools.tool_marks",
 }
 """Public names of a client. Their modules are imported at the first use of the name."""
 

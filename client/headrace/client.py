@@ -45,6 +45,7 @@ from headrace.settings.settings import (
 )
 from headrace.settings.toml_file import remember_places
 from headrace.streams import LocalStream, ResultFuture
+from headrace.tool_loop.tool_client import ToolClient
 from headrace.types import FlushCounts, RunEmbeddingResult, RunLocalResult
 from headrace.wire.codec import encode_request
 from headrace.wire.messages import MAX_REQUEST_BYTES, FlushResult
@@ -64,7 +65,7 @@ _FLUSH_MARGIN = 2.0
 """Seconds that a flush waits beyond its timeout, in case the I/O thread has ended."""
 
 
-class Client:
+class Client(ToolClient):
     """Runs models on an engine.
 
     * ``address`` (str or None): the engine's address, such as ``ipc:///run/headrace/engine``. Default:

@@ -13,6 +13,7 @@ from tests.cases import each
 
 PUBLIC = [
     "AsyncLocalStream",
+    "AsyncToolStream",
     "AudioPart",
     "AudioPartDict",
     "AuthenticationError",
@@ -55,6 +56,7 @@ PUBLIC = [
     "RunError",
     "RunLocalResult",
     "RunTimeoutError",
+    "RunToolsResult",
     "StreamConsumedError",
     "StreamEvent",
     "StreamResult",
@@ -68,11 +70,18 @@ PUBLIC = [
     "ToolCallDict",
     "ToolCallPart",
     "ToolCallPartDict",
+    "ToolCallReturned",
+    "ToolCallStarted",
+    "ToolRunEvent",
+    "ToolStream",
     "TopLogprob",
+    "TurnEnded",
+    "TurnStarted",
     "Usage",
     "UsageUpdate",
     "WorkerLostError",
     "__version__",
+    "tool",
 ]
 
 

@@ -179,7 +179,7 @@ def exchange(sent: HttpRequest, mapper: Any) -> list[RunEvent]:
 def test_parallel_calls_with_signatures_take_two_turns(provider: SimulatedProvider) -> None:
     calls = [ScriptedToolCall("get_weather", {"location": city}, id=city) for city in ("Tokyo", "Paris")]
     script = Script(reasoning="Which?", tool_calls=[*calls, ScriptedToolCall("get_weather")], text="Let me look.")
-    provider.enqueue(script, script)
+    provider.enqueue(script, Script(reasoning="Which?", text="Let me look."))
     asked = Message("user", "Weather?")
 
     first = run(provider, asked, tools=[TOOL])

@@ -109,7 +109,8 @@ def build_request(
     original_paths = {} if original_paths is None else original_paths
     provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
     checks.instance("stream", stream, bool, "a bool")
-    offered = tool_list.read_tools(arguments.get("tools"), original_paths)
+    tools = tool_list.with_functions_read(arguments.get("tools"))
+    offered = tool_list.read_tools(tools, original_paths)
     return RunRequest(
         provider=provider,
         model=model,
@@ -120,7 +121,7 @@ def build_request(
         tools=offered,
         tool_choice=tool_list.read_tool_choice(arguments.get("tool_choice"), offered),
         response_format=_response_format(arguments, answer_format, original_paths),
-        fits_schemas=answer_format is not None,
+        fits_schemas=answer_format is not None or tool_list.has_strict_function(tools),
         custom_options=checks.json_mapping("custom_options", arguments.get("custom_options")) or {},
         total_timeout=checks.seconds("timeout_ms", arguments.get("timeout_ms")),
         first_chunk_timeout=checks.seconds("first_chunk_timeout_ms", arguments.get("first_chunk_timeout_ms")),

@@ -5,7 +5,7 @@ Types only: :mod:`headrace.arguments.checked_request` checks values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Required, TypedDict
 
 from headrace.arguments.message_dicts import MessageDict
@@ -40,10 +40,11 @@ class RunArguments(TypedDict, total=False):
 
     Default: the model's name tells it. It must be configured, unless the engine is at an address.
     """
-    tools: Sequence[Tool | Mapping[str, Any]] | None
-    """Tools that the model may call: dicts or :class:`Tool`.
+    tools: Sequence[Callable[..., Any] | Tool | Mapping[str, Any]] | None
+    """Tools that the model may call: functions, dicts or :class:`Tool`.
 
-    Default: none. OpenAI's, Anthropic's and Google's forms are read.
+    Default: none. Of a function, the signature and the docstring are read: see :func:`headrace.tool`. ``run_local``
+    calls no function; ``run_tools`` does. OpenAI's, Anthropic's and Google's forms of a dict are read.
     """
     tool_choice: str | Mapping[str, str] | None
     """``"auto"``, ``"none"``, ``"required"``, or ``{"tool": NAME}``. Default: the provider decides. Needs ``tools``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgspec
 
@@ -15,6 +15,9 @@ from headrace.errors import InvalidRequestError
 from headrace.types import Tool
 from headrace.wire.run_request import CUSTOM as _CUSTOM
 from headrace.wire.run_request import chosen_by
+
+if TYPE_CHECKING:
+    from headrace.tools.function_tool import FunctionTool
 
 _TOOL_CHOICES = ("auto", "none", "required")
 _FUNCTION = "function"
@@ -45,19 +48,64 @@ _Level = tuple[str, Mapping[Any, Any]]
 def read_tools(tools: object, original_paths: OriginalPaths) -> list[Tool]:
     """Return the tools. Keys that Headrace does not know go into ``extra``. Raises InvalidRequestError.
 
+    Functions must have been read: see :func:`with_functions_read`.
     Adds to ``original_paths`` each path that differs in the request.
     """
     if tools is None:
         return []
     if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
         raise InvalidRequestError("takes a list of tools", "tools")
-    return [read_tool(f"tools[{index}]", tool, original_paths) for index, tool in enumerate(tools)]
+    read = [
+        tool.tool if _is_function(tool) else read_tool(f"tools[{index}]", tool, original_paths)
+        for index, tool in enumerate(tools)
+    ]
+    _check_names(read)
+    return read
+
+
+def with_functions_read(tools: Any) -> Any:
+    """Return the tools of a call with each function read into a FunctionTool, so that it is read once.
+
+    Other tools, and what is no list, stay as they are: :func:`read_tools` checks them.
+    Raises InvalidRequestError for a function that cannot be a tool.
+    """
+    if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
+        return tools
+    return [_with_function_read(f"tools[{index}]", tool) for index, tool in enumerate(tools)]
+
+
+def has_strict_function(tools: Any) -> bool:
+    """Tell whether a function among the tools is strict: its schema must be fitted to what the provider takes."""
+    return any(tool.portable is not None for tool in tools or () if _is_function(tool))
+
+
+def _with_function_read(argument: str, tool: Any) -> Any:
+    if not _is_function(tool):
+        return tool
+    from headrace.tools.function_tool import function_tool  # most programs give no functions
+
+    return function_tool(argument, tool)
+
+
+def _is_function(tool: object) -> TypeGuard[FunctionTool]:
+    """Tell whether a tool is a function, which :func:`with_functions_read` makes a FunctionTool."""
+    return callable(tool) and not isinstance(tool, Mapping)
+
+
+def _check_names(tools: list[Tool]) -> None:
+    """Refuse two functions of one name: the model could not tell them apart."""
+    places: dict[str, int] = {}
+    for index, tool in enumerate(tools):
+        first = places.setdefault(tool.name, index) if tool.type == _FUNCTION else index
+        if first != index:
+            reason = f"has the name {shown(tool.name)}, as tools[{first}] has: give one of them another name"
+            raise InvalidRequestError(reason, f"tools[{index}]")
 
 
 def read_tool(argument: str, tool: object, original_paths: OriginalPaths) -> Tool:
     given = msgspec.structs.asdict(tool) if isinstance(tool, Tool) else tool
     if not isinstance(given, Mapping):
-        raise InvalidRequestError(f"takes a dict or a Tool, not {named(tool)}", argument)
+        raise InvalidRequestError(f"takes a function, a dict or a Tool, not {named(tool)}", argument)
     if (keyed := _keyed_tool(argument, given)) is not None:
         original_paths |= dict.fromkeys((argument, f"{argument}.type"), path_to(argument, keyed.type))
         return keyed

@@ -127,7 +127,9 @@ class ProviderSimulation:
         return wire_format.reply(body, script, f"chatcmpl-{uuid.uuid4().hex[:29]}", wall_time)
 
     def _next_script(self) -> Script:
-        return self._queue.popleft() if self._queue else self._script
+        if not self._queue:
+            return self._script
+        return msgspec.structs.replace(self._queue.popleft(), calls_again=True)
 
     def control(self, request: Request, open_connections: int) -> Reply:
         """Carry out a control request."""

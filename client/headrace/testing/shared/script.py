@@ -38,9 +38,9 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 
     Content: ``chunks`` are the exact pieces of text. ``repeat`` makes this number of pieces (``"0 "``, ``"1 "``, ...).
     ``text`` is split into words. ``reasoning`` and ``refusal`` are split likewise. ``tool_calls`` are made, unless the
-    conversation has the result of a tool after its last user message. ``usage`` replaces the counted usage, with the
-    provider's own names. ``logprobs`` are those of the first pieces of text, for a request that asks for them; the others
-    are made up.
+    conversation has the result of a tool after its last user message; with ``calls_again``, as in each enqueued script,
+    they are made then, too. ``usage`` replaces the counted usage, with the provider's own names. ``logprobs`` are those
+    of the first pieces of text, for a request that asks for them; the others are made up.
 
     Server tools: ``server_steps`` are blocks of Anthropic, or items of OpenAI Responses, that come before the answer.
     The next request must send them back unchanged. (Chat Completions and Google have none here.) ``container`` is the
@@ -71,6 +71,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     reasoning: str = ""
     refusal: str = ""
     tool_calls: list[ScriptedToolCall] = msgspec.field(default_factory=list)
+    calls_again: bool = False
     server_steps: list[dict[str, Any]] = msgspec.field(default_factory=list)
     container: str | None = None
     usage: dict[str, Any] | None = None

@@ -83,7 +83,7 @@ def numbered(count: int) -> tuple[str, ...]:
 
 def answer(script: Script, situation: Situation) -> SimulatedAnswer:
     """Return the answer to a request."""
-    calls = () if situation.tool_results else _scripted_calls(script)
+    calls = _scripted_calls(script) if script.calls_again or not situation.tool_results else ()
     reasoning, refusal = words(script.reasoning), words(script.refusal)
     text = _scripted_text(script)
     if text is None and not calls and not refusal:
