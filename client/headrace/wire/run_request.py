@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -81,13 +82,16 @@ LATER_OPTIONS = (
 )
 """Fields that a worker before this version would drop."""
 
+_later_options = attrgetter(*LATER_OPTIONS)
+_NONE_OF_THEM = _later_options(RunRequest(provider="", model="", messages=[], stream=False))
+
 
 def needs(request: RunRequest) -> list[str]:
     """Return what a worker must know, so that it drops no part of the request."""
     needed = [EXTRA] if _has_extra(request) else []
     if request.fits_schemas:
         needed.append(FITS_SCHEMAS)
-    if any(getattr(request, name) not in (None, {}) for name in LATER_OPTIONS):
+    if _later_options(request) != _NONE_OF_THEM:
         needed.append(OPTIONS)
     if any(_is_new_media(part) for message in request.messages for part in _parts_of(message)):
         needed.append(MEDIA)
