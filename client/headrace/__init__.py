@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
     from headrace.async_streams import AsyncLocalStream
     from headrace.client import Client
+    from headrace.status import EngineStatus, ProcessState, SinkState, SpanState, WorkerState
     from headrace.streams import LocalStream
     from headrace.tool_loop.async_tool_stream import AsyncToolStream
     from headrace.tool_loop.tool_events import ToolCallReturned, ToolCallStarted, ToolRunEvent, TurnEnded, TurnStarted
@@ -90,6 +91,7 @@ __all__ = [
     "Client",
     "ConfigurationError",
     "EmbeddingArguments",
+    "EngineStatus",
     "EngineUnavailableError",
     "FilePart",
     "FilePartDict",
@@ -109,6 +111,7 @@ __all__ = [
     "MessageDict",
     "OutputValidationError",
     "PoisonRunError",
+    "ProcessState",
     "ProtocolError",
     "ProtocolMismatchError",
     "ProviderError",
@@ -127,6 +130,8 @@ __all__ = [
     "RunLocalResult",
     "RunTimeoutError",
     "RunToolsResult",
+    "SinkState",
+    "SpanState",
     "StreamConsumedError",
     "StreamEvent",
     "StreamResult",
@@ -150,6 +155,7 @@ __all__ = [
     "Usage",
     "UsageUpdate",
     "WorkerLostError",
+    "WorkerState",
     "__version__",
     "tool",
 ]
@@ -163,6 +169,7 @@ _MODULES = {
     "AudioPartDict": "headrace.arguments.message_dicts",
     "Client": "headrace.client",
     "EmbeddingArguments": "headrace.arguments.run_arguments",
+    "EngineStatus": "headrace.status",
     "FilePartDict": "headrace.arguments.message_dicts",
     "FunctionCallDict": "headrace.arguments.message_dicts",
     "ImagePartDict": "headrace.arguments.message_dicts",
@@ -170,9 +177,12 @@ _MODULES = {
     "ImageUrlPartDict": "headrace.arguments.message_dicts",
     "LocalStream": "headrace.streams",
     "MessageDict": "headrace.arguments.message_dicts",
+    "ProcessState": "headrace.status",
     "ReasoningPartDict": "headrace.arguments.message_dicts",
     "RunArguments": "headrace.arguments.run_arguments",
     "RunToolsResult": "headrace.tool_loop.tools_result",
+    "SinkState": "headrace.status",
+    "SpanState": "headrace.status",
     "TextPartDict": "headrace.arguments.message_dicts",
     "ToolCallDict": "headrace.arguments.message_dicts",
     "ToolCallPartDict": "headrace.arguments.message_dicts",
@@ -182,6 +192,7 @@ _MODULES = {
     "ToolStream": "headrace.tool_loop.tool_stream",
     "TurnEnded": "headrace.tool_loop.tool_events",
     "TurnStarted": "headrace.tool_loop.tool_events",
+    "WorkerState": "headrace.status",
     "tool": "headrace.tools.tool_marks",
 }
 """Public names of a client. Their modules are imported at the first use of the name."""

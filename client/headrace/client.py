@@ -52,9 +52,12 @@ from headrace.wire.messages import MAX_REQUEST_BYTES, FlushResult
 from headrace.wire.run_request import RunRequest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from headrace.async_streams import AsyncLocalStream
     from headrace.connections.client_process import ClientProcess
     from headrace.runs.answer_reader import AnswerReader
+    from headrace.status import EngineStatus
 
 R = TypeVar("R")
 A = TypeVar("A")
@@ -240,9 +243,7 @@ class Client(ToolClient):
         """
         self._begin()
         timeout = waiting_time("timeout", timeout)
-        if is_io_thread():
-            reason = "a finalizer asked for a flush on Headrace's own I/O thread; ask in a thread of your program"
-            raise EngineUnavailableError(self._address or EMBEDDED, reason)
+        self._check_may_wait("a flush")
         process = _process()
         if self._address is None and not process.is_connected(self._address):
             return FlushCounts(0, 0, 0)
@@ -257,6 +258,39 @@ class Client(ToolClient):
     async def aflush(self, timeout: float = 5.0) -> FlushCounts:  # noqa: ASYNC109 - it is the engine's to keep
         """Wait as :meth:`flush` does, without blocking the event loop."""
         return await _in_thread(partial(self.flush, timeout))
+
+    def status(self, timeout: float = 5.0) -> EngineStatus:
+        """Return the state of the engine: its workers, processes, runs, spans and sinks.
+
+        ``timeout``: seconds to wait for the answer at most (default: 5).
+
+        It starts no engine. If this program's own engine has not started yet, or has ended, the status has
+        ``is_running=False`` and the reason.
+
+        Raises InvalidRequestError if ``timeout`` is not a number of seconds; EngineUnavailableError if an engine at an
+        address does not answer, if an engine does not answer in time, or if this client is closed.
+        """
+        self._begin()
+        timeout = waiting_time("timeout", timeout)
+        self._check_may_wait("the engine's status")
+        from headrace.connections.engine_question import status_of
+
+        return status_of(self._address, self._connect_timeout, self._number, timeout)
+
+    async def astatus(self, timeout: float = 5.0) -> EngineStatus:  # noqa: ASYNC109 - it is the connection's to keep
+        """Return the state of the engine as :meth:`status` does, without blocking the event loop."""
+        return await _in_thread(partial(self.status, timeout))
+
+    @property
+    def engine_log(self) -> Path | None:
+        """The log of this program's own engine: a file that stays for a week after the engine's end.
+
+        None if no engine has started yet, if its log is gone, or for an engine at an address, which logs where its
+        owner says. If several engines were started, one after another, it is the log of the last one. ``headrace logs``
+        shows all logs.
+        """
+        log = _process().embedded.log if self._address is None else None
+        return log if log is not None and log.exists() else None
 
     def close(self) -> None:
         """Abort this client's runs, and close its connections. This program's own engine ends with its last client.
@@ -320,6 +354,12 @@ class Client(ToolClient):
         if self._is_closed:
             raise EngineUnavailableError(self._address or EMBEDDED, "this client is closed; make a new one")
         return monotonic()
+
+    def _check_may_wait(self, wanted: str) -> None:
+        """Raise EngineUnavailableError on the I/O thread, which would wait for itself."""
+        if is_io_thread():
+            reason = f"a finalizer asked for {wanted} on Headrace's own I/O thread; ask in a thread of your program"
+            raise EngineUnavailableError(self._address or EMBEDDED, reason)
 
     def _context(self) -> RequestContext:
         return {

@@ -98,6 +98,10 @@ class _Source:
     def is_broker(self, pid: int) -> bool:  # noqa: ARG002 - the source's form
         return True
 
+    @property
+    def is_running(self) -> bool:
+        return True
+
     def why_gone(self) -> str | None:
         if self._supervisor is None or self._supervisor.is_alive:
             return None

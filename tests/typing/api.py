@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypedDict, Unpack, assert_type
 
 import msgspec
@@ -47,6 +48,8 @@ def sync(is_streaming: bool) -> None:
     assert_type(client.run_local(model="gpt-4o", messages=MESSAGES, stream=False).text, str)
     either = client.run_local(model="gpt-4o", messages=MESSAGES, stream=is_streaming)
     assert_type(either, LocalStream[None] | RunLocalResult[None])
+    assert_type(client.status().workers[0].runs, int)
+    assert_type(client.engine_log, Path | None)
     assert_type(client.run_embedding(model="text-embedding-3-small", input="x"), RunEmbeddingResult)
     client.run_local(model="gpt-4o", messages=MESSAGES, temprature=1)  # type: ignore[call-overload]
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 
-from headrace.cli.engine_question import answer_of
 from headrace.cli.serve_directory import address_of, found_directory
 from headrace.cli.shared.exit_codes import CommandError, ExitCode
 from headrace.cli.shared.option_types import timeout
 from headrace.cli.shared.terminal import one_line
 from headrace.connections.connection import Connection
+from headrace.connections.engine_question import answer_of
 
 NAME = "restart"
 HELP = "Replace an engine's workers, one after another; no stream is lost"

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headrace.cli.engine_question import answer_of
 from headrace.cli.serve_directory import address_of, found_directory
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.cli.shared.option_types import timeout
 from headrace.cli.shared.terminal import as_json, bold, dim, one_line, red
 from headrace.connections.connection import Connection
+from headrace.connections.engine_question import answer_of
 from headrace.process.standard_streams import print_json
 from headrace.spans import value_bounds as span_bounds
 from headrace.wire.engine_status import SpanStatus

@@ -270,7 +270,8 @@ class EngineLink:
             case Heartbeat() | Silent() | Joined() | Vacated() | LeaseQuery() | Restart():
                 pass  # these are for the supervisor and the workers
             case Goodbye():
-                self._lose(EngineUnavailableError(self._source.address, message.reason))
+                reason = message.reason + self._source.end_of_log()
+                self._lose(EngineUnavailableError(self._source.address, reason))
 
 
 def _drop_repeat(outbox: list[msgspec.Struct], message: msgspec.Struct) -> None:

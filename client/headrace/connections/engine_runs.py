@@ -267,8 +267,11 @@ class EngineRuns:
                 self._fail(delivery, error)
 
     def ask_status(self, answer: Callable[[Status | HeadraceError], None]) -> None:
-        """Ask for the engine's status."""
-        self._engine.ask_status(answer)
+        """Ask for the engine's status. No engine is started for it: the answer is an error then."""
+        if self._source.is_running:
+            self._engine.ask_status(answer)
+        else:
+            answer(EngineUnavailableError(self._source.address, self._source.why_gone() or "it does not run"))
 
     def ask_restart(self, answer: Callable[[RestartAnswer | HeadraceError], None]) -> None:
         """Have the engine replace its workers."""

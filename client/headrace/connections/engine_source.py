@@ -23,6 +23,10 @@ class EngineSource(Protocol):
     address: str
     hint: str
 
+    @property
+    def is_running(self) -> bool:
+        """Whether an embedded engine runs or starts. True for an engine at an address, which has to be asked."""
+
     def open(self) -> str:
         """Return the broker's endpoint.
 
@@ -60,6 +64,7 @@ class ExternalEngine:
         self.address = address
         self._directory = directory_of(address)
         self._absent_since: float | None = None
+        self.is_running = True
 
     def open(self) -> str:
         """Return the broker's endpoint. Raises EngineUnavailableError where the directory must not be trusted."""

@@ -101,7 +101,7 @@ def watch_start(
         if gone is None and (monotonic() < deadline or source.is_starting()):
             reactor.call_later(_START_CHECK_INTERVAL, look)
             return
-        failed(source.error(gone or f"nothing answered within {timeout:g} s; {source.hint}"))
+        failed(source.error(gone or f"nothing answered within {timeout:g} s; {source.hint}{source.end_of_log()}"))
 
     reactor.call_later(_START_CHECK_INTERVAL, look)
 

@@ -38,6 +38,10 @@ class EngineThatEnds:
         self.starts += 1
         return f"ipc://{self._directory / 'broker'}"
 
+    @property
+    def is_running(self) -> bool:
+        return True
+
     def why_gone(self) -> str | None:
         return "it ended"
 

@@ -1,0 +1,75 @@
+"""Makes the public status of an engine from the broker's message. Pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headrace.settings.settings import EMBEDDED
+from headrace.status import EngineStatus, ProcessState, SinkState, SpanState, WorkerState
+from headrace.wire.engine_status import ProcessStatus, SinkStatus, SpanStatus
+from headrace.wire.messages import Status
+
+
+def public_status(address: str, status: Status) -> EngineStatus:
+    """Return the status of a running engine."""
+    return EngineStatus(
+        address=address,
+        is_running=True,
+        reason="",
+        version=status.version,
+        broker_pid=status.pid,
+        uptime=status.uptime,
+        clients=status.clients,
+        runs=status.leases,
+        waiting=status.waiting,
+        admitted=status.granted_total,
+        refused=status.refused_total,
+        workers=[
+            WorkerState(name=found.name, pid=found.pid, state=found.state, runs=found.runs, last_seen=found.last_seen)
+            for found in status.workers
+        ],
+        processes=[_process(found) for found in status.processes],
+        spans=_spans(status.spans) if status.spans is not None else None,
+    )
+
+
+def status_without_engine(log: Path | None) -> EngineStatus:
+    """Return the status of a program's own engine that does not run. ``log`` is the log of the last one, if there was one."""
+    if log is None:
+        reason = "it has not started yet; the first run starts it"
+    else:
+        reason = f"it has ended, and the next run starts another; its log is {log}"
+    return EngineStatus(address=EMBEDDED, is_running=False, reason=reason)
+
+
+def _process(found: ProcessStatus) -> ProcessState:
+    return ProcessState(
+        name=found.name, pid=found.pid, state=found.state, restarts=found.restarts, last_end=found.reason
+    )
+
+
+def _spans(found: SpanStatus) -> SpanState:
+    return SpanState(
+        directory=found.directory,
+        state=found.state,
+        stored=found.stored,
+        waiting=found.waiting,
+        recovered=found.recovered,
+        untraced=found.untraced,
+        dropped=dict(found.dropped),
+        error=found.error,
+        age=found.age,
+        sinks=[_sink(sink) for sink in found.sinks],
+    )
+
+
+def _sink(found: SinkStatus) -> SinkState:
+    return SinkState(
+        name=found.name,
+        state=found.state,
+        delivered=found.delivered,
+        pending=found.pending,
+        failed=found.failed,
+        set_aside=found.aside,
+        error=found.error,
+    )
