@@ -142,7 +142,7 @@ def test_the_status_of_an_engine_at_an_address(provider: SimulatedProvider) -> N
     with running_engine(provider, "--workers", "2") as address, Client(address) as client:
         status = client.status()
         assert (status.address, status.is_running) == (address, True)
-        assert len(status.workers) == 2
+        wait_until(lambda: len(client.status().workers) == 2, what="both workers")
         wait_until(lambda: len(client.status().processes) == 4, what="the report of the supervisor")
         assert client.engine_log is None
     with Client(address) as client, pytest.raises(EngineUnavailableError, match="there is no directory"):

@@ -103,6 +103,8 @@ class EngineLink:
         # Since when no broker has answered, over all links that were tried.
         self._awaited_since: float | None = None
         self._status_waiters: list[Callable[[Status | HeadraceError], None]] = []
+        # The same, without a wish for an engine: none is started for them.
+        self._status_lookers: list[Callable[[Status | HeadraceError], None]] = []
         self._restart_waiters: list[Callable[[RestartAnswer | HeadraceError], None]] = []
 
     def ask(self, message: msgspec.Struct) -> None:
@@ -123,11 +125,20 @@ class EngineLink:
         self._status_waiters.append(answer)
         self.ask(StatusRequest())
 
+    def look_at_status(self, answer: Callable[[Status | HeadraceError], None]) -> None:
+        """Ask for the engine's status, and start no engine for it: the answer is an error if none runs."""
+        self._status_lookers.append(answer)
+        if self._broker is not None or self._source.is_running:
+            self.ask(StatusRequest())
+        else:
+            self._answer_lookers(self._not_running())
+
     def answer_status(self, status: Status | HeadraceError) -> None:
         """Call all that asked for the engine's status."""
         waiters, self._status_waiters = self._status_waiters, []
         for answer in waiters:
             answer(status)
+        self._answer_lookers(status)
 
     def ask_restart(self, answer: Callable[[RestartAnswer | HeadraceError], None]) -> None:
         """Have the engine replace its workers. Its answer to the hello says whether it can."""
@@ -220,8 +231,23 @@ class EngineLink:
             self._reactor.call_later(REOPEN_DELAY, self._reopen_if_awaited)
 
     def _reopen_if_awaited(self) -> None:
-        if self._broker is None and (self._runs.are_any or self._status_waiters or self._restart_waiters):
+        if self._broker is not None:
+            return
+        if self._runs.are_any or self._status_waiters or self._restart_waiters:
             self._reopen()
+        elif self._status_lookers:
+            if self._source.is_running:
+                self._reopen()
+            else:
+                self._answer_lookers(self._not_running())
+
+    def _answer_lookers(self, status: Status | HeadraceError) -> None:
+        lookers, self._status_lookers = self._status_lookers, []
+        for answer in lookers:
+            answer(status)
+
+    def _not_running(self) -> HeadraceError:
+        return EngineUnavailableError(self._source.address, self._source.why_gone() or "it does not run")
 
     def _reopen(self, *, is_awaited: bool = True) -> None:
         """Open a link. Tell its broker of all leases, and ask again for the runs that wait."""
@@ -229,7 +255,7 @@ class EngineLink:
         if self._broker is None:
             return
         self._runs.ask_again()
-        if self._status_waiters:
+        if self._status_waiters or self._status_lookers:
             self._links.queue(self._broker, StatusRequest())
 
     def _send_restart(self) -> None:

@@ -268,10 +268,7 @@ class EngineRuns:
 
     def ask_status(self, answer: Callable[[Status | HeadraceError], None]) -> None:
         """Ask for the engine's status. No engine is started for it: the answer is an error then."""
-        if self._source.is_running:
-            self._engine.ask_status(answer)
-        else:
-            answer(EngineUnavailableError(self._source.address, self._source.why_gone() or "it does not run"))
+        self._engine.look_at_status(answer)
 
     def ask_restart(self, answer: Callable[[RestartAnswer | HeadraceError], None]) -> None:
         """Have the engine replace its workers."""
