@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Generic, Self, cast
 from headrace.errors import HeadraceError
 from headrace.runs.delivery import Delivery, RunHandle
 from headrace.runs.outcome import ResultOrError
-from headrace.streams import EndedError, Reader, Stream, public_event
+from headrace.streams import LOOK_AGAIN, EndedError, Reader, Stream, public_event
 from headrace.types import StreamEvent, StreamResult, T_co
 
 if TYPE_CHECKING:
     from headrace.runs.answer_reader import AnswerReader
+    from headrace.runs.partial_answer import PartialAnswer
 
 
 class AsyncLocalStream(Stream, Generic[T_co]):
@@ -76,6 +77,12 @@ class AsyncLocalStream(Stream, Generic[T_co]):
         self.consume()
         return _AsyncEventIterator(self)
 
+    def partials(self) -> AsyncIterator[Any]:
+        """Yield the answer as it grows, as :meth:`LocalStream.partials` does. Raises the same errors."""
+        partial_answer = self.partial_answer()
+        self.consume()
+        return _AsyncPartialIterator(self, partial_answer)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -135,6 +142,32 @@ class _AsyncEventIterator(_AsyncReader, AsyncIterator[StreamEvent]):
                 return public_event(event)
             await self._refill()
         raise StopAsyncIteration
+
+
+class _AsyncPartialIterator(_AsyncReader, AsyncIterator[Any]):
+    __slots__ = ("_partial",)
+
+    def __init__(self, stream: Stream, partial_answer: PartialAnswer) -> None:
+        super().__init__(stream)
+        self._partial = partial_answer
+
+    async def __anext__(self) -> Any:
+        while not self._outcome.is_aborted:
+            await self._refill()
+            self._partial.add(self._batch)
+            while (seconds := self._partial.pause()) and self.may_come():
+                await self._sleep(min(seconds, LOOK_AGAIN))
+                self._partial.add(self.arrived())
+            if self.is_wanted() and self._partial.read():
+                return self._partial.value
+        raise StopAsyncIteration
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            self._delivery.abort()
+            raise
 
 
 class AsyncResultFuture(asyncio.Future[Any]):

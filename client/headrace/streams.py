@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from headrace.arguments.checks import waiting_time
-from headrace.errors import HeadraceError, StreamConsumedError
+from headrace.errors import HeadraceError, InvalidRequestError, StreamConsumedError
 from headrace.process.callbacks import Jobs, is_io_thread, run_elsewhere
 from headrace.process.clock import monotonic
 from headrace.process.watchdog import LOOK_AFTER
@@ -20,8 +21,12 @@ from headrace.types import RunEvent, StreamEvent, StreamResult, T_co, TextDelta
 
 if TYPE_CHECKING:
     from headrace.runs.answer_reader import AnswerReader
+    from headrace.runs.partial_answer import PartialAnswer
 
 R = TypeVar("R")
+
+LOOK_AGAIN = 0.005
+"""Seconds between two looks at what has arrived, while a reader of partial values pauses."""
 
 
 class Stream:
@@ -63,6 +68,14 @@ class Stream:
         self._delivery.check_process()
         if not self._consumed.acquire(blocking=False):
             raise StreamConsumedError(self.span_id)
+
+    def partial_answer(self) -> PartialAnswer:
+        """Return what reads the answer as it grows. Raises InvalidRequestError without ``response_type``."""
+        if self._answer is None:
+            raise InvalidRequestError("is missing: partials() yields the object of a run with it", "response_type")
+        from headrace.runs.partial_answer import PartialAnswer
+
+        return PartialAnswer(self._answer.response_type, monotonic)
 
     def check_started(self, timeout: float | None) -> float | None:
         """Check the call of ``started``, and return its timeout in seconds."""
@@ -136,6 +149,19 @@ class LocalStream(Stream, Generic[T_co]):
         self.consume()
         return _EventIterator(self)
 
+    def partials(self) -> Iterator[Any]:
+        """Yield the answer as it grows: plain JSON values (dicts, lists, str …), the last one whole. Needs ``response_type``.
+
+        A partial value has what has arrived, in the form of the type's JSON. It is not checked, and no instance of the
+        type: ``result.parsed`` is. Values of a long answer come less often than its text: reading them takes at most a
+        fifth of this thread's time. What you do with one value does not change the next.
+
+        Raises InvalidRequestError without ``response_type``, and the same errors as iteration over text.
+        """
+        partial_answer = self.partial_answer()
+        self.consume()
+        return _PartialIterator(self, partial_answer)
+
     def __enter__(self) -> Self:
         return self
 
@@ -181,6 +207,22 @@ class Reader:
                 raise_error(self._delivery.see_result())
             raise EndedError
         return False
+
+    def is_wanted(self) -> bool:
+        """Tell whether the run was not aborted."""
+        return not self._outcome.is_aborted
+
+    def may_come(self) -> bool:
+        """Tell whether further events may come."""
+        return not self._outcome.has_ended and self.is_wanted()
+
+    def arrived(self) -> Iterator[RunEvent]:
+        """Return what has arrived meanwhile, without waiting. Leaves the run's error to the next call of ``take``."""
+        self.claim()
+        try:
+            return iter(self._delivery.take())
+        finally:
+            self._delivery.reading.release()
 
 
 class EndedError(Exception):
@@ -229,6 +271,25 @@ class _EventIterator(_SyncReader, Iterator[StreamEvent]):
             for event in self._batch:
                 return public_event(event)
             self._refill()
+        raise StopIteration
+
+
+class _PartialIterator(_SyncReader, Iterator[Any]):
+    __slots__ = ("_partial",)
+
+    def __init__(self, stream: Stream, partial_answer: PartialAnswer) -> None:
+        super().__init__(stream)
+        self._partial = partial_answer
+
+    def __next__(self) -> Any:
+        while not self._outcome.is_aborted:
+            self._refill()
+            self._partial.add(self._batch)
+            while (seconds := self._partial.pause()) and self.may_come():
+                time.sleep(min(seconds, LOOK_AGAIN))
+                self._partial.add(self.arrived())
+            if self.is_wanted() and self._partial.read():
+                return self._partial.value
         raise StopIteration
 
 

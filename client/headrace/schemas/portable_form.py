@@ -67,11 +67,8 @@ class PortableForm(msgspec.Struct, frozen=True):
         return self._restored(value, is_whole=False)
 
     def _restored(self, value: Any, is_whole: bool) -> Any:
-        if self.is_wrapped and isinstance(value, dict):
-            if value.keys() == {WRAPPED}:
-                value = value[WRAPPED]
-            elif not value and not is_whole:
-                return None
+        if self.is_wrapped and isinstance(value, dict) and value.keys() == {WRAPPED}:
+            value = value[WRAPPED]
         try:
             return restore(value, self.shape, is_whole)
         except RecursionError:

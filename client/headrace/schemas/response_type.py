@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.schemas.answer_text import NOTHING, partial_value, whole_value
+from headrace.schemas.answer_text import NOTHING, whole_value
 from headrace.schemas.portable_form import PortableForm, portable_form
 from headrace.schemas.type_reading import type_schema
 from headrace.schemas.value_mismatch import ValueMismatchError
@@ -45,16 +45,14 @@ class ResponseType(msgspec.Struct, frozen=True):
         except Exception as error:
             raise ValueMismatchError("$", f"a validator raised {type(error).__name__}: {error}") from error
 
-    def read_partial(self, text: str) -> Any:
-        """Return the plain JSON value of the beginning of an answer; NOTHING if it has none yet."""
-        value = partial_value(text)
-        if value is NOTHING:
-            return value
+    def restored(self, value: Any) -> Any:
+        """Return the beginning of an answer, in the form of the type; NOTHING if nothing of the object is there yet."""
+        if self.form.is_wrapped and value == {}:
+            return NOTHING
         try:
-            found = self.form.restore_partial(value)
+            return self.form.restore_partial(value)
         except ValueMismatchError:
             return NOTHING
-        return NOTHING if found is None and self.form.is_wrapped and value == {} else found
 
 
 def response_type_of(given: object) -> ResponseType:

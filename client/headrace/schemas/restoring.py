@@ -8,6 +8,7 @@ other value as it is. The decoder of the type decides what is wrong.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from headrace.schemas.shapes import (
@@ -29,92 +30,34 @@ from headrace.schemas.shapes import (
 from headrace.schemas.value_mismatch import ValueMismatchError, step
 
 
-def restore(value: Any, shape: Shape, is_whole: bool = True, path: str = "$") -> Any:
+def restore(value: Any, shape: Shape, is_whole: bool = True) -> Any:
     """Return the value in the form of the original schema.
 
     ``is_whole=False``: the value is the beginning of an answer.
 
     Raises ValueMismatchError if entries have the same key twice.
     """
-    match shape:
-        case ReferenceShape():
-            return restore(value, shape.definitions[shape.name], is_whole, path)
-        case UnionShape():
-            chosen = _branch(value, shape, is_whole)
-            return value if chosen is None else restore(value, chosen, is_whole, path)
-        case JsonTextShape():
-            return _parsed(value, is_whole)
-        case PlainShape():
-            return _plain_value(value, shape)
-    if isinstance(value, str):
-        parsed = _parsed(value, is_whole)
-        return restore(parsed, shape, is_whole, path) if isinstance(parsed, (dict, list)) else value
-    match shape:
-        case ObjectShape() if isinstance(value, dict):
-            return _restored_object(value, shape, is_whole, path)
-        case ListShape() if isinstance(value, list):
-            return [restore(item, shape.item, is_whole, f"{path}[{index}]") for index, item in enumerate(value)]
-        case EntriesShape():
-            return _restored_entries(value, shape, is_whole, path)
-        case TupleShape():
-            return _restored_tuple(value, shape, is_whole, path)
-    return value
+    return _RESTORERS[type(shape)](value, shape, is_whole)
 
 
-def _restored_object(value: dict[str, Any], shape: ObjectShape, is_whole: bool, path: str) -> dict[str, Any]:
-    restored: dict[str, Any] = {}
-    for key, item in value.items():
-        if key == shape.free_key and shape.free is not None:
-            further = restore(item, shape.free, is_whole, path)
-            restored |= further if isinstance(further, dict) else {}
-            continue
-        inner = shape.properties.get(key)
-        if inner is None:
-            restored[key] = item
-        elif item is not None or key in shape.required or takes_null(inner):
-            restored[key] = restore(item, inner, is_whole, path + step(key))
-    return restored
+def _inner(value: Any, shape: Shape, is_whole: bool, key: int | str) -> Any:
+    """Restore a value inside another. ``key``: where it is, for an error."""
+    try:
+        return _RESTORERS[type(shape)](value, shape, is_whole)
+    except ValueMismatchError as error:
+        raise ValueMismatchError(f"${step(key)}{error.path.removeprefix('$')}", error.reason) from None
 
 
-def _restored_entries(value: Any, shape: EntriesShape, is_whole: bool, path: str) -> Any:
-    if isinstance(value, dict):
-        return {key: restore(item, shape.value, is_whole, path + step(key)) for key, item in value.items()}
-    if not isinstance(value, list):
-        return value
-    restored: dict[str, Any] = {}
-    for entry in value:
-        if not isinstance(entry, dict) or not isinstance(key := entry.get("key"), str) or "value" not in entry:
-            if not is_whole:
-                continue  # the entry has only begun
-            return value
-        if key in restored and is_whole:
-            raise ValueMismatchError(path, f"the key {key!r} is there twice")
-        restored[key] = restore(entry["value"], shape.value, is_whole, path + step(key))
-    return restored
+def _reference(value: Any, shape: ReferenceShape, is_whole: bool) -> Any:
+    return restore(value, shape.definitions[shape.name], is_whole)
 
 
-def _restored_tuple(value: Any, shape: TupleShape, is_whole: bool, path: str) -> Any:
-    items = value
-    if isinstance(value, dict):
-        named = zip(tuple_names(len(shape.items)), shape.items, strict=True)
-        items = [value[name] for name, place in named if value.get(name) is not None or _is_null(value, name, place)]
-        further = value.get(REST) if shape.rest is not None else None
-        items += further if isinstance(further, list) else []
-    if not isinstance(items, list):
-        return value
-    inner = [*shape.items, *[shape.rest or JsonTextShape()] * (len(items) - len(shape.items))]
-    return [
-        restore(item, place, is_whole, f"{path}[{index}]")
-        for index, (item, place) in enumerate(zip(items, inner, strict=False))
-    ]
+def _union(value: Any, shape: UnionShape, is_whole: bool) -> Any:
+    chosen = _branch(value, shape, is_whole)
+    return value if chosen is None else restore(value, chosen, is_whole)
 
 
-def _is_null(value: dict[str, Any], name: str, place: Shape) -> bool:
-    """Tell whether this place of a tuple has a null that is a value, and not the sign that the place is empty."""
-    return name in value and takes_null(place)
-
-
-def _parsed(value: Any, is_whole: bool) -> Any:
+def _json_text(value: Any, _: JsonTextShape, is_whole: bool) -> Any:
     """Return the value of a JSON text; of an answer that grows, the value of the beginning of a text."""
     if not isinstance(value, str):
         return value
@@ -127,15 +70,79 @@ def _parsed(value: Any, is_whole: bool) -> Any:
     return found
 
 
-def _plain_value(value: Any, shape: PlainShape) -> Any:
+def _plain(value: Any, shape: PlainShape, _: bool) -> Any:
     """Return the value. ``2.0`` becomes the integer 2, and a text in other upper and lower case becomes the choice."""
-    if shape.kind == "integer" and isinstance(value, float) and value.is_integer():
-        return int(value)
+    if isinstance(value, float):
+        return int(value) if shape.kind == "integer" and value.is_integer() else value
     if shape.choices is None or not isinstance(value, str) or value in shape.choices:
         return value
     folded = value.casefold()
     alike = [choice for choice in shape.choices if isinstance(choice, str) and choice.casefold() == folded]
     return alike[0] if len(alike) == 1 else value
+
+
+def _list(value: Any, shape: ListShape, is_whole: bool) -> Any:
+    if not isinstance(value, list):
+        return _from_text(value, shape, is_whole)
+    return [_inner(item, shape.item, is_whole, index) for index, item in enumerate(value)]
+
+
+def _object(value: Any, shape: ObjectShape, is_whole: bool) -> Any:
+    if not isinstance(value, dict):
+        return _from_text(value, shape, is_whole)
+    restored: dict[str, Any] = {}
+    for key, item in value.items():
+        inner = shape.properties.get(key)
+        if inner is not None:
+            if item is not None or key in shape.required or takes_null(inner):
+                restored[key] = _inner(item, inner, is_whole, key)
+        elif key == shape.free_key and shape.free is not None:
+            further = restore(item, shape.free, is_whole)
+            restored |= further if isinstance(further, dict) else {}
+        else:
+            restored[key] = item
+    return restored
+
+
+def _entries(value: Any, shape: EntriesShape, is_whole: bool) -> Any:
+    if isinstance(value, dict):
+        return {key: _inner(item, shape.value, is_whole, key) for key, item in value.items()}
+    if not isinstance(value, list):
+        return _from_text(value, shape, is_whole)
+    restored: dict[str, Any] = {}
+    for entry in value:
+        if not isinstance(entry, dict) or not isinstance(key := entry.get("key"), str) or "value" not in entry:
+            if not is_whole:
+                continue  # the entry has only begun
+            return value
+        if key in restored and is_whole:
+            raise ValueMismatchError("$", f"the key {key!r} is there twice")
+        restored[key] = _inner(entry["value"], shape.value, is_whole, key)
+    return restored
+
+
+def _tuple(value: Any, shape: TupleShape, is_whole: bool) -> Any:
+    items = value
+    if isinstance(value, dict):
+        named = zip(tuple_names(len(shape.items)), shape.items, strict=True)
+        items = [value[name] for name, place in named if value.get(name) is not None or _is_null(value, name, place)]
+        further = value.get(REST) if shape.rest is not None else None
+        items += further if isinstance(further, list) else []
+    if not isinstance(items, list):
+        return _from_text(value, shape, is_whole)
+    inner = [*shape.items, *[shape.rest or JsonTextShape()] * (len(items) - len(shape.items))]
+    return [_inner(item, place, is_whole, index) for index, (item, place) in enumerate(zip(items, inner, strict=False))]
+
+
+def _from_text(value: Any, shape: Shape, is_whole: bool) -> Any:
+    """Restore an object or a list that is written as JSON text, as the workers ask for it where a type refers to itself."""
+    found = _json_text(value, JsonTextShape(), is_whole)
+    return restore(found, shape, is_whole) if found is not value and isinstance(found, (dict, list)) else value
+
+
+def _is_null(value: dict[str, Any], name: str, place: Shape) -> bool:
+    """Tell whether this place of a tuple has a null that is a value, and not the sign that the place is empty."""
+    return name in value and takes_null(place)
 
 
 def _branch(value: Any, shape: UnionShape, is_whole: bool) -> Shape | None:
@@ -145,3 +152,15 @@ def _branch(value: Any, shape: UnionShape, is_whole: bool) -> Shape | None:
             if fits(value, branch, is_exact):
                 return branch
     return None
+
+
+_RESTORERS: dict[type, Callable[[Any, Any, bool], Any]] = {
+    ReferenceShape: _reference,
+    UnionShape: _union,
+    JsonTextShape: _json_text,
+    PlainShape: _plain,
+    ListShape: _list,
+    ObjectShape: _object,
+    EntriesShape: _entries,
+    TupleShape: _tuple,
+}
