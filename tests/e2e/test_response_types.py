@@ -16,7 +16,7 @@ from headrace import Client, InvalidRequestError, OutputValidationError, RateLim
 from headrace.testing import SimulatedProvider
 from tests.cases import each
 from tests.conftest import HELLO, simulate
-from tests.e2e.provider_runs import PROVIDERS, WAYS, last_body, run
+from tests.e2e.provider_runs import MODELS, PROVIDERS, WAYS, last_body, run
 
 
 class Line(pydantic.BaseModel):
@@ -130,6 +130,23 @@ def test_tools_are_called_before_the_answer(client: Client, name: str) -> None:
         client, name, [*HELLO, first.message, seen], "sync", {"text": INVOICE}, tools=[TOOL], response_type=Invoice
     )
     assert second.parsed == THE_INVOICE
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_the_answer_grows_on_every_wire_format(client: Client, name: str) -> None:
+    chunks = ['{"number": 7, "li', 'nes": [{"na', 'me": "Bröt', 'chen", "price": 0.5}]}']
+    said = {"provider": name, "model": MODELS[name], "messages": HELLO, "custom_options": simulate(chunks=chunks)}
+    stream = client.run_local(**said, response_type=Invoice, stream=True)
+    values = list(stream.partials())
+
+    assert values[-1] == {"number": 7, "lines": [{"name": "Brötchen", "price": 0.5}]}
+    assert stream.result.result().parsed.lines[0].name == "Brötchen"
+
+    async def grow() -> list[Any]:
+        stream = await client.arun_local(**said, response_type=Invoice, stream=True)
+        return [value async for value in stream.partials()]
+
+    assert asyncio.run(grow())[-1] == values[-1]
 
 
 def test_an_aborted_stream_has_no_object_and_no_error(client: Client) -> None:

@@ -98,6 +98,8 @@ def answers(is_streaming: bool) -> None:
     stream = client.run_local(model="gpt-4o", messages=MESSAGES, response_type=Order, stream=True)
     assert_type(stream, LocalStream[Order])
     assert_type(stream.result, concurrent.futures.Future[StreamResult[Order]])
+    for value in stream.partials():
+        assert_type(value, Any)
     either = client.run_local(model="gpt-4o", messages=MESSAGES, response_type=Order, stream=is_streaming)
     assert_type(either, LocalStream[Order] | RunLocalResult[Order])
     unknown = client.run_local(model="gpt-4o", messages=MESSAGES, response_type=Order | None, stream=is_streaming)

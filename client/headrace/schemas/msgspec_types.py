@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from headrace.schemas.annotation_parts import is_pydantic
+from headrace.schemas.msgspec_completion import complete
 from headrace.schemas.type_schema import TypeSchema
 from headrace.schemas.value_mismatch import ValueMismatchError
 
 _REFERENCE = "#/$defs/{name}"
-_PLACE = re.compile(r" - at `(?P<path>[^`]*)`$")
+_PLACE = re.compile(r" - at (?P<key>`key` in )?`(?P<path>[^`]*)`$")
 
 
 def read_with_msgspec(annotation: Any) -> TypeSchema:
@@ -25,6 +26,7 @@ def read_with_msgspec(annotation: Any) -> TypeSchema:
     (schema,), definitions = msgspec.json.schema_components(
         [annotation], schema_hook=_schema_of_model, ref_template=_REFERENCE
     )
+    complete(annotation, schema, definitions)
     if definitions:
         schema = {**schema, "$defs": definitions}
     schema = _with_inner_definitions(schema)
@@ -105,4 +107,5 @@ def _mismatch(error: msgspec.ValidationError) -> ValueMismatchError:
     inner = error.__cause__
     if isinstance(inner, ValueMismatchError):
         return ValueMismatchError(path + inner.path.removeprefix("$"), inner.reason)
-    return ValueMismatchError(path, text[: place.start()] if place else text)
+    reason = text[: place.start()] if place else text
+    return ValueMismatchError(path, f"{reason}, as a key" if place and place["key"] else reason)

@@ -254,7 +254,7 @@ class _Converter:
 
     def _tuple(self, schema: dict[str, Any], places: list[Any], items: Any) -> tuple[dict[str, Any], Shape]:
         names = tuple_names(len(places))
-        parts = [self._part(place) for place in places]
+        parts = [self._part(_titled(place)) for place in places]
         required = names[: min(schema.get("minItems", len(names)), len(names))]
         properties = {name: portable for name, (portable, _) in zip(names, parts, strict=True)}
         rest: Shape | None = None
@@ -303,6 +303,13 @@ class _Converter:
             if word in schema:
                 found[other] = schema[word]
         return _described(found, schema), EntriesShape(shape)
+
+
+def _titled(place: Any) -> Any:
+    """Let the title of a place of a tuple, which is the name of a NamedTuple's field, be its description."""
+    if not isinstance(place, Mapping) or not place.get("title") or place.keys() & {"$ref", "description", "properties"}:
+        return place
+    return {**place, "description": place["title"]}
 
 
 def _closed(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:

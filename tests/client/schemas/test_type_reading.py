@@ -99,6 +99,10 @@ class Place(NamedTuple):
     height: int = 0
 
 
+class PlaceModel(BaseModel):
+    place: Place
+
+
 class Address(TypedDict):
     street: str
     flat: NotRequired[int]
@@ -203,6 +207,7 @@ def test_a_value_is_read_into_its_type(annotation: Any, value: Any, expected: An
         (Cat | Dog, {"kind": "cat"}, "$.lives", "Field required"),
         (Mixed, {"bill": {**BILL, "number": 2}}, "$.bill.number", "is even"),
         (Round, {"type": "Round", "outerRadius": 1, "unit price": 2}, "$", "unknown field `unit price`"),
+        (dict[int, int], {"a": 1}, "$", "Expected `int`, got `str`, as a key"),
         (list[dict[str, Tree]], [{"a": {"name": 1}}], "$[0][...].name", "Expected `str`, got `int`"),
         (Plain, {"x": 0}, "$.x", "Expected `int` >= 1"),
         (Strict, {"x": 0}, "$.x", "greater than or equal to 1"),
@@ -285,6 +290,36 @@ def test_a_type_without_a_schema_is_refused_by_name(annotation: Any, words: str)
 
 def test_a_field_keeps_its_description() -> None:
     assert schema_of(Plain)["$defs"]["Plain"]["properties"]["x"]["description"] == "The x."
+
+
+class Times(msgspec.Struct):
+    when: datetime
+    at: list[time | None]
+    by_id: dict[int, tuple[datetime, str]]
+    by_size: dict[Literal["a", "b"], Square | list[datetime] | Round | None] = {}
+    place: Place | None = None
+    utc: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+def test_a_schema_says_what_texts_look_like() -> None:
+    schema = schema_of(Times)["$defs"]["Times"]["properties"]
+
+    moment = {"type": "string", "format": "date-time"}
+    assert schema["when"] == moment
+    assert schema["at"]["items"]["anyOf"][0] == {"type": "string", "format": "time"}
+    assert schema["by_id"]["propertyNames"] == {"pattern": "^-?[0-9]+$"}
+    assert schema["by_id"]["additionalProperties"]["prefixItems"][0] == moment
+    assert schema["by_size"]["propertyNames"] == {"enum": ["a", "b"]}
+    assert schema["by_size"]["additionalProperties"]["anyOf"][0]["items"] == moment
+    assert schema["utc"]["anyOf"][0] == moment
+
+
+@each("annotation", [Place, PlaceModel])
+def test_the_places_of_a_named_tuple_have_their_names(annotation: Any) -> None:
+    words = str(portable_form(schema_of(annotation)).schema).lower()
+
+    assert "'description': 'height" in words
+    assert "'description': 'name" in words
 
 
 def test_types_that_need_no_pydantic_do_not_import_it() -> None:
