@@ -135,7 +135,12 @@ def test_tools_are_called_before_the_answer(client: Client, name: str) -> None:
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_the_answer_grows_on_every_wire_format(client: Client, name: str) -> None:
     chunks = ['{"number": 7, "li', 'nes": [{"na', 'me": "Bröt', 'chen", "price": 0.5}]}']
-    said = {"provider": name, "model": MODELS[name], "messages": HELLO, "custom_options": simulate(chunks=chunks)}
+    said: dict[str, Any] = {
+        "provider": name,
+        "model": MODELS[name],
+        "messages": HELLO,
+        "custom_options": simulate(chunks=chunks),
+    }
     stream = client.run_local(**said, response_type=Invoice, stream=True)
     values = list(stream.partials())
 
