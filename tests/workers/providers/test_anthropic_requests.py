@@ -19,6 +19,8 @@ from headrace_workers.providers.shared.wire_format import ProviderFailedError, P
 ANTHROPIC = ProviderSettings(name="anthropic", api="anthropic", base_url="https://api.anthropic.com")
 HI = Message("user", "hi")
 MODEL = "claude-opus-4-6"
+CLOSED = {"type": "object", "properties": {}, "additionalProperties": False}
+"""A schema that Anthropic takes as it is."""
 
 JSON = dict[str, Any]
 
@@ -157,19 +159,19 @@ def test_a_model_without_sampling_refuses_it_by_name(model: str) -> None:
 
 def test_tools_choice_stop_and_custom_options_are_sent() -> None:
     body = body_of(
-        tools=[Tool("f", "does f", {"type": "object"}, strict=True), Tool("g")],
+        tools=[Tool("f", "does f", CLOSED, strict=True), Tool("g")],
         tool_choice={"tool": "f"},
         stop_sequences=["a", "b", "c", "d", "e"],
-        response_format={"type": "object"},
+        response_format=CLOSED,
         custom_options={"output_config": {"effort": "low"}, "metadata": {"user_id": "u"}, "max_tokens": 9},
     )
     assert body["tools"] == [
-        {"name": "f", "description": "does f", "input_schema": {"type": "object"}, "strict": True},
+        {"name": "f", "description": "does f", "input_schema": CLOSED, "strict": True},
         {"name": "g", "input_schema": {"type": "object", "properties": {}}},
     ]
     assert body["tool_choice"] == {"type": "tool", "name": "f"}
     assert body["stop_sequences"] == ["a", "b", "c", "d", "e"]
-    assert body["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}, "effort": "low"}
+    assert body["output_config"] == {"format": {"type": "json_schema", "schema": CLOSED}, "effort": "low"}
     assert (body["metadata"], body["max_tokens"]) == ({"user_id": "u"}, 9)
 
 
@@ -181,19 +183,19 @@ def test_each_tool_choice_is_mapped(choice: str, sent: str) -> None:
 @pytest.mark.parametrize(
     "wanted",
     [
-        {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": {"type": "object"}}},
-        {"type": "json_schema", "schema": {"type": "object"}},
-        {"type": "object"},
+        {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": CLOSED}},
+        {"type": "json_schema", "schema": CLOSED},
+        CLOSED,
     ],
 )
 def test_each_form_of_a_schema_is_accepted(wanted: JSON) -> None:
     sent = body_of(response_format=wanted)
-    assert sent["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+    assert sent["output_config"] == {"format": {"type": "json_schema", "schema": CLOSED}}
     assert "output_config" not in body_of(response_format={"type": "text"})
 
 
 def test_effort_asks_for_adaptive_thinking_if_the_model_has_it() -> None:
-    body = body_of(reasoning_effort="high", response_format={"type": "object"})
+    body = body_of(reasoning_effort="high", response_format=CLOSED)
     assert body["thinking"] == {"type": "adaptive", "display": "summarized"}
     assert body["output_config"]["effort"] == "high"
     assert "format" in body["output_config"]
