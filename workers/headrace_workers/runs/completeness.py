@@ -77,4 +77,5 @@ def _add_texts(value: Any, texts: dict[str, None]) -> None:
         if isinstance(tag := value.__struct_config__.tag, str):
             texts[tag] = None
         for name in value.__struct_fields__:
-            _add_texts(getattr(value, name), texts)
+            if name != "data":  # base64 of an image, audio or a file
+                _add_texts(getattr(value, name), texts)

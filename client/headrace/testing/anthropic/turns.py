@@ -12,6 +12,8 @@ import hashlib
 import re
 from typing import Any
 
+from headrace.testing.anthropic.block_fields import AnthropicRefusal as AnthropicRefusal  # noqa: PLC0414 - passed on
+from headrace.testing.anthropic.block_fields import check_block_fields, check_source
 from headrace.testing.shared.server_steps import has_broken_seal
 
 Turn = tuple[str, list[dict[str, Any]]]
@@ -32,22 +34,13 @@ _BLOCKS = {
 # Type of a block → the fields that it must have, and the fields that it may have. The type itself is not listed.
 _FIELDS: dict[str, tuple[set[str], set[str]]] = {
     "text": ({"text"}, {"cache_control", "citations"}),
-    "image": ({"source"}, {"cache_control"}),
+    "image": ({"source"}, {"cache_control", "transformations"}),
+    "document": ({"source"}, {"cache_control", "citations", "context", "title"}),
     "tool_result": ({"tool_use_id"}, {"content", "is_error", "cache_control", "toolset_name"}),
     "tool_use": ({"id", "name", "input"}, {"cache_control", "caller", "toolset_name"}),
     "thinking": ({"thinking", "signature"}, set()),
     "redacted_thinking": ({"data"}, set()),
 }
-_SOURCES = {"base64": {"media_type", "data"}, "url": {"url"}, "file": {"file_id"}}
-
-
-class AnthropicRefusal(Exception):  # noqa: N818 - it is an answer of the API, not a fault of this program
-    """The API refuses the request; the fields are those of the error response."""
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message, status)
-        self.message = message
-        self.status = status
 
 
 def signature_of(thinking: str) -> str:
@@ -93,7 +86,7 @@ def check_messages(messages: list[Any], *, thinks: bool, may_prefill: bool) -> N
 
 
 def _check_message(where: str, message: Any) -> None:
-    _check_fields(where, message, {"role", "content"}, set())
+    check_block_fields(where, message, {"role", "content"}, set())
     role, content = message["role"], message["content"]
     if role not in _BLOCKS:
         raise AnthropicRefusal(
@@ -120,12 +113,12 @@ def _check_block(where: str, block: Any, kinds: tuple[str, ...]) -> None:
     if kind not in _FIELDS:
         return
     must, may = _FIELDS[kind]
-    _check_fields(f"{where}.{kind}", block, must | {"type"}, may)
+    check_block_fields(f"{where}.{kind}", block, must | {"type"}, may)
     match kind:
         case "text":
             _check_text(where, block["text"])
-        case "image":
-            _check_source(f"{where}.image.source", block["source"])
+        case "image" | "document":
+            check_source(f"{where}.{kind}.source", block["source"], kind)
         case "tool_use":
             _check_id(f"{where}.tool_use.id", block["id"])
             if not isinstance(block["input"], dict):
@@ -135,31 +128,11 @@ def _check_block(where: str, block: Any, kinds: tuple[str, ...]) -> None:
             _check_result(f"{where}.tool_result.content", block.get("content", ""))
 
 
-def _check_fields(where: str, value: Any, must: set[str], may: set[str]) -> None:
-    if not isinstance(value, dict):
-        raise AnthropicRefusal(f"{where}: Input should be a valid dictionary")
-    for name in sorted(must):
-        if name not in value:
-            raise AnthropicRefusal(f"{where}.{name}: Field required")
-    for name in value:
-        if name not in must | may:
-            raise AnthropicRefusal(f"{where}.{name}: Extra inputs are not permitted")
-
-
 def _check_text(where: str, text: Any) -> None:
     if not isinstance(text, str):
         raise AnthropicRefusal(f"{where}.text.text: Input should be a valid string")
     if not text.strip():
         raise AnthropicRefusal("messages: text content blocks must contain non-whitespace text")
-
-
-def _check_source(where: str, source: Any) -> None:
-    kind = source.get("type") if isinstance(source, dict) else None
-    if kind not in _SOURCES:
-        raise AnthropicRefusal(
-            f"{where}: Input tag '{kind}' found using 'type' does not match any of the expected tags"
-        )
-    _check_fields(f"{where}.{kind}", source, _SOURCES[kind] | {"type"}, set())
 
 
 def _check_id(where: str, call_id: Any) -> None:

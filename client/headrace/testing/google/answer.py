@@ -22,6 +22,7 @@ from headrace.testing.shared.reply import Frame, Reply, StreamParts, json_reply,
 from headrace.testing.shared.script import Script
 from headrace.testing.shared.scripted_answers import CallToMake, SimulatedAnswer, Situation, answer
 from headrace.testing.shared.simulated_logprobs import SimulatedLogprob, logprobs_of
+from headrace.testing.shared.simulated_media import SAMPLES, audio_pieces, audio_type, image_type
 
 _PATH = re.compile(
     r"/(?P<version>v1|v1beta|v1alpha)/models/(?P<model>[^/:]+):(?P<method>generateContent|streamGenerateContent)"
@@ -203,7 +204,9 @@ class _Response:
         generation = camel(body.get("generationConfig", {}), "generation_config")
         self._top_logprobs: int | None = generation.get("logprobs", 0) if generation.get("responseLogprobs") else None
         self._calls, self._is_malformed = _calls(said)
-        self._pieces = len(said.reasoning) + len(said.text) + len(said.refusal) + len(self._calls)
+        self._media = _media_parts(script)
+        self._spoken = len(said.reasoning) + len(said.text) + len(said.refusal) + len(self._media)
+        self._pieces = self._spoken + len(self._calls)
         stop = None if script.continue_after is None else self._start + script.continue_after
         self._stop = self._pieces if stop is None else min(stop, self._pieces)
         self.chunk_count = max(self._stop - self._start, 0)
@@ -250,7 +253,9 @@ class _Response:
         said = self._said
         yield from self._text_chunks(said.reasoning, 0, is_thought=True)
         yield from self._text_chunks([*said.text, *said.refusal], len(said.reasoning))
-        count = len(said.reasoning) + len(said.text) + len(said.refusal)
+        count = self._spoken
+        for place, media in enumerate(self._media):
+            yield _event(self._response([media], count - len(self._media) + place + 1)), "", 1
         for place, (call, args) in enumerate(self._calls):
             function = {"name": call.name, "args": args} | ({"id": call.id} if call.id else {})
             part: dict[str, Any] = {"functionCall": function}
@@ -311,6 +316,22 @@ class _Response:
         if thought:
             usage["thoughtsTokenCount"] = thought
         return usage
+
+
+def _media_parts(script: Script) -> list[dict[str, Any]]:
+    """Return the images, each with its signature, and the audio, samples in several pieces."""
+    parts: list[dict[str, Any]] = [
+        {
+            "inlineData": {"mimeType": image_type(image), "data": image},
+            "thoughtSignature": signature_of("media", image),
+        }
+        for image in script.images
+    ]
+    if script.audio is not None:
+        kind = audio_type(script.audio)
+        pieces = audio_pieces(script.audio) if kind == SAMPLES else [script.audio]
+        parts += [{"inlineData": {"mimeType": kind, "data": piece}} for piece in pieces]
+    return parts
 
 
 def _logprobs_result(one: SimulatedLogprob) -> dict[str, Any]:

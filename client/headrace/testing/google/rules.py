@@ -78,6 +78,7 @@ _TIERS = ("unspecified", "flex", "standard", "priority")
 _MODES = ("MODE_UNSPECIFIED", "AUTO", "ANY", "NONE", "VALIDATED")
 _LEVELS = ("THINKING_LEVEL_UNSPECIFIED", "MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH")
 _MEDIA_TYPES = ("text/plain", "application/json", "text/x.enum")
+_UNSUPPORTED = ("image/gif", "image/tiff", "image/svg+xml", "application/msword", "application/zip")
 _LABEL = re.compile(r"[^\WA-Z](?:[^\WA-Z]|-){0,62}")
 _FUNCTION_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")
 _MAX_STOPS = 5
@@ -219,6 +220,8 @@ def _check_part(value: object, where: str) -> dict[str, Any]:
         raise GeminiRefusal(f"Invalid value at '{where}.thought_signature' (TYPE_BYTES), Base64 decoding failed")
     if "inlineData" in part and not (_is_base64(part["inlineData"].get("data")) and part["inlineData"].get("mimeType")):
         raise GeminiRefusal(f"Invalid value at '{where}.inline_data': data in base64 and mime_type are needed")
+    if "inlineData" in part:
+        _check_media_type(part["inlineData"])
     if "fileData" in part and not part["fileData"].get("fileUri"):
         raise GeminiRefusal(f"Invalid value at '{where}.file_data': file_uri is needed")
     _check_function_part(part, where)
@@ -232,6 +235,14 @@ def _check_function_part(part: dict[str, Any], where: str) -> None:
         if not part[name].get("name"):
             raise GeminiRefusal(f"* GenerateContentRequest.{where}.{name}.name: Name cannot be empty.\n")
         _check_type(part[name].get(inner, {}), dict, f"{where}.{name}.{inner}")
+    for result in part.get("functionResponse", {}).get("parts", []):
+        _check_media_type(camel(camel(result, f"{where}.parts").get("inlineData"), f"{where}.inline_data"))
+
+
+def _check_media_type(blob: dict[str, Any]) -> None:
+    kind = str(blob.get("mimeType")).partition(";")[0]
+    if kind in _UNSUPPORTED or "/" not in kind:
+        raise GeminiRefusal(f"Unsupported MIME type: {kind}")
 
 
 def _check_type(value: object, kind: type | tuple[type, ...], where: str) -> None:
@@ -376,6 +387,8 @@ def _check_signatures(turns: _Turns) -> None:
 def _own_signature(part: dict[str, Any]) -> str:
     if "functionCall" in part:
         return signature_of(part["functionCall"]["name"], part["functionCall"].get("args", {}))
+    if "inlineData" in part:
+        return signature_of("media", part["inlineData"]["data"])
     return signature_of("thought" if part.get("thought") else "text", part.get("text", ""))
 
 

@@ -17,12 +17,14 @@ from headrace.testing.shared.reply import Frame, Reply, StreamParts, reply_witho
 from headrace.testing.shared.script import Script
 from headrace.testing.shared.scripted_answers import CallToMake, SimulatedAnswer, Situation, answer
 from headrace.testing.shared.simulated_logprobs import SimulatedLogprob, logprobs_of
+from headrace.testing.shared.simulated_media import audio_pieces, image_type
 
 __all__ = ["PATH", "headers", "refused", "refused_body", "refused_key", "reply"]
 
 PATH = "/v1/chat/completions"
 
 _FINGERPRINT = "fp_simulated"
+_AUDIO_LIFE = 3600  # seconds that audio of an answer can be named by its id
 _ARGUMENTS_FRAGMENT = 6  # characters of a tool call's arguments in one chunk
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
@@ -97,7 +99,9 @@ class _Envelope:
         options = body.get("stream_options") or {}
         self._has_usage = bool(options.get("include_usage"))
         self._is_padded = script.obfuscation and options.get("include_obfuscation", True)
+        self._audio_pieces = [] if script.audio is None else audio_pieces(script.audio)
         self.chunk_count = len(said.text) + len(said.reasoning) + len(said.refusal)
+        self.chunk_count += len(script.images) + len(self._audio_pieces)
         self._finish_reason = script.finish_reason or _finish_reason(said)
 
     def opening(self) -> list[Frame]:
@@ -106,8 +110,10 @@ class _Envelope:
 
     def chunks(self) -> Iterator[Frame]:
         yield from self._text_chunks("reasoning_content")
-        yield from self._text_chunks("content")
+        yield from self._text_chunks("content") if self._script.audio is None else self._audio_chunks()
         yield from self._text_chunks("refusal")
+        for place, image in enumerate(self._script.images):
+            yield self._choice_event({"images": [_image(image, place)]}), "", 1
         for index, call in enumerate(self._said.tool_calls):
             for delta in self._call_deltas(index, call):
                 yield self._choice_event({"tool_calls": [delta]}), "", 1
@@ -131,6 +137,10 @@ class _Envelope:
             "refusal": "".join(said.refusal) or None,
             "annotations": [],
         }
+        if self._script.audio is not None:
+            message |= {"content": None, "audio": self._audio(data=self._script.audio, transcript=text)}
+        if self._script.images:
+            message["images"] = [_image(image, place) for place, image in enumerate(self._script.images)]
         if said.reasoning:
             message["reasoning_content"] = "".join(said.reasoning)
         if said.tool_calls:
@@ -164,6 +174,17 @@ class _Envelope:
             return
         for delta in deltas:
             yield before + _encode(delta) + after, delta if is_content else "", 1
+
+    def _audio_chunks(self) -> Iterator[Frame]:
+        """Yield audio as OpenAI does: its words, then its data."""
+        for delta in self._said.text:
+            yield self._choice_event({"audio": {"id": self._audio()["id"], "transcript": delta}}), delta, 1
+        for piece in self._audio_pieces:
+            yield self._choice_event({"audio": self._audio(data=piece)}), "", 1
+
+    def _audio(self, **fields: str) -> dict[str, Any]:
+        own_id = "audio_" + hashlib.sha256(str(self._head["id"]).encode()).hexdigest()[:24]
+        return {"id": own_id, "expires_at": int(self._head["created"]) + _AUDIO_LIFE, **fields}
 
     def _logprobs(self, pieces: Sequence[str]) -> list[SimulatedLogprob]:
         return logprobs_of(self._script, pieces, self._body.get("top_logprobs") or 0)
@@ -218,6 +239,11 @@ class _Envelope:
             "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
             "completion_tokens_details": output_details,
         }
+
+
+def _image(data: str, place: int) -> dict[str, Any]:
+    url = f"data:{image_type(data)};base64,{data}"
+    return {"type": "image_url", "index": place, "image_url": {"url": url}}
 
 
 def _finish_reason(said: SimulatedAnswer) -> str:

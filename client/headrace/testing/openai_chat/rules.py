@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from headrace.testing.openai_chat.media_rules import check_audio_output, check_media, check_own_audio
 from headrace.testing.shared.request_rules import (
     OpenAIRefusal,
     check_choice,
@@ -95,6 +96,7 @@ def _check_body(body: object) -> None:
     check_on_chat(body)
     if body.get("response_format") is not None:
         _check_response_format(body["response_format"])
+    check_audio_output(body)
     _check_messages(body["messages"])
 
 
@@ -254,7 +256,8 @@ def _check_all_answered(unanswered: list[str], where: str) -> None:
         raise OpenAIRefusal(message, where)
 
 
-_MESSAGE_FIELD_NAMES = "role content name tool_calls tool_call_id refusal annotations audio function_call"
+# OpenAI does not know "images". OpenRouter does, and a script's images are OpenRouter's.
+_MESSAGE_FIELD_NAMES = "role content name tool_calls tool_call_id refusal annotations audio function_call images"
 _MESSAGE_FIELDS: set[str] = set(_MESSAGE_FIELD_NAMES.split())
 
 
@@ -268,6 +271,7 @@ def _check_message(where: str, value: object) -> None:
         check_type(f"{where}.tool_call_id", message.get("tool_call_id"), "string", str)
     elif "tool_call_id" in message:
         raise OpenAIRefusal(f"Unknown parameter: '{where}.tool_call_id'.", f"{where}.tool_call_id", "unknown_parameter")
+    check_own_audio(f"{where}.audio", message.get("audio"))
     _check_content(where, message)
 
 
@@ -290,7 +294,7 @@ def _check_tool_calls(where: str, role: str, calls: object) -> None:
 
 def _check_content(where: str, message: dict[str, Any]) -> None:
     content, where = message.get("content"), f"{where}.content"
-    may_be_null = message["role"] == "assistant" and bool(message.get("tool_calls") or message.get("refusal"))
+    may_be_null = message["role"] == "assistant" and any(map(message.get, ("tool_calls", "refusal", "audio", "images")))
     if content is None:
         if not may_be_null:
             raise OpenAIRefusal(
@@ -306,13 +310,6 @@ def _check_content(where: str, message: dict[str, Any]) -> None:
         _check_part(f"{where}[{index}]", part, message["role"])
 
 
-_PARTS: dict[str, tuple[set[str], str | None]] = {
-    "image_url": ({"url", "detail"}, "url"),
-    "input_audio": ({"data", "format"}, "data"),
-    "file": ({"file_data", "file_id", "filename"}, None),
-}
-
-
 def _check_part(where: str, value: object, role: str) -> None:
     known = {"type", "text", "image_url", "input_audio", "file", "refusal"}
     part = check_object(where, value, known=known, required="type")
@@ -322,7 +319,4 @@ def _check_part(where: str, value: object, role: str) -> None:
     if kind in {"text", "refusal"}:
         check_type(f"{where}.{kind}", part.get(kind), "string", str)
         return
-    fields, required = _PARTS[kind]
-    inner = check_object(f"{where}.{kind}", part.get(kind), known=fields, required=required)
-    if required is not None:
-        check_type(f"{where}.{kind}.{required}", inner[required], "string", str)
+    check_media(f"{where}.{kind}", kind, part.get(kind))

@@ -21,6 +21,7 @@ from headrace.testing.shared.script import Script
 from headrace.testing.shared.scripted_answers import CallToMake, SimulatedAnswer, Situation, answer
 from headrace.testing.shared.server_steps import ITEM_PREFIXES, sealed_item
 from headrace.testing.shared.simulated_logprobs import logprobs_of
+from headrace.testing.shared.simulated_media import image_type
 
 __all__ = ["PATH", "headers", "refused", "refused_body", "refused_key", "reply"]
 
@@ -216,7 +217,8 @@ class _Envelope:
                 }
             )
         items += [sealed_item(step) for step in self._script.server_steps]
-        if said.text or said.refusal or not said.tool_calls:
+        items += [sealed_item(_image_step(image)) for image in self._script.images]
+        if said.text or said.refusal or not (said.tool_calls or self._script.images):
             items.append(self._message())
         items += [self._call(index, call) for index, call in enumerate(said.tool_calls)]
         return items
@@ -346,12 +348,18 @@ def _incomplete_reason(script: Script, said: SimulatedAnswer) -> str | None:
     return "max_output_tokens" if said.is_shortened else None
 
 
+def _image_step(data: str) -> dict[str, Any]:
+    word = image_type(data).removeprefix("image/")
+    return {"type": "image_generation_call", "status": "completed", "output_format": word, "result": data}
+
+
 def _begun(item: dict[str, Any]) -> dict[str, Any]:
     """Return an item as it is at its start, before its first delta."""
     empty: dict[str, Event] = {
         "message": {"content": []},
         "function_call": {"arguments": ""},
         "reasoning": {"summary": []},
+        "image_generation_call": {"result": None},
     }
     status: Event = {"status": "in_progress"} if "status" in item else {}
     return item | empty.get(item["type"], {}) | status

@@ -20,7 +20,9 @@ from headrace.testing.shared.request_rules import (
     check_type,
 )
 from headrace.testing.shared.server_steps import ITEM_PREFIXES, is_sealed_item
+from headrace.testing.shared.simulated_media import inline_type
 
+_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _NO_REASONING = "0" * 24
 _MARKED_ID = re.compile(r"(?:msg|fc)_([0-9a-f]{24})[0-9a-f]{24}")
 _MARKED_CALL_ID = re.compile(r"call_([0-9a-f]{12})r[0-9a-f]{11}")
@@ -37,7 +39,7 @@ _PARTS: dict[str, dict[str, set[str]]] = {
     "user": {
         "input_text": {"text"},
         "input_image": {"image_url", "file_id", "detail"},
-        "input_file": {"file_data", "file_id", "file_url", "filename"},
+        "input_file": {"file_data", "file_id", "file_url", "filename", "detail"},
     },
 }
 
@@ -156,6 +158,35 @@ def _check_content(where: str, content: object, role: str) -> None:
         for name in ("text", "refusal"):
             if name in own[kind]:
                 check_type(f"{at}.{name}", part.get(name), "string", str)
+        _check_media(at, part)
+
+
+def _check_media(where: str, part: dict[str, Any]) -> None:
+    """Raise OpenAIRefusal for an image or a file that the API does not take."""
+    if part["type"] == "input_image":
+        url = part.get("image_url")
+        if (url is None) == (part.get("file_id") is None):
+            message = f"Missing required parameter: '{where}.image_url'."
+            raise OpenAIRefusal(message, f"{where}.image_url", "missing_required_parameter")
+        if isinstance(url, str) and url.startswith("data:") and inline_type(url) not in _IMAGES:
+            message = f"Invalid '{where}.image_url'. The image data you provided does not represent a valid image. Please check your input and try again with one of the supported image formats: ['image/jpeg', 'image/png', 'image/gif', 'image/webp']."
+            raise OpenAIRefusal(message, f"{where}.image_url", "invalid_value")
+    if part["type"] == "input_file":
+        given = [name for name in ("file_data", "file_id", "file_url") if part.get(name) is not None]
+        if len(given) != 1:
+            message = f"Invalid input file: '{where}'. Exactly one of file_data, file_id and file_url is required."
+            raise OpenAIRefusal(message, where, "invalid_value")
+        if given == ["file_data"]:
+            _check_file_data(where, part)
+
+
+def _check_file_data(where: str, part: dict[str, Any]) -> None:
+    if not part.get("filename"):
+        message = f"Missing required parameter: '{where}.filename'."
+        raise OpenAIRefusal(message, f"{where}.filename", "missing_required_parameter")
+    if inline_type(str(part["file_data"])) is None:
+        message = f"Invalid '{where}.file_data'. Expected a base64-encoded data URL."
+        raise OpenAIRefusal(message, f"{where}.file_data", "invalid_value")
 
 
 def _check_reasoning(where: str, item: dict[str, Any], following: list[Any]) -> str:

@@ -42,6 +42,10 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     they are made then, too. ``usage`` replaces the counted usage, with the provider's own names. ``logprobs`` are those
     of the first pieces of text, for a request that asks for them; the others are made up.
 
+    Media: ``images`` are images in base64 (OpenRouter's ``images`` of Chat Completions, ``image_generation_call`` of
+    OpenAI Responses, ``inlineData`` of Google). ``audio`` is audio in base64; in Chat Completions the text is then its
+    transcript, and Google sends it as it is. Anthropic makes neither, and OpenAI Responses makes no audio.
+
     Server tools: ``server_steps`` are blocks of Anthropic, or items of OpenAI Responses, that come before the answer.
     The next request must send them back unchanged. (Chat Completions and Google have none here.) ``container`` is the
     id of the container in which Anthropic ran code. ``text=""`` with ``finish_reason="pause_turn"`` pauses an Anthropic
@@ -66,6 +70,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     """
 
     text: str | None = None
+    images: list[str] = msgspec.field(default_factory=list)
+    audio: str | None = None
     chunks: list[str] | None = None
     repeat: Count | None = None
     reasoning: str = ""

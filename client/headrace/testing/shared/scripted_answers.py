@@ -86,7 +86,7 @@ def answer(script: Script, situation: Situation) -> SimulatedAnswer:
     calls = _scripted_calls(script) if script.calls_again or not situation.tool_results else ()
     reasoning, refusal = words(script.reasoning), words(script.refusal)
     text = _scripted_text(script)
-    if text is None and not calls and not refusal:
+    if text is None and not calls and not refusal and not script.images and script.audio is None:
         return msgspec.structs.replace(_unscripted(situation), reasoning=reasoning)
     return SimulatedAnswer(text=text or (), reasoning=reasoning, refusal=refusal, tool_calls=calls)
 
