@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import pydantic
 import pytest
 
 from headrace import Client, InvalidRequestError
@@ -45,7 +46,15 @@ def namespace(client: Client, environment: None) -> dict[str, Any]:
         "os": os,
         "enough": bool,
         "get_weather": get_weather,
+        "Invoice": Invoice,
     }
+
+
+class Invoice(pydantic.BaseModel):
+    """A type of the examples of structured output."""
+
+    number: str
+    lines: list[str]
 
 
 def get_weather(location: str) -> str:
@@ -55,7 +64,7 @@ def get_weather(location: str) -> str:
 
 def run(block: CodeBlock, namespace: dict[str, Any]) -> None:
     """Run an example; one with ``await`` in a loop of its own."""
-    code = compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code = compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     if code.co_flags & inspect.CO_COROUTINE:
 
         async def main() -> None:

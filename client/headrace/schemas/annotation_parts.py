@@ -130,12 +130,14 @@ def _fields(owner: Any, argument: str) -> list[tuple[str, object]]:
     try:
         hints = typing.get_type_hints(owner, include_extras=True)
     except NameError as error:
-        raise InvalidRequestError(
-            f"an annotation of class {owner.__name__} names {error.name!r}, which Python cannot find; "
-            "define it at the top level of the module, before the class is used",
-            argument,
-        ) from error
+        words = f"an annotation of class {owner.__name__} names {unknown(str(error.name))}"
+        raise InvalidRequestError(words, argument) from error
     return [(name, _bare(hint)) for name, hint in hints.items() if typing.get_origin(hint) is not typing.ClassVar]
+
+
+def unknown(name: str) -> str:
+    """Say that a name in an annotation cannot be found, and what to do."""
+    return f"{name!r}, which Python cannot find; define it at the top level of the module, before the class is used"
 
 
 def _bare(hint: Any) -> Any:

@@ -10,10 +10,10 @@ import functools
 import importlib.util
 from collections.abc import Callable
 from types import NoneType
-from typing import Any
+from typing import Any, ForwardRef
 
 from headrace.errors import InvalidRequestError
-from headrace.schemas.annotation_parts import Traits, is_annotation, is_pydantic, owner_of, parts_of, traits_of
+from headrace.schemas.annotation_parts import Traits, is_annotation, is_pydantic, owner_of, parts_of, traits_of, unknown
 from headrace.schemas.type_schema import TypeSchema
 
 _ADVICE = (
@@ -24,6 +24,8 @@ _ADVICE = (
 
 _NOISE = ("Generating JSON schema for custom", "- specifying", "- annotating")
 """Beginnings of lines with which msgspec names its hooks: users cannot set them here."""
+
+_QUOTES = "'\""
 
 Reader = Callable[[Any], TypeSchema]
 
@@ -146,6 +148,8 @@ def _culprit(annotation: object, readers: list[Reader], argument: str) -> tuple[
 
 def _no_schema(place: str, part: object, problem: str) -> str:
     where = f"field {place}: " if place else ""
+    if isinstance(part, ForwardRef):
+        return f"{where}its annotation names {unknown(part.__forward_arg__.strip(_QUOTES))}"
     detail = f" ({problem})" if problem else ""
     if "union" in problem.lower():
         detail += "; give Structs a tag (class A(msgspec.Struct, tag=True)), or use pydantic models"

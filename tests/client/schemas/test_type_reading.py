@@ -260,6 +260,10 @@ class Lost:
     x: "Missing"  # type: ignore[name-defined] # noqa: F821, UP037
 
 
+class LostModel(BaseModel):
+    x: "Missing"  # type: ignore[name-defined] # noqa: F821, UP037
+
+
 @each(
     ("annotation", "words"),
     [
@@ -272,6 +276,7 @@ class Lost:
         (Choice, "give Structs a tag"),
         (Foreign, "write msgspec.Meta(…) instead"),
         (Lost, "class Lost names 'Missing', which Python cannot find"),
+        (LostModel, "field x: its annotation names 'Missing', which Python cannot find"),
         ("Bill", "takes a type, not 'Bill': give a pydantic model"),
         (None, "takes a type, not None"),
         (5, "takes a type, not 5"),
