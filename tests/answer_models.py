@@ -8,11 +8,12 @@ import decimal
 import enum
 import ipaddress
 import uuid
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypeVar
 
 import msgspec
 import pydantic
 from pydantic import BaseModel, Field
+from typing_extensions import TypedDict  # pydantic reads the one of ``typing`` only from Python 3.12 on
 
 T = TypeVar("T")
 

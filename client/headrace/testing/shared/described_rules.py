@@ -26,12 +26,26 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("pattern", r'\bmatches the regular expression ("(?:[^"\\]|\\.)*")'),
         ("format", r'\bin the format ("(?:[^"\\]|\\.)*")'),
         ("contentEncoding", r'\bencoded as ("(?:[^"\\]|\\.)*")'),
+        # As the helper of Anthropic's SDK writes them: {maximum: 5, pattern: ^a+$}
+        ("minLength", r"[{ ]minLength: (\d+)[,}]"),
+        ("maxLength", r"[{ ]maxLength: (\d+)[,}]"),
+        ("minItems", r"[{ ]minItems: (\d+)[,}]"),
+        ("maxItems", r"[{ ]maxItems: (\d+)[,}]"),
+        ("minimum", rf"[{{ ]minimum: {_NUMBER}[,}}]"),
+        ("maximum", rf"[{{ ]maximum: {_NUMBER}[,}}]"),
+        ("exclusiveMinimum", rf"[{{ ]exclusiveMinimum: {_NUMBER}[,}}]"),
+        ("exclusiveMaximum", rf"[{{ ]exclusiveMaximum: {_NUMBER}[,}}]"),
+        ("multipleOf", rf"[{{ ]multipleOf: {_NUMBER}[,}}]"),
         ("enum", r"\bone of (\[.*?\])(?=[;.)]|$)"),
         ("const", r"\balways ([^;)]+?)(?=[;.)]|$)"),
     )
 )
+_TEXT_RULES = (
+    ("pattern", re.compile(r"[{ ]pattern: (.+)\}$")),
+    ("format", re.compile(r"[{ ]format: ([\w-]+)[,}]")),
+)
 _TRUE_RULES = (
-    ("uniqueItems", re.compile(r"\bno item twice\b", re.IGNORECASE)),
+    ("uniqueItems", re.compile(r"\bno item twice\b|[{ ]uniqueItems: True\b", re.IGNORECASE)),
     ("hasUniqueKeys", re.compile(r"\beach with a key of its own\b", re.IGNORECASE)),
 )
 
@@ -42,8 +56,9 @@ def with_described_rules(schema: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(description, str) or not description:
         return schema
     said: dict[str, Any] = {word: True for word, pattern in _TRUE_RULES if pattern.search(description)}
+    said |= {word: found[1] for word, pattern in _TEXT_RULES if (found := pattern.search(description)) is not None}
     for word, pattern in _RULES:
-        if (found := pattern.search(description)) is not None:
+        if (found := pattern.search(description)) is not None and word not in said:
             try:
                 said[word] = msgspec.json.decode(found[1])
             except msgspec.DecodeError:
