@@ -193,7 +193,7 @@ def test_marks_of_the_cache_arrive_and_its_figures_come_back(
 @pytest.mark.parametrize(
     ("name", "arguments", "place"),
     [
-        ("openai", {"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ("openai", {"tools": [SEARCH]}, "tools[0].type"),
         ("openai", {"messages": [{"role": "user", "content": "a", "cache_control": {}}]}, "messages[0].cache_control"),
         ("openai-responses", {"tools": [WEATHER, SEARCH]}, "tools[1].type"),
         ("anthropic", {"tools": [{"type": "web_search"}]}, "tools[0].type"),

@@ -49,26 +49,37 @@ _TOOL_FIELDS = frozenset(_TOOL_FIELD_NAMES.split())
 
 
 class _Model(msgspec.Struct, frozen=True):
-    """The parameters that models take, by a pattern of their names."""
+    """What models take, by a pattern of their names. ``forced``: whether a tool choice may force a call."""
 
     pattern: str
     max_tokens: int = 128_000
     sampling: bool = False
-    thinking: tuple[str, ...] = ("adaptive", "disabled", "between_tools")
+    thinking: tuple[str, ...] = ("adaptive", "disabled")
     prefill: bool = False
     schemas: bool = True
+    efforts: tuple[str, ...] = _EFFORTS
+    forced: bool = True
 
 
 _UP_TO_4_5: dict[str, Any] = {"sampling": True, "prefill": True}
-_OLD: dict[str, Any] = _UP_TO_4_5 | {"schemas": False}
+_OLD: dict[str, Any] = _UP_TO_4_5 | {"schemas": False, "efforts": ()}
 _ENABLED = ("enabled", "disabled")
 _MODELS = (
     _Model(r"claude-(3-opus|3-haiku|3-sonnet|2|instant)", 4_096, thinking=("disabled",), **_OLD),
     _Model(r"claude-3-5", 8_192, thinking=("disabled",), **_OLD),
     _Model(r"opus-4(-0|-1)?(-\d{8})?$", 32_000, thinking=_ENABLED, **_OLD),
     _Model(r"claude-3-7|sonnet-4(-0)?(-\d{8})?$", 64_000, thinking=_ENABLED, **_OLD),
-    _Model(r"-4-5", 64_000, thinking=_ENABLED, **_UP_TO_4_5),
-    _Model(r"-4-6", sampling=True, thinking=("adaptive", "enabled", "disabled")),
+    _Model(r"opus-4-5", 64_000, thinking=_ENABLED, efforts=("low", "medium", "high"), **_UP_TO_4_5),
+    _Model(r"-4-5", 64_000, thinking=_ENABLED, efforts=(), **_UP_TO_4_5),
+    _Model(
+        r"-4-6",
+        sampling=True,
+        thinking=("adaptive", "enabled", "disabled"),
+        efforts=("low", "medium", "high", "max"),
+    ),
+    _Model(r"opus-5-5|fable-5|mythos-5", thinking=("adaptive",), forced=False),
+    _Model(r"mythos-preview", forced=False),
+    _Model(r"sonnet-5-5", thinking=("adaptive", "between_tools"), forced=False),
     _Model(r""),
 )
 
@@ -103,6 +114,8 @@ def _check_body(body: object, *, takes_sampling: bool) -> None:
     names = {_check_tool(f"tools.{index}", tool) for index, tool in enumerate(body.get("tools") or [])}
     thinks = _check_thinking(body, model)
     _check_tool_choice(body.get("tool_choice"), names, thinks=thinks)
+    if not model.forced and (body.get("tool_choice") or {}).get("type") in {"any", "tool"}:
+        raise AnthropicRefusal("tool_choice: forced tool use is not supported for this model.")
     _check_metadata(body.get("metadata") or {})
     if body.get("service_tier") not in {None, "auto", "standard_only"}:
         raise AnthropicRefusal("service_tier: Input should be 'auto' or 'standard_only'")
@@ -212,7 +225,9 @@ def _check_thinking(body: dict[str, Any], model: _Model) -> bool:
         if name not in own | {"type"}:
             raise AnthropicRefusal(f"thinking.{kind}.{name}: Extra inputs are not permitted")
     if kind not in model.thinking:
-        raise AnthropicRefusal(f'"thinking.type.{kind}" is not supported for this model.')
+        instead = ' Use "thinking.type.adaptive" and "output_config.effort" to control thinking behavior.'
+        hint = instead if "adaptive" in model.thinking else ""
+        raise AnthropicRefusal(f'"thinking.type.{kind}" is not supported for this model.{hint}')
     if kind == "enabled":
         _check_budget(thinking.get("budget_tokens"), body["max_tokens"])
     thinks = kind in {"adaptive", "enabled"}
@@ -274,6 +289,10 @@ def _check_output_config(config: dict[str, Any], model: _Model) -> bool:
             raise AnthropicRefusal(f"output_config.{name}: Extra inputs are not permitted")
     if config.get("effort") not in {None, *_EFFORTS}:
         raise AnthropicRefusal(f"output_config.effort: Input should be {', '.join(repr(word) for word in _EFFORTS)}")
+    if config.get("effort") not in {None, *model.efforts}:
+        levels = ", ".join(sorted(model.efforts)) or "none"
+        message = f"This model does not support effort level '{config['effort']}'. Supported levels: {levels}."
+        raise AnthropicRefusal(message)
     wanted = config.get("format")
     if wanted is None:
         return False

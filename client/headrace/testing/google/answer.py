@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.testing.google.gemini_models import refusal_by
 from headrace.testing.google.rules import camel, refusal_of, signature_of
 from headrace.testing.shared import continuation
 from headrace.testing.shared.reply import Frame, Reply, StreamParts, json_reply, reply_without_answer, streamed, whole
@@ -100,6 +101,8 @@ class Endpoint:
             message = f"models/{self._model} is not found for API version {self._version}, or is not supported for generateContent. Call ListModels to see the list of available models and their supported methods."
             return self.refused(404, message)
         refusal = refusal_of(body, self._model)
+        if refusal is None and isinstance(body, dict):
+            refusal = refusal_by(self._model, body)
         return None if refusal is None else self.refused(refusal.status, refusal.message, code=refusal.word)
 
     def reply(self, body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:  # noqa: ARG002

@@ -14,11 +14,11 @@ from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.anthropic.conversation_blocks import conversation_of, system_of
 from headrace_workers.providers.anthropic.json_answers import with_answer_form
 from headrace_workers.providers.anthropic.media_blocks import checked_size
-from headrace_workers.providers.anthropic.models import ModelFacts, facts_of
+from headrace_workers.providers.anthropic.models import AS_OF, ModelFacts, facts_of
 from headrace_workers.providers.anthropic.schemas import anthropic_schemas
 from headrace_workers.providers.anthropic.tools import betas_of, container_of, tool_of
 from headrace_workers.providers.shared.fitted_requests import with_fitted_schemas
-from headrace_workers.providers.shared.provider_errors import request_failure
+from headrace_workers.providers.shared.provider_errors import model_failure, request_failure
 from headrace_workers.providers.shared.refused_arguments import refuse_given
 from headrace_workers.providers.shared.request_parts import accept_headers, encoded, merged
 from headrace_workers.providers.shared.wire_format import ProviderSettings
@@ -64,13 +64,15 @@ def _body(request: RunRequest) -> dict[str, Any]:
     body: dict[str, Any] = {"model": request.model, "max_tokens": max_tokens}
     if system := system_of(request.messages):
         body["system"] = system
-    body["messages"] = conversation_of(request.messages)
+    body["messages"] = conversation = conversation_of(request.messages)
     if request.tools:
         body["tools"] = [tool_of(f"tools[{index}]", tool) for index, tool in enumerate(request.tools)]
     if container := container_of(request.messages, request.tools):
         body["container"] = container
     if (choice := _tool_choice(request)) is not None:
         body["tool_choice"] = choice
+    _check_forced(request, facts, choice)
+    _check_last_message(request, facts, conversation)
     body |= _tier_and_metadata(request)
     body |= _sampling(request, facts)
     if request.stop_sequences:
@@ -88,7 +90,8 @@ def _sampling(request: RunRequest, facts: ModelFacts) -> dict[str, float]:
     said = {name: getattr(request, name) for name in _SAMPLING}
     given = {name: value for name, value in said.items() if value is not None}
     if given and not facts.sampling:
-        raise request_failure(f"{request.model} does not take {' or '.join(given)}", next(iter(given)))
+        reason = f"{request.model} does not take {' or '.join(given)}"
+        raise model_failure(reason, next(iter(given)), AS_OF, given)
     if given.get("temperature", 0) > 1:
         raise request_failure(f"takes 0 to 1 here, got {given['temperature']}", "temperature")
     return given
@@ -103,12 +106,12 @@ def _reasoning(request: RunRequest, facts: ModelFacts, max_tokens: int) -> dict[
     if effort not in _EFFORTS:
         raise request_failure(f"takes {', '.join(_EFFORTS)} here, got {effort!r}", "reasoning_effort")
     if effort == "none":
-        return {} if facts.thinking == "none" else {"thinking": {"type": "disabled"}}
+        return _without_thinking(request.model, facts)
     if facts.thinking == "none":
         raise request_failure(f"takes only none here: {request.model} has no thinking", "reasoning_effort")
     is_forced = isinstance(request.tool_choice, dict) or request.tool_choice == "required"
     if facts.thinking == "adaptive":
-        asked: dict[str, Any] = {"output_config": {"effort": "low" if effort == "minimal" else effort}}
+        asked: dict[str, Any] = {"output_config": {"effort": _level(request.model, effort, facts)}}
         if not is_forced:
             asked["thinking"] = {"type": "adaptive", "display": "summarized"}
     elif is_forced:
@@ -122,6 +125,46 @@ def _reasoning(request: RunRequest, facts: ModelFacts, max_tokens: int) -> dict[
     if "thinking" in asked and request.top_k is not None:
         raise request_failure("cannot be given with reasoning_effort here", "top_k")
     return asked
+
+
+def _without_thinking(model: str, facts: ModelFacts) -> dict[str, Any]:
+    if facts.thinking == "none":
+        return {}
+    if facts.off == "never":
+        off = {"thinking": {"type": "disabled"}}
+        raise model_failure(f"{model} always thinks, so it takes no none: use low", "reasoning_effort", AS_OF, off)
+    return {"thinking": {"type": facts.off}}
+
+
+def _level(model: str, effort: str, facts: ModelFacts) -> str:
+    level = "low" if effort == "minimal" else effort
+    if facts.efforts is not None and level not in facts.efforts:
+        reason = f"{model} takes none, minimal, {', '.join(facts.efforts)}, not {level}"
+        raise model_failure(reason, "reasoning_effort", AS_OF, {"output_config": {"effort": level}})
+    return level
+
+
+def _check_forced(request: RunRequest, facts: ModelFacts, choice: dict[str, Any] | None) -> None:
+    if choice is not None and choice["type"] in {"any", "tool"} and not facts.forced_tools:
+        reason = f"{request.model} cannot be forced to call a tool: leave it out, or ask for the call in a message"
+        raise model_failure(reason, "tool_choice", AS_OF, {"tool_choice": choice})
+
+
+def _check_last_message(request: RunRequest, facts: ModelFacts, conversation: list[dict[str, Any]]) -> None:
+    """Refuse a last message of the assistant, if the model does not go on from it.
+
+    A turn that Anthropic has paused ends with a block of a server tool, and is taken by all models.
+    """
+    last = conversation[-1] if conversation else None
+    if facts.prefill or last is None or last["role"] != "assistant":
+        return
+    content = last["content"]
+    if isinstance(content, str) or content[-1]["type"] == "text":
+        raise request_failure(
+            f"{request.model} does not go on from a message of the assistant (as of {AS_OF}): end with a message of the "
+            "user; custom_options={'messages': […]} is sent unchecked",
+            f"messages[{len(request.messages) - 1}]",
+        )
 
 
 def _budget(effort: str, max_tokens: int) -> int:

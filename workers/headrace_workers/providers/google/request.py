@@ -16,9 +16,10 @@ from headrace.types import Tool
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.google.contents import KEYS, contents_of, system_instruction_of
+from headrace_workers.providers.google.models import AS_OF, BUDGETS, LEVELS, facts_of
 from headrace_workers.providers.google.schemas import google_schemas
 from headrace_workers.providers.shared.fitted_requests import with_fitted_schemas
-from headrace_workers.providers.shared.provider_errors import request_failure
+from headrace_workers.providers.shared.provider_errors import model_failure, request_failure
 from headrace_workers.providers.shared.refused_arguments import refuse_given
 from headrace_workers.providers.shared.request_parts import encoded
 from headrace_workers.providers.shared.response_formats import read_response_format
@@ -35,15 +36,8 @@ _MAX_LABEL = 63
 _REFUSED = {"verbosity": "ask for a short or a long answer in a message"}
 _TOOL_CHOICES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 
-# Gemini 2.5 takes a budget of tokens, later models take a level. The budgets are those of Google's OpenAI-compatible
-# endpoint.
-_HAS_BUDGET = re.compile(r"gemini-2\.5")
-_HAS_NO_THOUGHTS = re.compile(r"gemini-(1|2\.0)|gemma")
 _HAS_TOOLS_OR_JSON = re.compile(r"gemini-[12](?!\d)")
 """Models that take tools or a JSON answer, but not both in one request."""
-_IS_PRO = re.compile(r"gemini-2\.5-pro")
-_BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
-_LEVELS = ("minimal", "low", "medium", "high", "xhigh")
 
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
@@ -68,6 +62,7 @@ def _body(request: RunRequest) -> dict[str, Any]:
     contents = contents_of(request.messages, request.model)
     if not contents:
         raise request_failure("Google needs a message that is not a system message", "messages")
+    _check_last_turn(request, contents)
     body: dict[str, Any] = {"contents": contents}
     system = system_instruction_of(request.messages)
     if system:
@@ -198,16 +193,32 @@ def _response_format(request: RunRequest) -> dict[str, Any]:
 
 
 def _thinking(model: str, effort: str) -> dict[str, Any]:
-    if _HAS_NO_THOUGHTS.search(model):
+    facts = facts_of(model)
+    levels = LEVELS if facts is None else facts.efforts
+    if not levels:
         raise request_failure(f"{model} does not take it", "reasoning_effort")
-    if not _HAS_BUDGET.search(model):
-        if effort not in _LEVELS:
-            raise request_failure(f"{model} takes {', '.join(_LEVELS)}, not {effort}", "reasoning_effort")
-        return {"includeThoughts": True, "thinkingLevel": effort.upper()}
-    if effort not in _BUDGETS or (effort == "none" and _IS_PRO.search(model)):
-        known = [name for name in _BUDGETS if name != "none" or not _IS_PRO.search(model)]
-        raise request_failure(f"{model} takes {', '.join(known)}, not {effort}", "reasoning_effort")
-    return {"includeThoughts": effort != "none", "thinkingBudget": _BUDGETS[effort]}
+    if effort not in levels:
+        reason = f"{model} takes {', '.join(levels)}, not {effort}"
+        if facts is None or facts.has_budget or effort not in LEVELS:
+            raise request_failure(reason, "reasoning_effort")
+        level = {"generationConfig": {"thinkingConfig": {"thinkingLevel": effort.upper()}}}
+        raise model_failure(reason, "reasoning_effort", AS_OF, level)
+    if facts is not None and facts.has_budget:
+        return {"includeThoughts": effort != "none", "thinkingBudget": BUDGETS[effort]}
+    return {"includeThoughts": True, "thinkingLevel": effort.upper()}
+
+
+def _check_last_turn(request: RunRequest, contents: list[dict[str, Any]]) -> None:
+    """Refuse a last turn of the model, if the model does not go on from it. A call without its result is no such turn."""
+    facts = facts_of(request.model)
+    last = contents[-1]
+    if facts is None or facts.prefill or last["role"] != "model" or "functionCall" in last["parts"][-1]:
+        return
+    raise request_failure(
+        f"{request.model} does not go on from a message of the assistant (as of {AS_OF}): end with a message of the "
+        "user; custom_options={'contents': […]} is sent unchecked",
+        f"messages[{len(request.messages) - 1}]",
+    )
 
 
 def _merged(mine: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
