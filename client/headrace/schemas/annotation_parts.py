@@ -123,7 +123,11 @@ def _fields(owner: Any, argument: str) -> list[tuple[str, object]]:
     if is_pydantic(owner) and hasattr(owner, "__pydantic_fields__"):
         return [(name, field.annotation) for name, field in owner.__pydantic_fields__.items()]
     has_fields = (
-        is_struct(owner) or dataclasses.is_dataclass(owner) or hasattr(owner, "_fields") or typing.is_typeddict(owner)
+        is_struct(owner)
+        or dataclasses.is_dataclass(owner)
+        or typing.is_typeddict(owner)
+        or hasattr(owner, "_fields")  # a NamedTuple
+        or hasattr(owner, "__attrs_attrs__")
     )
     if not has_fields:
         return []

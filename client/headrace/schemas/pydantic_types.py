@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from headrace.schemas.type_schema import TypeSchema
 from headrace.schemas.value_mismatch import ValueMismatchError, step
@@ -17,10 +18,15 @@ _MAX_FURTHER = 5
 """Further faults that an error names."""
 
 
-class _SilentSchema(GenerateJsonSchema):
-    """Does not warn of a default that JSON cannot hold: it stays the model's default."""
+class _StrictSchema(GenerateJsonSchema):
+    """Refuses a union with a type that has no schema: pydantic would leave that type out, with a warning.
 
-    ignored_warning_kinds = {"non-serializable-default"}  # noqa: RUF012 - pydantic's own type
+    It does not warn of a default that JSON cannot hold: the default stays the model's.
+    """
+
+    def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
+        if kind == "skipped-choice":
+            raise PydanticInvalidForJsonSchema(detail)
 
 
 @functools.lru_cache(maxsize=256)
@@ -30,7 +36,7 @@ def read_with_pydantic(annotation: Any) -> TypeSchema:
     Raises any exception if pydantic cannot read the type.
     """
     adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-    schema = adapter.json_schema(mode="validation", schema_generator=_SilentSchema)
+    schema = adapter.json_schema(mode="validation", schema_generator=_StrictSchema)
 
     def decode(value: Any) -> Any:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,6 @@ from headrace.schemas.value_mismatch import ValueMismatchError
 
 _ARGUMENT = "response_type"
 _MAX_NAME = 64
-_MAX_DESCRIPTION = 1024
 
 
 class ResponseType(msgspec.Struct, frozen=True):
@@ -56,19 +56,37 @@ class ResponseType(msgspec.Struct, frozen=True):
 
 
 def response_type_of(given: object) -> ResponseType:
-    """Return what ``response_type=`` asks for: a type, or a JSON schema as a dict.
+    """Return what ``response_type=`` asks for: a type, or a JSON schema as a dict of plain values.
+
+    The last types and schemas are remembered.
 
     Raises InvalidRequestError if the type has no schema, or if the schema is wrong.
     """
     if isinstance(given, dict):
-        from headrace.schemas.schema_values import schema_decoder
+        return _of_schema(msgspec.json.encode(given))
+    try:
+        hash(given)
+    except TypeError:
+        return _of_type(given)
+    return _remembered(given)
 
-        schema, decode, name = given, schema_decoder(given, _ARGUMENT), str(given.get("title") or "")
-    else:
-        found = type_schema(given, _ARGUMENT)
-        schema, decode = found.schema, found.decode
-        name = getattr(given, "__name__", "") if isinstance(given, type) else ""
-    return ResponseType(_name(name or schema.get("title")), portable_form(schema, _ARGUMENT), decode)
+
+@functools.lru_cache(maxsize=64)
+def _of_schema(encoded: bytes) -> ResponseType:
+    from headrace.schemas.schema_values import schema_decoder
+
+    schema = msgspec.json.decode(encoded)
+    decode = schema_decoder(schema, _ARGUMENT)
+    return ResponseType(_name(schema.get("title")), portable_form(schema, _ARGUMENT), decode)
+
+
+def _of_type(annotation: object) -> ResponseType:
+    found = type_schema(annotation, _ARGUMENT)
+    name = getattr(annotation, "__name__", "") if isinstance(annotation, type) else ""
+    return ResponseType(_name(name or found.schema.get("title")), portable_form(found.schema, _ARGUMENT), found.decode)
+
+
+_remembered = functools.lru_cache(maxsize=256)(_of_type)
 
 
 def _name(words: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from headrace.errors import InvalidRequestError
 from headrace.schemas.shapes import JSON_TYPES
@@ -36,9 +37,11 @@ def resolved(root: Mapping[str, Any], target: object, argument: str) -> Any:
     """
     if not isinstance(target, str) or not target.startswith("#"):
         raise InvalidRequestError(f"$ref {target!r} leaves the schema; put the definition into $defs", argument)
+    if target != "#" and not target.startswith("#/"):
+        raise InvalidRequestError(f"$ref {target!r} names an anchor; give the place: '#/$defs/…'", argument)
     found: Any = root
     for step in target.removeprefix("#").split("/")[1:]:
-        key = step.replace("~1", "/").replace("~0", "~")
+        key = unquote(step).replace("~1", "/").replace("~0", "~")
         if isinstance(found, Mapping) and key in found:
             found = found[key]
         elif isinstance(found, list) and key.isdigit() and int(key) < len(found):

@@ -278,6 +278,7 @@ def test_the_parts_of_all_of_are_merged() -> None:
     [
         ({"$ref": "#/$defs/Missing"}, "leads nowhere: the schema has no '\\$defs'"),
         ({"$ref": "https://example.com/x.json"}, "leaves the schema"),
+        ({"$ref": "#node", "$defs": {"a": {"$anchor": "node"}}}, "names an anchor"),
         ({"$ref": "#"}, "refers to itself without end"),
         ({"allOf": [{"$ref": "#"}]}, "refers to itself without end"),
         ({"type": "object", "properties": {"a": {"anyOf": [{"$ref": "#/properties/a"}]}}}, "without end"),

@@ -238,6 +238,12 @@ class ModelOfOdd(BaseModel):
     inner: dict[str, Odd]
 
 
+class ModelOfChoice(BaseModel):
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    either: int | Odd
+    twin: set[Odd] = set()
+
+
 class ModelOfStruct(BaseModel):
     model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
     square: Square
@@ -272,6 +278,7 @@ class LostModel(BaseModel):
         (ModelOfOdd, "field inner[]: Odd has no JSON schema"),
         (ModelOfStruct, "field square: Square"),
         (Callable[[], int], "has no JSON schema"),
+        (ModelOfChoice, "field either: Odd has no JSON schema"),
         (Choice, "field either: "),
         (Choice, "give Structs a tag"),
         (Foreign, "write msgspec.Meta(…) instead"),
