@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import base64
 import inspect
 import os
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -62,6 +64,22 @@ def get_weather(location: str) -> str:
     return f"{location}: clear"
 
 
+FILES = {
+    "photo.png": b"\x89PNG\r\n\x1a\n" + bytes(16),
+    "report.pdf": b"%PDF-1.7\n",
+    "rows.csv": b"a,b\n1,2\n",
+    "question.wav": b"RIFF\x24\0\0\0WAVEfmt " + bytes(16),
+}
+"""The files that the examples read."""
+
+
+def with_files(folder: Path) -> Path:
+    """Return the folder with the files that the examples read."""
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
 def run(block: CodeBlock, namespace: dict[str, Any]) -> None:
     """Run an example; one with ``await`` in a loop of its own."""
     code = compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
@@ -77,8 +95,19 @@ def run(block: CodeBlock, namespace: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=str)
 def test_a_python_example_runs_and_is_refused_by_no_provider(
-    block: CodeBlock, namespace: dict[str, Any], client: Client, provider: SimulatedProvider
+    block: CodeBlock,
+    namespace: dict[str, Any],
+    client: Client,
+    provider: SimulatedProvider,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if "from_file(" in block.text or "to_bytes()" in block.text:
+        monkeypatch.chdir(with_files(tmp_path))
+    if "result.images" in block.text:
+        provider.enqueue(Script(text="Here.", images=[base64.b64encode(FILES["photo.png"]).decode()]))
+    if "result.audio" in block.text:
+        provider.enqueue(Script(text="Hello.", audio=base64.b64encode(b"\1\2" * 100).decode()))
     if "response_format" in block.text:
         provider.enqueue(Script(text='{"city": "Oslo", "population": 700000}'))
     if "stream." in block.text and "stream = " not in block.text:

@@ -159,6 +159,14 @@ def test_a_tool_call_is_shown(shared: Commands) -> None:
     assert done.stdout == 'get_weather({"location": "Tokyo"})\n'
 
 
+def test_an_image_that_a_model_made_is_named(shared: Commands, provider: SimulatedProvider) -> None:
+    provider.enqueue(Script(text="Here.", images=["iVBORw0KGgoAAAAA"]))
+
+    done = shared.headrace(*MODEL, "hi")
+
+    assert (done.stdout, done.stderr) == ("Here.\n", "(image/png, 12 bytes; --json shows it)\n")
+
+
 def test_a_refusal_is_shown(shared: Commands, provider: SimulatedProvider) -> None:
     provider.enqueue(Script(refusal="I cannot do that."))
 

@@ -11,6 +11,9 @@ from headrace.errors import HeadraceError, RunError
 from headrace.process.standard_streams import print_json, write_as_it_is
 from headrace.text.escaping import escaped
 from headrace.types import (
+    AudioPart,
+    FilePart,
+    ImagePart,
     ReasoningDelta,
     RefusalDelta,
     RunLocalResult,
@@ -77,6 +80,9 @@ class TextOutput:
         self._end_line()
         for call in result.tool_calls:
             self._write(f"{call.name}({as_json(call.arguments)})\n")
+        made: list[ImagePart | AudioPart | FilePart] = [*result.images, *result.audio, *result.files]
+        for part in made:
+            print(one_line(_media(part)), file=self._notes)
         if isinstance(result, StreamResult) and result.aborted:
             facts = [f"aborted after {self._length} characters", _tokens(result.usage), result.span_id]
             print(dim(one_line(" · ".join(facts)), self._notes), file=self._notes)
@@ -157,6 +163,13 @@ def _fields(value: msgspec.Struct) -> dict[str, Any]:
         fields["usage"] = _fields(usage)  # fields with the value 0 included
     plain: dict[str, Any] = msgspec.to_builtins(fields)
     return plain
+
+
+def _media(part: ImagePart | AudioPart | FilePart) -> str:
+    """Return what a model made, on one line. ``--json`` shows its content."""
+    if part.data is not None:
+        return f"({part.media_type}, {len(part.data) * 3 // 4} bytes; --json shows it)"
+    return f"({part.media_type or 'file'}, {part.url or getattr(part, 'file_id', None)})"
 
 
 def _tokens(usage: Usage) -> str:

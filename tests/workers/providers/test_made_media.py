@@ -63,6 +63,14 @@ def test_images_of_openrouter_are_kept_streamed_or_whole() -> None:
         assert body_of("openrouter", HI, message, HI)["messages"][1]["images"][0]["image_url"] == images[0]["image_url"]
 
 
+def test_an_image_among_the_parts_of_the_content_is_kept() -> None:
+    content = [{"type": "text", "text": "Here."}, {"type": "image_url", "image_url": {"url": "https://x/a.png"}}]
+    body = {"choices": [{"index": 0, "message": {"content": content}, "finish_reason": "stop"}]}
+
+    for completion in (whole("openai-chat", body), play("openai-chat", *chat_stream({"content": content}))):
+        assert completion.message == Message("assistant", [TextPart("Here."), ImagePart("https://x/a.png")])
+
+
 def test_an_image_of_openai_responses_is_kept_once_and_goes_back_whole() -> None:
     item: JSON = {
         "type": "image_generation_call",

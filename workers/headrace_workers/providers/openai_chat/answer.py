@@ -93,6 +93,8 @@ class ChatAnswer:
             words = None if said is None else _words_of(part, said[1])
             if said is not None and words is not None:
                 self._say(said[0], words, events)
+            elif part.get("image_url"):
+                self._take_images([part])
             else:
                 refuse_content({"content": part}, "the message")
 
@@ -107,8 +109,7 @@ class ChatAnswer:
             if not delta.content:
                 self._say("text", words, events)
         if delta.images:
-            self._images += images_in(delta.images)
-            check_parts(len(self._images))
+            self._take_images(delta.images)
         if delta.tool_calls is not None:
             for place, fragment in enumerate(_calls_in(delta.tool_calls)):
                 self.calls.take(fragment, events, place if is_whole else None)
@@ -116,6 +117,10 @@ class ChatAnswer:
             self.calls.take_function(delta.function_call, events, beside=delta.tool_calls)
         if isinstance(delta.annotations, list):
             self._citations += [said for said in delta.annotations if isinstance(said, dict)]
+
+    def _take_images(self, said: Any) -> None:
+        self._images += images_in(said)
+        check_parts(len(self._images))
 
     def add(self, other: ChatAnswer, events: list[RunEvent]) -> None:
         """Add the words and calls of another choice that belongs to the same answer."""
