@@ -6,8 +6,11 @@ are said in the description.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
+
+import msgspec
 
 from headrace_workers.providers.shared.schema_fitting import fitted, or_null
 from headrace_workers.providers.shared.schema_walk import (
@@ -30,6 +33,7 @@ _FORMATS = frozenset(("date-time", "time", "date", "duration", "email", "hostnam
 _UNKNOWN_GROUP = re.compile(r"\(\?(?!:)")
 """Look-around, flags and named groups of a regular expression."""
 
+_MAX_REMEMBERED_BYTES = 32 * 1024
 _MAX_LEVELS = 10
 """Levels of nested objects and lists."""
 _MAX_PROPERTIES = 5_000
@@ -61,7 +65,23 @@ def openai_schemas(given: list[tuple[str, Schema]]) -> list[Schema]:
 
 
 def is_strict(schema: dict[str, Any]) -> bool:
-    """Return whether the schema may be sent as strict: fitting it to strict mode changes nothing."""
+    """Return whether the schema may be sent as strict: fitting it to strict mode changes nothing.
+
+    The answers about the last small schemas are remembered.
+    """
+    try:
+        data = msgspec.json.encode(schema)
+    except RecursionError:
+        return False
+    return _is_strict(data) if len(data) <= _MAX_REMEMBERED_BYTES else _is_unchanged(schema)
+
+
+@functools.lru_cache(maxsize=32)
+def _is_strict(data: bytes) -> bool:
+    return _is_unchanged(msgspec.json.decode(data))
+
+
+def _is_unchanged(schema: dict[str, Any]) -> bool:
     try:
         return openai_schema(schema, "response_format") == schema
     except ProviderFailedError:

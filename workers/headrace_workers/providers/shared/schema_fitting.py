@@ -54,10 +54,12 @@ def fitted(schema: Any, where: str, keeps: Keeps, place: str = "$", nesting: int
     if nesting > MAX_NESTING:
         raise wrong_schema(where, place, f"the schema is nested more than {MAX_NESTING} levels deep")
     schema = _plain(schema, where, place)
-    left_out = {word: value for word, value in schema.items() if not keeps(word, value, schema)}
-    kept = {word: value for word, value in schema.items() if word not in left_out}
+    kept: Schema = {}
+    left_out: Schema = {}
+    for word, value in schema.items():
+        (kept if keeps(word, value, schema) else left_out)[word] = value
     changed = with_children(kept, lambda step, child: fitted(child, where, keeps, place + step, nesting + 1))
-    return described(changed, left_out)
+    return described(changed, left_out) if left_out else changed
 
 
 def or_null(schema: Schema) -> Schema:
@@ -85,7 +87,7 @@ def _plain(schema: Schema, where: str, place: str) -> Schema:
         rest = {word: value for word, value in schema.items() if word not in {"$ref", DEFINITIONS}}
         return {"anyOf": [{"$ref": schema["$ref"]}]} | rest if rest else schema
     for word, kind, name in _FORMS:
-        if not isinstance(schema.get(word, kind()), kind):
+        if word in schema and not isinstance(schema[word], kind):
             raise wrong_schema(where, place, f"{word} takes {name}, not {schema[word]!r}")
     if "oneOf" in schema and "anyOf" not in schema:
         schema = {"anyOf" if word == "oneOf" else word: value for word, value in schema.items()}
