@@ -9,8 +9,10 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
+import pydantic
 import pytest
 
 import headrace
@@ -18,6 +20,7 @@ from headrace import (
     Client,
     ForkedStreamError,
     InvalidRequestError,
+    OutputValidationError,
     RateLimitError,
     RunTimeoutError,
     StreamConsumedError,
@@ -557,6 +560,44 @@ def test_a_choice_that_forces_a_call_counts_for_the_first_turn(
     forced = [any(word in str(record.body) for word in FORCED) for record in provider.requests()]
     assert forced == [True, False]
     assert statuses(provider) == {200}
+
+
+class Place(pydantic.BaseModel):
+    city: str
+    days: int = 3
+
+
+class Answer(msgspec.Struct):
+    sky: str
+
+
+@headrace.tool(strict=True)
+def plan(place: Place, weights: dict[str, float], mode: Literal["fast", "slow"] = "fast") -> str:
+    """Plan a trip."""
+    return f"{place.city} {place.days} {weights} {mode}"
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_strict_tool_and_a_type_for_the_answer_go_together(
+    name: str, client: Client, provider: SimulatedProvider
+) -> None:
+    call = {"place": {"city": "Oslo", "days": None}, "weights": [{"key": "rain", "value": 1}], "mode": None}
+    provider.enqueue(calling(("plan", call)), Script(text='{"sky": "blue"}'))
+    result = run_tools(client, name, "async streamed", [plan], response_type=Answer)
+
+    assert result.parsed == Answer("blue")
+    assert result.turns[0].parsed is None
+    assert tool_texts(result) == ["Oslo 3 {'rain': 1.0} fast"]
+    assert statuses(provider) == {200}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_last_answer_that_does_not_fit_its_type_is_an_error(
+    way: str, client: Client, provider: SimulatedProvider
+) -> None:
+    provider.enqueue(calling(("get_weather", {"city": "Oslo"})), Script(text='{"sky": 5}'))
+    with pytest.raises(OutputValidationError, match="sky"):
+        run_tools(client, "openai", way, [get_weather], response_type=Answer)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -12,8 +12,10 @@ from typing import Any, TypedDict, Unpack, assert_type
 import msgspec
 import pydantic
 
+import headrace
 from headrace import (
     AsyncLocalStream,
+    AsyncToolStream,
     Client,
     ImagePartDict,
     LocalStream,
@@ -23,11 +25,14 @@ from headrace import (
     RunArguments,
     RunEmbeddingResult,
     RunLocalResult,
+    RunToolsResult,
     StreamResult,
     TextPart,
     TextPartDict,
     TokenLogprob,
     ToolCallDict,
+    ToolRunEvent,
+    ToolStream,
     TopLogprob,
     Usage,
 )
@@ -62,6 +67,61 @@ async def from_asyncio() -> None:
     async for chunk in stream:
         assert_type(chunk, str)
     assert_type(await client.arun_local(model="gpt-4o", messages=MESSAGES), RunLocalResult[None])
+
+
+# Tools as functions.
+
+
+def get_weather(city: str) -> str:
+    """Get the weather of a city."""
+    return city
+
+
+@headrace.tool
+def price(item: str) -> float:
+    return float(len(item))
+
+
+@headrace.tool(name="sell", strict=True, timeout=5, raises=ValueError)
+async def sell(item: str, count: int = 1) -> str:
+    return item * count
+
+
+class Shop:
+    @headrace.tool(name="open_shop")
+    def open(self, name: str) -> bool:
+        return bool(name)
+
+
+def tools_are_functions(is_streaming: bool) -> None:
+    assert_type(price("tea"), float)
+    assert_type(Shop().open("a"), bool)
+    search = {"type": "web_search"}
+    result = client.run_tools(model="gpt-4o", messages="x", tools=[get_weather, sell, Shop().open, search], max_turns=3)
+    assert_type(result, RunToolsResult[None])
+    assert_type(result.messages, list[Message])
+    assert_type(client.run_tools(model="gpt-4o", messages="x", tools=[price], response_type=Order).parsed, Order)
+    stream = client.run_tools(model="gpt-4o", messages="x", tools=[price], stream=True, response_type=Bill)
+    assert_type(stream, ToolStream[Bill])
+    assert_type(stream.result, concurrent.futures.Future[RunToolsResult[Bill]])
+    for text in stream:
+        assert_type(text, str)
+    for event in stream.events():
+        assert_type(event, ToolRunEvent)
+    either = client.run_tools(model="gpt-4o", messages="x", tools=[price], stream=is_streaming)
+    assert_type(either, ToolStream[None] | RunToolsResult[None])
+    client.run_local(model="gpt-4o", messages="x", tools=[get_weather, sell])
+
+
+async def tools_are_functions_in_asyncio() -> None:
+    assert_type(await sell("tea"), str)
+    stream = await client.arun_tools(model="gpt-4o", messages="x", tools=[price], stream=True)
+    assert_type(stream, AsyncToolStream[None])
+    assert_type((await stream.result).turns, list[RunLocalResult])
+    async for text in stream:
+        assert_type(text, str)
+    result = await client.arun_tools(model="gpt-4o", messages="x", tools=[sell], response_type=Order)
+    assert_type(result, RunToolsResult[Order])
 
 
 # The type of the answer: classes are known to the checker; unions and JSON schemas are not.

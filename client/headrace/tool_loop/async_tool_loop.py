@@ -58,19 +58,16 @@ class AsyncToolLoop:
 
     async def _call_functions(self, calls: Sequence[PlannedCall]) -> list[ToolCallReturned]:
         """Call the functions at the same time. Return the answers in the order of the calls."""
-        turn = TurnCalls(calls, monotonic(), self._conversation.deadline)
+        turn = TurnCalls(calls, self._conversation.deadline)
         running: dict[int, asyncio.Task[Any]] = {}
         try:
-            for place, call in enumerate(calls):
-                if self._aborted.done():
-                    break
-                await self._emit(ToolCallStarted(call.turn, call.call))
-                if call.problem is not None:
-                    await self._emit(turn.refused(place))
+            while not self._aborted.done():
+                if begun := turn.begin(len(running), monotonic()):
+                    await self._start(turn, running, begun)
+                elif running:
+                    await self._wait(turn, running)
                 else:
-                    running[place] = asyncio.create_task(_called(call), name=f"headrace-tool {call.call.name}")
-            while running and not self._aborted.done():
-                await self._wait(turn, running)
+                    break
         except BaseException:
             # As asyncio does it: whoever cancels a task waits for the end of what the task has started.
             await _cancelled([*running.values()])
@@ -78,6 +75,15 @@ class AsyncToolLoop:
         for task in running.values():
             _drop(task)
         return turn.answers()
+
+    async def _start(self, turn: TurnCalls, running: dict[int, asyncio.Task[Any]], places: Sequence[int]) -> None:
+        for place in places:
+            call = turn.calls[place]
+            await self._emit(ToolCallStarted(call.turn, call.call))
+            if call.problem is not None:
+                await self._emit(turn.refused(place))
+            else:
+                running[place] = asyncio.create_task(_called(call), name=f"headrace-tool {call.call.name}")
 
     async def _wait(self, turn: TurnCalls, running: dict[int, asyncio.Task[Any]]) -> None:
         """Wait until a function has returned, a limit is over, or the program aborts."""

@@ -56,23 +56,29 @@ class ToolLoop:
 
     def _call_functions(self, calls: Sequence[PlannedCall]) -> list[ToolCallReturned]:
         """Call the functions at the same time. Return the answers in the order of the calls."""
-        turn = TurnCalls(calls, monotonic(), self._conversation.deadline)
+        turn = TurnCalls(calls, self._conversation.deadline)
         running: dict[int, Future[Any]] = {}
         try:
-            for place, call in enumerate(calls):
-                if self._aborted.done():
-                    break
-                self._emit(ToolCallStarted(call.turn, call.call))
-                if call.problem is not None:
-                    self._emit(turn.refused(place))
+            while not self._aborted.done():
+                if begun := turn.begin(len(running), monotonic()):
+                    self._start(turn, running, begun)
+                elif running:
+                    self._wait(turn, running)
                 else:
-                    running[place] = _started(call)
-            while running and not self._aborted.done():
-                self._wait(turn, running)
+                    break
         finally:
             for future in running.values():
                 future.cancel()
         return turn.answers()
+
+    def _start(self, turn: TurnCalls, running: dict[int, Future[Any]], places: Sequence[int]) -> None:
+        for place in places:
+            call = turn.calls[place]
+            self._emit(ToolCallStarted(call.turn, call.call))
+            if call.problem is not None:
+                self._emit(turn.refused(place))
+            else:
+                running[place] = _started(call)
 
     def _wait(self, turn: TurnCalls, running: dict[int, Future[Any]]) -> None:
         """Wait until a function has returned, a limit is over, or the program aborts."""

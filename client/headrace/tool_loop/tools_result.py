@@ -9,7 +9,7 @@ from headrace.types import Message, RunLocalResult, T_co, Usage, UsageSource
 
 StopReason = Literal["max_turns", "unanswered_calls", "aborted"]
 
-_TRUST: tuple[str, ...] = get_args(UsageSource)
+_TRUST: tuple[UsageSource, ...] = get_args(UsageSource)
 """Sources of usage, the best first."""
 
 
@@ -52,8 +52,8 @@ def total_usage(turns: Sequence[RunLocalResult]) -> Usage:
         for name in Usage.__struct_fields__
         if name.endswith("_tokens")
     }
-    source = max((turn.usage.source for turn in turns), key=_TRUST.index)
-    return Usage(**figures, source=source, server_tool_requests=requests)
+    sources: list[UsageSource] = [turn.usage.source for turn in turns]
+    return Usage(**figures, source=max(sources, key=_TRUST.index), server_tool_requests=requests)
 
 
 def tools_result(

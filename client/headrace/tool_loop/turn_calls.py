@@ -10,22 +10,32 @@ from headrace.tool_loop.tool_conversation import PlannedCall
 from headrace.tool_loop.tool_events import ToolCallReturned
 from headrace.tools.tool_results import UnfitResultError, content_of, error_words
 
+MAX_AT_ONCE = 64
+"""Functions of one conversation that run at the same time at most. Further calls of the turn wait."""
+
 logger = logging.getLogger(__name__)
 
 
 class TurnCalls:
     """The calls of one turn. The shells name a call by its place."""
 
-    def __init__(self, calls: Sequence[PlannedCall], now: float, deadline: float | None) -> None:
-        """Begin the calls. ``deadline``: when the whole conversation must have ended."""
+    def __init__(self, calls: Sequence[PlannedCall], deadline: float | None) -> None:
+        """Take the calls. ``deadline``: when the whole conversation must have ended."""
         self.calls = list(calls)
         self._answers: dict[int, ToolCallReturned] = {}
         self._deadline = deadline
-        self._until = {
-            place: now + call.tool.timeout
-            for place, call in enumerate(calls)
-            if call.tool is not None and call.tool.timeout is not None
-        }
+        self._begun = 0
+        self._until: dict[int, float] = {}
+
+    def begin(self, running: int, now: float) -> list[int]:
+        """Return the calls that begin now, while ``running`` others run."""
+        places = [*range(self._begun, min(len(self.calls), self._begun + MAX_AT_ONCE - running))]
+        for place in places:
+            tool = self.calls[place].tool
+            if tool is not None and tool.timeout is not None:
+                self._until[place] = now + tool.timeout
+        self._begun += len(places)
+        return places
 
     def wait_time(self, now: float) -> float | None:
         """Return for how many seconds a shell may wait before it looks again. ``None``: without end."""

@@ -80,7 +80,7 @@ def _parameter(argument: str, words: str, function: Any, parameter: inspect.Para
     if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
         star = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
         reason = f"{words} takes {star}{name}, but a model gives arguments by name: name each parameter"
-        if "args" in name:
+        if name == "args":
             reason += " (if this is a decorator's wrapper, decorate it with functools.wraps)"
         raise InvalidRequestError(reason, argument)
     if parameter.annotation is parameter.empty:

@@ -76,7 +76,7 @@ def test_calls_are_planned_answered_in_their_order_and_sent_back() -> None:
     first = talk.next_arguments(100.0)
     assert first["messages"] == HELLO
     calls = talk.model_answered(answer("", ("double", {"n": 2}), ("double", {"n": 3})))
-    turn = TurnCalls(calls, 100.0, None)
+    turn = TurnCalls(calls, None)
     turn.returned(1, 6)
     turn.returned(0, 4)
     talk.tools_answered(turn.answers())
@@ -189,7 +189,8 @@ def test_the_time_for_everything_gets_shorter_and_ends() -> None:
 def test_a_call_may_take_as_long_as_its_tool_says() -> None:
     talk = conversation()
     calls = talk.model_answered(answer("", ("double", {"n": 2}), ("look_up", {"word": "a"})))
-    turn = TurnCalls(calls, 100.0, 110.0)
+    turn = TurnCalls(calls, 110.0)
+    assert turn.begin(0, 100.0) == [0, 1]
 
     assert turn.wait_time(101.0) == 4.0
     assert turn.overdue(104.9) == []
@@ -202,9 +203,20 @@ def test_a_call_may_take_as_long_as_its_tool_says() -> None:
     assert [event.error is None for event in turn.answers()] == [False, False], "the other call was aborted"
 
 
+def test_some_calls_of_a_turn_with_very_many_wait_and_their_time_counts_from_their_start() -> None:
+    calls = conversation().model_answered(answer("", *[("look_up", {"word": str(number)}) for number in range(70)]))
+    turn = TurnCalls(calls, None)
+
+    assert turn.begin(0, 100.0) == [*range(64)]
+    assert turn.begin(64, 101.0) == []
+    assert turn.begin(60, 103.0) == [64, 65, 66, 67]
+    assert turn.overdue(105.0) == [*range(64)]
+    assert turn.begin(0, 106.0) == [68, 69]
+
+
 def test_an_error_is_an_answer_unless_the_tool_says_that_it_ends_everything() -> None:
     calls = conversation().model_answered(answer("", ("double", {"n": 2}), ("look_up", {"word": "a"})))
-    turn = TurnCalls(calls, 100.0, None)
+    turn = TurnCalls(calls, None)
 
     assert turn.raised(0, ValueError("no")).content == "Error: ValueError: no"
     for error in (KeyError("a"), KeyboardInterrupt(), SystemExit()):
@@ -215,7 +227,7 @@ def test_an_error_is_an_answer_unless_the_tool_says_that_it_ends_everything() ->
 
 def test_a_result_that_no_message_can_hold_is_an_error_for_the_model() -> None:
     calls = conversation().model_answered(answer("", ("double", {"n": 2})))
-    told = TurnCalls(calls, 100.0, None).returned(0, b"x")
+    told = TurnCalls(calls, None).returned(0, b"x")
 
     assert told.error is not None
     assert told.error.startswith("Error: the tool returned bytes")

@@ -273,7 +273,7 @@ ROWS: list[Row] = [
         given.dates,
         "dates",
         "",
-        {"day": string(format="date"), "at": {"anyOf": [string(), {"type": "null"}]}},
+        {"day": string(format="date"), "at": {"anyOf": [string(format="date-time"), {"type": "null"}]}},
         ["day"],
         {"day": "2026-11-29"},
         {"day": datetime.date(2026, 11, 29), "at": None},
