@@ -418,7 +418,7 @@ class RunLocalResult(DictForm, Generic[T_co], frozen=True, kw_only=True):
     logprobs: list[TokenLogprob] | None = None
     """The log probability of each token of the text, or of the refusal.
 
-    ``None`` without the argument ``logprobs``, if the provider sent none, and for an aborted run."""
+    ``None`` if the run did not ask for them (``logprobs``), if the provider sent none, and for an aborted run."""
     parsed: T_co = None  # type: ignore[assignment]
     """The answer as an object of the ``response_type``.
 

@@ -7,10 +7,13 @@ import math
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace.types import RunLocalResult, TokenLogprob, TopLogprob
+from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.shared.answer_limits import MAX_ELEMENTS, MAX_LOGPROB_ENTRIES, MAX_LOGPROBS, elements_in
+from headrace_workers.providers.shared.request_parts import wants_logprobs
 from tests.cases import each
 from tests.waiting import cpu_slack
 from tests.workers import corpus
@@ -100,6 +103,23 @@ def test_a_run_that_did_not_ask_for_probabilities_has_none(api: str) -> None:
     for result in (of_body(api, WHOLE[api]), of_stream(api, sse(*STREAMED[api]))):
         assert isinstance(result, RunLocalResult)
         assert result.logprobs is None
+
+
+@each(
+    ("api", "options"),
+    [
+        ("openai-chat", {"logprobs": True}),
+        ("openai-responses", {"include": ["message.output_text.logprobs"]}),
+        ("google", {"generationConfig": {"responseLogprobs": True}}),
+    ],
+)
+def test_a_run_may_ask_for_them_in_the_words_of_its_provider(api: str, options: dict[str, Any]) -> None:
+    request = RunRequest(provider="p", model="m", messages=[], stream=True, custom_options=options)
+    assert wants_logprobs(request)
+    assert not wants_logprobs(msgspec.structs.replace(request, custom_options={"include": ["x"], "logprobs": 0}))
+    assert not wants_logprobs(msgspec.structs.replace(request, custom_options={}))
+    if api != "openai-chat":  # whose word is that of the argument
+        assert seen(of_body(api, WHOLE[api], **options)) == EXPECTED
 
 
 def test_a_token_keeps_its_bytes() -> None:

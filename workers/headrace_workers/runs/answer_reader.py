@@ -24,7 +24,7 @@ from headrace_workers.providers.shared.answer_limits import (
     weigh,
 )
 from headrace_workers.providers.shared.probabilities import weighed
-from headrace_workers.providers.shared.request_parts import wants_several
+from headrace_workers.providers.shared.request_parts import wants_logprobs, wants_several
 from headrace_workers.providers.shared.sse import EventTooLargeError, SSEParser
 from headrace_workers.providers.shared.token_logprobs import LogprobReader
 from headrace_workers.providers.shared.wire_format import (
@@ -103,7 +103,7 @@ class AnswerReader:
         self.may_continue: Callable[[], bool] | None = None
         self.waiting: Entries = []
         self._arriving = ArrivingVectors(len(request.inputs)) if request.inputs else None
-        self._logprobs = LogprobReader() if request.logprobs else None
+        self._logprobs = LogprobReader() if wants_logprobs(request) else None
         self._unread: tuple[bytes, WholeSteps] | None = None  # a whole body, and the steps left to read it
 
     @property

@@ -26,6 +26,7 @@ from headrace_workers.providers.shared.openai_schemas import openai_schemas
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.refused_arguments import refuse_given
 from headrace_workers.providers.shared.request_parts import (
+    LOGPROBS_OF_RESPONSES,
     as_json,
     bearer_headers,
     encoded,
@@ -90,7 +91,6 @@ _REFUSED = {
     "presence_penalty": _ON_CHAT,
     "top_k": "use top_p",
 }
-_LOGPROBS = "message.output_text.logprobs"
 
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
@@ -117,7 +117,7 @@ def _body(request: RunRequest, settings: ProviderSettings) -> dict[str, Any]:
     body["store"] = False
     body |= _reasoning(request.model, request.reasoning_effort)
     if request.logprobs:
-        body["include"] = [*body.get("include", []), _LOGPROBS]
+        body["include"] = [*body.get("include", []), LOGPROBS_OF_RESPONSES]
     if request.tools:
         body["tools"] = [_tool(f"tools[{index}]", tool, keys) for index, tool in enumerate(request.tools)]
     if request.tool_choice is not None:

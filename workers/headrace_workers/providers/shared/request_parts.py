@@ -15,6 +15,9 @@ from headrace.types import AudioPart, FilePart, ImagePart, Message, Part, Reason
 from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.shared.provider_errors import request_failure
 
+LOGPROBS_OF_RESPONSES = "message.output_text.logprobs"
+"""The word of ``include`` that asks the Responses API for log probabilities."""
+
 _WORDS: dict[type, str] = {
     TextPart: "text",
     ImagePart: "an image",
@@ -106,3 +109,16 @@ def wants_several(request: RunRequest) -> bool:
         if type(figure) is int and figure > 1:
             return True
     return False
+
+
+def wants_logprobs(request: RunRequest) -> bool:
+    """Whether the caller asks for log probabilities: by the argument, or by ``custom_options`` in a format's words."""
+    options = request.custom_options
+    if request.logprobs or not options:
+        return bool(request.logprobs)
+    config, include = options.get("generationConfig"), options.get("include")
+    return (
+        options.get("logprobs") is True
+        or (isinstance(config, dict) and config.get("responseLogprobs") is True)
+        or (isinstance(include, list) and LOGPROBS_OF_RESPONSES in include)
+    )
