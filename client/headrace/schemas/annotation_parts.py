@@ -27,7 +27,8 @@ class Traits(msgspec.Struct):
     pydantic: str = ""
     """The first pydantic model or dataclass: its name."""
     foreign: str = ""
-    """The first constraint of pydantic or annotated_types outside a pydantic model: the place and its class."""
+    """What msgspec would ignore: the first constraint of pydantic or annotated_types outside a pydantic model, or the first
+    pydantic dataclass. The place, and what it is."""
 
 
 def is_pydantic(annotation: object) -> bool:
@@ -74,6 +75,8 @@ def _note(found: Traits, place: str, part: object, is_in_struct: bool) -> None:
         found.struct = found.struct or owner.__name__
     elif is_pydantic(owner):
         found.pydantic = found.pydantic or owner.__name__
+        if dataclasses.is_dataclass(owner):
+            found.foreign = found.foreign or f"{place.lstrip('.') or 'the type'} (a pydantic dataclass)"
     for word in (*getattr(part, "__metadata__", ()), *_field_defaults(part)):
         if isinstance(word, msgspec.Meta):
             if not is_in_struct:

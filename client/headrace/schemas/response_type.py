@@ -42,6 +42,8 @@ class ResponseType(msgspec.Struct, frozen=True):
             return self.decode(value)
         except ValueMismatchError:
             raise
+        except RecursionError:
+            raise ValueMismatchError("$", "the answer is nested too deeply") from None
         except Exception as error:
             raise ValueMismatchError("$", f"a validator raised {type(error).__name__}: {error}") from error
 

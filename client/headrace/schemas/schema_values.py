@@ -12,6 +12,8 @@ from jsonschema.validators import validator_for
 from headrace.errors import InvalidRequestError
 from headrace.schemas.value_mismatch import ValueMismatchError, step
 
+_MAX_WORDS = 300
+
 
 def schema_decoder(schema: dict[str, Any], argument: str) -> Callable[[Any], Any]:
     """Return a function that returns a value that fits the schema, and else raises ValueMismatchError.
@@ -34,6 +36,7 @@ def schema_decoder(schema: dict[str, Any], argument: str) -> Callable[[Any], Any
         if fault is None:
             return value
         path = "$" + "".join(step(key) for key in fault.absolute_path)
-        raise ValueMismatchError(path, fault.message)
+        words = fault.message  # it quotes the value, which may be long
+        raise ValueMismatchError(path, words if len(words) <= _MAX_WORDS else words[: _MAX_WORDS - 1] + "…")
 
     return decode

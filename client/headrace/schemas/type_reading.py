@@ -110,8 +110,8 @@ def _mixture(traits: Traits) -> str:
     if traits.struct or traits.meta:
         holder = f"the Struct {traits.struct}" if traits.struct else f"msgspec.Meta at {traits.meta}"
         return (
-            f"{traits.foreign}: msgspec reads this type, because it holds {holder}, and ignores this constraint; "
-            "write msgspec.Meta(…) instead, such as Annotated[int, msgspec.Meta(ge=0)]"
+            f"{traits.foreign}: msgspec reads this type, because it holds {holder}, and it would ignore this; "
+            "write msgspec.Meta(…) instead, such as Annotated[int, msgspec.Meta(ge=0)], or a pydantic model"
         )
     return f"{traits.foreign}: only pydantic reads this constraint; install pydantic, or write msgspec.Meta(…)"
 

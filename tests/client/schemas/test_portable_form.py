@@ -8,10 +8,11 @@ import itertools
 import json
 from collections.abc import Callable
 from datetime import date
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict, Union
 
 import jsonschema
 import msgspec
+import pydantic
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -38,6 +39,7 @@ class Colour(enum.Enum):
 
 
 NUMBERS = itertools.count()
+PLACES = st.integers(0, 2)
 NAMES = st.sampled_from(["a", "b", "key", "value", "title", "default", "type"])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
@@ -84,26 +86,62 @@ def _class(fields: dict[str, Answer], make: Callable[[Any], Any]) -> Answer:
     return Answer(make([(name, part.annotation) for name, part in fields.items()]), value, portable)
 
 
+def _tagged(structs: list[dict[str, Answer]], which: int) -> Answer:
+    """Return a union of Structs, and a value of one of them."""
+    kinds = [
+        msgspec.defstruct(
+            f"Made{next(NUMBERS)}", [(name, part.annotation) for name, part in fields.items()], tag_field="_", tag=index
+        )
+        for index, fields in enumerate(structs)
+    ]
+    index = which % len(kinds)
+    value = {"_": index, **{name: part.value for name, part in structs[index].items()}}
+    portable = {"_": index, **{name: part.portable for name, part in structs[index].items()}}
+    return Answer(Union[tuple(kinds)], value, portable)  # noqa: UP007 - the types are made at random
+
+
 KINDS: list[Callable[[Any], Any]] = [
     lambda fields: msgspec.defstruct(f"Made{next(NUMBERS)}", fields),
     lambda fields: dataclasses.make_dataclass(f"Made{next(NUMBERS)}", fields),
     lambda fields: TypedDict(f"Made{next(NUMBERS)}", dict(fields)),  # type: ignore[operator]
 ]
-ANSWERS = st.recursive(
-    LEAVES,
-    lambda inner: st.one_of(
-        inner.map(_list),
-        inner.map(_dict),
-        st.builds(_optional, inner, st.booleans()),
-        st.lists(inner, min_size=1, max_size=3).map(_tuple),
-        st.builds(_class, st.dictionaries(NAMES, inner, max_size=3), st.sampled_from(KINDS)),
-    ),
-    max_leaves=6,
-)
+
+
+def _model(fields: dict[str, Any]) -> Any:
+    return pydantic.create_model(f"Made{next(NUMBERS)}", **fields)
+
+
+MODELS: list[Callable[[Any], Any]] = [
+    lambda fields: _model({f"f_{name}": (kind, pydantic.Field(alias=name)) for name, kind in fields}),
+    lambda fields: dataclasses.make_dataclass(f"Made{next(NUMBERS)}", fields),
+]
+
+
+def _answers(kinds: list[Callable[[Any], Any]]) -> st.SearchStrategy[Answer]:
+    return st.recursive(
+        LEAVES,
+        lambda inner: st.one_of(
+            inner.map(_list),
+            inner.map(_dict),
+            st.builds(_optional, inner, st.booleans()),
+            st.lists(inner, min_size=1, max_size=3).map(_tuple),
+            st.builds(_class, st.dictionaries(NAMES, inner, max_size=3), st.sampled_from(kinds)),
+            *(
+                [
+                    st.builds(
+                        _tagged, st.lists(st.dictionaries(NAMES, inner, max_size=2), min_size=1, max_size=3), PLACES
+                    )
+                ]
+                if kinds is KINDS
+                else []
+            ),
+        ),
+        max_leaves=6,
+    )
 
 
 @settings(max_examples=repeated(80, 2000), deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
-@given(ANSWERS)
+@given(_answers(KINDS) | _answers(MODELS))
 def test_an_answer_in_portable_form_restores_to_the_value(answer: Answer) -> None:
     annotation = list[answer.annotation]  # type: ignore[name-defined]
     form = portable_form(schema_of(annotation))

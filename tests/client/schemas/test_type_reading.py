@@ -15,6 +15,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Ty
 import annotated_types
 import msgspec
 import pydantic
+import pydantic.dataclasses
 import pytest
 from pydantic import BaseModel, Field, RootModel
 
@@ -108,6 +109,10 @@ class Address(TypedDict):
     flat: NotRequired[int]
 
 
+class InDict(TypedDict):
+    bill: Bill
+
+
 class Size(enum.Enum):
     SMALL = "small"
     BIG = 2
@@ -139,6 +144,11 @@ class Strict:
     x: Annotated[int, annotated_types.Ge(1)]
 
 
+@pydantic.dataclasses.dataclass
+class Checked:
+    x: int
+
+
 @dataclass
 class HoldsModel:
     bill: Bill | None
@@ -164,6 +174,8 @@ THE_BILL = Bill(number=1, lines=[Line.model_validate(BILL["lines"][0])])
         (Pair, [1, 2], Pair(1, 2)),
         (Mixed, {"bill": BILL}, Mixed(THE_BILL)),
         (HoldsModel, {"bill": BILL, "place": ["a", 1]}, HoldsModel(THE_BILL, Place("a", 1))),
+        (InDict, {"bill": BILL}, {"bill": THE_BILL}),
+        (list[Checked], [{"x": "1"}], [Checked(1)]),
         (Place, ["a"], Place("a", 0)),
         (Address, {"street": "x"}, {"street": "x"}),
         (Size, "small", Size.SMALL),
@@ -261,6 +273,10 @@ class Foreign(msgspec.Struct):
     x: Annotated[int, annotated_types.Ge(1)]
 
 
+class HoldsChecked(msgspec.Struct):
+    inner: list[Checked]
+
+
 @dataclass
 class Lost:
     x: "Missing"  # type: ignore[name-defined] # noqa: F821, UP037
@@ -282,6 +298,7 @@ class LostModel(BaseModel):
         (Choice, "field either: "),
         (Choice, "give Structs a tag"),
         (Foreign, "write msgspec.Meta(…) instead"),
+        (HoldsChecked, "inner[] (a pydantic dataclass): msgspec reads this type, because it holds the Struct"),
         (Lost, "class Lost names 'Missing', which Python cannot find"),
         (LostModel, "field x: its annotation names 'Missing', which Python cannot find"),
         ("Bill", "takes a type, not 'Bill': give a pydantic model"),
