@@ -350,6 +350,30 @@ def test_a_stream_that_is_dropped_is_aborted_unless_its_result_was_asked_for(
     assert result.result(30).text == "Clear."
 
 
+def test_closing_an_iterator_aborts_and_a_break_alone_does_not(client: Client, provider: SimulatedProvider) -> None:
+    async def close_async() -> headrace.RunToolsResult[Any]:
+        stream: headrace.AsyncToolStream[Any] = await client.arun_tools(stream=True, tools=[get_weather], **SHORT)
+        texts = aiter(stream)
+        assert await anext(texts) == "Hel"
+        await texts.aclose()
+        return await stream.result
+
+    provider.enqueue(*[Script(chunks=["Hel", "lo"], stall_after=1)] * 2, Script(chunks=["Hel", "lo"]))
+    stream = client.run_tools(stream=True, tools=[get_weather], **SHORT)
+    texts = iter(stream)
+    assert next(texts) == "Hel"
+    texts.close()  # type: ignore[attr-defined]
+    assert list(texts) == []
+    assert stream.result.result(30).stopped == "aborted"
+    assert asyncio.run(close_async()).stopped == "aborted"
+
+    kept = client.run_tools(stream=True, tools=[get_weather], **SHORT)
+    for _ in kept:
+        break
+    gc.collect()
+    assert kept.result.result(30).text == "Hello"
+
+
 def test_an_async_stream_that_is_dropped_is_aborted(client: Client, provider: SimulatedProvider) -> None:
     async def main() -> None:
         stream = await client.arun_tools(stream=True, tools=[get_weather], **SHORT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self
 
@@ -62,8 +62,8 @@ class AsyncToolStream(ConversationStream, Generic[T_co]):
 
     def __aiter__(self) -> AsyncIterator[str]:
         """Yield the text of all turns as it arrives. Raises the same errors as :meth:`events`."""
-        events = self.events()
-        return (event.text async for event in events if isinstance(event, TextDelta))
+        self.consume()
+        return _AsyncTextIterator(self, self._driver)
 
     def events(self) -> AsyncIterator[ToolRunEvent]:
         """Yield typed events as they arrive. Raises the same errors as :meth:`ToolStream.events`.
@@ -71,7 +71,7 @@ class AsyncToolStream(ConversationStream, Generic[T_co]):
         Cancelling the task that iterates aborts.
         """
         self.consume()
-        return self._events()
+        return _AsyncEventIterator(self, self._driver)
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,20 +80,6 @@ class AsyncToolStream(ConversationStream, Generic[T_co]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.abort()
-
-    async def _events(self) -> AsyncIterator[ToolRunEvent]:
-        driver = self._driver
-        try:
-            while events := await driver.channel.take():
-                for event in events:
-                    if driver.is_aborted:
-                        return
-                    yield event
-            if not driver.is_aborted:
-                await driver.task  # raises the error, if there is one
-        except asyncio.CancelledError:
-            driver.post_abort()
-            raise
 
 
 async def stream_tools(conversation: ToolConversation, start_model: StartModel) -> AsyncToolStream[Any]:
@@ -191,3 +177,47 @@ class _Driver:
         async for event in stream.events():
             await self.channel.put(event)
         return await stream.result
+
+
+class _AsyncReader:
+    """What both iterators share. It keeps the stream alive."""
+
+    def __init__(self, stream: ConversationStream, driver: _Driver) -> None:
+        self._stream = stream
+        self._driver = driver
+        self._batch: Iterator[ToolRunEvent] = iter(())
+
+    async def aclose(self) -> None:
+        """Abort. Async generators have the same method."""
+        self._driver.post_abort()
+
+    async def next_event(self) -> ToolRunEvent:
+        """Return the next event. Raises the error of the conversation, or StopAsyncIteration at its end."""
+        driver = self._driver
+        try:
+            while not driver.is_aborted:
+                for event in self._batch:
+                    return event
+                self._stream.check_process()
+                events = await driver.channel.take()
+                self._batch = iter(events)
+                if not events and not driver.is_aborted:
+                    await driver.task  # raises the error, if there is one
+                    break
+        except asyncio.CancelledError:
+            driver.post_abort()
+            raise
+        raise StopAsyncIteration
+
+
+class _AsyncEventIterator(_AsyncReader, AsyncIterator[ToolRunEvent]):
+    async def __anext__(self) -> ToolRunEvent:
+        return await self.next_event()
+
+
+class _AsyncTextIterator(_AsyncReader, AsyncIterator[str]):
+    async def __anext__(self) -> str:
+        while True:
+            event = await self.next_event()
+            if isinstance(event, TextDelta):
+                return event.text

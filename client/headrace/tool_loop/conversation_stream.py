@@ -63,11 +63,12 @@ class _Handle:
 
     def __init__(self, abort: Callable[[], None]) -> None:
         self._abort: Callable[[], None] | None = abort
+        self._pid = os.getpid()
 
     def release(self) -> None:
         """Abort no more."""
         self._abort = None
 
     def __del__(self) -> None:
-        if self._abort is not None:
+        if self._abort is not None and os.getpid() == self._pid:
             self._abort()

@@ -71,7 +71,8 @@ class ToolStream(ConversationStream, Generic[T_co]):
 
     def __iter__(self) -> Iterator[str]:
         """Yield the text of all turns as it arrives. Raises the same errors as :meth:`events`."""
-        return (event.text for event in self.events() if isinstance(event, TextDelta))
+        self.consume()
+        return _TextIterator(self, self._driver)
 
     def events(self) -> Iterator[ToolRunEvent]:
         """Yield typed events as they arrive.
@@ -80,7 +81,7 @@ class ToolStream(ConversationStream, Generic[T_co]):
         that a tool declared with ``raises``, and any other HeadraceError when a run of the model fails.
         """
         self.consume()
-        return self._events()
+        return _EventIterator(self, self._driver)
 
     def __enter__(self) -> Self:
         return self
@@ -89,15 +90,6 @@ class ToolStream(ConversationStream, Generic[T_co]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.abort()
-
-    def _events(self) -> Iterator[ToolRunEvent]:
-        while events := self._driver.channel.take():
-            for event in events:
-                if self._driver.is_aborted:
-                    return
-                yield event
-        if not self._driver.is_aborted:
-            self._driver.future.result()  # raises the error, if there is one
 
 
 class _ToolResultFuture(concurrent.futures.Future[RunToolsResult[Any]]):
@@ -162,3 +154,43 @@ class _Driver:
         for event in stream.events():
             self.channel.put(event)
         return stream.result.result()
+
+
+class _Reader:
+    """What both iterators share. It keeps the stream alive."""
+
+    def __init__(self, stream: ConversationStream, driver: _Driver) -> None:
+        self._stream = stream
+        self._driver = driver
+        self._batch: Iterator[ToolRunEvent] = iter(())
+
+    def close(self) -> None:
+        """Abort. Generators have the same method."""
+        self._driver.abort()
+
+    def next_event(self) -> ToolRunEvent:
+        """Return the next event. Raises the error of the conversation, or StopIteration at its end."""
+        driver = self._driver
+        while not driver.is_aborted:
+            for event in self._batch:
+                return event
+            self._stream.check_process()
+            events = driver.channel.take()
+            self._batch = iter(events)
+            if not events and not driver.is_aborted:
+                driver.future.result()  # raises the error, if there is one
+                break
+        raise StopIteration
+
+
+class _EventIterator(_Reader, Iterator[ToolRunEvent]):
+    def __next__(self) -> ToolRunEvent:
+        return self.next_event()
+
+
+class _TextIterator(_Reader, Iterator[str]):
+    def __next__(self) -> str:
+        while True:
+            event = self.next_event()
+            if isinstance(event, TextDelta):
+                return event.text
