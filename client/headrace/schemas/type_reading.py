@@ -64,8 +64,9 @@ def _remembered(annotation: object, argument: str) -> TypeSchema:
 
 def _made(annotation: object, argument: str) -> TypeSchema:
     if not is_annotation(annotation):
-        given = annotation if isinstance(annotation, (str, int, NoneType)) else type(annotation).__name__
-        raise InvalidRequestError(f"takes a type, not {given!r}: {_ADVICE}", argument)
+        is_plain = isinstance(annotation, (str, int, NoneType))
+        given = repr(annotation) if is_plain else f"an object of the type {type(annotation).__name__}"
+        raise InvalidRequestError(f"takes a type, not {given}: {_ADVICE}", argument)
     traits = traits_of(annotation, argument)
     readers = _readers(traits)
     if not readers:

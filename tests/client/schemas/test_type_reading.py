@@ -304,9 +304,9 @@ class LostModel(BaseModel):
         ("Bill", "takes a type, not 'Bill': give a pydantic model"),
         (None, "takes a type, not None"),
         (5, "takes a type, not 5"),
-        (THE_BILL, "takes a type, not 'Bill'"),
-        (len, "takes a type, not 'builtin_function_or_method'"),
-        (test_a_value_is_read_into_its_type, "takes a type, not 'function'"),
+        (THE_BILL, "takes a type, not an object of the type Bill: give"),
+        (len, "not an object of the type builtin_function_or_method"),
+        (test_a_value_is_read_into_its_type, "not an object of the type function"),
     ],
 )
 def test_a_type_without_a_schema_is_refused_by_name(annotation: Any, words: str) -> None:
