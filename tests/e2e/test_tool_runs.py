@@ -355,14 +355,14 @@ def test_closing_an_iterator_aborts_and_a_break_alone_does_not(client: Client, p
         stream: headrace.AsyncToolStream[Any] = await client.arun_tools(stream=True, tools=[get_weather], **SHORT)
         texts = aiter(stream)
         assert await anext(texts) == "Hel"
-        await texts.aclose()
+        await texts.aclose()  # type: ignore[attr-defined]
         return await stream.result
 
     provider.enqueue(*[Script(chunks=["Hel", "lo"], stall_after=1)] * 2, Script(chunks=["Hel", "lo"]))
     stream = client.run_tools(stream=True, tools=[get_weather], **SHORT)
     texts = iter(stream)
     assert next(texts) == "Hel"
-    texts.close()  # type: ignore[attr-defined]
+    texts.close()
     assert list(texts) == []
     assert stream.result.result(30).stopped == "aborted"
     assert asyncio.run(close_async()).stopped == "aborted"
