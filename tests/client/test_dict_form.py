@@ -78,6 +78,25 @@ VECTORS = RunEmbeddingResult(
     cost=0.5,
     attempts=2,
 )
+STATUS = headrace.EngineStatus(
+    address="embedded",
+    is_running=True,
+    reason="",
+    workers=[headrace.WorkerState(name="w-1", pid=7, state="ready", runs=2, last_seen=0.5)],
+    processes=[headrace.ProcessState(name="broker", pid=None, state="ended", restarts=1, last_end="exit code 1")],
+    spans=headrace.SpanState(
+        directory="/tmp/spans",
+        state="ok",
+        stored=3,
+        waiting=0,
+        recovered=0,
+        untraced=0,
+        dropped={"full": 1},
+        error="",
+        age=0.25,
+        sinks=[headrace.SinkState(name="audit", state="ok", delivered=3, pending=0, failed=0, set_aside=0, error="")],
+    ),
+)
 VALUES: list[DictForm] = [
     *ANSWER.content,
     ImagePart("https://x.test/a.png"),
@@ -99,6 +118,13 @@ VALUES: list[DictForm] = [
     StreamResult(**FACTS, aborted=True),
     VECTORS,
     FlushCounts(1, 2, 3),
+    headrace.RunToolsResult(
+        **FACTS, messages=[Message("user", "Hi"), ANSWER], turns=[RunLocalResult(**FACTS)], stopped=None
+    ),
+    STATUS,
+    *STATUS.workers,
+    *STATUS.processes,
+    *([STATUS.spans, *STATUS.spans.sinks] if STATUS.spans else []),
     TopLogprob("é", -0.5, [195, 169]),
     TokenLogprob("é", -0.5, [195, 169], [TopLogprob("é", -0.5, [195, 169]), TopLogprob("e", -1.5)]),
     RunLocalResult(**FACTS, logprobs=[TokenLogprob("a", -1.0, None, [TopLogprob("a", -1.0)]), TokenLogprob("b", 0.0)]),
