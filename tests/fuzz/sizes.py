@@ -80,6 +80,8 @@ HOLES: dict[str, dict[str, bytes]] = {
         "details": b'{"choices":[{"delta":{"reasoning_details":HOLE}}]}',
         "annotations": b'{"choices":[{"delta":{"annotations":HOLE}}]}',
         "calls": b'{"choices":[{"delta":{"tool_calls":HOLE}}]}',
+        "audio": b'{"choices":[{"delta":{"audio":{"id":"a","data":HOLE}}}]}',
+        "image": b'{"choices":[{"delta":{"images":[{"image_url":{"url":HOLE}}]}}]}',
         "arguments": b'{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":HOLE}}]}}]}',
         "message": b'{"choices":[{"message":{"content":HOLE}}]}',
         "another choice": b'{"choices":[{"index":1,"delta":{"content":HOLE}}]}',
@@ -93,6 +95,7 @@ HOLES: dict[str, dict[str, bytes]] = {
         "delta": b'{"type":"response.output_text.delta","delta":HOLE}',
         "item": b'{"type":"response.output_item.done","output_index":0,"item":{"type":"message","content":HOLE}}',
         "opaque item": b'{"type":"response.output_item.done","output_index":0,"item":{"type":"web_search_call","x":HOLE}}',
+        "image": b'{"type":"response.output_item.done","item":{"type":"image_generation_call","id":"i","result":HOLE}}',
         "arguments": b'{"type":"response.output_item.done","item":{"type":"function_call","call_id":"c","name":"f","arguments":HOLE}}',
         "response": b'{"type":"response.completed","response":{"status":"completed","output":HOLE}}',
         "usage": b'{"type":"response.completed","response":{"status":"completed","output":[],"usage":HOLE}}',
@@ -117,6 +120,8 @@ HOLES: dict[str, dict[str, bytes]] = {
         "text": b'{"candidates":[{"content":{"parts":[{"text":HOLE}]}}]}',
         "thought": b'{"candidates":[{"content":{"parts":[{"thought":true,"text":HOLE}]}}]}',
         "parts": b'{"candidates":[{"content":{"parts":HOLE}}]}',
+        "image": b'{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":HOLE}}]}}]}',
+        "audio": b'{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"audio/L16","data":HOLE}}]}}]}',
         "args": b'{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":HOLE}}]}}]}',
         "signed args": b'{"candidates":[{"content":{"parts":[{"thoughtSignature":"c","functionCall":{"name":"f","args":{"a":HOLE}}}]}}]}',
         "code": b'{"candidates":[{"content":{"parts":[{"executableCode":HOLE}]}}]}',
@@ -134,6 +139,8 @@ WHOLE_HOLES: dict[str, dict[str, bytes]] = {
     "openai-chat": {
         "content": b'{"choices":[{"message":{"content":HOLE},"finish_reason":"stop"}]}',
         "annotations": b'{"choices":[{"message":{"content":"a","annotations":HOLE},"finish_reason":"stop"}]}',
+        "audio": b'{"choices":[{"message":{"audio":{"id":"a","data":HOLE}},"finish_reason":"stop"}]}',
+        "image": b'{"choices":[{"message":{"images":[{"image_url":{"url":HOLE}}]},"finish_reason":"stop"}]}',
         "arguments": b'{"choices":[{"message":{"tool_calls":[{"id":"c","function":{"name":"f","arguments":HOLE}}]},"finish_reason":"stop"}]}',
         "calls": b'{"choices":[{"message":{"content":"a","tool_calls":HOLE},"finish_reason":"stop"}]}',
         "choices": b'{"choices":HOLE}',
@@ -145,6 +152,7 @@ WHOLE_HOLES: dict[str, dict[str, bytes]] = {
         "content": b'{"status":"completed","output":[{"type":"message","content":HOLE}]}',
         "arguments": b'{"status":"completed","output":[{"type":"function_call","call_id":"c","name":"f","arguments":HOLE}]}',
         "opaque item": b'{"status":"completed","output":[{"type":"web_search_call","x":HOLE},{"type":"message","content":"a"}]}',
+        "image": b'{"status":"completed","output":[{"type":"image_generation_call","id":"i","result":HOLE}]}',
         "unknown": b'{"status":"completed","output":[{"type":"message","content":"a"}],"x":HOLE}',
         "error": b'{"error":HOLE}',
     },
@@ -159,6 +167,7 @@ WHOLE_HOLES: dict[str, dict[str, bytes]] = {
     "google": {
         "text": b'{"candidates":[{"content":{"parts":[{"text":HOLE}]},"finishReason":"STOP"}]}',
         "parts": b'{"candidates":[{"content":{"parts":HOLE},"finishReason":"STOP"}]}',
+        "image": b'{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":HOLE}}]},"finishReason":"STOP"}]}',
         "args": b'{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":HOLE}}]},"finishReason":"STOP"}]}',
         "code": b'{"candidates":[{"content":{"parts":[{"executableCode":HOLE}]},"finishReason":"STOP"}]}',
         "array": b"HOLE",
@@ -193,7 +202,7 @@ def streamed(api: str) -> Iterator[SizedAnswer]:
     end = _ENDS[api]
     for hole, template in HOLES[api].items():
         for name, fill in FILLERS.items():
-            yield _events(api, f"{hole}: {name}, 15 MiB", template, fill, 15 * MIB, end)
+            yield _events(api, f"{hole}: {name}, 30 MiB", template, fill, 30 * MIB, end)
             if name in _MANY:
                 yield _events(api, f"{hole}: {name}, many of 60 kB", template, fill, 60_000, end)
     yield from _tiny(api, end)

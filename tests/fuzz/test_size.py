@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 _ALWAYS = (
     "openai-chat, whole, content: lists, 30 MiB",
-    "openai-chat, streamed, usage: lists, 15 MiB",
+    "openai-chat, streamed, usage: lists, 30 MiB",
     "openai-chat, streamed, a string without end in a line of JSON",
     "openai-chat, streamed, gzip of gzip of blank lines",
     "openai-responses, whole, output: objects, 500 kB",
@@ -29,7 +29,7 @@ _ALWAYS = (
 )
 _AT_LENGTH = (
     "openai-chat, streamed, content: wide text, many of 60 kB",
-    "openai-chat, streamed, arguments: objects in text, 15 MiB",
+    "openai-chat, streamed, arguments: objects in text, 30 MiB",
     "openai-responses, streamed, opaque item: lists, many of 60 kB",
     "anthropic, whole, content: one wide character, 30 MiB",
     "google, streamed, lines of JSON",

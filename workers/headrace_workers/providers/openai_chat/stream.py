@@ -188,7 +188,7 @@ class ChatMapper:
         if self._keeps_more:
             self._kept.add(data)
         else:
-            self._kept.add_bytes(len(data))
+            self._kept.add_bytes(2 * len(data))  # the text of other choices is joined at the end, beside its pieces
         self._keeps_more = self._keeps_text = False
 
     def _take_choice(self, choice: ChatChoice, chunk: ChatChunk, events: list[RunEvent]) -> None:

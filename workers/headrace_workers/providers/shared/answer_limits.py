@@ -18,8 +18,8 @@ MAX_BODY = 32 * MIB
 """Bytes of a body that is read as a whole, after decompression."""
 MAX_VECTORS_BODY = 48 * MIB
 """The same for a body with vectors, which have limits of their own."""
-MAX_EVENT = 16 * MIB
-"""Bytes of a server-sent event."""
+MAX_EVENT = 32 * MIB
+"""Bytes of a server-sent event. An image comes in one event: so much as it may have in a body."""
 MAX_ELEMENTS = 200_000
 """Values and keys in the JSON of one body or event, and in the arguments of all tool calls together."""
 MAX_DEPTH = 200
