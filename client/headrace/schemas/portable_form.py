@@ -32,6 +32,7 @@ from headrace.schemas.shapes import (
     Shape,
     TupleShape,
     UnionShape,
+    fits,
     tuple_names,
 )
 from headrace.schemas.value_mismatch import ValueMismatchError
@@ -67,12 +68,18 @@ class PortableForm(msgspec.Struct, frozen=True):
         return self._restored(value, is_whole=False)
 
     def _restored(self, value: Any, is_whole: bool) -> Any:
-        if self.is_wrapped and isinstance(value, dict) and value.keys() == {WRAPPED}:
-            value = value[WRAPPED]
         try:
-            return restore(value, self.shape, is_whole)
+            return restore(self._unwrapped(value, is_whole), self.shape, is_whole)
         except RecursionError:
             raise ValueMismatchError("$", "is nested too deeply") from None
+
+    def _unwrapped(self, value: Any, is_whole: bool) -> Any:
+        if self.is_wrapped and isinstance(value, dict) and value.keys() == {WRAPPED}:
+            inner = value[WRAPPED]
+            # A server that ignores the schema may mean a key of an object with free keys.
+            if not is_whole or fits(inner, self.shape, is_exact=False) or not fits(value, self.shape, is_exact=False):
+                value = inner
+        return value
 
 
 def portable_form(schema: Mapping[str, Any], argument: str = "response_type") -> PortableForm:

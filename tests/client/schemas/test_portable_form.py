@@ -271,6 +271,14 @@ def test_a_whole_number_with_a_point_is_an_integer() -> None:
     assert isinstance(restored, int)
 
 
+def test_an_answer_in_the_original_form_is_taken_too() -> None:
+    form = portable_form(schema_of(dict[str, tuple[int, str]]))
+
+    assert form.restore({"a": [1, "b"]}) == {"a": [1, "b"]}
+    assert form.restore({"value": [1, "b"]}) == {"value": [1, "b"]}
+    assert form.restore({"value": {"a": [1, "b"]}}) == {"a": [1, "b"]}
+
+
 def test_a_key_that_is_there_twice_is_a_mismatch() -> None:
     form = portable_form(schema_of(dict[str, int]))
 
