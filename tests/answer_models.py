@@ -383,7 +383,7 @@ class Message(msgspec.Struct, rename="camel"):
     """A renamed Struct that refers to itself."""
 
     reply_to: Message | None
-    sent_at: Annotated[datetime.datetime, msgspec.Meta(tz=True)]
+    sent_at: datetime.datetime
     size: Annotated[decimal.Decimal, msgspec.Meta(description="In euro.")]
 
 

@@ -89,12 +89,22 @@ def test_an_instance_fits_each_kind_of_schema(schema: Any) -> None:
         ("string", r'Matches the regular expression "^\\d{3}; [ab]$".', {"pattern": r"^\d{3}; [ab]$"}),
         ("string", 'One of ["left","right"].', {"enum": ["left", "right"]}),
         ("string", 'Always "left".', {"const": "left"}),
+        ("integer", "The share. {maximum: 5, minimum: 5}", {"minimum": 5, "maximum": 5}),
+        ("string", r"{maxLength: 4, minLength: 4, pattern: ^[a-z]{2,}$}", {"minLength": 4, "pattern": "^[a-z]{4}$"}),
+        ("array", "{uniqueItems: True, minItems: 4}", {"minItems": 4, "uniqueItems": True}),
     ],
 )
 def test_the_words_of_a_description_are_obeyed(kind: str, said: str, meant: dict[str, Any]) -> None:
     for seed in SEEDS:
         value = instance_of({"type": kind, "description": said}, seed)
         jsonschema.Draft202012Validator({"type": kind} | meant).validate(value)
+
+
+def test_a_value_is_written_as_json_text_where_a_description_asks_for_it() -> None:
+    words = {"type": "string", "description": 'A value in the form of "Node", written as JSON text.'}
+    node = {"type": "object", "properties": {"a": {"type": "integer"}, "b": words}, "required": ["a"]}
+    value = instance_of({"$ref": "#/$defs/Node", "$defs": {"Node": node}})
+    assert value == {"a": 1, "b": '{"a":1}'}
 
 
 @each(

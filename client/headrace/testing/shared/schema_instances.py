@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from headrace.testing.shared.described_rules import with_described_rules
 from headrace.testing.shared.merged_schemas import merged_schemas
@@ -21,6 +24,7 @@ _FULL_LEVELS = 8
 _MAX_LEVELS = 60
 _LIST_ITEMS = 2
 _UNIQUE_TRIES = 50
+_FORM_OF_TEXT = re.compile(r'in the form of "([^"]+)", written as JSON text')
 _SMALL_FIRST = ("null", "boolean", "integer", "number", "string", "array", "object")
 _UNTYPED = {"type": "string"}
 
@@ -127,6 +131,8 @@ class _InstanceMaker:
                 return self._object(schema, level)
             case "array":
                 return self._array(schema, level)
+            case "string" if (form := _FORM_OF_TEXT.search(str(schema.get("description")))) is not None:
+                return self._json_text(form[1], level)
             case "string":
                 text = string_instance(
                     schema, self._salt if self._draw is None else self._draw.randrange(4) + self._salt
@@ -141,6 +147,11 @@ class _InstanceMaker:
             case "null":
                 return None
         raise NoInstanceError(f"the schema has the unknown type {kind!r}")
+
+    def _json_text(self, name: str, level: int) -> str:
+        """Return the JSON text of a value that fits a definition, with no more than what is required."""
+        value = self.make(self._target(f"#/$defs/{name}"), max(level + 1, _FULL_LEVELS))
+        return msgspec.json.encode(value).decode()
 
     def _object(self, schema: Schema, level: int) -> dict[str, Any]:
         properties = schema.get("properties", {})
