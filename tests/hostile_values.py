@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import types
 from collections.abc import Iterable
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -54,6 +54,8 @@ def _each(arguments: Iterable[Any], text: str) -> list[Any]:
 def _scalar(kind: Any, text: str) -> Any:
     if kind is Any or kind is str:
         return text
+    if isinstance(kind, TypeVar):
+        return None  # an object of the program's own type, such as ``parsed``
     if isinstance(kind, type) and issubclass(kind, enum.IntEnum):
         return max(kind)
     return {bool: True, int: 7, float: 1.5, bytes: text.encode()}[kind]

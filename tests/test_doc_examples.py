@@ -6,6 +6,7 @@ import ast
 import asyncio
 import base64
 import inspect
+import json
 import os
 import re
 import shlex
@@ -21,6 +22,12 @@ from headrace import Client, InvalidRequestError
 from headrace.cli.main import command_parser
 from headrace.settings.settings import Settings
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
+from headrace.testing.recording.recorded_exchange import (
+    RecordedExchange,
+    RecordedRequest,
+    RecordedResponse,
+    write_recording,
+)
 from tests.conftest import HELLO, ROOT
 from tests.documentation import CodeBlock, code_blocks
 
@@ -112,12 +119,25 @@ def test_a_python_example_runs_and_is_refused_by_no_provider(
         provider.enqueue(Script(text='{"city": "Oslo", "population": 700000}'))
     if "stream." in block.text and "stream = " not in block.text:
         namespace["stream"] = client.run_local(model="gpt-4o", messages=HELLO, stream=True)
+    if "replay(" in block.text:
+        _record_hello(tmp_path / "recordings")
+        monkeypatch.chdir(tmp_path)
 
     run(block, namespace)
 
     if namespace["client"] is not client:
         namespace["client"].close()
     assert {record.status for record in provider.requests()} <= {200}
+
+
+def _record_hello(folder: Path) -> None:
+    """Write the recording that the guide plays."""
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Say hello."}]}
+    said = {"index": 0, "message": {"role": "assistant", "content": "Hello!"}, "finish_reason": "stop"}
+    request = RecordedRequest("POST", "api.openai.com", "/v1/chat/completions", body=body)
+    response = RecordedResponse(200, [("content-type", "application/json")])
+    answer = json.dumps({"id": "c", "object": "chat.completion", "model": "gpt-4o", "choices": [said]}).encode()
+    write_recording(folder, RecordedExchange("0001-openai-chat-gpt-4o", request, response, [answer]), {})
 
 
 def test_there_are_python_examples() -> None:

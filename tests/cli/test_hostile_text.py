@@ -75,6 +75,12 @@ CASES: dict[Arguments, list[Arguments]] = {
     ],
     ("status",): [("status",), STATUS, (*STATUS, "--json"), ("status", "--engine", GIVEN)],
     ("simulate",): [("simulate", "--host", GIVEN), ("simulate", "--script", GIVEN), ("simulate", "--port", GIVEN)],
+    ("record",): [
+        ("record", GIVEN, "--host", GIVEN),
+        ("record", GIVEN, "--openai", GIVEN),
+        ("record", f"/dev/null/{GIVEN}"),
+        ("record", "--port", GIVEN),
+    ],
     ("config",): [("config",), ("config", GIVEN)],
     ("config", "show"): [("config", "show"), ("config", "show", "--json")],
     ("config", "allow"): [("config", "allow", "--list"), ("config", "allow", "--yes"), ("config", "allow", GIVEN)],

@@ -9,7 +9,15 @@ from functools import partial
 from typing import NoReturn
 
 import headrace
-from headrace.cli import config_command, restart_command, run_command, serve_command, simulate_command, status_command
+from headrace.cli import (
+    config_command,
+    record_command,
+    restart_command,
+    run_command,
+    serve_command,
+    simulate_command,
+    status_command,
+)
 from headrace.cli.explain import explanation
 from headrace.cli.interrupt import end_on_interrupt, on_interrupt, raise_interrupt
 from headrace.cli.shared.exit_codes import CommandError, ExitCode, exit_code
@@ -20,7 +28,7 @@ from headrace.process.logs import log_in_program
 from headrace.process.standard_streams import OutputLostError, guarded
 
 _COMMANDS = (
-    run_command, spans_command, serve_command, restart_command, status_command, config_command, simulate_command,
+    run_command, spans_command, serve_command, restart_command, status_command, config_command, simulate_command, record_command,
 )  # fmt: skip
 
 _EPILOG = """\

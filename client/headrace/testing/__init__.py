@@ -1,17 +1,23 @@
-"""A simulated model provider, for tests and benchmarks without a network or an API key."""
+"""A simulated model provider, for tests and benchmarks without a network or an API key; and a player of recordings."""
 
 from headrace.testing.provider import SimulatedProvider
+from headrace.testing.recording.recorded_exchange import RecordingError
+from headrace.testing.replayed_provider import ReplayedProvider, UnmatchedRequestError, replay
 from headrace.testing.server import run_server, serve
 from headrace.testing.shared.request_log import Outcome, RequestRecord
 from headrace.testing.shared.script import Script, ScriptedLogprob, ScriptedToolCall
 
 __all__ = [
     "Outcome",
+    "RecordingError",
+    "ReplayedProvider",
     "RequestRecord",
     "Script",
     "ScriptedLogprob",
     "ScriptedToolCall",
     "SimulatedProvider",
+    "UnmatchedRequestError",
+    "replay",
     "run_server",
     "serve",
 ]

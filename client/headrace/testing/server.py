@@ -44,7 +44,7 @@ async def serve_answers(
     """Serve until ``stop`` is set. ``answering`` makes the answers. Otherwise as :func:`serve`."""
     loop = asyncio.get_running_loop()
     connections, ticker = ProviderConnections(), Ticker(loop)
-    listener = _listen(host, port)
+    listener = listen(host, port)
     server = await loop.create_server(
         lambda: ProviderConnection(answering, connections, ticker), sock=listener, backlog=_BACKLOG
     )
@@ -148,7 +148,8 @@ class ServerThread:
         self._ready.set()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a bound socket. ``port`` 0 means a free port. Raises OSError or OverflowError if it cannot be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -19,7 +19,7 @@ from headrace.testing.openai_chat import embeddings as openai_embeddings
 from headrace.testing.openai_responses import answer as openai_responses
 from headrace.testing.shared import continuation
 from headrace.testing.shared.reply import Reply, json_reply
-from headrace.testing.shared.request_log import LogEntry
+from headrace.testing.shared.request_log import LogEntry, RequestLog
 from headrace.testing.shared.script import Script
 
 
@@ -76,23 +76,11 @@ class ProviderSimulation:
     def __init__(self, script: Script | None = None) -> None:
         self._script = script or Script()
         self._queue: deque[Script] = deque()
-        self._entries: list[LogEntry] = []
-        self._requests = 0
+        self._log = RequestLog()
 
     def arrived(self, request: Request, connection: int, now: float) -> LogEntry:
         """Open the log entry of a request. Control requests are not kept in the log."""
-        self._requests += not request.is_control
-        entry = LogEntry(
-            number=self._requests,
-            connection=connection,
-            method=request.method,
-            path=request.path,
-            headers=request.headers,
-            now=now,
-        )
-        if not request.is_control:
-            self._entries.append(entry)
-        return entry
+        return self._log.arrived(request.method, request.path, request.headers, connection, now, request.is_control)
 
     def reply_to(self, request: Request, entry: LogEntry, wall_time: int) -> Reply:
         """Return the reply to a client's request."""
@@ -135,13 +123,13 @@ class ProviderSimulation:
         """Carry out a control request."""
         match request.method, request.path.removeprefix(CONTROL_PREFIX):
             case "GET", "requests":
-                return json_reply([entry.record() for entry in self._entries])
+                return json_reply(self._log.records())
             case "GET", "connections":
                 return json_reply(open_connections)
             case "POST", "scripts":
                 return self._enqueue(request.body)
             case "POST", "clear":
-                self._entries.clear()
+                self._log.clear()
                 self._queue.clear()
                 return json_reply(None)
             case _:
@@ -153,6 +141,11 @@ class ProviderSimulation:
         except msgspec.DecodeError as error:
             return openai_chat.refused(400, str(error), code="invalid_script")
         return json_reply(None)
+
+
+def refusal_in_format(request: Request, status: int, message: str) -> Reply:
+    """Return an error reply in the form of the API that a request is for; in OpenAI's form for an unknown path."""
+    return (_wire_format_of(request) or openai_chat).refused(status, message)
 
 
 def _wire_format_of(request: Request) -> SimulatedFormat | None:

@@ -200,6 +200,10 @@ class SecretMask:
                 text = re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", MASK, text)
         return text
 
+    def places(self, data: bytes) -> list[tuple[int, int]]:
+        """Return the positions (start, end) of the secrets of this mask in some bytes, without secrets that are words."""
+        return self._found(data, data.lower()) if self._forms else []
+
     def _found(self, said: bytes, data: bytes) -> list[tuple[int, int]]:
         """Return the positions (start, end) of secrets in ``data``, which is ``said`` in lower case."""
         found: list[tuple[int, int]] = []

@@ -99,6 +99,32 @@ class LogEntry:
         )
 
 
+class RequestLog:
+    """The entries of all requests, except requests of ``SimulatedProvider`` itself (control)."""
+
+    def __init__(self) -> None:
+        self._entries: list[LogEntry] = []
+        self._count = 0
+
+    def arrived(
+        self, method: str, path: str, headers: dict[str, str], connection: int, now: float, is_control: bool
+    ) -> LogEntry:
+        """Open the entry of a request."""
+        self._count += not is_control
+        entry = LogEntry(number=self._count, connection=connection, method=method, path=path, headers=headers, now=now)
+        if not is_control:
+            self._entries.append(entry)
+        return entry
+
+    def records(self) -> list[RequestRecord]:
+        """Return all entries as records, in the order of their arrival."""
+        return [entry.record() for entry in self._entries]
+
+    def clear(self) -> None:
+        """Remove all entries. Numbers go on."""
+        self._entries.clear()
+
+
 _SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"})
 
 

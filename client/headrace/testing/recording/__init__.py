@@ -1,0 +1,1 @@
+"""Records the answers of real providers without keys, and reads recordings."""
