@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, cast, overload
 
 from headrace.arguments.checked_request import (
     RequestContext,
@@ -24,6 +24,7 @@ from headrace.arguments.original_paths import OriginalPaths
 from headrace.arguments.provider_access import ProviderAccess, access_from
 from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.arguments.trace_context import current_traceparent
+from headrace.arguments.unknown_arguments import advice_for_client
 from headrace.connections import program_end  # noqa: F401 - its import registers the exit handler
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError, InvalidRequestError
 from headrace.pricing.prices import PriceTable
@@ -79,10 +80,13 @@ class Client(ToolClient):
     Making a client opens no socket and starts no process. All threads, event loops and forked children can share one
     client.
 
-    Raises ConfigurationError if the address, an environment variable or a ``headrace.toml`` cannot be used.
+    Raises ConfigurationError if the address, an environment variable or a ``headrace.toml`` cannot be used. Raises
+    InvalidRequestError for any other argument (``unknown``), such as ``api_key``, and says what to do instead.
     """
 
-    def __init__(self, address: str | None = None, *, connect_timeout: float = 10.0) -> None:
+    def __init__(self, address: str | None = None, *, connect_timeout: float = 10.0, **unknown: Never) -> None:
+        for name in unknown:
+            raise InvalidRequestError(advice_for_client(name), name)
         self._address = address or os.environ.get("HEADRACE_ENGINE") or None
         if self._address is not None:
             directory_of(self._address)

@@ -274,3 +274,4 @@ def options() -> None:
         assert_type(token.top_logprobs, list[TopLogprob])
     client.run_local(model="gpt-4o", messages=b"Hello")  # type: ignore[arg-type]
     client.run_local(model="gpt-4o", messages="Hello", verbosity="short")  # type: ignore[call-overload]
+    Client(api_key="sk-1")  # type: ignore[arg-type]

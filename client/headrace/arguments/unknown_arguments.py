@@ -125,6 +125,34 @@ _OF_EMBEDDINGS = {
 }
 """The same, for embeddings only."""
 
+_KEYS = "keys come from the environment, such as OPENAI_API_KEY, or with each run as provider_api_key"
+_TIMES = "give timeout_ms to each run, or set total_timeout in headrace.toml"
+_WITH_EACH_RUN = "give it to each run"
+_OF_CLIENTS = {
+    "api_key": _KEYS,
+    "auth_token": _KEYS,
+    "credentials": _KEYS,
+    "provider_api_key": "give it to each run, or set the provider's variable, such as OPENAI_API_KEY",
+    "base_url": _ADDRESS,
+    "api_base": _ADDRESS,
+    "azure_endpoint": _ADDRESS,
+    "api_version": _ADDRESS,
+    "http_options": _ADDRESS,
+    "default_query": "put it into the query of base_url in headrace.toml",
+    "default_headers": _HEADERS,
+    "organization": _HEADERS,
+    "project": _HEADERS,
+    "timeout": _TIMES,
+    "timeout_ms": _TIMES,
+    "max_retries": _RETRIES,
+    "http_client": _PROXY,
+    "model": _WITH_EACH_RUN,
+    "provider": _WITH_EACH_RUN,
+    "engine": "use address",
+    "url": "use address for an engine; the address of a provider is base_url in headrace.toml",
+}
+"""Argument of another library's client → what to do with Headrace."""
+
 _NOT_OFFERED = frozenset({
     "n", "functions", "function_call", "logit_bias", "modalities", "audio", "prediction", "store", "moderation",
     "safety_identifier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "web_search_options",
@@ -167,3 +195,12 @@ def advice_on(name: str, known: Iterable[str], *, is_run: bool) -> str:
     if (close := meant(name, told)) is not None:
         return f"there is no such argument; if you mean {close}: {told[close]}"
     return "there is no such argument; custom_options passes a field of the provider's request on as it is"
+
+
+def advice_for_client(name: str) -> str:
+    """Return what to do about an argument of ``Client`` that does not exist."""
+    if name in _OF_CLIENTS:
+        return f"a client has no such argument; {_OF_CLIENTS[name]}"
+    if (close := meant(name, ("address", "connect_timeout"))) is not None:
+        return f"a client has no such argument; did you mean {close}?"
+    return "a client has no such argument; it takes address and connect_timeout"

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from headrace import Client
 from headrace.arguments.checked_request import check_names
 from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.errors import InvalidRequestError
@@ -66,6 +67,18 @@ MEANT_BY_EMBEDDINGS = {
 }
 
 
+MEANT_BY_CLIENTS = {
+    "api_key": "OPENAI_API_KEY, or with each run as provider_api_key",
+    "base_url": "headrace.toml",
+    "timeout": "timeout_ms",
+    "max_retries": "does not repeat",
+    "organization": "no headers",
+    "model": "give it to each run",
+    "adress": "did you mean address?",
+    "colour": "it takes address and connect_timeout",
+}
+
+
 def refusal(name: str, kind: type[Any]) -> InvalidRequestError:
     arguments: dict[str, Any] = {"model": "gpt-4o", "messages" if kind is RunArguments else "input": "Hello", name: 5}
     with pytest.raises(InvalidRequestError) as caught:
@@ -88,6 +101,17 @@ def test_an_unknown_argument_of_an_embedding_says_what_was_meant(name: str, word
     assert error.argument == name
     assert words in error.reason
     assert len(error.reason) <= 200
+
+
+@each(("name", "words"), MEANT_BY_CLIENTS.items())
+def test_an_unknown_argument_of_a_client_says_what_was_meant(name: str, words: str) -> None:
+    given: Any = {name: "x"}
+    with pytest.raises(InvalidRequestError) as caught:
+        Client(**given)
+
+    assert caught.value.argument == name
+    assert words in caught.value.reason
+    assert len(str(caught.value)) <= 200
 
 
 def test_no_advice_is_about_an_argument_that_exists() -> None:
