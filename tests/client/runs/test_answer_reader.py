@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pydantic
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace.errors import HeadraceError, OutputValidationError
 from headrace.runs.answer_reader import AnswerReader, with_parsed
@@ -150,6 +152,13 @@ def test_a_validator_that_raises_anything_is_an_error_of_the_answer() -> None:
     assert isinstance(error, OutputValidationError)
     assert "a validator raised KeyError: 1" in error.reason
     assert isinstance(error.__cause__, KeyError)
+
+
+@given(st.text() | st.text(alphabet='{}[]":,`\\ud\n1 '))
+def test_any_text_is_an_object_or_an_error_of_the_answer(text: str) -> None:
+    found = read(text)
+
+    assert isinstance(found, RunLocalResult | OutputValidationError)
 
 
 def test_an_error_of_pydantic_is_the_cause() -> None:

@@ -371,3 +371,35 @@ print(*sys.modules)
     seen = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, timeout=60)
 
     assert not {"pydantic", "jsonschema", "jiter", "asyncio"} & {*seen.stdout.split()}
+
+
+def test_without_pydantic_an_error_says_what_needs_it() -> None:
+    program = """
+import sys, dataclasses, typing
+sys.modules["pydantic"] = None
+import annotated_types
+from headrace.errors import InvalidRequestError
+from headrace.schemas.type_reading import decoder_of, schema_of
+
+@dataclasses.dataclass
+class Inner:
+    x: int
+
+@dataclasses.dataclass
+class Strict:
+    x: typing.Annotated[int, annotated_types.Ge(1)]
+
+print(decoder_of(list[Inner])([{"x": 1}]))
+for kind in (Strict, Inner | Strict, object):
+    try:
+        schema_of(kind)
+    except InvalidRequestError as error:
+        print(error)
+"""
+    seen = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, timeout=60)
+
+    read, strict, union, odd = seen.stdout.splitlines()
+    assert read == "[Inner(x=1)]"
+    assert "x (Ge): only pydantic reads this constraint; install pydantic" in strict
+    assert "x (Ge): only pydantic reads" in union
+    assert "object has no JSON schema" in odd
