@@ -86,8 +86,8 @@ class Providers:
         if settings.api == OPENAI_BY_MODEL:
             names = (CHAT,) if request.inputs else (CHAT, RESPONSES)
         formats = {name: self._wire_format(settings, name) for name in names}
-        for declared in formats.values():
-            api_for(request, settings, declared)
+        for declared in formats.values() if request.inputs else ():
+            api_for(request, settings, declared)  # a missing key is told only if the format has embeddings
         return formats
 
     def _wire_format(self, settings: ProviderSettings, name: str) -> WireFormat:

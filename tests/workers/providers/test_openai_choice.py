@@ -11,7 +11,7 @@ import pytest
 from headrace.settings.settings import ProviderConfig, Settings
 from headrace.testing.openai_chat.rules import refusal_of as refused_by_chat
 from headrace.testing.openai_responses.rules import refusal_of as refused_by_responses
-from headrace.types import ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCallPart
+from headrace.types import AudioPart, FilePart, ImagePart, Message, ReasoningPart, TextPart, Tool, ToolCallPart
 from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 from headrace_workers.worker_settings import Prepared, Providers
@@ -120,6 +120,11 @@ def test_what_a_message_holds_decides_too() -> None:
     assert taken("gpt-4o", HI, call, seen, tools=[WEATHER]) == RESPONSES
     assert taken("gpt-4o", Message("user", "hi", extra={"name": "Ann"})) == CHAT
     assert taken("gpt-4o", HI, Message("assistant", "a", extra={"phase": "commentary"}), HI) == RESPONSES
+    sound = Message("user", [AudioPart(data="UklGRg==", media_type="audio/wav")])
+    assert taken("gpt-audio-1.5", sound) == CHAT
+    assert taken("gpt-9-pro", sound) == CHAT
+    assert taken("gpt-4o", Message("user", [FilePart(url="https://example.com/a.pdf")])) == RESPONSES
+    assert "Chat Completions refuses tools" in refused("gpt-6-astra", sound, tools=[WEATHER]).reason
 
 
 @each(
@@ -163,7 +168,7 @@ def test_a_request_that_needs_both_apis_is_refused_and_the_error_names_both_dema
     failure = refused(model, **fields)
 
     assert failure.argument is None
-    assert failure.reason.startswith("neither of OpenAI's APIs takes this request.")
+    assert failure.reason.startswith("neither of OpenAI's APIs takes this request: ")
     assert all(words.lower() in failure.reason.lower() for words in said), failure.reason
 
 

@@ -51,7 +51,6 @@ def choose(request: RunRequest, build: Build) -> tuple[str, HttpRequest]:
     Raises ProviderFailedError (``invalid_request``) if neither API takes the request.
     """
     order = (RESPONSES, CHAT) if prefers_responses(request) else (CHAT, RESPONSES)
-    check_on_both(request, is_chat=order[0] == CHAT)
     refusals: list[ProviderFailure] = []
     for name in order:
         try:
@@ -61,6 +60,8 @@ def choose(request: RunRequest, build: Build) -> tuple[str, HttpRequest]:
             if error.failure.kind != "invalid_request" or error.failure.code is not None:
                 raise
             refusals.append(error.failure)
+        # What the model refuses everywhere is no reason to try the other API.
+        check_on_both(request, is_chat=order[0] == CHAT)
     raise _refused_by_both(dict(zip(order, refusals, strict=True)))
 
 
@@ -70,12 +71,12 @@ def prefers_responses(request: RunRequest) -> bool:
     It is where Chat Completions is known to refuse the model or its tools. It also is where that is likely: for a model
     that is not in the table yet, for tools of a model that reasons by default, and for the effort ``max``.
     """
-    model, effort = request.model, effort_of(request)
+    model = request.model
     facts = facts_of(model)
     if facts is None:
-        return is_likely_on_responses_only(model) or (
-            likely_reasons(model) and (bool(request.tools) or effort == "max")
-        )
+        asks_for_more = bool(request.tools) or effort_of(request) == "max"
+        return is_likely_on_responses_only(model) or (asks_for_more and likely_reasons(model))
+    effort = effort_of(request)
     if effort == "max" or chat_refusal(request, facts) is not None:
         return True
     return facts.chat_tools == "without effort" and has_functions(request) and facts.is_reasoning(effort)
@@ -93,7 +94,7 @@ def _refused_by_both(refusals: dict[str, ProviderFailure]) -> ProviderFailedErro
     first, second = refusals.values()
     if first.argument == second.argument:
         return ProviderFailedError(first)
-    said = "; ".join(
-        f"{_NAMES[name]} refuses {failure.argument}: {failure.reason}" for name, failure in refusals.items()
+    said = " and ".join(
+        f"{_NAMES[name]} refuses {failure.argument} ({failure.reason})" for name, failure in refusals.items()
     )
-    return request_failure(f"neither of OpenAI's APIs takes this request. {said[:1].upper()}{said[1:]}")
+    return request_failure(f"neither of OpenAI's APIs takes this request: {said}. Leave one of the two out")

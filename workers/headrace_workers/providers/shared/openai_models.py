@@ -17,6 +17,7 @@ A model that is not in the table is let through. So is what no source says of a 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -122,12 +123,14 @@ _TABLE: tuple[tuple[str, OpenAIModel], ...] = (
 _ROWS = tuple((re.compile(pattern), facts) for pattern, facts in _TABLE)
 
 
+@lru_cache(maxsize=256)
 def facts_of(model: str) -> OpenAIModel | None:
     """Return the facts about a model; None if it is not known. ``model`` may be a snapshot, or fine-tuned."""
     name = _plain(model)
     return next((facts for pattern, facts in _ROWS if pattern.fullmatch(name)), None)
 
 
+@lru_cache(maxsize=256)
 def is_likely_on_responses_only(model: str) -> bool:
     """Return whether the name of an unknown model is like those that only the Responses API has."""
     return facts_of(model) is None and _RESPONSES_BY_NAME.search(_plain(model)) is not None

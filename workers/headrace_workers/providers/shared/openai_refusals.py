@@ -25,6 +25,8 @@ def is_openai(settings: ProviderSettings) -> bool:
 def effort_of(request: RunRequest) -> str | None:
     """Return the level of effort that the request asks for, also if it stands in ``custom_options``."""
     options = request.custom_options
+    if not options:
+        return request.reasoning_effort
     reasoning = options.get("reasoning")
     inner = reasoning.get("effort") if isinstance(reasoning, dict) else None
     for effort in (options.get("reasoning_effort"), inner, request.reasoning_effort):
