@@ -61,6 +61,18 @@ def test_the_simulated_model_fills_all_fields(client: Client) -> None:
     assert None not in vars(optional).values()
 
 
+class Noted(pydantic.BaseModel):
+    note: str | None = None
+    name: str
+
+
+def test_the_simulated_claude_answers_with_required_properties_first(client: Client) -> None:
+    texts = [
+        client.run_local(model=model, messages=HELLO, response_type=Noted).text for model in ("claude-opus-5", "gpt-5")
+    ]
+    assert [list(msgspec.json.decode(text)) for text in texts] == [["name", "note"], ["note", "name"]]
+
+
 def test_a_tool_is_called_before_an_old_claude_answers_with_an_object(client: Client) -> None:
     weather = {"name": "weather", "parameters": {"type": "object", "properties": {"location": {"type": "string"}}}}
     asked = [{"role": "user", "content": "The weather?"}]

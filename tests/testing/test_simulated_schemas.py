@@ -123,6 +123,7 @@ def test_anthropic_refuses_what_does_not_go_with_a_schema() -> None:
     }
     assert "citations" in refusals_of_anthropic(closed({}), messages=[{"role": "user", "content": [cited]}])[0]
     assert "not supported by this model" in refusals_of_anthropic(closed({}), model="claude-sonnet-4-0")[0]
+    assert "strict tools are not supported" in refusals_of_anthropic(closed({}), model="claude-sonnet-4-0")[1]
     prefill = [*ASK, {"role": "assistant", "content": "{"}]
     assert len(refusals_of_anthropic(closed({}), model="claude-opus-4-5", messages=prefill)) == 1
 

@@ -107,6 +107,12 @@ def test_an_old_claude_must_call_a_tool_with_the_schema(
     assert "output_config" not in body
 
 
+def test_a_strict_tool_of_an_old_claude_is_fitted_and_its_answer_is_not() -> None:
+    body = body_of("anthropic", request_of(OLD, tools=[Tool("f", parameters=SCHEMA, strict=True)]))
+    assert body["tools"][0]["input_schema"]["properties"]["city"]["description"] == "At least 2 characters."
+    assert body["tools"][1]["input_schema"] == SCHEMA
+
+
 def events_of(blocks: list[tuple[dict[str, Any], list[str]]], stop: str) -> list[dict[str, Any]]:
     message = {"id": "m", "model": OLD, "content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}
     events: list[dict[str, Any]] = [{"type": "message_start", "message": message}]

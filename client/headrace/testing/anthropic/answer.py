@@ -138,8 +138,21 @@ def _situation(body: dict[str, Any]) -> Situation:
         may_call_tools=choice.get("type") != "none",
         demanded_tool=demanded,
         max_tokens=body["max_tokens"],
-        schema=((body.get("output_config") or {}).get("format") or {}).get("schema"),
+        schema=_required_first(((body.get("output_config") or {}).get("format") or {}).get("schema")),
     )
+
+
+def _required_first(schema: Any) -> Any:
+    """Return a schema with the properties of each object in the order of Anthropic's answers: required ones first."""
+    if isinstance(schema, list):
+        return [_required_first(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {word: _required_first(part) for word, part in schema.items()}
+    if isinstance(found.get("properties"), dict):
+        required = found.get("required", [])
+        found["properties"] = dict(sorted(found["properties"].items(), key=lambda item: item[0] not in required))
+    return found
 
 
 def _called_tools(messages: list[dict[str, Any]]) -> set[str]:

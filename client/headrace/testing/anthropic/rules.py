@@ -120,7 +120,7 @@ def _check_body(body: object, *, takes_sampling: bool) -> None:
     if body.get("service_tier") not in {None, "auto", "standard_only"}:
         raise AnthropicRefusal("service_tier: Input should be 'auto' or 'standard_only'")
     has_format = _check_output_config(body.get("output_config") or {}, model)
-    _check_schemas(body)
+    _check_schemas(body, model)
     if has_format and b'"citations":{"enabled":true' in msgspec.json.encode(body["messages"]):
         raise AnthropicRefusal("output_config.format: citations cannot be used together with structured outputs.")
     is_off = (body.get("thinking") or {}).get("type") == "disabled"
@@ -272,9 +272,11 @@ def _check_tool_choice(choice: dict[str, Any] | None, names: set[str], *, thinks
         raise AnthropicRefusal("Thinking may not be enabled when tool_choice forces tool use.")
 
 
-def _check_schemas(body: dict[str, Any]) -> None:
+def _check_schemas(body: dict[str, Any], model: _Model) -> None:
     schemas = StrictSchemas()
     for index, tool in enumerate(body.get("tools") or []):
+        if tool.get("strict") and not model.schemas:
+            raise AnthropicRefusal(f"tools.{index}.custom.strict: strict tools are not supported by this model.")
         if tool.get("strict") and isinstance(tool.get("input_schema"), dict):
             schemas.add_tool(f"tools.{index}.custom.input_schema", tool["input_schema"])
     wanted = (body.get("output_config") or {}).get("format")

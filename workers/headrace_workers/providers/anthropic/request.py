@@ -43,8 +43,7 @@ _REFUSED = {
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
     """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
-    if facts_of(request.model).schemas:
-        request = with_fitted_schemas(request, anthropic_schemas)
+    request = with_fitted_schemas(request, anthropic_schemas, has_answer_schema=facts_of(request.model).schemas)
     body = _body(request)
     headers = [
         *accept_headers(stream=request.stream),

@@ -25,15 +25,17 @@ _MAX_REMEMBERED_BYTES = 32 * 1024
 _NO_PARAMETERS: Schema = {"type": "object", "properties": {}}
 
 
-def with_fitted_schemas(request: RunRequest, fit_all: FitAll) -> RunRequest:
+def with_fitted_schemas(request: RunRequest, fit_all: FitAll, *, has_answer_schema: bool = True) -> RunRequest:
     """Return the request with its strict schemas fitted to the provider; the same request if none is to be fitted.
+
+    ``has_answer_schema``: whether the schema of the answer is one of them. Some models get it in another way.
 
     Raises ProviderFailedError (``invalid_request``) if a schema cannot be fitted.
     """
     if not request.fits_schemas:
         return request
     form = None if request.response_format is None else read_response_format(request.response_format)
-    is_wanted = form is not None and form.kind == "json_schema" and form.strict
+    is_wanted = form is not None and form.kind == "json_schema" and form.strict and has_answer_schema
     strict = [index for index, tool in enumerate(request.tools) if tool.strict and is_function(tool)]
     given = [(f"tools[{index}].parameters", request.tools[index].parameters or _NO_PARAMETERS) for index in strict]
     if form is not None and is_wanted:
