@@ -74,6 +74,7 @@ def chat_with_tools() -> Span:
             "presence_penalty": -1,
             "seed": 7,
             "metadata": {"team": "private"},
+            "service_tier": "flex",
             "stop_sequences": ["END"],
             "reasoning_effort": "low",
             "response_format": {"type": "json_schema"},

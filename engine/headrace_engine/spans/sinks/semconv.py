@@ -171,6 +171,10 @@ def _word(name: str) -> Callable[[_Facts], str | None]:
     return value
 
 
+def _openai_tier(facts: _Facts) -> str | None:
+    return _word("service_tier")(facts) if facts.provider_name == "openai" else None
+
+
 def _stop_sequences(facts: _Facts) -> list[str] | None:
     given = facts.span.parameters.get("stop_sequences")
     return [str(one) for one in given] if isinstance(given, list) and given else None
@@ -220,6 +224,7 @@ _TABLE = (
     _row("gen_ai.request.seed", _integer("seed")),
     _row("gen_ai.request.stop_sequences", _stop_sequences),
     _row("gen_ai.request.reasoning.level", _word("reasoning_effort"), was=None),
+    _row("openai.request.service_tier", _openai_tier),
     _row("gen_ai.embeddings.dimension.count", _integer("dimensions")),
     _row("gen_ai.response.id", lambda facts: facts.span.response_id),
     _row("gen_ai.response.model", lambda facts: facts.span.response_model or None),
