@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from headrace.schemas.annotation_parts import is_pydantic
+from headrace.schemas.mismatch_keys import with_keys
 from headrace.schemas.msgspec_completion import complete
 from headrace.schemas.type_schema import TypeSchema
 from headrace.schemas.value_mismatch import ValueMismatchError
@@ -83,11 +84,18 @@ def _new_name(name: str, definition: Any, origins: dict[str, Any]) -> str:
 def _decoder(annotation: Any) -> Callable[[Any], Any]:
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(annotation, dec_hook=_model_of)
 
-    def decode(value: Any) -> Any:
+    def attempt(value: Any) -> Any:
         try:
             return decoder.decode(json.dumps(value))
         except msgspec.ValidationError as error:
             raise _mismatch(error) from error
+
+    def decode(value: Any) -> Any:
+        try:
+            return attempt(value)
+        except ValueMismatchError as mismatch:
+            path = with_keys(mismatch, value, attempt)
+            raise ValueMismatchError(path, mismatch.reason) from mismatch.__cause__
 
     return decode
 
