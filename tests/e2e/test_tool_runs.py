@@ -218,6 +218,16 @@ def test_the_time_for_everything_counts_for_functions_too(
     wait_until(lambda: gate.cancelled == 1, what="the cancellation")
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_later_turn_that_runs_out_of_time_names_the_time_for_everything(
+    way: str, client: Client, provider: SimulatedProvider
+) -> None:
+    provider.enqueue(calling(("get_weather", {"city": "Oslo"})), Script(first_token_delay=600))
+    with pytest.raises(RunTimeoutError, match=r"within 0.4 s \(total timeout\); this is turn 2") as caught:
+        run_tools(client, "openai", way, [get_weather], timeout_ms=400)
+    assert (caught.value.clock, caught.value.limit) == ("total", 0.4)
+
+
 def test_an_abort_ends_the_wait_for_a_thread_that_hangs(
     client: Client, provider: SimulatedProvider, gate: Gate
 ) -> None:
@@ -563,6 +573,25 @@ def test_a_stream_belongs_to_the_process_that_made_it(
             with pytest.raises(ForkedStreamError):
                 use()
     assert list(stream) == ["Clear."]
+
+
+def test_a_forked_child_has_conversations_of_its_own(client: Client, provider: SimulatedProvider) -> None:
+    script = {"text": "Clear.", "tool_calls": [{"name": "get_time", "arguments": {"city": "Oslo"}}]}
+    given: Any = {**SHORT, "tools": [get_time], "custom_options": {"simulate": script}}
+    before = client.run_tools(**given)
+    inherited = client.run_tools(stream=True, **given)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with pytest.raises(ForkedStreamError):
+                inherited.abort()
+            del inherited
+            os._exit(0 if tool_texts(client.run_tools(**given)) == tool_texts(before) else 3)
+        except BaseException:  # noqa: BLE001 - whatever it is, the child must end by itself
+            os._exit(1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert inherited.result.result(30).text == "Clear."
 
 
 def test_functions_are_told_to_the_model_by_run_local_too(client: Client, provider: SimulatedProvider) -> None:

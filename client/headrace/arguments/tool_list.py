@@ -56,11 +56,22 @@ def read_tools(tools: object, original_paths: OriginalPaths) -> list[Tool]:
     if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
         raise InvalidRequestError("takes a list of tools", "tools")
     read = [
-        tool.tool if _is_function(tool) else read_tool(f"tools[{index}]", tool, original_paths)
+        _told(f"tools[{index}]", tool.tool)
+        if _is_function(tool)
+        else read_tool(f"tools[{index}]", tool, original_paths)
         for index, tool in enumerate(tools)
     ]
     _check_names(read)
     return read
+
+
+def _told(argument: str, tool: Tool) -> Tool:
+    """Return what the model is told of a function, in plain types: a default may hold what JSON cannot."""
+    return msgspec.structs.replace(
+        tool,
+        description=plain_text(f"{argument}.description", tool.description),
+        parameters=plain_dict(f"{argument}.parameters", tool.parameters),
+    )
 
 
 def with_functions_read(tools: Any) -> Any:

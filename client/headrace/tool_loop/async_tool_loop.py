@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from headrace.arguments.run_arguments import RunArguments
+from headrace.errors import RunTimeoutError
 from headrace.process.clock import monotonic
 from headrace.tool_loop.tool_conversation import PlannedCall, ToolConversation
 from headrace.tool_loop.tool_events import ToolCallReturned, ToolCallStarted, ToolRunEvent, TurnEnded
@@ -43,13 +45,19 @@ class AsyncToolLoop:
         conversation = self._conversation
         while not conversation.is_done:
             turn = conversation.turn
-            result = await self._ask_model(**conversation.next_arguments(monotonic()))
+            result = await self._asked(conversation.next_arguments(monotonic()))
             calls = conversation.model_answered(result)
             conversation.tools_answered(await self._call_functions(calls))
             await self._emit(TurnEnded(turn, result))
             if self._aborted.done():
                 conversation.abort()
         return conversation.result(monotonic())
+
+    async def _asked(self, arguments: RunArguments) -> RunLocalResult[Any]:
+        try:
+            return await self._ask_model(**arguments)
+        except RunTimeoutError as error:
+            raise self._conversation.whole_timeout(error) from None
 
     def abort(self) -> None:
         """Stop waiting for functions, and end after this turn. May be called more than once, in the event loop."""

@@ -140,6 +140,13 @@ class ToolConversation:
         """End the conversation, because the program aborted."""
         self.is_done, self.stopped = True, "aborted"
 
+    def whole_timeout(self, error: RunTimeoutError) -> RunTimeoutError:
+        """Return the error of a run that ran out of time, with the limit of everything if that was the limit."""
+        if self._timeout is None or error.clock != "total" or not self.turns:
+            return error
+        reason = f"not finished within {self._timeout:g} s (total timeout); this is turn {self.turn}"
+        return RunTimeoutError(error.span_id, reason, error.partial_text, "total", self._timeout)
+
     def timed_out(self, waited_for: Sequence[str] = ()) -> RunTimeoutError:
         """Return the error of a conversation that is out of time. ``waited_for``: the tools that have not returned."""
         limit = self._timeout or 0.0

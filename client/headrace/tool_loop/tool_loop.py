@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future
 from typing import Any
 
+from headrace.arguments.run_arguments import RunArguments
+from headrace.errors import RunTimeoutError
 from headrace.process.clock import monotonic
 from headrace.tool_loop.tool_conversation import PlannedCall, ToolConversation
 from headrace.tool_loop.tool_events import ToolCallReturned, ToolCallStarted, ToolRunEvent, TurnEnded
@@ -41,13 +43,19 @@ class ToolLoop:
         conversation = self._conversation
         while not conversation.is_done:
             turn = conversation.turn
-            result = self._ask_model(**conversation.next_arguments(monotonic()))
+            result = self._asked(conversation.next_arguments(monotonic()))
             calls = conversation.model_answered(result)
             conversation.tools_answered(self._call_functions(calls))
             self._emit(TurnEnded(turn, result))
             if self._aborted.done():
                 conversation.abort()
         return conversation.result(monotonic())
+
+    def _asked(self, arguments: RunArguments) -> RunLocalResult[Any]:
+        try:
+            return self._ask_model(**arguments)
+        except RunTimeoutError as error:
+            raise self._conversation.whole_timeout(error) from None
 
     def abort(self) -> None:
         """Stop waiting for functions, and end after this turn. May be called from any thread, and more than once."""

@@ -5,9 +5,11 @@ Makes no call: the room ``headrace.tool_loop`` does.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -19,10 +21,12 @@ from headrace.schemas.value_mismatch import ValueMismatchError
 from headrace.tools.argument_schema import object_schema, with_words
 from headrace.tools.docstring_reading import read_docstring
 from headrace.tools.signature_reading import FunctionParameter, docstring_of, name_of, read_parameters
-from headrace.tools.tool_marks import mark_of
+from headrace.tools.tool_marks import ToolMark, mark_of
 from headrace.types import Tool
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_remembered: WeakKeyDictionary[Any, dict[tuple[bool, ToolMark], FunctionTool]] = WeakKeyDictionary()
+"""What was read of each function: as a plain function or as a method, and with which words of the decorator."""
 
 
 class UnfitArgumentsError(Exception):
@@ -109,7 +113,7 @@ def _with_ints(value: Any) -> Any:
 
 
 def function_tool(argument: str, function: Any) -> FunctionTool:
-    """Return a function as a tool.
+    """Return a function as a tool. What was read of a function or a method is remembered.
 
     Raises InvalidRequestError, which names ``argument`` and the parameter, for a function that cannot be one.
     """
@@ -119,6 +123,25 @@ def function_tool(argument: str, function: Any) -> FunctionTool:
         reason = f"takes a function, not the class {function.__name__}: give a function, or a method of an object"
         raise InvalidRequestError(reason, argument)
     mark = mark_of(function)
+    is_method = inspect.ismethod(function)
+    written: Any = function.__func__ if is_method else function
+    if not inspect.isfunction(written):
+        return _read(argument, function, mark)
+    remembered = _remembered.setdefault(written, {})
+    known = remembered.get((is_method, mark))
+    if known is None:
+        # Without the function itself: a reference to it would keep it, and what was read of it, for ever.
+        known = remembered[is_method, mark] = msgspec.structs.replace(
+            _read(argument, function, mark), function=_nothing
+        )
+    return msgspec.structs.replace(known, function=function)
+
+
+def _nothing() -> None:
+    """Stand in the place of a function in what is remembered."""
+
+
+def _read(argument: str, function: Any, mark: ToolMark) -> FunctionTool:
     name = mark.name if mark.name is not None else name_of(function)
     if _NAME.fullmatch(name) is None:
         reason = (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import inspect
 import math
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -505,6 +507,35 @@ def test_a_function_that_no_model_can_call_is_refused_by_its_place_and_parameter
 def test_two_functions_of_one_name_are_refused() -> None:
     with pytest.raises(InvalidRequestError, match=r"tools\[2\]: has the name 'literal', as tools\[0\] has"):
         read_tools(with_functions_read([given.literal, given.union, {"name": "literal"}]), {})
+
+
+def test_what_was_read_of_a_function_is_remembered_as_long_as_the_function_lives() -> None:
+    def price(item: str) -> str:
+        return item
+
+    first = function_tool("tools[0]", price)
+    assert function_tool("tools[7]", price).tool is first.tool
+    assert (
+        function_tool("tools[0]", given.Shop("a").price).tool is function_tool("tools[0]", given.Shop("b").price).tool
+    )
+    assert function_tool("tools[0]", given.Shop("b").price).function("tea") == "b: tea"
+
+    headrace.tool(name="cost")(price)
+    assert function_tool("tools[0]", price).tool.name == "cost"
+    reference = weakref.ref(price)
+    del price, first
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_default_that_json_cannot_hold_is_refused_by_its_place() -> None:
+    def huge(number: int = 10**30) -> int:
+        return number
+
+    with pytest.raises(
+        InvalidRequestError, match=r"tools\[0\].parameters.properties.number.default: takes integers of"
+    ):
+        read_tools(with_functions_read([huge]), {})
 
 
 UNFIT: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
