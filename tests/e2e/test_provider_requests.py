@@ -427,3 +427,25 @@ def test_an_option_that_a_format_has_not_is_refused_by_its_name(client: Client, 
 
     assert caught.value.argument == option
     assert caught.value.status_code is None
+
+
+@pytest.mark.parametrize("content", [{"content": None}, {"content": ""}, {"content": []}, {}], ids=str)
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_an_answer_with_nothing_but_calls_goes_back_whatever_its_content_is(
+    client: Client, name: str, content: dict[str, Any]
+) -> None:
+    call = {
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": '{"location": "Rome"}'},
+    }
+    messages = [
+        {"role": "user", "content": "The weather?"},
+        {"role": "assistant", **content, "tool_calls": [call], "refusal": None},
+        {"role": "tool", "tool_call_id": "call_1", "content": "sunny"},
+        {"role": "assistant", "content": None, "tool_calls": None},
+        {"role": "user", "content": "Thanks."},
+    ]
+    result = run(client, name, messages, "sync", {"text": "Sunny."}, tools=[TOOL])
+
+    assert result.text == "Sunny."

@@ -13,10 +13,10 @@ from headrace.errors import InvalidRequestError
 _LEAST_SEED, _GREATEST_SEED = -(2**63), 2**63 - 1
 _MAX_TOP_LOGPROBS = 20
 _MAX_PAIRS, _MAX_KEY, _MAX_VALUE = 16, 64, 512
-"""The limits of metadata: pairs, characters of a key, characters of a value. All providers have these or higher ones."""
-
+"""OpenAI's limits of metadata: pairs, characters of a key, characters of a value. Other limits are the wire format's."""
 
 _Check = Callable[[str, Any], Any]
+"""Checks the value of a named argument, and returns it in plain types."""
 
 
 def _number(low: float, high: float) -> _Check:
