@@ -44,7 +44,9 @@ class ResponseType(msgspec.Struct, frozen=True):
             raise
         except RecursionError:
             raise ValueMismatchError("$", "the answer is nested too deeply") from None
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # such as CancelledError, with which no future may end
             raise ValueMismatchError("$", f"a validator raised {type(error).__name__}: {error}") from error
 
     def restored(self, value: Any) -> Any:

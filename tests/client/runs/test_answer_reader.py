@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -138,20 +139,33 @@ def test_a_run_without_an_answer_has_nothing_parsed(fields: dict[str, Any]) -> N
     assert result.parsed is None
 
 
-def test_a_validator_that_raises_anything_is_an_error_of_the_answer() -> None:
+@each("problem", [KeyError(1), StopIteration(1), asyncio.CancelledError(1), RuntimeError(1)])
+def test_a_validator_that_raises_anything_is_an_error_of_the_answer(problem: BaseException) -> None:
     class Touchy(pydantic.BaseModel):
         x: int
 
         @pydantic.field_validator("x")
         @classmethod
-        def _fails(cls, x: int) -> int:
-            raise KeyError(x)
+        def _fails(cls, _: int) -> int:
+            raise problem
 
     error = read('{"x": 1}', Touchy)
 
     assert isinstance(error, OutputValidationError)
-    assert "a validator raised KeyError: 1" in error.reason
-    assert isinstance(error.__cause__, KeyError)
+    assert f"a validator raised {type(problem).__name__}: 1" in error.reason
+    assert error.__cause__ is problem
+
+
+@each("problem", [KeyboardInterrupt(), SystemExit(1)])
+def test_a_validator_may_end_the_program(problem: BaseException) -> None:
+    class Ending(msgspec.Struct):
+        x: int
+
+        def __post_init__(self) -> None:
+            raise problem
+
+    with pytest.raises(type(problem)):
+        read('{"x": 1}', Ending)
 
 
 @given(st.text() | st.text(alphabet='{}[]":,`\\ud\n1 '))
