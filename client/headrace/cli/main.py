@@ -11,6 +11,7 @@ from typing import NoReturn
 import headrace
 from headrace.cli import (
     config_command,
+    logs_command,
     record_command,
     restart_command,
     run_command,
@@ -28,7 +29,8 @@ from headrace.process.logs import log_in_program
 from headrace.process.standard_streams import OutputLostError, guarded
 
 _COMMANDS = (
-    run_command, spans_command, serve_command, restart_command, status_command, config_command, simulate_command, record_command,
+    run_command, spans_command, serve_command, restart_command, status_command, logs_command, config_command,
+    simulate_command, record_command,
 )  # fmt: skip
 
 _EPILOG = """\

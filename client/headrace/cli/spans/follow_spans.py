@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import select
-import time
 from collections.abc import Callable
 from typing import TextIO
 
+from headrace.cli.shared.following import looks
 from headrace.spans.reading.new_spans import NewSpans
 from headrace.spans.span_database import StoredSpan
-
-_LOOK_INTERVAL = 0.25
-"""Seconds between two looks for new spans."""
 
 
 def follow(new_spans: NewSpans, show: Callable[[StoredSpan], None], out: TextIO) -> None:
@@ -19,14 +15,6 @@ def follow(new_spans: NewSpans, show: Callable[[StoredSpan], None], out: TextIO)
 
     Raises BrokenPipeError when the reader of ``out`` has gone, even if no span comes.
     """
-    hang_up = select.poll()
-    hang_up.register(out.fileno(), 0)
-    while True:
+    for _ in looks(out):
         for stored in new_spans.look():
             show(stored)
-        out.flush()
-        # poll() reports a reader that has gone. For a file that cannot be polled it returns at once, so sleep as well.
-        before = time.monotonic()
-        if any(happened & select.POLLERR for _, happened in hang_up.poll(_LOOK_INTERVAL * 1000)):
-            raise BrokenPipeError
-        time.sleep(max(_LOOK_INTERVAL - (time.monotonic() - before), 0))
