@@ -17,7 +17,7 @@ Verbosity = Literal["low", "medium", "high"]
 
 
 class RunArguments(TypedDict, total=False):
-    """The keyword arguments of ``run_local`` and ``arun_local``, beside ``stream``.
+    """The keyword arguments of ``run_local`` and ``arun_local``, beside ``stream`` and ``response_type``.
 
     ``model`` and ``messages`` must be given. ``None`` means the same as leaving the argument out. A wrong value raises
     InvalidRequestError before anything is sent; its ``argument`` names the argument, such as ``messages[2].content``.
@@ -49,7 +49,7 @@ class RunArguments(TypedDict, total=False):
     tool_choice: str | Mapping[str, str] | None
     """``"auto"``, ``"none"``, ``"required"``, or ``{"tool": NAME}``. Default: the provider decides. Needs ``tools``."""
     response_format: Mapping[str, Any] | None
-    """A JSON schema for the answer, bare or in OpenAI's form. Default: free text."""
+    """A JSON schema for the answer, bare or in OpenAI's form. Default: free text. Not together with ``response_type``."""
     temperature: float | None
     """Sampling temperature, from 0 to 2; some providers take less. Default: the provider's."""
     max_output_tokens: int | None

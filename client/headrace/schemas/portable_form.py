@@ -3,6 +3,7 @@
 * A root that is no object is wrapped in an object with the one property ``value``.
 * An object with free keys becomes a list of ``{"key", "value"}`` objects.
 * A value of any type becomes JSON text in a string.
+* A text that holds the JSON of a type (pydantic's ``Json[X]``) becomes the value itself.
 * A list with a type for each place becomes an object with ``item1``, ``item2`` … and ``rest``.
 * ``oneOf`` and lists of types become ``anyOf``; ``allOf`` is merged; titles go; a default is told in the description.
 * A ``$ref`` with a description of its own is replaced by what it refers to. Where that would never end, it is wrapped.
@@ -23,6 +24,7 @@ from headrace.schemas.restoring import restore
 from headrace.schemas.schema_merging import merged, resolved, split_by_type
 from headrace.schemas.shapes import (
     REST,
+    EncodedShape,
     EntriesShape,
     JsonTextShape,
     ListShape,
@@ -139,6 +141,8 @@ class _Converter:
         for word in ("anyOf", "oneOf"):
             if schema.get(word):
                 return self._union(schema, schema[word], word)
+        if isinstance(inner := schema.get("contentSchema"), Mapping):
+            return self._encoded(schema, inner)
         branches = split_by_type(schema)
         if len(branches) != 1:
             return self._union(schema, branches, None) if branches else self._json_text(schema)
@@ -243,6 +247,15 @@ class _Converter:
 
     def _json_text(self, schema: dict[str, Any]) -> tuple[dict[str, Any], Shape]:
         return _described({"type": "string", "description": _JSON_TEXT}, schema), JsonTextShape()
+
+    def _encoded(self, schema: dict[str, Any], inner: Mapping[str, Any]) -> tuple[dict[str, Any], Shape]:
+        portable, shape = self._part(dict(inner))
+        if isinstance(shape, JsonTextShape):
+            return _described(portable, schema), PlainShape("string")
+        words = {key: value for key, value in schema.items() if key in {"description", "default"}}
+        if words and "$ref" in portable:
+            portable = {"anyOf": [portable]}
+        return _described(portable, words), EncodedShape(shape)
 
     def _plain(self, schema: dict[str, Any], kind: str) -> tuple[dict[str, Any], Shape]:
         choices = schema.get("enum", [schema["const"]] if "const" in schema else None)

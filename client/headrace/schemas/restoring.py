@@ -8,11 +8,13 @@ other value as it is. The decoder of the type decides what is wrong.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
 from typing import Any
 
 from headrace.schemas.shapes import (
     REST,
+    EncodedShape,
     EntriesShape,
     JsonTextShape,
     ListShape,
@@ -68,6 +70,12 @@ def _json_text(value: Any, _: JsonTextShape, is_whole: bool) -> Any:
         with contextlib.suppress(ValueError):
             return jiter.from_json(value.encode(), partial_mode="trailing-strings")
     return found
+
+
+def _encoded(value: Any, shape: EncodedShape, is_whole: bool) -> Any:
+    if isinstance(value, str) and not fits(value, shape.inner, is_exact=True):
+        return value  # it is the text already
+    return json.dumps(restore(value, shape.inner, is_whole), ensure_ascii=False)
 
 
 def _plain(value: Any, shape: PlainShape, _: bool) -> Any:
@@ -159,6 +167,7 @@ _RESTORERS: dict[type, Callable[[Any, Any, bool], Any]] = {
     UnionShape: _union,
     JsonTextShape: _json_text,
     PlainShape: _plain,
+    EncodedShape: _encoded,
     ListShape: _list,
     ObjectShape: _object,
     EntriesShape: _entries,

@@ -36,6 +36,12 @@ class JsonTextShape(msgspec.Struct, frozen=True):
     """Any value, written as JSON text in a string."""
 
 
+class EncodedShape(msgspec.Struct, frozen=True):
+    """A text that holds the JSON of a value, written as the value itself."""
+
+    inner: Shape
+
+
 class ListShape(msgspec.Struct, frozen=True):
     """A list of equal items. It has the same form in both schemas."""
 
@@ -80,7 +86,17 @@ class ReferenceShape(msgspec.Struct, frozen=True):
     definitions: dict[str, Shape]
 
 
-Shape = PlainShape | JsonTextShape | ListShape | EntriesShape | TupleShape | ObjectShape | UnionShape | ReferenceShape
+Shape = (
+    PlainShape
+    | JsonTextShape
+    | EncodedShape
+    | ListShape
+    | EntriesShape
+    | TupleShape
+    | ObjectShape
+    | UnionShape
+    | ReferenceShape
+)
 
 
 def tuple_names(count: int) -> list[str]:
@@ -117,6 +133,8 @@ def fits(value: Any, shape: Shape, is_exact: bool) -> bool:  # noqa: C901 - one 
             return any(fits(value, branch, is_exact) for branch in shape.branches)
         case JsonTextShape():
             return isinstance(value, str) or not is_exact
+        case EncodedShape():
+            return fits(value, shape.inner, is_exact) or (isinstance(value, str) and not is_exact)
         case PlainShape():
             return _fits_plain(value, shape, is_exact)
         case ListShape() if isinstance(value, list):

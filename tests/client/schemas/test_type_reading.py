@@ -100,6 +100,12 @@ class Place(NamedTuple):
     height: int = 0
 
 
+class Encoded(BaseModel):
+    lines: pydantic.Json[dict[str, Line]]
+    any: pydantic.Json[Any]
+    words: pydantic.Json[str] = "none"
+
+
 class PlaceModel(BaseModel):
     place: Place
 
@@ -354,6 +360,17 @@ def test_the_places_of_a_named_tuple_have_their_names(annotation: Any) -> None:
 
     assert "'description': 'height" in words
     assert "'description': 'name" in words
+
+
+def test_a_text_that_holds_json_is_written_as_the_value() -> None:
+    form = portable_form(schema_of(Encoded))
+    said = {"lines": [{"key": "a", "value": {"name": "b", "price": 1}}], "any": '{"x": 1}', "words": "c"}
+    restored = form.restore(said)
+
+    assert restored["lines"] == '{"a": {"name": "b", "price": 1}}'
+    assert decoder_of(Encoded)(restored) == Encoded(lines=restored["lines"], any='{"x": 1}', words='"c"')
+    assert form.restore({"lines": restored["lines"], "any": "1"}) == {"lines": restored["lines"], "any": "1"}
+    assert "$ref" in str(form.schema["properties"]["lines"])
 
 
 def test_types_that_need_no_pydantic_do_not_import_it() -> None:
